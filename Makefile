@@ -1,0 +1,48 @@
+# Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test check lock models bench clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# Each stamp stands for one set of locked packages, so that serving needs no test tools.
+.venv/serve.stamp: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/softstep warm
+	touch $@
+
+.venv/dev.stamp: .venv/serve.stamp requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	touch $@
+
+serve: .venv/serve.stamp ## install, compile the kernels and serve models/ on port 8000
+	$(BIN)/softstep serve --models models --data data
+
+test: .venv/dev.stamp ## everything that CI runs: style, types, rooms and tests
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+check: .venv/dev.stamp ## style, types and the import order
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: ## resolve the locked requirements again
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet uv
+	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --output-file requirements.lock pyproject.toml
+	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+models: .venv/dev.stamp ## train the shipped models again
+	$(BIN)/python models/train.py
+
+clean: ## remove what was installed and compiled
+	rm -rf .venv build dist
+	find service -name __pycache__ -type d -prune -exec rm -rf {} +

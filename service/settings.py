@@ -1,0 +1,103 @@
+"""Every limit and choice of a running service: its name with the unit, its default, and the reason.
+
+Each field is read from the environment as `SOFTSTEP_<NAME>` (upper case); `softstep serve` options override it.
+docs/settings.md is written from this file, and a test holds the two together.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MiB = 1 << 20
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """The settings of one service, read once at start and handed on; nothing reads the environment later."""
+
+    model_config = SettingsConfigDict(env_prefix="SOFTSTEP_", frozen=True, extra="ignore")
+
+    # Where
+    host: str = Field("127.0.0.1", description="Address to listen on. Loopback unless asked; the container image sets 0.0.0.0.")
+    port: Port = Field(8000, description="Port to listen on; 0 lets the system choose one. Triton, MLServer (8080) and uvicorn use 8000.")
+    models: Path = Field(Path("models"), description="Directory of models/<name>/<version>/, or of one model without those folders.")
+    data: Path = Field(Path("data"), description="Directory for what the service itself keeps. A local disk, never a network share.")
+    default_model: str | None = Field(
+        None, description="Model that /invocations and Vertex AI routes mean. Unset: the only model, if there is just one."
+    )
+
+    # Processes
+    workers: Count = Field(1, description="Worker processes. One answers more than a core can parse; add one for each further core.")
+    drain_seconds: float = Field(
+        2.0, ge=0, description="Time between failing readiness and closing the listener, so that balancers look away first."
+    )
+    shutdown_seconds: Seconds = Field(
+        6.0, description="Time in-flight requests get after the listener closed. With the drain it stays under Docker's 10 s."
+    )
+    scan_seconds: Seconds = Field(
+        1.0, description="Pause between two looks at the models directory. TensorFlow Serving and OpenVINO look once a second."
+    )
+
+    # Limits of a connection
+    connections_max: Count = Field(
+        4096, description="Open connections per worker; a further one is closed at once. Each idle one costs some 10 KiB."
+    )
+    keep_alive_seconds: Seconds = Field(
+        75.0, description="Time an idle connection stays open. Longer than the 60 s of common load balancers, so that they close first."
+    )
+    header_seconds: Seconds = Field(
+        10.0, description="Time from the first byte of a request to the end of its headers, however slowly they drip."
+    )
+    body_seconds: Seconds = Field(60.0, description="Time from the end of the headers to the last byte of the body.")
+    write_seconds: Seconds = Field(
+        60.0, description="Time a client may leave an answer unread before its connection is closed."
+    )
+
+    # Limits of a request
+    header_bytes_max: Count = Field(
+        32 * 1024, description="Bytes of request line and headers together, else 431. nginx allows 4 x 8 KiB, Node.js 16 KiB."
+    )
+    header_count_max: Count = Field(100, description="Header lines of a request, else 431. Apache's default is 100.")
+    body_bytes_max: Count = Field(64 * MiB, description="Bytes of a request body, else 413. Triton's default is 64 MiB.")
+    body_bytes_in_flight_max: Count = Field(
+        512 * MiB, description="Request body bytes a worker holds at one time, else 503; bounds memory whatever clients send."
+    )
+    requests_in_flight_max: Count = Field(
+        1024, description="Requests a worker works on at one time, else 503. Probes and metrics are not counted."
+    )
+    rows_max: Count = Field(65_536, description="Rows of one request, else 413. One request must not own a worker for long.")
+    answer_cells_max: Count = Field(
+        4_000_000, description="Rows x classes of one answer, else 413; some 40 MB as JSON, whatever the number of classes."
+    )
+    json_depth_max: Count = Field(
+        64, description="Nesting of a JSON body, else 400. Tensors need 6 levels; Triton stops at 100."
+    )
+
+    # Limits of a model
+    artifact_bytes_max: Count = Field(
+        2048 * MiB, description="Bytes of one tensor file; a larger one is refused before it is read."
+    )
+    models_max: Count = Field(
+        256, description="Model versions served at one time; further ones are refused with that reason."
+    )
+
+    # Heavy models
+    thread_after_us: Count = Field(
+        200, description="Estimated microseconds of a kernel call above which it leaves the event loop for a thread."
+    )
+    batch_rows_max: Count = Field(
+        256, description="Rows that the requests of one event-loop turn may share in one kernel call of a heavy model."
+    )
+
+    # What is told
+    access_log: bool = Field(False, description="One line on standard error for each request, without query values or bodies.")
+    log_json: bool = Field(True, description="Log lines as JSON objects (one a line) instead of plain text.")
+    docs: bool = Field(True, description="Serve /docs and /openapi.json.")
+    cors_origins: tuple[str, ...] = Field(
+        (), description='Origins that browsers may call from, as a JSON list such as ["https://a.example"]. Empty: CORS stays off.'
+    )
