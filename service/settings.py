@@ -23,32 +23,50 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SOFTSTEP_", frozen=True, extra="ignore")
 
     # Where
-    host: str = Field("127.0.0.1", description="Address to listen on. Loopback unless asked; the container image sets 0.0.0.0.")
-    port: Port = Field(8000, description="Port to listen on; 0 lets the system choose one. Triton, MLServer (8080) and uvicorn use 8000.")
-    models: Path = Field(Path("models"), description="Directory of models/<name>/<version>/, or of one model without those folders.")
-    data: Path = Field(Path("data"), description="Directory for what the service itself keeps. A local disk, never a network share.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Loopback unless asked; the container image sets 0.0.0.0."
+    )
+    port: Port = Field(
+        8000,
+        description="Port to listen on; 0 lets the system choose one. Triton, MLServer (8080) and uvicorn use 8000.",
+    )
+    models: Path = Field(
+        Path("models"), description="Directory of models/<name>/<version>/, or of one model without those folders."
+    )
+    data: Path = Field(
+        Path("data"), description="Directory for what the service itself keeps. A local disk, never a network share."
+    )
     default_model: str | None = Field(
-        None, description="Model that /invocations and Vertex AI routes mean. Unset: the only model, if there is just one."
+        None,
+        description="Model that /invocations and Vertex AI routes mean. Unset: the only model, if there is just one.",
     )
 
     # Processes
-    workers: Count = Field(1, description="Worker processes. One answers more than a core can parse; add one for each further core.")
+    workers: Count = Field(
+        1, description="Worker processes. One answers more than a core can parse; add one for each further core."
+    )
     drain_seconds: float = Field(
-        2.0, ge=0, description="Time between failing readiness and closing the listener, so that balancers look away first."
+        2.0,
+        ge=0,
+        description="Time between failing readiness and closing the listener, so that balancers look away first.",
     )
     shutdown_seconds: Seconds = Field(
-        6.0, description="Time in-flight requests get after the listener closed. With the drain it stays under Docker's 10 s."
+        6.0,
+        description="Time in-flight requests get after the listener closed. Drain and this stay under Docker's 10 s.",
     )
     scan_seconds: Seconds = Field(
-        1.0, description="Pause between two looks at the models directory. TensorFlow Serving and OpenVINO look once a second."
+        1.0,
+        description="Pause between two looks at the models directory. TensorFlow Serving looks once a second.",
     )
 
     # Limits of a connection
     connections_max: Count = Field(
-        4096, description="Open connections per worker; a further one is closed at once. Each idle one costs some 10 KiB."
+        4096,
+        description="Open connections per worker; a further one is closed at once. Each idle one costs some 10 KiB.",
     )
     keep_alive_seconds: Seconds = Field(
-        75.0, description="Time an idle connection stays open. Longer than the 60 s of common load balancers, so that they close first."
+        75.0,
+        description="Time an idle connection stays open. Longer than load balancers' 60 s, so that they close first.",
     )
     header_seconds: Seconds = Field(
         10.0, description="Time from the first byte of a request to the end of its headers, however slowly they drip."
@@ -60,19 +78,26 @@ class Settings(BaseSettings):
 
     # Limits of a request
     header_bytes_max: Count = Field(
-        32 * 1024, description="Bytes of request line and headers together, else 431. nginx allows 4 x 8 KiB, Node.js 16 KiB."
+        32 * 1024,
+        description="Bytes of request line and headers together, else 431. nginx allows 4 x 8 KiB, Node.js 16 KiB.",
     )
     header_count_max: Count = Field(100, description="Header lines of a request, else 431. Apache's default is 100.")
-    body_bytes_max: Count = Field(64 * MiB, description="Bytes of a request body, else 413. Triton's default is 64 MiB.")
+    body_bytes_max: Count = Field(
+        64 * MiB, description="Bytes of a request body, else 413. Triton's default is 64 MiB."
+    )
     body_bytes_in_flight_max: Count = Field(
-        512 * MiB, description="Request body bytes a worker holds at one time, else 503; bounds memory whatever clients send."
+        512 * MiB,
+        description="Request body bytes a worker holds at one time, else 503; bounds memory whatever clients send.",
     )
     requests_in_flight_max: Count = Field(
         1024, description="Requests a worker works on at one time, else 503. Probes and metrics are not counted."
     )
-    rows_max: Count = Field(65_536, description="Rows of one request, else 413. One request must not own a worker for long.")
+    rows_max: Count = Field(
+        65_536, description="Rows of one request, else 413. One request must not own a worker for long."
+    )
     answer_cells_max: Count = Field(
-        4_000_000, description="Rows x classes of one answer, else 413; some 40 MB as JSON, whatever the number of classes."
+        4_000_000,
+        description="Rows x classes of one answer, else 413; some 40 MB as JSON, whatever the number of classes.",
     )
     json_depth_max: Count = Field(
         64, description="Nesting of a JSON body, else 400. Tensors need 6 levels; Triton stops at 100."
@@ -95,9 +120,12 @@ class Settings(BaseSettings):
     )
 
     # What is told
-    access_log: bool = Field(False, description="One line on standard error for each request, without query values or bodies.")
+    access_log: bool = Field(
+        False, description="One line on standard error for each request, without query values or bodies."
+    )
     log_json: bool = Field(True, description="Log lines as JSON objects (one a line) instead of plain text.")
     docs: bool = Field(True, description="Serve /docs and /openapi.json.")
     cors_origins: tuple[str, ...] = Field(
-        (), description='Origins that browsers may call from, as a JSON list such as ["https://a.example"]. Empty: CORS stays off.'
+        (),
+        description='Origins that browsers may call from, such as ["https://a.example"]. Empty: CORS stays off.',
     )
