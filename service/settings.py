@@ -7,7 +7,7 @@ docs/settings.md is written from this file, and a test holds the two together.
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MiB = 1 << 20
@@ -15,6 +15,9 @@ MiB = 1 << 20
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+Route = Annotated[str, Field(pattern="^/[A-Za-z0-9._~:/-]*$")] | None
 
 
 class Settings(BaseSettings):
@@ -35,6 +38,16 @@ class Settings(BaseSettings):
     )
     data: Path = Field(
         Path("data"), description="Directory for what the service itself keeps. A local disk, never a network share."
+    )
+    predict_route: Route = Field(
+        None,
+        validation_alias=AliasChoices("SOFTSTEP_PREDICT_ROUTE", "AIP_PREDICT_ROUTE"),
+        description="A further path that predicts with the default model. Vertex AI sets it as AIP_PREDICT_ROUTE.",
+    )
+    health_route: Route = Field(
+        None,
+        validation_alias=AliasChoices("SOFTSTEP_HEALTH_ROUTE", "AIP_HEALTH_ROUTE"),
+        description="A further path that tells readiness. Vertex AI sets it as AIP_HEALTH_ROUTE.",
     )
     default_model: str | None = Field(
         None,

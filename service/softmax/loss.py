@@ -97,7 +97,8 @@ def cross_entropy_forward(Z, Y, head, losses):
                 row[0, k] = Z[i, k]
             lse = _log_sum_exp(row, K)
             for k in range(K):
-                loss += Y[i, k] * (lse - Z[i, k])
+                if Y[i, k] != 0.0:  # 0 times a difference that overflows would be NaN
+                    loss += Y[i, k] * (lse - Z[i, k])
         else:
             _softplus(Z, i, K, row, soft)
             for k in range(K):

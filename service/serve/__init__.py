@@ -1,0 +1,1 @@
+"""Who answers: HTTP in, probabilities out; the only room that knows HTTP."""

@@ -1,0 +1,216 @@
+"""Bytes in, bytes out: what a prediction request is answered with, whichever way it came.
+
+The front door calls `Answers.respond` from the protocol, the routes call it from FastAPI; so both give the same bytes.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.errors import (
+    InputError,
+    MalformedError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    SoftstepError,
+    TooLargeError,
+)
+from service.serve import tensors
+from service.serve.batcher import Classified, estimate_us
+from service.serve.live import Endpoint, Live, Served
+from service.serve.metrics import V1, V2, Meter
+from service.settings import Settings
+
+Floats = NDArray[np.floating[Any]]
+Header = tuple[bytes, bytes]
+
+JSON: Final = b"application/json"
+BINARY: Final = b"application/octet-stream"
+TENSOR_HEADER: Final = b"inference-header-content-length"
+# Types that are read as JSON, or as JSON with tensors behind it where the header says so. curl -d sends the last.
+CONTENT_TYPES: Final = frozenset((b"", JSON, BINARY, b"application/x-www-form-urlencoded"))
+# Gateways that strip unknown headers carry the size of the JSON part in the content type.
+VENDOR_TYPES: Final = (
+    b"application/vnd.sagemaker-triton.binary+json;json-header-size=",
+    b"application/vnd.vertex-ai-triton.binary+json;json-header-size=",
+)
+REQUEST_ID_BYTES_MAX: Final = 128
+RETRY: Final = ((b"retry-after", b"1"),)
+
+
+class Answer(NamedTuple):
+    """An answer: status, body, its content type, and further headers."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[Header, ...] = ()
+
+
+class RequestHead(NamedTuple):
+    """What of a request's headers an answer depends on; None where one is missing."""
+
+    content_type: bytes | None
+    content_encoding: bytes | None
+    tensor_header: bytes | None
+    request_id: bytes | None
+
+    @classmethod
+    def of(cls, headers: list[Header]) -> "RequestHead":
+        """Read headers whose names are in lower case."""
+        get = dict(headers).get
+        return cls(get(b"content-type"), get(b"content-encoding"), get(TENSOR_HEADER), get(b"x-request-id"))
+
+
+def error(status: int, message: str, headers: tuple[Header, ...] = ()) -> Answer:
+    """An error answer: one sentence that says what to change."""
+    return Answer(status, orjson.dumps({"error": message}), JSON, headers)
+
+
+def refusal(reason: SoftstepError, protocol: int) -> Answer:
+    """The answer to a request that raised an error; v2 knows 400 for everything that it cannot accept."""
+    if isinstance(reason, TooLargeError):
+        return error(413, str(reason))
+    if isinstance(reason, MalformedError):
+        return error(400, str(reason))
+    if isinstance(reason, InputError):
+        return error(400 if protocol == V2 else 422, str(reason))
+    if isinstance(reason, ModelNotFoundError):
+        return error(404, str(reason))
+    if isinstance(reason, ModelNotReadyError):
+        return error(503, str(reason), RETRY)
+    raise reason
+
+
+_started = os.urandom(8).hex().encode()
+_count = itertools.count(1)
+
+
+def request_id(sent: bytes | None) -> bytes:
+    """The id to answer with: the one that was sent where it is short visible text, else a new one."""
+    if sent is not None and 0 < len(sent) <= REQUEST_ID_BYTES_MAX and sent.isascii() and sent.decode().isprintable():
+        return sent
+    return b"%s-%x" % (_started, next(_count))
+
+
+def renew_ids() -> None:
+    """Start a new series of request ids; a forked worker calls this, or two workers would give the same ids."""
+    global _started, _count  # one series for each process
+    _started, _count = os.urandom(8).hex().encode(), itertools.count(1)
+
+
+def check_head(head: RequestHead) -> Answer | bytes | None:
+    """An answer that refuses the body's type or encoding, else the size of its JSON part where binary data follows."""
+    if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
+        return error(415, "Content-Encoding is not supported; send the body as it is.")
+    if head.content_type is None or head.content_type in CONTENT_TYPES:
+        return head.tensor_header
+    kind = head.content_type.lower().replace(b" ", b"")
+    for vendor in VENDOR_TYPES:
+        if kind.startswith(vendor):
+            return kind[len(vendor) :]
+    if kind.partition(b";")[0] in CONTENT_TYPES:
+        return head.tensor_header
+    return error(415, "Content-Type must be application/json, or application/octet-stream for binary tensors.")
+
+
+class Answers:
+    """Answers prediction requests from the models that are live.
+
+    Args:
+        live: The models that are served.
+        meter: Where this worker counts.
+        settings: The limits.
+    """
+
+    def __init__(self, live: Live, meter: Meter, settings: Settings) -> None:
+        self.live = live
+        self.meter = meter
+        self.settings = settings
+        self._inline_us = settings.thread_after_us
+
+    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
+        """Answer a prediction request: at once, or by a future where its kernel call is shared or runs in a thread."""
+        started = time.perf_counter_ns()
+        protocol, served, _ = endpoint
+        tensor_header = check_head(head)
+        if isinstance(tensor_header, Answer):
+            return self._failed(served, tensor_header)
+        try:
+            request = None if protocol == V1 else tensors.read(body, tensor_header, served.rows)
+            X = served.rows.instances(body) if request is None else request.X
+            if served.heavy or estimate_us(served.model, len(X)) > self._inline_us:
+                return self._later(endpoint, request, X, started)
+            classified = self.classify(served, X)
+        except InputError as reason:
+            return self._failed(served, refusal(reason, protocol))
+        return self._answered(endpoint, request, classified, started)
+
+    def classify(self, served: Served, X: Floats) -> Classified:
+        """Call the kernel and count the call."""
+        before = time.perf_counter_ns()
+        classified = served.model.classify(X)
+        after = time.perf_counter_ns()
+        self.meter.executed(served.counters, after - before, time.time_ns() // 1_000_000)
+        return classified
+
+    def _later(
+        self, endpoint: Endpoint, request: tensors.Inference | None, X: Floats, started: int
+    ) -> asyncio.Future[Answer]:
+        protocol, served, batcher = endpoint
+        rows = X.copy() if len(X) == 1 else X  # a single row stands in a buffer that the next request reuses
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def computed(call: asyncio.Future[Classified]) -> None:
+            reason = call.exception()
+            if answer.done():
+                return
+            if isinstance(reason, InputError):
+                answer.set_result(self._failed(served, refusal(reason, protocol)))
+            elif reason is not None:
+                answer.set_exception(reason)
+            else:
+                answer.set_result(self._answered(endpoint, request, call.result(), started))
+
+        batcher.submit(rows).add_done_callback(computed)
+        return answer
+
+    def _answered(
+        self, endpoint: Endpoint, request: tensors.Inference | None, classified: Classified, started: int
+    ) -> Answer:
+        protocol, served, _ = endpoint
+        answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
+        rows = len(classified[1])
+        self.meter.predicted(served.counters, protocol, rows, time.perf_counter_ns() - started)
+        return answer
+
+    def _failed(self, served: Served, answer: Answer) -> Answer:
+        self.meter.failed(served.counters)
+        return answer
+
+
+def _v1_answer(served: Served, classified: Classified) -> Answer:
+    P, labels = classified
+    numbers = orjson.dumps(P, option=orjson.OPT_SERIALIZE_NUMPY)
+    if served.thresholds is None:
+        names = b",".join([served.class_json[label] for label in labels])
+    else:
+        rows = (np.flatnonzero(flags) for flags in served.thresholds <= P)
+        names = b",".join([b"[" + b",".join([served.class_json[k] for k in row]) + b"]" for row in rows])
+    return Answer(200, b'{"predictions":' + numbers + b',"labels":[' + names + b"]" + served.v1_tail)
+
+
+def _v2_answer(served: Served, request: tensors.Inference, classified: Classified) -> Answer:
+    P, labels = classified
+    head = served.v2_head if not request.id else {**served.v2_head, "id": request.id}
+    flags = labels if served.thresholds is None else served.thresholds <= P
+    body, json_bytes = tensors.write(head, request.wishes, tensors.Answered(P, flags, served.classes))
+    if json_bytes is None:
+        return Answer(200, body)
+    return Answer(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))

@@ -1,0 +1,288 @@
+"""JSON bytes to arrays.
+
+The grammar is RFC 8259 in UTF-8 without a byte order mark, and one thing stricter: an object has no key twice. Two
+parsers read it. orjson makes Python objects, decides every doubtful case and words every refusal; pysimdjson copies the
+numbers of a large regular matrix straight into a buffer, four times faster, and is believed only where its document has
+a form that leaves no doubt (see `_matrix_quickly`). A property test holds both to the same verdict and the same bits.
+
+Numbers go decimal -> float64 -> the model's dtype; one that is not finite there is refused.
+"""
+
+import re
+import struct
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.errors import MalformedError, TooLargeError, UnacceptableError
+
+try:
+    import simdjson
+except ImportError:  # no wheel for this Python: orjson reads everything
+    simdjson = None  # type: ignore[assignment]
+
+Floats = NDArray[np.floating[Any]]
+
+# Below this size making Python objects costs no more than asking for a buffer (measured for rows of 4 to 64 numbers).
+QUICK_FROM_BYTES: Final = 2048
+
+_NUMBERS: Final = frozenset((int, float))
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_QUOTE, _BRACKET, _BRACE = b'"[{'
+
+
+def load(body: bytes, depth_max: int) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        MalformedError: The bytes are not JSON, are nested too deeply, are not an object, or repeat a key.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedError(_explain(error, body)) from None
+    if type(document) is not dict:
+        raise MalformedError("The body must be a JSON object.")
+    if _deeper_than(document, depth_max):
+        raise MalformedError(f"The body nests deeper than {depth_max} levels.")
+    if _strings_in_text(body) != _strings_in(document):
+        raise MalformedError("The body has an object with the same key twice.")
+    return document
+
+
+def _explain(error: orjson.JSONDecodeError, body: bytes) -> str:
+    """Say where the JSON breaks, without a byte of what stands there."""
+    if not body.strip():
+        return "The body is empty; send a JSON object."
+    if "recursion" in str(error):
+        return "The body nests too deeply."
+    if "infinity" in str(error):
+        return "The body has a number that is too large for a 64-bit float."
+    return f"The body is not valid JSON (RFC 8259, UTF-8); it breaks near character {error.pos}."
+
+
+def _deeper_than(document: object, levels: int) -> bool:
+    """Whether lists and objects nest deeper than `levels`; a breadth-first walk that skips rows of plain numbers."""
+    layer: list[Any] = [document]
+    for _ in range(levels + 1):
+        layer = [
+            child
+            for node in layer
+            for child in (node.values() if type(node) is dict else node)
+            if type(child) is list or type(child) is dict
+        ]
+        if not layer:
+            return False
+    return True
+
+
+def _strings_in_text(body: bytes) -> int:
+    """The number of strings, keys included, in the text of a valid JSON document."""
+    if b"\\" in body:
+        return sum(1 for _ in _STRINGS.finditer(body))
+    return body.count(b'"') // 2
+
+
+def _strings_in(document: object) -> int:
+    """The number of strings, keys included, in a parsed document; smaller than in its text where a key was repeated."""
+    count = 0
+    rest: list[Any] = [document]
+    while rest:
+        node = rest.pop()
+        if type(node) is dict:
+            count += len(node)
+            rest.extend(node.values())
+        elif type(node) is list:
+            rest.extend(child for child in node if type(child) is list or type(child) is dict)
+            count += sum(type(child) is str for child in node)
+        elif type(node) is str:
+            count += 1
+    return count
+
+
+class Rows:
+    """Reads the rows of one model: `n_features` numbers each, in its dtype. Used by the event loop's thread alone."""
+
+    def __init__(self, n_features: int, dtype: np.dtype[np.floating[Any]], rows_max: int, depth_max: int) -> None:
+        self.n_features = n_features
+        self.dtype = dtype
+        self.rows_max = rows_max
+        self.depth_max = depth_max
+        self._packer = struct.Struct(f"={n_features}{dtype.char}")
+        self._single = np.empty((1, n_features), dtype)
+        self._single_bytes = memoryview(self._single.data).cast("B")
+        self._parser: Any = simdjson.Parser() if simdjson is not None else None
+
+    def instances(self, body: bytes) -> Floats:
+        """X (B, N) of a body `{"instances": [[...], ...]}`; a single row stands in a buffer that the next call reuses.
+
+        Raises:
+            MalformedError: The bytes are not JSON of our grammar.
+            UnacceptableError: They are, but hold no rows of this model.
+            TooLargeError: There are more rows than the limit.
+        """
+        if len(body) >= QUICK_FROM_BYTES:
+            X = self._matrix_quickly(body)
+            if X is not None:
+                return X
+        elif body.count(b'"') == 2:  # noqa: PLR2004  # one key, so none is repeated and nothing else stands beside it
+            X = self._small(body)
+            if X is not None:
+                return X
+        return self.matrix(instances_of(load(body, self.depth_max)))
+
+    def _small(self, body: bytes) -> Floats | None:
+        """The one row of a small body in the usual form, or None: the general way then finds the fault."""
+        try:
+            document = orjson.loads(body)
+            (row,) = document["instances"]
+            if not _NUMBERS.issuperset(map(type, row)):
+                return None
+            self._packer.pack_into(self._single_bytes, 0, *row)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, OverflowError, struct.error):
+            return None
+        return self._single
+
+    def _matrix_quickly(self, body: bytes) -> Floats | None:
+        """X (B, N) of a large body in the usual form, or None where there is any doubt.
+
+        The parser's buffer flattens nested and ragged lists and knows no repeated keys. So the text must hold one
+        string (the key) and one brace, as many opening brackets as rows and one more, and every row N elements.
+        """
+        if self._parser is None or body[:1] == b"\xef":
+            return None
+        text = np.frombuffer(body, np.uint8)
+        if np.count_nonzero(text == _QUOTE) != 2 or np.count_nonzero(text == _BRACE) != 1:  # noqa: PLR2004
+            return None
+        try:
+            rows = self._parser.parse(body)["instances"]
+            if len(rows) > self.rows_max or set(map(len, rows)) != {self.n_features}:
+                return None
+            if np.count_nonzero(text == _BRACKET) != len(rows) + 1:
+                return None
+            flat = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
+        except (ValueError, TypeError, KeyError, RuntimeError):
+            return None
+        finally:
+            rows = None  # the parser cannot be used again while a part of its document is alive
+        X = flat.reshape(-1, self.n_features).astype(self.dtype)
+        return X if np.isfinite(X).all() else None
+
+    def matrix(self, rows: object) -> Floats:
+        """X (B, N) of a parsed list of rows.
+
+        Raises:
+            UnacceptableError: It is not a list of at least one row of N finite numbers.
+            TooLargeError: There are more rows than the limit.
+        """
+        if type(rows) is not list or not rows:
+            raise UnacceptableError('"instances" must be a list of at least one row.')
+        self.check_count(len(rows))
+        for i, row in enumerate(rows):
+            if type(row) is not list:
+                raise UnacceptableError(f"Row {i} must be a list of {self.n_features} numbers.")
+            if len(row) != self.n_features:
+                raise UnacceptableError(f"Row {i} has {len(row)} values; this model takes {self.n_features}.")
+            if not _NUMBERS.issuperset(map(type, row)):
+                raise UnacceptableError(f"Row {i} has a value that is not a number.")
+        return self.cast(np.array(rows, np.float64))
+
+    def check_count(self, rows: int) -> None:
+        """Raise TooLargeError where a request has more rows than the limit."""
+        if rows > self.rows_max:
+            raise TooLargeError(f"A request may have at most {self.rows_max} rows; send several requests.")
+
+    def cast(self, values: Floats) -> Floats:
+        """A fresh aligned copy of X in the model's dtype.
+
+        Raises:
+            UnacceptableError: A value is not finite in it.
+        """
+        with np.errstate(over="ignore"):
+            X = values.astype(self.dtype)
+        if not np.isfinite(X).all():
+            raise UnacceptableError(f"Every value must be finite and fit into {self.dtype.name}.")
+        return X
+
+    def tensor_document(self, body: bytes) -> dict[str, Any]:
+        """Parse a v2 body; inputs[0]["data"] is a float64 array (n,) or (B, n) where the quick parser is believed.
+
+        Raises:
+            MalformedError: The bytes are not JSON of our grammar.
+        """
+        if len(body) >= QUICK_FROM_BYTES and self._parser is not None and body[:1] != b"\xef":
+            document = _tensor_quickly(self._parser, body)
+            if document is not None:
+                return document
+        return load(body, self.depth_max)
+
+
+def _tensor_quickly(parser: Any, body: bytes) -> dict[str, Any] | None:  # noqa: ANN401
+    """A v2 document with one large tensor as an array, or None where there is any doubt.
+
+    All but the tensor becomes Python objects. The text must then hold just their strings (so no key is repeated), and
+    just their opening brackets beside those of a flat list or of equally long rows.
+    """
+    text = np.frombuffer(body, np.uint8)
+    if b"\\" in body:
+        return None
+    root = entry = data = None
+    try:
+        root = parser.parse(body)
+        document = {key: _plain(root[key]) for key in root if key != "inputs"}
+        (entry,) = root["inputs"]
+        fields = {key: _plain(entry[key]) for key in entry if key != "data"}
+        data = entry["data"]
+        widths = set(map(len, data)) if np.count_nonzero(text == _BRACKET) > len(data) else {0}
+        flat = np.frombuffer(data.as_buffer(of_type="d"), np.float64).copy()
+        rows = len(data) if widths != {0} else 0
+    except (ValueError, TypeError, KeyError, RuntimeError):
+        return None
+    finally:
+        root = entry = data = None  # the parser cannot be used again while a part of its document is alive
+    rest = [document, fields]
+    strings = 2 + sum(map(_strings_in, rest))  # "inputs" and "data"
+    brackets = 2 + rows + sum(map(_lists_in, rest))  # those of "inputs" and "data"
+    if np.count_nonzero(text == _QUOTE) != 2 * strings or np.count_nonzero(text == _BRACKET) != brackets:
+        return None
+    if rows and (len(widths) != 1 or flat.size != rows * next(iter(widths))):
+        return None
+    fields["data"] = flat.reshape(rows, -1) if rows else flat
+    document["inputs"] = [fields]
+    return document
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """A parsed value as Python objects."""
+    if isinstance(value, simdjson.Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, simdjson.Array) else value
+
+
+def _lists_in(document: object) -> int:
+    """The number of lists in a parsed document."""
+    if type(document) is dict:
+        return sum(map(_lists_in, document.values()))
+    return 1 + sum(map(_lists_in, document)) if type(document) is list else 0
+
+
+def instances_of(document: dict[str, Any]) -> object:
+    """The value of "instances".
+
+    Raises:
+        UnacceptableError: It is missing, or an unknown field stands beside it.
+    """
+    check_fields(document, ("instances", "parameters", "signature_name"))
+    if "instances" not in document:
+        raise UnacceptableError('The body must have "instances": a list of rows.')
+    return document["instances"]
+
+
+def check_fields(document: dict[str, Any], known: Iterable[str]) -> None:
+    """Raise UnacceptableError where a document has a field that is not known."""
+    known = tuple(known)
+    if not document.keys() <= set(known):
+        raise UnacceptableError(f"The body has an unknown field; known are {', '.join(known)}.")

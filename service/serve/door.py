@@ -1,0 +1,525 @@
+"""The front door: uvicorn's httptools protocol, with limits and deadlines, and a hot path for predictions.
+
+A prediction request is answered here, from the parser's callbacks, before a scope, a task or an event exists.
+Everything else, and everything unusual (a request behind an unfinished answer, `Expect`, unknown paths), goes on to
+FastAPI, which answers the same requests by the same handler: a property test holds both to the same bytes.
+
+    phase       IDLE -> HEAD (first byte) -> BODY (headers complete) -> IDLE (message complete)
+    cycle       what uvicorn reads of the newest request: None, its own cycle, or a Pending for a hot one
+    deadline    when the connection is closed if nothing happens: idle, headers, body, and a client that does not read
+
+A head that was parsed once is remembered with what it meant. Clients that keep a connection send the same head again
+and again; the same bytes then mean the same without being parsed, and the body stands right behind them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final, NamedTuple, cast
+
+import httptools
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
+from service.serve.answers import RETRY, Answer, Answers, RequestHead, error, request_id
+from service.serve.live import Endpoint
+from service.serve.metrics import Meter
+from service.serve.routes import Reply
+from service.settings import Settings
+
+logger = logging.getLogger("softstep.door")
+
+IDLE, HEAD, BODY = range(3)
+NEVER: Final = float("inf")
+# Time for a client to read an answer that came before the end of its request, until the connection is closed.
+LINGER_SECONDS: Final = 2.0
+# Remembered heads of a worker, and the longest: a few MiB however many clients there are.
+PLANS_MAX: Final = 4096
+PLAN_BYTES_MAX: Final = 2048
+# A busy server still tells that it lives and how it fares.
+PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
+
+MALFORMED: Final = error(400, "The request is not valid HTTP/1.1.")
+NO_PATH: Final = error(400, "The request's target must be a path of ASCII characters.")
+LARGE_HEAD: Final = error(431, "The request's line and headers are too many or too large.")
+BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
+BUSY: Final = error(503, "The server has too many requests at hand; try again in a moment.", RETRY)
+SLOW: Final = error(408, "The request took too long to arrive.")
+NO_TUNNEL: Final = error(405, "This server is no proxy.", ((b"allow", b"GET, POST"),))
+
+
+class Signal:
+    """Stands in for the event that uvicorn sets on a cycle; nobody waits for a hot request's."""
+
+    def set(self) -> None:
+        """Do nothing."""
+
+
+class Pending:
+    """A hot request from its headers to its answer, with the attributes that uvicorn reads of a cycle."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete")
+    message_event = Signal()
+    more_body = False
+
+    def __init__(self, *, keep_alive: bool, response_complete: bool = False) -> None:
+        self.keep_alive = keep_alive
+        self.response_complete = response_complete
+        self.disconnected = False
+
+
+class Plan(NamedTuple):
+    """What a remembered head means: the endpoint, the headers that matter, and the length of the body."""
+
+    endpoint: Endpoint
+    head: RequestHead
+    length: int
+
+
+class Flow(FlowControl):
+    """Reading stops for two reasons, kept apart: a body that nobody takes yet, and a client that does not read."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._transport = transport
+
+    def pause_reading(self) -> None:
+        """Stop reading until a body is taken."""
+        self.read_paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again, unless the client does not read either."""
+        if self.read_paused:
+            self.read_paused = False
+            if not self.write_paused:
+                self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Stop reading what would only bring more answers."""
+        super().pause_writing()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read again, unless a body still waits to be taken."""
+        was_paused = self.write_paused
+        super().resume_writing()
+        if was_paused and not self.read_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+class Gate:
+    """What the connections of one worker share: the handler, the limits, the remembered heads and the counts."""
+
+    def __init__(self, answers: Answers, meter: Meter, settings: Settings) -> None:
+        self.answers = answers
+        self.meter = meter
+        self.settings = settings
+        self.plans: dict[bytes, Plan] = {}
+        self.in_flight = 0
+        self.body_bytes = 0
+        self._default_headers: list[tuple[bytes, bytes]] | None = None
+        self._heads: dict[int, bytes] = {}
+        answers.live.swapped.append(self.plans.clear)
+
+    def head(self, status: int, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The status line and the headers that every answer has, joined once for each second."""
+        if default_headers is not self._default_headers:
+            self._default_headers = default_headers
+            self._heads.clear()
+        head = self._heads.get(status)
+        if head is None:
+            lines = [name + b": " + value + b"\r\n" for name, value in default_headers]
+            head = self._heads[status] = STATUS_LINE[status] + b"".join(lines)
+        return head
+
+    def is_full(self, more_bytes: int) -> bool:
+        """Whether one more request with a body of that size would be too much."""
+        settings = self.settings
+        return (
+            self.in_flight >= settings.requests_in_flight_max
+            or self.body_bytes + more_bytes > settings.body_bytes_in_flight_max
+        )
+
+    def tick(self, connections: Iterable[Any], now: float) -> None:
+        """Close the connections whose time is over, and publish the gauges; called a few times a second."""
+        count = 0
+        for connection in list(connections):
+            count += 1
+            if connection.deadline < now:
+                connection.expire()
+        self.meter.gauge(CONNECTIONS, count)
+        self.meter.gauge(IN_FLIGHT, self.in_flight)
+        self.meter.gauge(BODY_BYTES, self.body_bytes)
+
+
+async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer in the application's place while the server has too much at hand."""
+    await Reply(BUSY)(scope, receive, send)
+
+
+class Door(HttpToolsProtocol):
+    """One connection. `bound` makes the class that uvicorn is given."""
+
+    gate: ClassVar[Gate]
+
+    @classmethod
+    def bound(cls, gate: Gate) -> type["Door"]:
+        """A class whose connections share a gate."""
+        return type("Door", (cls,), {"gate": gate})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # uvicorn's own arguments
+        super().__init__(*args, **kwargs)
+        self.phase = IDLE
+        self.deadline = NEVER
+        self.leaving = False  # an answer said that the connection ends; what still comes is thrown away
+        self.last = False  # the service stops: the next answer on this connection is its last
+        self.endpoint: Endpoint | None = None
+        self.parts: list[bytes] = []
+        self.held = 0  # body bytes of the newest request, counted in the gate
+        self.head_bytes = 0
+        self.message_ended = False
+        self.chunk: bytes | None = None
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take a connection, or close it at once where there are too many."""
+        super().connection_made(transport)
+        self.flow = Flow(transport)
+        self._rest()
+        if len(self.connections) > self.gate.settings.connections_max:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what the connection held."""
+        self.deadline = NEVER
+        self._release()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own signature
+        """Keep half a connection open for an answer that is still to come."""
+        if self.phase == IDLE and self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read its answer a limited time."""
+        self.flow.pause_writing()
+        self.deadline = self.loop.time() + self.gate.settings.write_seconds
+
+    def resume_writing(self) -> None:
+        """Go on with a client that reads again."""
+        self.flow.resume_writing()
+        self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a request whose head is remembered; parse anything else."""
+        if self.leaving:
+            return
+        self.chunk = None
+        if self.phase == IDLE and (self.cycle is None or self.cycle.response_complete):
+            end = data.find(b"\r\n\r\n")
+            plan = self.gate.plans.get(data[:end])
+            if plan is not None and len(data) == end + 4 + plan.length and not self.last:
+                self._answer(plan.endpoint, plan.head, data[end + 4 :], Pending(keep_alive=True))
+                return
+            self.chunk = data
+        self.message_ended = False
+        self._feed(data)
+        if self.phase == HEAD and not self.leaving:
+            # The parser tells of a header when it is complete, so the bytes of one that never ends are counted here.
+            self.head_bytes += 0 if self.message_ended else len(data)
+            if self.head_bytes > self.gate.settings.header_bytes_max:
+                self._leave(LARGE_HEAD)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError:
+            logger.exception("the front door broke")
+            self._leave(BROKEN)
+        except httptools.HttpParserError:
+            self._leave(MALFORMED)
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request as if it had not asked for another protocol, which HTTP lets a server do.
+
+        The parser stops behind the headers of such a request, so it starts again without the one that asked.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._leave(NO_TUNNEL)
+            return
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        head = b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.phase = IDLE
+        self._feed(head + b"".join(lines) + b"\r\n" + rest)
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """Begin a request; what uvicorn builds for the application is built only if it goes there."""
+        self.phase = HEAD
+        self.deadline = self.loop.time() + self.gate.settings.header_seconds
+        self.head_bytes = 0
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what comes behind the body is a trailer, which nothing here reads."""
+        if self.phase == HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Decide who answers."""
+        if self.leaving:
+            return
+        settings = self.gate.settings
+        self.phase = BODY
+        self.deadline = self.loop.time() + settings.body_seconds
+        if self._head_is_large():
+            self._leave(LARGE_HEAD)
+        elif self.parser.should_upgrade():
+            pass  # the parser stops here, and `_decline_upgrade` goes on
+        elif not self._take_hot():
+            self._pass_on()
+
+    def _head_is_large(self) -> bool:
+        settings = self.gate.settings
+        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
+        return size > settings.header_bytes_max or len(self.headers) > settings.header_count_max
+
+    def _take_hot(self) -> bool:
+        """Take a prediction request whose answer can be the next one on this connection."""
+        endpoint = self.gate.answers.live.now.hot.get(self.url)
+        if endpoint is None or self.expect_100_continue or self.parser.get_method() != b"POST":
+            return False
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        self.cycle = cast("Any", Pending(keep_alive=self._keeps_alive()))
+        declared = int(dict(self.headers).get(b"content-length", 0))
+        if declared > self.gate.settings.body_bytes_max:
+            self._write(self._too_large(), cast("Any", self.cycle), RequestHead.of(self.headers))
+        elif self.gate.is_full(declared):
+            self._write(BUSY, cast("Any", self.cycle), RequestHead.of(self.headers))
+        else:
+            self.endpoint = endpoint
+            self.parts = []
+        return True
+
+    def _keeps_alive(self) -> bool:
+        keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        return bool(keeps) and not self.last
+
+    def _too_large(self) -> Answer:
+        return error(413, f"The body may have at most {self.gate.settings.body_bytes_max} bytes.")
+
+    def _pass_on(self) -> None:
+        """Hand a request to the application, by way of uvicorn."""
+        if not _is_path(self.url):
+            self._leave(NO_PATH)
+            return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.headers.extend(headers)
+        self.url, self.expect_100_continue = url, expects
+        full = len(self.tasks) + self.gate.in_flight >= self.gate.settings.requests_in_flight_max
+        self.app = busy if full and url not in PROBES else cast("Any", self.config.loaded_app)
+        super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and not self.last
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of a body, as long as the limits allow."""
+        if self.leaving or self.cycle.response_complete:
+            return
+        self.held += len(body)
+        self.gate.body_bytes += len(body)
+        if self.endpoint is None:
+            super().on_body(body)
+            return
+        self.parts.append(body)
+        answer = None
+        if self.held > self.gate.settings.body_bytes_max:
+            answer = self._too_large()
+        elif self.gate.is_full(0):
+            answer = BUSY
+        if answer is not None:
+            self.endpoint = None
+            self._write(answer, cast("Any", self.cycle), RequestHead.of(self.headers))
+
+    def on_message_complete(self) -> None:
+        """Answer a hot request; tell the application that it has all of another."""
+        if self.leaving:
+            return
+        self.phase = IDLE
+        self.message_ended = True
+        self.deadline = NEVER
+        if self.endpoint is not None:
+            endpoint, self.endpoint = self.endpoint, None
+            head, body = RequestHead.of(self.headers), b"".join(self.parts)
+            self._remember(endpoint, head, body)
+            self._answer(endpoint, head, body, cast("Any", self.cycle))
+        elif self.cycle.response_complete:
+            self._release()
+            self._rest()
+        else:
+            super().on_message_complete()
+
+    def _remember(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> None:
+        """Make a plan of a request that came in one piece, for the next one with the same head."""
+        chunk = self.chunk
+        if chunk is None or head.request_id is not None or not self.cycle.keep_alive:
+            return
+        end = chunk.find(b"\r\n\r\n")
+        if len(chunk) != end + 4 + len(body) or end > PLAN_BYTES_MAX:
+            return
+        if int(dict(self.headers).get(b"content-length", -1)) != len(body):
+            return
+        plans = self.gate.plans
+        if len(plans) >= PLANS_MAX:
+            plans.clear()
+        plans[chunk[:end]] = Plan(endpoint, head, len(body))
+
+    # Answering
+
+    def _answer(self, endpoint: Endpoint, head: RequestHead, body: bytes, cycle: Pending) -> None:
+        try:
+            answer = self.gate.answers.respond(endpoint, head, body)
+        except Exception:
+            logger.exception("a prediction broke")
+            answer = BROKEN
+        if isinstance(answer, Answer):
+            self._write(answer, cycle, head)
+            return
+        self.cycle = cast("Any", cycle)
+        self.gate.in_flight += 1
+
+        def done(future: asyncio.Future[Answer]) -> None:
+            self.gate.in_flight -= 1
+            if future.exception() is not None:
+                logger.error("a prediction broke", exc_info=future.exception())
+            if not cycle.disconnected:
+                self._write(BROKEN if future.exception() else future.result(), cycle, head)
+
+        answer.add_done_callback(done)
+
+    def _write(self, answer: Answer, cycle: Pending, head: RequestHead) -> None:
+        """Write the answer to a hot request and go on with what waits behind it."""
+        cycle.response_complete = True
+        if self.transport.is_closing():
+            return
+        self._send(answer, head, closes=not cycle.keep_alive)
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _send(self, answer: Answer, head: RequestHead, *, closes: bool) -> None:
+        """Write one whole answer, its headers in the order in which uvicorn writes the application's."""
+        status, body, content_type, headers = answer
+        start = self.gate.head(status, self.server_state.default_headers)
+        extra = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
+        text = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b\r\n" % (
+            start,
+            content_type,
+            len(body),
+            extra,
+            request_id(head.request_id),
+            b"connection: close\r\n" if closes else b"",
+        )
+        self.transport.write(text + body)
+        self.gate.meter.answered(status)
+        if self.access_log:
+            self._log_access(status)
+
+    def _log_access(self, status: int) -> None:
+        method = self.parser.get_method() if self.chunk is not None or self.phase != IDLE else b"POST"
+        client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
+        path = self.url.partition(b"?")[0].decode("ascii", "replace")
+        self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method.decode(), path, "1.1", status)
+
+    def on_response_complete(self) -> None:
+        """Go on after an answer: with the next request in the pipeline, or to rest."""
+        self.server_state.total_requests += 1
+        if self.held:
+            self._release()
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Set the deadline of a connection that waits: for a request, or for the rest of one already answered."""
+        if self.flow.write_paused:
+            return
+        if self.phase == IDLE:
+            self.deadline = self.loop.time() + self.gate.settings.keep_alive_seconds
+        elif self.phase == BODY and self.cycle is not None and self.cycle.response_complete:
+            self.deadline = self.loop.time() + LINGER_SECONDS
+
+    def _release(self) -> None:
+        """Give the body bytes of the newest request back to the gate."""
+        self.gate.body_bytes -= self.held
+        self.held = 0
+
+    # Leaving
+
+    def _leave(self, answer: Answer) -> None:
+        """Answer what cannot be read on, and end the connection when the client has had time to read that.
+
+        Closing at once would reset the connection while the client still sends, and the answer would be lost.
+        """
+        self.leaving = True
+        self.deadline = self.loop.time() + LINGER_SECONDS
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete and self.endpoint is None:
+            self.cycle.keep_alive = False  # an earlier answer is unfinished: it will be the last
+            return
+        self.endpoint = None
+        self._send(answer, RequestHead.of(self.headers or []), closes=True)
+        self.server_state.total_requests += 1
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def expire(self) -> None:
+        """Close a connection whose time is over, with an answer where a request has begun and none is under way."""
+        free = self.cycle is None or self.cycle.response_complete or self.endpoint is not None
+        if self.leaving or self.flow.write_paused:
+            self.transport.abort()
+        elif self.phase != IDLE and free and not (self.phase == BODY and self.endpoint is None):
+            self._leave(SLOW)
+        else:
+            self.deadline = NEVER
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close the connection as soon as no request is under way."""
+        self.last = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        elif self.phase == IDLE or self.leaving:
+            self.transport.close()
+
+
+def _is_path(url: bytes) -> bool:
+    """Whether a request's target is one that the application can be given."""
+    if not url.isascii():
+        return False
+    try:
+        return httptools.parse_url(url).path is not None
+    except httptools.HttpParserInvalidURLError:
+        return False

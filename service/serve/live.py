@@ -1,0 +1,251 @@
+"""The models that are served now, as one object that is swapped whole.
+
+A request takes what it needs from `Live.now` once, so it sees one model from start to end. A worker looks at the models
+directory again and again, makes what is new ready (a first prediction included) and only then swaps.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.errors import ModelNotFoundError, ModelNotReadyError
+from service.serve.batcher import Batcher, Classified, is_heavy
+from service.serve.codec import Rows
+from service.serve.metrics import V1, V2, Meter
+from service.settings import Settings
+from service.softmax.model import Model, Stage
+from service.store.artifact import Artifact
+from service.store.repository import VERSION, Repository, Version, View
+
+logger = logging.getLogger("softstep.live")
+
+Floats = NDArray[np.floating[Any]]
+Key = tuple[str, int]
+
+
+class Served:
+    """One model version, ready to answer, with what its answers repeat already encoded."""
+
+    def __init__(self, version: Version, artifact: Artifact, settings: Settings, meter: Meter) -> None:
+        manifest = artifact.manifest
+        stage = manifest.stage
+        self.name: Final = version.name
+        self.version: Final = str(version.version)
+        self.artifact: Final = artifact
+        self.manifest: Final = manifest
+        self.seq: Final = 0
+        self.model: Final = Model(
+            manifest.head,
+            artifact.weights,
+            artifact.bias,
+            None if stage is None else Stage(np.array(stage.mean), np.array(stage.scale), stage.clip),
+        )
+        self.heavy: Final = is_heavy(self.model)
+        self.classes: Final = manifest.classes
+        self.thresholds: Final = _thresholds(artifact)
+        rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
+        self.rows: Final = Rows(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
+        self.class_json: Final = [orjson.dumps(name) for name in self.classes]
+        named = {"model_name": self.name, "model_version": self.version}
+        self.v1_tail: Final = b"," + orjson.dumps({**named, "seq": self.seq})[1:]
+        self.v2_head: Final = {**named, "id": "", "parameters": {"seq": self.seq}}
+        self.counters: Final = meter.row(version.name, version.version)
+        self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
+
+    def metadata(self) -> dict[str, Any]:
+        """What GET /v1/models/{name} tells, but for the states of other versions."""
+        manifest = self.manifest
+        learning = None if manifest.learning is None else manifest.learning.model_dump()
+        return {
+            "name": self.name,
+            "version": self.version,
+            "state": "READY",
+            "ready": True,
+            "head": manifest.head,
+            "classes": self.classes,
+            "n_features": self.model.n_features,
+            "features": manifest.features,
+            "dtype": manifest.dtype,
+            "seq": self.seq,
+            "weights_sha256": self.artifact.weights_sha256,
+            "learning": learning,
+            "progressive": {"events": 0, "rows": 0, "loss": None, "accuracy": None},
+            "metrics": manifest.metrics,
+            "provenance": manifest.provenance,
+        }
+
+
+def _thresholds(artifact: Artifact) -> Floats | None:
+    """The probability from which each label of a multilabel head holds; None for the other heads."""
+    manifest = artifact.manifest
+    if manifest.head != "multilabel":
+        return None
+    return np.array(manifest.thresholds or [0.5] * len(manifest.classes))
+
+
+class Endpoint(NamedTuple):
+    """What a hot path means: a protocol, a model version, and how its longer calls are shared and threaded."""
+
+    protocol: int
+    served: Served
+    batcher: Batcher
+
+
+@dataclass(frozen=True)
+class Now:
+    """What is served at one moment.
+
+    Attributes:
+        versions: Every version found on disk, served or refused.
+        served: The ready ones of models that are not unloaded.
+        hot: The endpoint of each path that takes predictions, as bytes.
+        reason: Why the models directory could not be looked at, or None.
+        unloaded: Names that an operator unloaded.
+    """
+
+    versions: Mapping[Key, Version] = field(default_factory=dict)
+    served: Mapping[Key, Served] = field(default_factory=dict)
+    hot: Mapping[bytes, Endpoint] = field(default_factory=dict)
+    reason: str | None = None
+    unloaded: frozenset[str] = frozenset()
+
+    def names(self) -> list[str]:
+        """The names of all models found on disk."""
+        return sorted({name for name, _ in self.versions})
+
+    def latest(self, name: str) -> Served | None:
+        """The version of a model that a request without a version means: the largest that is ready."""
+        numbers = [version for model, version in self.served if model == name]
+        return self.served[name, max(numbers)] if numbers else None
+
+    def find(self, name: str, version: str | None) -> Served:
+        """The version that a request means.
+
+        Raises:
+            ModelNotFoundError: There is none of that name, or no such version of it.
+            ModelNotReadyError: It is there, but refused or unloaded.
+        """
+        if name not in self.names():
+            raise ModelNotFoundError("Request for unknown model: no model of that name is found.")
+        if version is None:
+            latest = self.latest(name)
+            if latest is None:
+                raise ModelNotReadyError("Model is not ready: none of its versions is loaded.")
+            return latest
+        key = (name, int(version) if VERSION.fullmatch(version) else 0)  # no version is 0
+        if key not in self.versions:
+            raise ModelNotFoundError("Request for unknown model version: the model has no such version.")
+        if key not in self.served:
+            raise ModelNotReadyError("Model version is not ready: it was refused or unloaded.")
+        return self.served[key]
+
+    def default(self, name: str | None) -> Served:
+        """The model that a request without any name means: the named one, else the only one.
+
+        Raises:
+            ModelNotFoundError: There is not just one model and none is named.
+            ModelNotReadyError: The model is not ready.
+        """
+        names = self.names()
+        if name is None and len(names) != 1:
+            raise ModelNotFoundError("Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.")
+        return self.find(name or names[0], None)
+
+
+class Live:
+    """Keeps `now` true to the models directory.
+
+    Attributes:
+        now: What is served at this moment, replaced whole.
+        scanned: Whether the first look is done.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        settings: Settings,
+        meter: Meter,
+        executor: Executor,
+        classify: Callable[[Served], Callable[[Model, Floats], Classified]],
+    ) -> None:
+        self.now = Now()
+        self.scanned = False
+        self._repository = repository
+        self._settings = settings
+        self._meter = meter
+        self._executor = executor
+        self._classify = classify
+        self._lock = asyncio.Lock()
+        self._refused: dict[Key, str | None] = {}
+        self._root_reason: str | None = None
+        self.swapped: list[Callable[[], None]] = []
+
+    async def refresh(self, unloaded: frozenset[str]) -> None:
+        """Look at the models directory and swap in what is there; `unloaded` names are left out."""
+        async with self._lock:
+            loop = asyncio.get_running_loop()
+            view, ready = await loop.run_in_executor(self._executor, self._prepare)
+            self._tell(view)
+            if view.versions is not self.now.versions or unloaded != self.now.unloaded:
+                self.now = self._assemble(view, ready, unloaded)
+                for callback in self.swapped:
+                    callback()
+            self.scanned = True
+
+    def _prepare(self) -> tuple[View, dict[Key, Served]]:
+        """Scan, and make every new artifact ready; runs in a thread."""
+        view = self._repository.scan()
+        ready: dict[Key, Served] = {}
+        for key, version in view.versions.items():
+            if version.artifact is None:
+                continue
+            known = self.now.served.get(key)
+            if known is not None and known.artifact is version.artifact:
+                ready[key] = known
+            else:
+                ready[key] = Served(version, version.artifact, self._settings, self._meter)
+        return view, ready
+
+    def _assemble(self, view: View, ready: dict[Key, Served], unloaded: frozenset[str]) -> Now:
+        served = {key: model for key, model in ready.items() if key[0] not in unloaded}
+        hot: dict[bytes, Endpoint] = {}
+        # Versions come in rising order, so the path without a version ends up with the largest.
+        for (name, version), model in sorted(served.items()):
+            batcher = Batcher(
+                model.model,
+                self._settings.batch_rows_max,
+                self._settings.thread_after_us,
+                self._executor,
+                self._classify(model),
+            )
+            for path in (f"/v1/models/{name}:predict", f"/v1/models/{name}/versions/{version}:predict"):
+                hot[path.encode()] = Endpoint(V1, model, batcher)
+            for path in (f"/v2/models/{name}/infer", f"/v2/models/{name}/versions/{version}/infer"):
+                hot[path.encode()] = Endpoint(V2, model, batcher)
+        return Now(view.versions, served, hot, view.reason, unloaded)
+
+    def _tell(self, view: View) -> None:
+        """Log what became refused or whole since the last look."""
+        if view.reason != self._root_reason:
+            self._root_reason = view.reason
+            logger.warning("models directory: %s", view.reason or "readable again")
+        for key, version in view.versions.items():
+            if version.reason != self._refused.get(key):
+                if version.reason is None:
+                    logger.info("model %s version %s: accepted again", *key)
+                else:
+                    logger.warning("model %s version %s refused: %s", *key, version.reason)
+        new = [key for key in view.versions if key not in self.now.versions and view.versions[key].artifact is not None]
+        gone = [key for key in self.now.versions if key not in view.versions]
+        for key in new:
+            logger.info("model %s version %s: ready", *key)
+        for key in gone:
+            logger.info("model %s version %s: removed", *key)
+        self._refused = {key: version.reason for key, version in view.versions.items()}

@@ -1,0 +1,119 @@
+"""One worker process: puts the room's parts together and serves until it is told to stop."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.board import READY, Board
+from service.serve.answers import Answers, renew_ids
+from service.serve.app import make_app
+from service.serve.batcher import Classified
+from service.serve.door import Door, Gate
+from service.serve.live import Live, Served
+from service.serve.metrics import Meter
+from service.serve.orders import Orders
+from service.serve.routes import Context
+from service.settings import Settings
+from service.softmax.model import Model
+from service.store.repository import Repository
+
+logger = logging.getLogger("softstep.worker")
+
+# One thread computes long kernel calls while the other looks at the models directory.
+THREADS: Final = 2
+# The event loop's own share of a shutdown, so that the parent need not kill.
+GRACE_SHARE: Final = 0.8
+
+
+class Parts:
+    """Everything that one worker is made of."""
+
+    def __init__(self, settings: Settings, board: Board, slot: int, pipe: int) -> None:
+        self.settings = settings
+        self.meter = Meter(board, slot)
+        self.executor = ThreadPoolExecutor(THREADS, "softstep")
+        repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
+        self.live = Live(repository, settings, self.meter, self.executor, self._timed)
+        self.answers = Answers(self.live, self.meter, settings)
+        self.orders = Orders(board, slot, pipe, self.live)
+        self.context = Context(settings, board, self.live, self.answers, self.orders)
+        self.gate = Gate(self.answers, self.meter, settings)
+
+    def _timed(self, served: Served) -> Callable[[Model, Any], Classified]:
+        """Calls of a served model's kernel, counted."""
+        return lambda _model, X: self.answers.classify(served, X)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        """Look at the models before the first request, and keep looking until the last."""
+        await self.orders.carry_out()
+        watch = asyncio.create_task(self._watch())
+        yield
+        watch.cancel()
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _watch(self) -> None:
+        """Follow the models directory and the orders; a look that fails is told and tried again."""
+        looked = time.monotonic()
+        while True:
+            await asyncio.sleep(min(0.05, self.settings.scan_seconds))
+            self.meter.gauge(READY, int(bool(self.live.now.served)))
+            if not self.orders.pending and time.monotonic() - looked < self.settings.scan_seconds:
+                continue
+            try:
+                await self.orders.carry_out()
+            except Exception:
+                logger.exception("looking at the models directory broke")
+            looked = time.monotonic()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which also keeps the deadlines of its connections and ends without raising its signal again."""
+
+    def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
+        super().__init__(config)
+        self._gate = gate
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is due ten times a second."""
+        self._gate.tick(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and forget it then: uvicorn would raise it again, and the exit code would be the signal's."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) -> uvicorn.Config:
+    """Uvicorn's configuration of one worker."""
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        log_config=None,
+        access_log=settings.access_log,
+        server_header=False,
+        headers=[("server", "softstep")],
+        proxy_headers=False,
+        timeout_keep_alive=int(settings.keep_alive_seconds),
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_seconds * GRACE_SHARE)),
+    )
+
+
+def run(settings: Settings, board: Board, slot: int, listener: socket.socket, pipe: int) -> None:
+    """Serve from a listening socket until SIGTERM."""
+    renew_ids()
+    parts = Parts(settings, board, slot, pipe)
+    app = make_app(parts.context, parts.meter, parts.lifespan)
+    Server(config_of(settings, app, Door.bound(parts.gate)), parts.gate).run(sockets=[listener])

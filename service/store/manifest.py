@@ -1,0 +1,238 @@
+"""`model.json` as a record: which words an artifact's manifest may use, and how each of them is checked.
+
+The format as a whole, with its table, opens `artifact.py`. Parsing is strict twice over: JSON as RFC 8259 has it
+(UTF-8, no byte order mark, no key twice, no NaN), then the fields below (none unknown, no type converted).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Literal, NoReturn
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
+
+from service.errors import ArtifactError
+
+FORMAT_VERSION = 1
+# A name stands in every answer that gives labels, in metadata and in error messages, so its length is bounded.
+NAME_CHARACTERS_MAX = 256
+# Long enough for what a field's complaint needs, short enough for a log line; file contents may be quoted in it.
+REASON_CHARACTERS_MAX = 300
+# The largest integer that every JSON reader keeps exactly (float64).
+ROWS_MAX = 2**53
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("the names must differ from each other")
+    return names
+
+
+Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1, fail_fast=True), AfterValidator(_unique)]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+Finites = Annotated[tuple[FiniteFloat, ...], Field(fail_fast=True)]
+Positives = Annotated[tuple[Positive, ...], Field(fail_fast=True)]
+Probabilities = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(fail_fast=True)]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields and converts no types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Layer(Record):
+    """One affine layer: the names of its two tensors and what follows them.
+
+    Attributes:
+        weight: Name of the tensor of shape (N, K).
+        bias: Name of the tensor of shape (K,).
+        activation: What is applied to the layer's output; the head comes after the last layer.
+    """
+
+    weight: Name
+    bias: Name
+    activation: Literal["identity"]
+
+
+class Stage(Record):
+    """What is done to a row before the weights see it: (x - mean) / scale, then cut to [-clip, clip].
+
+    Attributes:
+        mean: One number for each feature.
+        scale: One positive number for each feature.
+        clip: The cut, or None for no cut.
+    """
+
+    mean: Finites
+    scale: Positives
+    clip: Positive | None = None
+
+
+class Training(Record):
+    """What the weights were trained on; it tells how firmly they hold. Kept also where the weights take raw features.
+
+    Attributes:
+        rows: Number of training rows.
+        mean: Mean of each feature over those rows.
+        scale: Population standard deviation of each feature; 1 for a constant feature, as in scikit-learn.
+    """
+
+    rows: Annotated[int, Field(ge=1, le=ROWS_MAX)]
+    mean: Finites
+    scale: Positives
+
+
+class Learning(Record):
+    """The learning rule that feedback follows, with its constants.
+
+    Attributes:
+        rule: Name of the rule.
+        constants: The rule's numbers by name.
+    """
+
+    rule: Name
+    constants: dict[Name, FiniteFloat] = {}
+
+
+class Manifest(Record):
+    """Everything about a model but its tensors; `artifact.py` describes each field.
+
+    Raises:
+        pydantic.ValidationError: A field is missing, unknown, of the wrong type, or contradicts another.
+    """
+
+    format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)]
+    head: Literal["softmax", "sigmoid", "multilabel", "ovr"]
+    classes: Names
+    features: Names
+    dtype: Literal["float32", "float64"]
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, fail_fast=True)]
+    thresholds: Probabilities | None = None
+    stage: Stage | None = None
+    training: Training | None = None
+    learning: Learning | None = None
+    provenance: dict[str, str] = {}
+    metrics: dict[str, FiniteFloat] = {}
+    tensors_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @property
+    def n_features(self) -> int:
+        """The number N of features of a row."""
+        return len(self.features)
+
+    @property
+    def n_outputs(self) -> int:
+        """The number K of logits: 1 for the sigmoid head, else the number of classes."""
+        return 1 if self.head == "sigmoid" else len(self.classes)
+
+    @property
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Each tensor's shape by its name, in manifest order: weight, then bias, layer by layer."""
+        (layer,) = self.layers
+        return {layer.weight: (self.n_features, self.n_outputs), layer.bias: (self.n_outputs,)}
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> "Manifest":
+        self._check_classes()
+        self._check_layers()
+        _check_length("thresholds", self.thresholds, len(self.classes), "class")
+        for name, record in (("stage", self.stage), ("training", self.training)):
+            if record is not None:
+                _check_length(f"{name}.mean", record.mean, self.n_features, "feature")
+                _check_length(f"{name}.scale", record.scale, self.n_features, "feature")
+        return self
+
+    def _check_classes(self) -> None:
+        if self.head == "sigmoid" and len(self.classes) != 2:  # noqa: PLR2004
+            raise ValueError("a sigmoid head has exactly two classes")
+        if self.head in {"softmax", "ovr"} and len(self.classes) < 2:  # noqa: PLR2004
+            raise ValueError(f"a head of the kind {self.head} has at least two classes")
+        if self.thresholds is not None and self.head != "multilabel":
+            raise ValueError("only a multilabel head has thresholds")
+
+    def _check_layers(self) -> None:
+        if len(self.layers) > 1:
+            raise ValueError("hidden layers are not supported yet: layers must hold exactly one layer")
+        names = {self.layers[0].weight, self.layers[0].bias}
+        if len(names) < 2:  # noqa: PLR2004
+            raise ValueError("a layer's weight and bias must be two tensors")
+        if "__metadata__" in names:
+            raise ValueError("no tensor may have the name __metadata__, which safetensors keeps for itself")
+
+
+def _check_length(name: str, values: Sequence[float] | None, length: int, each: str) -> None:
+    if values is not None and len(values) != length:
+        raise ValueError(f"{name} must hold one number for each {each}")
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Reads the bytes of a `model.json`.
+
+    Args:
+        raw: The whole file; the caller has bounded its size.
+
+    Returns:
+        The manifest, checked in itself; whether the tensors agree with it is for `Artifact` to say.
+
+    Raises:
+        ArtifactError: The bytes are no JSON of our grammar, or no manifest.
+    """
+    _check_json(raw)
+    try:
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        raise ArtifactError(f"model.json is not a valid manifest: {_first_complaint(error)}") from None
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Writes a manifest as JSON with one field on each line, so that two versions compare well.
+
+    Args:
+        manifest: Any manifest.
+
+    Returns:
+        UTF-8 bytes that `parse_manifest` reads back as an equal manifest.
+    """
+    fields = manifest.model_dump(mode="json", exclude_none=True)
+    lines = [f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _check_json(raw: bytes) -> None:
+    """Refuses what pydantic's parser would let pass: it takes the last of two equal keys, and NaN."""
+    try:
+        # Numbers are converted by pydantic alone; float keeps Python's limit on integer digits out of the way.
+        json.loads(raw.decode(), object_pairs_hook=_distinct, parse_constant=_refuse_constant, parse_int=float)
+    except UnicodeDecodeError:
+        raise ArtifactError("model.json is not UTF-8") from None
+    except RecursionError:
+        raise ArtifactError("model.json is nested too deeply") from None
+    except ValueError as error:
+        raise ArtifactError(f"model.json is not valid JSON: {error}") from None
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("an object has the same key twice")
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _first_complaint(error: ValidationError) -> str:
+    """The first complaint as `field: what is wrong`, cut and printable, because keys may come from the file."""
+    complaint = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part)[:NAME_CHARACTERS_MAX] for part in complaint["loc"])
+    sentence = complaint["msg"].removeprefix("Value error, ")
+    printable = (f"{field}: {sentence}" if field else sentence).encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else "?" for c in printable[:REASON_CHARACTERS_MAX])

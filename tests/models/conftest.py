@@ -1,0 +1,53 @@
+"""models/train.py as a module, and each model trained again as its manifest says."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from service.store.artifact import Artifact, read_artifact
+
+MODELS = Path(__file__).parent.parent.parent / "models"
+NAMES = ["iris", "breast-cancer", "digits", "phishing", "segment", "yeast"]
+
+
+@pytest.fixture(scope="session")
+def train() -> ModuleType:
+    """The training script; it lies in no package."""
+    spec = importlib.util.spec_from_file_location("models_train", MODELS / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for the annotations of their fields.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of each shipped model in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def shipped(name: str) -> Artifact:
+    """The artifact in models/."""
+    return read_artifact(MODELS / name / "1", 1 << 20)
+
+
+@pytest.fixture(scope="session")
+def fit_again(train: ModuleType) -> Callable[[str, float], Any]:
+    """`train.fit`, once for each model in a test run."""
+    return cache(train.fit)
+
+
+@pytest.fixture(scope="session")
+def trained(name: str, shipped: Artifact, fit_again: Callable[[str, float], Any]) -> Any:
+    """What the script makes now, with the strength of regularisation that was picked for the shipped model."""
+    return fit_again(name, float(shipped.manifest.provenance["C"]))
