@@ -1,0 +1,29 @@
+"""Measures every figure of docs/benchmarks in one run. Start here: `python loadtest/bench.py`.
+
+This file needs the standard library alone: it builds the client's environment and hands over to suite.py inside it,
+with the same arguments.
+"""
+
+import os
+import shutil
+import sys
+
+from environments import CLIENT, HERE, NotAvailableError
+
+TOOLS = {"wrk": "the HTTP load generator", "taskset": "from util-linux"}
+
+
+def main() -> None:
+    """Check the tools, build the environment, become the suite."""
+    for tool, what in TOOLS.items():
+        if shutil.which(tool) is None:
+            raise SystemExit(f"{tool} ({what}) is not on the path; install your system's package of that name")
+    try:
+        python = str(CLIENT.ensure())
+    except NotAvailableError as error:
+        raise SystemExit(f"the client's environment {error}") from error
+    os.execv(python, [python, str(HERE / "suite.py"), *sys.argv[1:]])  # noqa: S606 - hands over, returns never
+
+
+if __name__ == "__main__":
+    main()

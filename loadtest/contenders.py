@@ -1,0 +1,109 @@
+"""Who is measured: Softstep and the servers beside it, with what each can be asked."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from environments import FASTAPI, HERE, LITSERVE, MLSERVER, ROOT, TRITON, Environment, NotAvailableError
+from processes import Running, free_port, serving
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server: its script in loadtest/servers (None: Softstep itself), its environment and its readiness path."""
+
+    name: str
+    title: str
+    loads: tuple[str, ...]
+    ready: str = "/"
+    environment: Environment | None = None
+    script: str = ""
+    empty: bool = False
+    arguments: tuple[str, ...] = ()
+
+    def command(self, port: int, models: Path, scratch: Path) -> list[str]:
+        """Return the command line that starts the server on `port`."""
+        if self.environment is None:
+            softstep = ROOT / ".venv" / "bin" / "softstep"
+            if not softstep.exists():
+                raise NotAvailableError("is not installed in .venv")
+            common = ["--models", str(models), "--data", str(scratch), "--host", "127.0.0.1"]
+            return [str(softstep), "serve", *common, "--port", str(port), "--workers", "1"]
+        python = self.environment.ensure()
+        place = ["--port", str(port), "--models", str(models), "--scratch", str(scratch)]
+        return [str(python), str(HERE / "servers" / self.script), *place, *self.arguments]
+
+    @contextmanager
+    def running(self, models: Path, scratch: Path) -> Iterator[Running]:
+        """Start the server on a free port with an empty scratch folder, and stop it in the end."""
+        port = free_port()
+        folder = scratch / f"{self.name}-{port}"
+        folder.mkdir(parents=True)
+        with serving(self.command(port, models, folder), port, self.ready, scratch / f"{self.name}.log") as server:
+            yield server
+
+
+ONE_ROW = ("predict-1", "infer-1", "binary-1")
+EVERYTHING = (*ONE_ROW, "predict-1000", "binary-1000")
+
+SOFTSTEP = Contender("softstep", "**Softstep**", EVERYTHING, ready="/readyz")
+RAW = Contender("raw-asgi", "uvicorn, raw ASGI app that answers `{}`", ONE_ROW, "/", FASTAPI, "raw_asgi.py", empty=True)
+PYDANTIC = Contender(
+    "fastapi-pydantic", "FastAPI + pydantic + NumPy", ("predict-1",), "/openapi.json", FASTAPI, "fastapi_pydantic.py"
+)
+ORJSON = Contender(
+    "fastapi-orjson", "FastAPI + orjson + `np.array`", ("predict-1000",), "/openapi.json", FASTAPI, "fastapi_orjson.py"
+)
+SKLEARN = Contender(
+    "fastapi-sklearn",
+    "FastAPI + pydantic + scikit-learn",
+    ("predict-1",),
+    "/openapi.json",
+    FASTAPI,
+    "fastapi_sklearn.py",
+)
+TRITON_SERVER = Contender(
+    "triton",
+    "Triton, Python backend",
+    ("infer-1", "binary-1", "binary-1000"),
+    "/v2/models/iris/ready",
+    TRITON,
+    "triton_start.py",
+)
+TRITON_TUNED = Contender(
+    "triton-tuned",
+    "Triton, Python backend, dynamic batching",
+    ("infer-1",),
+    "/v2/models/iris/ready",
+    TRITON,
+    "triton_start.py",
+    arguments=("--tuned",),
+)
+MLSERVER_DEFAULT = Contender(
+    "mlserver", "MLServer", ("infer-1",), "/v2/models/iris/ready", MLSERVER, "mlserver_start.py"
+)
+MLSERVER_TUNED = Contender(
+    "mlserver-tuned",
+    "MLServer, one process, metrics and debug off",
+    ("infer-1",),
+    "/v2/models/iris/ready",
+    MLSERVER,
+    "mlserver_start.py",
+    arguments=("--tuned",),
+)
+LITSERVE_SERVER = Contender("litserve", "LitServe", ("predict-1",), "/health", LITSERVE, "litserve_api.py")
+
+# In the order of measuring: the servers whose ratio is a figure stand next to each other.
+CONTENDERS = (
+    SOFTSTEP,
+    RAW,
+    PYDANTIC,
+    ORJSON,
+    SKLEARN,
+    TRITON_SERVER,
+    TRITON_TUNED,
+    MLSERVER_DEFAULT,
+    MLSERVER_TUNED,
+    LITSERVE_SERVER,
+)

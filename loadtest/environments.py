@@ -1,0 +1,95 @@
+"""Throw-away virtual environments under build/bench: one a peer and one for the client, built once.
+
+Each is made of pinned requirements; a stamp holds their hash, so an edited file builds its environment again. What
+shares libraries with Softstep (uvicorn, NumPy) installs the project's own lock first, so that no version differs.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = ROOT / "loadtest"
+BUILD = ROOT / "build" / "bench"
+LOCK = ROOT / "requirements.lock"
+INSTALL_SECONDS = 900
+
+
+class NotAvailableError(Exception):
+    """Something that a measurement needs cannot be had here; the message is the reason shown in the results."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment to be: its folder's name, its pinned requirements, and the Pythons it supports."""
+
+    name: str
+    requirements: tuple[Path, ...]
+    pythons: tuple[str, ...] = ()
+
+    @property
+    def python(self) -> Path:
+        """Return the interpreter inside."""
+        return BUILD / self.name / "bin" / "python"
+
+    def ensure(self) -> Path:
+        """Build the environment unless it stands already; return its interpreter."""
+        base = self.interpreter()
+        stamp = self.python.parent / "requirements.stamp"
+        wanted = self.digest(base)
+        if not (stamp.exists() and stamp.read_text() == wanted):
+            print(f"building {self.python.parent.parent.relative_to(ROOT)} (once)", flush=True)
+            self.build(base)
+            stamp.write_text(wanted)
+        return self.python
+
+    def digest(self, base: str) -> str:
+        """Return a hash of everything that the environment is made of."""
+        parts = [base.encode(), *(path.read_bytes() for path in self.requirements)]
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+    def interpreter(self) -> str:
+        """Return a Python that the requirements support: the running one, else the first on the path."""
+        running = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if not self.pythons or running in self.pythons:
+            return sys.executable
+        for version in self.pythons:
+            found = shutil.which(f"python{version}")
+            # A version manager may put a stand-in on the path that starts nothing.
+            if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+                return found
+        raise NotAvailableError(f"needs Python {' or '.join(self.pythons)}, and none is on the path")
+
+    def build(self, base: str) -> None:
+        """Make the environment from nothing."""
+        folder = BUILD / self.name
+        shutil.rmtree(folder, ignore_errors=True)
+        uv = shutil.which("uv")
+        run([uv, "venv", "--python", base, str(folder)] if uv else [base, "-m", "venv", str(folder)])
+        installer = (
+            [uv, "pip", "install", "--python", str(self.python)] if uv else [str(self.python), "-m", "pip", "install"]
+        )
+        for path in self.requirements:
+            run([*installer, "--quiet", "--requirement", str(path)])
+
+
+def run(command: list[str]) -> None:
+    """Run one installation step; its last words are the reason if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise NotAvailableError(f"could not be installed within {INSTALL_SECONDS} s") from error
+    if done.returncode:
+        words = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise NotAvailableError(f"could not be installed: {words[-1].strip()}")
+
+
+CLIENT = Environment("client", (HERE / "requirements.txt",))
+FASTAPI = Environment("fastapi", (LOCK, HERE / "peers" / "fastapi.txt"))
+KERNELS = Environment("kernels", (LOCK, HERE / "peers" / "kernels.txt"))
+MLSERVER = Environment("mlserver", (HERE / "peers" / "mlserver.txt",), pythons=("3.11", "3.12"))
+LITSERVE = Environment("litserve", (HERE / "peers" / "litserve.txt",))
+TRITON = Environment("triton", (HERE / "peers" / "triton.txt",), pythons=("3.11", "3.12"))

@@ -1,0 +1,104 @@
+"""Writes the results for people: results.json → results.md, the pictures, and the table in README.
+
+    build/bench/client/bin/python loadtest/report.py
+
+README's part stands between two marker lines and is replaced as a whole; nothing in it is written by hand.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import tables
+from environments import ROOT
+from plots import draw
+
+Results = dict[str, Any]
+
+DOCS, README = ROOT / "docs" / "benchmarks", ROOT / "README.md"
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+def have(results: Results, *names: str) -> bool:
+    """Whether all these parts were measured."""
+    return all("reason" not in results.get(name, {"reason": ""}) for name in names)
+
+
+def sections(results: Results) -> list[tuple[str, str]]:
+    """Return every table that the results allow, with its heading."""
+    chosen = [
+        ("Figures", True, lambda: tables.figures(results)),
+        ("Saturation", bool(results["servers"]), lambda: tables.saturation(results)),
+        ("Latency at half the saturation rate", have(results, "latency"), lambda: tables.latency(results)),
+        ("Where one request's time goes", have(results, "stages"), lambda: tables.stages(results)),
+        ("Kernels", "grid" in results.get("kernels", {}), lambda: tables.kernels(results["kernels"])),
+        ("Kernels, AVX2", "grid" in results.get("kernels_avx2", {}), lambda: tables.kernels(results["kernels_avx2"])),
+    ]
+    return [(heading, make()) for heading, wanted, make in chosen if wanted]
+
+
+def show(results: Results) -> None:
+    """Print every table."""
+    for heading, text in sections(results):
+        print(f"\n{heading}\n\n{text}")
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write everything into `folder`, and README's table if that is where the project keeps its results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    render(results, folder)
+
+
+def render(results: Results, folder: Path) -> None:
+    """Write what follows from results.json."""
+    pictures = draw(results, folder)
+    made = dict(sections(results))
+    parts = [
+        "# Results",
+        "Written by `make bench`; what each figure means: `loadtest/README.md`.",
+        tables.setting(results),
+    ]
+    for heading, text in made.items():
+        parts += [f"## {heading}", text]
+    parts += [f"![{shows}]({name})" for name, shows in pictures]
+    parts += ["## Versions", versions(results)]
+    (folder / "results.md").write_text("\n\n".join(parts) + "\n")
+    if folder.resolve() == DOCS:
+        shown = [tables.setting(results), made["Figures"], made.get("Saturation", "")]
+        shown += [f"![{shows}](docs/benchmarks/{name})" for name, shows in pictures]
+        fill_readme("\n\n".join(part for part in shown if part))
+
+
+def versions(results: Results) -> str:
+    """Return what was installed in each environment, one line for each."""
+    lines = []
+    for name, packages in results["machine"]["versions"].items():
+        listed = ", ".join(f"{package} {version}" for package, version in packages.items())
+        if listed:
+            lines.append(f"- {name}: {listed}")
+    return "\n".join([*lines, f"- client: {results['machine']['wrk']}"])
+
+
+def fill_readme(text: str) -> None:
+    """Replace what stands between README's markers."""
+    readme = README.read_text()
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        print(f"README has no {BEGIN} … {END}; its table was left alone")
+        return
+    README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def main() -> None:
+    """Render a results file again, without measuring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=DOCS, help="folder with results.json")
+    folder = parser.parse_args().folder
+    render(json.loads((folder / "results.json").read_text()), folder)
+
+
+if __name__ == "__main__":
+    main()

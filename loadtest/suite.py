@@ -1,0 +1,225 @@
+"""The run: every contender in turn, round after round; then latency, start-up, kernels and stages; then the figures."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from closedloop import CONNECTIONS, saturate
+from contenders import CONTENDERS, RAW, SOFTSTEP, Contender
+from environments import BUILD, CLIENT, HERE, KERNELS, ROOT, NotAvailableError
+from figures import NUMBERS, PREDICT_1, Served, evaluate, needed
+from loads import Load, make_loads
+from machine import describe
+from processes import CLIENT_CORE, CORES, SERVER_CORE, environment, pinned
+from report import show, write
+
+LOAD_MAX = 0.5  # runnable processes before the run; more of them would take turns with what is measured
+AVX2 = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""}
+IMPORTS = "import fastapi, uvicorn, numba"
+CHILD_SECONDS = 1800
+
+
+class Suite:
+    """One run with its options; every part of it returns a JSON-ready piece of the results."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.seconds, self.rounds, self.turns = args.seconds, args.rounds, args.turns
+        self.models = args.models.resolve()
+        self.numbers = tuple(args.only or NUMBERS)
+        self.scratch = BUILD / "run" / time.strftime("%Y%m%d-%H%M%S")
+        self.scratch.mkdir(parents=True)
+        self.loads: dict[str, Load] = make_loads(self.models)
+
+    def run(self) -> dict[str, Any]:
+        """Measure what the wanted figures need."""
+        results: dict[str, Any] = {"machine": describe()}
+        results["settings"] = {"seconds": self.seconds, "rounds": self.rounds, "connections": CONNECTIONS}
+        results["servers"] = self.servers(self.wanted())
+        if "8" in self.numbers:
+            results["latency"] = attempt(lambda: self.latency(results["servers"]))
+        if "9" in self.numbers:
+            results["start"] = attempt(self.start)
+        parts = [name for number, name in (("6", "grid"), ("7", "exp")) if number in self.numbers]
+        if parts:
+            results["kernels"] = attempt(lambda: self.kernels(parts))
+        if "6" in self.numbers:
+            results["kernels_avx2"] = attempt(lambda: self.kernels(["grid"], **AVX2))
+        if "11" in self.numbers:
+            results["stages"] = attempt(self.stages)
+        results["figures"] = evaluate(results, self.numbers)
+        return results
+
+    def wanted(self) -> set[Served]:
+        """Return what to measure over HTTP: everything in a whole run, else what the figures need."""
+        if self.numbers == NUMBERS:
+            return {(contender.name, load) for contender in CONTENDERS for load in contender.loads}
+        return needed(self.numbers)
+
+    def servers(self, wanted: set[Served]) -> dict[str, Any]:
+        """Measure saturation, memory and start-up of every contender, in turn, `rounds` times."""
+        found: dict[str, Any] = {}
+        for turn in range(self.rounds):
+            for contender in CONTENDERS:
+                loads = [load for load in contender.loads if (contender.name, load) in wanted]
+                if not loads:
+                    continue
+                empty = {"title": contender.title, "reason": "", "loads": defaultdict(list), "private_bytes": []}
+                seen = found.setdefault(contender.name, empty)
+                if not seen["reason"]:
+                    tell(f"round {turn + 1}/{self.rounds}: {contender.name} {', '.join(loads)}")
+                    self.turn(contender, loads, seen)
+        return found
+
+    def turn(self, contender: Contender, loads: list[str], seen: dict[str, Any]) -> None:
+        """Start a contender, check its answers, measure its loads, stop it; a failure is noted, never raised."""
+        try:
+            with contender.running(self.models, self.scratch) as server:
+                for load in loads:
+                    self.loads[load].verify(server.port, empty=contender.empty)
+                    seen["loads"][load].append(saturate(server, self.loads[load], self.seconds, self.scratch))
+                seen["private_bytes"].append(server.worker_private_bytes())
+        except (NotAvailableError, OSError, ValueError, KeyError) as error:
+            seen["reason"] = str(error) or type(error).__name__
+            tell(f"  not run: {seen['reason']}")
+
+    def latency(self, servers: dict[str, Any]) -> dict[str, Any]:
+        """Measure open-loop latency of us and of the raw application, each at half of its own saturation."""
+        found: dict[str, Any] = {}
+        for contender in (SOFTSTEP, RAW):
+            seen = servers[contender.name]
+            if seen["reason"]:
+                raise NotAvailableError(f"{seen['title']} {seen['reason']}")
+            rate = median(turn["per_s"] for turn in seen["loads"][PREDICT_1]) / 2
+            found[contender.name] = {"title": contender.title, "rate": rate, "rounds": []}
+        for turn in range(self.rounds):
+            for contender in (SOFTSTEP, RAW):
+                tell(f"round {turn + 1}/{self.rounds}: latency of {contender.name}")
+                one = found[contender.name]
+                one["rounds"].append(self.open_loop(contender, one["rate"]))
+        return found
+
+    def open_loop(self, contender: Contender, rate: float) -> dict[str, Any]:
+        """Run the open-loop client once, on the client's core."""
+        load, out = self.loads[PREDICT_1], self.scratch / "openloop.json"
+        with contender.running(self.models, self.scratch) as server:
+            load.verify(server.port, empty=contender.empty)
+            command = [str(CLIENT.python), str(HERE / "openloop.py")]
+            command += [f"http://127.0.0.1:{server.port}{load.path}", "--rate", f"{rate:.0f}"]
+            command += ["--seconds", str(self.seconds), "--connections", str(CONNECTIONS)]
+            command += ["--body", str(load.write(self.scratch)), "--json", str(out)]
+            child(pinned(command, CLIENT_CORE))
+        return dict(json.loads(out.read_text()))
+
+    def start(self) -> dict[str, Any]:
+        """Measure in turn the bare imports and our start to readiness, both on the server's core, caches warm."""
+        python = str(ROOT / ".venv" / "bin" / "python")
+        imports: list[float] = []
+        ours: list[float] = []
+        for turn in range(self.rounds + 1):
+            tell(f"round {turn}/{self.rounds}: start")
+            began = time.perf_counter()
+            child(pinned([python, "-c", IMPORTS], SERVER_CORE))
+            imports.append(time.perf_counter() - began)
+            with SOFTSTEP.running(self.models, self.scratch) as server:
+                ours.append(server.start_seconds)
+        # The first pair fills the caches.
+        return {"imports_s": imports[1:], "softstep_s": ours[1:]}
+
+    def kernels(self, parts: list[str], **target: str) -> dict[str, Any]:
+        """Measure the kernels, compiled for `target` or for this processor; each round is a process of its own.
+
+        Where memory happens to lie moves a library's time by tens of percent from one process to the next.
+        """
+        command = [str(KERNELS.ensure()), str(HERE / "kernels.py"), "--turns", str(self.turns), *parts]
+        seen = []
+        for turn in range(self.rounds):
+            tell(f"round {turn + 1}/{self.rounds}: kernels {' '.join([*parts, *target.values()])}")
+            seen.append(json.loads(child(pinned(command, SERVER_CORE), PYTHONPATH=str(ROOT), **target)))
+        return dict(collect(seen))
+
+    def stages(self) -> dict[str, Any]:
+        """Measure the stages of one request in Softstep's own environment."""
+        tell("stages")
+        command = [str(ROOT / ".venv" / "bin" / "python"), str(HERE / "stages.py"), "--models", str(self.models)]
+        return dict(json.loads(child(pinned(command, SERVER_CORE))))
+
+
+def collect(rounds: list[Any]) -> Any:  # noqa: ANN401 - JSON documents of one form
+    """Join documents of one form into one, whose floats become lists with a number for each round."""
+    first = rounds[0]
+    if isinstance(first, dict):
+        return {name: collect([one[name] for one in rounds]) for name in first}
+    if isinstance(first, list):
+        return [collect(list(items)) for items in zip(*rounds, strict=True)]
+    return rounds if isinstance(first, float) else first
+
+
+def tell(text: str) -> None:
+    """Print one line of progress."""
+    print(text, flush=True)
+
+
+def attempt(measure: Any) -> dict[str, Any]:  # noqa: ANN401 - any function of no arguments
+    """Return what `measure` gives, or the reason why it cannot."""
+    try:
+        return dict(measure())
+    except (NotAvailableError, OSError, ValueError) as error:
+        tell(f"  not run: {error}")
+        return {"reason": str(error)}
+
+
+def child(command: list[str], **extra: str) -> str:
+    """Run one measuring process to its end and return what it printed."""
+    try:
+        done = subprocess.run(
+            command, env=environment(**extra), capture_output=True, text=True, check=False, timeout=CHILD_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotAvailableError(f"took longer than {CHILD_SECONDS} s") from error
+    if done.returncode:
+        raise NotAvailableError((done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1][:200])
+    return done.stdout
+
+
+def main() -> None:
+    """Parse the command line, measure, show and write."""
+    parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
+    parser.add_argument("--only", type=lambda text: text.split(","), help="figures to measure, such as 1,2,8")
+    parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured in turn")
+    parser.add_argument("--turns", type=int, default=31, help="turns of each library at each shape of the kernel grid")
+    parser.add_argument("--models", type=Path, default=ROOT / "models")
+    parser.add_argument(
+        "--out", type=Path, help="where results go; a whole run writes docs/benchmarks and README unasked"
+    )
+    args = parser.parse_args()
+    if unknown := set(args.only or ()) - set(NUMBERS):
+        raise SystemExit(f"no figure {', '.join(sorted(unknown))}; there are {', '.join(NUMBERS)}")
+    if len(CORES) == 1:
+        raise SystemExit("two cores are needed: one for the server, one for the client")
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    # An end from outside unwinds as well, so that no server is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if os.getloadavg()[0] > LOAD_MAX:
+        tell(f"other processes are running (load {os.getloadavg()[0]:.1f}): expect wide ranges")
+    suite = Suite(args)
+    results = suite.run()
+    show(results)
+    if args.out or not args.only:
+        write(results, args.out or ROOT / "docs" / "benchmarks")
+    # Logs are kept where they may tell why something was not measured.
+    if all(figure["value"] is not None for figure in results["figures"]):
+        shutil.rmtree(suite.scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Hashes of everything the arithmetic computes, and the vectors it was compiled to, for the processor of this process.
+
+    python -m tests.softmax.probe
+
+prints {"target": ..., "digests": {name: sha256}, "registers": {name: count}} as JSON. The inputs are made of bytes
+of a hash function, so they are the same with every release of NumPy and on every processor.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+
+import numba
+import numpy as np
+
+from service.compiler import TARGET
+from service.softmax.elementary import exp_forward, log1p_forward, log_forward
+from service.softmax.functions import predict_forward
+from service.softmax.model import Model, Stage
+from tests.reference import DTYPES, HEADS, Array
+
+# (B, N, K): one vector and several, every panel width, more rows than a block, and shapes that fill no tile. They are
+# small, because without fused multiply-add in hardware each one is a call.
+SHAPES = ((1, 4, 3), (5, 30, 2), (17, 64, 10), (70, 9, 16), (9, 5, 33), (67, 20, 49), (3, 97, 97), (130, 3, 8))
+REGISTERS = ("zmm", "ymm", "xmm", "vfmadd")
+
+
+def numbers(name: str, dtype: type[np.floating], *shape: int, step: float = 2.0**-12) -> Array:
+    """Multiples of `step` within 2**15 steps of 0, picked by a hash of the name."""
+    data = hashlib.shake_128(name.encode()).digest(2 * math.prod(shape))
+    return (np.frombuffer(data, "<i2").reshape(shape) * step).astype(dtype)
+
+
+def model_of(head: str, dtype: type[np.floating], N: int, K: int, *, staged: bool) -> Model:
+    """A model of made-up weights; with a stage its features stand in other units."""
+    columns = 1 if head == "sigmoid" else K
+    weights, bias = numbers(f"W {N} {K}", dtype, N, columns), numbers(f"b {N} {K}", dtype, columns)
+    if not staged:
+        return Model(head, weights, bias)
+    mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
+    return Model(head, weights, bias, Stage(mean, scale, 4.5))
+
+
+def rows_of(dtype: type[np.floating], B: int, N: int) -> Array:
+    """Rows (B, N) of ordinary values; every fifth is so small that denormals occur, every seventh large."""
+    X = numbers(f"X {B} {N}", dtype, B, N, step=2.0**-13)
+    X[::5] *= dtype(2.0**-130)
+    X[3::7] *= dtype(16)
+    return X
+
+
+def answers() -> Iterator[tuple[str, Array]]:
+    """Everything that is computed, under the name of the kernel that computes it."""
+    for dtype in DTYPES:
+        x = numbers("exp", dtype, 1, 40_001, step=2.0**-8)
+        out = np.empty_like(x)
+        exp_forward(-np.abs(x), out)
+        yield "exp", out
+        for head in HEADS:
+            for B, N, K in SHAPES:
+                for staged in (False, True):
+                    model, X = model_of(head, dtype, N, K, staged=staged), rows_of(dtype, B, N)
+                    P, labels = model.classify(X)
+                    yield "predictions", P
+                    yield "labels", np.array(labels, np.int64)
+                    yield "log-probabilities", model.log_probabilities(X)
+                    Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
+                    for name, value in zip(("dW", "db", "dX", "losses"), model.gradients(X, Y), strict=True):
+                        yield "losses" if name == "losses" else "gradients", value
+    for head in HEADS:
+        X = rows_of(np.float32, 40, 5)
+        X[::6, 2] = 3e38
+        yield "overflowed rows", model_of(head, np.float32, 5, 20, staged=False).predict(X)
+    x = np.abs(numbers("log", np.float64, 20_000, step=2.0**-10)) + 2.0**-20
+    for kernel, values in ((log_forward, x), (log1p_forward, x / 32)):
+        out = np.empty_like(values)
+        kernel(values, out)
+        yield "logarithms", out
+
+
+def digests() -> dict[str, str]:
+    """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
+    hashes: dict[str, hashlib._Hash] = {}
+    for name, value in answers():
+        little = value.astype(value.dtype.newbyteorder("<"))
+        head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
+        digest = hashes.setdefault(name, hashlib.sha256())
+        digest.update(head.encode())
+        digest.update(little.tobytes())
+    return {name: digest.hexdigest() for name, digest in sorted(hashes.items())}
+
+
+def registers() -> dict[str, int]:
+    """How often each kind of vector register, and fused multiply-add, stands in the code of the predict kernel.
+
+    Code from the cache cannot be inspected, so the kernel is compiled again here.
+    """
+    source = predict_forward
+    fresh = numba.njit([source.signatures[0]], nogil=True, error_model="numpy")(source.py_func)
+    code = fresh.inspect_asm(fresh.signatures[0])
+    return {name: code.count(name) for name in REGISTERS}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"target": TARGET, "digests": digests(), "registers": registers()}))  # noqa: T201
