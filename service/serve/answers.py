@@ -21,10 +21,10 @@ from service.errors import (
     SoftstepError,
     TooLargeError,
 )
-from service.serve import tensors
-from service.serve.batcher import Classified, estimate_us
+from service.serve.batcher import Classified
 from service.serve.live import Endpoint, Live, Served
 from service.serve.metrics import V1, V2, Meter
+from service.serve.tensors import Inference
 from service.settings import Settings
 
 Floats = NDArray[np.floating[Any]]
@@ -133,7 +133,6 @@ class Answers:
         self.live = live
         self.meter = meter
         self.settings = settings
-        self._inline_us = settings.thread_after_us
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
         """Answer a prediction request: at once, or by a future where its kernel call is shared or runs in a thread."""
@@ -143,9 +142,9 @@ class Answers:
         if isinstance(tensor_header, Answer):
             return self._failed(served, tensor_header)
         try:
-            request = None if protocol == V1 else tensors.read(body, tensor_header, served.rows)
+            request = None if protocol == V1 else served.tensors.read(body, tensor_header)
             X = served.rows.instances(body) if request is None else request.X
-            if served.heavy or estimate_us(served.model, len(X)) > self._inline_us:
+            if len(X) > served.inline_rows:
                 return self._later(endpoint, request, X, started)
             classified = self.classify(served, X)
         except InputError as reason:
@@ -157,12 +156,10 @@ class Answers:
         before = time.perf_counter_ns()
         classified = served.model.classify(X)
         after = time.perf_counter_ns()
-        self.meter.executed(served.counters, after - before, time.time_ns() // 1_000_000)
+        self.meter.executed(served.counters, after - before)
         return classified
 
-    def _later(
-        self, endpoint: Endpoint, request: tensors.Inference | None, X: Floats, started: int
-    ) -> asyncio.Future[Answer]:
+    def _later(self, endpoint: Endpoint, request: Inference | None, X: Floats, started: int) -> asyncio.Future[Answer]:
         protocol, served, batcher = endpoint
         rows = X.copy() if len(X) == 1 else X  # a single row stands in a buffer that the next request reuses
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -181,9 +178,7 @@ class Answers:
         batcher.submit(rows).add_done_callback(computed)
         return answer
 
-    def _answered(
-        self, endpoint: Endpoint, request: tensors.Inference | None, classified: Classified, started: int
-    ) -> Answer:
+    def _answered(self, endpoint: Endpoint, request: Inference | None, classified: Classified, started: int) -> Answer:
         protocol, served, _ = endpoint
         answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
         rows = len(classified[1])
@@ -198,19 +193,19 @@ class Answers:
 def _v1_answer(served: Served, classified: Classified) -> Answer:
     P, labels = classified
     numbers = orjson.dumps(P, option=orjson.OPT_SERIALIZE_NUMPY)
-    if served.thresholds is None:
-        names = b",".join([served.class_json[label] for label in labels])
-    else:
+    if served.thresholds is not None:
         rows = (np.flatnonzero(flags) for flags in served.thresholds <= P)
         names = b",".join([b"[" + b",".join([served.class_json[k] for k in row]) + b"]" for row in rows])
-    return Answer(200, b'{"predictions":' + numbers + b',"labels":[' + names + b"]" + served.v1_tail)
+    elif len(labels) == 1:
+        return Answer(200, b'{"predictions":' + numbers + served.v1_single[labels[0]])
+    else:
+        names = b",".join([served.class_json[label] for label in labels])
+    return Answer(200, b'{"predictions":' + numbers + b',"labels":[' + names + served.v1_tail)
 
 
-def _v2_answer(served: Served, request: tensors.Inference, classified: Classified) -> Answer:
+def _v2_answer(served: Served, request: Inference, classified: Classified) -> Answer:
     P, labels = classified
-    head = served.v2_head if not request.id else {**served.v2_head, "id": request.id}
-    flags = labels if served.thresholds is None else served.thresholds <= P
-    body, json_bytes = tensors.write(head, request.wishes, tensors.Answered(P, flags, served.classes))
+    body, json_bytes = served.tensors.write(request, P, labels if served.thresholds is None else served.thresholds <= P)
     if json_bytes is None:
         return Answer(200, body)
     return Answer(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))

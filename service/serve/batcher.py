@@ -33,9 +33,9 @@ def is_heavy(model: Model) -> bool:
     return model.weights.size >= HEAVY_WEIGHTS
 
 
-def estimate_us(model: Model, rows: int) -> float:
-    """About how many microseconds a kernel call takes."""
-    return rows * model.weights.size / PRODUCTS_PER_US
+def inline_rows(model: Model, microseconds: int) -> int:
+    """How many rows a kernel call may have to last about that long at most."""
+    return max(1, microseconds * PRODUCTS_PER_US // model.weights.size)
 
 
 class _Waiting(NamedTuple):
@@ -64,7 +64,7 @@ class Batcher:
     ) -> None:
         self._model = model
         self._rows_max = rows_max
-        self._thread_after_us = thread_after_us
+        self._inline_rows = inline_rows(model, thread_after_us)
         self._executor = executor
         self._classify = classify
         self._waiting: deque[_Waiting] = deque()
@@ -85,7 +85,7 @@ class Batcher:
         while self._waiting:
             group = self._take()
             X = group[0].X if len(group) == 1 else np.concatenate([waiting.X for waiting in group])
-            if estimate_us(self._model, len(X)) > self._thread_after_us:
+            if len(X) > self._inline_rows:
                 self._leave(group, X)
                 return
             try:

@@ -5,11 +5,12 @@ parsers read it. orjson makes Python objects, decides every doubtful case and wo
 numbers of a large regular matrix straight into a buffer, four times faster, and is believed only where its document has
 a form that leaves no doubt (see `_matrix_quickly`). A property test holds both to the same verdict and the same bits.
 
-Numbers go decimal -> float64 -> the model's dtype; one that is not finite there is refused.
+Numbers go decimal -> float64 -> the model's dtype; one that is not finite there is refused by the model.
 """
 
 import re
 import struct
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -114,6 +115,7 @@ class Rows:
         self._packer = struct.Struct(f"={n_features}{dtype.char}")
         self._single = np.empty((1, n_features), dtype)
         self._single_bytes = memoryview(self._single.data).cast("B")
+        self._native = f"<{dtype.char}{dtype.itemsize}" if sys.byteorder == "little" else ""
         self._parser: Any = simdjson.Parser() if simdjson is not None else None
 
     def instances(self, body: bytes) -> Floats:
@@ -129,22 +131,14 @@ class Rows:
             if X is not None:
                 return X
         elif body.count(b'"') == 2:  # noqa: PLR2004  # one key, so none is repeated and nothing else stands beside it
-            X = self._small(body)
-            if X is not None:
-                return X
+            try:
+                (row,) = orjson.loads(body)["instances"]
+                if _NUMBERS.issuperset(map(type, row)):
+                    self._packer.pack_into(self._single_bytes, 0, *row)
+                    return self._single
+            except (KeyError, TypeError, ValueError, OverflowError, struct.error):
+                pass  # whatever is unusual here is read, or refused with its reason, by the general way
         return self.matrix(instances_of(load(body, self.depth_max)))
-
-    def _small(self, body: bytes) -> Floats | None:
-        """The one row of a small body in the usual form, or None: the general way then finds the fault."""
-        try:
-            document = orjson.loads(body)
-            (row,) = document["instances"]
-            if not _NUMBERS.issuperset(map(type, row)):
-                return None
-            self._packer.pack_into(self._single_bytes, 0, *row)
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, OverflowError, struct.error):
-            return None
-        return self._single
 
     def _matrix_quickly(self, body: bytes) -> Floats | None:
         """X (B, N) of a large body in the usual form, or None where there is any doubt.
@@ -168,8 +162,7 @@ class Rows:
             return None
         finally:
             rows = None  # the parser cannot be used again while a part of its document is alive
-        X = flat.reshape(-1, self.n_features).astype(self.dtype)
-        return X if np.isfinite(X).all() else None
+        return self.cast(flat.reshape(-1, self.n_features))
 
     def matrix(self, rows: object) -> Floats:
         """X (B, N) of a parsed list of rows.
@@ -196,16 +189,26 @@ class Rows:
             raise TooLargeError(f"A request may have at most {self.rows_max} rows; send several requests.")
 
     def cast(self, values: Floats) -> Floats:
-        """A fresh aligned copy of X in the model's dtype.
-
-        Raises:
-            UnacceptableError: A value is not finite in it.
-        """
+        """A fresh aligned copy of X in the model's dtype; the model refuses a value that became infinite by it."""
         with np.errstate(over="ignore"):
-            X = values.astype(self.dtype)
-        if not np.isfinite(X).all():
-            raise UnacceptableError(f"Every value must be finite and fit into {self.dtype.name}.")
-        return X
+            return values.astype(self.dtype)
+
+    def single(self, row: object) -> Floats | None:
+        """X (1, N) of one parsed row, in a buffer that the next call reuses; None where it is no row of this model."""
+        try:
+            if not _NUMBERS.issuperset(map(type, row)):  # type: ignore[call-overload]  # what is no list raises
+                return None
+            self._packer.pack_into(self._single_bytes, 0, *row)  # type: ignore[misc]
+        except (TypeError, OverflowError, struct.error):
+            return None
+        return self._single
+
+    def raw(self, data: memoryview, datatype: str, count: int) -> Floats:
+        """X (count, N) of little-endian binary data of exactly that size; a single row as in `single`."""
+        if count == 1 and self._native == datatype:
+            self._single_bytes[:] = data
+            return self._single
+        return self.cast(np.frombuffer(data, datatype).reshape(count, self.n_features))
 
     def tensor_document(self, body: bytes) -> dict[str, Any]:
         """Parse a v2 body; inputs[0]["data"] is a float64 array (n,) or (B, n) where the quick parser is believed.

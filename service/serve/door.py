@@ -14,6 +14,7 @@ and again; the same bytes then mean the same without being parsed, and the body 
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
@@ -118,21 +119,23 @@ class Gate:
         self.meter = meter
         self.settings = settings
         self.plans: dict[bytes, Plan] = {}
+        self.keep_alive_seconds = settings.keep_alive_seconds
         self.in_flight = 0
         self.body_bytes = 0
         self._default_headers: list[tuple[bytes, bytes]] | None = None
-        self._heads: dict[int, bytes] = {}
+        self._heads: dict[tuple[int, bytes], bytes] = {}
         answers.live.swapped.append(self.plans.clear)
 
-    def head(self, status: int, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The status line and the headers that every answer has, joined once for each second."""
+    def head(self, status: int, content_type: bytes, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """An answer's head up to the value of Content-Length, joined once for each second."""
         if default_headers is not self._default_headers:
             self._default_headers = default_headers
             self._heads.clear()
-        head = self._heads.get(status)
+        head = self._heads.get((status, content_type))
         if head is None:
-            lines = [name + b": " + value + b"\r\n" for name, value in default_headers]
-            head = self._heads[status] = STATUS_LINE[status] + b"".join(lines)
+            lines = [*default_headers, (b"content-type", content_type)]
+            head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % line for line in lines]) + b"content-length: "
+            self._heads[status, content_type] = head
         return head
 
     def is_full(self, more_bytes: int) -> bool:
@@ -150,6 +153,7 @@ class Gate:
             count += 1
             if connection.deadline < now:
                 connection.expire()
+        self.meter.now_ms = time.time_ns() // 1_000_000
         self.meter.gauge(CONNECTIONS, count)
         self.meter.gauge(IN_FLIGHT, self.in_flight)
         self.meter.gauge(BODY_BYTES, self.body_bytes)
@@ -225,7 +229,7 @@ class Door(HttpToolsProtocol):
             end = data.find(b"\r\n\r\n")
             plan = self.gate.plans.get(data[:end])
             if plan is not None and len(data) == end + 4 + plan.length and not self.last:
-                self._answer(plan.endpoint, plan.head, data[end + 4 :], Pending(keep_alive=True))
+                self._repeat(plan, data[end + 4 :])
                 return
             self.chunk = data
         self.message_ended = False
@@ -235,6 +239,21 @@ class Door(HttpToolsProtocol):
             self.head_bytes += 0 if self.message_ended else len(data)
             if self.head_bytes > self.gate.settings.header_bytes_max:
                 self._leave(LARGE_HEAD)
+
+    def _repeat(self, plan: Plan, body: bytes) -> None:
+        """Answer a request whose head is remembered: `_answer`, without what such a request does not need."""
+        try:
+            answer = self.gate.answers.respond(plan.endpoint, plan.head, body)
+        except Exception:
+            logger.exception("a prediction broke")
+            answer = BROKEN
+        if not isinstance(answer, Answer):
+            self._await(answer, plan.head, Pending(keep_alive=True))
+        elif not self.transport.is_closing():
+            self._send(answer, plan.head, closes=False)
+            self.server_state.total_requests += 1
+            if not self.flow.write_paused:
+                self.deadline = self.loop.time() + self.gate.keep_alive_seconds
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -399,7 +418,11 @@ class Door(HttpToolsProtocol):
             answer = BROKEN
         if isinstance(answer, Answer):
             self._write(answer, cycle, head)
-            return
+        else:
+            self._await(answer, head, cycle)
+
+    def _await(self, answer: asyncio.Future[Answer], head: RequestHead, cycle: Pending) -> None:
+        """Write an answer when it is there; until then `cycle` stands for its request."""
         self.cycle = cast("Any", cycle)
         self.gate.in_flight += 1
 
@@ -425,17 +448,15 @@ class Door(HttpToolsProtocol):
     def _send(self, answer: Answer, head: RequestHead, *, closes: bool) -> None:
         """Write one whole answer, its headers in the order in which uvicorn writes the application's."""
         status, body, content_type, headers = answer
-        start = self.gate.head(status, self.server_state.default_headers)
-        extra = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
-        text = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b\r\n" % (
-            start,
-            content_type,
+        text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
+            self.gate.head(status, content_type, self.server_state.default_headers),
             len(body),
-            extra,
+            b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b"",
             request_id(head.request_id),
             b"connection: close\r\n" if closes else b"",
+            body,
         )
-        self.transport.write(text + body)
+        self.transport.write(text)
         self.gate.meter.answered(status)
         if self.access_log:
             self._log_access(status)

@@ -16,9 +16,10 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import ModelNotFoundError, ModelNotReadyError
-from service.serve.batcher import Batcher, Classified, is_heavy
+from service.serve.batcher import Batcher, Classified, inline_rows, is_heavy
 from service.serve.codec import Rows
 from service.serve.metrics import V1, V2, Meter
+from service.serve.tensors import Tensors
 from service.settings import Settings
 from service.softmax.model import Model, Stage
 from service.store.artifact import Artifact
@@ -47,15 +48,17 @@ class Served:
             artifact.bias,
             None if stage is None else Stage(np.array(stage.mean), np.array(stage.scale), stage.clip),
         )
-        self.heavy: Final = is_heavy(self.model)
+        # Requests of more rows than this go through the batcher; those of a heavy model always do.
+        self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes
         self.thresholds: Final = _thresholds(artifact)
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
         self.rows: Final = Rows(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
         self.class_json: Final = [orjson.dumps(name) for name in self.classes]
         named = {"model_name": self.name, "model_version": self.version}
-        self.v1_tail: Final = b"," + orjson.dumps({**named, "seq": self.seq})[1:]
-        self.v2_head: Final = {**named, "id": "", "parameters": {"seq": self.seq}}
+        self.v1_tail: Final = b"]," + orjson.dumps({**named, "seq": self.seq})[1:]
+        self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
+        self.tensors: Final = Tensors(self.rows, named, self.seq, self.classes)
         self.counters: Final = meter.row(version.name, version.version)
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
 

@@ -9,7 +9,6 @@ extension_classification.md.
 """
 
 import struct
-from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, NamedTuple
 
@@ -18,9 +17,10 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import MalformedError, UnacceptableError
-from service.serve.codec import Rows, check_fields
+from service.serve.codec import QUICK_FROM_BYTES, Rows, check_fields
 
 Floats = NDArray[np.floating[Any]]
+Labels = list[int] | NDArray[np.bool_]
 
 DATATYPES: Final = {
     "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
@@ -31,6 +31,11 @@ DATATYPE_OF: Final = {"float32": "FP32", "float64": "FP64"}
 OUTPUTS: Final = ("probabilities", "labels")
 # Tensors are matrices; a longer shape is a mistake, and its product could be made enormous.
 SHAPE_LENGTH: Final = 2
+# JSON parts that a model's readers remember, and the longest: a client sends the same one with every tensor.
+REMEMBERED: Final = 256
+REMEMBERED_BYTES: Final = 1024
+
+_NAMES: Final = {dtype: name.encode() for dtype, name in DATATYPE_OF.items()}
 
 
 class Wish(NamedTuple):
@@ -41,8 +46,7 @@ class Wish(NamedTuple):
     top: int
 
 
-@dataclass(frozen=True, slots=True)
-class Inference:
+class Inference(NamedTuple):
     """A request: its id, the rows X (B, N), and the outputs it asks for."""
 
     id: str
@@ -50,33 +54,167 @@ class Inference:
     wishes: tuple[Wish, ...]
 
 
-class Answered(NamedTuple):
-    """What a model says of B rows: P (B, K), labels as indices or (B, K) flags, and the names of the classes."""
+class Announcement(NamedTuple):
+    """The JSON part of a request: everything but the tensor, and the tensor too where `size` is None.
 
-    probabilities: Floats
-    labels: list[int] | NDArray[np.bool_]
-    classes: tuple[str, ...]
+    Attributes:
+        id: The request's id, or "".
+        n_rows: The number of rows B.
+        dtype: The little-endian NumPy name of the tensor's datatype.
+        size: The bytes of binary data behind the JSON part, or None where `data` holds the numbers.
+        data: The JSON value of "data", or None.
+        wishes: The outputs that are asked for.
+    """
+
+    id: str
+    n_rows: int
+    dtype: str
+    size: int | None
+    data: Any
+    wishes: tuple[Wish, ...]
 
 
-def read(body: bytes, header_length: bytes | None, rows: Rows) -> Inference:
-    """Parse a v2 inference request.
+JUST_PROBABILITIES: Final = (Wish("probabilities", binary=False, top=0),)
+BINARY_PROBABILITIES: Final = (Wish("probabilities", binary=True, top=0),)
+
+
+class Tensors:
+    """Reads and writes the tensors of one served model. Used by the event loop's thread alone.
 
     Args:
-        body: The whole body.
-        header_length: The value of Inference-Header-Content-Length, or None where the header is missing.
         rows: How rows of the model are read.
-
-    Raises:
-        MalformedError: The bytes do not follow the protocol.
-        UnacceptableError: They do, but are no rows of this model.
-        TooLargeError: There are more rows than the limit.
+        named: What every response says of the model: model_name, model_version, and the parameters' seq.
+        classes: The names of the classes.
     """
-    if header_length is None:
-        return _inference(rows.tensor_document(body), b"", rows)
-    length = _header_length(header_length, len(body))
-    if length == 0:
-        return Inference("", _raw(body, rows), (Wish("probabilities", binary=True, top=0),))
-    return _inference(rows.tensor_document(body[:length]), memoryview(body)[length:], rows)
+
+    def __init__(self, rows: Rows, named: dict[str, Any], seq: int, classes: tuple[str, ...]) -> None:
+        self._rows = rows
+        self._classes = classes
+        self._start = orjson.dumps(named)[:-1] + b',"id":'
+        self._middle = b',"parameters":{"seq":%d},"outputs":[' % seq
+        self._little = rows.dtype.newbyteorder("<")
+        datatype = _NAMES[rows.dtype.name]
+        self._just = self._middle + b'{"name":"probabilities","datatype":"%b","shape":' % datatype
+        self._announced: dict[bytes, Announcement] = {}
+
+    def read(self, body: bytes, header_length: bytes | None) -> Inference:
+        """Parse a request.
+
+        Args:
+            body: The whole body.
+            header_length: The value of Inference-Header-Content-Length, or None where the header is missing.
+
+        Raises:
+            MalformedError: The bytes do not follow the protocol.
+            UnacceptableError: They do, but are no rows of this model.
+            TooLargeError: There are more rows than the limit.
+        """
+        rows = self._rows
+        if header_length is None:
+            usual = _usual(body, rows) if len(body) < QUICK_FROM_BYTES else None
+            if usual is not None:
+                return usual
+            said = _announcement(rows.tensor_document(body), rows)
+            if said.size is not None:
+                raise MalformedError("The body has no binary data behind its JSON part; send its size in a header.")
+            return Inference(said.id, _from_json(said.data, said.n_rows, rows), said.wishes)
+        length = _header_length(header_length, len(body))
+        binary = memoryview(body)[length:]
+        if length == 0:
+            return Inference("", _raw(binary, rows), BINARY_PROBABILITIES)
+        said = self._announcement(body[:length])
+        if said.size is None:
+            if len(binary):
+                raise MalformedError("The body has binary data that no input announces.")
+            return Inference(said.id, _from_json(said.data, said.n_rows, rows), said.wishes)
+        if len(binary) != said.size:
+            raise MalformedError(f"The input announces {said.size} bytes of binary data; the body has {len(binary)}.")
+        return Inference(said.id, rows.raw(binary, said.dtype, said.n_rows), said.wishes)
+
+    def _announcement(self, text: bytes) -> Announcement:
+        """Parse a JSON part, or remember what the same bytes meant: clients send them again with every tensor."""
+        said = self._announced.get(text)
+        if said is None:
+            said = _announcement(self._rows.tensor_document(text), self._rows)
+            if said.size is not None and len(text) <= REMEMBERED_BYTES:
+                if len(self._announced) >= REMEMBERED:
+                    self._announced.clear()
+                self._announced[text] = said
+        return said
+
+    def write(self, request: Inference, P: Floats, labels: Labels) -> tuple[bytes, int | None]:
+        """The response body, and the size of its JSON part where binary data follows it.
+
+        Args:
+            request: What was asked.
+            P: Probabilities (B, K).
+            labels: Indices of the B labels, or flags (B, K) of a multi-label model.
+        """
+        if request.wishes is JUST_PROBABILITIES:
+            identity = orjson.dumps(request.id) if request.id else b'""'
+            numbers = orjson.dumps(P.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+            return b'%b%b%b[%d,%d],"data":%b}]}' % (self._start, identity, self._just, *P.shape, numbers), None
+        if request.wishes is BINARY_PROBABILITIES:
+            identity = orjson.dumps(request.id) if request.id else b'""'
+            raw = P.astype(self._little, copy=False).tobytes()
+            text = b'%b%b%b[%d,%d],"parameters":{"binary_data_size":%d}}]}' % (
+                self._start, identity, self._just, *P.shape, len(raw)
+            )  # fmt: skip
+            return text + raw, len(text)
+        outputs, parts = [], []
+        for wish in request.wishes:
+            datatype, shape, values, raw = self._output(wish, P, labels)
+            start = b'{"name":"%b","datatype":"%b","shape":%b' % (wish.name.encode(), datatype, _shape_text(shape))
+            if wish.binary:
+                parts.append(raw())
+                outputs.append(start + b',"parameters":{"binary_data_size":%d}}' % len(parts[-1]))
+            else:
+                numbers = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+                outputs.append(start + b',"data":' + numbers + b"}")
+        identity = orjson.dumps(request.id) if request.id else b'""'
+        text = b"".join((self._start, identity, self._middle, b",".join(outputs), b"]}"))
+        return (b"".join((text, *parts)), len(text)) if parts else (text, None)
+
+    def _output(self, wish: Wish, P: Floats, labels: Labels) -> tuple[bytes, tuple[int, ...], Any, Any]:
+        """Datatype, shape, JSON values and a function that gives the binary data of one output."""
+        if wish.top:
+            texts = _classification(wish.top, P, self._classes)
+            return b"BYTES", (len(P), len(texts) // len(P)), texts, lambda: _bytes_elements(texts)
+        if wish.name == "probabilities":
+            return _NAMES[P.dtype.name], P.shape, P.ravel(), P.astype(self._little, copy=False).tobytes
+        if isinstance(labels, np.ndarray):
+            return b"BOOL", labels.shape, labels.ravel(), labels.tobytes
+        names = [self._classes[label] for label in labels]
+        return b"BYTES", (len(names),), names, lambda: _bytes_elements(names)
+
+
+def _shape_text(shape: tuple[int, ...]) -> bytes:
+    return b"[" + b",".join([b"%d" % size for size in shape]) + b"]"
+
+
+def _usual(body: bytes, rows: Rows) -> Inference | None:
+    """One row in the usual form, or None: the general way then finds the fault.
+
+    The form has one string for each key and for name, datatype and id, and no escapes; so no key is repeated.
+    """
+    try:
+        document = orjson.loads(body)
+        (tensor,) = document["inputs"]
+        identity, quotes = ("", 14) if len(document) == 1 else (document["id"], 18)
+        data, (count, width) = tensor["data"], tensor["shape"]
+        usual = (
+            body.count(b'"') == quotes
+            and b"\\" not in body
+            and len(tensor) == 4  # noqa: PLR2004  # name, shape, datatype and data
+            and type(count) is type(width) is int
+            and (count, width) == (1, rows.n_features)
+            and type(tensor["name"]) is type(identity) is str
+            and tensor["datatype"] in DATATYPES
+        )
+        X = rows.single(data[0] if type(data[0]) is list and len(data) == 1 else data) if usual else None
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
+    return None if X is None else Inference(identity, X, JUST_PROBABILITIES)
 
 
 def _header_length(text: bytes, available: int) -> int:
@@ -85,26 +223,27 @@ def _header_length(text: bytes, available: int) -> int:
     return int(text)
 
 
-def _raw(body: bytes, rows: Rows) -> Floats:
+def _raw(binary: memoryview, rows: Rows) -> Floats:
     size = rows.n_features * rows.dtype.itemsize
-    if not body or len(body) % size:
+    if not len(binary) or len(binary) % size:
         raise MalformedError(f"A raw tensor must be whole rows of {size} bytes.")
-    rows.check_count(len(body) // size)
-    return rows.cast(np.frombuffer(body, rows.dtype.newbyteorder("<")).reshape(-1, rows.n_features))
+    rows.check_count(len(binary) // size)
+    return rows.raw(binary, DATATYPES[DATATYPE_OF[rows.dtype.name]], len(binary) // size)
 
 
-def _inference(document: dict[str, Any], binary: bytes | memoryview, rows: Rows) -> Inference:
+def _announcement(document: dict[str, Any], rows: Rows) -> Announcement:
     check_fields(document, ("id", "parameters", "inputs", "outputs"))
     request_id, inputs = document.get("id", ""), document.get("inputs")
     if type(request_id) is not str:
         raise UnacceptableError('"id" must be a string.')
     if type(inputs) is not list or len(inputs) != 1 or type(inputs[0]) is not dict:
         raise UnacceptableError('"inputs" must be a list of one tensor object.')
-    X = _tensor(inputs[0], binary, rows)
+    count, dtype, size = _tensor(inputs[0], rows)
     by_default = _parameters(document).get("binary_data_output", False)
     if type(by_default) is not bool:
         raise UnacceptableError('"binary_data_output" must be true or false.')
-    return Inference(request_id, X, _wishes(document.get("outputs"), binary=by_default))
+    wishes = _wishes(document.get("outputs"), binary=by_default)
+    return Announcement(request_id, count, dtype, size, inputs[0].get("data"), wishes)
 
 
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +253,8 @@ def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _tensor(tensor: dict[str, Any], binary: bytes | memoryview, rows: Rows) -> Floats:
+def _tensor(tensor: dict[str, Any], rows: Rows) -> tuple[int, str, int | None]:
+    """Number of rows, NumPy datatype, and size of the binary data (None: the numbers are JSON) of an input."""
     check_fields(tensor, ("name", "shape", "datatype", "parameters", "data"))
     if type(tensor.get("name")) is not str:
         raise UnacceptableError('An input must have a "name" that is a string.')
@@ -124,15 +264,13 @@ def _tensor(tensor: dict[str, Any], binary: bytes | memoryview, rows: Rows) -> F
     count = _shape(tensor.get("shape"), rows)
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
-        if len(binary):
-            raise MalformedError("The body has binary data that no input announces.")
-        return _from_json(tensor.get("data"), count, rows)
+        return count, dtype, None
     if "data" in tensor:
         raise MalformedError('An input must have either "data" or "binary_data_size", not both.')
     expected = count * rows.n_features * np.dtype(dtype).itemsize
-    if type(size) is not int or size != expected or len(binary) != expected:
-        raise MalformedError(f"The input needs just {expected} bytes of binary data for its shape and datatype.")
-    return rows.cast(np.frombuffer(binary, dtype).reshape(count, rows.n_features))
+    if type(size) is not int or size != expected:
+        raise MalformedError(f'"binary_data_size" must be {expected} for this shape and datatype.')
+    return count, dtype, expected
 
 
 def _shape(shape: object, rows: Rows) -> int:
@@ -166,13 +304,14 @@ def _from_json(data: object, count: int, rows: Rows) -> Floats:
 
 def _wishes(outputs: object, *, binary: bool) -> tuple[Wish, ...]:
     if outputs is None:
-        return (Wish("probabilities", binary, 0),)
+        return BINARY_PROBABILITIES if binary else JUST_PROBABILITIES
     if type(outputs) is not list or not outputs or any(type(output) is not dict for output in outputs):
         raise UnacceptableError('"outputs" must be a list of at least one object.')
     wishes = tuple(_wish(output, binary=binary) for output in outputs)
     if len({wish.name for wish in wishes}) != len(wishes):
         raise UnacceptableError('"outputs" names an output twice.')
-    return wishes
+    # The two usual wishes are known by identity where the response is written.
+    return next((usual for usual in (JUST_PROBABILITIES, BINARY_PROBABILITIES) if wishes == usual), wishes)
 
 
 def _wish(output: dict[str, Any], *, binary: bool) -> Wish:
@@ -188,60 +327,10 @@ def _wish(output: dict[str, Any], *, binary: bool) -> Wish:
     return Wish(str(name), wanted, top)
 
 
-def write(head: dict[str, Any], wishes: tuple[Wish, ...], answered: Answered) -> tuple[bytes, int | None]:
-    """The response body, and the size of its JSON part where binary data follows it.
-
-    Args:
-        head: model_name, model_version, id and parameters of the response.
-        wishes: The outputs that are asked for.
-        answered: What the model says.
-    """
-    if wishes == JUST_PROBABILITIES:
-        P = answered.probabilities
-        output = {"name": "probabilities", "datatype": DATATYPE_OF[P.dtype.name], "shape": P.shape, "data": P.ravel()}
-        return orjson.dumps({**head, "outputs": [output]}, option=orjson.OPT_SERIALIZE_NUMPY), None
-    outputs, parts = [], []
-    for wish in wishes:
-        datatype, shape, values, raw = _output(wish, answered)
-        output = {"name": wish.name, "datatype": datatype, "shape": shape}
-        if wish.binary:
-            parts.append(raw())
-            output["parameters"] = {"binary_data_size": len(parts[-1])}
-        else:
-            output["data"] = values
-        outputs.append(output)
-    text = orjson.dumps({**head, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return (b"".join((text, *parts)), len(text)) if parts else (text, None)
-
-
-JUST_PROBABILITIES: Final = (Wish("probabilities", binary=False, top=0),)
-
-
-def _output(wish: Wish, answered: Answered) -> tuple[str, tuple[int, ...], Any, Any]:
-    """Datatype, shape, JSON values and a function that gives the binary data of one output."""
-    P = answered.probabilities
-    if wish.top:
-        texts = _classification(wish.top, answered)
-        return "BYTES", (len(P), len(texts) // len(P)), texts, lambda: _bytes_elements(texts)
-    if wish.name == "probabilities":
-        return (
-            DATATYPE_OF[P.dtype.name],
-            P.shape,
-            P.ravel(),
-            lambda: P.astype(P.dtype.newbyteorder("<"), copy=False).tobytes(),
-        )
-    if isinstance(answered.labels, np.ndarray):
-        flags = answered.labels
-        return "BOOL", flags.shape, flags.ravel(), flags.tobytes
-    names = [answered.classes[label] for label in answered.labels]
-    return "BYTES", (len(names),), names, lambda: _bytes_elements(names)
-
-
-def _classification(top: int, answered: Answered) -> list[str]:
+def _classification(top: int, P: Floats, classes: tuple[str, ...]) -> list[str]:
     """The top k classes of each row as "probability:index:name", the most probable first, ties by index."""
-    P = answered.probabilities
     order = np.argsort(-P, axis=1, kind="stable")[:, :top]
-    return [f"{P[i, k]}:{k}:{answered.classes[k]}" for i, row in enumerate(order.tolist()) for k in row]
+    return [f"{P[i, k]}:{k}:{classes[k]}" for i, row in enumerate(order.tolist()) for k in row]
 
 
 def _bytes_elements(texts: list[str]) -> bytes:

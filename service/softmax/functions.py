@@ -191,15 +191,22 @@ def head_block(head, Z, rows, K, P, start, labels):
 
 
 @kernel(
-    "void(float32[:,::1],float32[::1],float32[::1],float64,float32[:,::1])",
-    "void(float64[:,::1],float64[::1],float64[::1],float64,float64[:,::1])",
+    "boolean(float32[:,::1],float32[::1],float32[::1],float64,float32[:,::1])",
+    "boolean(float64[:,::1],float64[::1],float64[::1],float64,float64[:,::1])",
 )
 def stage_forward(X, mean, inverse, clip, out):
-    """X (B, N), mean and inverse (N,), out (B, N) written: (x - mean) * inverse, kept within [-clip, clip]."""
+    """X (B, N), mean and inverse (N,), out (B, N) written: (x - mean) * inverse, kept within [-clip, clip].
+
+    Returns whether every x is finite: a clip would hide one that is not.
+    """
     limit = X.dtype.type(clip)
+    finite = True
     for i in range(X.shape[0]):
         for j in range(X.shape[1]):
-            out[i, j] = min(max((X[i, j] - mean[j]) * inverse[j], -limit), limit)
+            x = X[i, j]
+            finite &= abs(x) < np.inf
+            out[i, j] = min(max((x - mean[j]) * inverse[j], -limit), limit)
+    return finite
 
 
 @kernel(

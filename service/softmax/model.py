@@ -24,6 +24,7 @@ OVERFLOW: Final = "A row has values too large for this model: its logits overflo
 # Numba's dispatcher remembers an array's type without its byte order and alignment and would read such an array as it
 # stands (52 ns of the 820 of a predict of one row).
 LAYOUT: Final = "X must be an aligned, writable, C-contiguous array of the model's dtype"
+NOT_NUMBERS: Final = "Every value must be finite and fit into the model's dtype."
 NO_LABELS: Final = np.empty(0, np.int64)
 
 HEADS: Final[dict[str, int]] = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "multilabel": MULTILABEL, "ovr": OVR}
@@ -82,7 +83,7 @@ class Model:
         A row whose logits overflow float32 is computed again in float64.
 
         Raises:
-            UnacceptableError: A row's logits overflow float64 as well.
+            UnacceptableError: A value of X is not finite, or a row's logits overflow float64 as well.
             ValueError: X has another width.
             TypeError: X has another dtype or layout.
         """
@@ -90,8 +91,7 @@ class Model:
 
     def classify(self, X: Floats) -> tuple[Floats, list[int]]:
         """As `predict`, and for each row the lowest index of its largest probability (0 for the multilabel head)."""
-        if len(X) == 1:
-            # The kernel returns the first row's label, which saves a single row an array of one label.
+        if len(X) == 1:  # the kernel returns the first row's label, which saves a single row an array for it
             P, label = self._predict(X, NO_LABELS)
             return P, [label]
         labels = np.empty(len(X), np.int64)
@@ -153,7 +153,8 @@ class Model:
         if self._staging is None:
             return X
         out = np.empty_like(X)
-        stage_forward(X, *self._staging, out)
+        if not stage_forward(X, *self._staging, out):
+            raise UnacceptableError(NOT_NUMBERS)
         return out
 
     def _check_rows(self, X: Floats) -> None:
@@ -180,6 +181,8 @@ class Model:
 
     def _predict_again(self, X: Floats, P: Floats, labels: NDArray[np.int64]) -> int:
         """Compute the rows of P and labels again whose logits overflowed; returns the first row's label."""
+        if not np.isfinite(X).all():  # asked here alone: such a value makes its row's logits infinite or NaN
+            raise UnacceptableError(NOT_NUMBERS)
         if self.dtype == np.float64:
             raise UnacceptableError(OVERFLOW)
         rows = np.flatnonzero(~np.isfinite(self.logits(X)).all(axis=1))
