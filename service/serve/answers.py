@@ -6,7 +6,7 @@ The front door calls `Answers.respond` from the protocol, the routes call it fro
 import asyncio
 import itertools
 import os
-import time
+from time import perf_counter_ns
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from service.errors import (
 )
 from service.serve.batcher import Classified
 from service.serve.live import Endpoint, Live, Served
-from service.serve.metrics import V1, V2, Meter
+from service.serve.metrics import FAILURES, V1, V2, Meter, predicted
 from service.serve.tensors import Inference
 from service.settings import Settings
 
@@ -96,7 +96,12 @@ def request_id(sent: bytes | None) -> bytes:
     """The id to answer with: the one that was sent where it is short visible text, else a new one."""
     if sent is not None and 0 < len(sent) <= REQUEST_ID_BYTES_MAX and sent.isascii() and sent.decode().isprintable():
         return sent
-    return b"%s-%x" % (_started, next(_count))
+    return new_id()
+
+
+def new_id() -> bytes:
+    """A request id that no other request has."""
+    return b"%b-%x" % (_started, next(_count))
 
 
 def renew_ids() -> None:
@@ -136,11 +141,15 @@ class Answers:
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
         """Answer a prediction request: at once, or by a future where its kernel call is shared or runs in a thread."""
-        started = time.perf_counter_ns()
-        protocol, served, _ = endpoint
         tensor_header = check_head(head)
         if isinstance(tensor_header, Answer):
-            return self._failed(served, tensor_header)
+            return _failed(endpoint.served, tensor_header)
+        return self.predict(endpoint, tensor_header, body)
+
+    def predict(self, endpoint: Endpoint, tensor_header: bytes | None, body: bytes) -> Answer | asyncio.Future[Answer]:
+        """As `respond`, for a request whose head has passed `check_head` with that size of its JSON part."""
+        started = perf_counter_ns()
+        protocol, served, _ = endpoint
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
             X = served.rows.instances(body) if request is None else request.X
@@ -148,15 +157,14 @@ class Answers:
                 return self._later(endpoint, request, X, started)
             classified = self.classify(served, X)
         except InputError as reason:
-            return self._failed(served, refusal(reason, protocol))
-        return self._answered(endpoint, request, classified, started)
+            return _failed(served, refusal(reason, protocol))
+        return _answered(endpoint, request, classified, started)
 
     def classify(self, served: Served, X: Floats) -> Classified:
         """Call the kernel and count the call."""
-        before = time.perf_counter_ns()
+        before = perf_counter_ns()
         classified = served.model.classify(X)
-        after = time.perf_counter_ns()
-        self.meter.executed(served.counters, after - before)
+        self.meter.executed(served.counters, perf_counter_ns() - before)
         return classified
 
     def _later(self, endpoint: Endpoint, request: Inference | None, X: Floats, started: int) -> asyncio.Future[Answer]:
@@ -169,25 +177,26 @@ class Answers:
             if answer.done():
                 return
             if isinstance(reason, InputError):
-                answer.set_result(self._failed(served, refusal(reason, protocol)))
+                answer.set_result(_failed(served, refusal(reason, protocol)))
             elif reason is not None:
                 answer.set_exception(reason)
             else:
-                answer.set_result(self._answered(endpoint, request, call.result(), started))
+                answer.set_result(_answered(endpoint, request, call.result(), started))
 
         batcher.submit(rows).add_done_callback(computed)
         return answer
 
-    def _answered(self, endpoint: Endpoint, request: Inference | None, classified: Classified, started: int) -> Answer:
-        protocol, served, _ = endpoint
-        answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
-        rows = len(classified[1])
-        self.meter.predicted(served.counters, protocol, rows, time.perf_counter_ns() - started)
-        return answer
 
-    def _failed(self, served: Served, answer: Answer) -> Answer:
-        self.meter.failed(served.counters)
-        return answer
+def _answered(endpoint: Endpoint, request: Inference | None, classified: Classified, started: int) -> Answer:
+    protocol, served, _ = endpoint
+    answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
+    predicted(served.counters, protocol, len(classified[1]), perf_counter_ns() - started)
+    return answer
+
+
+def _failed(served: Served, answer: Answer) -> Answer:
+    served.counters[FAILURES] += 1
+    return answer
 
 
 def _v1_answer(served: Served, classified: Classified) -> Answer:

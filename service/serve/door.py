@@ -24,7 +24,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
-from service.serve.answers import RETRY, Answer, Answers, RequestHead, error, request_id
+from service.serve.answers import RETRY, Answer, Answers, RequestHead, check_head, error, new_id, request_id
 from service.serve.live import Endpoint
 from service.serve.metrics import Meter
 from service.serve.routes import Reply
@@ -41,6 +41,9 @@ PLANS_MAX: Final = 4096
 PLAN_BYTES_MAX: Final = 2048
 # A busy server still tells that it lives and how it fares.
 PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
+
+# The head of a request that has no id of its own.
+NO_HEAD: Final = RequestHead(None, None, None, None)
 
 MALFORMED: Final = error(400, "The request is not valid HTTP/1.1.")
 NO_PATH: Final = error(400, "The request's target must be a path of ASCII characters.")
@@ -72,10 +75,10 @@ class Pending:
 
 
 class Plan(NamedTuple):
-    """What a remembered head means: the endpoint, the headers that matter, and the length of the body."""
+    """What a remembered head means: the endpoint, the size of the body's JSON part, and the length of the body."""
 
     endpoint: Endpoint
-    head: RequestHead
+    tensor_header: bytes | None
     length: int
 
 
@@ -242,18 +245,19 @@ class Door(HttpToolsProtocol):
 
     def _repeat(self, plan: Plan, body: bytes) -> None:
         """Answer a request whose head is remembered: `_answer`, without what such a request does not need."""
+        gate = self.gate
         try:
-            answer = self.gate.answers.respond(plan.endpoint, plan.head, body)
+            answer = gate.answers.predict(plan.endpoint, plan.tensor_header, body)
         except Exception:
             logger.exception("a prediction broke")
             answer = BROKEN
         if not isinstance(answer, Answer):
-            self._await(answer, plan.head, Pending(keep_alive=True))
+            self._await(answer, NO_HEAD, Pending(keep_alive=True))
         elif not self.transport.is_closing():
-            self._send(answer, plan.head, closes=False)
+            self._send(answer, NO_HEAD, closes=False)
             self.server_state.total_requests += 1
             if not self.flow.write_paused:
-                self.deadline = self.loop.time() + self.gate.keep_alive_seconds
+                self.deadline = self.loop.time() + gate.keep_alive_seconds
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -401,12 +405,13 @@ class Door(HttpToolsProtocol):
         end = chunk.find(b"\r\n\r\n")
         if len(chunk) != end + 4 + len(body) or end > PLAN_BYTES_MAX:
             return
-        if int(dict(self.headers).get(b"content-length", -1)) != len(body):
+        tensor_header = check_head(head)
+        if isinstance(tensor_header, Answer) or int(dict(self.headers).get(b"content-length", -1)) != len(body):
             return
         plans = self.gate.plans
         if len(plans) >= PLANS_MAX:
             plans.clear()
-        plans[chunk[:end]] = Plan(endpoint, head, len(body))
+        plans[chunk[:end]] = Plan(endpoint, tensor_header, len(body))
 
     # Answering
 
@@ -448,16 +453,18 @@ class Door(HttpToolsProtocol):
     def _send(self, answer: Answer, head: RequestHead, *, closes: bool) -> None:
         """Write one whole answer, its headers in the order in which uvicorn writes the application's."""
         status, body, content_type, headers = answer
-        text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
-            self.gate.head(status, content_type, self.server_state.default_headers),
-            len(body),
-            b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b"",
-            request_id(head.request_id),
-            b"connection: close\r\n" if closes else b"",
-            body,
+        self.transport.write(
+            b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b"
+            % (
+                self.gate.head(status, content_type, self.server_state.default_headers),
+                len(body),
+                b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b"",
+                new_id() if head is NO_HEAD else request_id(head.request_id),
+                b"connection: close\r\n" if closes else b"",
+                body,
+            )
         )
-        self.transport.write(text)
-        self.gate.meter.answered(status)
+        self.gate.meter.statuses[status] += 1
         if self.access_log:
             self._log_access(status)
 

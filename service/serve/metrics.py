@@ -27,6 +27,14 @@ BOUNDS: Final = tuple(
 assert BUCKETS + len(BOUNDS) < COUNTERS  # noqa: S101  # the cells of a row hold every counter
 
 
+def predicted(counters: memoryview, protocol: int, rows: int, nanoseconds: int) -> None:
+    """Count one prediction request that was answered with probabilities."""
+    counters[protocol] += 1
+    counters[ROWS] += rows
+    counters[NANOSECONDS] += nanoseconds
+    counters[BUCKETS + bisect_left(BOUNDS, nanoseconds)] += 1
+
+
 class Meter:
     """The counters of one worker."""
 
@@ -36,34 +44,22 @@ class Meter:
         self.cells = board.cells
         self.now_ms = 0  # milliseconds since 1970, renewed ten times a second: exact enough, and free
         self._at = board.slot(slot)
-        self._statuses = self._at + STATUSES
+        self.statuses = board.cells[self._at + STATUSES : self._at + STATUSES + STATUS_MAX]
 
-    def row(self, name: str, version: int) -> int:
-        """Index of the counters of a model version."""
-        return self.board.row(self.slot, f"{name}/{version}")
+    def row(self, name: str, version: int) -> memoryview:
+        """The counters of a model version, in the order of the constants above."""
+        start = self.board.row(self.slot, f"{name}/{version}")
+        return self.cells[start : start + COUNTERS]
 
     def answered(self, status: int) -> None:
         """Count one answer, whatever it was about."""
-        self.cells[self._statuses + status] += 1
+        self.statuses[status] += 1
 
-    def predicted(self, row: int, protocol: int, rows: int, nanoseconds: int) -> None:
-        """Count one prediction request that was answered with probabilities."""
-        cells = self.cells
-        cells[row + protocol] += 1
-        cells[row + ROWS] += rows
-        cells[row + NANOSECONDS] += nanoseconds
-        cells[row + BUCKETS + bisect_left(BOUNDS, nanoseconds)] += 1
-
-    def failed(self, row: int) -> None:
-        """Count one prediction request that was answered with an error."""
-        self.cells[row + FAILURES] += 1
-
-    def executed(self, row: int, nanoseconds: int) -> None:
+    def executed(self, counters: memoryview, nanoseconds: int) -> None:
         """Count one call of a kernel, which may have served several requests."""
-        cells = self.cells
-        cells[row + EXECUTIONS] += 1
-        cells[row + COMPUTE_NANOSECONDS] += nanoseconds
-        cells[row + LAST_MS] = self.now_ms
+        counters[EXECUTIONS] += 1
+        counters[COMPUTE_NANOSECONDS] += nanoseconds
+        counters[LAST_MS] = self.now_ms
 
     def gauge(self, cell: int, value: int) -> None:
         """Set one of the slot's own cells."""

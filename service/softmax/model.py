@@ -140,7 +140,7 @@ class Model:
         B, N = X.shape
         if self.n_features != N:
             raise ValueError(f"X has {N} features, the model {self.n_features}")
-        if X.dtype != self.dtype or not X.flags.carray:
+        if (X.dtype is not self.dtype and X.dtype != self.dtype) or not X.flags.carray:
             raise TypeError(LAYOUT)
         staged = X if self._staging is None else self._staged(X)
         P = np.empty((B, self.n_classes), self.dtype)

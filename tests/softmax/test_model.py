@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from service.errors import UnacceptableError
 from service.softmax.model import Model, Stage
 from tests.reference import DTYPES, HEADS, Array, targets
 
@@ -146,6 +147,24 @@ def test_wrong_dtype_or_layout(layout: str, method: str, behind: Stage | None) -
     METHODS[method](model, matrix(np.float32, 2, N))
     with pytest.raises(TypeError, match="X must be"):
         METHODS[method](model, X)
+
+
+@pytest.mark.parametrize("behind", [None, statistics(), statistics(None)], ids=["raw", "clipped", "staged"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite(bad: float, dtype: type, head: str, behind: Stage | None) -> None:
+    """NaN and infinity in any feature are refused, also where a weight is 0 or a clip would hide them."""
+    weights, bias = matrix(dtype, N, 1 if head == "sigmoid" else K), matrix(dtype, 1, 1 if head == "sigmoid" else K)[0]
+    weights[1] = 0
+    model = Model(head, weights, bias, behind)
+    for j in range(N):
+        for rows in (1, 3):
+            X = matrix(dtype, rows, N)
+            X[-1, j] = bad
+            for method in ("predict", "classify", "log_probabilities", "losses", "gradients"):
+                with pytest.raises(UnacceptableError):
+                    METHODS[method](model, X)
 
 
 def test_wrong_targets() -> None:
