@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 from functools import partial
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
 import orjson
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from service import __version__, compiler, logs
 from service.board import Board
@@ -23,12 +24,24 @@ from service.supervisor import Supervisor, listen
 # Where SageMaker puts a model, and the port on which it asks.
 SAGEMAKER_MODEL: Final = Path("/opt/ml/model")
 SAGEMAKER_PORT: Final = 8080
+# Where a service that listens everywhere is asked for its health.
+LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+# The folder that holds this package, so that it is the one which a further interpreter imports.
+ROOT: Final = Path(__file__).parent.parent
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    code: int = arguments.run(arguments)
+    try:
+        code: int = arguments.run(arguments)
+    except ValidationError as reason:
+        for fault in reason.errors(include_input=False, include_url=False, include_context=False):
+            print(f"softstep: setting {'.'.join(map(str, fault['loc']))}: {fault['msg']}", file=sys.stderr)
+        return 2
+    except SettingsError as reason:
+        print(f"softstep: {reason}", file=sys.stderr)
+        return 2
     return code
 
 
@@ -59,21 +72,15 @@ _SERVE: Final = "Options override the settings SOFTSTEP_<NAME> of the environmen
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     """The environment's settings, overridden by options; where a container contract says more, by that first."""
-    options = {
-        name: value for name in ("models", "data", "host", "port", "workers") if (value := getattr(arguments, name))
-    }
+    names = ("models", "data", "host", "port", "workers")
+    options = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
     if SAGEMAKER_MODEL.is_dir() and "models" not in options and "SOFTSTEP_MODELS" not in os.environ:
         options = {"models": SAGEMAKER_MODEL, "port": SAGEMAKER_PORT, "host": "0.0.0.0", **options}  # noqa: S104
     return Settings(**options)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    try:
-        settings = _settings(arguments)
-    except ValidationError as reason:
-        for fault in reason.errors(include_input=False, include_url=False, include_context=False):
-            print(f"softstep: setting {'.'.join(map(str, fault['loc']))}: {fault['msg']}", file=sys.stderr)
-        return 2
+    settings = _settings(arguments)
     logs.set_up(as_json=settings.log_json, access=settings.access_log)
     try:
         listener = listen(settings.host, settings.port)
@@ -104,9 +111,9 @@ def _warm(arguments: argparse.Namespace) -> int:
     """Compile for each baseline in a process of its own; importing the kernels is what compiles them."""
     for target in arguments.targets or [compiler.TARGET]:
         environment = {**os.environ, "NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": ""}
-        report = "from service import compiler; import service.softmax.model; print(compiler.cache_misses())"
+        report = "from service.compiler import cache_misses; import service.serve.live; print(cache_misses())"
         done = subprocess.run(  # noqa: S603  # this interpreter, with a fixed program
-            [sys.executable, "-c", report], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-c", report], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
         if done.returncode:
             print(done.stderr, file=sys.stderr)
@@ -127,15 +134,17 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _health(_arguments: argparse.Namespace) -> int:
-    """Ask for readiness over loopback; for a container's HEALTHCHECK, which may have no shell and no curl."""
-    settings = Settings()
-    connection = HTTPConnection("127.0.0.1", settings.port, timeout=5)
+def _health(arguments: argparse.Namespace) -> int:
+    """Ask for readiness from this machine; for a container's HEALTHCHECK, which may have no shell and no curl."""
+    settings = _settings(arguments)
+    connection = HTTPConnection(LOOPBACKS.get(settings.host, settings.host), settings.port, timeout=5)
     try:
         connection.request("GET", "/readyz")
         return 0 if connection.getresponse().status == 200 else 1  # noqa: PLR2004
-    except OSError:
+    except (OSError, HTTPException):
         return 1
+    finally:
+        connection.close()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What the processes of one service share: a board of 64-bit cells in anonymous memory, made before the first fork.
 
-Every cell has one writer. The parent writes the head, the two pages of orders and each slot's HANDLED; each worker
-writes the rest of its slot. Readers need no lock, because an aligned 64-bit cell is read and written whole. A worker
-that is killed leaves its slot as it was, and its successor counts on, so no count is lost while the parent lives.
+Every cell has one writer. The parent writes the head, the two pages of orders and each slot's PID (0: nobody lives in
+it) and HANDLED, and clears READY and ACKNOWLEDGED of the dead; each worker writes the rest of its slot. Readers need no
+lock, because an aligned 64-bit cell is read and written whole. A worker that is killed leaves its slot as it was, and
+its successor counts on, so no count is lost while the parent lives.
 
     head    DRAINING, GENERATION, then the lengths of the two pages
     orders  two pages of text; the page GENERATION % 2 is in force, the other one is written before GENERATION grows
@@ -100,11 +101,18 @@ class Board:
 
     def orders(self) -> tuple[int, bytes]:
         """The number and the text of the orders in force."""
-        number = self.generation
-        start = self._pages_at + (number % 2) * PAGE_BYTES
-        return number, self._memory[start : start + self.cells[PAGE_LENGTHS + number % 2]]
+        while True:
+            number = self.generation
+            start = self._pages_at + (number % 2) * PAGE_BYTES
+            text = self._memory[start : start + self.cells[PAGE_LENGTHS + number % 2]]
+            # The page may be written again once newer orders are in force, and then the copy may be a mixture.
+            if self.generation == number:
+                return number, text
 
     def acknowledged(self, number: int) -> bool:
-        """Whether every worker that is ready has carried out the orders of that number."""
+        """Whether every worker that lives has carried out the orders of that number.
+
+        One that is starting counts too: it has looked at the orders before it answers its first request.
+        """
         slots = map(self.slot, range(self.slots))
-        return all(self.cells[at + ACKNOWLEDGED] >= number for at in slots if self.cells[at + READY])
+        return all(self.cells[at + ACKNOWLEDGED] >= number for at in slots if self.cells[at + PID])

@@ -13,7 +13,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,12 @@ BASELINES: dict[str, tuple[str, ...]] = {
 # The cache holds pickles, so a folder that others can write to would let them run code here: it is the package's own
 # folder, or one that the operator names.
 CACHE = Path(os.environ.get("SOFTSTEP_KERNELS", Path(__file__).parent / "__pycache__" / "kernels"))
-KERNELS = Path(__file__).parent / "softmax"
+PACKAGE = Path(__file__).parent
+
+
+def sources(package: Path) -> tuple[Path, ...]:
+    """The files that machine code comes from: the arithmetic, and the scanner of request bodies."""
+    return package / "compiler.py", *sorted(package.glob("softmax/*.py")), package / "serve" / "scanner.py"
 
 
 def _host_features() -> dict[str, bool]:
@@ -70,17 +74,20 @@ TARGET, FEATURES = _choose()
 FAMILY = _family(TARGET, FEATURES)
 
 
-@cache
-def _source_stamp() -> str:
+def source_stamp(package: Path) -> str:
     """Hash every source file that machine code may come from.
 
     Numba stamps a cached function with its own file alone, and would serve code that was inlined from an edited
-    neighbour. Here any change to a kernel, or to this file, makes the whole cache stale.
+    neighbour. Here any change to one of these files makes the whole cache stale.
     """
     digest = hashlib.sha256(sys.version.encode())
-    for path in (Path(__file__), *sorted(KERNELS.glob("*.py"))):
+    for path in sources(package):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+SOURCES = frozenset(sources(PACKAGE))
+STAMP = source_stamp(PACKAGE)
 
 
 class KernelLocator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
@@ -94,8 +101,8 @@ class KernelLocator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
 
     @classmethod
     def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "KernelLocator | None":
-        """Return a locator for a function of the kernel folder; None leaves any other to Numba's own locators."""
-        return cls(py_func) if Path(py_file).parent == KERNELS else None
+        """Return a locator for a function of these files; None leaves any other to Numba's own locators."""
+        return cls(py_func) if Path(py_file) in SOURCES else None
 
     def ensure_cache_path(self) -> None:
         """Make the folder; Numba calls this only before it saves."""
@@ -107,7 +114,7 @@ class KernelLocator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
 
     def get_source_stamp(self) -> str:
         """Return what must be unchanged for cached code to be used."""
-        return _source_stamp()
+        return STAMP
 
     def get_disambiguator(self) -> str:
         """Return what tells apart two functions of one name."""
@@ -128,11 +135,14 @@ numba.config.CACHE_LOCATOR_CLASSES = (
 _entries: list[Any] = []
 
 
-def kernel(*signatures: str) -> Callable[[Callable[..., Any]], Any]:
+def kernel(*signatures: object) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function for the given signatures, or take it from the cache; it runs with the interpreter unlocked."""
 
     def compile_entry(function: Callable[..., Any]) -> Any:  # noqa: ANN401  # a Numba dispatcher
-        entry = numba.njit(list(signatures), nogil=True, cache=_can_keep(), error_model="numpy")(function)
+        try:
+            entry = numba.njit(list(signatures), nogil=True, cache=_can_keep(), error_model="numpy")(function)
+        except OSError:  # a cache that can be read, but lacks this processor's code and cannot be written
+            entry = numba.njit(list(signatures), nogil=True, error_model="numpy")(function)
         _entries.append(entry)
         return entry
 

@@ -32,6 +32,7 @@ PR_SET_PDEATHSIG: Final = 1
 YOUNG_SECONDS: Final = 5.0
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0
 BACKLOG: Final = 2048
+HANDLED_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 ORDER_BYTES: Final = 4096
 
 Work = Callable[[int, socket.socket, int], None]
@@ -118,15 +119,24 @@ class Supervisor:
         for slot, due in list(self._due.items()):
             if due <= now:
                 del self._due[slot]
-                self._start(slot)
+                try:
+                    self._start(slot)
+                except OSError as reason:  # no process or memory left for a moment
+                    logger.error("worker %d cannot be started: %s", slot, reason.strerror)  # noqa: TRY400
+                    self._due[slot] = now + PAUSE_SECONDS_MAX
 
     def _start(self, slot: int) -> None:
         at = self._board.slot(slot)
         self._board.cells[at + READY] = self._board.cells[at + ACKNOWLEDGED] = 0
         parent = os.getpid()
-        process = os.fork()
-        if process == 0:
-            self._be_worker(slot, parent)
+        # A signal that came before the worker forgot the parent's handlers would be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+        try:
+            process = os.fork()
+            if process == 0:
+                self._be_worker(slot, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         self._slots[process] = slot
         self._born[process] = time.monotonic()
         self._board.cells[at + PID] = process
@@ -139,6 +149,7 @@ class Supervisor:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
             die_with_parent(parent)
             for end in (self._orders, self._wake, self._wake_in):
                 os.close(end)
@@ -157,9 +168,12 @@ class Supervisor:
                 process, status = os.waitpid(-1, os.WNOHANG)
                 if process == 0:
                     return
+                if process not in self._slots:
+                    continue  # the first process of a container inherits the orphans of others
                 slot = self._slots.pop(process)
                 lived = time.monotonic() - self._born.pop(process)
-                self._board.cells[self._board.slot(slot) + READY] = 0
+                at = self._board.slot(slot)
+                self._board.cells[at + PID] = self._board.cells[at + READY] = 0
                 if self._stop is None:
                     logger.warning("worker %d (process %d) ended with status %d", slot, process, status)
                 self._pause[slot] = min(self._pause[slot] * 2, PAUSE_SECONDS_MAX) if lived < YOUNG_SECONDS else 0.0

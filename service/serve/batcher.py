@@ -85,10 +85,10 @@ class Batcher:
         while self._waiting:
             group = self._take()
             X = group[0].X if len(group) == 1 else np.concatenate([waiting.X for waiting in group])
-            if len(X) > self._inline_rows:
-                self._leave(group, X)
-                return
             try:
+                if len(X) > self._inline_rows:
+                    self._leave(group, X)
+                    return
                 self._hand_out(group, self._classify(self._model, X))
             except Exception as error:  # noqa: BLE001  # it belongs to those who wait
                 self._fail(group, error)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -187,6 +187,8 @@ class Live:
         self._classify = classify
         self._lock = asyncio.Lock()
         self._refused: dict[Key, str | None] = {}
+        # What stands for a version whose artifact is whole but cannot be made ready.
+        self._unfit: dict[Artifact | None, Version] = {}
         self._root_reason: str | None = None
         self.swapped: list[Callable[[], None]] = []
 
@@ -194,27 +196,46 @@ class Live:
         """Look at the models directory and swap in what is there; `unloaded` names are left out."""
         async with self._lock:
             loop = asyncio.get_running_loop()
-            view, ready = await loop.run_in_executor(self._executor, self._prepare)
-            self._tell(view)
-            if view.versions is not self.now.versions or unloaded != self.now.unloaded:
+            view, ready = await loop.run_in_executor(self._executor, self._prepare, unloaded)
+            self._tell(view, ready)
+            now = self.now
+            if (view.versions, view.reason, unloaded) != (now.versions, now.reason, now.unloaded):
                 self.now = self._assemble(view, ready, unloaded)
                 for callback in self.swapped:
                     callback()
             self.scanned = True
 
-    def _prepare(self) -> tuple[View, dict[Key, Served]]:
-        """Scan, and make every new artifact ready; runs in a thread."""
+    def _prepare(self, unloaded: frozenset[str]) -> tuple[View, dict[Key, Served]]:
+        """Scan, and make every new artifact ready; runs in a thread. What cannot be made ready is refused."""
         view = self._repository.scan()
+        versions: dict[Key, Version] = {}
         ready: dict[Key, Served] = {}
-        for key, version in view.versions.items():
-            if version.artifact is None:
-                continue
-            known = self.now.served.get(key)
-            if known is not None and known.artifact is version.artifact:
-                ready[key] = known
-            else:
-                ready[key] = Served(version, version.artifact, self._settings, self._meter)
-        return view, ready
+        unfit: dict[Artifact | None, Version] = {}
+        for key, found in view.versions.items():
+            version = self._unfit.get(found.artifact, found)
+            if key[0] not in unloaded:
+                try:
+                    model = self._make(key, version)
+                except Exception as error:  # noqa: BLE001  # one model that fails must not stop the others
+                    model = self.now.served.get(key)
+                    reason = f"it cannot be made ready: {error}"
+                    version = replace(found, artifact=None if model is None else model.artifact, reason=reason)
+                if model is not None:
+                    ready[key] = model
+            if version is not found:
+                unfit[found.artifact] = version
+            versions[key] = version
+        self._unfit = unfit
+        return View(versions, view.reason), ready
+
+    def _make(self, key: Key, version: Version) -> Served | None:
+        """A version ready to answer: the one that is served already, where its artifact is the same."""
+        if version.artifact is None:
+            return None
+        known = self.now.served.get(key)
+        if known is not None and known.artifact is version.artifact:
+            return known
+        return Served(version, version.artifact, self._settings, self._meter)
 
     def _assemble(self, view: View, ready: dict[Key, Served], unloaded: frozenset[str]) -> Now:
         served = {key: model for key, model in ready.items() if key[0] not in unloaded}
@@ -234,21 +255,18 @@ class Live:
                 hot[path.encode()] = Endpoint(V2, model, batcher)
         return Now(view.versions, served, hot, view.reason, unloaded)
 
-    def _tell(self, view: View) -> None:
-        """Log what became refused or whole since the last look."""
+    def _tell(self, view: View, ready: dict[Key, Served]) -> None:
+        """Log what became ready, refused or removed since the last look."""
         if view.reason != self._root_reason:
             self._root_reason = view.reason
             logger.warning("models directory: %s", view.reason or "readable again")
         for key, version in view.versions.items():
-            if version.reason != self._refused.get(key):
-                if version.reason is None:
-                    logger.info("model %s version %s: accepted again", *key)
-                else:
-                    logger.warning("model %s version %s refused: %s", *key, version.reason)
-        new = [key for key in view.versions if key not in self.now.versions and view.versions[key].artifact is not None]
-        gone = [key for key in self.now.versions if key not in view.versions]
-        for key in new:
-            logger.info("model %s version %s: ready", *key)
-        for key in gone:
-            logger.info("model %s version %s: removed", *key)
+            if version.reason is not None and version.reason != self._refused.get(key):
+                logger.warning("model %s version %s refused: %s", *key, version.reason)
+        for key, model in ready.items():
+            if model is not self.now.served.get(key):
+                logger.info("model %s version %s: ready", *key)
+        for key in self.now.versions:
+            if key not in view.versions:
+                logger.info("model %s version %s: removed", *key)
         self._refused = {key: version.reason for key, version in view.versions.items()}

@@ -14,11 +14,10 @@ from typing import Final, Literal
 import orjson
 
 from service.board import ACKNOWLEDGED, HANDLED, PAGE_BYTES, Board
-from service.errors import ModelNotReadyError
+from service.errors import ModelNotFoundError, ModelNotReadyError
 from service.serve.live import Live
+from service.store.repository import NAME
 
-# A pipe takes lines up to this size whole, also from several writers (POSIX PIPE_BUF is at least 512).
-LINE_BYTES_MAX: Final = 512
 POLL_SECONDS: Final = 0.02
 # Every worker reads the models directory again in this time, or the caller is told to look later.
 ANSWER_SECONDS: Final = 10.0
@@ -73,8 +72,13 @@ class Orders:
         """Have every worker load or unload a model; returns when all have.
 
         Raises:
+            ModelNotFoundError: No model can have that name.
             ModelNotReadyError: They have not in the time that a caller may wait.
         """
+        # A name has at most 64 characters, so a pipe takes the line whole, also from several writers (PIPE_BUF is at
+        # least 512); the parent could not read parts of lines.
+        if not NAME.fullmatch(name):
+            raise ModelNotFoundError("Request for unknown model: no model can have that name.")
         token = next(self._tokens)
         line = orjson.dumps({"slot": self._slot, "token": token, "do": do, "name": name}) + b"\n"
         try:
@@ -83,6 +87,6 @@ class Orders:
                 # The board is plain memory that other processes write: there is nothing to wait on but time.
                 await _until(lambda: self._board.cells[self._at + HANDLED] >= token)
                 number = self._board.generation
-                await _until(lambda: self._board.acknowledged(number))
+                await _until(lambda: not self.pending and self._board.acknowledged(number))
         except (TimeoutError, BlockingIOError):
             raise ModelNotReadyError("Not every worker has carried this out yet; look again in a moment.") from None
