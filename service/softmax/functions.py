@@ -2,7 +2,8 @@
 
     Z (R, whole vectors >= K)  logits of a block of rows; used as scratch, what stands past K is ignored
     P (B, K)                   probabilities of all rows, written; K = 2 for sigmoid, whose model has one logit
-    labels (>= rows,)          of the block, written: the lowest index of the largest probability as answered
+    labels (>= rows,)          of the block, written: the lowest index of the largest probability as answered; where
+                               `wanted` is false, only that a row is NOT_FINITE can be relied on
 
 A block is the rows Z[r] = P[start + r]. Each row is computed by itself with the vectors of lanes.py, in one fixed
 order; a row with an overflowed logit gets the label NOT_FINITE, and each function returns whether there was none. The
@@ -10,22 +11,32 @@ exponentials are shifted by the row maximum (log-sum-exp), so that none overflow
 """
 
 import numpy as np
+from numba import carray
 
-from service.compiler import inlined, kernel
+from service.compiler import FAMILY, inlined, kernel
 from service.softmax.elementary import exp_lanes
 from service.softmax.lanes import (
+    GROUP,
     absolute,
     all_below,
     choose,
     first_at,
+    first_at_group,
     first_lanes,
+    first_lanes_group,
+    fma,
     higher,
     highest,
+    highest_group,
+    inverse_total_group,
     lane_count,
     load,
+    load_group,
     lower,
     spread,
+    stack,
     store,
+    store_group,
     store_part,
     total,
 )
@@ -36,23 +47,48 @@ NOT_FINITE = -1
 # Rows whose logits are kept at one time. Few enough that they stay in the second-level cache for a thousand classes,
 # enough that a panel of weights is read from memory once for many rows.
 BLOCK = 64
+# Eight rows side by side need the 32 registers of AVX-512.
+GROUPS_PAY = FAMILY == "avx512"
 
 
 @inlined
-def _softmax_narrow(Z, rows, K, P, start, labels):
+def _softmax_narrow(Z, rows, K, P, start, labels, wanted):
     """softmax_block where one vector holds all K classes: a row never leaves the registers."""
-    finite = True
-    for r in range(rows):
+    # A finite logit times 0 is 0, any other NaN: one fused operation a row finds out whether all are finite.
+    odd = spread(load(Z, 0, 0), 0.0)
+    done = 0
+    if GROUPS_PAY and rows >= GROUP:
+        odds = load_group(Z, 0)
+        odds = odds - odds
+        while rows - done >= GROUP:
+            z = load_group(Z, done)
+            odds = fma(z, spread(z, 0.0), odds)
+            z = first_lanes_group(Z, z, K, -np.inf)
+            e = exp_lanes(z - highest_group(Z, z))
+            inverse = inverse_total_group(Z, e)
+            p = e * inverse
+            store_group(P, start + done, K, p)
+            if wanted:
+                first_at_group(labels, done, Z, p, inverse)
+            done += GROUP
+        if not all_below(odds, np.inf):
+            odd = spread(odd, np.inf)
+    for r in range(done, rows):
         z = load(Z, r, 0)
-        known = all_below(first_lanes(z, K, 0.0), np.inf)
+        odd = fma(z, spread(z, 0.0), odd)
         z = first_lanes(z, K, -np.inf)
         e = exp_lanes(z - spread(z, highest(z)))
         inverse = 1 / total(e)
         p = e * spread(e, inverse)
         store_part(P, start + r, 0, K, p)
-        labels[r] = first_at(p, inverse) if known else NOT_FINITE
-        finite &= known
-    return finite
+        if wanted:
+            labels[r] = first_at(p, inverse)
+    if all_below(odd, np.inf):
+        return True
+    for r in range(rows):
+        if not all_below(load(Z, r, 0), np.inf):
+            labels[r] = NOT_FINITE
+    return False
 
 
 @inlined
@@ -90,10 +126,10 @@ def _softmax_wide(Z, r, K, P, i):
 
 
 @inlined
-def softmax_block(Z, rows, K, P, start, labels):
+def softmax_block(Z, rows, K, P, start, labels, wanted):
     """P[start + r, :K] = softmax(Z[r, :K]): p_k = e**(z_k - max z) / sum_j e**(z_j - max z)."""
     if K <= lane_count(Z):
-        return _softmax_narrow(Z, rows, K, P, start, labels)
+        return _softmax_narrow(Z, rows, K, P, start, labels, wanted)
     finite = True
     for r in range(rows):
         labels[r] = _softmax_wide(Z, r, K, P, start + r)
@@ -102,12 +138,12 @@ def softmax_block(Z, rows, K, P, start, labels):
 
 
 @inlined
-def sigmoid_block(Z, rows, P, start, labels):
+def sigmoid_block(Z, rows, P, start, labels, wanted):
     """P[start + r] = (sigma(-z), sigma(z)) of the logit z = Z[r, 0]: the two-class softmax of (0, z), to the bit."""
     for r in range(rows):
         Z[r, 1] = Z[r, 0]
         Z[r, 0] = 0
-    return _softmax_narrow(Z, rows, 2, P, start, labels)
+    return _softmax_narrow(Z, rows, 2, P, start, labels, wanted)
 
 
 @inlined
@@ -179,12 +215,12 @@ def ovr_block(Z, rows, K, P, start, labels):
 
 
 @inlined
-def head_block(head, Z, rows, K, P, start, labels):
+def head_block(head, Z, rows, K, P, start, labels, wanted):
     """P[start : start + rows] and their labels from the logits Z[:rows, :K]. Returns whether every logit is finite."""
     if head == SOFTMAX:
-        return softmax_block(Z, rows, K, P, start, labels)
+        return softmax_block(Z, rows, K, P, start, labels, wanted)
     if head == SIGMOID:
-        return sigmoid_block(Z, rows, P, start, labels)
+        return sigmoid_block(Z, rows, P, start, labels, wanted)
     if head == MULTILABEL:
         return multilabel_block(Z, rows, K, P, start, labels)
     return ovr_block(Z, rows, K, P, start, labels)
@@ -209,6 +245,23 @@ def stage_forward(X, mean, inverse, clip, out):
     return finite
 
 
+@inlined
+def _predict_blocks(X, panels, head, K, P, labels, Z, block):
+    """predict_forward with its scratch: Z for the logits of a block, and the block's labels."""
+    B = X.shape[0]
+    wanted = B == 1 or labels.size > 0
+    finite, first = True, 0
+    for start in range(0, B, BLOCK):
+        rows = min(BLOCK, B - start)
+        linear_block(X, start, rows, panels, Z)
+        finite &= head_block(head, Z, rows, K, P, start, block, wanted)
+        if start == 0:
+            first = block[0]
+        if labels.size > 0:
+            labels[start : start + rows] = block[:rows]
+    return first if finite else NOT_FINITE
+
+
 @kernel(
     "int64(float32[:,::1],float32[:,:,::1],int64,int64,float32[:,::1],int64[::1])",
     "int64(float64[:,::1],float64[:,:,::1],int64,int64,float64[:,::1],int64[::1])",
@@ -216,19 +269,11 @@ def stage_forward(X, mean, inverse, clip, out):
 def predict_forward(X, panels, head, K, P, labels):
     """X (B, N), panels (C, N + 1, V L), P (B, n_classes) written; K logits, of which sigmoid has 1.
 
-    labels (B,) is written, or is empty where none are wanted. Returns the first row's label, or NOT_FINITE where any
-    row has a logit that is not finite; that row's probabilities are unset.
+    labels (B,) is written, or is empty where none are wanted. Returns the first row's label (of more than one row only
+    where labels are wanted), or NOT_FINITE where any row has a logit that is not finite; P of that row is unset.
     """
-    B = X.shape[0]
-    finite, first = True, 0
-    Z = np.empty((min(B, BLOCK), panels.shape[0] * panels.shape[2]), X.dtype)
-    block = np.empty(min(B, BLOCK), np.int64)
-    for start in range(0, B, BLOCK):
-        rows = min(BLOCK, B - start)
-        linear_block(X, start, rows, panels, Z)
-        finite &= head_block(head, Z, rows, K, P, start, block)
-        if start == 0:
-            first = block[0]
-        if labels.size:
-            labels[start : start + rows] = block[:rows]
-    return first if finite else NOT_FINITE
+    block = carray(stack(labels), BLOCK)
+    width = panels.shape[0] * panels.shape[2]
+    if width == lane_count(panels):  # the block of a narrow model fits on the stack, and an allocation takes 60 ns
+        return _predict_blocks(X, panels, head, K, P, labels, carray(stack(X), (BLOCK, width)), block)
+    return _predict_blocks(X, panels, head, K, P, labels, np.empty((min(X.shape[0], BLOCK), width), X.dtype), block)

@@ -116,7 +116,7 @@ def cross_entropy_backward(Z, Y, head, dZ):
     Returns whether every logit is finite; the gradient of a row with one that is not is unset.
     """
     B, K = Z.shape
-    block = np.empty((min(B, BLOCK), (K + 15) // 16 * 16), Z.dtype)
+    block = np.zeros((min(B, BLOCK), (K + 15) // 16 * 16), Z.dtype)
     labels = np.empty(BLOCK, np.int64)
     finite = True
     for start in range(0, B, BLOCK):
@@ -124,7 +124,7 @@ def cross_entropy_backward(Z, Y, head, dZ):
         for r in range(rows):
             block[r, :K] = Z[start + r]
         if head == SOFTMAX:
-            finite &= softmax_block(block, rows, K, dZ, start, labels)
+            finite &= softmax_block(block, rows, K, dZ, start, labels, False)
         else:
             finite &= multilabel_block(block, rows, K, dZ, start, labels)
         for i in range(start, start + rows):
