@@ -12,6 +12,7 @@ worker whenever one is missing, ready in milliseconds and sharing its memory, an
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import select
@@ -31,6 +32,7 @@ PR_SET_PDEATHSIG: Final = 1
 # A worker that dies within this time is started again after a pause that doubles up to the longest.
 YOUNG_SECONDS: Final = 5.0
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0
+LOOK_SECONDS: Final = 0.5
 BACKLOG: Final = 2048
 HANDLED_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 ORDER_BYTES: Final = 4096
@@ -49,9 +51,13 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(BACKLOG)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     listener.setblocking(False)
     return listener
 
@@ -97,10 +103,13 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        # What is imported lives as long as the process; a worker's collector would copy shared pages by looking at it.
+        gc.collect()
+        gc.freeze()
         unread = b""
         while self._stop is None:
             self._start_missing()
-            readable, _, _ = select.select([self._wake, self._orders], [], [], 0.5)
+            readable, _, _ = select.select([self._wake, self._orders], [], [], self._seconds_to_rest())
             self._drain_wakes()
             self._reap()
             if self._orders in readable:
@@ -113,6 +122,11 @@ class Supervisor:
     def _drain_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake, ORDER_BYTES)
+
+    def _seconds_to_rest(self) -> float:
+        """How long nothing is due; never long, in case a signal came just before the wait for it."""
+        now = time.monotonic()
+        return max(0.0, min([LOOK_SECONDS, *(due - now for due in self._due.values())]))
 
     def _start_missing(self) -> None:
         now = time.monotonic()
@@ -207,7 +221,7 @@ class Supervisor:
     def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         end = time.monotonic() + seconds
         while not done() and (left := end - time.monotonic()) > 0:
-            select.select([self._wake], [], [], min(left, 0.5))
+            select.select([self._wake], [], [], min(left, LOOK_SECONDS))
             self._drain_wakes()
             self._reap()
 
