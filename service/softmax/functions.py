@@ -15,28 +15,30 @@ from numba import carray
 
 from service.compiler import FAMILY, inlined, kernel
 from service.softmax.elementary import exp_lanes
-from service.softmax.lanes import (
+from service.softmax.groups import (
     GROUP,
+    first_at_group,
+    first_lanes_group,
+    highest_group,
+    inverse_total_group,
+    load_group,
+    store_group,
+)
+from service.softmax.lanes import (
     absolute,
     all_below,
     choose,
     first_at,
-    first_at_group,
     first_lanes,
-    first_lanes_group,
     fma,
     higher,
     highest,
-    highest_group,
-    inverse_total_group,
     lane_count,
     load,
-    load_group,
     lower,
     spread,
     stack,
     store,
-    store_group,
     store_part,
     total,
 )

@@ -21,7 +21,6 @@ is ever set.
     total(v)                 the sum over lanes in one fixed tree: halves are added until one lane is left
     highest(v)               the largest lane
     first_at(v, x)           index of the first lane equal to x, or L where none is
-    load_group, ...          the same for eight rows at a time, each in the order of the function it is named after
     all_below(v, x)          whether every |lane| < x; False for NaN
 """
 
@@ -48,11 +47,6 @@ class Lanes(types.Type):
 F32 = Lanes(types.float32, 16)
 F64 = Lanes(types.float64, 8)
 BY_DTYPE = {types.float32: F32, types.float64: F64}
-# Eight vectors as one value: what is done to it is done to eight rows side by side. A row's operations wait for one
-# another (140 cycles from logits to probabilities), and a processor's queue holds four such rows, one behind the other;
-# written side by side, an operation finds its operands ready when it comes (6 ns a row instead of 8).
-GROUP = 8
-GROUPS = {types.float32: Lanes(types.float32, 16 * GROUP), types.float64: Lanes(types.float64, 8 * GROUP)}
 
 
 def vector_type(lanes: Lanes) -> ir.VectorType:
@@ -75,7 +69,7 @@ def address(context, builder, array_type, array, i, j):
     return builder.gep(view.data, [builder.add(builder.mul(i, width), j)])
 
 
-def _call(builder, name, result, arguments):
+def call(builder, name, result, arguments):
     """Call the LLVM intrinsic `name`, declaring it once in the module."""
     module = builder.module
     function = module.globals.get(name) or ir.Function(
@@ -84,13 +78,14 @@ def _call(builder, name, result, arguments):
     return builder.call(function, arguments)
 
 
-def _suffix(vector: ir.VectorType) -> str:
+def suffix(vector: ir.VectorType) -> str:
+    """Return what LLVM appends to an intrinsic's name for a vector type, such as "v16f32"."""
     return f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
 
 
 def fused(builder, a, b, c):
     """Emit a * b + c, rounded once."""
-    return _call(builder, f"llvm.fma.{_suffix(a.type)}", a.type, [a, b, c])
+    return call(builder, f"llvm.fma.{suffix(a.type)}", a.type, [a, b, c])
 
 
 def splat(builder, scalar, vector):
@@ -115,15 +110,15 @@ def store_vector(builder, vector, pointer):
     )
 
 
-def _first(builder, count, n):
+def first_mask(builder, count, n):
     """Emit the mask of the first n of `count` lanes."""
     numbers = ir.Constant(ir.VectorType(INT32, count), list(range(count)))
     return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(n, INT32), ir.VectorType(INT32, count)))
 
 
-def _masked(builder, name, vector, result, arguments):
+def masked(builder, name, vector, result, arguments):
     """Call a masked load or store, whose name holds the vector's and the pointer's type."""
-    return _call(builder, f"llvm.masked.{name}.{_suffix(vector)}.p0", result, arguments)
+    return call(builder, f"llvm.masked.{name}.{suffix(vector)}.p0", result, arguments)
 
 
 @intrinsic
@@ -148,8 +143,8 @@ def load_part(_context, array, i, j, n, fill):
         vector = vector_type(lanes)
         pointer = builder.bitcast(address(context, builder, signature.args[0], a, i, j), vector.as_pointer())
         align = INT32(lanes.dtype.bitwidth // 8)
-        mask, rest = _first(builder, lanes.count, n), splat(builder, fill, vector)
-        return _masked(builder, "load", vector, vector, [pointer, align, mask, rest])
+        mask, rest = first_mask(builder, lanes.count, n), splat(builder, fill, vector)
+        return masked(builder, "load", vector, vector, [pointer, align, mask, rest])
 
     return lanes(array, types.intp, types.intp, types.intp, lanes.dtype), codegen
 
@@ -160,7 +155,7 @@ def first_lanes(_context, v, n, fill):
 
     def codegen(_context, builder, _signature, arguments):
         v, n, fill = arguments
-        return builder.select(_first(builder, v.type.count, n), v, splat(builder, fill, v.type))
+        return builder.select(first_mask(builder, v.type.count, n), v, splat(builder, fill, v.type))
 
     return v(v, types.intp, v.dtype), codegen
 
@@ -205,7 +200,7 @@ def store_part(_context, array, i, j, n, v):
         a, i, j, n, v = arguments
         pointer = builder.bitcast(address(context, builder, signature.args[0], a, i, j), v.type.as_pointer())
         align = INT32(signature.args[4].dtype.bitwidth // 8)
-        _masked(builder, "store", v.type, ir.VoidType(), [v, pointer, align, _first(builder, v.type.count, n)])
+        masked(builder, "store", v.type, ir.VoidType(), [v, pointer, align, first_mask(builder, v.type.count, n)])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, types.intp, v), codegen
@@ -318,7 +313,7 @@ def absolute(_context, a):
 
     def codegen(_context, builder, _signature, arguments):
         (a,) = arguments
-        return _call(builder, f"llvm.fabs.{_suffix(a.type)}", a.type, [a])
+        return call(builder, f"llvm.fabs.{suffix(a.type)}", a.type, [a])
 
     return a(a), codegen
 
@@ -339,133 +334,6 @@ def times_power_of_two(_context, p, t):
         return builder.bitcast(moved, p.type)
 
     return p(p, t), codegen
-
-
-@intrinsic
-def load_group(_context, array, i):
-    """The first L lanes of the rows i, ..., i + 7, one row behind the other."""
-    group, lanes = GROUPS[array.dtype], BY_DTYPE[array.dtype]
-
-    def codegen(context, builder, signature, arguments):
-        a, i = arguments
-        rows = [
-            load_vector(
-                builder,
-                address(context, builder, signature.args[0], a, builder.add(i, INDEX(t)), INDEX(0)),
-                vector_type(lanes),
-            )
-            for t in range(GROUP)
-        ]
-        while len(rows) > 1:
-            both = ir.Constant(ir.VectorType(INT32, 2 * rows[0].type.count), list(range(2 * rows[0].type.count)))
-            rows = [builder.shuffle_vector(rows[k], rows[k + 1], both) for k in range(0, len(rows), 2)]
-        return rows[0]
-
-    return group(array, types.intp), codegen
-
-
-@intrinsic
-def first_lanes_group(_context, array, v, n, fill):
-    """In each row of a group the first n lanes of v, then `fill`; `array` only tells the dtype."""
-    lanes = BY_DTYPE[array.dtype]
-
-    def codegen(_context, builder, _signature, arguments):
-        _, v, n, fill = arguments
-        numbers = ir.Constant(ir.VectorType(INT32, v.type.count), list(range(lanes.count)) * GROUP)
-        mask = builder.icmp_signed("<", numbers, splat(builder, builder.trunc(n, INT32), numbers.type))
-        return builder.select(mask, v, splat(builder, fill, v.type))
-
-    return v(array, v, types.intp, v.dtype), codegen
-
-
-def _across(builder, v, lanes, combine):
-    """Combine the lanes of each row of a group in the tree of `_halves`; every lane of a row gets the result.
-
-    Lane i meets lane i xor L/2, then i xor L/4, and so on; a sum or maximum of two has the same bits either way round.
-    """
-    width = lanes.count
-    while width > 1:
-        width //= 2
-        partner = ir.Constant(ir.VectorType(INT32, v.type.count), [k ^ width for k in range(v.type.count)])
-        v = combine(v, builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), partner))
-    return v
-
-
-@intrinsic
-def highest_group(_context, array, v):
-    """The largest lane of each row of a group, in all its lanes; no lane may be NaN."""
-    lanes = BY_DTYPE[array.dtype]
-
-    def codegen(_context, builder, _signature, arguments):
-        larger = lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b)  # noqa: E731
-        return _across(builder, arguments[1], lanes, larger)
-
-    return v(array, v), codegen
-
-
-@intrinsic
-def inverse_total_group(_context, array, v):
-    """1 / total of each row of a group, in all its lanes: one division for all rows."""
-    lanes = BY_DTYPE[array.dtype]
-
-    def codegen(_context, builder, _signature, arguments):
-        sums = _across(builder, arguments[1], lanes, builder.fadd)
-        undefined = ir.Constant(sums.type, ir.Undefined)
-        heads = ir.Constant(ir.VectorType(INT32, GROUP), [t * lanes.count for t in range(GROUP)])
-        heads_only = builder.shuffle_vector(sums, undefined, heads)
-        inverse = builder.fdiv(ir.Constant(heads_only.type, [1.0] * GROUP), heads_only)
-        spread_out = [k // lanes.count for k in range(sums.type.count)]
-        return builder.shuffle_vector(
-            inverse,
-            ir.Constant(heads_only.type, ir.Undefined),
-            ir.Constant(ir.VectorType(INT32, len(spread_out)), spread_out),
-        )
-
-    return v(array, v), codegen
-
-
-@intrinsic
-def store_group(_context, array, i, n, v):
-    """array[i + t, :n] = the first n lanes of row t of a group, for its rows."""
-    lanes = BY_DTYPE[array.dtype]
-
-    def codegen(context, builder, signature, arguments):
-        a, i, n, v = arguments
-        mask = _first(builder, lanes.count, n)
-        align = INT32(lanes.dtype.bitwidth // 8)
-        for t in range(GROUP):
-            own = ir.Constant(ir.VectorType(INT32, lanes.count), [t * lanes.count + k for k in range(lanes.count)])
-            row = builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), own)
-            start = address(context, builder, signature.args[0], a, builder.add(i, INDEX(t)), INDEX(0))
-            _masked(
-                builder,
-                "store",
-                row.type,
-                ir.VoidType(),
-                [row, builder.bitcast(start, row.type.as_pointer()), align, mask],
-            )
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp, v), codegen
-
-
-@intrinsic
-def first_at_group(_context, labels, r, array, p, x):
-    """labels[r + t] = the index of the first lane of row t where p equals x; one must. `array` tells the dtype."""
-    lanes = BY_DTYPE[array.dtype]
-
-    def codegen(context, builder, signature, arguments):
-        labels, r, _, p, x = arguments
-        wide = ir.IntType(p.type.count)
-        mask = builder.bitcast(builder.fcmp_ordered("==", p, x), wide)
-        start = context.make_array(signature.args[0])(context, builder, labels).data
-        for t in range(GROUP):
-            own = builder.trunc(builder.lshr(mask, ir.Constant(wide, t * lanes.count)), ir.IntType(lanes.count))
-            index = builder.cttz(builder.zext(own, INDEX), ir.Constant(ir.IntType(1), 1))
-            builder.store(index, builder.gep(start, [builder.add(r, INDEX(t))]))
-        return context.get_dummy_value()
-
-    return types.void(labels, types.intp, array, p, x), codegen
 
 
 def _halves(builder, v, combine):
@@ -516,7 +384,7 @@ def all_below(_context, v, x):
 
     def codegen(_context, builder, _signature, arguments):
         v, x = arguments
-        size = _call(builder, f"llvm.fabs.{_suffix(v.type)}", v.type, [v])
+        size = call(builder, f"llvm.fabs.{suffix(v.type)}", v.type, [v])
         mask = builder.bitcast(builder.fcmp_ordered("<", size, splat(builder, x, v.type)), ir.IntType(v.type.count))
         return builder.icmp_unsigned("==", mask, ir.Constant(ir.IntType(v.type.count), -1))
 

@@ -1,0 +1,69 @@
+"""The documentation is true: README's commands give README's answers, and no endpoint or setting goes unnamed."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.serve import routes
+from service.settings import Settings
+from tests.serve.harness import Service
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+def sessions(page: Path) -> Iterator[tuple[str, str]]:
+    """Each command of a page's console blocks with the output that stands below it."""
+    for block in BLOCK.findall(page.read_text()):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = step.partition("\n")
+            yield command, output
+
+
+README = list(sessions(ROOT / "README.md"))
+
+
+@pytest.mark.parametrize(("command", "output"), README, ids=[command[:60] for command, _ in README])
+def test_readme_shows_what_the_service_answers(command: str, output: str, service: Service) -> None:
+    """Every command in README, run against the shipped models, prints what README says."""
+    asked = command.replace("localhost:8000", service.url.removeprefix("http://"))
+    done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
+    assert done.stdout.strip() == output.strip()
+
+
+def test_readme_has_commands() -> None:
+    """README shows at least a prediction by each protocol and an error."""
+    assert len(README) >= 3
+
+
+def paths() -> set[str]:
+    """The path of every endpoint, as a reader would write it."""
+    routers = (routes.native, routes.v2, routes.operations)
+    found = {route.path for router in routers for route in router.routes}
+    return {path.replace(":name}", "}") for path in found} - {"/v2/"}
+
+
+@pytest.mark.parametrize("path", sorted(paths()))
+def test_every_endpoint_is_documented(path: str) -> None:
+    """docs/http.md names every path."""
+    assert f"{path}`" in (ROOT / "docs/http.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_is_documented(name: str) -> None:
+    """docs/settings.md names every setting by its environment variable."""
+    assert f"`SOFTSTEP_{name.upper()}`" in (ROOT / "docs/settings.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    """Every relative link of a page leads to a file of the repository."""
+    text = (ROOT / page).read_text()
+    targets = re.findall(r"\]\(([^)#:]+)\)", text)
+    missing = [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]
+    assert missing == []
