@@ -36,6 +36,14 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
+def without_query(record: logging.LogRecord) -> bool:
+    """Cut the query off the path of an access line: it may hold a secret. The line has client, method and path."""
+    if isinstance(record.args, tuple) and len(record.args) > 2:  # noqa: PLR2004
+        client, method, path, *rest = record.args
+        record.args = (client, method, str(path).partition("?")[0], *rest)
+    return True
+
+
 def set_up(*, as_json: bool, access: bool) -> None:
     """Send every logger's records to standard error; the access log is silent unless asked for."""
     handler = logging.StreamHandler(sys.stderr)
@@ -47,4 +55,5 @@ def set_up(*, as_json: bool, access: bool) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     uvicorn_access = logging.getLogger("uvicorn.access")
     uvicorn_access.setLevel(logging.INFO)
+    uvicorn_access.addFilter(without_query)
     uvicorn_access.propagate = access

@@ -4,13 +4,16 @@ Each field is read from the environment as `SOFTSTEP_<NAME>` (upper case); `soft
 docs/settings.md is written from this file, and a test holds the two together.
 """
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MiB = 1 << 20
+URL: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path holds one slash of the two
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -23,7 +26,14 @@ Route = Annotated[str, Field(pattern="^/[A-Za-z0-9._~:/-]*$")] | None
 class Settings(BaseSettings):
     """The settings of one service, read once at start and handed on; nothing reads the environment later."""
 
-    model_config = SettingsConfigDict(env_prefix="SOFTSTEP_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="SOFTSTEP_",
+        env_ignore_empty=True,  # Vertex AI sets AIP_STORAGE_URI to nothing where a model has no artifacts
+        populate_by_name=True,
+        loc_by_alias=False,
+        frozen=True,
+        extra="ignore",
+    )
 
     # Where
     host: str = Field(
@@ -31,10 +41,15 @@ class Settings(BaseSettings):
     )
     port: Port = Field(
         8000,
-        description="Port to listen on; 0 lets the system choose one. Triton, MLServer (8080) and uvicorn use 8000.",
+        validation_alias=AliasChoices("SOFTSTEP_PORT", "AIP_HTTP_PORT"),
+        description="Port to listen on; 0 lets the system choose one. Uvicorn and Triton use 8000, MLServer 8080. "
+        "Vertex AI sets it as AIP_HTTP_PORT.",
     )
     models: Path = Field(
-        Path("models"), description="Directory of models/<name>/<version>/, or of one model without those folders."
+        Path("models"),
+        validation_alias=AliasChoices("SOFTSTEP_MODELS", "AIP_STORAGE_URI"),
+        description="Directory of models/<name>/<version>/, or of one model without those folders. "
+        "Vertex AI sets it as AIP_STORAGE_URI, which is refused where it names a bucket.",
     )
     data: Path = Field(
         Path("data"), description="Directory for what the service itself keeps. A local disk, never a network share."
@@ -142,3 +157,12 @@ class Settings(BaseSettings):
         (),
         description='Origins that browsers may call from, such as ["https://a.example"]. Empty: CORS stays off.',
     )
+
+    @field_validator("models")
+    @classmethod
+    def _is_local(cls, models: Path) -> Path:
+        """Refuse the address of a store, which would read as the name of a folder that is not there."""
+        if URL.match(str(models)):
+            message = "Models are read from a local directory, not from a URL; copy or mount them there"
+            raise PydanticCustomError("not_local", message)
+        return models

@@ -107,7 +107,8 @@ class Batcher:
         call = asyncio.get_running_loop().run_in_executor(self._executor, self._classify, self._model, X)
 
         def back(call: asyncio.Future[Classified]) -> None:
-            error = call.exception()
+            # A thread pool that shuts down calls off what it has not begun.
+            error = asyncio.CancelledError() if call.cancelled() else call.exception()
             if error is None:
                 self._hand_out(group, call.result())
             else:

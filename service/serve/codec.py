@@ -70,7 +70,7 @@ def _explain(error: orjson.JSONDecodeError, body: bytes) -> str:
 def _deeper_than(document: object, levels: int) -> bool:
     """Whether lists and objects nest deeper than `levels`; a breadth-first walk that skips rows of plain numbers."""
     layer: list[Any] = [document]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         layer = [
             child
             for node in layer
@@ -229,27 +229,25 @@ class Rows:
         return self.cast(np.frombuffer(data, datatype).reshape(count, self.n_features))
 
     def tensor_document(self, body: bytes) -> dict[str, Any]:
-        """Parse a v2 body; inputs[0]["data"] is a float64 array (n,) or (B, n) where the quick parser is believed.
+        """Parse a v2 body; inputs[0]["data"] is a float64 array (B * N,) where the quick parser is believed.
 
         Raises:
             MalformedError: The bytes are not JSON of our grammar.
         """
-        if len(body) >= QUICK_FROM_BYTES and self._parser is not None and body[:1] != b"\xef":
-            document = _tensor_quickly(self._parser, body)
+        if len(body) >= QUICK_FROM_BYTES and self._parser is not None and body[:1] != b"\xef" and b"\\" not in body:
+            document = _tensor_quickly(self._parser, body, self.n_features, self.depth_max)
             if document is not None:
                 return document
         return load(body, self.depth_max)
 
 
-def _tensor_quickly(parser: Any, body: bytes) -> dict[str, Any] | None:  # noqa: ANN401
+def _tensor_quickly(parser: Any, body: bytes, n_features: int, depth_max: int) -> dict[str, Any] | None:  # noqa: ANN401
     """A v2 document with one large tensor as an array, or None where there is any doubt.
 
     All but the tensor becomes Python objects. The text must then hold just their strings (so no key is repeated), and
-    just their opening brackets beside those of a flat list or of equally long rows.
+    just their opening brackets beside those of a flat list or of equally long rows, of the shape that is announced.
     """
     text = np.frombuffer(body, np.uint8)
-    if b"\\" in body:
-        return None
     root = entry = data = None
     try:
         root = parser.parse(body)
@@ -260,18 +258,21 @@ def _tensor_quickly(parser: Any, body: bytes) -> dict[str, Any] | None:  # noqa:
         widths = set(map(len, data)) if np.count_nonzero(text == _BRACKET) > len(data) else {0}
         flat = np.frombuffer(data.as_buffer(of_type="d"), np.float64).copy()
         rows = len(data) if widths != {0} else 0
-    except (ValueError, TypeError, KeyError, RuntimeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
         return None
     finally:
         root = entry = data = None  # the parser cannot be used again while a part of its document is alive
     rest = [document, fields]
+    if _deeper_than(rest, depth_max - 2):  # the deeper of the two stands in an object in a list in an object
+        return None
     strings = 2 + sum(map(_strings_in, rest))  # "inputs" and "data"
     brackets = 2 + rows + sum(map(_lists_in, rest))  # those of "inputs" and "data"
     if np.count_nonzero(text == _QUOTE) != 2 * strings or np.count_nonzero(text == _BRACKET) != brackets:
         return None
-    if rows and (len(widths) != 1 or flat.size != rows * next(iter(widths))):
+    count, left = divmod(flat.size, n_features)
+    if left or fields.get("shape") != [count, n_features] or (rows and (rows != count or widths != {n_features})):
         return None
-    fields["data"] = flat.reshape(rows, -1) if rows else flat
+    fields["data"] = flat
     document["inputs"] = [fields]
     return document
 

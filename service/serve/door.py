@@ -15,6 +15,7 @@ and again; the same bytes then mean the same without being parsed, and the body 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
@@ -25,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.answers import RETRY, Answer, Answers, RequestHead, check_head, error, new_id, request_id
+from service.serve.app import Envelope
 from service.serve.live import Endpoint
 from service.serve.metrics import Meter
 from service.serve.routes import Reply
@@ -64,30 +66,38 @@ class Signal:
 class Pending:
     """A hot request from its headers to its answer, with the attributes that uvicorn reads of a cycle."""
 
-    __slots__ = ("disconnected", "keep_alive", "response_complete")
+    __slots__ = ("disconnected", "keep_alive", "response_complete", "url", "version")
     message_event = Signal()
     more_body = False
+    response_started = False
 
-    def __init__(self, *, keep_alive: bool, response_complete: bool = False) -> None:
+    def __init__(self, url: bytes, version: str, *, keep_alive: bool) -> None:
+        self.url = url
+        self.version = version
         self.keep_alive = keep_alive
-        self.response_complete = response_complete
+        self.response_complete = False
         self.disconnected = False
 
 
 class Plan(NamedTuple):
-    """What a remembered head means: the endpoint, the size of the body's JSON part, and the length of the body."""
+    """What a remembered head means: the endpoint, the size of the body's JSON part, its length, the path."""
 
     endpoint: Endpoint
     tensor_header: bytes | None
     length: int
+    url: bytes
 
 
 class Flow(FlowControl):
-    """Reading stops for two reasons, kept apart: a body that nobody takes yet, and a client that does not read."""
+    """Reading stops for two reasons, kept apart: what was read is not taken yet, and the client does not read.
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    Not taken yet is a body, or a request in the pipeline.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
         super().__init__(transport)
         self._transport = transport
+        self._pipeline = pipeline
 
     def pause_reading(self) -> None:
         """Stop reading until a body is taken."""
@@ -95,8 +105,8 @@ class Flow(FlowControl):
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again, unless the client does not read either."""
-        if self.read_paused:
+        """Read again, unless the client does not read either, or requests wait for their turn."""
+        if self.read_paused and not self._pipeline:
             self.read_paused = False
             if not self.write_paused:
                 self._transport.resume_reading()
@@ -123,6 +133,8 @@ class Gate:
         self.settings = settings
         self.plans: dict[bytes, Plan] = {}
         self.keep_alive_seconds = settings.keep_alive_seconds
+        self.most = settings.requests_in_flight_max
+        self.busy = Envelope(busy, meter)
         self.in_flight = 0
         self.body_bytes = 0
         self._default_headers: list[tuple[bytes, bytes]] | None = None
@@ -154,7 +166,7 @@ class Gate:
         count = 0
         for connection in list(connections):
             count += 1
-            if connection.deadline < now:
+            if connection.is_late(now):
                 connection.expire()
         self.meter.now_ms = time.time_ns() // 1_000_000
         self.meter.gauge(CONNECTIONS, count)
@@ -181,6 +193,8 @@ class Door(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.phase = IDLE
         self.deadline = NEVER
+        self.paused_at = NEVER  # since when the client does not read
+        self.url = b""
         self.leaving = False  # an answer said that the connection ends; what still comes is thrown away
         self.last = False  # the service stops: the next answer on this connection is its last
         self.endpoint: Endpoint | None = None
@@ -195,7 +209,7 @@ class Door(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a connection, or close it at once where there are too many."""
         super().connection_made(transport)
-        self.flow = Flow(transport)
+        self.flow = Flow(transport, self.pipeline)
         self._rest()
         if len(self.connections) > self.gate.settings.connections_max:
             transport.abort()
@@ -214,14 +228,14 @@ class Door(HttpToolsProtocol):
         return False
 
     def pause_writing(self) -> None:
-        """Give a client that does not read its answer a limited time."""
+        """Give a client that does not read its answer a limited time; nothing is read from it meanwhile."""
         self.flow.pause_writing()
-        self.deadline = self.loop.time() + self.gate.settings.write_seconds
+        self.paused_at = self.loop.time()
 
     def resume_writing(self) -> None:
-        """Go on with a client that reads again."""
+        """Go on with a client that reads again; the pause was none of its time."""
         self.flow.resume_writing()
-        self._rest()
+        self.deadline += self.loop.time() - self.paused_at
 
     def data_received(self, data: bytes) -> None:
         """Answer a request whose head is remembered; parse anything else."""
@@ -229,14 +243,17 @@ class Door(HttpToolsProtocol):
             return
         self.chunk = None
         if self.phase == IDLE and (self.cycle is None or self.cycle.response_complete):
-            end = data.find(b"\r\n\r\n")
-            plan = self.gate.plans.get(data[:end])
-            if plan is not None and len(data) == end + 4 + plan.length and not self.last:
-                self._repeat(plan, data[end + 4 :])
+            gate = self.gate
+            end = data.find(b"\r\n\r\n") + 4  # 3 where there is no end, and no head is that short
+            plan = gate.plans.get(data[:end])
+            if plan is not None and len(data) == end + plan.length and gate.in_flight < gate.most and not self.last:
+                self._repeat(plan, data[end:])
                 return
             self.chunk = data
         self.message_ended = False
-        self._feed(data)
+        rest = data
+        while rest:
+            rest = self._parse(rest)
         if self.phase == HEAD and not self.leaving:
             # The parser tells of a header when it is complete, so the bytes of one that never ends are counted here.
             self.head_bytes += 0 if self.message_ended else len(data)
@@ -252,25 +269,28 @@ class Door(HttpToolsProtocol):
             logger.exception("a prediction broke")
             answer = BROKEN
         if not isinstance(answer, Answer):
-            self._await(answer, NO_HEAD, Pending(keep_alive=True))
+            self._await(answer, NO_HEAD, Pending(plan.url, "1.1", keep_alive=True))
         elif not self.transport.is_closing():
             self._send(answer, NO_HEAD, closes=False)
             self.server_state.total_requests += 1
-            if not self.flow.write_paused:
-                self.deadline = self.loop.time() + gate.keep_alive_seconds
+            self.deadline = self.loop.time() + gate.keep_alive_seconds
+            if self.access_log:
+                self._log_access(b"POST", plan.url, "1.1", answer.status)
 
-    def _feed(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> bytes:
+        """Parse what came; returns what is to be parsed next: nothing, but behind a head that asks for an upgrade."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            return self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
             logger.exception("the front door broke")
             self._leave(BROKEN)
         except httptools.HttpParserError:
             self._leave(MALFORMED)
+        return b""
 
-    def _decline_upgrade(self, rest: bytes) -> None:
+    def _decline_upgrade(self, rest: bytes) -> bytes:
         """Read a request as if it had not asked for another protocol, which HTTP lets a server do.
 
         The parser stops behind the headers of such a request, so it starts again without the one that asked.
@@ -278,13 +298,14 @@ class Door(HttpToolsProtocol):
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._leave(NO_TUNNEL)
-            return
+        if self.leaving:
+            return b""
         lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         head = b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.phase = IDLE
-        self._feed(head + b"".join(lines) + b"\r\n" + rest)
+        return head + b"".join(lines) + b"\r\n" + rest
 
     # What the parser calls
 
@@ -306,15 +327,14 @@ class Door(HttpToolsProtocol):
         """Decide who answers."""
         if self.leaving:
             return
-        settings = self.gate.settings
-        self.phase = BODY
-        self.deadline = self.loop.time() + settings.body_seconds
         if self._head_is_large():
             self._leave(LARGE_HEAD)
         elif self.parser.should_upgrade():
-            pass  # the parser stops here, and `_decline_upgrade` goes on
-        elif not self._take_hot():
-            self._pass_on()
+            return  # the parser calls the message complete and stops, and `_decline_upgrade` goes on
+        else:
+            self.deadline = self.loop.time() + self.gate.settings.body_seconds
+            if not self._take_hot():
+                self._pass_on()
 
     def _head_is_large(self) -> bool:
         settings = self.gate.settings
@@ -328,7 +348,9 @@ class Door(HttpToolsProtocol):
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False
-        self.cycle = cast("Any", Pending(keep_alive=self._keeps_alive()))
+        self.phase = BODY
+        version = self.parser.get_http_version()
+        self.cycle = cast("Any", Pending(self.url, version, keep_alive=self._keeps_alive(version)))
         declared = int(dict(self.headers).get(b"content-length", 0))
         if declared > self.gate.settings.body_bytes_max:
             self._write(self._too_large(), cast("Any", self.cycle), RequestHead.of(self.headers))
@@ -339,8 +361,8 @@ class Door(HttpToolsProtocol):
             self.parts = []
         return True
 
-    def _keeps_alive(self) -> bool:
-        keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+    def _keeps_alive(self, version: str) -> bool:
+        keeps = version != "1.0" and self.parser.should_keep_alive()
         return bool(keeps) and not self.last
 
     def _too_large(self) -> Answer:
@@ -351,12 +373,18 @@ class Door(HttpToolsProtocol):
         if not _is_path(self.url):
             self._leave(NO_PATH)
             return
+        self.phase = BODY
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.headers.extend(headers)
         self.url, self.expect_100_continue = url, expects
-        full = len(self.tasks) + self.gate.in_flight >= self.gate.settings.requests_in_flight_max
-        self.app = busy if full and url not in PROBES else cast("Any", self.config.loaded_app)
+        gate = self.gate
+        declared = int(dict(headers).get(b"content-length", 0))
+        full = len(self.tasks) + gate.in_flight >= gate.most or gate.is_full(declared)
+        if declared <= gate.settings.body_bytes_max and full and url not in PROBES:
+            self.app = cast("Any", gate.busy)
+        else:
+            self.app = cast("Any", self.config.loaded_app)
         super().on_headers_complete()
         self.cycle.keep_alive = self.cycle.keep_alive and not self.last
 
@@ -368,6 +396,8 @@ class Door(HttpToolsProtocol):
         self.gate.body_bytes += len(body)
         if self.endpoint is None:
             super().on_body(body)
+            if self.gate.body_bytes > self.gate.settings.body_bytes_in_flight_max:
+                self._leave(BUSY)
             return
         self.parts.append(body)
         answer = None
@@ -381,7 +411,7 @@ class Door(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer a hot request; tell the application that it has all of another."""
-        if self.leaving:
+        if self.leaving or self.phase == HEAD:
             return
         self.phase = IDLE
         self.message_ended = True
@@ -402,8 +432,8 @@ class Door(HttpToolsProtocol):
         chunk = self.chunk
         if chunk is None or head.request_id is not None or not self.cycle.keep_alive:
             return
-        end = chunk.find(b"\r\n\r\n")
-        if len(chunk) != end + 4 + len(body) or end > PLAN_BYTES_MAX:
+        end = chunk.find(b"\r\n\r\n") + 4
+        if len(chunk) != end + len(body) or end > PLAN_BYTES_MAX:
             return
         tensor_header = check_head(head)
         if isinstance(tensor_header, Answer) or int(dict(self.headers).get(b"content-length", -1)) != len(body):
@@ -411,7 +441,7 @@ class Door(HttpToolsProtocol):
         plans = self.gate.plans
         if len(plans) >= PLANS_MAX:
             plans.clear()
-        plans[chunk[:end]] = Plan(endpoint, tensor_header, len(body))
+        plans[chunk[:end]] = Plan(endpoint, tensor_header, len(body), self.url)
 
     # Answering
 
@@ -429,6 +459,7 @@ class Door(HttpToolsProtocol):
     def _await(self, answer: asyncio.Future[Answer], head: RequestHead, cycle: Pending) -> None:
         """Write an answer when it is there; until then `cycle` stands for its request."""
         self.cycle = cast("Any", cycle)
+        self.deadline = NEVER
         self.gate.in_flight += 1
 
         def done(future: asyncio.Future[Answer]) -> None:
@@ -446,6 +477,8 @@ class Door(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._send(answer, head, closes=not cycle.keep_alive)
+        if self.access_log:
+            self._log_access(b"POST", cycle.url, cycle.version, answer.status)
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
@@ -465,14 +498,11 @@ class Door(HttpToolsProtocol):
             )
         )
         self.gate.meter.statuses[status] += 1
-        if self.access_log:
-            self._log_access(status)
 
-    def _log_access(self, status: int) -> None:
-        method = self.parser.get_method() if self.chunk is not None or self.phase != IDLE else b"POST"
+    def _log_access(self, method: bytes, url: bytes, version: str, status: int) -> None:
         client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
-        path = self.url.partition(b"?")[0].decode("ascii", "replace")
-        self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method.decode(), path, "1.1", status)
+        path = url.partition(b"?")[0].decode("ascii", "replace")
+        self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method.decode(), path, version, status)
 
     def on_response_complete(self) -> None:
         """Go on after an answer: with the next request in the pipeline, or to rest."""
@@ -481,18 +511,16 @@ class Door(HttpToolsProtocol):
             self._release()
         if self.transport.is_closing():
             return
-        if self.flow.read_paused:
-            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         else:
             self._rest()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
 
     def _rest(self) -> None:
         """Set the deadline of a connection that waits: for a request, or for the rest of one already answered."""
-        if self.flow.write_paused:
-            return
         if self.phase == IDLE:
             self.deadline = self.loop.time() + self.gate.settings.keep_alive_seconds
         elif self.phase == BODY and self.cycle is not None and self.cycle.response_complete:
@@ -510,25 +538,39 @@ class Door(HttpToolsProtocol):
 
         Closing at once would reset the connection while the client still sends, and the answer would be lost.
         """
+        if self.leaving:
+            return
         self.leaving = True
         self.deadline = self.loop.time() + LINGER_SECONDS
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete and self.endpoint is None:
-            self.cycle.keep_alive = False  # an earlier answer is unfinished: it will be the last
-            return
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self.phase != BODY or self.pipeline or cycle.response_started:
+                cycle.keep_alive = False  # an earlier answer is unfinished: it will be the last
+                return
+            cycle.disconnected = True  # the application need not answer what it did not get whole
+            cycle.message_event.set()
+        self._release()
         self.endpoint = None
         self._send(answer, RequestHead.of(self.headers or []), closes=True)
+        if self.access_log:
+            self._log_access(self.parser.get_method(), self.url, self.parser.get_http_version(), answer.status)
         self.server_state.total_requests += 1
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
+    def is_late(self, now: float) -> bool:
+        """Whether the time of the client is over."""
+        if self.flow.write_paused and not self.leaving:
+            return self.paused_at + self.gate.settings.write_seconds < now
+        return self.deadline < now
+
     def expire(self) -> None:
         """Close a connection whose time is over, with an answer where a request has begun and none is under way."""
-        free = self.cycle is None or self.cycle.response_complete or self.endpoint is not None
         if self.leaving or self.flow.write_paused:
             self.transport.abort()
-        elif self.phase != IDLE and free and not (self.phase == BODY and self.endpoint is None):
+        elif self.phase == HEAD or (self.phase == BODY and not self.cycle.response_complete):
             self._leave(SLOW)
         else:
             self.deadline = NEVER

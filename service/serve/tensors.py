@@ -288,8 +288,6 @@ def _from_json(data: object, count: int, rows: Rows) -> Floats:
     """X (count, N) from a flat list of numbers or a list of rows, which the quick parser may have made an array."""
     shape = (count, rows.n_features)
     if isinstance(data, np.ndarray):
-        if data.shape not in {shape, (prod(shape),)}:
-            raise UnacceptableError(f'"data" must have {prod(shape)} numbers, flat or in rows, as "shape" says.')
         return rows.cast(data.reshape(shape))
     if type(data) is not list or not data:
         raise UnacceptableError('An input must have "data": a list of numbers.')

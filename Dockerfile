@@ -1,0 +1,37 @@
+# Softstep's image: the locked packages, the service and its compiled kernels in one virtual environment, and no tools.
+# SOFTSTEP_MODELS and SOFTSTEP_DATA keep their defaults, `models` and `data`, which from / are /models and /data.
+
+FROM python:3.13-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# The environment has no pip of its own; the base image's installs into it.
+RUN python -m venv --without-pip /opt/softstep
+WORKDIR /build
+COPY requirements.lock ./
+RUN pip --python /opt/softstep/bin/python install --require-hashes --requirement requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY service service
+# What only builds goes again, and so do the tests of packages, which nothing imports.
+RUN pip --python /opt/softstep/bin/python install --no-deps --no-build-isolation . \
+ && pip --python /opt/softstep/bin/python uninstall --yes editables hatchling pathspec pluggy trove-classifiers \
+ && find /opt/softstep/lib -type d -name tests -prune -exec rm -rf {} +
+# Machine code for every x86-64 there is; the best that the processor has is picked at start (service/compiler.py).
+RUN if [ "$(uname -m)" = x86_64 ]; then baselines="x86-64-v2 x86-64-v3 x86-64-v4"; fi \
+ && /opt/softstep/bin/softstep warm $baselines
+
+FROM python:3.13-slim
+LABEL org.opencontainers.image.title="Softstep" \
+      org.opencontainers.image.description="Serves softmax-regression models over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/softstep /opt/softstep
+COPY models /models
+RUN install --directory --owner=10001 --group=10001 /data
+# Everything is compiled already and the root may be read-only: nothing is to be written beside the code.
+ENV PATH=/opt/softstep/bin:$PATH PYTHONDONTWRITEBYTECODE=1 SOFTSTEP_HOST=0.0.0.0
+WORKDIR /
+USER 10001:10001
+EXPOSE 8000
+VOLUME /data
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["softstep", "health"]
+# `docker run IMAGE serve`, as SageMaker starts it, says the same as the default.
+ENTRYPOINT ["softstep"]
+CMD ["serve"]

@@ -1,0 +1,21 @@
+"""A running service for every test that wants one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serve.harness import Service, serving, write_models
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the shipped models and one of each further kind; tests leave it as it is."""
+    return write_models(tmp_path_factory.mktemp("models") / "models")
+
+
+@pytest.fixture(scope="session")
+def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A real `softstep serve` with those models and default limits, shared by all tests."""
+    with serving(models, tmp_path_factory.mktemp("service")) as running:
+        yield running

@@ -1,0 +1,42 @@
+"""docs/settings.md and service/settings.py say the same."""
+
+import importlib.util
+from types import ModuleType
+
+import pytest
+
+from service.settings import Settings
+from tests.serve.harness import ROOT
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """docs/write_settings.py, which lies in no package."""
+    spec = importlib.util.spec_from_file_location("write_settings", ROOT / "docs" / "write_settings.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_script_writes(script: ModuleType) -> None:
+    """Run `python docs/write_settings.py` where this fails."""
+    assert (ROOT / "docs" / "settings.md").read_text() == script.page()
+
+
+def test_every_setting_stands_in_one_group(script: ModuleType) -> None:
+    """With a description, and a value."""
+    names = [name for _, group in script.groups() for name in group]
+    assert names == list(Settings.model_fields)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_values_are_written_as_the_environment_takes_them(script: ModuleType) -> None:
+    """Defaults by kind."""
+    assert script.default(None) == "unset"
+    assert script.default(False) == "`false`"
+    assert script.default(64 << 20) == "`67108864` (64 MiB)"
+    assert script.default(()) == "`[]`"
+    assert script.values(Settings.model_fields["port"]) == "whole number ≥ 0, ≤ 65535"
+    assert script.values(Settings.model_fields["scan_seconds"]) == "number > 0"
