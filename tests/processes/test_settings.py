@@ -1,6 +1,7 @@
 """docs/settings.md and service/settings.py say the same."""
 
 import importlib.util
+import re
 from types import ModuleType
 
 import pytest
@@ -30,6 +31,15 @@ def test_every_setting_stands_in_one_group(script: ModuleType) -> None:
     names = [name for _, group in script.groups() for name in group]
     assert names == list(Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["Dockerfile", "compose.yaml", "deploy/kubernetes.yaml", "deploy/kserve.yaml", "docs/deployment.md"]
+)
+def test_deployments_set_what_there_is(name: str) -> None:
+    """Every variable that they name is a setting."""
+    named = set(re.findall(r"SOFTSTEP_(\w+)", (ROOT / name).read_text()))
+    assert named <= {field.upper() for field in Settings.model_fields}
 
 
 def test_values_are_written_as_the_environment_takes_them(script: ModuleType) -> None:
