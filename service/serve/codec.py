@@ -60,7 +60,7 @@ def _explain(error: orjson.JSONDecodeError, body: bytes) -> str:
     """Say where the JSON breaks, without a byte of what stands there."""
     if not body.strip():
         return "The body is empty; send a JSON object."
-    if "recursion" in str(error):
+    if "depth limit" in str(error):
         return "The body nests too deeply."
     if "infinity" in str(error):
         return "The body has a number that is too large for a 64-bit float."
@@ -207,8 +207,8 @@ class Rows:
             raise TooLargeError(f"A request may have at most {self.rows_max} rows; send several requests.")
 
     def cast(self, values: Floats) -> Floats:
-        """A fresh aligned copy of X in the model's dtype; the model refuses a value that became infinite by it."""
-        with np.errstate(over="ignore"):
+        """A fresh aligned copy of X in the model's dtype; the model refuses what became infinite, and NaN."""
+        with np.errstate(over="ignore", invalid="ignore"):  # "invalid" is what a signalling NaN of binary data raises
             return values.astype(self.dtype)
 
     def single(self, row: object) -> Floats | None:

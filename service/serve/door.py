@@ -13,7 +13,9 @@ and again; the same bytes then mean the same without being parsed, and the body 
 """
 
 import asyncio
+import itertools
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -25,7 +27,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
-from service.serve.answers import RETRY, Answer, Answers, RequestHead, check_head, error, new_id, request_id
+from service.serve.answers import RETRY, Answer, Answers, RequestHead, check_head, error, request_id
 from service.serve.app import Envelope
 from service.serve.live import Endpoint
 from service.serve.metrics import Meter
@@ -132,6 +134,7 @@ class Gate:
         self.meter = meter
         self.settings = settings
         self.plans: dict[bytes, Plan] = {}
+        self.series, self.ids = os.urandom(8).hex().encode(), itertools.count(1)  # of the request ids made here
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.most = settings.requests_in_flight_max
         self.busy = Envelope(busy, meter)
@@ -486,18 +489,17 @@ class Door(HttpToolsProtocol):
     def _send(self, answer: Answer, head: RequestHead, *, closes: bool) -> None:
         """Write one whole answer, its headers in the order in which uvicorn writes the application's."""
         status, body, content_type, headers = answer
-        self.transport.write(
-            b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b"
-            % (
-                self.gate.head(status, content_type, self.server_state.default_headers),
-                len(body),
-                b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b"",
-                new_id() if head is NO_HEAD else request_id(head.request_id),
-                b"connection: close\r\n" if closes else b"",
-                body,
-            )
-        )
-        self.gate.meter.statuses[status] += 1
+        gate = self.gate
+        start = gate.head(status, content_type, self.server_state.default_headers)
+        if head is NO_HEAD and not headers and not closes:
+            text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (start, len(body), gate.series, next(gate.ids), body)
+        else:
+            extra = b"".join([b"%b: %b\r\n" % header for header in headers])
+            closing = b"connection: close\r\n" if closes else b""
+            identity = request_id(head.request_id)
+            text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (start, len(body), extra, identity, closing, body)
+        self.transport.write(text)
+        gate.meter.statuses[status] += 1
 
     def _log_access(self, method: bytes, url: bytes, version: str, status: int) -> None:
         client = f"{self.client[0]}:{self.client[1]}" if self.client else ""

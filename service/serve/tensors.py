@@ -326,9 +326,12 @@ def _wish(output: dict[str, Any], *, binary: bool) -> Wish:
 
 
 def _classification(top: int, P: Floats, classes: tuple[str, ...]) -> list[str]:
-    """The top k classes of each row as "probability:index:name", the most probable first, ties by index."""
+    """The top k classes of each row as "probability:index:name", the most probable first, ties by index.
+
+    `!s` writes the shortest decimal that is the same number in its own dtype, as in JSON data.
+    """
     order = np.argsort(-P, axis=1, kind="stable")[:, :top]
-    return [f"{P[i, k]}:{k}:{classes[k]}" for i, row in enumerate(order.tolist()) for k in row]
+    return [f"{P[i, k]!s}:{k}:{classes[k]}" for i, row in enumerate(order.tolist()) for k in row]
 
 
 def _bytes_elements(texts: list[str]) -> bytes:
