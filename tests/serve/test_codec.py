@@ -1,0 +1,478 @@
+"""Every reader of rows says the same: the same bits, or the same refusal in the same words, and as JSON says.
+
+A body has four ways to its rows: the scanner, pysimdjson, one row by orjson, and the general way by orjson. Each is
+forced here, by making those before it doubt.
+"""
+
+import importlib.util
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import InputError, UnacceptableError
+from service.serve import codec, tensors
+from service.serve.codec import Rows
+from service.serve.scanner import DOUBT
+from service.serve.tensors import Tensors
+from service.softmax.model import Model
+
+Verdict = tuple[Any, ...]
+N = 3
+DEPTH = 64
+ROWS_MAX = 500
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+CANARY = "c4nary"
+NEVER = 2**62
+# Which readers may answer: the scanner, pysimdjson, and from how many bytes on the latter is asked.
+PATHS = {
+    "as set": (True, True, codec.QUICK_FROM_BYTES),
+    "no pysimdjson": (True, False, codec.QUICK_FROM_BYTES),
+    "pysimdjson": (False, True, 0),
+    "one row": (False, False, NEVER),
+    "general": (False, False, 0),
+}
+both_dtypes = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+unhurried = settings(deadline=None, max_examples=400)
+
+
+def doubt(_text: bytes, _out: Any) -> int:
+    """A scanner that reads nothing."""
+    return DOUBT
+
+
+@contextmanager
+def reading(path: str, dtype: np.dtype[Any], width: int = N) -> Iterator[Rows]:
+    """A reader of rows that takes one path."""
+    scanner, quick, quick_from = PATHS[path]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "QUICK_FROM_BYTES", quick_from)
+        patch.setattr(tensors, "QUICK_FROM_BYTES", quick_from)
+        if not scanner:
+            patch.setattr(codec, "scan_instances", doubt)
+        if not quick:
+            patch.setattr(codec, "simdjson", None)
+        yield Rows(width, dtype, ROWS_MAX, DEPTH)
+
+
+def verdict(read: Callable[[], Any]) -> Verdict:
+    """What a reader says: shape and bits of an array that a model takes, or the refusal, which is a short sentence."""
+    try:
+        X = read()
+    except InputError as reason:
+        message = str(reason)
+        assert len(message) <= 300
+        assert message.endswith(".")
+        assert ". " not in message
+        assert "\n" not in message
+        assert CANARY not in message
+        return type(reason).__name__, message
+    assert X.flags.carray
+    return "rows", X.shape, X.dtype.str, X.tobytes()
+
+
+def v1(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set") -> Verdict:
+    """The verdict of one path on a v1 body."""
+    with reading(path, dtype) as rows:
+        return verdict(lambda: rows.instances(body))
+
+
+def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set") -> Verdict:
+    """The verdict of one path on a v2 body; id and outputs belong to it."""
+    said: list[Any] = []
+    with reading(path, dtype) as rows:
+
+        def read() -> Any:
+            request = Tensors(rows, {}, 0, ("a", "b")).read(body, None)
+            said.extend((request.id, request.wishes))
+            return request.X
+
+        return *verdict(read), *said
+
+
+def agreed(judge: Callable[[bytes, np.dtype[Any], str], Verdict], body: bytes, dtype: np.dtype[Any]) -> Verdict:
+    """The verdict of all paths, which is one and the same."""
+    verdicts = {path: judge(body, dtype, path) for path in PATHS}
+    assert set(verdicts.values()) == {verdicts["general"]}, verdicts
+    return verdicts["general"]
+
+
+# A corpus of doubtful documents
+
+
+ROW = "[1,2.5,-3]"
+NUMBERS = {
+    "minus zero": "-0", "minus zero point": "-0.0", "small": "5e-324", "smaller": "1e-400", "subnormal": "1e-45",
+    "seventeen digits": "0.12345678901234567", "many digits": "0." + "123456789" * 100,
+    "large": "3.4028234663852886e38", "rounds to infinity": "3.4028235677973366e38", "rounds down": "3.40282356e38",
+    "1e39": "1e39", "1e308": "1e308", "1e999": "1e999", "-1e999": "-1e999", "exponent": "1E+2",
+    "huge exponent": "1e99999", "integer": "9007199254740993",
+    "2^63": str(2**63), "2^64 - 1": str(2**64 - 1), "2^64": str(2**64),
+    "-2^63": str(-(2**63)), "-2^63 - 1": str(-(2**63) - 1), "5,000 digits": "9" * 5000, "zeros": "1" + "0" * 300,
+    "true": "true", "false": "false", "null": "null", "string": '"1.5"', "object": "{}", "list": "[1]", "empty": "[]",
+    "NaN": "NaN", "Infinity": "Infinity", "-Infinity": "-Infinity", "inf": "inf", "nan": "nan", "plus": "+1",
+    "leading zero": "01", "point first": ".5", "point last": "5.", "hex": "0x10", "underscore": "1_0", "nothing": "",
+    "comment": "1/**/", "exponent alone": "1e", "two signs": "--1", "unicode digit": "\u0661", "full width": "\uff11",
+}  # fmt: skip
+WHOLE = {
+    "empty": b"", "spaces": b" \n\t\r ", "list": b"[]", "string": b'"instances"', "number": b"1", "null": b"null",
+    "no key": b"{}", "no list": b'{"instances":{}}', "empty list": b'{"instances":[]}',
+    "null rows": b'{"instances":null}',
+    "number rows": b'{"instances":1}', "empty rows": b'{"instances":[[],[]]}', "flat": b'{"instances":[1,2,3]}',
+    "ragged": b'{"instances":[[1,2,3],[1,2]]}', "ragged to fit": b'{"instances":[[1,2],[3,4,5,6]]}',
+    "nested": b'{"instances":[[[1,2,3]]]}', "nested to fit": b'{"instances":[[1,[2,3]],[4,5]]}',
+    "nested number": b'{"instances":[[1,2,[3]]]}', "row and number": b'{"instances":[[1,2,3],4]}',
+    "repeated key": b'{"instances":[[1,2,3]],"instances":[[4,5,6]]}',
+    "escaped repeated key": b'{"instances":[[1,2,3]],"\\u0069nstances":[[4,5,6]]}',
+    "escaped key": b'{"\\u0069nstances":[[1,2,3]]}', "unknown key": b'{"instances":[[1,2,3]],"x":1}',
+    "parameters": b'{"instances":[[1,2,3]],"parameters":{"a":[1,"]["]}}',
+    "repeated inner key": b'{"instances":[[1,2,3]],"parameters":{"a":1,"a":2}}',
+    "signature": b'{"signature_name":"a\\"b","instances":[[1,2,3]]}',
+    "lone surrogate": b'{"instances":[[1,2,3]],"parameters":"\\ud800"}',
+    "surrogate bytes": b'{"instances":[[1,2,3]],"parameters":"\xed\xa0\x80"}',
+    "invalid UTF-8": b'{"instances":[[1,2,3]],"parameters":"\xff"}', "invalid key": b'{"instances\xff":[[1,2,3]]}',
+    "byte order mark": b'\xef\xbb\xbf{"instances":[[1,2,3]]}', "UTF-16": '{"instances":[[1,2,3]]}'.encode("utf-16"),
+    "trailing text": b'{"instances":[[1,2,3]]}x', "trailing object": b'{"instances":[[1,2,3]]}{}',
+    "trailing bracket": b'{"instances":[[1,2,3]]}]', "trailing zero byte": b'{"instances":[[1,2,3]]}\0',
+    "trailing comma": b'{"instances":[[1,2,3],]}', "comma in row": b'{"instances":[[1,2,3,]]}',
+    "no colon": b'{"instances"}',
+    "single quotes": b"{'instances':[[1,2,3]]}", "unfinished": b'{"instances":[[1,2,3]',
+    "control": b'{"instances\n":[[1,2,3]]}',
+    "other space": '{"instances":[[1,2,\u00a03]]}'.encode(), "form feed": b'{"instances":[[1,2,\x0c3]]}',
+    "spread": b' {\n"instances" : [ [ 1 , 2 , 3 ] ] } \r\n',
+    "too many rows": b'{"instances":[%b]}' % b",".join([ROW.encode()] * 501),
+    "most rows": b'{"instances":[%b]}' % b",".join([ROW.encode()] * 500),
+}  # fmt: skip
+
+
+def nested(levels: int) -> bytes:
+    """A list that nests, beside the rows."""
+    return b'{"instances":[[1,2,3]],"parameters":%b}' % (b"[" * (levels - 1) + b"]" * (levels - 1))
+
+
+CORPUS = (
+    WHOLE
+    | {f"number {name}": f'{{"instances":[[1,2,{text}]]}}'.encode() for name, text in NUMBERS.items()}
+    | {f"depth {levels}": nested(levels) for levels in (2, 63, 64, 65, 66, 1000, 1024, 1025, 100_000)}
+    | {f"rows {levels}": b'{"instances":' + b"[" * levels + b"]" * levels + b"}" for levels in (63, 64, 1000, 100_000)}
+    | {f"open {levels}": b'{"instances":' + b"[" * levels for levels in (64, 100_000)}
+)
+
+
+def as_v2(body: bytes) -> bytes:
+    """A v2 document about the same numbers: one input has the list as its data."""
+    return b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],' + body.replace(b"instances", b"data")[1:] + b"]}"
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", CORPUS)
+def test_all_paths_agree_on_the_corpus(name: str, dtype: np.dtype[Any]) -> None:
+    """v1 and v2: same bits, same refusal, same words; small bodies and ones that are large enough for pysimdjson."""
+    for body in (CORPUS[name], CORPUS[name] + b" " * codec.QUICK_FROM_BYTES):
+        agreed(v1, body, dtype)
+    agreed(v2, as_v2(CORPUS[name]), dtype)
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", CORPUS)
+def test_the_verdict_is_that_of_the_standard(name: str, dtype: np.dtype[Any]) -> None:
+    """Python's own parser, made strict, tells which documents hold rows, and of which numbers."""
+    body = CORPUS[name]
+    expected, said = expected_rows(body), v1(body, dtype)
+    if expected is None:
+        assert said[0] != "rows"
+    else:
+        assert said == ("rows", expected.shape, dtype.str, rounded(expected, dtype).tobytes())
+
+
+def rounded(values: Any, dtype: np.dtype[Any]) -> Any:
+    """Float64 to the model's dtype; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
+
+
+def expected_rows(body: bytes) -> Any:
+    """The rows of a v1 body in float64, or None where it is to be refused, by a plain reading of the rules."""
+    try:
+        document = json.loads(
+            body.decode(), object_pairs_hook=unique, parse_constant=fail, parse_int=number, parse_float=number
+        )
+        json.dumps(document, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    if type(document) is not dict or not document.keys() <= {"instances", "parameters", "signature_name"}:
+        return None
+    rows = document.get("instances")
+    if depth(document) > DEPTH or type(rows) is not list or not 0 < len(rows) <= ROWS_MAX:
+        return None
+    if any(type(row) is not list or len(row) != N or any(type(x) is not float for x in row) for row in rows):
+        return None
+    return np.array(rows)
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object without repeated keys."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError
+    return dict(pairs)
+
+
+def fail(_text: str) -> None:
+    """No constant is JSON."""
+    raise ValueError
+
+
+def number(text: str) -> float:
+    """A number that is finite in float64; minus zero without a fraction or an exponent is the integer 0."""
+    value = 0.0 if text == "-0" else float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def depth(value: Any) -> int:
+    """How deep lists and objects nest."""
+    inner = value.values() if type(value) is dict else value if type(value) is list else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+
+# Refusals
+
+
+REFUSED = {
+    "no JSON": (b"x", "MalformedError", "near character 0"),
+    "empty": (b"  ", "MalformedError", "empty"),
+    "no object": (b"[]", "MalformedError", "JSON object"),
+    "too deep": (nested(DEPTH + 1), "MalformedError", "deeper than 64"),
+    "too deep for the parser": (nested(100_000), "MalformedError", "too deeply"),
+    "repeated key": (WHOLE["repeated key"], "MalformedError", "same key twice"),
+    "escaped repeated key": (WHOLE["escaped repeated key"], "MalformedError", "same key twice"),
+    "repeated inner key": (WHOLE["repeated inner key"], "MalformedError", "same key twice"),
+    "1e999": (CORPUS["number 1e999"], "MalformedError", "too large for a 64-bit float"),
+    "NaN": (CORPUS["number NaN"], "MalformedError", "near character"),
+    "unknown field": (WHOLE["unknown key"], "UnacceptableError", "unknown field"),
+    "no field": (b"{}", "UnacceptableError", '"instances"'),
+    "no list": (WHOLE["no list"], "UnacceptableError", "list of at least one row"),
+    "no rows": (WHOLE["empty list"], "UnacceptableError", "list of at least one row"),
+    "no row": (WHOLE["row and number"], "UnacceptableError", "Row 1 must be a list of 3 numbers"),
+    "ragged": (WHOLE["ragged"], "UnacceptableError", "Row 1 has 2 values; this model takes 3"),
+    "nested": (WHOLE["nested number"], "UnacceptableError", "Row 0 has a value that is not a number"),
+    "boolean": (CORPUS["number true"], "UnacceptableError", "Row 0 has a value that is not a number"),
+    "string": (CORPUS["number string"], "UnacceptableError", "Row 0 has a value that is not a number"),
+    "null": (CORPUS["number null"], "UnacceptableError", "Row 0 has a value that is not a number"),
+    "too many rows": (WHOLE["too many rows"], "TooLargeError", "at most 500 rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_say_what_to_change(name: str) -> None:
+    """Each fault has its class and its words, whichever reader meets it."""
+    body, leaf, words = REFUSED[name]
+    said = agreed(v1, body, FLOAT32)
+    assert said[0] == leaf
+    assert words in said[1]
+
+
+@pytest.mark.parametrize("place", [
+    "%s", '"%s"', '{"%s":1}', '{"instances":"%s"}', '{"instances":["%s"]}', '{"instances":[[1,2,"%s"]]}',
+    '{"instances":[[1,2,%s]]}', '{"instances":[[1,2,3]],"%s":1}', '{"instances":[[1,2,3]],"%s":1,"%s":2}',
+    '{"instances":[[1,2,3]]}%s', '{"instances":[[1,2]],"parameters":"%s"}', '{"instances":[[1,2,{"%s":1}]]}',
+    '{"instances":[[1,2,3]],"parameters":{"%s":1e999}}', '{"instances":[[1,2,3]],"parameters":"%s\\ud800"}',
+])  # fmt: skip
+def test_refusals_do_not_repeat_the_input(place: str) -> None:
+    """Neither a short nor a long text of the input comes back (`verdict` looks into every message)."""
+    for canary in (CANARY, CANARY * 50_000):
+        assert agreed(v1, place.replace("%s", canary).encode(), FLOAT32)[0] != "rows"
+
+
+@pytest.mark.parametrize("text", ["1e39", "-1e39", "3.4028235677973366e38", "1" + "0" * 300, "1e308"])
+def test_what_overflows_the_dtype_is_refused_by_the_model(text: str) -> None:
+    """The codec reads an infinite value, and the model refuses it."""
+    model = Model("softmax", np.ones((N, 2), np.float32), np.zeros(2, np.float32))
+    body = f'{{"instances":[[1,2,{text}]]}}'.encode()
+    assert np.isinf(np.frombuffer(agreed(v1, body, FLOAT32)[3], np.float32)).any()
+    for path in PATHS:
+        with reading(path, FLOAT32) as rows, pytest.raises(UnacceptableError, match="finite"):
+            model.predict(rows.instances(body))
+
+
+# Generated documents
+
+
+LITERALS = ["true", "null", '"1"', "[]", "[1]", "{}", "1e39", "-1e400", "01", "-", str(2**70), "NaN"]
+number_texts = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr),
+    st.integers(-(2**70), 2**70).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, places=20, min_value=-100, max_value=100).map(str),
+)
+element_texts = st.one_of(number_texts, number_texts, number_texts, st.sampled_from(LITERALS))
+row_texts = st.one_of(
+    st.lists(number_texts, min_size=N, max_size=N), st.lists(element_texts, min_size=N - 1, max_size=N + 1)
+).map(lambda row: f"[{','.join(row)}]")
+matrix_texts = st.one_of(
+    st.lists(st.lists(number_texts, min_size=N, max_size=N).map(lambda row: f"[{','.join(row)}]"), max_size=5),
+    st.lists(st.one_of(row_texts, element_texts), max_size=5),
+).map(lambda rows: f"[{','.join(rows)}]")
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@unhurried
+@given(matrix_texts, json_values, st.sampled_from([None, "parameters", "instances", "x"]))
+def test_all_paths_agree_on_generated_rows(matrix: str, more: Any, key: str | None) -> None:
+    """Whatever stands in a v1 document, and beside the rows."""
+    beside = "" if key is None else f',"{key}":{json.dumps(more, ensure_ascii=False)}'
+    body = f'{{"instances":{matrix}{beside}}}'.encode()
+    expected = expected_rows(body)
+    for dtype in (FLOAT32, FLOAT64):
+        said = agreed(v1, body, dtype)
+        assert (said[0] == "rows") == (expected is not None)
+        if expected is not None:
+            assert said[3] == rounded(expected, dtype).tobytes()
+
+
+@unhurried
+@given(
+    st.one_of(matrix_texts, st.lists(element_texts, max_size=3 * N).map(lambda texts: f"[{','.join(texts)}]")),
+    st.lists(st.integers(-1, 5), max_size=3) | st.just([1, N]) | st.just([2, N]),
+    st.dictionaries(st.sampled_from(["id", "outputs", "parameters", "x"]), json_values, max_size=2),
+    st.dictionaries(st.sampled_from(["parameters", "name", "datatype"]), json_values, max_size=1),
+)
+def test_all_paths_agree_on_generated_tensors(
+    data: str, shape: list[int], more: dict[str, Any], inner: dict[str, Any]
+) -> None:
+    """Whatever stands in a v2 document, around its tensor and in it."""
+    fields = json.dumps({"name": "x", "datatype": "FP32", "shape": shape, **inner}, ensure_ascii=False)
+    rest = json.dumps(more, ensure_ascii=False)[1:-1]
+    agreed(v2, f'{{"inputs":[{fields[:-1]},"data":{data}}}]{"," if rest else ""}{rest}}}'.encode(), FLOAT32)
+
+
+@unhurried
+@given(st.binary(max_size=60), st.integers(0, 60), st.integers(0, 7))
+def test_all_paths_agree_on_damaged_documents(damage: bytes, place: int, cut: int) -> None:
+    """Any bytes in place of any part of a good document."""
+    for good, judge in ((WHOLE["spread"], v1), (as_v2(b'{"instances":[[1,2,3]]}'), v2)):
+        agreed(judge, good[:place] + damage + good[place + cut :], FLOAT32)
+
+
+def test_all_paths_agree_on_cut_documents() -> None:
+    """Every beginning of a good document is refused, but for the white space at its end."""
+    for good, judge in ((WHOLE["spread"], v1), (as_v2(WHOLE["parameters"]), v2)):
+        for end in range(len(good.rstrip())):
+            assert agreed(judge, good[:end], FLOAT32)[0] == "MalformedError"
+
+
+@unhurried
+@given(st.data(), st.integers(1, 70), st.integers(1, 4))
+def test_rows_of_any_width_are_read(data: st.DataObject, width: int, count: int) -> None:
+    """Narrow and wide models."""
+    finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+    matrix = [data.draw(st.lists(finite, min_size=width, max_size=width)) for _ in range(count)]
+    body = json.dumps({"instances": matrix}).encode()
+    for path in PATHS:
+        for dtype in (FLOAT32, FLOAT64):
+            with reading(path, dtype, width) as rows:
+                assert rows.instances(body).tobytes() == np.array(matrix, dtype).tobytes()
+
+
+# Exactness
+
+
+@unhurried
+@given(st.lists(number_texts, min_size=N, max_size=N))
+def test_decimals_become_float64_and_then_the_dtype(texts: list[str]) -> None:
+    """Each number is rounded to the nearest float64, and that to the nearest float32; nothing rounds otherwise."""
+    doubles = np.array([nearest(text) for text in texts])
+    for dtype in (FLOAT32, FLOAT64):
+        said = agreed(v1, f'{{"instances":[[{",".join(texts)}]]}}'.encode(), dtype)
+        assert np.array_equal(np.frombuffer(said[3], dtype), rounded(doubles, dtype)[: len(said[3])])
+
+
+def nearest(text: str) -> float:
+    """The float64 nearest to a decimal, by exact arithmetic: no neighbour is nearer."""
+    value, exact = float(text), Fraction(text)
+    if math.isfinite(value):
+        error = abs(Fraction(value) - exact)
+        for other in (math.nextafter(value, math.inf), math.nextafter(value, -math.inf)):
+            assert not math.isfinite(other) or error <= abs(Fraction(other) - exact)
+    return value
+
+
+# Which reader answers, and from what memory
+
+
+def test_without_the_quick_parser_everything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pysimdjson has no wheel, the module is imported all the same and the other readers answer."""
+    monkeypatch.setitem(sys.modules, "simdjson", None)
+    spec = importlib.util.spec_from_file_location("codec_alone", codec.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    alone = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(alone)
+    rows = alone.Rows(N, FLOAT32, ROWS_MAX, DEPTH)
+    for numbers in ([1, 2.5, -3], [1e-30, 0.1234567890123456789, 2**63]):
+        for count in (1, 2, 400):
+            body = json.dumps({"instances": [numbers] * count}).encode()
+            assert verdict(lambda body=body: rows.instances(body)) == v1(body)  # type: ignore[misc]
+    assert verdict(lambda: rows.instances(WHOLE["ragged"])) == v1(WHOLE["ragged"])
+
+
+@pytest.mark.parametrize(("path", "body", "unused"), [
+    ("as set", WHOLE["most rows"], ["load", "orjson"]),
+    ("pysimdjson", WHOLE["most rows"], ["load", "orjson"]),
+    ("one row", b'{"instances":[[1,2,3]]}', ["load"]),
+])  # fmt: skip
+def test_each_path_is_really_taken(path: str, body: bytes, unused: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the other tests compare is read in different ways: the readers behind a path are out of order here."""
+    for name in unused:
+        monkeypatch.setattr(codec, name, None)
+    assert v1(body, FLOAT32, path)[0] == "rows"
+
+
+def test_large_tensors_are_really_read_by_the_quick_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, for v2: flat data and rows."""
+    monkeypatch.setattr(codec, "load", None)
+    rows = ",".join([ROW] * 300).encode()
+    for data in (rows, rows.replace(b"[", b"").replace(b"]", b"")):
+        text = b'{"id":"a","inputs":[{"name":"x","datatype":"FP32","shape":[300,3],"data":[' + data + b"]}]}"
+        assert v2(text)[0] == "rows"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_refused_row_leaves_nothing_behind(path: str) -> None:
+    """The buffer of a single row and the parser are reused; what was refused before does not show."""
+    with reading(path, FLOAT32) as rows:
+        for name in (
+            "ragged",
+            "nested",
+            "trailing text",
+            "number string",
+            "number 1e39",
+            "too many rows",
+            "unfinished",
+        ):
+            verdict(lambda name=name: rows.instances(CORPUS[name]))  # type: ignore[misc]
+            assert rows.instances(b'{"instances":[[4,5,6]]}').tolist() == [[4, 5, 6]]
+            assert rows.instances(b'{"instances":[[4,5,6],[7,8,9]]}').tolist() == [[4, 5, 6], [7, 8, 9]]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_several_rows_keep_their_values(path: str) -> None:
+    """Only a single row stands in a buffer that the next call reuses; a batch may wait while others are read."""
+    with reading(path, FLOAT32) as rows:
+        first = rows.instances(b'{"instances":[[1,2,3],[4,5,6]]}')
+        rows.instances(b'{"instances":[[7,8,9],[7,8,9]]}')
+        rows.instances(b'{"instances":[[7,8,9]]}')
+        assert first.tolist() == [[1, 2, 3], [4, 5, 6]]
