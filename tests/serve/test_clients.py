@@ -1,7 +1,10 @@
 """Real clients over a real socket: tritonclient, httpx, and what KServe, SageMaker and Vertex AI ask of a container."""
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,12 @@ import numpy as np
 import pytest
 import tritonclient.http
 import tritonclient.http.aio
+from pydantic import ValidationError
 from tritonclient.utils import InferenceServerException
 
-from service import __main__ as command
 from service.settings import Settings
 from service.store.artifact import write_artifact
-from tests.serve.harness import SHIPPED, Service, infer, make_artifact, serving
+from tests.serve.harness import ROOT, SHIPPED, Service, infer, make_artifact, serving
 
 IRIS = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)
 
@@ -405,17 +408,23 @@ def test_vertex_names_a_port_and_a_directory(monkeypatch: pytest.MonkeyPatch) ->
     assert (Settings().port, Settings().models) == (8000, Path("models"))
 
 
-@pytest.mark.parametrize(
-    "address", ["gs://bucket/iris", "s3://bucket/iris", "https://example.com/iris", "file:///iris"]
-)
-def test_models_are_never_read_from_a_url(
-    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A start with one ends at once, with a sentence that says what to do instead."""
-    assert command.main(["serve", "--models", address]) == 2
+@pytest.mark.parametrize("address", ["gs://bucket/iris", "s3://bucket/iris", "https://example.com/iris", "file:///i"])
+def test_models_are_never_read_from_a_url(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither from the option's nor from the environment's."""
+    with pytest.raises(ValidationError, match="read from a local directory"):
+        Settings(models=Path(address))
     monkeypatch.setenv("AIP_STORAGE_URI", address)
-    assert command.main(["serve"]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert all(line.startswith("softstep: setting models: Models are read from a local directory") for line in told)
-    assert address not in "".join(told)
+    with pytest.raises(ValidationError, match="read from a local directory"):
+        Settings()
+
+
+def test_a_start_with_a_url_tells_what_to_do() -> None:
+    """It ends at once, with a sentence."""
+    environment = {**os.environ, "AIP_STORAGE_URI": "gs://bucket/iris", "SOFTSTEP_MODELS": "", "SOFTSTEP_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "serve"],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("softstep: setting models: Models are read from a local directory, not from a URL")
+    assert "bucket" not in done.stderr

@@ -67,7 +67,6 @@ def test_the_server_ticks_and_shares_its_state() -> None:
     """Deadlines are kept by the tick; the headers of every answer are a new list whenever they change."""
     assert inspect.iscoroutinefunction(Server.on_tick)
     assert set(vars(ServerState())) >= {"connections", "default_headers", "tasks", "total_requests"}
-    assert "self.server_state.default_headers = date_header + self.config.encoded_headers" in inspect.getsource(
-        Server.on_tick
-    )
+    source = inspect.getsource(Server.on_tick)
+    assert "self.server_state.default_headers = date_header + self.config.encoded_headers" in source
     assert {200, 431, 503} <= STATUS_LINE.keys()

@@ -538,6 +538,14 @@ def test_remembered_json_parts_mean_what_they_meant(parts: list[tuple[Any, ...]]
         assert said(reader, body, header) == said(served(), body, header)
 
 
+def test_a_json_part_that_is_sent_again_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared above comes from memory: the parser is out of order when the same part comes again."""
+    reader, (body, header) = served(), announced(np.float32(ROW).tobytes(), id="a")
+    first = said(reader, body, header)
+    monkeypatch.setattr(tensors, "_announcement", None)
+    assert said(reader, body, header) == first
+
+
 def test_remembered_json_parts_are_bounded() -> None:
     """In number and in length, and refused ones, or ones with their data inside, are not kept."""
     reader, raw = served(), np.float32(ROW).tobytes()
