@@ -88,26 +88,26 @@ def refusal(reason: SoftstepError, protocol: int) -> Answer:
     raise reason
 
 
-_started = os.urandom(8).hex().encode()
-_count = itertools.count(1)
+class RequestIds:
+    """The ids of requests that bring none: a name of this process's own, and a number."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Start a new series; a forked worker does this, or two workers would give the same ids."""
+        self.series = os.urandom(8).hex().encode()
+        self.numbers = itertools.count(1)
+
+
+REQUEST_IDS: Final = RequestIds()
 
 
 def request_id(sent: bytes | None) -> bytes:
     """The id to answer with: the one that was sent where it is short visible text, else a new one."""
     if sent is not None and 0 < len(sent) <= REQUEST_ID_BYTES_MAX and sent.isascii() and sent.decode().isprintable():
         return sent
-    return new_id()
-
-
-def new_id() -> bytes:
-    """A request id that no other request has."""
-    return b"%b-%x" % (_started, next(_count))
-
-
-def renew_ids() -> None:
-    """Start a new series of request ids; a forked worker calls this, or two workers would give the same ids."""
-    global _started, _count  # one series for each process
-    _started, _count = os.urandom(8).hex().encode(), itertools.count(1)
+    return b"%b-%x" % (REQUEST_IDS.series, next(REQUEST_IDS.numbers))
 
 
 def check_head(head: RequestHead) -> Answer | bytes | None:

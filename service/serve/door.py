@@ -13,9 +13,7 @@ and again; the same bytes then mean the same without being parsed, and the body 
 """
 
 import asyncio
-import itertools
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -27,7 +25,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
-from service.serve.answers import RETRY, Answer, Answers, RequestHead, check_head, error, request_id
+from service.serve.answers import REQUEST_IDS, RETRY, Answer, Answers, RequestHead, check_head, error, request_id
 from service.serve.app import Envelope
 from service.serve.live import Endpoint
 from service.serve.metrics import Meter
@@ -134,7 +132,7 @@ class Gate:
         self.meter = meter
         self.settings = settings
         self.plans: dict[bytes, Plan] = {}
-        self.series, self.ids = os.urandom(8).hex().encode(), itertools.count(1)  # of the request ids made here
+        self.series, self.numbers = REQUEST_IDS.series, REQUEST_IDS.numbers
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.most = settings.requests_in_flight_max
         self.busy = Envelope(busy, meter)
@@ -492,7 +490,7 @@ class Door(HttpToolsProtocol):
         gate = self.gate
         start = gate.head(status, content_type, self.server_state.default_headers)
         if head is NO_HEAD and not headers and not closes:
-            text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (start, len(body), gate.series, next(gate.ids), body)
+            text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (start, len(body), gate.series, next(gate.numbers), body)
         else:
             extra = b"".join([b"%b: %b\r\n" % header for header in headers])
             closing = b"connection: close\r\n" if closes else b""

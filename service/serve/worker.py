@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.board import READY, Board
-from service.serve.answers import Answers, renew_ids
+from service.serve.answers import REQUEST_IDS, Answers
 from service.serve.app import make_app
 from service.serve.batcher import Classified
 from service.serve.door import Door, Gate
@@ -113,7 +113,7 @@ def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) ->
 
 def run(settings: Settings, board: Board, slot: int, listener: socket.socket, pipe: int) -> None:
     """Serve from a listening socket until SIGTERM."""
-    renew_ids()
+    REQUEST_IDS.renew()
     parts = Parts(settings, board, slot, pipe)
     app = make_app(parts.context, parts.meter, parts.lifespan)
     Server(config_of(settings, app, Door.bound(parts.gate)), parts.gate).run(sockets=[listener])

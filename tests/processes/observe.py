@@ -38,9 +38,15 @@ def lives(process: int) -> bool:
 
 
 def is_free(address: tuple[str, int]) -> bool:
-    """Whether nobody listens on an address any more."""
+    """Whether a new service could listen on an address."""
     with socket.socket() as end:
-        return end.connect_ex(address) != 0
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            end.bind(address)
+            end.listen()
+        except OSError:
+            return False
+    return True
 
 
 def counter(url: str, name: str) -> float:

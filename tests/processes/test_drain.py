@@ -124,7 +124,7 @@ def test_sigint_stops_without_a_drain(root: Path, tmp_path: Path) -> None:
         service.process.send_signal(signal.SIGINT)
         assert seconds_until_exit(service.process) < 6
         assert service.process.returncode == 0
-        assert is_free(service.address)
+        wait_until(lambda: is_free(service.address))
 
 
 def test_ctrl_c_reaches_the_workers_too_and_they_finish(root: Path, tmp_path: Path) -> None:

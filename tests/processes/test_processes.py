@@ -72,7 +72,7 @@ def test_a_killed_parent_takes_its_workers_with_it(root: Path, tmp_path: Path) -
         service.process.kill()
         service.process.wait()
         wait_until(lambda: not any(map(lives, workers)))
-        assert is_free(service.address)
+        wait_until(lambda: is_free(service.address))
         port = service.address[1]
         (tmp_path / "second").mkdir()
         with serving(root, tmp_path / "second", SOFTSTEP_PORT=port) as second:

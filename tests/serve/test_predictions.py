@@ -144,8 +144,9 @@ def test_a_row_alone_and_in_a_batch_has_the_same_bits(service: Service, name: st
     for i in range(len(X)):
         alone = ask_binary(service, name, X[i : i + 1])
         assert alone.tobytes() == whole[i : i + 1].tobytes()
-        values, _, body = ask_v1(service, name, X[i : i + 1].astype(np.float64))
+        values, labels, body = ask_v1(service, name, X[i : i + 1].astype(np.float64))
         assert values.tobytes() == alone.tobytes()
+        assert labels == labels_of(case.manifest, values)
         assert rows_of(body) == [together[i]]
     backwards = ask_binary(service, name, X[::-1])
     assert backwards[::-1].tobytes() == whole[: len(X)].tobytes()
