@@ -23,7 +23,7 @@ from service.errors import (
 )
 from service.serve.batcher import Classified
 from service.serve.live import Endpoint, Live, Served
-from service.serve.metrics import FAILURES, V1, V2, Meter, predicted
+from service.serve.metrics import FAILURES, V1, V2, Meter, predicted, predicted_alone
 from service.serve.tensors import Inference
 from service.settings import Settings
 
@@ -157,10 +157,13 @@ class Answers:
                 return self._later(endpoint, request, X, started)
             before = perf_counter_ns()
             classified = served.model.classify(X)
-            self.meter.executed(served.counters, perf_counter_ns() - before)
+            after = perf_counter_ns()
         except InputError as reason:
             return _failed(served, refusal(reason, protocol))
-        return _answered(endpoint, request, classified, started)
+        answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
+        taken = perf_counter_ns() - started
+        predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms)
+        return answer
 
     def classify(self, served: Served, X: Floats) -> Classified:
         """Call the kernel and count the call."""
@@ -203,7 +206,7 @@ def _failed(served: Served, answer: Answer) -> Answer:
 
 def _v1_answer(served: Served, classified: Classified) -> Answer:
     P, labels = classified
-    numbers = orjson.dumps(P, option=orjson.OPT_SERIALIZE_NUMPY)
+    numbers = orjson.dumps(P, None, orjson.OPT_SERIALIZE_NUMPY)
     if served.thresholds is not None:
         rows = (np.flatnonzero(flags) for flags in served.thresholds <= P)
         names = b",".join([b"[" + b",".join([served.class_json[k] for k in row]) + b"]" for row in rows])
