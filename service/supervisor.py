@@ -1,7 +1,7 @@
 """Who lives: starts the workers, replaces the dead, carries orders, and stops everything in order.
 
 The parent has imported all code but runs none of it: no thread, no event loop, no open database. So it can fork a
-worker whenever one is missing, ready in milliseconds and sharing its memory, and nothing in the parent can break.
+worker whenever one is missing, without importing again and sharing its memory, and nothing in the parent can break.
 
     start     bind the socket, fork the workers
     running   a worker that dies is replaced, with a growing pause while it dies young

@@ -20,7 +20,7 @@ TEXT_ENDINGS = {".py", ".md", ".toml", ".lock", ".yaml", ".txt", ".lua", ".json"
 
 LINES_MAX = 300
 FUNCTION_LINES_MAX = 70
-# The front door is one state machine; in two files neither could be read alone.
+# Files that are longer than that today, each with a bound of its own.
 LONGER = {"door.py": 600, "lanes.py": 420, "tensors.py": 400, "routes.py": 350, "answers.py": 320, "codec.py": 340}
 
 
@@ -33,7 +33,8 @@ def test_modules_stay_short(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_functions_stay_short_and_import_nothing(path: Path) -> None:
     """A function has at most 70 lines, and what it imports stands at the top of its file."""
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
     long = [f.name for f in functions if (f.end_lineno or 0) - f.lineno > FUNCTION_LINES_MAX]
     late = [f.name for f in functions for node in ast.walk(f) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert (long, late) == ([], [])
