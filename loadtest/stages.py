@@ -37,7 +37,7 @@ def request_stages(models: Path) -> dict[str, Stage]:
         asyncio.run(live.refresh(frozenset()))
     endpoint = live.now.hot[PATH]
     answers, served = Answers(live, meter, settings), endpoint.served
-    head = RequestHead.of([(b"content-type", b"application/json")])
+    head = RequestHead.of({b"content-type": b"application/json"})
     rows = served.rows.instances(BODY).copy()
     return {
         "parse": lambda: served.rows.instances(BODY),

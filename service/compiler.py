@@ -35,8 +35,9 @@ PACKAGE = Path(__file__).parent
 
 
 def sources(package: Path) -> tuple[Path, ...]:
-    """The files that machine code comes from: the arithmetic, and the scanner of request bodies."""
-    return package / "compiler.py", *sorted(package.glob("softmax/*.py")), package / "serve" / "scanner.py"
+    """The files that machine code comes from: the arithmetic, and the readers of request bodies."""
+    serve = package / "serve"
+    return package / "compiler.py", *sorted(package.glob("softmax/*.py")), serve / "scanner.py", serve / "lone.py"
 
 
 def _host_features() -> dict[str, bool]:
@@ -135,14 +136,18 @@ numba.config.CACHE_LOCATOR_CLASSES = (
 _entries: list[Any] = []
 
 
-def kernel(*signatures: object) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function for the given signatures, or take it from the cache; it runs with the interpreter unlocked."""
+def kernel(*signatures: object, unlocked: bool = True) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function for the given signatures, or take it from the cache.
+
+    It runs with the interpreter unlocked, unless it is over before another thread could use that (unlocking takes 40 ns
+    and may cost a turn of the interpreter).
+    """
 
     def compile_entry(function: Callable[..., Any]) -> Any:  # noqa: ANN401  # a Numba dispatcher
         try:
-            entry = numba.njit(list(signatures), nogil=True, cache=_can_keep(), error_model="numpy")(function)
+            entry = numba.njit(list(signatures), nogil=unlocked, cache=_can_keep(), error_model="numpy")(function)
         except OSError:  # a cache that can be read, but lacks this processor's code and cannot be written
-            entry = numba.njit(list(signatures), nogil=True, error_model="numpy")(function)
+            entry = numba.njit(list(signatures), nogil=unlocked, error_model="numpy")(function)
         _entries.append(entry)
         return entry
 

@@ -62,9 +62,9 @@ class RequestHead(NamedTuple):
     request_id: bytes | None
 
     @classmethod
-    def of(cls, headers: list[Header]) -> "RequestHead":
-        """Read headers whose names are in lower case."""
-        get = dict(headers).get
+    def of(cls, fields: dict[bytes, bytes]) -> "RequestHead":
+        """Read headers by their names in lower case."""
+        get = fields.get
         return cls(get(b"content-type"), get(b"content-encoding"), get(TENSOR_HEADER), get(b"x-request-id"))
 
 
@@ -162,7 +162,7 @@ class Answers:
             return _failed(served, refusal(reason, protocol))
         answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
         taken = perf_counter_ns() - started
-        predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms)
+        predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
         return answer
 
     def classify(self, served: Served, X: Floats) -> Classified:

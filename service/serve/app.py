@@ -47,7 +47,7 @@ class Envelope:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                identity = request_id(RequestHead.of(scope["headers"]).request_id)
+                identity = request_id(RequestHead.of(dict(scope["headers"])).request_id)
                 message["headers"] = [*message["headers"], (b"x-request-id", identity)]
                 self._meter.answered(message["status"])
             await send(message)

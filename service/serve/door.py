@@ -8,29 +8,21 @@ FastAPI, which answers the same requests by the same handler: a property test ho
     cycle       what uvicorn reads of the newest request: None, its own cycle, or a Pending for a hot one
     deadline    when the connection is closed if nothing happens: idle, headers, body, and a client that does not read
 
-A head that was parsed once is remembered with what it meant. Clients that keep a connection send the same head again
-and again; the same bytes then mean the same without being parsed, and the body stands right behind them.
+A head that was parsed once is remembered with what it meant (gate.py), so that the same bytes need no parser.
 """
 
 import asyncio
 import logging
-import time
-from collections import deque
-from collections.abc import Iterable
-from typing import Any, ClassVar, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, cast
 
 import httptools
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
-from service.serve.answers import REQUEST_IDS, RETRY, Answer, Answers, RequestHead, check_head, error, request_id
-from service.serve.app import Envelope
+from service.serve.answers import REQUEST_IDS, Answer, RequestHead, check_head, error, request_id
+from service.serve.gate import BUSY, PLAN_BYTES_MAX, PREDICTIONS, Flow, Gate, Pending, Plan
 from service.serve.live import Endpoint
-from service.serve.metrics import Meter
-from service.serve.routes import Reply
-from service.settings import Settings
+from service.serve.lone import Lone
 
 logger = logging.getLogger("softstep.door")
 
@@ -38,9 +30,6 @@ IDLE, HEAD, BODY = range(3)
 NEVER: Final = float("inf")
 # Time for a client to read an answer that came before the end of its request, until the connection is closed.
 LINGER_SECONDS: Final = 2.0
-# Remembered heads of a worker, and the longest: a few MiB however many clients there are.
-PLANS_MAX: Final = 4096
-PLAN_BYTES_MAX: Final = 2048
 # A busy server still tells that it lives and how it fares.
 PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
 
@@ -51,133 +40,8 @@ MALFORMED: Final = error(400, "The request is not valid HTTP/1.1.")
 NO_PATH: Final = error(400, "The request's target must be a path of ASCII characters.")
 LARGE_HEAD: Final = error(431, "The request's line and headers are too many or too large.")
 BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
-BUSY: Final = error(503, "The server has too many requests at hand; try again in a moment.", RETRY)
 SLOW: Final = error(408, "The request took too long to arrive.")
 NO_TUNNEL: Final = error(405, "This server is no proxy.", ((b"allow", b"GET, POST"),))
-
-
-class Signal:
-    """Stands in for the event that uvicorn sets on a cycle; nobody waits for a hot request's."""
-
-    def set(self) -> None:
-        """Do nothing."""
-
-
-class Pending:
-    """A hot request from its headers to its answer, with the attributes that uvicorn reads of a cycle."""
-
-    __slots__ = ("disconnected", "keep_alive", "response_complete", "url", "version")
-    message_event = Signal()
-    more_body = False
-    response_started = False
-
-    def __init__(self, url: bytes, version: str, *, keep_alive: bool) -> None:
-        self.url = url
-        self.version = version
-        self.keep_alive = keep_alive
-        self.response_complete = False
-        self.disconnected = False
-
-
-class Plan(NamedTuple):
-    """What a remembered head means: the endpoint, the size of the body's JSON part, its length, the path."""
-
-    endpoint: Endpoint
-    tensor_header: bytes | None
-    length: int
-    url: bytes
-
-
-class Flow(FlowControl):
-    """Reading stops for two reasons, kept apart: what was read is not taken yet, and the client does not read.
-
-    Not taken yet is a body, or a request in the pipeline.
-    """
-
-    def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
-        super().__init__(transport)
-        self._transport = transport
-        self._pipeline = pipeline
-
-    def pause_reading(self) -> None:
-        """Stop reading until a body is taken."""
-        self.read_paused = True
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read again, unless the client does not read either, or requests wait for their turn."""
-        if self.read_paused and not self._pipeline:
-            self.read_paused = False
-            if not self.write_paused:
-                self._transport.resume_reading()
-
-    def pause_writing(self) -> None:
-        """Stop reading what would only bring more answers."""
-        super().pause_writing()
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Read again, unless a body still waits to be taken."""
-        was_paused = self.write_paused
-        super().resume_writing()
-        if was_paused and not self.read_paused and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-
-class Gate:
-    """What the connections of one worker share: the handler, the limits, the remembered heads and the counts."""
-
-    def __init__(self, answers: Answers, meter: Meter, settings: Settings) -> None:
-        self.answers = answers
-        self.meter = meter
-        self.settings = settings
-        self.plans: dict[bytes, Plan] = {}
-        self.series, self.numbers = REQUEST_IDS.series, REQUEST_IDS.numbers
-        self.keep_alive_seconds = settings.keep_alive_seconds
-        self.most = settings.requests_in_flight_max
-        self.busy = Envelope(busy, meter)
-        self.in_flight = 0
-        self.body_bytes = 0
-        self._default_headers: list[tuple[bytes, bytes]] | None = None
-        self._heads: dict[tuple[int, bytes], bytes] = {}
-        answers.live.swapped.append(self.plans.clear)
-
-    def head(self, status: int, content_type: bytes, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """An answer's head up to the value of Content-Length, joined once for each second."""
-        if default_headers is not self._default_headers:
-            self._default_headers = default_headers
-            self._heads.clear()
-        head = self._heads.get((status, content_type))
-        if head is None:
-            lines = [*default_headers, (b"content-type", content_type)]
-            head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % line for line in lines]) + b"content-length: "
-            self._heads[status, content_type] = head
-        return head
-
-    def is_full(self, more_bytes: int) -> bool:
-        """Whether one more request with a body of that size would be too much."""
-        settings = self.settings
-        return (
-            self.in_flight >= settings.requests_in_flight_max
-            or self.body_bytes + more_bytes > settings.body_bytes_in_flight_max
-        )
-
-    def tick(self, connections: Iterable[Any], now: float) -> None:
-        """Close the connections whose time is over, and publish the gauges; called a few times a second."""
-        count = 0
-        for connection in list(connections):
-            count += 1
-            if connection.is_late(now):
-                connection.expire()
-        self.meter.now_ms = time.time_ns() // 1_000_000
-        self.meter.gauge(CONNECTIONS, count)
-        self.meter.gauge(IN_FLIGHT, self.in_flight)
-        self.meter.gauge(BODY_BYTES, self.body_bytes)
-
-
-async def busy(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer in the application's place while the server has too much at hand."""
-    await Reply(BUSY)(scope, receive, send)
 
 
 class Door(HttpToolsProtocol):
@@ -202,8 +66,10 @@ class Door(HttpToolsProtocol):
         self.parts: list[bytes] = []
         self.held = 0  # body bytes of the newest request, counted in the gate
         self.head_bytes = 0
+        self.fields: dict[bytes, bytes] = {}  # the newest request's headers by name
         self.message_ended = False
         self.chunk: bytes | None = None
+        self.plan: Plan | None = None  # of the newest request whose head was remembered
 
     # What the transport calls
 
@@ -244,11 +110,13 @@ class Door(HttpToolsProtocol):
             return
         self.chunk = None
         if self.phase == IDLE and (self.cycle is None or self.cycle.response_complete):
+            plan = self.plan
             gate = self.gate
-            end = data.find(b"\r\n\r\n") + 4  # 3 where there is no end, and no head is that short
-            plan = gate.plans.get(data[:end])
-            if plan is not None and len(data) == end + plan.length and gate.in_flight < gate.most and not self.last:
-                self._repeat(plan, data[end:])
+            if plan is None or plan.table is not gate.plans or not data.startswith(plan.head):
+                end = data.find(b"\r\n\r\n") + 4  # 3 where there is no end, and no head is that short
+                self.plan = plan = gate.plans.get(data[:end])
+            if plan is not None and len(data) == plan.size and gate.in_flight < gate.most and not self.last:
+                self._repeat(plan, data)
                 return
             self.chunk = data
         self.message_ended = False
@@ -261,22 +129,41 @@ class Door(HttpToolsProtocol):
             if self.head_bytes > self.gate.settings.header_bytes_max:
                 self._leave(LARGE_HEAD)
 
-    def _repeat(self, plan: Plan, body: bytes) -> None:
+    def _repeat(self, plan: Plan, data: bytes) -> None:
         """Answer a request whose head is remembered: `_answer`, without what such a request does not need."""
         gate = self.gate
-        try:
-            answer = gate.answers.predict(plan.endpoint, plan.tensor_header, body)
-        except Exception:
-            logger.exception("a prediction broke")
-            answer = BROKEN
-        if not isinstance(answer, Answer):
-            self._await(answer, NO_HEAD, Pending(plan.url, "1.1", keep_alive=True))
-        elif not self.transport.is_closing():
-            self._send(answer, NO_HEAD, closes=False)
-            self.server_state.total_requests += 1
-            self.deadline = self.loop.time() + gate.keep_alive_seconds
-            if self.access_log:
-                self._log_access(b"POST", plan.url, "1.1", answer.status)
+        lone = plan.lone
+        label = -1 if lone is None else lone.predict(data, len(plan.head))
+        if label >= 0:
+            self._send_lone(cast("Lone", lone), label, plan)
+            status = 200
+        else:
+            try:
+                answer = gate.answers.predict(plan.endpoint, plan.tensor_header, data[len(plan.head) :])
+            except Exception:
+                logger.exception("a prediction broke")
+                answer = BROKEN
+            if not isinstance(answer, Answer):
+                self._await(answer, NO_HEAD, Pending(plan.url, "1.1", keep_alive=True))
+                return
+            status = answer.status
+            if not self.transport.is_closing():
+                self._send(answer, NO_HEAD, closes=False)
+        self.server_state.total_requests += 1
+        self.deadline = self.loop.time() + gate.keep_alive_seconds
+        if self.access_log:
+            self._log_access(b"POST", plan.url, "1.1", status)
+
+    def _send_lone(self, lone: Lone, label: int, plan: Plan) -> None:
+        """Write the answer to a lone row whose probabilities and label are computed."""
+        gate = self.gate
+        numbers = orjson.dumps(lone.P, None, orjson.OPT_SERIALIZE_NUMPY)
+        rest = plan.endpoint.served.v1_single[label]
+        form = gate.lone_form(self.server_state.default_headers)
+        size = len(PREDICTIONS) + len(numbers) + len(rest)
+        if not self.transport.is_closing():
+            self.transport.write(form % (size, next(gate.numbers), numbers, rest))
+        lone.count()
 
     def _parse(self, data: bytes) -> bytes:
         """Parse what came; returns what is to be parsed next: nothing, but behind a head that asks for an upgrade."""
@@ -322,12 +209,14 @@ class Door(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; what comes behind the body is a trailer, which nothing here reads."""
         if self.phase == HEAD:
-            super().on_header(name, value)
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Decide who answers."""
         if self.leaving:
             return
+        self.fields = dict(self.headers)
+        self.expect_100_continue = self.fields.get(b"expect", b"").lower() == b"100-continue"
         if self._head_is_large():
             self._leave(LARGE_HEAD)
         elif self.parser.should_upgrade():
@@ -352,11 +241,11 @@ class Door(HttpToolsProtocol):
         self.phase = BODY
         version = self.parser.get_http_version()
         self.cycle = cast("Any", Pending(self.url, version, keep_alive=self._keeps_alive(version)))
-        declared = int(dict(self.headers).get(b"content-length", 0))
+        declared = int(self.fields.get(b"content-length", 0))
         if declared > self.gate.settings.body_bytes_max:
-            self._write(self._too_large(), cast("Any", self.cycle), RequestHead.of(self.headers))
+            self._write(self._too_large(), cast("Any", self.cycle), RequestHead.of(self.fields))
         elif self.gate.is_full(declared):
-            self._write(BUSY, cast("Any", self.cycle), RequestHead.of(self.headers))
+            self._write(BUSY, cast("Any", self.cycle), RequestHead.of(self.fields))
         else:
             self.endpoint = endpoint
             self.parts = []
@@ -380,7 +269,7 @@ class Door(HttpToolsProtocol):
         self.headers.extend(headers)
         self.url, self.expect_100_continue = url, expects
         gate = self.gate
-        declared = int(dict(headers).get(b"content-length", 0))
+        declared = int(self.fields.get(b"content-length", 0))
         full = len(self.tasks) + gate.in_flight >= gate.most or gate.is_full(declared)
         if declared <= gate.settings.body_bytes_max and full and url not in PROBES:
             self.app = cast("Any", gate.busy)
@@ -408,7 +297,7 @@ class Door(HttpToolsProtocol):
             answer = BUSY
         if answer is not None:
             self.endpoint = None
-            self._write(answer, cast("Any", self.cycle), RequestHead.of(self.headers))
+            self._write(answer, cast("Any", self.cycle), RequestHead.of(self.fields))
 
     def on_message_complete(self) -> None:
         """Answer a hot request; tell the application that it has all of another."""
@@ -419,7 +308,7 @@ class Door(HttpToolsProtocol):
         self.deadline = NEVER
         if self.endpoint is not None:
             endpoint, self.endpoint = self.endpoint, None
-            head, body = RequestHead.of(self.headers), b"".join(self.parts)
+            head, body = RequestHead.of(self.fields), b"".join(self.parts)
             self._remember(endpoint, head, body)
             self._answer(endpoint, head, body, cast("Any", self.cycle))
         elif self.cycle.response_complete:
@@ -437,12 +326,9 @@ class Door(HttpToolsProtocol):
         if len(chunk) != end + len(body) or end > PLAN_BYTES_MAX:
             return
         tensor_header = check_head(head)
-        if isinstance(tensor_header, Answer) or int(dict(self.headers).get(b"content-length", -1)) != len(body):
+        if isinstance(tensor_header, Answer) or int(self.fields.get(b"content-length", -1)) != len(body):
             return
-        plans = self.gate.plans
-        if len(plans) >= PLANS_MAX:
-            plans.clear()
-        plans[chunk[:end]] = Plan(endpoint, tensor_header, len(body), self.url)
+        self.gate.remember(chunk[:end], len(chunk), endpoint, tensor_header, self.url)
 
     # Answering
 
@@ -490,7 +376,13 @@ class Door(HttpToolsProtocol):
         gate = self.gate
         start = gate.head(status, content_type, self.server_state.default_headers)
         if head is NO_HEAD and not headers and not closes:
-            text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (start, len(body), gate.series, next(gate.numbers), body)
+            text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (
+                start,
+                len(body),
+                REQUEST_IDS.series,
+                next(gate.numbers),
+                body,
+            )
         else:
             extra = b"".join([b"%b: %b\r\n" % header for header in headers])
             closing = b"connection: close\r\n" if closes else b""
@@ -553,7 +445,7 @@ class Door(HttpToolsProtocol):
             cycle.message_event.set()
         self._release()
         self.endpoint = None
-        self._send(answer, RequestHead.of(self.headers or []), closes=True)
+        self._send(answer, RequestHead.of(self.fields), closes=True)
         if self.access_log:
             self._log_access(self.parser.get_method(), self.url, self.parser.get_http_version(), answer.status)
         self.server_state.total_requests += 1

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from service.errors import ModelNotFoundError, ModelNotReadyError
 from service.serve.batcher import Batcher, Classified, inline_rows, is_heavy
 from service.serve.codec import Rows
+from service.serve.lone import Lone
 from service.serve.metrics import V1, V2, Meter
 from service.serve.tensors import Tensors
 from service.settings import Settings
@@ -61,6 +62,12 @@ class Served:
         self.tensors: Final = Tensors(self.rows, named, self.seq, self.classes)
         self.counters: Final = meter.row(version.name, version.version)
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
+        self.lone: Final = self._lone(meter)
+
+    def _lone(self, meter: Meter) -> Lone | None:
+        """What answers requests of one row by the shortest way; None where the model is not made for it."""
+        single = self.model.single() if self.inline_rows and self.thresholds is None else None
+        return None if single is None else Lone(single, self.counters, meter)
 
     def metadata(self) -> dict[str, Any]:
         """What GET /v1/models/{name} tells, but for the states of other versions."""

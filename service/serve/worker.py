@@ -16,7 +16,8 @@ from service.board import READY, Board
 from service.serve.answers import REQUEST_IDS, Answers
 from service.serve.app import make_app
 from service.serve.batcher import Classified
-from service.serve.door import Door, Gate
+from service.serve.door import Door
+from service.serve.gate import Gate
 from service.serve.live import Live, Served
 from service.serve.metrics import Meter
 from service.serve.orders import Orders

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.errors import UnacceptableError
 from service.softmax.functions import MULTILABEL, NOT_FINITE, OVR, SIGMOID, SOFTMAX, predict_forward, stage_forward
 from service.softmax.loss import cross_entropy_backward, cross_entropy_forward, log_probabilities_forward
+from service.softmax.single import Single
 from service.softmax.tile import linear_forward, pack
 
 Head = Literal["softmax", "sigmoid", "multilabel", "ovr"]
@@ -96,6 +97,12 @@ class Model:
             return P, [label]
         labels = np.empty(len(X), np.int64)
         return self._predict(X, labels)[0], labels.tolist()
+
+    def single(self) -> Single | None:
+        """Buffers to predict one row at a time in; None where the model has a stage, or too many logits for that."""
+        if self._staging is not None or not Single.fits(self._panels):
+            return None
+        return Single(self._panels, self._code, self.n_logits, self.n_classes)
 
     def logits(self, X: Floats) -> Floats:
         """Z (B, K) of X (B, N); infinite where they overflow the model's dtype."""

@@ -131,6 +131,19 @@ def linear_block(X, i, rows, panels, Z):
             _panel_3(X, i, rows, panels, c, Z)
 
 
+@inlined
+def linear_row(X, panels, Z):
+    """Z[0] = X[0] W + b of a single row, every panel; Z (>= 1, C V L) is written."""
+    vectors = panels.shape[2] // lane_count(panels)
+    for c in range(panels.shape[0]):
+        if vectors == 1:
+            tile(1, 1, X, 0, panels, c, Z, 0)
+        elif vectors == 2:
+            tile(1, 2, X, 0, panels, c, Z, 0)
+        else:
+            tile(1, 3, X, 0, panels, c, Z, 0)
+
+
 @kernel(
     "void(float32[:,::1],float32[:,:,::1],float32[:,::1])",
     "void(float64[:,::1],float64[:,:,::1],float64[:,::1])",

@@ -203,11 +203,12 @@ def copied_package(folder: Path) -> Path:
     """Copy the compiler and the kernels into a folder, as an importable package `service`."""
     package = folder / "service"
     package.mkdir()
-    for name in ("__init__.py", "compiler.py", "errors.py"):
+    for name in ("__init__.py", "errors.py"):
         shutil.copy(ROOT / "service" / name, package)
-    (package / "serve").mkdir()
-    shutil.copy(ROOT / "service" / "serve" / "scanner.py", package / "serve")
-    shutil.copytree(ROOT / "service" / "softmax", package / "softmax", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in compiler.sources(ROOT / "service"):
+        copy = package / path.relative_to(ROOT / "service")
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(path, copy)
     return package
 
 

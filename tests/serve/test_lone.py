@@ -1,0 +1,153 @@
+"""The shortest way for one row gives the bits, the bytes and the counts of the general way."""
+
+import ctypes
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.board import COUNTERS, Board
+from service.serve.lone import BYTES_AT, Lone
+from service.serve.metrics import BUCKETS, COMPUTE_NANOSECONDS, EXECUTIONS, LAST_MS, NANOSECONDS, ROWS, V1, Meter
+from service.softmax.functions import NOT_FINITE
+from service.softmax.model import Head, Model, Stage
+from tests.serve.harness import Pair, Response, instances
+
+HEADS: list[tuple[Head, int]] = [("softmax", 3), ("softmax", 40), ("sigmoid", 1), ("ovr", 5), ("multilabel", 4)]
+N = 5
+PATHS = {
+    "iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "segment": 18,
+}  # fmt: skip
+NUMBERS = st.one_of(
+    st.floats(-1e6, 1e6), st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-(2**60), 2**60)
+)
+
+
+def lone_of(model: Model) -> tuple[Lone, memoryview, Meter]:
+    """The short way of a model, its counters, and the meter of its worker."""
+    meter = Meter(Board(1, 2), 0)
+    single, counters = model.single(), meter.row("m", 1)
+    assert single is not None
+    return Lone(single, counters, meter), counters, meter
+
+
+def model_of(head: Head, n_logits: int, dtype: str) -> Model:
+    """A model with random weights."""
+    random = np.random.default_rng(n_logits)
+    weights = random.standard_normal((N, n_logits)).astype(dtype)
+    return Model(head, weights, random.standard_normal(n_logits).astype(dtype))
+
+
+MODELS = {(head, k, dtype): model_of(head, k, dtype) for head, k in HEADS for dtype in ("float32", "float64")}
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=str)
+@given(row=st.lists(st.floats(-1e6, 1e6, width=32), min_size=N, max_size=N), before=st.binary(max_size=40))
+def test_a_lone_row_has_the_bits_of_the_model(kind: tuple[Head, int, str], row: list[float], before: bytes) -> None:
+    """Wherever in a request the body begins: probabilities and label are those of `classify`."""
+    model = MODELS[kind]
+    lone = lone_of(model)[0]
+    P, labels = model.classify(np.array([row], model.dtype))
+    label = lone.predict(before + instances([row]), len(before))
+    if label < NOT_FINITE:  # digits beyond what the scanner takes
+        assert any(len(repr(value)) > 15 for value in row)
+        return
+    assert (lone.P.tobytes(), label) == (P.tobytes(), labels[0])
+
+
+@given(body=st.one_of(st.binary(max_size=60), st.text(alphabet='{"instances":[]1,.e-+ }', max_size=40).map(str.encode)))
+def test_what_is_no_lone_row_is_left_to_the_general_way(body: bytes) -> None:
+    """Arbitrary bytes are doubted, and memory outside them has no part in it."""
+    lone = lone_of(MODELS["softmax", 3, "float32"])[0]
+    assert lone.predict(body, 0) < NOT_FINITE
+    assert lone.predict(instances([[1.0] * N]) + b"," + body, 0) < NOT_FINITE
+
+
+def test_a_row_that_overflows_is_left_to_the_general_way() -> None:
+    """Its logits are not finite in float32; the model computes it again in float64."""
+    steep = Model("softmax", np.full((N, 2), 1e30, np.float32), np.zeros(2, np.float32))
+    lone = lone_of(steep)[0]
+    assert lone.predict(instances([[1e20] * N]), 0) == NOT_FINITE
+    assert lone.predict(instances([[1] * N]), 0) == 0
+
+
+def test_models_that_do_not_fit_have_no_short_way() -> None:
+    """Too many logits for the stack, or a stage before the weights; 1008 logits fit, in whole panels of any width."""
+
+    def zeros(n_logits: int, stage: Stage | None = None) -> Model:
+        return Model("softmax", np.zeros((2, n_logits), np.float32), np.zeros(n_logits, np.float32), stage)
+
+    assert zeros(1008).single() is not None
+    assert zeros(1025).single() is None
+    assert zeros(3, Stage(np.zeros(2), np.ones(2))).single() is None
+
+
+def test_bytes_stand_where_the_short_way_reads_them() -> None:
+    """CPython keeps them at one distance from the object's start, with a zero byte behind."""
+    for text in (b"", b"a", bytes(range(256)) * 9):
+        assert ctypes.string_at(id(text) + BYTES_AT, len(text) + 1) == text + b"\0"
+
+
+@pytest.mark.parametrize("times", [1, 7])
+def test_counts_are_those_of_the_general_way(times: int) -> None:
+    """Requests, rows, calls and answers; the times are in their buckets and none is longer than the whole."""
+    lone, counters, meter = lone_of(MODELS["softmax", 3, "float32"])
+    meter.now_ms[0] = 1234
+    began = time.perf_counter_ns()
+    for _ in range(times):
+        assert lone.predict(instances([[1] * N]), 0) >= 0
+        lone.count()
+    passed = time.perf_counter_ns() - began
+    counts = counters.tolist()
+    assert [counts[i] for i in (V1, ROWS, EXECUTIONS, LAST_MS)] == [times, times, times, 1234]
+    assert 0 < counts[COMPUTE_NANOSECONDS] <= counts[NANOSECONDS] <= passed
+    assert sum(counts[BUCKETS:COUNTERS]) == times
+    assert meter.statuses[200] == times
+
+
+def unnamed(path: str, body: bytes) -> bytes:
+    """A request without an id, so that its head is one that the door remembers."""
+    return (
+        b"POST /v1/models/%b:predict HTTP/1.1\r\nHost: s\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body))
+        + body
+    )
+
+
+def plain(answer: Response) -> tuple[Any, ...]:
+    """An answer without its id, which is new every time."""
+    return answer.status, [header for header in answer.headers if header[0] != "x-request-id"], answer.body
+
+
+@pytest.mark.parametrize("path", PATHS)
+@given(data=st.data())
+def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, path: str, data: st.DataObject) -> None:
+    """Any numbers in any form, good rows and bad: the first answer, the repeated one and the bare one are the same."""
+    width = data.draw(st.sampled_from([PATHS[path]] * 4 + [PATHS[path] + 1]))
+    row = data.draw(st.lists(NUMBERS, min_size=width, max_size=width))
+    body = json.dumps(
+        {"instances": [row]}, separators=data.draw(st.sampled_from([(",", ":"), (" , ", " : ")]))
+    ).encode()
+    body = body[: data.draw(st.sampled_from([len(body)] * 4 + [len(body) - 3]))]
+    sent = unnamed(path, body)
+    (bare,) = pair.ask(sent, door=False)
+    assert [plain(answer) for answer in pair.ask(sent, sent, sent)] == [plain(bare)] * 3
+
+
+def test_the_short_way_is_taken(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeated request of one row reaches it, and the worker's counts see it."""
+    taken: list[Lone] = []
+    count = Lone.count
+
+    def noted(lone: Lone) -> None:
+        taken.append(lone)
+        count(lone)
+
+    monkeypatch.setattr(Lone, "count", noted)
+    before = pair.statuses().get(200, 0)
+    pair.ask(*[unnamed("iris", instances([[5.1, 3.5, 1.4, 0.2]]))] * 5)
+    assert len(taken) >= 4
+    assert pair.statuses()[200] == before + 5
