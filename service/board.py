@@ -5,21 +5,24 @@ it) and HANDLED, and clears READY and ACKNOWLEDGED of the dead; each worker writ
 lock, because an aligned 64-bit cell is read and written whole. A worker that is killed leaves its slot as it was, and
 its successor counts on, so no count is lost while the parent lives.
 
-    head    DRAINING, GENERATION, then the lengths of the two pages
+    head    DRAINING, GENERATION, FAULTS, then the lengths of the two pages
     orders  two pages of text; the page GENERATION % 2 is in force, the other one is written before GENERATION grows
     slot 0  PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, then one cell for each HTTP status
             rows: the name of what is counted (KEY_CELLS cells of UTF-8 text), then COUNTERS cells
     slot 1  …
+    last    the learner's slot, of the same form: PID, then FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, FOLD_DEATHS
 """
 
 import mmap
 from collections.abc import Iterator
 from typing import Final
 
-DRAINING, GENERATION, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 4
+DRAINING, GENERATION, FAULTS, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 5
 # Orders name unloaded models: 256 of them with names of 64 characters fit four times over.
 PAGE_BYTES: Final = 1 << 16
 PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, STATUSES = range(8)
+# What the learner is folding at this moment, and how often it has died of it; they outlive its process.
+FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, FOLD_DEATHS = range(1, 5)
 STATUS_MAX: Final = 600
 ROWS_START: Final = STATUSES + STATUS_MAX
 KEY_CELLS: Final = 12  # a name of 64 bytes, a slash and a version of 18 digits
@@ -29,20 +32,21 @@ ROW_CELLS: Final = KEY_CELLS + COUNTERS
 
 
 class Board:
-    """The shared cells of a service with `slots` workers, each with `rows` counted names.
+    """The shared cells of a service with some workers and a learner, each with `rows` counted names.
 
     Args:
-        slots: Number of worker slots.
+        workers: Number of workers; slot numbers below it are theirs, and it is the number of the learner's slot.
         rows: Names that each slot can count; what comes after them is counted in the last row, named "other".
     """
 
-    def __init__(self, slots: int, rows: int) -> None:
-        self.slots = slots
+    def __init__(self, workers: int, rows: int) -> None:
+        self.workers = workers
+        self.slots = workers + 1
         self.rows = rows
         self._slot_cells = ROWS_START + rows * ROW_CELLS
         self._pages_at = HEAD_CELLS * 8
         self._slots_at = HEAD_CELLS + 2 * PAGE_BYTES // 8
-        self._memory = mmap.mmap(-1, 8 * (self._slots_at + slots * self._slot_cells))
+        self._memory = mmap.mmap(-1, 8 * (self._slots_at + self.slots * self._slot_cells))
         self.cells = memoryview(self._memory).cast("B").cast("q")
 
     def slot(self, number: int) -> int:
@@ -75,8 +79,8 @@ class Board:
                 yield name.decode(), self.cells[at + KEY_CELLS : at + ROW_CELLS].tolist()
 
     def total(self, cell: int) -> int:
-        """The sum of one of the slots' cells over all slots."""
-        return sum(self.cells[self.slot(slot) + cell] for slot in range(self.slots))
+        """The sum of one of the slots' cells over all workers."""
+        return sum(self.cells[self.slot(slot) + cell] for slot in range(self.workers))
 
     @property
     def draining(self) -> bool:
@@ -114,5 +118,5 @@ class Board:
 
         One that is starting counts too: it has looked at the orders before it answers its first request.
         """
-        slots = map(self.slot, range(self.slots))
+        slots = map(self.slot, range(self.workers))
         return all(self.cells[at + ACKNOWLEDGED] >= number for at in slots if self.cells[at + PID])

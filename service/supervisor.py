@@ -3,9 +3,10 @@
 The parent has imported all code but runs none of it: no thread, no event loop, no open database. So it can fork a
 worker whenever one is missing, without importing again and sharing its memory, and nothing in the parent can break.
 
-    start     bind the socket, fork the workers
-    running   a worker that dies is replaced, with a growing pause while it dies young
-    SIGTERM   readiness fails -> drain_seconds -> listener closed, workers told -> shutdown_seconds -> killed; exit 0
+    start     bind the socket, fork the workers and the learner
+    running   a child that dies is replaced, with a growing pause while it dies young
+    SIGTERM   readiness fails -> drain_seconds -> listener closed, workers told -> shutdown_seconds -> killed,
+              then the learner in the same way; exit 0
     SIGINT    the same without the drain
     kill -9   the workers die with the parent (PR_SET_PDEATHSIG), so that none keeps the port
 """
@@ -34,11 +35,15 @@ YOUNG_SECONDS: Final = 5.0
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0
 LOOK_SECONDS: Final = 0.5
 BACKLOG: Final = 2048
+# The learner may finish a checkpoint; what it does not finish is folded again at the next start.
+LEARNER_SECONDS: Final = 1.5
 HANDLED_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 ORDER_BYTES: Final = 4096
 
 Work = Callable[[int, socket.socket, int], None]
 """What a worker does: given its slot, the listening socket and the pipe to the parent, serve until SIGTERM."""
+Learn = Callable[[], None]
+"""What the learner does, until SIGTERM."""
 Change = Callable[[bytes], tuple[int, int, bytes]]
 """What a worker's line asks for: the slot and token to acknowledge, and the orders for all."""
 
@@ -71,7 +76,7 @@ def die_with_parent(parent: int) -> None:
 
 
 class Supervisor:
-    """The parent of the workers.
+    """The parent of the workers and of the learner.
 
     Args:
         settings: Number of workers and times of the shutdown.
@@ -79,18 +84,29 @@ class Supervisor:
         listener: The listening socket, closed when the service stops.
         work: What each worker does after the fork.
         change: Turns a worker's line into orders.
+        learn: What the learner does, in the slot behind the workers'; None where there is none.
     """
 
-    def __init__(self, settings: Settings, board: Board, listener: socket.socket, work: Work, change: Change) -> None:
+    def __init__(  # noqa: PLR0917  # the parts of a service, in the order of its life
+        self,
+        settings: Settings,
+        board: Board,
+        listener: socket.socket,
+        work: Work,
+        change: Change,
+        learn: Learn | None = None,
+    ) -> None:
         self._settings = settings
         self._board = board
         self._listener = listener
         self._work = work
         self._change = change
+        self._learn = learn
         self._slots: dict[int, int] = {}  # the slot of each living process
         self._born: dict[int, float] = {}
         self._pause = [PAUSE_SECONDS] * board.slots
-        self._due = dict.fromkeys(range(board.slots), 0.0)  # when an empty slot is filled again
+        # When an empty slot is filled again.
+        self._due = dict.fromkeys(range(board.workers if learn is None else board.slots), 0.0)
         self._orders, self._orders_in = os.pipe()
         self._wake, self._wake_in = os.pipe()
         self._stop: int | None = None
@@ -136,27 +152,31 @@ class Supervisor:
                 try:
                     self._start(slot)
                 except OSError as reason:  # no process or memory left for a moment
-                    logger.error("worker %d cannot be started: %s", slot, reason.strerror)  # noqa: TRY400
+                    logger.error("%s cannot be started: %s", self._name(slot), reason.strerror)  # noqa: TRY400
                     self._due[slot] = now + PAUSE_SECONDS_MAX
 
     def _start(self, slot: int) -> None:
         at = self._board.slot(slot)
-        self._board.cells[at + READY] = self._board.cells[at + ACKNOWLEDGED] = 0
+        if slot < self._board.workers:
+            self._board.cells[at + READY] = self._board.cells[at + ACKNOWLEDGED] = 0
         parent = os.getpid()
         # A signal that came before the worker forgot the parent's handlers would be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         try:
             process = os.fork()
             if process == 0:
-                self._be_worker(slot, parent)
+                self._be_child(slot, parent)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         self._slots[process] = slot
         self._born[process] = time.monotonic()
         self._board.cells[at + PID] = process
 
-    def _be_worker(self, slot: int, parent: int) -> NoReturn:
-        """Live as a worker and never return into the parent's code."""
+    def _name(self, slot: int) -> str:
+        return f"worker {slot}" if slot < self._board.workers else "the learner"
+
+    def _be_child(self, slot: int, parent: int) -> NoReturn:
+        """Live as a worker or the learner, and never return into the parent's code."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -167,10 +187,14 @@ class Supervisor:
             die_with_parent(parent)
             for end in (self._orders, self._wake, self._wake_in):
                 os.close(end)
-            self._work(slot, self._listener, self._orders_in)
+            if self._learn is not None and slot == self._board.workers:
+                self._listener.close()
+                self._learn()
+            else:
+                self._work(slot, self._listener, self._orders_in)
             code = 0
         except BaseException:
-            logger.exception("worker %d broke", slot)
+            logger.exception("%s broke", self._name(slot))
         finally:
             logging.shutdown()
             os._exit(code)
@@ -187,9 +211,11 @@ class Supervisor:
                 slot = self._slots.pop(process)
                 lived = time.monotonic() - self._born.pop(process)
                 at = self._board.slot(slot)
-                self._board.cells[at + PID] = self._board.cells[at + READY] = 0
+                self._board.cells[at + PID] = 0
+                if slot < self._board.workers:
+                    self._board.cells[at + READY] = 0
                 if self._stop is None:
-                    logger.warning("worker %d (process %d) ended with status %d", slot, process, status)
+                    logger.warning("%s (process %d) ended with status %d", self._name(slot), process, status)
                 self._pause[slot] = min(self._pause[slot] * 2, PAUSE_SECONDS_MAX) if lived < YOUNG_SECONDS else 0.0
                 self._due[slot] = time.monotonic() + self._pause[slot]
                 self._pause[slot] = max(self._pause[slot], PAUSE_SECONDS)
@@ -210,13 +236,22 @@ class Supervisor:
         if self._stop == signal.SIGTERM:
             self._wait(self._settings.drain_seconds, lambda: not self._slots)
         self._listener.close()
-        self._signal(signal.SIGTERM)
-        self._wait(self._settings.shutdown_seconds, lambda: not self._slots)
-        if self._slots:
-            logger.warning("%d workers did not stop in time and are killed", len(self._slots))
-            self._signal(signal.SIGKILL)
-            self._wait(self._settings.shutdown_seconds, lambda: not self._slots)
+        # Workers first: what they accept until their end is on disk, and the learner takes it up at the next start.
+        self._end("workers", self._workers, self._settings.shutdown_seconds)
+        self._end("learners", lambda: set(self._slots), LEARNER_SECONDS)
         logger.info("stopped")
+
+    def _workers(self) -> set[int]:
+        return {process for process, slot in self._slots.items() if slot < self._board.workers}
+
+    def _end(self, name: str, left: Callable[[], set[int]], seconds: float) -> None:
+        """Ask some processes to stop, and kill those that have not in time."""
+        self._signal(signal.SIGTERM, left())
+        self._wait(seconds, lambda: not left())
+        if left():
+            logger.warning("%d %s did not stop in time and are killed", len(left()), name)
+            self._signal(signal.SIGKILL, left())
+            self._wait(self._settings.shutdown_seconds, lambda: not left())
 
     def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         end = time.monotonic() + seconds
@@ -225,7 +260,7 @@ class Supervisor:
             self._drain_wakes()
             self._reap()
 
-    def _signal(self, number: int) -> None:
-        for process in self._slots:
+    def _signal(self, number: int, processes: set[int]) -> None:
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)

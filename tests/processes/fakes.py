@@ -14,7 +14,7 @@ from collections.abc import Callable
 from service import supervisor
 from service.board import GENERATION, Board
 from service.settings import Settings
-from service.supervisor import Supervisor, Work, listen
+from service.supervisor import Learn, Supervisor, Work, listen
 
 SETTINGS = Settings(drain_seconds=0, shutdown_seconds=0.5)
 
@@ -37,6 +37,22 @@ def rest(_slot: int, _listener: socket.socket, _pipe: int) -> None:
     """Do nothing until a signal ends it."""
     say(f"worker {os.getpid()}")
     signal.pause()
+
+
+def learning() -> None:
+    """A worker, and a learner beside it; both say when they stop."""
+
+    def stop_saying(name: str) -> None:
+        say(f"{name} {os.getpid()}")
+        signal.signal(signal.SIGTERM, lambda *_: (say(f"end-{name}"), sys.exit()))
+        signal.pause()
+
+    say(f"parent {os.getpid()}")
+    board = Board(1, 4)
+    work: Work = lambda _slot, _listener, _pipe: stop_saying("worker")  # noqa: E731
+    learn: Learn = lambda: stop_saying("learner")  # noqa: E731
+    Supervisor(SETTINGS, board, listen("127.0.0.1", 0), work, lambda _line: (0, 0, b""), learn).run()
+    say("stopped")
 
 
 def deaf() -> None:
@@ -118,7 +134,7 @@ def _read_orders(board: Board) -> int:
 
 
 PROGRAMS: dict[str, Callable[[], None]] = {
-    program.__name__: program for program in (deaf, mortal, broken, crowded, orphanage, idle, race)
+    program.__name__: program for program in (deaf, learning, mortal, broken, crowded, orphanage, idle, race)
 }
 
 if __name__ == "__main__":

@@ -48,6 +48,27 @@ def fake(name: str) -> Iterator[Fake]:
             process.kill()
 
 
+def test_a_killed_learner_is_replaced_and_the_worker_lives_on() -> None:
+    """The learner's death is no worker's."""
+    with fake("learning") as running:
+        processes = dict(running.line() for _ in range(2))
+        kill(int(processes["learner"]))
+        name, successor = running.line()
+        assert name == "learner"
+        assert successor != processes["learner"]
+        assert lives(int(processes["worker"]))
+        running.process.kill()
+        wait_until(lambda: not lives(int(successor)) and not lives(int(processes["worker"])))
+
+
+def test_workers_stop_before_the_learner() -> None:
+    """What a worker accepts until its end finds a learner that still runs."""
+    with fake("learning") as running:
+        assert {running.line()[0] for _ in range(2)} == {"worker", "learner"}
+        running.process.terminate()
+        assert [running.line()[0] for _ in range(3)] == ["end-worker", "end-learner", "stopped"]
+
+
 def test_a_worker_that_does_not_hear_sigterm_is_killed() -> None:
     """After its time to finish, and the exit code is 0 all the same."""
     with fake("deaf") as running:

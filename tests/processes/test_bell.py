@@ -1,0 +1,41 @@
+"""A bell wakes a process that waits, however often it was rung, and never blocks who rings."""
+
+import select
+import subprocess
+import sys
+
+from service.bell import Bell
+
+
+def rings(bell: Bell) -> bool:
+    """Whether a listener would wake now."""
+    return bool(select.select([bell.fd], [], [], 0)[0])
+
+
+def test_a_ring_wakes_until_it_is_taken() -> None:
+    """However many rings there were, one look takes them all."""
+    bell = Bell()
+    assert not rings(bell)
+    for _ in range(5000):
+        bell.ring()
+    assert rings(bell)
+    bell.hush()
+    assert not rings(bell)
+    bell.hush()
+
+
+def test_a_full_bell_does_not_block() -> None:
+    """A listener that never looks stops nobody."""
+    bell = Bell()
+    for _ in range(100_000):
+        bell.ring()
+    bell.hush()
+    assert not rings(bell)
+
+
+def test_another_process_rings() -> None:
+    """The pipe is shared by all that were forked after it was made."""
+    bell = Bell()
+    program = f"import os; os.write({bell._rope}, b'0')"
+    subprocess.run([sys.executable, "-c", program], pass_fds=[bell._rope], check=True)
+    assert rings(bell)
