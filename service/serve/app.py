@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import __version__
 from service.errors import SoftstepError
 from service.serve.answers import RequestHead, error, request_id
+from service.serve.browse import documentation
 from service.serve.metrics import Meter
 from service.serve.routes import Context, Reply, native, operations, predict_default, readyz, refused, v2
 
@@ -97,7 +98,7 @@ def make_app(context: Context, meter: Meter, lifespan: Lifespan | None = None) -
         summary="Serves softmax models and learns from feedback while it serves",
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        docs_url="/docs" if settings.docs else None,
+        docs_url=None,  # FastAPI's page loads from another host; service/serve/browse.py has ours
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
         lifespan=lifespan or nothing,
@@ -111,6 +112,8 @@ def make_app(context: Context, meter: Meter, lifespan: Lifespan | None = None) -
     app.state.context = context
     for router in (native, v2, operations):
         app.include_router(router)
+    if settings.docs:
+        app.include_router(documentation)
     if settings.predict_route is not None:
         app.add_api_route(settings.predict_route, predict_default, methods=["POST"], include_in_schema=False)
     if settings.health_route is not None:

@@ -126,15 +126,19 @@ def _get(schema: Schema, *errors: int, kind: str = "application/json") -> dict[s
     return {"responses": _responses(schema, *errors, kind=kind)}
 
 
-def _post(body: Schema, answer: Schema, *errors: int, required: bool = True) -> dict[str, Any]:
-    extra = {"requestBody": {"required": required, "content": _json(body)}}
+def _post(body: Schema, answer: Schema, *errors: int, required: bool = True, example: object = None) -> dict[str, Any]:
+    content = {"schema": body} if example is None else {"schema": body, "example": example}
+    extra = {"requestBody": {"required": required, "content": {"application/json": content}}}
     return {"responses": _responses(answer, *errors), "openapi_extra": extra}
 
 
+# What the documentation's page offers to send; it fits the shipped model `iris`.
+IRIS: Final = [5.1, 3.5, 1.4, 0.2]
+IRIS_TENSOR: Final = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": IRIS}
 DOCS: Final[dict[str, dict[str, Any]]] = {
     "models": _get(record(models=array(record(name=STRING, version=STRING, state=STRING)))),
     "model": _get(METADATA, 404, 503),
-    "predict": _post(INSTANCES, PREDICTIONS, 400, 404, 413, 415, 422, 503),
+    "predict": _post(INSTANCES, PREDICTIONS, 400, 404, 413, 415, 422, 503, example={"instances": [IRIS]}),
     "server": _get(record(name=STRING, version=STRING, extensions=array(STRING))),
     "live": _get(record(live=FLAG)),
     "ready": {"responses": _responses(READY) | UNREADY},
@@ -148,7 +152,7 @@ DOCS: Final[dict[str, dict[str, Any]]] = {
     ),
     "config": _get(record(name=STRING, platform=STRING, max_batch_size=WHOLE), 404, 503),
     "stats": _get(record(model_stats=array(record(name=STRING, version=STRING, inference_count=WHOLE))), 404, 503),
-    "infer": _post(INFER, INFERRED, 400, 404, 413, 415, 503),
+    "infer": _post(INFER, INFERRED, 400, 404, 413, 415, 503, example={"inputs": [IRIS_TENSOR]}),
     "index": _post(
         record({"ready": FLAG}),
         array(record(name=STRING, version=STRING, state=STRING, reason=STRING)),

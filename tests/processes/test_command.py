@@ -1,18 +1,22 @@
 """The `softstep` command: what it says, what it returns, and which settings it ends up with."""
 
+import io
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
 from service import __main__ as command
-from service import __version__, compiler
+from service import __version__, compiler, logs
 from service.settings import Settings
 from tests.processes.observe import SECONDS, predict
 from tests.serve.harness import ROOT, Service, serving
@@ -24,7 +28,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SOFTSTEP_", "AIP_")) and name != "SOFTSTEP_KERNELS":
             monkeypatch.delenv(name)
-    monkeypatch.setattr(command.logs, "set_up", lambda **_: None)
+    monkeypatch.setattr(logs, "set_up", lambda **_: None)
 
 
 @pytest.fixture
@@ -49,6 +53,29 @@ def test_it_tells_its_version() -> None:
     assert done.stdout == f"{__version__}\n"
 
 
+@pytest.mark.parametrize("argv", [["--version"], ["--help"], ["serve", "--help"], ["health"]])
+def test_what_runs_often_is_light(argv: list[str], listener: socket.socket) -> None:
+    """No kernel and no server is imported to tell the version or to ask for health, and the arrays are not either."""
+    listener.close()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "service", *argv],
+        cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == (1 if argv == ["health"] else 0)  # nothing listens there
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "service.settings" in imported
+    assert {"numba", "llvmlite", "numpy", "fastapi", "starlette", "uvicorn", "prometheus_client"} & imported == set()
+
+
+def test_every_command_has_a_module() -> None:
+    """The command line knows just the commands that stand in service/commands/."""
+    modules = {path.stem for path in (ROOT / "service" / "commands").glob("*.py")} - {"__init__"}
+    with pytest.raises(SystemExit), redirect_stdout(io.StringIO()) as told:
+        command.main(["--help"])
+    assert set(re.findall(r"^    (\w+)", told.getvalue(), re.MULTILINE)) - {"command"} == modules
+    assert all(callable(resolve_name(f"service.commands.{name}:run")) for name in modules)
+
+
 def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     """Without one it says so and exits with 2."""
     with pytest.raises(SystemExit) as ended:
@@ -70,7 +97,7 @@ def test_an_address_of_another_machine_is_told(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.startswith("softstep: cannot listen on 192.0.2.1 port 0: ")
 
 
-@pytest.mark.parametrize("run", [["serve"], ["check", "models"], ["health"]])
+@pytest.mark.parametrize("run", [["serve"], ["check", "models"], ["health"], ["warm"]])
 @pytest.mark.parametrize(
     ("name", "value"),
     [("WORKERS", "none"), ("WORKERS", "0"), ("PORT", "65536"), ("DRAIN_SECONDS", "-1"), ("CORS_ORIGINS", "secret")],
