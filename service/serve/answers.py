@@ -149,12 +149,12 @@ class Answers:
     def predict(self, endpoint: Endpoint, tensor_header: bytes | None, body: bytes) -> Answer | asyncio.Future[Answer]:
         """As `respond`, for a request whose head has passed `check_head` with that size of its JSON part."""
         started = perf_counter_ns()
-        protocol, served, _ = endpoint
+        protocol, served = endpoint.protocol, endpoint.served
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
             X = served.rows.instances(body) if request is None else request.X
             if len(X) > served.inline_rows:
-                return self._later(endpoint, request, X, started)
+                return _later(protocol, served, request, X, started)
             before = perf_counter_ns()
             classified = served.model.classify(X)
             after = perf_counter_ns()
@@ -165,35 +165,27 @@ class Answers:
         predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
         return answer
 
-    def classify(self, served: Served, X: Floats) -> Classified:
-        """Call the kernel and count the call."""
-        before = perf_counter_ns()
-        classified = served.model.classify(X)
-        self.meter.executed(served.counters, perf_counter_ns() - before)
-        return classified
 
-    def _later(self, endpoint: Endpoint, request: Inference | None, X: Floats, started: int) -> asyncio.Future[Answer]:
-        protocol, served, batcher = endpoint
-        rows = X.copy() if len(X) == 1 else X  # a single row stands in a buffer that the next request reuses
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+def _later(protocol: int, served: Served, request: Inference | None, X: Floats, started: int) -> asyncio.Future[Answer]:
+    rows = X.copy() if len(X) == 1 else X  # a single row stands in a buffer that the next request reuses
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-        def computed(call: asyncio.Future[Classified]) -> None:
-            reason = call.exception()
-            if answer.done():
-                return
-            if isinstance(reason, InputError):
-                answer.set_result(_failed(served, refusal(reason, protocol)))
-            elif reason is not None:
-                answer.set_exception(reason)
-            else:
-                answer.set_result(_answered(endpoint, request, call.result(), started))
+    def computed(call: asyncio.Future[Classified]) -> None:
+        reason = call.exception()
+        if answer.done():
+            return
+        if isinstance(reason, InputError):
+            answer.set_result(_failed(served, refusal(reason, protocol)))
+        elif reason is not None:
+            answer.set_exception(reason)
+        else:
+            answer.set_result(_answered(protocol, served, request, call.result(), started))
 
-        batcher.submit(rows).add_done_callback(computed)
-        return answer
+    served.batcher.submit(rows).add_done_callback(computed)
+    return answer
 
 
-def _answered(endpoint: Endpoint, request: Inference | None, classified: Classified, started: int) -> Answer:
-    protocol, served, _ = endpoint
+def _answered(protocol: int, served: Served, request: Inference | None, classified: Classified, started: int) -> Answer:
     answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
     predicted(served.counters, protocol, len(classified[1]), perf_counter_ns() - started)
     return answer

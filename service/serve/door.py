@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.serve.answers import REQUEST_IDS, Answer, RequestHead, check_head, error, request_id
 from service.serve.gate import BUSY, PLAN_BYTES_MAX, PREDICTIONS, Flow, Gate, Pending, Plan
-from service.serve.live import Endpoint
+from service.serve.live import Endpoint, Served
 from service.serve.lone import Lone
 
 logger = logging.getLogger("softstep.door")
@@ -132,14 +132,15 @@ class Door(HttpToolsProtocol):
     def _repeat(self, plan: Plan, data: bytes) -> None:
         """Answer a request whose head is remembered: `_answer`, without what such a request does not need."""
         gate = self.gate
-        lone = plan.lone
+        endpoint = plan.endpoint
+        lone = endpoint.lone
         label = -1 if lone is None else lone.predict(data, len(plan.head))
         if label >= 0:
-            self._send_lone(cast("Lone", lone), label, plan)
+            self._send_lone(cast("Lone", lone), label, endpoint.served)
             status = 200
         else:
             try:
-                answer = gate.answers.predict(plan.endpoint, plan.tensor_header, data[len(plan.head) :])
+                answer = gate.answers.predict(endpoint, plan.tensor_header, data[len(plan.head) :])
             except Exception:
                 logger.exception("a prediction broke")
                 answer = BROKEN
@@ -154,11 +155,11 @@ class Door(HttpToolsProtocol):
         if self.access_log:
             self._log_access(b"POST", plan.url, "1.1", status)
 
-    def _send_lone(self, lone: Lone, label: int, plan: Plan) -> None:
+    def _send_lone(self, lone: Lone, label: int, served: Served) -> None:
         """Write the answer to a lone row whose probabilities and label are computed."""
         gate = self.gate
         numbers = orjson.dumps(lone.P, None, orjson.OPT_SERIALIZE_NUMPY)
-        rest = plan.endpoint.served.v1_single[label]
+        rest = served.v1_single[label]
         form = gate.lone_form(self.server_state.default_headers)
         size = len(PREDICTIONS) + len(numbers) + len(rest)
         if not self.transport.is_closing():

@@ -18,7 +18,7 @@ from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.answers import JSON, REQUEST_IDS, RETRY, Answers, error
 from service.serve.app import Envelope
 from service.serve.live import Endpoint
-from service.serve.metrics import V1, Meter
+from service.serve.metrics import Meter
 from service.serve.routes import Reply
 from service.settings import Settings
 
@@ -62,13 +62,12 @@ class Plan:
         head: The head's bytes, with the empty line behind it.
         size: The bytes of such a request: of the head, and of the body as long as the head says.
         endpoint: Who answers.
-        lone: What answers a single row by the shortest way, or None.
         tensor_header: The size of the body's JSON part, as the head says it.
         url: The path, for the access log.
         table: The plans of the models that were live; another table is in force when they are not any more.
     """
 
-    __slots__ = ("endpoint", "head", "lone", "size", "table", "tensor_header", "url")
+    __slots__ = ("endpoint", "head", "size", "table", "tensor_header", "url")
 
     def __init__(  # noqa: PLR0917  # a record
         self, head: bytes, size: int, endpoint: Endpoint, tensor_header: bytes | None, url: bytes, table: "Plans"
@@ -76,7 +75,6 @@ class Plan:
         self.head = head
         self.size = size
         self.endpoint = endpoint
-        self.lone = endpoint.served.lone if endpoint.protocol == V1 else None
         self.tensor_header = tensor_header
         self.url = url
         self.table = table

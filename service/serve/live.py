@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from time import perf_counter_ns
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -32,10 +33,25 @@ Floats = NDArray[np.floating[Any]]
 Key = tuple[str, int]
 
 
-class Served:
-    """One model version, ready to answer, with what its answers repeat already encoded."""
+class Kit(NamedTuple):
+    """What the served models of one worker share.
 
-    def __init__(self, version: Version, artifact: Artifact, settings: Settings, meter: Meter) -> None:
+    Attributes:
+        settings: The limits.
+        meter: Where the worker counts.
+        executor: Where long kernel calls run.
+    """
+
+    settings: Settings
+    meter: Meter
+    executor: Executor
+
+
+class Served:
+    """One model version at one seq, ready to answer, with what its answers repeat already encoded."""
+
+    def __init__(self, version: Version, artifact: Artifact, kit: Kit) -> None:
+        settings, meter = kit.settings, kit.meter
         manifest = artifact.manifest
         stage = manifest.stage
         self.name: Final = version.name
@@ -63,6 +79,14 @@ class Served:
         self.counters: Final = meter.row(version.name, version.version)
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
         self.lone: Final = self._lone(meter)
+        # Its own, so that requests which share a call share a model as well.
+        self.batcher: Final = Batcher(
+            self.model,
+            settings.batch_rows_max,
+            settings.thread_after_us,
+            kit.executor,
+            _counted(meter, self.counters),
+        )
 
     def _lone(self, meter: Meter) -> Lone | None:
         """What answers requests of one row by the shortest way; None where the model is not made for it."""
@@ -92,6 +116,18 @@ class Served:
         }
 
 
+def _counted(meter: Meter, counters: memoryview) -> Callable[[Model, Floats], Classified]:
+    """Calls of a model that count themselves."""
+
+    def classify(model: Model, X: Floats) -> Classified:
+        before = perf_counter_ns()
+        classified = model.classify(X)
+        meter.executed(counters, perf_counter_ns() - before)
+        return classified
+
+    return classify
+
+
 def _thresholds(artifact: Artifact) -> Floats | None:
     """The probability from which each label of a multilabel head holds; None for the other heads."""
     manifest = artifact.manifest
@@ -100,12 +136,25 @@ def _thresholds(artifact: Artifact) -> Floats | None:
     return np.array(manifest.thresholds or [0.5] * len(manifest.classes))
 
 
-class Endpoint(NamedTuple):
-    """What a hot path means: a protocol, a model version, and how its longer calls are shared and threaded."""
+class Endpoint:
+    """What a hot path means: a protocol, and a model version as it is served now.
 
-    protocol: int
-    served: Served
-    batcher: Batcher
+    Attributes:
+        protocol: V1 or V2.
+        served: What answers; a request takes it once and keeps it to its end.
+        lone: The shortest way for a single row, or None.
+    """
+
+    __slots__ = ("lone", "protocol", "served")
+
+    def __init__(self, protocol: int, served: Served) -> None:
+        self.protocol = protocol
+        self.serve(served)
+
+    def serve(self, served: Served) -> None:
+        """Answer by another state of the model from now on."""
+        self.served = served
+        self.lone = served.lone if self.protocol == V1 else None
 
 
 @dataclass(frozen=True)
@@ -177,21 +226,11 @@ class Live:
         scanned: Whether the first look is done.
     """
 
-    def __init__(
-        self,
-        repository: Repository,
-        settings: Settings,
-        meter: Meter,
-        executor: Executor,
-        classify: Callable[[Served], Callable[[Model, Floats], Classified]],
-    ) -> None:
+    def __init__(self, repository: Repository, kit: Kit) -> None:
         self.now = Now()
         self.scanned = False
         self._repository = repository
-        self._settings = settings
-        self._meter = meter
-        self._executor = executor
-        self._classify = classify
+        self._kit = kit
         self._lock = asyncio.Lock()
         self._refused: dict[Key, str | None] = {}
         # What stands for a version whose artifact is whole but cannot be made ready.
@@ -203,7 +242,7 @@ class Live:
         """Look at the models directory and swap in what is there; `unloaded` names are left out."""
         async with self._lock:
             loop = asyncio.get_running_loop()
-            view, ready = await loop.run_in_executor(self._executor, self._prepare, unloaded)
+            view, ready = await loop.run_in_executor(self._kit.executor, self._prepare, unloaded)
             self._tell(view, ready)
             now = self.now
             if (view.versions, view.reason, unloaded) != (now.versions, now.reason, now.unloaded):
@@ -242,24 +281,17 @@ class Live:
         known = self.now.served.get(key)
         if known is not None and known.artifact is version.artifact:
             return known
-        return Served(version, version.artifact, self._settings, self._meter)
+        return Served(version, version.artifact, self._kit)
 
     def _assemble(self, view: View, ready: dict[Key, Served], unloaded: frozenset[str]) -> Now:
         served = {key: model for key, model in ready.items() if key[0] not in unloaded}
         hot: dict[bytes, Endpoint] = {}
         # Versions come in rising order, so the path without a version ends up with the largest.
         for (name, version), model in sorted(served.items()):
-            batcher = Batcher(
-                model.model,
-                self._settings.batch_rows_max,
-                self._settings.thread_after_us,
-                self._executor,
-                self._classify(model),
-            )
             for path in (f"/v1/models/{name}:predict", f"/v1/models/{name}/versions/{version}:predict"):
-                hot[path.encode()] = Endpoint(V1, model, batcher)
+                hot[path.encode()] = Endpoint(V1, model)
             for path in (f"/v2/models/{name}/infer", f"/v2/models/{name}/versions/{version}/infer"):
-                hot[path.encode()] = Endpoint(V2, model, batcher)
+                hot[path.encode()] = Endpoint(V2, model)
         return Now(view.versions, served, hot, view.reason, unloaded)
 
     def _tell(self, view: View, ready: dict[Key, Served]) -> None:

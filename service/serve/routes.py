@@ -114,8 +114,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
 async def predict(request: Request, context: Context, protocol: int, served: Served) -> Reply:
     """Answer a prediction request as the front door would."""
     head = RequestHead.of(dict(request.scope["headers"]))
-    path = f"/v1/models/{served.name}/versions/{served.version}:predict".encode()
-    endpoint = Endpoint(protocol, served, context.now.hot[path].batcher)  # now: models may change while a body comes
+    endpoint = Endpoint(protocol, served)  # of this moment: models may change while a body comes
     answer = context.answers.respond(endpoint, head, await read_body(request, context.settings.body_bytes_max))
     return Reply(answer if isinstance(answer, Answer) else await answer)
 

@@ -5,9 +5,9 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,15 +15,13 @@ from fastapi import FastAPI
 from service.board import READY, Board
 from service.serve.answers import REQUEST_IDS, Answers
 from service.serve.app import make_app
-from service.serve.batcher import Classified
 from service.serve.door import Door
 from service.serve.gate import Gate
-from service.serve.live import Live, Served
+from service.serve.live import Kit, Live
 from service.serve.metrics import Meter
 from service.serve.orders import Orders
 from service.serve.routes import Context
 from service.settings import Settings
-from service.softmax.model import Model
 from service.store.repository import Repository
 
 logger = logging.getLogger("softstep.worker")
@@ -42,15 +40,11 @@ class Parts:
         self.meter = Meter(board, slot)
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
-        self.live = Live(repository, settings, self.meter, self.executor, self._timed)
+        self.live = Live(repository, Kit(settings, self.meter, self.executor))
         self.answers = Answers(self.live, self.meter, settings)
         self.orders = Orders(board, slot, pipe, self.live)
         self.context = Context(settings, board, self.live, self.answers, self.orders)
         self.gate = Gate(self.answers, self.meter, settings)
-
-    def _timed(self, served: Served) -> Callable[[Model, Any], Classified]:
-        """Calls of a served model's kernel, counted."""
-        return lambda _model, X: self.answers.classify(served, X)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

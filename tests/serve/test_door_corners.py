@@ -46,13 +46,13 @@ def bodies(answers: list[Response]) -> list[tuple[int, bytes]]:
 def held(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Keeps every kernel call that runs in a thread waiting for an event, which is set at the end of the block."""
     go = threading.Event()
-    classify = pair.parts.answers.classify
+    executed = pair.parts.meter.executed
 
     def wait(*arguments: Any) -> Any:
         go.wait(20)
-        return classify(*arguments)
+        return executed(*arguments)
 
-    monkeypatch.setattr(pair.parts.answers, "classify", wait)
+    monkeypatch.setattr(pair.parts.meter, "executed", wait)
     try:
         yield go
     finally:
