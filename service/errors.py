@@ -8,7 +8,7 @@
      │   ├─ LogDamagedError    what is stored is not what was written, or a part of it is missing
      │   ├─ LogUnsafeError     this SQLite, disk or directory would not keep what is written
      │   ├─ LogFullError       the disk or the write-ahead log is too full to take more; nothing was written
-     │   ├─ LogBusyError       another process held the log for too long; nothing was written
+     │   ├─ LogUnavailableError  it cannot be opened, or another process holds it; nothing was written
      │   └─ OutcomeUnknownError  the disk failed: what was to be written may be there or not; a retry tells
      ├─ RefusedError         the log is well, but refuses this one event
      │   ├─ IdConflictError    the id names another event of this model
@@ -60,8 +60,8 @@ class LogFullError(LogError):
     """The disk or the write-ahead log is too full to take more; nothing was written."""
 
 
-class LogBusyError(LogError):
-    """Another process held the log for too long; nothing was written."""
+class LogUnavailableError(LogError):
+    """The log cannot be opened, or another process holds it for too long; nothing was written."""
 
 
 class OutcomeUnknownError(LogError):

@@ -31,7 +31,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from service.errors import RefusedError
+from service.errors import LogFullError, RefusedError
 
 ID_BYTES_MAX: Final = 128  # a URL, a UUID or a hash with a prefix; longer ids belong into the client's own table
 GENESIS_BYTES: Final = 32
@@ -134,7 +134,7 @@ class Accepted(NamedTuple):
     forgotten: bool = False
 
 
-Outcome = Accepted | RefusedError
+Outcome = Accepted | RefusedError | LogFullError
 
 
 class Event(NamedTuple):
@@ -171,11 +171,11 @@ class FeedbackLog(Protocol):
         """Writes drafts in one transaction, and returns when it is on disk.
 
         Returns:
-            For each draft, in order, what became of it: `Accepted`, or an error that says why it was refused alone.
+            For each draft, in order, what became of it: `Accepted`, or an error that says why it was refused alone. It
+            is LogFullError for feedback where the disk is too full, while admin calls still fit.
 
         Raises:
-            LogFullError: The disk or the write-ahead log is too full; nothing was written.
-            LogBusyError: Another process held the log for too long; nothing was written.
+            LogUnavailableError: It cannot be opened, or another process held it for too long; nothing was written.
             OutcomeUnknownError: The disk failed; drafts may be written or not. A retry with the same ids tells.
         """
 
