@@ -13,9 +13,8 @@ For each draft, in order, with what the drafts before it in the batch have chang
     otherwise                                           the next seq
 """
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from service.errors import (
     ClassesMovedError,
@@ -31,11 +30,12 @@ from service.store.admin import dump_forget, parse, parse_forget_ids
 from service.store.feedback import (
     ID_BYTES_MAX,
     SALT_BYTES,
+    SEQ_BITS,
+    SEQ_MAX,
     Accepted,
     Draft,
     Event,
     Kind,
-    Outcome,
     Stream,
     StreamState,
     digest,
@@ -44,33 +44,11 @@ from service.store.feedback import (
 from service.store.lineage import Lineage, Turn, turn_of
 
 
-class Known(NamedTuple):
-    """An event that an id names; `payload` is None where it was forgotten."""
-
-    stream: int
-    seq: int
-    kind: int
-    payload: bytes | None
-
-    def accepted(self) -> Accepted:
-        """What a retry of that event is told."""
-        return Accepted(self.stream, self.seq, duplicate=True, forgotten=self.payload is None)
-
-
-class Row(NamedTuple):
-    """An event that is to be written, with the salt of its digest."""
-
-    stream: int
-    seq: int
-    kind: int
-    id: bytes
-    time_ms: int
-    salt: bytes
-    payload: bytes
-    hash: bytes
-
-
-Names = MutableMapping[tuple[str, bytes], Known]
+# An event as backends write it: position (stream << 40 | seq), kind, id, time_ms, payload, hash, seal. The payload is
+# None where it was forgotten; the seal is the salt until then, and the digest after. A bare tuple: one is made for
+# every event, and a named one costs more than the statement that writes it.
+Row = tuple[int, int, bytes, int, bytes | None, bytes, bytes]
+Names = MutableMapping[tuple[str, bytes], Row]
 
 
 @dataclass
@@ -109,18 +87,18 @@ class Batch:
         names: For (model, id) of every draft, and of every id that a draft forgets, the event that has it already.
         turns: Reads what a stream's admin events did so far.
         rows: What is to be inserted, in order.
-        forgotten: The (stream, seq) whose payloads and salts are to be deleted after the rows are in.
+        forgotten: The positions whose payloads and salts are to be deleted after the rows are in.
         turned: The streams whose class_epoch, n_classes or epoch changed.
     """
 
-    heads: MutableMapping[int, Head]
+    heads: Mapping[int, Head]
     names: Names
     turns: Callable[[int], Sequence[Turn]]
     rows: list[Row] = field(default_factory=list)
-    forgotten: list[tuple[int, int]] = field(default_factory=list)
+    forgotten: list[int] = field(default_factory=list)
     turned: set[int] = field(default_factory=set)
 
-    def admit(self, draft: Draft, salt: bytes) -> Outcome:
+    def admit(self, draft: Draft, salt: bytes) -> Accepted | RefusedError:
         """What becomes of one draft: its place in the log, or why it has none."""
         head = self.heads.get(draft.stream)
         if head is None:
@@ -131,23 +109,24 @@ class Batch:
             return refusal
 
     def _admit(self, head: Head, draft: Draft, salt: bytes) -> Accepted:
-        name = (head.stream.model, draft.id)
+        stream, kind, id_, payload, time_ms, class_epoch, if_seq = draft
+        name = (head.stream.model, id_)
         known = self.names.get(name)
         if known is not None:
             return _again(known, draft)
-        if draft.class_epoch is not None and draft.class_epoch != head.class_epoch:
+        if class_epoch is not None and class_epoch != head.class_epoch:
             raise ClassesMovedError("the model's classes have changed; ask for its metadata and send the event again")
-        if draft.if_seq is not None and draft.if_seq != head.seq:
+        if if_seq is not None and if_seq != head.seq:
             raise SeqMovedError("the model has learnt since that seq; ask for its metadata and decide again")
-        if not 0 < len(draft.id) <= ID_BYTES_MAX:
+        if not 0 < len(id_) <= ID_BYTES_MAX:
             raise PayloadError(f"an id has 1 to {ID_BYTES_MAX} bytes")
         seq = head.seq + 1
-        stream, kind, id_, payload, time_ms, *_ = draft
         hash_ = link(head.hash, seq, kind, id_, time_ms, digest(salt, payload))
         if kind != Kind.FEEDBACK:
             self._turn(head, Event(seq, kind, id_, time_ms, payload, hash_))
-        self.rows.append(Row(stream, seq, kind, id_, time_ms, salt, payload, hash_))
-        self.names[name] = Known(stream, seq, kind, payload)
+        row = (stream << SEQ_BITS | seq, kind, id_, time_ms, payload, hash_, salt)
+        self.rows.append(row)
+        self.names[name] = row
         head.seq, head.hash = seq, hash_
         return Accepted(stream, seq)
 
@@ -159,9 +138,9 @@ class Batch:
         seqs = []
         for id_ in parse_forget_ids(draft.payload):
             known = self.names.get((head.stream.model, id_))
-            if known is None or known.stream != draft.stream or known.kind != Kind.FEEDBACK:
+            if known is None or known[0] >> SEQ_BITS != draft.stream or known[1] != Kind.FEEDBACK:
                 raise UnknownIdError("an id to forget names no feedback of this model version")
-            seqs.append(known.seq)
+            seqs.append(known[0] & SEQ_MAX)
         return draft._replace(payload=dump_forget(seqs))
 
     def _turn(self, head: Head, event: Event) -> None:
@@ -184,18 +163,24 @@ class Batch:
         self.turned.add(head.stream.number)
 
     def _forget(self, head: Head, seqs: Sequence[int]) -> None:
-        out = set(seqs)
-        self.forgotten += [(head.stream.number, seq) for seq in seqs]
-        for name, known in self.names.items():
-            if known.stream == head.stream.number and known.seq in out:
-                self.names[name] = known._replace(payload=None)
+        out = {head.stream.number << SEQ_BITS | seq for seq in seqs}
+        self.forgotten += sorted(out)
+        for name, (position, kind, id_, time_ms, _, hash_, seal) in self.names.items():
+            if position in out:
+                self.names[name] = (position, kind, id_, time_ms, None, hash_, seal)
 
 
-def _again(known: Known, draft: Draft) -> Accepted:
+def placed(row: Row) -> Accepted:
+    """What a retry of a stored event is told."""
+    position, forgotten = row[0], row[4] is None
+    return Accepted(position >> SEQ_BITS, position & SEQ_MAX, duplicate=True, forgotten=forgotten)
+
+
+def _again(known: Row, draft: Draft) -> Accepted:
     """The answer to a draft whose id is taken: the same event's place, or a conflict."""
-    if known.kind != draft.kind or known.payload not in (None, draft.payload):
+    if known[1] != draft.kind or known[4] not in (None, draft.payload):
         raise IdConflictError("the id was used for another event of this model; give this one an id of its own")
-    return known.accepted()
+    return placed(known)
 
 
 def _is_feedback(head: Head, seq: int) -> bool:
@@ -208,7 +193,7 @@ def salts_for(drafts: Sequence[Draft], random: Callable[[int], bytes]) -> list[b
     return [all_[at : at + SALT_BYTES] for at in range(0, len(all_), SALT_BYTES)]
 
 
-def names_in(drafts: Sequence[Draft], heads: MutableMapping[int, Head]) -> set[tuple[str, bytes]]:
+def names_in(drafts: Sequence[Draft], heads: Mapping[int, Head]) -> set[tuple[str, bytes]]:
     """Every (model, id) that `Batch.names` must know of: those of the drafts, and those that drafts forget."""
     names = set()
     for draft in drafts:

@@ -36,8 +36,8 @@ from service.errors import LogFullError, RefusedError
 ID_BYTES_MAX: Final = 128  # a URL, a UUID or a hash with a prefix; longer ids belong into the client's own table
 GENESIS_BYTES: Final = 32
 SALT_BYTES: Final = 16
-SEQ_MAX: Final = (1 << 40) - 1
-STREAM_MAX: Final = (1 << 22) - 1  # stream and seq together fit into a positive signed 64-bit integer
+SEQ_BITS: Final = 40  # stream and seq fit together into a signed 64-bit integer
+SEQ_MAX: Final = (1 << SEQ_BITS) - 1
 LINK_HEAD: Final = struct.Struct("<32sQHQH")
 
 

@@ -6,9 +6,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.errors import LogUnsafeError, StreamGoneError
-from service.store.admission import Batch, Head, Known, Row, names_in, salts_for
+from service.store.admission import Batch, Head, Row, names_in, placed, salts_for
 from service.store.chain import Link, check_chain
-from service.store.feedback import Accepted, Draft, Event, Kind, Outcome, Position, Stream, StreamState, digest
+from service.store.feedback import (
+    SEQ_BITS,
+    SEQ_MAX,
+    Accepted,
+    Draft,
+    Event,
+    Kind,
+    Outcome,
+    Position,
+    Stream,
+    StreamState,
+    digest,
+)
 from service.store.lineage import Turn, turn_of
 
 
@@ -19,7 +31,7 @@ class MemoryLog:
         self._lock = threading.Lock()
         self._heads: dict[int, Head] = {}
         self._stored: dict[int, list[Link]] = {}
-        self._places: dict[tuple[str, bytes], tuple[int, int]] = {}
+        self._places: dict[tuple[str, bytes], int] = {}
         self._opened = 0
 
     def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
@@ -50,11 +62,11 @@ class MemoryLog:
             names = {name: known for name in names_in(drafts, self._heads) if (known := self._known(name))}
             batch = Batch(self._heads, names, self._turns)
             salts = salts_for(drafts, secrets.token_bytes)
-            outcomes = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
+            outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
             for row in batch.rows:
                 self._insert(row)
-            for stream, seq in batch.forgotten:
-                self._forget(stream, seq)
+            for position in batch.forgotten:
+                self._forget(position >> SEQ_BITS, position & SEQ_MAX)
             return outcomes
 
     def read(self, stream: int, after: int, limit: int) -> list[Event]:
@@ -73,7 +85,7 @@ class MemoryLog:
         """See FeedbackLog."""
         with self._lock:
             known = {id_: self._known((model, id_)) for id_ in ids}
-            return {id_: event.accepted() for id_, event in known.items() if event}
+            return {id_: placed(row) for id_, row in known.items() if row}
 
     def verify(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
         """See FeedbackLog."""
@@ -91,7 +103,7 @@ class MemoryLog:
         with self._lock:
             self._head(stream)
             del self._heads[stream], self._stored[stream]
-            self._places = {name: place for name, place in self._places.items() if place[0] != stream}
+            self._places = {name: place for name, place in self._places.items() if place >> SEQ_BITS != stream}
 
     def backup(self, path: Path) -> None:
         """Refused: there is nothing to copy a file from."""
@@ -105,20 +117,22 @@ class MemoryLog:
             raise StreamGoneError("there is no such stream, or no more")
         return self._heads[stream]
 
-    def _known(self, name: tuple[str, bytes]) -> Known | None:
-        if name not in self._places:
+    def _known(self, name: tuple[str, bytes]) -> Row | None:
+        position = self._places.get(name)
+        if position is None:
             return None
-        stream, seq = self._places[name]
-        event = self._stored[stream][seq - 1].event
-        return Known(stream, seq, event.kind, event.payload)
+        event, seal = self._stored[position >> SEQ_BITS][(position & SEQ_MAX) - 1]
+        return (position, *event[1:], seal)
 
     def _turns(self, stream: int) -> list[Turn]:
         return [turn_of(kept.event) for kept in self._stored[stream] if kept.event.kind != Kind.FEEDBACK]
 
     def _insert(self, row: Row) -> None:
-        event = Event(row.seq, row.kind, row.id, row.time_ms, row.payload, row.hash)
-        self._stored[row.stream].append(Link(event, row.salt))
-        self._places[self._heads[row.stream].stream.model, row.id] = (row.stream, row.seq)
+        position, *rest, seal = row
+        stream = position >> SEQ_BITS
+        event = Event._make((position & SEQ_MAX, *rest))
+        self._stored[stream].append(Link(event, seal))
+        self._places[self._heads[stream].stream.model, event.id] = position
 
     def _forget(self, stream: int, seq: int) -> None:
         event, seal = self._stored[stream][seq - 1]
