@@ -5,7 +5,6 @@ in 3.51.3, 3.50.7 and 3.44.6, and 3.52.0 was withdrawn. Every connection sets it
 builds differ in their defaults. A connection is never carried over a fork.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import Final
 import apsw
 
 from service.errors import LogDamagedError, LogUnavailableError, LogUnsafeError
-from service.store.filesystem import refuse_unsafe, sync_folder
+from service.store.filesystem import refuse_unsafe, sync_file, sync_folder
 
 APPLICATION_ID: Final = int.from_bytes(b"SFST")
 USER_VERSION: Final = 1
@@ -50,7 +49,9 @@ def refuse_version(version: str) -> None:
     cured = {44: 6, 50: 7, 51: 3}
     safe = (major, minor) > (3, 52) or (major, minor, patch) >= (3, 52, 1)
     if not safe and not (major == 3 and minor in cured and patch >= cured[minor]):  # noqa: PLR2004  # SQLite 3
-        raise LogUnsafeError(f"SQLite {version} can damage its write-ahead log; install the locked apsw, which has its own")
+        raise LogUnsafeError(
+            f"SQLite {version} can damage its write-ahead log; install the locked apsw, which has its own"
+        )
 
 
 def open_database(path: Path, schema: str, vfs: str | None = None) -> apsw.Connection:
@@ -88,23 +89,15 @@ def settle(path: Path) -> None:
     be on disk before anything is answered from them. SQLite holds no lock on that file that closing it would drop.
     """
     with suppress(FileNotFoundError):
-        descriptor = os.open(f"{path}-wal", os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_file(Path(f"{path}-wal"))
 
 
-def rewrite(database: apsw.Connection) -> None:
-    """Moves the whole write-ahead log into the database, synced, and empties it.
-
-    After a sync that failed the system may take pages for clean that never reached the disk; syncing again proves
-    nothing, writing them again does.
-
-    Raises:
-        apsw.BusyError: Another process reads or checkpoints for too long.
-    """
-    database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+def wal_size(path: Path) -> int:
+    """The bytes of a database's write-ahead log file; what it holds can be less."""
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _configure(database: apsw.Connection) -> None:

@@ -1,6 +1,6 @@
 """Which event has an id: an index that is filled late and in slices, because random ids would write a page each.
 
-    key      8 bytes of BLAKE2b(model ‖ 0 ‖ id) under the log's secret, so that nobody can choose ids of one key
+    key      8 bytes of BLAKE2b(secret ‖ model ‖ 0 ‖ id); the log's secret keeps clients from choosing ids of one key
     ids      (key, position) of the events that a slice covers, one b-tree; its slices are ranges of keys
     slices   for each slice the seq of each stream up to which it is complete: <Q stream> <Q seq> …
     tail     in this process's memory: the ids of all events that their slice does not cover yet
@@ -11,18 +11,17 @@ the database has changed; a start reads the events behind the slices again. What
 what is committed: a transaction that fails changes nothing here.
 """
 
-import hashlib
 import struct
 from array import array
-from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from hashlib import blake2b
+from typing import Final
 
 import apsw
 
 from service.errors import LogDamagedError
+from service.store.feedback import SEQ_BITS, SEQ_MAX
 
-SEQ_BITS: Final = 40
-SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 SLICES: Final = 64
 SLICE_SHIFT: Final = 64 - 6
 # Some 20 MB of memory. With half of it a slice's pages are shared by half as many events.
@@ -33,25 +32,24 @@ Name = tuple[str, bytes]
 Cover = dict[int, int]
 
 
-class Entry(NamedTuple):
-    """An event that is not in the b-tree yet."""
-
-    key: int
-    position: int
-    name: Name
+# An event that is not in the b-tree yet: key, position, name.
+Entry = tuple[int, int, Name]
 
 
 class IdIndex:
     """The index as one connection sees it.
 
     Args:
-        secret: The key of the hash, of 16 to 64 bytes.
+        secret: 16 random bytes that the log keeps.
         tail_max: Events that the tail holds before a slice is written.
     """
 
     def __init__(self, secret: bytes, tail_max: int = TAIL_EVENTS_MAX) -> None:
         self._secret = secret
         self._tail_max = tail_max
+        self._prefixes: dict[str, bytes] = {}
+        # The keys of the names that were last looked for: those that are added next are among them.
+        self._keys: dict[Name, int] = {}
         self._tail: dict[Name, int] = {}
         self._slices: list[list[Entry]] = [[] for _ in range(SLICES)]
         self._covers: list[Cover] = [{} for _ in range(SLICES)]
@@ -72,22 +70,19 @@ class IdIndex:
             after = self._seen.get(stream)
             if after is None:
                 after = min(cover.get(stream, 0) for cover in self._covers)
+                self._seen[stream] = after
             rows = database.execute(
                 "SELECT position, id FROM events WHERE position BETWEEN ? AND ? ORDER BY position",
-                (stream << SEQ_BITS | after + 1, stream << SEQ_BITS | SEQ_MASK),
+                (stream << SEQ_BITS | after + 1, stream << SEQ_BITS | SEQ_MAX),
             )
-            self.add(((model, id_), position) for position, id_ in rows)
-            self._seen.setdefault(stream, after)
+            self.add([(position, (model, id_)) for position, id_ in rows])
 
-    def find(self, database: apsw.Connection, names: Iterable[Name]) -> list[int]:
+    def find(self, database: apsw.Connection, names: Collection[Name]) -> list[int]:
         """The positions that events with these names may have: none is missing, but another's may be among them."""
-        found, keys = [], array("q")
-        for name in names:
-            position = self._tail.get(name)
-            if position is None:
-                keys.append(self.key(name))
-            else:
-                found.append(position)
+        tail = self._tail
+        found = [tail[name] for name in names if name in tail]
+        self._keys = {name: self.key(name) for name in names if name not in tail}
+        keys = array("q", self._keys.values())
         rows = database.execute("SELECT position FROM ids WHERE key IN carray(?)", (apsw.carray(keys),)) if keys else ()
         return [*found, *(position for (position,) in rows)]
 
@@ -112,25 +107,28 @@ class IdIndex:
         for number in slices:
             self._cover(number, dict(self._seen))
 
-    def add(self, events: Iterable[tuple[Name, int]]) -> None:
-        """Takes events that are committed, each stream's by ascending position."""
-        for name, position in events:
-            stream, seq = position >> SEQ_BITS, position & SEQ_MASK
-            key = self.key(name)
+    def add(self, events: Iterable[tuple[int, Name]]) -> None:
+        """Takes events that are committed, position and name, each stream's by ascending position."""
+        tail, slices, covers, seen, keys = self._tail, self._slices, self._covers, self._seen, self._keys
+        for position, name in events:
+            stream, seq = position >> SEQ_BITS, position & SEQ_MAX
+            key = keys.get(name) or self.key(name)
             number = key >> SLICE_SHIFT & SLICES - 1
-            if seq > self._covers[number].get(stream, 0):
-                self._tail[name] = position
-                self._slices[number].append(Entry(key, position, name))
-            self._seen[stream] = seq
+            if seq > covers[number].get(stream, 0):
+                tail[name] = position
+                slices[number].append((key, position, name))
+            seen[stream] = seq
 
     def key(self, name: Name) -> int:
         """The key of a name, a signed 64-bit integer."""
         model, id_ = name
-        hashed = hashlib.blake2b(b"%b\0%b" % (model.encode(), id_), digest_size=8, key=self._secret)
-        return int.from_bytes(hashed.digest(), "little", signed=True)
+        prefix = self._prefixes.get(model)
+        if prefix is None:
+            prefix = self._prefixes[model] = self._secret + model.encode() + b"\0"
+        return int.from_bytes(blake2b(prefix + id_, digest_size=8).digest(), "little", signed=True)
 
     def _write(self, database: apsw.Connection, number: int) -> None:
-        entries = sorted((entry.key, entry.position) for entry in self._slices[number])
+        entries = sorted((key, position) for key, position, _ in self._slices[number])
         database.executemany("INSERT INTO ids VALUES(?, ?)", entries)
         cover = b"".join(COVER.pack(*item) for item in self._seen.items())
         database.execute("INSERT OR REPLACE INTO slices VALUES(?, ?)", (number, cover))
@@ -139,11 +137,11 @@ class IdIndex:
         """Drops what a slice has in the b-tree now from the tail."""
         self._covers[number] = cover
         kept = []
-        for entry in self._slices[number]:
-            if entry.position & SEQ_MASK > cover.get(entry.position >> SEQ_BITS, 0):
-                kept.append(entry)
-            else:
-                self._tail.pop(entry.name, None)
+        for key, position, name in self._slices[number]:
+            if position & SEQ_MAX > cover.get(position >> SEQ_BITS, 0):
+                kept.append((key, position, name))
+            elif self._tail.get(name) == position:
+                del self._tail[name]
         self._slices[number] = kept
 
 

@@ -12,7 +12,7 @@
 Nothing here begins or ends a transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import apsw
@@ -140,6 +140,27 @@ def forget(database: apsw.Connection, position: int) -> None:
         database.execute(
             "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (digest(seal, payload), position)
         )
+
+
+def mark_purged(database: apsw.Connection, stream: int) -> None:
+    """Makes a stream unknown; its events are still there."""
+    database.execute("UPDATE streams SET purged = 1 WHERE number = ?", (stream,))
+
+
+def purge_some(database: apsw.Connection, key: Callable[[tuple[str, bytes]], int], limit: int) -> bool:
+    """Deletes up to `limit` events of purged streams, with their ids; returns whether there may be more."""
+    stream = database.execute("SELECT number, model FROM streams WHERE purged LIMIT 1").fetchone()
+    if stream is None:
+        return False
+    number, model = stream
+    sql = "SELECT position, id FROM events WHERE position BETWEEN ? AND ? LIMIT ?"
+    rows = database.execute(sql, (*_range(number, 0), limit)).fetchall()
+    keys = [(key((model, id_)), position) for position, id_ in rows]
+    database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", keys)
+    database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position, _ in rows])
+    if not rows:
+        database.execute("DELETE FROM streams WHERE number = ?", (number,))
+    return True
 
 
 def _range(stream: int, after: int) -> tuple[int, int]:

@@ -381,4 +381,3 @@ def run_all(calls: list[Callable[[], None]]) -> None:
         thread.join()
     if failures:
         raise failures[0]
-
