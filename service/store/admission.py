@@ -43,7 +43,6 @@ from service.store.feedback import (
 )
 from service.store.lineage import Lineage, Turn, turn_of
 
-
 # An event as backends write it: position (stream << 40 | seq), kind, id, time_ms, payload, hash, seal. The payload is
 # None where it was forgotten; the seal is the salt until then, and the digest after. A bare tuple: one is made for
 # every event, and a named one costs more than the statement that writes it.

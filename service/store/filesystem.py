@@ -1,10 +1,10 @@
-"""Whether a directory's file system keeps what SQLite writes: shared memory and locks must work, and a sync must sync.
+r"""Whether a directory's file system keeps what SQLite writes: shared memory and locks must work, and a sync must sync.
 
 On network and pass-through file systems they do not: a write-ahead log on virtiofs or gRPC-FUSE is damaged within a
 minute, and NFS locks fail between machines. The type is read from Linux's table of mounts, proc(5) section mountinfo:
 
     36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
-                     mount point, \\040 for a space  type
+                     mount point, \040 for a space  type
 """
 
 import os

@@ -103,9 +103,12 @@ class IdIndex:
         return written
 
     def flushed(self, slices: Iterable[int]) -> None:
-        """Drops from the tail what the b-tree has now."""
+        """Drops from the tail what the b-tree has now; nothing was added since `flush`."""
         for number in slices:
-            self._cover(number, dict(self._seen))
+            for _, position, name in self._slices[number]:
+                self._drop(name, position)
+            self._slices[number] = []
+            self._covers[number] = dict(self._seen)
 
     def add(self, events: Iterable[tuple[int, Name]]) -> None:
         """Takes events that are committed, position and name, each stream's by ascending position."""
@@ -134,15 +137,20 @@ class IdIndex:
         database.execute("INSERT OR REPLACE INTO slices VALUES(?, ?)", (number, cover))
 
     def _cover(self, number: int, cover: Cover) -> None:
-        """Drops what a slice has in the b-tree now from the tail."""
+        """Drops what another process has written to a slice from the tail."""
         self._covers[number] = cover
         kept = []
         for key, position, name in self._slices[number]:
             if position & SEQ_MAX > cover.get(position >> SEQ_BITS, 0):
                 kept.append((key, position, name))
-            elif self._tail.get(name) == position:
-                del self._tail[name]
+            else:
+                self._drop(name, position)
         self._slices[number] = kept
+
+    def _drop(self, name: Name, position: int) -> None:
+        # The name of an event that was purged can have another event since.
+        if self._tail.get(name) == position:
+            del self._tail[name]
 
 
 def _read_covers(database: apsw.Connection) -> list[tuple[int, Cover]]:

@@ -13,14 +13,14 @@ Nothing here begins or ends a transaction.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, cast
 
 import apsw
 
 from service.errors import LogDamagedError, StreamGoneError
 from service.store.admission import Head, Row
 from service.store.chain import Link
-from service.store.feedback import SEQ_BITS, SEQ_MAX, Event, Kind, Position, Stream, digest
+from service.store.feedback import SEQ_BITS, SEQ_MAX, Event, Stream, digest
 
 SCHEMA: Final = """
 CREATE TABLE streams(
@@ -122,9 +122,9 @@ def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -
 
 def read_rows(database: apsw.Connection, positions: Sequence[int]) -> list[Row]:
     """The rows at these positions, where there are any."""
-    found = []
+    found: list[Row] = []
     for position in positions:
-        found += database.execute("SELECT * FROM events WHERE position = ?", (position,)).fetchall()
+        found += cast("list[Row]", database.execute("SELECT * FROM events WHERE position = ?", (position,)).fetchall())
     return found
 
 
@@ -136,7 +136,7 @@ def insert_rows(database: apsw.Connection, rows: Iterable[Row]) -> None:
 def forget(database: apsw.Connection, position: int) -> None:
     """Deletes the payload and the salt of an event; its digest stays in their place."""
     rows = database.execute("SELECT seal, payload FROM events WHERE position = ? AND payload NOTNULL", (position,))
-    for seal, payload in rows.fetchall():
+    for seal, payload in cast("list[tuple[bytes, bytes]]", rows.fetchall()):
         database.execute(
             "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (digest(seal, payload), position)
         )
@@ -152,9 +152,9 @@ def purge_some(database: apsw.Connection, key: Callable[[tuple[str, bytes]], int
     stream = database.execute("SELECT number, model FROM streams WHERE purged LIMIT 1").fetchone()
     if stream is None:
         return False
-    number, model = stream
+    number, model = cast("tuple[int, str]", stream)
     sql = "SELECT position, id FROM events WHERE position BETWEEN ? AND ? LIMIT ?"
-    rows = database.execute(sql, (*_range(number, 0), limit)).fetchall()
+    rows = cast("list[tuple[int, bytes]]", database.execute(sql, (*_range(number, 0), limit)).fetchall())
     keys = [(key((model, id_)), position) for position, id_ in rows]
     database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", keys)
     database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position, _ in rows])

@@ -1,4 +1,4 @@
-"""What every feedback log does, whatever keeps it: a backend's tests inherit `FeedbackLogTests` and supply two methods."""
+"""What every feedback log does, whatever keeps it: a backend inherits `FeedbackLogTests` and makes the log."""
 
 import threading
 from collections.abc import Callable
@@ -359,7 +359,7 @@ class FeedbackLogTests:
         assert {e.id.decode(): {e.seq} for e in events} == told
         assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 1000)] == [100]
 
-    def racer(self, log: FeedbackLog, folder: Path) -> FeedbackLog:
+    def racer(self, log: FeedbackLog, folder: Path) -> FeedbackLog:  # noqa: ARG002  # for those that make one
         """The log object that a racing thread uses: its own where a backend wants one for each thread."""
         return log
 
