@@ -4,6 +4,21 @@
      ├─ ArtifactError        a model on disk cannot be served: its files are missing, damaged or contradictory
      ├─ ModelNotFoundError   no model, or no version of it, has the name that was asked for
      ├─ ModelNotReadyError   the model is known but is not served now
+     ├─ LogError             the feedback log cannot do what was asked now
+     │   ├─ LogDamagedError    what is stored is not what was written, or a part of it is missing
+     │   ├─ LogUnsafeError     this SQLite, disk or directory would not keep what is written
+     │   ├─ LogFullError       the disk or the write-ahead log is too full to take more; nothing was written
+     │   ├─ LogUnavailableError  it cannot be opened, or another process holds it; nothing was written
+     │   └─ OutcomeUnknownError  the disk failed: what was to be written may be there or not; a retry tells
+     ├─ RefusedError         the log is well, but refuses this one event
+     │   ├─ IdConflictError    the id names another event of this model
+     │   ├─ ClassesMovedError  the class set changed since the event was made
+     │   ├─ SeqMovedError      the stream has gone on since the seq that the event asks for
+     │   ├─ StreamGoneError    there is no such stream, or no more
+     │   ├─ UnknownIdError     an id to forget names no feedback of this stream
+     │   ├─ UnknownSeqError    a seq to go back to, or to skip, is none that can be
+     │   └─ PayloadError       the payload is not what its kind of event holds
+     ├─ SnapshotError        a published or checkpointed state cannot be read; it is derived and made anew
      └─ InputError           what a caller sent cannot be used; the message says what to change
          ├─ MalformedError   it cannot be parsed at all
          ├─ UnacceptableError  it parses, but this model cannot accept it
@@ -27,6 +42,66 @@ class ModelNotFoundError(SoftstepError):
 
 class ModelNotReadyError(SoftstepError):
     """The model is known but is not served now."""
+
+
+class LogError(SoftstepError):
+    """The feedback log cannot do what was asked now."""
+
+
+class LogDamagedError(LogError):
+    """What is stored is not what was written, or a part of it is missing."""
+
+
+class LogUnsafeError(LogError):
+    """This SQLite, disk or directory would not keep what is written to it."""
+
+
+class LogFullError(LogError):
+    """The disk or the write-ahead log is too full to take more; nothing was written."""
+
+
+class LogUnavailableError(LogError):
+    """The log cannot be opened, or another process holds it for too long; nothing was written."""
+
+
+class OutcomeUnknownError(LogError):
+    """The disk failed in the middle: events may be written or not, and a retry with the same ids tells."""
+
+
+class RefusedError(SoftstepError):
+    """The log is well, but refuses this one event."""
+
+
+class IdConflictError(RefusedError):
+    """The id names another event of this model."""
+
+
+class ClassesMovedError(RefusedError):
+    """The class set changed since the event was made."""
+
+
+class SeqMovedError(RefusedError):
+    """The stream has gone on since the seq that the event asks for."""
+
+
+class StreamGoneError(RefusedError):
+    """There is no such stream, or no more."""
+
+
+class UnknownIdError(RefusedError):
+    """An id to forget names no feedback of this stream."""
+
+
+class UnknownSeqError(RefusedError):
+    """A seq to go back to, or to skip, is none that can be."""
+
+
+class PayloadError(RefusedError):
+    """The payload is not what its kind of event holds."""
+
+
+class SnapshotError(SoftstepError):
+    """A published or checkpointed state cannot be read; it is derived from the log and can be made anew."""
 
 
 class InputError(SoftstepError):

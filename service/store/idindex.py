@@ -1,0 +1,162 @@
+"""Which event has an id: an index that is filled late and in slices, because random ids would write a page each.
+
+    key      8 bytes of BLAKE2b(secret ‖ model ‖ 0 ‖ id); the log's secret keeps clients from choosing ids of one key
+    ids      (key, position) of the events that a slice covers, one b-tree; its slices are ranges of keys
+    slices   for each slice the seq of each stream up to which it is complete: <Q stream> <Q seq> …
+    tail     in this process's memory: the ids of all events that their slice does not cover yet
+
+An append adds to the tail alone. When the tail is full, its largest slice is written in the order of the keys, so that
+the events that share a page of the b-tree pay for it together. Another process's events and slices are taken over when
+the database has changed; a start reads the events behind the slices again. What is kept in memory is never ahead of
+what is committed: a transaction that fails changes nothing here.
+"""
+
+import struct
+from array import array
+from collections.abc import Collection, Iterable, Mapping
+from hashlib import blake2b
+from typing import Final
+
+import apsw
+
+from service.errors import LogDamagedError
+from service.store.feedback import SEQ_BITS, SEQ_MAX
+
+SLICES: Final = 64
+SLICE_SHIFT: Final = 64 - 6
+# Some 20 MB of memory. With half of it a slice's pages are shared by half as many events.
+TAIL_EVENTS_MAX: Final = 65_536
+COVER: Final = struct.Struct("<QQ")
+
+Name = tuple[str, bytes]
+Cover = dict[int, int]
+
+
+# An event that is not in the b-tree yet: key, position, name.
+Entry = tuple[int, int, Name]
+
+
+class IdIndex:
+    """The index as one connection sees it.
+
+    Args:
+        secret: 16 random bytes that the log keeps.
+        tail_max: Events that the tail holds before a slice is written.
+    """
+
+    def __init__(self, secret: bytes, tail_max: int = TAIL_EVENTS_MAX) -> None:
+        self._secret = secret
+        self._tail_max = tail_max
+        self._prefixes: dict[str, bytes] = {}
+        # The keys of the names that were last looked for: those that are added next are among them.
+        self._keys: dict[Name, int] = {}
+        self._tail: dict[Name, int] = {}
+        self._slices: list[list[Entry]] = [[] for _ in range(SLICES)]
+        self._covers: list[Cover] = [{} for _ in range(SLICES)]
+        # The seq of each stream up to which events are in the tail or in the b-tree.
+        self._seen: Cover = {}
+
+    def catch_up(self, database: apsw.Connection, models: Mapping[int, str]) -> None:
+        """Takes over what other processes have written, or, on a new object, all that the slices do not cover.
+
+        Args:
+            database: The connection, within a transaction.
+            models: The model's name for every stream there is, by the stream's number.
+        """
+        for number, cover in _read_covers(database):
+            if cover != self._covers[number]:
+                self._cover(number, cover)
+        for stream, model in models.items():
+            after = self._seen.get(stream)
+            if after is None:
+                after = min(cover.get(stream, 0) for cover in self._covers)
+                self._seen[stream] = after
+            rows = database.execute(
+                "SELECT position, id FROM events WHERE position BETWEEN ? AND ? ORDER BY position",
+                (stream << SEQ_BITS | after + 1, stream << SEQ_BITS | SEQ_MAX),
+            )
+            self.add([(position, (model, id_)) for position, id_ in rows])
+
+    def find(self, database: apsw.Connection, names: Collection[Name]) -> list[int]:
+        """The positions that events with these names may have: none is missing, but another's may be among them."""
+        tail = self._tail
+        found = [tail[name] for name in names if name in tail]
+        self._keys = {name: self.key(name) for name in names if name not in tail}
+        keys = array("q", self._keys.values())
+        rows = database.execute("SELECT position FROM ids WHERE key IN carray(?)", (apsw.carray(keys),)) if keys else ()
+        return [*found, *(position for (position,) in rows)]
+
+    def flush(self, database: apsw.Connection) -> list[int]:
+        """Writes the largest slices to the b-tree while the tail is too full.
+
+        Returns:
+            The slices, for `flushed` once they are committed.
+        """
+        excess = len(self._tail) - self._tail_max
+        written: list[int] = []
+        for number in sorted(range(SLICES), key=lambda number: -len(self._slices[number])) if excess > 0 else ():
+            if excess <= 0:
+                break
+            self._write(database, number)
+            excess -= len(self._slices[number])
+            written.append(number)
+        return written
+
+    def flushed(self, slices: Iterable[int]) -> None:
+        """Drops from the tail what the b-tree has now; nothing was added since `flush`."""
+        for number in slices:
+            for _, position, name in self._slices[number]:
+                self._drop(name, position)
+            self._slices[number] = []
+            self._covers[number] = dict(self._seen)
+
+    def add(self, events: Iterable[tuple[int, Name]]) -> None:
+        """Takes events that are committed, position and name, each stream's by ascending position."""
+        tail, slices, covers, seen, keys = self._tail, self._slices, self._covers, self._seen, self._keys
+        for position, name in events:
+            stream, seq = position >> SEQ_BITS, position & SEQ_MAX
+            key = keys.get(name) or self.key(name)
+            number = key >> SLICE_SHIFT & SLICES - 1
+            if seq > covers[number].get(stream, 0):
+                tail[name] = position
+                slices[number].append((key, position, name))
+            seen[stream] = seq
+
+    def key(self, name: Name) -> int:
+        """The key of a name, a signed 64-bit integer."""
+        model, id_ = name
+        prefix = self._prefixes.get(model)
+        if prefix is None:
+            prefix = self._prefixes[model] = self._secret + model.encode() + b"\0"
+        return int.from_bytes(blake2b(prefix + id_, digest_size=8).digest(), "little", signed=True)
+
+    def _write(self, database: apsw.Connection, number: int) -> None:
+        entries = sorted((key, position) for key, position, _ in self._slices[number])
+        database.executemany("INSERT INTO ids VALUES(?, ?)", entries)
+        cover = b"".join(COVER.pack(*item) for item in self._seen.items())
+        database.execute("INSERT OR REPLACE INTO slices VALUES(?, ?)", (number, cover))
+
+    def _cover(self, number: int, cover: Cover) -> None:
+        """Drops what another process has written to a slice from the tail."""
+        self._covers[number] = cover
+        kept = []
+        for key, position, name in self._slices[number]:
+            if position & SEQ_MAX > cover.get(position >> SEQ_BITS, 0):
+                kept.append((key, position, name))
+            else:
+                self._drop(name, position)
+        self._slices[number] = kept
+
+    def _drop(self, name: Name, position: int) -> None:
+        # The name of an event that was purged can have another event since.
+        if self._tail.get(name) == position:
+            del self._tail[name]
+
+
+def _read_covers(database: apsw.Connection) -> list[tuple[int, Cover]]:
+    covers = []
+    for number, packed in database.execute("SELECT slice, cover FROM slices"):
+        if not 0 <= number < SLICES or len(packed) % COVER.size:
+            raise LogDamagedError("the index of ids in the feedback log is damaged; restore a backup")
+        covers.append((number, dict(COVER.iter_unpack(packed))))
+    return covers

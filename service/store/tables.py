@@ -1,0 +1,168 @@
+"""The tables of the feedback log's database, and every statement on them.
+
+    table    holds                                              key
+    streams  each stream, with what its admin events changed    number, never given again
+    events   every event                                        position = stream << 40 | seq: each stream only grows
+    ids      of most events the hash of its id                  idindex.py
+    slices   which events those are                             idindex.py
+    facts    the secret of that hash
+
+    seal     the salt of an event's digest; where it was forgotten the digest itself, and payload is NULL
+
+Nothing here begins or ends a transaction.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, cast
+
+import apsw
+
+from service.errors import LogDamagedError, StreamGoneError
+from service.store.admission import Head, Row
+from service.store.chain import Link
+from service.store.feedback import SEQ_BITS, SEQ_MAX, Event, Stream, digest
+
+SCHEMA: Final = """
+CREATE TABLE streams(
+  number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, version INTEGER NOT NULL, genesis BLOB NOT NULL,
+  n_classes_first INTEGER NOT NULL, class_epoch INTEGER NOT NULL, n_classes INTEGER NOT NULL, epoch INTEGER NOT NULL,
+  purged INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX stream_names ON streams(model, version) WHERE NOT purged;
+CREATE TABLE events(
+  position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id BLOB NOT NULL, time_ms INTEGER NOT NULL, payload BLOB,
+  hash BLOB NOT NULL, seal BLOB NOT NULL
+) STRICT;
+CREATE INDEX admin_events ON events(position) WHERE kind <> 1;
+CREATE TABLE ids(key INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY(key, position)) STRICT, WITHOUT ROWID;
+CREATE TABLE slices(slice INTEGER PRIMARY KEY, cover BLOB NOT NULL) STRICT;
+CREATE TABLE facts(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO facts VALUES('secret', randomblob(16));
+"""
+STREAM: Final = "number, model, version, genesis, n_classes_first"
+EVENT: Final = f"position & {SEQ_MAX}, kind, id, time_ms, payload, hash"
+LAST: Final = f"FROM events WHERE position BETWEEN number << {SEQ_BITS} AND number << {SEQ_BITS} | {SEQ_MAX}"
+HEAD: Final = f"""
+SELECT {STREAM}, class_epoch, n_classes, epoch,
+       (SELECT position {LAST} ORDER BY position DESC LIMIT 1), (SELECT hash {LAST} ORDER BY position DESC LIMIT 1)
+FROM streams WHERE NOT purged
+"""  # noqa: S608  # made of constants
+
+
+def read_secret(database: apsw.Connection) -> bytes:
+    """The secret of the ids' hash."""
+    secret = database.execute("SELECT value FROM facts WHERE name = 'secret'").get
+    if not isinstance(secret, bytes):
+        raise LogDamagedError("the feedback log has lost the secret of its index of ids; restore a backup")
+    return secret
+
+
+def read_streams(database: apsw.Connection) -> list[Stream]:
+    """All streams, by number."""
+    return [Stream._make(row) for row in database.execute(f"SELECT {STREAM} FROM streams WHERE NOT purged")]  # noqa: S608
+
+
+def insert_stream(database: apsw.Connection, model: str, version: int, genesis: bytes, n_classes: int) -> None:
+    """Makes a stream, unless there is one of that model and version."""
+    database.execute(
+        "INSERT INTO streams VALUES(NULL, ?, ?, ?, ?, 0, ?, 0, 0) ON CONFLICT DO NOTHING",
+        (model, version, genesis, n_classes, n_classes),
+    )
+
+
+def read_heads(database: apsw.Connection, stream: int | None = None) -> dict[int, Head]:
+    """Where streams stand, by number: one of them, or all."""
+    where, bindings = ("", ()) if stream is None else (" AND number = ?", (stream,))
+    heads = {}
+    for *first, class_epoch, n_classes, epoch, position, hash_ in database.execute(HEAD + where, bindings):
+        opened = Stream._make(first)
+        seq, last = (0, opened.genesis) if position is None else (position & SEQ_MAX, hash_)
+        heads[opened.number] = Head(opened, seq, last, class_epoch, n_classes, epoch)
+    return heads
+
+
+def read_head(database: apsw.Connection, stream: int) -> Head:
+    """Where one stream stands; raises StreamGoneError where there is none."""
+    head = read_heads(database, stream).get(stream)
+    if head is None:
+        raise StreamGoneError("there is no such stream, or no more")
+    return head
+
+
+def write_head(database: apsw.Connection, head: Head) -> None:
+    """Writes what admin events changed."""
+    database.execute(
+        "UPDATE streams SET class_epoch = ?, n_classes = ?, epoch = ? WHERE number = ?",
+        (head.class_epoch, head.n_classes, head.epoch, head.stream.number),
+    )
+
+
+def read_events(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Event]:
+    """The events of a stream behind a seq, one by one without a gap, at most `limit`."""
+    bindings = (*_range(stream, after), limit)
+    rows = database.execute(f"SELECT {EVENT} FROM events WHERE position BETWEEN ? AND ? LIMIT ?", bindings)  # noqa: S608
+    events = list(map(Event._make, rows))
+    # Rows come by ascending position, each once, so none is missing where the last one's seq fits their number.
+    if events and events[-1].seq != after + len(events):
+        raise LogDamagedError(f"the feedback log has a gap behind event {after}; restore a backup")
+    return events
+
+
+def read_admin(database: apsw.Connection, stream: int) -> list[Event]:
+    """The events of a stream that are no FEEDBACK."""
+    sql = f"SELECT {EVENT} FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
+    return list(map(Event._make, database.execute(sql, _range(stream, 0))))
+
+
+def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Link]:
+    """Events as for `read_events`, gaps and all, with their seals."""
+    sql = f"SELECT {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608
+    return [Link(Event._make(event), seal) for *event, seal in database.execute(sql, (*_range(stream, after), limit))]
+
+
+def read_rows(database: apsw.Connection, positions: Sequence[int]) -> list[Row]:
+    """The rows at these positions, where there are any."""
+    found: list[Row] = []
+    for position in positions:
+        found += cast("list[Row]", database.execute("SELECT * FROM events WHERE position = ?", (position,)).fetchall())
+    return found
+
+
+def insert_rows(database: apsw.Connection, rows: Iterable[Row]) -> None:
+    """Writes new events."""
+    database.executemany("INSERT INTO events VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def forget(database: apsw.Connection, position: int) -> None:
+    """Deletes the payload and the salt of an event; its digest stays in their place."""
+    rows = database.execute("SELECT seal, payload FROM events WHERE position = ? AND payload NOTNULL", (position,))
+    for seal, payload in cast("list[tuple[bytes, bytes]]", rows.fetchall()):
+        database.execute(
+            "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (digest(seal, payload), position)
+        )
+
+
+def mark_purged(database: apsw.Connection, stream: int) -> None:
+    """Makes a stream unknown; its events are still there."""
+    database.execute("UPDATE streams SET purged = 1 WHERE number = ?", (stream,))
+
+
+def purge_some(database: apsw.Connection, key: Callable[[tuple[str, bytes]], int], limit: int) -> bool:
+    """Deletes up to `limit` events of purged streams, with their ids; returns whether there may be more."""
+    stream = database.execute("SELECT number, model FROM streams WHERE purged LIMIT 1").fetchone()
+    if stream is None:
+        return False
+    number, model = cast("tuple[int, str]", stream)
+    sql = "SELECT position, id FROM events WHERE position BETWEEN ? AND ? LIMIT ?"
+    rows = cast("list[tuple[int, bytes]]", database.execute(sql, (*_range(number, 0), limit)).fetchall())
+    keys = [(key((model, id_)), position) for position, id_ in rows]
+    database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", keys)
+    database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position, _ in rows])
+    if not rows:
+        database.execute("DELETE FROM streams WHERE number = ?", (number,))
+    return True
+
+
+def _range(stream: int, after: int) -> tuple[int, int]:
+    """The first and the last position that an event of a stream behind a seq can have."""
+    return stream << SEQ_BITS | after + 1, stream << SEQ_BITS | SEQ_MAX

@@ -1,0 +1,383 @@
+"""What every feedback log does, whatever keeps it: a backend inherits `FeedbackLogTests` and makes the log."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import (
+    ClassesMovedError,
+    IdConflictError,
+    PayloadError,
+    SeqMovedError,
+    StreamGoneError,
+    UnknownIdError,
+    UnknownSeqError,
+)
+from service.store.admin import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
+from service.store.feedback import (
+    ID_BYTES_MAX,
+    Accepted,
+    Draft,
+    FeedbackLog,
+    Kind,
+    Outcome,
+    Position,
+    Stream,
+    StreamState,
+)
+from service.store.rows import Targets, encode_rows
+
+GENESIS = bytes(range(32))
+NOW = 1_700_000_000_000
+
+
+def payload(value: float = 0.0) -> bytes:
+    """A feedback of one row whose features are all `value`."""
+    return encode_rows(np.full((1, 4), value, "f4"), np.array([1]), Targets.INDEX, 3)
+
+
+def feedback(stream: Stream, name: str, value: float = 0.0, **expected: int) -> Draft:
+    """A draft of feedback with that id."""
+    return Draft(stream.number, Kind.FEEDBACK, name.encode(), payload(value), NOW, **expected)
+
+
+def admin(stream: Stream, name: str, kind: Kind, content: bytes, **expected: int) -> Draft:
+    """A draft of an admin call with that id."""
+    return Draft(stream.number, kind, name.encode(), content, NOW, **expected)
+
+
+def forget(stream: Stream, name: str, *ids: str) -> Draft:
+    """A draft that forgets the events with these ids."""
+    return admin(stream, name, Kind.FORGET, dump_forget_ids([id_.encode() for id_ in ids]))
+
+
+def rollback(stream: Stream, name: str, seq: int) -> Draft:
+    """A draft that goes back to a seq."""
+    return admin(stream, name, Kind.ROLLBACK, dump_seq(seq))
+
+
+def classes(stream: Stream, name: str, *names: str) -> Draft:
+    """A draft that adds classes."""
+    return admin(stream, name, Kind.CLASSES, dump_classes(names))
+
+
+def kinds(outcomes: list[Outcome]) -> list[object]:
+    """The seq of each accepted draft, the type of each refusal."""
+    return [outcome.seq if isinstance(outcome, Accepted) else type(outcome) for outcome in outcomes]
+
+
+class FeedbackLogTests:
+    """The contract. `log` is a fresh one; `reopen` gives another object on the same events."""
+
+    def make_log(self, folder: Path) -> FeedbackLog:
+        """An empty log that may keep files in the folder."""
+        raise NotImplementedError
+
+    def reopen(self, log: FeedbackLog, folder: Path) -> FeedbackLog:
+        """The log as a process that starts now would see it."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def log(self, tmp_path: Path) -> FeedbackLog:
+        return self.make_log(tmp_path)
+
+    @pytest.fixture
+    def stream(self, log: FeedbackLog) -> Stream:
+        return log.open_stream("iris", 1, GENESIS, 3)
+
+    # Streams
+
+    def test_a_stream_is_made_once(self, log: FeedbackLog) -> None:
+        """Opening it again gives the same one, with the genesis it began with."""
+        first = log.open_stream("iris", 1, GENESIS, 3)
+        assert first == Stream(first.number, "iris", 1, GENESIS, 3)
+        assert log.open_stream("iris", 1, bytes(32), 5) == first
+        second = log.open_stream("iris", 2, GENESIS, 3)
+        third = log.open_stream("digits", 1, GENESIS, 10)
+        assert len({first.number, second.number, third.number}) == 3
+        assert sorted(log.streams()) == sorted([first, second, third])
+
+    def test_a_new_stream_stands_at_its_genesis(self, log: FeedbackLog, stream: Stream) -> None:
+        assert log.state(stream.number) == StreamState(0, GENESIS, 0, 3, 0)
+        assert log.read(stream.number, 0, 10) == []
+        assert log.admin(stream.number) == []
+        assert list(log.verify(stream.number, Position(0, GENESIS), 10)) == []
+
+    def test_an_unknown_stream_is_told(self, log: FeedbackLog, stream: Stream) -> None:
+        gone = stream._replace(number=stream.number + 1)
+        for ask in (log.state, log.admin, log.purge):
+            with pytest.raises(StreamGoneError):
+                ask(gone.number)
+        with pytest.raises(StreamGoneError):
+            log.read(gone.number, 0, 1)
+        outcomes = log.append([feedback(gone, "a"), feedback(stream, "a"), forget(gone, "f", "a")])
+        assert kinds(outcomes) == [StreamGoneError, 1, StreamGoneError]
+
+    # Appending and reading
+
+    def test_events_are_numbered_in_order(self, log: FeedbackLog, stream: Stream) -> None:
+        """Each stream counts for itself, over batches; nothing of an event is lost."""
+        other = log.open_stream("iris", 2, GENESIS, 3)
+        assert kinds(log.append([feedback(stream, "a"), feedback(other, "b"), feedback(stream, "c")])) == [1, 1, 2]
+        assert log.append([feedback(stream, "d", 2.0)]) == [Accepted(stream.number, 3, False, False)]
+        events = log.read(stream.number, 0, 10)
+        assert [(e.seq, e.kind, e.id, e.time_ms) for e in events] == [
+            (1, Kind.FEEDBACK, b"a", NOW),
+            (2, Kind.FEEDBACK, b"c", NOW),
+            (3, Kind.FEEDBACK, b"d", NOW),
+        ]
+        assert events[2].payload == payload(2.0)
+        assert log.state(stream.number) == StreamState(3, events[2].hash, 0, 3, 0)
+        assert log.append([]) == []
+
+    def test_reading_goes_on_from_any_seq(self, log: FeedbackLog, stream: Stream) -> None:
+        log.append([feedback(stream, str(n)) for n in range(10)])
+        seqs = [[e.seq for e in log.read(stream.number, after, limit)] for after, limit in ((0, 3), (3, 4), (8, 9))]
+        assert seqs == [[1, 2, 3], [4, 5, 6, 7], [9, 10]]
+        assert log.read(stream.number, 10, 5) == []
+
+    def test_streams_do_not_mix(self, log: FeedbackLog) -> None:
+        """A read ends where its stream ends, though another one follows."""
+        first, second = (log.open_stream("m", version, GENESIS, 3) for version in (1, 2))
+        log.append([feedback(first, "a"), feedback(second, "b"), classes(second, "c", "x")])
+        assert [e.id for e in log.read(first.number, 0, 99)] == [b"a"]
+        assert log.admin(first.number) == []
+        assert [e.id for e in log.admin(second.number)] == [b"c"]
+
+    @pytest.mark.parametrize("id_", [b"\0", b"x" * ID_BYTES_MAX, bytes(range(128, 256))])
+    def test_ids_are_any_bytes(self, log: FeedbackLog, stream: Stream, id_: bytes) -> None:
+        draft = feedback(stream, "")._replace(id=id_)
+        assert kinds(log.append([draft, draft])) == [1, 1]
+        assert log.read(stream.number, 0, 9)[0].id == id_
+
+    @pytest.mark.parametrize("id_", [b"", b"x" * (ID_BYTES_MAX + 1)])
+    def test_ids_have_a_length(self, log: FeedbackLog, stream: Stream, id_: bytes) -> None:
+        draft = feedback(stream, "")._replace(id=id_)
+        assert kinds(log.append([draft, feedback(stream, "a")])) == [PayloadError, 1]
+
+    # Ids
+
+    def test_a_retry_gets_its_seq_again(self, log: FeedbackLog, stream: Stream) -> None:
+        """In the same batch and in a later one, whatever the time; nothing is written twice."""
+        late = feedback(stream, "a")._replace(time_ms=NOW + 1)
+        again = Accepted(stream.number, 1, duplicate=True)
+        assert log.append([feedback(stream, "a"), late]) == [Accepted(stream.number, 1), again]
+        assert log.append([feedback(stream, "b"), late]) == [Accepted(stream.number, 2), again]
+        assert len(log.read(stream.number, 0, 9)) == 2
+
+    def test_an_id_means_one_payload(self, log: FeedbackLog, stream: Stream) -> None:
+        """Another payload or another kind with the same id is refused; the first one stands."""
+        log.append([feedback(stream, "a", 1.0)])
+        assert kinds(log.append([feedback(stream, "a", 2.0), feedback(stream, "b")])) == [IdConflictError, 2]
+        assert kinds(log.append([classes(stream, "a", "x")])) == [IdConflictError]
+        assert log.read(stream.number, 0, 1)[0].payload == payload(1.0)
+
+    def test_an_id_is_known_across_versions(self, log: FeedbackLog, stream: Stream) -> None:
+        """A retry after a deploy gets the seq in the old version; another model has ids of its own."""
+        newer = log.open_stream("iris", 2, GENESIS, 3)
+        other = log.open_stream("digits", 1, GENESIS, 3)
+        log.append([feedback(stream, "first"), feedback(stream, "a")])
+        assert log.append([feedback(newer, "a")]) == [Accepted(stream.number, 2, duplicate=True)]
+        assert kinds(log.append([feedback(newer, "a", 3.0), feedback(other, "a", 3.0)])) == [IdConflictError, 1]
+
+    def test_ids_are_found(self, log: FeedbackLog, stream: Stream) -> None:
+        newer = log.open_stream("iris", 2, GENESIS, 3)
+        log.append([feedback(stream, "a"), feedback(newer, "b"), forget(stream, "f", "a")])
+        assert log.find("iris", [b"a", b"b", b"c"]) == {
+            b"a": Accepted(stream.number, 1, duplicate=True, forgotten=True),
+            b"b": Accepted(newer.number, 1, duplicate=True),
+        }
+        assert log.find("digits", [b"a"]) == {}
+
+    # What a draft may expect
+
+    def test_the_last_seq_may_be_asked_for(self, log: FeedbackLog, stream: Stream) -> None:
+        outcomes = log.append([feedback(stream, "a", if_seq=0), feedback(stream, "b", if_seq=0)])
+        assert kinds(outcomes) == [1, SeqMovedError]
+        assert kinds(log.append([feedback(stream, "b", if_seq=1)])) == [2]
+
+    def test_the_class_epoch_may_be_asked_for(self, log: FeedbackLog, stream: Stream) -> None:
+        """It moves with every change of the class set; a retry of what was accepted does not mind."""
+        early = feedback(stream, "a", class_epoch=0)
+        assert kinds(log.append([early, classes(stream, "c", "x", "y"), feedback(stream, "b", class_epoch=0)])) == [
+            1,
+            2,
+            ClassesMovedError,
+        ]
+        assert log.state(stream.number)[2:] == (2, 5, 0)
+        assert kinds(log.append([early, feedback(stream, "b", class_epoch=2)])) == [1, 3]
+
+    # Admin calls
+
+    def test_forgetting_takes_the_payload_and_nothing_else(self, log: FeedbackLog, stream: Stream) -> None:
+        """The event keeps its place, id, time and hash, the chain verifies, and the id stays used."""
+        log.append([feedback(stream, "a", 1.0), feedback(stream, "b", 2.0)])
+        before = log.read(stream.number, 0, 2)
+        assert kinds(log.append([forget(stream, "f", "a", "a")])) == [3]
+        first, second, third = log.read(stream.number, 0, 9)
+        assert (first, second) == (before[0]._replace(payload=None), before[1])
+        assert third.payload == dump_forget([1])
+        assert log.state(stream.number).epoch == 1
+        known = Accepted(stream.number, 1, duplicate=True, forgotten=True)
+        assert log.append([feedback(stream, "a", 1.0), feedback(stream, "a", 9.0)]) == [known, known]
+        assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 2)] == [2, 3]
+
+    def test_what_a_batch_brings_it_can_forget(self, log: FeedbackLog, stream: Stream) -> None:
+        drafts = [feedback(stream, "a"), forget(stream, "f", "a"), feedback(stream, "a", 5.0)]
+        assert log.append(drafts) == [
+            Accepted(stream.number, 1),
+            Accepted(stream.number, 2),
+            Accepted(stream.number, 1, duplicate=True, forgotten=True),
+        ]
+        assert log.read(stream.number, 0, 1)[0].payload is None
+        assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 9)] == [2]
+
+    def test_a_forget_can_be_retried(self, log: FeedbackLog, stream: Stream) -> None:
+        """The same ids in any order are the same event; others with its id are a conflict."""
+        log.append([feedback(stream, "a"), feedback(stream, "b"), forget(stream, "f", "a", "b")])
+        assert log.append([forget(stream, "f", "b", "a")]) == [Accepted(stream.number, 3, duplicate=True)]
+        assert kinds(log.append([forget(stream, "f", "a")])) == [IdConflictError]
+        assert kinds(log.append([forget(stream, "g", "a")])) == [4]
+
+    def test_only_known_feedback_is_forgotten(self, log: FeedbackLog, stream: Stream) -> None:
+        """One unknown id refuses the whole call: ids of other versions, of admin calls, of nothing."""
+        newer = log.open_stream("iris", 2, GENESIS, 3)
+        log.append([feedback(stream, "a"), feedback(newer, "b"), classes(stream, "c", "x")])
+        for ids in (("a", "b"), ("a", "c"), ("a", "never")):
+            assert kinds(log.append([forget(stream, "f", *ids)])) == [UnknownIdError]
+        assert log.read(stream.number, 0, 1)[0].payload == payload()
+
+    def test_a_rollback_stays_within_the_past(self, log: FeedbackLog, stream: Stream) -> None:
+        log.append([feedback(stream, "a"), feedback(stream, "b")])
+        assert kinds(log.append([rollback(stream, "r", 3), rollback(stream, "r", 1)])) == [UnknownSeqError, 3]
+        assert kinds(log.append([rollback(stream, "s", 3), rollback(stream, "t", 0)])) == [4, 5]
+        assert kinds(log.append([feedback(stream, "a")])) == [1]
+
+    def test_a_rollback_takes_classes_back(self, log: FeedbackLog, stream: Stream) -> None:
+        """The class set is that of the seq it goes back to; its epoch moves only where the set does."""
+        log.append([feedback(stream, "a"), classes(stream, "c", "x"), rollback(stream, "r", 2)])
+        assert log.state(stream.number)[2:4] == (2, 4)
+        log.append([rollback(stream, "s", 1)])
+        assert log.state(stream.number)[2:4] == (4, 3)
+        log.append([rollback(stream, "t", 3)])
+        assert log.state(stream.number)[2:4] == (5, 4)
+
+    def test_a_base_names_its_classes(self, log: FeedbackLog, stream: Stream) -> None:
+        base = admin(stream, "base", Kind.BASE, dump({"n_classes": 7}))
+        log.append([classes(stream, "c", "x"), base, classes(stream, "d", "y")])
+        assert log.state(stream.number)[2:4] == (3, 8)
+
+    def test_feedback_can_be_skipped(self, log: FeedbackLog, stream: Stream) -> None:
+        def skip(name: str, seq: int) -> Draft:
+            return admin(stream, name, Kind.SKIP, dump_seq(seq))
+
+        log.append([feedback(stream, "a"), classes(stream, "c", "x")])
+        drafts = [skip("s", 1), skip("t", 2), skip("u", 4), skip("v", 0)]
+        assert kinds(log.append(drafts)) == [3, UnknownSeqError, UnknownSeqError, UnknownSeqError]
+
+    def test_settings_of_the_fold_are_events(self, log: FeedbackLog, stream: Stream) -> None:
+        content = dump({"rule": "sgd"})
+        assert kinds(log.append([admin(stream, "x", Kind.CONFIGURE, content)])) == [1]
+        assert [(e.seq, e.kind, e.payload) for e in log.admin(stream.number)] == [(1, Kind.CONFIGURE, content)]
+
+    @pytest.mark.parametrize("kind", [kind for kind in Kind if kind != Kind.FEEDBACK])
+    def test_an_admin_payload_is_an_object(self, log: FeedbackLog, stream: Stream, kind: Kind) -> None:
+        outcomes = log.append([admin(stream, "x", kind, content) for content in (b"", b"[]", b"{", b"\xff")])
+        assert kinds(outcomes) == [PayloadError] * 4
+        assert log.state(stream.number).seq == 0
+
+    @pytest.mark.parametrize("kind", [Kind.CLASSES, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP, Kind.BASE])
+    def test_an_admin_payload_says_what_it_must(self, log: FeedbackLog, stream: Stream, kind: Kind) -> None:
+        """Nothing of a refused call stays: the next event is as if it had never been."""
+        assert kinds(log.append([admin(stream, "x", kind, b"{}"), feedback(stream, "x")])) == [PayloadError, 1]
+        assert log.state(stream.number)[2:] == (0, 3, 0)
+
+    # The chain
+
+    def test_the_chain_verifies_from_any_position(self, log: FeedbackLog, stream: Stream) -> None:
+        log.append([feedback(stream, str(n), n) for n in range(10)])
+        events = log.read(stream.number, 0, 10)
+        for after in range(10):
+            since = Position(after, events[after - 1].hash if after else GENESIS)
+            positions = list(log.verify(stream.number, since, 4))
+            assert positions[-1] == Position(10, events[-1].hash)
+            assert [p.hash for p in positions] == [events[p.seq - 1].hash for p in positions]
+
+    def test_equal_events_have_unequal_hashes(self, log: FeedbackLog) -> None:
+        """The salt keeps a forgotten row from being guessed."""
+        streams = [log.open_stream(model, 1, GENESIS, 3) for model in ("m", "n")]
+        log.append([feedback(stream, "a") for stream in streams])
+        assert len({log.state(stream.number).hash for stream in streams}) == 2
+
+    # Purging and reopening
+
+    def test_a_purged_stream_is_gone(self, log: FeedbackLog, stream: Stream) -> None:
+        """Its ids are free, its number is not; other streams keep everything."""
+        other = log.open_stream("iris", 2, GENESIS, 3)
+        log.append([feedback(stream, "a"), feedback(other, "b"), classes(stream, "c", "x")])
+        log.purge(stream.number)
+        assert log.streams() == [other]
+        assert log.find("iris", [b"a", b"b"]) == {b"b": Accepted(other.number, 1, duplicate=True)}
+        assert kinds(log.append([feedback(stream, "z")])) == [StreamGoneError]
+        again = log.open_stream("iris", 1, GENESIS, 3)
+        assert again.number not in {stream.number, other.number}
+        assert log.read(again.number, 0, 9) == []
+        assert kinds(log.append([feedback(again, "a", 4.0), feedback(other, "b")])) == [1, 1]
+
+    def test_everything_is_there_after_reopening(self, log: FeedbackLog, stream: Stream, tmp_path: Path) -> None:
+        log.append([feedback(stream, "a"), classes(stream, "c", "x"), forget(stream, "f", "a"), feedback(stream, "b")])
+        state, events = log.state(stream.number), log.read(stream.number, 0, 9)
+        again = self.reopen(log, tmp_path)
+        assert again.open_stream("iris", 1, GENESIS, 3) == stream
+        assert again.state(stream.number) == state
+        assert again.read(stream.number, 0, 9) == events
+        assert kinds(again.append([feedback(stream, "b"), feedback(stream, "a"), feedback(stream, "d")])) == [4, 1, 5]
+        assert [seq for seq, _ in again.verify(stream.number, Position(0, GENESIS), 9)] == [5]
+
+    # Races
+
+    def test_racing_appenders_agree_on_one_order(self, log: FeedbackLog, stream: Stream, tmp_path: Path) -> None:
+        """Threads post some ids of their own and some that all post: no seq is given twice, no id is there twice."""
+        told: dict[str, set[int]] = {}
+        lock = threading.Lock()
+
+        def post(number: int) -> None:
+            own = self.racer(log, tmp_path)
+            for turn in range(20):
+                names = [f"{number}-{turn}", f"shared-{turn}"]
+                for name, outcome in zip(names, own.append([feedback(stream, name) for name in names]), strict=True):
+                    assert isinstance(outcome, Accepted)
+                    with lock:
+                        told.setdefault(name, set()).add(outcome.seq)
+
+        run_all([lambda number=number: post(number) for number in range(4)])
+        events = log.read(stream.number, 0, 1000)
+        assert [e.seq for e in events] == list(range(1, 101))
+        assert {e.id.decode(): {e.seq} for e in events} == told
+        assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 1000)] == [100]
+
+    def racer(self, log: FeedbackLog, folder: Path) -> FeedbackLog:  # noqa: ARG002  # for those that make one
+        """The log object that a racing thread uses: its own where a backend wants one for each thread."""
+        return log
+
+
+def run_all(calls: list[Callable[[], None]]) -> None:
+    """Runs every call in a thread of its own and raises what the first failing one raised."""
+    failures: list[BaseException] = []
+
+    def guarded(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException as failure:  # noqa: BLE001  # told by the test's own thread
+            failures.append(failure)
+
+    threads = [threading.Thread(target=guarded, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
