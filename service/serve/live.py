@@ -23,9 +23,10 @@ from service.serve.lone import Lone
 from service.serve.metrics import V1, V2, Meter
 from service.serve.tensors import Tensors
 from service.settings import Settings
-from service.softmax.model import Model, Stage
+from service.softmax.model import Model
 from service.store.artifact import Artifact
 from service.store.repository import VERSION, Repository, Version, View
+from service.store.served import model_of
 
 logger = logging.getLogger("softstep.live")
 
@@ -53,18 +54,12 @@ class Served:
     def __init__(self, version: Version, artifact: Artifact, kit: Kit) -> None:
         settings, meter = kit.settings, kit.meter
         manifest = artifact.manifest
-        stage = manifest.stage
         self.name: Final = version.name
         self.version: Final = str(version.version)
         self.artifact: Final = artifact
         self.manifest: Final = manifest
         self.seq: Final = 0
-        self.model: Final = Model(
-            manifest.head,
-            artifact.weights,
-            artifact.bias,
-            None if stage is None else Stage(np.array(stage.mean), np.array(stage.scale), stage.clip),
-        )
+        self.model: Final = model_of(artifact)
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes

@@ -228,25 +228,6 @@ def head_block(head, Z, rows, K, P, start, labels, wanted):
     return ovr_block(Z, rows, K, P, start, labels)
 
 
-@kernel(
-    "boolean(float32[:,::1],float32[::1],float32[::1],float64,float32[:,::1])",
-    "boolean(float64[:,::1],float64[::1],float64[::1],float64,float64[:,::1])",
-)
-def stage_forward(X, mean, inverse, clip, out):
-    """X (B, N), mean and inverse (N,), out (B, N) written: (x - mean) * inverse, kept within [-clip, clip].
-
-    Returns whether every x is finite: a clip would hide one that is not.
-    """
-    limit = X.dtype.type(clip)
-    finite = True
-    for i in range(X.shape[0]):
-        for j in range(X.shape[1]):
-            x = X[i, j]
-            finite &= abs(x) < np.inf
-            out[i, j] = min(max((x - mean[j]) * inverse[j], -limit), limit)
-    return finite
-
-
 @inlined
 def _predict_blocks(X, panels, head, K, P, labels, Z, block):
     """predict_forward with its scratch: Z for the logits of a block, and the block's labels."""

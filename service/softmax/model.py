@@ -4,7 +4,6 @@ Kernels trust their arguments (they have no bounds checks); nothing outside this
 and can be used from several threads at a time.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
@@ -12,44 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.softmax.functions import MULTILABEL, NOT_FINITE, OVR, SIGMOID, SOFTMAX, predict_forward, stage_forward
+from service.softmax.functions import MULTILABEL, NOT_FINITE, OVR, SIGMOID, SOFTMAX, predict_forward
+from service.softmax.inputs import NOT_NUMBERS, Delta, Doubles, Floats, Inputs, Stage, check_delta, check_stage
 from service.softmax.loss import cross_entropy_backward, cross_entropy_forward, log_probabilities_forward
 from service.softmax.single import Single
 from service.softmax.tile import linear_forward, pack
 
+__all__ = ["Delta", "Doubles", "Floats", "Gradients", "Head", "Model", "Stage", "multiply"]
+
 Head = Literal["softmax", "sigmoid", "multilabel", "ovr"]
-Floats = NDArray[np.floating]
-Doubles = NDArray[np.float64]
 
 OVERFLOW: Final = "A row has values too large for this model: its logits overflow; scale the features."
 # Numba's dispatcher remembers an array's type without its byte order and alignment and would read such an array as it
 # stands (52 ns of the 820 of a predict of one row).
 LAYOUT: Final = "X must be an aligned, writable, C-contiguous array of the model's dtype"
-NOT_NUMBERS: Final = "Every value must be finite and fit into the model's dtype."
+STEEP: Final = "A row has values too large for this model: its gradient overflows; scale the features."
 NO_LABELS: Final = np.empty(0, np.int64)
 
 HEADS: Final[dict[str, int]] = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "multilabel": MULTILABEL, "ovr": OVR}
 
 
 class Gradients(NamedTuple):
-    """Derivatives of the summed loss of B rows: `dW` (N, K), `db` (K,), `dX` (B, N), and `losses` (B,) float64."""
+    """Derivatives of the summed loss of B rows: `dW` (N, K), `db` (K,), `dX` (B, N), and `losses` (B,) float64.
+
+    `dD` (N, K) is that of the delta's weights; it has no rows where the model has no delta.
+    """
 
     dW: Floats
     db: Floats
     dX: Floats
     losses: Doubles
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """The input stage x -> clip((x - mean) / scale): `mean` (N,), `scale` (N,) > 0, `clip` > 0 or None for no clip.
-
-    Statistics are float64; a model rounds the mean and 1 / scale to its own dtype and multiplies.
-    """
-
-    mean: Doubles
-    scale: Doubles
-    clip: float | None = None
+    dD: Floats
 
 
 class Model:
@@ -60,23 +52,30 @@ class Model:
         weights: W (N, K), float32 or float64, feature-major; K = 1 for the sigmoid head.
         bias: b (K,), of the same dtype.
         stage: The input stage, or None where the weights take raw features.
+        delta: What learning has added, or None: the logits become Z = stage(X) W + b + delta.stage(X) delta.weights.
 
     Raises:
         ValueError: The shapes or dtypes contradict each other, or a value is not finite.
     """
 
-    def __init__(self, head: Head, weights: Floats, bias: Floats, stage: Stage | None = None) -> None:
-        _check(head, weights, bias, stage)
+    def __init__(
+        self, head: Head, weights: Floats, bias: Floats, stage: Stage | None = None, delta: Delta | None = None
+    ) -> None:
+        _check(head, weights, bias, stage, delta)
         self.head: Final = head
         self.weights: Final = np.array(weights, order="C")
         self.bias: Final = np.array(bias)
-        self.stage: Final = None if stage is None else Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
+        self.stage: Final = None if stage is None else _own(stage)
+        self.delta: Final = None if delta is None else Delta(np.array(delta.weights, order="C"), _own(delta.stage))
         self.dtype: Final = self.weights.dtype
         self.n_features, self.n_logits = self.weights.shape
         self.n_classes: Final = 2 if head == "sigmoid" else self.n_logits
         self._code: Final = HEADS[head]
-        self._panels: Final = pack(self.weights, self.bias)
-        self._staging: Final = None if self.stage is None else _staging(self.stage, self.dtype)
+        self._long: Final = self.weights if self.delta is None else np.vstack([self.weights, self.delta.weights])
+        self._panels: Final = pack(self._long, self.bias)
+        self._raw: Final = self.stage is None and self.delta is None
+        behind = None if self.delta is None else self.delta.stage
+        self._inputs: Final = Inputs(self.stage, behind, self.n_features, self.dtype)
 
     def predict(self, X: Floats) -> Floats:
         """Probabilities P (B, n_classes) of X (B, N), which must be C-contiguous and of the model's dtype.
@@ -99,48 +98,87 @@ class Model:
         return self._predict(X, labels)[0], labels.tolist()
 
     def single(self) -> Single | None:
-        """Buffers to predict one row at a time in; None where the model has a stage, or too many logits for that."""
-        if self._staging is not None or not Single.fits(self._panels):
+        """Buffers to predict one row at a time in; None where the model has too many logits for that."""
+        if not Single.fits(self._panels):
             return None
-        return Single(self._panels, self._code, self.n_logits, self.n_classes)
+        return Single(self._panels, self._inputs.stagings(), self._code, self.n_logits, self.n_classes)
 
     def logits(self, X: Floats) -> Floats:
         """Z (B, K) of X (B, N); infinite where they overflow the model's dtype."""
         self._check_rows(X)
         Z = np.empty((len(X), self._panels.shape[0] * self._panels.shape[2]), self.dtype)
-        linear_forward(self._staged(X), self._panels, Z)
+        linear_forward(self._inputs.rows(X), self._panels, Z)
         return np.ascontiguousarray(Z[:, : self.n_logits])
 
     def log_probabilities(self, X: Floats) -> Doubles:
-        """The logarithms (B, K) float64 of the probabilities of X (B, N), finite where the logits are."""
+        """The logarithms (B, K) float64 of the probabilities of X (B, N); of the rows that `predict` answers."""
+        Z, over = self._finite_logits(X)
         out = np.empty((len(X), self.n_classes))
-        log_probabilities_forward(self._finite_logits(X), self._code, out)
+        log_probabilities_forward(Z, self._code, out)
+        if over.size:
+            out[over] = self._double.log_probabilities(X[over].astype(np.float64))
         return out
 
     def losses(self, X: Floats, Y: Doubles) -> Doubles:
         """The training loss (B,) of X (B, N) for the targets Y (B, K), K = 1 for sigmoid: see loss.py."""
-        Z = self._finite_logits(X)
-        losses = np.empty(len(X))
-        cross_entropy_forward(Z, self._targets(Y, len(X)), self._code, losses)
+        Z, over = self._finite_logits(X)
+        Y, losses = self._targets(Y, len(X)), np.empty(len(X))
+        cross_entropy_forward(Z, Y, self._code, losses)
+        if over.size:
+            losses[over] = self._double.losses(X[over].astype(np.float64), Y[over])
         return losses
 
     def gradients(self, X: Floats, Y: Doubles) -> Gradients:
         """Derivatives of the summed loss of X (B, N), B >= 1, for the targets Y (B, K): see loss.py.
 
-        dW = staged(X)^T dZ and dX = dZ W^T, through the stage's scale; where the stage clips, dX is 0.
+        dW = staged(X)^T dZ and dX = dZ W^T, through the stage's scale; where the stage clips, dX is 0. What overflows
+        float32 is computed in float64 and rounded: single rows of dX, and the sums dW and db as a whole.
+
+        Raises:
+            UnacceptableError: As `predict`, or a derivative cannot be represented in the model's dtype.
         """
-        Z, Y = self._finite_logits(X), self._targets(Y, len(X))
-        staged = self._staged(X)
-        losses, dZ = np.empty(len(X)), np.empty_like(Z)
+        Z, over = self._finite_logits(X)
+        Y, losses, dZ = self._targets(Y, len(X)), np.empty(len(X)), np.empty_like(Z)
         cross_entropy_forward(Z, Y, self._code, losses)
         cross_entropy_backward(Z, Y, self._code, dZ)
-        dW = multiply(np.ascontiguousarray(staged.T), dZ)
-        db = multiply(np.ones((1, len(X)), self.dtype), dZ)[0]
-        dX = multiply(dZ, np.ascontiguousarray(self.weights.T))
-        if self._staging is not None:
-            _, inverse, limit = self._staging
-            dX = np.where(np.abs(staged) < limit, dX * inverse, self.dtype.type(0))
-        return Gradients(dW, db, dX, losses)
+        with np.errstate(invalid="ignore", over="ignore"):
+            sums, dX = self._sums(X, dZ), self._slopes(X, dZ)
+        steep = np.union1d(over, np.flatnonzero(~np.isfinite(dX).all(axis=1)))
+        if over.size or steep.size or not np.isfinite(sums).all():
+            if self.dtype == np.float64:
+                raise UnacceptableError(STEEP)
+            wide, dZ = X.astype(np.float64), dZ.astype(np.float64)
+            if over.size:
+                losses[over] = self._double.losses(wide[over], Y[over])
+                dZ[over] = self._double._logit_gradients(wide[over], Y[over])  # noqa: SLF001  # of the same class
+            sums = self._rounded(self._double._sums(wide, dZ))  # noqa: SLF001
+            dX[steep] = self._rounded(self._double._slopes(wide[steep], dZ[steep]))  # noqa: SLF001
+        N = self.n_features
+        return Gradients(sums[:N], sums[-1], dX, losses, sums[N:-1])
+
+    def _logit_gradients(self, X: Floats, Y: Doubles) -> Floats:
+        """The derivatives (B, K) of the logits of rows whose logits are finite."""
+        Z = self.logits(X)
+        dZ = np.empty_like(Z)
+        cross_entropy_backward(Z, Y, self._code, dZ)
+        return dZ
+
+    def _sums(self, X: Floats, dZ: Floats) -> Floats:
+        """The derivatives (F + 1, K) of the weights, the delta's, and last of the bias: sums over rows, in order."""
+        rows = np.hstack([self._inputs.rows(X), np.ones((len(X), 1), self.dtype)])
+        return multiply(np.ascontiguousarray(rows.T), dZ)
+
+    def _slopes(self, X: Floats, dZ: Floats) -> Floats:
+        """The derivatives (B, N) of the raw rows."""
+        return self._inputs.backward(self._inputs.rows(X), multiply(dZ, np.ascontiguousarray(self._long.T)))
+
+    def _rounded(self, exact: Floats) -> Floats:
+        """Derivatives in the model's dtype, or an error where they overflow it."""
+        with np.errstate(over="ignore"):
+            rounded = exact.astype(self.dtype)
+        if not np.isfinite(rounded).all():
+            raise UnacceptableError(STEEP)
+        return rounded
 
     def _predict(self, X: Floats, labels: NDArray[np.int64]) -> tuple[Floats, int]:
         """P (B, n_classes) and the first row's label; labels (B,) is written, or is empty where none are wanted."""
@@ -149,20 +187,12 @@ class Model:
             raise ValueError(f"X has {N} features, the model {self.n_features}")
         if (X.dtype is not self.dtype and X.dtype != self.dtype) or not X.flags.carray:
             raise TypeError(LAYOUT)
-        staged = X if self._staging is None else self._staged(X)
+        staged = X if self._raw else self._inputs.rows(X)
         P = np.empty((B, self.n_classes), self.dtype)
         label = predict_forward(staged, self._panels, self._code, self.n_logits, P, labels)
         if label == NOT_FINITE:
             return P, self._predict_again(X, P, labels)
         return P, label
-
-    def _staged(self, X: Floats) -> Floats:
-        if self._staging is None:
-            return X
-        out = np.empty_like(X)
-        if not stage_forward(X, *self._staging, out):
-            raise UnacceptableError(NOT_NUMBERS)
-        return out
 
     def _check_rows(self, X: Floats) -> None:
         if X.ndim != 2 or X.shape[0] < 1 or X.shape[1] != self.n_features:  # noqa: PLR2004  # a matrix
@@ -170,11 +200,27 @@ class Model:
         if X.dtype != self.dtype or not X.flags.carray:
             raise TypeError(LAYOUT)
 
-    def _finite_logits(self, X: Floats) -> Floats:
+    def _finite_logits(self, X: Floats) -> tuple[Floats, NDArray[np.intp]]:
+        """Z (B, K) of X, and the rows whose logits overflow the model's dtype; their logits are set to 0.
+
+        Raises:
+            UnacceptableError: `predict` would not answer these rows.
+        """
         Z = self.logits(X)
-        if not np.isfinite(Z).all():
+        over = np.flatnonzero(~np.isfinite(Z).all(axis=1))
+        if over.size:
+            self._refuse_overflow(X)
+            if not np.isfinite(self._double.logits(X[over].astype(np.float64))).all():
+                raise UnacceptableError(OVERFLOW)
+            Z[over] = 0
+        return Z, over
+
+    def _refuse_overflow(self, X: Floats) -> None:
+        """Raise UnacceptableError where rows whose logits overflow have no answer in float64 either."""
+        if not np.isfinite(X).all():  # asked here alone: such a value makes its row's logits infinite or NaN
+            raise UnacceptableError(NOT_NUMBERS)
+        if self.dtype == np.float64:
             raise UnacceptableError(OVERFLOW)
-        return Z
 
     def _targets(self, Y: Doubles, rows: int) -> Doubles:
         if Y.shape != (rows, self.n_logits) or Y.dtype != np.float64:
@@ -184,14 +230,12 @@ class Model:
     @cached_property
     def _double(self) -> "Model":
         """The same model in float64, for rows that overflow float32."""
-        return Model(self.head, self.weights.astype(np.float64), self.bias.astype(np.float64), self.stage)
+        delta = None if self.delta is None else Delta(self.delta.weights.astype(np.float64), self.delta.stage)
+        return Model(self.head, self.weights.astype(np.float64), self.bias.astype(np.float64), self.stage, delta)
 
     def _predict_again(self, X: Floats, P: Floats, labels: NDArray[np.int64]) -> int:
         """Compute the rows of P and labels again whose logits overflowed; returns the first row's label."""
-        if not np.isfinite(X).all():  # asked here alone: such a value makes its row's logits infinite or NaN
-            raise UnacceptableError(NOT_NUMBERS)
-        if self.dtype == np.float64:
-            raise UnacceptableError(OVERFLOW)
+        self._refuse_overflow(X)
         rows = np.flatnonzero(~np.isfinite(self.logits(X)).all(axis=1))
         kept = np.setdiff1d(np.arange(len(X)), rows)
         P[rows] = self._double.predict(X[rows].astype(np.float64))
@@ -213,14 +257,11 @@ def multiply(A: Floats, B: Floats) -> Floats:
     return np.ascontiguousarray(out[:, : B.shape[1]])
 
 
-def _staging(stage: Stage, dtype: np.dtype[np.floating]) -> tuple[Floats, Floats, float]:
-    """The stage's mean and 1 / scale in the model's dtype, and its clip (infinite where there is none)."""
-    clip = np.float64(np.inf if stage.clip is None else stage.clip)
-    with np.errstate(over="ignore"):
-        return stage.mean.astype(dtype), (1 / stage.scale).astype(dtype), float(clip.astype(dtype))
+def _own(stage: Stage) -> Stage:
+    return Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
 
 
-def _check(head: str, weights: Floats, bias: Floats, stage: Stage | None) -> None:
+def _check(head: str, weights: Floats, bias: Floats, stage: Stage | None, delta: Delta | None) -> None:
     """Raise ValueError where a model cannot be made of these."""
     if head not in HEADS:
         raise ValueError("head must be softmax, sigmoid, multilabel or ovr")
@@ -233,18 +274,6 @@ def _check(head: str, weights: Floats, bias: Floats, stage: Stage | None) -> Non
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
         raise ValueError("weights and bias must be finite")
     if stage is not None:
-        _check_stage(stage, weights)
-
-
-def _check_stage(stage: Stage, weights: Floats) -> None:
-    """Raise ValueError where a stage cannot stand before these weights."""
-    if stage.mean.shape != stage.scale.shape or stage.mean.shape != weights.shape[:1]:
-        raise ValueError("the stage's mean and scale must be (N,)")
-    if not (np.isfinite(stage.mean).all() and np.isfinite(stage.scale).all() and (stage.scale > 0).all()):
-        raise ValueError("the stage's mean must be finite and its scale positive")
-    if stage.clip is not None and not 0 < stage.clip < np.inf:
-        raise ValueError("the stage's clip must be positive")
-    mean, inverse, limit = _staging(stage, weights.dtype)
-    # An infinite 1 / scale makes NaN of a feature at its mean, and 1 / scale = 0 of one far from it.
-    if not (np.isfinite(mean).all() and np.isfinite(inverse).all() and (inverse > 0).all() and limit > 0):
-        raise ValueError("the stage's mean, 1 / scale and clip must be representable in the weights' dtype")
+        check_stage(stage, weights)
+    if delta is not None:
+        check_delta(delta, weights)

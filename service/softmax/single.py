@@ -1,8 +1,10 @@
 """One row at a time, in buffers that stay: a prediction without an allocation, inside kernels of other rooms.
 
-    plan    (CELLS,) int64  addresses and sizes, in the order of the constants below
-    X       (1, N)          the row, written by the caller
-    P       (1, n_classes)  its probabilities, written
+    plan      (CELLS,) int64    addresses and sizes, in the order of the constants below
+    X         (1, N)            the row, written by the caller
+    stagings  (S, 2 N + 1)      of each stage the mean, 1 / scale and limit; S is 0 where the weights take raw rows
+    staged    (1, S N)          the row as the weights see it
+    P         (1, n_classes)    its probabilities, written
 
 A call from Python costs as much as the arithmetic of a small model, and every array argument makes it dearer. So the
 kernel that reads a row out of a request's body (serve/lone.py) predicts in the same call, and takes everything about
@@ -19,16 +21,22 @@ from numpy.typing import NDArray
 from service.compiler import inlined
 from service.softmax.functions import NOT_FINITE, head_block
 from service.softmax.lanes import STACK_BYTES, stack
+from service.softmax.stages import stage_row
 from service.softmax.tile import linear_row
 
-ROW, FEATURES, PANELS, COUNT, WIDTH, PROBABILITIES, CLASSES, LOGITS, HEAD, ITEMSIZE, CELLS = range(11)
+ROW, FEATURES, PANELS, COUNT, WIDTH, PROBABILITIES, CLASSES, LOGITS, HEAD, ITEMSIZE = range(10)
+STAGES, STAGINGS, STAGED, CELLS = range(10, 14)
+
+
+Floats = NDArray[np.floating[Any]]
 
 
 class Single:
     """The buffers of one model's lone rows. Used by one thread alone.
 
     Args:
-        panels: The packed weights (C, N + 1, V L).
+        panels: The packed weights (C, F + 1, V L); F is N, or S N with stages.
+        stagings: What the stages do, see above.
         head: The head's code.
         n_logits: K.
         n_classes: The columns of P.
@@ -39,18 +47,21 @@ class Single:
         cells: The plan; kernels take its address.
     """
 
-    def __init__(self, panels: NDArray[np.floating[Any]], head: int, n_logits: int, n_classes: int) -> None:
+    def __init__(self, panels: Floats, stagings: Floats, head: int, n_logits: int, n_classes: int) -> None:
         count, rows, width = panels.shape
-        self._panels: Final = panels  # only its address is in use, which does not keep it alive
-        self.X: Final = np.zeros((1, rows - 1), panels.dtype)
+        n_features = (rows - 1) // max(1, len(stagings))
+        self.X: Final = np.zeros((1, n_features), panels.dtype)
         self.P: Final = np.zeros((1, n_classes), panels.dtype)
+        staged = np.zeros((1, rows - 1), panels.dtype)
+        self._kept: Final = (panels, stagings, staged)  # only their addresses are in use, which does not keep them
         self.cells: Final = np.zeros(CELLS, np.int64)
-        self.cells[[ROW, PANELS, PROBABILITIES]] = [array.ctypes.data for array in (self.X, panels, self.P)]
-        self.cells[[FEATURES, COUNT, WIDTH, CLASSES, LOGITS]] = rows - 1, count, width, n_classes, n_logits
-        self.cells[[HEAD, ITEMSIZE]] = head, panels.itemsize
+        arrays = {ROW: self.X, PANELS: panels, PROBABILITIES: self.P, STAGINGS: stagings, STAGED: staged}
+        self.cells[list(arrays)] = [array.ctypes.data for array in arrays.values()]
+        self.cells[[FEATURES, COUNT, WIDTH, CLASSES, LOGITS]] = n_features, count, width, n_classes, n_logits
+        self.cells[[HEAD, ITEMSIZE, STAGES]] = head, panels.itemsize, len(stagings)
 
     @staticmethod
-    def fits(panels: NDArray[np.floating[Any]]) -> bool:
+    def fits(panels: Floats) -> bool:
         """Whether a row's logits have room on the stack."""
         return panels.shape[0] * panels.shape[2] * panels.itemsize <= STACK_BYTES
 
@@ -76,8 +87,16 @@ def single_row(plan, kind):
 def predict_single(plan, kind):
     """Write P of the row that stands in X. Returns the label, or NOT_FINITE where a logit is not finite."""
     X = single_row(plan, kind)
-    width = plan[WIDTH]
-    panels = carray(numbers_at(plan[PANELS], kind), (plan[COUNT], plan[FEATURES] + 1, width))
+    N, S, width = plan[FEATURES], plan[STAGES], plan[WIDTH]
+    if S > 0:
+        stagings = carray(numbers_at(plan[STAGINGS], kind), (S, 2 * N + 1))
+        staged = carray(numbers_at(plan[STAGED], kind), (1, S * N))
+        for s in range(S):
+            mean, inverse = stagings[s, :N], stagings[s, N : 2 * N]
+            if not stage_row(X, 0, mean, inverse, stagings[s, 2 * N], staged, 0, s * N):
+                return NOT_FINITE
+        X = staged
+    panels = carray(numbers_at(plan[PANELS], kind), (plan[COUNT], X.shape[1] + 1, width))
     P = carray(numbers_at(plan[PROBABILITIES], kind), (1, plan[CLASSES]))
     Z = carray(stack(X), (1, plan[COUNT] * width))
     label = carray(stack(plan), 1)

@@ -40,15 +40,20 @@ ROWS_1, ROWS_2, ROWS_3 = {
 }.get(FAMILY, ((2, 1, 1), (1, 1, 1), (1, 1, 1)))
 
 
-def pack(W: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Pack W (N, K) and b (K,) of one dtype into panels (C, N + 1, V L), see above."""
+def pack(W: NDArray[np.floating], b: NDArray[np.floating], lanes: int = 0) -> NDArray[np.floating]:
+    """Pack W (N, K) and b (K,) of one dtype into panels (C, N + 1, V L), see above; L = `lanes`, or the dtype's own."""
     N, K = W.shape
-    lanes = 64 // W.itemsize
+    lanes = lanes or 64 // W.itemsize
     width = lanes * min(VECTORS_MAX, -(-K // lanes))
     count = -(-K // width)
     whole = np.zeros((N + 1, count * width), W.dtype)
     whole[0, :K], whole[1:, :K] = b, W
     return np.ascontiguousarray(whole.reshape(N + 1, count, width).swapaxes(0, 1))
+
+
+def unpack(panels: NDArray[np.floating], K: int) -> NDArray[np.floating]:
+    """The bias, then the weights (N + 1, K), of panels."""
+    return np.ascontiguousarray(panels.swapaxes(0, 1).reshape(panels.shape[1], -1)[:, :K])
 
 
 @intrinsic(prefer_literal=True)

@@ -10,12 +10,13 @@
     classes            unique names; sigmoid 2, softmax and ovr >= 2, multilabel >= 1
     features           N unique names, in the order of a row
     dtype              "float32" or "float64": of every tensor, and of the arithmetic
-    layers             [{weight, bias, activation}]: two tensor names and "identity";
-                       one layer, for now
+    layers             [{weight, bias, activation}]: one layer of two tensor names, "identity"
     thresholds         multilabel only: for each class, the p in [0, 1] that names it  0.5 each
     stage              {mean [N], scale [N] > 0, clip > 0}: done to a row first        rows are taken raw
                        (clip may be absent: no cut)
     training           {rows >= 1, mean [N], scale [N] > 0}: what was trained on       unknown
+    delta              {weight, clip > 0}: a tensor name; what learning has added,     nothing was added
+                       on features standardised by `training` and cut to [-clip, clip]
     learning           {rule, constants {name: number}}                               chosen by size
     provenance         {name: text}                                                   {}
     metrics            {name: number}                                                 {}
@@ -23,9 +24,9 @@
 
     tensor             shape     K is
     weight             (N, K)    1 for the sigmoid head, else the number of classes
-    bias               (K,)
+    bias               (K,)      (the delta's weight is shaped as the weight)
 
-What always holds of an `Artifact`, whether read or made: the tensors are exactly those that the layers name, of that
+What always holds of an `Artifact`, whether read or made: the tensors are exactly those that the manifest names, of that
 shape and dtype; every number is finite; the arrays are its own, C-contiguous, aligned and read-only.
 """
 
@@ -48,6 +49,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError
+from service.store.hashing import hash_tensors
 from service.store.manifest import (
     FORMAT_VERSION,
     Layer,
@@ -133,11 +135,8 @@ class Artifact:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 of the tensors in manifest order, as row-major little-endian bytes of their dtype."""
-        digest = hashlib.sha256()
-        for tensor in self.tensors.values():
-            digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).data)
-        return digest.hexdigest()
+        """The hash of the tensors in manifest order: weight, bias, then the delta's weight."""
+        return hash_tensors(self.tensors.values())
 
 
 def read_artifact(directory: Path, bytes_max: int) -> Artifact:

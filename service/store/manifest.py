@@ -91,6 +91,18 @@ class Training(Record):
     scale: Positives
 
 
+class Delta(Record):
+    """What learning has added to the weights: a tensor that acts on the features as `training` standardises them.
+
+    Attributes:
+        weight: Name of the tensor of shape (N, K).
+        clip: The cut of the standardised features.
+    """
+
+    weight: Name
+    clip: Positive
+
+
 class Learning(Record):
     """The learning rule that feedback follows, with its constants.
 
@@ -119,6 +131,7 @@ class Manifest(Record):
     thresholds: Probabilities | None = None
     stage: Stage | None = None
     training: Training | None = None
+    delta: Delta | None = None
     learning: Learning | None = None
     provenance: dict[str, str] = {}
     metrics: dict[str, FiniteFloat] = {}
@@ -136,9 +149,15 @@ class Manifest(Record):
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Each tensor's shape by its name, in manifest order: weight, then bias, layer by layer."""
+        """Each tensor's shape by its name, in manifest order: weight, then bias, layer by layer, then the delta's."""
         (layer,) = self.layers
-        return {layer.weight: (self.n_features, self.n_outputs), layer.bias: (self.n_outputs,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            layer.weight: (self.n_features, self.n_outputs),
+            layer.bias: (self.n_outputs,),
+        }
+        if self.delta is not None:
+            shapes[self.delta.weight] = (self.n_features, self.n_outputs)
+        return shapes
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "Manifest":
@@ -165,6 +184,12 @@ class Manifest(Record):
         names = {self.layers[0].weight, self.layers[0].bias}
         if len(names) < 2:  # noqa: PLR2004
             raise ValueError("a layer's weight and bias must be two tensors")
+        if self.delta is not None:
+            if self.training is None:
+                raise ValueError("a delta needs the training statistics that it was learned on")
+            if self.delta.weight in names:
+                raise ValueError("the delta's weight must be a tensor of its own")
+            names.add(self.delta.weight)
         if "__metadata__" in names:
             raise ValueError("no tensor may have the name __metadata__, which safetensors keeps for itself")
 

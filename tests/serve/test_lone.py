@@ -14,7 +14,7 @@ from service.board import COUNTERS, Board
 from service.serve.lone import BYTES_AT, Lone
 from service.serve.metrics import BUCKETS, COMPUTE_NANOSECONDS, EXECUTIONS, LAST_MS, NANOSECONDS, ROWS, V1, Meter
 from service.softmax.functions import NOT_FINITE
-from service.softmax.model import Head, Model, Stage
+from service.softmax.model import Delta, Head, Model, Stage
 from tests.serve.harness import Pair, Response, instances
 
 HEADS: list[tuple[Head, int]] = [("softmax", 3), ("softmax", 40), ("sigmoid", 1), ("ovr", 5), ("multilabel", 4)]
@@ -43,13 +43,27 @@ def model_of(head: Head, n_logits: int, dtype: str) -> Model:
 
 
 MODELS = {(head, k, dtype): model_of(head, k, dtype) for head, k in HEADS for dtype in ("float32", "float64")}
+STAGE = Stage(np.linspace(-2, 3, N), np.linspace(0.5, 4, N), 2.5)
 
 
-@pytest.mark.parametrize("kind", MODELS, ids=str)
+def learned(model: Model, stage: Stage | None) -> Model:
+    """A model to which learning has added something."""
+    weights = np.random.default_rng(5).standard_normal(model.weights.shape).astype(model.dtype)
+    delta = Delta(weights, Stage(np.linspace(1, 2, N), np.linspace(3, 0.1, N), 1.25))
+    return Model(model.head, model.weights, model.bias, stage, delta)
+
+
+STAGED = {
+    "stage": Model("softmax", MODELS["softmax", 3, "float32"].weights, MODELS["softmax", 3, "float32"].bias, STAGE),
+    "delta": learned(MODELS["softmax", 40, "float32"], None),
+    "stage and delta": learned(MODELS["sigmoid", 1, "float64"], STAGE),
+}
+
+
+@pytest.mark.parametrize("model", [*MODELS.values(), *STAGED.values()], ids=[*map(str, MODELS), *STAGED])
 @given(row=st.lists(st.floats(-1e6, 1e6, width=32), min_size=N, max_size=N), before=st.binary(max_size=40))
-def test_a_lone_row_has_the_bits_of_the_model(kind: tuple[Head, int, str], row: list[float], before: bytes) -> None:
+def test_a_lone_row_has_the_bits_of_the_model(model: Model, row: list[float], before: bytes) -> None:
     """Wherever in a request the body begins: probabilities and label are those of `classify`."""
-    model = MODELS[kind]
     lone = lone_of(model)[0]
     P, labels = model.classify(np.array([row], model.dtype))
     label = lone.predict(before + instances([row]), len(before))
@@ -73,17 +87,19 @@ def test_a_row_that_overflows_is_left_to_the_general_way() -> None:
     lone = lone_of(steep)[0]
     assert lone.predict(instances([[1e20] * N]), 0) == NOT_FINITE
     assert lone.predict(instances([[1] * N]), 0) == 0
+    clipped = lone_of(STAGED["stage"])[0]
+    assert clipped.predict(instances([[1e22] * N]), 0) >= 0
+    assert clipped.predict(b'{"instances": [[1, 2, 3, 4, 9007199254740992e22]]}', 0) >= 0
 
 
 def test_models_that_do_not_fit_have_no_short_way() -> None:
-    """Too many logits for the stack, or a stage before the weights; 1008 logits fit, in whole panels of any width."""
+    """Too many logits for the stack; 1008 fit, in whole panels of any width."""
 
-    def zeros(n_logits: int, stage: Stage | None = None) -> Model:
-        return Model("softmax", np.zeros((2, n_logits), np.float32), np.zeros(n_logits, np.float32), stage)
+    def zeros(n_logits: int) -> Model:
+        return Model("softmax", np.zeros((2, n_logits), np.float32), np.zeros(n_logits, np.float32))
 
     assert zeros(1008).single() is not None
     assert zeros(1025).single() is None
-    assert zeros(3, Stage(np.zeros(2), np.ones(2))).single() is None
 
 
 def test_bytes_stand_where_the_short_way_reads_them() -> None:

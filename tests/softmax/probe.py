@@ -66,7 +66,7 @@ def answers() -> Iterator[tuple[str, Array]]:
                     yield "labels", np.array(labels, np.int64)
                     yield "log-probabilities", model.log_probabilities(X)
                     Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
-                    for name, value in zip(("dW", "db", "dX", "losses"), model.gradients(X, Y), strict=True):
+                    for name, value in zip(("dW", "db", "dX", "losses"), model.gradients(X, Y), strict=False):
                         yield "losses" if name == "losses" else "gradients", value
     for head in HEADS:
         X = rows_of(np.float32, 40, 5)

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.errors import UnacceptableError
-from service.softmax.functions import BLOCK, NOT_FINITE, predict_forward, stage_forward
+from service.softmax.functions import BLOCK, NOT_FINITE, predict_forward
 from service.softmax.model import HEADS as CODES
 from service.softmax.model import Model, Stage
+from service.softmax.stages import stage_forward
 from service.softmax.tile import pack
 from tests.reference import DTYPES, HEADS, Array, linear, probabilities, stage
 
@@ -233,7 +234,7 @@ def test_stage_against_its_twin(dtype: type[np.floating], clip: float | None) ->
     X = (rng.standard_normal((33, 7)) * scale * 2 + mean).astype(dtype)
     target = np.full((35, 7), np.nan, dtype)
     limit = np.inf if clip is None else clip
-    stage_forward(X, mean.astype(dtype), (1 / scale).astype(dtype), limit, target[1:-1])
+    stage_forward(X, mean.astype(dtype), (1 / scale).astype(dtype), limit, target[1:-1], 0)
     assert np.isnan(target[[0, -1]]).all()
     bound = 4 * np.finfo(dtype).eps * (np.abs(stage(X, mean, scale)) + (np.abs(X) + np.abs(mean)) / scale)
     assert (np.abs(target[1:-1] - stage(X, mean, scale, clip)) <= bound).all()

@@ -243,10 +243,73 @@ def test_gradient_reports_overflow(dtype: type[np.floating]) -> None:
             assert not cross_entropy_backward(Z, np.zeros((2, 2)), CODES[head], np.empty_like(Z))
 
 
-def test_losses_of_overflowed_logits_are_refused() -> None:
-    """Losses, log-probabilities and gradients of a row that overflows the model's dtype are an error of the input."""
-    model = Model("softmax", np.full((1, 2), 10, np.float32), np.zeros(2, np.float32))
-    X, Y = np.array([[3e38]], np.float32), np.array([[1.0, 0]])
-    for call in (lambda: model.losses(X, Y), lambda: model.gradients(X, Y), lambda: model.log_probabilities(X)):
-        with pytest.raises(UnacceptableError, match="overflow"):
-            call()
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head", HEADS)
+def test_logarithms_near_one_keep_their_digits(head: str, dtype: type[np.floating]) -> None:
+    """The loss and the log-probability of a nearly certain class are right to a relative 1e-14, down to e**-700."""
+    for gap in (1.0, 20.0, 36.0, 40.0, 100.0, 600.0):
+        Z = np.array([[gap]] if head == "sigmoid" else [[gap / 2, -gap / 2, -gap / 2 - 1]], dtype)
+        Y = np.ones((1, 1)) if head == "sigmoid" else np.array([[1.0, 0, 0]])
+        exact = log_probabilities(head, Z)
+        at = 1 if head == "sigmoid" else 0
+        assert 0 < -log_forward(head, Z)[0, at] == pytest.approx(float(-exact[0, at]), rel=1e-14)
+        assert forward(head, Z, Y)[0] == pytest.approx(float(losses(head, Z, Y)[0]), rel=1e-14)
+
+
+STEEP: dict[str, Callable[[Model, Array, Array], object]] = {
+    "losses": lambda model, X, Y: model.losses(X, Y),
+    "gradients": lambda model, X, Y: model.gradients(X, Y),
+    "log_probabilities": lambda model, X, _: model.log_probabilities(X),
+}
+
+
+@pytest.mark.parametrize("method", STEEP)
+def test_rows_without_an_answer_have_no_loss(method: str) -> None:
+    """What overflows float64, or float64 weights in their own dtype, is refused as `predict` refuses it."""
+    Y = np.array([[1.0, 0]])
+    double = Model("softmax", np.full((1, 2), 10.0), np.zeros(2))
+    with pytest.raises(UnacceptableError, match="overflow"):
+        STEEP[method](double, np.array([[1e308]]), Y)
+    narrow = Model("softmax", np.full((1, 2), 10, np.float32), np.zeros(2, np.float32))
+    with pytest.raises(UnacceptableError, match="finite"):
+        STEEP[method](narrow, np.array([[np.inf]], np.float32), Y)
+
+
+@pytest.mark.parametrize("behind", [None, Stage(np.ones(3), np.full(3, 2.0))], ids=["raw", "staged"])
+@pytest.mark.parametrize("head", HEADS)
+def test_overflowed_rows_have_the_losses_of_their_answers(head: str, behind: Stage | None) -> None:
+    """Rows that overflow float32 have float64's log-probabilities, losses and gradients; the others keep their bits."""
+    rng = np.random.default_rng(11)
+    K = 1 if head == "sigmoid" else 4
+    W, b, X = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, K), K, (8, 3)))
+    Y = targets(head, "soft", 8, K, rng)
+    W[0], W[1] = 7, -7
+    X[[2, 5]] = [[2e38, 2e38, 1], [-1e38, -1e38, 1]]
+    model, usual = Model(head, W, b, behind), np.array([0, 1, 3, 4, 6, 7])
+    double = Model(head, W.astype(np.float64), b.astype(np.float64), behind)
+    assert np.isfinite(model.predict(X)).all()
+    for got, plain, exact in (
+        (model.log_probabilities(X), model.log_probabilities(X[usual]), double.log_probabilities(X.astype(float))),
+        (model.losses(X, Y), model.losses(X[usual], Y[usual]), double.losses(X.astype(float), Y)),
+    ):
+        assert np.array_equal(got[usual], plain)
+        assert np.array_equal(got[[2, 5]], exact[[2, 5]])
+    found, exact = model.gradients(X, Y), double.gradients(X.astype(float), Y)
+    assert np.array_equal(found.losses, model.losses(X, Y))
+    assert np.array_equal(found.dX[usual], model.gradients(X[usual], Y[usual]).dX)
+    assert np.array_equal(found.dX[[2, 5]], exact.dX[[2, 5]].astype(np.float32))
+    for got, wanted in ((found.dW, exact.dW), (found.db, exact.db)):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gradient_that_float32_cannot_hold_is_refused() -> None:
+    """Two rows whose sum overflows float32 have a loss, but no gradient; rows that cancel have one."""
+    model = Model("softmax", np.zeros((1, 2), np.float32), np.zeros(2, np.float32))
+    X, Y = np.full((3, 1), 3e38, np.float32), np.eye(2)[[0, 0, 0]]
+    assert np.isfinite(model.losses(X, Y)).all()
+    with pytest.raises(UnacceptableError, match="gradient"):
+        model.gradients(X, Y)
+    assert model.gradients(X[[0, 1, 2, 0]], np.eye(2)[[0, 0, 1, 1]]).dW.tolist() == [[0, 0]]
+    with pytest.raises(UnacceptableError, match="gradient"):
+        Model("softmax", np.zeros((1, 2)), np.zeros(2)).gradients(np.full((4, 1), 1.7e308), Y[[0, 0, 0, 0]])

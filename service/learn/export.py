@@ -1,0 +1,60 @@
+"""A learned model as an artifact of its own: it answers with the same bits, and goes on learning where it stopped."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.errors import ArtifactError
+from service.softmax.learned import Form, Served
+from service.softmax.model import Stage
+from service.store.artifact import Artifact, Learning
+
+DELTA_TENSOR = "delta.weight"
+
+
+def exported(
+    artifact: Artifact,
+    served: Served,
+    *,
+    form: Form,
+    rows: int,
+    learning: Learning,
+    classes: Sequence[str],
+    provenance: Mapping[str, str],
+) -> Artifact:
+    """What `artifact` has become after learning from `rows` rows.
+
+    The rows count as training rows, so that the exported weights hold as firmly as they have been learned. A running
+    stage becomes the stage of the artifact, and its statistics the training statistics.
+
+    Raises:
+        ArtifactError: `classes` are not as many as the model's, or do not begin with the artifact's.
+    """
+    manifest = artifact.manifest
+    K = 2 if served.head == "sigmoid" else served.bias.size
+    if len(classes) != K or tuple(classes[: len(manifest.classes)]) != manifest.classes:
+        raise ArtifactError("the classes must be those of the artifact and of its later additions, in their order")
+    (layer,) = manifest.layers
+    tensors = {layer.weight: served.weights, layer.bias: served.bias}
+    fields: dict[str, Any] = manifest.model_dump(
+        mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256", "metrics"}
+    )
+    fields |= {"classes": list(classes), "learning": learning.model_dump(), "provenance": dict(provenance)}
+    if manifest.thresholds is not None:
+        fields["thresholds"] = [*manifest.thresholds, *[0.5] * (K - len(manifest.thresholds))]
+    if served.stage is not None:
+        fields["stage"] = _numbers(served.stage) | ({} if served.stage.clip is None else {"clip": served.stage.clip})
+    if manifest.training is not None:
+        fields["training"] = manifest.training.model_dump() | {"rows": manifest.training.rows + rows}
+    elif form == "running" and served.stage is not None and rows:
+        fields["training"] = _numbers(served.stage) | {"rows": rows}
+    if served.delta is not None:
+        # Statistics that the dtype cannot represent were left out of learning, and stand as 0 and 1 here.
+        fields["training"] |= _numbers(served.delta.stage)
+        name = DELTA_TENSOR if manifest.delta is None else manifest.delta.weight
+        fields["delta"] = {"weight": name, "clip": served.delta.stage.clip}
+        tensors[name] = served.delta.weights
+    return Artifact.seal(fields, tensors)
+
+
+def _numbers(stage: Stage) -> dict[str, object]:
+    return {"mean": stage.mean.tolist(), "scale": stage.scale.tolist()}

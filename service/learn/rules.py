@@ -1,0 +1,139 @@
+"""Which rule a model learns by, with which numbers, and what of it learns: from its manifest alone.
+
+`docs/models.md` describes the rules for users; its table and CONSTANTS say the same.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, get_args
+
+import numpy as np
+
+from service.errors import ArtifactError
+from service.softmax.learned import Form, Rule, RuleName
+from service.store.artifact import Artifact
+
+# Newton's time and memory grow with K (N + 1)^2. Up to the first bound it is the default: a step of digits, at 42,250,
+# takes some 8 microseconds. Up to the second it may be asked for: its matrices take 16 MiB then.
+NEWTON_DEFAULT_MAX: Final = 1 << 18
+NEWTON_MAX: Final = 1 << 22
+
+
+class Constant(NamedTuple):
+    """One number of a rule: its default (None: absent), and the values that it may have."""
+
+    default: float | None
+    least: float
+    most: float
+
+
+RATE_MAX: Final = 1e3
+SMALL: Final = 1e-12
+_CLIP: Final = Constant(2.0, 1e-3, 1e6)
+_SHARED: Final = {
+    "clip": _CLIP,
+    "step_clip": Constant(8.0, 1e-6, 1e6),
+    "forget": Constant(1e-6, 0.0, 0.1),
+    "firmness": Constant(0.05, 0.0, 1e6),
+}
+CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
+    "sgd": {
+        "rate": Constant(0.01, SMALL, RATE_MAX),
+        "clip": _CLIP._replace(default=None),
+        "step_clip": _SHARED["step_clip"]._replace(default=None),
+    },
+    "adagrad": {"rate": Constant(0.3, SMALL, RATE_MAX), "epsilon": Constant(1e-8, SMALL, 1e6), **_SHARED},
+    "ftrl": {"rate": Constant(0.3, SMALL, RATE_MAX), "beta": Constant(1.0, SMALL, 1e6), **_SHARED},
+    "newton": {
+        "rate": Constant(4.0, SMALL, RATE_MAX),
+        "lambda": Constant(10.0, 1e-6, 1e9),
+        "floor": Constant(0.001, 1e-9, 0.25),
+        "pull": Constant(0.5, 0.0, 10.0),
+        **_SHARED,
+        "clip": _CLIP._replace(default=1.25),
+    },
+}
+# AdaGrad's first step moves each weight by the rate. Behind a stage that is a sensible part of a logit; of raw features
+# nothing is known, so that there the step is small.
+PLAIN_RATE: Final = 0.001
+
+
+def size_of(artifact: Artifact) -> int:
+    """K (N + 1)^2, what Newton's time and memory grow with."""
+    return artifact.manifest.n_outputs * (artifact.n_features + 1) ** 2
+
+
+def default_rule(artifact: Artifact) -> RuleName:
+    """The rule for an artifact that names none."""
+    if artifact.manifest.training is None and artifact.weights.any():
+        return "adagrad"
+    return "newton" if size_of(artifact) <= NEWTON_DEFAULT_MAX else "ftrl"
+
+
+def form_of(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
+    """What learns; see `softmax/steps.py` for the forms."""
+    manifest = artifact.manifest
+    if manifest.delta is not None:
+        return "delta"
+    if name == "sgd" and "clip" not in constants:
+        return "plain"
+    if manifest.training is not None:
+        return "delta"
+    return "plain" if artifact.weights.any() else "running"
+
+
+def chosen(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
+    """The rule that an artifact learns by, and the constants that it sets.
+
+    Raises:
+        ArtifactError: The manifest names a rule or a constant that there is not, or a number outside its range.
+    """
+    learning, delta = artifact.manifest.learning, artifact.manifest.delta
+    name = default_rule(artifact) if learning is None else known_rule(learning.rule)
+    constants = {} if learning is None else dict(learning.constants)
+    if delta is not None and constants.setdefault("clip", delta.clip) != delta.clip:
+        raise ArtifactError("learning.constants.clip must be that of the delta")
+    check_constants(name, constants)
+    if name == "newton" and size_of(artifact) > NEWTON_MAX:
+        raise ArtifactError(f"the rule newton takes models up to K (N + 1)^2 = {NEWTON_MAX}; ftrl takes any")
+    return name, constants
+
+
+def known_rule(name: str) -> RuleName:
+    """The name of a rule, or an ArtifactError."""
+    for rule in get_args(RuleName):
+        if rule == name:
+            return rule  # type: ignore[no-any-return]  # get_args forgets the literals
+    raise ArtifactError(f"learning.rule must be one of {', '.join(CONSTANTS)}")
+
+
+def check_constants(name: RuleName, constants: Mapping[str, float]) -> None:
+    """Raise ArtifactError where a rule has no such constants, or not with these numbers."""
+    table = CONSTANTS[name]
+    if not constants.keys() <= table.keys():
+        raise ArtifactError(f"learning.constants of {name} are {', '.join(table)}")
+    for constant, value in constants.items():
+        _, least, most = table[constant]
+        if not least <= value <= most:
+            raise ArtifactError(f"learning.constants.{constant} of {name} must be from {least:g} to {most:g}")
+
+
+def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float]) -> Rule:
+    """The rule with all its numbers: those that are given, the others by default."""
+    defaults = {key: constant.default for key, constant in CONSTANTS[name].items()}
+    if name == "adagrad" and form == "plain":
+        defaults["rate"] = PLAIN_RATE
+    values = {key: value for key, value in {**defaults, **constants}.items() if value is not None}
+    training = artifact.manifest.training
+    firmness = values.get("firmness", 0.0) * training.rows if form == "delta" and training is not None else 0.0
+    return Rule(
+        name=name,
+        rate=values["rate"],
+        offset=values.get("epsilon", values.get("beta", 0.0)),
+        floor=values.get("floor", 0.0),
+        pull=values.get("pull", 0.0),
+        forget=values.get("forget", 0.0),
+        # A trained model's rows count as rows that the sums have seen; 2**100 stays finite in float32.
+        start=1 / (values["lambda"] + firmness) if name == "newton" else min(firmness, 2.0**100),
+        step_clip=values.get("step_clip", np.inf),
+        clip=values.get("clip", np.inf),
+    )
