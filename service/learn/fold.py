@@ -1,0 +1,151 @@
+"""A stream's fold at one seq: the state, the names of its classes, and how an event moves them.
+
+    FEEDBACK     its rows are scored and learned from
+    CLASSES      classes are added
+    CONFIGURE    another rule, pause, resume, shadow
+    the others   move the lineage (store/lineage.py); what that means for a state is follow.py's to find out
+
+An event that cannot apply (rows of another width or number of classes, a payload that is none) is counted and changes
+nothing else, so the fold is total: whatever the log holds, the same events give the same state.
+"""
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ArtifactError, PayloadError
+from service.learn.step import ClassesFixedError, State
+from service.softmax.model import Doubles
+from service.store.admin import parse, parse_classes
+from service.store.artifact import Artifact
+from service.store.feedback import Event, Kind
+from service.store.rows import Block, Targets, decode_many
+from service.store.snapshots import Snapshot
+
+
+class Scored(NamedTuple):
+    """An event that was folded: its seq, and the loss of each of its rows before its step."""
+
+    seq: int
+    losses: Doubles
+
+
+class Fold:
+    """The state of one stream after some events.
+
+    Args:
+        artifact: What it starts from.
+
+    Attributes:
+        state: The model that learns.
+        classes: The names of all classes.
+        events: Feedback events that were folded.
+        unfit: Events that could not apply.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact: Final = artifact
+        self.state = State(artifact)
+        self.classes = list(artifact.manifest.classes)
+        self.events = 0
+        self.unfit = 0
+
+    def take(self, events: Iterable[Event]) -> list[Scored]:
+        """Apply events in their order; those without a payload, which were forgotten, are passed over."""
+        scored: list[Scored] = []
+        present = (event for event in events if event.payload is not None)
+        for is_feedback, run in groupby(present, lambda event: event.kind == Kind.FEEDBACK):
+            if is_feedback:
+                scored += self._learn(list(run))
+            else:
+                for event in run:
+                    self._turn(event)
+        return scored
+
+    def _learn(self, events: list[Event]) -> list[Scored]:
+        payloads = [event.payload for event in events if event.payload is not None]
+        try:
+            blocks = decode_many(payloads)
+        except PayloadError:
+            if len(events) == 1:
+                self.unfit += 1
+                return []
+            return [scored for event in events for scored in self._learn([event])]
+        scored: list[Scored] = []
+        first = 0
+        for block in blocks:
+            run = events[first : first + block.events]
+            first += block.events
+            losses = self._learn_block(block)
+            if losses is not None:
+                parts = losses.reshape(block.events, block.layout.rows)
+                scored += [Scored(event.seq, part) for event, part in zip(run, parts, strict=True)]
+        return scored
+
+    def _learn_block(self, block: Block) -> Doubles | None:
+        """The losses of a block's rows, or None where they are not of this model as it is now."""
+        layout, manifest = block.layout, self.artifact.manifest
+        sizes = (layout.dtype.name, layout.n_features, layout.n_classes)
+        if sizes != (manifest.dtype, manifest.n_features, self.state.n_classes) or not self._takes(layout.targets):
+            self.unfit += block.events
+            return None
+        weights = None if block.weights is None else block.weights.astype(np.float64)
+        self.events += block.events
+        if layout.targets == Targets.INDEX:
+            return self.state.fold(block.X, block.targets.astype(np.int64), weights=weights)
+        return self.state.fold(block.X, Y=self._targets(block.targets), weights=weights)
+
+    def _takes(self, targets: Targets) -> bool:
+        """Whether the head learns from targets of that kind: a multilabel head from sets alone, the others not."""
+        return (targets == Targets.SET) == (self.artifact.manifest.head == "multilabel")
+
+    def _targets(self, targets: NDArray[Any]) -> Doubles:
+        """Y (B, K) of distributions or sets; the sigmoid head has one logit, that of its second class."""
+        Y = targets.astype(np.float64)
+        return np.ascontiguousarray(Y[:, 1:]) if self.artifact.manifest.head == "sigmoid" else Y
+
+    def _turn(self, event: Event) -> None:
+        try:
+            if event.kind == Kind.CLASSES:
+                names = parse_classes(event.payload or b"")
+                self.state.add_classes(len(names))
+                self.classes += names
+            elif event.kind == Kind.CONFIGURE:
+                self.state.configure(parse(event.payload or b""))
+        except (PayloadError, ArtifactError, ClassesFixedError):
+            self.unfit += 1
+
+    def kept(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The fields and arrays that `restored` makes an equal fold of."""
+        fields = {
+            "classes": self.classes,
+            "events": self.events,
+            "unfit": self.unfit,
+            "scalars": self.state.scalars(),
+        }
+        return fields, self.state.tensors()
+
+    @classmethod
+    def restored(cls, artifact: Artifact, snapshot: Snapshot) -> "Fold":
+        """The fold that gave a checkpoint.
+
+        Raises:
+            ArtifactError: It is of another artifact or of another version of the fold.
+        """
+        fold = cls(artifact)
+        fields = snapshot.fields
+        try:
+            fold.state = State.restore(artifact, snapshot.arrays, fields["scalars"])
+            fold.classes = list(fields["classes"])
+            fold.events, fold.unfit = fields["events"], fields["unfit"]
+        except (KeyError, TypeError) as error:
+            raise ArtifactError("a checkpoint lacks a part of the state") from error
+        return fold
+
+    @property
+    def progressive(self) -> dict[str, float]:
+        """The progressive validation, for the metadata: counts, mean loss and accuracy, in all and recently."""
+        return {"events": self.events, "unfit_events": self.unfit, **self.state.progress}

@@ -1,0 +1,198 @@
+"""Following one stream: where its fold stands, what is to be folded next, and the way back when the lineage turns.
+
+    following   events behind `seq` are folded as they come
+    refolding   at the start, after a rollback, and after folded events were forgotten or skipped: state(seq) is made
+                from the newest checkpoint that is on its way, and only then events behind it are looked at
+
+The fold does not read the clock, and nothing here decides what a state is: store/lineage.py says which events it is made
+of, fold.py what they do. A checkpoint may be taken at any event, for it holds all that the fold goes on from.
+"""
+
+from collections import deque
+from typing import Any, Final
+
+from service.errors import ArtifactError, LogDamagedError, SnapshotError
+from service.learn.fold import Fold, Scored
+from service.store.artifact import Artifact
+from service.store.data import StreamFolder
+from service.store.feedback import Event, FeedbackLog, Kind, Position, Stream
+from service.store.lineage import Lineage, Segments, turn_of
+from service.store.snapshots import read_snapshot, seqs, write_snapshot
+
+# Events that change the lineage, and with it perhaps what was folded already.
+TURNS: Final = frozenset((Kind.FORGET, Kind.ROLLBACK, Kind.SKIP))
+
+
+class Follower:
+    """One stream's fold.
+
+    Args:
+        stream: The stream.
+        artifact: What it is bound to.
+        log: Where its events are.
+        folder: Where its checkpoints are.
+
+    Attributes:
+        fold: The state; while refolding, one that is on its way.
+        seq: The event up to which it is folded, or the target of the refolding.
+        hash: The hash of that event, which chains it to all before it.
+    """
+
+    def __init__(self, stream: Stream, artifact: Artifact, log: FeedbackLog, folder: StreamFolder) -> None:
+        self.stream: Final = stream
+        self.folder: Final = folder
+        self._artifact: Final = artifact
+        self._log: Final = log
+        self.lineage = Lineage(map(turn_of, log.admin(stream.number)))
+        self._ahead: deque[tuple[int, int]] = deque()
+        self._length = 0  # events of the whole refolding, for its progress
+        self.fold = Fold(artifact)
+        self.seq, self.hash = log.state(stream.number)[:2]
+        self._begin()
+
+    @property
+    def is_refolding(self) -> bool:
+        """Whether the fold is on its way to `seq`."""
+        return bool(self._ahead)
+
+    @property
+    def refolded(self) -> float:
+        """The share of the refolding that is done."""
+        left = sum(hi - lo for lo, hi in self._ahead)
+        return 1 - left / self._length if self._length else 1.0
+
+    @property
+    def after(self) -> int:
+        """The seq behind which the next event is to be folded."""
+        return self._ahead[0][0] if self._ahead else self.seq
+
+    @property
+    def out(self) -> set[int]:
+        """The seqs that no state holds any more."""
+        return self.lineage.forgotten | self.lineage.skipped
+
+    @property
+    def epoch(self) -> int:
+        """The number of forgets up to `seq`."""
+        return sum(turn.kind == Kind.FORGET and turn.seq <= self.seq for turn in self.lineage.turns)
+
+    def next_events(self, limit: int) -> list[Event]:
+        """The next events that are to be folded or to be turned at, at most that many."""
+        if not self._ahead:
+            return self._log.read(self.stream.number, self.seq, limit)
+        lo, hi = self._ahead[0]
+        events = self._log.read(self.stream.number, lo, min(limit, hi - lo))
+        if not events:
+            raise LogDamagedError(f"the feedback log has no event {lo + 1} where one was written")
+        return events
+
+    def take(self, events: list[Event]) -> list[Scored]:
+        """Move on by events that `next_events` gave; stops early, behind an event that turns the lineage.
+
+        Returns:
+            The events that were folded for the first time, with the losses of their rows.
+        """
+        if self._ahead:
+            self._refold(events)
+            return []
+        scored: list[Scored] = []
+        run: list[Event] = []
+        for event in events:
+            if event.kind in TURNS:
+                break
+            run.append(event)
+        if run:
+            self._learn_turns(run)
+            scored = self.fold.take(event for event in run if event.seq not in self.out)
+            self.seq, self.hash = run[-1].seq, run[-1].hash
+        else:
+            self._turn(events[0])
+        return scored
+
+    def look_ahead(self) -> None:
+        """Learn what later admin events say of the events that come next."""
+        self._learn_turns(self._log.admin(self.stream.number))
+
+    def _learn_turns(self, events: list[Event]) -> bool:
+        """Let the lineage know the admin events among those that were read; returns whether it knew any less."""
+        known = self.lineage.turns[-1].seq if self.lineage.turns else 0
+        new = [event for event in events if event.kind != Kind.FEEDBACK and event.seq > known]
+        for event in new:
+            self.lineage.add(turn_of(event))
+        return bool(new)
+
+    def _turn(self, event: Event) -> None:
+        """Move past an event that turns the lineage, and begin to refold where the state holds what it must not."""
+        held = self.lineage.segments(self.seq)
+        # What the lineage knew before was left out already when its turn came.
+        is_new = self._learn_turns([event])
+        must_go = is_new and any(_holds(held, seq) for seq in turn_of(event).out)
+        self.seq, self.hash = event.seq, event.hash
+        if must_go or event.kind == Kind.ROLLBACK:
+            self._begin()
+
+    # Back and forth
+
+    def _begin(self) -> None:
+        """Go back to the newest checkpoint on the way to state(seq), and fold on from there."""
+        wanted = self.lineage.segments(self.seq)
+        self.fold, start = Fold(self._artifact), 0
+        for seq in reversed(seqs(self.folder.checkpoints)):
+            fold = self._restored(seq, wanted) if seq <= self.seq else None
+            if fold is not None:
+                self.fold, start = fold, seq
+                break
+        self._ahead = deque((max(lo, start), hi) for lo, hi in wanted if hi > start)
+        self._length = sum(hi - lo for lo, hi in self._ahead)
+
+    def _restored(self, seq: int, wanted: Segments) -> Fold | None:
+        """The fold of a checkpoint, where its events are the first ones of those that are wanted, and none is out."""
+        held = self.lineage.segments(seq)
+        if held != tuple((lo, min(hi, seq)) for lo, hi in wanted if lo < seq):
+            return None
+        try:
+            snapshot = read_snapshot(self.folder.checkpoints / str(seq))
+            fields = snapshot.fields
+            if fields["genesis"] != self.stream.genesis.hex():
+                return None
+            late = [turn for turn in self.lineage.turns[fields["turns"] :] if turn.out]
+            if any(_holds(held, out) for turn in late for out in turn.out):
+                return None
+            return Fold.restored(self._artifact, snapshot)
+        except (SnapshotError, ArtifactError, KeyError):
+            return None
+
+    def _refold(self, events: list[Event]) -> None:
+        self.fold.take(event for event in events if event.seq not in self.out)
+        _, hi = self._ahead.popleft()
+        if events[-1].seq < hi:
+            self._ahead.appendleft((events[-1].seq, hi))
+
+    # Keeping
+
+    def checkpoint(self) -> None:
+        """Write the state where a restart goes on from; not while refolding.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        fields, arrays = self.fold.kept()
+        write_snapshot(self.folder.checkpoints, self.seq, {**fields, **self.place()}, arrays, durable=True)
+
+    def place(self) -> dict[str, Any]:
+        """Where the fold stands, as a checkpoint and a snapshot say it."""
+        return {
+            "stream": self.stream.number,
+            "genesis": self.stream.genesis.hex(),
+            "hash": self.hash.hex(),
+            "epoch": self.epoch,
+            "turns": len(self.lineage.turns),
+        }
+
+    def position(self) -> Position:
+        """The event up to which everything is folded."""
+        return Position(self.seq, self.hash)
+
+
+def _holds(segments: Segments, seq: int) -> bool:
+    return any(lo < seq <= hi for lo, hi in segments)

@@ -1,0 +1,139 @@
+"""What one stream's learner gives away: snapshots for workers, checkpoints for itself, and word of how it stands.
+
+    snapshot     what is served, as often as it is cheap: a write may cost a few percent of the time
+    checkpoint   what a restart goes on from, and the way back of a refolding: after so much folding, and when idle
+    status       how it stands (store/status.py)
+
+When something is written depends on the clock; what is written depends on the events alone.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from service.learn.follow import Follower
+from service.store.checkpoints import delete_holding, thin
+from service.store.hashing import hash_tensors
+from service.store.snapshots import prune, write_snapshot
+from service.store.status import read_status, write_status
+
+# A snapshot is written at most so often, and at least so many times as long after the last as that one took.
+PUBLISH_SECONDS: Final = 0.01
+PUBLISH_PAUSE: Final = 25
+SNAPSHOTS_KEPT: Final = 3
+# A restart folds at most about this long, or this many events, behind a checkpoint.
+CHECKPOINT_FOLD_SECONDS: Final = 1.0
+CHECKPOINT_EVENTS: Final = 1 << 16
+STATUS_SECONDS: Final = 0.25
+
+
+class Publisher:
+    """Writes what a follower's fold gives; all times are of one monotonic clock, in seconds.
+
+    Args:
+        follower: Whose fold.
+        checkpoint_bytes_max: Bytes that the checkpoints of this stream may have together.
+    """
+
+    def __init__(self, follower: Follower, checkpoint_bytes_max: int) -> None:
+        self._follower: Final = follower
+        self._folder: Final = follower.folder
+        self._bytes_max: Final = checkpoint_bytes_max
+        self._published = -1  # the seq that is served
+        self._due = 0.0
+        self._kept = follower.seq  # the seq of the newest checkpoint
+        self._folded = 0.0  # seconds of folding since then
+        self._told = read_status(self._folder.path)
+        self._erased_epoch = int(self._told.get("erased_epoch", 0))
+        self._tell_due = 0.0
+
+    def moved(self, seconds: float) -> None:
+        """Note that folding went on for so long."""
+        self._folded += seconds
+
+    def is_due(self, now: float) -> bool:
+        """Whether there is something new to serve, and time to write it."""
+        follower = self._follower
+        return follower.seq > 0 and follower.seq != self._published and not follower.is_refolding and now >= self._due
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until something is to be written though nothing happens; None where nothing is."""
+        follower = self._follower
+        if follower.is_refolding or follower.seq == 0:
+            return None
+        return max(0.0, self._due - now) if follower.seq != self._published else None
+
+    def publish(self, now: float, clock: Callable[[], float]) -> None:
+        """Write a snapshot of what is served now.
+
+        Raises:
+            OSError: The disk refuses; it is tried again later.
+        """
+        follower, state = self._follower, self._follower.fold.state
+        served = state.served()
+        fields = {
+            **follower.place(),
+            "head": served.head,
+            "clips": served.clips(),
+            "classes": follower.fold.classes,
+            "weights_sha256": hash_tensors(served.tensors()),
+            "learning": {**state.learning, "paused": state.paused, "shadow": state.shadow},
+            "progressive": follower.fold.progressive,
+        }
+        self._due = now + PUBLISH_SECONDS
+        write_snapshot(self._folder.snapshots, follower.seq, fields, served.arrays(), durable=False)
+        prune(self._folder.snapshots, SNAPSHOTS_KEPT)
+        self._published = follower.seq
+        self._due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (clock() - now))
+
+    def checkpoint_if_due(self, *, idle: bool) -> None:
+        """Write a checkpoint where enough was folded since the last, or where there is nothing else to do.
+
+        Raises:
+            OSError: The disk refuses; it is tried again later.
+        """
+        follower = self._follower
+        if follower.is_refolding or follower.seq == self._kept:
+            return
+        enough = self._folded >= CHECKPOINT_FOLD_SECONDS or follower.seq - self._kept >= CHECKPOINT_EVENTS
+        if enough or idle:
+            self._kept, self._folded = follower.seq, 0.0
+            follower.checkpoint()
+            thin(self._folder.checkpoints, self._bytes_max)
+
+    @property
+    def must_erase(self) -> bool:
+        """Whether events were forgotten that files may still hold."""
+        follower = self._follower
+        is_served = follower.seq == self._published and not follower.is_refolding
+        return is_served and follower.epoch > self._erased_epoch
+
+    def erase(self) -> None:
+        """Delete the files that hold forgotten events; the log is erased by who owns it, and then `erased` is called."""
+        lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
+        for files in (self._folder.snapshots, self._folder.checkpoints):
+            delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
+
+    def erased(self) -> None:
+        """Note that nothing holds the forgotten events any more."""
+        self._erased_epoch = self._follower.epoch
+
+    def tell(self, now: float, stall: dict[str, Any] | None = None) -> None:
+        """Write how the stream stands where that has changed; how far a refolding is, a few times a second.
+
+        Args:
+            now: The time.
+            stall: Why and at which event it is stalled, or None.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        follower = self._follower
+        status: dict[str, Any] = {"state": "following", "erased_epoch": self._erased_epoch}
+        if stall is not None:
+            status |= {"state": "stalled", **stall}
+        elif follower.is_refolding:
+            status |= {"state": "refolding", "target": follower.seq, "refolded": round(follower.refolded, 3)}
+        is_progress = status["state"] == self._told.get("state") == "refolding"
+        if status != self._told and (now >= self._tell_due or not is_progress):
+            write_status(self._folder.path, status)
+            self._told, self._tell_due = status, now + STATUS_SECONDS
