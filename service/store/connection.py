@@ -64,7 +64,7 @@ class LogConnection:
 
     Args:
         path: The database, made where it is missing.
-        schema: The statements that make its tables.
+        make: Makes the tables of a new database.
         check: Called with each connection that was opened; what it raises closes the connection again.
         generation: Shared by all processes that write.
         vfs: Name of the VFS, for tests that let the disk fail.
@@ -73,13 +73,13 @@ class LogConnection:
     def __init__(
         self,
         path: Path,
-        schema: str,
+        make: Callable[[apsw.Connection], None],
         check: Callable[[apsw.Connection], None],
         generation: Generation | None = None,
         vfs: str | None = None,
     ) -> None:
         self.path = path
-        self._schema = schema
+        self._make = make
         self._check = check
         self._generation = generation or OneGeneration()
         self._opened_in = self._generation.get()
@@ -151,7 +151,7 @@ class LogConnection:
 
     def _connect(self) -> apsw.Connection:
         opened_in = self._generation.get()
-        database = open_database(self.path, self._schema, self._vfs)
+        database = open_database(self.path, self._make, self._vfs)
         try:
             self._wal_frames = wal_size(self.path) // WAL_FRAME_BYTES
             database.set_wal_hook(self._committed)

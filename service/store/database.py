@@ -6,7 +6,7 @@ builds differ in their defaults. A connection is never carried over a fork.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -54,12 +54,12 @@ def refuse_version(version: str) -> None:
         )
 
 
-def open_database(path: Path, schema: str, vfs: str | None = None) -> apsw.Connection:
+def open_database(path: Path, make: Callable[[apsw.Connection], None], vfs: str | None = None) -> apsw.Connection:
     """Opens a database, or makes it, and does not return before everything in it is on disk.
 
     Args:
         path: The file; its folder exists.
-        schema: The statements that make the tables of a new database.
+        make: Makes the tables of a new database.
         vfs: Name of the VFS, for tests that let the disk fail.
 
     Raises:
@@ -73,7 +73,7 @@ def open_database(path: Path, schema: str, vfs: str | None = None) -> apsw.Conne
         database = apsw.Connection(str(path), vfs=vfs)
         try:
             _configure(database)
-            _create(database, schema)
+            _create(database, make)
             settle(path)
             sync_folder(path.parent)
         except BaseException:
@@ -112,11 +112,11 @@ def _configure(database: apsw.Connection) -> None:
             raise LogUnsafeError(f"SQLite does not take the setting {name}={value}")
 
 
-def _create(database: apsw.Connection, schema: str) -> None:
+def _create(database: apsw.Connection, make: Callable[[apsw.Connection], None]) -> None:
     with transaction(database):
         identity = database.pragma("application_id"), database.pragma("user_version")
         if identity == (0, 0) and not database.execute("SELECT 1 FROM sqlite_schema").fetchall():
-            database.execute(schema)
+            make(database)
             database.pragma("application_id", APPLICATION_ID)
             database.pragma("user_version", USER_VERSION)
         elif identity[0] != APPLICATION_ID:

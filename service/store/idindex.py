@@ -2,7 +2,7 @@
 
     key      8 bytes of BLAKE2b(secret ‖ model ‖ 0 ‖ id); the log's secret keeps clients from choosing ids of one key
     ids      (key, position) of the events that a slice covers, one b-tree; its slices are ranges of keys
-    slices   for each slice the seq of each stream up to which it is complete: <Q stream> <Q seq> …
+    slices   for each slice the seq of each stream up to which it is complete: <Q stream> <Q seq> …, sealed
     tail     in this process's memory: the ids of all events that their slice does not cover yet
 
 An append adds to the tail alone. When the tail is full, its largest slice is written in the order of the keys, so that
@@ -15,11 +15,11 @@ import struct
 from array import array
 from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
-from typing import Final
+from typing import Final, cast
 
 import apsw
 
-from service.errors import LogDamagedError
+from service.store.chain import sealed, unsealed
 from service.store.feedback import SEQ_BITS, SEQ_MAX
 
 SLICES: Final = 64
@@ -44,7 +44,7 @@ class IdIndex:
         tail_max: Events that the tail holds before a slice is written.
     """
 
-    def __init__(self, secret: bytes, tail_max: int = TAIL_EVENTS_MAX) -> None:
+    def __init__(self, secret: bytes, tail_max: int) -> None:
         self._secret = secret
         self._tail_max = tail_max
         self._prefixes: dict[str, bytes] = {}
@@ -134,7 +134,7 @@ class IdIndex:
         entries = sorted((key, position) for key, position, _ in self._slices[number])
         database.executemany("INSERT INTO ids VALUES(?, ?)", entries)
         cover = b"".join(COVER.pack(*item) for item in self._seen.items())
-        database.execute("INSERT OR REPLACE INTO slices VALUES(?, ?)", (number, cover))
+        database.execute("INSERT OR REPLACE INTO slices VALUES(?, ?)", (number, sealed(cover)))
 
     def _cover(self, number: int, cover: Cover) -> None:
         """Drops what another process has written to a slice from the tail."""
@@ -154,9 +154,5 @@ class IdIndex:
 
 
 def _read_covers(database: apsw.Connection) -> list[tuple[int, Cover]]:
-    covers = []
-    for number, packed in database.execute("SELECT slice, cover FROM slices"):
-        if not 0 <= number < SLICES or len(packed) % COVER.size:
-            raise LogDamagedError("the index of ids in the feedback log is damaged; restore a backup")
-        covers.append((number, dict(COVER.iter_unpack(packed))))
-    return covers
+    rows = cast("list[tuple[int, bytes]]", database.execute("SELECT slice, cover FROM slices").fetchall())
+    return [(number, dict(COVER.iter_unpack(unsealed(cover)))) for number, cover in rows]

@@ -23,7 +23,7 @@ from service.store.chain import check_chain
 from service.store.connection import Generation, LogConnection
 from service.store.feedback import SEQ_BITS, Accepted, Draft, Event, Kind, Outcome, Position, Stream, StreamState
 from service.store.filesystem import free_bytes, sync_file, sync_folder
-from service.store.idindex import IdIndex, Name
+from service.store.idindex import TAIL_EVENTS_MAX, IdIndex, Name
 from service.store.lineage import Turn, turn_of
 
 # Long enough to be quick, short enough that other writers do not wait.
@@ -39,6 +39,7 @@ class SqliteLog:
         generation: Shared by all processes that append.
         reserve_bytes: Free bytes of the disk below which feedback is refused.
         wal_bytes_max: Bytes of the write-ahead log above which feedback is refused.
+        tail_events_max: Ids that are held in memory before a slice of the index is written.
         vfs: Name of the VFS, for tests that let the disk fail.
 
     Raises:
@@ -52,14 +53,16 @@ class SqliteLog:
         *,
         reserve_bytes: int = 256 << 20,
         wal_bytes_max: int = 1 << 30,
+        tail_events_max: int = TAIL_EVENTS_MAX,
         vfs: str | None = None,
     ) -> None:
         self.path = path
         self._reserve_bytes = reserve_bytes
         self._wal_bytes_max = wal_bytes_max
+        self._tail_events_max = tail_events_max
         self._known: dict[int, Position] = {}
         self._heads: dict[int, Head] | None = None
-        self._connection = LogConnection(path, tables.SCHEMA, self._opened, generation, vfs)
+        self._connection = LogConnection(path, tables.make, self._opened, generation, vfs)
         with self._connection.used():
             pass
 
@@ -113,9 +116,11 @@ class SqliteLog:
     def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
         """See FeedbackLog."""
         with self._connection.written() as database:
-            tables.insert_stream(database, model, version, genesis, n_classes)
+            for stream in tables.read_streams(database):
+                if (stream.model, stream.version) == (model, version):
+                    return stream
             self._heads = None
-            return next(stream for stream in tables.read_streams(database) if stream[1:3] == (model, version))
+            return tables.insert_stream(database, model, version, genesis, n_classes)
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """See FeedbackLog."""
@@ -179,6 +184,12 @@ class SqliteLog:
             sync_file(path)
             sync_folder(path.parent)
 
+    def check_file(self) -> None:
+        """Lets SQLite look at every page, which takes a while; raises LogDamagedError where one is not right."""
+        with self._connection.used() as database:
+            if database.pragma("integrity_check") != "ok":
+                raise LogDamagedError("the feedback log's database is damaged; restore a backup")
+
     def close(self) -> None:
         """See FeedbackLog."""
         self._connection.close()
@@ -192,7 +203,7 @@ class SqliteLog:
         self._start_index(database)
 
     def _start_index(self, database: apsw.Connection) -> None:
-        self._index = IdIndex(tables.read_secret(database))
+        self._index = IdIndex(tables.read_secret(database), self._tail_events_max)
         self._heads = None
         self._data_version = 0
 

@@ -1,34 +1,31 @@
 """The tables of the feedback log's database, and every statement on them.
 
     table    holds                                              key
-    streams  each stream, with what its admin events changed    number, never given again
+    streams  each stream, with what its admin events changed    number, never given again; record is a sealed JSON list
     events   every event                                        position = stream << 40 | seq: each stream only grows
     ids      of most events the hash of its id                  idindex.py
     slices   which events those are                             idindex.py
-    facts    the secret of that hash
+    facts    the secret of that hash, sealed
 
-    seal     the salt of an event's digest; where it was forgotten the digest itself, and payload is NULL
+    seal     of an event the salt of its digest; where it was forgotten the digest itself, and payload is NULL
 
 Nothing here begins or ends a transaction.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, cast
 
 import apsw
+import orjson
 
 from service.errors import LogDamagedError, StreamGoneError
 from service.store.admission import Head, Row
-from service.store.chain import Link
+from service.store.chain import Link, sealed, unsealed
 from service.store.feedback import SEQ_BITS, SEQ_MAX, Event, Stream, digest
 
 SCHEMA: Final = """
-CREATE TABLE streams(
-  number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, version INTEGER NOT NULL, genesis BLOB NOT NULL,
-  n_classes_first INTEGER NOT NULL, class_epoch INTEGER NOT NULL, n_classes INTEGER NOT NULL, epoch INTEGER NOT NULL,
-  purged INTEGER NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX stream_names ON streams(model, version) WHERE NOT purged;
+CREATE TABLE streams(number INTEGER PRIMARY KEY AUTOINCREMENT, purged INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
 CREATE TABLE events(
   position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id BLOB NOT NULL, time_ms INTEGER NOT NULL, payload BLOB,
   hash BLOB NOT NULL, seal BLOB NOT NULL
@@ -37,47 +34,52 @@ CREATE INDEX admin_events ON events(position) WHERE kind <> 1;
 CREATE TABLE ids(key INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY(key, position)) STRICT, WITHOUT ROWID;
 CREATE TABLE slices(slice INTEGER PRIMARY KEY, cover BLOB NOT NULL) STRICT;
 CREATE TABLE facts(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO facts VALUES('secret', randomblob(16));
 """
-STREAM: Final = "number, model, version, genesis, n_classes_first"
+SECRET_BYTES: Final = 16
 EVENT: Final = f"position & {SEQ_MAX}, kind, id, time_ms, payload, hash"
 LAST: Final = f"FROM events WHERE position BETWEEN number << {SEQ_BITS} AND number << {SEQ_BITS} | {SEQ_MAX}"
-HEAD: Final = f"""
-SELECT {STREAM}, class_epoch, n_classes, epoch,
+HEADS: Final = f"""
+SELECT number, record,
        (SELECT position {LAST} ORDER BY position DESC LIMIT 1), (SELECT hash {LAST} ORDER BY position DESC LIMIT 1)
 FROM streams WHERE NOT purged
 """  # noqa: S608  # made of constants
 
 
+def make(database: apsw.Connection) -> None:
+    """Makes the tables of a new database."""
+    database.execute(SCHEMA)
+    database.execute("INSERT INTO facts VALUES('secret', ?)", (sealed(secrets.token_bytes(SECRET_BYTES)),))
+
+
 def read_secret(database: apsw.Connection) -> bytes:
     """The secret of the ids' hash."""
-    secret = database.execute("SELECT value FROM facts WHERE name = 'secret'").get
-    if not isinstance(secret, bytes):
-        raise LogDamagedError("the feedback log has lost the secret of its index of ids; restore a backup")
-    return secret
+    return unsealed(database.execute("SELECT value FROM facts WHERE name = 'secret'").get)
 
 
 def read_streams(database: apsw.Connection) -> list[Stream]:
     """All streams, by number."""
-    return [Stream._make(row) for row in database.execute(f"SELECT {STREAM} FROM streams WHERE NOT purged")]  # noqa: S608
+    rows = database.execute("SELECT number, record FROM streams WHERE NOT purged").fetchall()
+    return [_unpacked(*row)[0] for row in cast("list[tuple[int, bytes]]", rows)]
 
 
-def insert_stream(database: apsw.Connection, model: str, version: int, genesis: bytes, n_classes: int) -> None:
-    """Makes a stream, unless there is one of that model and version."""
-    database.execute(
-        "INSERT INTO streams VALUES(NULL, ?, ?, ?, ?, 0, ?, 0, 0) ON CONFLICT DO NOTHING",
-        (model, version, genesis, n_classes, n_classes),
-    )
+def insert_stream(database: apsw.Connection, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
+    """Makes a stream."""
+    database.execute("INSERT INTO streams VALUES(NULL, 0, x'')")
+    stream = Stream(database.last_insert_rowid(), model, version, genesis, n_classes)
+    write_head(database, Head(stream, 0, genesis, 0, n_classes, 0))
+    return stream
 
 
 def read_heads(database: apsw.Connection, stream: int | None = None) -> dict[int, Head]:
     """Where streams stand, by number: one of them, or all."""
     where, bindings = ("", ()) if stream is None else (" AND number = ?", (stream,))
+    rows = cast("list[tuple[int, bytes, int | None, bytes]]", database.execute(HEADS + where, bindings).fetchall())
     heads = {}
-    for *first, class_epoch, n_classes, epoch, position, hash_ in database.execute(HEAD + where, bindings):
-        opened = Stream._make(first)
+    for number, record, position, hash_ in rows:
+        opened, turned = _unpacked(number, record)
         seq, last = (0, opened.genesis) if position is None else (position & SEQ_MAX, hash_)
-        heads[opened.number] = Head(opened, seq, last, class_epoch, n_classes, epoch)
+        class_epoch, n_classes, epoch = turned
+        heads[number] = Head(opened, seq, last, class_epoch, n_classes, epoch)
     return heads
 
 
@@ -90,11 +92,19 @@ def read_head(database: apsw.Connection, stream: int) -> Head:
 
 
 def write_head(database: apsw.Connection, head: Head) -> None:
-    """Writes what admin events changed."""
-    database.execute(
-        "UPDATE streams SET class_epoch = ?, n_classes = ?, epoch = ? WHERE number = ?",
-        (head.class_epoch, head.n_classes, head.epoch, head.stream.number),
-    )
+    """Writes what a stream is, and what admin events changed of it."""
+    number, model, version, genesis, n_classes_first = head.stream
+    turned = [head.class_epoch, head.n_classes, head.epoch]
+    record = sealed(orjson.dumps([number, model, version, genesis.hex(), n_classes_first, turned]))
+    database.execute("UPDATE streams SET record = ? WHERE number = ?", (record, number))
+
+
+def _unpacked(number: int, record: bytes) -> tuple[Stream, list[int]]:
+    """A stream, with its class_epoch, n_classes and epoch."""
+    own, model, version, genesis, n_classes_first, turned = orjson.loads(unsealed(record))
+    if own != number:
+        raise LogDamagedError("a stream of the feedback log is not what was written; restore a backup")
+    return Stream(number, model, version, bytes.fromhex(genesis), n_classes_first), turned
 
 
 def read_events(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Event]:
@@ -149,16 +159,16 @@ def mark_purged(database: apsw.Connection, stream: int) -> None:
 
 def purge_some(database: apsw.Connection, key: Callable[[tuple[str, bytes]], int], limit: int) -> bool:
     """Deletes up to `limit` events of purged streams, with their ids; returns whether there may be more."""
-    stream = database.execute("SELECT number, model FROM streams WHERE purged LIMIT 1").fetchone()
-    if stream is None:
-        return False
-    number, model = cast("tuple[int, str]", stream)
-    sql = "SELECT position, id FROM events WHERE position BETWEEN ? AND ? LIMIT ?"
-    rows = cast("list[tuple[int, bytes]]", database.execute(sql, (*_range(number, 0), limit)).fetchall())
-    keys = [(key((model, id_)), position) for position, id_ in rows]
-    database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", keys)
-    database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position, _ in rows])
+    rows = database.execute("SELECT number, record FROM streams WHERE purged LIMIT 1").fetchall()
     if not rows:
+        return False
+    (number, model, *_), _ = _unpacked(*cast("tuple[int, bytes]", rows[0]))
+    sql = "SELECT position, id FROM events WHERE position BETWEEN ? AND ? LIMIT ?"
+    events = cast("list[tuple[int, bytes]]", database.execute(sql, (*_range(number, 0), limit)).fetchall())
+    keys = [(key((model, id_)), position) for position, id_ in events]
+    database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", keys)
+    database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position, _ in events])
+    if not events:
         database.execute("DELETE FROM streams WHERE number = ?", (number,))
     return True
 

@@ -1,0 +1,118 @@
+"""The data directory: what the service keeps for itself, and where.
+
+    <data>/lock                                     flock: one instance uses the directory
+    <data>/log.sqlite, log.sqlite-wal, -shm         the feedback log, sqlite.py
+    <data>/marks/<slot>                             how far each worker acknowledged, marks.py
+    <data>/streams/<model>/<version>/artifact/      the artifact as it was when the stream began, artifact.py
+    <data>/streams/<model>/<version>/snapshots/     what is served, snapshots.py
+    <data>/streams/<model>/<version>/checkpoints/   what the fold goes on from, snapshots.py
+
+The bound artifact is what a stream's events mean: it is copied once, and what changes in models/ later is reported.
+"""
+
+import fcntl
+import shutil
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from service.errors import LogUnavailableError
+from service.store.artifact import Artifact, read_artifact, write_artifact
+from service.store.filesystem import sync_folder
+
+
+class Bound(NamedTuple):
+    """A stream's artifact.
+
+    Attributes:
+        artifact: The copy that the stream began with; it is what is served.
+        differs: Whether the artifact in models/ is another one by now.
+    """
+
+    artifact: Artifact
+    differs: bool
+
+
+class StreamFolder:
+    """The folder of one stream; nothing is made before it is needed.
+
+    Attributes:
+        path: Itself.
+        artifact: The folder of the bound artifact.
+        snapshots: The folder of what is served.
+        checkpoints: The folder of what the fold goes on from.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.artifact = path / "artifact"
+        self.snapshots = path / "snapshots"
+        self.checkpoints = path / "checkpoints"
+
+    def bind(self, artifact: Artifact, bytes_max: int) -> Bound:
+        """The artifact that the stream is bound to: this one where the stream begins, else the copy.
+
+        Args:
+            artifact: The version as models/ has it now.
+            bytes_max: Largest size of a tensor file.
+
+        Raises:
+            ArtifactError: The copy is damaged.
+            OSError: The disk refuses; a copy appears whole or not at all.
+        """
+        if not self.artifact.exists():
+            write_artifact(self.artifact, artifact)
+            sync_folder(self.path.parent)
+        copy = read_artifact(self.artifact, bytes_max)
+        return Bound(copy, _told(copy) != _told(artifact))
+
+
+class DataDirectory:
+    """The directory of one running service.
+
+    Args:
+        path: Itself; made where it is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = path / "log.sqlite"
+        self._marks = path / "marks"
+        self._streams = path / "streams"
+        self._marks.mkdir(parents=True, exist_ok=True)
+
+    def lock(self) -> IO[bytes]:
+        """Takes the directory for this process and those it forks, until the file that is returned is closed.
+
+        Raises:
+            LogUnavailableError: Another instance has it.
+        """
+        file = (self.path / "lock").open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise LogUnavailableError(
+                "another instance uses the data directory; stop it or choose another one"
+            ) from error
+        return file
+
+    def marks(self, slot: int) -> Path:
+        """The file of a worker's marks."""
+        return self._marks / str(slot)
+
+    def all_marks(self) -> list[Path]:
+        """The marks of all workers there ever were."""
+        return sorted(path for path in self._marks.iterdir() if not path.name.startswith("."))
+
+    def stream(self, model: str, version: int) -> StreamFolder:
+        """The folder of a model version's stream. Names are checked by the repository, and safe in a path."""
+        return StreamFolder(self._streams / model / str(version))
+
+    def remove_stream(self, model: str, version: int) -> None:
+        """Deletes a stream's folder, after its purge."""
+        shutil.rmtree(self.stream(model, version).path, ignore_errors=True)
+
+
+def _told(artifact: Artifact) -> tuple[object, str]:
+    """What tells one artifact from another: not the bytes of its files, which differ from writer to writer."""
+    return artifact.manifest.model_copy(update={"tensors_sha256": ""}), artifact.weights_sha256
