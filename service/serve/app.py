@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +32,11 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class Envelope:
-    """What every answer has in common: a request id, a count by status, and JSON also where an endpoint breaks."""
+    """What every answer has in common: a request id, a count by status, and JSON also where an endpoint breaks.
+
+    A client that has left before the end of its request gets no answer, and none is counted. The front door ends a
+    request so too, once it has answered that the body is too slow or too much.
+    """
 
     def __init__(self, app: ASGIApp, meter: Meter) -> None:
         self._app = app
@@ -55,6 +60,8 @@ class Envelope:
 
         try:
             await self._app(scope, receive, complete)
+        except ClientDisconnect:
+            return
         except Exception:
             logger.exception("an endpoint broke")
             if started:

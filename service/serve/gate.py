@@ -179,8 +179,11 @@ class Gate:
             or self.body_bytes + more_bytes > settings.body_bytes_in_flight_max
         )
 
-    def tick(self, connections: Iterable[Any], now: float) -> None:
-        """Close the connections whose time is over, and publish the gauges; called a few times a second."""
+    def tick(self, connections: Iterable[Any], tasks: int, now: float) -> None:
+        """Close the connections whose time is over, and publish the gauges; called a few times a second.
+
+        `tasks` are the requests that the application works on.
+        """
         count = 0
         for connection in list(connections):
             count += 1
@@ -188,7 +191,7 @@ class Gate:
                 connection.expire()
         self.meter.now_ms[0] = time.time_ns() // 1_000_000
         self.meter.gauge(CONNECTIONS, count)
-        self.meter.gauge(IN_FLIGHT, self.in_flight)
+        self.meter.gauge(IN_FLIGHT, self.in_flight + tasks)
         self.meter.gauge(BODY_BYTES, self.body_bytes)
 
 

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Request
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service import __version__
 from service.board import Board
-from service.errors import MalformedError, SoftstepError, TooLargeError, UnacceptableError
+from service.errors import SoftstepError, TooLargeError, UnacceptableError
 from service.serve import describe
 from service.serve.answers import Answer, Answers, RequestHead, refusal
 from service.serve.codec import load
@@ -94,20 +93,17 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
 
     Raises:
         TooLargeError: It is larger than the limit; a declared size is refused before a byte is read.
-        MalformedError: The client left before its end.
+        ClientDisconnect: The client left before its end.
     """
     too_large = TooLargeError(f"The body may have at most {bytes_max} bytes.")
     if int(request.headers.get("content-length", 0)) > bytes_max:
         raise too_large
     parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > bytes_max:
-                raise too_large
-            parts.append(part)
-    except ClientDisconnect:
-        raise MalformedError("The body ended early.") from None
+    async for part in request.stream():
+        size += len(part)
+        if size > bytes_max:
+            raise too_large
+        parts.append(part)
     return b"".join(parts)
 
 

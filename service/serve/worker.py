@@ -79,7 +79,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due ten times a second."""
-        self._gate.tick(self.server_state.connections, asyncio.get_running_loop().time())
+        state = self.server_state
+        self._gate.tick(state.connections, len(state.tasks), asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
