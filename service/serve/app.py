@@ -17,8 +17,12 @@ from service import __version__
 from service.errors import SoftstepError
 from service.serve.answers import RequestHead, error, request_id
 from service.serve.browse import documentation
+from service.serve.endpoints import Context, Reply, refused
 from service.serve.metrics import Meter
-from service.serve.routes import Context, Reply, native, operations, predict_default, readyz, refused, v2
+from service.serve.routes_operations import operations, readyz
+from service.serve.routes_repository import repository
+from service.serve.routes_v1 import native, predict_default
+from service.serve.routes_v2 import v2
 
 logger = logging.getLogger("softstep.app")
 
@@ -117,7 +121,7 @@ def make_app(context: Context, meter: Meter, lifespan: Lifespan | None = None) -
         },
     )
     app.state.context = context
-    for router in (native, v2, operations):
+    for router in (native, v2, repository, operations):
         app.include_router(router)
     if settings.docs:
         app.include_router(documentation)
