@@ -127,8 +127,11 @@ class Settings(BaseSettings):
         4_000_000,
         description="Rows x classes of one answer, else 413; some 40 MB as JSON, whatever the number of classes.",
     )
-    json_depth_max: Count = Field(
-        64, description="Nesting of a JSON body, else 400. Tensors need 6 levels; Triton stops at 100."
+    json_depth_max: int = Field(
+        64,
+        ge=5,
+        description="Nesting of a JSON body, else 400. A tensor of rows has 5 levels, so it cannot be less; Triton "
+        "stops at 100.",
     )
 
     # Limits of a model

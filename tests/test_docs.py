@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from service.serve import routes
+from service.serve.routes_operations import operations
+from service.serve.routes_repository import repository
+from service.serve.routes_v1 import native
+from service.serve.routes_v2 import v2
 from service.settings import Settings
 from tests.serve.harness import Service
 
@@ -41,7 +44,7 @@ def test_readme_has_commands() -> None:
 
 def paths() -> set[str]:
     """The path of every endpoint, as a reader would write it."""
-    routers = (routes.native, routes.v2, routes.operations)
+    routers = (native, v2, repository, operations)
     found = {route.path for router in routers for route in router.routes}
     return {path.replace(":name}", "}") for path in found} - {"/v2/"}
 

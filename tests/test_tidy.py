@@ -21,7 +21,7 @@ TEXT_ENDINGS = {".py", ".md", ".toml", ".lock", ".yaml", ".txt", ".lua", ".json"
 LINES_MAX = 300
 FUNCTION_LINES_MAX = 70
 # Files that are longer than that today, each with a bound of its own.
-LONGER = {"door.py": 600, "lanes.py": 420, "tensors.py": 400, "routes.py": 350, "answers.py": 320, "codec.py": 340}
+LONGER = {"door.py": 500, "lanes.py": 400, "live.py": 320}
 
 
 @pytest.mark.parametrize("path", SOURCE, ids=lambda path: str(path.relative_to(ROOT)))

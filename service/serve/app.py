@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,8 +17,12 @@ from service import __version__
 from service.errors import SoftstepError
 from service.serve.answers import RequestHead, error, request_id
 from service.serve.browse import documentation
+from service.serve.endpoints import Context, Reply, refused
 from service.serve.metrics import Meter
-from service.serve.routes import Context, Reply, native, operations, predict_default, readyz, refused, v2
+from service.serve.routes_operations import operations, readyz
+from service.serve.routes_repository import repository
+from service.serve.routes_v1 import native, predict_default
+from service.serve.routes_v2 import v2
 
 logger = logging.getLogger("softstep.app")
 
@@ -31,7 +36,11 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class Envelope:
-    """What every answer has in common: a request id, a count by status, and JSON also where an endpoint breaks."""
+    """What every answer has in common: a request id, a count by status, and JSON also where an endpoint breaks.
+
+    A client that has left before the end of its request gets no answer, and none is counted. The front door ends a
+    request so too, once it has answered that the body is too slow or too much.
+    """
 
     def __init__(self, app: ASGIApp, meter: Meter) -> None:
         self._app = app
@@ -55,6 +64,8 @@ class Envelope:
 
         try:
             await self._app(scope, receive, complete)
+        except ClientDisconnect:
+            return
         except Exception:
             logger.exception("an endpoint broke")
             if started:
@@ -110,7 +121,7 @@ def make_app(context: Context, meter: Meter, lifespan: Lifespan | None = None) -
         },
     )
     app.state.context = context
-    for router in (native, v2, operations):
+    for router in (native, v2, repository, operations):
         app.include_router(router)
     if settings.docs:
         app.include_router(documentation)

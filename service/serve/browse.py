@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.serve.answers import Answer
-from service.serve.routes import Reply
+from service.serve.endpoints import Reply
 
 PAGE: Final = b"""<!doctype html>
 <html lang="en">

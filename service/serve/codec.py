@@ -1,25 +1,24 @@
 """JSON bytes to arrays.
 
-The grammar is RFC 8259 in UTF-8 without a byte order mark, and one thing stricter: an object has no key twice. Three
-readers share it. orjson makes Python objects, decides every doubtful case and words every refusal. Our scanner reads
-the usual prediction body of short numbers in one pass; pysimdjson copies the numbers of any large regular matrix
-straight into a buffer, and is believed only where its document leaves no doubt (see `_matrix_quickly`). Per number they
-took 31, 8 and 13 ns. A property test holds all of them to the same verdict and the same bits.
+Three readers share one grammar (grammar.py). orjson makes Python objects, decides every doubtful case and words every
+refusal. Our scanner reads the usual prediction body of short numbers in one pass; pysimdjson copies the numbers of any
+large regular matrix straight into a buffer, and is believed only where its document leaves no doubt (see
+`_matrix_quickly`). Per number they took 31, 8 and 13 ns. A property test holds all of them to the same verdict and the
+same bits.
 
 Numbers go decimal -> float64 -> the model's dtype; one that is not finite there is refused by the model.
 """
 
-import re
 import struct
 import sys
-from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.errors import MalformedError, TooLargeError, UnacceptableError
+from service.errors import TooLargeError, UnacceptableError
+from service.serve.grammar import check_fields, deeper_than, lists_in, load, strings_in
 from service.serve.scanner import scan_instances
 
 try:
@@ -33,77 +32,7 @@ Floats = NDArray[np.floating[Any]]
 QUICK_FROM_BYTES: Final = 2048
 
 _NUMBERS: Final = frozenset((int, float))
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _QUOTE, _BRACKET, _BRACE = b'"[{'
-
-
-def load(body: bytes, depth_max: int) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Raises:
-        MalformedError: The bytes are not JSON, are nested too deeply, are not an object, or repeat a key.
-    """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedError(_explain(error, body)) from None
-    if type(document) is not dict:
-        raise MalformedError("The body must be a JSON object.")
-    if _deeper_than(document, depth_max):
-        raise MalformedError(f"The body nests deeper than {depth_max} levels.")
-    if _strings_in_text(body) != _strings_in(document):
-        raise MalformedError("The body has an object with the same key twice.")
-    return document
-
-
-def _explain(error: orjson.JSONDecodeError, body: bytes) -> str:
-    """Say where the JSON breaks, without a byte of what stands there."""
-    if not body.strip():
-        return "The body is empty; send a JSON object."
-    if "depth limit" in str(error):
-        return "The body nests too deeply."
-    if "infinity" in str(error):
-        return "The body has a number that is too large for a 64-bit float."
-    return f"The body is not valid JSON (RFC 8259, UTF-8); it breaks near character {error.pos}."
-
-
-def _deeper_than(document: object, levels: int) -> bool:
-    """Whether lists and objects nest deeper than `levels`; a breadth-first walk that skips rows of plain numbers."""
-    layer: list[Any] = [document]
-    for _ in range(levels):
-        layer = [
-            child
-            for node in layer
-            for child in (node.values() if type(node) is dict else node)
-            if type(child) is list or type(child) is dict
-        ]
-        if not layer:
-            return False
-    return True
-
-
-def _strings_in_text(body: bytes) -> int:
-    """The number of strings, keys included, in the text of a valid JSON document."""
-    if b"\\" in body:
-        return sum(1 for _ in _STRINGS.finditer(body))
-    return body.count(b'"') // 2
-
-
-def _strings_in(document: object) -> int:
-    """The number of strings, keys included, in a parsed document; smaller than in its text where a key was repeated."""
-    count = 0
-    rest: list[Any] = [document]
-    while rest:
-        node = rest.pop()
-        if type(node) is dict:
-            count += len(node)
-            rest.extend(node.values())
-        elif type(node) is list:
-            rest.extend(child for child in node if type(child) is list or type(child) is dict)
-            count += sum(type(child) is str for child in node)
-        elif type(node) is str:
-            count += 1
-    return count
 
 
 class Rows:
@@ -263,10 +192,10 @@ def _tensor_quickly(parser: Any, body: bytes, n_features: int, depth_max: int) -
     finally:
         root = entry = data = None  # the parser cannot be used again while a part of its document is alive
     rest = [document, fields]
-    if _deeper_than(rest, depth_max - 2):  # the deeper of the two stands in an object in a list in an object
+    if deeper_than(rest, depth_max - 2):  # the deeper of the two stands in an object in a list in an object
         return None
-    strings = 2 + sum(map(_strings_in, rest))  # "inputs" and "data"
-    brackets = 2 + rows + sum(map(_lists_in, rest))  # those of "inputs" and "data"
+    strings = 2 + sum(map(strings_in, rest))  # "inputs" and "data"
+    brackets = 2 + rows + sum(map(lists_in, rest))  # those of "inputs" and "data"
     if np.count_nonzero(text == _QUOTE) != 2 * strings or np.count_nonzero(text == _BRACKET) != brackets:
         return None
     count, left = divmod(flat.size, n_features)
@@ -284,13 +213,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     return value.as_list() if isinstance(value, simdjson.Array) else value
 
 
-def _lists_in(document: object) -> int:
-    """The number of lists in a parsed document."""
-    if type(document) is dict:
-        return sum(map(_lists_in, document.values()))
-    return 1 + sum(map(_lists_in, document)) if type(document) is list else 0
-
-
 def instances_of(document: dict[str, Any]) -> object:
     """The value of "instances".
 
@@ -301,10 +223,3 @@ def instances_of(document: dict[str, Any]) -> object:
     if "instances" not in document:
         raise UnacceptableError('The body must have "instances": a list of rows.')
     return document["instances"]
-
-
-def check_fields(document: dict[str, Any], known: Iterable[str]) -> None:
-    """Raise UnacceptableError where a document has a field that is not known."""
-    known = tuple(known)
-    if not document.keys() <= set(known):
-        raise UnacceptableError(f"The body has an unknown field; known are {', '.join(known)}.")

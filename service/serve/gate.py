@@ -17,9 +17,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.answers import JSON, REQUEST_IDS, RETRY, Answers, error
 from service.serve.app import Envelope
+from service.serve.endpoints import Reply
 from service.serve.live import Endpoint
 from service.serve.metrics import Meter
-from service.serve.routes import Reply
 from service.settings import Settings
 
 # Remembered heads of a worker, and the longest: a few MiB however many clients there are.
@@ -179,8 +179,11 @@ class Gate:
             or self.body_bytes + more_bytes > settings.body_bytes_in_flight_max
         )
 
-    def tick(self, connections: Iterable[Any], now: float) -> None:
-        """Close the connections whose time is over, and publish the gauges; called a few times a second."""
+    def tick(self, connections: Iterable[Any], tasks: int, now: float) -> None:
+        """Close the connections whose time is over, and publish the gauges; called a few times a second.
+
+        `tasks` are the requests that the application works on.
+        """
         count = 0
         for connection in list(connections):
             count += 1
@@ -188,7 +191,7 @@ class Gate:
                 connection.expire()
         self.meter.now_ms[0] = time.time_ns() // 1_000_000
         self.meter.gauge(CONNECTIONS, count)
-        self.meter.gauge(IN_FLIGHT, self.in_flight)
+        self.meter.gauge(IN_FLIGHT, self.in_flight + tasks)
         self.meter.gauge(BODY_BYTES, self.body_bytes)
 
 

@@ -16,11 +16,11 @@ from service.board import READY, Board
 from service.serve.answers import REQUEST_IDS, Answers
 from service.serve.app import make_app
 from service.serve.door import Door
+from service.serve.endpoints import Context
 from service.serve.gate import Gate
 from service.serve.live import Kit, Live
 from service.serve.metrics import Meter
 from service.serve.orders import Orders
-from service.serve.routes import Context
 from service.settings import Settings
 from service.store.repository import Repository
 
@@ -79,7 +79,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due ten times a second."""
-        self._gate.tick(self.server_state.connections, asyncio.get_running_loop().time())
+        state = self.server_state
+        self._gate.tick(state.connections, len(state.tasks), asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotated_types import Ge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from service.serve import codec, tensors
 from service.serve.codec import Rows
 from service.serve.scanner import DOUBT
 from service.serve.tensors import Tensors
+from service.settings import Settings
 from service.softmax.model import Model
 
 Verdict = tuple[Any, ...]
@@ -50,7 +52,7 @@ def doubt(_text: bytes, _out: Any) -> int:
 
 
 @contextmanager
-def reading(path: str, dtype: np.dtype[Any], width: int = N) -> Iterator[Rows]:
+def reading(path: str, dtype: np.dtype[Any], width: int = N, depth_max: int = DEPTH) -> Iterator[Rows]:
     """A reader of rows that takes one path."""
     scanner, quick, quick_from = PATHS[path]
     with pytest.MonkeyPatch.context() as patch:
@@ -60,7 +62,7 @@ def reading(path: str, dtype: np.dtype[Any], width: int = N) -> Iterator[Rows]:
             patch.setattr(codec, "scan_instances", doubt)
         if not quick:
             patch.setattr(codec, "simdjson", None)
-        yield Rows(width, dtype, ROWS_MAX, DEPTH)
+        yield Rows(width, dtype, ROWS_MAX, depth_max)
 
 
 def verdict(read: Callable[[], Any]) -> Verdict:
@@ -79,16 +81,16 @@ def verdict(read: Callable[[], Any]) -> Verdict:
     return "rows", X.shape, X.dtype.str, X.tobytes()
 
 
-def v1(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set") -> Verdict:
+def v1(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_max: int = DEPTH) -> Verdict:
     """The verdict of one path on a v1 body."""
-    with reading(path, dtype) as rows:
+    with reading(path, dtype, depth_max=depth_max) as rows:
         return verdict(lambda: rows.instances(body))
 
 
-def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set") -> Verdict:
+def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_max: int = DEPTH) -> Verdict:
     """The verdict of one path on a v2 body; id and outputs belong to it."""
     said: list[Any] = []
-    with reading(path, dtype) as rows:
+    with reading(path, dtype, depth_max=depth_max) as rows:
 
         def read() -> Any:
             request = Tensors(rows, {}, 0, ("a", "b")).read(body, None)
@@ -359,7 +361,36 @@ def test_all_paths_agree_on_generated_tensors(
     agreed(v2, f'{{"inputs":[{fields[:-1]},"data":{data}}}]{"," if rest else ""}{rest}}}'.encode(), FLOAT32)
 
 
+LEAST_DEPTH = next(bound.ge for bound in Settings.model_fields["json_depth_max"].metadata if isinstance(bound, Ge))
+
+
 @unhurried
+@given(
+    st.integers(LEAST_DEPTH, LEAST_DEPTH + 4),
+    st.sampled_from(["nowhere", "body", "tensor", "output"]),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_all_paths_stop_at_the_same_depth(depth_max: int, place: str, levels: int, count: int, flat: bool) -> None:  # noqa: FBT001
+    """Whatever the limit is set to, every path counts the same levels, those of the numbers with them."""
+
+    def deep(here: str) -> dict[str, Any]:
+        return {"parameters": {"deep": json.loads("[" * levels + "]" * levels)}} if here == place else {}
+
+    rows = [[0.5] * N] * count
+    data = [0.5] * (N * count) if flat else rows
+    tensor = {"name": "x", "shape": [count, N], "datatype": "FP32", "data": data}
+    inputs, outputs = [{**tensor, **deep("tensor")}], [{"name": "labels", **deep("output")}]
+    v1_document = {"instances": rows, **deep("body")}
+    v2_document = {"inputs": inputs, **({"outputs": outputs} if place == "output" else {}), **deep("body")}
+    for judge, document in ((v1, v1_document), (v2, v2_document)):
+        body = json.dumps(document).encode()
+        verdicts = {path: judge(body, FLOAT32, path, depth_max) for path in PATHS}
+        assert set(verdicts.values()) == {verdicts["general"]}, verdicts
+        assert (verdicts["general"][0] == "MalformedError") == (depth(document) > depth_max)
+
+
 @given(st.binary(max_size=60), st.integers(0, 60), st.integers(0, 7))
 def test_all_paths_agree_on_damaged_documents(damage: bytes, place: int, cut: int) -> None:
     """Any bytes in place of any part of a good document."""

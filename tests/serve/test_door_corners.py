@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from service.board import IN_FLIGHT
 from service.logs import without_query
 from service.serve.metrics import EXECUTIONS, totals
 from service.store.artifact import write_artifact
@@ -353,10 +354,12 @@ def test_dripping_headers_are_given_up(paired: Paired) -> None:
 
 @BOTH
 def test_a_slow_body_is_given_up(paired: Paired, target: str) -> None:
-    """A body that does not come in time is answered with 408; nothing of it is kept."""
+    """A body that does not come in time is answered with 408, once; nothing of it is kept."""
     pair = paired(body_seconds=0.3)
     assert pair.talk(lambda line: slow_answer(line, request("POST", target, BODY)[:-5])).status == 408
     assert pair.run(pair.settled()) == (0, 0)
+    assert pair.ask(request("GET", "/healthz"))[0].status == 200
+    assert pair.statuses() == {200: 1, 408: 1}
 
 
 def test_idle_connections_are_closed(paired: Paired) -> None:
@@ -595,6 +598,47 @@ def test_body_bytes_beyond_the_limit_are_told_to_come_again(paired: Paired, targ
     answer = pair.talk(talk)
     assert (answer.status, answer.header("retry-after")) == (503, "1")
     assert pair.run(pair.settled()) == (0, 0)
+    if chunks:
+        assert pair.statuses() == {200: 1, 503: 1}
+
+
+@BOTH
+@pytest.mark.parametrize("door", [True, False], ids=["door", "bare"])
+def test_a_client_that_leaves_gets_no_answer(paired: Paired, target: str, *, door: bool) -> None:
+    """A connection that ends within a body is nobody's answer, and no fault either."""
+    pair = paired()
+
+    async def talk(line: Line) -> None:
+        await line.send_pieces([request("POST", target, BODY)[:-5]])
+
+    pair.talk(talk, door=door)
+    assert pair.ask(request("GET", "/healthz"), door=door)[0].status == 200
+    assert pair.run(pair.settled()) == (0, 0)
+    assert pair.statuses() == {200: 1}
+
+
+def test_requests_of_the_application_are_in_flight_too(paired: Paired) -> None:
+    """The gauge tells of a request that the application waits for as of one that the door takes."""
+    pair = paired()
+
+    def in_flight() -> int:
+        return pair.board.total(IN_FLIGHT)
+
+    async def becomes(count: int) -> None:
+        async with asyncio.timeout(2):
+            while in_flight() != count:  # noqa: ASYNC110  # published ten times a second
+                await asyncio.sleep(0.01)
+
+    async def talk(line: Line) -> int:
+        await becomes(0)
+        await line.send_pieces([COLD[:-5]])
+        await becomes(1)
+        await line.send(COLD[-5:])
+        status = (await line.read()).status
+        await becomes(0)
+        return status
+
+    assert pair.talk(talk) == 200
 
 
 # Models that change under a request

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
 from service.serve import codec, tensors
+from service.serve.announcement import BINARY_PROBABILITIES, DATATYPES, JUST_PROBABILITIES, Wish
 from service.serve.codec import Rows
-from service.serve.tensors import BINARY_PROBABILITIES, DATATYPES, JUST_PROBABILITIES, Inference, Tensors, Wish
+from service.serve.tensors import Inference, Tensors
 from service.softmax.model import Model
 from tests.reference import DTYPES, Array
 
@@ -471,7 +472,7 @@ def test_the_usual_row_is_read_as_any_other(request: dict[str, Any], ascii_only:
 
 def test_the_usual_row_really_takes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compared above is read in two ways: the general one is out of order here."""
-    monkeypatch.setattr(tensors, "_announcement", None)
+    monkeypatch.setattr(tensors, "announcement", None)
     for body in (document(), document(id="a"), document(entry(data=[ROW])), document(entry(datatype="INT8"), id="")):
         assert served().read(body, None).X.tolist() == [ROW]
 
@@ -542,7 +543,7 @@ def test_a_json_part_that_is_sent_again_is_not_parsed_again(monkeypatch: pytest.
     """What is compared above comes from memory: the parser is out of order when the same part comes again."""
     reader, (body, header) = served(), announced(np.float32(ROW).tobytes(), id="a")
     first = said(reader, body, header)
-    monkeypatch.setattr(tensors, "_announcement", None)
+    monkeypatch.setattr(tensors, "announcement", None)
     assert said(reader, body, header) == first
 
 

@@ -1,0 +1,122 @@
+"""What every endpoint works with: the worker's context, a body to read, an answer to give."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import orjson
+from fastapi import Depends, Request
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.responses import Response
+
+from service.board import Board
+from service.errors import SoftstepError, TooLargeError
+from service.serve.answers import Answer, Answers, RequestHead, refusal
+from service.serve.live import Endpoint, Live, Now, Served
+from service.serve.metrics import V1, V2
+from service.serve.orders import Orders
+from service.settings import Settings
+
+
+class ModelName(Convertor[str]):
+    """A path segment without a colon, so that `iris:predict` is not the name of a model."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        """Return the segment as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the segment as it is."""
+        return value
+
+
+register_url_convertor("name", ModelName())
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the endpoints of one worker work with."""
+
+    settings: Settings
+    board: Board
+    live: Live
+    answers: Answers
+    orders: Orders
+
+    @property
+    def now(self) -> Now:
+        """What is served at this moment."""
+        return self.live.now
+
+    @property
+    def ready(self) -> bool:
+        """Whether this worker takes predictions: scanned, something to serve, not draining."""
+        return self.live.scanned and bool(self.now.served) and not self.board.draining
+
+
+def context_of(request: Request) -> Context:
+    """The worker's context, which the application carries."""
+    context: Context = request.app.state.context
+    return context
+
+
+With = Annotated[Context, Depends(context_of)]
+
+
+class Reply(Response):
+    """An answer as a response, its headers in the order in which the front door writes them."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.status_code = answer.status
+        self.body = answer.body
+        self.background = None
+        self.raw_headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            *answer.headers,
+        ]
+
+
+def told(value: object, status: int = 200) -> Reply:
+    """A response that tells a value as JSON."""
+    return Reply(Answer(status, orjson.dumps(value)))
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLargeError: It is larger than the limit; a declared size is refused before a byte is read.
+        ClientDisconnect: The client left before its end.
+    """
+    too_large = TooLargeError(f"The body may have at most {bytes_max} bytes.")
+    if int(request.headers.get("content-length", 0)) > bytes_max:
+        raise too_large
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > bytes_max:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def predict(request: Request, context: Context, protocol: int, served: Served) -> Reply:
+    """Answer a prediction request as the front door would."""
+    head = RequestHead.of(dict(request.scope["headers"]))
+    endpoint = Endpoint(protocol, served)  # of this moment: models may change while a body comes
+    answer = context.answers.respond(endpoint, head, await read_body(request, context.settings.body_bytes_max))
+    return Reply(answer if isinstance(answer, Answer) else await answer)
+
+
+def refused(request: Request, reason: SoftstepError) -> Reply:
+    """The answer to an error that an endpoint raised."""
+    return Reply(refusal(reason, V2 if request.url.path.startswith("/v2") else V1))
+
+
+def readiness(context: Context) -> Reply:
+    """Whether this worker takes predictions, as every readiness path says it."""
+    if context.ready:
+        return told({"ready": True})
+    return Reply(Answer(503, b'{"ready":false,"error":"Not ready: no model is served, or the server is draining."}'))
