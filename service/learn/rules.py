@@ -48,6 +48,7 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
         "lambda": Constant(10.0, 1e-6, 1e9),
         "floor": Constant(0.001, 1e-9, 0.25),
         "pull": Constant(0.5, 0.0, 10.0),
+        "surprise": Constant(100.0, 0.0, 1e6),
         **_SHARED,
         "clip": _CLIP._replace(default=1.25),
     },
@@ -132,6 +133,7 @@ def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[s
         floor=values.get("floor", 0.0),
         pull=values.get("pull", 0.0),
         forget=values.get("forget", 0.0),
+        surprise=values.get("surprise", 0.0),
         # A trained model's rows count as rows that the sums have seen; 2**100 stays finite in float32.
         start=1 / (values["lambda"] + firmness) if name == "newton" else min(firmness, 2.0**100),
         step_clip=values.get("step_clip", np.inf),

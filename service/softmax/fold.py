@@ -36,8 +36,8 @@ PLAIN, RUNNING, DELTA = 0, 1, 2
 ROWS, LOSS, HITS, SKIPPED, STEPS, NORM, NORMS, SEEN = 0, 1, 2, 3, 4, 5, 6, 7
 PROGRESS = 8
 # Elements of `constants`.
-RATE, OFFSET, FLOOR, PULL, FORGET, START, STEP_CLIP, OWN_CLIP, CLIP = 0, 1, 2, 3, 4, 5, 6, 7, 8
-CONSTANTS = 9
+RATE, OFFSET, FLOOR, PULL, FORGET, START, STEP_CLIP, OWN_CLIP, CLIP, SURPRISE = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+CONSTANTS = 10
 # A feature's variance counts as 0 up to this part of its squared mean: there it is rounding.
 VARIANCE_MIN = 2.0**-40
 # A scale counts as known where its inverse is below this, by the bytes of the model's dtype.
@@ -93,8 +93,8 @@ def _set_target(labels, Y, i, head, K, target):
 
 
 @inlined
-def _hit(head, K, target, label, p, thresholds):
-    """Whether the answer is the target's: its largest class, or for multilabel each class on its side."""
+def _hit(head, K, wanted, target, label, p, thresholds):
+    """Whether the answer is the target's: its class, its largest one, or for multilabel each class on its side."""
     if head == SIGMOID:
         return label == (1 if target[0, 0] > 0.5 else 0)
     if head == MULTILABEL:
@@ -102,6 +102,8 @@ def _hit(head, K, target, label, p, thresholds):
         for k in range(K):
             same &= (p[0, k] >= thresholds[k]) == (target[0, k] >= 0.5)
         return same
+    if wanted >= 0:
+        return label == wanted
     best = 0
     for k in range(K):
         if target[0, k] > target[0, best]:
@@ -163,6 +165,8 @@ def _stage(X, i, form, statistics, progress, fixed, constants, row, x, raw):
     finite = True
     if form == RUNNING:
         _running_stage(statistics, progress[SEEN], fixed)
+        for j in range(N):
+            raw[0, j] = X[i, j]
     else:
         finite &= stage_row(X, i, fixed[0], fixed[1], kind(constants[OWN_CLIP]), row, 0, 0)
     if form != PLAIN:
@@ -171,7 +175,6 @@ def _stage(X, i, form, statistics, progress, fixed, constants, row, x, raw):
     x[0, 0] = 1.0
     for j in range(N):
         x[0, j + 1] = row[0, offset + j]
-        raw[0, j] = X[i, j]
     return finite
 
 
@@ -183,7 +186,7 @@ def _step(rule, x, D, E, narrow, p, target, importance, masters, panels, squares
     if rule == SGD:
         return sgd_step(x, D, E, masters, panels, rate, step_clip)
     if rule == NEWTON:
-        numbers = (rate, constants[FLOOR], constants[PULL], keep, refill, step_clip)
+        numbers = (rate, constants[FLOOR], constants[PULL], forget, constants[SURPRISE], constants[START], step_clip)
         return newton_step(x, D, p, target, importance, U.shape[0], masters, panels, P, U, numbers, rest, unit)
     return adaptive_step(
         x, D, narrow, masters, panels, squares, steps, rate, constants[OFFSET], keep, refill, step_clip
@@ -237,6 +240,7 @@ def fold_forward(
     for i in range(X.shape[0]):
         losses[i] = np.nan
         importance = weights[i] if weights.size > 0 else 1.0
+        wanted = labels[i] if labels.size > 0 else -1
         known = _set_target(labels, Y, i, head, K, target)
         known &= _stage(X, i, form, statistics, progress, fixed, constants, row, x, raw)
         loss = np.nan
@@ -248,7 +252,7 @@ def fold_forward(
             progress[SKIPPED] += 1
             continue
         losses[i] = loss
-        _count(progress, recent, loss, _hit(head, K, target, label[0], p, thresholds))
+        _count(progress, recent, loss, _hit(head, K, wanted, target, label[0], p, thresholds))
         if not learning:
             continue
         size = _step(

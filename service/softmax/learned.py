@@ -32,6 +32,7 @@ class Rule:
     floor: float = 0.0
     pull: float = 0.0
     forget: float = 0.0
+    surprise: float = 0.0
     start: float = 0.0
     step_clip: float = np.inf
     clip: float = np.inf

@@ -21,7 +21,7 @@ import numpy as np
 from service.compiler import inlined, kernel
 from service.softmax.elementary import exp_lanes, log1p_64, log_64
 from service.softmax.functions import BLOCK, OVR, SIGMOID, SOFTMAX, multilabel_block, softmax_block
-from service.softmax.lanes import load, spread, store, total
+from service.softmax.lanes import first_at, higher, highest, load, spread, store, total
 
 LANES_64 = 8
 
@@ -41,18 +41,22 @@ def _shift(row, K):
     The largest is 0 then, and the others are summed without it: near p = 1 the logarithm of 1 + rest keeps every bit
     of a rest that 1 would swallow.
     """
-    at = 0
-    for k in range(K):
-        if row[0, k] > row[0, at]:
-            at = k
-    top = row[0, at]
-    for k in range(K):
-        row[0, k] -= top
-    row[0, at] = -np.inf
-    sums = spread(load(row, 0, 0), 0.0)
+    tops = load(row, 0, 0)
+    for j in range(LANES_64, row.shape[1], LANES_64):
+        tops = higher(load(row, 0, j), tops)
+    top = highest(tops)
+    shift, sums, found = spread(tops, top), spread(tops, 0.0), False
     for j in range(0, row.shape[1], LANES_64):
-        sums = sums + exp_lanes(load(row, 0, j))
-    row[0, at] = 0.0
+        v = load(row, 0, j)
+        at = LANES_64 if found else first_at(v, top)
+        v = v - shift
+        store(row, 0, j, v)
+        if at < LANES_64:
+            found = True
+            row[0, j + at] = -np.inf
+            v = load(row, 0, j)
+            row[0, j + at] = 0.0
+        sums = sums + exp_lanes(v)
     rest = total(sums)
     return log1p_64(rest) if rest <= 1.0 else log_64(1.0 + rest)
 

@@ -10,8 +10,14 @@ loss in place of their constant):
 
     w = h max(p (1 - p), floor, pull |e|)             the curvature that the row adds
     u = P x,  q = x^T u,  den = 1 / w + q
-    P <- (1 - forget) (P - u u^T / den) + forget P_0  Sherman & Morrison; the second term keeps P from freezing
+    P <- (1 - f) (P - u u^T / den) + f P_0            Sherman & Morrison; f keeps P from freezing, see below
     W_k <- W_k - rate h e u / (w den)                 u / (w den) is the new P times x, before the second term
+
+f = forget (1 + surprise e^4): P falls as rows add up, and with it the step. A small constant part of the way back keeps
+a floor under it; a row that is badly wrong goes further back, so that a world that changes is followed sooner, at no
+cost while it does not (digits with noise of 1, all labels rotated after 300,000 rows: the mean loss of 500 rows is under
+0.5 again after 3,559 rows, against 5,647 with surprise = 0 and 21,577 with forget = 0; loss before the change .03265,
+.03266 and .03475).
 
 Row i of a matrix is stored up to the end of the vector of eight that holds its diagonal: 8 (i // 8 + 1) numbers. What
 stands past the diagonal in that vector is the mirrored element, and is kept equal to it bit by bit: the update is a

@@ -33,6 +33,8 @@ from service.softmax.wide import WIDE, load_wide, root, store_narrow
 LIMIT_32, LIMIT_64 = 2.0**126, 2.0**1022
 # Sums of squares stop here, in either dtype.
 SQUARES_MAX = 2.0**126
+# The largest part that one row takes Newton's matrices back to where they started.
+FORGET_MAX = 0.5
 
 
 @inlined
@@ -130,11 +132,11 @@ def adaptive_step(x, D, E, masters, panels, squares, steps, rate, offset, keep, 
 
 @inlined
 def newton_step(x, D, p, y, h, K, masters, panels, P, U, numbers, scratch, unit):
-    """One Newton step of every class; p, y (1, >= K); numbers = (rate, floor, pull, keep, refill, step_clip).
+    """One Newton step of every class; p, y (1, >= K); numbers = (rate, floor, pull, forget, surprise, start, step_clip).
 
     Scratch (3, >= max(D, K)) holds the row sums of a product, a scaled row, and each class's factor.
     """
-    rate, floor, pull, keep, refill, step_clip = numbers
+    rate, floor, pull, forget, surprise, start, step_clip = numbers
     count, width = masters.shape[0] // D, masters.shape[1]
     F = panels.shape[0] // count - 1
     change = 0.0
@@ -143,7 +145,8 @@ def newton_step(x, D, p, y, h, K, masters, panels, P, U, numbers, scratch, unit)
         w = h * max(p[0, k] * (1.0 - p[0, k]), floor, pull * abs(e))
         q = newton_product(P, k, x, D, U, scratch)
         den = 1.0 / w + max(q, 0.0)
-        newton_update(P, k, D, U, den, keep, refill, scratch[1:], unit)
+        part = min(forget * (1.0 + surprise * ((e * e) * (e * e))), FORGET_MAX)
+        newton_update(P, k, D, U, den, 1.0 - part, part * start, scratch[1:], unit)
         scratch[2, k] = rate * h * e / (w * den)
         change = max(change, abs(scratch[2, k]) * q)
     factor, size, limit = shrinking(change, step_clip), 0.0, _limit(panels)

@@ -29,6 +29,7 @@ Integers = NDArray[np.int64]
 
 FORMS: Final[dict[str, int]] = {"plain": fold.PLAIN, "running": fold.RUNNING, "delta": fold.DELTA}
 RULES: Final[dict[str, int]] = {"sgd": fold.SGD, "adagrad": fold.ADAGRAD, "ftrl": fold.FTRL, "newton": fold.NEWTON}
+CACHE_LINE: Final = 64  # bytes
 # Rows of the recent window.
 RECENT: Final = 1000
 
@@ -204,7 +205,7 @@ class Steps:
         if name == "masters":
             self._set_masters(tensor.astype(np.float64, copy=False))
         elif name == "squares":
-            self._squares = pack(tensor[1:], tensor[0])
+            self._squares = _aligned(pack(tensor[1:], tensor[0]))
         elif name == "curvature":
             self._curvature[:] = tensor
         elif name == "statistics":
@@ -219,7 +220,7 @@ class Steps:
         rule, constants = self.rule, np.zeros(fold.CONSTANTS)
         constants[[fold.RATE, fold.OFFSET, fold.FLOOR, fold.PULL]] = rule.rate, rule.offset, rule.floor, rule.pull
         constants[[fold.FORGET, fold.START, fold.STEP_CLIP]] = rule.forget, rule.start, rule.step_clip
-        constants[[fold.OWN_CLIP, fold.CLIP]] = self._own_clip, rule.clip
+        constants[[fold.OWN_CLIP, fold.CLIP, fold.SURPRISE]] = self._own_clip, rule.clip, rule.surprise
         return constants
 
     def _running_stage(self) -> tuple[Stage, NDArray[np.bool_]]:
@@ -245,10 +246,10 @@ class Steps:
 
     def _set_masters(self, masters: Doubles) -> None:
         """Take masters (N + 1, K), and serve them rounded."""
-        self._masters = pack(masters[1:], masters[0], 64 // self.dtype.itemsize)
+        self._masters = _aligned(pack(masters[1:], masters[0], 64 // self.dtype.itemsize))
         served = masters.astype(self.dtype)
         learned = served[1:] if self.form != "delta" else np.vstack([self._start.weights, served[1:]])
-        self._panels = pack(learned, served[0])
+        self._panels = _aligned(pack(learned, served[0]))
 
     def _set_sums(self) -> None:
         """The rule's own sums, as they are before any step."""
@@ -257,9 +258,9 @@ class Steps:
         self._squares, self._curvature = none, np.zeros((1, 1))
         if self.rule.name in {"adagrad", "ftrl"}:
             sums = np.full((N + 1, K), self.rule.start, self.dtype)
-            self._squares = pack(sums[1:], sums[0])
+            self._squares = _aligned(pack(sums[1:], sums[0]))
         if self.rule.name == "newton":
-            self._curvature = np.zeros((K, stored_size(D)))
+            self._curvature = _aligned(np.zeros((K, stored_size(D))))
             curvature_start(self._curvature, D, self.rule.start)
 
     def _set_stages(self) -> tuple[float, NDArray[np.bool_]]:
@@ -283,3 +284,12 @@ def _checked(values: NDArray[Any] | None, shape: tuple[int, ...], dtype: type, n
     if values.shape != shape or values.dtype != dtype:
         raise ValueError(f"targets and weights must be {np.dtype(dtype)} of shape {shape}")
     return np.require(values, requirements=("C", "A", "W"))
+
+
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy that begins at a cache line: a vector that lies across two of them is read at half the speed."""
+    room = np.empty(array.nbytes + CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
