@@ -1,9 +1,9 @@
 """What the processes of one service share: a board of 64-bit cells in anonymous memory, made before the first fork.
 
-Every cell has one writer. The parent writes the head, the two pages of orders and each slot's PID (0: nobody lives in
-it) and HANDLED, and clears READY and ACKNOWLEDGED of the dead; each worker writes the rest of its slot. Readers need no
-lock, because an aligned 64-bit cell is read and written whole. A worker that is killed leaves its slot as it was, and
-its successor counts on, so no count is lost while the parent lives.
+Every cell but FAULTS has one writer. The parent writes the head, the two pages of orders and each slot's PID (0: nobody
+lives in it) and HANDLED, and clears READY and ACKNOWLEDGED of the dead; each worker writes the rest of its slot.
+Readers need no lock, because an aligned 64-bit cell is read and written whole. A worker that is killed leaves its slot
+as it was, and its successor counts on, so no count is lost while the parent lives.
 
     head    DRAINING, GENERATION, FAULTS, then the lengths of the two pages
     orders  two pages of text; the page GENERATION % 2 is in force, the other one is written before GENERATION grows
@@ -31,6 +31,23 @@ COUNTERS: Final = 32
 ROW_CELLS: Final = KEY_CELLS + COUNTERS
 
 
+class Cell:
+    """One cell of the board's head, as a number that every process sees. Several may write it; each writes it whole."""
+
+    def __init__(self, cells: memoryview, at: int) -> None:
+        self._cells = cells
+        self._at = at
+
+    def get(self) -> int:
+        """The number now."""
+        value: int = self._cells[self._at]
+        return value
+
+    def set(self, value: int) -> None:
+        """Put another number in its place."""
+        self._cells[self._at] = value
+
+
 class Board:
     """The shared cells of a service with some workers and a learner, each with `rows` counted names.
 
@@ -48,6 +65,11 @@ class Board:
         self._slots_at = HEAD_CELLS + 2 * PAGE_BYTES // 8
         self._memory = mmap.mmap(-1, 8 * (self._slots_at + self.slots * self._slot_cells))
         self.cells = memoryview(self._memory).cast("B").cast("q")
+
+    @property
+    def faults(self) -> Cell:
+        """How often the disk has failed one of the processes that share the log."""
+        return Cell(self.cells, FAULTS)
 
     def slot(self, number: int) -> int:
         """Index of the first cell of a slot."""

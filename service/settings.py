@@ -142,6 +142,12 @@ class Settings(BaseSettings):
         256, description="Model versions served at one time; further ones are refused with that reason."
     )
 
+    # Learning
+    checkpoint_bytes_max: Count = Field(
+        1024 * MiB,
+        description="Bytes that the checkpoints of a stream may have together; fewer make rollback and forget longer.",
+    )
+
     # Heavy models
     thread_after_us: Count = Field(
         200, description="Estimated microseconds of a kernel call above which it leaves the event loop for a thread."

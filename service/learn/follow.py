@@ -4,8 +4,8 @@
     refolding   at the start, after a rollback, and after folded events were forgotten or skipped: state(seq) is made
                 from the newest checkpoint that is on its way, and only then events behind it are looked at
 
-The fold does not read the clock, and nothing here decides what a state is: store/lineage.py says which events it is made
-of, fold.py what they do. A checkpoint may be taken at any event, for it holds all that the fold goes on from.
+The fold does not read the clock, and nothing here decides what a state is: store/lineage.py says which events it is
+made of, fold.py what they do. A checkpoint may be taken at any event, for it holds all that the fold goes on from.
 """
 
 from collections import deque

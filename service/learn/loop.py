@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from service.bell import Bell
-from service.board import FAULTS, FOLD_DEATHS, FOLD_EVENTS, FOLD_SEQ, FOLD_STREAM, Board
+from service.board import FOLD_DEATHS, FOLD_EVENTS, FOLD_SEQ, FOLD_STREAM, Board
 from service.errors import LogError, SoftstepError
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
@@ -101,10 +101,7 @@ class Student:
         if not events:
             return False
         first = events[0].seq
-        if self._blame.is_fatal(self.stream.number, first) and first not in self.follower.out:
-            if self.stall is None:
-                logger.error("stream of %s/%d stalls at event %d", self.stream.model, self.stream.version, first)
-            self.stall = {"reason": "the event ends the learner's process; skip it", "seq": first}
+        if self._is_stalled_at(first):
             return False
         self.stall = None
         began = time.monotonic()
@@ -117,6 +114,14 @@ class Student:
         if scored:
             self._losses.write([one.seq for one in scored], [one.losses for one in scored])
         return True
+
+    def _is_stalled_at(self, seq: int) -> bool:
+        """Whether an event is one that the fold cannot go past; one that was skipped is none."""
+        if seq in self.follower.out:
+            return False
+        if self._blame.is_fatal(self.stream.number, seq):
+            self.stall = {"reason": "the event ended the learner's process again and again; skip it", "seq": seq}
+        return self.stall is not None and self.stall["seq"] == seq
 
     def look_ahead(self) -> None:
         """While stalled: see whether the event was skipped meanwhile."""
@@ -152,7 +157,7 @@ class Learner:
         self._heard: Final = heard
         self._published: Final = published
         self._blame: Final = Blame(board)
-        self._log: Final = SqliteLog(self._data.log, board.generation_of(FAULTS))
+        self._log: Final = SqliteLog(self._data.log, board.faults)
         self._students: dict[int, Student] = {}
         self._unfit: dict[int, str] = {}
         self._stopped = False
@@ -179,6 +184,7 @@ class Learner:
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self._stopped = True
+        self._heard.ring()
 
     def _turn(self) -> bool:
         """One batch of each stream; returns whether there was anything to do."""
@@ -191,7 +197,7 @@ class Learner:
                 raise
             except Exception:
                 logger.exception("the fold of %s/%d broke", student.stream.model, student.stream.version)
-                student.stall = {"reason": "the fold broke at the event; see the log", "seq": student.follower.after + 1}
+                student.stall = {"reason": "the fold broke at the event; skip it", "seq": student.follower.after + 1}
             student.give(self._published, time.monotonic())
         self._keep(idle=False)
         return busy

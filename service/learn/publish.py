@@ -108,7 +108,7 @@ class Publisher:
         return is_served and follower.epoch > self._erased_epoch
 
     def erase(self) -> None:
-        """Delete the files that hold forgotten events; the log is erased by who owns it, and then `erased` is called."""
+        """Delete the files that hold forgotten events; who owns the log erases that, and then calls `erased`."""
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
         for files in (self._folder.snapshots, self._folder.checkpoints):
             delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
