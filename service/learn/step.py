@@ -197,6 +197,7 @@ class State:
         for count in scalars["added_classes"]:
             state.add_classes(count)
         state._set_rule(scalars["rule"], scalars["constants"])
+        state._constants = dict(scalars["constants"])  # those that were set, without what they imply
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith("frozen.")}
         frozen = {name.removeprefix("frozen."): tensor for name, tensor in tensors.items() if name not in own}
         try:
