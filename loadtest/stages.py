@@ -20,8 +20,9 @@ import orjson
 from service.board import Board
 from service.serve.answers import Answers
 from service.serve.gate import PREDICTIONS, Gate
-from service.serve.live import Kit, Live
+from service.serve.live import Live
 from service.serve.metrics import Meter
+from service.serve.served import Kit
 from service.settings import Settings
 from service.store.repository import Repository
 

@@ -19,11 +19,11 @@ from service.board import FOLD_DEATHS, FOLD_EVENTS, FOLD_SEQ, FOLD_STREAM, Board
 from service.errors import LogError, SoftstepError
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
-from service.learn.step import genesis
 from service.settings import Settings
 from service.store.artifact import read_artifact
 from service.store.data import DataDirectory, StreamFolder
 from service.store.feedback import Stream
+from service.store.genesis import genesis
 from service.store.losses import LossWriter
 from service.store.snapshots import remove_strays
 from service.store.sqlite import SqliteLog

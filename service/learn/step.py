@@ -10,8 +10,6 @@ The same artifact and the same events give the same bits on every processor, in 
 computed, of a default or of a guard raises FOLD_VERSION, because it changes what every log replays to.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -26,28 +24,14 @@ from service.softmax.learned import Served
 from service.softmax.model import Doubles, Floats
 from service.softmax.steps import Integers, Steps
 from service.store.artifact import Artifact, Learning
-from service.store.hashing import hash_tensors
+from service.store.genesis import FOLD_VERSION
 from service.store.served import delta_of, stage_of
 
-FOLD_VERSION: Final = 1
 THRESHOLD: Final = 0.5
 
 
 class ClassesFixedError(SoftstepError):
     """The model cannot have more classes."""
-
-
-def genesis(artifact: Artifact) -> bytes:
-    """What binds a fold to its artifact and to this program: SHA-256, 32 bytes.
-
-    It covers the tensors, everything in the manifest that a row's meaning or a step depends on, and FOLD_VERSION;
-    provenance, metrics and the names of tensors may change.
-    """
-    manifest = artifact.manifest.model_dump(mode="json", exclude={"provenance", "metrics", "layers", "tensors_sha256"})
-    if artifact.manifest.delta is not None:
-        manifest["delta"] = {"clip": artifact.manifest.delta.clip}
-    bound = {"fold_version": FOLD_VERSION, "manifest": manifest, "tensors": hash_tensors(artifact.tensors.values())}
-    return hashlib.sha256(json.dumps(bound, sort_keys=True, ensure_ascii=True).encode()).digest()
 
 
 class State:

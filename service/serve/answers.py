@@ -22,8 +22,9 @@ from service.errors import (
     TooLargeError,
 )
 from service.serve.batcher import Classified
-from service.serve.live import Endpoint, Live, Served
+from service.serve.live import Live
 from service.serve.metrics import FAILURES, V1, V2, Meter, predicted, predicted_alone
+from service.serve.served import Endpoint, Served
 from service.serve.tensors import Inference
 from service.settings import Settings
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from service import __version__
-from service.serve.live import Now, Served
+from service.serve.live import Now
 from service.serve.metrics import COMPUTE_NANOSECONDS, EXECUTIONS, FAILURES, LAST_MS, NANOSECONDS, ROWS, V1, V2
+from service.serve.served import Served
 from service.serve.tensors import DATATYPE_OF
 from service.store.repository import Version
 

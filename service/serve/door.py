@@ -21,8 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.serve.answers import REQUEST_IDS, Answer, RequestHead, check_head, error, request_id
 from service.serve.gate import BUSY, PLAN_BYTES_MAX, PREDICTIONS, Flow, Gate, Pending, Plan
-from service.serve.live import Endpoint, Served
 from service.serve.lone import Lone
+from service.serve.served import Endpoint, Served
 
 logger = logging.getLogger("softstep.door")
 

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from service.board import Board
 from service.errors import SoftstepError, TooLargeError
 from service.serve.answers import Answer, Answers, RequestHead, refusal
-from service.serve.live import Endpoint, Live, Now, Served
+from service.serve.live import Live, Now
 from service.serve.metrics import V1, V2
 from service.serve.orders import Orders
+from service.serve.served import Endpoint, Served
 from service.settings import Settings
 
 

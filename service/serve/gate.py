@@ -18,8 +18,8 @@ from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.answers import JSON, REQUEST_IDS, RETRY, Answers, error
 from service.serve.app import Envelope
 from service.serve.endpoints import Reply
-from service.serve.live import Endpoint
 from service.serve.metrics import Meter
+from service.serve.served import Endpoint
 from service.settings import Settings
 
 # Remembered heads of a worker, and the longest: a few MiB however many clients there are.

@@ -6,150 +6,19 @@ directory again and again, makes what is new ready (a first prediction included)
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from time import perf_counter_ns
-from typing import Any, Final, NamedTuple
 
-import numpy as np
-import orjson
-from numpy.typing import NDArray
-
-from service.errors import ModelNotFoundError, ModelNotReadyError
-from service.serve.batcher import Batcher, Classified, inline_rows, is_heavy
-from service.serve.codec import Rows
-from service.serve.lone import Lone
-from service.serve.metrics import V1, V2, Meter
-from service.serve.tensors import Tensors
-from service.settings import Settings
-from service.softmax.model import Model
-from service.store.artifact import Artifact
+from service.errors import ModelNotFoundError, ModelNotReadyError, SnapshotError
+from service.serve.metrics import V1, V2
+from service.serve.served import Endpoint, Kit, Served
 from service.store.repository import VERSION, Repository, Version, View
-from service.store.served import model_of
+from service.store.snapshots import latest, read_snapshot, seqs
 
 logger = logging.getLogger("softstep.live")
 
-Floats = NDArray[np.floating[Any]]
 Key = tuple[str, int]
-
-
-class Kit(NamedTuple):
-    """What the served models of one worker share.
-
-    Attributes:
-        settings: The limits.
-        meter: Where the worker counts.
-        executor: Where long kernel calls run.
-    """
-
-    settings: Settings
-    meter: Meter
-    executor: Executor
-
-
-class Served:
-    """One model version at one seq, ready to answer, with what its answers repeat already encoded."""
-
-    def __init__(self, version: Version, artifact: Artifact, kit: Kit) -> None:
-        settings, meter = kit.settings, kit.meter
-        manifest = artifact.manifest
-        self.name: Final = version.name
-        self.version: Final = str(version.version)
-        self.artifact: Final = artifact
-        self.manifest: Final = manifest
-        self.seq: Final = 0
-        self.model: Final = model_of(artifact)
-        # Requests of more rows than this go through the batcher; those of a heavy model always do.
-        self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
-        self.classes: Final = manifest.classes
-        self.thresholds: Final = _thresholds(artifact)
-        rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
-        self.rows: Final = Rows(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
-        self.class_json: Final = [orjson.dumps(name) for name in self.classes]
-        named = {"model_name": self.name, "model_version": self.version}
-        self.v1_tail: Final = b"]," + orjson.dumps({**named, "seq": self.seq})[1:]
-        self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
-        self.tensors: Final = Tensors(self.rows, named, self.seq, self.classes)
-        self.counters: Final = meter.row(version.name, version.version)
-        self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
-        self.lone: Final = self._lone(meter)
-        # Its own, so that requests which share a call share a model as well.
-        self.batcher: Final = Batcher(
-            self.model,
-            settings.batch_rows_max,
-            settings.thread_after_us,
-            kit.executor,
-            _counted(meter, self.counters),
-        )
-
-    def _lone(self, meter: Meter) -> Lone | None:
-        """What answers requests of one row by the shortest way; None where the model is not made for it."""
-        single = self.model.single() if self.inline_rows and self.thresholds is None else None
-        return None if single is None else Lone(single, self.counters, meter)
-
-    def metadata(self) -> dict[str, Any]:
-        """What GET /v1/models/{name} tells, but for the states of other versions."""
-        manifest = self.manifest
-        learning = None if manifest.learning is None else manifest.learning.model_dump()
-        return {
-            "name": self.name,
-            "version": self.version,
-            "state": "READY",
-            "ready": True,
-            "head": manifest.head,
-            "classes": self.classes,
-            "n_features": self.model.n_features,
-            "features": manifest.features,
-            "dtype": manifest.dtype,
-            "seq": self.seq,
-            "weights_sha256": self.artifact.weights_sha256,
-            "learning": learning,
-            "progressive": {"events": 0, "rows": 0, "loss": None, "accuracy": None},
-            "metrics": manifest.metrics,
-            "provenance": manifest.provenance,
-        }
-
-
-def _counted(meter: Meter, counters: memoryview) -> Callable[[Model, Floats], Classified]:
-    """Calls of a model that count themselves."""
-
-    def classify(model: Model, X: Floats) -> Classified:
-        before = perf_counter_ns()
-        classified = model.classify(X)
-        meter.executed(counters, perf_counter_ns() - before)
-        return classified
-
-    return classify
-
-
-def _thresholds(artifact: Artifact) -> Floats | None:
-    """The probability from which each label of a multilabel head holds; None for the other heads."""
-    manifest = artifact.manifest
-    if manifest.head != "multilabel":
-        return None
-    return np.array(manifest.thresholds or [0.5] * len(manifest.classes))
-
-
-class Endpoint:
-    """What a hot path means: a protocol, and a model version as it is served now.
-
-    Attributes:
-        protocol: V1 or V2.
-        served: What answers; a request takes it once and keeps it to its end.
-        lone: The shortest way for a single row, or None.
-    """
-
-    __slots__ = ("lone", "protocol", "served")
-
-    def __init__(self, protocol: int, served: Served) -> None:
-        self.protocol = protocol
-        self.serve(served)
-
-    def serve(self, served: Served) -> None:
-        """Answer by another state of the model from now on."""
-        self.served = served
-        self.lone = served.lone if self.protocol == V1 else None
 
 
 @dataclass(frozen=True)
@@ -160,6 +29,7 @@ class Now:
         versions: Every version found on disk, served or refused.
         served: The ready ones of models that are not unloaded.
         hot: The endpoint of each path that takes predictions, as bytes.
+        endpoints: The endpoints of each version, which follow what it learns.
         reason: Why the models directory could not be looked at, or None.
         unloaded: Names that an operator unloaded.
     """
@@ -167,6 +37,7 @@ class Now:
     versions: Mapping[Key, Version] = field(default_factory=dict)
     served: Mapping[Key, Served] = field(default_factory=dict)
     hot: Mapping[bytes, Endpoint] = field(default_factory=dict)
+    endpoints: Mapping[Key, list[Endpoint]] = field(default_factory=dict)
     reason: str | None = None
     unloaded: frozenset[str] = frozenset()
 
@@ -219,6 +90,8 @@ class Live:
     Attributes:
         now: What is served at this moment, replaced whole.
         scanned: Whether the first look is done.
+        swapped: Called when versions came or went, and endpoints with them.
+        renewed: Called with the versions that serve a newer snapshot.
     """
 
     def __init__(self, repository: Repository, kit: Kit) -> None:
@@ -229,9 +102,10 @@ class Live:
         self._lock = asyncio.Lock()
         self._refused: dict[Key, str | None] = {}
         # What stands for a version whose artifact is whole but cannot be made ready.
-        self._unfit: dict[Artifact | None, Version] = {}
+        self._unfit: dict[object, Version] = {}
         self._root_reason: str | None = None
         self.swapped: list[Callable[[], None]] = []
+        self.renewed: list[Callable[[Mapping[Key, Served]], None]] = []
 
     async def refresh(self, unloaded: frozenset[str]) -> None:
         """Look at the models directory and swap in what is there; `unloaded` names are left out."""
@@ -251,7 +125,7 @@ class Live:
         view = self._repository.scan()
         versions: dict[Key, Version] = {}
         ready: dict[Key, Served] = {}
-        unfit: dict[Artifact | None, Version] = {}
+        unfit: dict[object, Version] = {}
         for key, found in view.versions.items():
             version = self._unfit.get(found.artifact, found)
             if key[0] not in unloaded:
@@ -274,20 +148,59 @@ class Live:
         if version.artifact is None:
             return None
         known = self.now.served.get(key)
-        if known is not None and known.artifact is version.artifact:
+        if known is not None and known.source is version.artifact:
             return known
-        return Served(version, version.artifact, self._kit)
+        if self._kit.data is None:
+            return Served(version, version.artifact, self._kit)
+        folder = self._kit.data.stream(*key)
+        if not folder.artifact.exists():
+            return Served(version, version.artifact, self._kit)
+        bound = folder.bind(version.artifact, self._kit.settings.artifact_bytes_max)
+        if bound.differs:
+            logger.warning("model %s version %s is not what its stream began with; that is served", *key)
+        return Served(version, bound.artifact, self._kit, latest(folder.snapshots))
+
+    async def renew(self) -> None:
+        """Serve what was learned since: the newest snapshot of each version."""
+        async with self._lock:
+            loop = asyncio.get_running_loop()
+            newer = await loop.run_in_executor(self._kit.executor, self._newer)
+            if newer:
+                self.now = replace(self.now, served={**self.now.served, **newer})
+                for key, served in newer.items():
+                    for endpoint in self.now.endpoints[key]:
+                        endpoint.serve(served)
+                for callback in self.renewed:
+                    callback(newer)
+
+    def _newer(self) -> dict[Key, Served]:
+        """The versions of which a newer snapshot is there, ready to answer; runs in a thread."""
+        newer: dict[Key, Served] = {}
+        if self._kit.data is None:
+            return newer
+        for key, served in self.now.served.items():
+            folder = self._kit.data.stream(*key).snapshots
+            found = seqs(folder)
+            if found and found[-1] > served.seq:
+                try:
+                    newer[key] = served.learned_more(found[-1], read_snapshot(folder / str(found[-1])))
+                except (SnapshotError, ValueError) as error:
+                    # One that was replaced while it was looked at is announced again with the next.
+                    logger.warning("a snapshot of model %s version %s cannot be served: %s", *key, error)
+        return newer
 
     def _assemble(self, view: View, ready: dict[Key, Served], unloaded: frozenset[str]) -> Now:
         served = {key: model for key, model in ready.items() if key[0] not in unloaded}
         hot: dict[bytes, Endpoint] = {}
+        endpoints: defaultdict[Key, list[Endpoint]] = defaultdict(list)
         # Versions come in rising order, so the path without a version ends up with the largest.
         for (name, version), model in sorted(served.items()):
-            for path in (f"/v1/models/{name}:predict", f"/v1/models/{name}/versions/{version}:predict"):
-                hot[path.encode()] = Endpoint(V1, model)
-            for path in (f"/v2/models/{name}/infer", f"/v2/models/{name}/versions/{version}/infer"):
-                hot[path.encode()] = Endpoint(V2, model)
-        return Now(view.versions, served, hot, view.reason, unloaded)
+            for protocol, start, end in ((V1, "/v1", ":predict"), (V2, "/v2", "/infer")):
+                endpoint = Endpoint(protocol, model)
+                endpoints[name, version].append(endpoint)
+                for path in (f"{start}/models/{name}{end}", f"{start}/models/{name}/versions/{version}{end}"):
+                    hot[path.encode()] = endpoint
+        return Now(view.versions, served, hot, endpoints, view.reason, unloaded)
 
     def _tell(self, view: View, ready: dict[Key, Served]) -> None:
         """Log what became ready, refused or removed since the last look."""

@@ -18,9 +18,10 @@ from service.serve.app import make_app
 from service.serve.door import Door
 from service.serve.endpoints import Context
 from service.serve.gate import Gate
-from service.serve.live import Kit, Live
+from service.serve.live import Live
 from service.serve.metrics import Meter
 from service.serve.orders import Orders
+from service.serve.served import Kit
 from service.settings import Settings
 from service.store.repository import Repository
 

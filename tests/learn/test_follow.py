@@ -13,11 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from service.errors import SnapshotError
 from service.learn.fold import Fold
 from service.learn.follow import Follower
-from service.learn.step import genesis
 from service.store.admin import dump, dump_classes, dump_forget_ids
 from service.store.artifact import Artifact
 from service.store.data import StreamFolder
 from service.store.feedback import Accepted, Draft, Kind
+from service.store.genesis import genesis
 from service.store.hashing import hash_tensors
 from service.store.lineage import Lineage, turn_of
 from service.store.memory import MemoryLog

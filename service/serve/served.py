@@ -1,0 +1,185 @@
+"""One model version as it is served at one moment, ready to answer.
+
+A version begins as its artifact, at seq 0. What it has learned since comes as snapshots, each with the seq up to which
+it is folded; a snapshot makes another `Served`, and the one before answers the requests it has begun.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from time import perf_counter_ns
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.errors import SnapshotError
+from service.serve.batcher import Batcher, Classified, inline_rows, is_heavy
+from service.serve.codec import Rows
+from service.serve.lone import Lone
+from service.serve.metrics import V1, Meter
+from service.serve.tensors import Tensors
+from service.settings import Settings
+from service.softmax.learned import Served as Learned
+from service.softmax.model import Head, Model
+from service.store.artifact import Artifact
+from service.store.data import DataDirectory
+from service.store.repository import Version
+from service.store.served import model_of
+from service.store.snapshots import Snapshot
+
+Floats = NDArray[np.floating[Any]]
+THRESHOLD: Final = 0.5
+
+
+class Kit(NamedTuple):
+    """What the served models of one worker share.
+
+    Attributes:
+        settings: The limits.
+        meter: Where the worker counts.
+        executor: Where long kernel calls run, and what is new is made ready.
+        data: Where streams are kept, or None where nothing is learned.
+    """
+
+    settings: Settings
+    meter: Meter
+    executor: Executor
+    data: DataDirectory | None = None
+
+
+class Served:
+    """One model version at one seq, with what its answers repeat already encoded.
+
+    Args:
+        version: Its name and number.
+        artifact: What it began as.
+        kit: What the worker's models share.
+        snapshot: What it has learned, or None at seq 0.
+
+    Attributes:
+        source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
+
+    Raises:
+        ValueError: The artifact or the snapshot makes no model.
+        SnapshotError: The snapshot lacks a field.
+    """
+
+    def __init__(
+        self, version: Version, artifact: Artifact, kit: Kit, snapshot: tuple[int, Snapshot] | None = None
+    ) -> None:
+        settings, meter = kit.settings, kit.meter
+        self._made_of: Final = version, artifact, kit
+        self.source: Final = version.artifact
+        manifest = artifact.manifest
+        self.name: Final = version.name
+        self.version: Final = str(version.version)
+        self.artifact: Final = artifact
+        self.manifest: Final = manifest
+        self.seq, learned = snapshot or (0, None)
+        self.learned: Final = learned
+        self.model: Final = model_of(artifact) if learned is None else _learned_model(manifest.head, learned)
+        # Requests of more rows than this go through the batcher; those of a heavy model always do.
+        self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
+        self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
+        self.thresholds: Final = _thresholds(artifact, len(self.classes))
+        rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
+        self.rows: Final = Rows(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
+        self.class_json: Final = [orjson.dumps(name) for name in self.classes]
+        named = {"model_name": self.name, "model_version": self.version}
+        self.v1_tail: Final = b"]," + orjson.dumps({**named, "seq": self.seq})[1:]
+        self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
+        self.tensors: Final = Tensors(self.rows, named, self.seq, self.classes)
+        self.counters: Final = meter.row(version.name, version.version)
+        self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
+        self.lone: Final = self._lone(meter)
+        # Its own, so that requests which share a call share a model as well.
+        self.batcher: Final = Batcher(
+            self.model,
+            settings.batch_rows_max,
+            settings.thread_after_us,
+            kit.executor,
+            _counted(meter, self.counters),
+        )
+
+    def learned_more(self, seq: int, snapshot: Snapshot) -> "Served":
+        """The same version at a later seq."""
+        return Served(*self._made_of, (seq, snapshot))
+
+    def _lone(self, meter: Meter) -> Lone | None:
+        """What answers requests of one row by the shortest way; None where the model is not made for it."""
+        single = self.model.single() if self.inline_rows and self.thresholds is None else None
+        return None if single is None else Lone(single, self.counters, meter)
+
+    def metadata(self) -> dict[str, Any]:
+        """What GET /v1/models/{name} tells, but for the states of other versions."""
+        manifest = self.manifest
+        learned = {} if self.learned is None else self.learned.fields
+        chosen = None if manifest.learning is None else manifest.learning.model_dump()
+        return {
+            "name": self.name,
+            "version": self.version,
+            "state": "READY",
+            "ready": True,
+            "head": manifest.head,
+            "classes": self.classes,
+            "n_features": self.model.n_features,
+            "features": manifest.features,
+            "dtype": manifest.dtype,
+            "seq": self.seq,
+            "epoch": learned.get("epoch", 0),
+            "weights_sha256": learned.get("weights_sha256", self.artifact.weights_sha256),
+            "learning": learned.get("learning", chosen),
+            "progressive": learned.get("progressive", {"events": 0, "rows": 0, "loss": None, "accuracy": None}),
+            "metrics": manifest.metrics,
+            "provenance": manifest.provenance,
+        }
+
+
+def _counted(meter: Meter, counters: memoryview) -> Callable[[Model, Floats], Classified]:
+    """Calls of a model that count themselves."""
+
+    def classify(model: Model, X: Floats) -> Classified:
+        before = perf_counter_ns()
+        classified = model.classify(X)
+        meter.executed(counters, perf_counter_ns() - before)
+        return classified
+
+    return classify
+
+
+def _learned_model(head: Head, snapshot: Snapshot) -> Model:
+    try:
+        return Learned.of(head, snapshot.arrays, snapshot.fields["clips"]).model()
+    except KeyError as error:
+        raise SnapshotError("a snapshot lacks a part of the model") from error
+
+
+def _thresholds(artifact: Artifact, n_classes: int) -> Floats | None:
+    """The probability from which each label of a multilabel head holds; None for the other heads."""
+    manifest = artifact.manifest
+    if manifest.head != "multilabel":
+        return None
+    given = manifest.thresholds or ()
+    return np.array([*given, *[THRESHOLD] * (n_classes - len(given))])
+
+
+class Endpoint:
+    """What a hot path means: a protocol, and a model version as it is served now.
+
+    Attributes:
+        protocol: V1 or V2.
+        served: What answers; a request takes it once and keeps it to its end.
+        lone: The shortest way for a single row, or None.
+    """
+
+    __slots__ = ("lone", "protocol", "served")
+
+    def __init__(self, protocol: int, served: Served) -> None:
+        self.protocol = protocol
+        self.serve(served)
+
+    def serve(self, served: Served) -> None:
+        """Answer by another state of the model from now on."""
+        self.served = served
+        self.lone = served.lone if self.protocol == V1 else None
