@@ -18,7 +18,7 @@ HEAD = """\
 
 `softstep serve` reads its settings from the environment once, at start. Five of them are options too, which override
 the environment (`softstep serve --help`). A value that cannot be used ends the start with exit code 2 and a sentence
-that names the setting. Every limit is here; there is no other.
+that names the setting. Every limit that can be set is here.
 
 This page is written by `docs/write_settings.py` from `service/settings.py`.
 """
