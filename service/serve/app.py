@@ -30,6 +30,8 @@ STATUS_TEXTS: Final = {
     404: "Not found: see /docs for the paths of this service.",
     405: "This path does not take this method; the Allow header names those it takes.",
 }
+# In the scope of a request that the front door has answered while its body came.
+LEFT: Final = "softstep.left"
 BROKEN: Final = "The server failed to answer; the fault is in its log."
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -59,7 +61,8 @@ class Envelope:
                 started = True
                 identity = request_id(RequestHead.of(dict(scope["headers"])).request_id)
                 message["headers"] = [*message["headers"], (b"x-request-id", identity)]
-                self._meter.answered(message["status"])
+                if LEFT not in scope:
+                    self._meter.answered(message["status"])
             await send(message)
 
         try:

@@ -20,6 +20,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.serve.answers import REQUEST_IDS, Answer, RequestHead, check_head, error, request_id
+from service.serve.app import LEFT
 from service.serve.gate import BUSY, PLAN_BYTES_MAX, PREDICTIONS, Flow, Gate, Pending, Plan
 from service.serve.lone import Lone
 from service.serve.served import Endpoint, Served
@@ -115,7 +116,12 @@ class Door(HttpToolsProtocol):
             if plan is None or plan.table is not gate.plans or not data.startswith(plan.head):
                 end = data.find(b"\r\n\r\n") + 4  # 3 where there is no end, and no head is that short
                 self.plan = plan = gate.plans.get(data[:end])
-            if plan is not None and len(data) == plan.size and gate.in_flight < gate.most and not self.last:
+            if (
+                plan is not None
+                and len(data) == plan.size
+                and gate.in_flight + len(self.tasks) < gate.most
+                and not self.last
+            ):
                 self._repeat(plan, data)
                 return
             self.chunk = data
@@ -245,7 +251,7 @@ class Door(HttpToolsProtocol):
         declared = int(self.fields.get(b"content-length", 0))
         if declared > self.gate.settings.body_bytes_max:
             self._write(self._too_large(), cast("Any", self.cycle), RequestHead.of(self.fields))
-        elif self.gate.is_full(declared):
+        elif self.gate.is_full(declared, len(self.tasks)):
             self._write(BUSY, cast("Any", self.cycle), RequestHead.of(self.fields))
         else:
             self.endpoint = endpoint
@@ -271,7 +277,7 @@ class Door(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         gate = self.gate
         declared = int(self.fields.get(b"content-length", 0))
-        full = len(self.tasks) + gate.in_flight >= gate.most or gate.is_full(declared)
+        full = gate.is_full(declared, len(self.tasks))
         if declared <= gate.settings.body_bytes_max and full and url not in PROBES:
             self.app = cast("Any", gate.busy)
         else:
@@ -281,7 +287,7 @@ class Door(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body, as long as the limits allow."""
-        if self.leaving or self.cycle.response_complete:
+        if self.leaving or self.cycle.response_complete or (self.endpoint is None and self.app is self.gate.busy):
             return
         self.held += len(body)
         self.gate.body_bytes += len(body)
@@ -294,7 +300,7 @@ class Door(HttpToolsProtocol):
         answer = None
         if self.held > self.gate.settings.body_bytes_max:
             answer = self._too_large()
-        elif self.gate.is_full(0):
+        elif self.gate.is_full(0, len(self.tasks)):
             answer = BUSY
         if answer is not None:
             self.endpoint = None
@@ -443,6 +449,8 @@ class Door(HttpToolsProtocol):
                 cycle.keep_alive = False  # an earlier answer is unfinished: it will be the last
                 return
             cycle.disconnected = True  # the application need not answer what it did not get whole
+            if self.endpoint is None:
+                cycle.scope[LEFT] = True  # and what it answers all the same is not counted beside this answer
             cycle.message_event.set()
         self._release()
         self.endpoint = None

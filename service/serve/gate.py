@@ -171,11 +171,11 @@ class Gate:
         head = self.head(200, JSON, default_headers).replace(b"%", b"%%")
         self._lone_form = head + b"%d\r\nx-request-id: " + REQUEST_IDS.series + b"-%x\r\n\r\n" + PREDICTIONS + b"%b%b"
 
-    def is_full(self, more_bytes: int) -> bool:
-        """Whether one more request with a body of that size would be too much."""
+    def is_full(self, more_bytes: int, tasks: int) -> bool:
+        """Whether one more request with a body of that size would be too much, beside the application's `tasks`."""
         settings = self.settings
         return (
-            self.in_flight >= settings.requests_in_flight_max
+            self.in_flight + tasks >= settings.requests_in_flight_max
             or self.body_bytes + more_bytes > settings.body_bytes_in_flight_max
         )
 
