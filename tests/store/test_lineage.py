@@ -1,0 +1,101 @@
+"""The lineage of a stream, held to the definition applied word for word."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import UnknownSeqError
+from service.store.admin import dump, dump_classes, dump_forget, dump_seq
+from service.store.feedback import Event, Kind
+from service.store.lineage import Lineage, Turn, turn_of
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Turn | None]:
+    """What each event does, in order of seq; None for feedback."""
+    history: list[Turn | None] = []
+    for seq in range(1, draw(st.integers(0, 25)) + 1):
+        kind = draw(st.sampled_from([*Kind, Kind.FEEDBACK, Kind.FEEDBACK, Kind.FEEDBACK]))
+        past = st.integers(0, seq - 1)
+        out = tuple(sorted(draw(st.sets(past.filter(bool), min_size=1)))) if seq > 1 else ()
+        history.append(
+            {
+                Kind.FEEDBACK: None,
+                Kind.ROLLBACK: Turn(seq, kind, target=draw(past)),
+                Kind.FORGET: Turn(seq, kind, out=out),
+                Kind.SKIP: Turn(seq, kind, out=out[:1]),
+                Kind.CLASSES: Turn(seq, kind, classes=draw(st.integers(1, 3))),
+                Kind.BASE: Turn(seq, kind, classes=draw(st.integers(2, 9))),
+                Kind.CONFIGURE: Turn(seq, kind),
+            }[kind]
+        )
+    return history
+
+
+def plain(history: list[Turn | None]) -> list[list[int]]:
+    """E(n) for every n, as the definition says it."""
+    E: list[list[int]] = [[]]
+    for seq, turn in enumerate(history, 1):
+        if turn is None or turn.kind in {Kind.CLASSES, Kind.CONFIGURE}:
+            E.append([*E[-1], seq])
+        elif turn.kind == Kind.ROLLBACK:
+            E.append(E[turn.target])
+        elif turn.kind == Kind.BASE:
+            E.append([seq])
+        else:
+            E.append(E[-1])
+    return E
+
+
+@given(histories())
+def test_segments_are_the_definition(history: list[Turn | None]) -> None:
+    """At every seq, however the history turned; ascending and as few as there can be."""
+    turns = [turn for turn in history if turn is not None]
+    lineage = Lineage(turns)
+    out = {seq for turn in turns for seq in turn.out}
+    for n, members in enumerate(plain(history)):
+        segments = lineage.segments(n)
+        assert [seq for lo, hi in segments for seq in range(lo + 1, hi + 1)] == members
+        assert all(first[1] < second[0] for first, second in pairwise(segments))
+        assert lineage.seqs(n) == [seq for seq in members if seq not in out]
+        assert [seq for seq in range(len(history) + 2) if lineage.holds(n, seq)] == members
+
+
+@given(histories())
+def test_classes_are_those_of_the_lineage(history: list[Turn | None]) -> None:
+    lineage = Lineage(turn for turn in history if turn is not None)
+    for n, members in enumerate(plain(history)):
+        count, names = 3, []
+        for seq in members:
+            turn = history[seq - 1]
+            if turn is not None and turn.kind in {Kind.BASE, Kind.CLASSES}:
+                count = turn.classes if turn.kind == Kind.BASE else count + turn.classes
+                names.append(seq)
+        assert (lineage.n_classes(n, 3), lineage.class_set(n)) == (count, tuple(names))
+
+
+def test_the_example_of_the_design() -> None:
+    """After a rollback from 100 to 40, the state at 101 is that at 40, and goes on from there."""
+    lineage = Lineage([Turn(101, Kind.ROLLBACK, target=40)])
+    assert lineage.segments(100) == ((0, 100),)
+    assert lineage.segments(101) == lineage.segments(40) == ((0, 40),)
+    assert lineage.segments(103) == ((0, 40), (101, 103))
+    with pytest.raises(UnknownSeqError):
+        lineage.segments(-1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "turn"),
+    [
+        (Kind.ROLLBACK, dump_seq(3), Turn(9, Kind.ROLLBACK, target=3)),
+        (Kind.SKIP, dump_seq(3), Turn(9, Kind.SKIP, out=(3,))),
+        (Kind.FORGET, dump_forget([5, 3, 5]), Turn(9, Kind.FORGET, out=(3, 5))),
+        (Kind.CLASSES, dump_classes(["a", "b"]), Turn(9, Kind.CLASSES, classes=2)),
+        (Kind.BASE, dump({"n_classes": 4, "x": None}), Turn(9, Kind.BASE, classes=4)),
+        (Kind.CONFIGURE, dump({}), Turn(9, Kind.CONFIGURE)),
+    ],
+)
+def test_events_become_turns(kind: Kind, payload: bytes, turn: Turn) -> None:
+    assert turn_of(Event(9, kind, b"x", 0, payload, b"")) == turn
