@@ -100,3 +100,91 @@ def targets(head: str, kind: str, rows: int, K: int, rng: np.random.Generator) -
     if head == "softmax":
         return np.eye(K)[rng.integers(0, K, rows)] if kind == "hard" else rng.dirichlet(np.ones(K), rows)
     return rng.integers(0, 2, (rows, K)).astype(np.float64) if kind == "hard" else rng.uniform(0, 1, (rows, K))
+
+
+class Fold:
+    """The fold in plain NumPy, one row at a time, float64, with whole matrices and the textbook's own variables.
+
+    `rule` is a service.softmax.learned.Rule, whose numbers alone are taken. FTRL keeps z and n and derives its weights.
+    `own` and `learned` are (mean, scale, clip) of the fixed stages, or None.
+    """
+
+    def __init__(self, head: str, rule: Any, form: str, *, weights: Array, bias: Array, own: Any, learned: Any) -> None:
+        self.head, self.rule, self.form, self.own, self.learned = head, rule, form, own, learned
+        N, K = weights.shape
+        self.base = weights.astype(np.float64)
+        first = self.base if form == "plain" else np.zeros((N, K))
+        self.W = np.vstack([bias, first]).astype(np.float64)
+        self.G = np.full((N + 1, K), rule.start)
+        self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / rule.rate
+        self.P = np.stack([np.eye(N + 1) * rule.start] * K)
+        self.count, self.mean, self.squares = 0, np.zeros(N), np.zeros(N)
+
+    def staged(self, x: Array) -> tuple[Array, Array]:
+        """The fixed part of the row's logits, and what is learned from, with the bias's 1 in front."""
+        shown = x if self.own is None else stage(x[None], *self.own)[0]
+        fixed = np.zeros(self.W.shape[1])
+        if self.form == "running":
+            variance = self.squares / max(self.count, 1)
+            known = variance > 2.0**-40 * self.mean**2
+            shown = np.where(known, (x - self.mean) / np.sqrt(np.where(known, variance, 1)), 0)
+            shown = np.clip(shown, -self.rule.clip, self.rule.clip)
+        if self.form == "delta":
+            fixed, shown = shown @ self.base, stage(x[None], *self.learned)[0]
+        return fixed, np.concatenate([[1.0], shown])
+
+    def row(self, x: Array, y: Array, h: float) -> float:
+        """Score the row, step, move the statistics; returns the loss that is reported."""
+        fixed, v = self.staged(x.astype(np.float64))
+        Z = (fixed + v @ self.W)[None]
+        loss = -(y * log_probabilities("ovr", Z)).sum() if self.head == "ovr" else losses(self.head, Z, y[None])[0]
+        p = np.asarray(probabilities("softmax" if self.head == "softmax" else "multilabel", Z)[0], np.float64)
+        self.step(v, logit_gradient(self.head, Z, y[None])[0].astype(np.float64), p, h)
+        if self.form == "running":
+            self.count += 1
+            off = x - self.mean
+            self.mean = self.mean + off / self.count
+            self.squares = self.squares + off * (x - self.mean)
+        return float(loss)
+
+    def step(self, v: Array, e: Array, p: Array, h: float) -> None:
+        """One step by the rule, scaled so that no own logit moves by more than the clip."""
+        rule, before = self.rule, self.W
+        after = getattr(self, rule.name)(v, e, p, h)
+        change = np.abs(v @ (after - before)).max()
+        factor = 1 if change <= rule.step_clip else rule.step_clip / change
+        self.W = before + factor * (after - before)
+        self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / rule.rate
+        self.G = (1 - rule.forget) * self.G + rule.forget * rule.start
+        if rule.name == "ftrl":  # the decay of n moves no weight
+            self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / rule.rate
+
+    def sgd(self, v: Array, e: Array, _p: Array, h: float) -> Array:
+        """W - rate x^T e."""
+        return self.W - self.rule.rate * h * np.outer(v, e)
+
+    def adagrad(self, v: Array, e: Array, _p: Array, h: float) -> Array:
+        """W - rate g / (epsilon + sqrt(G))."""
+        g = h * np.outer(v, e)
+        self.G = self.G + g**2
+        return self.W - self.rule.rate * g / (self.rule.offset + np.sqrt(self.G))
+
+    def ftrl(self, v: Array, e: Array, _p: Array, h: float) -> Array:
+        """FTRL-Proximal as published, with z and n, without l1 and l2."""
+        g, rate = h * np.outer(v, e), self.rule.rate
+        sigma = (np.sqrt(self.G + g**2) - np.sqrt(self.G)) / rate
+        self.Z = self.Z + g - sigma * self.W
+        self.G = self.G + g**2
+        return -self.Z / ((self.rule.offset + np.sqrt(self.G)) / rate)
+
+    def newton(self, v: Array, e: Array, p: Array, h: float) -> Array:
+        """The block-diagonal online Newton step, with whole matrices."""
+        rule, after = self.rule, self.W.copy()
+        for k in range(self.W.shape[1]):
+            w = h * max(p[k] * (1 - p[k]), rule.floor, rule.pull * abs(e[k]))
+            u = self.P[k] @ v
+            self.P[k] -= np.outer(u, u) / (1 / w + v @ u)
+            after[:, k] -= rule.rate * self.P[k] @ v * h * e[k]
+            part = rule.forget * (1 + rule.surprise * e[k] ** 4)
+            self.P[k] = (1 - part) * self.P[k] + part * rule.start * np.eye(len(v))
+        return after

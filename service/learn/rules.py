@@ -55,7 +55,7 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
 }
 # AdaGrad's first step moves each weight by the rate. Behind a stage that is a sensible part of a logit; of raw features
 # nothing is known, so that there the step is small.
-PLAIN_RATE: Final = 0.001
+PLAIN_RATE: Final = 0.0003
 
 
 def size_of(artifact: Artifact) -> int:

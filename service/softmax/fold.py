@@ -43,8 +43,8 @@ VARIANCE_MIN = 2.0**-40
 # A scale counts as known where its inverse is below this, by the bytes of the model's dtype.
 INVERSE_MAX_32, INVERSE_MAX_64 = 2.0**127, 2.0**1022
 INVERSE_MAX = {4: INVERSE_MAX_32, 8: INVERSE_MAX_64}
-# Larger learned features, errors or raw features are not learned from: a square or a step could overflow.
-FEATURE_MAX, ERROR_MAX, RAW_MAX = 2.0**60, 2.0**10, 2.0**500
+# Larger learned features, errors, raw features or losses are not learned from: a square, step or sum could overflow.
+FEATURE_MAX, ERROR_MAX, RAW_MAX, LOSS_MAX = 2.0**60, 2.0**10, 2.0**500, 2.0**500
 
 
 @inlined
@@ -248,7 +248,7 @@ def fold_forward(
             loss = _score(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, soft, logs)
             _errors(head, K, target, p, importance, E, narrow)
         small = largest(x) < FEATURE_MAX and largest(E) < ERROR_MAX and largest(raw) < RAW_MAX
-        if not (known and loss < np.inf and 0.0 < importance and small):
+        if not (known and loss < LOSS_MAX and 0.0 < importance and small):
             progress[SKIPPED] += 1
             continue
         losses[i] = loss

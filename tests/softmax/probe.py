@@ -7,6 +7,7 @@ of a hash function, so they are the same with every release of NumPy and on ever
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -17,8 +18,11 @@ import numpy as np
 from service.compiler import TARGET
 from service.softmax.elementary import exp_forward, log1p_forward, log_forward
 from service.softmax.functions import predict_forward
+from service.softmax.learned import Served
 from service.softmax.model import Model, Stage
+from service.softmax.steps import Steps
 from tests.reference import DTYPES, HEADS, Array
+from tests.softmax.folds import FORMS, RULES
 
 # (B, N, K): one vector and several, every panel width, more rows than a block, and shapes that fill no tile. They are
 # small, because without fused multiply-add in hardware each one is a call.
@@ -79,10 +83,33 @@ def answers() -> Iterator[tuple[str, Array]]:
         yield "logarithms", out
 
 
+def folds() -> Iterator[tuple[str, Array]]:
+    """What learning leaves: losses, every number of the state, and the answers after it, for every head, rule and form."""
+    for case, (dtype, head, name, form) in enumerate(itertools.product(DTYPES, HEADS, RULES, FORMS)):
+        B, N, K = 12, (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
+        weights = numbers(f"W {N} {K}", dtype, N, K) * (form != "running")
+        mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
+        start = Served(head, weights, numbers(f"b {N} {K}", dtype, K))  # type: ignore[arg-type]  # a head's name
+        learned = Stage(mean, scale) if form == "delta" else None
+        steps = Steps(start, form, RULES[name], np.full(K, 0.5), learned)
+        X, Y = rows_of(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
+        h = np.abs(numbers(f"h {B}", np.float64, B)) + 0.1
+        yield "folds", steps.fold(X, Y=Y, weights=h)
+        if head != "sigmoid":
+            steps.add_classes(1)
+        for _, tensor in sorted(steps.tensors().items()):
+            yield "folds", tensor
+        served = steps.served()
+        for array in served.arrays().values():
+            yield "folds", array
+        yield "folds", served.model().predict(X)
+        yield "folds", served.model().gradients(X, np.zeros((B, served.bias.size))).dD
+
+
 def digests() -> dict[str, str]:
     """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
     hashes: dict[str, hashlib._Hash] = {}
-    for name, value in answers():
+    for name, value in itertools.chain(answers(), folds()):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
         digest = hashes.setdefault(name, hashlib.sha256())

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 from service import compiler
-from service.softmax.model import Model, Stage
+from service.softmax.model import Delta, Model, Stage
 from service.softmax.tile import linear_forward, pack
 from tests.reference import DTYPES, HEADS, Array, targets
 from tests.softmax.probe import digests
@@ -128,7 +128,11 @@ def test_bits_in_any_batch(data: st.DataObject, head: str, dtype: type[np.floati
         for shape in ((B, N), (N, K), K)
     )
     stage = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 2.0) if data.draw(st.booleans()) else None
-    model, Y = Model(head, W, b, stage), targets(head, "soft", B, K, rng)
+    delta = None
+    if data.draw(st.booleans()):
+        learned = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 1.25)
+        delta = Delta(rng.standard_normal((N, K)).astype(dtype), learned)
+    model, Y = Model(head, W, b, stage, delta), targets(head, "soft", B, K, rng)
     cuts = sorted({0, B, *data.draw(st.lists(st.integers(0, B), max_size=4))})
     alone = data.draw(st.integers(0, B - 1))
     for start, stop in [*pairwise(cuts), (alone, alone + 1)]:
@@ -191,7 +195,7 @@ def test_warm_start_writes_and_compiles_nothing() -> None:
         "from service import compiler\n"
         "def refuse(self): raise OSError('read-only')\n"
         "compiler.KernelLocator.ensure_cache_path = refuse\n"
-        "import service.serve.live\n"
+        "import service.learn.step, service.serve.live\n"
         "print(compiler.cache_misses(), len(compiler._entries))"
     )
     misses, entries = python("-c", script, SOFTSTEP_KERNELS=str(compiler.CACHE)).split()

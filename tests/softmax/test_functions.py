@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from service.errors import UnacceptableError
 from service.softmax.functions import BLOCK, NOT_FINITE, predict_forward
 from service.softmax.model import HEADS as CODES
-from service.softmax.model import Model, Stage
+from service.softmax.model import Delta, Model, Stage
 from service.softmax.stages import stage_forward
 from service.softmax.tile import pack
 from tests.reference import DTYPES, HEADS, Array, linear, probabilities, stage
@@ -241,6 +241,33 @@ def test_stage_against_its_twin(dtype: type[np.floating], clip: float | None) ->
     assert np.abs(target[1:-1]).max() <= limit
     if clip is not None:
         assert {-limit, limit} <= set(target[1:-1].ravel().tolist())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_feature_without_a_scale_is_staged_to_zero(dtype: type[np.floating]) -> None:
+    """Where 1 / scale is 0, the staged feature is 0 also for a difference that overflows."""
+    out, most = np.full((2, 3), np.nan, dtype), np.finfo(dtype).max
+    X, mean = np.array([[most, 1, 2], [-most, 1, 2]], dtype), np.array([-most, 1, 1], dtype)
+    assert stage_forward(X, mean, np.array([0, 0, 1], dtype), 9.0, out, 0)
+    assert out.tolist() == [[0, 0, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("staged", [False, True])
+def test_prediction_with_a_delta(head: str, dtype: type[np.floating], *, staged: bool) -> None:
+    """A model with a delta answers what one model on both staged rows side by side answers, to the bit."""
+    rng = np.random.default_rng(6)
+    K = 1 if head == "sigmoid" else 20
+    W, D, b = (rng.standard_normal(shape).astype(dtype) for shape in ((6, K), (6, K), K))
+    own = Stage(rng.integers(-3, 4, 6).astype(np.float64), np.exp2(rng.integers(-2, 3, 6)), 4.0) if staged else None
+    learned = Stage(rng.integers(-3, 4, 6).astype(np.float64), np.exp2(rng.integers(-2, 3, 6)), 1.25)
+    X = rng.integers(-8, 9, (70, 6)).astype(dtype)
+    shown = X if own is None else stage(X, own.mean, own.scale, own.clip)
+    both = np.hstack([shown, stage(X, learned.mean, learned.scale, learned.clip)]).astype(dtype)
+    model, plain = Model(head, W, b, own, Delta(D, learned)), Model(head, np.vstack([W, D]), b)
+    assert np.array_equal(model.predict(X), plain.predict(both))
+    assert model.classify(X)[1] == plain.classify(both)[1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

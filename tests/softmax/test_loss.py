@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 from service.errors import UnacceptableError
 from service.softmax.loss import cross_entropy_backward, cross_entropy_forward, log_probabilities_forward
 from service.softmax.model import HEADS as CODES
-from service.softmax.model import Model, Stage
+from service.softmax.model import Delta, Model, Stage
 from tests.reference import DTYPES, HEADS, Array, log_probabilities, logit_gradient, losses, targets
 
 CLASSES = (1, 2, 7, 8, 9, 16, 17, 40)
@@ -166,6 +166,29 @@ def test_gradients_against_finite_differences(head: str, kind: str, clip: float 
         assert np.abs(got - exact).max() <= 1e-6 * np.abs(exact).max(), name
     if clip == 0.8:
         assert (found.dX == 0).any(), "some feature is clipped"
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("clip", [None, "no stage"])
+def test_gradients_with_a_delta_against_finite_differences(head: str, clip: str | None) -> None:
+    """With a delta, dD is the slope of its weights, and dX the sum of the slopes through both parts of a logit."""
+    rng = np.random.default_rng(12)
+    B, N, K = 9, 4, 1 if head == "sigmoid" else 3
+    X, W, D, b = (rng.standard_normal(shape) for shape in ((B, N), (N, K), (N, K), K))
+    Y = targets(head, "soft", B, K, rng)
+    own = None if clip == "no stage" else Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)))
+    behind = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 0.8)
+
+    def loss(X: Array, D: Array) -> float:
+        return float(Model(head, W, b, own, Delta(D, behind)).losses(X, Y).sum())
+
+    found = Model(head, W, b, own, Delta(D, behind)).gradients(X, Y)
+    for exact, got in (
+        (difference(lambda D: loss(X, D), D), found.dD),
+        (difference(lambda X: loss(X, D), X), found.dX),
+    ):
+        assert got.shape == exact.shape
+        assert np.abs(got - exact).max() <= 1e-6 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.errors import UnacceptableError
-from service.softmax.model import Model, Stage
+from service.softmax.model import Delta, Model, Stage
 from tests.reference import DTYPES, HEADS, Array, targets
 
 N, K = 4, 3
@@ -86,6 +86,17 @@ BAD_MODELS: dict[str, tuple[object, ...]] = {
     "negative clip": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N), -1.0)),
     "NaN clip": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N), np.nan)),
     "infinite clip": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N), np.inf)),
+    "short delta": ("softmax", WEIGHTS, BIAS, None, Delta(WEIGHTS[:-1], Stage(np.zeros(N), np.ones(N), 1.0))),
+    "delta in float64": (
+        "softmax",
+        WEIGHTS,
+        BIAS,
+        None,
+        Delta(matrix(np.float64), Stage(np.zeros(N), np.ones(N), 1.0)),
+    ),
+    "NaN delta": ("softmax", WEIGHTS, BIAS, None, Delta(spoilt(WEIGHTS, np.nan), Stage(np.zeros(N), np.ones(N), 1.0))),
+    "delta without a clip": ("softmax", WEIGHTS, BIAS, None, Delta(WEIGHTS, Stage(np.zeros(N), np.ones(N)))),
+    "delta behind a bad stage": ("softmax", WEIGHTS, BIAS, None, Delta(WEIGHTS, Stage(np.zeros(N), np.zeros(N), 1.0))),
     "clip below float32": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N), 1e-50)),
 }
 
@@ -93,7 +104,7 @@ BAD_MODELS: dict[str, tuple[object, ...]] = {
 @pytest.mark.parametrize("arguments", BAD_MODELS.values(), ids=BAD_MODELS.keys())
 def test_bad_models_are_refused(arguments: tuple[object, ...]) -> None:
     """A model that contradicts itself, or has a number that is not finite, cannot be made."""
-    with pytest.raises(ValueError, match=r"head|weights|stage"):
+    with pytest.raises(ValueError, match=r"head|weights|stage|delta"):
         Model(*arguments)  # type: ignore[arg-type]
 
 
