@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     )
 
     # Learning
+    learn: bool = Field(
+        True,
+        description="Take feedback and learn from it. Off, or with a data directory that is read-only: serve only.",
+    )
     checkpoint_bytes_max: Count = Field(
         1024 * MiB,
         description="Bytes that the checkpoints of a stream may have together; fewer make rollback and forget longer.",

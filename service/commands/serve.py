@@ -3,19 +3,31 @@
 import argparse
 import sys
 from functools import partial
+from typing import IO
 
 import orjson
 
 from service import __version__, compiler, logs
+from service.bell import Bell
 from service.board import Board
+from service.errors import LogError
+from service.learn import loop
 from service.serve import orders, worker
 from service.settings import Settings
+from service.store.data import DataDirectory
+from service.store.marks import read_marks, refuse_cut
+from service.store.sqlite import SqliteLog
 from service.supervisor import Supervisor, listen
 
 
 def run(settings: Settings, _arguments: argparse.Namespace) -> int:
-    """Serve; 0 when it was stopped, 1 where the address cannot be listened on."""
+    """Serve; 0 when it was stopped, 1 where the address cannot be listened on or the data directory not be trusted."""
     logs.set_up(as_json=settings.log_json, access=settings.access_log)
+    try:
+        opened = _open(settings) if settings.learn else None
+    except LogError as reason:
+        print(f"softstep: {reason}", file=sys.stderr)
+        return 1
     try:
         listener = listen(settings.host, settings.port)
     except OSError as reason:
@@ -30,6 +42,10 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     )
     # A model that is replaced again and again leaves counters behind; twice the limit is room for many of them.
     board = Board(settings.workers, 2 * settings.models_max)
+    wires = None
+    if opened is not None:
+        wires = worker.Wires(opened[0], Bell(), tuple(Bell() for _ in range(settings.workers)))
+    learn = None if wires is None else partial(loop.run, settings, board, wires.heard, wires.published)
     unloaded: frozenset[str] = frozenset()
 
     def change(line: bytes) -> tuple[int, int, bytes]:
@@ -37,5 +53,26 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
         unloaded = orders.changed(unloaded, line)
         return *orders.token_of(line), orjson.dumps(sorted(unloaded))
 
-    Supervisor(settings, board, listener, partial(worker.run, settings, board), change).run()
+    Supervisor(settings, board, listener, partial(worker.run, settings, board, wires), change, learn).run()
     return 0
+
+
+def _open(settings: Settings) -> tuple[DataDirectory, IO[bytes]] | None:
+    """The data directory, locked, with a log that holds all that was acknowledged; None where nothing can be written.
+
+    Raises:
+        LogError: Another instance has it, or the log is not what it was.
+    """
+    try:
+        data = DataDirectory(settings.data)
+        lock = data.lock()
+    except OSError as reason:
+        print(f"softstep: {settings.data} cannot be written ({reason.strerror}); nothing is learned", file=sys.stderr)
+        return None
+    if data.log.exists():
+        log = SqliteLog(data.log)
+        try:
+            refuse_cut(log, [mark for path in data.all_marks() for mark in read_marks(path)])
+        finally:
+            log.close()  # no connection is carried over a fork
+    return data, lock

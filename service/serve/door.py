@@ -450,7 +450,9 @@ class Door(HttpToolsProtocol):
                 return
             cycle.disconnected = True  # the application need not answer what it did not get whole
             if self.endpoint is None:
-                cycle.scope[LEFT] = True  # and what it answers all the same is not counted beside this answer
+                cast("Any", cycle.scope)[LEFT] = (
+                    True  # and what it answers all the same is not counted beside this answer
+                )
             cycle.message_event.set()
         self._release()
         self.endpoint = None

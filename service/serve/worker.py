@@ -7,11 +7,12 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, NamedTuple
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.bell import Bell
 from service.board import READY, Board
 from service.serve.answers import REQUEST_IDS, Answers
 from service.serve.app import make_app
@@ -23,6 +24,7 @@ from service.serve.metrics import Meter
 from service.serve.orders import Orders
 from service.serve.served import Kit
 from service.settings import Settings
+from service.store.data import DataDirectory
 from service.store.repository import Repository
 
 logger = logging.getLogger("softstep.worker")
@@ -33,15 +35,30 @@ THREADS: Final = 2
 GRACE_SHARE: Final = 0.8
 
 
-class Parts:
-    """Everything that one worker is made of."""
+class Wires(NamedTuple):
+    """What ties workers and learner together.
 
-    def __init__(self, settings: Settings, board: Board, slot: int, pipe: int) -> None:
+    Attributes:
+        data: Where streams are kept.
+        heard: Rings the learner.
+        published: Of each worker the bell that the learner rings.
+    """
+
+    data: DataDirectory
+    heard: Bell
+    published: tuple[Bell, ...]
+
+
+class Parts:
+    """Everything that one worker is made of; without wires nothing is learned."""
+
+    def __init__(self, settings: Settings, board: Board, slot: int, pipe: int, wires: Wires | None = None) -> None:
         self.settings = settings
         self.meter = Meter(board, slot)
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
-        self.live = Live(repository, Kit(settings, self.meter, self.executor))
+        self.live = Live(repository, Kit(settings, self.meter, self.executor, None if wires is None else wires.data))
+        self._bell = None if wires is None else wires.published[slot]
         self.answers = Answers(self.live, self.meter, settings)
         self.orders = Orders(board, slot, pipe, self.live)
         self.context = Context(settings, board, self.live, self.answers, self.orders)
@@ -51,10 +68,26 @@ class Parts:
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Look at the models before the first request, and keep looking until the last."""
         await self.orders.carry_out()
-        watch = asyncio.create_task(self._watch())
+        tasks = [asyncio.create_task(self._watch())]
+        if self._bell is not None:
+            tasks.append(asyncio.create_task(self._follow(self._bell)))
         yield
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
         self.executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _follow(self, bell: Bell) -> None:
+        """Serve each snapshot that the learner publishes, or the newest of those that came while one was made ready."""
+        rung = asyncio.Event()
+        asyncio.get_running_loop().add_reader(bell.fd, rung.set)
+        try:
+            while True:
+                await rung.wait()
+                rung.clear()
+                bell.hush()
+                await self.live.renew()
+        finally:
+            asyncio.get_running_loop().remove_reader(bell.fd)
 
     async def _watch(self) -> None:
         """Follow the models directory and the orders; a look that fails is told and tried again."""
@@ -108,9 +141,11 @@ def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) ->
     )
 
 
-def run(settings: Settings, board: Board, slot: int, listener: socket.socket, pipe: int) -> None:
+def run(  # noqa: PLR0917  # the first three are bound before the fork
+    settings: Settings, board: Board, wires: Wires | None, slot: int, listener: socket.socket, pipe: int
+) -> None:
     """Serve from a listening socket until SIGTERM."""
     REQUEST_IDS.renew()
-    parts = Parts(settings, board, slot, pipe)
+    parts = Parts(settings, board, slot, pipe, wires)
     app = make_app(parts.context, parts.meter, parts.lifespan)
     Server(config_of(settings, app, Door.bound(parts.gate)), parts.gate).run(sockets=[listener])
