@@ -4,6 +4,7 @@
      ├─ ArtifactError        a model on disk cannot be served: its files are missing, damaged or contradictory
      ├─ ModelNotFoundError   no model, or no version of it, has the name that was asked for
      ├─ ModelNotReadyError   the model is known but is not served now
+     ├─ NotReachedError      the model has not learned as far as a caller asks for
      ├─ LogError             the feedback log cannot do what was asked now
      │   ├─ LogDamagedError    what is stored is not what was written, or a part of it is missing
      │   ├─ LogUnsafeError     this SQLite, disk or directory would not keep what is written
@@ -42,6 +43,10 @@ class ModelNotFoundError(SoftstepError):
 
 class ModelNotReadyError(SoftstepError):
     """The model is known but is not served now."""
+
+
+class NotReachedError(SoftstepError):
+    """The model has not learned as far as a caller asks for."""
 
 
 class LogError(SoftstepError):

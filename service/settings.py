@@ -147,6 +147,9 @@ class Settings(BaseSettings):
         True,
         description="Take feedback and learn from it. Off, or with a data directory that is read-only: serve only.",
     )
+    min_seq_seconds: Seconds = Field(
+        1.0, description="Time that a request with min_seq waits for the model to learn that far, else 409."
+    )
     checkpoint_bytes_max: Count = Field(
         1024 * MiB,
         description="Bytes that the checkpoints of a stream may have together; fewer make rollback and forget longer.",

@@ -16,7 +16,7 @@ from service.learn.fold import Fold, Scored
 from service.store.artifact import Artifact
 from service.store.data import StreamFolder
 from service.store.feedback import Event, FeedbackLog, Kind, Position, Stream
-from service.store.lineage import Lineage, Segments, turn_of
+from service.store.lineage import Lineage, Segments, Turn, turn_of
 from service.store.snapshots import read_snapshot, seqs, write_snapshot
 
 # Events that change the lineage, and with it perhaps what was folded already.
@@ -43,7 +43,10 @@ class Follower:
         self.folder: Final = folder
         self._artifact: Final = artifact
         self._log: Final = log
-        self.lineage = Lineage(map(turn_of, log.admin(stream.number)))
+        self.lineage = Lineage()
+        self._class_moves: list[int] = []
+        for event in log.admin(stream.number):
+            self._add_turn(turn_of(event))
         self._ahead: deque[tuple[int, int]] = deque()
         self._length = 0  # events of the whole refolding, for its progress
         self.fold = Fold(artifact)
@@ -118,8 +121,13 @@ class Follower:
         known = self.lineage.turns[-1].seq if self.lineage.turns else 0
         new = [event for event in events if event.kind != Kind.FEEDBACK and event.seq > known]
         for event in new:
-            self.lineage.add(turn_of(event))
+            self._add_turn(turn_of(event))
         return bool(new)
+
+    def _add_turn(self, turn: Turn) -> None:
+        self.lineage.add(turn)
+        if self.lineage.class_set(turn.seq) != self.lineage.class_set(turn.seq - 1):
+            self._class_moves.append(turn.seq)
 
     def _turn(self, event: Event) -> None:
         """Move past an event that turns the lineage, and begin to refold where the state holds what it must not."""
@@ -186,6 +194,7 @@ class Follower:
             "genesis": self.stream.genesis.hex(),
             "hash": self.hash.hex(),
             "epoch": self.epoch,
+            "class_epoch": max((seq for seq in self._class_moves if seq <= self.seq), default=0),
             "turns": len(self.lineage.turns),
         }
 

@@ -18,10 +18,13 @@ from service.errors import (
     MalformedError,
     ModelNotFoundError,
     ModelNotReadyError,
+    NotReachedError,
     SoftstepError,
     TooLargeError,
 )
+from service.serve.asked import read_asked
 from service.serve.batcher import Classified
+from service.serve.grammar import load
 from service.serve.live import Live
 from service.serve.metrics import FAILURES, V1, V2, Meter, predicted, predicted_alone
 from service.serve.served import Endpoint, Served
@@ -86,6 +89,8 @@ def refusal(reason: SoftstepError, protocol: int) -> Answer:
         return error(404, str(reason))
     if isinstance(reason, ModelNotReadyError):
         return error(503, str(reason), RETRY)
+    if isinstance(reason, NotReachedError):
+        return error(409, str(reason), RETRY)
     raise reason
 
 
@@ -153,7 +158,12 @@ class Answers:
         protocol, served = endpoint.protocol, endpoint.served
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
-            X = served.rows.instances(body) if request is None else request.X
+            X = served.rows.usual(body) if request is None else request.X
+            if X is None:
+                asked = read_asked(load(body, self.settings.json_depth_max), served.rows)
+                if asked.min_seq > served.seq:
+                    return asyncio.ensure_future(self._wait(endpoint, asked.min_seq, body))
+                X = asked.X
             if len(X) > served.inline_rows:
                 return _later(protocol, served, request, X, started)
             before = perf_counter_ns()
@@ -165,6 +175,19 @@ class Answers:
         taken = perf_counter_ns() - started
         predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
         return answer
+
+    async def _wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
+        """Answer once the version serves a state that holds an event; not for longer than a caller may wait."""
+        served = endpoint.served
+        try:
+            async with asyncio.timeout(self.settings.min_seq_seconds):
+                await self.live.reached((served.name, int(served.version)), min_seq)
+        except TimeoutError:
+            reason = NotReachedError("The model has not learned as far as min_seq yet; ask again in a moment.")
+            return _failed(served, refusal(reason, V1))
+        now = self.live.now.served.get((served.name, int(served.version)))
+        answer = self.predict(endpoint if now is None else Endpoint(V1, now), None, body)
+        return answer if isinstance(answer, Answer) else await answer
 
 
 def _later(protocol: int, served: Served, request: Inference | None, X: Floats, started: int) -> asyncio.Future[Answer]:

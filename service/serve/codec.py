@@ -57,14 +57,18 @@ class Rows:
             UnacceptableError: They are, but hold no rows of this model.
             TooLargeError: There are more rows than the limit.
         """
+        X = self.usual(body)
+        return X if X is not None else self.matrix(instances_of(load(body, self.depth_max)))
+
+    def usual(self, body: bytes) -> Floats | None:
+        """As `instances` for a body that holds nothing else and raises nothing, or None in doubt."""
         X = self._scan(body)
         if X is not None:
             return X
         if len(body) >= QUICK_FROM_BYTES:
-            X = self._matrix_quickly(body)
-        elif body.count(b'"') == 2:  # noqa: PLR2004  # one key, so none is repeated and nothing else stands beside it
-            X = self._row_quickly(body)
-        return X if X is not None else self.matrix(instances_of(load(body, self.depth_max)))
+            return self._matrix_quickly(body)
+        # One key, so none is repeated and nothing else stands beside it.
+        return self._row_quickly(body) if body.count(b'"') == 2 else None  # noqa: PLR2004
 
     def _scan(self, body: bytes) -> Floats | None:
         """X (B, N) of a body in the usual form with short numbers, or None where the scanner is in doubt."""

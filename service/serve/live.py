@@ -91,7 +91,6 @@ class Live:
         now: What is served at this moment, replaced whole.
         scanned: Whether the first look is done.
         swapped: Called when versions came or went, and endpoints with them.
-        renewed: Called with the versions that serve a newer snapshot.
     """
 
     def __init__(self, repository: Repository, kit: Kit) -> None:
@@ -105,7 +104,7 @@ class Live:
         self._unfit: dict[object, Version] = {}
         self._root_reason: str | None = None
         self.swapped: list[Callable[[], None]] = []
-        self.renewed: list[Callable[[Mapping[Key, Served]], None]] = []
+        self._waiting: defaultdict[Key, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
 
     async def refresh(self, unloaded: frozenset[str]) -> None:
         """Look at the models directory and swap in what is there; `unloaded` names are left out."""
@@ -170,8 +169,26 @@ class Live:
                 for key, served in newer.items():
                     for endpoint in self.now.endpoints[key]:
                         endpoint.serve(served)
-                for callback in self.renewed:
-                    callback(newer)
+                for key in newer:
+                    self._wake(key)
+
+    def reached(self, key: Key, seq: int) -> asyncio.Future[None]:
+        """Done when a version serves a state that holds the event with this seq; the caller limits the time."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[key].append((seq, future))
+        self._wake(key)
+        return future
+
+    def _wake(self, key: Key) -> None:
+        """Answer those who wait for what is served now; those who gave up are let go of."""
+        served = self.now.served.get(key)
+        left = [(seq, future) for seq, future in self._waiting.pop(key, []) if not future.done()]
+        for seq, future in left:
+            if served is not None and seq <= served.seq:
+                future.set_result(None)
+        left = [(seq, future) for seq, future in left if not future.done()]
+        if left:
+            self._waiting[key] = left
 
     def _newer(self) -> dict[Key, Served]:
         """The versions of which a newer snapshot is there, ready to answer; runs in a thread."""

@@ -59,31 +59,31 @@ class LossWriter:
 
 
 class LossReader:
-    """A worker's end: reads on from where it was."""
+    """A worker's end."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self._inode = os.fstat(file.fileno()).st_ino
-            self._memory = mmap.mmap(file.fileno(), FILE_BYTES, access=mmap.ACCESS_READ)
-        self._path = path
-        self._ring = np.frombuffer(self._memory, RECORD, CAPACITY, HEAD_BYTES)
-        self._read = max(0, self._written() - WHOLE)
+        self._path: Final = path
+        self._inode = 0
+        self._ring: Records = np.empty(0, RECORD)
 
-    def is_current(self) -> bool:
-        """Whether the learner still writes to this file; a learner that was started again has made another."""
-        try:
-            return self._path.stat().st_ino == self._inode
-        except FileNotFoundError:
-            return False
-
-    def new(self) -> Records:
-        """The records (seq, loss) since the last call, in order, without those that were overwritten meanwhile."""
-        count = self._written()
-        start = max(self._read, count - WHOLE)
-        rows = self._ring[np.arange(start, count) % CAPACITY]
-        self._read = count
-        return rows[max(0, self._written() - WHOLE - start) :]
-
-    def _written(self) -> int:
+    def of(self, seq: int) -> list[float] | None:
+        """The loss of each row of an event, or None where it is not among the latest rows."""
+        if not self._open():
+            return None
         (count,) = COUNT.unpack_from(self._memory, COUNT_AT)
-        return int(count)
+        rows = self._ring[np.arange(max(0, count - WHOLE), count) % CAPACITY]
+        losses: list[float] = rows["loss"][rows["seq"] == seq].tolist()
+        return losses or None
+
+    def _open(self) -> bool:
+        """Map the file that the learner writes to now: one that was started again has made another."""
+        try:
+            with self._path.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if inode != self._inode:
+                    self._memory = mmap.mmap(file.fileno(), FILE_BYTES, access=mmap.ACCESS_READ)
+                    self._ring = np.frombuffer(self._memory, RECORD, CAPACITY, HEAD_BYTES)
+                    self._inode = inode
+        except (OSError, ValueError):
+            return False
+        return True

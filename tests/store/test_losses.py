@@ -1,0 +1,46 @@
+"""The ring of losses: what a writer wrote last is what a reader finds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.store.losses import WHOLE, LossReader, LossWriter
+
+
+def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
+    """In the order of its rows; of an event that nobody wrote there are none."""
+    reader = LossReader(tmp_path / "losses")
+    assert reader.of(1) is None
+    writer = LossWriter(tmp_path / "losses")
+    assert reader.of(1) is None
+    writer.write([1, 3], [np.array([0.5, 0.25]), np.array([np.nan])])
+    assert reader.of(1) == [0.5, 0.25]
+    assert np.isnan(reader.of(3) or [0.0]).all()
+    assert reader.of(2) is None
+
+
+@given(st.lists(st.integers(1, WHOLE + 9), min_size=1, max_size=12))
+def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
+    """However often the ring has gone round."""
+    folder = tmp_path_factory.mktemp("losses")
+    writer, reader = LossWriter(folder / "losses"), LossReader(folder / "losses")
+    for seq, size in enumerate(sizes, 1):
+        losses = np.arange(size) + seq / 100
+        writer.write([seq], [losses])
+        assert reader.of(seq) == losses[-WHOLE:].tolist()
+    if sum(sizes[1:]) >= WHOLE:
+        assert reader.of(1) is None
+
+
+def test_a_learner_that_starts_again_begins_a_new_ring(tmp_path: Path) -> None:
+    """And a reader follows."""
+    reader = LossReader(tmp_path / "losses")
+    LossWriter(tmp_path / "losses").write([7], [np.array([1.0])])
+    assert reader.of(7) == [1.0]
+    second = LossWriter(tmp_path / "losses")
+    assert reader.of(7) is None
+    second.write([8], [np.array([2.0])])
+    assert reader.of(8) == [2.0]
