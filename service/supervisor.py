@@ -29,7 +29,7 @@ from service.settings import Settings
 
 logger = logging.getLogger("softstep.supervisor")
 
-PR_SET_PDEATHSIG: Final = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 # A worker that dies within this time is started again after a pause that doubles up to the longest.
 YOUNG_SECONDS: Final = 5.0
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0
@@ -73,6 +73,12 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it went before the call
         os._exit(1)
+
+
+def name_process(name: str) -> None:
+    """Have `ps` and `top` show what this process is."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
 
 
 class Supervisor:
@@ -179,6 +185,7 @@ class Supervisor:
         """Live as a worker or the learner, and never return into the parent's code."""
         code = 1
         try:
+            name_process(f"softstep-{'worker' if slot < self._board.workers else 'learner'}")
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

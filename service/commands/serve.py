@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
-from typing import IO
 
 import orjson
 
@@ -24,10 +25,14 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     """Serve; 0 when it was stopped, 1 where the address cannot be listened on or the data directory not be trusted."""
     logs.set_up(as_json=settings.log_json, access=settings.access_log)
     try:
-        opened = _open(settings) if settings.learn else None
+        with _data(settings) as data:
+            return _serve(settings, data)
     except LogError as reason:
         print(f"softstep: {reason}", file=sys.stderr)
         return 1
+
+
+def _serve(settings: Settings, data: DataDirectory | None) -> int:
     try:
         listener = listen(settings.host, settings.port)
     except OSError as reason:
@@ -42,10 +47,10 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     )
     # A model that is replaced again and again leaves counters behind; twice the limit is room for many of them.
     board = Board(settings.workers, 2 * settings.models_max)
-    wires = None
-    if opened is not None:
-        wires = worker.Wires(opened[0], Bell(), tuple(Bell() for _ in range(settings.workers)))
-    learn = None if wires is None else partial(loop.run, settings, board, wires.heard, wires.published)
+    wires = learn = None
+    if data is not None:
+        wires = worker.Wires(data, Bell(), tuple(Bell() for _ in range(settings.workers)))
+        learn = partial(loop.run, settings, board, wires.heard, wires.published)
     unloaded: frozenset[str] = frozenset()
 
     def change(line: bytes) -> tuple[int, int, bytes]:
@@ -57,22 +62,30 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open(settings: Settings) -> tuple[DataDirectory, IO[bytes]] | None:
-    """The data directory, locked, with a log that holds all that was acknowledged; None where nothing can be written.
+@contextmanager
+def _data(settings: Settings) -> Iterator[DataDirectory | None]:
+    """The data directory, locked, with a log that holds all that was acknowledged; None where nothing is learned.
 
     Raises:
         LogError: Another instance has it, or the log is not what it was.
     """
+    if not settings.learn:
+        yield None
+        return
     try:
         data = DataDirectory(settings.data)
         lock = data.lock()
     except OSError as reason:
         print(f"softstep: {settings.data} cannot be written ({reason.strerror}); nothing is learned", file=sys.stderr)
-        return None
+        yield None
+        return
+    with lock:
+        _check(data)
+        yield data
+
+
+def _check(data: DataDirectory) -> None:
+    """Refuse a log that ends before what was acknowledged; no connection to it is carried over a fork."""
     if data.log.exists():
-        log = SqliteLog(data.log)
-        try:
+        with closing(SqliteLog(data.log)) as log:
             refuse_cut(log, [mark for path in data.all_marks() for mark in read_marks(path)])
-        finally:
-            log.close()  # no connection is carried over a fork
-    return data, lock

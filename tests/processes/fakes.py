@@ -43,8 +43,8 @@ def learning() -> None:
     """A worker, and a learner beside it; both say when they stop."""
 
     def stop_saying(name: str) -> None:
-        say(f"{name} {os.getpid()}")
         signal.signal(signal.SIGTERM, lambda *_: (say(f"end-{name}"), sys.exit()))
+        say(f"{name} {os.getpid()}")
         signal.pause()
 
     say(f"parent {os.getpid()}")

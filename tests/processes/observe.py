@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,16 @@ ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 def children(process: int) -> list[int]:
     """The processes that a process started."""
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def workers(process: int) -> list[int]:
+    """The workers among the processes that a process started; those that are just being born do not count."""
+    found = []
+    for child in children(process):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{child}/comm").read_text() == "softstep-worker\n":
+                found.append(child)
+    return found
 
 
 def lives(process: int) -> bool:

@@ -16,6 +16,7 @@ from tests.processes.observe import (
     log_of,
     predict,
     worker_of,
+    workers,
 )
 from tests.serve.harness import is_ready, make_artifact, serving, wait_until
 
@@ -25,7 +26,7 @@ REQUESTS = "softstep_predict_requests_total"
 def test_two_workers_answer_alike(root: Path, tmp_path: Path) -> None:
     """Each of them answers, with the same bytes, and every number covers both."""
     with serving(root, tmp_path, workers=2) as service:
-        assert len(children(service.process.pid)) == 2
+        assert len(workers(service.process.pid)) == 2
         answers = ask_every_worker(service.url, 2)
         assert {answer.status_code for answer in answers} == {200}
         assert len({answer.content for answer in answers}) == 1
@@ -38,13 +39,13 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(root: Path, tmp_path: P
     """The service answers all the while, and the successor counts on."""
     with serving(root, tmp_path, workers=2) as service:
         before = ask_every_worker(service.url, 2)
-        victim, other = children(service.process.pid)
+        victim, other = workers(service.process.pid)
         kill(victim)
         wait_until(lambda: not lives(victim))
         assert predict(service.url).status_code == 200
-        wait_until(lambda: victim not in (now := children(service.process.pid)) and len(now) == 2)
+        wait_until(lambda: victim not in (now := workers(service.process.pid)) and len(now) == 2)
         wait_until(lambda: is_ready(service.url, 2))
-        assert other in children(service.process.pid)
+        assert other in workers(service.process.pid)
         after = ask_every_worker(service.url, 2)
         names = {worker_of(answer) for answer in before}
         assert len(names | {worker_of(answer) for answer in after}) == 3
@@ -56,9 +57,9 @@ def test_one_worker_is_watched_too(root: Path, tmp_path: Path) -> None:
     """The only worker is killed three times, and each time another one takes its place."""
     with serving(root, tmp_path) as service:
         for _ in range(3):
-            (victim,) = children(service.process.pid)
+            (victim,) = workers(service.process.pid)
             kill(victim)
-            wait_until(lambda victim=victim: children(service.process.pid) not in ([], [victim]))  # type: ignore[misc]
+            wait_until(lambda victim=victim: workers(service.process.pid) not in ([], [victim]))  # type: ignore[misc]
             wait_until(lambda: is_ready(service.url, 1))
             assert predict(service.url).status_code == 200
         assert counter(service.url, REQUESTS) == 3
@@ -68,10 +69,10 @@ def test_a_killed_parent_takes_its_workers_with_it(root: Path, tmp_path: Path) -
     """No orphan keeps the port, even with a connection open; a new service can take it at once."""
     with serving(root, tmp_path, workers=2) as service, httpx.Client() as client:
         assert client.get(f"{service.url}/readyz").status_code == 200
-        workers = children(service.process.pid)
+        born = children(service.process.pid)
         service.process.kill()
         service.process.wait()
-        wait_until(lambda: not any(map(lives, workers)))
+        wait_until(lambda: not any(map(lives, born)))
         wait_until(lambda: is_free(service.address))
         port = service.address[1]
         (tmp_path / "second").mkdir()

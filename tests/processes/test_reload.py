@@ -20,12 +20,12 @@ from tests.processes.observe import (
     SECONDS,
     Load,
     ask_every_worker,
-    children,
     kill,
     lives,
     log_of,
     predict,
     worker_of,
+    workers,
 )
 from tests.serve.harness import SHIPPED, Service, is_ready, make_artifact, serving, wait_until
 
@@ -256,7 +256,7 @@ def test_an_order_holds_for_workers_that_come_later(root: Path, tmp_path: Path) 
     shutil.copytree(root / "iris", root / "second")
     with serving(root, tmp_path, workers=2) as service:
         assert order(service, "second", "unload") == 200
-        for victim in children(service.process.pid):
+        for victim in workers(service.process.pid):
             kill(victim)
             wait_until(lambda victim=victim: not lives(victim))  # type: ignore[misc]
         wait_until(lambda: is_ready(service.url, 2))
@@ -268,7 +268,7 @@ def test_a_worker_that_is_killed_during_an_order_holds_nobody_up(root: Path, tmp
     """The call waits for a worker that hangs, and returns when it is dead; its successor knows the order."""
     shutil.copytree(root / "iris", root / "second")
     with serving(root, tmp_path, workers=2) as service:
-        victim = children(service.process.pid)[0]
+        victim = workers(service.process.pid)[0]
         os.kill(victim, signal.SIGSTOP)
         # Calls that the stopped worker took are lost with it; those of the other one are answered.
         with ThreadPoolExecutor(6) as callers:
@@ -295,7 +295,7 @@ def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
     folder = tmp_path / "models" / "large" / "1"
     write_artifact(folder, artifacts[0])
     with serving(tmp_path / "models", tmp_path, SOFTSTEP_SCAN_SECONDS=60) as service:
-        (worker,) = children(service.process.pid)
+        (worker,) = workers(service.process.pid)
         sizes = []
         hashes = set()
         for turn in range(55):
