@@ -139,6 +139,23 @@ class Settings(BaseSettings):
         256, description="Model versions served at one time; further ones are refused with that reason."
     )
 
+    # Limits of what is kept
+    disk_reserve_bytes: int = Field(
+        256 * MiB,
+        ge=0,
+        description="Free bytes of the data directory's disk below which feedback gets 503, so that what forgets and "
+        "what is checkpointed still fits.",
+    )
+    wal_bytes_max: Count = Field(
+        1024 * MiB,
+        description="Bytes of the feedback log's write-ahead log above which feedback gets 503. It is moved to its "
+        "place above 64 MiB; only a reader that never ends can make it grow so.",
+    )
+    checkpoint_bytes_max: Count = Field(
+        1024 * MiB,
+        description="Bytes of all checkpoints of one model version together; the newest one is kept in any case.",
+    )
+
     # Heavy models
     thread_after_us: Count = Field(
         200, description="Estimated microseconds of a kernel call above which it leaves the event loop for a thread."

@@ -13,7 +13,7 @@ what is committed: a transaction that fails changes nothing here.
 
 import struct
 from array import array
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, cast
 
@@ -27,6 +27,9 @@ SLICE_SHIFT: Final = 64 - 6
 # Some 20 MB of memory. With half of it a slice's pages are shared by half as many events.
 TAIL_EVENTS_MAX: Final = 65_536
 COVER: Final = struct.Struct("<QQ")
+KEY: Final = struct.Struct("<q")
+KEY_BYTES: Final = KEY.size
+FIND: Final = "SELECT position FROM ids WHERE key IN carray(?)"
 
 Name = tuple[str, bytes]
 Cover = dict[int, int]
@@ -34,6 +37,17 @@ Cover = dict[int, int]
 
 # An event that is not in the b-tree yet: key, position, name.
 Entry = tuple[int, int, Name]
+
+
+class _Prefixes(dict[str, bytes]):
+    """For each model what is hashed before an id."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def __missing__(self, model: str) -> bytes:
+        self[model] = self._secret + model.encode() + b"\0"
+        return self[model]
 
 
 class IdIndex:
@@ -45,9 +59,8 @@ class IdIndex:
     """
 
     def __init__(self, secret: bytes, tail_max: int) -> None:
-        self._secret = secret
         self._tail_max = tail_max
-        self._prefixes: dict[str, bytes] = {}
+        self._prefixes = _Prefixes(secret)
         # The keys of the names that were last looked for: those that are added next are among them.
         self._keys: dict[Name, int] = {}
         self._tail: dict[Name, int] = {}
@@ -81,10 +94,13 @@ class IdIndex:
         """The positions that events with these names may have: none is missing, but another's may be among them."""
         tail = self._tail
         found = [tail[name] for name in names if name in tail]
-        self._keys = {name: self.key(name) for name in names if name not in tail}
-        keys = array("q", self._keys.values())
-        rows = database.execute("SELECT position FROM ids WHERE key IN carray(?)", (apsw.carray(keys),)) if keys else ()
-        return [*found, *(position for (position,) in rows)]
+        absent = [name for name in names if name not in tail]
+        keys = self.keys(absent)
+        self._keys = dict(zip(absent, keys, strict=True))
+        if keys:
+            searched = apsw.carray(array("q", keys))
+            found += [position for (position,) in database.execute(FIND, (searched,))]
+        return found
 
     def flush(self, database: apsw.Connection) -> list[int]:
         """Writes the largest slices to the b-tree while the tail is too full.
@@ -115,20 +131,18 @@ class IdIndex:
         tail, slices, covers, seen, keys = self._tail, self._slices, self._covers, self._seen, self._keys
         for position, name in events:
             stream, seq = position >> SEQ_BITS, position & SEQ_MAX
-            key = keys.get(name) or self.key(name)
+            key = keys[name] if name in keys else self.keys([name])[0]
             number = key >> SLICE_SHIFT & SLICES - 1
             if seq > covers[number].get(stream, 0):
                 tail[name] = position
                 slices[number].append((key, position, name))
             seen[stream] = seq
 
-    def key(self, name: Name) -> int:
-        """The key of a name, a signed 64-bit integer."""
-        model, id_ = name
-        prefix = self._prefixes.get(model)
-        if prefix is None:
-            prefix = self._prefixes[model] = self._secret + model.encode() + b"\0"
-        return int.from_bytes(blake2b(prefix + id_, digest_size=8).digest(), "little", signed=True)
+    def keys(self, names: Sequence[Name]) -> list[int]:
+        """The keys of names, signed 64-bit integers."""
+        prefixes = self._prefixes
+        hashes = [blake2b(prefixes[model] + id_, digest_size=KEY_BYTES).digest() for model, id_ in names]
+        return [key for (key,) in KEY.iter_unpack(b"".join(hashes))]
 
     def _write(self, database: apsw.Connection, number: int) -> None:
         entries = sorted((key, position) for key, position, _ in self._slices[number])
