@@ -150,9 +150,22 @@ class Settings(BaseSettings):
     min_seq_seconds: Seconds = Field(
         1.0, description="Time that a request with min_seq waits for the model to learn that far, else 409."
     )
+
+    # Limits of what is kept
+    disk_reserve_bytes: int = Field(
+        256 * MiB,
+        ge=0,
+        description="Free bytes of the data directory's disk below which feedback gets 503, so that what forgets and "
+        "what is checkpointed still fits.",
+    )
+    wal_bytes_max: Count = Field(
+        1024 * MiB,
+        description="Bytes of the feedback log's write-ahead log above which feedback gets 503. It is moved to its "
+        "place above 64 MiB; only a reader that never ends can make it grow so.",
+    )
     checkpoint_bytes_max: Count = Field(
         1024 * MiB,
-        description="Bytes that the checkpoints of a stream may have together; fewer make rollback and forget longer.",
+        description="Bytes of all checkpoints of one model version together; the newest one is kept in any case.",
     )
 
     # Heavy models

@@ -50,7 +50,7 @@ Row = tuple[int, int, bytes, int, bytes | None, bytes, bytes]
 Names = MutableMapping[tuple[str, bytes], Row]
 
 
-@dataclass
+@dataclass(slots=True)
 class Head:
     """Where a stream stands while a batch is admitted; the batch writes to it.
 
@@ -86,6 +86,7 @@ class Batch:
         names: For (model, id) of every draft, and of every id that a draft forgets, the event that has it already.
         turns: Reads what a stream's admin events did so far.
         rows: What is to be inserted, in order.
+        places: The position and the (model, id) of each row.
         forgotten: The positions whose payloads and salts are to be deleted after the rows are in.
         turned: The streams whose class_epoch, n_classes or epoch changed.
     """
@@ -94,6 +95,7 @@ class Batch:
     names: Names
     turns: Callable[[int], Sequence[Turn]]
     rows: list[Row] = field(default_factory=list)
+    places: list[tuple[int, tuple[str, bytes]]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     turned: set[int] = field(default_factory=set)
 
@@ -123,8 +125,10 @@ class Batch:
         hash_ = link(head.hash, seq, kind, id_, time_ms, digest(salt, payload))
         if kind != Kind.FEEDBACK:
             self._turn(head, Event(seq, kind, id_, time_ms, payload, hash_))
-        row = (stream << SEQ_BITS | seq, kind, id_, time_ms, payload, hash_, salt)
+        position = stream << SEQ_BITS | seq
+        row = (position, kind, id_, time_ms, payload, hash_, salt)
         self.rows.append(row)
+        self.places.append((position, name))
         self.names[name] = row
         head.seq, head.hash = seq, hash_
         return Accepted(stream, seq)
@@ -194,14 +198,11 @@ def salts_for(drafts: Sequence[Draft], random: Callable[[int], bytes]) -> list[b
 
 def names_in(drafts: Sequence[Draft], heads: Mapping[int, Head]) -> set[tuple[str, bytes]]:
     """Every (model, id) that `Batch.names` must know of: those of the drafts, and those that drafts forget."""
-    names = set()
+    models = {number: head.stream.model for number, head in heads.items()}
+    names = {(models[draft.stream], draft.id) for draft in drafts if draft.stream in models}
     for draft in drafts:
-        head = heads.get(draft.stream)
-        if head is None:
-            continue
-        names.add((head.stream.model, draft.id))
-        if draft.kind == Kind.FORGET:
-            names.update((head.stream.model, id_) for id_ in _ids_in(draft.payload))
+        if draft.kind == Kind.FORGET and draft.stream in models:
+            names.update((models[draft.stream], id_) for id_ in _ids_in(draft.payload))
     return names
 
 

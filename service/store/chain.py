@@ -3,24 +3,17 @@
 import hashlib
 import struct
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from service.errors import LogDamagedError
-from service.store.feedback import Event, Position, digest, link
+from service.store.feedback import Position, digest, link
 
 SEAL_BYTES: Final = 8
 
 
-class Link(NamedTuple):
-    """An event as it is stored, with what its digest is checked by.
-
-    Attributes:
-        event: The event.
-        seal: The salt, or the digest itself where the payload was forgotten.
-    """
-
-    event: Event
-    seal: bytes
+# An event as it is stored: seq, kind, id, time_ms, payload, hash, and its seal, which is the salt, or the digest itself
+# where the payload was forgotten. A bare tuple, for a start follows a long chain of them.
+Link = tuple[int, int, bytes, int, bytes | None, bytes, bytes]
 
 
 def check_chain(since: Position, links: Iterable[Link]) -> Position:
@@ -36,20 +29,19 @@ def check_chain(since: Position, links: Iterable[Link]) -> Position:
     Raises:
         LogDamagedError: One is missing or is not what was written.
     """
-    seq, hash_ = since
-    for event, seal in links:
-        seq += 1
-        if event.seq != seq:
-            raise LogDamagedError(f"the feedback log has no event {seq} where one was written")
+    expected, hash_ = since
+    for seq, kind, id_, time_ms, payload, written, seal in links:
+        expected += 1
+        if seq != expected:
+            raise LogDamagedError(f"the feedback log has no event {expected} where one was written; restore a backup")
         try:
-            sealed = seal if event.payload is None else digest(seal, event.payload)
-            hash_ = link(hash_, seq, event.kind, event.id, event.time_ms, sealed)
+            hash_ = link(hash_, seq, kind, id_, time_ms, seal if payload is None else digest(seal, payload))
         except (TypeError, struct.error):
             # A flipped bit can make a text of bytes, or a number that no event has.
             hash_ = b""
-        if hash_ != event.hash:
+        if hash_ != written:
             raise LogDamagedError(f"event {seq} of the feedback log is not what was written; restore a backup")
-    return Position(seq, hash_)
+    return Position(expected, hash_)
 
 
 def sealed(content: bytes) -> bytes:

@@ -24,16 +24,26 @@ from service.store.feedback import SEQ_BITS, SEQ_MAX
 
 SLICES: Final = 64
 SLICE_SHIFT: Final = 64 - 6
-# Some 20 MB of memory. With half of it a slice's pages are shared by half as many events.
+# Some 12 MB of memory. With half of it a slice's pages are shared by half as many events.
 TAIL_EVENTS_MAX: Final = 65_536
 COVER: Final = struct.Struct("<QQ")
+KEY: Final = struct.Struct("<q")
+KEY_BYTES: Final = KEY.size
+FIND: Final = "SELECT position FROM ids WHERE key IN carray(?)"
 
 Name = tuple[str, bytes]
 Cover = dict[int, int]
 
 
-# An event that is not in the b-tree yet: key, position, name.
-Entry = tuple[int, int, Name]
+class _Prefixes(dict[str, bytes]):
+    """For each model what is hashed before an id."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def __missing__(self, model: str) -> bytes:
+        self[model] = self._secret + model.encode() + b"\0"
+        return self[model]
 
 
 class IdIndex:
@@ -45,13 +55,15 @@ class IdIndex:
     """
 
     def __init__(self, secret: bytes, tail_max: int) -> None:
-        self._secret = secret
         self._tail_max = tail_max
-        self._prefixes: dict[str, bytes] = {}
+        self._prefixes = _Prefixes(secret)
         # The keys of the names that were last looked for: those that are added next are among them.
         self._keys: dict[Name, int] = {}
-        self._tail: dict[Name, int] = {}
-        self._slices: list[list[Entry]] = [[] for _ in range(SLICES)]
+        # Numbers alone, for what is random in memory costs a cache miss each: the position of each key, the further
+        # positions of the few keys that have several, and for each slice its keys and positions by ascending position.
+        self._tail: dict[int, int] = {}
+        self._more: dict[int, list[int]] = {}
+        self._slices = [(array("q"), array("q")) for _ in range(SLICES)]
         self._covers: list[Cover] = [{} for _ in range(SLICES)]
         # The seq of each stream up to which events are in the tail or in the b-tree.
         self._seen: Cover = {}
@@ -79,12 +91,15 @@ class IdIndex:
 
     def find(self, database: apsw.Connection, names: Collection[Name]) -> list[int]:
         """The positions that events with these names may have: none is missing, but another's may be among them."""
-        tail = self._tail
-        found = [tail[name] for name in names if name in tail]
-        self._keys = {name: self.key(name) for name in names if name not in tail}
-        keys = array("q", self._keys.values())
-        rows = database.execute("SELECT position FROM ids WHERE key IN carray(?)", (apsw.carray(keys),)) if keys else ()
-        return [*found, *(position for (position,) in rows)]
+        tail, keys = self._tail, self.keys(names)
+        self._keys = dict(zip(names, keys, strict=True))
+        found = [tail[key] for key in keys if key in tail]
+        for key in self._more.keys() & keys:
+            found += self._more[key]
+        if keys:
+            searched = apsw.carray(array("q", keys))
+            found += [position for (position,) in database.execute(FIND, (searched,))]
+        return found
 
     def flush(self, database: apsw.Connection) -> list[int]:
         """Writes the largest slices to the b-tree while the tail is too full.
@@ -94,20 +109,20 @@ class IdIndex:
         """
         excess = len(self._tail) - self._tail_max
         written: list[int] = []
-        for number in sorted(range(SLICES), key=lambda number: -len(self._slices[number])) if excess > 0 else ():
+        for number in sorted(range(SLICES), key=lambda number: -len(self._slices[number][0])) if excess > 0 else ():
             if excess <= 0:
                 break
             self._write(database, number)
-            excess -= len(self._slices[number])
+            excess -= len(self._slices[number][0])
             written.append(number)
         return written
 
     def flushed(self, slices: Iterable[int]) -> None:
         """Drops from the tail what the b-tree has now; nothing was added since `flush`."""
         for number in slices:
-            for _, position, name in self._slices[number]:
-                self._drop(name, position)
-            self._slices[number] = []
+            for key, position in zip(*self._slices[number], strict=True):
+                self._drop(key, position)
+            self._slices[number] = (array("q"), array("q"))
             self._covers[number] = dict(self._seen)
 
     def add(self, events: Iterable[tuple[int, Name]]) -> None:
@@ -115,42 +130,46 @@ class IdIndex:
         tail, slices, covers, seen, keys = self._tail, self._slices, self._covers, self._seen, self._keys
         for position, name in events:
             stream, seq = position >> SEQ_BITS, position & SEQ_MAX
-            key = keys.get(name) or self.key(name)
+            key = keys[name] if name in keys else self.keys([name])[0]
             number = key >> SLICE_SHIFT & SLICES - 1
             if seq > covers[number].get(stream, 0):
-                tail[name] = position
-                slices[number].append((key, position, name))
+                if key in tail:
+                    self._more.setdefault(key, []).append(position)
+                else:
+                    tail[key] = position
+                slices[number][0].append(key)
+                slices[number][1].append(position)
             seen[stream] = seq
 
-    def key(self, name: Name) -> int:
-        """The key of a name, a signed 64-bit integer."""
-        model, id_ = name
-        prefix = self._prefixes.get(model)
-        if prefix is None:
-            prefix = self._prefixes[model] = self._secret + model.encode() + b"\0"
-        return int.from_bytes(blake2b(prefix + id_, digest_size=8).digest(), "little", signed=True)
+    def keys(self, names: Collection[Name]) -> list[int]:
+        """The keys of names, signed 64-bit integers."""
+        prefixes = self._prefixes
+        hashes = [blake2b(prefixes[model] + id_, digest_size=KEY_BYTES).digest() for model, id_ in names]
+        return [key for (key,) in KEY.iter_unpack(b"".join(hashes))]
 
     def _write(self, database: apsw.Connection, number: int) -> None:
-        entries = sorted((key, position) for key, position, _ in self._slices[number])
-        database.executemany("INSERT INTO ids VALUES(?, ?)", entries)
+        database.executemany("INSERT INTO ids VALUES(?, ?)", sorted(zip(*self._slices[number], strict=True)))
         cover = b"".join(COVER.pack(*item) for item in self._seen.items())
         database.execute("INSERT OR REPLACE INTO slices VALUES(?, ?)", (number, sealed(cover)))
 
     def _cover(self, number: int, cover: Cover) -> None:
-        """Drops what another process has written to a slice from the tail."""
+        """Drops from the tail what another process has written to a slice."""
         self._covers[number] = cover
-        kept = []
-        for key, position, name in self._slices[number]:
+        keys, positions = self._slices[number]
+        kept = (array("q"), array("q"))
+        for key, position in zip(keys, positions, strict=True):
             if position & SEQ_MAX > cover.get(position >> SEQ_BITS, 0):
-                kept.append((key, position, name))
+                kept[0].append(key)
+                kept[1].append(position)
             else:
-                self._drop(name, position)
+                self._drop(key, position)
         self._slices[number] = kept
 
-    def _drop(self, name: Name, position: int) -> None:
-        # The name of an event that was purged can have another event since.
-        if self._tail.get(name) == position:
-            del self._tail[name]
+    def _drop(self, key: int, position: int) -> None:
+        if self._tail.get(key) == position:
+            del self._tail[key]
+        else:
+            self._more[key].remove(position)
 
 
 def _read_covers(database: apsw.Connection) -> list[tuple[int, Cover]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.errors import LogUnsafeError, StreamGoneError
 from service.store.admission import Batch, Head, Row, names_in, placed, salts_for
-from service.store.chain import Link, check_chain
+from service.store.chain import check_chain
 from service.store.feedback import (
     SEQ_BITS,
     SEQ_MAX,
@@ -30,7 +30,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._heads: dict[int, Head] = {}
-        self._stored: dict[int, list[Link]] = {}
+        self._stored: dict[int, list[tuple[Event, bytes]]] = {}
         self._places: dict[tuple[str, bytes], int] = {}
         self._opened = 0
 
@@ -73,13 +73,13 @@ class MemoryLog:
         """See FeedbackLog."""
         with self._lock:
             self._head(stream)
-            return [stored.event for stored in self._stored[stream][after : after + limit]]
+            return [event for event, _ in self._stored[stream][after : after + limit]]
 
     def admin(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
         with self._lock:
             self._head(stream)
-            return [stored.event for stored in self._stored[stream] if stored.event.kind != Kind.FEEDBACK]
+            return [event for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK]
 
     def find(self, model: str, ids: Sequence[bytes]) -> dict[bytes, Accepted]:
         """See FeedbackLog."""
@@ -95,7 +95,7 @@ class MemoryLog:
                 stored = self._stored[stream][since.seq : since.seq + rows]
             if not stored:
                 return
-            since = check_chain(since, stored)
+            since = check_chain(since, [(*event, seal) for event, seal in stored])
             yield since
 
     def purge(self, stream: int) -> None:
@@ -125,16 +125,16 @@ class MemoryLog:
         return (position, *event[1:], seal)
 
     def _turns(self, stream: int) -> list[Turn]:
-        return [turn_of(kept.event) for kept in self._stored[stream] if kept.event.kind != Kind.FEEDBACK]
+        return [turn_of(event) for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK]
 
     def _insert(self, row: Row) -> None:
         position, *rest, seal = row
         stream = position >> SEQ_BITS
         event = Event._make((position & SEQ_MAX, *rest))
-        self._stored[stream].append(Link(event, seal))
+        self._stored[stream].append((event, seal))
         self._places[self._heads[stream].stream.model, event.id] = position
 
     def _forget(self, stream: int, seq: int) -> None:
         event, seal = self._stored[stream][seq - 1]
         if event.payload is not None:
-            self._stored[stream][seq - 1] = Link(event._replace(payload=None), digest(seal, event.payload))
+            self._stored[stream][seq - 1] = (event._replace(payload=None), digest(seal, event.payload))

@@ -138,7 +138,7 @@ class SqliteLog:
             slices = self._write(database, batch)
         self._heads = heads
         self._index.flushed(slices)
-        self._index.add([(row[0], (heads[row[0] >> SEQ_BITS].stream.model, row[2])) for row in batch.rows])
+        self._index.add(batch.places)
         for number in {row[0] >> SEQ_BITS for row in batch.rows}:
             self._known[number] = Position(heads[number].seq, heads[number].hash)
         return outcomes
@@ -156,7 +156,7 @@ class SqliteLog:
         left = True
         while left:
             with self._connection.written() as database:
-                left = tables.purge_some(database, self._index.key, PURGE_EVENTS)
+                left = tables.purge_some(database, self._index.keys, PURGE_EVENTS)
         with self._connection.used() as database:
             self._start_index(database)
 
@@ -254,7 +254,7 @@ def _check_from(database: apsw.Connection, stream: int, known: Position) -> None
     if stream not in tables.read_heads(database, stream):
         return
     first = tables.read_links(database, stream, known.seq - 1, 1)
-    if not first or (first[0].event.seq, first[0].event.hash) != known:
+    if not first or (first[0][0], first[0][5]) != known:
         raise LogDamagedError("the feedback log has lost events that were acknowledged; restore a backup")
     while links := tables.read_links(database, stream, known.seq, CHAIN_EVENTS):
         known = check_chain(known, links)

@@ -127,7 +127,7 @@ def read_admin(database: apsw.Connection, stream: int) -> list[Event]:
 def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Link]:
     """Events as for `read_events`, gaps and all, with their seals."""
     sql = f"SELECT {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608
-    return [Link(Event._make(event), seal) for *event, seal in database.execute(sql, (*_range(stream, after), limit))]
+    return cast("list[Link]", database.execute(sql, (*_range(stream, after), limit)).fetchall())
 
 
 def read_rows(database: apsw.Connection, positions: Sequence[int]) -> list[Row]:
@@ -157,7 +157,7 @@ def mark_purged(database: apsw.Connection, stream: int) -> None:
     database.execute("UPDATE streams SET purged = 1 WHERE number = ?", (stream,))
 
 
-def purge_some(database: apsw.Connection, key: Callable[[tuple[str, bytes]], int], limit: int) -> bool:
+def purge_some(database: apsw.Connection, keys: Callable[[list[tuple[str, bytes]]], list[int]], limit: int) -> bool:
     """Deletes up to `limit` events of purged streams, with their ids; returns whether there may be more."""
     rows = database.execute("SELECT number, record FROM streams WHERE purged LIMIT 1").fetchall()
     if not rows:
@@ -165,9 +165,10 @@ def purge_some(database: apsw.Connection, key: Callable[[tuple[str, bytes]], int
     (number, model, *_), _ = _unpacked(*cast("tuple[int, bytes]", rows[0]))
     sql = "SELECT position, id FROM events WHERE position BETWEEN ? AND ? LIMIT ?"
     events = cast("list[tuple[int, bytes]]", database.execute(sql, (*_range(number, 0), limit)).fetchall())
-    keys = [(key((model, id_)), position) for position, id_ in events]
-    database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", keys)
-    database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position, _ in events])
+    positions = [position for position, _ in events]
+    pairs = zip(keys([(model, id_) for _, id_ in events]), positions, strict=True)
+    database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", pairs)
+    database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position in positions])
     if not events:
         database.execute("DELETE FROM streams WHERE number = ?", (number,))
     return True

@@ -291,7 +291,7 @@ def test_ids_are_found_wherever_they_are(path: Path) -> None:
 
 def test_equal_keys_do_not_make_equal_ids(log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where two ids have one key, the events decide."""
-    monkeypatch.setattr("service.store.idindex.IdIndex.key", lambda *_: 7)
+    monkeypatch.setattr("service.store.idindex.IdIndex.keys", lambda _, names: [7] * len(names))
     log._tail_events_max = 2
     log.close()
     for _ in range(2):
