@@ -20,7 +20,7 @@ from service.errors import ArtifactError, SoftstepError
 from service.learn.export import exported
 from service.learn.rules import check_constants, chosen, form_of, known_rule, rule_of
 from service.softmax.inputs import Stage
-from service.softmax.learned import Served
+from service.softmax.learned import RuleName, Served
 from service.softmax.model import Doubles, Floats
 from service.softmax.steps import Integers, Steps
 from service.store.artifact import Artifact, Learning
@@ -180,8 +180,7 @@ class State:
         state = cls(artifact)
         for count in scalars["added_classes"]:
             state.add_classes(count)
-        state._set_rule(scalars["rule"], scalars["constants"])
-        state._constants = dict(scalars["constants"])  # those that were set, without what they imply
+        state._take_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith("frozen.")}
         frozen = {name.removeprefix("frozen."): tensor for name, tensor in tensors.items() if name not in own}
         try:
@@ -223,5 +222,8 @@ class State:
         if form != "plain":  # a clip is part of what is served: only who names it changes it
             numbers.setdefault("clip", self._steps.rule.clip)
         check_constants(name, numbers)
-        self._steps.set_rule(rule_of(self.artifact, name, form, numbers))
-        self._name, self._constants = name, numbers
+        self._take_rule(name, numbers)
+
+    def _take_rule(self, name: RuleName, constants: dict[str, float]) -> None:
+        self._steps.set_rule(rule_of(self.artifact, name, self._steps.form, constants))
+        self._name, self._constants = name, constants

@@ -132,9 +132,10 @@ def adaptive_step(x, D, E, masters, panels, squares, steps, rate, offset, keep, 
 
 @inlined
 def newton_step(x, D, p, y, h, K, masters, panels, P, U, numbers, scratch, unit):
-    """One Newton step of every class; p, y (1, >= K); numbers = (rate, floor, pull, forget, surprise, start, step_clip).
+    """One Newton step of every class; p, y (1, >= K).
 
-    Scratch (3, >= max(D, K)) holds the row sums of a product, a scaled row, and each class's factor.
+    Numbers are (rate, floor, pull, forget, surprise, start, step_clip). Scratch (3, >= max(D, K)) holds the row sums of
+    a product, a scaled row, and each class's factor.
     """
     rate, floor, pull, forget, surprise, start, step_clip = numbers
     count, width = masters.shape[0] // D, masters.shape[1]

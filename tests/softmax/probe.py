@@ -84,7 +84,7 @@ def answers() -> Iterator[tuple[str, Array]]:
 
 
 def folds() -> Iterator[tuple[str, Array]]:
-    """What learning leaves: losses, every number of the state, and the answers after it, for every head, rule and form."""
+    """What learning leaves, for every head, rule and form: losses, the whole state, and the answers after it."""
     for case, (dtype, head, name, form) in enumerate(itertools.product(DTYPES, HEADS, RULES, FORMS)):
         B, N, K = 12, (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
         weights = numbers(f"W {N} {K}", dtype, N, K) * (form != "running")

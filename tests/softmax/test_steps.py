@@ -195,7 +195,7 @@ def test_progress_of_nothing() -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_what_a_hit_is(head: str) -> None:
-    """A row is a hit where its label is the target's largest class; for multilabel, where every class is on its side."""
+    """A row is a hit where its label is the target's largest class; for multilabel, with every class on its side."""
     K = 1 if head == "sigmoid" else 3
     bias = np.array([2.0] if K == 1 else [2.0, -2.0, 1.0])
     steps = Steps(Served(head, np.zeros((1, K)), bias), "plain", Rule("sgd", 0.1), np.full(K, 0.8))  # type: ignore[arg-type]

@@ -1,0 +1,47 @@
+"""Small artifacts that learn, one of each kind, and rows for them."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from service.store.artifact import Artifact
+from tests.reference import Array
+
+KINDS = ("zero", "trained", "raw", "staged")
+
+
+def artifact(
+    kind: str = "trained", head: str = "softmax", N: int = 4, K: int = 3, dtype: str = "float32", **fields: Any
+) -> Artifact:
+    """An artifact: of zero weights; with training statistics; without; or with a stage in front and statistics."""
+    rng, columns = np.random.default_rng(0), 1 if head == "sigmoid" else K
+    numbers = {"mean": rng.standard_normal(N).tolist(), "scale": np.exp(rng.standard_normal(N)).tolist()}
+    manifest: dict[str, Any] = {
+        "head": head,
+        "classes": [f"class {k}" for k in range(2 if head == "sigmoid" else K)],
+        "features": [f"feature {j}" for j in range(N)],
+        "dtype": dtype,
+        "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
+    }
+    if kind in {"trained", "staged"}:
+        manifest["training"] = numbers | {"rows": 200}
+    if kind == "staged":
+        manifest["stage"] = numbers | {"clip": 3.0}
+    weight = rng.standard_normal((N, columns)) * (kind != "zero")
+    tensors = {"weight": weight.astype(dtype), "bias": rng.standard_normal(columns).astype(dtype)}
+    return Artifact.seal(manifest | fields, tensors)
+
+
+def rows(made: Artifact, B: int = 60, seed: int = 1) -> tuple[Array, Array]:
+    """Rows and targets (B, K) for an artifact."""
+    rng, K = np.random.default_rng(seed), made.bias.size
+    X = (rng.standard_normal((B, made.n_features)) * 3 + 1).astype(made.weights.dtype)
+    return X, np.eye(K)[rng.integers(0, K, B)] if K > 1 else rng.integers(0, 2, (B, 1)).astype(np.float64)
+
+
+def digits() -> tuple[Array, Array]:
+    """The digits in a fixed random order: X (1797, 64) float32, labels."""
+    X, y = load_digits(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(y))
+    return X[order].astype(np.float32), y[order].astype(np.int64)

@@ -1,0 +1,113 @@
+"""Which rule and form a manifest chooses, and which constants it may set."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import ArtifactError
+from service.learn.rules import CONSTANTS, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
+from service.learn.step import State
+from tests.learn.artifacts import artifact
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+
+
+def learns(kind: str, learning: dict[str, Any] | None = None, **fields: Any) -> tuple[str, str]:
+    """The rule and the form of an artifact with a `learning` field."""
+    found = State(artifact(kind, **fields, **({} if learning is None else {"learning": learning}))).learning
+    return found["rule"], found["form"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "learning", "rule", "form"),
+    [
+        ("zero", None, "newton", "running"),
+        ("trained", None, "newton", "delta"),
+        ("staged", None, "newton", "delta"),
+        ("raw", None, "adagrad", "plain"),
+        ("zero", {"rule": "ftrl"}, "ftrl", "running"),
+        ("trained", {"rule": "adagrad"}, "adagrad", "delta"),
+        ("raw", {"rule": "newton"}, "newton", "plain"),
+        ("zero", {"rule": "sgd"}, "sgd", "plain"),
+        ("trained", {"rule": "sgd"}, "sgd", "plain"),
+        ("zero", {"rule": "sgd", "constants": {"clip": 2.0}}, "sgd", "running"),
+        ("trained", {"rule": "sgd", "constants": {"clip": 2.0}}, "sgd", "delta"),
+    ],
+)
+def test_rule_and_form(kind: str, learning: dict[str, Any] | None, rule: str, form: str) -> None:
+    """A manifest without `learning` gets its rule by what is known of it; sgd has no stage unless it has a clip."""
+    assert learns(kind, learning) == (rule, form)
+
+
+def test_the_default_rule_follows_the_size() -> None:
+    """Newton's matrices grow with K (N + 1)^2; above the bound ftrl is the default."""
+    N = 127
+    assert NEWTON_DEFAULT_MAX == 16 * (N + 1) ** 2
+    assert default_rule(artifact("zero", N=N, K=16)) == "newton"
+    assert default_rule(artifact("zero", N=N, K=17)) == "ftrl"
+    assert default_rule(artifact("zero", "sigmoid", N=511)) == "newton"
+    assert default_rule(artifact("zero", "sigmoid", N=512)) == "ftrl"
+
+
+@pytest.mark.parametrize("rule", CONSTANTS)
+def test_the_document_names_every_constant(rule: str) -> None:
+    """docs/models.md has each rule's constants with their defaults, and no other rule."""
+    (line,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{rule}` |") and "rate" in line]
+    shared = DOCUMENT[DOCUMENT.index("- `clip` cuts") : DOCUMENT.index("Without `learning` the rule")]
+    for name, constant in CONSTANTS[rule].items():  # type: ignore[index]  # a rule's name
+        assert f"`{name}`" in line + shared, name
+        if constant.default is not None and f"`{name}`" in line:
+            assert f"`{name}` {constant.default:g}" in line.replace("1e-8", "1e-08"), name
+
+
+def test_constants_take_effect() -> None:
+    """A constant of the manifest is the one that is used; the others keep their defaults."""
+    found = State(artifact("zero", learning={"rule": "newton", "constants": {"rate": 2.0, "lambda": 4.0}})).learning
+    assert (found["constants"]["rate"], found["constants"]["start"], found["constants"]["clip"]) == (2.0, 0.25, 1.25)
+    assert State(artifact("raw")).learning["constants"]["rate"] == PLAIN_RATE
+
+
+def test_training_rows_make_weights_firm() -> None:
+    """P starts at 1 / (lambda + firmness rows), G at firmness rows; without statistics the rows are not known."""
+    newton = State(artifact("trained")).learning["constants"]
+    assert newton["start"] == 1 / (10 + 0.05 * 200)
+    assert State(artifact("trained", learning={"rule": "ftrl"})).learning["constants"]["start"] == 10.0
+    assert State(artifact("zero", learning={"rule": "ftrl"})).learning["constants"]["start"] == 0.0
+    huge = {"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 2**53}
+    firm = {"rule": "ftrl", "constants": {"firmness": 1e6}}
+    state = State(artifact("trained", training=huge, learning=firm))
+    assert np.isfinite(state.tensors()["squares"]).all()
+
+
+@pytest.mark.parametrize(
+    ("learning", "reason"),
+    [
+        ({"rule": "adam"}, "sgd, adagrad, ftrl, newton"),
+        ({"rule": "sgd", "constants": {"momentum": 0.9}}, "rate, clip, step_clip"),
+        ({"rule": "sgd", "constants": {"rate": 0.0}}, "from 1e-12 to 1000"),
+        ({"rule": "sgd", "constants": {"rate": -1.0}}, "constants.rate"),
+        ({"rule": "ftrl", "constants": {"beta": 0.0}}, "constants.beta"),
+        ({"rule": "ftrl", "constants": {"lambda": 1.0}}, "rate, beta"),
+        ({"rule": "newton", "constants": {"forget": 0.5}}, "constants.forget"),
+        ({"rule": "newton", "constants": {"clip": 0.0}}, "constants.clip"),
+    ],
+)
+def test_rules_and_constants_that_there_are_not(learning: dict[str, Any], reason: str) -> None:
+    """The reason names what would be right."""
+    with pytest.raises(ArtifactError, match=reason):
+        State(artifact("zero", learning=learning))
+
+
+def test_newton_has_a_largest_size() -> None:
+    """Asked for, Newton is refused where its matrices would take more than 16 MiB or so."""
+    with pytest.raises(ArtifactError, match="ftrl takes any"):
+        State(artifact("zero", N=2000, K=3, learning={"rule": "newton"}))
+
+
+def test_statistics_that_no_model_can_have() -> None:
+    """A stage that cannot be represented in the dtype is an error of the artifact."""
+    stage = {"mean": [1e300] * 4, "scale": [1.0] * 4}
+    with pytest.raises(ArtifactError, match="representable"):
+        State(artifact("raw", stage=stage))
