@@ -222,7 +222,10 @@ good_labels = st.lists(st.integers(0, 3) | st.sampled_from(NAMES) | st.just([0.2
     multilabel=st.booleans(),
 )
 def test_readers_agree_on_any_document(
-    fields: dict[str, Any], order: Any, indent: int | None, multilabel: bool
+    fields: dict[str, Any],
+    order: Any,
+    indent: int | None,
+    multilabel: bool,  # noqa: FBT001
 ) -> None:
     """Fields of any kind in any order, with and without white space."""
     keys = list(fields)
