@@ -10,12 +10,14 @@
      │   ├─ LogUnsafeError     this SQLite, disk or directory would not keep what is written
      │   ├─ LogFullError       the disk or the write-ahead log is too full to take more; nothing was written
      │   ├─ LogUnavailableError  it cannot be opened, or another process holds it; nothing was written
+     │   ├─ BehindError        feedback comes faster than it is written or learnt; nothing was written
      │   └─ OutcomeUnknownError  the disk failed: what was to be written may be there or not; a retry tells
      ├─ RefusedError         the log is well, but refuses this one event
      │   ├─ IdConflictError    the id names another event of this model
      │   ├─ ClassesMovedError  the class set changed since the event was made
      │   ├─ SeqMovedError      the stream has gone on since the seq that the event asks for
      │   ├─ StreamGoneError    there is no such stream, or no more
+     │   ├─ ArtifactMovedError the model's files are not those that its stream began with
      │   ├─ UnknownIdError     an id to forget names no feedback of this stream
      │   ├─ UnknownSeqError    a seq to go back to, or to skip, is none that can be
      │   └─ PayloadError       the payload is not what its kind of event holds
@@ -69,6 +71,10 @@ class LogUnavailableError(LogError):
     """The log cannot be opened, or another process holds it for too long; nothing was written."""
 
 
+class BehindError(LogError):
+    """Feedback comes faster than it is written or learnt; nothing was written, and it may be sent again later."""
+
+
 class OutcomeUnknownError(LogError):
     """The disk failed in the middle: events may be written or not, and a retry with the same ids tells."""
 
@@ -91,6 +97,10 @@ class SeqMovedError(RefusedError):
 
 class StreamGoneError(RefusedError):
     """There is no such stream, or no more."""
+
+
+class ArtifactMovedError(RefusedError):
+    """The model's files are not those that its stream began with."""
 
 
 class UnknownIdError(RefusedError):
