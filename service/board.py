@@ -7,7 +7,8 @@ as it was, and its successor counts on, so no count is lost while the parent liv
 
     head    DRAINING, GENERATION, FAULTS, then the lengths of the two pages
     orders  two pages of text; the page GENERATION % 2 is in force, the other one is written before GENERATION grows
-    slot 0  PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, then one cell for each HTTP status
+    slot 0  PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS, COMMIT_NANOSECONDS, then
+            one cell for each HTTP status
             rows: the name of what is counted (KEY_CELLS cells of UTF-8 text), then COUNTERS cells
     slot 1  …
     last    the learner's slot, of the same form: PID, then FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, FOLD_DEATHS
@@ -20,7 +21,7 @@ from typing import Final
 DRAINING, GENERATION, FAULTS, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 5
 # Orders name unloaded models: 256 of them with names of 64 characters fit four times over.
 PAGE_BYTES: Final = 1 << 16
-PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, STATUSES = range(8)
+PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS, COMMIT_NANOSECONDS, STATUSES = range(10)
 # What the learner is folding at this moment, and how often it has died of it; they outlive its process.
 FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, FOLD_DEATHS = range(1, 5)
 STATUS_MAX: Final = 600

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError, SoftstepError
 from service.learn.export import exported
-from service.learn.rules import check_constants, chosen, form_of, known_rule, rule_of
 from service.softmax.inputs import Stage
 from service.softmax.learned import RuleName, Served
 from service.softmax.model import Doubles, Floats
 from service.softmax.steps import Integers, Steps
 from service.store.artifact import Artifact, Learning
 from service.store.genesis import FOLD_VERSION
+from service.store.rules import check_constants, chosen, form_of, known_rule, rule_of
 from service.store.served import delta_of, stage_of
 
 THRESHOLD: Final = 0.5

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from service.board import BODY_BYTES, CONNECTIONS, COUNTERS, IN_FLIGHT, READY, STATUS_MAX, STATUSES, Board
+from service.serve.writer import SOURCE_COUNTERS
 
 # Counters of one model version, in the order of their cells.
 V1, V2, FAILURES, ROWS, EXECUTIONS, NANOSECONDS, COMPUTE_NANOSECONDS, LAST_MS, BUCKETS = range(9)
@@ -24,7 +25,9 @@ BOUNDS: Final = tuple(
         2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0
     )
 )  # fmt: skip
-assert BUCKETS + len(BOUNDS) < COUNTERS  # noqa: S101  # the cells of a row hold every counter
+# Then the four counters of feedback, see writer.py.
+FEEDBACK: Final = BUCKETS + len(BOUNDS) + 1
+assert FEEDBACK + SOURCE_COUNTERS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
 
 
 def predicted(counters: memoryview, protocol: int, rows: int, nanoseconds: int) -> None:

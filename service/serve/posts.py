@@ -21,7 +21,8 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import InputError, UnacceptableError
-from service.serve.codec import Rows, check_fields, load
+from service.serve.codec import Rows
+from service.serve.grammar import check_fields, load
 from service.serve.labels import NUMBERS, Labels
 from service.softmax.inputs import NOT_NUMBERS
 from service.store.feedback import ID_BYTES_MAX

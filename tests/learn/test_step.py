@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ArtifactError
-from service.learn import step
-from service.learn.step import ClassesFixedError, State, genesis
+from service.learn.step import ClassesFixedError, State
+from service.store import genesis as binding
 from service.store.artifact import Artifact
+from service.store.genesis import genesis
 from service.store.hashing import hash_tensors
 from service.store.served import model_of
 from tests.learn.artifacts import KINDS, artifact, digits, rows
@@ -250,7 +251,7 @@ def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> N
     assert {len(one) for one in found} == {32}
     assert len(set(found)) == len(found)
     assert genesis(artifact(provenance={"a": "b"}, metrics={"loss": 1.0})) == found[0]
-    monkeypatch.setattr(step, "FOLD_VERSION", 2)
+    monkeypatch.setattr(binding, "FOLD_VERSION", 2)
     assert genesis(made) != found[0]
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from service.errors import ArtifactError
-from service.learn.rules import CONSTANTS, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
 from service.learn.step import State
+from service.store.rules import CONSTANTS, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
 from tests.learn.artifacts import artifact
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
