@@ -33,8 +33,9 @@ from service.errors import (
     SeqMovedError,
     StreamGoneError,
 )
-from service.serve import writer as module
+from service.serve import scribe
 from service.serve.posts import Post
+from service.serve.scribe import Source, Ways
 from service.serve.writer import (
     BATCHES,
     COMMIT_NANOSECONDS,
@@ -44,8 +45,6 @@ from service.serve.writer import (
     ROWS,
     SOURCE_COUNTERS,
     WRITER_COUNTERS,
-    Source,
-    Ways,
     Writer,
 )
 from service.store.admin import dump_classes
@@ -216,8 +215,8 @@ def test_posts_of_one_turn_are_one_batch_in_their_order(rig: Rig) -> None:
 
 def test_a_batch_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its events and by its bytes; a larger post goes alone."""
-    monkeypatch.setattr(module, "BATCH_DRAFTS_MAX", 8)
-    monkeypatch.setattr(module, "BATCH_BYTES_MAX", 3 * len(post("", rows=10).payload))
+    monkeypatch.setattr(scribe, "BATCH_DRAFTS_MAX", 8)
+    monkeypatch.setattr(scribe, "BATCH_BYTES_MAX", 3 * len(post("", rows=10).payload))
 
     async def play(writer: Writer) -> None:
         of = source()
@@ -381,13 +380,18 @@ def test_a_log_that_cannot_be_opened_is_tried_again(rig: Rig, caplog: pytest.Log
     assert caplog.text.count("feedback is not written: held") == 2
 
 
-def test_an_artifact_that_cannot_be_bound_stops_its_own_feedback_alone(rig: Rig) -> None:
-    rig.unbound.append(ArtifactError("the copy failed"))
+@pytest.mark.parametrize(
+    ("error", "told"), [(ArtifactError("the copy failed"), ArtifactError), (OSError(28, "full"), LogUnavailableError)]
+)
+def test_an_artifact_that_cannot_be_bound_stops_its_own_feedback_alone(
+    rig: Rig, error: Exception, told: type[Exception]
+) -> None:
+    rig.unbound.append(error)
 
     async def play(writer: Writer) -> None:
         of, other = source(), source(model="digits")
         first, second = writer.submit(of, post("a")), writer.submit(other, post("b"))
-        with pytest.raises(ArtifactError):
+        with pytest.raises(told):
             await first
         assert (await second).seq == 1
         assert (await writer.submit(of, post("a"))).seq == 1
