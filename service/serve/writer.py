@@ -1,107 +1,30 @@
-"""The one thread of a worker that writes feedback: what waits is committed together, then everybody is answered.
+"""Feedback on its way to disk: what waits is committed together by one thread, then everybody is answered.
 
-    event loop   submit, submit, …  ──once a turn──>  queue ──>  thread: one append, mark, bell
-    event loop   futures  <──────── one call a batch ───────────┘
+    event loop   submit, submit, …    once a turn ──>  queue ──>  thread (scribe.py): one append, mark, bell
+    event loop   futures   <── one call a batch ──────────────────────┘
 
-The thread owns the worker's log: nothing else may use it, and `call` runs what others ask of it there. Everything is
-done in the order in which it was asked for. An event is answered once it is on disk. Nobody waits for ever: whatever
-breaks is answered as "outcome unknown", told, and the thread goes on with a log that it opens anew.
+An event is answered once it is on disk; nobody waits for ever, and nothing that waits is without a bound.
+
+MEASURED
 """
 
 import asyncio
-import logging
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
-from service.bell import Bell
-from service.errors import (
-    ArtifactMovedError,
-    BehindError,
-    LogError,
-    LogUnavailableError,
-    OutcomeUnknownError,
-    SoftstepError,
-    StreamGoneError,
-)
+from service.errors import BehindError, LogUnavailableError
 from service.serve.posts import Post
-from service.store.feedback import Accepted, Draft, FeedbackLog, Kind, Outcome, Position
-
-logger = logging.getLogger("softstep.writer")
-
-# One append: a few milliseconds of other writers' waiting. One post alone may be larger.
-BATCH_DRAFTS_MAX: Final = 512
-BATCH_BYTES_MAX: Final = 16 << 20
+from service.serve.scribe import Call, Item, Result, Scribe, Source, Submission, Ways
+from service.store.feedback import Accepted, FeedbackLog, Kind, Outcome
 
 # Counters of one model version, in the order of the cells that a source brings.
 EVENTS, ROWS, DUPLICATES, REFUSALS, SOURCE_COUNTERS = range(5)
 # Counters of the worker.
 BATCHES, COMMIT_NANOSECONDS, WRITER_COUNTERS = range(3)
 
-BROKEN: Final = "the server failed while it wrote the event; send it again, with the same id"
-
 T = TypeVar("T")
-
-
-class Source(NamedTuple):
-    """A model version that learns, as a request sees it.
-
-    Attributes:
-        model: Its name.
-        version: Its number.
-        genesis: What binds its fold to its artifact (learn/step.py).
-        n_classes: The artifact's number of classes.
-        class_epoch: The class epoch of what is served, which labels were read with.
-        counters: EVENTS to REFUSALS.
-    """
-
-    model: str
-    version: int
-    genesis: bytes
-    n_classes: int
-    class_epoch: int
-    counters: memoryview
-
-
-class _Submission(NamedTuple):
-    source: Source
-    kind: Kind
-    posts: Sequence[Post]
-    if_seq: int | None
-    size: int
-    alone: bool
-    future: asyncio.Future[Any]
-
-
-class _Call(NamedTuple):
-    do: Callable[[FeedbackLog], Any]
-    future: asyncio.Future[Any]
-
-
-Item = _Submission | _Call
-Result = Any  # a list of outcomes, what a call returned, or the exception of either
-
-
-@dataclass(frozen=True)
-class Ways:
-    """What the writer uses, given so that tests and others can bring their own.
-
-    Attributes:
-        open_log: Opens the log; called in the thread, and again after a failure.
-        bind: Keeps the artifact of a source, before its stream is opened for the first time in this process.
-        mark: Notes how far a stream is committed.
-        bell: Wakes the learner.
-    """
-
-    open_log: Callable[[], FeedbackLog]
-    bind: Callable[[Source], None]
-    mark: Callable[[int, Position], None]
-    bell: Bell
 
 
 class Writer:
@@ -123,7 +46,7 @@ class Writer:
         self._drafts = 0
         self._bytes = 0
         self._closing = False
-        self._scribe = _Scribe(ways, self._queue, self._answer, self._gone)
+        self._scribe = Scribe(ways, self._queue, self._answer, self._gone)
 
     @property
     def waiting(self) -> int:
@@ -160,7 +83,7 @@ class Writer:
         if self._closing:
             raise LogUnavailableError("the server is stopping; send the request again")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._gather(_Call(do, future))
+        self._gather(Call(do, future))
         return future
 
     async def close(self) -> None:
@@ -183,7 +106,7 @@ class Writer:
         self._drafts += len(posts)
         self._bytes += size
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._gather(_Submission(source, kind, posts, if_seq, size, alone, future))
+        self._gather(Submission(source, kind, posts, if_seq, size, alone, future))
         return future
 
     def _gather(self, item: Item) -> None:
@@ -204,7 +127,7 @@ class Writer:
             self._counters[COMMIT_NANOSECONDS] += nanoseconds
         for item, result in zip(items, results, strict=True):
             outcome = result
-            if isinstance(item, _Submission):
+            if isinstance(item, Submission):
                 self._drafts -= len(item.posts)
                 self._bytes -= item.size
                 if type(result) is list:
@@ -222,7 +145,7 @@ class Writer:
         self._ended.set_result(None)
 
 
-def _count(item: _Submission, outcomes: Sequence[Outcome]) -> None:
+def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
     """Count what became of feedback."""
     if item.kind != Kind.FEEDBACK:
         return
@@ -235,143 +158,3 @@ def _count(item: _Submission, outcomes: Sequence[Outcome]) -> None:
         else:
             counters[EVENTS] += 1
             counters[ROWS] += post.rows
-
-
-class _Scribe:
-    """The thread's side."""
-
-    def __init__(
-        self,
-        ways: Ways,
-        queue: SimpleQueue[list[Item] | None],
-        answer: Callable[[Sequence[Item], Sequence[Result], int], None],
-        gone: Callable[[], None],
-    ) -> None:
-        self._ways = ways
-        self._queue = queue
-        self._answer = answer
-        self._gone = gone
-        self._pending: deque[Item] = deque()
-        self._stopping = False
-        self._log: FeedbackLog | None = None
-        self._told = ""
-        self._streams: dict[tuple[str, int, bytes], int] = {}
-
-    def run(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Work until nothing waits behind the order to stop."""
-        while self._fill():
-            items, nanoseconds = self._take(), 0
-            try:
-                results, nanoseconds = self._work(items)
-                self._told = ""
-            except LogError as error:
-                self._tell(error)
-                results = [type(error)(*error.args) for _ in items]  # each is raised on its own
-            except BaseException:
-                logger.exception("writing feedback broke; the log is opened again")
-                results = [OutcomeUnknownError(BROKEN) for _ in items]
-                self._let_go()
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                loop.call_soon_threadsafe(self._answer, items, results, nanoseconds)
-        self._let_go()
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._gone)
-
-    def _fill(self) -> bool:
-        """Take what was handed over, and wait where there is nothing to do; False once there never will be."""
-        with suppress(Empty):
-            while not self._stopping:
-                handed = self._queue.get(block=not self._pending)
-                if handed is None:
-                    self._stopping = True
-                else:
-                    self._pending.extend(handed)
-        return bool(self._pending)
-
-    def _take(self) -> list[Item]:
-        """What is done together: one call, or submissions up to the bounds of a batch."""
-        pending, items = self._pending, [self._pending.popleft()]
-        drafts = size = 0
-        while isinstance(last := items[-1], _Submission) and pending and isinstance(pending[0], _Submission):
-            drafts, size = drafts + len(last.posts), size + last.size
-            if drafts + len(pending[0].posts) > BATCH_DRAFTS_MAX or size + pending[0].size > BATCH_BYTES_MAX:
-                break
-            items.append(pending.popleft())
-        return items
-
-    def _work(self, items: Sequence[Item]) -> tuple[list[Result], int]:
-        """What became of each item, and the nanoseconds of a commit."""
-        log = self._log = self._log or self._ways.open_log()
-        first = items[0]
-        if not isinstance(first, _Call):
-            return self._append(log, items)
-        try:
-            return [first.do(log)], 0
-        except Exception as error:  # noqa: BLE001  # it belongs to the one who waits
-            return [error], 0
-
-    def _append(self, log: FeedbackLog, items: Sequence[Any]) -> tuple[list[Result], int]:
-        now_ms = time.time_ns() // 1_000_000
-        results: list[Result] = []
-        drafts: list[Draft] = []
-        for source, kind, posts, if_seq, *_ in items:
-            number = self._stream(log, source)
-            if type(number) is int:
-                epoch = source.class_epoch if kind == Kind.FEEDBACK else None
-                results.append(slice(len(drafts), len(drafts) + len(posts)))
-                drafts += [Draft(number, kind, id_, payload, now_ms, epoch, if_seq) for id_, payload, _ in posts]
-            else:
-                results.append(number)
-        before = time.perf_counter_ns()
-        outcomes = log.append(drafts) if drafts else []
-        nanoseconds = time.perf_counter_ns() - before
-        self._note(log, outcomes)
-        return [outcomes[result] if type(result) is slice else result for result in results], nanoseconds
-
-    def _stream(self, log: FeedbackLog, source: Source) -> int | SoftstepError:
-        """The number of a source's stream, opened where this process has not yet; or why it cannot be written to."""
-        number = self._streams.get(source[:3])
-        if number is None:
-            try:
-                self._ways.bind(source)
-                stream = log.open_stream(source.model, source.version, source.genesis, source.n_classes)
-            except SoftstepError as error:
-                return error
-            if stream.genesis != source.genesis:
-                return ArtifactMovedError("the model's files are not those that its feedback began with")
-            number = self._streams[source[:3]] = stream.number
-        return number
-
-    def _note(self, log: FeedbackLog, outcomes: Sequence[Outcome]) -> None:
-        """Mark what is committed, before anybody is told, and wake the learner."""
-        streams = set()
-        for outcome in outcomes:
-            if type(outcome) is Accepted:
-                if not outcome.duplicate:
-                    streams.add(outcome.stream)
-            elif type(outcome) is StreamGoneError:
-                self._streams.clear()
-        try:
-            for stream in streams:
-                state = log.state(stream)
-                self._ways.mark(stream, Position(state.seq, state.hash))
-        except SoftstepError:
-            logger.exception("feedback is on disk, but cannot be marked")
-        if streams:
-            self._ways.bell.ring()
-
-    def _tell(self, error: LogError) -> None:
-        """Log why nothing can be written, once until something is."""
-        if str(error) != self._told:
-            self._told = str(error)
-            logger.error("feedback is not written: %s", error, exc_info=error)
-
-    def _let_go(self) -> None:
-        """Close the log; the next batch opens it again."""
-        log, self._log = self._log, None
-        self._streams.clear()
-        try:
-            if log is not None:
-                log.close()
-        except SoftstepError:
-            logger.exception("the feedback log cannot be closed")
