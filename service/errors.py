@@ -5,6 +5,7 @@
      ├─ ModelNotFoundError   no model, or no version of it, has the name that was asked for
      ├─ ModelNotReadyError   the model is known but is not served now
      ├─ NotReachedError      the model has not learned as far as a caller asks for
+     ├─ GoneError            a state cannot be had any more: a forgotten event was a part of it
      ├─ LogError             the feedback log cannot do what was asked now
      │   ├─ LogDamagedError    what is stored is not what was written, or a part of it is missing
      │   ├─ LogUnsafeError     this SQLite, disk or directory would not keep what is written
@@ -49,6 +50,10 @@ class ModelNotReadyError(SoftstepError):
 
 class NotReachedError(SoftstepError):
     """The model has not learned as far as a caller asks for."""
+
+
+class GoneError(SoftstepError):
+    """A state cannot be had any more, because a forgotten event was a part of it."""
 
 
 class LogError(SoftstepError):

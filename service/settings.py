@@ -147,6 +147,9 @@ class Settings(BaseSettings):
         True,
         description="Take feedback and learn from it. Off, or with a data directory that is read-only: serve only.",
     )
+    wait_seconds: Seconds = Field(
+        10.0, description="Time that a request with wait=true waits until its event is served, else 409; it is kept."
+    )
     min_seq_seconds: Seconds = Field(
         1.0, description="Time that a request with min_seq waits for the model to learn that far, else 409."
     )

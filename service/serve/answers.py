@@ -6,6 +6,7 @@ The front door calls `Answers.respond` from the protocol, the routes call it fro
 import asyncio
 import itertools
 import os
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, Final, NamedTuple
 
@@ -14,13 +15,20 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import (
+    BehindError,
+    GoneError,
     InputError,
+    LogError,
     MalformedError,
     ModelNotFoundError,
     ModelNotReadyError,
     NotReachedError,
+    PayloadError,
+    RefusedError,
     SoftstepError,
     TooLargeError,
+    UnknownIdError,
+    UnknownSeqError,
 )
 from service.serve.asked import read_asked
 from service.serve.batcher import Classified
@@ -46,6 +54,23 @@ VENDOR_TYPES: Final = (
 )
 REQUEST_ID_BYTES_MAX: Final = 128
 RETRY: Final = ((b"retry-after", b"1"),)
+UNACCEPTABLE: Final = 422
+# The status of each kind of error, the first that fits, and its headers.
+STATUS_OF: Final[tuple[tuple[type[SoftstepError], int, tuple[Header, ...]], ...]] = (
+    (TooLargeError, 413, ()),
+    (MalformedError, 400, ()),
+    (InputError, UNACCEPTABLE, ()),
+    (ModelNotFoundError, 404, ()),
+    (ModelNotReadyError, 503, RETRY),
+    (NotReachedError, 409, RETRY),
+    (GoneError, 410, ()),
+    (UnknownIdError, 404, ()),
+    (UnknownSeqError, UNACCEPTABLE, ()),
+    (PayloadError, UNACCEPTABLE, ()),
+    (RefusedError, 409, ()),
+    (BehindError, 429, RETRY),
+    (LogError, 503, RETRY),
+)
 
 
 class Answer(NamedTuple):
@@ -79,19 +104,19 @@ def error(status: int, message: str, headers: tuple[Header, ...] = ()) -> Answer
 
 def refusal(reason: SoftstepError, protocol: int) -> Answer:
     """The answer to a request that raised an error; v2 knows 400 for everything that it cannot accept."""
-    if isinstance(reason, TooLargeError):
-        return error(413, str(reason))
-    if isinstance(reason, MalformedError):
-        return error(400, str(reason))
-    if isinstance(reason, InputError):
-        return error(400 if protocol == V2 else 422, str(reason))
-    if isinstance(reason, ModelNotFoundError):
-        return error(404, str(reason))
-    if isinstance(reason, ModelNotReadyError):
-        return error(503, str(reason), RETRY)
-    if isinstance(reason, NotReachedError):
-        return error(409, str(reason), RETRY)
+    for kind, status, headers in STATUS_OF:
+        if isinstance(reason, kind):
+            return error(400 if status == UNACCEPTABLE and protocol == V2 else status, sentence(reason), headers)
     raise reason
+
+
+def sentence(reason: SoftstepError) -> str:
+    """An error's message with a capital and a full stop: those of the log are written to stand behind a colon."""
+    text = str(reason)
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+NO_LEARNING: Final = error(503, "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.")
 
 
 class RequestIds:
@@ -144,6 +169,8 @@ class Answers:
         self.live = live
         self.meter = meter
         self.settings = settings
+        # Answers feedback; put in place where the service learns (feedback.py).
+        self.teach: Callable[[Served, bytes], Answer | asyncio.Future[Answer]] = lambda _served, _body: NO_LEARNING
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
         """Answer a prediction request: at once, or by a future where its kernel call is shared or runs in a thread."""
@@ -156,6 +183,8 @@ class Answers:
         """As `respond`, for a request whose head has passed `check_head` with that size of its JSON part."""
         started = perf_counter_ns()
         protocol, served = endpoint.protocol, endpoint.served
+        if endpoint.teaches:
+            return self.teach(served, body)
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
             X = served.rows.usual(body) if request is None else request.X

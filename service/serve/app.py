@@ -19,6 +19,7 @@ from service.serve.answers import RequestHead, error, request_id
 from service.serve.browse import documentation
 from service.serve.endpoints import Context, Reply, refused
 from service.serve.metrics import Meter
+from service.serve.routes_learning import learning
 from service.serve.routes_operations import operations, readyz
 from service.serve.routes_repository import repository
 from service.serve.routes_v1 import native, predict_default
@@ -124,7 +125,7 @@ def make_app(context: Context, meter: Meter, lifespan: Lifespan | None = None) -
         },
     )
     app.state.context = context
-    for router in (native, v2, repository, operations):
+    for router in (native, learning, v2, repository, operations):
         app.include_router(router)
     if settings.docs:
         app.include_router(documentation)

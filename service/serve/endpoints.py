@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.board import Board
 from service.errors import SoftstepError, TooLargeError
 from service.serve.answers import Answer, Answers, RequestHead, refusal
+from service.serve.feedback import Teaching
 from service.serve.live import Live, Now
 from service.serve.metrics import V1, V2
 from service.serve.orders import Orders
@@ -44,6 +45,7 @@ class Context:
     live: Live
     answers: Answers
     orders: Orders
+    teaching: Teaching | None = None
 
     @property
     def now(self) -> Now:

@@ -9,6 +9,7 @@ answer that does not come says nothing: send the event again with its id, and th
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -23,7 +24,8 @@ from service.serve.metrics import FEEDBACK, V1
 from service.serve.posts import Post, Posts
 from service.serve.served import Served
 from service.serve.tokens import Keys, Tokens
-from service.serve.writer import SOURCE_COUNTERS, Source, Writer
+from service.serve.scribe import Source
+from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
 from service.store.artifact import Artifact
 from service.store.data import DataDirectory
@@ -78,7 +80,7 @@ class Teaching:
         counters = served.counters[FEEDBACK : FEEDBACK + SOURCE_COUNTERS]
         source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
         rows, settings = served.rows, self._settings
-        tokens = Tokens(self._keys, served.name, version, bound, rows.n_features, rows.dtype, settings.token_seconds, now_ms)
+        tokens = Tokens(self._keys, served.name, version, bound, rows.n_features, rows.dtype, settings.token_seconds, _now_ms)
         labels = Labels(served.classes, multilabel=served.thresholds is not None)
         named = orjson.dumps({"model_name": served.name, "model_version": served.version})
         return Taught(source, Posts(rows, labels, tokens.open), tokens, named[:-1] + b',"id":')
@@ -180,6 +182,10 @@ def _told_all(served: Served, posts: Sequence[Post], outcomes: Sequence[Outcome]
     except SoftstepError as reason:
         return refusal(reason, V1)
     return Answer(202, orjson.dumps({**_names(served), "events": events}))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _names(served: Served) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Now:
     Attributes:
         versions: Every version found on disk, served or refused.
         served: The ready ones of models that are not unloaded.
-        hot: The endpoint of each path that takes predictions, as bytes.
+        hot: The endpoint of each path that takes predictions or feedback, as bytes.
         endpoints: The endpoints of each version, which follow what it learns.
         reason: Why the models directory could not be looked at, or None.
         unloaded: Names that an operator unloaded.
@@ -212,8 +212,8 @@ class Live:
         endpoints: defaultdict[Key, list[Endpoint]] = defaultdict(list)
         # Versions come in rising order, so the path without a version ends up with the largest.
         for (name, version), model in sorted(served.items()):
-            for protocol, start, end in ((V1, "/v1", ":predict"), (V2, "/v2", "/infer")):
-                endpoint = Endpoint(protocol, model)
+            for protocol, start, end in ((V1, "/v1", ":predict"), (V1, "/v1", ":feedback"), (V2, "/v2", "/infer")):
+                endpoint = Endpoint(protocol, model, teaches=end == ":feedback")
                 endpoints[name, version].append(endpoint)
                 for path in (f"{start}/models/{name}{end}", f"{start}/models/{name}/versions/{version}{end}"):
                     hot[path.encode()] = endpoint

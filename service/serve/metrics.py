@@ -13,7 +13,18 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.board import BODY_BYTES, CONNECTIONS, COUNTERS, IN_FLIGHT, READY, STATUS_MAX, STATUSES, Board
+from service.board import (
+    BODY_BYTES,
+    COMMIT_NANOSECONDS,
+    COMMITS,
+    CONNECTIONS,
+    COUNTERS,
+    IN_FLIGHT,
+    READY,
+    STATUS_MAX,
+    STATUSES,
+    Board,
+)
 from service.serve.writer import SOURCE_COUNTERS
 
 # Counters of one model version, in the order of their cells.
@@ -61,6 +72,7 @@ class Meter:
         # Milliseconds since 1970 in one cell, renewed ten times a second: exact enough, and free.
         self.now_ms = memoryview(bytearray(8)).cast("q")
         self._at = board.slot(slot)
+        self.commits = board.cells[self._at + COMMITS : self._at + COMMIT_NANOSECONDS + 1]
         self.statuses = board.cells[self._at + STATUSES : self._at + STATUSES + STATUS_MAX]
 
     def row(self, name: str, version: int) -> memoryview:

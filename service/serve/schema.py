@@ -29,6 +29,9 @@ def nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+# Seqs have 40 bits.
+SEQ_LAST: Final = (1 << 40) - 1
+
 ERROR: Final = record(error=STRING)
 VERSION_STATE: Final = record(version=STRING, state={"type": "string", "enum": ["READY", "UNAVAILABLE"]}, reason=STRING)
 METADATA: Final = record(
@@ -41,6 +44,7 @@ METADATA: Final = record(
         "seq": WHOLE,
         "weights_sha256": STRING,
         "learning": nullable(ANYTHING),
+        "epoch": WHOLE,
         "progressive": record(events=WHOLE, rows=WHOLE, loss=nullable(NUMBER), accuracy=nullable(NUMBER)),
         "metrics": {"type": "object", "additionalProperties": NUMBER},
         "provenance": {"type": "object", "additionalProperties": STRING},
@@ -53,18 +57,60 @@ METADATA: Final = record(
 )
 INSTANCES: Final[Schema] = {
     **record(
-        {"parameters": {}, "signature_name": {}},
+        {
+            "parameters": {},
+            "signature_name": {},
+            "min_seq": {"type": "integer", "minimum": 0, "maximum": SEQ_LAST},
+            "feedback_tokens": FLAG,
+        },
         instances=array(array(NUMBER, minItems=1), minItems=1),
     ),
     "additionalProperties": False,
 }
 PREDICTIONS: Final = record(
+    {"feedback_tokens": array(STRING)},
     predictions=array(array(NUMBER)),
     labels=array({"anyOf": [STRING, array(STRING)]}),
     model_name=STRING,
     model_version=STRING,
     seq=WHOLE,
 )
+LABEL: Final[Schema] = {"anyOf": [STRING, WHOLE, array({"anyOf": [NUMBER, STRING]})]}
+ID: Final[Schema] = {"type": "string", "minLength": 1}
+TAUGHT_ROWS: Final[Schema] = {
+    **record(
+        {
+            "id": ID,
+            "weights": array({"type": "number", "exclusiveMinimum": 0, "maximum": 100}, minItems=1),
+            "parameters": {},
+            "signature_name": {},
+        },
+        instances=array(array(NUMBER, minItems=1), minItems=1),
+        labels=array(LABEL, minItems=1),
+    ),
+    "additionalProperties": False,
+}
+TAUGHT_TOKENS: Final[Schema] = {
+    **record(
+        {"weights": TAUGHT_ROWS["properties"]["weights"], "parameters": {}, "signature_name": {}},
+        tokens=array(STRING, minItems=1),
+        labels=array(LABEL, minItems=1),
+    ),
+    "additionalProperties": False,
+}
+LOSSES: Final = nullable(array(nullable(NUMBER)))
+EVENT: Final[dict[str, Schema]] = {"id": STRING, "seq": WHOLE, "duplicate": FLAG}
+KEPT: Final[Schema] = {
+    "anyOf": [
+        record({"forgotten": FLAG, "losses": LOSSES}, model_name=STRING, model_version=STRING, **EVENT),
+        record(
+            model_name=STRING,
+            model_version=STRING,
+            events=array(record({"forgotten": FLAG, "losses": LOSSES}, **EVENT)),
+        ),
+    ]
+}
+COMMON: Final[dict[str, Schema]] = {"id": ID, "if_seq": {"type": "integer", "minimum": 0, "maximum": SEQ_LAST}}
 TENSOR: Final[Schema] = {
     **record(
         {"parameters": ANYTHING, "data": array({})},
@@ -113,10 +159,12 @@ def _json(schema: Schema) -> dict[str, Any]:
 
 ERRORS: Final = {
     400: "The request cannot be parsed; on v2 paths also: cannot be accepted",
-    404: "No such model or version",
+    404: "No such model or version, or no such event",
+    409: "What was learned, or is being learned, does not fit the request; the sentence says what to do",
     413: "The body, its rows or its answer are larger than a limit",
     415: "The content type or encoding is not supported",
     422: "The request parses, but this model cannot accept it",
+    429: "Feedback comes faster than it can be written",
     503: "Not ready, or too busy",
 }
 UNREADY: Final[dict[int | str, Any]] = {503: {"description": ERRORS[503], "content": _json({"anyOf": [READY, ERROR]})}}
@@ -132,13 +180,31 @@ def _post(body: Schema, answer: Schema, *errors: int, required: bool = True, exa
     return {"responses": _responses(answer, *errors), "openapi_extra": extra}
 
 
+def _turn(body: Schema, example: object) -> dict[str, Any]:
+    """A call that becomes an event: 202 when it is on disk; with wait=true 200 when it is served."""
+    docs = _post(body if "anyOf" in body else {**body, "additionalProperties": False}, KEPT, 400, 404, 409, 413, 422, 429, 503, example=example)
+    docs["responses"][202] = {"description": "It is on disk", "content": _json(KEPT)}
+    docs["responses"][200]["description"] = "It is on disk and served, which wait=true asks for"
+    docs["openapi_extra"]["parameters"] = [
+        {"name": "wait", "in": "query", "required": False, "schema": FLAG, "description": "Answer when it is served."}
+    ]
+    return {"status_code": 202, **docs}
+
+
 # What the documentation's page offers to send; it fits the shipped model `iris`.
 IRIS: Final = [5.1, 3.5, 1.4, 0.2]
 IRIS_TENSOR: Final = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": IRIS}
 DOCS: Final[dict[str, dict[str, Any]]] = {
     "models": _get(record(models=array(record(name=STRING, version=STRING, state=STRING)))),
     "model": _get(METADATA, 404, 503),
-    "predict": _post(INSTANCES, PREDICTIONS, 400, 404, 413, 415, 422, 503, example={"instances": [IRIS]}),
+    "predict": _post(INSTANCES, PREDICTIONS, 400, 404, 409, 413, 415, 422, 503, example={"instances": [IRIS]}),
+    "feedback": _turn({"anyOf": [TAUGHT_ROWS, TAUGHT_TOKENS]}, {"instances": [IRIS], "labels": ["setosa"]}),
+    "classes": _turn(record(COMMON, add=array({"type": "string", "minLength": 1}, minItems=1)), {"add": ["other"]}),
+    "forget": _turn(record(COMMON, ids=array(ID, minItems=1)), {"ids": ["evt-1"]}),
+    "rollback": _turn(record(COMMON, seq=WHOLE), {"seq": 0}),
+    "configure": _turn(
+        record({**COMMON, "rule": STRING, "constants": ANYTHING, "paused": FLAG, "shadow": FLAG}), {"paused": True}
+    ),
     "server": _get(record(name=STRING, version=STRING, extensions=array(STRING))),
     "live": _get(record(live=FLAG)),
     "ready": {"responses": _responses(READY) | UNREADY},

@@ -169,17 +169,19 @@ class Endpoint:
 
     Attributes:
         protocol: V1 or V2.
+        teaches: Whether the path takes feedback; it takes predictions else.
         served: What answers; a request takes it once and keeps it to its end.
         lone: The shortest way for a single row, or None.
     """
 
-    __slots__ = ("lone", "protocol", "served")
+    __slots__ = ("lone", "protocol", "served", "teaches")
 
-    def __init__(self, protocol: int, served: Served) -> None:
+    def __init__(self, protocol: int, served: Served, *, teaches: bool = False) -> None:
         self.protocol = protocol
+        self.teaches = teaches
         self.serve(served)
 
     def serve(self, served: Served) -> None:
         """Answer by another state of the model from now on."""
         self.served = served
-        self.lone = served.lone if self.protocol == V1 else None
+        self.lone = served.lone if self.protocol == V1 and not self.teaches else None

@@ -18,13 +18,19 @@ from service.serve.answers import REQUEST_IDS, Answers
 from service.serve.app import make_app
 from service.serve.door import Door
 from service.serve.endpoints import Context
+from service.serve.feedback import Teaching
 from service.serve.gate import Gate
+from service.serve.ledger import Ledger
 from service.serve.live import Live
 from service.serve.metrics import Meter
 from service.serve.orders import Orders
+from service.serve.scribe import Ways
 from service.serve.served import Kit
+from service.serve.tokens import Keys
+from service.serve.writer import Writer
 from service.settings import Settings
 from service.store.data import DataDirectory
+from service.store.keyfile import parse_keys, read_or_make_keys
 from service.store.repository import Repository
 
 logger = logging.getLogger("softstep.worker")
@@ -61,8 +67,25 @@ class Parts:
         self._bell = None if wires is None else wires.published[slot]
         self.answers = Answers(self.live, self.meter, settings)
         self.orders = Orders(board, slot, pipe, self.live)
-        self.context = Context(settings, board, self.live, self.answers, self.orders)
+        self.teaching = None if wires is None else self._teaching(wires, board, slot)
+        if self.teaching is not None:
+            self.answers.teach = self.teaching.feedback
+        self.context = Context(settings, board, self.live, self.answers, self.orders, self.teaching)
         self.gate = Gate(self.answers, self.meter, settings)
+
+    def _teaching(self, wires: Wires, board: Board, slot: int) -> Teaching:
+        """What takes feedback; its thread is started with the event loop."""
+        settings, data = self.settings, wires.data
+        ledger = Ledger(self.live, data, board, slot, settings)
+        writer = Writer(
+            Ways(ledger.open_log, ledger.bind, ledger.mark, wires.heard),
+            self.meter.commits,
+            settings.feedback_waiting_max,
+            settings.feedback_waiting_bytes_max,
+        )
+        key = settings.token_key
+        keys = read_or_make_keys(data.token_key) if key is None else parse_keys(key.get_secret_value())
+        return Teaching(self.live, writer, data, Keys(keys), settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
@@ -71,9 +94,13 @@ class Parts:
         tasks = [asyncio.create_task(self._watch())]
         if self._bell is not None:
             tasks.append(asyncio.create_task(self._follow(self._bell)))
+        if self.teaching is not None:
+            self.teaching.writer.start()
         yield
         for task in tasks:
             task.cancel()
+        if self.teaching is not None:
+            await self.teaching.writer.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, bell: Bell) -> None:

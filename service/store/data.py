@@ -2,6 +2,7 @@
 
     <data>/lock                                     flock: one instance uses the directory
     <data>/log.sqlite, log.sqlite-wal, -shm         the feedback log, sqlite.py
+    <data>/token.key                                what seals feedback tokens, keyfile.py
     <data>/marks/<slot>                             how far each worker acknowledged, marks.py
     <data>/streams/<model>/<version>/artifact/      the artifact as it was when the stream began, artifact.py
     <data>/streams/<model>/<version>/snapshots/     what is served, snapshots.py
@@ -76,6 +77,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log = path / "log.sqlite"
+        self.token_key = path / "token.key"
         self._marks = path / "marks"
         self._streams = path / "streams"
         self._marks.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,109 @@
+"""What teaches a model, and what turns back what was taught, thin."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from service.errors import LogUnavailableError
+from service.serve.answers import Answer, RequestHead, check_head
+from service.serve.endpoints import Context, Reply, With, read_body
+from service.serve.feedback import Teaching
+from service.serve.grammar import load
+from service.serve.schema import DOCS
+from service.serve.served import Endpoint, Served
+from service.serve.turns import read_turn
+from service.store.feedback import Kind
+
+learning = APIRouter(tags=["learning"])
+
+TRUE = ("true", "1")
+
+
+def _teaching(context: Context) -> Teaching:
+    if context.teaching is None:
+        raise LogUnavailableError("This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.")
+    return context.teaching
+
+
+def _waits(request: Request) -> bool:
+    return request.query_params.get("wait", "").lower() in TRUE
+
+
+async def _feedback(request: Request, context: Context, served: Served) -> Response:
+    """Take feedback as the front door would; or, where asked for, answer when it is served."""
+    head = RequestHead.of(dict(request.scope["headers"]))
+    body = await read_body(request, context.settings.body_bytes_max)
+    if _waits(request):
+        refused = check_head(head)
+        if isinstance(refused, Answer):
+            return Reply(refused)
+        return Reply(await _teaching(context).feedback_served(served, body))
+    answer = context.answers.respond(Endpoint(0, served, teaches=True), head, body)
+    return Reply(answer if isinstance(answer, Answer) else await answer)
+
+
+async def _turn(request: Request, context: Context, kind: Kind, served: Served) -> Response:
+    """Take a call that becomes an admin event."""
+    teaching = _teaching(context)
+    body = await read_body(request, context.settings.body_bytes_max)
+    turn = read_turn(kind, load(body, context.settings.json_depth_max), served)
+    return Reply(await teaching.turn(served, turn.kind, turn.post, turn.if_seq, wait=_waits(request)))
+
+
+@learning.post("/v1/models/{name:name}:feedback", **DOCS["feedback"])
+async def feedback_latest(name: str, request: Request, context: With) -> Response:
+    """Teach the version that is served by default: rows with their labels, in order, one step each."""
+    return await _feedback(request, context, context.now.find(name, None))
+
+
+@learning.post("/v1/models/{name:name}/versions/{version:name}:feedback", **DOCS["feedback"])
+async def feedback_version(name: str, version: str, request: Request, context: With) -> Response:
+    """Teach one version."""
+    return await _feedback(request, context, context.now.find(name, version))
+
+
+@learning.post("/v1/models/{name:name}:classes", **DOCS["classes"])
+async def classes_latest(name: str, request: Request, context: With) -> Response:
+    """Add classes behind the others; no other two change their order in any row."""
+    return await _turn(request, context, Kind.CLASSES, context.now.find(name, None))
+
+
+@learning.post("/v1/models/{name:name}/versions/{version:name}:classes", **DOCS["classes"])
+async def classes_version(name: str, version: str, request: Request, context: With) -> Response:
+    """Add classes to one version."""
+    return await _turn(request, context, Kind.CLASSES, context.now.find(name, version))
+
+
+@learning.post("/v1/models/{name:name}:forget", **DOCS["forget"])
+async def forget_latest(name: str, request: Request, context: With) -> Response:
+    """Forget events: the model becomes what it would be without them, and their rows are erased."""
+    return await _turn(request, context, Kind.FORGET, context.now.find(name, None))
+
+
+@learning.post("/v1/models/{name:name}/versions/{version:name}:forget", **DOCS["forget"])
+async def forget_version(name: str, version: str, request: Request, context: With) -> Response:
+    """Forget events of one version."""
+    return await _turn(request, context, Kind.FORGET, context.now.find(name, version))
+
+
+@learning.post("/v1/models/{name:name}:rollback", **DOCS["rollback"])
+async def rollback_latest(name: str, request: Request, context: With) -> Response:
+    """Go back to the state at a seq; what came after it stays in the log."""
+    return await _turn(request, context, Kind.ROLLBACK, context.now.find(name, None))
+
+
+@learning.post("/v1/models/{name:name}/versions/{version:name}:rollback", **DOCS["rollback"])
+async def rollback_version(name: str, version: str, request: Request, context: With) -> Response:
+    """Go back to the state of one version at a seq."""
+    return await _turn(request, context, Kind.ROLLBACK, context.now.find(name, version))
+
+
+@learning.post("/v1/models/{name:name}:configure", **DOCS["configure"])
+async def configure_latest(name: str, request: Request, context: With) -> Response:
+    """Pause learning, learn in the shadow of what is served, or change the learning rule."""
+    return await _turn(request, context, Kind.CONFIGURE, context.now.find(name, None))
+
+
+@learning.post("/v1/models/{name:name}/versions/{version:name}:configure", **DOCS["configure"])
+async def configure_version(name: str, version: str, request: Request, context: With) -> Response:
+    """Configure how one version learns."""
+    return await _turn(request, context, Kind.CONFIGURE, context.now.find(name, version))

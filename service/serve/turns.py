@@ -1,0 +1,126 @@
+"""The bodies of the calls that turn a stream's history: what each may say, and the event that it becomes.
+
+    :classes     {"add": [name, …]}                          classes behind the others
+    :forget      {"ids": [id, …]}                            the feedback with these ids was never given
+    :rollback    {"seq": s}                                  the state is that of s again
+    :configure   any of "rule", "constants", "paused", "shadow"
+
+Each may have an "id", by which a retry is known, and an "if_seq": the call is refused where the stream has gone on since.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from service.errors import ArtifactError, RefusedError, UnacceptableError
+from service.serve.grammar import check_fields
+from service.serve.posts import Post
+from service.serve.served import Served
+from service.store.admin import dump, dump_classes, dump_forget_ids
+from service.store.feedback import ID_BYTES_MAX, SEQ_MAX, Kind
+from service.store.ids import new_id
+from service.store.manifest import NAME_CHARACTERS_MAX
+from service.store.rules import check_constants, known_rule
+
+# A label set beyond this is no list that somebody typed; an answer of one row has at most that many numbers more.
+CLASSES_MAX: Final = 10_000
+FORGET_MAX: Final = 100_000
+COMMON: Final = ("id", "if_seq")
+
+Document = dict[str, Any]
+
+
+class Turn(NamedTuple):
+    """An admin event that a client asks for."""
+
+    kind: Kind
+    post: Post
+    if_seq: int | None
+
+
+def read_turn(kind: Kind, document: Document, served: Served) -> Turn:
+    """The event of a parsed body.
+
+    Raises:
+        UnacceptableError: The body is not what the call takes.
+        RefusedError: The model can have no further classes.
+    """
+    fields, payload_of = CALLS[kind]
+    check_fields(document, (*fields, *COMMON))
+    payload = payload_of(document, served)
+    id_ = new_id() if "id" not in document else _id(document["id"], "id")
+    if_seq = document.get("if_seq")
+    return Turn(kind, Post(id_, payload, 0), None if if_seq is None else _seq(if_seq, "if_seq"))
+
+
+def _classes(document: Document, served: Served) -> bytes:
+    names = document.get("add")
+    if served.manifest.head == "sigmoid":
+        raise RefusedError("a sigmoid head has two classes; train a softmax head to add one")
+    if type(names) is not list or not names or {str} != set(map(type, names)):
+        raise UnacceptableError('"add" must be a list of at least one class name.')
+    if not all(0 < len(name) <= NAME_CHARACTERS_MAX and _is_text(name) for name in names):
+        raise UnacceptableError(f"A class name must have 1 to {NAME_CHARACTERS_MAX} characters.")
+    if len({*names, *served.classes}) < len(names) + len(served.classes):
+        raise UnacceptableError("A class is named twice, or is one of the model's already.")
+    if len(names) + len(served.classes) > CLASSES_MAX:
+        raise UnacceptableError(f"A model may have at most {CLASSES_MAX} classes.")
+    return dump_classes(names)
+
+
+def _forget(document: Document, _served: Served) -> bytes:
+    ids = document.get("ids")
+    if type(ids) is not list or not 0 < len(ids) <= FORGET_MAX:
+        raise UnacceptableError(f'"ids" must be a list of 1 to {FORGET_MAX} ids of feedback.')
+    return dump_forget_ids([_id(id_, "ids") for id_ in ids])
+
+
+def _rollback(document: Document, _served: Served) -> bytes:
+    return dump({"seq": _seq(document.get("seq"), "seq")})
+
+
+def _configure(document: Document, _served: Served) -> bytes:
+    changes = {name: value for name, value in document.items() if name not in COMMON}
+    if not changes:
+        raise UnacceptableError('The body must have one of "rule", "constants", "paused" and "shadow".')
+    for switch in ("paused", "shadow"):
+        if type(changes.get(switch, False)) is not bool:
+            raise UnacceptableError(f'"{switch}" must be true or false.')
+    constants = changes.get("constants", {})
+    if type(constants) is not dict or any(type(value) not in {int, float} for value in constants.values()):
+        raise UnacceptableError('"constants" must be an object of numbers.')
+    if "constants" in changes and "rule" not in changes:
+        raise UnacceptableError('"constants" are those of a "rule"; name it too.')
+    if "rule" in changes:
+        if type(changes["rule"]) is not str:
+            raise UnacceptableError('"rule" must be the name of a learning rule.')
+        try:
+            check_constants(known_rule(changes["rule"]), {name: float(value) for name, value in constants.items()})
+        except (ArtifactError, OverflowError):
+            raise UnacceptableError("There is no such rule, or its constants have not these names and ranges.") from None
+    return dump(changes)
+
+
+def _id(id_: object, field: str) -> bytes:
+    name = id_.encode() if type(id_) is str and _is_text(id_) else b""
+    if not 0 < len(name) <= ID_BYTES_MAX:
+        raise UnacceptableError(f'"{field}" must hold texts of 1 to {ID_BYTES_MAX} bytes.')
+    return name
+
+
+def _seq(seq: object, field: str) -> int:
+    if type(seq) is not int or not 0 <= seq <= SEQ_MAX:
+        raise UnacceptableError(f'"{field}" must be the seq of an event, a whole number from 0.')
+    return seq
+
+
+def _is_text(text: str) -> bool:
+    """Whether a string is Unicode text: JSON may name halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+CALLS: Final[Mapping[Kind, tuple[tuple[str, ...], Callable[[Document, Served], bytes]]]] = {
+    Kind.CLASSES: (("add",), _classes),
+    Kind.FORGET: (("ids",), _forget),
+    Kind.ROLLBACK: (("seq",), _rollback),
+    Kind.CONFIGURE: (("rule", "constants", "paused", "shadow"), _configure),
+}
