@@ -6,7 +6,7 @@ The front door calls `Answers.respond` from the protocol, the routes call it fro
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, Final, NamedTuple
 
@@ -171,6 +171,7 @@ class Answers:
         self.settings = settings
         # Answers feedback; put in place where the service learns (feedback.py).
         self.teach: Callable[[Served, bytes], Answer | asyncio.Future[Answer]] = lambda _served, _body: NO_LEARNING
+        self.seal: Callable[[Served, Floats], list[str]] | None = None
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
         """Answer a prediction request: at once, or by a future where its kernel call is shared or runs in a thread."""
@@ -192,6 +193,8 @@ class Answers:
                 asked = read_asked(load(body, self.settings.json_depth_max), served.rows)
                 if asked.min_seq > served.seq:
                     return asyncio.ensure_future(self._wait(endpoint, asked.min_seq, body))
+                if asked.tokens:
+                    return self._with_tokens(endpoint, asked.X, started)
                 X = asked.X
             if len(X) > served.inline_rows:
                 return _later(protocol, served, request, X, started)
@@ -204,6 +207,14 @@ class Answers:
         taken = perf_counter_ns() - started
         predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
         return answer
+
+    def _with_tokens(self, endpoint: Endpoint, X: Floats, started: int) -> Answer | asyncio.Future[Answer]:
+        """Answer with one sealed token for each row beside its probabilities."""
+        served = endpoint.served
+        if self.seal is None:
+            return _failed(served, NO_LEARNING)
+        tokens = self.seal(served, X)
+        return _later(V1, served, None, X, started, tokens)
 
     async def _wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
         """Answer once the version serves a state that holds an event; not for longer than a caller may wait."""
@@ -219,7 +230,14 @@ class Answers:
         return answer if isinstance(answer, Answer) else await answer
 
 
-def _later(protocol: int, served: Served, request: Inference | None, X: Floats, started: int) -> asyncio.Future[Answer]:
+def _later(  # noqa: PLR0917  # what an answer is made of
+    protocol: int,
+    served: Served,
+    request: Inference | None,
+    X: Floats,
+    started: int,
+    tokens: Sequence[str] = (),
+) -> asyncio.Future[Answer]:
     rows = X.copy() if len(X) == 1 else X  # a single row stands in a buffer that the next request reuses
     answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -232,15 +250,12 @@ def _later(protocol: int, served: Served, request: Inference | None, X: Floats, 
         elif reason is not None:
             answer.set_exception(reason)
         else:
-            answer.set_result(_answered(protocol, served, request, call.result(), started))
+            classified = call.result()
+            told = _v1_answer(served, classified, tokens) if request is None else _v2_answer(served, request, classified)
+            predicted(served.counters, protocol, len(classified[1]), perf_counter_ns() - started)
+            answer.set_result(told)
 
     served.batcher.submit(rows).add_done_callback(computed)
-    return answer
-
-
-def _answered(protocol: int, served: Served, request: Inference | None, classified: Classified, started: int) -> Answer:
-    answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
-    predicted(served.counters, protocol, len(classified[1]), perf_counter_ns() - started)
     return answer
 
 
@@ -249,16 +264,18 @@ def _failed(served: Served, answer: Answer) -> Answer:
     return answer
 
 
-def _v1_answer(served: Served, classified: Classified) -> Answer:
+def _v1_answer(served: Served, classified: Classified, tokens: Sequence[str] = ()) -> Answer:
     P, labels = classified
     numbers = orjson.dumps(P, None, orjson.OPT_SERIALIZE_NUMPY)
     if served.thresholds is not None:
         rows = (np.flatnonzero(flags) for flags in served.thresholds <= P)
         names = b",".join([b"[" + b",".join([served.class_json[k] for k in row]) + b"]" for row in rows])
-    elif len(labels) == 1:
+    elif len(labels) == 1 and not tokens:
         return Answer(200, b'{"predictions":' + numbers + served.v1_single[labels[0]])
     else:
         names = b",".join([served.class_json[label] for label in labels])
+    if tokens:
+        names += b'],"feedback_tokens":[' + orjson.dumps(tokens)[1:-1]
     return Answer(200, b'{"predictions":' + numbers + b',"labels":[' + names + served.v1_tail)
 
 

@@ -22,7 +22,7 @@ from service.serve.labels import Labels
 from service.serve.live import Live
 from service.serve.metrics import FEEDBACK, V1
 from service.serve.posts import Post, Posts
-from service.serve.served import Served
+from service.serve.served import Floats, Served
 from service.serve.tokens import Keys, Tokens
 from service.serve.scribe import Source
 from service.serve.writer import SOURCE_COUNTERS, Writer
@@ -84,6 +84,10 @@ class Teaching:
         labels = Labels(served.classes, multilabel=served.thresholds is not None)
         named = orjson.dumps({"model_name": served.name, "model_version": served.version})
         return Taught(source, Posts(rows, labels, tokens.open), tokens, named[:-1] + b',"id":')
+
+    def seal(self, served: Served, X: Floats) -> list[str]:
+        """One token for each row of X (B, N)."""
+        return self.taught(served).tokens.seal(X)
 
     def feedback(self, served: Served, body: bytes) -> Answer | asyncio.Future[Answer]:
         """Answer feedback when it is on disk: by a future, or at once where it is refused."""

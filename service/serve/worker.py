@@ -69,7 +69,7 @@ class Parts:
         self.orders = Orders(board, slot, pipe, self.live)
         self.teaching = None if wires is None else self._teaching(wires, board, slot)
         if self.teaching is not None:
-            self.answers.teach = self.teaching.feedback
+            self.answers.teach, self.answers.seal = self.teaching.feedback, self.teaching.seal
         self.context = Context(settings, board, self.live, self.answers, self.orders, self.teaching)
         self.gate = Gate(self.answers, self.meter, settings)
 
