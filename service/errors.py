@@ -22,6 +22,7 @@
      │   ├─ UnknownIdError     an id to forget names no feedback of this stream
      │   ├─ UnknownSeqError    a seq to go back to, or to skip, is none that can be
      │   └─ PayloadError       the payload is not what its kind of event holds
+     ├─ KeyFileError         the key of feedback tokens is missing or is none
      ├─ SnapshotError        a published or checkpointed state cannot be read; it is derived and made anew
      └─ InputError           what a caller sent cannot be used; the message says what to change
          ├─ MalformedError   it cannot be parsed at all
@@ -118,6 +119,10 @@ class UnknownSeqError(RefusedError):
 
 class PayloadError(RefusedError):
     """The payload is not what its kind of event holds."""
+
+
+class KeyFileError(SoftstepError):
+    """The key of feedback tokens cannot be read, or is none."""
 
 
 class SnapshotError(SoftstepError):

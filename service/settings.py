@@ -8,11 +8,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MiB = 1 << 20
+KEYS: Final = re.compile("[0-9A-Fa-f]{64}(,[0-9A-Fa-f]{64})*")
 URL: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path holds one slash of the two
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
         loc_by_alias=False,
         frozen=True,
         extra="ignore",
+        hide_input_in_errors=True,  # one of the settings is a secret
     )
 
     # Where
@@ -134,6 +136,23 @@ class Settings(BaseSettings):
         "stops at 100.",
     )
 
+    # Feedback
+    feedback_waiting_max: Count = Field(
+        8192,
+        description="Feedback events of a worker that wait to be written, else 429. A core writes as many in 0.2 s.",
+    )
+    feedback_waiting_bytes_max: Count = Field(
+        64 * MiB, description="Bytes of feedback of a worker that wait to be written, else 429."
+    )
+    token_key: SecretStr | None = Field(
+        None,
+        description="Key of feedback tokens, 64 hexadecimal digits; unset: the one in the data directory. Replicas "
+        "that share it take one another's tokens. Of several, separated by commas, the first seals and all open.",
+    )
+    token_seconds: Seconds = Field(
+        2_592_000.0, description="Time in which a feedback token is taken, else 422. Thirty days."
+    )
+
     # Limits of a model
     artifact_bytes_max: Count = Field(
         2048 * MiB, description="Bytes of one tensor file; a larger one is refused before it is read."
@@ -198,3 +217,11 @@ class Settings(BaseSettings):
             message = "Models are read from a local directory, not from a URL; copy or mount them there"
             raise PydanticCustomError("not_local", message)
         return models
+
+    @field_validator("token_key")
+    @classmethod
+    def _is_key(cls, key: SecretStr | None) -> SecretStr | None:
+        """Refuse at the start what no token could be sealed with, without a word of it."""
+        if key is not None and not KEYS.fullmatch(key.get_secret_value()):
+            raise PydanticCustomError("no_key", "A key has 64 hexadecimal digits; several are separated by commas")
+        return key

@@ -5,6 +5,7 @@ import re
 from types import ModuleType
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from service.settings import Settings
 from tests.serve.harness import ROOT
@@ -50,3 +51,20 @@ def test_values_are_written_as_the_environment_takes_them(script: ModuleType) ->
     assert script.default(()) == "`[]`"
     assert script.values(Settings.model_fields["port"]) == "whole number ≥ 0, ≤ 65535"
     assert script.values(Settings.model_fields["scan_seconds"]) == "number > 0"
+
+
+@pytest.mark.parametrize("key", ["secret", "ab" * 31, "ab" * 32 + ",", "ab" * 32 + ",secret", "gh" * 32])
+def test_what_is_no_token_key_is_refused(key: str) -> None:
+    """At the start, without a word of what was given."""
+    with pytest.raises(ValidationError, match="64 hexadecimal digits") as caught:
+        Settings(token_key=SecretStr(key))
+    assert key not in str(caught.value)
+
+
+def test_a_token_key_is_not_shown() -> None:
+    """Where settings are printed or logged, one key or two."""
+    for key in ("ab" * 32, "ab" * 32 + "," + "cd" * 32):
+        settings = Settings(token_key=SecretStr(key))
+        assert settings.token_key is not None
+        assert settings.token_key.get_secret_value() == key
+        assert "abab" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
