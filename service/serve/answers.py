@@ -116,7 +116,9 @@ def sentence(reason: SoftstepError) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-NO_LEARNING: Final = error(503, "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.")
+NO_LEARNING: Final = error(
+    503, "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only."
+)
 
 
 class RequestIds:
@@ -251,7 +253,9 @@ def _later(  # noqa: PLR0917  # what an answer is made of
             answer.set_exception(reason)
         else:
             classified = call.result()
-            told = _v1_answer(served, classified, tokens) if request is None else _v2_answer(served, request, classified)
+            told = (
+                _v1_answer(served, classified, tokens) if request is None else _v2_answer(served, request, classified)
+            )
             predicted(served.counters, protocol, len(classified[1]), perf_counter_ns() - started)
             answer.set_result(told)
 

@@ -22,12 +22,11 @@ from service.serve.labels import Labels
 from service.serve.live import Live
 from service.serve.metrics import FEEDBACK, V1
 from service.serve.posts import Post, Posts
+from service.serve.scribe import Source
 from service.serve.served import Floats, Served
 from service.serve.tokens import Keys, Tokens
-from service.serve.scribe import Source
 from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
-from service.store.artifact import Artifact
 from service.store.data import DataDirectory
 from service.store.feedback import Accepted, Kind, Outcome
 from service.store.genesis import genesis
@@ -61,7 +60,7 @@ class Teaching:
         self._keys: Final = keys
         self._settings: Final = settings
         self._taught: WeakKeyDictionary[Served, Taught] = WeakKeyDictionary()
-        self._genesis: WeakKeyDictionary[Artifact, bytes] = WeakKeyDictionary()
+        self._genesis: WeakKeyDictionary[object, bytes] = WeakKeyDictionary()  # of each artifact
         self._losses: dict[tuple[str, str], LossReader] = {}
 
     def taught(self, served: Served) -> Taught:
@@ -80,7 +79,9 @@ class Teaching:
         counters = served.counters[FEEDBACK : FEEDBACK + SOURCE_COUNTERS]
         source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
         rows, settings = served.rows, self._settings
-        tokens = Tokens(self._keys, served.name, version, bound, rows.n_features, rows.dtype, settings.token_seconds, _now_ms)
+        tokens = Tokens(
+            self._keys, served.name, version, bound, rows.n_features, rows.dtype, settings.token_seconds, _now_ms
+        )
         labels = Labels(served.classes, multilabel=served.thresholds is not None)
         named = orjson.dumps({"model_name": served.name, "model_version": served.version})
         return Taught(source, Posts(rows, labels, tokens.open), tokens, named[:-1] + b',"id":')
@@ -112,8 +113,10 @@ class Teaching:
         await self.served(served, max(place.seq for place in places))
         losses = [self._losses_of(served, place.seq) for place in places]
         if not isinstance(post, Post):
-            events = [{**_event(*pair), "losses": loss} for *pair, loss in zip(posts, places, losses, strict=True)]
-            return Answer(200, orjson.dumps({**_names(served), "events": events}))
+            told = [
+                {**_event(one, place), "losses": loss} for one, place, loss in zip(posts, places, losses, strict=True)
+            ]
+            return Answer(200, orjson.dumps({**_names(served), "events": told}))
         return Answer(200, orjson.dumps({**_names(served), **_event(post, places[0]), "losses": losses[0]}))
 
     async def turn(self, served: Served, kind: Kind, post: Post, if_seq: int | None, *, wait: bool) -> Answer:
@@ -175,7 +178,13 @@ def _told(taught: Taught, post: Post, place: Accepted) -> Answer:
     """The answer to one event that is on disk."""
     duplicate = b"true" if place.duplicate else b"false"
     forgotten = b',"forgotten":true' if place.forgotten else b""
-    body = b'%b%b,"seq":%d,"duplicate":%b%b}' % (taught.start, orjson.dumps(post.id.decode()), place.seq, duplicate, forgotten)
+    body = b'%b%b,"seq":%d,"duplicate":%b%b}' % (
+        taught.start,
+        orjson.dumps(post.id.decode()),
+        place.seq,
+        duplicate,
+        forgotten,
+    )
     return Answer(202, body)
 
 

@@ -20,7 +20,9 @@ TRUE = ("true", "1")
 
 def _teaching(context: Context) -> Teaching:
     if context.teaching is None:
-        raise LogUnavailableError("This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.")
+        raise LogUnavailableError(
+            "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only."
+        )
     return context.teaching
 
 

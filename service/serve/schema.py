@@ -182,7 +182,18 @@ def _post(body: Schema, answer: Schema, *errors: int, required: bool = True, exa
 
 def _turn(body: Schema, example: object) -> dict[str, Any]:
     """A call that becomes an event: 202 when it is on disk; with wait=true 200 when it is served."""
-    docs = _post(body if "anyOf" in body else {**body, "additionalProperties": False}, KEPT, 400, 404, 409, 413, 422, 429, 503, example=example)
+    docs = _post(
+        body if "anyOf" in body else {**body, "additionalProperties": False},
+        KEPT,
+        400,
+        404,
+        409,
+        413,
+        422,
+        429,
+        503,
+        example=example,
+    )
     docs["responses"][202] = {"description": "It is on disk", "content": _json(KEPT)}
     docs["responses"][200]["description"] = "It is on disk and served, which wait=true asks for"
     docs["openapi_extra"]["parameters"] = [

@@ -5,7 +5,8 @@
     :rollback    {"seq": s}                                  the state is that of s again
     :configure   any of "rule", "constants", "paused", "shadow"
 
-Each may have an "id", by which a retry is known, and an "if_seq": the call is refused where the stream has gone on since.
+Each may have an "id", by which a retry is known, and an "if_seq": the call is refused where the stream has gone on
+since.
 """
 
 from collections.abc import Callable, Mapping
@@ -96,7 +97,9 @@ def _configure(document: Document, _served: Served) -> bytes:
         try:
             check_constants(known_rule(changes["rule"]), {name: float(value) for name, value in constants.items()})
         except (ArtifactError, OverflowError):
-            raise UnacceptableError("There is no such rule, or its constants have not these names and ranges.") from None
+            raise UnacceptableError(
+                "There is no such rule, or its constants have not these names and ranges."
+            ) from None
     return dump(changes)
 
 
