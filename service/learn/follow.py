@@ -1,7 +1,7 @@
 """Following one stream: where its fold stands, what is to be folded next, and the way back when the lineage turns.
 
     following   events behind `seq` are folded as they come
-    refolding   at the start, after a rollback, and after folded events were forgotten or skipped: state(seq) is made
+    refolding   at a start, after a rollback, and after folded events were forgotten or skipped: state(seq) is made
                 from the newest checkpoint that is on its way, and only then events behind it are looked at
 
 The fold does not read the clock, and nothing here decides what a state is: store/lineage.py says which events it is
@@ -50,7 +50,7 @@ class Follower:
         self._ahead: deque[tuple[int, int]] = deque()
         self._length = 0  # events of the whole refolding, for its progress
         self.fold = Fold(artifact)
-        self.seq, self.hash = log.state(stream.number)[:2]
+        self.seq, self.hash = self._reached()
         self._begin()
 
     @property
@@ -140,6 +140,14 @@ class Follower:
             self._begin()
 
     # Back and forth
+
+    def _reached(self) -> Position:
+        """How far the process before this one has come, as its files tell; what came after is folded as it comes."""
+        last = self._log.state(self.stream.number).seq
+        kept = [*seqs(self.folder.checkpoints), *seqs(self.folder.snapshots)]
+        seq = max((seq for seq in kept if seq <= last), default=0)
+        events = self._log.read(self.stream.number, seq - 1, 1) if seq else []
+        return Position(seq, events[0].hash) if events else Position(0, self.stream.genesis)
 
     def _begin(self) -> None:
         """Go back to the newest checkpoint on the way to state(seq), and fold on from there."""

@@ -4,8 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.serve import describe
-from service.serve.endpoints import Reply, With, predict, told
-from service.serve.live import Now
+from service.serve.endpoints import Context, Reply, With, predict, told
 from service.serve.metrics import V1
 from service.serve.schema import DOCS
 
@@ -18,22 +17,25 @@ async def list_models(context: With) -> Response:
     return told(describe.models(context.now))
 
 
-def _metadata(now: Now, name: str, version: str | None) -> Reply:
+async def _metadata(context: Context, name: str, version: str | None) -> Reply:
+    now = context.now
     if version is None and name in now.names() and now.latest(name) is None:
         return told(describe.unavailable(now, name))
-    return told(describe.model(now, now.find(name, version)))
+    served = now.find(name, version)
+    standing = {} if context.teaching is None else await context.teaching.standing(served)
+    return told({**describe.model(now, served), **standing})
 
 
 @native.get("/v1/models/{name:name}", **DOCS["model"])
 async def model_metadata(name: str, context: With) -> Response:
     """Metadata and live state of a model, with the state of each of its versions."""
-    return _metadata(context.now, name, None)
+    return await _metadata(context, name, None)
 
 
 @native.get("/v1/models/{name:name}/versions/{version:name}", **DOCS["model"])
 async def version_metadata(name: str, version: str, context: With) -> Response:
     """Metadata and live state of one version of a model."""
-    return _metadata(context.now, name, version)
+    return await _metadata(context, name, version)
 
 
 @native.post("/v1/models/{name:name}:predict", **DOCS["predict"])

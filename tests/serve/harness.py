@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from http.client import HTTPResponse
@@ -26,13 +27,15 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.bell import Bell
 from service.board import HANDLED, STATUS_MAX, STATUSES, Board
 from service.serve import orders
 from service.serve.app import make_app
 from service.serve.door import Door
-from service.serve.worker import Parts, Server, config_of
+from service.serve.worker import Parts, Server, Wires, config_of
 from service.settings import Settings
 from service.store.artifact import Artifact, write_artifact
+from service.store.data import DataDirectory
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ROOT / "models"
@@ -143,7 +146,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
 
 
 class Pair:
-    """The front door and the bare application on one event loop in a thread.
+    """The front door and the bare application on one event loop in a thread, with a log and without a learner.
 
     Attributes:
         parts: What the door's worker is made of.
@@ -160,7 +163,9 @@ class Pair:
         self.door, self.bare = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.loop = uvloop.new_event_loop()
         self._orders, pipe = os.pipe()
-        self.parts = Parts(self.settings, self.board, 0, pipe)
+        self._data = tempfile.TemporaryDirectory()
+        wires = Wires(DataDirectory(Path(self._data.name)), Bell(), (Bell(),))
+        self.parts = Parts(self.settings, self.board, 0, pipe, wires)
         self._servers: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -174,6 +179,7 @@ class Pair:
             server.should_exit = True
         self._thread.join(3 * SECONDS)
         self.loop.close()
+        self._data.cleanup()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.serve.harness import (
 
 IRIS = [[5.1, 3.5, 1.4, 0.2]]
 V1, V2 = "/v1/models/iris:predict", "/v2/models/iris/infer"
+TEACH = "/v1/models/iris:feedback"
 V1_BODY = instances(IRIS)
 TEXT, RAW = binary(IRIS)
 HEAVY_ROW = [[0] * 767 + [1]]
@@ -32,6 +34,11 @@ CONNECTIONS = 100
 def predict(body: bytes, *headers: tuple[str, str], target: str = V1) -> bytes:
     """A prediction request, v1 unless the target says otherwise."""
     return request("POST", target, body, headers)
+
+
+def taught(rows: list[list[float]], labels: list[Any], id: str = "taken", **more: Any) -> bytes:  # noqa: A002
+    """A feedback body."""
+    return instances(rows, labels=labels, id=id, **more)
 
 
 def typed(content_type: str, body: bytes = V1_BODY) -> bytes:
@@ -93,6 +100,29 @@ REQUESTS = {
     "v2 wrong shape": predict(infer([[1.0, 2.0]]), target=V2),
     "v2 wrong header": request("POST", V2, TEXT + RAW, [("Inference-Header-Content-Length", "9999")]),
     "v2 short binary": binary_request(V2, TEXT, RAW[:-1]),
+    # Feedback; its id is taken, so that it has one place however often it is sent
+    "feedback": predict(taught(IRIS, ["setosa"]), target=TEACH),
+    "feedback version": predict(taught(IRIS, ["setosa"]), target="/v1/models/iris/versions/1:feedback"),
+    "feedback chunked": chunked("POST", TEACH, [taught(IRIS, ["setosa"])]),
+    "feedback close": predict(taught(IRIS, ["setosa"]), ("Connection", "close"), target=TEACH),
+    "feedback conflict": predict(taught(IRIS, ["virginica"]), target=TEACH),
+    "feedback many": predict(taught(IRIS * 90, ["setosa"] * 90, id="many"), target=TEACH),
+    "feedback empty": predict(b"", target=TEACH),
+    "feedback broken": predict(b'{"instances": [[1,2', target=TEACH),
+    "feedback without labels": predict(instances(IRIS), target=TEACH),
+    "feedback wrong label": predict(taught(IRIS, ["unknown"]), target=TEACH),
+    "feedback wrong weight": predict(taught(IRIS, [0], weights=[0]), target=TEACH),
+    "feedback wrong type": predict(taught(IRIS, [0]), ("Content-Type", "text/csv"), target=TEACH),
+    "feedback encoded": predict(taught(IRIS, [0]), ("Content-Encoding", "gzip"), target=TEACH),
+    "feedback forged token": predict(b'{"tokens": ["AAAA"], "labels": [0]}', target=TEACH),
+    "feedback unknown model": predict(taught(IRIS, [0]), target="/v1/models/unknown:feedback"),
+    "get feedback": request("GET", TEACH),
+    "classes broken": predict(b'{"add": [1]}', target="/v1/models/iris:classes"),
+    "forget unknown": predict(b'{"ids": ["nobody"], "id": "forget"}', target="/v1/models/iris:forget"),
+    "rollback beyond": predict(b'{"seq": 99999}', target="/v1/models/iris:rollback"),
+    "v1 min_seq reached": predict(instances(IRIS, min_seq=0)),
+    "v1 min_seq wrong": predict(instances(IRIS, min_seq=-1)),
+    "v1 tokens wrong": predict(instances(IRIS, feedback_tokens=1)),
     # Everything else
     "list": request("GET", "/v1/models"),
     "metadata": request("GET", "/v1/models/iris"),
@@ -137,7 +167,10 @@ async def finish(line: Line, pieces: list[bytes]) -> list[Response]:
 
 
 async def expected(pair: Pair, name: str) -> list[Response]:
-    """What the bare application answers."""
+    """What the bare application answers; the ids of feedback are taken before."""
+    async with pair.connect(door=False) as line:
+        for taken in ("feedback", "feedback many"):
+            assert (await line.ask(REQUESTS[taken])).status == 202
     async with pair.connect(door=False) as line:
         return await exchange(line, [REQUESTS[name]])
 
