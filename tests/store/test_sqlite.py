@@ -190,7 +190,7 @@ def test_feedback_waits_where_the_write_ahead_log_cannot_shrink(path: Path, stre
         small.append([feedback(stream, str(next(names))) for _ in range(20)])
     assert kinds(small.append([feedback(stream, "refused")])) == [LogFullError]
     reader.close()
-    small.rewrite()
+    SqliteLog(path).rewrite()
     assert small.wal_bytes == 0
     assert isinstance(small.append([feedback(stream, "refused")])[0], Accepted)
 
