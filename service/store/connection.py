@@ -89,8 +89,11 @@ class LogConnection:
 
     @property
     def wal_bytes(self) -> int:
-        """The bytes of write-ahead log that the next write adds to, as of this object's last commit or checkpoint."""
-        return self._wal_frames * WAL_FRAME_BYTES
+        """The bytes of write-ahead log that the next write adds to, as of this object's last commit or checkpoint.
+
+        The file may have been made shorter by others since, and is never shorter than what it holds.
+        """
+        return min(self._wal_frames * WAL_FRAME_BYTES, wal_size(self.path))
 
     @contextmanager
     def used(self) -> Iterator[apsw.Connection]:
@@ -122,8 +125,12 @@ class LogConnection:
                 raise OutcomeUnknownError("the disk failed; send the event again, with the same id") from error
 
     def checkpoint(self) -> None:
-        """Moves the write-ahead log into the database where it is above 64 MiB; any process may do that at any time."""
-        if self.wal_bytes > WAL_BYTES_KEPT:
+        """Moves the write-ahead log into the database where its file is above 64 MiB, and lets it begin anew.
+
+        Any process may do that at any time. It takes a tenth of a second, in which others read and write; a thread
+        with a connection of its own keeps that from whoever waits for an answer.
+        """
+        if wal_size(self.path) > WAL_BYTES_KEPT:
             with self.used() as database, suppress(apsw.BusyError):
                 self._move_wal(database, apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if self._wal_frames:

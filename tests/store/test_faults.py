@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import LogError
+from service.errors import LogError, OutcomeUnknownError
 from service.store.audit import audit
 from service.store.feedback import Accepted, Draft, Position, Stream
 from service.store.marks import Marks, read_marks, refuse_cut
@@ -37,9 +37,9 @@ def drafts(stream: Stream) -> Iterator[list[Draft]]:
     yield [forget(stream, "f", "1-1"), classes(stream, "c", "x")]
 
 
-def work(folder: Path, disk: Disk, acknowledge: Acknowledge) -> None:
+def work(folder: Path, disk: Disk | None, acknowledge: Acknowledge) -> None:
     """The workload on a log that may be new; what the disk refuses is not acknowledged, and the work goes on."""
-    log = SqliteLog(folder / "log.sqlite", tail_events_max=5, vfs=disk.name)
+    log = SqliteLog(folder / "log.sqlite", tail_events_max=5, vfs=disk and disk.name)
     log.rewrite()
     stream = log.open_stream("iris", 1, GENESIS, 3)
     marks = Marks(folder / "marks", {stream.number})
@@ -200,6 +200,20 @@ def test_no_failed_sync_is_made_good_by_the_next_one(folders: Callable[[], Path]
         disk.lose_power(random.Random(at))
         leave(disk, after)
         check(after, told)
+
+
+def test_a_retry_is_not_acknowledged_from_memory(folders: Callable[[], Path]) -> None:
+    """A commit whose sync failed is found again by the reopened log, and is on the disk before the retry is told."""
+    folder, after, disk = folders(), folders(), Disk()
+    log = SqliteLog(folder / "log.sqlite", vfs=disk.name)
+    stream = log.open_stream("iris", 1, GENESIS, 3)
+    disk.fail(0, Fault.IO, operations=frozenset({"sync"}))
+    with pytest.raises(OutcomeUnknownError):
+        log.append([feedback(stream, "a")])
+    assert log.append([feedback(stream, "a")]) == [Accepted(stream.number, 1, duplicate=True)]
+    disk.lose_power(random.Random(1))
+    leave(disk, after)
+    assert [event.id for event in SqliteLog(after / "log.sqlite").read(stream.number, 0, 9)] == [b"a"]
 
 
 def powerless(folder: Path, after: Path, at: int, seeded: random.Random, *, lying: bool) -> dict[str, set[int]]:

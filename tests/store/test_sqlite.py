@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import apsw
@@ -189,7 +190,7 @@ def test_feedback_waits_where_the_write_ahead_log_cannot_shrink(path: Path, stre
         small.append([feedback(stream, str(next(names))) for _ in range(20)])
     assert kinds(small.append([feedback(stream, "refused")])) == [LogFullError]
     reader.close()
-    small.rewrite()
+    SqliteLog(path).rewrite()
     assert small.wal_bytes == 0
     assert isinstance(small.append([feedback(stream, "refused")])[0], Accepted)
 
@@ -210,13 +211,13 @@ def test_a_checkpoint_begins_the_write_ahead_log_anew(
 
 def test_what_was_forgotten_is_in_no_file(path: Path, log: SqliteLog, stream: Stream) -> None:
     """After the forget and a rewrite the row's bytes are neither in the database nor in the write-ahead log."""
-    log.append([feedback(stream, "a", 1.2345678), feedback(stream, "b", 7.5)])
-    row = feedback(stream, "a", 1.2345678).payload[16:32]
-    log.append([forget(stream, "f", "a")])
+    drafts = [feedback(stream, str(n), 1.2345678 + n) for n in range(60)]
+    log.append(drafts)
+    log.rewrite()
+    log.append([forget(stream, "f", *(str(n) for n in range(0, 60, 2)))])
     log.rewrite()
     content = b"".join(file.read_bytes() for file in path.parent.iterdir() if not file.name.endswith("-shm"))
-    assert row not in content
-    assert feedback(stream, "b", 7.5).payload[16:32] in content
+    assert [draft.payload[16:32] in content for draft in drafts] == [False, True] * 30
 
 
 def test_a_write_that_waits_too_long_is_told(path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,6 +386,26 @@ def test_a_disk_that_goes_on_failing_is_told_each_time(path: Path) -> None:
     disk.heal()
     seqs = kinds(log.append([feedback(stream, "b"), feedback(stream, "a")]))
     assert seqs == [2, 1]
+
+
+def test_a_batch_that_fails_leaves_nothing(log: SqliteLog, stream: Stream) -> None:
+    """A draft that no caller may send ends the call in its middle; the next one goes on as if it had not been."""
+    log.append([feedback(stream, "a")])
+    with pytest.raises(struct.error):
+        log.append([feedback(stream, "b"), feedback(stream, "c")._replace(time_ms=-1)])
+    assert kinds(log.append([feedback(stream, "c"), feedback(stream, "b")])) == [2, 3]
+    assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 9)] == [3]
+
+
+def test_what_a_recovery_finds_is_synced_first(
+    path: Path, log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a log syncs its write-ahead log, in which a killed process may have left what it did not sync."""
+    log.append([feedback(stream, "a")])
+    synced: list[Path] = []
+    monkeypatch.setattr(database, "sync_file", synced.append)
+    SqliteLog(path)
+    assert synced == [Path(f"{path}-wal")]
 
 
 def test_a_log_that_lost_events_is_refused_after_reopening(path: Path, log: SqliteLog, stream: Stream) -> None:
