@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError, SoftstepError
 from service.learn.export import exported
-from service.learn.rules import check_constants, chosen, form_of, known_rule, rule_of
+from service.learn.rules import check_constants, chosen, form_of, known_rule, rule_of, values_of
 from service.softmax.inputs import Stage
 from service.softmax.learned import RuleName, Served
 from service.softmax.model import Doubles, Floats
@@ -96,9 +96,8 @@ class State:
     @property
     def learning(self) -> dict[str, Any]:
         """The rule, the form, and every constant in effect, for the metadata."""
-        rule = self._steps.rule
-        numbers = {name: value for name, value in vars(rule).items() if name != "name" and np.isfinite(value)}
-        return {"rule": rule.name, "form": self._steps.form, "constants": numbers}
+        form = self._steps.form
+        return {"rule": self._name, "form": form, "constants": values_of(self._name, form, self._constants)}
 
     def copy(self) -> "State":
         """Another state that is equal, and goes its own way."""
