@@ -139,8 +139,8 @@ def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[s
         pull=values.get("pull", 0.0),
         forget=values.get("forget", 0.0),
         surprise=values.get("surprise", 0.0),
-        # A trained model's rows count as rows that the sums have seen; 2**100 stays finite in float32.
-        start=1 / (values["lambda"] + firmness) if name == "newton" else min(firmness, 2.0**100),
+        # A trained model's rows count as rows that the sums have seen.
+        start=1 / (values["lambda"] + firmness) if name == "newton" else firmness,
         step_clip=values.get("step_clip", np.inf),
         clip=values.get("clip", np.inf),
     )
