@@ -24,7 +24,7 @@ from service.softmax.model import Doubles, Floats
 from service.softmax.steps import Integers, Steps
 from service.store.artifact import Artifact, Learning
 from service.store.genesis import FOLD_VERSION
-from service.store.rules import check_constants, chosen, form_of, known_rule, rule_of
+from service.store.rules import check_constants, chosen, form_of, known_rule, rule_of, values_of
 from service.store.served import delta_of, stage_of
 
 THRESHOLD: Final = 0.5
@@ -80,9 +80,8 @@ class State:
     @property
     def learning(self) -> dict[str, Any]:
         """The rule, the form, and every constant in effect, for the metadata."""
-        rule = self._steps.rule
-        numbers = {name: value for name, value in vars(rule).items() if name != "name" and np.isfinite(value)}
-        return {"rule": rule.name, "form": self._steps.form, "constants": numbers}
+        form = self._steps.form
+        return {"rule": self._name, "form": form, "constants": values_of(self._name, form, self._constants)}
 
     def copy(self) -> "State":
         """Another state that is equal, and goes its own way."""

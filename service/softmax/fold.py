@@ -146,15 +146,16 @@ def _score(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, so
 
 
 @inlined
-def _errors(head, K, target, p, importance, E, narrow):
-    """E = importance (p - y), also in the model's dtype; zeros past K stay."""
+def _errors(head, K, target, p, importance, errors, E, narrow):
+    """Set errors = p sum(y) - y for softmax, else p - y; E = importance times that, also in the model's dtype."""
     mass = 1.0
     if head == SOFTMAX:
         mass = 0.0
         for k in range(K):
             mass += target[0, k]
     for k in range(K):
-        E[0, k] = importance * (p[0, k] * mass - target[0, k])
+        errors[0, k] = p[0, k] * mass - target[0, k]
+        E[0, k] = importance * errors[0, k]
         narrow[0, k] = E[0, k]
 
 
@@ -179,7 +180,7 @@ def _stage(X, i, form, statistics, progress, fixed, constants, row, x, raw):
 
 
 @inlined
-def _step(rule, x, D, E, narrow, p, target, importance, masters, panels, squares, steps, P, U, constants, rest, unit):
+def _step(rule, x, D, E, narrow, p, errors, importance, masters, panels, squares, steps, P, U, constants, rest, unit):
     """Step by the rule; masters, panels and squares are given by rows (C D, V L). Returns the step's sum of squares."""
     rate, forget, step_clip = constants[RATE], constants[FORGET], constants[STEP_CLIP]
     keep, refill = 1.0 - forget, forget * constants[START]
@@ -187,7 +188,7 @@ def _step(rule, x, D, E, narrow, p, target, importance, masters, panels, squares
         return sgd_step(x, D, E, masters, panels, rate, step_clip)
     if rule == NEWTON:
         numbers = (rate, constants[FLOOR], constants[PULL], forget, constants[SURPRISE], constants[START], step_clip)
-        return newton_step(x, D, p, target, importance, U.shape[0], masters, panels, P, U, numbers, rest, unit)
+        return newton_step(x, D, p, errors, importance, U.shape[0], masters, panels, P, U, numbers, rest, unit)
     return adaptive_step(
         x, D, narrow, masters, panels, squares, steps, rate, constants[OFFSET], keep, refill, step_clip
     )
@@ -225,12 +226,8 @@ def fold_forward(
     D8 = (D + WIDE - 1) // WIDE * WIDE
     x, raw, row = np.zeros((1, D8)), np.zeros((1, statistics.shape[1])), np.zeros((1, F), X.dtype)
     Z, sigmas, narrow = np.zeros((1, width), X.dtype), np.zeros((1, width), X.dtype), np.zeros((1, width), X.dtype)
-    p, target, E, answer = (
-        np.zeros((1, width)),
-        np.zeros((1, width)),
-        np.zeros((1, width)),
-        np.zeros((1, K + 1), X.dtype),
-    )
+    p, target, errors, E = np.zeros((1, width)), np.zeros((1, width)), np.zeros((1, width)), np.zeros((1, width))
+    answer = np.zeros((1, K + 1), X.dtype)
     logits, soft, logs, label = scratch(K), np.empty(K), np.empty(K + 1), np.zeros(BLOCK, np.int64)
     U, rest, unit = np.zeros((P.shape[0], D8)), np.zeros((3, max(D8, K))), np.eye(WIDE)
     # Panels as rows, for steps.
@@ -246,7 +243,7 @@ def fold_forward(
         loss = np.nan
         if known:
             loss = _score(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, soft, logs)
-            _errors(head, K, target, p, importance, E, narrow)
+            _errors(head, K, target, p, importance, errors, E, narrow)
         small = largest(x) < FEATURE_MAX and largest(E) < ERROR_MAX and largest(raw) < RAW_MAX
         if not (known and loss < LOSS_MAX and 0.0 < importance and small):
             progress[SKIPPED] += 1
@@ -256,7 +253,7 @@ def fold_forward(
         if not learning:
             continue
         size = _step(
-            rule, x, D, E, narrow, p, target, importance, master_rows, panel_rows, square_rows, steps, P, U, constants,
+            rule, x, D, E, narrow, p, errors, importance, master_rows, panel_rows, square_rows, steps, P, U, constants,
             rest, unit,
         )  # fmt: skip
         progress[STEPS] += 1

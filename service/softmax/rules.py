@@ -131,8 +131,8 @@ def adaptive_step(x, D, E, masters, panels, squares, steps, rate, offset, keep, 
 
 
 @inlined
-def newton_step(x, D, p, y, h, K, masters, panels, P, U, numbers, scratch, unit):
-    """One Newton step of every class; p, y (1, >= K).
+def newton_step(x, D, p, errors, h, K, masters, panels, P, U, numbers, scratch, unit):
+    """One Newton step of every class; p and errors = p - y (1, >= K), h the importance of the row.
 
     Numbers are (rate, floor, pull, forget, surprise, start, step_clip). Scratch (3, >= max(D, K)) holds the row sums of
     a product, a scaled row, and each class's factor.
@@ -142,7 +142,7 @@ def newton_step(x, D, p, y, h, K, masters, panels, P, U, numbers, scratch, unit)
     F = panels.shape[0] // count - 1
     change = 0.0
     for k in range(K):
-        e = p[0, k] - y[0, k]
+        e = errors[0, k]
         w = h * max(p[0, k] * (1.0 - p[0, k]), floor, pull * abs(e))
         q = newton_product(P, k, x, D, U, scratch)
         den = 1.0 / w + max(q, 0.0)

@@ -118,12 +118,17 @@ def check_constants(name: RuleName, constants: Mapping[str, float]) -> None:
             raise ArtifactError(f"learning.constants.{constant} of {name} must be from {least:g} to {most:g}")
 
 
-def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float]) -> Rule:
-    """The rule with all its numbers: those that are given, the others by default."""
+def values_of(name: RuleName, form: Form, constants: Mapping[str, float]) -> dict[str, float]:
+    """Every constant in effect by its name: those that are given, the others by default."""
     defaults = {key: constant.default for key, constant in CONSTANTS[name].items()}
     if name == "adagrad" and form == "plain":
         defaults["rate"] = PLAIN_RATE
-    values = {key: value for key, value in {**defaults, **constants}.items() if value is not None}
+    return {key: value for key, value in {**defaults, **constants}.items() if value is not None}
+
+
+def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float]) -> Rule:
+    """The rule with all its numbers."""
+    values = values_of(name, form, constants)
     training = artifact.manifest.training
     firmness = values.get("firmness", 0.0) * training.rows if form == "delta" and training is not None else 0.0
     return Rule(
@@ -134,8 +139,8 @@ def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[s
         pull=values.get("pull", 0.0),
         forget=values.get("forget", 0.0),
         surprise=values.get("surprise", 0.0),
-        # A trained model's rows count as rows that the sums have seen; 2**100 stays finite in float32.
-        start=1 / (values["lambda"] + firmness) if name == "newton" else min(firmness, 2.0**100),
+        # A trained model's rows count as rows that the sums have seen.
+        start=1 / (values["lambda"] + firmness) if name == "newton" else firmness,
         step_clip=values.get("step_clip", np.inf),
         clip=values.get("clip", np.inf),
     )

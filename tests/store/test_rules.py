@@ -8,6 +8,7 @@ import pytest
 
 from service.errors import ArtifactError
 from service.learn.step import State
+from service.store.artifact import Artifact
 from service.store.rules import CONSTANTS, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
 from tests.learn.artifacts import artifact
 
@@ -62,23 +63,30 @@ def test_the_document_names_every_constant(rule: str) -> None:
             assert f"`{name}` {constant.default:g}" in line.replace("1e-8", "1e-08"), name
 
 
+def start(made: Artifact) -> float:
+    """What the rule's sums begin at."""
+    return State(made)._steps.rule.start
+
+
 def test_constants_take_effect() -> None:
     """A constant of the manifest is the one that is used; the others keep their defaults."""
-    found = State(artifact("zero", learning={"rule": "newton", "constants": {"rate": 2.0, "lambda": 4.0}})).learning
-    assert (found["constants"]["rate"], found["constants"]["start"], found["constants"]["clip"]) == (2.0, 0.25, 1.25)
+    made = artifact("zero", learning={"rule": "newton", "constants": {"rate": 2.0, "lambda": 4.0}})
+    constants = State(made).learning["constants"]
+    assert (constants["rate"], constants["lambda"], constants["clip"]) == (2.0, 4.0, 1.25)
+    assert start(made) == 0.25
     assert State(artifact("raw")).learning["constants"]["rate"] == PLAIN_RATE
+    assert State(artifact("zero", learning={"rule": "sgd"})).learning["constants"] == {"rate": 0.01}
 
 
 def test_training_rows_make_weights_firm() -> None:
     """P starts at 1 / (lambda + firmness rows), G at firmness rows; without statistics the rows are not known."""
-    newton = State(artifact("trained")).learning["constants"]
-    assert newton["start"] == 1 / (10 + 0.05 * 200)
-    assert State(artifact("trained", learning={"rule": "ftrl"})).learning["constants"]["start"] == 10.0
-    assert State(artifact("zero", learning={"rule": "ftrl"})).learning["constants"]["start"] == 0.0
+    assert start(artifact("trained")) == 1 / (10 + 0.05 * 200)
+    assert start(artifact("trained", learning={"rule": "ftrl"})) == 10.0
+    assert start(artifact("zero", learning={"rule": "ftrl"})) == 0.0
     huge = {"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 2**53}
     firm = {"rule": "ftrl", "constants": {"firmness": 1e6}}
-    state = State(artifact("trained", training=huge, learning=firm))
-    assert np.isfinite(state.tensors()["squares"]).all()
+    squares = State(artifact("trained", training=huge, learning=firm)).tensors()["squares"]
+    assert np.isfinite(squares).all()
 
 
 @pytest.mark.parametrize(
