@@ -33,7 +33,6 @@ from service.store.rows import DTYPES, FORMAT_VERSION, HEAD, Targets, encode_row
 WEIGHT_MAX: Final = 100.0
 FIELDS: Final = ("id", "instances", "labels", "weights", "tokens", "parameters", "signature_name")
 FLAT_FIELDS: Final = frozenset(("id", "instances", "labels", "weights"))
-SIMPLE_KINDS: Final = ({int}, {str})
 KEY: Final = b'"instances"'
 
 Floats = NDArray[np.floating[Any]]
@@ -93,13 +92,12 @@ class Posts:
         """
         try:
             document = orjson.loads(body)
-            instances, labels, id_ = document["instances"], document["labels"], document.get("id")
-            (row,), (label,) = instances, labels
+            labels, id_ = document["labels"], document.get("id")
+            (row,), (label,) = document["instances"], labels
             strings = len(document) + (id_ is not None) + (type(label) is str)
             index = self._labels.index(label)
             if (
-                type(instances) is not list
-                or type(labels) is not list
+                type(labels) is not list  # a text or an object of one class name would pass for one
                 or len(document) != 2 + (id_ is not None)
                 or body.count(b'"') != 2 * strings
                 or index < 0
@@ -144,10 +142,9 @@ class Posts:
             document = orjson.loads(text)
             kinds = set(map(type, document["labels"]))
             strings = len(document) + ("id" in document) + (len(document["labels"]) if kinds == {str} else 0)
-            flat = kinds in SIMPLE_KINDS and document.keys() <= FLAT_FIELDS
         except (LookupError, TypeError, ValueError, AttributeError):
             return None
-        return document if flat and text.count(b'"') == 2 * strings else None
+        return document if document.keys() <= FLAT_FIELDS and text.count(b'"') == 2 * strings else None
 
     def _general(self, document: dict[str, Any]) -> Post | list[Post]:
         check_fields(document, FIELDS)

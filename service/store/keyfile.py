@@ -26,7 +26,7 @@ def parse_keys(text: str) -> list[bytes]:
         KeyFileError: It is something else than keys; the message repeats nothing of it.
     """
     words = text.replace(",", " ").split()
-    if not words or not all(len(word) == 2 * KEY_BYTES and word.isalnum() for word in words):
+    if set(map(len, words)) != {2 * KEY_BYTES}:
         raise KeyFileError(f"a key of feedback tokens has {2 * KEY_BYTES} hexadecimal digits")
     try:
         return list(map(bytes.fromhex, words))

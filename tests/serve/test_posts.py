@@ -120,6 +120,8 @@ BODIES = {
     "instances only nested": b'{"parameters":{"instances":[[7,8,9],[7,8,9]]},"labels":[1,2]}',
     "nested and null": b'{"parameters":{"instances":[[7,8,9],[7,8,9]]},"instances":null,"labels":[1,2]}',
     "key in a text": b'{"parameters":"\\"instances\\":[[1,2,3],[4,5,6]]","labels":[1,2]}',
+    "rows elsewhere": b'{"instances":null,"parameters":[[1,2,3],[4,5,6]],"labels":[1,2]}',
+    "rows behind a quote": b'{"parameters":{"x\\"instances":[[1,2,3],[4,5,6]]},"\\u0069nstances":null,"labels":[1,2]}',
     "key with a quote": b'{"x\\"instances":[[1,2,3],[4,5,6]],"labels":[1,2]}',
     "weight": body_of(weights="[2.5]"), "heaviest": body_of(weights="[100]"), "too heavy": body_of(weights="[100.001]"),
     "no weight": body_of(weights="[0]"), "negative": body_of(weights="[-1e300]"),

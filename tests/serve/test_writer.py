@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import uvloop
 
@@ -34,8 +35,11 @@ from service.errors import (
     StreamGoneError,
 )
 from service.serve import scribe
-from service.serve.posts import Post
+from service.serve.codec import Rows
+from service.serve.labels import Labels
+from service.serve.posts import Post, Posts
 from service.serve.scribe import Source, Ways
+from service.serve.tokens import Keys, Tokens
 from service.serve.writer import (
     BATCHES,
     COMMIT_NANOSECONDS,
@@ -270,6 +274,28 @@ def test_admin_events_go_the_same_way(rig: Rig) -> None:
 
     rig.run(play)
     assert [of.counters[cell] for cell in (EVENTS, REFUSALS)] == [2, 1]
+
+
+def test_a_token_is_one_event_however_often_it_is_posted(rig: Rig) -> None:
+    """From the body to the disk; another label for it is another event under its id."""
+    rows, labels = Rows(4, np.dtype(np.float32), 100, 64), Labels(["a", "b", "c"], multilabel=False)
+    tokens = Tokens(Keys([bytes(32)]), "iris", 1, GENESIS, 4, rows.dtype, 60.0, lambda: 0)
+    posts = Posts(rows, labels, tokens.open)
+    first, second = tokens.seal(np.ones((2, 4), np.float32))
+
+    async def post_tokens(writer: Writer, names: list[str], targets: list[Any]) -> list[Outcome]:
+        read = posts.read(orjson.dumps({"tokens": names, "labels": targets}))
+        assert isinstance(read, list)
+        return await writer.submit_all(source(), read)
+
+    async def play(writer: Writer) -> None:
+        assert await post_tokens(writer, [first], [0]) == [Accepted(1, 1)]
+        assert await post_tokens(writer, [second, first], ["b", "a"]) == [Accepted(1, 2), Accepted(1, 1, True)]
+        (refused,) = await post_tokens(writer, [first], [2])
+        assert isinstance(refused, IdConflictError)
+
+    rig.run(play)
+    assert [id_.decode() for id_ in rig.stored()] == [tokens.open(token)[0].decode() for token in (first, second)]
 
 
 # Limits
