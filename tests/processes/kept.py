@@ -1,0 +1,122 @@
+"""Data directories for the tests of commands: streams of real events over the shipped iris model."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.store.admin import dump, dump_classes, dump_forget_ids
+from service.store.artifact import Artifact, read_artifact
+from service.store.data import DataDirectory
+from service.store.feedback import Accepted, Draft, Kind, Stream
+from service.store.genesis import genesis
+from service.store.rows import Targets, encode_rows
+from service.store.sqlite import SqliteLog
+from tests.processes.observe import CLIENT, SECONDS
+from tests.serve.harness import ROOT, SHIPPED, Service, wait_until
+
+LIMIT = 1 << 20
+
+
+def iris() -> Artifact:
+    """The shipped model."""
+    return read_artifact(SHIPPED / "iris" / "1", LIMIT)
+
+
+def rows(seed: int, classes: int = 3) -> bytes:
+    """A payload of one random row."""
+    random = np.random.default_rng(seed)
+    X = random.uniform(0.1, 7.0, (1, 4)).astype(np.float32)
+    return encode_rows(X, random.integers(0, classes, 1), Targets.INDEX, classes)
+
+
+class History:
+    """One stream of a data directory, to which events are appended from outside of any service.
+
+    Args:
+        path: The data directory.
+        version: Of the model iris.
+    """
+
+    def __init__(self, path: Path, version: int = 1) -> None:
+        self.data = DataDirectory(path)
+        folder = self.data.stream("iris", version)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.bind(iris(), LIMIT)
+        self.folder = folder
+        self.log = SqliteLog(self.data.log)
+        self.stream: Stream = self.log.open_stream("iris", version, genesis(iris()), 3)
+
+    def append(self, drafts: Iterable[Draft]) -> int:
+        """Commit events, all of which are taken; the last one's seq."""
+        outcomes = self.log.append(list(drafts))
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes), outcomes
+        return self.log.state(self.stream.number).seq
+
+    def draft(self, kind: Kind, id_: str, payload: bytes) -> Draft:
+        """An event."""
+        return Draft(self.stream.number, kind, id_.encode(), payload, 1)
+
+    def teach(self, *ids: int | str, classes: int = 3) -> int:
+        """Feedback of one row each."""
+        return self.append(
+            self.draft(Kind.FEEDBACK, str(id_), rows(int.from_bytes(str(id_).encode()[:8]), classes)) for id_ in ids
+        )
+
+    def forget(self, *ids: int | str) -> int:
+        """Take events back."""
+        payload = dump_forget_ids([str(id_).encode() for id_ in ids])
+        return self.append([self.draft(Kind.FORGET, f"forget {ids}", payload)])
+
+    def rollback(self, seq: int) -> int:
+        """Go back to a state."""
+        return self.append([self.draft(Kind.ROLLBACK, f"rollback {seq}", dump({"seq": seq}))])
+
+    def add_class(self, name: str) -> int:
+        """One more class."""
+        return self.append([self.draft(Kind.CLASSES, f"class {name}", dump_classes([name]))])
+
+    def close(self) -> None:
+        """Let go of the log."""
+        self.log.close()
+
+
+def softstep(*argv: object, **more: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", *map(str, argv)],
+        cwd=ROOT, capture_output=True, text=True, timeout=4 * SECONDS, check=False, **more,
+    )  # fmt: skip
+
+
+def lines(done: "subprocess.CompletedProcess[str]") -> list[Any]:
+    """The JSON objects that a command told."""
+    assert done.stderr == ""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def learned(service: Service, seq: int) -> Any:
+    """The metadata of iris once the service has learned up to an event."""
+    state: dict[str, Any] = {}
+
+    def done() -> bool:
+        answer = CLIENT.post(f"{service.url}/v1/models/iris:predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]})
+        state.update(answer.json())
+        return bool(state.get("seq", 0) >= seq)
+
+    wait_until(done, SECONDS)
+    return CLIENT.get(f"{service.url}/v1/models/iris").json()
+
+
+def tree(path: Path) -> dict[str, str]:
+    """Every file below a folder with the hash of its content."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
