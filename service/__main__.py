@@ -78,6 +78,9 @@ def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     replay = commands.add_parser("replay", parents=[streams], help="fold a model's events anew and compare")
     replay.add_argument("--seq", type=int, help="the event up to which; the last one if none is named")
     replay.add_argument("--keep", type=Path, metavar="DIR", help="write the state there, as a snapshot file")
+    export = commands.add_parser("export", parents=[streams], help="write what a model has learned as a new version")
+    export.add_argument("--seq", type=int, help="the event up to which; the last one if none is named")
+    export.add_argument("directory", type=Path, help="a version's folder that is not there yet, or a model's folder")
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
