@@ -78,6 +78,8 @@ def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     replay = commands.add_parser("replay", parents=[streams], help="fold a model's events anew and compare")
     replay.add_argument("--seq", type=int, help="the event up to which; the last one if none is named")
     replay.add_argument("--keep", type=Path, metavar="DIR", help="write the state there, as a snapshot file")
+    verify = commands.add_parser("verify", parents=[keeps], help="hold all that is kept against the log")
+    verify.add_argument("--refold", action="store_true", help="also fold each kept state anew, and compare")
     export = commands.add_parser("export", parents=[streams], help="write what a model has learned as a new version")
     export.add_argument("--seq", type=int, help="the event up to which; the last one if none is named")
     export.add_argument("directory", type=Path, help="a version's folder that is not there yet, or a model's folder")

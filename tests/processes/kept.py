@@ -40,15 +40,14 @@ class History:
 
     Args:
         path: The data directory.
-        version: Of the model iris.
+        version: Of the model iris; its artifact is bound where the stream begins.
     """
 
     def __init__(self, path: Path, version: int = 1) -> None:
         self.data = DataDirectory(path)
-        folder = self.data.stream("iris", version)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.bind(iris(), LIMIT)
-        self.folder = folder
+        self.folder = self.data.stream("iris", version)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.folder.bind(iris(), LIMIT)
         self.log = SqliteLog(self.data.log)
         self.stream: Stream = self.log.open_stream("iris", version, genesis(iris()), 3)
 
