@@ -6,10 +6,13 @@ person looks, and a line every few seconds where it goes to a file or another pr
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import orjson
+
+from service.errors import SoftstepError
 
 TERMINAL_SECONDS: Final = 0.1
 FILE_SECONDS: Final = 5.0
@@ -23,6 +26,15 @@ def tell(fields: Mapping[str, object], text: str, *, as_json: bool) -> None:
 def complain(sentence: str) -> None:
     """Write what is wrong."""
     sys.stderr.write(f"softstep: {sentence}\n")
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raise a SoftstepError in place of the system's, which would be shown with a traceback."""
+    try:
+        yield
+    except OSError as error:
+        raise SoftstepError(f"the disk refuses: {error.strerror}") from error
 
 
 class Progress:

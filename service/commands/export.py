@@ -3,8 +3,7 @@
 import argparse
 
 from service.commands.replay import replayed
-from service.console import tell
-from service.errors import SoftstepError
+from service.console import disk_errors, tell
 from service.settings import Settings
 from service.store.artifact import write_artifact
 from service.store.existing import kept
@@ -28,11 +27,9 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         "weights_sha256": weights,
     }
     artifact = state.export(replay.fold.classes, provenance)
-    try:
+    with disk_errors():
         folder = new_version(arguments.directory)
         write_artifact(folder, artifact)
-    except OSError as error:
-        raise SoftstepError(f"the version cannot be written: {error.strerror}") from error
     told = {
         "model": stream.model,
         "version": str(stream.version),

@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from service.console import Progress, tell
-from service.errors import SnapshotError, SoftstepError
+from service.console import Progress, disk_errors, tell
+from service.errors import SnapshotError
 from service.learn.publish import published
 from service.learn.replay import Replay
 from service.settings import Settings
@@ -22,10 +22,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         folder = found.data.stream(replay.stream.model, replay.stream.version).snapshots
         verdict = _compared(folder / str(replay.seq), fields)
     if arguments.keep is not None:
-        try:
+        with disk_errors():
             write_snapshot(arguments.keep, replay.seq, fields, arrays, durable=True)
-        except OSError as error:
-            raise SoftstepError(f"the state cannot be written: {error.strerror}") from error
     progress = fields["progressive"]
     told = {
         "model": replay.stream.model,

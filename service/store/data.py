@@ -7,17 +7,24 @@
     <data>/streams/<model>/<version>/snapshots/     what is served, snapshots.py
     <data>/streams/<model>/<version>/checkpoints/   what the fold goes on from, snapshots.py
 
+    <data>/streams/.purged-…                        a stream's folder that is being deleted
+    <data>/.restore/                                a whole backup on its way to its place, restore.py
+
 The bound artifact is what a stream's events mean: it is copied once, and what changes in models/ later is reported.
 """
 
 import fcntl
+import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from service.errors import LogUnavailableError
 from service.store.artifact import Artifact, read_artifact, write_artifact
 from service.store.filesystem import sync_folder
+
+SET_ASIDE: Final = ".purged-"
 
 
 class Bound(NamedTuple):
@@ -108,9 +115,23 @@ class DataDirectory:
         """The folder of a model version's stream. Names are checked by the repository, and safe in a path."""
         return StreamFolder(self._streams / model / str(version))
 
-    def remove_stream(self, model: str, version: int) -> None:
-        """Deletes a stream's folder, after its purge."""
-        shutil.rmtree(self.stream(model, version).path, ignore_errors=True)
+    def set_aside(self, model: str, version: int) -> None:
+        """Takes a stream's folder out of sight, in one step, before its purge; `finish_removals` deletes it.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        folder = self.stream(model, version).path
+        if folder.exists():
+            folder.rename(self._streams / f"{SET_ASIDE}{secrets.token_hex(8)}")
+            sync_folder(self._streams)
+            with suppress(OSError):  # other versions are still there
+                folder.parent.rmdir()
+
+    def finish_removals(self) -> None:
+        """Deletes the folders that were set aside, also by processes that were killed then."""
+        for path in self._streams.glob(f"{SET_ASIDE}*"):
+            shutil.rmtree(path)
 
 
 def _told(artifact: Artifact) -> tuple[object, str]:

@@ -1,15 +1,22 @@
 """Data directories for the tests of commands: streams of real events over the shipped iris model."""
 
 import hashlib
+import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 
+from service import __main__ as command
+from service.store import connection
 from service.store.admin import dump, dump_classes, dump_forget_ids
 from service.store.artifact import Artifact, read_artifact
 from service.store.data import DataDirectory
@@ -110,6 +117,53 @@ def learned(service: Service, seq: int) -> Any:
 
     wait_until(done, SECONDS)
     return CLIENT.get(f"{service.url}/v1/models/iris").json()
+
+
+def killed_at(tick: int, argv: Iterable[object]) -> int | None:
+    """Run a command in a fork that is killed (-9) at its n-th step on the disk.
+
+    Steps are each file that is opened for writing, renamed, removed or copied, each folder made or removed, and both
+    sides of each transaction.
+
+    Returns:
+        Its exit code where it ended before that step, or None where it was killed.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                _kill_at(tick)
+                code = command.main([str(part) for part in argv])
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+
+
+def _kill_at(tick: int) -> None:
+    steps = itertools.count(1)
+
+    def step() -> None:
+        if next(steps) == tick:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        is_writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if is_writing or event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
+            step()
+
+    transaction = connection.transaction
+
+    @contextmanager
+    def stepping(database: apsw.Connection) -> Iterator[None]:
+        step()
+        with transaction(database):
+            yield
+        step()
+
+    sys.addaudithook(heard)
+    connection.transaction = stepping
 
 
 def tree(path: Path) -> dict[str, str]:

@@ -76,7 +76,7 @@ def test_nothing_is_written_over(root: Path, tmp_path: Path) -> None:
             root / "iris" / "1" / "model.json",
             "the target is a file; name a folder that does not exist yet, or a model's folder",
         ),
-        (Path("/proc/none"), "the version cannot be written: No such file or directory"),
+        (Path("/proc/none"), "the disk refuses: No such file or directory"),
     ):
         done = softstep(*argv, target)
         assert (done.returncode, done.stderr) == (1, f"softstep: {sentence}\n")
