@@ -25,6 +25,7 @@ from service.store.artifact import Artifact, read_artifact, write_artifact
 from service.store.filesystem import sync_folder
 
 SET_ASIDE: Final = ".purged-"
+RESTORING: Final = ".restore"
 
 
 class Bound(NamedTuple):
@@ -87,11 +88,14 @@ class DataDirectory:
         self._streams = path / "streams"
         self._marks.mkdir(parents=True, exist_ok=True)
 
-    def lock(self) -> IO[bytes]:
+    def lock(self, *, resumes: bool = False) -> IO[bytes]:
         """Takes the directory for this process and those it forks, until the file that is returned is closed.
 
+        Args:
+            resumes: Whether this process finishes a restore that was interrupted; any other is refused.
+
         Raises:
-            LogUnavailableError: Another instance has it.
+            LogUnavailableError: Another instance has it, or a restore was interrupted.
         """
         file = (self.path / "lock").open("wb")
         try:
@@ -101,6 +105,12 @@ class DataDirectory:
             raise LogUnavailableError(
                 "another instance uses the data directory; stop it or choose another one"
             ) from error
+        try:
+            if not resumes:
+                refuse_unfinished(self.path)
+        except LogUnavailableError:
+            file.close()
+            raise
         return file
 
     def marks(self, slot: int) -> Path:
@@ -132,6 +142,12 @@ class DataDirectory:
         """Deletes the folders that were set aside, also by processes that were killed then."""
         for path in self._streams.glob(f"{SET_ASIDE}*"):
             shutil.rmtree(path)
+
+
+def refuse_unfinished(path: Path) -> None:
+    """Raises LogUnavailableError for a data directory in which a backup has not come to its place yet."""
+    if (path / RESTORING).exists():
+        raise LogUnavailableError("a restore of the data directory was interrupted; run softstep restore again")
 
 
 def _told(artifact: Artifact) -> tuple[object, str]:

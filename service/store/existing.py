@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from service.errors import ArtifactError, LogUnavailableError, ModelNotFoundError
 from service.store.artifact import Artifact, read_artifact
-from service.store.data import DataDirectory, StreamFolder
+from service.store.data import DataDirectory, StreamFolder, refuse_unfinished
 from service.store.feedback import Stream
 from service.store.genesis import genesis
 from service.store.sqlite import SqliteLog
@@ -28,6 +28,7 @@ def kept(path: Path) -> Iterator[Kept]:
         LogUnavailableError: There is none.
         LogError: As for `SqliteLog`.
     """
+    refuse_unfinished(path)
     if not (path / "log.sqlite").is_file():
         raise LogUnavailableError("the data directory holds no feedback log; name the one that the service uses")
     data = DataDirectory(path)

@@ -106,7 +106,7 @@ def check_stream(found: Kept, report: Report, bytes_max: int) -> Iterator[Positi
 def _check_file(log: FeedbackLog, report: Report, file: Good, lineage: Lineage, erased: int) -> None:
     try:
         snapshot = read_snapshot(file.path)
-        fault = _misplaced(log, report.stream, file.seq, snapshot)
+        fault = misplaced(log, report.stream, file.seq, snapshot)
     except (SnapshotError, LogDamagedError) as reason:
         fault = str(reason) if file.path.exists() else None
         snapshot = None
@@ -129,7 +129,7 @@ def late_turns(fields: Mapping[str, Any], seq: int, lineage: Lineage) -> list[in
     return [turn.seq for turn in late if any(lineage.holds(seq, one) for one in turn.out)]
 
 
-def _misplaced(log: FeedbackLog, stream: Stream, seq: int, snapshot: Snapshot) -> str | None:
+def misplaced(log: FeedbackLog, stream: Stream, seq: int, snapshot: Snapshot) -> str | None:
     """Why a file is not of that event of the stream, or None."""
     fields = snapshot.fields
     if (fields.get("stream"), fields.get("genesis")) != (stream.number, stream.genesis.hex()):
