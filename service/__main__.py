@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from service import __version__
+from service.errors import SoftstepError
 from service.settings import Settings
 
 Command = Callable[[Settings, argparse.Namespace], int]
@@ -40,7 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"softstep: {reason}", file=sys.stderr)
         return 2
     run: Command = resolve_name(f"service.commands.{arguments.command}:run")
-    return run(settings, arguments)
+    try:
+        return run(settings, arguments)
+    except SoftstepError as reason:
+        print(f"softstep: {reason}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,7 +64,35 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="verify one model version and say what is wrong with it")
     check.add_argument("directory", type=Path, help="a folder with model.json and model.safetensors")
     commands.add_parser("health", help="ask a running service whether it is ready")
+    _add_keeping(commands)
     return parser
+
+
+def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The commands that work on what a service keeps."""
+    keeps = argparse.ArgumentParser(add_help=False)
+    keeps.add_argument("--data", type=Path, help="directory for what the service keeps")
+    keeps.add_argument("--json", action="store_true", help="results as one JSON object a line")
+    streams = argparse.ArgumentParser(add_help=False, parents=[keeps])
+    streams.add_argument("model", help="model, or model/version where several versions have learned")
+    replay = commands.add_parser("replay", parents=[streams], help="fold a model's events anew and compare")
+    replay.add_argument("--seq", type=int, help="the event up to which; the last one if none is named")
+    replay.add_argument("--keep", type=Path, metavar="DIR", help="write the state there, as a snapshot file")
+    verify = commands.add_parser("verify", parents=[keeps], help="hold all that is kept against the log")
+    verify.add_argument("--refold", action="store_true", help="also fold each kept state anew, and compare")
+    skip = commands.add_parser("skip", parents=[streams], help="let a model's fold go past an event")
+    skip.add_argument("seq", type=int, help="the event")
+    skip.add_argument("--id", help="a name for this call, so that a retry finds it; made if none is given")
+    purge = commands.add_parser("purge", parents=[streams], help="delete all that a model version has learned")
+    purge.add_argument("--yes", action="store_true", help="it is meant")
+    backup = commands.add_parser("backup", parents=[keeps], help="copy what a service keeps, while it runs")
+    backup.add_argument("directory", type=Path, help="a folder that is not there yet")
+    restore = commands.add_parser("restore", parents=[keeps], help="put a backup into an empty data directory")
+    restore.add_argument("directory", type=Path, help="the backup")
+    restore.add_argument("--over", action="store_true", help="replace what is there; what it forgot stays forgotten")
+    export = commands.add_parser("export", parents=[streams], help="write what a model has learned as a new version")
+    export.add_argument("--seq", type=int, help="the event up to which; the last one if none is named")
+    export.add_argument("directory", type=Path, help="a version's folder that is not there yet, or a model's folder")
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

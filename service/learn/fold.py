@@ -9,7 +9,7 @@ An event that cannot apply (rows of another width or number of classes, a payloa
 nothing else, so the fold is total: whatever the log holds, the same events give the same state.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -65,18 +65,19 @@ class Fold:
                     self._turn(event)
         return scored
 
+    def learn(self, payloads: Sequence[bytes]) -> None:
+        """Apply the payloads of feedback events in their order, in bulk: the same as `take`, which tells losses."""
+        for block in self._blocks(payloads):
+            if block is not None:
+                self._learn_block(block)
+
     def _learn(self, events: list[Event]) -> list[Scored]:
-        payloads = [event.payload for event in events if event.payload is not None]
-        try:
-            blocks = decode_many(payloads)
-        except PayloadError:
-            if len(events) == 1:
-                self.unfit += 1
-                return []
-            return [scored for event in events for scored in self._learn([event])]
         scored: list[Scored] = []
         first = 0
-        for block in blocks:
+        for block in self._blocks([event.payload for event in events if event.payload is not None]):
+            if block is None:
+                first += 1
+                continue
             run = events[first : first + block.events]
             first += block.events
             losses = self._learn_block(block)
@@ -84,6 +85,18 @@ class Fold:
                 parts = losses.reshape(block.events, block.layout.rows)
                 scored += [Scored(event.seq, part) for event, part in zip(run, parts, strict=True)]
         return scored
+
+    def _blocks(self, payloads: Sequence[bytes]) -> Iterator[Block | None]:
+        """The rows of payloads, joined where they can be; None for one that is no payload, which is counted."""
+        try:
+            yield from decode_many(payloads)
+        except PayloadError:
+            if len(payloads) == 1:
+                self.unfit += 1
+                yield None
+            else:
+                for payload in payloads:
+                    yield from self._blocks([payload])
 
     def _learn_block(self, block: Block) -> Doubles | None:
         """The losses of a block's rows, or None where they are not of this model as it is now."""

@@ -7,9 +7,12 @@
 When something is written depends on the clock; what is written depends on the events alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from numpy.typing import NDArray
+
+from service.learn.fold import Fold
 from service.learn.follow import Follower
 from service.store.checkpoints import delete_holding, thin
 from service.store.hashing import hash_tensors
@@ -24,6 +27,22 @@ SNAPSHOTS_KEPT: Final = 3
 CHECKPOINT_FOLD_SECONDS: Final = 1.0
 CHECKPOINT_EVENTS: Final = 1 << 16
 STATUS_SECONDS: Final = 0.25
+
+
+def published(fold: Fold, place: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The fields and arrays of a snapshot: what a fold serves, and where in its stream that is."""
+    state = fold.state
+    served = state.served()
+    fields = {
+        **place,
+        "head": served.head,
+        "clips": served.clips(),
+        "classes": fold.classes,
+        "weights_sha256": hash_tensors(served.tensors()),
+        "learning": {**state.learning, "paused": state.paused, "shadow": state.shadow},
+        "progressive": fold.progressive,
+    }
+    return fields, dict(served.arrays())
 
 
 class Publisher:
@@ -68,19 +87,10 @@ class Publisher:
         Raises:
             OSError: The disk refuses; it is tried again later.
         """
-        follower, state = self._follower, self._follower.fold.state
-        served = state.served()
-        fields = {
-            **follower.place(),
-            "head": served.head,
-            "clips": served.clips(),
-            "classes": follower.fold.classes,
-            "weights_sha256": hash_tensors(served.tensors()),
-            "learning": {**state.learning, "paused": state.paused, "shadow": state.shadow},
-            "progressive": follower.fold.progressive,
-        }
+        follower = self._follower
+        fields, arrays = published(follower.fold, follower.place())
         self._due = now + PUBLISH_SECONDS
-        write_snapshot(self._folder.snapshots, follower.seq, fields, served.arrays(), durable=False)
+        write_snapshot(self._folder.snapshots, follower.seq, fields, arrays, durable=False)
         prune(self._folder.snapshots, SNAPSHOTS_KEPT)
         self._published = follower.seq
         self._due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (clock() - now))

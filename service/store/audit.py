@@ -1,9 +1,9 @@
 """The whole truth of a log, for the command line: everything that is derived is derived again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from service.errors import LogDamagedError
-from service.store.feedback import FeedbackLog, Kind, Position, Stream
+from service.store.feedback import Event, FeedbackLog, Kind, Position, Stream
 from service.store.lineage import Lineage, turn_of
 
 
@@ -21,16 +21,41 @@ def audit(log: FeedbackLog, rows: int) -> Iterator[tuple[Stream, Position]]:
         LogDamagedError: Something is not what was written.
     """
     for stream in log.streams():
-        _check_state(log, stream)
-        since = 0
-        for position in log.verify(stream.number, Position(0, stream.genesis), rows):
-            _check_ids(log, stream, since, position.seq)
-            since = position.seq
+        for position in audit_stream(log, stream, rows):
             yield stream, position
 
 
-def _check_ids(log: FeedbackLog, stream: Stream, after: int, seq: int) -> None:
-    events = log.read(stream.number, after, seq - after)
+def audit_stream(log: FeedbackLog, stream: Stream, rows: int) -> Iterator[Position]:
+    """The same of one stream; yields how far it is checked."""
+    _check_state(log, stream)
+    forgotten = _forgotten(log, stream)
+    since = 0
+    for position in log.verify(stream.number, Position(0, stream.genesis), rows):
+        events = log.read(stream.number, since, position.seq - since)
+        _check_ids(log, stream, events)
+        forgotten = _check_forgotten(log, stream, events, forgotten)
+        since = position.seq
+        yield position
+
+
+def _check_forgotten(log: FeedbackLog, stream: Stream, events: Sequence[Event], known: set[int]) -> set[int]:
+    """Checks that events have rows unless they were forgotten, and none then; returns what is forgotten by now."""
+    if any(event.seq in known and event.payload is not None for event in events):
+        raise LogDamagedError("an event that was forgotten still has its rows; restore a backup")
+    gone = {event.seq for event in events if event.payload is None}
+    if not gone <= known:
+        # They may have been forgotten since the audit began.
+        known = _forgotten(log, stream)
+        if not gone <= known:
+            raise LogDamagedError("an event has lost its rows though nothing forgot it; restore a backup")
+    return known
+
+
+def _forgotten(log: FeedbackLog, stream: Stream) -> set[int]:
+    return Lineage(map(turn_of, log.admin(stream.number))).forgotten
+
+
+def _check_ids(log: FeedbackLog, stream: Stream, events: Sequence[Event]) -> None:
     places = log.find(stream.model, [event.id for event in events])
     for event in events:
         place = places.get(event.id)

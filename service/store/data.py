@@ -8,17 +8,25 @@
     <data>/streams/<model>/<version>/snapshots/     what is served, snapshots.py
     <data>/streams/<model>/<version>/checkpoints/   what the fold goes on from, snapshots.py
 
+    <data>/streams/.purged-…                        a stream's folder that is being deleted
+    <data>/.restore/                                a whole backup on its way to its place, restore.py
+
 The bound artifact is what a stream's events mean: it is copied once, and what changes in models/ later is reported.
 """
 
 import fcntl
+import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from service.errors import LogUnavailableError
 from service.store.artifact import Artifact, read_artifact, write_artifact
 from service.store.filesystem import sync_folder
+
+SET_ASIDE: Final = ".purged-"
+RESTORING: Final = ".restore"
 
 
 class Bound(NamedTuple):
@@ -82,11 +90,14 @@ class DataDirectory:
         self._streams = path / "streams"
         self._marks.mkdir(parents=True, exist_ok=True)
 
-    def lock(self) -> IO[bytes]:
+    def lock(self, *, resumes: bool = False) -> IO[bytes]:
         """Takes the directory for this process and those it forks, until the file that is returned is closed.
 
+        Args:
+            resumes: Whether this process finishes a restore that was interrupted; any other is refused.
+
         Raises:
-            LogUnavailableError: Another instance has it.
+            LogUnavailableError: Another instance has it, or a restore was interrupted.
         """
         file = (self.path / "lock").open("wb")
         try:
@@ -96,6 +107,12 @@ class DataDirectory:
             raise LogUnavailableError(
                 "another instance uses the data directory; stop it or choose another one"
             ) from error
+        try:
+            if not resumes:
+                refuse_unfinished(self.path)
+        except LogUnavailableError:
+            file.close()
+            raise
         return file
 
     def marks(self, slot: int) -> Path:
@@ -110,9 +127,29 @@ class DataDirectory:
         """The folder of a model version's stream. Names are checked by the repository, and safe in a path."""
         return StreamFolder(self._streams / model / str(version))
 
-    def remove_stream(self, model: str, version: int) -> None:
-        """Deletes a stream's folder, after its purge."""
-        shutil.rmtree(self.stream(model, version).path, ignore_errors=True)
+    def set_aside(self, model: str, version: int) -> None:
+        """Takes a stream's folder out of sight, in one step, before its purge; `finish_removals` deletes it.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        folder = self.stream(model, version).path
+        if folder.exists():
+            folder.rename(self._streams / f"{SET_ASIDE}{secrets.token_hex(8)}")
+            sync_folder(self._streams)
+            with suppress(OSError):  # other versions are still there
+                folder.parent.rmdir()
+
+    def finish_removals(self) -> None:
+        """Deletes the folders that were set aside, also by processes that were killed then."""
+        for path in self._streams.glob(f"{SET_ASIDE}*"):
+            shutil.rmtree(path)
+
+
+def refuse_unfinished(path: Path) -> None:
+    """Raises LogUnavailableError for a data directory in which a backup has not come to its place yet."""
+    if (path / RESTORING).exists():
+        raise LogUnavailableError("a restore of the data directory was interrupted; run softstep restore again")
 
 
 def _told(artifact: Artifact) -> tuple[object, str]:

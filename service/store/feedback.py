@@ -182,6 +182,9 @@ class FeedbackLog(Protocol):
     def read(self, stream: int, after: int, limit: int) -> list[Event]:
         """The events with after < seq, at most `limit` of them, by seq. No read lasts beyond the call."""
 
+    def payloads(self, stream: int, after: int, limit: int) -> list[bytes | None]:
+        """The payloads of the same events alone, None where one was forgotten: what a long fold needs, in bulk."""
+
     def admin(self, stream: int) -> list[Event]:
         """Every event that is no FEEDBACK, by seq."""
 

@@ -75,6 +75,10 @@ class MemoryLog:
             self._head(stream)
             return [event for event, _ in self._stored[stream][after : after + limit]]
 
+    def payloads(self, stream: int, after: int, limit: int) -> list[bytes | None]:
+        """See FeedbackLog."""
+        return [event.payload for event in self.read(stream, after, limit)]
+
     def admin(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
         with self._lock:

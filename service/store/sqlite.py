@@ -87,6 +87,14 @@ class SqliteLog:
                 tables.read_head(database, stream)
             return events
 
+    def payloads(self, stream: int, after: int, limit: int) -> list[bytes | None]:
+        """See FeedbackLog. Raises LogDamagedError where events are missing."""
+        with self._connection.used() as database:
+            payloads = tables.read_payloads(database, stream, after, limit)
+            if not payloads:
+                tables.read_head(database, stream)
+            return payloads
+
     def admin(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
         with self._connection.used() as database:

@@ -113,6 +113,8 @@ class FeedbackLogTests:
                 ask(gone.number)
         with pytest.raises(StreamGoneError):
             log.read(gone.number, 0, 1)
+        with pytest.raises(StreamGoneError):
+            log.payloads(gone.number, 0, 1)
         outcomes = log.append([feedback(gone, "a"), feedback(stream, "a"), forget(gone, "f", "a")])
         assert kinds(outcomes) == [StreamGoneError, 1, StreamGoneError]
 
@@ -138,12 +140,16 @@ class FeedbackLogTests:
         seqs = [[e.seq for e in log.read(stream.number, after, limit)] for after, limit in ((0, 3), (3, 4), (8, 9))]
         assert seqs == [[1, 2, 3], [4, 5, 6, 7], [9, 10]]
         assert log.read(stream.number, 10, 5) == []
+        for after, limit in ((0, 3), (3, 4), (8, 9), (10, 5)):
+            events = log.read(stream.number, after, limit)
+            assert log.payloads(stream.number, after, limit) == [event.payload for event in events]
 
     def test_streams_do_not_mix(self, log: FeedbackLog) -> None:
         """A read ends where its stream ends, though another one follows."""
         first, second = (log.open_stream("m", version, GENESIS, 3) for version in (1, 2))
         log.append([feedback(first, "a"), feedback(second, "b"), classes(second, "c", "x")])
         assert [e.id for e in log.read(first.number, 0, 99)] == [b"a"]
+        assert len(log.payloads(first.number, 0, 99)) == 1
         assert log.admin(first.number) == []
         assert [e.id for e in log.admin(second.number)] == [b"c"]
 
@@ -220,6 +226,7 @@ class FeedbackLogTests:
         first, second, third = log.read(stream.number, 0, 9)
         assert (first, second) == (before[0]._replace(payload=None), before[1])
         assert third.payload == dump_forget([1])
+        assert log.payloads(stream.number, 0, 9) == [None, before[1].payload, third.payload]
         assert log.state(stream.number).epoch == 1
         known = Accepted(stream.number, 1, duplicate=True, forgotten=True)
         assert log.append([feedback(stream, "a", 1.0), feedback(stream, "a", 9.0)]) == [known, known]

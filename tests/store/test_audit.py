@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import LogDamagedError
+from service.store import tables
 from service.store.audit import audit
-from service.store.feedback import FeedbackLog, Position, Stream
+from service.store.feedback import SEQ_BITS, FeedbackLog, Position, Stream
 from service.store.memory import MemoryLog
 from service.store.sqlite import SqliteLog
 from tests.contracts.feedback_log import GENESIS, classes, feedback, forget, rollback
@@ -46,6 +47,7 @@ def tell(log: SqliteLog, statement: str) -> None:
     "statement",
     [
         "UPDATE events SET payload = x'00' WHERE position & 255 = 7",
+        "UPDATE events SET payload = x'00' WHERE position & 255 = 4",
         "UPDATE events SET time_ms = time_ms + 1 WHERE position & 255 = 7",
         "UPDATE events SET id = x'00' WHERE position & 255 = 7",
         "UPDATE events SET seal = x'00' WHERE position & 255 = 4",
@@ -62,6 +64,38 @@ def test_what_was_changed_is_told(log: SqliteLog, statement: str) -> None:
     with pytest.raises(LogDamagedError):
         for _ in audit(log, 10):
             pass
+
+
+def test_rows_that_nothing_forgot_must_be_there(log: SqliteLog) -> None:
+    """The chain holds without them, and so would not tell."""
+    stream = filled(log)
+    with log._connection.written() as connection:
+        tables.forget(connection, stream.number << SEQ_BITS | 9)
+    list(log.verify(stream.number, Position(0, GENESIS), 10))
+    with pytest.raises(LogDamagedError, match="nothing forgot"):
+        list(audit(log, 10))
+
+
+def test_rows_that_were_forgotten_must_be_gone(log: SqliteLog) -> None:
+    """With the very rows that were there, the chain would hold."""
+    stream = filled(log)
+    position = stream.number << SEQ_BITS | 9
+    with log._connection.written() as connection:
+        (row,) = tables.read_rows(connection, [position])
+    log.append([forget(stream, "g", "8")])
+    with log._connection.written() as connection:
+        connection.execute("UPDATE events SET payload = ?, seal = ? WHERE position = ?", (row[4], row[6], position))
+    list(log.verify(stream.number, Position(0, GENESIS), 10))
+    with pytest.raises(LogDamagedError, match="still has its rows"):
+        list(audit(log, 10))
+
+
+def test_what_is_forgotten_during_an_audit_is_no_damage(log: SqliteLog) -> None:
+    stream = filled(log)
+    audited = audit(log, 10)
+    next(audited)
+    log.append([forget(stream, "g", "12")])
+    assert [seq for _, (seq, _) in audited][-1] == 1
 
 
 def test_a_stream_that_stands_elsewhere_is_told(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,12 @@ def test_a_damaged_copy_is_told(data: DataDirectory, make_artifact: MakeArtifact
 def test_a_purged_streams_folder_goes(data: DataDirectory, make_artifact: MakeArtifact) -> None:
     for version in (1, 2):
         data.stream("iris", version).bind(make_artifact(), BYTES_MAX)
-    data.remove_stream("iris", 1)
-    data.remove_stream("iris", 7)
+    data.set_aside("iris", 1)
+    data.set_aside("iris", 7)
     assert not data.stream("iris", 1).path.exists()
     assert data.stream("iris", 2).artifact.exists()
+    data.set_aside("iris", 2)
+    streams = data.path / "streams"
+    assert len(list(streams.iterdir())) == 2
+    DataDirectory(data.path).finish_removals()
+    assert list(streams.iterdir()) == []

@@ -1,0 +1,56 @@
+"""`softstep backup`: a whole copy of what a service keeps, as of one moment, while it serves and learns."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from service.commands.verify import refuse_damage
+from service.console import disk_errors, tell
+from service.settings import Settings
+from service.store.backup import Copied, clear, close_log, make_way, write_backup
+from service.store.data import DataDirectory
+from service.store.existing import Kept, kept
+from service.store.filesystem import sync_folder, sync_tree
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """0 when the backup is whole, on disk and checked; until then it does not have its name."""
+    target = arguments.directory.absolute()
+    with kept(settings.data) as found, disk_errors():
+        partial = make_way(target)
+        partial.mkdir(parents=True, exist_ok=True)
+        with DataDirectory(partial).lock():
+            try:
+                copied = _made(found, partial, settings.artifact_bytes_max)
+                partial.rename(target)
+                sync_folder(target.parent)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    for one in copied:
+        _tell(one, as_json=arguments.json)
+    return 0
+
+
+def _made(found: Kept, folder: Path, bytes_max: int) -> list[Copied]:
+    """Make and check a backup in a folder, without its name yet; what a killed process left there goes first."""
+    clear(folder)
+    copied = write_backup(found, folder, bytes_max)
+    with kept(folder) as copy:
+        refuse_damage(copy, bytes_max)
+        close_log(*copy)
+    (folder / "lock").unlink()
+    sync_tree(folder)
+    return copied
+
+
+def _tell(one: Copied, *, as_json: bool) -> None:
+    """Write what a backup holds of one stream."""
+    stream, (seq, hash_), checkpoint = one
+    fields = {
+        "model": stream.model,
+        "version": str(stream.version),
+        "seq": seq,
+        "hash": hash_.hex(),
+        "checkpoint": checkpoint,
+    }
+    tell(fields, f"{stream.model}/{stream.version}: {seq} events, checkpoint at {checkpoint}", as_json=as_json)

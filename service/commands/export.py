@@ -1,0 +1,42 @@
+"""`softstep export`: what a model has learned, as a version of its own."""
+
+import argparse
+
+from service.commands.replay import replayed
+from service.console import disk_errors, tell
+from service.settings import Settings
+from service.store.artifact import write_artifact
+from service.store.existing import kept
+from service.store.hashing import hash_tensors
+from service.store.versions import new_version
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """0 when the version is written whole; where it is not, nothing is."""
+    with kept(settings.data) as found:
+        replay = replayed(settings, found, arguments.model, arguments.seq)
+        stream, position = replay.stream, replay.position()
+    state = replay.fold.state
+    weights = hash_tensors(state.candidate().tensors())
+    provenance = {
+        **state.artifact.manifest.provenance,
+        "learned_from": f"{stream.model}/{stream.version}",
+        "stream_genesis": stream.genesis.hex(),
+        "seq": str(position.seq),
+        "event_hash": position.hash.hex(),
+        "weights_sha256": weights,
+    }
+    artifact = state.export(replay.fold.classes, provenance)
+    with disk_errors():
+        folder = new_version(arguments.directory)
+        write_artifact(folder, artifact)
+    told = {
+        "model": stream.model,
+        "version": str(stream.version),
+        "seq": position.seq,
+        "directory": str(folder),
+        "weights_sha256": weights,
+    }
+    text = f"{folder}: {stream.model}/{stream.version} at seq {position.seq}\nweights {weights}"
+    tell(told, text, as_json=arguments.json)
+    return 0

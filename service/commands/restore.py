@@ -1,0 +1,45 @@
+"""`softstep restore`: put a backup where a service keeps its data. No service may be running there."""
+
+import argparse
+
+from service.commands.verify import refuse_damage
+from service.console import disk_errors, tell
+from service.errors import LogUnavailableError
+from service.settings import Settings
+from service.store import restore
+from service.store.data import RESTORING, DataDirectory
+from service.store.existing import kept
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """0 when the directory is the backup's, 1 where it was refused and is as it was."""
+    with disk_errors():
+        data = DataDirectory(settings.data)
+        with data.lock(resumes=True):
+            if (data.path / RESTORING).exists():
+                restore.finish(data)
+                tell({"finished": True}, "a restore that was interrupted is finished", as_json=arguments.json)
+                return 0
+            if data.log.exists() and not arguments.over:
+                raise LogUnavailableError(
+                    "the data directory holds a log; name an empty one, or say --over to replace what it holds"
+                )
+            forgotten = _restore(settings, arguments, data)
+    text = f"restored; {forgotten} events that were forgotten since the backup are forgotten again"
+    tell({"finished": True, "forgotten_again": forgotten}, text, as_json=arguments.json)
+    return 0
+
+
+def _restore(settings: Settings, arguments: argparse.Namespace, data: DataDirectory) -> int:
+    """Copy, check, forget and put in place; returns how many events were forgotten again."""
+    ids = restore.known_forgets(data)
+    try:
+        copied = restore.copy_backup(arguments.directory, data)
+        with kept(copied.path) as copy:
+            refuse_damage(copy, settings.artifact_bytes_max)
+            forgotten = restore.forget_again(copy, ids)
+            restore.make_whole(data, copy)
+    finally:
+        restore.drop_partial(data)
+    restore.finish(data)
+    return forgotten

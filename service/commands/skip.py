@@ -1,0 +1,33 @@
+"""`softstep skip`: let a model's fold go past an event that it cannot take. The service may be running."""
+
+import argparse
+import time
+
+from service.console import tell
+from service.errors import LogFullError, RefusedError
+from service.settings import Settings
+from service.store.admin import dump_seq
+from service.store.existing import find_stream, kept
+from service.store.feedback import Draft, Kind
+from service.store.ids import new_id
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """0 when it is on disk; a retry with the same id finds what was written."""
+    id_ = new_id() if arguments.id is None else arguments.id.encode()
+    with kept(settings.data) as found:
+        stream = find_stream(found.log, arguments.model)
+        now_ms = time.time_ns() // 1_000_000
+        (outcome,) = found.log.append([Draft(stream.number, Kind.SKIP, id_, dump_seq(arguments.seq), now_ms)])
+    if isinstance(outcome, RefusedError | LogFullError):
+        raise outcome
+    told = {
+        "model": stream.model,
+        "version": str(stream.version),
+        "id": id_.decode(),
+        "seq": outcome.seq,
+        "duplicate": outcome.duplicate,
+    }
+    text = f"{stream.model}/{stream.version}: event {arguments.seq} is skipped, by event {outcome.seq}"
+    tell(told, text, as_json=arguments.json)
+    return 0

@@ -1,0 +1,84 @@
+"""`softstep verify`: hold everything that a data directory keeps against the log, and the log against its chain."""
+
+import argparse
+from typing import Final
+
+from service.console import Progress, complain, tell
+from service.errors import SoftstepError
+from service.learn.refold import refold
+from service.learn.replay import Replay
+from service.settings import Settings
+from service.store.existing import Kept, kept
+from service.store.feedback import Position
+from service.store.verify import Report, check_marks, check_stream
+
+COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """0 where all is well, 1 where something is damaged."""
+    with kept(settings.data) as found:
+        reports = list(verified(found, settings.artifact_bytes_max, refolds=arguments.refold))
+        marks = check_marks(found)
+    if not arguments.json:
+        print(COLUMNS.format("stream", "events", "forgotten", "checkpoints", "snapshots", "refolded", "verdict"))
+    for report in reports:
+        _tell(report, as_json=arguments.json)
+    for sentence in marks:
+        complain(sentence)
+    if arguments.json:
+        tell({"marks": "damaged" if marks else "good"}, "", as_json=True)
+    return 1 if marks or any(report.damage for report in reports) else 0
+
+
+def verified(found: Kept, bytes_max: int, *, refolds: bool) -> list[Report]:
+    """Check the file, then each stream; shows how far it is.
+
+    Raises:
+        LogDamagedError: The database is not what SQLite wrote.
+    """
+    found.log.check_file()
+    reports = []
+    for stream in found.log.streams():
+        report = Report(stream, Position(0, stream.genesis))
+        total = found.log.state(stream.number).seq
+        progress = Progress(f"verifying {stream.model}/{stream.version}", "events")
+        for position in check_stream(found, report, bytes_max):
+            progress.at(position.seq, max(total, position.seq))
+        if refolds and report.artifact is not None and not report.damage:
+            for done in refold(Replay(stream, report.artifact, found.log), report):
+                progress.at(*done)
+        progress.end()
+        reports.append(report)
+    return reports
+
+
+def refuse_damage(found: Kept, bytes_max: int) -> None:
+    """Raises SoftstepError with the first thing that is damaged."""
+    damage = [*(one for report in verified(found, bytes_max, refolds=False) for one in report.damage)]
+    damage += check_marks(found)
+    if damage:
+        raise SoftstepError(damage[0])
+
+
+def _tell(report: Report, *, as_json: bool) -> None:
+    stream = report.stream
+    name = f"{stream.model}/{stream.version}"
+    counts = {
+        "seq": report.position.seq,
+        "forgotten": report.forgotten,
+        "checkpoints": sum(file.kind == "checkpoint" for file in report.good),
+        "snapshots": sum(file.kind == "snapshot" for file in report.good),
+        "refolded": report.refolded,
+    }
+    fields = {
+        "model": stream.model,
+        "version": str(stream.version),
+        "hash": report.position.hash.hex(),
+        **counts,
+        "outdated": report.outdated,
+        "damage": report.damage,
+    }
+    tell(fields, COLUMNS.format(name, *counts.values(), "damaged" if report.damage else "good"), as_json=as_json)
+    for sentence in report.damage:
+        complain(f"{name}: {sentence}")

@@ -1,0 +1,53 @@
+"""Whether what is kept is what the events fold to: the states of checkpoints and snapshots, to the last bit."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from service.errors import SnapshotError
+from service.learn.publish import published
+from service.learn.replay import Done, ForgottenError, Replay
+from service.store.snapshots import Arrays, Fields, read_snapshot
+from service.store.verify import Good, Report
+
+
+def refold(replay: Replay, report: Report) -> Iterator[Done]:
+    """Folds the stream anew up to each file that is good so far, and writes to the report which differ.
+
+    Yields:
+        How far the fold to the next file is.
+    """
+    for file in sorted(report.good, key=lambda file: file.seq):
+        # Files that are deleted meanwhile, and events that are forgotten meanwhile, are no damage.
+        with suppress(SnapshotError, ForgottenError):
+            snapshot = read_snapshot(file.path)
+            if snapshot.fields["turns"] > len(replay.lineage.turns) or file.seq > replay.last:
+                continue
+            yield from replay.to(file.seq)
+            if not _equal(snapshot.fields, snapshot.arrays, *_expected(replay, file)):
+                report.damage.append(f"{file.kind} {file.seq}: its state is not what the events fold to")
+            report.refolded += 1
+
+
+def _expected(replay: Replay, file: Good) -> tuple[Mapping[str, Any], Arrays]:
+    if file.kind == "snapshot":
+        return published(replay.fold, replay.place())
+    fields, arrays = replay.fold.kept()
+    return {**fields, **replay.place()}, arrays
+
+
+def _equal(fields: Fields, arrays: Arrays, expected_fields: Mapping[str, Any], expected_arrays: Arrays) -> bool:
+    """Whether a file says and holds what is expected; how much was known of the lineage may differ."""
+    as_written = orjson.loads(orjson.dumps({**expected_fields, "turns": fields["turns"]}))
+    return (
+        dict(fields) == as_written
+        and arrays.keys() == expected_arrays.keys()
+        and all(_same_bits(arrays[name], expected_arrays[name]) for name in arrays)
+    )
+
+
+def _same_bits(one: Any, other: Any) -> bool:  # noqa: ANN401  # arrays of any dtype
+    stored = other.astype(other.dtype.newbyteorder("<"), copy=False)
+    return bool(one.shape == stored.shape and one.dtype == stored.dtype and one.tobytes() == stored.tobytes())

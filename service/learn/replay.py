@@ -1,0 +1,157 @@
+"""Replaying a stream: state(n) for any n, from the bound artifact and the log alone.
+
+What is published or kept in a checkpoint is derived; this is what it is derived from. Events are read and folded in
+bulk, so that 10^6 of them take seconds: their payloads alone are read, joined, and given to the kernels as one array.
+A state may be asked for after another one, and the fold goes on where the lineage of the one begins with the other's.
+
+    state(n) is gone where an event of E(n) was forgotten behind n: what was is not to be had any more
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from service.errors import LogDamagedError, SoftstepError, UnknownSeqError
+from service.learn.fold import Fold
+from service.store.artifact import Artifact
+from service.store.feedback import FeedbackLog, Kind, Position, Stream
+from service.store.lineage import Lineage, Segments, Turn, turn_of
+
+BATCH_EVENTS_MAX: Final = 8192
+BATCH_BYTES: Final = 16 << 20  # of payloads that are held at one time, or one payload where it is larger
+FIRST_EVENTS: Final = 16
+CLASS_TURNS: Final = (Kind.CLASSES, Kind.BASE, Kind.ROLLBACK)
+
+
+class ForgottenError(SoftstepError):
+    """The state was made of an event that is forgotten now, so nobody can make it again."""
+
+
+class Done(NamedTuple):
+    """How far a replay is: the events that are folded, of all that this one folds."""
+
+    events: int
+    total: int
+
+
+class Replay:
+    """The fold of one stream at any seq.
+
+    Args:
+        stream: The stream.
+        artifact: What it is bound to.
+        log: Where its events are.
+
+    Attributes:
+        fold: The state.
+        seq: The event up to which it is folded; negative where a replay broke off.
+        lineage: The stream's lineage, as it was when this object was made.
+    """
+
+    def __init__(self, stream: Stream, artifact: Artifact, log: FeedbackLog) -> None:
+        self.stream: Final = stream
+        self._artifact: Final = artifact
+        self._log: Final = log
+        self.last: Final = log.state(stream.number).seq
+        self.lineage: Final = Lineage(map(turn_of, log.admin(stream.number)))
+        self._turns: Final = [turn.seq for turn in self.lineage.turns]
+        self._out: Final = sorted(self.lineage.forgotten | self.lineage.skipped)
+        self._batch = FIRST_EVENTS
+        self.seq = 0
+        self.fold = Fold(artifact)
+
+    def to(self, seq: int) -> Iterator[Done]:
+        """Move to a state; it is there when the iterator ends.
+
+        Yields:
+            How far it is, after each batch.
+
+        Raises:
+            UnknownSeqError: The stream has no such event.
+            ForgottenError: The state cannot be had any more.
+            LogDamagedError: An event is missing.
+        """
+        self._refuse(seq)
+        wanted = self.lineage.segments(seq)
+        start = self.seq
+        if start < 0 or self.lineage.segments(start) != tuple((lo, min(hi, start)) for lo, hi in wanted if lo < start):
+            self.fold, start = Fold(self._artifact), 0
+        self.seq = -1  # the fold is of no seq until the end is reached
+        ahead = tuple((max(lo, start), hi) for lo, hi in wanted if hi > start)
+        total = sum(hi - lo for lo, hi in ahead)
+        done = 0
+        for lo, hi in self._runs(ahead):
+            self._take(lo, hi)
+            done += hi - lo
+            yield Done(done, total)
+        self.seq = seq
+
+    def place(self) -> dict[str, Any]:
+        """Where the fold stands, as a checkpoint and a snapshot say it."""
+        turns = self.lineage.turns
+        moves = (turn.seq for turn in turns if turn.seq <= self.seq and self._moves_classes(turn))
+        return {
+            "stream": self.stream.number,
+            "genesis": self.stream.genesis.hex(),
+            "hash": self.position().hash.hex(),
+            "epoch": sum(turn.kind == Kind.FORGET and turn.seq <= self.seq for turn in turns),
+            "class_epoch": max(moves, default=0),
+            "turns": len(turns),
+        }
+
+    def position(self) -> Position:
+        """The event up to which everything is folded, with the hash that chains it to all before it."""
+        return position_at(self._log, self.stream, self.seq)
+
+    def _refuse(self, seq: int) -> None:
+        if not 0 <= seq <= self.last:
+            raise UnknownSeqError(f"the stream has the seqs 0 to {self.last}")
+        for turn in self.lineage.turns:
+            if turn.kind == Kind.FORGET and turn.seq > seq and any(self.lineage.holds(seq, one) for one in turn.out):
+                raise ForgottenError(f"event {turn.seq} forgot an event of that state; ask for seq {turn.seq} or later")
+
+    def _moves_classes(self, turn: Turn) -> bool:
+        is_able = turn.kind in CLASS_TURNS
+        return is_able and self.lineage.class_set(turn.seq) != self.lineage.class_set(turn.seq - 1)
+
+    def _runs(self, segments: Segments) -> Iterator[tuple[int, int]]:
+        """The segments (lo, hi] cut before and behind each admin event, and into batches."""
+        for lo, hi in segments:
+            for end in (*(cut for seq in _within(self._turns, lo, hi) for cut in (seq - 1, seq)), hi):
+                while lo < end:
+                    step = min(end, lo + self._batch)
+                    yield lo, step
+                    lo = step  # noqa: PLW2901  # what is left of the segment
+
+    def _take(self, lo: int, hi: int) -> None:
+        """Fold the events of (lo, hi]: feedback alone, or one admin event."""
+        payloads = self._log.payloads(self.stream.number, lo, hi - lo)
+        if len(payloads) != hi - lo:
+            raise LogDamagedError(f"the feedback log has no event {lo + len(payloads) + 1} where one was written")
+        for seq in reversed(_within(self._out, lo, hi)):
+            del payloads[seq - lo - 1]
+        present = [payload for payload in payloads if payload is not None]
+        if len(present) != len(payloads):
+            raise ForgottenError("an event was forgotten while it was replayed; ask again")
+        if not present:
+            return
+        self._batch = max(1, min(2 * self._batch, BATCH_EVENTS_MAX, BATCH_BYTES // max(map(len, present))))
+        if _within(self._turns, lo, hi):
+            self.fold.take(self._log.read(self.stream.number, lo, 1))
+        else:
+            self.fold.learn(present)
+
+
+def _within(ascending: list[int], lo: int, hi: int) -> list[int]:
+    """The seqs of (lo, hi]."""
+    return ascending[bisect_right(ascending, lo) : bisect_right(ascending, hi)]
+
+
+def position_at(log: FeedbackLog, stream: Stream, seq: int) -> Position:
+    """The place of an event in its stream's chain; raises LogDamagedError where there is no such event."""
+    if seq == 0:
+        return Position(0, stream.genesis)
+    events = log.read(stream.number, seq - 1, 1)
+    if not events or events[0].seq != seq:
+        raise LogDamagedError(f"the feedback log has no event {seq} where one was written")
+    return Position(seq, events[0].hash)

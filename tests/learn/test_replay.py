@@ -1,0 +1,130 @@
+"""Replaying: state(n) from the log alone is what every other way leads to, whatever happened to the stream."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from service.errors import LogDamagedError, UnknownSeqError
+from service.learn import replay as module
+from service.learn.fold import Fold
+from service.learn.replay import ForgottenError, Replay
+from service.store.admin import dump_forget_ids
+from service.store.artifact import Artifact
+from service.store.feedback import Draft, Kind, Stream
+from service.store.genesis import genesis
+from service.store.lineage import Lineage
+from service.store.memory import MemoryLog
+from service.store.rows import Targets, encode_rows
+from tests.learn.test_follow import Following, N, scratch, weights_of
+from tests.serve.harness import make_artifact
+
+
+def gone(lineage: Lineage, n: int) -> bool:
+    """Whether state(n) held an event that was forgotten behind n."""
+    forgets = [turn for turn in lineage.turns if turn.kind == Kind.FORGET and turn.seq > n]
+    return any(seq in range(lo + 1, hi + 1) for turn in forgets for seq in turn.out for lo, hi in lineage.segments(n))
+
+
+class Replaying(Following):
+    """The follower's machine, beside which any state is replayed."""
+
+    @rule(data=st.data())
+    def replay(self, data: st.DataObject) -> None:
+        """Three states, one after the other, with one object."""
+        replay = Replay(self.stream, self.artifact, self.log)
+        for n in data.draw(st.lists(st.integers(0, self.last), min_size=1, max_size=3)):
+            if gone(replay.lineage, n):
+                with pytest.raises(ForgottenError):
+                    list(replay.to(n))
+                continue
+            done = list(replay.to(n))
+            assert all(at.total == done[-1].events for at in done)
+            assert replay.seq == n
+            assert weights_of(replay.fold) == weights_of(scratch(self.artifact, self.log, self.stream.number, n))
+
+    @rule()
+    def replay_what_is_followed(self) -> None:
+        """The last state, and where it stands, as the follower has it."""
+        self.catch_up()
+        replay = Replay(self.stream, self.artifact, self.log)
+        list(replay.to(replay.last))
+        assert weights_of(replay.fold) == weights_of(self.follower.fold)
+        assert replay.place() == self.follower.place()
+
+
+TestReplaying = Replaying.TestCase
+TestReplaying.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+
+
+def feedback(stream: Stream, n: int, rows: int = 1) -> Draft:
+    """One event of random rows."""
+    random = np.random.default_rng(n)
+    X = random.standard_normal((rows, N)).astype(np.float32)
+    payload = encode_rows(X, random.integers(0, 3, rows), Targets.INDEX, 3)
+    return Draft(stream.number, Kind.FEEDBACK, b"%d" % n, payload, 0)
+
+
+def begun(events: int, **more: Any) -> tuple[Artifact, MemoryLog, Stream]:
+    """A log with a stream of single rows."""
+    artifact = make_artifact("softmax", N, ["a", "b", "c"], **more)
+    log = MemoryLog()
+    stream = log.open_stream("m", 1, genesis(artifact), 3)
+    log.append([feedback(stream, n) for n in range(events)])
+    return artifact, log, stream
+
+
+@pytest.mark.parametrize("bytes_", [1, 1 << 10, 1 << 30])
+def test_batches_make_no_difference(bytes_: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many events are read at one time; what is no payload is counted alone."""
+    monkeypatch.setattr(module, "BATCH_BYTES", bytes_)
+    artifact, log, stream = begun(150)
+    log.append([Draft(stream.number, Kind.FEEDBACK, b"none", b"no rows", 0), feedback(stream, 900, 3)])
+    replay = Replay(stream, artifact, log)
+    steps = list(replay.to(replay.last))
+    assert len(steps) > 100 if bytes_ == 1 else len(steps) < 20
+    expected = Fold(artifact)
+    expected.take(log.read(stream.number, 0, 999))
+    assert (expected.events, expected.unfit) == (151, 1)
+    assert weights_of(replay.fold) == weights_of(expected)
+
+
+def test_a_state_before_a_forget_is_gone() -> None:
+    """Those that held the event; what came before it, and what comes after the forget, can be had."""
+    artifact, log, stream = begun(10)
+    log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"4"]), 0), feedback(stream, 99)])
+    for n in range(13):
+        replay = Replay(stream, artifact, log)
+        if 5 <= n <= 10:
+            with pytest.raises(ForgottenError, match="seq 11"):
+                list(replay.to(n))
+        else:
+            list(replay.to(n))
+            assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, n))
+
+
+def test_an_event_that_is_forgotten_meanwhile_is_noticed() -> None:
+    """The state that was asked for is gone, and is not made of what is left."""
+    artifact, log, stream = begun(30)
+    replay = Replay(stream, artifact, log)
+    log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"20"]), 0)])
+    with pytest.raises(ForgottenError):
+        list(replay.to(30))
+
+
+def test_seqs_that_there_are_not() -> None:
+    """Beyond the last event, below zero, and one that the log has lost."""
+    artifact, log, stream = begun(30)
+    replay = Replay(stream, artifact, log)
+    for n in (-1, 31):
+        with pytest.raises(UnknownSeqError):
+            list(replay.to(n))
+    del log._stored[stream.number][20:]
+    with pytest.raises(LogDamagedError):
+        list(replay.to(30))
+    # A replay that broke off does not go on from where it was.
+    list(replay.to(5))
+    assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, 5))
