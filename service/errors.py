@@ -19,6 +19,7 @@
      │   ├─ SeqMovedError      the stream has gone on since the seq that the event asks for
      │   ├─ StreamGoneError    there is no such stream, or no more
      │   ├─ ArtifactMovedError the model's files are not those that its stream began with
+     │   ├─ ClassesFixedError  the model can have no further classes
      │   ├─ UnknownIdError     an id to forget names no feedback of this stream
      │   ├─ UnknownSeqError    a seq to go back to, or to skip, is none that can be
      │   └─ PayloadError       the payload is not what its kind of event holds
@@ -107,6 +108,10 @@ class StreamGoneError(RefusedError):
 
 class ArtifactMovedError(RefusedError):
     """The model's files are not those that its stream began with."""
+
+
+class ClassesFixedError(RefusedError):
+    """The model can have no further classes."""
 
 
 class UnknownIdError(RefusedError):

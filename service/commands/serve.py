@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from typing import Final
 
 import orjson
 
@@ -15,10 +16,15 @@ from service.errors import LogError
 from service.learn import loop
 from service.serve import orders, worker
 from service.settings import Settings
+from service.store.checkpoints import kept_positions
 from service.store.data import DataDirectory
+from service.store.feedback import Position
 from service.store.marks import read_marks, refuse_cut
 from service.store.sqlite import SqliteLog
 from service.supervisor import Supervisor, listen
+
+# Events between two looks of the verification at a start.
+VERIFY_EVENTS: Final = 1 << 14
 
 
 def run(settings: Settings, _arguments: argparse.Namespace) -> int:
@@ -85,7 +91,22 @@ def _data(settings: Settings) -> Iterator[DataDirectory | None]:
 
 
 def _check(data: DataDirectory) -> None:
-    """Refuse a log that ends before what was acknowledged; no connection to it is carried over a fork."""
-    if data.log.exists():
-        with closing(SqliteLog(data.log)) as log:
-            refuse_cut(log, [mark for path in data.all_marks() for mark in read_marks(path)])
+    """Refuse a log that is not what was acknowledged; no connection to it is carried over a fork.
+
+    Everything that a process told before it died is held against the log: its marks, and what it had published. The
+    chain is checked from the newest checkpoint of each stream, so a start takes no longer the longer the log is.
+    """
+    if not data.log.exists():
+        return
+    with closing(SqliteLog(data.log)) as log:
+        log.rewrite()  # what a sync that failed has left becomes durable, or the start fails
+        log.finish_purges()
+        reached = [mark for path in data.all_marks() for mark in read_marks(path)]
+        for stream in log.streams():
+            folder = data.stream(stream.model, stream.version)
+            kept = kept_positions(folder.checkpoints, stream)
+            reached += [(stream.number, position) for position in (*kept, *kept_positions(folder.snapshots, stream))]
+            since = max(kept, default=Position(0, stream.genesis), key=lambda position: position.seq)
+            for _ in log.verify(stream.number, since, VERIFY_EVENTS):
+                pass
+        refuse_cut(log, reached)

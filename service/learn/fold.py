@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ArtifactError, PayloadError
-from service.learn.step import ClassesFixedError, State
+from service.errors import ArtifactError, ClassesFixedError, PayloadError
+from service.learn.step import State
 from service.softmax.model import Doubles
 from service.store.admin import parse, parse_classes
 from service.store.artifact import Artifact

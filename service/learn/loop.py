@@ -200,6 +200,7 @@ class Learner:
                 student.stall = {"reason": "the fold broke at the event; skip it", "seq": student.follower.after + 1}
             student.give(self._published, time.monotonic())
         self._keep(idle=False)
+        self._log.checkpoint()
         return busy
 
     def _meet_streams(self) -> None:

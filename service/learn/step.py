@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ArtifactError, SoftstepError
+from service.errors import ArtifactError, ClassesFixedError
 from service.learn.export import exported
 from service.softmax.inputs import Stage
 from service.softmax.learned import RuleName, Served
@@ -28,10 +28,6 @@ from service.store.rules import check_constants, chosen, form_of, known_rule, ru
 from service.store.served import delta_of, stage_of
 
 THRESHOLD: Final = 0.5
-
-
-class ClassesFixedError(SoftstepError):
-    """The model cannot have more classes."""
 
 
 class State:

@@ -12,7 +12,7 @@ since.
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from service.errors import ArtifactError, RefusedError, UnacceptableError
+from service.errors import ArtifactError, ClassesFixedError, UnacceptableError
 from service.serve.grammar import check_fields
 from service.serve.posts import Post
 from service.serve.served import Served
@@ -43,7 +43,7 @@ def read_turn(kind: Kind, document: Document, served: Served) -> Turn:
 
     Raises:
         UnacceptableError: The body is not what the call takes.
-        RefusedError: The model can have no further classes.
+        ClassesFixedError: The model can have no further classes.
     """
     fields, payload_of = CALLS[kind]
     check_fields(document, (*fields, *COMMON))
@@ -56,7 +56,7 @@ def read_turn(kind: Kind, document: Document, served: Served) -> Turn:
 def _classes(document: Document, served: Served) -> bytes:
     names = document.get("add")
     if served.manifest.head == "sigmoid":
-        raise RefusedError("a sigmoid head has two classes; train a softmax head to add one")
+        raise ClassesFixedError("a sigmoid head has two classes; train a softmax head to add one")
     if type(names) is not list or not names or {str} != set(map(type, names)):
         raise UnacceptableError('"add" must be a list of at least one class name.')
     if not all(0 < len(name) <= NAME_CHARACTERS_MAX and _is_text(name) for name in names):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.errors import SnapshotError
+from service.store.feedback import Position, Stream
 from service.store.snapshots import read_fields, remove_strays, seqs
 
 AGE_SHARE = 4
@@ -51,6 +52,17 @@ def delete_holding(folder: Path, epoch: int, holds: Callable[[int], bool]) -> li
     for seq in gone:
         (folder / str(seq)).unlink(missing_ok=True)
     return gone
+
+
+def kept_positions(folder: Path, stream: Stream) -> list[Position]:
+    """Where in a stream's chain its snapshots or checkpoints stand; those that cannot be read tell nothing."""
+    positions = []
+    for seq in seqs(folder):
+        with suppress(SnapshotError, KeyError, TypeError, ValueError):
+            fields = read_fields(folder / str(seq))
+            if fields["genesis"] == stream.genesis.hex():
+                positions.append(Position(seq, bytes.fromhex(fields["hash"])))
+    return positions
 
 
 def _epoch(path: Path) -> int:

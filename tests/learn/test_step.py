@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import ArtifactError
-from service.learn.step import ClassesFixedError, State
+from service.errors import ArtifactError, ClassesFixedError
+from service.learn.step import State
 from service.store import genesis as binding
 from service.store.artifact import Artifact
 from service.store.genesis import genesis
