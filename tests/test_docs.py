@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.serve.routes_learning import learning
 from service.serve.routes_operations import operations
 from service.serve.routes_repository import repository
 from service.serve.routes_v1 import native
@@ -44,7 +45,7 @@ def test_readme_has_commands() -> None:
 
 def paths() -> set[str]:
     """The path of every endpoint, as a reader would write it."""
-    routers = (native, v2, repository, operations)
+    routers = (native, learning, v2, repository, operations)
     found = {route.path for router in routers for route in router.routes}
     return {path.replace(":name}", "}") for path in found} - {"/v2/"}
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.errors import LogUnavailableError
+from service.errors import LogUnavailableError, UnacceptableError
 from service.serve.answers import Answer, RequestHead, check_head
 from service.serve.endpoints import Context, Reply, With, read_body
 from service.serve.feedback import Teaching
@@ -15,7 +15,7 @@ from service.store.feedback import Kind
 
 learning = APIRouter(tags=["learning"])
 
-TRUE = ("true", "1")
+WAIT = {"true": True, "1": True, "false": False, "0": False}
 
 
 def _teaching(context: Context) -> Teaching:
@@ -27,7 +27,11 @@ def _teaching(context: Context) -> Teaching:
 
 
 def _waits(request: Request) -> bool:
-    return request.query_params.get("wait", "").lower() in TRUE
+    """Whether the answer shall come when the event is served."""
+    waits = WAIT.get(request.query_params.get("wait", "false"))
+    if waits is None:
+        raise UnacceptableError('"wait" must be true or false.')
+    return waits
 
 
 async def _feedback(request: Request, context: Context, served: Served) -> Response:

@@ -1,6 +1,8 @@
 """The OpenAPI document is true: requests made from it get answers that it describes."""
 
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -18,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from tests.serve.harness import Service
+from tests.serve.harness import serving
 
 CHECKS = [
     not_a_server_error,
@@ -34,10 +36,13 @@ EXAMPLES = 12
 
 
 @pytest.fixture(scope="module")
-def operations(service: Service) -> list[schemathesis.schemas.APIOperation]:
-    """Every operation of the document that the running service gives of itself."""
-    document = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
-    return [found.ok() for found in document.get_all_operations()]
+def operations(
+    models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[schemathesis.schemas.APIOperation]]:
+    """Every operation of the document that a running service gives of itself; it is taught, so it has no other use."""
+    with serving(models, tmp_path_factory.mktemp("openapi")) as service:
+        document = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+        yield [found.ok() for found in document.get_all_operations()]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
