@@ -7,6 +7,7 @@
 When something is written depends on the clock; what is written depends on the events alone.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from service.learn.fold import Fold
 from service.learn.follow import Follower
 from service.store.checkpoints import delete_holding, thin
 from service.store.hashing import hash_tensors
-from service.store.snapshots import prune, write_snapshot
+from service.store.snapshots import prune, seqs, write_snapshot
 from service.store.status import read_status, write_status
 
 # A snapshot is written at most so often, and at least so many times as long after the last as that one took.
@@ -59,7 +60,7 @@ class Publisher:
         self._bytes_max: Final = checkpoint_bytes_max
         self._published = -1  # the seq that is served
         self._due = 0.0
-        self._kept = follower.seq  # the seq of the newest checkpoint
+        self._kept = max(seqs(self._folder.checkpoints), default=0)  # the seq of the newest checkpoint
         self._folded = 0.0  # seconds of folding since then
         self._told = read_status(self._folder.path)
         self._erased_epoch = int(self._told.get("erased_epoch", 0))
@@ -89,6 +90,7 @@ class Publisher:
         """
         follower = self._follower
         fields, arrays = published(follower.fold, follower.place())
+        fields["published_ms"] = time.time_ns() // 1_000_000  # for people
         self._due = now + PUBLISH_SECONDS
         write_snapshot(self._folder.snapshots, follower.seq, fields, arrays, durable=False)
         prune(self._folder.snapshots, SNAPSHOTS_KEPT)
@@ -106,8 +108,8 @@ class Publisher:
             return
         enough = self._folded >= CHECKPOINT_FOLD_SECONDS or follower.seq - self._kept >= CHECKPOINT_EVENTS
         if enough or idle:
-            self._kept, self._folded = follower.seq, 0.0
             follower.checkpoint()
+            self._kept, self._folded = follower.seq, 0.0
             thin(self._folder.checkpoints, self._bytes_max)
 
     @property

@@ -226,7 +226,7 @@ def _told(taught: Taught, post: Post, place: Accepted) -> Answer:
 
 
 def _told_all(served: Served, posts: Sequence[Post], outcomes: Sequence[Outcome]) -> Answer:
-    """The answer to the events of tokens; the first that was refused refuses them all, though others are on disk."""
+    """The answer to the events of tokens. Where one is refused the answer is its refusal; a retry finds the others."""
     try:
         events = [_event(post, accepted(outcome)) for post, outcome in zip(posts, outcomes, strict=True)]
     except SoftstepError as reason:

@@ -1,14 +1,15 @@
 """What operators and orchestrators ask: life, readiness, metrics."""
 
 import asyncio
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from service import __version__
 from service.serve.answers import Answer
-from service.serve.endpoints import Reply, With, readiness, told
-from service.serve.metrics import exposition
+from service.serve.endpoints import Context, Reply, With, readiness, told
+from service.serve.exposition import Learning, exposition
 from service.serve.schema import DOCS
 
 operations = APIRouter(tags=["operations"])
@@ -35,5 +36,23 @@ async def ping(context: With) -> Response:
 @operations.get("/metrics", **DOCS["metrics"])
 async def metrics(context: With) -> Response:
     """Metrics of all workers together, in Prometheus' text format."""
-    text = await asyncio.to_thread(exposition, context.board, __version__)
+    text = await asyncio.to_thread(exposition, context.board, __version__, await _learning(context))
     return Reply(Answer(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
+
+
+async def _learning(context: Context) -> Learning:
+    """How the learning of each version stands that has learned anything."""
+    teaching = context.teaching
+    if teaching is None:
+        return {}
+    learned = [served for served in context.now.served.values() if served.learned is not None]
+    standings = await asyncio.gather(*map(teaching.standing, learned))
+    return {
+        (served.name, served.version): {**served.progress(), **standing, **_at(standing)}
+        for served, standing in zip(learned, standings, strict=True)
+    }
+
+
+def _at(standing: dict[str, Any]) -> dict[str, Any]:
+    learner = standing["learner"]
+    return {"stalled": learner["state"] == "stalled", "refolded": learner.get("refolded")}

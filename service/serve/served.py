@@ -111,6 +111,17 @@ class Served:
         single = self.model.single() if self.inline_rows and self.thresholds is None else None
         return None if single is None else Lone(single, self.counters, meter)
 
+    def progress(self) -> dict[str, Any]:
+        """What the served state tells of its learning, in numbers."""
+        fields = {} if self.learned is None else self.learned.fields
+        published = fields.get("published_ms")
+        return {
+            "seq": self.seq,
+            "epoch": fields.get("epoch", 0),
+            "published_seconds": None if published is None else published / 1000,
+            **fields.get("progressive", {}),
+        }
+
     def metadata(self) -> dict[str, Any]:
         """What GET /v1/models/{name} tells, but for the states of other versions."""
         manifest = self.manifest

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serve.harness import Service, serving
+from tests.serve.harness import Service, serving, wait_until
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 TENSOR = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2] * 2}]}
@@ -71,6 +71,26 @@ def test_statistics_agree_with_metrics(two: Service) -> None:
     assert stats["execution_count"] == counted["softstep_kernel_calls_total", iris()]
     assert stats["inference_stats"]["fail"]["count"] == counted["softstep_predict_failures_total", iris()]
     assert stats["last_inference"] > 1_700_000_000_000
+
+
+def test_learning_is_seen(two: Service) -> None:
+    """Events, rows, duplicates and commits are counted; the served state's losses and its lag are told."""
+    row = ROW["instances"][0]
+    for name in ("a", "b", "a"):
+        body = {"id": name, "instances": [row, row], "labels": ["setosa", 0]}
+        assert httpx.post(f"{two.url}/v1/models/iris:feedback?wait=true", json=body).status_code == 200
+    refused = {"id": "a", "instances": [row], "labels": [1]}
+    assert httpx.post(f"{two.url}/v1/models/iris:feedback", json=refused).status_code == 409
+    wait_until(lambda: samples(two).get(("softstep_learn_seq", iris())) == 2)
+    seen = samples(two)
+    counts = ("events", "rows", "duplicates", "refusals")
+    assert [seen[f"softstep_feedback_{name}_total", iris()] for name in counts] == [2, 4, 1, 1]
+    assert seen["softstep_feedback_commits_total", ()] >= 2
+    assert seen["softstep_feedback_commit_seconds_total", ()] > 0
+    told = httpx.get(f"{two.url}/v1/models/iris").json()
+    assert seen["softstep_learn_rows", iris()] == told["progressive"]["rows"] == 4
+    assert seen["softstep_learn_loss", iris()] == told["progressive"]["loss"] > 0
+    assert [seen[f"softstep_learn_{name}", iris()] for name in ("log_seq", "lag_events", "stalled")] == [2, 0, 0]
 
 
 def test_strangers_make_no_series(two: Service) -> None:
