@@ -12,7 +12,7 @@ from service.learn.replay import Replay
 from service.store.artifact import read_artifact
 from service.store.hashing import hash_tensors
 from service.store.served import model_of
-from tests.processes.kept import LIMIT, History, iris, learned, lines, rows, softstep
+from tests.processes.kept import LIMIT, History, iris, learned, lines, ran, rows, softstep
 from tests.processes.observe import CLIENT, predict
 from tests.serve.harness import serving, wait_until
 
@@ -41,7 +41,7 @@ def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
     seq = history.teach(20, 21, classes=4)
     history.teach(30, classes=4)
     target = tmp_path / "out" / "deep"
-    lines(softstep("export", "iris/1", target, "--data", tmp_path / "data", "--seq", seq, "--json"))
+    lines(ran("export", "iris/1", target, "--data", tmp_path / "data", "--seq", seq, "--json"))
     artifact = read_artifact(target, LIMIT)
     replay = Replay(history.stream, iris(), history.log)
     list(replay.to(seq))
@@ -78,12 +78,12 @@ def test_nothing_is_written_over(root: Path, tmp_path: Path) -> None:
         ),
         (Path("/proc/none"), "the disk refuses: No such file or directory"),
     ):
-        done = softstep(*argv, target)
+        done = ran(*argv, target)
         assert (done.returncode, done.stderr) == (1, f"softstep: {sentence}\n")
-    assert softstep(*argv, root / "iris").stdout.startswith(f"{root / 'iris' / '8'}: iris/1 at seq 1\n")
+    assert ran(*argv, root / "iris").stdout.startswith(f"{root / 'iris' / '8'}: iris/1 at seq 1\n")
 
 
 @pytest.mark.parametrize("argv", [["export", "iris"], ["export", "iris", "out", "--seq"]])
 def test_usage_is_told(argv: list[str]) -> None:
     """With exit code 2."""
-    assert softstep(*argv).returncode == 2
+    assert ran(*argv).returncode == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.store.snapshots import latest, seqs
-from tests.processes.kept import History, learned, lines, softstep
+from tests.processes.kept import History, learned, lines, ran, softstep
 from tests.serve.harness import serving
 
 
@@ -47,7 +47,7 @@ def test_a_state_is_kept_as_a_snapshot(tmp_path: Path) -> None:
     history.teach(*range(9))
     history.close()
     (told,) = lines(
-        softstep("replay", "iris", "--data", tmp_path / "data", "--seq", 5, "--keep", tmp_path / "kept", "--json")
+        ran("replay", "iris", "--data", tmp_path / "data", "--seq", 5, "--keep", tmp_path / "kept", "--json")
     )
     assert seqs(tmp_path / "kept") == [5]
     found = latest(tmp_path / "kept")
@@ -58,7 +58,7 @@ def test_a_state_is_kept_as_a_snapshot(tmp_path: Path) -> None:
 
 def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:
     """In a sentence, with exit code 1: what was forgotten, what there is not, and where nothing is."""
-    nowhere = softstep("replay", "iris", "--data", tmp_path / "none")
+    nowhere = ran("replay", "iris", "--data", tmp_path / "none")
     assert (nowhere.returncode, (tmp_path / "none").exists()) == (1, False)
     assert nowhere.stderr == "softstep: the data directory holds no feedback log; name the one that the service uses\n"
     history, second = History(tmp_path), History(tmp_path, 2)
@@ -72,10 +72,10 @@ def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:
         ("iris/1", ("--seq", 4), "the stream has the seqs 0 to 3"),
         ("iris/1", ("--seq", 1, "--keep", "/proc/none"), "the disk refuses: No such file or directory"),
     ):
-        done = softstep("replay", name, *more, "--data", tmp_path)
+        done = ran("replay", name, *more, "--data", tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"softstep: {sentence}\n")
     (history.folder.artifact / "model.json").write_text("{}")
-    assert softstep("replay", "iris/1", "--data", tmp_path).returncode == 1
+    assert ran("replay", "iris/1", "--data", tmp_path).returncode == 1
     history.close()
     second.close()
 
@@ -83,4 +83,4 @@ def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("argv", [["replay"], ["replay", "iris", "--seq", "x"]])
 def test_usage_is_told(argv: list[str]) -> None:
     """With exit code 2."""
-    assert softstep(*argv).returncode == 2
+    assert ran(*argv).returncode == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.learn.replay import Replay
-from tests.processes.kept import History, iris, learned, lines, softstep
+from tests.processes.kept import History, iris, learned, lines, ran, softstep
 from tests.serve.harness import serving
 
 
@@ -37,10 +37,10 @@ def test_what_cannot_be_skipped_is_told(tmp_path: Path) -> None:
         ((1, "--id", "2"), "the id was used for another event of this model; give this one an id of its own"),
         ((1, "--id", ""), "an id has 1 to 128 bytes"),
     ):
-        done = softstep("skip", "iris", *argv, "--data", tmp_path)
+        done = ran("skip", "iris", *argv, "--data", tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"softstep: {sentence}\n")
     assert history.log.state(history.stream.number).seq == 3
-    assert softstep("skip", "iris/1", 1, "--data", tmp_path).stdout == "iris/1: event 1 is skipped, by event 4\n"
+    assert ran("skip", "iris/1", 1, "--data", tmp_path).stdout == "iris/1: event 1 is skipped, by event 4\n"
     assert len(history.log.read(history.stream.number, 3, 1)[0].id) == 36
     history.close()
 
@@ -48,4 +48,4 @@ def test_what_cannot_be_skipped_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("argv", [["skip", "iris"], ["skip", "iris", "first"]])
 def test_usage_is_told(argv: list[str]) -> None:
     """With exit code 2."""
-    assert softstep(*argv).returncode == 2
+    assert ran(*argv).returncode == 2
