@@ -13,7 +13,7 @@ from service.serve.routes_repository import repository
 from service.serve.routes_v1 import native
 from service.serve.routes_v2 import v2
 from service.settings import Settings
-from tests.serve.harness import Service
+from tests.serve.harness import Service, serving
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -30,17 +30,24 @@ def sessions(page: Path) -> Iterator[tuple[str, str]]:
 README = list(sessions(ROOT / "README.md"))
 
 
-@pytest.mark.parametrize(("command", "output"), README, ids=[command[:60] for command, _ in README])
-def test_readme_shows_what_the_service_answers(command: str, output: str, service: Service) -> None:
-    """Every command in README, run against the shipped models, prints what README says."""
-    asked = command.replace("localhost:8000", service.url.removeprefix("http://"))
+@pytest.fixture(scope="module")
+def fresh(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that has learned nothing yet, and is taught by README alone."""
+    with serving(models, tmp_path_factory.mktemp("readme")) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("command", "output"), README, ids=range(len(README)))
+def test_readme_shows_what_the_service_answers(command: str, output: str, fresh: Service) -> None:
+    """Every command in README, one after the other against the shipped models, prints what README says."""
+    asked = command.replace("localhost:8000", fresh.url.removeprefix("http://"))
     done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
     assert done.stdout.strip() == output.strip()
 
 
 def test_readme_has_commands() -> None:
     """README shows at least a prediction by each protocol and an error."""
-    assert len(README) >= 3
+    assert len(README) >= 9
 
 
 def paths() -> set[str]:
