@@ -25,6 +25,7 @@ Command = Callable[[Settings, argparse.Namespace], int]
 # Where SageMaker puts a model, and the port on which it asks.
 SAGEMAKER_MODEL: Final = Path("/opt/ml/model")
 SAGEMAKER_PORT: Final = 8080
+INTERRUPTED: Final = 130  # what a shell returns for a command that SIGINT ended
 _SERVE: Final = "Options override the settings SOFTSTEP_<NAME> of the environment; docs/settings.md lists them all."
 
 
@@ -46,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     except SoftstepError as reason:
         print(f"softstep: {reason}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

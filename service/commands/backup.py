@@ -53,4 +53,5 @@ def _tell(one: Copied, *, as_json: bool) -> None:
         "hash": hash_.hex(),
         "checkpoint": checkpoint,
     }
-    tell(fields, f"{stream.model}/{stream.version}: {seq} events, checkpoint at {checkpoint}", as_json=as_json)
+    kept_state = f"checkpoint at {checkpoint}" if checkpoint else "no checkpoint"
+    tell(fields, f"{stream.model}/{stream.version}: {seq} events, {kept_state}", as_json=as_json)

@@ -25,13 +25,16 @@ def kept(path: Path) -> Iterator[Kept]:
     """A data directory's log, open until the end of the block.
 
     Raises:
-        LogUnavailableError: There is none.
+        LogUnavailableError: There is none, or it cannot be used.
         LogError: As for `SqliteLog`.
     """
     refuse_unfinished(path)
     if not (path / "log.sqlite").is_file():
         raise LogUnavailableError("the data directory holds no feedback log; name the one that the service uses")
-    data = DataDirectory(path)
+    try:
+        data = DataDirectory(path)
+    except OSError as error:
+        raise LogUnavailableError(f"the data directory cannot be used: {error.strerror}") from error
     log = SqliteLog(data.log)
     try:
         yield Kept(data, log)

@@ -97,7 +97,7 @@ def test_an_address_of_another_machine_is_told(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.startswith("softstep: cannot listen on 192.0.2.1 port 0: ")
 
 
-@pytest.mark.parametrize("run", [["serve"], ["check", "models"], ["health"], ["warm"]])
+@pytest.mark.parametrize("run", [["serve"], ["check", "models"], ["health"], ["warm"], ["verify"], ["replay", "iris"]])
 @pytest.mark.parametrize(
     ("name", "value"),
     [("WORKERS", "none"), ("WORKERS", "0"), ("PORT", "65536"), ("DRAIN_SECONDS", "-1"), ("CORS_ORIGINS", "secret")],
@@ -113,6 +113,19 @@ def test_bad_settings_are_told(
     assert name.lower() in message
     assert len(message.splitlines()) == 1
     assert "secret" not in message
+
+
+def test_an_interrupted_command_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its exit code is the shell's for that."""
+
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "resolve_name", lambda _: interrupted)
+    assert command.main(["verify"]) == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_options_that_are_zero_are_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:

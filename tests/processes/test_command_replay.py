@@ -61,6 +61,11 @@ def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:
     nowhere = ran("replay", "iris", "--data", tmp_path / "none")
     assert (nowhere.returncode, (tmp_path / "none").exists()) == (1, False)
     assert nowhere.stderr == "softstep: the data directory holds no feedback log; name the one that the service uses\n"
+    (tmp_path / "odd").mkdir()
+    for name in ("log.sqlite", "marks"):
+        (tmp_path / "odd" / name).touch()
+    odd = ran("replay", "iris", "--data", tmp_path / "odd")
+    assert (odd.returncode, odd.stderr) == (1, "softstep: the data directory cannot be used: File exists\n")
     history, second = History(tmp_path), History(tmp_path, 2)
     history.teach(1, 2)
     history.forget(2)

@@ -1,0 +1,60 @@
+"""What commands say while they work: a line that is written over, or a line now and then."""
+
+import sys
+
+import pytest
+
+from service import console
+from service.console import Progress, disk_errors
+from service.errors import SoftstepError
+
+
+class Clock:
+    """A clock that moves when it is told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        """The time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of all progress."""
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    return clock
+
+
+def test_a_file_gets_a_line_every_few_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """And none where it was quick."""
+    progress = Progress("replaying", "events")
+    for done in range(1, 13):
+        clock.now += 1
+        progress.at(done * 1000, 12_000)
+    progress.end()
+    assert capsys.readouterr().err == (
+        "replaying: 5,000 of 12,000 events, 1,000/s\nreplaying: 10,000 of 12,000 events, 1,000/s\n"
+    )
+
+
+def test_a_person_sees_one_line(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is written over, and wiped away at the end."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = Progress("p", "e")
+    for done in (10, 20):
+        clock.now += 1
+        progress.at(done, 20)
+    progress.end()
+    first, second = "p: 10 of 20 e, 10/s", "p: 20 of 20 e, 10/s"
+    assert capsys.readouterr().err == f"\r{first}\r{second}\r{' ' * len(second)}\r"
+
+
+def test_a_disk_that_refuses_is_told_in_a_sentence() -> None:
+    """Without the path, and without a traceback."""
+    with pytest.raises(SoftstepError, match=r"^the disk refuses: No space left on device$"), disk_errors():
+        raise OSError(28, "No space left on device", "secret")
