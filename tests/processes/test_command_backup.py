@@ -14,6 +14,7 @@ from service.store.sqlite import SqliteLog
 from tests.processes.kept import History, iris, killed_at, learned, lines, ran, rows, softstep, tree
 from tests.serve.harness import serving
 
+KEY = b"5a" * 32 + b"\n"
 NO_NAME = "softstep: the folder for the backup exists already; name one that does not\n"
 NOT_EMPTY = "softstep: the data directory holds a log; name an empty one, or say --over to replace what it holds\n"
 UNFINISHED = "softstep: a restore of the data directory was interrupted; run softstep restore again\n"
@@ -25,7 +26,7 @@ def test_a_backup_of_a_running_service_is_served(root: Path, tmp_path: Path) -> 
     with serving(root, tmp_path) as service:
         history = History(data)
         learned(service, history.teach(*range(50)))
-        (data / "token.key").write_bytes(b"secret")
+        (data / "token.key").write_bytes(KEY)
 
         def teach() -> None:
             busy = History(data)
@@ -55,7 +56,7 @@ def test_a_backup_of_a_running_service_is_served(root: Path, tmp_path: Path) -> 
     restored = softstep("restore", tmp_path / "backup", "--data", again / "data", "--json")
     assert lines(restored) == [{"finished": True, "forgotten_again": 0}]
     key = again / "data" / "token.key"
-    assert (key.read_bytes(), key.stat().st_mode & 0o777) == (b"secret", 0o600)
+    assert (key.read_bytes(), key.stat().st_mode & 0o777) == (KEY, 0o600)
     with serving(root, again) as service:
         metadata = learned(service, told["seq"])
         assert (metadata["seq"], metadata["progressive"]["rows"]) == (told["seq"], replay.fold.progressive["rows"])
