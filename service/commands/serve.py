@@ -12,14 +12,17 @@ import orjson
 from service import __version__, compiler, logs
 from service.bell import Bell
 from service.board import Board
-from service.errors import LogError
+from service.errors import KeyFileError, LogError
 from service.learn import loop
 from service.serve import orders, worker
+from service.serve.tokens import Keys
 from service.settings import Settings
 from service.store.checkpoints import kept_positions
 from service.store.data import DataDirectory
 from service.store.feedback import Position
+from service.store.keyfile import parse_keys, read_or_make_keys
 from service.store.marks import read_marks, refuse_cut
+from service.store.restore import drop_partial
 from service.store.sqlite import SqliteLog
 from service.supervisor import Supervisor, listen
 
@@ -33,7 +36,7 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     try:
         with _data(settings) as data:
             return _serve(settings, data)
-    except LogError as reason:
+    except (LogError, KeyFileError) as reason:
         print(f"softstep: {reason}", file=sys.stderr)
         return 1
 
@@ -55,7 +58,7 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
     board = Board(settings.workers, 2 * settings.models_max)
     wires = learn = None
     if data is not None:
-        wires = worker.Wires(data, Bell(), tuple(Bell() for _ in range(settings.workers)))
+        wires = worker.Wires(data, _keys(settings, data), Bell(), tuple(Bell() for _ in range(settings.workers)))
         learn = partial(loop.run, settings, board, wires.heard, wires.published)
     unloaded: frozenset[str] = frozenset()
 
@@ -66,6 +69,12 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
 
     Supervisor(settings, board, listener, partial(worker.run, settings, board, wires), change, learn).run()
     return 0
+
+
+def _keys(settings: Settings, data: DataDirectory) -> Keys:
+    """The keys of feedback tokens: those of the settings, else the data directory's own."""
+    key = settings.token_key
+    return Keys(read_or_make_keys(data.token_key) if key is None else parse_keys(key.get_secret_value()))
 
 
 @contextmanager
@@ -86,6 +95,8 @@ def _data(settings: Settings) -> Iterator[DataDirectory | None]:
         yield None
         return
     with lock:
+        drop_partial(data)
+        data.finish_removals()
         _check(data)
         yield data
 

@@ -30,7 +30,6 @@ from service.serve.tokens import Keys
 from service.serve.writer import Writer
 from service.settings import Settings
 from service.store.data import DataDirectory
-from service.store.keyfile import parse_keys, read_or_make_keys
 from service.store.repository import Repository
 
 logger = logging.getLogger("softstep.worker")
@@ -46,11 +45,13 @@ class Wires(NamedTuple):
 
     Attributes:
         data: Where streams are kept.
+        keys: Of the feedback tokens.
         heard: Rings the learner.
         published: Of each worker the bell that the learner rings.
     """
 
     data: DataDirectory
+    keys: Keys
     heard: Bell
     published: tuple[Bell, ...]
 
@@ -83,9 +84,7 @@ class Parts:
             settings.feedback_waiting_max,
             settings.feedback_waiting_bytes_max,
         )
-        key = settings.token_key
-        keys = read_or_make_keys(data.token_key) if key is None else parse_keys(key.get_secret_value())
-        return Teaching(self.live, writer, data, Keys(keys), settings)
+        return Teaching(self.live, writer, data, wires.keys, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

@@ -32,6 +32,7 @@ from service.board import HANDLED, STATUS_MAX, STATUSES, Board
 from service.serve import orders
 from service.serve.app import make_app
 from service.serve.door import Door
+from service.serve.tokens import Keys
 from service.serve.worker import Parts, Server, Wires, config_of
 from service.settings import Settings
 from service.store.artifact import Artifact, write_artifact
@@ -164,7 +165,7 @@ class Pair:
         self.loop = uvloop.new_event_loop()
         self._orders, pipe = os.pipe()
         self._data = tempfile.TemporaryDirectory()
-        wires = Wires(DataDirectory(Path(self._data.name)), Bell(), (Bell(),))
+        wires = Wires(DataDirectory(Path(self._data.name)), Keys([bytes(32)]), Bell(), (Bell(),))
         self.parts = Parts(self.settings, self.board, 0, pipe, wires)
         self._servers: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
