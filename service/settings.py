@@ -144,6 +144,11 @@ class Settings(BaseSettings):
     feedback_waiting_bytes_max: Count = Field(
         64 * MiB, description="Bytes of feedback of a worker that wait to be written, else 429."
     )
+    lag_events_max: Count = Field(
+        1_000_000,
+        description="Committed events of a model that are not served yet, above which feedback gets 429. A core folds "
+        "as many in some seconds.",
+    )
     token_key: SecretStr | None = Field(
         None,
         description="Key of feedback tokens, 64 hexadecimal digits; unset: the one in the data directory. Replicas "

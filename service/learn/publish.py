@@ -122,7 +122,7 @@ class Publisher:
     def erase(self) -> None:
         """Delete the files that hold forgotten events; who owns the log erases that, and then calls `erased`."""
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
-        for files in (self._folder.snapshots, self._folder.checkpoints):
+        for files in (self._folder.snapshots, self._folder.checkpoints, self._folder.history):
             delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
 
     def erased(self) -> None:

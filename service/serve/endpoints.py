@@ -16,6 +16,7 @@ from service.serve.live import Live, Now
 from service.serve.metrics import V1, V2
 from service.serve.orders import Orders
 from service.serve.served import Endpoint, Served
+from service.serve.weights import Weights
 from service.settings import Settings
 
 
@@ -45,6 +46,7 @@ class Context:
     live: Live
     answers: Answers
     orders: Orders
+    weights: Weights
     teaching: Teaching | None = None
 
     @property

@@ -16,18 +16,18 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from service.errors import LogError, NotReachedError, SoftstepError
+from service.errors import BehindError, LogError, NotReachedError, SoftstepError
 from service.serve.answers import Answer, refusal
 from service.serve.labels import Labels
 from service.serve.live import Live
-from service.serve.metrics import FEEDBACK, V1
+from service.serve.metrics import FAILURES, FEEDBACK, V1
 from service.serve.posts import Post, Posts
 from service.serve.scribe import Source
 from service.serve.served import Floats, Served
 from service.serve.tokens import Keys, Tokens
 from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
-from service.store.data import DataDirectory
+from service.store.data import DataDirectory, StreamFolder
 from service.store.feedback import Accepted, FeedbackLog, Kind, Outcome
 from service.store.genesis import genesis
 from service.store.losses import LossReader
@@ -63,6 +63,7 @@ class Teaching:
         self._taught: WeakKeyDictionary[Served, Taught] = WeakKeyDictionary()
         self._genesis: WeakKeyDictionary[object, bytes] = WeakKeyDictionary()  # of each artifact
         self._losses: dict[tuple[str, str], LossReader] = {}
+        self._committed: dict[tuple[str, str], int] = {}  # the last seq of each version that this worker committed
 
     def taught(self, served: Served) -> Taught:
         """What feedback for a served state needs."""
@@ -95,18 +96,33 @@ class Teaching:
         """Answer feedback when it is on disk: by a future, or at once where it is refused."""
         taught = self.taught(served)
         try:
+            self._check_lag(served)
             post = taught.posts.read(body)
             if type(post) is Post:
-                return _then(self.writer.submit(taught.source, post), lambda place: _told(taught, post, place))
+                return _then(self.writer.submit(taught.source, post), lambda place: self._told(served, taught, post, place))
             posts: Any = post
             written = self.writer.submit_all(taught.source, posts)
             return _then(written, lambda outcomes: _told_all(served, posts, outcomes))
         except SoftstepError as reason:
+            served.counters[FAILURES] += 1
             return refusal(reason, V1)
+
+    def _told(self, served: Served, taught: Taught, post: Post, place: Accepted) -> Answer:
+        """The answer to one event that is on disk, whose seq tells how far the served state is behind."""
+        if not place.duplicate:
+            self._committed[served.name, served.version] = place.seq
+        return _told(taught, post, place)
+
+    def _check_lag(self, served: Served) -> None:
+        """Refuse feedback while the learner is too far behind: it would be served ever later."""
+        lag = self._committed.get((served.name, served.version), 0) - served.seq
+        if lag > self._settings.lag_events_max:
+            raise BehindError("the model learns slower than feedback comes; send it again later")
 
     async def feedback_served(self, served: Served, body: bytes) -> Answer:
         """Answer feedback when it is served by this worker, with the losses of its rows."""
         taught = self.taught(served)
+        self._check_lag(served)
         post = taught.posts.read(body)
         posts = [post] if isinstance(post, Post) else post
         outcomes = await self.writer.submit_all(taught.source, posts)
@@ -139,9 +155,13 @@ class Teaching:
         except TimeoutError:
             raise NotReachedError("The event is kept, but not served yet; ask with min_seq in a moment.") from None
 
+    def folder(self, served: Served) -> StreamFolder:
+        """Where a version's stream is kept."""
+        return self._data.stream(served.name, int(served.version))
+
     async def standing(self, served: Served) -> dict[str, Any]:
         """How a stream stands: what is committed, how far behind that the served state is, what the learner is at."""
-        folder = self._data.stream(served.name, int(served.version))
+        folder = self.folder(served)
         try:
             kept = await self.writer.call(lambda log: _kept(log, served.name, int(served.version), served.seq))
         except LogError:
@@ -162,8 +182,7 @@ class Teaching:
         key = (served.name, served.version)
         reader = self._losses.get(key)
         if reader is None:
-            path = self._data.stream(served.name, int(served.version)).path / "losses"
-            reader = self._losses[key] = LossReader(path)
+            reader = self._losses[key] = LossReader(self.folder(served).path / "losses")
         return reader.of(seq)
 
 

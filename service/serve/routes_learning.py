@@ -1,5 +1,7 @@
 """What teaches a model, and what turns back what was taught, thin."""
 
+import re
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -15,6 +17,7 @@ from service.store.feedback import Kind
 
 learning = APIRouter(tags=["learning"])
 
+SEQ = re.compile("[0-9]{1,12}")
 WAIT = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -65,6 +68,25 @@ async def feedback_latest(name: str, request: Request, context: With) -> Respons
 async def feedback_version(name: str, version: str, request: Request, context: With) -> Response:
     """Teach one version."""
     return await _feedback(request, context, context.now.find(name, version))
+
+
+async def _weights(request: Request, context: Context, served: Served) -> Response:
+    asked = request.query_params.get("seq")
+    if asked is not None and not SEQ.fullmatch(asked):
+        raise UnacceptableError('"seq" must be the seq of an event, a whole number from 0.')
+    return Reply(await context.weights.answer(served, None if asked is None else int(asked)))
+
+
+@learning.get("/v1/models/{name:name}/weights", **DOCS["weights"])
+async def weights_latest(name: str, request: Request, context: With) -> Response:
+    """The weights that are served, or those at a seq, as a safetensors file."""
+    return await _weights(request, context, context.now.find(name, None))
+
+
+@learning.get("/v1/models/{name:name}/versions/{version:name}/weights", **DOCS["weights"])
+async def weights_version(name: str, version: str, request: Request, context: With) -> Response:
+    """The weights of one version."""
+    return await _weights(request, context, context.now.find(name, version))
 
 
 @learning.post("/v1/models/{name:name}:classes", **DOCS["classes"])

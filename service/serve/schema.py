@@ -166,6 +166,7 @@ ERRORS: Final = {
     400: "The request cannot be parsed; on v2 paths also: cannot be accepted",
     404: "No such model or version, or no such event",
     409: "What was learned, or is being learned, does not fit the request; the sentence says what to do",
+    410: "A forgotten event was a part of that state, which is gone for good",
     413: "The body, its rows or its answer are larger than a limit",
     415: "The content type or encoding is not supported",
     422: "The request parses, but this model cannot accept it",
@@ -207,6 +208,16 @@ def _turn(body: Schema, example: object) -> dict[str, Any]:
     return {"status_code": 202, **docs}
 
 
+def _weights() -> dict[str, Any]:
+    """A file of tensors, at once or when it is made."""
+    docs = _get({"type": "string", "format": "binary"}, 404, 410, 422, 503, kind="application/octet-stream")
+    docs["responses"][202] = {"description": "It is being made; ask again", "content": _json(ERROR)}
+    seq = {"type": "integer", "minimum": 0, "maximum": 999_999_999_999}
+    text = "The seq of the state; what is served where it is missing."
+    parameter = {"name": "seq", "in": "query", "required": False, "schema": seq, "description": text}
+    return {**docs, "openapi_extra": {"parameters": [parameter]}}
+
+
 # What the documentation's page offers to send; it fits the shipped model `iris`.
 IRIS: Final = [5.1, 3.5, 1.4, 0.2]
 IRIS_TENSOR: Final = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": IRIS}
@@ -221,6 +232,7 @@ DOCS: Final[dict[str, dict[str, Any]]] = {
     "configure": _turn(
         record({**COMMON, "rule": STRING, "constants": ANYTHING, "paused": FLAG, "shadow": FLAG}), {"paused": True}
     ),
+    "weights": _weights(),
     "server": _get(record(name=STRING, version=STRING, extensions=array(STRING))),
     "live": _get(record(live=FLAG)),
     "ready": {"responses": _responses(READY) | UNREADY},

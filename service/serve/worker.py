@@ -27,6 +27,7 @@ from service.serve.orders import Orders
 from service.serve.scribe import Ways
 from service.serve.served import Kit
 from service.serve.tokens import Keys
+from service.serve.weights import Weights
 from service.serve.writer import Writer
 from service.settings import Settings
 from service.store.data import DataDirectory
@@ -71,7 +72,8 @@ class Parts:
         self.teaching = None if wires is None else self._teaching(wires, board, slot)
         if self.teaching is not None:
             self.answers.teach, self.answers.seal = self.teaching.feedback, self.teaching.seal
-        self.context = Context(settings, board, self.live, self.answers, self.orders, self.teaching)
+        weights = Weights(self.teaching, settings)
+        self.context = Context(settings, board, self.live, self.answers, self.orders, weights, self.teaching)
         self.gate = Gate(self.answers, self.meter, settings)
 
     def _teaching(self, wires: Wires, board: Board, slot: int) -> Teaching:

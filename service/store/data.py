@@ -7,6 +7,7 @@
     <data>/streams/<model>/<version>/artifact/      the artifact as it was when the stream began, artifact.py
     <data>/streams/<model>/<version>/snapshots/     what is served, snapshots.py
     <data>/streams/<model>/<version>/checkpoints/   what the fold goes on from, snapshots.py
+    <data>/streams/<model>/<version>/history/       states of the past that somebody asked for, snapshots.py
 
     <data>/streams/.purged-…                        a stream's folder that is being deleted
     <data>/.restore/                                a whole backup on its way to its place, restore.py
@@ -49,6 +50,7 @@ class StreamFolder:
         artifact: The folder of the bound artifact.
         snapshots: The folder of what is served.
         checkpoints: The folder of what the fold goes on from.
+        history: The folder of states that were asked for.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,6 +58,7 @@ class StreamFolder:
         self.artifact = path / "artifact"
         self.snapshots = path / "snapshots"
         self.checkpoints = path / "checkpoints"
+        self.history = path / "history"
 
     def bind(self, artifact: Artifact, bytes_max: int) -> Bound:
         """The artifact that the stream is bound to: this one where the stream begins, else the copy.
