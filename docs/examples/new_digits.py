@@ -79,9 +79,20 @@ def train(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Run the service on a free port; yields its address and its process, and stops it at the end."""
-    command = [sys.executable, "-m", "service", "serve", "--models", str(folder / "models"), "--data", str(folder / "data")]
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        "serve",
+        "--models",
+        str(folder / "models"),
+        "--data",
+        str(folder / "data"),
+    ]
     environment = {**os.environ, "SOFTSTEP_PORT": "0", "SOFTSTEP_DRAIN_SECONDS": "0"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().split()[2]
@@ -96,7 +107,8 @@ def serving(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
 def is_ready(url: str) -> bool:
     """Whether the service takes requests."""
     try:
-        return bool(urllib.request.urlopen(f"{url}/readyz", timeout=5).status == 200)
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # anything but 200 raises
+            return True
     except (urllib.error.URLError, ConnectionError):
         return False
 
@@ -137,10 +149,13 @@ def run(rows: int, folder: Path) -> Told:
 
 
 def plot(told: Told, path: Path) -> None:
-    """Draw the loss of each row before its step, as a running mean, for the digits that were trained and the new ones."""
+    """Draw the loss of each row before its step, as a running mean, for trained digits and for new ones."""
     figure, axes = plt.subplots(figsize=(8, 4))
     losses, digits = np.array(told.losses), np.array(told.digits)
-    for name, chosen, color in (("0 to 7, trained", digits < KNOWN, "#4a6fa5"), ("8 and 9, never seen", digits >= KNOWN, "#c0504d")):
+    for name, chosen, color in (
+        ("0 to 7, trained", digits < KNOWN, "#4a6fa5"),
+        ("8 and 9, never seen", digits >= KNOWN, "#c0504d"),
+    ):
         at = np.flatnonzero(chosen)
         window = min(PLOT_WINDOW, len(at))
         mean = np.convolve(losses[at], np.ones(window) / window, "valid")
@@ -163,7 +178,9 @@ def main() -> None:
     new = [loss for loss, digit in zip(told.losses, told.digits, strict=True) if digit >= KNOWN]
     fifth = max(1, len(new) // 5)
     progressive = told.metadata["progressive"]
-    print(f"rows sent {len(told.digits)}, sent again after the kill {told.again}, events learned {progressive['events']}")
+    print(
+        f"rows sent {len(told.digits)}, sent again after the kill {told.again}, events learned {progressive['events']}"
+    )
     print(f"loss of 8 and 9: first fifth {np.mean(new[:fifth]):.2f}, last fifth {np.mean(new[-fifth:]):.2f}")
     print(f"recent accuracy over all ten digits: {progressive['recent_accuracy']:.3f}")
     if arguments.plot is not None:

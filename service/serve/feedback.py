@@ -99,7 +99,9 @@ class Teaching:
             self._check_lag(served)
             post = taught.posts.read(body)
             if type(post) is Post:
-                return _then(self.writer.submit(taught.source, post), lambda place: self._told(served, taught, post, place))
+                return _then(
+                    self.writer.submit(taught.source, post), lambda place: self._told(served, taught, post, place)
+                )
             posts: Any = post
             written = self.writer.submit_all(taught.source, posts)
             return _then(written, lambda outcomes: _told_all(served, posts, outcomes))

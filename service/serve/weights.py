@@ -9,13 +9,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from service.errors import GoneError, LogUnavailableError, SnapshotError, UnknownIdError
+from service.errors import GoneError, SnapshotError, UnknownIdError
 from service.serve.answers import BINARY, RETRY, Answer, error
 from service.serve.feedback import Teaching
 from service.serve.served import Served
@@ -38,7 +38,7 @@ class Weights:
     def __init__(self, teaching: Teaching | None, settings: Settings) -> None:
         self._teaching = teaching
         self._settings = settings
-        self._replays: dict[Path, asyncio.Task[None]] = {}
+        self._replays: dict[str, asyncio.Task[None]] = {}  # by the folder of a version's history
 
     async def answer(self, served: Served, seq: int | None) -> Answer:
         """The weights at a seq, or those that are served.
@@ -64,9 +64,9 @@ class Weights:
         snapshot = await asyncio.to_thread(_kept, folder, seq)
         if snapshot is not None:
             return await _file(snapshot.arrays, seq, snapshot.fields["weights_sha256"])
-        task = self._replays.get(folder.history)
+        task = self._replays.get(str(folder.history))
         if task is None or task.done():
-            self._replays[folder.history] = asyncio.create_task(self._replay(served, folder, seq))
+            self._replays[str(folder.history)] = asyncio.create_task(self._replay(served, folder, seq))
         return error(202, "The state is being folded; ask again in a moment.", RETRY)
 
     async def _replay(self, served: Served, folder: StreamFolder, seq: int) -> None:
@@ -104,7 +104,8 @@ def _kept(folder: StreamFolder, seq: int) -> Snapshot | None:
 
 async def _file(arrays: Arrays, seq: int, sha256: str) -> Answer:
     """A safetensors file, whose metadata and headers name the state."""
-    told = {"seq": str(seq), "weights_sha256": sha256}
+    # One entry: safetensors writes several in no fixed order, and equal states are equal files.
+    told = {"softstep": orjson.dumps({"seq": seq, "weights_sha256": sha256}).decode()}
     content = await asyncio.to_thread(safetensors.numpy.save, dict(arrays), told)
     headers = ((b"x-softstep-seq", b"%d" % seq), (b"x-softstep-weights-sha256", sha256.encode()))
     return Answer(200, content, BINARY, headers)

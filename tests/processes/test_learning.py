@@ -238,3 +238,32 @@ def test_two_instances_do_not_share_a_data_directory(models: Path, tmp_path: Pat
     """The second one does not start."""
     with serving(models, tmp_path), pytest.raises((IndexError, AssertionError)), serving(models, tmp_path):
         pass
+
+
+def test_weights_of_any_seq_are_handed_out(models: Path, tmp_path: Path) -> None:
+    """The live ones at once, those of the past when they are folded, and none that held a forgotten event."""
+
+    def weights(service: Service, seq: int | None = None) -> httpx.Response:
+        query = {} if seq is None else {"seq": seq}
+        return httpx.get(f"{service.url}/v1/models/iris/weights", params=query, timeout=20)
+
+    with serving(models, tmp_path) as service:
+        assert weights(service, 1).status_code == 404
+        first = weights(service)
+        assert (first.status_code, first.headers["x-softstep-seq"]) == (200, "0")
+        for number in range(1, 8):
+            body = {"id": f"w{number}", "instances": [[number / 2, 3.0, 4.0, 1.0]], "labels": [number % 3]}
+            post(service, "iris:feedback", body, wait=True)
+        live = weights(service)
+        assert live.headers["x-softstep-seq"] == "7"
+        assert live.headers["x-softstep-weights-sha256"] == metadata(service, "iris")["weights_sha256"]
+        wait_until(lambda: weights(service, 3).status_code == 200, 20)
+        past = weights(service, 3)
+        assert past.headers["x-softstep-weights-sha256"] == replayed(data_of(service), "iris", 3)[0]
+        assert weights(service, 0).content == first.content
+        assert weights(service, 8).status_code == 404
+        for bad in ("x", "-1", "1.5", "9" * 13):
+            assert httpx.get(f"{service.url}/v1/models/iris/weights?seq={bad}").status_code == 422
+        post(service, "iris:forget", {"ids": ["w2"]}, wait=True)
+        assert [weights(service, seq).status_code for seq in (3, 2, 1)][:2] == [410, 410]
+        assert weights(service).status_code == 200
