@@ -7,7 +7,8 @@ hardly seen (coordinated omission). Here request k is due at start + k / rate. I
 else as soon as one is; either way its latency is answer time minus due time.
 
 The loop spins on non-blocking sockets instead of sleeping: timers of an event loop tick in milliseconds, which would
-send 20,000 requests/s as bursts of twenty. It therefore occupies its core; pin it away from the server.
+send 20,000 requests/s as bursts of twenty. It therefore occupies its core; pin it away from the server. Its usual turn
+is machine code (burst.py); this file does what is unusual.
 """
 
 import argparse
@@ -18,28 +19,28 @@ import select
 import socket
 import sys
 import time
-from array import array
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+import burst
 import httptools
 import numpy as np
 from hdrh.histogram import HdrHistogram
+from numpy.typing import NDArray
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 RATE_MAX, SECONDS_MAX, CONNECTIONS_MAX = 200_000, 600, 1024
 GRACE_SECONDS = 5.0  # how long unanswered requests are waited for after the last one was due
 NS = 1_000_000_000
 HIGHEST_NS = 3600 * NS
-LATE_NS = 100_000
+# More file descriptors than the connections and whatever else is open need.
+DESCRIPTORS_MAX = 8192
 clock = time.perf_counter_ns
 OK, REDIRECT = 200, 300
 COUNTS = ("rate", "seconds", "sent", "answered", "not_2xx", "broken", "unanswered")
-# One buffer for every connection: a fresh one for each read costs more than the read.
-BUFFER = bytearray(1 << 18)
+READ_BYTES = 1 << 18
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Outcome:
     broken: int = 0  # connections closed under a request
     unanswered: int = 0
     late: int = 0  # requests that left long after they were due: no connection was free, or this client is saturated
-    latencies_ns: "array[int]" = field(default_factory=lambda: array("q"))
+    latencies_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def answered(self) -> int:
@@ -66,30 +67,34 @@ class Outcome:
         """Return how many requests got no good answer."""
         return self.not_2xx + self.broken + self.unanswered
 
-    def answer(self, status: int, latency_ns: int) -> None:
-        """Count one answer."""
-        self.ended += 1
-        if OK <= status < REDIRECT:
-            self.latencies_ns.append(latency_ns)
-        else:
-            self.not_2xx += 1
-
     def histogram(self) -> HdrHistogram:
         """Return the latencies as an HDR histogram of nanoseconds with three digits."""
         histogram = HdrHistogram(1, HIGHEST_NS, 3)
-        values, counts = np.unique(np.frombuffer(self.latencies_ns, np.int64), return_counts=True)
+        values, counts = np.unique(self.latencies_ns, return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
             histogram.record_value(max(1, value), count)
         return histogram
 
     def summary(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
-        histogram = self.histogram()
-        latency = {f"p{p:g}": histogram.get_value_at_percentile(p) / 1000 for p in PERCENTILES}
-        latency |= {"max": histogram.get_max_value() / 1000, "mean": histogram.get_mean_value() / 1000}
         counts = {name: getattr(self, name) for name in COUNTS}
-        late_share = self.late / max(self.sent, 1)
-        return counts | {"late_share": late_share, "latency_us": latency, "hdr": histogram.encode().decode()}
+        return counts | {"late_share": self.late / max(self.sent, 1)} | latency_of(self.histogram())
+
+
+def latency_of(histogram: HdrHistogram) -> dict[str, Any]:
+    """Return the percentiles of a histogram, in microseconds, and the histogram itself."""
+    latency = {f"p{p:g}": histogram.get_value_at_percentile(p) / 1000 for p in PERCENTILES}
+    latency |= {"max": histogram.get_max_value() / 1000, "mean": histogram.get_mean_value() / 1000}
+    return {"latency_us": latency, "hdr": histogram.encode().decode()}
+
+
+def pool(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the summaries of several turns of one load as one: the percentiles of all their requests together."""
+    histogram = HdrHistogram(1, HIGHEST_NS, 3)
+    for turn in turns:
+        histogram.add(HdrHistogram.decode(turn["hdr"]))
+    late = sum(turn["late_share"] for turn in turns) / len(turns)
+    return {"answered": sum(turn["answered"] for turn in turns), "late_share": late} | latency_of(histogram)
 
 
 class Connection:
@@ -97,8 +102,6 @@ class Connection:
 
     def __init__(self, address: tuple[str, int], poll: select.epoll) -> None:
         self.address, self.poll = address, poll
-        self.due = -1  # when the request under way was due (ns); -1 while idle
-        self.rest = memoryview(b"")  # what of the request the socket did not take yet
         self.size = 0  # bytes of the last whole answer
         self.open()
 
@@ -108,20 +111,17 @@ class Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.poll.register(self.socket, select.EPOLLIN)
-        self.due = -1
+        self.rest = memoryview(b"")  # what of the request the socket did not take yet
         self.reset()
 
     def reset(self) -> None:
         """Expect the first byte of an answer."""
         self.parser, self.seen, self.done = httptools.HttpResponseParser(self), 0, False
 
-    def send(self, request: bytes, due: int) -> None:
-        """Send `request`, which was due at `due`; what the socket does not take now leaves when it can."""
-        self.due = due
-        sent = self.socket.send(request)
-        if sent < len(request):
-            self.rest = memoryview(request)[sent:]
-            self.poll.modify(self.socket, select.EPOLLIN | select.EPOLLOUT)
+    def leave(self, rest: memoryview) -> None:
+        """Send more of a request when the socket can take it."""
+        self.rest = rest
+        self.poll.modify(self.socket, select.EPOLLIN | select.EPOLLOUT)
 
     def resume(self) -> None:
         """Send more of a long request."""
@@ -129,16 +129,12 @@ class Connection:
         if not self.rest:
             self.poll.modify(self.socket, select.EPOLLIN)
 
-    def receive(self) -> int:
-        """Read what has come and return the status of the answer it completes, or 0 while more is to come."""
-        count = self.socket.recv_into(BUFFER)
-        # Most answers arrive whole, with the length of the one before: those need no parsing.
-        if count == self.size and self.seen == 0 and BUFFER.startswith(b"HTTP/1.1 200"):
-            return OK
-        if count == 0:
+    def take(self, data: bytes) -> int:
+        """Read a part of an answer and return the status of the answer it completes, or 0 while more is to come."""
+        if not data:
             raise ConnectionResetError
-        self.parser.feed_data(bytes(BUFFER[:count]))
-        self.seen += count
+        self.parser.feed_data(data)
+        self.seen += len(data)
         if not self.done:
             return 0
         status, self.size = self.parser.get_status_code(), self.seen
@@ -154,65 +150,92 @@ class OpenLoop:
     """Sends one request again and again, on a fixed schedule, over several connections."""
 
     def __init__(self, address: tuple[str, int], request: bytes, connections: int) -> None:
-        self.request, self.poll = request, select.epoll()
+        self.request, self.poll = np.frombuffer(request, np.uint8), select.epoll()
         made = [Connection(address, self.poll) for _ in range(connections)]
         self.busy = {connection.socket.fileno(): connection for connection in made}
-        self.idle = deque(made)
+        self.state = np.zeros(burst.CELLS, np.int64)
+        self.idle = np.array(list(self.busy), np.int64)
+        self.due = np.full(DESCRIPTORS_MAX, -1)
+        self.size, self.odd = np.zeros(DESCRIPTORS_MAX, np.int64), np.zeros(DESCRIPTORS_MAX, np.int64)
+        self.answer = np.empty(READ_BYTES, np.uint8)
+        self.run(1.0, 0.0)  # compiles
 
     def run(self, rate: float, seconds: float) -> Outcome:
         """Send `rate` requests/s for `seconds`; wait a while for the last answers."""
-        outcome = Outcome(rate, seconds)
-        total, interval, poll, idle = int(rate * seconds), NS / rate, self.poll.poll, self.idle
-        start = due = clock() + NS // 1000
-        deadline = start + int((seconds + GRACE_SECONDS) * NS)
-        while (now := clock()) < deadline and outcome.ended < total:
-            while due <= now and idle and outcome.sent < total:
-                self.send(idle.popleft(), due, outcome)
-                outcome.late += now - due > LATE_NS
-                outcome.sent += 1
-                due = start + int(outcome.sent * interval)
-            for fd, event in poll(0):
-                self.receive(fd, event, outcome)
+        outcome, state, total = Outcome(rate, seconds), self.state, int(rate * seconds)
+        latencies = np.zeros(total, np.int64)
+        self.idle[:] = list(self.busy)
+        start = clock() + NS // 1000
+        state[:] = 0
+        state[[burst.TAIL, burst.EPOLL, burst.TOTAL]] = self.idle.size, self.poll.fileno(), total
+        state[[burst.START, burst.DEADLINE]] = start, start + int((seconds + GRACE_SECONDS) * NS)
+        arrays = (self.idle, self.due, self.size, self.odd, self.request, self.answer, latencies)
+        while (why := burst.burst(state, NS / rate, *arrays)) != burst.DONE:
+            self.handle(why, outcome, latencies)
+        outcome.sent, outcome.ended, outcome.late = (int(state[cell]) for cell in (burst.SENT, burst.ENDED, burst.LATE))
+        outcome.latencies_ns = latencies[: state[burst.ANSWERED]]
         outcome.unanswered = total - outcome.ended
         return outcome
 
-    def send(self, connection: Connection, due: int, outcome: Outcome) -> None:
-        """Send the request that was due at `due`."""
-        try:
-            connection.send(self.request, due)
-        except OSError:
-            self.reopen(connection, outcome)
-
-    def receive(self, fd: int, event: int, outcome: Outcome) -> None:
-        """Handle what happened to the socket `fd`."""
+    def handle(self, why: int, outcome: Outcome, latencies: NDArray[np.int64]) -> None:
+        """Do what the inner loop left to be done for one connection."""
+        fd, count = int(self.state[burst.FD]), int(self.state[burst.COUNT])
         connection = self.busy[fd]
         try:
-            if event & select.EPOLLOUT:
+            if why == burst.PART_SENT:
+                connection.leave(memoryview(self.request)[max(0, count) :])
+                self.odd[fd] = 1
+                return
+            if why == burst.ODD_EVENT and count & select.EPOLLOUT:
                 connection.resume()
-            status = connection.receive() if event & ~select.EPOLLOUT else 0
+            if why == burst.ODD_EVENT and not count & ~select.EPOLLOUT:
+                return
+            is_read = why == burst.ODD_ANSWER and count >= 0
+            status = connection.take(self.answer[:count].tobytes() if is_read else connection.socket.recv(READ_BYTES))
         except BlockingIOError:
             return
         except (OSError, httptools.HttpParserError):
-            self.reopen(connection, outcome)
+            self.reopen(fd, outcome)
             return
+        self.odd[fd] = status == 0
         if status:
-            outcome.answer(status, clock() - connection.due)
-            connection.due = -1
-            self.idle.append(connection)
+            self.finish(fd, status, outcome, latencies)
 
-    def reopen(self, connection: Connection, outcome: Outcome) -> None:
+    def finish(self, fd: int, status: int, outcome: Outcome, latencies: NDArray[np.int64]) -> None:
+        """Note a whole answer, and let its connection rest."""
+        state = self.state
+        if OK <= status < REDIRECT:
+            latencies[state[burst.ANSWERED]] = clock() - self.due[fd]
+            state[burst.ANSWERED] += 1
+        else:
+            outcome.not_2xx += 1
+        state[burst.ENDED] += 1
+        self.due[fd], self.size[fd] = -1, self.busy[fd].size
+        self.rest(fd)
+
+    def rest(self, fd: int) -> None:
+        """Let a connection take the next request."""
+        self.idle[self.state[burst.TAIL] % self.idle.size] = fd
+        self.state[burst.TAIL] += 1
+
+    def reopen(self, fd: int, outcome: Outcome) -> None:
         """Replace a connection that the other side closed; a request under way on it is lost."""
-        del self.busy[connection.socket.fileno()]
+        connection = self.busy.pop(fd)
         connection.socket.close()
-        if connection.due >= 0:
-            outcome.broken += 1
-            outcome.ended += 1
-            self.idle.append(connection)
         try:
             connection.open()
         except OSError as error:
             raise SystemExit(f"the server takes no more connections: {error}") from error
-        self.busy[connection.socket.fileno()] = connection
+        other = connection.socket.fileno()
+        self.busy[other] = connection
+        was_busy = self.due[fd] >= 0
+        self.due[[fd, other]], self.size[[fd, other]], self.odd[[fd, other]] = -1, 0, 0
+        if was_busy:
+            outcome.broken += 1
+            self.state[burst.ENDED] += 1
+            self.rest(other)
+        else:
+            self.idle[self.idle == fd] = other
 
     def close(self) -> None:
         """Close every connection."""
