@@ -22,7 +22,8 @@ from tests.serve.harness import (
 
 IRIS = [[5.1, 3.5, 1.4, 0.2]]
 V1, V2 = "/v1/models/iris:predict", "/v2/models/iris/infer"
-TEACH = "/v1/models/iris:feedback"
+# A model whose metadata nothing here asks for: it tells how long its events wait for a learner, which is not there.
+TEACH = "/v1/models/ovr:feedback"
 V1_BODY = instances(IRIS)
 TEXT, RAW = binary(IRIS)
 HEAVY_ROW = [[0] * 767 + [1]]
@@ -101,12 +102,12 @@ REQUESTS = {
     "v2 wrong header": request("POST", V2, TEXT + RAW, [("Inference-Header-Content-Length", "9999")]),
     "v2 short binary": binary_request(V2, TEXT, RAW[:-1]),
     # Feedback; its id is taken, so that it has one place however often it is sent
-    "feedback": predict(taught(IRIS, ["setosa"]), target=TEACH),
-    "feedback version": predict(taught(IRIS, ["setosa"]), target="/v1/models/iris/versions/1:feedback"),
-    "feedback chunked": chunked("POST", TEACH, [taught(IRIS, ["setosa"])]),
-    "feedback close": predict(taught(IRIS, ["setosa"]), ("Connection", "close"), target=TEACH),
-    "feedback conflict": predict(taught(IRIS, ["virginica"]), target=TEACH),
-    "feedback many": predict(taught(IRIS * 90, ["setosa"] * 90, id="many"), target=TEACH),
+    "feedback": predict(taught(IRIS, ["a"]), target=TEACH),
+    "feedback version": predict(taught(IRIS, ["a"]), target="/v1/models/ovr/versions/1:feedback"),
+    "feedback chunked": chunked("POST", TEACH, [taught(IRIS, ["a"])]),
+    "feedback close": predict(taught(IRIS, ["a"]), ("Connection", "close"), target=TEACH),
+    "feedback conflict": predict(taught(IRIS, ["c"]), target=TEACH),
+    "feedback many": predict(taught(IRIS * 90, ["a"] * 90, id="many"), target=TEACH),
     "feedback empty": predict(b"", target=TEACH),
     "feedback broken": predict(b'{"instances": [[1,2', target=TEACH),
     "feedback without labels": predict(instances(IRIS), target=TEACH),
@@ -117,9 +118,9 @@ REQUESTS = {
     "feedback forged token": predict(b'{"tokens": ["AAAA"], "labels": [0]}', target=TEACH),
     "feedback unknown model": predict(taught(IRIS, [0]), target="/v1/models/unknown:feedback"),
     "get feedback": request("GET", TEACH),
-    "classes broken": predict(b'{"add": [1]}', target="/v1/models/iris:classes"),
-    "forget unknown": predict(b'{"ids": ["nobody"], "id": "forget"}', target="/v1/models/iris:forget"),
-    "rollback beyond": predict(b'{"seq": 99999}', target="/v1/models/iris:rollback"),
+    "classes broken": predict(b'{"add": [1]}', target="/v1/models/ovr:classes"),
+    "forget unknown": predict(b'{"ids": ["nobody"], "id": "forget"}', target="/v1/models/ovr:forget"),
+    "rollback beyond": predict(b'{"seq": 99999}', target="/v1/models/ovr:rollback"),
     "v1 min_seq reached": predict(instances(IRIS, min_seq=0)),
     "v1 min_seq wrong": predict(instances(IRIS, min_seq=-1)),
     "v1 tokens wrong": predict(instances(IRIS, feedback_tokens=1)),
