@@ -5,9 +5,10 @@
                            only Python knows what to do with it
     latencies (total,)     nanoseconds of good answers, written in order
 
-In Python a request costs the client 13 microseconds, at a rate of 50,000/s two thirds of its core, and after a pause of
-the machine it catches up more slowly than the server does. Here it is the system calls alone. Whatever is unusual (a
-part of an answer, another length or status, a full socket, an error) is handed back to Python by the returned reason.
+In Python a request cost the client some 13 microseconds, at 50,000/s two thirds of its core, so that after a pause of
+the machine it would catch up more slowly than the server does. Here it is the system calls alone. Whatever is unusual
+(a part of an answer, another length or status, a full socket, an error) is handed back to Python by the returned
+reason.
 """
 
 import platform
