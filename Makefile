@@ -43,7 +43,7 @@ lock: ## resolve the locked requirements again
 models: .venv/dev.stamp ## train the shipped models again
 	$(BIN)/python models/train.py
 
-bench: .venv/serve.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
+bench: .venv/dev.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
 	$(BIN)/python loadtest/bench.py
 
 clean: ## remove what was installed and compiled
