@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final, NamedTuple
 
@@ -80,6 +81,10 @@ class Answer(NamedTuple):
     body: bytes
     content_type: bytes = JSON
     headers: tuple[Header, ...] = ()
+
+
+# Takes feedback for a model version: an answer, or None where it is told when the feedback is on disk.
+Teach = Callable[[Served, bytes, Callable[[Answer], None]], Answer | None]
 
 
 class RequestHead(NamedTuple):
@@ -172,7 +177,7 @@ class Answers:
         self.meter = meter
         self.settings = settings
         # Answers feedback; put in place where the service learns (feedback.py).
-        self.teach: Callable[[Served, bytes], Answer | asyncio.Future[Answer]] = lambda _served, _body: NO_LEARNING
+        self.teach: Teach = lambda _served, _body, _tell: NO_LEARNING
         self.seal: Callable[[Served, Floats], list[str]] | None = None
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
@@ -187,7 +192,8 @@ class Answers:
         started = perf_counter_ns()
         protocol, served = endpoint.protocol, endpoint.served
         if endpoint.teaches:
-            return self.teach(served, body)
+            told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            return self.teach(served, body, partial(_settle, told)) or told
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
             X = served.rows.usual(body) if request is None else request.X
@@ -261,6 +267,11 @@ def _later(  # noqa: PLR0917  # what an answer is made of
 
     served.batcher.submit(rows).add_done_callback(computed)
     return answer
+
+
+def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:
+    if not future.done():  # its client has left
+        future.set_result(answer)
 
 
 def _failed(served: Served, answer: Answer) -> Answer:

@@ -13,6 +13,7 @@ A head that was parsed once is remembered with what it meant (gate.py), so that 
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, ClassVar, Final, cast
 
 import httptools
@@ -144,6 +145,9 @@ class Door(HttpToolsProtocol):
         if label >= 0:
             self._send_lone(cast("Lone", lone), label, endpoint.served)
             status = 200
+        elif endpoint.teaches:
+            self._teach(plan, data)
+            return
         else:
             try:
                 answer = gate.answers.predict(endpoint, plan.tensor_header, data[len(plan.head) :])
@@ -160,6 +164,28 @@ class Door(HttpToolsProtocol):
         self.deadline = self.loop.time() + gate.keep_alive_seconds
         if self.access_log:
             self._log_access(b"POST", plan.url, "1.1", status)
+
+    def _teach(self, plan: Plan, data: bytes) -> None:
+        """Take feedback whose head is remembered; until it is on disk and answered its cycle stands for it."""
+        gate = self.gate
+        cycle = Pending(plan.url, "1.1", keep_alive=True)
+        tell = partial(self._tell, cycle)
+        try:
+            answer = gate.answers.teach(plan.endpoint.served, data[len(plan.head) :], tell)
+        except Exception:
+            logger.exception("feedback broke")
+            answer = BROKEN
+        self.cycle = cast("Any", cycle)
+        self.deadline = NEVER
+        gate.in_flight += 1
+        if answer is not None:
+            tell(answer)
+
+    def _tell(self, cycle: Pending, answer: Answer) -> None:
+        """Write an answer to feedback, unless its client has left."""
+        self.gate.in_flight -= 1
+        if not cycle.disconnected:
+            self._write(answer, cycle, NO_HEAD)
 
     def _send_lone(self, lone: Lone, label: int, served: Served) -> None:
         """Write the answer to a lone row whose probabilities and label are computed."""

@@ -32,6 +32,7 @@ logger = logging.getLogger("softstep.writer")
 # One append: a few milliseconds of other writers' waiting. One post alone may be larger.
 BATCH_DRAFTS_MAX: Final = 512
 BATCH_BYTES_MAX: Final = 16 << 20
+FEEDBACK: Final = Kind.FEEDBACK  # a member costs more to look up than to compare
 BROKEN: Final = "the server failed while it wrote the event; send it again, with the same id"
 
 
@@ -56,22 +57,21 @@ class Source(NamedTuple):
 
 
 class Submission(NamedTuple):
-    """Events of one request, and who waits for them; `alone` where it is for the outcome of one, not a list."""
+    """Events of one request, and who is told of them, in the loop: with a list of their outcomes, or an exception."""
 
     source: Source
     kind: Kind
     posts: Sequence[Post]
     if_seq: int | None
     size: int
-    alone: bool
-    future: asyncio.Future[Any]
+    tell: Callable[[Any], None]
 
 
 class Call(NamedTuple):
-    """What the thread is asked to do with its log, and who waits for it."""
+    """What the thread is asked to do with its log, and who is told what it returned or raised."""
 
     do: Callable[[FeedbackLog], Any]
-    future: asyncio.Future[Any]
+    tell: Callable[[Any], None]
 
 
 Item = Submission | Call
@@ -104,6 +104,9 @@ class Scribe:
         queue: What is handed over, in order; None asks for the end.
         answer: Called in the loop with the items of a batch, their results, and the nanoseconds of the commit or 0.
         gone: Called in the loop when the thread is about to end.
+
+    Attributes:
+        versions: The version of each stream by its number, as far as a duplicate made it look for one.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Scribe:
         self._log: FeedbackLog | None = None
         self._told = ""
         self._streams: dict[tuple[str, int, bytes], int] = {}
+        self.versions: dict[int, int] = {}
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work until nothing waits behind the order to stop."""
@@ -156,13 +160,17 @@ class Scribe:
 
     def _take(self) -> list[Item]:
         """What is done together: one call, or submissions up to the bounds of a batch."""
-        pending, items = self._pending, [self._pending.popleft()]
-        drafts = size = 0
-        while isinstance(last := items[-1], Submission) and pending and isinstance(pending[0], Submission):
-            drafts, size = drafts + len(last.posts), size + last.size
-            if drafts + len(pending[0].posts) > BATCH_DRAFTS_MAX or size + pending[0].size > BATCH_BYTES_MAX:
-                break
-            items.append(pending.popleft())
+        pending = self._pending
+        items = [pending.popleft()]
+        first = items[0]
+        if type(first) is Submission:
+            drafts, size = len(first.posts), first.size
+            while pending and type(item := pending[0]) is Submission:
+                drafts += len(item.posts)
+                size += item.size
+                if drafts > BATCH_DRAFTS_MAX or size > BATCH_BYTES_MAX:
+                    break
+                items.append(pending.popleft())
         return items
 
     def _work(self, items: Sequence[Item]) -> tuple[list[Result], int]:
@@ -180,19 +188,28 @@ class Scribe:
         now_ms = time.time_ns() // 1_000_000
         results: list[Result] = []
         drafts: list[Draft] = []
-        for source, kind, posts, if_seq, *_ in items:
-            number = self._stream(log, source)
+        known: Source | None = None
+        number: int | SoftstepError = 0
+        for source, kind, posts, if_seq, _, _ in items:
+            if source is not known:
+                known, number = source, self._stream(log, source)
             if type(number) is int:
-                epoch = source.class_epoch if kind == Kind.FEEDBACK else None
-                results.append(slice(len(drafts), len(drafts) + len(posts)))
-                drafts += [Draft(number, kind, id_, payload, now_ms, epoch, if_seq) for id_, payload, _ in posts]
+                epoch = source.class_epoch if kind is FEEDBACK else None
+                results.append(len(posts))
+                for id_, payload, _ in posts:
+                    drafts.append(Draft(number, kind, id_, payload, now_ms, epoch, if_seq))
             else:
                 results.append(number)
         before = time.perf_counter_ns()
         outcomes = log.append(drafts) if drafts else []
         nanoseconds = time.perf_counter_ns() - before
         self._note(log, outcomes)
-        return [outcomes[result] if type(result) is slice else result for result in results], nanoseconds
+        at = 0
+        for index, result in enumerate(results):
+            if type(result) is int:
+                results[index] = outcomes[at : at + result]
+                at += result
+        return results, nanoseconds
 
     def _stream(self, log: FeedbackLog, source: Source) -> int | SoftstepError:
         """The number of a source's stream, opened where this process has not yet; or why it cannot be written to."""
@@ -218,12 +235,13 @@ class Scribe:
             if type(outcome) is Accepted:
                 if not outcome.duplicate:
                     streams.add(outcome.stream)
+                elif outcome.stream not in self.versions:
+                    self.versions[outcome.stream] = log.reached(outcome.stream)[0].version
             elif type(outcome) is StreamGoneError:
                 self._streams.clear()
         try:
             for stream in streams:
-                state = log.state(stream)
-                self._ways.mark(stream, Position(state.seq, state.hash))
+                self._ways.mark(stream, log.reached(stream)[1])
         except SoftstepError:
             logger.exception("feedback is on disk, but cannot be marked")
         if streams:

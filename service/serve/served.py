@@ -59,6 +59,7 @@ class Served:
 
     Attributes:
         source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
+        taught: What feedback for it needs, kept here by feedback.py; None before the first.
 
     Raises:
         ValueError: The artifact or the snapshot makes no model.
@@ -93,6 +94,7 @@ class Served:
         self.counters: Final = meter.row(version.name, version.version)
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
         self.lone: Final = self._lone(meter)
+        self.taught: Any = None
         # Its own, so that requests which share a call share a model as well.
         self.batcher: Final = Batcher(
             self.model,

@@ -79,6 +79,12 @@ class SqliteLog:
         with self._connection.used() as database:
             return tables.read_head(database, stream).state()
 
+    def reached(self, stream: int) -> tuple[Stream, Position]:
+        """See FeedbackLog."""
+        assert self._heads is not None  # noqa: S101  # so after an append
+        head = self._heads[stream]
+        return head.stream, Position(head.seq, head.hash)
+
     def read(self, stream: int, after: int, limit: int) -> list[Event]:
         """See FeedbackLog. Raises LogDamagedError where events are missing."""
         with self._connection.used() as database:
