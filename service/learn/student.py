@@ -1,11 +1,13 @@
 """One stream's learner: what it does in a turn, and how long it is let alone where that failed."""
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from service.bell import Bell
 from service.errors import LogUnavailableError, SoftstepError
+from service.learn.base import take_over
 from service.learn.blame import Blame
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
@@ -13,11 +15,12 @@ from service.settings import Settings
 from service.store.artifact import read_artifact
 from service.store.data import StreamFolder
 from service.store.feedback import Stream
-from service.store.genesis import genesis
 from service.store.losses import LossWriter
 from service.store.snapshots import remove_strays
 from service.store.sqlite import SqliteLog
 from service.store.status import read_status, write_status
+
+logger = logging.getLogger("softstep.learner")
 
 # A batch is as many events as are folded in about this time, so that what is published is never much older.
 BATCH_SECONDS: Final = 0.005
@@ -74,8 +77,9 @@ class Student:
         remove_strays(folder.snapshots)
         remove_strays(folder.checkpoints)
         artifact = read_artifact(folder.artifact, settings.artifact_bytes_max)
-        if genesis(artifact) != stream.genesis:
-            raise SoftstepError("its artifact or this release's fold is not what the stream was begun with")
+        seq = take_over(stream, artifact, log, folder.checkpoints, time.time_ns() // 1_000_000)
+        if seq is not None:
+            logger.warning("%s/%d goes on by a new fold, from its state at %d", stream.model, stream.version, seq)
         self.follower: Final = Follower(stream, artifact, log, folder)
         self.publisher: Final = Publisher(self.follower, settings.checkpoint_bytes_max)
         self._losses: Final = LossWriter(folder.path / "losses")
