@@ -30,10 +30,15 @@ def genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
     return hashlib.sha256(json.dumps(bound, sort_keys=True, ensure_ascii=True).encode()).digest()
 
 
+def geneses(artifact: Artifact) -> tuple[bytes, ...]:
+    """The genesis by each fold that a stream of this artifact may have begun with: this release's first, down to 1."""
+    return tuple(genesis(artifact, version) for version in range(FOLD_VERSION, 0, -1))
+
+
 def begun_with(artifact: Artifact, stream_genesis: bytes) -> int | None:
     """The version of the fold with which a stream of this artifact began; None where it is another artifact's.
 
     It is None too for a stream that a later release began.
     """
-    versions = range(FOLD_VERSION, 0, -1)
-    return next((version for version in versions if genesis(artifact, version) == stream_genesis), None)
+    known = geneses(artifact)
+    return FOLD_VERSION - known.index(stream_genesis) if stream_genesis in known else None
