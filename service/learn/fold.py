@@ -9,7 +9,7 @@ An event that cannot apply (rows of another width or number of classes, a payloa
 nothing else, so the fold is total: whatever the log holds, the same events give the same state.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,9 @@ from service.store.artifact import Artifact
 from service.store.feedback import Event, Kind
 from service.store.rows import Block, Targets, decode_many
 from service.store.snapshots import Snapshot
+
+# Of a manifest: what depends on the file that it stands in.
+FILE_FIELDS: Final = {"format_version", "tensors_sha256"}
 
 
 class Scored(NamedTuple):
@@ -132,14 +135,28 @@ class Fold:
             self.unfit += 1
 
     def kept(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The fields and arrays that `restored` makes an equal fold of."""
+        """The fields and arrays that `restored` makes an equal fold of.
+
+        Beside the state they hold it as an artifact, under "manifest" and "artifact.<tensor>", because a later release
+        with another fold can go on from that alone; None where what was learned makes no artifact.
+        """
+        manifest, tensors = self._exported()
         fields = {
+            "manifest": manifest,
             "classes": self.classes,
             "events": self.events,
             "unfit": self.unfit,
             "scalars": self.state.scalars(),
         }
-        return fields, self.state.tensors()
+        return fields, {**self.state.tensors(), **{f"artifact.{name}": tensor for name, tensor in tensors.items()}}
+
+    def _exported(self) -> tuple[dict[str, Any] | None, Mapping[str, NDArray[Any]]]:
+        try:
+            artifact = self.state.export(self.classes, self.artifact.manifest.provenance)
+        except ArtifactError:
+            return None, {}
+        manifest = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude=FILE_FIELDS)
+        return manifest, artifact.tensors
 
     @classmethod
     def restored(cls, artifact: Artifact, snapshot: Snapshot) -> "Fold":

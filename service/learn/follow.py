@@ -12,11 +12,12 @@ from collections import deque
 from typing import Any, Final
 
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
+from service.learn.base import first_fold
 from service.learn.fold import Fold, Scored
 from service.store.artifact import Artifact
 from service.store.data import StreamFolder
 from service.store.feedback import Event, FeedbackLog, Kind, Position, Stream
-from service.store.lineage import Lineage, Segments, Turn, turn_of
+from service.store.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of, within
 from service.store.snapshots import read_snapshot, seqs, write_snapshot
 
 # Events that change the lineage, and with it perhaps what was folded already.
@@ -134,7 +135,7 @@ class Follower:
         held = self.lineage.segments(self.seq)
         # What the lineage knew before was left out already when its turn came.
         is_new = self._learn_turns([event])
-        must_go = is_new and any(_holds(held, seq) for seq in turn_of(event).out)
+        must_go = is_new and any(within(held, seq) for seq in turn_of(event).out)
         self.seq, self.hash = event.seq, event.hash
         if must_go or event.kind == Kind.ROLLBACK:
             self._begin()
@@ -144,27 +145,33 @@ class Follower:
     def _reached(self) -> Position:
         """How far the process before this one has come, as its files tell; what came after is folded as it comes."""
         last = self._log.state(self.stream.number).seq
-        kept = [*seqs(self.folder.checkpoints), *seqs(self.folder.snapshots)]
-        seq = max((seq for seq in kept if seq <= last), default=0)
+        # From the newest base on: states before it were another fold's, and none is told anew under their seqs.
+        kept = [self.lineage.since, *seqs(self.folder.checkpoints), *seqs(self.folder.snapshots)]
+        seq = max(seq for seq in kept if seq <= last)
         events = self._log.read(self.stream.number, seq - 1, 1) if seq else []
         return Position(seq, events[0].hash) if events else Position(0, self.stream.genesis)
 
     def _begin(self) -> None:
         """Go back to the newest checkpoint on the way to state(seq), and fold on from there."""
-        wanted = self.lineage.segments(self.seq)
-        self.fold, start = Fold(self._artifact), 0
+        wanted, base = self.lineage.segments(self.seq), self.lineage.base(self.seq)
+        self.fold = first_fold(self.stream, self._artifact, self._log, base)
+        start = 0 if base is None else base.target
         for seq in reversed(seqs(self.folder.checkpoints)):
             fold = self._restored(seq, wanted) if seq <= self.seq else None
             if fold is not None:
                 self.fold, start = fold, seq
                 break
-        self._ahead = deque((max(lo, start), hi) for lo, hi in wanted if hi > start)
+        self._ahead = deque(behind(wanted, start))
         self._length = sum(hi - lo for lo, hi in self._ahead)
 
     def _restored(self, seq: int, wanted: Segments) -> Fold | None:
-        """The fold of a checkpoint, where its events are the first ones of those that are wanted, and none is out."""
+        """The fold of a checkpoint, where its events are the first ones of those that are wanted, and none is out.
+
+        It began as `self.fold` does: a base that counts for the one state and not for the other has another fold, or
+        an event that is out.
+        """
         held = self.lineage.segments(seq)
-        if held != tuple((lo, min(hi, seq)) for lo, hi in wanted if lo < seq):
+        if not begins_with(wanted, held, seq):
             return None
         try:
             snapshot = read_snapshot(self.folder.checkpoints / str(seq))
@@ -172,9 +179,9 @@ class Follower:
             if fields["genesis"] != self.stream.genesis.hex():
                 return None
             late = [turn for turn in self.lineage.turns[fields["turns"] :] if turn.out]
-            if any(_holds(held, out) for turn in late for out in turn.out):
+            if any(within(held, out) for turn in late for out in turn.out):
                 return None
-            return Fold.restored(self._artifact, snapshot)
+            return Fold.restored(self.fold.artifact, snapshot)
         except (SnapshotError, ArtifactError, KeyError):
             return None
 
@@ -209,7 +216,3 @@ class Follower:
     def position(self) -> Position:
         """The event up to which everything is folded."""
         return Position(self.seq, self.hash)
-
-
-def _holds(segments: Segments, seq: int) -> bool:
-    return any(lo < seq <= hi for lo, hi in segments)

@@ -129,20 +129,20 @@ class Publisher:
         """Note that nothing holds the forgotten events any more."""
         self._erased_epoch = self._follower.epoch
 
-    def tell(self, now: float, stall: dict[str, Any] | None = None) -> None:
+    def tell(self, now: float, trouble: Mapping[str, Any] | None = None) -> None:
         """Write how the stream stands where that has changed; how far a refolding is, a few times a second.
 
         Args:
             now: The time.
-            stall: Why and at which event it is stalled, or None.
+            trouble: The state, the reason and what else is to be said where it cannot go on, or None.
 
         Raises:
             OSError: The disk refuses.
         """
         follower = self._follower
         status: dict[str, Any] = {"state": "following", "erased_epoch": self._erased_epoch}
-        if stall is not None:
-            status |= {"state": "stalled", **stall}
+        if trouble is not None:
+            status |= trouble
         elif follower.is_refolding:
             status |= {"state": "refolding", "target": follower.seq, "refolded": round(follower.refolded, 3)}
         is_progress = status["state"] == self._told.get("state") == "refolding"

@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.errors import SnapshotError
+from service.learn import base as base_module
+from service.learn import replay as replay_module
+from service.learn import step as step_module
+from service.learn.base import first_fold, take_over
 from service.learn.fold import Fold
 from service.learn.follow import Follower
+from service.store import genesis as genesis_module
 from service.store.admin import dump, dump_classes, dump_forget_ids
 from service.store.artifact import Artifact
 from service.store.data import StreamFolder
 from service.store.feedback import Accepted, Draft, Kind
-from service.store.genesis import genesis
+from service.store.genesis import FOLD_VERSION, genesis
 from service.store.hashing import hash_tensors
 from service.store.lineage import Lineage, turn_of
 from service.store.memory import MemoryLog
@@ -35,12 +40,24 @@ def weights_of(fold: Fold) -> str:
 
 
 def scratch(artifact: Artifact, log: MemoryLog, stream: int, n: int) -> Fold:
-    """state(n) from its definition: the events of the lineage, one by one, without those that are out for good."""
+    """state(n) from its definition: the events of the lineage, one by one, without those that are out for good.
+
+    Where a base stands for the first of them, those behind it.
+    """
     lineage = Lineage(map(turn_of, log.admin(stream)))
-    fold = Fold(artifact)
+    base = lineage.base(n)
+    (known,) = [known for known in log.streams() if known.number == stream]
+    fold = first_fold(known, artifact, log, base)
     for seq in lineage.seqs(n):
-        fold.take(log.read(stream, seq - 1, 1))
+        if base is None or seq > base.target:
+            fold.take(log.read(stream, seq - 1, 1))
     return fold
+
+
+def set_fold(version: int) -> None:
+    """Be the release whose fold has that version."""
+    for module in (base_module, genesis_module, replay_module, step_module):
+        module.FOLD_VERSION = version  # type: ignore[attr-defined]
 
 
 class Following(RuleBasedStateMachine):
@@ -60,6 +77,7 @@ class Following(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Leave nothing behind."""
+        set_fold(FOLD_VERSION)
         if hasattr(self, "folder"):
             self.folder.cleanup()
 
@@ -108,8 +126,18 @@ class Following(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def rollback(self, data: st.DataObject) -> None:
-        """Back to a state of before."""
-        assert self.append(Kind.ROLLBACK, dump({"seq": data.draw(st.integers(0, self.last))}))
+        """Back to a state of before, unless an earlier release made it."""
+        seq = data.draw(st.integers(0, self.last))
+        since = Lineage(map(turn_of, self.log.admin(self.stream.number))).since
+        assert self.append(Kind.ROLLBACK, dump({"seq": seq})) is (seq == 0 or seq >= since)
+
+    @rule()
+    def upgrade(self) -> None:
+        """A release with another fold takes over; what is served does not change by that."""
+        set_fold(genesis_module.FOLD_VERSION + 1)
+        seq = take_over(self.stream, self.artifact, self.log, StreamFolder(Path(self.folder.name)).checkpoints, 0)
+        assert seq is not None
+        self.start()
 
     @rule()
     def classes(self) -> None:
