@@ -147,6 +147,7 @@ def learn_struck(
             late = time.monotonic() + (0.3 if strike.forever else SECONDS_MAX)
             while not child.poll() and max(seqs(snapshots), default=0) < last and time.monotonic() < late:
                 time.sleep(0.001)
+            assert strike.forever or child.poll() or time.monotonic() < late, "the learner does not go on"
     with suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGTERM)
     return settings, steps, acked, child.wait(trace)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from service.serve import ledger
+from service.store.connection import LogConnection
 from service.store.feedback import Accepted, Draft, Outcome
 from service.store.sqlite import SqliteLog
 from tests.torture import disks, kills, mixed, report
 from tests.torture.disks import unkept
-from tests.torture.kills import append_case
 from tests.torture.line import Line
-from tests.torture.strike import STRACE
+from tests.torture.strike import STRACE, Strike
 from tests.torture.sweeps import Sweep, scratch, swept
 from tests.torture.traffic import Weather
 
@@ -60,8 +60,8 @@ class Hasty(SqliteLog):
         self.late = list(drafts)
         first = self.state(drafts[0].stream).seq + 1
         known = self.find("iris", [draft.id for draft in drafts])
-        fresh = [draft for draft in drafts if draft.id not in known]
-        places = {draft.id: Accepted(draft.stream, seq) for seq, draft in enumerate(fresh, first)}
+        fresh = dict.fromkeys(draft.id for draft in drafts if draft.id not in known)
+        places = {id_: Accepted(drafts[0].stream, seq) for seq, id_ in enumerate(fresh, first)}
         return [places.get(draft.id) or known[draft.id] for draft in drafts]
 
 
@@ -75,12 +75,12 @@ class Deaf(SqliteLog):
             return [Accepted(draft.stream, 1) for draft in drafts]
 
 
-def caught(tmp_path: Path, case: Callable[[Path, int], bool]) -> int:
-    """How many of some cases the checker found wrong."""
+def caught(tmp_path: Path, sweep: Sweep) -> tuple[str, ...]:
+    """What the checker found wrong in some cases."""
     place = scratch(tmp_path)
-    counts = swept(place, [Sweep("wrong", "pwrite64", case, 30, 6, 60)], 1)
+    counts = swept(place, [sweep], 1)
     shutil.rmtree(place)
-    return len(counts["wrong"].violations)
+    return counts[sweep.name].violations
 
 
 @needs_strace
@@ -90,7 +90,19 @@ def test_the_checker_sees_a_log_that_lies(
 ) -> None:
     """Acknowledged before the commit, or in spite of the disk: neither goes unseen."""
     monkeypatch.setattr(ledger, "SqliteLog", log)
-    assert caught(tmp_path, partial(append_case, 0, fault, "pwrite64")) > 2
+    case = partial(kills.append_case, 0, fault, "pwrite64")
+    found = caught(tmp_path, Sweep("lie", "pwrite64", case, 30, 6, 60))
+    assert len(found) > 2
+    assert all("acknowledged and not there as told" in text for text in found)
+
+
+@needs_strace
+def test_the_checker_sees_a_sync_that_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is opened again, and does not write anew what a failed sync was to keep, is found out at the retry."""
+    monkeypatch.setattr(LogConnection, "_move_wal", lambda *_: None)
+    case = partial(disks.append_case, 0, Strike("fdatasync", "error=EIO", 1))
+    found = caught(tmp_path, Sweep("lie", "fdatasync", case, 4, 2, 12))
+    assert len([text for text in found if "acknowledged after a sync that failed" in text]) > 1
 
 
 WAL = "/data/log.sqlite-wal"
