@@ -26,7 +26,7 @@ from typing import IO, Final, NamedTuple
 
 from service.errors import LogUnavailableError
 from service.store.artifact import Artifact, read_artifact, write_artifact
-from service.store.filesystem import sync_folder
+from service.store.filesystem import make_folder, sync_folder
 from service.store.snapshots import seqs
 
 SET_ASIDE: Final = ".purged-"
@@ -97,7 +97,7 @@ class DataDirectory:
         self.token_key = path / "token.key"
         self._marks = path / "marks"
         self._streams = path / "streams"
-        self._marks.mkdir(parents=True, exist_ok=True)
+        make_folder(self._marks)
 
     def lock(self, *, resumes: bool = False) -> IO[bytes]:
         """Takes the directory for this process and those it forks, until the file that is returned is closed.

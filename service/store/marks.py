@@ -28,6 +28,7 @@ from typing import Final, Literal
 
 from service.errors import LogDamagedError
 from service.store.feedback import FeedbackLog, Position
+from service.store.filesystem import sync_file
 
 MAGIC: Final = b"SFSTMARK" + (1).to_bytes(8, "little")
 HEAD_BYTES: Final = 64
@@ -122,6 +123,7 @@ def refuse_cut(log: FeedbackLog, reached: Iterable[tuple[int, Position]]) -> Non
 def _make(path: Path) -> None:
     temporary = path.with_name(f".{path.name}")
     temporary.write_bytes(MAGIC.ljust(HEAD_BYTES + RECORDS_MAX * RECORD_BYTES, b"\0"))
+    sync_file(temporary)  # a loss of power may cost what it says, but must not leave a file that is none
     temporary.replace(path)
 
 
