@@ -30,6 +30,7 @@ from service.serve.posts import Post, Posts
 from service.serve.scribe import Source
 from service.serve.served import Floats, Served
 from service.serve.tokens import Keys, Tokens
+from service.serve.turns import Turn, forget_everywhere, further
 from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
 from service.store.data import DataDirectory, StreamFolder
@@ -40,7 +41,7 @@ from service.store.status import read_status
 
 logger = logging.getLogger("softstep.feedback")
 
-# Of the tokens that were refused, so many are named: an error answer has 16 KiB at most.
+# Of the events that were refused, so many are named: an error answer has 16 KiB at most.
 REFUSED_TOLD_MAX: Final = 1000
 BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
 
@@ -180,12 +181,12 @@ class Teaching:
         places = [accepted(outcome) for outcome in outcomes]
         last: dict[int, int] = {}
         for place in places:
-            version = self._version(taught, place)
+            version = self.writer.version_of(place.stream)
             last[version] = max(place.seq, last.get(version, 0))
         await self._all_served(served.name, last)
         events = [self._event(taught, one, place) for one, place in zip(posts, places, strict=True)]
         for event, place in zip(events, places, strict=True):
-            event["losses"] = self._losses_of(served.name, self._version(taught, place), place.seq)
+            event["losses"] = self._losses_of(served.name, self.writer.version_of(place.stream), place.seq)
         told = events[0] if isinstance(post, Post) else {"events": events}
         return Answer(200, orjson.dumps({**_names(taught), **told}))
 
@@ -194,9 +195,27 @@ class Teaching:
         taught = self.taught(served)
         place = await self.writer.submit(taught.source, post, kind, if_seq)
         if wait:
-            await self._all_served(served.name, {self._version(taught, place): place.seq})
+            await self._all_served(served.name, {self.writer.version_of(place.stream): place.seq})
         event = self._event(taught, post, place)
         return Answer(200 if wait else 202, orjson.dumps({**_names(taught), **event}))
+
+    async def forget(self, served: Served, turn: Turn, *, wait: bool) -> Answer:
+        """Forget feedback of a model in whichever versions hold it; answers as `turn`, or with the event of each."""
+        taught, name = self.taught(served), served.name
+        outcomes = await self.writer.call(lambda log: forget_everywhere(log, name, turn, _now_ms()), appends=True)
+        refused = _refused_of(outcomes)
+        if refused is not None:
+            return refused
+        last = {self.writer.version_of(place.stream): place.seq for place in map(accepted, outcomes)}
+        if wait:
+            now = self._live.now.served
+            await self._all_served(name, {version: seq for version, seq in last.items() if (name, version) in now})
+        events = [
+            self._event(taught, turn.post if index == 0 else further(turn.post, version), accepted(outcome))
+            for index, (version, outcome) in enumerate(zip(last, outcomes, strict=True))
+        ]
+        told = events[0] if len(events) == 1 else {"events": events}
+        return Answer(200 if wait else 202, orjson.dumps({**_names(taught), **told}))
 
     async def _all_served(self, name: str, last: Mapping[int, int]) -> None:
         """Wait until this worker serves, of each of these versions of a model, a state that holds an event.
@@ -242,16 +261,12 @@ class Teaching:
             reader = self._losses[name, version] = LossReader(self._data.stream(name, version).path / "losses")
         return reader.of(seq)
 
-    def _version(self, taught: Taught, place: Accepted) -> int:
-        """The version whose stream holds an event."""
-        return self.writer.version_of(place.stream) if place.duplicate else taught.source.version
-
     def _event(self, taught: Taught, post: Post, place: Accepted) -> dict[str, Any]:
         """What is told of one event; its version where that is not the one that was asked."""
         told: dict[str, Any] = {"id": post.id.decode(), "seq": place.seq, "duplicate": place.duplicate}
         if place.forgotten:
             told["forgotten"] = True
-        version = self._version(taught, place)
+        version = self.writer.version_of(place.stream)
         if version != taught.source.version:
             told["model_version"] = str(version)
         return told
@@ -302,7 +317,7 @@ def _refused_of(result: Any) -> Answer | None:  # noqa: ANN401  # see Writer.sen
     if len(refused) == len(result):
         return answer
     told = {
-        "error": f"Some tokens were refused, the others are kept: {sentence(reason)}",
+        "error": f"Some events were refused, the others are kept: {sentence(reason)}",
         "accepted": len(result) - len(refused),
         "refused": refused[:REFUSED_TOLD_MAX],
     }

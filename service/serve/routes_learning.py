@@ -12,7 +12,7 @@ from service.serve.feedback import Teaching
 from service.serve.grammar import load
 from service.serve.schema import DOCS
 from service.serve.served import Endpoint, Served
-from service.serve.turns import read_turn
+from service.serve.turns import Turn, read_turn
 from service.store.feedback import Kind
 
 learning = APIRouter(tags=["learning"])
@@ -53,9 +53,13 @@ async def _feedback(request: Request, context: Context, served: Served) -> Respo
 async def _turn(request: Request, context: Context, kind: Kind, served: Served) -> Response:
     """Take a call that becomes an admin event."""
     teaching = _teaching(context)
-    body = await read_body(request, context.settings.body_bytes_max)
-    turn = read_turn(kind, load(body, context.settings.json_depth_max), served)
+    turn = await _read_turn(request, context, kind, served)
     return Reply(await teaching.turn(served, turn.kind, turn.post, turn.if_seq, wait=_waits(request)))
+
+
+async def _read_turn(request: Request, context: Context, kind: Kind, served: Served) -> Turn:
+    body = await read_body(request, context.settings.body_bytes_max)
+    return read_turn(kind, load(body, context.settings.json_depth_max), served)
 
 
 @learning.post("/v1/models/{name:name}:feedback", **DOCS["feedback"])
@@ -103,8 +107,10 @@ async def classes_version(name: str, version: str, request: Request, context: Wi
 
 @learning.post("/v1/models/{name:name}:forget", **DOCS["forget"])
 async def forget_latest(name: str, request: Request, context: With) -> Response:
-    """Forget events: the model becomes what it would be without them, and their rows are erased."""
-    return await _turn(request, context, Kind.FORGET, context.now.find(name, None))
+    """Forget events of any version: the model becomes what it would be without them, and their rows are erased."""
+    teaching, served = _teaching(context), context.now.find(name, None)
+    turn = await _read_turn(request, context, Kind.FORGET, served)
+    return Reply(await teaching.forget(served, turn, wait=_waits(request)))
 
 
 @learning.post("/v1/models/{name:name}/versions/{version:name}:forget", **DOCS["forget"])

@@ -111,7 +111,7 @@ KEPT: Final[Schema] = {
         record(
             model_name=STRING,
             model_version=STRING,
-            events=array(record({"forgotten": FLAG, "losses": LOSSES}, **EVENT)),
+            events=array(record({"forgotten": FLAG, "losses": LOSSES, "model_version": STRING}, **EVENT)),
         ),
     ]
 }

@@ -70,7 +70,7 @@ class Writer:
         self._thread.start()
 
     def version_of(self, stream: int) -> int:
-        """The version whose stream has this number; the outcome of a duplicate has named it."""
+        """The version whose stream has this number; an outcome has named it."""
         return self._scribe.versions[stream]
 
     def send(
@@ -118,12 +118,17 @@ class Writer:
         self.send(source, posts, partial(_settle, future))
         return future
 
-    def call(self, do: Callable[[FeedbackLog], T]) -> asyncio.Future[T]:
-        """Let the thread do something with the log, after all that was submitted before; what it raises is raised."""
+    def call(self, do: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
+        """Let the thread do something with the log, after all that was submitted before; what it raises is raised.
+
+        Args:
+            do: What; where it appends, it returns the outcomes.
+            appends: Whether it does.
+        """
         if self._closing:
             raise LogUnavailableError("the server is stopping; send the request again")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._gather(Call(do, partial(_settle, future)))
+        self._gather(Call(do, partial(_settle, future), appends))
         return future
 
     async def close(self) -> None:
