@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.store.artifact import write_artifact
 from tests.processes.observe import children, workers
-from tests.serve.harness import SHIPPED, Service, serving, wait_until
+from tests.serve.harness import SHIPPED, Service, make_artifact, serving, wait_until
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 LAG = 5
@@ -71,3 +72,57 @@ def test_a_retry_after_a_deploy_waits_for_the_version_that_has_the_event(tmp_pat
         assert (forgotten.status_code, forgotten.json()["model_version"], forgotten.json()["seq"]) == (200, "1", 5)
         told = httpx.get(f"{service.url}/v1/models/iris/versions/1").json()
         assert (told["seq"], told["epoch"]) == (5, 1)
+
+
+def test_answers_tell_how_often_something_was_forgotten(tmp_path: Path) -> None:
+    """For one row and several, in both protocols; where nothing was forgotten they say nothing of it."""
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": ROW}
+
+    def states(service: Service) -> list[dict[str, int]]:
+        url = f"{service.url}/v1/models/iris:predict"
+        answers = [httpx.post(url, json={"instances": [ROW] * rows}).json() for rows in (1, 2)]
+        inferred = httpx.post(f"{service.url}/v2/models/iris/infer", json={"inputs": [tensor]}).json()["parameters"]
+        return [*({name: told[name] for name in ("seq", "epoch") if name in told} for told in answers), inferred]
+
+    with serving(SHIPPED, tmp_path) as service:
+        id_ = teach(service, ":feedback", wait="true").json()["id"]
+        assert states(service) == [{"seq": 1}] * 3
+        httpx.post(f"{service.url}/v1/models/iris:forget?wait=true", json={"ids": [id_]}, timeout=20)
+        assert states(service) == [{"seq": 2, "epoch": 1}] * 3
+        teach(service, ":feedback", wait="true")
+        assert states(service) == [{"seq": 3, "epoch": 1}] * 3
+
+
+def test_files_that_are_not_those_of_the_stream_are_told(tmp_path: Path) -> None:
+    """What was learned is served on; metadata, index and metrics say so until the files are put back."""
+    folder = tmp_path / "models" / "iris" / "1"
+    shutil.copytree(SHIPPED / "iris" / "1", folder)
+
+    def told(service: Service) -> tuple[bool, bool, bool] | None:
+        metadata = httpx.get(f"{service.url}/v1/models/iris").json()
+        rows = httpx.post(f"{service.url}/v2/repository/index").json()
+        if "versions" not in metadata or rows[:1] != [{"name": "iris", **metadata["versions"][0]}]:
+            return None  # the folder is just being changed
+        (row,) = rows
+        gauge = 'softstep_learn_bound_differs{model="iris",version="1"} 1.0\n'
+        assert metadata["weights_sha256"] == taught
+        return (
+            metadata["bound_differs"],
+            "new version" in row["reason"],
+            gauge in httpx.get(f"{service.url}/metrics").text,
+        )
+
+    with serving(tmp_path / "models", tmp_path, SOFTSTEP_SCAN_SECONDS=0.1) as service:
+        assert teach(service, ":feedback", wait="true").status_code == 200
+        taught = httpx.get(f"{service.url}/v1/models/iris").json()["weights_sha256"]
+        assert told(service) == (False, False, False)
+        write_artifact(tmp_path / "other", make_artifact("softmax", 4, ["setosa", "versicolor", "virginica"]))
+        folder.rename(tmp_path / "kept")
+        (tmp_path / "other").rename(folder)
+        wait_until(lambda: told(service) == (True, True, True))
+        assert teach(service, ":feedback", wait="true").json()["seq"] == 2
+        taught = httpx.get(f"{service.url}/v1/models/iris").json()["weights_sha256"]
+        assert told(service) == (True, True, True)
+        folder.rename(tmp_path / "other")
+        (tmp_path / "kept").rename(folder)
+        wait_until(lambda: told(service) == (False, False, False))
