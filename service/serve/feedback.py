@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from service.errors import BehindError, LogError, NotReachedError, SoftstepError
+from service.errors import BehindError, NotReachedError, SoftstepError
 from service.serve.answers import Answer, error, refusal, sentence
 from service.serve.labels import Labels
 from service.serve.live import Live
@@ -29,15 +29,15 @@ from service.serve.metrics import FAILURES, FEEDBACK, V1
 from service.serve.posts import Post, Posts
 from service.serve.scribe import Source
 from service.serve.served import Floats, Served
+from service.serve.standing import standing
 from service.serve.tokens import Keys, Tokens
 from service.serve.turns import Turn, forget_everywhere, further
 from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
 from service.store.data import DataDirectory, StreamFolder
-from service.store.feedback import Accepted, FeedbackLog, Kind, Outcome
+from service.store.feedback import Accepted, Kind, Outcome
 from service.store.genesis import genesis
 from service.store.losses import LossReader
-from service.store.status import read_status
 
 logger = logging.getLogger("softstep.feedback")
 
@@ -237,22 +237,8 @@ class Teaching:
         return self._data.stream(served.name, int(served.version))
 
     async def standing(self, served: Served) -> dict[str, Any]:
-        """How a stream stands: what is committed, how far behind that the served state is, what the learner is at."""
-        folder = self.folder(served)
-        try:
-            kept = await self.writer.call(lambda log: _kept(log, served.name, int(served.version), served.seq))
-        except LogError:
-            return {"learner": {"state": "unavailable"}}
-        status = read_status(folder.path)
-        erased = status.pop("erased_epoch", 0)
-        lag = 0.0 if kept.since_ms is None else max(0.0, (_now_ms() - kept.since_ms) / 1000)
-        return {
-            "log_seq": kept.seq,
-            "lag_events": max(0, kept.seq - served.seq),
-            "lag_seconds": lag,
-            "learner": status or {"state": "following"},
-            "erased": erased >= kept.epoch,
-        }
+        """How a stream stands (standing.py)."""
+        return await standing(self.writer, self.folder(served), served, _now_ms())
 
     def _losses_of(self, name: str, version: int, seq: int) -> list[float] | None:
         """The loss of each row of an event, as the learner told it; None where that is too long ago."""
@@ -270,24 +256,6 @@ class Teaching:
         if version != taught.source.version:
             told["model_version"] = str(version)
         return told
-
-
-class Kept(NamedTuple):
-    """What is committed of a stream: its last seq, its forgets, and when the first event that is not served came."""
-
-    seq: int = 0
-    epoch: int = 0
-    since_ms: int | None = None
-
-
-def _kept(log: FeedbackLog, model: str, version: int, served: int) -> Kept:
-    """Look at the log; on the writer's thread."""
-    for stream in log.streams():
-        if stream[1:3] == (model, version):
-            state = log.state(stream.number)
-            waiting = log.read(stream.number, served, 1)
-            return Kept(state.seq, state.epoch, waiting[0].time_ms if waiting else None)
-    return Kept()
 
 
 def accepted(outcome: Outcome) -> Accepted:
