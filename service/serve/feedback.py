@@ -13,7 +13,6 @@ answer that does not come says nothing: send the event again with its id, and th
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -22,10 +21,11 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from service.errors import BehindError, NotReachedError, SoftstepError
-from service.serve.answers import Answer, error, refusal, sentence
+from service.serve.answers import Answer, refusal
 from service.serve.labels import Labels
 from service.serve.live import Live
 from service.serve.metrics import FAILURES, FEEDBACK, V1
+from service.serve.outcomes import accepted, made, refused, refused_of
 from service.serve.posts import Post, Posts
 from service.serve.scribe import Source
 from service.serve.served import Floats, Served
@@ -35,15 +35,9 @@ from service.serve.turns import Turn, forget_everywhere, further
 from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
 from service.store.data import DataDirectory, StreamFolder
-from service.store.feedback import Accepted, Kind, Outcome
+from service.store.feedback import Accepted, Kind
 from service.store.genesis import genesis
 from service.store.losses import LossReader
-
-logger = logging.getLogger("softstep.feedback")
-
-# Of the events that were refused, so many are named: an error answer has 16 KiB at most.
-REFUSED_TOLD_MAX: Final = 1000
-BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
 
 
 class Reached:
@@ -135,10 +129,12 @@ class Teaching:
             self._check_lag(served, taught)
             post = taught.posts.read(body)
             if type(post) is Post:
-                self.writer.send(taught.source, (post,), lambda result: tell(self._answer(taught, post, result)))
+                self.writer.send(taught.source, (post,), lambda result: tell(made(self._answer, taught, post, result)))
             else:
                 posts: Any = post
-                self.writer.send(taught.source, posts, lambda result: tell(self._answer_all(taught, posts, result)))
+                self.writer.send(
+                    taught.source, posts, lambda result: tell(made(self._answer_all, taught, posts, result))
+                )
         except SoftstepError as reason:
             served.counters[FAILURES] += 1
             return refusal(reason, V1)
@@ -153,7 +149,7 @@ class Teaching:
         """The answer to one event that is on disk, whose seq tells how far the served state is behind."""
         place = result[0] if type(result) is list else result
         if type(place) is not Accepted:
-            return _refused(place)
+            return refused(place)
         if place.duplicate:
             return Answer(202, orjson.dumps({**_names(taught), **self._event(taught, post, place)}))
         taught.reached.seq = place.seq
@@ -162,9 +158,9 @@ class Teaching:
 
     def _answer_all(self, taught: Taught, posts: Sequence[Post], result: Any) -> Answer:  # noqa: ANN401  # as above
         """The answer to the events of tokens."""
-        refused = _refused_of(result)
-        if refused is not None:
-            return refused
+        answer = refused_of(result)
+        if answer is not None:
+            return answer
         events = [self._event(taught, post, place) for post, place in zip(posts, result, strict=True)]
         return Answer(202, orjson.dumps({**_names(taught), "events": events}))
 
@@ -175,9 +171,9 @@ class Teaching:
         post = taught.posts.read(body)
         posts = [post] if isinstance(post, Post) else post
         outcomes = await self.writer.submit_all(taught.source, posts)
-        refused = _refused_of(outcomes)
-        if refused is not None:
-            return refused
+        answer = refused_of(outcomes)
+        if answer is not None:
+            return answer
         places = [accepted(outcome) for outcome in outcomes]
         last: dict[int, int] = {}
         for place in places:
@@ -203,9 +199,9 @@ class Teaching:
         """Forget feedback of a model in whichever versions hold it; answers as `turn`, or with the event of each."""
         taught, name = self.taught(served), served.name
         outcomes = await self.writer.call(lambda log: forget_everywhere(log, name, turn, _now_ms()), appends=True)
-        refused = _refused_of(outcomes)
-        if refused is not None:
-            return refused
+        answer = refused_of(outcomes)
+        if answer is not None:
+            return answer
         last = {self.writer.version_of(place.stream): place.seq for place in map(accepted, outcomes)}
         if wait:
             now = self._live.now.served
@@ -256,40 +252,6 @@ class Teaching:
         if version != taught.source.version:
             told["model_version"] = str(version)
         return told
-
-
-def accepted(outcome: Outcome) -> Accepted:
-    """The place of an event, or what was raised against it."""
-    if isinstance(outcome, Accepted):
-        return outcome
-    raise outcome
-
-
-def _refused(reason: Any) -> Answer:  # noqa: ANN401  # whatever came in place of outcomes
-    """The answer to feedback that was not written."""
-    if isinstance(reason, SoftstepError):
-        return refusal(reason, V1)
-    logger.error("feedback broke", exc_info=reason)
-    return BROKEN
-
-
-def _refused_of(result: Any) -> Answer | None:  # noqa: ANN401  # see Writer.send
-    """The answer where all or some of several events were refused, and which; None where none was."""
-    if type(result) is not list:
-        return _refused(result)
-    refused = [index for index, outcome in enumerate(result) if type(outcome) is not Accepted]
-    if not refused:
-        return None
-    reason = result[refused[0]]
-    answer = _refused(reason)
-    if len(refused) == len(result):
-        return answer
-    told = {
-        "error": f"Some events were refused, the others are kept: {sentence(reason)}",
-        "accepted": len(result) - len(refused),
-        "refused": refused[:REFUSED_TOLD_MAX],
-    }
-    return answer._replace(body=orjson.dumps(told))
 
 
 def _now_ms() -> int:

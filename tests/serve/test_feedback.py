@@ -3,7 +3,11 @@
 The front door and the bare application, with a real log and without a learner.
 """
 
+import asyncio
 import shutil
+import socket
+import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from typing import Any
 import pytest
 
 from service.store.feedback import Event, Kind
-from tests.serve.harness import SHIPPED, Pair, Response, instances, request
+from tests.serve.harness import SHIPPED, Line, Pair, Response, instances, request
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 OTHER = [6.7, 3.0, 5.2, 2.3]
@@ -141,3 +145,65 @@ def test_all_is_forgotten_or_nothing(two: Pair, ids: list[str], more: dict[str, 
     answer = forget(two, ":forget", ids, **more)
     assert (answer.status, list(answer.json)) == (status, ["error"])
     assert events(two) == before
+
+
+def bare_head(body: bytes) -> bytes:
+    """A request with a head that the door remembers."""
+    head = b"POST /v1/models/iris:feedback HTTP/1.1\r\nHost: softstep\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return head + body
+
+
+def named(id_: str) -> bytes:
+    return bare_head(instances([ROW], id=id_, labels=[0]))
+
+
+def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two: Pair) -> None:
+    """By a remembered head; the others on the server are answered, and nothing stays in flight."""
+    teaching = two.parts.teaching
+    assert teaching is not None
+    gate, held = two.parts.gate, threading.Event()
+
+    async def talk(line: Line) -> Response:
+        assert (await line.ask(named("a"))).status == 202
+        writing = teaching.writer.call(lambda _log: held.wait(10))
+        async with two.connect() as leaving:
+            leaving.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends with a reset
+            await leaving.send(named("c"))
+            async with asyncio.timeout(5):
+                while gate.in_flight < 1:  # noqa: ASYNC110  # no event tells of it
+                    await asyncio.sleep(0.01)
+            await line.send(named("d"))
+        async with asyncio.timeout(5):
+            while len(two.connections) > 1:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0.01)
+        held.set()
+        await writing
+        return await line.read()
+
+    answer = two.talk(talk)
+    assert (answer.status, answer.json["id"]) == (202, "d")
+    assert two.run(two.settled()) == (0, 0)
+    assert [event.id for event in events(two)[2]] == [b"a", b"c", b"d"]
+
+
+def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """By 500, whether it comes while the body is read or while the answer is made; the connection goes on."""
+    teaching = two.parts.teaching
+    assert teaching is not None
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def talk(line: Line) -> list[int]:
+        statuses = [(await line.ask(named("a"))).status]
+        with monkeypatch.context() as patch:
+            patch.setattr(teaching, "_check_lag", broken)
+            statuses.append((await line.ask(named("b"))).status)
+        with monkeypatch.context() as patch:
+            patch.setattr(teaching, "_answer", broken)
+            statuses.append((await line.ask(named("c"))).status)
+        return [*statuses, (await line.ask(named("d"))).status]
+
+    assert two.talk(talk) == [202, 500, 500, 202]
+    assert "ZeroDivisionError" in caplog.text
+    assert two.run(two.settled()) == (0, 0)
