@@ -38,6 +38,7 @@ from service.serve.live import Live
 from service.serve.metrics import FAILURES, V1, V2, Meter, predicted, predicted_alone
 from service.serve.served import Endpoint, Served
 from service.serve.tensors import Inference
+from service.serve.writer import settle
 from service.settings import Settings
 
 Floats = NDArray[np.floating[Any]]
@@ -193,7 +194,7 @@ class Answers:
         protocol, served = endpoint.protocol, endpoint.served
         if endpoint.teaches:
             told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            return self.teach(served, body, partial(_settle, told)) or told
+            return self.teach(served, body, partial(settle, told)) or told
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
             X = served.rows.usual(body) if request is None else request.X
@@ -267,11 +268,6 @@ def _later(  # noqa: PLR0917  # what an answer is made of
 
     served.batcher.submit(rows).add_done_callback(computed)
     return answer
-
-
-def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:
-    if not future.done():  # its client has left
-        future.set_result(answer)
 
 
 def _failed(served: Served, answer: Answer) -> Answer:

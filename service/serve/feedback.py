@@ -13,7 +13,6 @@ answer that does not come says nothing: send the event again with its id, and th
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -21,28 +20,24 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from service.errors import BehindError, LogError, NotReachedError, SoftstepError
-from service.serve.answers import Answer, error, refusal, sentence
+from service.errors import BehindError, NotReachedError, SoftstepError
+from service.serve.answers import Answer, refusal
 from service.serve.labels import Labels
 from service.serve.live import Live
 from service.serve.metrics import FAILURES, FEEDBACK, V1
+from service.serve.outcomes import accepted, made, refused, refused_of
 from service.serve.posts import Post, Posts
 from service.serve.scribe import Source
 from service.serve.served import Floats, Served
+from service.serve.standing import standing
 from service.serve.tokens import Keys, Tokens
+from service.serve.turns import Turn, forget_everywhere, further
 from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
 from service.store.data import DataDirectory, StreamFolder
-from service.store.feedback import Accepted, FeedbackLog, Kind, Outcome
+from service.store.feedback import Accepted, Kind
 from service.store.genesis import genesis
 from service.store.losses import LossReader
-from service.store.status import read_status
-
-logger = logging.getLogger("softstep.feedback")
-
-# Of the tokens that were refused, so many are named: an error answer has 16 KiB at most.
-REFUSED_TOLD_MAX: Final = 1000
-BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
 
 
 class Reached:
@@ -134,10 +129,12 @@ class Teaching:
             self._check_lag(served, taught)
             post = taught.posts.read(body)
             if type(post) is Post:
-                self.writer.send(taught.source, (post,), lambda result: tell(self._answer(taught, post, result)))
+                self.writer.send(taught.source, (post,), lambda result: tell(made(self._answer, taught, post, result)))
             else:
                 posts: Any = post
-                self.writer.send(taught.source, posts, lambda result: tell(self._answer_all(taught, posts, result)))
+                self.writer.send(
+                    taught.source, posts, lambda result: tell(made(self._answer_all, taught, posts, result))
+                )
         except SoftstepError as reason:
             served.counters[FAILURES] += 1
             return refusal(reason, V1)
@@ -152,7 +149,7 @@ class Teaching:
         """The answer to one event that is on disk, whose seq tells how far the served state is behind."""
         place = result[0] if type(result) is list else result
         if type(place) is not Accepted:
-            return _refused(place)
+            return refused(place)
         if place.duplicate:
             return Answer(202, orjson.dumps({**_names(taught), **self._event(taught, post, place)}))
         taught.reached.seq = place.seq
@@ -161,9 +158,9 @@ class Teaching:
 
     def _answer_all(self, taught: Taught, posts: Sequence[Post], result: Any) -> Answer:  # noqa: ANN401  # as above
         """The answer to the events of tokens."""
-        refused = _refused_of(result)
-        if refused is not None:
-            return refused
+        answer = refused_of(result)
+        if answer is not None:
+            return answer
         events = [self._event(taught, post, place) for post, place in zip(posts, result, strict=True)]
         return Answer(202, orjson.dumps({**_names(taught), "events": events}))
 
@@ -174,18 +171,18 @@ class Teaching:
         post = taught.posts.read(body)
         posts = [post] if isinstance(post, Post) else post
         outcomes = await self.writer.submit_all(taught.source, posts)
-        refused = _refused_of(outcomes)
-        if refused is not None:
-            return refused
+        answer = refused_of(outcomes)
+        if answer is not None:
+            return answer
         places = [accepted(outcome) for outcome in outcomes]
         last: dict[int, int] = {}
         for place in places:
-            version = self._version(taught, place)
+            version = self.writer.version_of(place.stream)
             last[version] = max(place.seq, last.get(version, 0))
         await self._all_served(served.name, last)
         events = [self._event(taught, one, place) for one, place in zip(posts, places, strict=True)]
         for event, place in zip(events, places, strict=True):
-            event["losses"] = self._losses_of(served.name, self._version(taught, place), place.seq)
+            event["losses"] = self._losses_of(served.name, self.writer.version_of(place.stream), place.seq)
         told = events[0] if isinstance(post, Post) else {"events": events}
         return Answer(200, orjson.dumps({**_names(taught), **told}))
 
@@ -194,9 +191,27 @@ class Teaching:
         taught = self.taught(served)
         place = await self.writer.submit(taught.source, post, kind, if_seq)
         if wait:
-            await self._all_served(served.name, {self._version(taught, place): place.seq})
+            await self._all_served(served.name, {self.writer.version_of(place.stream): place.seq})
         event = self._event(taught, post, place)
         return Answer(200 if wait else 202, orjson.dumps({**_names(taught), **event}))
+
+    async def forget(self, served: Served, turn: Turn, *, wait: bool) -> Answer:
+        """Forget feedback of a model in whichever versions hold it; answers as `turn`, or with the event of each."""
+        taught, name = self.taught(served), served.name
+        outcomes = await self.writer.call(lambda log: forget_everywhere(log, name, turn, _now_ms()), appends=True)
+        answer = refused_of(outcomes)
+        if answer is not None:
+            return answer
+        last = {self.writer.version_of(place.stream): place.seq for place in map(accepted, outcomes)}
+        if wait:
+            now = self._live.now.served
+            await self._all_served(name, {version: seq for version, seq in last.items() if (name, version) in now})
+        events = [
+            self._event(taught, turn.post if index == 0 else further(turn.post, version), accepted(outcome))
+            for index, (version, outcome) in enumerate(zip(last, outcomes, strict=True))
+        ]
+        told = events[0] if len(events) == 1 else {"events": events}
+        return Answer(200 if wait else 202, orjson.dumps({**_names(taught), **told}))
 
     async def _all_served(self, name: str, last: Mapping[int, int]) -> None:
         """Wait until this worker serves, of each of these versions of a model, a state that holds an event.
@@ -218,22 +233,8 @@ class Teaching:
         return self._data.stream(served.name, int(served.version))
 
     async def standing(self, served: Served) -> dict[str, Any]:
-        """How a stream stands: what is committed, how far behind that the served state is, what the learner is at."""
-        folder = self.folder(served)
-        try:
-            kept = await self.writer.call(lambda log: _kept(log, served.name, int(served.version), served.seq))
-        except LogError:
-            return {"learner": {"state": "unavailable"}}
-        status = read_status(folder.path)
-        erased = status.pop("erased_epoch", 0)
-        lag = 0.0 if kept.since_ms is None else max(0.0, (_now_ms() - kept.since_ms) / 1000)
-        return {
-            "log_seq": kept.seq,
-            "lag_events": max(0, kept.seq - served.seq),
-            "lag_seconds": lag,
-            "learner": status or {"state": "following"},
-            "erased": erased >= kept.epoch,
-        }
+        """How a stream stands (standing.py)."""
+        return await standing(self.writer, self.folder(served), served, _now_ms())
 
     def _losses_of(self, name: str, version: int, seq: int) -> list[float] | None:
         """The loss of each row of an event, as the learner told it; None where that is too long ago."""
@@ -242,71 +243,15 @@ class Teaching:
             reader = self._losses[name, version] = LossReader(self._data.stream(name, version).path / "losses")
         return reader.of(seq)
 
-    def _version(self, taught: Taught, place: Accepted) -> int:
-        """The version whose stream holds an event."""
-        return self.writer.version_of(place.stream) if place.duplicate else taught.source.version
-
     def _event(self, taught: Taught, post: Post, place: Accepted) -> dict[str, Any]:
         """What is told of one event; its version where that is not the one that was asked."""
         told: dict[str, Any] = {"id": post.id.decode(), "seq": place.seq, "duplicate": place.duplicate}
         if place.forgotten:
             told["forgotten"] = True
-        version = self._version(taught, place)
+        version = self.writer.version_of(place.stream)
         if version != taught.source.version:
             told["model_version"] = str(version)
         return told
-
-
-class Kept(NamedTuple):
-    """What is committed of a stream: its last seq, its forgets, and when the first event that is not served came."""
-
-    seq: int = 0
-    epoch: int = 0
-    since_ms: int | None = None
-
-
-def _kept(log: FeedbackLog, model: str, version: int, served: int) -> Kept:
-    """Look at the log; on the writer's thread."""
-    for stream in log.streams():
-        if stream[1:3] == (model, version):
-            state = log.state(stream.number)
-            waiting = log.read(stream.number, served, 1)
-            return Kept(state.seq, state.epoch, waiting[0].time_ms if waiting else None)
-    return Kept()
-
-
-def accepted(outcome: Outcome) -> Accepted:
-    """The place of an event, or what was raised against it."""
-    if isinstance(outcome, Accepted):
-        return outcome
-    raise outcome
-
-
-def _refused(reason: Any) -> Answer:  # noqa: ANN401  # whatever came in place of outcomes
-    """The answer to feedback that was not written."""
-    if isinstance(reason, SoftstepError):
-        return refusal(reason, V1)
-    logger.error("feedback broke", exc_info=reason)
-    return BROKEN
-
-
-def _refused_of(result: Any) -> Answer | None:  # noqa: ANN401  # see Writer.send
-    """The answer where all or some of several events were refused, and which; None where none was."""
-    if type(result) is not list:
-        return _refused(result)
-    refused = [index for index, outcome in enumerate(result) if type(outcome) is not Accepted]
-    if not refused:
-        return None
-    reason = result[refused[0]]
-    answer = _refused(reason)
-    if len(refused) == len(result):
-        return answer
-    told = {
-        "error": f"Some tokens were refused, the others are kept: {sentence(reason)}",
-        "accepted": len(result) - len(refused),
-        "refused": refused[:REFUSED_TOLD_MAX],
-    }
-    return answer._replace(body=orjson.dumps(told))
 
 
 def _now_ms() -> int:

@@ -159,7 +159,7 @@ class Live:
         bound = folder.bind(version.artifact, self._kit.settings.artifact_bytes_max)
         if bound.differs:
             logger.warning("model %s version %s is not what its stream began with; that is served", *key)
-        return Served(version, bound.artifact, self._kit, latest(folder.snapshots))
+        return Served(version, bound.artifact, self._kit, latest(folder.snapshots), bound_differs=bound.differs)
 
     async def renew(self) -> None:
         """Serve what was learned since: the newest snapshot of each version."""

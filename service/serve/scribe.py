@@ -68,10 +68,14 @@ class Submission(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What the thread is asked to do with its log, and who is told what it returned or raised."""
+    """What the thread is asked to do with its log, and who is told what it returned or raised.
+
+    Where it `appends` it returns outcomes, by which streams are marked and the learner is woken.
+    """
 
     do: Callable[[FeedbackLog], Any]
     tell: Callable[[Any], None]
+    appends: bool = False
 
 
 Item = Submission | Call
@@ -106,7 +110,7 @@ class Scribe:
         gone: Called in the loop when the thread is about to end.
 
     Attributes:
-        versions: The version of each stream by its number, as far as a duplicate made it look for one.
+        versions: The version of each stream that an outcome has named, by its number.
     """
 
     def __init__(
@@ -180,9 +184,12 @@ class Scribe:
         if not isinstance(first, Call):
             return self._append(log, items)
         try:
-            return [first.do(log)], 0
+            result = first.do(log)
+            if first.appends:
+                self._note(log, result)
         except Exception as error:  # noqa: BLE001  # it belongs to the one who waits
-            return [error], 0
+            result = error
+        return [result], 0
 
     def _append(self, log: FeedbackLog, items: Sequence[Any]) -> tuple[list[Result], int]:
         now_ms = time.time_ns() // 1_000_000
@@ -233,10 +240,10 @@ class Scribe:
         streams = set()
         for outcome in outcomes:
             if type(outcome) is Accepted:
+                if outcome.stream not in self.versions:
+                    self.versions[outcome.stream] = log.reached(outcome.stream)[0].version
                 if not outcome.duplicate:
                     streams.add(outcome.stream)
-                elif outcome.stream not in self.versions:
-                    self.versions[outcome.stream] = log.reached(outcome.stream)[0].version
             elif type(outcome) is StreamGoneError:
                 self._streams.clear()
         try:

@@ -70,7 +70,7 @@ class Writer:
         self._thread.start()
 
     def version_of(self, stream: int) -> int:
-        """The version whose stream has this number; the outcome of a duplicate has named it."""
+        """The version whose stream has this number; an outcome has named it."""
         return self._scribe.versions[stream]
 
     def send(
@@ -115,15 +115,20 @@ class Writer:
     def submit_all(self, source: Source, posts: Sequence[Post]) -> asyncio.Future[list[Outcome]]:
         """As `send`: the future has the outcome of each event, or an error of all of them."""
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        self.send(source, posts, partial(_settle, future))
+        self.send(source, posts, partial(settle, future))
         return future
 
-    def call(self, do: Callable[[FeedbackLog], T]) -> asyncio.Future[T]:
-        """Let the thread do something with the log, after all that was submitted before; what it raises is raised."""
+    def call(self, do: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
+        """Let the thread do something with the log, after all that was submitted before; what it raises is raised.
+
+        Args:
+            do: What; where it appends, it returns the outcomes.
+            appends: Whether it does.
+        """
         if self._closing:
             raise LogUnavailableError("the server is stopping; send the request again")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._gather(Call(do, partial(_settle, future)))
+        self._gather(Call(do, partial(settle, future), appends))
         return future
 
     async def close(self) -> None:
@@ -179,7 +184,7 @@ def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
             counters[ROWS] += post.rows
 
 
-def _settle(future: asyncio.Future[Any], result: Result) -> None:
+def settle(future: asyncio.Future[Any], result: Result) -> None:
     """Give a future its result, unless who waited has left."""
     if future.done():
         return
@@ -191,4 +196,4 @@ def _settle(future: asyncio.Future[Any], result: Result) -> None:
 
 def _settle_one(future: asyncio.Future[Any], result: Result) -> None:
     """The same with the one outcome of a list."""
-    _settle(future, result[0] if type(result) is list else result)
+    settle(future, result[0] if type(result) is list else result)

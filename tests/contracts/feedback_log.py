@@ -121,6 +121,16 @@ class FeedbackLogTests:
 
     # Appending and reading
 
+    def test_where_the_streams_of_an_append_stand_is_known(self, log: FeedbackLog, stream: Stream) -> None:
+        """Also of one that holds a duplicate and got nothing."""
+        other = log.open_stream("iris", 2, GENESIS, 3)
+        log.append([feedback(stream, "a"), feedback(stream, "b")])
+        outcomes = log.append([feedback(other, "b"), feedback(other, "c")])
+        assert [type(outcome) is Accepted and outcome.stream for outcome in outcomes] == [stream.number, other.number]
+        for one in (stream, other):
+            state = log.state(one.number)
+            assert log.reached(one.number) == (one, Position(state.seq, state.hash))
+
     def test_events_are_numbered_in_order(self, log: FeedbackLog, stream: Stream) -> None:
         """Each stream counts for itself, over batches; nothing of an event is lost."""
         other = log.open_stream("iris", 2, GENESIS, 3)
