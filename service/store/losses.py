@@ -42,8 +42,9 @@ class LossWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")
         with temporary.open("w+b") as file:
-            # A hole that no disk has room for would kill whoever writes to the mapping.
-            os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+            # A hole for which the disk has no room would kill whoever writes to the mapping.
+            file.write(bytes(FILE_BYTES))
+            file.flush()
             self._memory = mmap.mmap(file.fileno(), FILE_BYTES)
         self._memory[:8] = MAGIC
         self._ring = np.frombuffer(self._memory, RECORD, CAPACITY, HEAD_BYTES)

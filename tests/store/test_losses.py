@@ -35,6 +35,13 @@ def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFacto
         assert reader.of(1) is None
 
 
+def test_a_ring_has_its_place_on_the_disk(tmp_path: Path) -> None:
+    """All of it from the start: a disk that is full refuses the file, and kills nobody who writes to it later."""
+    LossWriter(tmp_path / "losses")
+    status = (tmp_path / "losses").stat()
+    assert status.st_blocks * 512 >= status.st_size > 1 << 20
+
+
 def test_a_learner_that_starts_again_begins_a_new_ring(tmp_path: Path) -> None:
     """And a reader follows."""
     reader = LossReader(tmp_path / "losses")
