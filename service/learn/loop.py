@@ -55,6 +55,7 @@ class Learner:
         self._log: Final = SqliteLog(self._data.log, board.faults)
         self._streams: dict[int, Stream] = {}
         self._round_due = 0.0
+        self._has_met = False
         self._students: dict[int, Student] = {}
         self._holds: defaultdict[int, Hold] = defaultdict(Hold)
         self._stopped = False
@@ -83,7 +84,8 @@ class Learner:
 
     def _turn(self, now: float) -> bool:
         """One batch of each stream; returns whether more may wait."""
-        if now >= self._round_due:
+        self._has_met = now >= self._round_due
+        if self._has_met:
             self._meet()
             self._log.checkpoint()
             self._round_due = now + ROUND_SECONDS
@@ -142,6 +144,8 @@ class Learner:
             if hold.reason is not None:
                 logger.info("learning of %s/%d goes on", stream.model, stream.version)
             hold.end()
+        finally:
+            self._blame.drop()
 
     def _hold(self, stream: Stream, reason: str) -> None:
         """Let a stream alone for a while, and say why: once in the log, and in its status."""
@@ -164,6 +168,8 @@ class Learner:
             student.publisher.wait(now) for number, student in self._students.items() if self._holds[number].due <= now
         ]
         due = min([LOOK_SECONDS, *held, *(wait for wait in waits if wait is not None)])
+        if not self._has_met:  # what rang may be a stream that is new
+            due = max(0.0, min(due, self._round_due - now))
         select.select([self._heard.fd], [], [], due)
 
 
