@@ -8,6 +8,7 @@ import binascii
 import os
 import shutil
 import signal
+import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -54,7 +55,8 @@ def release() -> Iterator[None]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A copy of the old release's data directory."""
-    shutil.copytree(GOLDEN / "data", tmp_path / "data")
+    with tarfile.open(GOLDEN / "data.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
     return tmp_path / "data"
 
 
