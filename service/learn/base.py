@@ -34,7 +34,7 @@ from service.learn.fold import Fold
 from service.softmax.learned import Served
 from service.store.admin import BASE_BYTES_MAX, base_id, dump, parse
 from service.store.artifact import Artifact
-from service.store.feedback import Accepted, Draft, FeedbackLog, Kind, Stream
+from service.store.feedback import Accepted, Draft, Event, FeedbackLog, Kind, Position, Stream
 from service.store.genesis import FOLD_VERSION, begun_with
 from service.store.lineage import Lineage, Turn, begins_with, turn_of
 from service.store.snapshots import Snapshot, read_snapshot, seqs
@@ -100,14 +100,14 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Turn 
 
     Raises:
         ArtifactError: The state is none that this release can go on from.
-        LogDamagedError: The event is missing.
+        LogDamagedError: The event is missing, or is not what was written: a start need not have checked it.
     """
     if base is None:
         return Fold(artifact)
-    events = log.read(stream.number, base.seq - 1, 1)
-    if not events or events[0].payload is None:
+    payload = _verified(stream, log, base.seq).payload
+    if payload is None:
         raise LogDamagedError(f"the feedback log has no base at event {base.seq} where one was written")
-    state: Any = parse(events[0].payload, BASE_BYTES_MAX).get("state")
+    state: Any = parse(payload, BASE_BYTES_MAX).get("state")
     if state is None:
         return Fold(artifact)
     try:
@@ -120,6 +120,17 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Turn 
     except (KeyError, TypeError, ValueError, PayloadError) as error:
         raise ArtifactError("the state of a base is none that this release can go on from") from error
     return fold
+
+
+def _verified(stream: Stream, log: FeedbackLog, seq: int) -> Event:
+    """An event that is what was written, as its hash and the one before it say."""
+    before = log.read(stream.number, seq - 2, 1) if seq > 1 else []
+    since = Position(seq - 1, before[0].hash if before else stream.genesis)
+    position = next(log.verify(stream.number, since, 1), None)
+    events = log.read(stream.number, seq - 1, 1)
+    if position is None or not events or events[0].hash != position.hash:
+        raise LogDamagedError(f"the feedback log has no event {seq} where one was written")
+    return events[0]
 
 
 def _newest(

@@ -68,6 +68,10 @@ class Blame:
             cells[at + STREAM] = stream
         cells[FOLD_STREAM] = 0
 
+    def drop(self) -> None:
+        """Let go of what was begun and did not end: the disk or the log failed, and no event is to blame."""
+        self._cells[FOLD_STREAM] = 0
+
     def _suspects(self, stream: int) -> range:
         at = self._rows.get(stream)
         seq, events = (0, 0) if at is None else (self._cells[at + SEQ], self._cells[at + EVENTS])

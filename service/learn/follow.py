@@ -9,6 +9,8 @@ made of, fold.py what they do. A checkpoint may be taken at any event, for it ho
 """
 
 from collections import deque
+from itertools import takewhile
+from operator import itemgetter
 from typing import Any, Final
 
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
@@ -20,6 +22,7 @@ from service.store.feedback import Event, FeedbackLog, Kind, Position, Stream
 from service.store.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of, within
 from service.store.snapshots import read_snapshot, seqs, write_snapshot
 
+KIND_OF: Final = itemgetter(Event._fields.index("kind"))
 # Events that change the lineage, and with it perhaps what was folded already.
 TURNS: Final = frozenset((Kind.FORGET, Kind.ROLLBACK, Kind.SKIP))
 
@@ -99,19 +102,25 @@ class Follower:
         if self._ahead:
             self._refold(events)
             return []
-        scored: list[Scored] = []
-        run: list[Event] = []
-        for event in events:
-            if event.kind in TURNS:
-                break
-            run.append(event)
-        if run:
-            self._learn_turns(run)
-            scored = self.fold.take(event for event in run if event.seq not in self.out)
-            self.seq, self.hash = run[-1].seq, run[-1].hash
-        else:
+        kinds = set(map(KIND_OF, events))
+        if kinds == {Kind.FEEDBACK}:
+            return self._run(events)
+        if events[0].kind in TURNS:
             self._turn(events[0])
+            return []
+        run = list(takewhile(lambda event: event.kind not in TURNS, events))
+        self._learn_turns(run)
+        return self._run(run)
+
+    def _run(self, events: list[Event]) -> list[Scored]:
+        scored = self.fold.take(self._present(events))
+        self.seq, self.hash = events[-1].seq, events[-1].hash
         return scored
+
+    def _present(self, events: list[Event]) -> list[Event]:
+        """Those events that no later one puts out."""
+        out = self.out
+        return [event for event in events if event.seq not in out] if out else events
 
     def look_ahead(self) -> None:
         """Learn what later admin events say of the events that come next."""
@@ -186,7 +195,7 @@ class Follower:
             return None
 
     def _refold(self, events: list[Event]) -> None:
-        self.fold.take(event for event in events if event.seq not in self.out)
+        self.fold.take(self._present(events))
         _, hi = self._ahead.popleft()
         if events[-1].seq < hi:
             self._ahead.appendleft((events[-1].seq, hi))

@@ -32,10 +32,8 @@ logger = logging.getLogger("softstep.learner")
 
 # Without a ring the log is looked at so often, in case one was lost with a worker.
 LOOK_SECONDS: Final = 0.5
-# The list of streams is read at most so often: most turns bring events of streams that are known.
-MEET_SECONDS: Final = 0.01
-# After so long without an event what was folded is kept in a checkpoint.
-IDLE_SECONDS: Final = 5.0
+# What most turns need not is done at most so often: to see which streams there are, and how long the log has grown.
+ROUND_SECONDS: Final = 0.01
 
 
 class Learner:
@@ -56,7 +54,8 @@ class Learner:
         self._blame: Final = Blame(board)
         self._log: Final = SqliteLog(self._data.log, board.faults)
         self._streams: dict[int, Stream] = {}
-        self._met = 0.0
+        self._round_due = 0.0
+        self._has_met = False
         self._students: dict[int, Student] = {}
         self._holds: defaultdict[int, Hold] = defaultdict(Hold)
         self._stopped = False
@@ -64,19 +63,15 @@ class Learner:
     def run(self) -> None:
         """Learn until SIGTERM."""
         signal.signal(signal.SIGTERM, self._on_stop)
-        busy_at = time.monotonic()
         while not self._stopped:
             self._heard.hush()
-            now = time.monotonic()
             try:
-                busy = self._turn(now, idle=now - busy_at >= IDLE_SECONDS)
+                busy = self._turn(time.monotonic())
             except (LogError, OSError):
                 logger.exception("the learner cannot go on for now")
                 busy = False
                 time.sleep(LOOK_SECONDS)
-            if busy:
-                busy_at = now
-            else:
+            if not busy:
                 self._rest()
         for number, student in self._students.items():
             with self._alone(self._streams[number]):
@@ -87,17 +82,18 @@ class Learner:
         self._stopped = True
         self._heard.ring()
 
-    def _turn(self, now: float, *, idle: bool) -> bool:
-        """One batch of each stream; returns whether there was anything to do."""
-        if now >= self._met + MEET_SECONDS:
+    def _turn(self, now: float) -> bool:
+        """One batch of each stream; returns whether more may wait."""
+        self._has_met = now >= self._round_due
+        if self._has_met:
             self._meet()
-            self._met = now
+            self._log.checkpoint()
+            self._round_due = now + ROUND_SECONDS
         busy = False
         for number, stream in self._streams.items():
             if self._holds[number].due <= now:
                 with self._alone(stream):
-                    busy |= self._tend(stream, idle=idle)
-        self._log.checkpoint()
+                    busy |= self._tend(stream)
         return busy
 
     def _meet(self) -> None:
@@ -107,8 +103,8 @@ class Learner:
             del self._holds[number]
             self._students.pop(number, None)
 
-    def _tend(self, stream: Stream, *, idle: bool) -> bool:
-        """One stream's turn; returns whether there was anything to fold."""
+    def _tend(self, stream: Stream) -> bool:
+        """One stream's turn; returns whether more may wait."""
         number = stream.number
         if number not in self._students:
             folder = self._data.stream(stream.model, stream.version)
@@ -119,7 +115,7 @@ class Learner:
             # What it was at may be half done; the next student begins where the files say.
             del self._students[number]
             raise
-        self._students[number].give(self._published, idle=idle and not busy)
+        self._students[number].give(self._published)
         return busy
 
     @contextmanager
@@ -148,6 +144,8 @@ class Learner:
             if hold.reason is not None:
                 logger.info("learning of %s/%d goes on", stream.model, stream.version)
             hold.end()
+        finally:
+            self._blame.drop()
 
     def _hold(self, stream: Stream, reason: str) -> None:
         """Let a stream alone for a while, and say why: once in the log, and in its status."""
@@ -170,6 +168,8 @@ class Learner:
             student.publisher.wait(now) for number, student in self._students.items() if self._holds[number].due <= now
         ]
         due = min([LOOK_SECONDS, *held, *(wait for wait in waits if wait is not None)])
+        if not self._has_met:  # what rang may be a stream that is new
+            due = max(0.0, min(due, self._round_due - now))
         select.select([self._heard.fd], [], [], due)
 
 

@@ -25,6 +25,8 @@ logger = logging.getLogger("softstep.learner")
 # A batch is as many events as are folded in about this time, so that what is published is never much older.
 BATCH_SECONDS: Final = 0.005
 BATCH_EVENTS_MAX: Final = 4096
+# After so long without an event what was folded is kept in a checkpoint.
+IDLE_SECONDS: Final = 5.0
 # A stream whose turn failed is let alone for so long, and for twice as long each time that it fails again.
 HOLD_SECONDS: Final = 0.1
 HOLD_SECONDS_MAX: Final = 5.0
@@ -84,12 +86,14 @@ class Student:
         self.publisher: Final = Publisher(self.follower, settings.checkpoint_bytes_max)
         self._losses: Final = LossWriter(folder.path / "losses")
         self._seconds = BATCH_SECONDS / 64  # of folding one event, as it went lately
+        self._worked_at = time.monotonic()
 
     def work(self) -> bool:
-        """Fold the next events; returns whether there were any. Whoever sees it fail begins with another student."""
-        number, after = self.stream.number, self.follower.after
+        """Fold the next events; returns whether more may wait. Whoever sees it fail begins with another student."""
+        number, follower = self.stream.number, self.follower
         limit = max(1, min(BATCH_EVENTS_MAX, int(BATCH_SECONDS / self._seconds)))
-        events = self.follower.next_events(self._blame.limit(number, after, limit))
+        limit = self._blame.limit(number, follower.after, limit)
+        events = follower.next_events(limit)
         if not events:
             return False
         first = events[0].seq
@@ -97,14 +101,15 @@ class Student:
             return False
         self._blame.begin(number, first, len(events))
         began = time.monotonic()
-        scored = self.follower.take(events)
-        taken = time.monotonic() - began
+        scored = follower.take(events)
+        self._worked_at = time.monotonic()
         self._blame.end()
+        taken = self._worked_at - began
         self._seconds += (taken / len(events) - self._seconds) / 8
         self.publisher.moved(taken)
-        if scored:
-            self._losses.write([one.seq for one in scored], [one.losses for one in scored])
-        return True
+        for one in scored:
+            self._losses.write(one.seqs, one.losses)
+        return len(events) == limit or follower.after < events[-1].seq or follower.is_refolding
 
     def _is_stalled_at(self, seq: int) -> bool:
         """Whether an event is one that the fold cannot go past, and no later event has put it out."""
@@ -115,8 +120,8 @@ class Student:
                 self._stalled_at = seq
         return self._stalled_at is not None
 
-    def give(self, bells: Sequence[Bell], *, idle: bool) -> None:
-        """Publish, erase, keep and tell what is due; where nothing else is to be done, `idle`, more is due.
+    def give(self, bells: Sequence[Bell]) -> None:
+        """Publish, keep, erase and tell what is due.
 
         Raises:
             SoftstepError: What was forgotten cannot be erased from the log now.
@@ -127,7 +132,7 @@ class Student:
             self.publisher.publish(now, time.monotonic)
             for bell in bells:
                 bell.ring()
-        self.publisher.checkpoint_if_due(idle=idle)
+        self.publisher.checkpoint_if_due(idle=now - self._worked_at >= IDLE_SECONDS)
         if self.publisher.must_erase:
             self._erase()
         self.publisher.tell(now, self._stall)

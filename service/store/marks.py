@@ -17,10 +17,14 @@ Marks are not synced, so damage and loss of power together can go unnoticed.
     48      16    the first bytes of SHA-256 of what stands before; a half of zeros was never written
 
 All little-endian. The mark of a stream is the half with the greater seq among those whose checksum holds.
+
+A purge deletes a stream's marks before the stream. So a stream that has a mark and is not in the log was not purged:
+the log has lost it.
 """
 
 import hashlib
 import mmap
+import os
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -107,17 +111,35 @@ def refuse_cut(log: FeedbackLog, reached: Iterable[tuple[int, Position]]) -> Non
     """Refuses a log that does not hold every position that was reached once: those of marks, snapshots, checkpoints.
 
     Raises:
-        LogDamagedError: An event is missing, or is another one. Streams that were purged are passed over.
+        LogDamagedError: An event or a stream is missing, or is another one.
     """
     live = {stream.number for stream in log.streams()}
     for stream, (seq, hash_) in reached:
-        if stream in live and seq > 0:
+        if stream not in live:
+            raise LogDamagedError("the feedback log has lost a stream that was acknowledged; restore a backup")
+        if seq > 0:
             events = log.read(stream, seq - 1, 1)
             if not events or (events[0].seq, events[0].hash) != (seq, hash_):
                 raise LogDamagedError(
                     f"the feedback log ends before event {seq}, which was acknowledged, or holds another one there; "
                     "restore a backup"
                 )
+
+
+def drop_marks(path: Path, stream: int) -> None:
+    """Deletes a stream's mark from a worker's file, for good: what comes after may delete the stream.
+
+    Raises:
+        LogDamagedError: The file is no file of marks.
+        OSError: The disk refuses.
+    """
+    with path.open("r+b") as file:
+        for record, halves in enumerate(list(_records(file.read()))):
+            if any(isinstance(half, tuple) and half[0] == stream for half in halves):
+                file.seek(HEAD_BYTES + record * RECORD_BYTES)
+                file.write(bytes(RECORD_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _make(path: Path) -> None:

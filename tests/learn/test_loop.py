@@ -115,6 +115,22 @@ def learning(path: Path, versions: int, poison: Callable[[], None] = lambda: Non
         os.waitpid(keeper, 0)
 
 
+def test_a_new_stream_is_met_at_once(tmp_path: Path) -> None:
+    """Though its first event comes with those of another stream, which keep the learner busy."""
+    with learning(tmp_path, 1) as (known,):
+        known.teach("a")
+        wait_until(lambda: published(known) == 1)
+        heard = []
+        for version in range(2, 8):
+            new = History(tmp_path, version)
+            known.teach(f"with {version}")
+            new.teach(f"first {version}")
+            heard.append(new)
+        for new in heard:
+            wait_until(lambda new=new: published(new) == 1)  # type: ignore[misc]
+            new.close()
+
+
 def published(history: History) -> int:
     """The seq that is served."""
     return max(seqs(history.folder.snapshots), default=0)
@@ -247,6 +263,17 @@ def test_an_event_is_fatal_after_some_failures_whatever_others_do() -> None:
     blame.end()
     assert not Blame(board).is_fatal(7, 5)
     assert not died(board, 7, 5, 1).is_fatal(7, 5)
+
+
+def test_a_disk_that_fails_accuses_no_event() -> None:
+    """What was begun and was let go of is forgotten by the next learner."""
+    board = Board(1, 4)
+    for _ in range(FAILURES_MAX):
+        blame = Blame(board)
+        blame.begin(7, 5, 1)
+        blame.drop()
+    assert not Blame(board).is_fatal(7, 5)
+    assert Blame(board).limit(7, 4, 64) == 64
 
 
 def test_a_batch_that_goes_well_up_to_its_end_is_no_suspect_any_more() -> None:
