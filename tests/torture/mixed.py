@@ -136,7 +136,7 @@ def mixed(folder: Path, share: float) -> Iterator[Line]:
     again = weather.counts.get("predictions sent again", 0)
     yield Line(
         "prediction meanwhile", weather.counts.get("predictions", 0), TARGET_PREDICTIONS, len(failed),
-        f"{again} were sent once more; the slowest took {weather.slowest:.2f} s",
+        f"{again} were sent once more while the parent lived; the slowest took {weather.slowest:.2f} s",
     )  # fmt: skip
 
 

@@ -81,9 +81,8 @@ def page(results: Mapping[str, Any], does: Mapping[str, str]) -> str:
         results: What each campaign told.
         does: What each campaign does.
     """
-    total = sum(line["count"] for told in results.values() for line in told["lines"])
     violations = sum(line["violations"] for told in results.values() for line in told["lines"])
-    parts = [HEAD, f"\nAltogether: **{total:,} cases, {violations} violations.**\n", READING]
+    parts = [HEAD, f"\n**Violations in all that follows: {violations}.**\n", READING]
     for name, told in results.items():
         parts.append(f"\n## {name.capitalize()}\n\n{does[name]}\n\n{table(told)}")
     return "".join([*parts, "\n## Run on\n\n", *(f"- {line}\n" for line in run_on(results))])
@@ -119,6 +118,6 @@ def facts() -> list[str]:
     return [
         f"{time.strftime('%Y-%m-%d')}",
         f"Linux {platform.release()} on {platform.machine()}, {cores} cores",
-        f"services under mixed load on {disk}; all others on tmpfs where there is one: {place}",
+        f"kills and disks on tmpfs where there is one ({place}), all others on {disk}",
         f"SQLite {apsw.sqlite_lib_version()} (apsw {apsw.apsw_version()}), Python {platform.python_version()}",
     ]

@@ -141,6 +141,6 @@ def test_the_page_has_every_line_and_no_machine() -> None:
     told = {"lines": lines, "share": 0.5, "seconds": 90, "facts": report.facts()}
     page = report.page({"kills": told}, {"kills": report.told_by(kills.kills)})
     assert "| a fault | 1,200 | 1,000 | 2 | a \\| note |" in page
-    assert "1,200 cases, 2 violations" in page
+    assert "Violations in all that follows: 2." in page
     assert report.told_by(kills.kills) in page
     assert "A share of 0.5" in page

@@ -119,7 +119,8 @@ def predict(client: Client) -> None:
     began, outages = time.monotonic(), weather.outages
     status, _ = client.call("predict", body)
     if status == 0:
-        weather.count("predictions sent again")
+        if not weather.down:
+            weather.count("predictions sent again")
         status, _ = client.call("predict", body)
     if status == 200:
         weather.count("predictions")
