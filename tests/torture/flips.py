@@ -202,13 +202,13 @@ def anywhere(seeded: random.Random, content: bytes) -> int:
 
 def tensors(seeded: random.Random, content: bytes) -> int:
     """Behind a snapshot's header."""
-    header_bytes = HEAD.unpack_from(content)[1]
+    header_bytes = HEAD.unpack_from(content)[2]
     return seeded.randrange(HEAD.size + header_bytes, len(content))
 
 
 def header(seeded: random.Random, content: bytes) -> int:
     """In a snapshot's head or header."""
-    return seeded.randrange(HEAD.size + HEAD.unpack_from(content)[1])
+    return seeded.randrange(HEAD.size + HEAD.unpack_from(content)[2])
 
 
 def marked(seeded: random.Random, content: bytes) -> int:
