@@ -84,13 +84,23 @@ class Follower:
         return sum(turn.kind == Kind.FORGET and turn.seq <= self.seq for turn in self.lineage.turns)
 
     def next_events(self, limit: int) -> list[Event]:
-        """The next events that are to be folded or to be turned at, at most that many."""
+        """The next events that are to be folded or to be turned at, at most that many.
+
+        Raises:
+            LogDamagedError: An event that was folded before is missing, or is not what was written. A start has checked
+                the chain behind the newest checkpoint alone, and a refolding may begin long before that.
+        """
         if not self._ahead:
             return self._log.read(self.stream.number, self.seq, limit)
         lo, hi = self._ahead[0]
         events = self._log.read(self.stream.number, lo, min(limit, hi - lo))
         if not events:
             raise LogDamagedError(f"the feedback log has no event {lo + 1} where one was written")
+        since = self._log.read(self.stream.number, lo - 1, 1)[0].hash if lo else self.stream.genesis
+        for position in self._log.verify(self.stream.number, Position(lo, since), len(events)):
+            if position.hash != events[-1].hash:
+                raise LogDamagedError(f"event {position.seq} of the feedback log is read now one way, now another")
+            break
         return events
 
     def take(self, events: list[Event]) -> list[Scored]:

@@ -19,7 +19,7 @@ from service.store.genesis import genesis
 from service.store.lineage import Lineage
 from service.store.memory import MemoryLog
 from service.store.rows import Targets, encode_rows
-from tests.learn.test_follow import Following, N, scratch, weights_of
+from tests.learn.machine import Following, N, scratch, weights_of
 from tests.serve.harness import make_artifact
 
 
