@@ -111,7 +111,7 @@ def settings(*, compiling: bool) -> dict[str, dict[str, str]]:
     found = {
         "as installed": {},
         "NumPy without dispatch": without,
-        "OpenBLAS for Nehalem, C library without FMA": {
+        "OpenBLAS for Nehalem and the C library without FMA": {
             "OPENBLAS_CORETYPE": "Nehalem",
             "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-AVX512F",
         },
@@ -123,7 +123,7 @@ def settings(*, compiling: bool) -> dict[str, dict[str, str]]:
                 found[target] = {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": ""}
         own = {"NUMBA_CPU_NAME": binding.get_host_cpu_name()}
         own["NUMBA_CPU_FEATURES"] = binding.get_host_cpu_features().flatten()
-        found["this very processor, NumPy without dispatch"] = own | without
+        found["this very processor and NumPy without dispatch"] = own | without
     return found
 
 
@@ -135,7 +135,7 @@ def probed(environment: dict[str, str], count: int) -> dict[str, str]:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,  # the first time kernels are compiled, for a minute of the processor
         check=True,
     )
     report = json.loads(done.stdout)
