@@ -34,8 +34,8 @@ from service.store.hashing import hash_tensors
 from service.store.lineage import Lineage, turn_of
 from service.store.snapshots import read_fields, read_snapshot, seqs
 from service.store.sqlite import SqliteLog
+from tests.learn.machine import set_fold, weights_of
 from tests.learn.make_fold1 import GOLDEN
-from tests.learn.test_follow import set_fold, weights_of
 from tests.learn.test_loop import learner
 from tests.processes.kept import History, iris, ran
 from tests.serve.harness import wait_until

@@ -10,10 +10,10 @@ from service.learn.follow import Follower
 from service.store.admin import dump_seq
 from service.store.data import StreamFolder
 from service.store.feedback import Draft, Kind
-from tests.learn.machine import Following
+from tests.learn.machine import Upgrading
 from tests.learn.test_replay import begun, feedback
 
-TestFollowing = Following.TestCase
+TestFollowing = Upgrading.TestCase
 TestFollowing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 

@@ -16,13 +16,21 @@ from pathlib import Path
 
 from tests.torture import report
 from tests.torture.disks import disks
+from tests.torture.flips import flips
+from tests.torture.folds import folds
+from tests.torture.histories import histories
 from tests.torture.kills import kills
 from tests.torture.line import Campaign
 from tests.torture.mixed import mixed
+from tests.torture.power import power
 
 CAMPAIGNS: dict[str, Campaign] = {
     "kills": kills,
     "disks": disks,
+    "power": power,
+    "flips": flips,
+    "histories": histories,
+    "folds": folds,
     "mixed": mixed,
 }
 

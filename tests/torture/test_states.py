@@ -101,7 +101,7 @@ def test_a_checkpoint_with_another_number_is_seen(folder: Path, monkeypatch: pyt
     """The comparison can fail, at the last bit of one number."""
 
     def write(to: Path, seq: int, fields: Any, arrays: Any, **more: Any) -> Path:
-        name = min(arrays)
+        name = min(name for name in arrays if not name.startswith("artifact."))  # a restart does not go on from those
         return snapshots.write_snapshot(to, seq, fields, {**arrays, name: np.nextafter(arrays[name], np.inf)}, **more)
 
     monkeypatch.setattr(cut, "write_snapshot", write)
