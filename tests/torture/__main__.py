@@ -19,9 +19,11 @@ from tests.torture.disks import disks
 from tests.torture.kills import kills
 from tests.torture.line import Campaign
 from tests.torture.mixed import mixed
+from tests.torture.moves import moves
 
 CAMPAIGNS: dict[str, Campaign] = {
     "kills": kills,
+    "moves": moves,
     "disks": disks,
     "mixed": mixed,
 }
