@@ -52,6 +52,7 @@ METADATA: Final = record(
         "learner": record({"reason": STRING}, state=STRING),
         "erased": FLAG,
         "bound_differs": FLAG,
+        "published_seconds": nullable(NUMBER),
         "metrics": {"type": "object", "additionalProperties": NUMBER},
         "provenance": {"type": "object", "additionalProperties": STRING},
     },

@@ -127,14 +127,18 @@ class Served:
     def progress(self) -> dict[str, Any]:
         """What the served state tells of its learning, in numbers."""
         fields = {} if self.learned is None else self.learned.fields
-        published = fields.get("published_ms")
         return {
             "seq": self.seq,
             "epoch": fields.get("epoch", 0),
             "bound_differs": self.bound_differs,
-            "published_seconds": None if published is None else published / 1000,
+            "published_seconds": self._published_seconds(),
             **fields.get("progressive", {}),
         }
+
+    def _published_seconds(self) -> float | None:
+        """When what is served was published, in seconds since 1970; None for an artifact that learned nothing."""
+        published = None if self.learned is None else self.learned.fields.get("published_ms")
+        return None if published is None else published / 1000
 
     def metadata(self) -> dict[str, Any]:
         """What GET /v1/models/{name} tells, but for the states of other versions."""
@@ -154,6 +158,7 @@ class Served:
             "seq": self.seq,
             "epoch": learned.get("epoch", 0),
             "bound_differs": self.bound_differs,
+            "published_seconds": self._published_seconds(),
             "weights_sha256": learned.get("weights_sha256", self.artifact.weights_sha256),
             "learning": learned.get("learning", chosen),
             "progressive": learned.get("progressive", {"events": 0, "rows": 0, "loss": None, "accuracy": None}),

@@ -22,10 +22,12 @@ from tests.torture.histories import histories
 from tests.torture.kills import kills
 from tests.torture.line import Campaign
 from tests.torture.mixed import mixed
+from tests.torture.moves import moves
 from tests.torture.power import power
 
 CAMPAIGNS: dict[str, Campaign] = {
     "kills": kills,
+    "moves": moves,
     "disks": disks,
     "power": power,
     "flips": flips,

@@ -12,8 +12,8 @@ of how the learner follows, keeps and refolds is used.
 from contextlib import closing
 from typing import NamedTuple
 
-from service.bell import Bell
-from service.board import Board
+import numpy as np
+
 from service.commands import serve
 from service.learn.fold import Fold
 from service.learn.publish import published
@@ -22,11 +22,13 @@ from service.store.admin import parse_forget, parse_seq
 from service.store.artifact import Artifact
 from service.store.audit import audit
 from service.store.data import DataDirectory
-from service.store.feedback import Accepted, Event, Kind, Stream
+from service.store.feedback import Accepted, Draft, Event, Kind, Stream
 from service.store.hashing import hash_tensors
+from service.store.rows import Targets, encode_rows
 from service.store.snapshots import latest
 from service.store.sqlite import SqliteLog
-from tests.torture.story import ARTIFACT, Graduate, Step, drafts
+from tests.torture.learner import finish
+from tests.torture.story import ARTIFACT, N, Step, drafts
 
 EVENTS_MAX = 1 << 20
 
@@ -71,8 +73,9 @@ def check(settings: Settings, acked: Acked, steps: list[Step], others: frozenset
                 assert not acked, f"the stream is gone with {len(acked)} acknowledged events"
                 return
             check_log(log, streams[0], acked, steps, others)
-        graduate = Graduate(settings, Board(1, 8), Bell(), [])
-        graduate.finish()
+            last = append_last(log, streams[0])
+            epoch = log.state(streams[0].number).epoch
+        finish(settings, last, epoch)
         with closing(SqliteLog(data.log)) as log:
             check_learned(data, streams[0], log.read(streams[0].number, 0, EVENTS_MAX))
 
@@ -100,6 +103,16 @@ def check_log(log: SqliteLog, stream: Stream, acked: Acked, steps: list[Step], o
     assert [event.seq for event in events] == list(range(1, len(there) + 1)), "seqs are not 1, 2, 3, …"
     assert [seq for _, (seq, _) in audit(log, EVENTS_MAX)] == [len(there)] * bool(there), "the chain is not whole"
     log.check_file()
+
+
+def append_last(log: SqliteLog, stream: Stream) -> int:
+    """One more event, which nobody has published yet; its seq."""
+    payload = encode_rows(
+        np.full((1, N), 3, np.float32), np.zeros(1, int), Targets.INDEX, log.state(stream.number).n_classes
+    )
+    (outcome,) = log.append([Draft(stream.number, Kind.FEEDBACK, b"last", payload, 1)])
+    assert isinstance(outcome, Accepted), f"no event is taken any more: {outcome!r}"
+    return outcome.seq
 
 
 def check_learned(data: DataDirectory, stream: Stream, events: list[Event]) -> None:

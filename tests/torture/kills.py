@@ -1,43 +1,36 @@
-"""A worker that appends, the learner, a start, a restore and a purge are killed (-9) where they enter any of their
-system calls that write, sync, cut, rename, open or remove, one call after the other until none is left.
+"""A worker that appends, the learner, and a start are killed (-9) where they enter any of their system calls that
+write, sync, cut, rename, open or remove, one call after the other until none is left.
 
 Then a service starts on what is left, and is held to what was acknowledged (checker.py). In the cases of recovery the
 start is killed as well, on a directory that an earlier kill left, and then started once more. In some cases the whole
 service runs, with its parent, worker, learner and real requests.
 """
 
-import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, redirect_stderr, redirect_stdout, suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from service import __main__ as command
 from service.bell import Bell
 from service.board import Board
-from service.commands import serve
 from service.settings import Settings
-from service.store.data import RESTORING
-from service.store.feedback import Accepted, Kind, Position
+from service.store.feedback import Accepted, Position
 from service.store.marks import Marks
-from service.store.snapshots import seqs
 from service.store.sqlite import SqliteLog
-from tests.torture.checker import EVENTS_MAX, Acked, acked_in, check
+from tests.torture.checker import Acked, acked_in, check
+from tests.torture.learner import FINISH_SECONDS, has_published, learn, start_struck, stop
 from tests.torture.line import Line
-from tests.torture.story import GENESIS, Graduate, K, Step, bound, drafts, learn, settings_of, story, tell_story
-from tests.torture.strike import BROKE, DONE, SECONDS_MAX, Child, Ended, Strike, Tell, Trace, struck
+from tests.torture.story import GENESIS, K, Step, bound, drafts, settings_of, story, tell_story
+from tests.torture.strike import BROKE, DONE, Child, Ended, Strike, Trace, struck
 from tests.torture.sweeps import Count, Sweep, portion, scratch, swept
 from tests.torture.whole import serve_struck
 
 KILL = "signal=KILL"
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "ftruncate", "rename", "openat", "unlink")
-REMOVALS = ("mkdir", "rmdir", "unlinkat", "sendfile", "copy_file_range")
-SEEDS, WHOLE_SEEDS, MOVE_SEEDS = 18, 4, 2
-APPEND, LEARN, RECOVER, MOVE, WHOLE = "append", "learn", "recover", "move", "whole"
+SEEDS, WHOLE_SEEDS = 18, 4
+APPEND, LEARN, RECOVER, WHOLE = "append", "learn", "recover", "whole"
 
 
 def kills(folder: Path, share: float) -> Iterator[Line]:
@@ -48,10 +41,9 @@ def kills(folder: Path, share: float) -> Iterator[Line]:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     for fault, name, target in (
-        ("kill -9 of a worker that appends, at each of its calls", APPEND, 2000),
-        ("kill -9 of the learner that folds and publishes", LEARN, 1800),
-        ("kill -9 of a start on what a kill had left", RECOVER, 800),
-        ("kill -9 of a restore or a purge, and of the run that finishes it", MOVE, 250),
+        ("kill -9 of a worker that appends, at each of its calls", APPEND, 1800),
+        ("kill -9 of the learner that folds and publishes", LEARN, 2000),
+        ("kill -9 of a start on what a kill had left", RECOVER, 1050),
         ("kill -9 of a worker, a learner or the parent of a whole service under requests", WHOLE, 150),
     ):
         found = counts.get(name, Count())
@@ -69,9 +61,6 @@ def sweeps(share: float) -> Iterator[Sweep]:
         for number, call in enumerate((*CALLS, "unlinkat")):
             start = 1 + (seed * 5 + number * 3) % stride
             yield Sweep(RECOVER, f"{call} {seed}", partial(recover_case, seed, call), start, stride)
-    for seed in range(portion(MOVE_SEEDS, share)[0]):
-        for call in (*CALLS, *REMOVALS):
-            yield Sweep(MOVE, f"{call} {seed}", partial(move_case, seed, call), 1 + seed % stride, stride)
     for seed in range(portion(WHOLE_SEEDS, share)[0]):
         yield Sweep(
             WHOLE, f"the parent {seed}", partial(serve_struck, seed, Strike("", KILL, 1), "parent"), 1, stride, 12
@@ -135,26 +124,20 @@ def learn_struck(
     acked: Acked = {}
     first = len(steps) // 3
     append(settings, steps[:first], acked)
-    child = Child(partial(_learn, settings, board, bell))
+    child = Child(partial(learn, settings, board, bell))
     trace = Trace(child.pid, strike, folder / "trace", watched)
     child.go()
-    snapshots = data.stream("iris", 1).snapshots
     with closing(SqliteLog(data.log)) as log:
         for step in [None, *steps[first:]]:
             append_to(log, settings, [step], acked)
             bell.ring()
             last = log.state(1).seq
-            late = time.monotonic() + (0.3 if strike.forever else SECONDS_MAX)
-            while not child.poll() and max(seqs(snapshots), default=0) < last and time.monotonic() < late:
+            late = time.monotonic() + (0.3 if strike.forever else FINISH_SECONDS)
+            while not child.poll() and not has_published(settings, last) and time.monotonic() < late:
                 time.sleep(0.001)
             assert strike.forever or child.poll() or time.monotonic() < late, "the learner does not go on"
-    with suppress(ProcessLookupError):
-        os.kill(child.pid, signal.SIGTERM)
+    stop(child)
     return settings, steps, acked, child.wait(trace)
-
-
-def _learn(settings: Settings, board: Board, bell: Bell, _tell: Tell) -> None:
-    learn(settings, board, bell)
 
 
 def append(settings: Settings, steps: list[Step], acked: Acked) -> None:
@@ -186,7 +169,7 @@ def recover_case(seed: int, call: str, folder: Path, at: int) -> bool:
     """A worker or the learner is killed; the start after that is killed too, and then there is a start that lives."""
     made = leave(seed, folder)
     settings, steps, acked = made
-    ended = struck(partial(start, settings), Strike(call, KILL, at), folder / "trace again")
+    ended = start_struck(settings, Strike(call, KILL, at), folder / "trace again")
     assert ended.code != BROKE, ended.told
     check(settings, acked, steps)
     return ended.hit
@@ -201,65 +184,3 @@ def leave(seed: int, folder: Path) -> tuple[Settings, list[Step], Acked]:
         return settings, steps, acked_in(told)
     settings, steps, acked, _ = learn_struck(seed, strike, folder)
     return settings, steps, acked
-
-
-def start(settings: Settings, _tell: Tell) -> None:
-    """What `softstep serve` does before it forks, and what the learner does then."""
-    with serve._data(settings) as data:
-        if data is not None and data.log.exists():
-            Graduate(settings, Board(1, 8), Bell(), []).finish()
-
-
-# Directories that are replaced and removed
-
-
-def move_case(seed: int, call: str, folder: Path, at: int) -> bool:
-    """A restore (even seeds) or a purge is killed; the run that finishes it too; then it is finished."""
-    settings, steps = settings_of(folder), story(seed, turns=4)
-    old: Acked = {}
-    append(settings, steps[:3], old)
-    start(settings, print)
-    backup = folder / "backup"
-    assert told_to("backup", backup, settings) == 0
-    new = dict(old)
-    append(settings, steps[3:], new)
-    start(settings, print)
-    argv = ("restore", backup, "--over") if seed % 2 == 0 else ("purge", "iris/1", "--yes")
-    ended = struck(lambda _: told_all(argv, settings), Strike(call, KILL, at), folder / "trace")
-    assert ended.code != BROKE, ended.told
-    if ended.killed and at % 2:  # the run that goes on with it
-        again = struck(lambda _: told_all(argv, settings), Strike(call, KILL, (at + 1) // 2), folder / "trace again")
-        assert again.code != BROKE, again.told
-    if (settings.data / RESTORING).exists():
-        assert told_to("restore", backup, settings) == 0
-    _check_moved(settings, steps, old, new, is_purge=bool(seed % 2))
-    return ended.hit
-
-
-def _check_moved(settings: Settings, steps: list[Step], old: Acked, new: Acked, *, is_purge: bool) -> None:
-    """What is there is the backup, or all that there was, or of what was purged nothing; never a part."""
-    with serve._data(settings), closing(SqliteLog(settings.data / "log.sqlite")) as log:
-        streams = log.streams()
-        events = log.read(streams[0].number, 0, EVENTS_MAX) if streams else []
-    there = {event.id.decode(): {event.seq} for event in events}
-    # What was forgotten since the backup is forgotten again, by an event that the restore appends.
-    again = {event.id.decode() for event in events if event.kind == Kind.FORGET} - new.keys()
-    posted = {name: seqs for name, seqs in there.items() if name not in again}
-    assert posted in (({}, new) if is_purge else (old, new)), "a part of it is there"
-    if there:
-        check(settings, there, steps, frozenset(again))
-    else:
-        assert told_to("purge", "iris/1", settings, "--yes") == 1
-        assert not (settings.data / "streams" / "iris" / "1").exists()
-
-
-def told_all(argv: tuple[object, ...], settings: Settings) -> None:
-    """A command in a process of its own; it speaks to nobody."""
-    assert told_to(argv[0], argv[1], settings, *argv[2:]) in {0, 1}
-
-
-def told_to(name: Any, what: Any, settings: Settings, *more: Any) -> int:
-    """Run a `softstep` command; returns its exit code."""
-    argv = [str(part) for part in (name, what, "--data", settings.data, *more)]
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        return command.main(argv)

@@ -118,6 +118,6 @@ def facts() -> list[str]:
     return [
         f"{time.strftime('%Y-%m-%d')}",
         f"Linux {platform.release()} on {platform.machine()}, {cores} cores",
-        f"kills and disks on tmpfs where there is one ({place}), all others on {disk}",
+        f"kills, moves and disks on tmpfs where there is one ({place}), all others on {disk}",
         f"SQLite {apsw.sqlite_lib_version()} (apsw {apsw.apsw_version()}), Python {platform.python_version()}",
     ]

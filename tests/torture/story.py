@@ -7,7 +7,6 @@ with its thread and ledger (service/serve), and learned by the real loop (servic
 
 import asyncio
 import random
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -17,7 +16,6 @@ import numpy as np
 from service.bell import Bell
 from service.board import Board
 from service.errors import LogError, SoftstepError
-from service.learn import loop, publish
 from service.serve.ledger import Ledger
 from service.serve.posts import Post
 from service.serve.scribe import Source, Ways
@@ -36,7 +34,6 @@ GENESIS = genesis(ARTIFACT)
 N, K = 4, 3
 TURNS = 7
 TRIES = 3
-FINISH_SECONDS = 20.0
 
 
 class Asked(NamedTuple):
@@ -155,45 +152,6 @@ async def _take(writer: Writer, source: Source, step: Step, tell: Tell) -> Sourc
 def cells(count: int) -> memoryview:
     """Counters."""
     return memoryview(bytearray(8 * count)).cast("q")
-
-
-# The learner
-
-
-def hurry() -> None:
-    """Let this process look, publish and write checkpoints more often than for real."""
-    loop.LOOK_SECONDS, publish.CHECKPOINT_EVENTS, publish.PUBLISH_PAUSE = 0.02, 6, 1  # type: ignore[misc]
-
-
-def learn(settings: Settings, board: Board, heard: Bell) -> None:
-    """Be the learner's process until SIGTERM."""
-    hurry()
-    loop.run(settings, board, heard, [])
-
-
-class Graduate(loop.Learner):
-    """A learner that ends when it has published all there is."""
-
-    def finish(self) -> None:
-        """Learn, publish, erase and keep everything; AssertionError where it does not get there."""
-        hurry()
-        late = time.monotonic() + FINISH_SECONDS
-        self._turn()
-        while not all(map(self._is_done, self._students.values())):
-            assert time.monotonic() < late, "the learner does not come to an end"
-            self._turn()
-        self._keep(idle=True)
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the log."""
-        self._log.close()
-
-    def _is_done(self, student: loop.Student) -> bool:
-        assert student.stall is None, student.stall
-        seq, publisher = student.follower.seq, student.publisher
-        is_served = seq == 0 or (publisher._published == seq and not publisher.must_erase)
-        return is_served and not student.follower.is_refolding and seq == self._log.state(student.stream.number).seq
 
 
 def bound(settings: Settings) -> DataDirectory:
