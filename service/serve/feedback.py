@@ -36,7 +36,7 @@ from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
 from service.store.data import DataDirectory, StreamFolder
 from service.store.feedback import Accepted, Kind
-from service.store.genesis import genesis
+from service.store.genesis import geneses
 from service.store.losses import LossReader
 
 
@@ -88,7 +88,7 @@ class Teaching:
         self._settings: Final = settings
         self._lag_max: Final = settings.lag_events_max
         self._taught: dict[tuple[str, str], Taught] = {}
-        self._genesis: WeakKeyDictionary[object, bytes] = WeakKeyDictionary()  # of each artifact
+        self._geneses: WeakKeyDictionary[object, tuple[bytes, ...]] = WeakKeyDictionary()  # of each artifact
         self._losses: dict[tuple[str, int], LossReader] = {}
 
     def taught(self, served: Served) -> Taught:
@@ -100,9 +100,9 @@ class Teaching:
 
     def _made(self, served: Served) -> Taught:
         artifact, version = served.artifact, int(served.version)
-        bound = self._genesis.get(artifact)
+        bound = self._geneses.get(artifact)
         if bound is None:
-            bound = self._genesis[artifact] = genesis(artifact)
+            bound = self._geneses[artifact] = geneses(artifact)
         epoch = 0 if served.learned is None else int(served.learned.fields["class_epoch"])
         counters = served.counters[FEEDBACK : FEEDBACK + SOURCE_COUNTERS]
         source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
@@ -110,8 +110,9 @@ class Teaching:
         if last is not None and (last.source[:5], last.classes) == (source[:5], served.classes):
             return last
         rows, settings = served.rows, self._settings
+        # A token outlives an upgrade: it is bound to the first release's genesis, which no later one changes.
         tokens = Tokens(
-            self._keys, served.name, version, bound, rows.n_features, rows.dtype, settings.token_seconds, _now_ms
+            self._keys, served.name, version, bound[-1], rows.n_features, rows.dtype, settings.token_seconds, _now_ms
         )
         labels = Labels(served.classes, multilabel=served.thresholds is not None)
         start = orjson.dumps({"model_name": served.name, "model_version": served.version})[:-1] + b',"id":'

@@ -42,7 +42,7 @@ class Source(NamedTuple):
     Attributes:
         model: Its name.
         version: Its number.
-        genesis: What binds its fold to its artifact (learn/step.py).
+        geneses: What binds its fold to its artifact, by this release's fold and by each earlier one's.
         n_classes: The artifact's number of classes.
         class_epoch: The class epoch of what is served, which labels were read with.
         counters: EVENTS to REFUSALS.
@@ -50,7 +50,7 @@ class Source(NamedTuple):
 
     model: str
     version: int
-    genesis: bytes
+    geneses: tuple[bytes, ...]
     n_classes: int
     class_epoch: int
     counters: memoryview
@@ -128,7 +128,7 @@ class Scribe:
         self._stopping = False
         self._log: FeedbackLog | None = None
         self._told = ""
-        self._streams: dict[tuple[str, int, bytes], int] = {}
+        self._streams: dict[tuple[str, int, tuple[bytes, ...]], int] = {}
         self.versions: dict[int, int] = {}
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -224,13 +224,13 @@ class Scribe:
         if number is None:
             try:
                 self._ways.bind(source)
-                stream = log.open_stream(source.model, source.version, source.genesis, source.n_classes)
+                stream = log.open_stream(source.model, source.version, source.geneses[0], source.n_classes)
             except SoftstepError as error:
                 return error
             except OSError:
                 logger.exception("an artifact cannot be kept")
                 return LogUnavailableError("the model's files cannot be kept now; send the event again")
-            if stream.genesis != source.genesis:
+            if stream.genesis not in source.geneses:
                 return ArtifactMovedError("the model's files are not those that its feedback began with")
             number = self._streams[source[:3]] = stream.number
         return number

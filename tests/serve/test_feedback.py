@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from service.store import genesis
+from service.store.artifact import read_artifact
 from service.store.feedback import Event, Kind
 from tests.serve.harness import SHIPPED, Line, Pair, Response, instances, request
 
@@ -207,3 +209,19 @@ def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog:
     assert two.talk(talk) == [202, 500, 500, 202]
     assert "ZeroDivisionError" in caplog.text
     assert two.run(two.settled()) == (0, 0)
+
+
+def test_a_stream_that_an_earlier_fold_began_is_taught_on(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an upgrade the model's files are still those that the stream began with; those of others are not."""
+    artifact = read_artifact(SHIPPED / "iris" / "1", 1 << 20)
+    teaching = two.parts.teaching
+    assert teaching is not None
+
+    async def begin(version: int, fold: int) -> None:
+        await teaching.writer.call(lambda log: log.open_stream("iris", version, genesis.genesis(artifact, fold), 3))
+
+    monkeypatch.setattr(genesis, "FOLD_VERSION", genesis.FOLD_VERSION + 1)
+    two.run(begin(2, genesis.FOLD_VERSION - 1))
+    two.run(begin(1, genesis.FOLD_VERSION + 1))
+    assert taught(two, ":feedback", "behind").json["seq"] == 1
+    assert taught(two, "/versions/1:feedback", "other").status == 409
