@@ -33,7 +33,7 @@ def sample(sweeps: Iterator[Sweep], each: int) -> list[Sweep]:
 
 @needs_strace
 @pytest.mark.parametrize(
-    ("sweeps", "each"), [(kills.sweeps, 4), (moves.sweeps, 3), (disks.sweeps, 2)], ids=["kills", "moves", "disks"]
+    ("sweeps", "each"), [(kills.sweeps, 4), (moves.sweeps, 6), (disks.sweeps, 2)], ids=["kills", "moves", "disks"]
 )
 def test_nothing_is_lost_where_processes_are_killed_and_disks_fail(
     tmp_path: Path, sweeps: Callable[[float], Iterator[Sweep]], each: int
