@@ -17,13 +17,11 @@ import random
 import shutil
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import apsw
 
 from service.commands import verify
 from service.commands.serve import _data
@@ -32,16 +30,15 @@ from service.store.admin import dump, dump_classes, dump_forget_ids, dump_seq
 from service.store.feedback import Accepted, Draft, Event, Kind, Position
 from service.store.genesis import genesis
 from service.store.hashing import hash_tensors
-from service.store.marks import HEAD_BYTES, RECORD_BYTES, Marks
-from service.store.snapshots import HEAD, latest, seqs
+from service.store.marks import Marks
+from service.store.snapshots import latest, seqs
 from service.store.sqlite import SqliteLog
 from tests.torture.line import Line
+from tests.torture.lives import ARTIFACT, BYTES_MAX, Learner, opened, rows, settings
+from tests.torture.places import Place, anywhere, header, index_pages, marked, tensors
 from tests.torture.plain import state, weights_of
-from tests.torture.power import ARTIFACT, BYTES_MAX, Learner, opened, rows, settings
 
 BACK_TO: Final = 30
-# Where in a file a bit may be flipped: the place of a byte.
-Place = Callable[[random.Random, bytes], int]
 
 
 class WrongError(Exception):
@@ -188,46 +185,6 @@ def verified(root: Path) -> bool:
             return bool(verify.run(settings(root), Namespace(json=False, refold=True)))
         except SoftstepError:
             return True
-
-
-# Where
-
-
-def anywhere(seeded: random.Random, content: bytes) -> int:
-    """Any byte, most often one that is not zero."""
-    if seeded.random() < 0.3:
-        return seeded.randrange(len(content))
-    return seeded.choice([at for at, byte in enumerate(content) if byte])
-
-
-def tensors(seeded: random.Random, content: bytes) -> int:
-    """Behind a snapshot's header."""
-    header_bytes = HEAD.unpack_from(content)[2]
-    return seeded.randrange(HEAD.size + header_bytes, len(content))
-
-
-def header(seeded: random.Random, content: bytes) -> int:
-    """In a snapshot's head or header."""
-    return seeded.randrange(HEAD.size + HEAD.unpack_from(content)[2])
-
-
-def marked(seeded: random.Random, content: bytes) -> int:
-    """In the head of a file of marks, in a record that is written, or in the others."""
-    records = [at for at in range(HEAD_BYTES, len(content), RECORD_BYTES) if any(content[at : at + RECORD_BYTES])]
-    if seeded.random() < 0.2:
-        return seeded.randrange(len(content))
-    if seeded.random() < 0.1:
-        return seeded.randrange(HEAD_BYTES)
-    return seeded.choice(records) + seeded.randrange(RECORD_BYTES)
-
-
-def index_pages(path: Path) -> list[int]:
-    """The numbers of the pages, from 0, of the index of ids and of what it covers."""
-    database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    sql = "SELECT pageno - 1 FROM dbstat WHERE name IN ('ids', 'slices')"
-    pages = [page for (page,) in database.execute(sql)]
-    database.close()
-    return pages
 
 
 @dataclass(frozen=True)
