@@ -133,6 +133,9 @@ class Publisher:
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
         for files in (self._folder.snapshots, self._folder.checkpoints, self._folder.history):
             delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
+        # A file that could not be read went too; where it is what is served, it is written again.
+        if self._published not in seqs(self._folder.snapshots):
+            self._published = -1
 
     def erased(self) -> None:
         """Note that nothing holds the forgotten events any more."""
