@@ -1,10 +1,9 @@
 """Threads behind the event loop: they give way to it.
 
 Where a worker has one core, or more threads than cores, the scheduler would let a thread finish its slice of
-milliseconds while a request waits. With a higher niceness than the loop's it lets the loop go first. One core, 9,500
-events and 5,000 predictions a second, no learner: p50, p90 and p99 of a prediction 65, 160 and 500 us, with equal
-threads 130, 310 and 1,000. The niceness is no higher because a thread that waits long for a core may hold the
-interpreter's lock.
+milliseconds while a request waits. With a higher niceness than the loop's it lets the loop go first (measured by hand:
+docs/benchmarks/shortfalls.md, figure L8). The niceness is no higher because a thread that waits long for a core may
+hold the interpreter's lock.
 """
 
 import os
