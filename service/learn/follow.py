@@ -132,6 +132,22 @@ class Follower:
         out = self.out
         return [event for event in events if event.seq not in out] if out else events
 
+    def leave_out(self, seq: int) -> bool:
+        """Go past an event that cannot be folded, where a later rollback has put it out.
+
+        Returns:
+            Whether the fold is now on its way to the state of such a rollback, the last one that there is.
+        """
+        for turn in reversed(self.lineage.turns):
+            if turn.seq <= self.seq:
+                break
+            if turn.kind == Kind.ROLLBACK and not self.lineage.holds(turn.seq, seq):
+                (event,) = self._log.read(self.stream.number, turn.seq - 1, 1)
+                self.seq, self.hash = event.seq, event.hash
+                self._begin()
+                return True
+        return False
+
     def look_ahead(self) -> None:
         """Learn what later admin events say of the events that come next."""
         self._learn_turns(self._log.admin(self.stream.number))

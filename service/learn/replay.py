@@ -68,6 +68,7 @@ class Replay:
         self.seq = 0
         self.fold = Fold(artifact)
         self._base: Turn | None = None  # what the fold began from
+        self._checked = Position(0, stream.genesis)  # how far the chain is known to hold
 
     def to(self, seq: int) -> Iterator[Done]:
         """Move to a state; it is there when the iterator ends.
@@ -79,7 +80,7 @@ class Replay:
             UnknownSeqError: The stream has no such event.
             ForgottenError: The state cannot be had any more.
             EarlierError: An earlier release made the state.
-            LogDamagedError: An event is missing.
+            LogDamagedError: An event is missing or is not what was written.
         """
         self._refuse(seq)
         wanted, base = self.lineage.segments(seq), self.lineage.base(seq)
@@ -137,7 +138,9 @@ class Replay:
 
     def _take(self, lo: int, hi: int) -> None:
         """Fold the events of (lo, hi]: feedback alone, or one admin event."""
-        payloads = self._log.payloads(self.stream.number, lo, hi - lo)
+        if self._checked.seq != lo:
+            self._checked = position_at(self._log, self.stream, lo)
+        payloads, self._checked = self._log.payloads(self.stream.number, self._checked, hi - lo)
         if len(payloads) != hi - lo:
             raise LogDamagedError(f"the feedback log has no event {lo + len(payloads) + 1} where one was written")
         for seq in reversed(_within(self._out, lo, hi)):

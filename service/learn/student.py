@@ -97,8 +97,14 @@ class Student:
         if not events:
             return False
         first = events[0].seq
-        if self._is_stalled_at(first):
-            return False
+        self._stalled_at = None
+        if self._blame.is_fatal(number, first):
+            follower.look_ahead()
+            if follower.leave_out(first):
+                return True
+            if first not in follower.out:
+                self._stalled_at = first
+                return False
         self._blame.begin(number, first, len(events))
         began = time.monotonic()
         scored = follower.take(events)
@@ -110,15 +116,6 @@ class Student:
         for one in scored:
             self._losses.write(one.seqs, one.losses)
         return len(events) == limit or follower.after < events[-1].seq or follower.is_refolding
-
-    def _is_stalled_at(self, seq: int) -> bool:
-        """Whether an event is one that the fold cannot go past, and no later event has put it out."""
-        self._stalled_at = None
-        if self._blame.is_fatal(self.stream.number, seq):
-            self.follower.look_ahead()
-            if seq not in self.follower.out:
-                self._stalled_at = seq
-        return self._stalled_at is not None
 
     def give(self, bells: Sequence[Bell]) -> None:
         """Publish, keep, erase and tell what is due.
@@ -141,7 +138,7 @@ class Student:
     def _stall(self) -> dict[str, Any] | None:
         if self._stalled_at is None:
             return None
-        reason = "the fold failed at this event again and again; skip it"
+        reason = "the fold failed at this event again and again; skip it, or roll back to before it"
         return {"state": "stalled", "reason": reason, "seq": self._stalled_at}
 
     def _erase(self) -> None:

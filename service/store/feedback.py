@@ -185,8 +185,15 @@ class FeedbackLog(Protocol):
     def read(self, stream: int, after: int, limit: int) -> list[Event]:
         """The events with after < seq, at most `limit` of them, by seq. No read lasts beyond the call."""
 
-    def payloads(self, stream: int, after: int, limit: int) -> list[bytes | None]:
-        """The payloads of the same events alone, None where one was forgotten: what a long fold needs, in bulk."""
+    def payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
+        """The payloads of the events behind a position, None where one was forgotten: what a long fold needs, in bulk.
+
+        Returns:
+            The payloads, and the position of the last of their events: the chain from `since` up to there is checked.
+
+        Raises:
+            LogDamagedError: An event is missing or is not what was written.
+        """
 
     def admin(self, stream: int) -> list[Event]:
         """Every event that is no FEEDBACK, by seq."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.errors import LogUnsafeError, StreamGoneError
 from service.store.admission import Batch, Head, Row, names_in, placed, salts_for
-from service.store.chain import check_chain
+from service.store.chain import Link, check_chain
 from service.store.feedback import (
     SEQ_BITS,
     SEQ_MAX,
@@ -81,9 +81,10 @@ class MemoryLog:
             self._head(stream)
             return [event for event, _ in self._stored[stream][after : after + limit]]
 
-    def payloads(self, stream: int, after: int, limit: int) -> list[bytes | None]:
+    def payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
         """See FeedbackLog."""
-        return [event.payload for event in self.read(stream, after, limit)]
+        links = self._links(stream, since.seq, limit)
+        return [payload for *_, payload, _, _ in links], check_chain(since, links)
 
     def admin(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
@@ -99,13 +100,8 @@ class MemoryLog:
 
     def verify(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
         """See FeedbackLog."""
-        while True:
-            with self._lock:
-                self._head(stream)
-                stored = self._stored[stream][since.seq : since.seq + rows]
-            if not stored:
-                return
-            since = check_chain(since, [(*event, seal) for event, seal in stored])
+        while links := self._links(stream, since.seq, rows):
+            since = check_chain(since, links)
             yield since
 
     def purge(self, stream: int) -> None:
@@ -121,6 +117,11 @@ class MemoryLog:
 
     def close(self) -> None:
         """See FeedbackLog; what was appended stays until the object goes."""
+
+    def _links(self, stream: int, after: int, limit: int) -> list[Link]:
+        with self._lock:
+            self._head(stream)
+            return [(*event, seal) for event, seal in self._stored[stream][after : after + limit]]
 
     def _head(self, stream: int) -> Head:
         if stream not in self._heads:

@@ -96,13 +96,13 @@ class SqliteLog:
                 tables.read_head(database, stream)
             return events
 
-    def payloads(self, stream: int, after: int, limit: int) -> list[bytes | None]:
-        """See FeedbackLog. Raises LogDamagedError where events are missing."""
+    def payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
+        """See FeedbackLog."""
         with self._connection.used() as database:
-            payloads = tables.read_payloads(database, stream, after, limit)
-            if not payloads:
+            links = tables.read_links(database, stream, since.seq, limit)
+            if not links:
                 tables.read_head(database, stream)
-            return payloads
+        return [payload for *_, payload, _, _ in links], check_chain(since, links)
 
     def admin(self, stream: int) -> list[Event]:
         """See FeedbackLog."""

@@ -118,21 +118,6 @@ def read_events(database: apsw.Connection, stream: int, after: int, limit: int) 
     return events
 
 
-def read_payloads(database: apsw.Connection, stream: int, after: int, limit: int) -> list[bytes | None]:
-    """The payloads of the events of a stream behind a seq, one by one without a gap, at most `limit`."""
-    first, end = _range(stream, after)
-    last = database.execute("SELECT max(position) FROM events WHERE position BETWEEN ? AND ?", (first, end)).get
-    if last is None:
-        return []
-    last = min(last, first + limit - 1)
-    sql = "SELECT payload FROM events WHERE position BETWEEN ? AND ?"
-    rows = cast("list[tuple[bytes | None]]", database.execute(sql, (first, last)).fetchall())
-    # Positions are whole numbers, each there once, so none is missing where there are as many as the range has.
-    if len(rows) != last - first + 1:
-        raise LogDamagedError(f"the feedback log has a gap behind event {after}; restore a backup")
-    return [payload for (payload,) in rows]
-
-
 def read_admin(database: apsw.Connection, stream: int) -> list[Event]:
     """The events of a stream that are no FEEDBACK."""
     sql = f"SELECT {EVENT} FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608

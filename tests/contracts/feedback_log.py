@@ -11,6 +11,7 @@ from service.errors import (
     ClassesMovedError,
     EarlierError,
     IdConflictError,
+    LogDamagedError,
     PayloadError,
     SeqMovedError,
     StreamGoneError,
@@ -115,7 +116,7 @@ class FeedbackLogTests:
         with pytest.raises(StreamGoneError):
             log.read(gone.number, 0, 1)
         with pytest.raises(StreamGoneError):
-            log.payloads(gone.number, 0, 1)
+            log.payloads(gone.number, Position(0, GENESIS), 1)
         outcomes = log.append([feedback(gone, "a"), feedback(stream, "a"), forget(gone, "f", "a")])
         assert kinds(outcomes) == [StreamGoneError, 1, StreamGoneError]
 
@@ -151,16 +152,20 @@ class FeedbackLogTests:
         seqs = [[e.seq for e in log.read(stream.number, after, limit)] for after, limit in ((0, 3), (3, 4), (8, 9))]
         assert seqs == [[1, 2, 3], [4, 5, 6, 7], [9, 10]]
         assert log.read(stream.number, 10, 5) == []
+        places = [Position(0, GENESIS), *(Position(e.seq, e.hash) for e in log.read(stream.number, 0, 10))]
         for after, limit in ((0, 3), (3, 4), (8, 9), (10, 5)):
             events = log.read(stream.number, after, limit)
-            assert log.payloads(stream.number, after, limit) == [event.payload for event in events]
+            expected = [event.payload for event in events], places[after + len(events)]
+            assert log.payloads(stream.number, places[after], limit) == expected
+        with pytest.raises(LogDamagedError, match="event 4 "):
+            log.payloads(stream.number, Position(3, GENESIS), 2)
 
     def test_streams_do_not_mix(self, log: FeedbackLog) -> None:
         """A read ends where its stream ends, though another one follows."""
         first, second = (log.open_stream("m", version, GENESIS, 3) for version in (1, 2))
         log.append([feedback(first, "a"), feedback(second, "b"), classes(second, "c", "x")])
         assert [e.id for e in log.read(first.number, 0, 99)] == [b"a"]
-        assert len(log.payloads(first.number, 0, 99)) == 1
+        assert len(log.payloads(first.number, Position(0, GENESIS), 99)[0]) == 1
         assert log.admin(first.number) == []
         assert [e.id for e in log.admin(second.number)] == [b"c"]
 
@@ -237,7 +242,8 @@ class FeedbackLogTests:
         first, second, third = log.read(stream.number, 0, 9)
         assert (first, second) == (before[0]._replace(payload=None), before[1])
         assert third.payload == dump_forget([1])
-        assert log.payloads(stream.number, 0, 9) == [None, before[1].payload, third.payload]
+        payloads, reached = log.payloads(stream.number, Position(0, GENESIS), 9)
+        assert (payloads, reached) == ([None, before[1].payload, third.payload], Position(3, third.hash))
         assert log.state(stream.number).epoch == 1
         known = Accepted(stream.number, 1, duplicate=True, forgotten=True)
         assert log.append([feedback(stream, "a", 1.0), feedback(stream, "a", 9.0)]) == [known, known]

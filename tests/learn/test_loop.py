@@ -20,7 +20,7 @@ from service.learn.fold import Fold
 from service.learn.replay import Replay
 from service.learn.student import HOLD_SECONDS, HOLD_SECONDS_MAX, Hold
 from service.settings import Settings
-from service.store.admin import dump_seq
+from service.store.admin import dump_classes, dump_seq
 from service.store.feedback import Kind
 from service.store.hashing import hash_tensors
 from service.store.snapshots import read_fields, seqs
@@ -228,6 +228,25 @@ def test_an_event_that_raises_stalls_its_stream_and_is_folded_by_nobody(tmp_path
         skip = broken.append([broken.draft(Kind.SKIP, "skip", dump_seq(21))])
         wait_until(lambda: published(broken) == skip)
         served_is_the_fold(broken)
+
+
+def test_an_admin_event_that_kills_is_rolled_back(tmp_path: Path) -> None:
+    """There is no skipping it, so a rollback to before it is the way past it, and from then on as ever."""
+    with learning(tmp_path, 1, die_of("deadly")) as (history,):
+        good = history.teach(*range(20))
+        history.append([history.draft(Kind.CLASSES, "deadly", dump_classes(["another"]))])
+        history.teach("late", classes=4)
+        wait_until(lambda: status(history).get("state") == "stalled")
+        assert status(history)["seq"] == good + 1
+        # Back to a state that is made of it as well: no way past.
+        history.append([history.draft(Kind.ROLLBACK, "too late", dump_seq(good + 1))])
+        back = history.append([history.draft(Kind.ROLLBACK, "back", dump_seq(good))])
+        wait_until(lambda: published(history) == back)
+        wait_until(lambda: status(history)["state"] == "following")
+        served_is_the_fold(history)
+        last = history.teach("on", "and on")
+        wait_until(lambda: published(history) == last)
+        served_is_the_fold(history)
 
 
 # Blame, by itself

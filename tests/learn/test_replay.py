@@ -119,6 +119,19 @@ def test_an_event_that_is_forgotten_meanwhile_is_noticed() -> None:
         list(replay.to(30))
 
 
+@pytest.mark.parametrize("damaged", [1, 7, 30])
+def test_a_damaged_event_is_not_replayed(damaged: int) -> None:
+    """Whatever command or request the state is for; what comes before it can be had."""
+    artifact, log, stream = begun(30)
+    event, seal = log._stored[stream.number][damaged - 1]
+    log._stored[stream.number][damaged - 1] = (event._replace(payload=feedback(stream, 99).payload), seal)
+    replay = Replay(stream, artifact, log)
+    with pytest.raises(LogDamagedError, match=f"event {damaged} "):
+        list(replay.to(30))
+    list(replay.to(damaged - 1))
+    assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, damaged - 1))
+
+
 def test_seqs_that_there_are_not() -> None:
     """Beyond the last event, below zero, and one that the log has lost."""
     artifact, log, stream = begun(30)
