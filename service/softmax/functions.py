@@ -150,7 +150,7 @@ def sigmoid_block(Z, rows, P, start, labels, wanted):
 
 @inlined
 def sigma(z):
-    """sigma(z) in each lane, by e**-|z| so that nothing overflows."""
+    """The logistic function of each lane, by e**-|z| so that nothing overflows."""
     one = spread(z, 1.0)
     e = exp_lanes(spread(z, 0.0) - absolute(z))
     s = one / (one + e)

@@ -65,6 +65,12 @@ def pack_all(matrices: list[Floats], lanes: int = 0) -> Floats:
     return np.concatenate([pack(matrix[1:], matrix[0], lanes).ravel() for matrix in matrices])
 
 
+def layer_of(panels: Floats, plan: NDArray[np.int64], number: int) -> Floats:
+    """The panels (C, N + 1, V L) of a layer, as a view."""
+    _, inputs, _, count, width, start = plan[number].tolist()
+    return panels[start : start + count * (inputs + 1) * width].reshape(count, inputs + 1, width)
+
+
 @inlined
 def layer_panels(panels, plan, number):
     """The panels (C, N + 1, V L) of a layer."""
