@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from service.errors import UnacceptableError
 from service.softmax.activations import activation_backward, activation_forward
 from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head
+from service.softmax.derivatives import affine_backward
 from service.softmax.functions import NOT_FINITE
 from service.softmax.inputs import Doubles, Floats, Inputs, Stage, check_stage
 from service.softmax.loss import cross_entropy_backward, cross_entropy_forward
-from service.softmax.model import multiply
 from service.softmax.network import ACTIVATIONS, Layer, layer_of, network_forward, pack_all, plan_of
 from service.softmax.tile import linear_forward
 
@@ -151,10 +151,8 @@ class Network(Classifier):
         found: list[LayerGradients] = []
         for number, (W, _) in reversed(list(enumerate(self._affine()))):
             A = taken[number]
-            ones = np.ones((1, len(X)), self.dtype)
-            sums = multiply(np.ascontiguousarray(np.vstack([A.T, ones])), dZ)
-            found.append(LayerGradients(sums[:-1], sums[-1]))
-            dZ = multiply(dZ, np.ascontiguousarray(W.T))
+            dW, db, dZ = affine_backward(A, W, dZ)
+            found.append(LayerGradients(dW, db))
             if number > 0:
                 activation_backward(A, ACTIVATIONS[self.hidden[number - 1].activation], dZ)
         return tuple(reversed(found)), self._inputs.backward(taken[0], dZ)

@@ -113,6 +113,7 @@ class NetworkSteps:
         own = start.stage or Stage(np.zeros(self.n_features), np.ones(self.n_features))
         mean, inverse, self._own_clip = staging(own, self.dtype)
         self._fixed = np.stack([mean, inverse])
+        self._constants = self._numbers()
         self._progress, self._recent = np.zeros(fold.PROGRESS), np.zeros((2, RECENT))
         self.added: list[int] = []
         self._set_masters([np.vstack([b, W]).astype(np.float64) for W, b in start.affine()])
@@ -150,7 +151,7 @@ class NetworkSteps:
         losses = np.empty(B)
         network_fold_forward(
             X, classes, targets, checked(weights, (B,), np.float64, (0,)), HEADS[self._start.head],
-            RULES[self.rule.name], learning, self._constants(), self.thresholds, self._plan, self._panels,
+            RULES[self.rule.name], learning, self._constants, self.thresholds, self._plan, self._panels,
             self._masters, self._squares, self._fixed, self._progress, self._recent, losses,
         )  # fmt: skip
         return losses
@@ -159,6 +160,7 @@ class NetworkSteps:
         """Go on by another rule, or other numbers. The sums start anew where the rule is another."""
         _check_rule(rule)
         changed, self.rule = rule.name != self.rule.name, rule
+        self._constants = self._numbers()
         if changed:
             self._set_squares(self._first_squares())
 
@@ -225,8 +227,8 @@ class NetworkSteps:
         outputs = self._plan[:, 2].tolist()
         return [unpack(layer_of(flat, self._plan, number), K) for number, K in enumerate(outputs)]
 
-    def _constants(self) -> Doubles:
-        """The rule's numbers as the kernel takes them."""
+    def _numbers(self) -> Doubles:
+        """The rule's numbers as the kernel takes them; making them costs as much as a step of a small network."""
         rule, constants = self.rule, np.zeros(fold.CONSTANTS)
         constants[[fold.RATE, fold.OFFSET, fold.FORGET, fold.START]] = rule.rate, rule.offset, rule.forget, rule.start
         constants[[fold.STEP_CLIP, fold.OWN_CLIP]] = rule.step_clip, self._own_clip
