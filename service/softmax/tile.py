@@ -52,8 +52,8 @@ def pack(W: NDArray[np.floating], b: NDArray[np.floating], lanes: int = 0) -> ND
 
 
 def unpack(panels: NDArray[np.floating], K: int) -> NDArray[np.floating]:
-    """The bias, then the weights (N + 1, K), of panels."""
-    return np.ascontiguousarray(panels.swapaxes(0, 1).reshape(panels.shape[1], -1)[:, :K])
+    """The bias, then the weights (N + 1, K), of panels, as an array of its own."""
+    return np.array(panels.swapaxes(0, 1).reshape(panels.shape[1], -1)[:, :K], order="C")
 
 
 @intrinsic(prefer_literal=True)

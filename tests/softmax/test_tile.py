@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.softmax.model import multiply
-from service.softmax.tile import linear_forward, pack
+from service.softmax.tile import linear_forward, pack, unpack
 from tests.reference import DTYPES, Array, linear, linear_in_order, nearest
 
 # Around every multiple of both dtypes' vectors and panels, so that each panel width and each remainder occurs.
@@ -97,6 +97,9 @@ def test_pack(dtype: type[np.floating]) -> None:
         assert panels.shape[2] % (64 // W.itemsize) == 0
         assert np.array_equal(flat[:, :K], np.vstack([b, W]))
         assert not flat[:, K:].any()
+        rows = unpack(panels, K)
+        panels[:] = 7
+        assert np.array_equal(rows, np.vstack([b, W])), "also where one panel holds exactly the classes"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
