@@ -1,13 +1,13 @@
 """Networks beside ONNX Runtime and PyTorch: the prediction and the online step of a 64-32-10 network.
 
-    build/bench/networks/bin/python loadtest/networks.py predict step
+    PYTHONPATH=loadtest python -c "from environments import NETWORKS; NETWORKS.ensure()"
+    PYTHONPATH=. taskset -c 1 build/bench/networks/bin/python loadtest/networks.py predict step
 
 Predictions go through each library's own safe door, as in kernels.py: float32 rows in, a fresh array of probabilities
 out, one thread. A step takes one labelled row through forward, loss, backward and the update of every weight: ours by
 AdaGrad, one call for a row and as rows of one call, as the learner folds events; PyTorch's by its plain SGD, without
 momentum. Before anything is timed the answers, and one step of plain sgd, are held to each other. The contenders take
-turns; a time is the median of turns. Runs in build/bench/networks with the repository root on PYTHONPATH, and prints
-one JSON object.
+turns; a time is the median of turns. The first line builds the environment once; the second prints one JSON object.
 """
 
 import argparse
