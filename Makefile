@@ -1,7 +1,7 @@
 # Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lock models bench clean
+.PHONY: help serve test check torture lock models bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,6 +34,9 @@ check: .venv/dev.stamp ## style, types and the import order
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+torture: .venv/dev.stamp ## kill and fail everything for some 40 minutes (needs strace); writes docs/reliability.md
+	$(BIN)/python -m tests.torture
+
 lock: ## resolve the locked requirements again
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet uv
@@ -43,7 +46,7 @@ lock: ## resolve the locked requirements again
 models: .venv/dev.stamp ## train the shipped models again
 	$(BIN)/python models/train.py
 
-bench: .venv/serve.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
+bench: .venv/dev.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
 	$(BIN)/python loadtest/bench.py
 
 clean: ## remove what was installed and compiled

@@ -10,7 +10,7 @@ import sys
 
 from environments import CLIENT, HERE, NotAvailableError
 
-TOOLS = {"wrk": "the HTTP load generator", "taskset": "from util-linux"}
+TOOLS = {"wrk": "the HTTP load generator", "taskset": "from util-linux", "strace": "it counts system calls"}
 
 
 def main() -> None:

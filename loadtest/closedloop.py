@@ -1,7 +1,9 @@
 """Closed-loop load: wrk keeps some connections busy and counts the answers; saturation is what it counts."""
 
 import json
+import random
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ from loads import Load
 from processes import CLIENT_CORE, Running, environment, pinned
 
 CONNECTIONS = 16
+FEEDBACK_CONNECTIONS = 64
 WARMUP_SECONDS = 1
 SPARE_SECONDS = 30
+SEED_MAX = 1 << 31
 
 
 def saturate(server: Running, load: Load, seconds: int, scratch: Path) -> dict[str, Any]:
@@ -20,23 +24,44 @@ def saturate(server: Running, load: Load, seconds: int, scratch: Path) -> dict[s
     A figure made of failed requests would be none: any that is not answered with 2xx fails the measurement.
     """
     body = load.write(scratch)
-    wrk(server.port, load, body, WARMUP_SECONDS)
+    return measured(server, lambda seconds: post(server.port, load.path, body, load.headers, seconds), seconds)
+
+
+def teach(server: Running, path: str, body: Path, seconds: int) -> dict[str, Any]:
+    """Return the same of feedback, each time under another random id; the raw application does not mind the path."""
+    return measured(server, lambda seconds: feedback(server.port, path, body, FEEDBACK_CONNECTIONS, seconds), seconds)
+
+
+def measured(server: Running, load: Any, seconds: int) -> dict[str, Any]:  # noqa: ANN401 - runs for some seconds
+    """Return what a load sees after a second that is not counted."""
+    load(WARMUP_SECONDS)
     before = server.cpu_seconds()
-    seen = wrk(server.port, load, body, seconds)
+    seen = load(seconds)
     after = server.cpu_seconds()
     bad = seen["not_2xx"] + seen["broken"]
     if bad or not seen["requests"]:
-        raise NotAvailableError(f"{load.name}: {bad} of {seen['requests']} requests failed")
+        raise NotAvailableError(f"{bad} of {seen['requests']} requests failed")
     user, system = (1e6 * (late - early) / seen["requests"] for early, late in zip(before, after, strict=True))
     rate = seen["requests"] / seen["seconds"]
     return {"per_s": rate, "p50_us": seen["p50_us"], "p99_us": seen["p99_us"], "user_us": user, "system_us": system}
 
 
-def wrk(port: int, load: Load, body: Path, seconds: int) -> dict[str, Any]:
+def post(port: int, path: str, body: Path, headers: Mapping[str, str], seconds: int) -> dict[str, Any]:
+    """One request again and again."""
+    words = [word for pair in headers.items() for word in pair]
+    return wrk(port, path, "post.lua", [str(body), *words], connections=CONNECTIONS, seconds=seconds)
+
+
+def feedback(port: int, path: str, body: Path, connections: int, seconds: int) -> dict[str, Any]:
+    """One body again and again, each time under another id; the seed differs from run to run, or ids would repeat."""
+    seed = random.SystemRandom().randrange(SEED_MAX)
+    return wrk(port, path, "feedback.lua", [str(body), str(seed)], connections=connections, seconds=seconds)
+
+
+def wrk(port: int, path: str, script: str, words: list[str], *, connections: int, seconds: int) -> dict[str, Any]:
     """Run wrk once on the client's core and return what its script printed."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "wrk" / "post.lua")]
-    command += [f"http://127.0.0.1:{port}{load.path}", "--", str(body)]
-    command += [word for pair in load.headers.items() for word in pair]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "wrk" / script)]
+    command += [f"http://127.0.0.1:{port}{path}", "--", *words]
     try:
         done = subprocess.run(
             pinned(command, CLIENT_CORE),
@@ -47,8 +72,8 @@ def wrk(port: int, load: Load, body: Path, seconds: int) -> dict[str, Any]:
             timeout=seconds + SPARE_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise NotAvailableError(f"{load.name}: wrk did not end") from error
+        raise NotAvailableError(f"{path}: wrk did not end") from error
     lines = [line.removeprefix("JSON ") for line in done.stdout.splitlines() if line.startswith("JSON ")]
     if not lines:
-        raise NotAvailableError(f"{load.name}: wrk ended with code {done.returncode}: {done.stderr.strip()[-200:]}")
+        raise NotAvailableError(f"{path}: wrk ended with code {done.returncode}: {done.stderr.strip()[-200:]}")
     return dict(json.loads(lines[0]))

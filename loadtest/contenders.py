@@ -35,11 +35,11 @@ class Contender:
         return [str(python), str(HERE / "servers" / self.script), *place, *self.arguments]
 
     @contextmanager
-    def running(self, models: Path, scratch: Path) -> Iterator[Running]:
-        """Start the server on a free port with an empty scratch folder, and stop it in the end."""
+    def running(self, models: Path, scratch: Path, data: Path | None = None) -> Iterator[Running]:
+        """Start the server on a free port, over `data` or an empty scratch folder, and stop it in the end."""
         port = free_port()
-        folder = scratch / f"{self.name}-{port}"
-        folder.mkdir(parents=True)
+        folder = data or scratch / f"{self.name}-{port}"
+        folder.mkdir(parents=True, exist_ok=True)
         with serving(self.command(port, models, folder), port, self.ready, scratch / f"{self.name}.log") as server:
             yield server
 

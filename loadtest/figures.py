@@ -1,207 +1,27 @@
-"""The figures: what each one is, its target, and how it follows from the measurements of one run. Pure arithmetic.
+"""All figures of a run, in the order of the tables, and what must be measured for some of them."""
 
-A figure without a value carries the reason instead, so that a peer that cannot run here is told, not left out.
-"""
+import figures_learning
+import figures_serving
+from figure import Figure, Results, Served
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import exp, log
-from statistics import fmean, median
-from typing import Any
-
-Results = dict[str, Any]
-Served = tuple[str, str]  # a contender and one of its loads
-
-PREDICT_1, PREDICT_1000, INFER_1, BINARY_1, BINARY_1000 = (
-    "predict-1",
-    "predict-1000",
-    "infer-1",
-    "binary-1",
-    "binary-1000",
-)
-US, MB = 1e6, 1e6
+TABLES: dict[str, tuple[Figure, ...]] = {
+    "Figures": figures_serving.FIGURES,
+    "Figures of learning": figures_learning.FIGURES,
+}
+ALL = [figure for figures in TABLES.values() for figure in figures]
+NUMBERS = tuple(dict.fromkeys(figure.number for figure in ALL))
 
 
-class MissingError(Exception):
-    """What a figure is made of was not measured; the message is the reason."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table: `measure` gives the value of each round, `least` or `most` is the median's target."""
-
-    number: str
-    title: str
-    measure: Callable[[Results], list[float]]
-    least: float | None = None
-    most: float | None = None
-    unit: str = ""
-    needs: tuple[Served, ...] = ()
-
-    @property
-    def target(self) -> str:
-        """Return the target as text."""
-        if self.least is not None:
-            return f"≥ {self.least:g}{self.unit}"
-        return f"≤ {self.most:g}{self.unit}" if self.most is not None else "shown"
-
-    def met(self, value: float) -> bool | None:
-        """Whether `value` reaches the target; None where there is none."""
-        if self.least is not None:
-            return value >= self.least
-        return value <= self.most if self.most is not None else None
-
-    def evaluate(self, results: Results) -> dict[str, Any]:
-        """Return the figure as JSON-ready values."""
-        line: dict[str, Any] = {"figure": self.number, "title": self.title, "target": self.target, "unit": self.unit}
-        try:
-            values = self.measure(results)
-        except MissingError as error:
-            return line | {"value": None, "met": None, "reason": str(error)}
-        value = median(values)
-        return line | {"value": value, "low": min(values), "high": max(values), "met": self.met(value), "reason": ""}
-
-
-def part(results: Results, name: str) -> Any:  # noqa: ANN401 - a part of a JSON document
-    """Return a part of the results, or say why it is missing."""
-    found = results.get(name)
-    if found is None:
-        raise MissingError("not measured in this run")
-    if "reason" in found:
-        raise MissingError(f"not run: {found['reason']}")
-    return found
-
-
-def rounds(results: Results, served: Served) -> list[dict[str, float]]:
-    """Return what each round saw of one contender's load."""
-    name, load = served
-    server = part(results, "servers").get(name)
-    if server is None:
-        raise MissingError("not measured in this run")
-    if server["reason"]:
-        raise MissingError(f"not run: {server['title']} {server['reason']}")
-    seen: list[dict[str, float]] = server["loads"].get(load, [])
-    if not seen:
-        raise MissingError(f"not measured in this run: {load}")
-    return seen
-
-
-def rates(ours: Served, theirs: Served, number: str, title: str, least: float | None) -> Figure:
-    """Return the figure `ours ÷ theirs`, requests/s, round by round."""
-
-    def measure(results: Results) -> list[float]:
-        pairs = zip(rounds(results, ours), rounds(results, theirs), strict=False)
-        return [a["per_s"] / b["per_s"] for a, b in pairs]
-
-    return Figure(number, title, measure, least=least, needs=(ours, theirs))
-
-
-def grid_ratios(results: Results, which: str) -> list[list[float]]:
-    """Return ONNX Runtime's time ÷ ours: for each shape, the ratio of each round."""
-    return [quotients(point["us"], "onnxruntime") for point in kernel_part(results, which, "grid")]
-
-
-def geo_means(results: Results, which: str) -> list[float]:
-    """Return the geometric mean over the shapes, round by round."""
-    return [exp(fmean(map(log, seen))) for seen in zip(*grid_ratios(results, which), strict=True)]
-
-
-def worst_shape(results: Results) -> list[float]:
-    """Return the ratio of the shape where its median is least, round by round."""
-    return min(grid_ratios(results, "kernels"), key=median)
-
-
-def exp_ratio(results: Results) -> list[float]:
-    """Return NumPy's time ÷ ours for the exponential, round by round."""
-    return quotients(kernel_part(results, "kernels", "exp")["us"], "numpy")
-
-
-def exp_error(results: Results) -> list[float]:
-    """Return the largest error of our exponential, in units of the last place."""
-    found: list[float] = kernel_part(results, "kernels", "exp")["ulp"]["softstep"]
-    return found
-
-
-def quotients(us: dict[str, list[float]], library: str) -> list[float]:
-    """Return the time of `library` ÷ ours, round by round."""
-    return [theirs / ours for theirs, ours in zip(us[library], us["softstep"], strict=True)]
-
-
-def kernel_part(results: Results, which: str, name: str) -> Any:  # noqa: ANN401 - a part of a JSON document
-    """Return one part of what kernels.py measured."""
-    found = part(results, which).get(name)
-    if found is None:
-        raise MissingError("not measured in this run")
-    return found
-
-
-def p99_ratio(results: Results) -> list[float]:
-    """Return our p99 ÷ the raw application's, round by round, each at half of its own saturation."""
-    latency = part(results, "latency")
-    pairs = zip(latency["softstep"]["rounds"], latency["raw-asgi"]["rounds"], strict=False)
-    return [ours["latency_us"]["p99"] / raw["latency_us"]["p99"] for ours, raw in pairs]
-
-
-def worker_megabytes(results: Results) -> list[float]:
-    """Return the private memory of our worker after the loads, round by round."""
-    rounds(results, ("softstep", PREDICT_1))
-    return [size / MB for size in results["servers"]["softstep"]["private_bytes"]]
-
-
-def start_ratio(results: Results) -> list[float]:
-    """Return our time to readiness ÷ that of the bare imports, pair by pair."""
-    start = part(results, "start")
-    return [ours / bare for ours, bare in zip(start["softstep_s"], start["imports_s"], strict=True)]
-
-
-def request_us(results: Results) -> list[float]:
-    """Return the whole time of one request at saturation."""
-    return [US / seen["per_s"] for seen in rounds(results, SOFTSTEP_ROW)]
-
-
-def ours(load: str) -> Served:
-    """Return our side of a load."""
-    return ("softstep", load)
-
-
-SOFTSTEP_ROW = ours(PREDICT_1)
-RAW = {load: ("raw-asgi", load) for load in (PREDICT_1, INFER_1, BINARY_1)}
-ORJSON_ROWS = ("fastapi-orjson", PREDICT_1000)
-OUR_LOADS = tuple(ours(load) for load in (PREDICT_1, INFER_1, BINARY_1, PREDICT_1000, BINARY_1000))
-
-GRID = "kernel grid, ONNX Runtime's time ÷ ours"
-
-FIGURES = (
-    rates(SOFTSTEP_ROW, RAW[PREDICT_1], "1", "`:predict`, one JSON row ÷ a raw ASGI app that answers `{}`", 1.6),
-    rates(SOFTSTEP_ROW, ("fastapi-pydantic", PREDICT_1), "2", "the same ÷ FastAPI + pydantic + NumPy", 10),
-    rates(ours(INFER_1), RAW[INFER_1], "3", "v2 `/infer`, one row, JSON ÷ the raw ASGI app", 1.2),
-    rates(ours(BINARY_1), RAW[BINARY_1], "3", "v2 `/infer`, one row, binary ÷ the raw ASGI app", 1.2),
-    rates(ours(PREDICT_1000), ORJSON_ROWS, "4", "`:predict`, 1000x64 JSON ÷ FastAPI + orjson + `np.array`", 3),
-    rates(ours(BINARY_1000), ORJSON_ROWS, "5", "v2 binary, 1000x64 ÷ the same rows as JSON there", 15),
-    Figure("6", f"{GRID}, geo-mean", lambda results: geo_means(results, "kernels"), 2.1),
-    Figure("6", f"{GRID}, worst shape", worst_shape, 1.0),
-    Figure("6", f"{GRID} compiled for AVX2, geo-mean", lambda results: geo_means(results, "kernels_avx2")),
-    Figure("7", "`exp` of 100,000 float32, NumPy's time ÷ ours", exp_ratio, 1.3),
-    Figure("7", "`exp`, largest error", exp_error, most=2, unit=" ulp"),
-    Figure(
-        "8", "p99 at half the saturation rate ÷ the raw app's", p99_ratio, most=1, needs=(SOFTSTEP_ROW, RAW[PREDICT_1])
-    ),
-    Figure("9", "private memory of a worker", worker_megabytes, most=120, unit=" MB", needs=OUR_LOADS),
-    Figure("9", "warm start to ready ÷ `import fastapi, uvicorn, numba`", start_ratio, most=3),
-    rates(ours(INFER_1), ("mlserver", INFER_1), "10", "v2 JSON ÷ MLServer as it comes", 30),
-    rates(ours(INFER_1), ("mlserver-tuned", INFER_1), "10", "v2 JSON ÷ MLServer tuned", None),
-    rates(ours(INFER_1), ("triton", INFER_1), "10", "v2 JSON ÷ Triton, Python backend, as it comes", 5),
-    rates(ours(INFER_1), ("triton-tuned", INFER_1), "10", "v2 JSON ÷ Triton, Python backend, dynamic batching", None),
-    Figure("11", "one request at saturation (stages below)", request_us, unit=" µs", needs=(SOFTSTEP_ROW,)),
-)
-NUMBERS = tuple(dict.fromkeys(figure.number for figure in FIGURES))
-
-
-def evaluate(results: Results, numbers: tuple[str, ...]) -> list[dict[str, Any]]:
+def evaluate(results: Results, numbers: tuple[str, ...]) -> list[dict[str, object]]:
     """Return every wanted figure as JSON-ready values."""
-    return [figure.evaluate(results) for figure in FIGURES if figure.number in numbers]
+    return [
+        figure.evaluate(results) | {"table": name}
+        for name, figures in TABLES.items()
+        for figure in figures
+        if figure.number in numbers
+    ]
 
 
 def needed(numbers: tuple[str, ...]) -> set[Served]:
-    """Return what must be measured over HTTP for the wanted figures."""
-    return {served for figure in FIGURES if figure.number in numbers for served in figure.needs}
+    """Return what must be measured over HTTP beside the peers for the wanted figures."""
+    return {served for figure in ALL if figure.number in numbers for served in figure.needs}

@@ -7,11 +7,13 @@ README's part stands between two marker lines and is replaced as a whole; nothin
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tables
 from environments import ROOT
+from figures import TABLES
 from plots import draw
 
 Results = dict[str, Any]
@@ -27,8 +29,9 @@ def have(results: Results, *names: str) -> bool:
 
 def sections(results: Results) -> list[tuple[str, str]]:
     """Return every table that the results allow, with its heading."""
+    names = {figure["table"] for figure in results["figures"]}
     chosen = [
-        ("Figures", True, lambda: tables.figures(results)),
+        *((name, name in names, partial(tables.figures, results, name)) for name in TABLES),
         ("Saturation", bool(results["servers"]), lambda: tables.saturation(results)),
         ("Latency at half the saturation rate", have(results, "latency"), lambda: tables.latency(results)),
         ("Where one request's time goes", have(results, "stages"), lambda: tables.stages(results)),
@@ -66,7 +69,7 @@ def render(results: Results, folder: Path) -> None:
     parts += ["## Versions", versions(results)]
     (folder / "results.md").write_text("\n\n".join(parts) + "\n")
     if folder.resolve() == DOCS:
-        shown = [tables.setting(results), made["Figures"], made.get("Saturation", "")]
+        shown = [tables.setting(results), *(made[name] for name in TABLES if name in made), made.get("Saturation", "")]
         shown += [f"![{shows}](docs/benchmarks/{name})" for name, shows in pictures]
         fill_readme("\n\n".join(part for part in shown if part))
 

@@ -16,12 +16,15 @@ from typing import Any
 from closedloop import CONNECTIONS, saturate
 from contenders import CONTENDERS, RAW, SOFTSTEP, Contender
 from environments import BUILD, CLIENT, HERE, KERNELS, ROOT, NotAvailableError
-from figures import NUMBERS, PREDICT_1, Served, evaluate, needed
+from figure import Served
+from figures import NUMBERS, evaluate, needed
+from figures_serving import PREDICT_1
 from loads import Load, make_loads
 from machine import describe
-from openloop import pool
 from processes import CLIENT_CORE, CORES, SERVER_CORE, Running, environment, pinned
 from report import show, write
+from schedule import pool
+from teaching import Teaching
 
 LOAD_MAX = 0.5  # runnable processes before the run; more of them would take turns with what is measured
 AVX2 = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""}
@@ -59,6 +62,11 @@ class Suite:
             results["kernels_avx2"] = attempt(lambda: self.kernels(["grid"], **AVX2))
         if "11" in self.numbers:
             results["stages"] = attempt(self.stages)
+        if {"L1", "L2", "L3", "L4"} & set(self.numbers):
+            results["learning"] = attempt(self.learning)
+        if any(number.startswith("L") for number in self.numbers):
+            teaching = Teaching(self.models, self.scratch, self.rounds, self.seconds, tell)
+            results["teaching"] = attempt(lambda: teaching.run(self.numbers))
         results["figures"] = evaluate(results, self.numbers)
         return results
 
@@ -152,6 +160,15 @@ class Suite:
             tell(f"round {turn + 1}/{self.rounds}: kernels {' '.join([*parts, *target.values()])}")
             seen.append(json.loads(child(pinned(command, SERVER_CORE), PYTHONPATH=str(ROOT), **target)))
         return dict(collect(seen))
+
+    def learning(self) -> dict[str, Any]:
+        """Measure how well and how fast the fold learns, in Softstep's own environment."""
+        parts = [number[1:] for number in ("L1", "L2", "L3", "L4") if number in self.numbers]
+        tell(f"learning {' '.join(parts)}")
+        out = self.scratch / "learning.json"
+        command = [str(ROOT / ".venv" / "bin" / "python"), str(HERE / "learning.py"), "--json", str(out), *parts]
+        child(pinned(command, SERVER_CORE))
+        return dict(json.loads(out.read_text()))
 
     def stages(self) -> dict[str, Any]:
         """Measure the stages of one request in Softstep's own environment."""

@@ -36,9 +36,10 @@ def measured(figure: dict[str, Any]) -> str:
     return f"{number(figure['value'])}{figure['unit']}{spread}"
 
 
-def figures(results: Results) -> str:
-    """Return the table of figures beside their targets."""
-    rows = [[f["figure"], f["title"], f["target"], measured(f), MET[f["met"]]] for f in results["figures"]]
+def figures(results: Results, name: str) -> str:
+    """Return a table of figures beside their targets."""
+    some = [figure for figure in results["figures"] if figure["table"] == name]
+    rows = [[f["figure"], f["title"], f["target"], measured(f), MET[f["met"]]] for f in some]
     head = ["#", "figure", "target", "measured: median (lowest to highest round)", ""]
     rule = "| --- | --- | --- | --- | --- |"
     lines = table(head, rows).splitlines()

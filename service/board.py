@@ -11,7 +11,8 @@ as it was, and its successor counts on, so no count is lost while the parent liv
             one cell for each HTTP status
             rows: the name of what is counted (KEY_CELLS cells of UTF-8 text), then COUNTERS cells
     slot 1  …
-    last    the learner's slot, of the same form: PID, then FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, FOLD_DEATHS
+    last    the learner's slot, of the same form: PID, then FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, and from SUSPECTS on the
+            rows of learn/blame.py
 """
 
 import mmap
@@ -22,8 +23,9 @@ DRAINING, GENERATION, FAULTS, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 5
 # Orders name unloaded models: 256 of them with names of 64 characters fit four times over.
 PAGE_BYTES: Final = 1 << 16
 PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS, COMMIT_NANOSECONDS, STATUSES = range(10)
-# What the learner is folding at this moment, and how often it has died of it; they outlive its process.
-FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, FOLD_DEATHS = range(1, 5)
+# What the learner is folding at this moment, and what it has failed at; they outlive its process.
+FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, SUSPECTS = range(1, 5)
+SUSPECTS_MAX: Final = 64
 STATUS_MAX: Final = 600
 ROWS_START: Final = STATUSES + STATUS_MAX
 KEY_CELLS: Final = 12  # a name of 64 bytes, a slash and a version of 18 digits

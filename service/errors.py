@@ -22,6 +22,7 @@
      │   ├─ ClassesFixedError  the model can have no further classes
      │   ├─ UnknownIdError     an id to forget names no feedback of this stream
      │   ├─ UnknownSeqError    a seq to go back to, or to skip, is none that can be
+     │   ├─ EarlierError       a state was made by an earlier release, and this one cannot make it again
      │   └─ PayloadError       the payload is not what its kind of event holds
      ├─ KeyFileError         the key of feedback tokens is missing or is none
      ├─ SnapshotError        a published or checkpointed state cannot be read; it is derived and made anew
@@ -120,6 +121,10 @@ class UnknownIdError(RefusedError):
 
 class UnknownSeqError(RefusedError):
     """A seq to go back to, or to skip, is none that can be."""
+
+
+class EarlierError(RefusedError):
+    """A state was made by the fold of an earlier release, and cannot be made again by this one."""
 
 
 class PayloadError(RefusedError):

@@ -6,6 +6,7 @@ from service.console import complain, disk_errors, tell
 from service.settings import Settings
 from service.store.existing import Kept, find_stream, kept
 from service.store.feedback import Stream
+from service.store.marks import drop_marks
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -29,10 +30,12 @@ def _purge(found: Kept, stream: Stream) -> None:
     """Delete folder, events and ids; whenever it is interrupted, what is left is a stream or remnants.
 
     The folder goes first: a stream without one is bound anew, but a folder without its stream would be taken for the
-    beginning of the next one.
+    beginning of the next one. Then its marks: a stream that has one and is not in the log is taken for lost.
     """
     with disk_errors():
         found.data.set_aside(stream.model, stream.version)
+        for path in found.data.all_marks():
+            drop_marks(path, stream.number)
     found.log.purge(stream.number)
     _finish(found)
 

@@ -12,7 +12,7 @@ import orjson
 from service import __version__, compiler, logs
 from service.bell import Bell
 from service.board import Board
-from service.errors import KeyFileError, LogError
+from service.errors import KeyFileError, LogDamagedError, LogError
 from service.learn import loop
 from service.serve import orders, worker
 from service.serve.tokens import Keys
@@ -112,12 +112,22 @@ def _check(data: DataDirectory) -> None:
     with closing(SqliteLog(data.log)) as log:
         log.rewrite()  # what a sync that failed has left becomes durable, or the start fails
         log.finish_purges()
-        reached = [mark for path in data.all_marks() for mark in read_marks(path)]
-        for stream in log.streams():
-            folder = data.stream(stream.model, stream.version)
-            kept = kept_positions(folder.checkpoints, stream)
-            reached += [(stream.number, position) for position in (*kept, *kept_positions(folder.snapshots, stream))]
-            since = max(kept, default=Position(0, stream.genesis), key=lambda position: position.seq)
-            for _ in log.verify(stream.number, since, VERIFY_EVENTS):
-                pass
-        refuse_cut(log, reached)
+        try:
+            _hold(data, log, whole=False)
+        except LogDamagedError:
+            # It may be a derived file that is damaged, and that is no reason not to start.
+            _hold(data, log, whole=True)
+
+
+def _hold(data: DataDirectory, log: SqliteLog, *, whole: bool) -> None:
+    """Hold the log to marks, checkpoints and snapshots; of these to those alone that are whole, where that is asked."""
+    reached = [mark for path in data.all_marks() for mark in read_marks(path)]
+    for stream in log.streams():
+        folder = data.stream(stream.model, stream.version)
+        kept = kept_positions(folder.checkpoints, stream, whole=whole)
+        published = kept_positions(folder.snapshots, stream, whole=whole)
+        reached += [(stream.number, position) for position in (*kept, *published)]
+        since = max(kept, default=Position(0, stream.genesis), key=lambda position: position.seq)
+        for _ in log.verify(stream.number, since, VERIFY_EVENTS):
+            pass
+    refuse_cut(log, reached)

@@ -9,8 +9,8 @@ An event that cannot apply (rows of another width or number of classes, a payloa
 nothing else, so the fold is total: whatever the log holds, the same events give the same state.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -25,11 +25,21 @@ from service.store.feedback import Event, Kind
 from service.store.rows import Block, Targets, decode_many
 from service.store.snapshots import Snapshot
 
+FEEDBACK: Final = int(Kind.FEEDBACK)  # comparing with a member of an enumeration costs more than a row's decoding
+SEQ_OF: Final = itemgetter(Event._fields.index("seq"))
+# Of a manifest: what depends on the file that it stands in.
+FILE_FIELDS: Final = {"format_version", "tensors_sha256"}
+
 
 class Scored(NamedTuple):
-    """An event that was folded: its seq, and the loss of each of its rows before its step."""
+    """Events that were folded together: for each of their rows, in order, the event's seq and the loss before its step.
 
-    seq: int
+    Attributes:
+        seqs: (R,) int64.
+        losses: (R,).
+    """
+
+    seqs: NDArray[np.int64]
     losses: Doubles
 
 
@@ -56,14 +66,17 @@ class Fold:
     def take(self, events: Iterable[Event]) -> list[Scored]:
         """Apply events in their order; those without a payload, which were forgotten, are passed over."""
         scored: list[Scored] = []
-        present = (event for event in events if event.payload is not None)
-        for is_feedback, run in groupby(present, lambda event: event.kind == Kind.FEEDBACK):
-            if is_feedback:
-                scored += self._learn(list(run))
+        run: list[Event] = []
+        for event in events:
+            if event.payload is None:
+                continue
+            if event.kind == FEEDBACK:
+                run.append(event)
             else:
-                for event in run:
-                    self._turn(event)
-        return scored
+                scored += self._learn(run)
+                run = []
+                self._turn(event)
+        return scored + self._learn(run)
 
     def learn(self, payloads: Sequence[bytes]) -> None:
         """Apply the payloads of feedback events in their order, in bulk: the same as `take`, which tells losses."""
@@ -82,8 +95,8 @@ class Fold:
             first += block.events
             losses = self._learn_block(block)
             if losses is not None:
-                parts = losses.reshape(block.events, block.layout.rows)
-                scored += [Scored(event.seq, part) for event, part in zip(run, parts, strict=True)]
+                seqs = np.fromiter(map(SEQ_OF, run), np.int64, len(run))
+                scored.append(Scored(seqs.repeat(block.layout.rows), losses))
         return scored
 
     def _blocks(self, payloads: Sequence[bytes]) -> Iterator[Block | None]:
@@ -132,14 +145,28 @@ class Fold:
             self.unfit += 1
 
     def kept(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The fields and arrays that `restored` makes an equal fold of."""
+        """The fields and arrays that `restored` makes an equal fold of.
+
+        Beside the state they hold it as an artifact, under "manifest" and "artifact.<tensor>", because a later release
+        with another fold can go on from that alone; None where what was learned makes no artifact.
+        """
+        manifest, tensors = self._exported()
         fields = {
+            "manifest": manifest,
             "classes": self.classes,
             "events": self.events,
             "unfit": self.unfit,
             "scalars": self.state.scalars(),
         }
-        return fields, self.state.tensors()
+        return fields, {**self.state.tensors(), **{f"artifact.{name}": tensor for name, tensor in tensors.items()}}
+
+    def _exported(self) -> tuple[dict[str, Any] | None, Mapping[str, NDArray[Any]]]:
+        try:
+            artifact = self.state.export(self.classes, self.artifact.manifest.provenance)
+        except ArtifactError:
+            return None, {}
+        manifest = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude=FILE_FIELDS)
+        return manifest, artifact.tensors
 
     @classmethod
     def restored(cls, artifact: Artifact, snapshot: Snapshot) -> "Fold":

@@ -9,16 +9,20 @@ made of, fold.py what they do. A checkpoint may be taken at any event, for it ho
 """
 
 from collections import deque
+from itertools import takewhile
+from operator import itemgetter
 from typing import Any, Final
 
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
+from service.learn.base import first_fold
 from service.learn.fold import Fold, Scored
 from service.store.artifact import Artifact
 from service.store.data import StreamFolder
 from service.store.feedback import Event, FeedbackLog, Kind, Position, Stream
-from service.store.lineage import Lineage, Segments, Turn, turn_of
+from service.store.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of, within
 from service.store.snapshots import read_snapshot, seqs, write_snapshot
 
+KIND_OF: Final = itemgetter(Event._fields.index("kind"))
 # Events that change the lineage, and with it perhaps what was folded already.
 TURNS: Final = frozenset((Kind.FORGET, Kind.ROLLBACK, Kind.SKIP))
 
@@ -80,13 +84,23 @@ class Follower:
         return sum(turn.kind == Kind.FORGET and turn.seq <= self.seq for turn in self.lineage.turns)
 
     def next_events(self, limit: int) -> list[Event]:
-        """The next events that are to be folded or to be turned at, at most that many."""
+        """The next events that are to be folded or to be turned at, at most that many.
+
+        Raises:
+            LogDamagedError: An event that was folded before is missing, or is not what was written. A start has checked
+                the chain behind the newest checkpoint alone, and a refolding may begin long before that.
+        """
         if not self._ahead:
             return self._log.read(self.stream.number, self.seq, limit)
         lo, hi = self._ahead[0]
         events = self._log.read(self.stream.number, lo, min(limit, hi - lo))
         if not events:
             raise LogDamagedError(f"the feedback log has no event {lo + 1} where one was written")
+        since = self._log.read(self.stream.number, lo - 1, 1)[0].hash if lo else self.stream.genesis
+        for position in self._log.verify(self.stream.number, Position(lo, since), len(events)):
+            if position.hash != events[-1].hash:
+                raise LogDamagedError(f"event {position.seq} of the feedback log is read now one way, now another")
+            break
         return events
 
     def take(self, events: list[Event]) -> list[Scored]:
@@ -98,19 +112,25 @@ class Follower:
         if self._ahead:
             self._refold(events)
             return []
-        scored: list[Scored] = []
-        run: list[Event] = []
-        for event in events:
-            if event.kind in TURNS:
-                break
-            run.append(event)
-        if run:
-            self._learn_turns(run)
-            scored = self.fold.take(event for event in run if event.seq not in self.out)
-            self.seq, self.hash = run[-1].seq, run[-1].hash
-        else:
+        kinds = set(map(KIND_OF, events))
+        if kinds == {Kind.FEEDBACK}:
+            return self._run(events)
+        if events[0].kind in TURNS:
             self._turn(events[0])
+            return []
+        run = list(takewhile(lambda event: event.kind not in TURNS, events))
+        self._learn_turns(run)
+        return self._run(run)
+
+    def _run(self, events: list[Event]) -> list[Scored]:
+        scored = self.fold.take(self._present(events))
+        self.seq, self.hash = events[-1].seq, events[-1].hash
         return scored
+
+    def _present(self, events: list[Event]) -> list[Event]:
+        """Those events that no later one puts out."""
+        out = self.out
+        return [event for event in events if event.seq not in out] if out else events
 
     def look_ahead(self) -> None:
         """Learn what later admin events say of the events that come next."""
@@ -134,7 +154,7 @@ class Follower:
         held = self.lineage.segments(self.seq)
         # What the lineage knew before was left out already when its turn came.
         is_new = self._learn_turns([event])
-        must_go = is_new and any(_holds(held, seq) for seq in turn_of(event).out)
+        must_go = is_new and any(within(held, seq) for seq in turn_of(event).out)
         self.seq, self.hash = event.seq, event.hash
         if must_go or event.kind == Kind.ROLLBACK:
             self._begin()
@@ -144,27 +164,33 @@ class Follower:
     def _reached(self) -> Position:
         """How far the process before this one has come, as its files tell; what came after is folded as it comes."""
         last = self._log.state(self.stream.number).seq
-        kept = [*seqs(self.folder.checkpoints), *seqs(self.folder.snapshots)]
-        seq = max((seq for seq in kept if seq <= last), default=0)
+        # From the newest base on: states before it were another fold's, and none is told anew under their seqs.
+        kept = [self.lineage.since, *seqs(self.folder.checkpoints), *seqs(self.folder.snapshots)]
+        seq = max(seq for seq in kept if seq <= last)
         events = self._log.read(self.stream.number, seq - 1, 1) if seq else []
         return Position(seq, events[0].hash) if events else Position(0, self.stream.genesis)
 
     def _begin(self) -> None:
         """Go back to the newest checkpoint on the way to state(seq), and fold on from there."""
-        wanted = self.lineage.segments(self.seq)
-        self.fold, start = Fold(self._artifact), 0
+        wanted, base = self.lineage.segments(self.seq), self.lineage.base(self.seq)
+        self.fold = first_fold(self.stream, self._artifact, self._log, base)
+        start = 0 if base is None else base.target
         for seq in reversed(seqs(self.folder.checkpoints)):
             fold = self._restored(seq, wanted) if seq <= self.seq else None
             if fold is not None:
                 self.fold, start = fold, seq
                 break
-        self._ahead = deque((max(lo, start), hi) for lo, hi in wanted if hi > start)
+        self._ahead = deque(behind(wanted, start))
         self._length = sum(hi - lo for lo, hi in self._ahead)
 
     def _restored(self, seq: int, wanted: Segments) -> Fold | None:
-        """The fold of a checkpoint, where its events are the first ones of those that are wanted, and none is out."""
+        """The fold of a checkpoint, where its events are the first ones of those that are wanted, and none is out.
+
+        It began as `self.fold` does: a base that counts for the one state and not for the other has another fold, or
+        an event that is out.
+        """
         held = self.lineage.segments(seq)
-        if held != tuple((lo, min(hi, seq)) for lo, hi in wanted if lo < seq):
+        if not begins_with(wanted, held, seq):
             return None
         try:
             snapshot = read_snapshot(self.folder.checkpoints / str(seq))
@@ -172,14 +198,14 @@ class Follower:
             if fields["genesis"] != self.stream.genesis.hex():
                 return None
             late = [turn for turn in self.lineage.turns[fields["turns"] :] if turn.out]
-            if any(_holds(held, out) for turn in late for out in turn.out):
+            if any(within(held, out) for turn in late for out in turn.out):
                 return None
-            return Fold.restored(self._artifact, snapshot)
+            return Fold.restored(self.fold.artifact, snapshot)
         except (SnapshotError, ArtifactError, KeyError):
             return None
 
     def _refold(self, events: list[Event]) -> None:
-        self.fold.take(event for event in events if event.seq not in self.out)
+        self.fold.take(self._present(events))
         _, hi = self._ahead.popleft()
         if events[-1].seq < hi:
             self._ahead.appendleft((events[-1].seq, hi))
@@ -209,7 +235,3 @@ class Follower:
     def position(self) -> Position:
         """The event up to which everything is folded."""
         return Position(self.seq, self.hash)
-
-
-def _holds(segments: Segments, seq: int) -> bool:
-    return any(lo < seq <= hi for lo, hi in segments)

@@ -8,6 +8,7 @@ When something is written depends on the clock; what is written depends on the e
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from service.learn.fold import Fold
 from service.learn.follow import Follower
 from service.store.checkpoints import delete_holding, thin
 from service.store.hashing import hash_tensors
-from service.store.snapshots import prune, seqs, write_snapshot
+from service.store.snapshots import seqs, write_snapshot
 from service.store.status import read_status, write_status
 
 # A snapshot is written at most so often, and at least so many times as long after the last as that one took.
@@ -59,6 +60,7 @@ class Publisher:
         self._folder: Final = follower.folder
         self._bytes_max: Final = checkpoint_bytes_max
         self._published = -1  # the seq that is served
+        self._snapshots = deque(seqs(self._folder.snapshots))
         self._due = 0.0
         self._kept = max(seqs(self._folder.checkpoints), default=0)  # the seq of the newest checkpoint
         self._folded = 0.0  # seconds of folding since then
@@ -93,9 +95,16 @@ class Publisher:
         fields["published_ms"] = time.time_ns() // 1_000_000  # for people
         self._due = now + PUBLISH_SECONDS
         write_snapshot(self._folder.snapshots, follower.seq, fields, arrays, durable=False)
-        prune(self._folder.snapshots, SNAPSHOTS_KEPT)
+        self._prune(follower.seq)
         self._published = follower.seq
         self._due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (clock() - now))
+
+    def _prune(self, seq: int) -> None:
+        """Let the oldest snapshots go for a new one; what was written stands here, for a look into the folder costs."""
+        if seq not in self._snapshots:
+            self._snapshots.append(seq)
+        while len(self._snapshots) > SNAPSHOTS_KEPT:
+            (self._folder.snapshots / str(self._snapshots.popleft())).unlink(missing_ok=True)
 
     def checkpoint_if_due(self, *, idle: bool) -> None:
         """Write a checkpoint where enough was folded since the last, or where there is nothing else to do.
@@ -129,20 +138,20 @@ class Publisher:
         """Note that nothing holds the forgotten events any more."""
         self._erased_epoch = self._follower.epoch
 
-    def tell(self, now: float, stall: dict[str, Any] | None = None) -> None:
+    def tell(self, now: float, trouble: Mapping[str, Any] | None = None) -> None:
         """Write how the stream stands where that has changed; how far a refolding is, a few times a second.
 
         Args:
             now: The time.
-            stall: Why and at which event it is stalled, or None.
+            trouble: The state, the reason and what else is to be said where it cannot go on, or None.
 
         Raises:
             OSError: The disk refuses.
         """
         follower = self._follower
         status: dict[str, Any] = {"state": "following", "erased_epoch": self._erased_epoch}
-        if stall is not None:
-            status |= {"state": "stalled", **stall}
+        if trouble is not None:
+            status |= trouble
         elif follower.is_refolding:
             status |= {"state": "refolding", "target": follower.seq, "refolded": round(follower.refolded, 3)}
         is_progress = status["state"] == self._told.get("state") == "refolding"

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from service.errors import SnapshotError
+from service.errors import EarlierError, SnapshotError
 from service.learn.publish import published
 from service.learn.replay import Done, ForgottenError, Replay
 from service.store.snapshots import Arrays, Fields, read_snapshot
@@ -20,8 +20,9 @@ def refold(replay: Replay, report: Report) -> Iterator[Done]:
         How far the fold to the next file is.
     """
     for file in sorted(report.good, key=lambda file: file.seq):
-        # Files that are deleted meanwhile, and events that are forgotten meanwhile, are no damage.
-        with suppress(SnapshotError, ForgottenError):
+        # Files that are deleted and events that are forgotten meanwhile are no damage; files of an earlier release's
+        # fold cannot be held against this one's.
+        with suppress(SnapshotError, ForgottenError, EarlierError):
             snapshot = read_snapshot(file.path)
             if snapshot.fields["turns"] > len(replay.lineage.turns) or file.seq > replay.last:
                 continue

@@ -5,22 +5,25 @@ bulk, so that 10^6 of them take seconds: their payloads alone are read, joined, 
 A state may be asked for after another one, and the fold goes on where the lineage of the one begins with the other's.
 
     state(n) is gone where an event of E(n) was forgotten behind n: what was is not to be had any more
+    state(n) is another release's where n lies before the newest base, or where this one has not taken over yet
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from service.errors import LogDamagedError, SoftstepError, UnknownSeqError
+from service.errors import EarlierError, LogDamagedError, SoftstepError, UnknownSeqError
+from service.learn.base import first_fold, fold_of
 from service.learn.fold import Fold
 from service.store.artifact import Artifact
 from service.store.feedback import FeedbackLog, Kind, Position, Stream
-from service.store.lineage import Lineage, Segments, Turn, turn_of
+from service.store.genesis import FOLD_VERSION
+from service.store.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of
 
 BATCH_EVENTS_MAX: Final = 8192
 BATCH_BYTES: Final = 16 << 20  # of payloads that are held at one time, or one payload where it is larger
 FIRST_EVENTS: Final = 16
-CLASS_TURNS: Final = (Kind.CLASSES, Kind.BASE, Kind.ROLLBACK)
+CLASS_TURNS: Final = (Kind.CLASSES, Kind.ROLLBACK)
 
 
 class ForgottenError(SoftstepError):
@@ -46,6 +49,9 @@ class Replay:
         fold: The state.
         seq: The event up to which it is folded; negative where a replay broke off.
         lineage: The stream's lineage, as it was when this object was made.
+
+    Raises:
+        ArtifactError: The stream is another artifact's, or a later release's.
     """
 
     def __init__(self, stream: Stream, artifact: Artifact, log: FeedbackLog) -> None:
@@ -54,11 +60,14 @@ class Replay:
         self._log: Final = log
         self.last: Final = log.state(stream.number).seq
         self.lineage: Final = Lineage(map(turn_of, log.admin(stream.number)))
+        is_ours = fold_of(stream, artifact, self.lineage) == FOLD_VERSION
+        self._since: Final = self.lineage.since if is_ours else self.last + 1
         self._turns: Final = [turn.seq for turn in self.lineage.turns]
         self._out: Final = sorted(self.lineage.forgotten | self.lineage.skipped)
         self._batch = FIRST_EVENTS
         self.seq = 0
         self.fold = Fold(artifact)
+        self._base: Turn | None = None  # what the fold began from
 
     def to(self, seq: int) -> Iterator[Done]:
         """Move to a state; it is there when the iterator ends.
@@ -69,15 +78,16 @@ class Replay:
         Raises:
             UnknownSeqError: The stream has no such event.
             ForgottenError: The state cannot be had any more.
+            EarlierError: An earlier release made the state.
             LogDamagedError: An event is missing.
         """
         self._refuse(seq)
-        wanted = self.lineage.segments(seq)
-        start = self.seq
-        if start < 0 or self.lineage.segments(start) != tuple((lo, min(hi, start)) for lo, hi in wanted if lo < start):
-            self.fold, start = Fold(self._artifact), 0
-        self.seq = -1  # the fold is of no seq until the end is reached
-        ahead = tuple((max(lo, start), hi) for lo, hi in wanted if hi > start)
+        wanted, base = self.lineage.segments(seq), self.lineage.base(seq)
+        start, self.seq = self.seq, -1  # the fold is of no seq until the end is reached
+        if start < 0 or base != self._base or not begins_with(wanted, self.lineage.segments(start), start):
+            self.fold, self._base = first_fold(self.stream, self._artifact, self._log, base), base
+            start = 0 if base is None else base.target
+        ahead = behind(wanted, start)
         total = sum(hi - lo for lo, hi in ahead)
         done = 0
         for lo, hi in self._runs(ahead):
@@ -106,6 +116,8 @@ class Replay:
     def _refuse(self, seq: int) -> None:
         if not 0 <= seq <= self.last:
             raise UnknownSeqError(f"the stream has the seqs 0 to {self.last}")
+        if 0 < seq < self._since:
+            raise EarlierError(f"an earlier release made that state; those of seq {self._since} and later can be had")
         for turn in self.lineage.turns:
             if turn.kind == Kind.FORGET and turn.seq > seq and any(self.lineage.holds(seq, one) for one in turn.out):
                 raise ForgottenError(f"event {turn.seq} forgot an event of that state; ask for seq {turn.seq} or later")

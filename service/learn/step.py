@@ -135,6 +135,10 @@ class State:
         if changes.get("shadow", self.shadow) != self.shadow:
             self._frozen = None if self.shadow else self.candidate()
 
+    def resume(self, *, paused: bool, frozen: Served | None) -> None:
+        """Go on as a state did that was paused or not, and served something frozen or not."""
+        self.paused, self._frozen = paused, frozen
+
     def candidate(self) -> Served:
         """What has been learned, as copies."""
         return self._steps.served()
@@ -176,8 +180,8 @@ class State:
         for count in scalars["added_classes"]:
             state.add_classes(count)
         state._take_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
-        own = {name: tensor for name, tensor in tensors.items() if not name.startswith("frozen.")}
-        frozen = {name.removeprefix("frozen."): tensor for name, tensor in tensors.items() if name not in own}
+        own = {name: tensor for name, tensor in tensors.items() if not name.startswith(("frozen.", "artifact."))}
+        frozen = {name.removeprefix("frozen."): array for name, array in tensors.items() if name.startswith("frozen.")}
         try:
             state._steps.restore(own)
         except ValueError as error:

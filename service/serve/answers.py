@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +38,7 @@ from service.serve.live import Live
 from service.serve.metrics import FAILURES, V1, V2, Meter, predicted, predicted_alone
 from service.serve.served import Endpoint, Served
 from service.serve.tensors import Inference
+from service.serve.writer import settle
 from service.settings import Settings
 
 Floats = NDArray[np.floating[Any]]
@@ -80,6 +82,10 @@ class Answer(NamedTuple):
     body: bytes
     content_type: bytes = JSON
     headers: tuple[Header, ...] = ()
+
+
+# Takes feedback for a model version: an answer, or None where it is told when the feedback is on disk.
+Teach = Callable[[Served, bytes, Callable[[Answer], None]], Answer | None]
 
 
 class RequestHead(NamedTuple):
@@ -172,7 +178,7 @@ class Answers:
         self.meter = meter
         self.settings = settings
         # Answers feedback; put in place where the service learns (feedback.py).
-        self.teach: Callable[[Served, bytes], Answer | asyncio.Future[Answer]] = lambda _served, _body: NO_LEARNING
+        self.teach: Teach = lambda _served, _body, _tell: NO_LEARNING
         self.seal: Callable[[Served, Floats], list[str]] | None = None
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
@@ -187,7 +193,8 @@ class Answers:
         started = perf_counter_ns()
         protocol, served = endpoint.protocol, endpoint.served
         if endpoint.teaches:
-            return self.teach(served, body)
+            told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            return self.teach(served, body, partial(settle, told)) or told
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
             X = served.rows.usual(body) if request is None else request.X

@@ -17,6 +17,7 @@ from service.store.repository import Version
 EXTENSIONS: Final = (
     "binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics",
 )  # fmt: skip
+BOUND_DIFFERS: Final = "its files are not those that its stream began with, which are served; give them a new version"
 PLATFORM: Final = "softstep_safetensors"
 
 
@@ -48,10 +49,12 @@ def unavailable(now: Now, name: str) -> dict[str, Any]:
 
 
 def _state(now: Now, version: Version) -> dict[str, Any]:
-    """The state of one version; the reason says why it, or a newer form of it on disk, was refused."""
+    """The state of one version; the reason says why it, or a newer form of it on disk, was refused or is not served."""
     unloaded = version.name in now.unloaded
     state = "UNAVAILABLE" if unloaded else version.state
-    reason = "unloaded" if unloaded else version.reason or ""
+    served = now.served.get((version.name, version.version))
+    differs = BOUND_DIFFERS if served is not None and served.bound_differs else ""
+    reason = "unloaded" if unloaded else version.reason or differs
     return {"version": str(version.version), "state": state, "reason": reason}
 
 

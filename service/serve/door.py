@@ -4,106 +4,43 @@ A prediction request is answered here, from the parser's callbacks, before a sco
 Everything else, and everything unusual (a request behind an unfinished answer, `Expect`, unknown paths), goes on to
 FastAPI, which answers the same requests by the same handler: a property test holds both to the same bytes.
 
-    phase       IDLE -> HEAD (first byte) -> BODY (headers complete) -> IDLE (message complete)
-    cycle       what uvicorn reads of the newest request: None, its own cycle, or a Pending for a hot one
-    deadline    when the connection is closed if nothing happens: idle, headers, body, and a client that does not read
-
 A head that was parsed once is remembered with what it meant (gate.py), so that the same bytes need no parser.
+connection.py has what a connection is, and how it is written to and ended.
 """
 
 import asyncio
 import logging
-from typing import Any, ClassVar, Final, cast
+from functools import partial
+from typing import Any, Final, cast
 
 import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.serve.answers import REQUEST_IDS, Answer, RequestHead, check_head, error, request_id
-from service.serve.app import LEFT
-from service.serve.gate import BUSY, PLAN_BYTES_MAX, PREDICTIONS, Flow, Gate, Pending, Plan
+from service.serve.answers import Answer, RequestHead, check_head, error
+from service.serve.connection import BODY, HEAD, IDLE, NEVER, NO_HEAD, Connection
+from service.serve.gate import BUSY, PLAN_BYTES_MAX, PREDICTIONS, Gate, Pending, Plan
 from service.serve.lone import Lone
 from service.serve.served import Endpoint, Served
 
 logger = logging.getLogger("softstep.door")
 
-IDLE, HEAD, BODY = range(3)
-NEVER: Final = float("inf")
-# Time for a client to read an answer that came before the end of its request, until the connection is closed.
-LINGER_SECONDS: Final = 2.0
 # A busy server still tells that it lives and how it fares.
 PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
-
-# The head of a request that has no id of its own.
-NO_HEAD: Final = RequestHead(None, None, None, None)
 
 MALFORMED: Final = error(400, "The request is not valid HTTP/1.1.")
 NO_PATH: Final = error(400, "The request's target must be a path of ASCII characters.")
 LARGE_HEAD: Final = error(431, "The request's line and headers are too many or too large.")
 BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
-SLOW: Final = error(408, "The request took too long to arrive.")
 NO_TUNNEL: Final = error(405, "This server is no proxy.", ((b"allow", b"GET, POST"),))
 
 
-class Door(HttpToolsProtocol):
+class Door(Connection):
     """One connection. `bound` makes the class that uvicorn is given."""
-
-    gate: ClassVar[Gate]
 
     @classmethod
     def bound(cls, gate: Gate) -> type["Door"]:
         """A class whose connections share a gate."""
         return type("Door", (cls,), {"gate": gate})
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # uvicorn's own arguments
-        super().__init__(*args, **kwargs)
-        self.phase = IDLE
-        self.deadline = NEVER
-        self.paused_at = NEVER  # since when the client does not read
-        self.url = b""
-        self.leaving = False  # an answer said that the connection ends; what still comes is thrown away
-        self.last = False  # the service stops: the next answer on this connection is its last
-        self.endpoint: Endpoint | None = None
-        self.parts: list[bytes] = []
-        self.held = 0  # body bytes of the newest request, counted in the gate
-        self.head_bytes = 0
-        self.fields: dict[bytes, bytes] = {}  # the newest request's headers by name
-        self.message_ended = False
-        self.chunk: bytes | None = None
-        self.plan: Plan | None = None  # of the newest request whose head was remembered
-
-    # What the transport calls
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Take a connection, or close it at once where there are too many."""
-        super().connection_made(transport)
-        self.flow = Flow(transport, self.pipeline)
-        self._rest()
-        if len(self.connections) > self.gate.settings.connections_max:
-            transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of what the connection held."""
-        self.deadline = NEVER
-        self._release()
-        super().connection_lost(exc)
-
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own signature
-        """Keep half a connection open for an answer that is still to come."""
-        if self.phase == IDLE and self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
-            return True
-        return False
-
-    def pause_writing(self) -> None:
-        """Give a client that does not read its answer a limited time; nothing is read from it meanwhile."""
-        self.flow.pause_writing()
-        self.paused_at = self.loop.time()
-
-    def resume_writing(self) -> None:
-        """Go on with a client that reads again; the pause was none of its time."""
-        self.flow.resume_writing()
-        self.deadline += self.loop.time() - self.paused_at
 
     def data_received(self, data: bytes) -> None:
         """Answer a request whose head is remembered; parse anything else."""
@@ -144,6 +81,9 @@ class Door(HttpToolsProtocol):
         if label >= 0:
             self._send_lone(cast("Lone", lone), label, endpoint.served)
             status = 200
+        elif endpoint.teaches:
+            self._teach(plan, data)
+            return
         else:
             try:
                 answer = gate.answers.predict(endpoint, plan.tensor_header, data[len(plan.head) :])
@@ -160,6 +100,28 @@ class Door(HttpToolsProtocol):
         self.deadline = self.loop.time() + gate.keep_alive_seconds
         if self.access_log:
             self._log_access(b"POST", plan.url, "1.1", status)
+
+    def _teach(self, plan: Plan, data: bytes) -> None:
+        """Take feedback whose head is remembered; until it is on disk and answered its cycle stands for it."""
+        gate = self.gate
+        cycle = Pending(plan.url, "1.1", keep_alive=True)
+        tell = partial(self._tell, cycle)
+        try:
+            answer = gate.answers.teach(plan.endpoint.served, data[len(plan.head) :], tell)
+        except Exception:
+            logger.exception("feedback broke")
+            answer = BROKEN
+        self.cycle = cast("Any", cycle)
+        self.deadline = NEVER
+        gate.in_flight += 1
+        if answer is not None:
+            tell(answer)
+
+    def _tell(self, cycle: Pending, answer: Answer) -> None:
+        """Write an answer to feedback, unless its client has left."""
+        self.gate.in_flight -= 1
+        if not cycle.disconnected:
+            self._write(answer, cycle, NO_HEAD)
 
     def _send_lone(self, lone: Lone, label: int, served: Served) -> None:
         """Write the answer to a lone row whose probabilities and label are computed."""
@@ -337,8 +299,6 @@ class Door(HttpToolsProtocol):
             return
         self.gate.remember(chunk[:end], len(chunk), endpoint, tensor_header, self.url)
 
-    # Answering
-
     def _answer(self, endpoint: Endpoint, head: RequestHead, body: bytes, cycle: Pending) -> None:
         try:
             answer = self.gate.answers.respond(endpoint, head, body)
@@ -364,128 +324,6 @@ class Door(HttpToolsProtocol):
                 self._write(BROKEN if future.exception() else future.result(), cycle, head)
 
         answer.add_done_callback(done)
-
-    def _write(self, answer: Answer, cycle: Pending, head: RequestHead) -> None:
-        """Write the answer to a hot request and go on with what waits behind it."""
-        cycle.response_complete = True
-        if self.transport.is_closing():
-            return
-        self._send(answer, head, closes=not cycle.keep_alive)
-        if self.access_log:
-            self._log_access(b"POST", cycle.url, cycle.version, answer.status)
-        if not cycle.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
-
-    def _send(self, answer: Answer, head: RequestHead, *, closes: bool) -> None:
-        """Write one whole answer, its headers in the order in which uvicorn writes the application's."""
-        status, body, content_type, headers = answer
-        gate = self.gate
-        start = gate.head(status, content_type, self.server_state.default_headers)
-        if head is NO_HEAD and not headers and not closes:
-            text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (
-                start,
-                len(body),
-                REQUEST_IDS.series,
-                next(gate.numbers),
-                body,
-            )
-        else:
-            extra = b"".join([b"%b: %b\r\n" % header for header in headers])
-            closing = b"connection: close\r\n" if closes else b""
-            identity = request_id(head.request_id)
-            text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (start, len(body), extra, identity, closing, body)
-        self.transport.write(text)
-        gate.meter.statuses[status] += 1
-
-    def _log_access(self, method: bytes, url: bytes, version: str, status: int) -> None:
-        client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
-        path = url.partition(b"?")[0].decode("ascii", "replace")
-        self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method.decode(), path, version, status)
-
-    def on_response_complete(self) -> None:
-        """Go on after an answer: with the next request in the pipeline, or to rest."""
-        self.server_state.total_requests += 1
-        if self.held:
-            self._release()
-        if self.transport.is_closing():
-            return
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-        else:
-            self._rest()
-        if self.flow.read_paused:
-            self.flow.resume_reading()
-
-    def _rest(self) -> None:
-        """Set the deadline of a connection that waits: for a request, or for the rest of one already answered."""
-        if self.phase == IDLE:
-            self.deadline = self.loop.time() + self.gate.settings.keep_alive_seconds
-        elif self.phase == BODY and self.cycle is not None and self.cycle.response_complete:
-            self.deadline = self.loop.time() + LINGER_SECONDS
-
-    def _release(self) -> None:
-        """Give the body bytes of the newest request back to the gate."""
-        self.gate.body_bytes -= self.held
-        self.held = 0
-
-    # Leaving
-
-    def _leave(self, answer: Answer) -> None:
-        """Answer what cannot be read on, and end the connection when the client has had time to read that.
-
-        Closing at once would reset the connection while the client still sends, and the answer would be lost.
-        """
-        if self.leaving:
-            return
-        self.leaving = True
-        self.deadline = self.loop.time() + LINGER_SECONDS
-        if self.transport.is_closing():
-            return
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self.phase != BODY or self.pipeline or cycle.response_started:
-                cycle.keep_alive = False  # an earlier answer is unfinished: it will be the last
-                return
-            cycle.disconnected = True  # the application need not answer what it did not get whole
-            if self.endpoint is None:
-                cast("Any", cycle.scope)[LEFT] = (
-                    True  # and what it answers all the same is not counted beside this answer
-                )
-            cycle.message_event.set()
-        self._release()
-        self.endpoint = None
-        self._send(answer, RequestHead.of(self.fields), closes=True)
-        if self.access_log:
-            self._log_access(self.parser.get_method(), self.url, self.parser.get_http_version(), answer.status)
-        self.server_state.total_requests += 1
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-
-    def is_late(self, now: float) -> bool:
-        """Whether the time of the client is over."""
-        if self.flow.write_paused and not self.leaving:
-            return self.paused_at + self.gate.settings.write_seconds < now
-        return self.deadline < now
-
-    def expire(self) -> None:
-        """Close a connection whose time is over, with an answer where a request has begun and none is under way."""
-        if self.leaving or self.flow.write_paused:
-            self.transport.abort()
-        elif self.phase == HEAD or (self.phase == BODY and not self.cycle.response_complete):
-            self._leave(SLOW)
-        else:
-            self.deadline = NEVER
-            self.transport.close()
-
-    def shutdown(self) -> None:
-        """Close the connection as soon as no request is under way."""
-        self.last = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
-        elif self.phase == IDLE or self.leaving:
-            self.transport.close()
 
 
 def _is_path(url: bytes) -> bool:

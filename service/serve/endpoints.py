@@ -1,10 +1,13 @@
 """What every endpoint works with: the worker's context, a body to read, an answer to give."""
 
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any, Final
 
 import orjson
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
@@ -18,6 +21,8 @@ from service.serve.orders import Orders
 from service.serve.served import Endpoint, Served
 from service.serve.weights import Weights
 from service.settings import Settings
+
+Call = Callable[..., Awaitable[Response]]
 
 
 class ModelName(Convertor[str]):
@@ -35,6 +40,8 @@ class ModelName(Convertor[str]):
 
 
 register_url_convertor("name", ModelName())
+# A model's name in the path of an endpoint.
+NAME: Final = "{name:name}"
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,42 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
             raise too_large
         parts.append(part)
     return b"".join(parts)
+
+
+def of_model(
+    router: APIRouter, method: str, path: str, names: tuple[str, str], docs: Mapping[str, Any]
+) -> Callable[[Call], Call]:
+    """Declares an endpoint of a model, which means the version that is served by default, and of one of its versions.
+
+    Args:
+        router: Where.
+        method: The HTTP method.
+        path: The path without a version; with one, the version stands behind the model's name.
+        names: Of both in the OpenAPI document.
+        docs: What the document says of both.
+
+    Returns:
+        A decorator for a function that takes `version`, None where the path has none.
+    """
+
+    def declare(call: Call) -> Call:
+        signature = inspect.signature(call)
+
+        @wraps(call)
+        async def latest(**given: Any) -> Response:  # noqa: ANN401  # the parameters of any endpoint
+            return await call(version=None, **given)
+
+        # FastAPI reads the parameters of a path from the signature.
+        named = [one.replace(annotation=str) if one.name == "version" else one for one in signature.parameters.values()]
+        vars(call)["__signature__"] = signature.replace(parameters=named)
+        others = [parameter for parameter in named if parameter.name != "version"]
+        vars(latest)["__signature__"] = signature.replace(parameters=others)
+        versioned = path.replace(NAME, f"{NAME}/versions/{{version:name}}")
+        router.add_api_route(path, latest, methods=[method], name=names[0], **docs)
+        router.add_api_route(versioned, call, methods=[method], name=names[1], **docs)
+        return call
+
+    return declare
 
 
 async def predict(request: Request, context: Context, protocol: int, served: Served) -> Reply:

@@ -54,6 +54,7 @@ LEARNING_TEXTS: Final = {
     "step_norm": "Norm of the last step.",
     "mean_step_norm": "Mean norm of all steps.",
     "epoch": "How often something was forgotten.",
+    "bound_differs": "1 where the models directory has another artifact than the stream began with, else 0.",
     "published_seconds": "When the served weights were published, in seconds since 1970.",
     "stalled": "1 where an event stops the fold, else 0.",
     "refolded": "Share of a refolding that is done.",

@@ -3,6 +3,10 @@
     feedback   202 {"model_name", "model_version", "id", "seq", "duplicate"} when it is on disk
                with wait=true 200 when it is served too, with "losses": each row's loss before its step
     tokens     202 {"model_name", "model_version", "events": [{"id", "seq", "duplicate"}, …]}, one event for each
+               where some are refused, the status of the first refusal: {"error", "accepted": n, "refused": [index, …]}
+
+A duplicate names the version whose stream holds it, which is another one where the retry came after a deploy: seq and
+losses are that stream's, and what is waited for is that version.
 
 Everything is an event in one log, written by the worker's writer thread; what it means is the learner's to find out. An
 answer that does not come says nothing: send the event again with its id, and the same seq comes back.
@@ -10,37 +14,59 @@ answer that does not come says nothing: send the event again with its id, and th
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import orjson
 
-from service.errors import BehindError, LogError, NotReachedError, SoftstepError
+from service.errors import BehindError, NotReachedError, SoftstepError
 from service.serve.answers import Answer, refusal
 from service.serve.labels import Labels
 from service.serve.live import Live
 from service.serve.metrics import FAILURES, FEEDBACK, V1
+from service.serve.outcomes import accepted, made, refused, refused_of
 from service.serve.posts import Post, Posts
 from service.serve.scribe import Source
 from service.serve.served import Floats, Served
+from service.serve.standing import standing
 from service.serve.tokens import Keys, Tokens
+from service.serve.turns import Turn, forget_everywhere, further
 from service.serve.writer import SOURCE_COUNTERS, Writer
 from service.settings import Settings
 from service.store.data import DataDirectory, StreamFolder
-from service.store.feedback import Accepted, FeedbackLog, Kind, Outcome
-from service.store.genesis import genesis
+from service.store.feedback import Accepted, Kind
+from service.store.genesis import geneses
 from service.store.losses import LossReader
-from service.store.status import read_status
+
+
+class Reached:
+    """The last seq of one version that this worker has committed."""
+
+    __slots__ = ("seq",)
+
+    def __init__(self) -> None:
+        self.seq = 0
 
 
 class Taught(NamedTuple):
-    """What feedback for one served state needs: where it is written, how it is read, and how rows are sealed."""
+    """What feedback for a served state needs; the states of a version share it while its classes stay.
+
+    Attributes:
+        source: Where it is written.
+        classes: The names of the classes.
+        posts: How it is read.
+        tokens: How rows are sealed.
+        start: An answer, up to the id.
+        reached: How far the version is committed.
+    """
 
     source: Source
+    classes: Sequence[str]
     posts: Posts
     tokens: Tokens
-    start: bytes  # of an answer, up to the id
+    start: bytes
+    reached: Reached
 
 
 class Teaching:
@@ -60,100 +86,146 @@ class Teaching:
         self._data: Final = data
         self._keys: Final = keys
         self._settings: Final = settings
-        self._taught: WeakKeyDictionary[Served, Taught] = WeakKeyDictionary()
-        self._genesis: WeakKeyDictionary[object, bytes] = WeakKeyDictionary()  # of each artifact
-        self._losses: dict[tuple[str, str], LossReader] = {}
-        self._committed: dict[tuple[str, str], int] = {}  # the last seq of each version that this worker committed
+        self._lag_max: Final = settings.lag_events_max
+        self._taught: dict[tuple[str, str], Taught] = {}
+        self._geneses: WeakKeyDictionary[object, tuple[bytes, ...]] = WeakKeyDictionary()  # of each artifact
+        self._losses: dict[tuple[str, int], LossReader] = {}
 
     def taught(self, served: Served) -> Taught:
         """What feedback for a served state needs."""
-        known = self._taught.get(served)
-        if known is None:
-            known = self._taught[served] = self._made(served)
-        return known
+        if served.taught is None:
+            served.taught = self._taught[served.name, served.version] = self._made(served)
+        taught: Taught = served.taught
+        return taught
 
     def _made(self, served: Served) -> Taught:
         artifact, version = served.artifact, int(served.version)
-        bound = self._genesis.get(artifact)
+        bound = self._geneses.get(artifact)
         if bound is None:
-            bound = self._genesis[artifact] = genesis(artifact)
+            bound = self._geneses[artifact] = geneses(artifact)
         epoch = 0 if served.learned is None else int(served.learned.fields["class_epoch"])
         counters = served.counters[FEEDBACK : FEEDBACK + SOURCE_COUNTERS]
         source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
+        last = self._taught.get((served.name, served.version))
+        if last is not None and (last.source[:5], last.classes) == (source[:5], served.classes):
+            return last
         rows, settings = served.rows, self._settings
+        # A token outlives an upgrade: it is bound to the first release's genesis, which no later one changes.
         tokens = Tokens(
-            self._keys, served.name, version, bound, rows.n_features, rows.dtype, settings.token_seconds, _now_ms
+            self._keys, served.name, version, bound[-1], rows.n_features, rows.dtype, settings.token_seconds, _now_ms
         )
         labels = Labels(served.classes, multilabel=served.thresholds is not None)
-        named = orjson.dumps({"model_name": served.name, "model_version": served.version})
-        return Taught(source, Posts(rows, labels, tokens.open), tokens, named[:-1] + b',"id":')
+        start = orjson.dumps({"model_name": served.name, "model_version": served.version})[:-1] + b',"id":'
+        reached = Reached() if last is None else last.reached
+        return Taught(source, served.classes, Posts(rows, labels, tokens.open), tokens, start, reached)
 
     def seal(self, served: Served, X: Floats) -> list[str]:
         """One token for each row of X (B, N)."""
         return self.taught(served).tokens.seal(X)
 
-    def feedback(self, served: Served, body: bytes) -> Answer | asyncio.Future[Answer]:
-        """Answer feedback when it is on disk: by a future, or at once where it is refused."""
-        taught = self.taught(served)
+    def feedback(self, served: Served, body: bytes, tell: Callable[[Answer], None]) -> Answer | None:
+        """Answer feedback: at once where it is refused, else None, and `tell` is called when it is on disk."""
         try:
-            self._check_lag(served)
+            taught: Taught = served.taught or self.taught(served)
+            self._check_lag(served, taught)
             post = taught.posts.read(body)
             if type(post) is Post:
-                return _then(
-                    self.writer.submit(taught.source, post), lambda place: self._told(served, taught, post, place)
+                self.writer.send(taught.source, (post,), lambda result: tell(made(self._answer, taught, post, result)))
+            else:
+                posts: Any = post
+                self.writer.send(
+                    taught.source, posts, lambda result: tell(made(self._answer_all, taught, posts, result))
                 )
-            posts: Any = post
-            written = self.writer.submit_all(taught.source, posts)
-            return _then(written, lambda outcomes: _told_all(served, posts, outcomes))
         except SoftstepError as reason:
             served.counters[FAILURES] += 1
             return refusal(reason, V1)
+        return None
 
-    def _told(self, served: Served, taught: Taught, post: Post, place: Accepted) -> Answer:
-        """The answer to one event that is on disk, whose seq tells how far the served state is behind."""
-        if not place.duplicate:
-            self._committed[served.name, served.version] = place.seq
-        return _told(taught, post, place)
-
-    def _check_lag(self, served: Served) -> None:
+    def _check_lag(self, served: Served, taught: Taught) -> None:
         """Refuse feedback while the learner is too far behind: it would be served ever later."""
-        lag = self._committed.get((served.name, served.version), 0) - served.seq
-        if lag > self._settings.lag_events_max:
+        if taught.reached.seq - served.seq > self._lag_max:
             raise BehindError("the model learns slower than feedback comes; send it again later")
+
+    def _answer(self, taught: Taught, post: Post, result: Any) -> Answer:  # noqa: ANN401  # see Writer.send
+        """The answer to one event that is on disk, whose seq tells how far the served state is behind."""
+        place = result[0] if type(result) is list else result
+        if type(place) is not Accepted:
+            return refused(place)
+        if place.duplicate:
+            return Answer(202, orjson.dumps({**_names(taught), **self._event(taught, post, place)}))
+        taught.reached.seq = place.seq
+        name = orjson.dumps(post.id.decode())
+        return Answer(202, b'%b%b,"seq":%d,"duplicate":false}' % (taught.start, name, place.seq))
+
+    def _answer_all(self, taught: Taught, posts: Sequence[Post], result: Any) -> Answer:  # noqa: ANN401  # as above
+        """The answer to the events of tokens."""
+        answer = refused_of(result)
+        if answer is not None:
+            return answer
+        events = [self._event(taught, post, place) for post, place in zip(posts, result, strict=True)]
+        return Answer(202, orjson.dumps({**_names(taught), "events": events}))
 
     async def feedback_served(self, served: Served, body: bytes) -> Answer:
         """Answer feedback when it is served by this worker, with the losses of its rows."""
         taught = self.taught(served)
-        self._check_lag(served)
+        self._check_lag(served, taught)
         post = taught.posts.read(body)
         posts = [post] if isinstance(post, Post) else post
         outcomes = await self.writer.submit_all(taught.source, posts)
+        answer = refused_of(outcomes)
+        if answer is not None:
+            return answer
         places = [accepted(outcome) for outcome in outcomes]
-        await self.served(served, max(place.seq for place in places))
-        losses = [self._losses_of(served, place.seq) for place in places]
-        if not isinstance(post, Post):
-            told = [
-                {**_event(one, place), "losses": loss} for one, place, loss in zip(posts, places, losses, strict=True)
-            ]
-            return Answer(200, orjson.dumps({**_names(served), "events": told}))
-        return Answer(200, orjson.dumps({**_names(served), **_event(post, places[0]), "losses": losses[0]}))
+        last: dict[int, int] = {}
+        for place in places:
+            version = self.writer.version_of(place.stream)
+            last[version] = max(place.seq, last.get(version, 0))
+        await self._all_served(served.name, last)
+        events = [self._event(taught, one, place) for one, place in zip(posts, places, strict=True)]
+        for event, place in zip(events, places, strict=True):
+            event["losses"] = self._losses_of(served.name, self.writer.version_of(place.stream), place.seq)
+        told = events[0] if isinstance(post, Post) else {"events": events}
+        return Answer(200, orjson.dumps({**_names(taught), **told}))
 
     async def turn(self, served: Served, kind: Kind, post: Post, if_seq: int | None, *, wait: bool) -> Answer:
         """Write an admin event and answer, where asked for, when what came of it is served by this worker."""
-        place = await self.writer.submit(self.taught(served).source, post, kind, if_seq)
+        taught = self.taught(served)
+        place = await self.writer.submit(taught.source, post, kind, if_seq)
         if wait:
-            await self.served(served, place.seq)
-        return Answer(200 if wait else 202, orjson.dumps({**_names(served), **_event(post, place)}))
+            await self._all_served(served.name, {self.writer.version_of(place.stream): place.seq})
+        event = self._event(taught, post, place)
+        return Answer(200 if wait else 202, orjson.dumps({**_names(taught), **event}))
 
-    async def served(self, served: Served, seq: int) -> None:
-        """Wait until this worker serves a state that holds an event.
+    async def forget(self, served: Served, turn: Turn, *, wait: bool) -> Answer:
+        """Forget feedback of a model in whichever versions hold it; answers as `turn`, or with the event of each."""
+        taught, name = self.taught(served), served.name
+        outcomes = await self.writer.call(lambda log: forget_everywhere(log, name, turn, _now_ms()), appends=True)
+        answer = refused_of(outcomes)
+        if answer is not None:
+            return answer
+        last = {self.writer.version_of(place.stream): place.seq for place in map(accepted, outcomes)}
+        if wait:
+            now = self._live.now.served
+            await self._all_served(name, {version: seq for version, seq in last.items() if (name, version) in now})
+        events = [
+            self._event(taught, turn.post if index == 0 else further(turn.post, version), accepted(outcome))
+            for index, (version, outcome) in enumerate(zip(last, outcomes, strict=True))
+        ]
+        told = events[0] if len(events) == 1 else {"events": events}
+        return Answer(200 if wait else 202, orjson.dumps({**_names(taught), **told}))
+
+    async def _all_served(self, name: str, last: Mapping[int, int]) -> None:
+        """Wait until this worker serves, of each of these versions of a model, a state that holds an event.
 
         Raises:
             NotReachedError: It does not in the time that a caller may wait; the event is on disk all the same.
         """
+        if any((name, version) not in self._live.now.served for version in last):
+            raise NotReachedError("The event is kept by a version of the model that is not served.")
         try:
             async with asyncio.timeout(self._settings.wait_seconds):
-                await self._live.reached((served.name, int(served.version)), seq)
+                for version, seq in last.items():
+                    await self._live.reached((name, version), seq)
         except TimeoutError:
             raise NotReachedError("The event is kept, but not served yet; ask with min_seq in a moment.") from None
 
@@ -162,107 +234,30 @@ class Teaching:
         return self._data.stream(served.name, int(served.version))
 
     async def standing(self, served: Served) -> dict[str, Any]:
-        """How a stream stands: what is committed, how far behind that the served state is, what the learner is at."""
-        folder = self.folder(served)
-        try:
-            kept = await self.writer.call(lambda log: _kept(log, served.name, int(served.version), served.seq))
-        except LogError:
-            return {"learner": {"state": "unavailable"}}
-        status = read_status(folder.path)
-        erased = status.pop("erased_epoch", 0)
-        lag = 0.0 if kept.since_ms is None else max(0.0, (_now_ms() - kept.since_ms) / 1000)
-        return {
-            "log_seq": kept.seq,
-            "lag_events": max(0, kept.seq - served.seq),
-            "lag_seconds": lag,
-            "learner": status or {"state": "following"},
-            "erased": erased >= kept.epoch,
-        }
+        """How a stream stands (standing.py)."""
+        return await standing(self.writer, self.folder(served), served, _now_ms())
 
-    def _losses_of(self, served: Served, seq: int) -> list[float] | None:
+    def _losses_of(self, name: str, version: int, seq: int) -> list[float] | None:
         """The loss of each row of an event, as the learner told it; None where that is too long ago."""
-        key = (served.name, served.version)
-        reader = self._losses.get(key)
+        reader = self._losses.get((name, version))
         if reader is None:
-            reader = self._losses[key] = LossReader(self.folder(served).path / "losses")
+            reader = self._losses[name, version] = LossReader(self._data.stream(name, version).path / "losses")
         return reader.of(seq)
 
-
-class Kept(NamedTuple):
-    """What is committed of a stream: its last seq, its forgets, and when the first event that is not served came."""
-
-    seq: int = 0
-    epoch: int = 0
-    since_ms: int | None = None
-
-
-def _kept(log: FeedbackLog, model: str, version: int, served: int) -> Kept:
-    """Look at the log; on the writer's thread."""
-    for stream in log.streams():
-        if stream[1:3] == (model, version):
-            state = log.state(stream.number)
-            waiting = log.read(stream.number, served, 1)
-            return Kept(state.seq, state.epoch, waiting[0].time_ms if waiting else None)
-    return Kept()
-
-
-def accepted(outcome: Outcome) -> Accepted:
-    """The place of an event, or what was raised against it."""
-    if isinstance(outcome, Accepted):
-        return outcome
-    raise outcome
-
-
-def _then(written: asyncio.Future[Any], tell: Any) -> asyncio.Future[Answer]:  # noqa: ANN401  # from a result to an answer
-    """The answer to what is being written."""
-    answer: asyncio.Future[Answer] = written.get_loop().create_future()
-
-    def done(written: asyncio.Future[Any]) -> None:
-        reason = written.exception()
-        if answer.done():
-            return
-        if reason is None:
-            answer.set_result(tell(written.result()))
-        elif isinstance(reason, SoftstepError):
-            answer.set_result(refusal(reason, V1))
-        else:
-            answer.set_exception(reason)
-
-    written.add_done_callback(done)
-    return answer
-
-
-def _told(taught: Taught, post: Post, place: Accepted) -> Answer:
-    """The answer to one event that is on disk."""
-    duplicate = b"true" if place.duplicate else b"false"
-    forgotten = b',"forgotten":true' if place.forgotten else b""
-    body = b'%b%b,"seq":%d,"duplicate":%b%b}' % (
-        taught.start,
-        orjson.dumps(post.id.decode()),
-        place.seq,
-        duplicate,
-        forgotten,
-    )
-    return Answer(202, body)
-
-
-def _told_all(served: Served, posts: Sequence[Post], outcomes: Sequence[Outcome]) -> Answer:
-    """The answer to the events of tokens. Where one is refused the answer is its refusal; a retry finds the others."""
-    try:
-        events = [_event(post, accepted(outcome)) for post, outcome in zip(posts, outcomes, strict=True)]
-    except SoftstepError as reason:
-        return refusal(reason, V1)
-    return Answer(202, orjson.dumps({**_names(served), "events": events}))
+    def _event(self, taught: Taught, post: Post, place: Accepted) -> dict[str, Any]:
+        """What is told of one event; its version where that is not the one that was asked."""
+        told: dict[str, Any] = {"id": post.id.decode(), "seq": place.seq, "duplicate": place.duplicate}
+        if place.forgotten:
+            told["forgotten"] = True
+        version = self.writer.version_of(place.stream)
+        if version != taught.source.version:
+            told["model_version"] = str(version)
+        return told
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _names(served: Served) -> dict[str, Any]:
-    return {"model_name": served.name, "model_version": served.version}
-
-
-def _event(post: Post, place: Accepted) -> dict[str, Any]:
-    told: dict[str, Any] = {"id": post.id.decode(), "seq": place.seq, "duplicate": place.duplicate}
-    return {**told, "forgotten": True} if place.forgotten else told
+def _names(taught: Taught) -> dict[str, Any]:
+    return {"model_name": taught.source.model, "model_version": str(taught.source.version)}

@@ -41,14 +41,16 @@ class Labels:
     def __init__(self, classes: Sequence[str], *, multilabel: bool) -> None:
         self.n_classes: Final = len(classes)
         self.multilabel: Final = multilabel
-        self._indices: Final = {name: index for index, name in enumerate(classes)}
-        self._numbered: Final = not any(WHOLE.fullmatch(name) and int(name) != self._indices[name] for name in classes)
+        # By the name of each class, and by its index where that can mean no other class.
+        self.indices: Final[dict[str | int, int]] = {name: index for index, name in enumerate(classes)}
+        self._numbered: Final = not any(WHOLE.fullmatch(name) and int(name) != self.indices[name] for name in classes)
+        if self._numbered:
+            self.indices.update(zip(range(self.n_classes), range(self.n_classes), strict=True))
 
     def index(self, label: object) -> int:
         """The index of a class by its name or index; -1 where the label is another kind, or needs to be refused."""
-        if type(label) is int:
-            return label if self._numbered and 0 <= label < self.n_classes else -1
-        return self._indices.get(label, -1) if type(label) is str else -1
+        # By type: True and 1.0 are equal to 1.
+        return self.indices.get(label, -1) if type(label) is str or type(label) is int else -1
 
     def read(self, labels: object, rows: int) -> Read:
         """The targets of a parsed list of labels.

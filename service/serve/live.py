@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from service.errors import ModelNotFoundError, ModelNotReadyError, SnapshotError
 from service.serve.metrics import V1, V2
 from service.serve.served import Endpoint, Kit, Served
+from service.store.data import News
 from service.store.repository import VERSION, Repository, Version, View
-from service.store.snapshots import latest, read_snapshot, seqs
+from service.store.snapshots import latest, read_snapshot
 
 logger = logging.getLogger("softstep.live")
 
@@ -99,6 +100,7 @@ class Live:
         self._repository = repository
         self._kit = kit
         self._lock = asyncio.Lock()
+        self._news = None if kit.data is None else News(kit.data)
         self._refused: dict[Key, str | None] = {}
         # What stands for a version whose artifact is whole but cannot be made ready.
         self._unfit: dict[object, Version] = {}
@@ -157,7 +159,7 @@ class Live:
         bound = folder.bind(version.artifact, self._kit.settings.artifact_bytes_max)
         if bound.differs:
             logger.warning("model %s version %s is not what its stream began with; that is served", *key)
-        return Served(version, bound.artifact, self._kit, latest(folder.snapshots))
+        return Served(version, bound.artifact, self._kit, latest(folder.snapshots), bound_differs=bound.differs)
 
     async def renew(self) -> None:
         """Serve what was learned since: the newest snapshot of each version."""
@@ -193,17 +195,18 @@ class Live:
     def _newer(self) -> dict[Key, Served]:
         """The versions of which a newer snapshot is there, ready to answer; runs in a thread."""
         newer: dict[Key, Served] = {}
-        if self._kit.data is None:
+        data, news = self._kit.data, self._news
+        if data is None or news is None:
             return newer
-        for key, served in self.now.served.items():
-            folder = self._kit.data.stream(*key).snapshots
-            found = seqs(folder)
-            if found and found[-1] > served.seq:
+        for key, seq in news.snapshots().items():
+            served = self.now.served.get(key)
+            if served is not None and seq > served.seq:
                 try:
-                    newer[key] = served.learned_more(found[-1], read_snapshot(folder / str(found[-1])))
+                    newer[key] = served.learned_more(seq, read_snapshot(data.stream(*key).snapshots / str(seq)))
                 except (SnapshotError, ValueError) as error:
                     # One that was replaced while it was looked at is announced again with the next.
                     logger.warning("a snapshot of model %s version %s cannot be served: %s", *key, error)
+                    news.forget(*key)
         return newer
 
     def _assemble(self, view: View, ready: dict[Key, Served], unloaded: frozenset[str]) -> Now:

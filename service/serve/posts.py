@@ -70,8 +70,8 @@ class Posts:
         self._labels = labels
         self._open_token = open_token
         N, K, dtype = rows.n_features, labels.n_classes, rows.dtype
-        self._packer = struct.Struct(f"{HEAD.format}{N}{dtype.char}i")
-        self._head = (FORMAT_VERSION, DTYPES.index(dtype), int(Targets.INDEX), 0, 1, N, K)
+        self._head = HEAD.pack(FORMAT_VERSION, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
+        self._pack = struct.Struct(f"<{N}{dtype.char}i").pack
 
     def read(self, body: bytes) -> Post | list[Post]:
         """The event of a body with instances, or the events of one with tokens, in their order.
@@ -81,7 +81,7 @@ class Posts:
             UnacceptableError: They are, but hold no feedback for this model.
             TooLargeError: There are more rows than the limit.
         """
-        one_row = len(body.split(b"[", 4)) == 4  # noqa: PLR2004  # behind the brackets of instances, a row, and labels
+        one_row = body.count(b"[") == 3  # noqa: PLR2004  # those of instances, a row, and labels
         post = self._alone(body) if one_row else self._around(body)
         return post or self._general(load(body, self._rows.depth_max))
 
@@ -94,18 +94,20 @@ class Posts:
             document = orjson.loads(body)
             labels, id_ = document["labels"], document.get("id")
             (row,), (label,) = document["instances"], labels
-            strings = len(document) + (id_ is not None) + (type(label) is str)
-            index = self._labels.index(label)
+            strings = 2 if id_ is None else 4
+            kind = type(label)
+            if kind is str:
+                strings += 1
             if (
                 type(labels) is not list  # a text or an object of one class name would pass for one
-                or len(document) != 2 + (id_ is not None)
+                or (kind is not str and kind is not int)  # True is equal to 1
+                or len(document) != (2 if id_ is None else 3)
                 or body.count(b'"') != 2 * strings
-                or index < 0
                 or self._labels.multilabel
                 or not NUMBERS.issuperset(map(type, row))
             ):
                 return None
-            payload = self._packer.pack(*self._head, *row, index)
+            payload = self._head + self._pack(*row, self._labels.indices[label])
             name = new_id() if id_ is None else id_.encode()
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError, struct.error):
             return None

@@ -1,18 +1,19 @@
 """What teaches a model, and what turns back what was taught, thin."""
 
 import re
+from collections.abc import Callable
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.errors import LogUnavailableError, UnacceptableError
 from service.serve.answers import Answer, RequestHead, check_head
-from service.serve.endpoints import Context, Reply, With, read_body
+from service.serve.endpoints import NAME, Call, Context, Reply, With, of_model, read_body
 from service.serve.feedback import Teaching
 from service.serve.grammar import load
 from service.serve.schema import DOCS
 from service.serve.served import Endpoint, Served
-from service.serve.turns import read_turn
+from service.serve.turns import Turn, read_turn
 from service.store.feedback import Kind
 
 learning = APIRouter(tags=["learning"])
@@ -37,8 +38,28 @@ def _waits(request: Request) -> bool:
     return waits
 
 
-async def _feedback(request: Request, context: Context, served: Served) -> Response:
-    """Take feedback as the front door would; or, where asked for, answer when it is served."""
+async def _read_turn(request: Request, context: Context, kind: Kind, served: Served) -> Turn:
+    body = await read_body(request, context.settings.body_bytes_max)
+    return read_turn(kind, load(body, context.settings.json_depth_max), served)
+
+
+async def _turn(request: Request, context: Context, kind: Kind, served: Served) -> Response:
+    """Take a call that becomes an admin event."""
+    teaching = _teaching(context)
+    turn = await _read_turn(request, context, kind, served)
+    return Reply(await teaching.turn(served, turn.kind, turn.post, turn.if_seq, wait=_waits(request)))
+
+
+def _declared(method: str, path: str, name: str) -> Callable[[Call], Call]:
+    """An endpoint of a model and of one of its versions."""
+    names = (f"{name}_latest", f"{name}_version")
+    return of_model(learning, method, f"/v1/models/{NAME}{path}", names, DOCS[name])
+
+
+@_declared("POST", ":feedback", "feedback")
+async def feedback(name: str, version: str | None, request: Request, context: With) -> Response:
+    """Teach: rows with their labels, in order, one step each."""
+    served = context.now.find(name, version)
     head = RequestHead.of(dict(request.scope["headers"]))
     body = await read_body(request, context.settings.body_bytes_max)
     if _waits(request):
@@ -50,88 +71,43 @@ async def _feedback(request: Request, context: Context, served: Served) -> Respo
     return Reply(answer if isinstance(answer, Answer) else await answer)
 
 
-async def _turn(request: Request, context: Context, kind: Kind, served: Served) -> Response:
-    """Take a call that becomes an admin event."""
-    teaching = _teaching(context)
-    body = await read_body(request, context.settings.body_bytes_max)
-    turn = read_turn(kind, load(body, context.settings.json_depth_max), served)
-    return Reply(await teaching.turn(served, turn.kind, turn.post, turn.if_seq, wait=_waits(request)))
-
-
-@learning.post("/v1/models/{name:name}:feedback", **DOCS["feedback"])
-async def feedback_latest(name: str, request: Request, context: With) -> Response:
-    """Teach the version that is served by default: rows with their labels, in order, one step each."""
-    return await _feedback(request, context, context.now.find(name, None))
-
-
-@learning.post("/v1/models/{name:name}/versions/{version:name}:feedback", **DOCS["feedback"])
-async def feedback_version(name: str, version: str, request: Request, context: With) -> Response:
-    """Teach one version."""
-    return await _feedback(request, context, context.now.find(name, version))
-
-
-async def _weights(request: Request, context: Context, served: Served) -> Response:
+@_declared("GET", "/weights", "weights")
+async def weights(name: str, version: str | None, request: Request, context: With) -> Response:
+    """The weights that are served, or those at a seq, as a safetensors file."""
+    served = context.now.find(name, version)
     asked = request.query_params.get("seq")
     if asked is not None and not SEQ.fullmatch(asked):
         raise UnacceptableError('"seq" must be the seq of an event, a whole number from 0.')
     return Reply(await context.weights.answer(served, None if asked is None else int(asked)))
 
 
-@learning.get("/v1/models/{name:name}/weights", **DOCS["weights"])
-async def weights_latest(name: str, request: Request, context: With) -> Response:
-    """The weights that are served, or those at a seq, as a safetensors file."""
-    return await _weights(request, context, context.now.find(name, None))
-
-
-@learning.get("/v1/models/{name:name}/versions/{version:name}/weights", **DOCS["weights"])
-async def weights_version(name: str, version: str, request: Request, context: With) -> Response:
-    """The weights of one version."""
-    return await _weights(request, context, context.now.find(name, version))
-
-
-@learning.post("/v1/models/{name:name}:classes", **DOCS["classes"])
-async def classes_latest(name: str, request: Request, context: With) -> Response:
+@_declared("POST", ":classes", "classes")
+async def classes(name: str, version: str | None, request: Request, context: With) -> Response:
     """Add classes behind the others; no other two change their order in any row."""
-    return await _turn(request, context, Kind.CLASSES, context.now.find(name, None))
-
-
-@learning.post("/v1/models/{name:name}/versions/{version:name}:classes", **DOCS["classes"])
-async def classes_version(name: str, version: str, request: Request, context: With) -> Response:
-    """Add classes to one version."""
     return await _turn(request, context, Kind.CLASSES, context.now.find(name, version))
 
 
-@learning.post("/v1/models/{name:name}:forget", **DOCS["forget"])
-async def forget_latest(name: str, request: Request, context: With) -> Response:
-    """Forget events: the model becomes what it would be without them, and their rows are erased."""
-    return await _turn(request, context, Kind.FORGET, context.now.find(name, None))
+@_declared("POST", ":forget", "forget")
+async def forget(name: str, version: str | None, request: Request, context: With) -> Response:
+    """Forget events: the model becomes what it would be without them, and their rows are erased.
+
+    Without a version in the path they may lie in any version of the model.
+    """
+    served = context.now.find(name, version)
+    if version is not None:
+        return await _turn(request, context, Kind.FORGET, served)
+    teaching = _teaching(context)
+    turn = await _read_turn(request, context, Kind.FORGET, served)
+    return Reply(await teaching.forget(served, turn, wait=_waits(request)))
 
 
-@learning.post("/v1/models/{name:name}/versions/{version:name}:forget", **DOCS["forget"])
-async def forget_version(name: str, version: str, request: Request, context: With) -> Response:
-    """Forget events of one version."""
-    return await _turn(request, context, Kind.FORGET, context.now.find(name, version))
-
-
-@learning.post("/v1/models/{name:name}:rollback", **DOCS["rollback"])
-async def rollback_latest(name: str, request: Request, context: With) -> Response:
+@_declared("POST", ":rollback", "rollback")
+async def rollback(name: str, version: str | None, request: Request, context: With) -> Response:
     """Go back to the state at a seq; what came after it stays in the log."""
-    return await _turn(request, context, Kind.ROLLBACK, context.now.find(name, None))
-
-
-@learning.post("/v1/models/{name:name}/versions/{version:name}:rollback", **DOCS["rollback"])
-async def rollback_version(name: str, version: str, request: Request, context: With) -> Response:
-    """Go back to the state of one version at a seq."""
     return await _turn(request, context, Kind.ROLLBACK, context.now.find(name, version))
 
 
-@learning.post("/v1/models/{name:name}:configure", **DOCS["configure"])
-async def configure_latest(name: str, request: Request, context: With) -> Response:
+@_declared("POST", ":configure", "configure")
+async def configure(name: str, version: str | None, request: Request, context: With) -> Response:
     """Pause learning, learn in the shadow of what is served, or change the learning rule."""
-    return await _turn(request, context, Kind.CONFIGURE, context.now.find(name, None))
-
-
-@learning.post("/v1/models/{name:name}/versions/{version:name}:configure", **DOCS["configure"])
-async def configure_version(name: str, version: str, request: Request, context: With) -> Response:
-    """Configure how one version learns."""
     return await _turn(request, context, Kind.CONFIGURE, context.now.find(name, version))

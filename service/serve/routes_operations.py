@@ -41,11 +41,11 @@ async def metrics(context: With) -> Response:
 
 
 async def _learning(context: Context) -> Learning:
-    """How the learning of each version stands that has learned anything."""
+    """How the learning of each version stands that was ever taught."""
     teaching = context.teaching
     if teaching is None:
         return {}
-    learned = [served for served in context.now.served.values() if served.learned is not None]
+    learned = [served for served in context.now.served.values() if teaching.folder(served).path.exists()]
     standings = await asyncio.gather(*map(teaching.standing, learned))
     return {
         (served.name, served.version): {**served.progress(), **standing, **_at(standing)}

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.serve import describe
-from service.serve.endpoints import Context, Reply, With, predict, told
+from service.serve.endpoints import NAME, With, of_model, predict, told
 from service.serve.metrics import V1
 from service.serve.schema import DOCS
 
@@ -17,7 +17,9 @@ async def list_models(context: With) -> Response:
     return told(describe.models(context.now))
 
 
-async def _metadata(context: Context, name: str, version: str | None) -> Reply:
+@of_model(native, "GET", f"/v1/models/{NAME}", ("model_metadata", "version_metadata"), DOCS["model"])
+async def metadata(name: str, version: str | None, context: With) -> Response:
+    """Metadata and live state of a model, with the state of each of its versions."""
     now = context.now
     if version is None and name in now.names() and now.latest(name) is None:
         return told(describe.unavailable(now, name))
@@ -26,27 +28,9 @@ async def _metadata(context: Context, name: str, version: str | None) -> Reply:
     return told({**describe.model(now, served), **standing})
 
 
-@native.get("/v1/models/{name:name}", **DOCS["model"])
-async def model_metadata(name: str, context: With) -> Response:
-    """Metadata and live state of a model, with the state of each of its versions."""
-    return await _metadata(context, name, None)
-
-
-@native.get("/v1/models/{name:name}/versions/{version:name}", **DOCS["model"])
-async def version_metadata(name: str, version: str, context: With) -> Response:
-    """Metadata and live state of one version of a model."""
-    return await _metadata(context, name, version)
-
-
-@native.post("/v1/models/{name:name}:predict", **DOCS["predict"])
-async def predict_latest(name: str, request: Request, context: With) -> Response:
-    """Probabilities of each row, with its label, from the version that is served by default."""
-    return await predict(request, context, V1, context.now.find(name, None))
-
-
-@native.post("/v1/models/{name:name}/versions/{version:name}:predict", **DOCS["predict"])
-async def predict_version(name: str, version: str, request: Request, context: With) -> Response:
-    """Probabilities of each row, with its label, from one version."""
+@of_model(native, "POST", f"/v1/models/{NAME}:predict", ("predict_latest", "predict_version"), DOCS["predict"])
+async def predict_rows(name: str, version: str | None, request: Request, context: With) -> Response:
+    """Probabilities of each row, with its label."""
     return await predict(request, context, V1, context.now.find(name, version))
 
 

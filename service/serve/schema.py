@@ -51,6 +51,8 @@ METADATA: Final = record(
         "lag_seconds": NUMBER,
         "learner": record({"reason": STRING}, state=STRING),
         "erased": FLAG,
+        "bound_differs": FLAG,
+        "published_seconds": nullable(NUMBER),
         "metrics": {"type": "object", "additionalProperties": NUMBER},
         "provenance": {"type": "object", "additionalProperties": STRING},
     },
@@ -73,7 +75,7 @@ INSTANCES: Final[Schema] = {
     "additionalProperties": False,
 }
 PREDICTIONS: Final = record(
-    {"feedback_tokens": array(STRING)},
+    {"feedback_tokens": array(STRING), "epoch": WHOLE},
     predictions=array(array(NUMBER)),
     labels=array({"anyOf": [STRING, array(STRING)]}),
     model_name=STRING,
@@ -111,7 +113,7 @@ KEPT: Final[Schema] = {
         record(
             model_name=STRING,
             model_version=STRING,
-            events=array(record({"forgotten": FLAG, "losses": LOSSES}, **EVENT)),
+            events=array(record({"forgotten": FLAG, "losses": LOSSES, "model_version": STRING}, **EVENT)),
         ),
     ]
 }
@@ -140,7 +142,7 @@ INFERRED: Final = record(
     model_name=STRING,
     model_version=STRING,
     id=STRING,
-    parameters=record(seq=WHOLE),
+    parameters=record({"epoch": WHOLE}, seq=WHOLE),
     outputs=array(
         record({"parameters": ANYTHING, "data": array({})}, name=STRING, datatype=STRING, shape=array(WHOLE))
     ),

@@ -32,6 +32,7 @@ logger = logging.getLogger("softstep.writer")
 # One append: a few milliseconds of other writers' waiting. One post alone may be larger.
 BATCH_DRAFTS_MAX: Final = 512
 BATCH_BYTES_MAX: Final = 16 << 20
+FEEDBACK: Final = Kind.FEEDBACK  # a member costs more to look up than to compare
 BROKEN: Final = "the server failed while it wrote the event; send it again, with the same id"
 
 
@@ -41,7 +42,7 @@ class Source(NamedTuple):
     Attributes:
         model: Its name.
         version: Its number.
-        genesis: What binds its fold to its artifact (learn/step.py).
+        geneses: What binds its fold to its artifact, by this release's fold and by each earlier one's.
         n_classes: The artifact's number of classes.
         class_epoch: The class epoch of what is served, which labels were read with.
         counters: EVENTS to REFUSALS.
@@ -49,29 +50,32 @@ class Source(NamedTuple):
 
     model: str
     version: int
-    genesis: bytes
+    geneses: tuple[bytes, ...]
     n_classes: int
     class_epoch: int
     counters: memoryview
 
 
 class Submission(NamedTuple):
-    """Events of one request, and who waits for them; `alone` where it is for the outcome of one, not a list."""
+    """Events of one request, and who is told of them, in the loop: with a list of their outcomes, or an exception."""
 
     source: Source
     kind: Kind
     posts: Sequence[Post]
     if_seq: int | None
     size: int
-    alone: bool
-    future: asyncio.Future[Any]
+    tell: Callable[[Any], None]
 
 
 class Call(NamedTuple):
-    """What the thread is asked to do with its log, and who waits for it."""
+    """What the thread is asked to do with its log, and who is told what it returned or raised.
+
+    Where it `appends` it returns outcomes, by which streams are marked and the learner is woken.
+    """
 
     do: Callable[[FeedbackLog], Any]
-    future: asyncio.Future[Any]
+    tell: Callable[[Any], None]
+    appends: bool = False
 
 
 Item = Submission | Call
@@ -104,6 +108,9 @@ class Scribe:
         queue: What is handed over, in order; None asks for the end.
         answer: Called in the loop with the items of a batch, their results, and the nanoseconds of the commit or 0.
         gone: Called in the loop when the thread is about to end.
+
+    Attributes:
+        versions: The version of each stream that an outcome has named, by its number.
     """
 
     def __init__(
@@ -121,7 +128,8 @@ class Scribe:
         self._stopping = False
         self._log: FeedbackLog | None = None
         self._told = ""
-        self._streams: dict[tuple[str, int, bytes], int] = {}
+        self._streams: dict[tuple[str, int, tuple[bytes, ...]], int] = {}
+        self.versions: dict[int, int] = {}
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work until nothing waits behind the order to stop."""
@@ -156,13 +164,17 @@ class Scribe:
 
     def _take(self) -> list[Item]:
         """What is done together: one call, or submissions up to the bounds of a batch."""
-        pending, items = self._pending, [self._pending.popleft()]
-        drafts = size = 0
-        while isinstance(last := items[-1], Submission) and pending and isinstance(pending[0], Submission):
-            drafts, size = drafts + len(last.posts), size + last.size
-            if drafts + len(pending[0].posts) > BATCH_DRAFTS_MAX or size + pending[0].size > BATCH_BYTES_MAX:
-                break
-            items.append(pending.popleft())
+        pending = self._pending
+        items = [pending.popleft()]
+        first = items[0]
+        if type(first) is Submission:
+            drafts, size = len(first.posts), first.size
+            while pending and type(item := pending[0]) is Submission:
+                drafts += len(item.posts)
+                size += item.size
+                if drafts > BATCH_DRAFTS_MAX or size > BATCH_BYTES_MAX:
+                    break
+                items.append(pending.popleft())
         return items
 
     def _work(self, items: Sequence[Item]) -> tuple[list[Result], int]:
@@ -172,27 +184,39 @@ class Scribe:
         if not isinstance(first, Call):
             return self._append(log, items)
         try:
-            return [first.do(log)], 0
+            result = first.do(log)
+            if first.appends:
+                self._note(log, result)
         except Exception as error:  # noqa: BLE001  # it belongs to the one who waits
-            return [error], 0
+            result = error
+        return [result], 0
 
     def _append(self, log: FeedbackLog, items: Sequence[Any]) -> tuple[list[Result], int]:
         now_ms = time.time_ns() // 1_000_000
         results: list[Result] = []
         drafts: list[Draft] = []
-        for source, kind, posts, if_seq, *_ in items:
-            number = self._stream(log, source)
+        known: Source | None = None
+        number: int | SoftstepError = 0
+        for source, kind, posts, if_seq, _, _ in items:
+            if source is not known:
+                known, number = source, self._stream(log, source)
             if type(number) is int:
-                epoch = source.class_epoch if kind == Kind.FEEDBACK else None
-                results.append(slice(len(drafts), len(drafts) + len(posts)))
-                drafts += [Draft(number, kind, id_, payload, now_ms, epoch, if_seq) for id_, payload, _ in posts]
+                epoch = source.class_epoch if kind is FEEDBACK else None
+                results.append(len(posts))
+                for id_, payload, _ in posts:
+                    drafts.append(Draft(number, kind, id_, payload, now_ms, epoch, if_seq))
             else:
                 results.append(number)
         before = time.perf_counter_ns()
         outcomes = log.append(drafts) if drafts else []
         nanoseconds = time.perf_counter_ns() - before
         self._note(log, outcomes)
-        return [outcomes[result] if type(result) is slice else result for result in results], nanoseconds
+        at = 0
+        for index, result in enumerate(results):
+            if type(result) is int:
+                results[index] = outcomes[at : at + result]
+                at += result
+        return results, nanoseconds
 
     def _stream(self, log: FeedbackLog, source: Source) -> int | SoftstepError:
         """The number of a source's stream, opened where this process has not yet; or why it cannot be written to."""
@@ -200,13 +224,13 @@ class Scribe:
         if number is None:
             try:
                 self._ways.bind(source)
-                stream = log.open_stream(source.model, source.version, source.genesis, source.n_classes)
+                stream = log.open_stream(source.model, source.version, source.geneses[0], source.n_classes)
             except SoftstepError as error:
                 return error
             except OSError:
                 logger.exception("an artifact cannot be kept")
                 return LogUnavailableError("the model's files cannot be kept now; send the event again")
-            if stream.genesis != source.genesis:
+            if stream.genesis not in source.geneses:
                 return ArtifactMovedError("the model's files are not those that its feedback began with")
             number = self._streams[source[:3]] = stream.number
         return number
@@ -216,14 +240,15 @@ class Scribe:
         streams = set()
         for outcome in outcomes:
             if type(outcome) is Accepted:
+                if outcome.stream not in self.versions:
+                    self.versions[outcome.stream] = log.reached(outcome.stream)[0].version
                 if not outcome.duplicate:
                     streams.add(outcome.stream)
             elif type(outcome) is StreamGoneError:
                 self._streams.clear()
         try:
             for stream in streams:
-                state = log.state(stream)
-                self._ways.mark(stream, Position(state.seq, state.hash))
+                self._ways.mark(stream, log.reached(stream)[1])
         except SoftstepError:
             logger.exception("feedback is on disk, but cannot be marked")
         if streams:

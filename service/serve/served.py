@@ -56,9 +56,11 @@ class Served:
         artifact: What it began as.
         kit: What the worker's models share.
         snapshot: What it has learned, or None at seq 0.
+        bound_differs: Whether the models directory has another artifact by now than `artifact`, its stream's.
 
     Attributes:
         source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
+        taught: What feedback for it needs, kept here by feedback.py; None before the first.
 
     Raises:
         ValueError: The artifact or the snapshot makes no model.
@@ -66,11 +68,18 @@ class Served:
     """
 
     def __init__(
-        self, version: Version, artifact: Artifact, kit: Kit, snapshot: tuple[int, Snapshot] | None = None
+        self,
+        version: Version,
+        artifact: Artifact,
+        kit: Kit,
+        snapshot: tuple[int, Snapshot] | None = None,
+        *,
+        bound_differs: bool = False,
     ) -> None:
         settings, meter = kit.settings, kit.meter
         self._made_of: Final = version, artifact, kit
         self.source: Final = version.artifact
+        self.bound_differs: Final = bound_differs
         manifest = artifact.manifest
         self.name: Final = version.name
         self.version: Final = str(version.version)
@@ -87,12 +96,16 @@ class Served:
         self.rows: Final = Rows(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
         self.class_json: Final = [orjson.dumps(name) for name in self.classes]
         named = {"model_name": self.name, "model_version": self.version}
-        self.v1_tail: Final = b"]," + orjson.dumps({**named, "seq": self.seq})[1:]
+        # The state that an answer comes from; where something was forgotten, a seq alone does not name it.
+        epoch = 0 if learned is None else learned.fields["epoch"]
+        state = {"seq": self.seq, "epoch": epoch} if epoch else {"seq": self.seq}
+        self.v1_tail: Final = b"]," + orjson.dumps({**named, **state})[1:]
         self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
-        self.tensors: Final = Tensors(self.rows, named, self.seq, self.classes)
+        self.tensors: Final = Tensors(self.rows, named, state, self.classes)
         self.counters: Final = meter.row(version.name, version.version)
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
         self.lone: Final = self._lone(meter)
+        self.taught: Any = None
         # Its own, so that requests which share a call share a model as well.
         self.batcher: Final = Batcher(
             self.model,
@@ -104,7 +117,7 @@ class Served:
 
     def learned_more(self, seq: int, snapshot: Snapshot) -> "Served":
         """The same version at a later seq."""
-        return Served(*self._made_of, (seq, snapshot))
+        return Served(*self._made_of, (seq, snapshot), bound_differs=self.bound_differs)
 
     def _lone(self, meter: Meter) -> Lone | None:
         """What answers requests of one row by the shortest way; None where the model is not made for it."""
@@ -114,13 +127,18 @@ class Served:
     def progress(self) -> dict[str, Any]:
         """What the served state tells of its learning, in numbers."""
         fields = {} if self.learned is None else self.learned.fields
-        published = fields.get("published_ms")
         return {
             "seq": self.seq,
             "epoch": fields.get("epoch", 0),
-            "published_seconds": None if published is None else published / 1000,
+            "bound_differs": self.bound_differs,
+            "published_seconds": self._published_seconds(),
             **fields.get("progressive", {}),
         }
+
+    def _published_seconds(self) -> float | None:
+        """When what is served was published, in seconds since 1970; None for an artifact that learned nothing."""
+        published = None if self.learned is None else self.learned.fields.get("published_ms")
+        return None if published is None else published / 1000
 
     def metadata(self) -> dict[str, Any]:
         """What GET /v1/models/{name} tells, but for the states of other versions."""
@@ -139,6 +157,8 @@ class Served:
             "dtype": manifest.dtype,
             "seq": self.seq,
             "epoch": learned.get("epoch", 0),
+            "bound_differs": self.bound_differs,
+            "published_seconds": self._published_seconds(),
             "weights_sha256": learned.get("weights_sha256", self.artifact.weights_sha256),
             "learning": learned.get("learning", chosen),
             "progressive": learned.get("progressive", {"events": 0, "rows": 0, "loss": None, "accuracy": None}),

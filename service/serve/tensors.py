@@ -51,15 +51,16 @@ class Tensors:
 
     Args:
         rows: How rows of the model are read.
-        named: What every response says of the model: model_name, model_version, and the parameters' seq.
+        named: What every response says of the model: model_name and model_version.
+        state: What its parameters say of the state: seq, and epoch.
         classes: The names of the classes.
     """
 
-    def __init__(self, rows: Rows, named: dict[str, Any], seq: int, classes: tuple[str, ...]) -> None:
+    def __init__(self, rows: Rows, named: dict[str, Any], state: dict[str, int], classes: tuple[str, ...]) -> None:
         self._rows = rows
         self._classes = classes
         self._start = orjson.dumps(named)[:-1] + b',"id":'
-        self._middle = b',"parameters":{"seq":%d},"outputs":[' % seq
+        self._middle = b',"parameters":%b,"outputs":[' % orjson.dumps(state)
         self._little = rows.dtype.newbyteorder("<")
         datatype = _NAMES[rows.dtype.name]
         self._just = self._middle + b'{"name":"probabilities","datatype":"%b","shape":' % datatype

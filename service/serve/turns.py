@@ -6,18 +6,20 @@
     :configure   any of "rule", "constants", "paused", "shadow"
 
 Each may have an "id", by which a retry is known, and an "if_seq": the call is refused where the stream has gone on
-since.
+since. Ids are those of a model, not of a version: without a version in its path `:forget` makes one event in the stream
+of each version that holds one of them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from service.errors import ArtifactError, ClassesFixedError, UnacceptableError
+from service.errors import ArtifactError, ClassesFixedError, UnacceptableError, UnknownIdError
 from service.serve.grammar import check_fields
 from service.serve.posts import Post
 from service.serve.served import Served
-from service.store.admin import dump, dump_classes, dump_forget_ids
-from service.store.feedback import ID_BYTES_MAX, SEQ_MAX, Kind
+from service.store.admin import dump, dump_classes, dump_forget_ids, parse_forget_ids
+from service.store.feedback import ID_BYTES_MAX, SEQ_MAX, Draft, FeedbackLog, Kind, Outcome
 from service.store.ids import new_id
 from service.store.manifest import NAME_CHARACTERS_MAX
 from service.store.rules import check_constants, known_rule
@@ -51,6 +53,56 @@ def read_turn(kind: Kind, document: Document, served: Served) -> Turn:
     id_ = new_id() if "id" not in document else _id(document["id"], "id")
     if_seq = document.get("if_seq")
     return Turn(kind, Post(id_, payload, 0), None if if_seq is None else _seq(if_seq, "if_seq"))
+
+
+def forget_everywhere(log: FeedbackLog, model: str, turn: Turn, now_ms: int) -> list[Outcome]:
+    """Forget feedback of a model wherever it lies, in one transaction; on the thread that has the log.
+
+    Args:
+        log: The log.
+        model: The model's name.
+        turn: What `read_turn` made of the body.
+        now_ms: Milliseconds since 1970.
+
+    Returns:
+        What became of the event of each stream, that of the largest version first. It has the turn's id; the others
+        have that id with a slash and their version behind it, so that a retry finds all of them.
+
+    Raises:
+        UnknownIdError: An id names no feedback of the model; nothing is written.
+        UnacceptableError: The ids lie in several streams, and `if_seq` or a long id is for one.
+    """
+    ids = parse_forget_ids(turn.post.payload)
+    places = log.find(model, ids)
+    of_stream: defaultdict[int, list[bytes]] = defaultdict(list)
+    for id_ in ids:
+        if id_ not in places:
+            raise UnknownIdError("an id to forget names no feedback of this model")
+        of_stream[places[id_].stream].append(id_)
+    streams = sorted((one for one in log.streams() if one.number in of_stream), key=lambda one: -one.version)
+    if len(streams) > 1:
+        if turn.if_seq is not None:
+            raise UnacceptableError('The ids lie in several versions; name one in the path to send "if_seq".')
+        for stream in streams:
+            turned = {event.id for event in log.admin(stream.number)}
+            if not turned.isdisjoint(of_stream[stream.number]):
+                raise UnknownIdError("an id to forget names no feedback of this model")
+    names = [turn.post.id, *(further(turn.post, stream.version).id for stream in streams[1:])]
+    if max(map(len, names)) > ID_BYTES_MAX:
+        raise UnacceptableError('The ids lie in several versions; send a shorter "id", or name a version in the path.')
+    return log.append(
+        [
+            Draft(
+                stream.number, Kind.FORGET, name, dump_forget_ids(of_stream[stream.number]), now_ms, None, turn.if_seq
+            )
+            for stream, name in zip(streams, names, strict=True)
+        ]
+    )
+
+
+def further(post: Post, version: int) -> Post:
+    """The event of a call in the stream of a version that is not the largest concerned."""
+    return post._replace(id=b"%b/%d" % (post.id, version))
 
 
 def _classes(document: Document, served: Served) -> bytes:

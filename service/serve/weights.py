@@ -45,7 +45,7 @@ class Weights:
 
         Raises:
             UnknownIdError: There is no such event yet.
-            GoneError: A forgotten event was a part of that state.
+            GoneError: A forgotten event was a part of that state, or an earlier release made it.
         """
         if seq is None or seq == served.seq:
             learned = served.learned
@@ -85,10 +85,16 @@ def _make_way() -> None:
 
 
 def _check(log: FeedbackLog, served: Served, seq: int) -> bool:
-    """Whether a forgotten event was a part of the state at a seq; on the writer's thread."""
+    """Whether a forgotten event was a part of the state at a seq; on the writer's thread.
+
+    Raises:
+        GoneError: This release cannot make the state again.
+    """
     for stream in log.streams():
         if stream[1:3] == (served.name, int(served.version)) and seq <= log.state(stream.number).seq:
             lineage = Lineage(map(turn_of, log.admin(stream.number)))
+            if 0 < seq < lineage.since:
+                raise GoneError("An earlier release made that state, and this one cannot make it again.")
             return any(lineage.holds(seq, forgotten) for forgotten in lineage.forgotten)
     raise UnknownIdError("The model has no event with that seq.")
 

@@ -1,7 +1,7 @@
 """Feedback on its way to disk: what waits is committed together by one thread, then everybody is answered.
 
     event loop   submit, submit, …    once a turn ──>  queue ──>  thread (scribe.py): one append, mark, bell
-    event loop   futures   <── one call a batch ──────────────────────┘
+    event loop   tell, tell, …     <── one call a batch ──────────────┘
 
 An event is answered once it is on disk; nobody waits for ever, and nothing that waits is without a bound.
 
@@ -13,21 +13,26 @@ switch interval of 0.5 ms changed nothing.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from service.errors import BehindError, LogUnavailableError
 from service.serve.posts import Post
 from service.serve.scribe import Call, Item, Result, Scribe, Source, Submission, Ways
 from service.store.feedback import Accepted, FeedbackLog, Kind, Outcome
 
+logger = logging.getLogger("softstep.writer")
+
 # Counters of one model version, in the order of the cells that a source brings.
 EVENTS, ROWS, DUPLICATES, REFUSALS, SOURCE_COUNTERS = range(5)
 # Counters of the worker.
 BATCHES, COMMIT_NANOSECONDS, WRITER_COUNTERS = range(3)
 
+FEEDBACK: Final = Kind.FEEDBACK  # a member costs more to look up than to compare
 T = TypeVar("T")
 
 
@@ -64,30 +69,66 @@ class Writer:
         self._thread = threading.Thread(target=self._scribe.run, args=(self._loop,), name="writer", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, source: Source, post: Post, kind: Kind = Kind.FEEDBACK, if_seq: int | None = None
-    ) -> asyncio.Future[Accepted]:
-        """Write one event; an admin event is a post with its payload and no rows.
+    def version_of(self, stream: int) -> int:
+        """The version whose stream has this number; an outcome has named it."""
+        return self._scribe.versions[stream]
 
-        Returns:
-            Its place, once it is on disk, or a RefusedError or LogError.
+    def send(
+        self,
+        source: Source,
+        posts: Sequence[Post],
+        tell: Callable[[Any], None],
+        kind: Kind = FEEDBACK,
+        if_seq: int | None = None,
+    ) -> None:
+        """Write events in one transaction.
+
+        Args:
+            source: The stream.
+            posts: The events, at least one; an admin event is a post with its payload and no rows.
+            tell: Called in the loop, once: with the list of their outcomes when they are on disk, or with a LogError or
+                RefusedError of all of them.
+            kind: What they say.
+            if_seq: The last seq that the caller knows, or None.
 
         Raises:
             BehindError: Too much waits already.
             LogUnavailableError: The server stops.
         """
-        return self._submit(source, kind, (post,), if_seq, alone=True)
+        size = len(posts[0].payload) if len(posts) == 1 else sum([len(post.payload) for post in posts])
+        if self._closing:
+            raise LogUnavailableError("the server is stopping; send the event again")
+        if self._drafts + len(posts) > self._drafts_max or (self._drafts and self._bytes + size > self._bytes_max):
+            raise BehindError("feedback comes faster than it can be written; send it again in a moment")
+        self._drafts += len(posts)
+        self._bytes += size
+        self._gather(Submission(source, kind, posts, if_seq, size, tell))
+
+    def submit(
+        self, source: Source, post: Post, kind: Kind = FEEDBACK, if_seq: int | None = None
+    ) -> asyncio.Future[Accepted]:
+        """As `send` for one event: the future has its place, or a RefusedError or LogError."""
+        future: asyncio.Future[Accepted] = self._loop.create_future()
+        self.send(source, (post,), partial(_settle_one, future), kind, if_seq)
+        return future
 
     def submit_all(self, source: Source, posts: Sequence[Post]) -> asyncio.Future[list[Outcome]]:
-        """Write several events of feedback in one transaction; the future has the outcome of each, or a LogError."""
-        return self._submit(source, Kind.FEEDBACK, posts, None, alone=False)
+        """As `send`: the future has the outcome of each event, or an error of all of them."""
+        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self.send(source, posts, partial(settle, future))
+        return future
 
-    def call(self, do: Callable[[FeedbackLog], T]) -> asyncio.Future[T]:
-        """Let the thread do something with the log, after all that was submitted before; what it raises is raised."""
+    def call(self, do: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
+        """Let the thread do something with the log, after all that was submitted before; what it raises is raised.
+
+        Args:
+            do: What; where it appends, it returns the outcomes.
+            appends: Whether it does.
+        """
         if self._closing:
             raise LogUnavailableError("the server is stopping; send the request again")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._gather(Call(do, future))
+        self._gather(Call(do, partial(settle, future), appends))
         return future
 
     async def close(self) -> None:
@@ -98,20 +139,6 @@ class Writer:
             self._queue.put(None)
         await asyncio.shield(self._ended)
         self._thread.join()
-
-    def _submit(
-        self, source: Source, kind: Kind, posts: Sequence[Post], if_seq: int | None, *, alone: bool
-    ) -> asyncio.Future[Any]:
-        size = len(posts[0].payload) if alone else sum(len(post.payload) for post in posts)
-        if self._closing:
-            raise LogUnavailableError("the server is stopping; send the event again")
-        if self._drafts + len(posts) > self._drafts_max or (self._drafts and self._bytes + size > self._bytes_max):
-            raise BehindError("feedback comes faster than it can be written; send it again in a moment")
-        self._drafts += len(posts)
-        self._bytes += size
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._gather(Submission(source, kind, posts, if_seq, size, alone, future))
-        return future
 
     def _gather(self, item: Item) -> None:
         """Add to what this turn of the loop hands over; waking the thread costs more than an event."""
@@ -130,20 +157,15 @@ class Writer:
             self._counters[BATCHES] += 1
             self._counters[COMMIT_NANOSECONDS] += nanoseconds
         for item, result in zip(items, results, strict=True):
-            outcome = result
-            if isinstance(item, Submission):
+            if type(item) is Submission:
                 self._drafts -= len(item.posts)
                 self._bytes -= item.size
-                if type(result) is list:
+                if type(result) is list and item.kind is FEEDBACK:
                     _count(item, result)
-                    outcome = result[0] if item.alone else result
-            future = item.future
-            if future.done():  # its client has left
-                continue
-            if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            try:
+                item.tell(result)
+            except Exception:
+                logger.exception("an outcome cannot be told")
 
     def _gone(self) -> None:
         self._ended.set_result(None)
@@ -151,8 +173,6 @@ class Writer:
 
 def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
     """Count what became of feedback."""
-    if item.kind != Kind.FEEDBACK:
-        return
     counters = item.source.counters
     for post, outcome in zip(item.posts, outcomes, strict=True):
         if type(outcome) is not Accepted:
@@ -162,3 +182,18 @@ def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
         else:
             counters[EVENTS] += 1
             counters[ROWS] += post.rows
+
+
+def settle(future: asyncio.Future[Any], result: Result) -> None:
+    """Give a future its result, unless who waited has left."""
+    if future.done():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _settle_one(future: asyncio.Future[Any], result: Result) -> None:
+    """The same with the one outcome of a list."""
+    settle(future, result[0] if type(result) is list else result)

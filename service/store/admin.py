@@ -1,10 +1,16 @@
-"""The payloads of admin events: small JSON objects, written in one canonical form so that equal calls are equal bytes.
+"""The payloads of admin events: JSON objects, small but for BASE, in one canonical form: equal calls are equal bytes.
 
 Keys are sorted, there is no white space, text is UTF-8. feedback.py has the table of what each kind holds. Parsing is
-total: any bytes give a value or a PayloadError.
+total: any bytes give a value or a PayloadError. Two kinds say more than that table:
+
+    FORGET     {"bases": [seq, …], …}           BASE events whose states held what is forgotten; they are forgotten too
+    BASE       {"seq": s, "turns": t, …}        its state stands for the events up to s, as the first t admin events
+                                                turned them; learn/base.py has the other fields
+               id: 0xFF "base <version> <fold>" no client's, whose ids are UTF-8; it outlives the payload
 """
 
 import binascii
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -16,6 +22,9 @@ T = TypeVar("T")
 
 # Room for 10⁵ ids to forget in one call.
 PAYLOAD_BYTES_MAX = 32 << 20
+# SQLite takes no larger value than 10⁹ bytes.
+BASE_BYTES_MAX = 900_000_000
+BASE_ID = re.compile(rb"\xffbase [1-9][0-9]* ([1-9][0-9]{0,8})")
 
 
 def dump(fields: Mapping[str, object]) -> bytes:
@@ -23,10 +32,11 @@ def dump(fields: Mapping[str, object]) -> bytes:
     return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 
-def parse(payload: bytes) -> dict[str, object]:
-    """The fields of any admin payload."""
-    if len(payload) > PAYLOAD_BYTES_MAX:
-        raise PayloadError(f"an admin event may have {PAYLOAD_BYTES_MAX} bytes")
+def parse(payload: bytes, bytes_max: int | None = None) -> dict[str, object]:
+    """The fields of any admin payload, of at most PAYLOAD_BYTES_MAX where nothing else is said."""
+    bytes_max = PAYLOAD_BYTES_MAX if bytes_max is None else bytes_max
+    if len(payload) > bytes_max:
+        raise PayloadError(f"an admin event may have {bytes_max} bytes")
     try:
         fields = orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -56,14 +66,19 @@ def parse_forget_ids(payload: bytes) -> tuple[bytes, ...]:
     return _list(payload, "ids", _hexadecimal)
 
 
-def dump_forget(seqs: Sequence[int]) -> bytes:
+def dump_forget(seqs: Sequence[int], bases: Sequence[int] = ()) -> bytes:
     """The payload of FORGET as it is stored: ascending, each once."""
-    return dump({"seqs": sorted(set(seqs))})
+    return dump({"seqs": sorted(set(seqs)), **({"bases": sorted(set(bases))} if bases else {})})
 
 
 def parse_forget(payload: bytes) -> tuple[int, ...]:
     """The seqs that a FORGET event takes out, at least one."""
     return _list(payload, "seqs", _whole)
+
+
+def parse_forgotten_bases(payload: bytes) -> tuple[int, ...]:
+    """The seqs of the BASE events that a FORGET event takes along, often none."""
+    return _list(payload, "bases", _whole) if "bases" in parse(payload) else ()
 
 
 def dump_seq(seq: int) -> bytes:
@@ -76,9 +91,23 @@ def parse_seq(payload: bytes) -> int:
     return _whole(parse(payload).get("seq"))
 
 
-def parse_base(payload: bytes) -> int:
-    """The number of classes that a BASE event starts with; further fields are the fold's."""
-    return _whole(parse(payload).get("n_classes"))
+def parse_base(payload: bytes) -> tuple[int, int]:
+    """The seq up to which a BASE stands for the events, and how many admin events its state knew of."""
+    fields = parse(payload, BASE_BYTES_MAX)
+    return _whole(fields.get("seq")), _whole(fields.get("turns"))
+
+
+def base_id(version: int, fold_version: int) -> bytes:
+    """The id of the BASE event by which a fold takes over the stream of a model's version: there is one at most."""
+    return b"\xffbase %d %d" % (version, fold_version)
+
+
+def fold_of_base(id_: bytes) -> int:
+    """The fold that took over by a BASE event with this id."""
+    match = BASE_ID.fullmatch(id_)
+    if match is None:
+        raise PayloadError("the id of a base is none that a base has")
+    return int(match[1])
 
 
 def _list(payload: bytes, field: str, item: Callable[[object], T]) -> tuple[T, ...]:

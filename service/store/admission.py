@@ -7,7 +7,9 @@ For each draft, in order, with what the drafts before it in the batch have chang
     the id names an event of the model already          that event's seq where kind and payload are equal or the payload
                                                         is forgotten, else IdConflictError
     class_epoch, if_seq are given and differ            ClassesMovedError, SeqMovedError
+    FORGET of what the state of a BASE was made of      takes the BASE along
     ROLLBACK to a seq beyond the last                   UnknownSeqError
+    ROLLBACK to a state that an earlier release made    EarlierError; but seq 0, the artifact, is anybody's
     SKIP of what is no feedback                         UnknownSeqError; anything else can be rolled back
     a payload that its kind does not have               PayloadError (the bytes of FEEDBACK are the fold's to check)
     otherwise                                           the next seq
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 
 from service.errors import (
     ClassesMovedError,
+    EarlierError,
     IdConflictError,
     PayloadError,
     RefusedError,
@@ -26,7 +29,7 @@ from service.errors import (
     UnknownIdError,
     UnknownSeqError,
 )
-from service.store.admin import dump_forget, parse, parse_forget_ids
+from service.store.admin import dump_forget, parse, parse_forget, parse_forget_ids
 from service.store.feedback import (
     ID_BYTES_MAX,
     SALT_BYTES,
@@ -135,6 +138,8 @@ class Batch:
 
     def _resolved(self, head: Head, draft: Draft) -> Draft:
         """An admin draft with the payload that is stored."""
+        if draft.kind == Kind.BASE:  # which may be larger than others, and is parsed as what it is
+            return draft
         if draft.kind != Kind.FORGET:
             parse(draft.payload)
             return draft
@@ -144,26 +149,34 @@ class Batch:
             if known is None or known[0] >> SEQ_BITS != draft.stream or known[1] != Kind.FEEDBACK:
                 raise UnknownIdError("an id to forget names no feedback of this model version")
             seqs.append(known[0] & SEQ_MAX)
-        return draft._replace(payload=dump_forget(seqs))
+        return draft._replace(payload=dump_forget(seqs, self._lineage(head).bases_of(seqs)))
 
     def _turn(self, head: Head, event: Event) -> None:
         """Lets an admin event change the stream's head, or refuses it with nothing changed."""
-        turn = turn_of(event)
-        if head.lineage is None:
-            head.lineage = Lineage(self.turns(head.stream.number))
+        turn, lineage = turn_of(event), self._lineage(head)
         if turn.target > head.seq:
             raise UnknownSeqError("the seq to go back to is beyond the last one")
+        if turn.kind == Kind.ROLLBACK and 0 < turn.target < lineage.since:
+            raise EarlierError(
+                f"that state was made by an earlier release; go back to seq {lineage.since} or a later one, or to 0, "
+                "the model as it was trained"
+            )
         if turn.kind == Kind.SKIP and not _is_feedback(head, *turn.out):
             raise UnknownSeqError("the seq to skip is not that of a feedback event")
-        classes = head.lineage.class_set(head.seq)
-        head.lineage.add(turn)
-        if head.lineage.class_set(turn.seq) != classes:
+        classes = lineage.class_set(head.seq)
+        lineage.add(turn)
+        if lineage.class_set(turn.seq) != classes:
             head.class_epoch = turn.seq
-            head.n_classes = head.lineage.n_classes(turn.seq, head.stream.n_classes)
+            head.n_classes = lineage.n_classes(turn.seq, head.stream.n_classes)
         if turn.kind == Kind.FORGET:
             head.epoch += 1
-            self._forget(head, turn.out)
+            self._forget(head, (*turn.out, *turn.bases))
         self.turned.add(head.stream.number)
+
+    def _lineage(self, head: Head) -> Lineage:
+        if head.lineage is None:
+            head.lineage = Lineage(self.turns(head.stream.number))
+        return head.lineage
 
     def _forget(self, head: Head, seqs: Sequence[int]) -> None:
         out = {head.stream.number << SEQ_BITS | seq for seq in seqs}
@@ -181,9 +194,17 @@ def placed(row: Row) -> Accepted:
 
 def _again(known: Row, draft: Draft) -> Accepted:
     """The answer to a draft whose id is taken: the same event's place, or a conflict."""
-    if known[1] != draft.kind or known[4] not in (None, draft.payload):
+    if known[1] != draft.kind or not _is_same(known[4], draft):
         raise IdConflictError("the id was used for another event of this model; give this one an id of its own")
     return placed(known)
+
+
+def _is_same(stored: bytes | None, draft: Draft) -> bool:
+    """Whether a draft has the payload of a stored event, as far as that is still known."""
+    if stored is None or stored == draft.payload:
+        return True
+    # Which bases a FORGET takes along depends on when it came.
+    return draft.kind == Kind.FORGET and parse_forget(stored) == parse_forget(draft.payload)
 
 
 def _is_feedback(head: Head, seq: int) -> bool:

@@ -49,6 +49,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError
+from service.store.filesystem import make_folder
 from service.store.hashing import hash_tensors
 from service.store.manifest import (
     FORMAT_VERSION,
@@ -175,7 +176,7 @@ def write_artifact(directory: Path, artifact: Artifact) -> None:
     """
     raw = _tensor_bytes(artifact)
     manifest = _sealed(artifact.manifest, raw)
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(directory.parent)
     # Beside the target, so that the rename stays within one file system; scans skip names with a leading dot.
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(8)}"
     temporary.mkdir()

@@ -52,7 +52,8 @@ def _check_forgotten(log: FeedbackLog, stream: Stream, events: Sequence[Event], 
 
 
 def _forgotten(log: FeedbackLog, stream: Stream) -> set[int]:
-    return Lineage(map(turn_of, log.admin(stream.number))).forgotten
+    lineage = Lineage(map(turn_of, log.admin(stream.number)))
+    return lineage.forgotten | lineage.erased
 
 
 def _check_ids(log: FeedbackLog, stream: Stream, events: Sequence[Event]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from service.errors import SnapshotError
 from service.store.feedback import Position, Stream
-from service.store.snapshots import read_fields, remove_strays, seqs
+from service.store.snapshots import read_fields, read_snapshot, remove_strays, seqs
 
 AGE_SHARE = 4
 
@@ -54,12 +54,19 @@ def delete_holding(folder: Path, epoch: int, holds: Callable[[int], bool]) -> li
     return gone
 
 
-def kept_positions(folder: Path, stream: Stream) -> list[Position]:
-    """Where in a stream's chain its snapshots or checkpoints stand; those that cannot be read tell nothing."""
+def kept_positions(folder: Path, stream: Stream, *, whole: bool = False) -> list[Position]:
+    """Where in a stream's chain its snapshots or checkpoints stand; those that cannot be read tell nothing.
+
+    Args:
+        folder: Where they are.
+        stream: Whose they are.
+        whole: Whether each file is read to its end and held to its checksum, which takes a while.
+    """
     positions = []
     for seq in seqs(folder):
         with suppress(SnapshotError, KeyError, TypeError, ValueError):
-            fields = read_fields(folder / str(seq))
+            path = folder / str(seq)
+            fields = read_snapshot(path).fields if whole else read_fields(path)
             if fields["genesis"] == stream.genesis.hex():
                 positions.append(Position(seq, bytes.fromhex(fields["hash"])))
     return positions

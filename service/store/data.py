@@ -16,18 +16,24 @@ The bound artifact is what a stream's events mean: it is copied once, and what c
 """
 
 import fcntl
+import os
 import secrets
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from service.errors import LogUnavailableError
 from service.store.artifact import Artifact, read_artifact, write_artifact
-from service.store.filesystem import sync_folder
+from service.store.filesystem import make_folder, sync_folder
+from service.store.snapshots import seqs
 
 SET_ASIDE: Final = ".purged-"
 RESTORING: Final = ".restore"
+# A folder's time of change stands still within a tick of the kernel's clock, 10 ms at most; from then on it tells of
+# every change.
+SETTLED_NANOSECONDS: Final = 100_000_000
 
 
 class Bound(NamedTuple):
@@ -91,7 +97,7 @@ class DataDirectory:
         self.token_key = path / "token.key"
         self._marks = path / "marks"
         self._streams = path / "streams"
-        self._marks.mkdir(parents=True, exist_ok=True)
+        make_folder(self._marks)
 
     def lock(self, *, resumes: bool = False) -> IO[bytes]:
         """Takes the directory for this process and those it forks, until the file that is returned is closed.
@@ -147,6 +153,56 @@ class DataDirectory:
         """Deletes the folders that were set aside, also by processes that were killed then."""
         for path in self._streams.glob(f"{SET_ASIDE}*"):
             shutil.rmtree(path)
+
+
+class News:
+    """Which streams may have new snapshots, at one look at each stream's folder and none at versions without one.
+
+    A folder is listed only where its time of change is not the one that was seen when it had settled.
+
+    Args:
+        data: The directory.
+    """
+
+    def __init__(self, data: DataDirectory) -> None:
+        self._root = str(data.path / "streams")
+        self._settled: dict[str, int] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def snapshots(self) -> dict[tuple[str, int], int]:
+        """The newest seq of each stream's snapshots whose folder may have changed since the last call."""
+        found = {}
+        for model in self._listed(self._root):
+            of_model = f"{self._root}/{model}"
+            for version in self._listed(of_model):
+                folder = f"{of_model}/{version}/snapshots"
+                if self._may_have_changed(folder) and (known := seqs(Path(folder))):
+                    found[model, int(version)] = known[-1]
+        return found
+
+    def forget(self, model: str, version: int) -> None:
+        """Let the next call tell of a stream, changed or not."""
+        self._settled.pop(f"{self._root}/{model}/{version}/snapshots", None)
+
+    def _listed(self, folder: str) -> list[str]:
+        """The names in a folder, but those with a leading dot."""
+        if self._may_have_changed(folder):
+            with suppress(FileNotFoundError):
+                names = os.listdir(folder)  # noqa: PTH208  # here as below: as names, and many times a second
+                self._names[folder] = [name for name in names if not name.startswith(".")]
+        return self._names.get(folder, [])
+
+    def _may_have_changed(self, folder: str) -> bool:
+        """Whether a folder may hold other names than when it was last looked at; False where it is missing."""
+        try:
+            changed = os.stat(folder).st_mtime_ns  # noqa: PTH116
+        except FileNotFoundError:
+            return False
+        if changed == self._settled.get(folder):
+            return False
+        if time.time_ns() - changed > SETTLED_NANOSECONDS:
+            self._settled[folder] = changed
+        return True
 
 
 def refuse_unfinished(path: Path) -> None:

@@ -144,7 +144,8 @@ def translated() -> Iterator[None]:
     """Raises a LogError in place of the driver's; disk errors (apsw.IOError, apsw.FullError) become "unavailable"."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.ConstraintError) as error:
+    # A text that is none stands where bytes were written: every column that the log fills is of another type.
+    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.ConstraintError, UnicodeDecodeError) as error:
         raise LogDamagedError("the feedback log's database is damaged; restore a backup") from error
     except (apsw.Error, OSError) as error:
         raise LogUnavailableError("the feedback log cannot be used now; try again") from error

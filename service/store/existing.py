@@ -9,7 +9,7 @@ from service.errors import ArtifactError, LogUnavailableError, ModelNotFoundErro
 from service.store.artifact import Artifact, read_artifact
 from service.store.data import DataDirectory, StreamFolder, refuse_unfinished
 from service.store.feedback import Stream
-from service.store.genesis import genesis
+from service.store.genesis import begun_with
 from service.store.sqlite import SqliteLog
 
 
@@ -63,9 +63,9 @@ def bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) -> Arti
     """The artifact that a stream is bound to.
 
     Raises:
-        ArtifactError: It is damaged or missing, or the stream was begun with another one or another release's fold.
+        ArtifactError: It is damaged or missing, or the stream was begun with another one, or by a later release.
     """
     artifact = read_artifact(folder.artifact, bytes_max)
-    if genesis(artifact) != stream.genesis:
-        raise ArtifactError("its artifact or this release's fold is not what the stream was begun with")
+    if begun_with(artifact, stream.genesis) is None:
+        raise ArtifactError("it is not what the stream was begun with, or a later release began it")
     return artifact

@@ -24,10 +24,10 @@ What always holds of a log, whatever its backend:
     All drafts of one `append` are written in one transaction, each accepted or refused by itself.
 """
 
-import hashlib
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -38,7 +38,7 @@ GENESIS_BYTES: Final = 32
 SALT_BYTES: Final = 16
 SEQ_BITS: Final = 40  # stream and seq fit together into a signed 64-bit integer
 SEQ_MAX: Final = (1 << SEQ_BITS) - 1
-LINK_HEAD: Final = struct.Struct("<32sQHQH")
+pack_head: Final = struct.Struct("<32sQHQH").pack
 
 
 class Kind(IntEnum):
@@ -179,6 +179,9 @@ class FeedbackLog(Protocol):
             OutcomeUnknownError: The disk failed; drafts may be written or not. A retry with the same ids tells.
         """
 
+    def reached(self, stream: int) -> tuple[Stream, Position]:
+        """A stream that an outcome of the last `append` names, and where it stands since then; from memory."""
+
     def read(self, stream: int, after: int, limit: int) -> list[Event]:
         """The events with after < seq, at most `limit` of them, by seq. No read lasts beyond the call."""
 
@@ -213,12 +216,11 @@ class FeedbackLog(Protocol):
 
 def digest(salt: bytes, payload: bytes) -> bytes:
     """What the chain holds of a payload, 32 bytes: it tells nothing of the payload once the salt is deleted."""
-    return hashlib.sha256(salt + payload).digest()
+    return sha256(salt + payload).digest()
 
 
 def link(  # noqa: PLR0917  # the parts of one hash, in its order
     prev: bytes, seq: int, kind: int, id_: bytes, time_ms: int, payload_digest: bytes
 ) -> bytes:
     """The hash of an event, 32 bytes, from the one before it and everything that it holds."""
-    head = LINK_HEAD.pack(prev, seq, kind, time_ms, len(id_))
-    return hashlib.sha256(head + id_ + payload_digest).digest()
+    return sha256(pack_head(prev, seq, kind, time_ms, len(id_)) + id_ + payload_digest).digest()

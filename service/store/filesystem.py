@@ -63,6 +63,17 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it that are missing, so that a loss of power does not take them with their files.
+
+    Where it is there already nothing is synced.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
 def sync_file(path: Path) -> None:
     """Makes the content of a file durable, whoever wrote it."""
     _sync(path, os.O_RDONLY)

@@ -19,6 +19,7 @@ from typing import Final, cast
 
 import apsw
 
+from service.errors import LogDamagedError
 from service.store.chain import sealed, unsealed
 from service.store.feedback import SEQ_BITS, SEQ_MAX
 
@@ -87,7 +88,10 @@ class IdIndex:
                 "SELECT position, id FROM events WHERE position BETWEEN ? AND ? ORDER BY position",
                 (stream << SEQ_BITS | after + 1, stream << SEQ_BITS | SEQ_MAX),
             )
-            self.add([(position, (model, id_)) for position, id_ in rows])
+            events = [(position, (model, id_)) for position, id_ in rows]
+            if not all(isinstance(id_, bytes) for _, (_, id_) in events):
+                raise LogDamagedError("an event's id is not what was written; restore a backup")
+            self.add(events)
 
     def find(self, database: apsw.Connection, names: Collection[Name]) -> list[int]:
         """The positions that events with these names may have: none is missing, but another's may be among them."""
@@ -174,4 +178,6 @@ class IdIndex:
 
 def _read_covers(database: apsw.Connection) -> list[tuple[int, Cover]]:
     rows = cast("list[tuple[int, bytes]]", database.execute("SELECT slice, cover FROM slices").fetchall())
+    if not all(number in range(SLICES) for number, _ in rows):
+        raise LogDamagedError("the index of ids has a slice that there is not; restore a backup")
     return [(number, dict(COVER.iter_unpack(unsealed(cover)))) for number, cover in rows]

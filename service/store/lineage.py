@@ -3,12 +3,17 @@
     E(0) = ()
     FEEDBACK, CLASSES, CONFIGURE n    E(n) = E(n-1) + (n)
     ROLLBACK n to s                   E(n) = E(s)
-    FORGET n, SKIP n                  E(n) = E(n-1)
-    BASE n                            E(n) = (n): it holds what came before
+    FORGET n, SKIP n, BASE n          E(n) = E(n-1)
 
     state(n) = the fold of E(n) in order, without the events that were forgotten or skipped, whenever that was
 
 E(n) is kept as ascending half-open segments (lo, hi], so that it stays short whatever the number of events.
+
+**Bases.** A BASE n with seq s holds the state that E(s) had made by the fold of an earlier release. Where E(m) begins
+with E(s), state(m) is that state and the fold of what comes behind s; so what is served does not jump when the fold
+changes. Where an event of E(s) is forgotten or skipped later, the base holds what must not be: it counts for nothing
+any more, and the state is that of an older base, or of the artifact, and of all events since. The newest BASE divides
+the stream: states of the seqs before it were made by an earlier release, and this one cannot make them again.
 """
 
 from bisect import bisect_right
@@ -16,7 +21,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from service.errors import UnknownSeqError
-from service.store.admin import parse_base, parse_classes, parse_forget, parse_seq
+from service.store.admin import (
+    fold_of_base,
+    parse_base,
+    parse_classes,
+    parse_forget,
+    parse_forgotten_bases,
+    parse_seq,
+)
 from service.store.feedback import Event, Kind
 
 Segments = tuple[tuple[int, int], ...]
@@ -28,9 +40,13 @@ class Turn(NamedTuple):
     Attributes:
         seq: Its seq.
         kind: Its kind.
-        target: ROLLBACK: the seq to go back to.
+        target: ROLLBACK: the seq to go back to; BASE: the seq up to which it stands for the events, 0 where it was
+            forgotten.
         out: FORGET and SKIP: the seqs that are left out from then on.
-        classes: CLASSES: the number of classes that are added; BASE: the number there is.
+        classes: CLASSES: the number of classes that are added.
+        bases: FORGET: the seqs of the BASE events that are forgotten with the others.
+        fold: BASE: the version of the fold that goes on from it.
+        known: BASE: how many of the stream's admin events its state knew of.
     """
 
     seq: int
@@ -38,6 +54,9 @@ class Turn(NamedTuple):
     target: int = 0
     out: tuple[int, ...] = ()
     classes: int = 0
+    bases: tuple[int, ...] = ()
+    fold: int = 0
+    known: int = 0
 
 
 def turn_of(event: Event) -> Turn:
@@ -47,13 +66,14 @@ def turn_of(event: Event) -> Turn:
         case Kind.ROLLBACK:
             return Turn(event.seq, event.kind, target=parse_seq(payload))
         case Kind.FORGET:
-            return Turn(event.seq, event.kind, out=parse_forget(payload))
+            return Turn(event.seq, event.kind, out=parse_forget(payload), bases=parse_forgotten_bases(payload))
         case Kind.SKIP:
             return Turn(event.seq, event.kind, out=(parse_seq(payload),))
         case Kind.CLASSES:
             return Turn(event.seq, event.kind, classes=len(parse_classes(payload)))
         case Kind.BASE:
-            return Turn(event.seq, event.kind, classes=parse_base(payload))
+            target, known = (0, 0) if event.payload is None else parse_base(payload)
+            return Turn(event.seq, event.kind, target=target, fold=fold_of_base(event.id), known=known)
     return Turn(event.seq, event.kind)
 
 
@@ -68,6 +88,8 @@ class Lineage:
         self.turns: list[Turn] = []
         self.forgotten: set[int] = set()
         self.skipped: set[int] = set()
+        self.bases: list[Turn] = []
+        self.erased: set[int] = set()  # the bases that were forgotten
         # For each turn the closed segments at its seq; the open one behind it runs on to any n.
         self._starts: list[int] = [0]
         self._closed: list[Segments] = [()]
@@ -82,6 +104,9 @@ class Lineage:
         self._closed.append(closed)
         if turn.kind == Kind.FORGET:
             self.forgotten.update(turn.out)
+            self.erased.update(turn.bases)
+        elif turn.kind == Kind.BASE:
+            self.bases.append(turn)
         elif turn.kind == Kind.SKIP:
             self.skipped.update(turn.out)
 
@@ -103,32 +128,66 @@ class Lineage:
 
     def holds(self, n: int, seq: int) -> bool:
         """Whether an event is in E(n), forgotten or not."""
-        return any(lo < seq <= hi for lo, hi in self.segments(n))
+        return within(self.segments(n), seq)
+
+    def base(self, n: int) -> Turn | None:
+        """The BASE event that state(n) is folded from, the newest that it can be; None where that is the artifact."""
+        wanted = self.segments(n)
+        for base in reversed(self.bases):
+            held = self.segments(base.target)
+            if begins_with(wanted, held, base.target) and base.seq not in self.erased:
+                late = (one for turn in self.turns[base.known :] for one in turn.out)
+                if not any(within(held, one) for one in late):
+                    return base
+        return None
+
+    def bases_of(self, seqs: Iterable[int]) -> tuple[int, ...]:
+        """The seqs of the BASE events whose states were made of any of these events."""
+        wanted, found = set(seqs), []
+        for base in self.bases:
+            held = self.segments(base.target)
+            out = {one for turn in self.turns[: base.known] for one in turn.out}
+            if base.seq not in self.erased and any(within(held, seq) for seq in wanted - out):
+                found.append(base.seq)
+        return tuple(found)
+
+    @property
+    def since(self) -> int:
+        """The seq of the newest BASE event: between 0 and it states were made by an earlier release; 0 without any."""
+        return self.bases[-1].seq if self.bases else 0
 
     def class_set(self, n: int) -> tuple[int, ...]:
-        """The seqs of the BASE and CLASSES events that the class set at n is made of; equal sets, equal answers."""
-        kinds = (Kind.CLASSES, Kind.BASE)
-        return tuple(t.seq for t in self.turns if t.kind in kinds and t.seq <= n and self.holds(n, t.seq))
+        """The seqs of the CLASSES events that the class set at n is made of; equal sets, equal answers."""
+        return tuple(t.seq for t in self.turns if t.kind == Kind.CLASSES and t.seq <= n and self.holds(n, t.seq))
 
     def n_classes(self, n: int, at_start: int) -> int:
         """The number of classes at n, where the stream began with `at_start`."""
         members = set(self.class_set(n))
-        count = at_start
-        for turn in self.turns:
-            if turn.seq in members:
-                count = turn.classes if turn.kind == Kind.BASE else count + turn.classes
-        return count
+        return at_start + sum(turn.classes for turn in self.turns if turn.seq in members)
 
     def _after(self, turn: Turn) -> Segments:
         before = self.segments(turn.seq - 1)
         match turn.kind:
             case Kind.ROLLBACK:
                 return self.segments(turn.target)
-            case Kind.FORGET | Kind.SKIP:
+            case Kind.FORGET | Kind.SKIP | Kind.BASE:
                 return before
-            case Kind.BASE:
-                return ((turn.seq - 1, turn.seq),)
         return _joined(before, turn.seq - 1, turn.seq)
+
+
+def within(segments: Segments, seq: int) -> bool:
+    """Whether an event is in one of the segments."""
+    return any(lo < seq <= hi for lo, hi in segments)
+
+
+def begins_with(segments: Segments, held: Segments, seq: int) -> bool:
+    """Whether segments begin with those of E(seq): what they have up to seq is all of it."""
+    return held == tuple((lo, min(hi, seq)) for lo, hi in segments if lo < seq)
+
+
+def behind(segments: Segments, seq: int) -> Segments:
+    """The part of segments that comes behind a seq."""
+    return tuple((max(lo, seq), hi) for lo, hi in segments if hi > seq)
 
 
 def _joined(closed: Segments, lo: int, hi: int) -> Segments:

@@ -13,7 +13,6 @@ ring is whole whenever a reader looks, and it takes no others. The file is deriv
 import mmap
 import os
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,24 +32,29 @@ Records = NDArray[Any]
 
 
 class LossWriter:
-    """The learner's end: makes the file anew, and is the only one who writes to it."""
+    """The learner's end: makes the file anew, and is the only one who writes to it.
+
+    Raises:
+        OSError: The disk refuses.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")
         with temporary.open("w+b") as file:
-            file.truncate(FILE_BYTES)
+            # A hole for which the disk has no room would kill whoever writes to the mapping.
+            file.write(bytes(FILE_BYTES))
+            file.flush()
             self._memory = mmap.mmap(file.fileno(), FILE_BYTES)
         self._memory[:8] = MAGIC
         self._ring = np.frombuffer(self._memory, RECORD, CAPACITY, HEAD_BYTES)
         self._count = 0
         temporary.rename(path)
 
-    def write(self, seqs: Sequence[int], losses: Sequence[NDArray[np.float64]]) -> None:
-        """Add the losses of events, a row each; of more than fit, the latest."""
-        rows = np.empty(sum(map(len, losses)), RECORD)
-        rows["seq"] = np.repeat(seqs, [len(each) for each in losses])
-        rows["loss"] = np.concatenate(losses) if losses else 0.0
+    def write(self, seqs: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
+        """Add the seqs (R,) and losses (R,) of rows; of more than fit, the latest."""
+        rows = np.empty(len(losses), RECORD)
+        rows["seq"], rows["loss"] = seqs, losses
         count = self._count + len(rows)
         rows = rows[-WHOLE:]
         self._ring[np.arange(count - len(rows), count) % CAPACITY] = rows

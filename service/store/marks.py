@@ -17,10 +17,14 @@ Marks are not synced, so damage and loss of power together can go unnoticed.
     48      16    the first bytes of SHA-256 of what stands before; a half of zeros was never written
 
 All little-endian. The mark of a stream is the half with the greater seq among those whose checksum holds.
+
+A purge deletes a stream's marks before the stream. So a stream that has a mark and is not in the log was not purged:
+the log has lost it.
 """
 
 import hashlib
 import mmap
+import os
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -28,6 +32,7 @@ from typing import Final, Literal
 
 from service.errors import LogDamagedError
 from service.store.feedback import FeedbackLog, Position
+from service.store.filesystem import sync_file
 
 MAGIC: Final = b"SFSTMARK" + (1).to_bytes(8, "little")
 HEAD_BYTES: Final = 64
@@ -106,11 +111,13 @@ def refuse_cut(log: FeedbackLog, reached: Iterable[tuple[int, Position]]) -> Non
     """Refuses a log that does not hold every position that was reached once: those of marks, snapshots, checkpoints.
 
     Raises:
-        LogDamagedError: An event is missing, or is another one. Streams that were purged are passed over.
+        LogDamagedError: An event or a stream is missing, or is another one.
     """
     live = {stream.number for stream in log.streams()}
     for stream, (seq, hash_) in reached:
-        if stream in live and seq > 0:
+        if stream not in live:
+            raise LogDamagedError("the feedback log has lost a stream that was acknowledged; restore a backup")
+        if seq > 0:
             events = log.read(stream, seq - 1, 1)
             if not events or (events[0].seq, events[0].hash) != (seq, hash_):
                 raise LogDamagedError(
@@ -119,9 +126,26 @@ def refuse_cut(log: FeedbackLog, reached: Iterable[tuple[int, Position]]) -> Non
                 )
 
 
+def drop_marks(path: Path, stream: int) -> None:
+    """Deletes a stream's mark from a worker's file, for good: what comes after may delete the stream.
+
+    Raises:
+        LogDamagedError: The file is no file of marks.
+        OSError: The disk refuses.
+    """
+    with path.open("r+b") as file:
+        for record, halves in enumerate(list(_records(file.read()))):
+            if any(isinstance(half, tuple) and half[0] == stream for half in halves):
+                file.seek(HEAD_BYTES + record * RECORD_BYTES)
+                file.write(bytes(RECORD_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _make(path: Path) -> None:
     temporary = path.with_name(f".{path.name}")
     temporary.write_bytes(MAGIC.ljust(HEAD_BYTES + RECORDS_MAX * RECORD_BYTES, b"\0"))
+    sync_file(temporary)  # a loss of power may cost what it says, but must not leave a file that is none
     temporary.replace(path)
 
 

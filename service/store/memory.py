@@ -69,6 +69,12 @@ class MemoryLog:
                 self._forget(position >> SEQ_BITS, position & SEQ_MAX)
             return outcomes
 
+    def reached(self, stream: int) -> tuple[Stream, Position]:
+        """See FeedbackLog."""
+        with self._lock:
+            head = self._heads[stream]
+            return head.stream, Position(head.seq, head.hash)
+
     def read(self, stream: int, after: int, limit: int) -> list[Event]:
         """See FeedbackLog."""
         with self._lock:

@@ -36,7 +36,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import SnapshotError
-from service.store.filesystem import sync_folder
+from service.store.filesystem import make_folder, sync_folder
 
 MAGIC: Final = b"SFSTSNAP"
 FORMAT_VERSION: Final = 1
@@ -78,7 +78,7 @@ def write_snapshot(folder: Path, seq: int, fields: Fields, arrays: Arrays, *, du
     Raises:
         OSError: The disk refuses; what was there before still stands.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path, temporary = folder / str(seq), folder / f".{seq}.{secrets.token_hex(8)}"
     try:
         with temporary.open("wb") as file:

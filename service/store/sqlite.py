@@ -10,6 +10,7 @@ An append costs 15 us of one core an event and writes 540 bytes of log (batches 
 with pages of 1024 bytes 1800.
 """
 
+import os
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,8 @@ class SqliteLog:
         vfs: str | None = None,
     ) -> None:
         self.path = path
+        # Made once: they are looked at for every batch, and making a path costs more than the look.
+        self._folder, self._wal = path.parent, f"{path}-wal"
         self._reserve_bytes = reserve_bytes
         self._wal_bytes_max = wal_bytes_max
         self._tail_events_max = tail_events_max
@@ -78,6 +81,12 @@ class SqliteLog:
         """See FeedbackLog."""
         with self._connection.used() as database:
             return tables.read_head(database, stream).state()
+
+    def reached(self, stream: int) -> tuple[Stream, Position]:
+        """See FeedbackLog."""
+        assert self._heads is not None  # noqa: S101  # so after an append
+        head = self._heads[stream]
+        return head.stream, Position(head.seq, head.hash)
 
     def read(self, stream: int, after: int, limit: int) -> list[Event]:
         """See FeedbackLog. Raises LogDamagedError where events are missing."""
@@ -247,15 +256,22 @@ class SqliteLog:
 
     def _fullness(self, drafts: Sequence[Draft]) -> LogFullError | None:
         """Why no feedback can be taken, or None."""
-        if self.wal_bytes > self._wal_bytes_max:
+        if self._wal_is_long() and self.wal_bytes > self._wal_bytes_max:
             self.checkpoint()
             if self.wal_bytes > self._wal_bytes_max:
                 return LogFullError("the feedback log waits for a reader and cannot be moved to its place; try again")
         # Everything is written twice, to the write-ahead log and to its place.
         needed = self._reserve_bytes + 2 * sum(len(draft.payload) for draft in drafts)
-        if free_bytes(self.path.parent) < needed:
+        if free_bytes(self._folder) < needed:
             return LogFullError("the disk is nearly full; feedback is taken again once there is space")
         return None
+
+    def _wal_is_long(self) -> bool:
+        """Whether the file of the write-ahead log may hold too much: it is never shorter than what it holds."""
+        try:
+            return os.stat(self._wal).st_size > self._wal_bytes_max  # noqa: PTH116
+        except FileNotFoundError:
+            return False
 
 
 def _check_from(database: apsw.Connection, stream: int, known: Position) -> None:

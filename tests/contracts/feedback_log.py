@@ -9,6 +9,7 @@ import pytest
 
 from service.errors import (
     ClassesMovedError,
+    EarlierError,
     IdConflictError,
     PayloadError,
     SeqMovedError,
@@ -16,7 +17,7 @@ from service.errors import (
     UnknownIdError,
     UnknownSeqError,
 )
-from service.store.admin import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
+from service.store.admin import base_id, dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
 from service.store.feedback import (
     ID_BYTES_MAX,
     Accepted,
@@ -119,6 +120,16 @@ class FeedbackLogTests:
         assert kinds(outcomes) == [StreamGoneError, 1, StreamGoneError]
 
     # Appending and reading
+
+    def test_where_the_streams_of_an_append_stand_is_known(self, log: FeedbackLog, stream: Stream) -> None:
+        """Also of one that holds a duplicate and got nothing."""
+        other = log.open_stream("iris", 2, GENESIS, 3)
+        log.append([feedback(stream, "a"), feedback(stream, "b")])
+        outcomes = log.append([feedback(other, "b"), feedback(other, "c")])
+        assert [type(outcome) is Accepted and outcome.stream for outcome in outcomes] == [stream.number, other.number]
+        for one in (stream, other):
+            state = log.state(one.number)
+            assert log.reached(one.number) == (one, Position(state.seq, state.hash))
 
     def test_events_are_numbered_in_order(self, log: FeedbackLog, stream: Stream) -> None:
         """Each stream counts for itself, over batches; nothing of an event is lost."""
@@ -272,10 +283,28 @@ class FeedbackLogTests:
         log.append([rollback(stream, "t", 3)])
         assert log.state(stream.number)[2:4] == (5, 4)
 
-    def test_a_base_names_its_classes(self, log: FeedbackLog, stream: Stream) -> None:
-        base = admin(stream, "base", Kind.BASE, dump({"n_classes": 7}))
-        log.append([classes(stream, "c", "x"), base, classes(stream, "d", "y")])
-        assert log.state(stream.number)[2:4] == (3, 8)
+    def test_a_base_divides_a_stream(self, log: FeedbackLog, stream: Stream) -> None:
+        """It changes no class; a state before it is nobody's to go back to, but that of the artifact."""
+        base = Draft(stream.number, Kind.BASE, base_id(1, 2), dump({"seq": 2, "turns": 1}), 0)
+        drafts = [feedback(stream, "a"), classes(stream, "c", "x"), base, classes(stream, "d", "y")]
+        assert kinds(log.append(drafts)) == [1, 2, 3, 4]
+        assert log.state(stream.number)[2:4] == (4, 5)
+        backs = [rollback(stream, f"r{seq}", seq) for seq in (1, 2, 3, 0)]
+        assert kinds(log.append(backs)) == [EarlierError, EarlierError, 5, 6]
+        assert log.state(stream.number)[2:4] == (6, 3)
+        assert kinds(log.append([base])) == [3]
+
+    def test_what_a_base_was_made_of_takes_it_along(self, log: FeedbackLog, stream: Stream) -> None:
+        """A forgotten event leaves nothing of itself; the same call again is the same event."""
+        base = Draft(stream.number, Kind.BASE, base_id(1, 2), dump({"seq": 2, "turns": 0}), 0)
+        log.append([feedback(stream, "a"), feedback(stream, "b"), feedback(stream, "c"), base, feedback(stream, "d")])
+        assert kinds(log.append([forget(stream, "f", "c", "d")])) == [6]
+        assert [event.seq for event in log.read(stream.number, 0, 9) if event.payload is None] == [3, 5]
+        assert kinds(log.append([forget(stream, "g", "b")])) == [7]
+        assert [event.seq for event in log.read(stream.number, 0, 9) if event.payload is None] == [2, 3, 4, 5]
+        assert [event.payload for event in log.admin(stream.number)][2] == dump_forget([2], [4])
+        assert log.append([forget(stream, "g", "b")]) == [Accepted(stream.number, 7, duplicate=True)]
+        assert list(log.verify(stream.number, Position(0, GENESIS), 9))
 
     def test_feedback_can_be_skipped(self, log: FeedbackLog, stream: Stream) -> None:
         def skip(name: str, seq: int) -> Draft:

@@ -1,176 +1,39 @@
 """Following a stream: whatever is forgotten, skipped, rolled back or interrupted, the state is that of its lineage."""
 
-import tempfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.errors import SnapshotError
-from service.learn.fold import Fold
+from service.errors import LogDamagedError
 from service.learn.follow import Follower
-from service.store.admin import dump, dump_classes, dump_forget_ids
-from service.store.artifact import Artifact
+from service.store.admin import dump_seq
 from service.store.data import StreamFolder
-from service.store.feedback import Accepted, Draft, Kind
-from service.store.genesis import genesis
-from service.store.hashing import hash_tensors
-from service.store.lineage import Lineage, turn_of
-from service.store.memory import MemoryLog
-from service.store.rows import Targets, encode_rows
-from service.store.snapshots import read_snapshot, seqs
-from tests.serve.harness import make_artifact
+from service.store.feedback import Draft, Kind
+from tests.learn.machine import Upgrading
+from tests.learn.test_replay import begun, feedback
 
-N = 3
-
-
-def weights_of(fold: Fold) -> str:
-    """The hash of what a fold serves, with everything else that it keeps."""
-    fields, arrays = fold.kept()
-    return hash_tensors(arrays.values()) + repr(fields)
-
-
-def scratch(artifact: Artifact, log: MemoryLog, stream: int, n: int) -> Fold:
-    """state(n) from its definition: the events of the lineage, one by one, without those that are out for good."""
-    lineage = Lineage(map(turn_of, log.admin(stream)))
-    fold = Fold(artifact)
-    for seq in lineage.seqs(n):
-        fold.take(log.read(stream, seq - 1, 1))
-    return fold
-
-
-class Following(RuleBasedStateMachine):
-    """A stream of random events, and a follower that is stopped and started at random."""
-
-    @initialize(training=st.booleans())
-    def begin(self, *, training: bool) -> None:
-        """A model with or without statistics of its training."""
-        more: dict[str, Any] = {"training": {"rows": 50, "mean": [0.0] * N, "scale": [1.0] * N}} if training else {}
-        self.artifact = make_artifact("softmax", N, ["a", "b", "c"], **more)
-        self.log = MemoryLog()
-        self.stream = self.log.open_stream("m", 1, genesis(self.artifact), 3)
-        self.folder = tempfile.TemporaryDirectory()
-        self.random = np.random.default_rng(1)
-        self.ids: list[bytes] = []
-        self.start()
-
-    def teardown(self) -> None:
-        """Leave nothing behind."""
-        if hasattr(self, "folder"):
-            self.folder.cleanup()
-
-    def start(self) -> None:
-        """A new process takes the stream up."""
-        self.follower = Follower(self.stream, self.artifact, self.log, StreamFolder(Path(self.folder.name)))
-
-    def append(self, kind: Kind, payload: bytes) -> bool:
-        """Commit one event; returns whether the log took it."""
-        id_ = b"%d" % (self.log.state(self.stream.number).seq + 1)
-        (outcome,) = self.log.append([Draft(self.stream.number, kind, id_, payload, 0)])
-        if isinstance(outcome, Accepted) and kind == Kind.FEEDBACK:
-            self.ids.append(id_)
-        return isinstance(outcome, Accepted)
-
-    @property
-    def last(self) -> int:
-        """The last seq of the log."""
-        return self.log.state(self.stream.number).seq
-
-    @rule(rows=st.integers(1, 3), soft=st.booleans(), events=st.integers(1, 5))
-    def feedback(self, rows: int, events: int, *, soft: bool) -> None:
-        """Labelled rows come in."""
-        classes = self.log.state(self.stream.number).n_classes
-        for _ in range(events):
-            X = self.random.standard_normal((rows, N)).astype(np.float32)
-            if soft:
-                targets = self.random.dirichlet(np.ones(classes), rows)
-                payload = encode_rows(X, targets.astype(np.float32), Targets.DISTRIBUTION, classes)
-            else:
-                payload = encode_rows(X, self.random.integers(0, classes, rows), Targets.INDEX, classes)
-            assert self.append(Kind.FEEDBACK, payload)
-
-    @precondition(lambda self: self.ids)
-    @rule(data=st.data())
-    def forget(self, data: st.DataObject) -> None:
-        """Some events shall never have been."""
-        chosen = data.draw(st.lists(st.sampled_from(self.ids), min_size=1, max_size=3, unique=True))
-        assert self.append(Kind.FORGET, dump_forget_ids(chosen))
-
-    @precondition(lambda self: self.ids)
-    @rule(data=st.data())
-    def skip(self, data: st.DataObject) -> None:
-        """An event cannot be learnt."""
-        self.append(Kind.SKIP, dump({"seq": int(data.draw(st.sampled_from(self.ids)))}))
-
-    @rule(data=st.data())
-    def rollback(self, data: st.DataObject) -> None:
-        """Back to a state of before."""
-        assert self.append(Kind.ROLLBACK, dump({"seq": data.draw(st.integers(0, self.last))}))
-
-    @rule()
-    def classes(self) -> None:
-        """A class is added, or one that was rolled back is added anew."""
-        self.append(Kind.CLASSES, dump_classes([f"new{self.last}"]))
-
-    @rule(rule_=st.sampled_from(["ftrl", "adagrad", "newton"]), paused=st.booleans())
-    def configure(self, rule_: str, *, paused: bool) -> None:
-        """Another rule, or a pause."""
-        assert self.append(Kind.CONFIGURE, dump({"rule": rule_, "paused": paused}))
-
-    @rule(limit=st.integers(1, 7))
-    def follow(self, limit: int) -> None:
-        """The learner has time for some events."""
-        events = self.follower.next_events(limit)
-        if events:
-            self.follower.take(events)
-
-    @precondition(lambda self: not self.follower.is_refolding and self.follower.seq > 0)
-    @rule()
-    def checkpoint(self) -> None:
-        """The state is kept."""
-        self.follower.checkpoint()
-
-    @rule()
-    def restart(self) -> None:
-        """The learner's process ends, and another one takes over."""
-        self.start()
-
-    @rule(data=st.data())
-    def lose_a_checkpoint(self, data: st.DataObject) -> None:
-        """One is damaged or gone."""
-        folder = self.follower.folder.checkpoints
-        if seqs(folder):
-            path = folder / str(data.draw(st.sampled_from(seqs(folder))))
-            content = path.read_bytes()
-            path.unlink()
-            path.write_bytes(content[:-1])
-            with pytest.raises(SnapshotError):
-                read_snapshot(path)
-
-    @invariant()
-    def the_state_is_that_of_the_lineage(self) -> None:
-        """Whenever the follower is not on its way, its state is the fold of what its lineage says."""
-        if not hasattr(self, "follower") or self.follower.is_refolding:
-            return
-        # What later events put out is out at once where the follower knows of it, and is seen to when their turn comes.
-        known = {turn.seq for turn in self.follower.lineage.turns}
-        if all(event.seq in known for event in self.log.admin(self.stream.number)):
-            expected = scratch(self.artifact, self.log, self.stream.number, self.follower.seq)
-            assert weights_of(self.follower.fold) == weights_of(expected)
-
-    @rule()
-    def catch_up(self) -> None:
-        """The learner folds all there is."""
-        while events := self.follower.next_events(4):
-            self.follower.take(events)
-        assert self.follower.seq == self.last
-        expected = scratch(self.artifact, self.log, self.stream.number, self.last)
-        assert weights_of(self.follower.fold) == weights_of(expected)
-
-
-TestFollowing = Following.TestCase
+TestFollowing = Upgrading.TestCase
 TestFollowing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.parametrize("damaged", [1, 7, 12])
+def test_a_refolding_reads_no_damaged_event(tmp_path: Path, damaged: int) -> None:
+    """Also one that was whole when it was folded first, and that no start looks at: it lies before a checkpoint."""
+    artifact, log, stream = begun(20)
+    follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
+    follower.take(follower.next_events(20))
+    follower.checkpoint()
+    event, seal = log._stored[stream.number][damaged - 1]
+    log._stored[stream.number][damaged - 1] = (event._replace(payload=feedback(stream, 99).payload), seal)
+    log.append([Draft(stream.number, Kind.ROLLBACK, b"back", dump_seq(12), 0)])
+    again = Follower(stream, artifact, log, StreamFolder(tmp_path))
+    again.take(again.next_events(1))
+    with pytest.raises(LogDamagedError, match=f"event {damaged} "):
+        refolded(again)
+
+
+def refolded(follower: Follower) -> None:
+    """A follower at the end of its way back."""
+    while follower.is_refolding:
+        follower.take(follower.next_events(5))

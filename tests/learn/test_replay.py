@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from service.errors import LogDamagedError, UnknownSeqError
+from service.errors import EarlierError, LogDamagedError, UnknownSeqError
 from service.learn import replay as module
 from service.learn.fold import Fold
 from service.learn.replay import ForgottenError, Replay
@@ -19,7 +19,7 @@ from service.store.genesis import genesis
 from service.store.lineage import Lineage
 from service.store.memory import MemoryLog
 from service.store.rows import Targets, encode_rows
-from tests.learn.test_follow import Following, N, scratch, weights_of
+from tests.learn.machine import Following, N, scratch, weights_of
 from tests.serve.harness import make_artifact
 
 
@@ -37,6 +37,10 @@ class Replaying(Following):
         """Three states, one after the other, with one object."""
         replay = Replay(self.stream, self.artifact, self.log)
         for n in data.draw(st.lists(st.integers(0, self.last), min_size=1, max_size=3)):
+            if 0 < n < replay.lineage.since:
+                with pytest.raises(EarlierError):
+                    list(replay.to(n))
+                continue
             if gone(replay.lineage, n):
                 with pytest.raises(ForgottenError):
                     list(replay.to(n))

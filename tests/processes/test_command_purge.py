@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+from service.store.backup import write_marks
 from service.store.feedback import Accepted
+from service.store.marks import read_marks
 from service.store.sqlite import SqliteLog
 from tests.processes.kept import History, killed_at, learned, lines, ran, rows, softstep
 from tests.serve.harness import serving
@@ -14,6 +16,7 @@ def filled(path: Path) -> Path:
     for version in (1, 2):
         history = History(path, version)
         history.teach(*(f"{version}-{n}" for n in range(30)))
+        write_marks(history.data, history.log)
         history.close()
     return path
 
@@ -25,6 +28,7 @@ def is_purged(path: Path) -> None:
     assert stream.version == 2
     assert log.state(stream.number).seq == 30
     assert log.find("iris", [b"1-3", b"2-3"]).keys() == {b"2-3"}
+    assert [mark for mark, _ in read_marks(path / "marks" / "0")] == [stream.number]
     log.close()
     assert [folder.name for folder in (path / "streams").iterdir()] == ["iris"]
     assert [folder.name for folder in (path / "streams" / "iris").iterdir()] == ["2"]

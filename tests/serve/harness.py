@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from http.client import HTTPResponse
 from pathlib import Path
@@ -41,6 +43,7 @@ from service.store.data import DataDirectory
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ROOT / "models"
 SECONDS = 5.0
+START_SECONDS = 60.0
 T = TypeVar("T")
 Headers = Iterable[tuple[str, str]]
 Parameters = dict[str, Any]
@@ -117,19 +120,30 @@ def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: obj
         ) as process,
     ):
         try:
-            assert process.stdout is not None
-            url = process.stdout.readline().split()[2]
-            wait_until(lambda: is_ready(url, workers))
-            yield Service(url, process, log)
+            yield Service(_ready_url(process, workers, log), process, log)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(SECONDS)
 
 
+def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:
+    """Where a service answers, once all its workers do; what it says of itself is told where it never does."""
+    assert process.stdout is not None
+    until = time.monotonic() + START_SECONDS
+    url = ""
+    while time.monotonic() < until and process.poll() is None:
+        if not url and select.select([process.stdout], [], [], 0.1)[0]:
+            url = (process.stdout.readline().split() + [""] * 3)[2]
+        if url and is_ready(url, workers):
+            return url
+        time.sleep(0.02)
+    raise AssertionError(f"the service is not ready, exit code {process.poll()}; it says:\n{log.read_text()}")
+
+
 def is_ready(url: str, workers: int) -> bool:
     """Whether all workers of a service take predictions."""
     with contextlib.suppress(httpx.TransportError):
-        return f"softstep_workers_ready {workers}.0\n" in httpx.get(f"{url}/metrics").text
+        return f"softstep_workers_ready {workers}.0\n" in httpx.get(f"{url}/metrics", timeout=2).text
     return False
 
 

@@ -93,7 +93,7 @@ def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_
     with reading(path, dtype, depth_max=depth_max) as rows:
 
         def read() -> Any:
-            request = Tensors(rows, {}, 0, ("a", "b")).read(body, None)
+            request = Tensors(rows, {}, {"seq": 0}, ("a", "b")).read(body, None)
             said.extend((request.id, request.wishes))
             return request.X
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.board import COUNTERS, Board
@@ -139,6 +139,7 @@ def plain(answer: Response) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("path", PATHS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, path: str, data: st.DataObject) -> None:
     """Any numbers in any form, good rows and bad: the first answer, the repeated one and the bare one are the same."""

@@ -32,7 +32,7 @@ unhurried = settings(deadline=None, max_examples=300)
 
 def served(dtype: type = np.float32) -> Tensors:
     """The tensors of a model with N features and three classes."""
-    return Tensors(Rows(N, np.dtype(dtype), ROWS_MAX, 64), NAMED, 7, CLASSES)
+    return Tensors(Rows(N, np.dtype(dtype), ROWS_MAX, 64), NAMED, {"seq": 7}, CLASSES)
 
 
 def entry(**fields: Any) -> dict[str, Any]:

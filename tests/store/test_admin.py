@@ -36,7 +36,7 @@ def test_what_is_written_is_read(ids: list[bytes], seqs: list[int]) -> None:
     assert parse_forget(dump_forget(seqs)) == tuple(sorted(set(seqs)))
     assert parse_seq(dump_seq(seqs[0])) == seqs[0]
     assert parse_classes(dump_classes(["é", "b"])) == ("é", "b")
-    assert parse_base(dump({"n_classes": 3})) == 3
+    assert parse_base(dump({"seq": 3, "turns": 1})) == (3, 1)
 
 
 FIELDS = st.sampled_from(["add", "ids", "seqs", "seq", "n_classes"])

@@ -1,13 +1,16 @@
 """The data directory: one instance uses it, and a stream's artifact is the one that it began with."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from service.errors import ArtifactError, LogUnavailableError
-from service.store.data import DataDirectory
+from service.store import data as directory
+from service.store.data import DataDirectory, News
 from service.store.marks import Marks
+from service.store.snapshots import write_snapshot
 from tests.store.conftest import MakeArtifact
 
 BYTES_MAX = 1 << 20
@@ -85,3 +88,48 @@ def test_a_purged_streams_folder_goes(data: DataDirectory, make_artifact: MakeAr
     assert len(list(streams.iterdir())) == 2
     DataDirectory(data.path).finish_removals()
     assert list(streams.iterdir()) == []
+
+
+def publish(data: DataDirectory, model: str, version: int, seq: int) -> None:
+    write_snapshot(data.stream(model, version).snapshots, seq, {}, {}, durable=False)
+
+
+def test_news_are_told_of_every_stream_at_any_rate(data: DataDirectory) -> None:
+    """Snapshots that come within one tick of the file system's clock too, of streams old and new."""
+    news = News(data)
+    assert news.snapshots() == {}
+    tick = time.time_ns() + 10**10  # one that is not over before the test is
+    for seq in range(1, 20):
+        publish(data, "iris", 1, seq)
+        for folder in (data.stream("iris", 1).snapshots, data.path / "streams", data.path / "streams" / "iris"):
+            os.utime(folder, ns=(tick, tick))
+        assert news.snapshots()["iris", 1] == seq
+        if seq == 10:
+            publish(data, "iris", 2, 5)
+            publish(data, "digits", 1, 7)
+            assert news.snapshots() == {("iris", 1): 10, ("iris", 2): 5, ("digits", 1): 7}
+
+
+def test_a_folder_that_has_settled_is_not_listed_again(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it changes, or is asked for."""
+    listed = []
+    seqs = directory.seqs
+    monkeypatch.setattr(directory, "seqs", lambda folder: listed.append(folder.parent.name) or seqs(folder))
+    for version in (1, 2):
+        publish(data, "iris", version, 3)
+        os.utime(data.stream("iris", version).snapshots, (1, version))
+    news = News(data)
+    assert news.snapshots() == {("iris", 1): 3, ("iris", 2): 3}
+    assert news.snapshots() == {}
+    assert sorted(listed) == ["1", "2"]
+    publish(data, "iris", 2, 4)
+    assert news.snapshots() == {("iris", 2): 4}
+    news.forget("iris", 1)
+    assert news.snapshots()["iris", 1] == 3
+    assert listed.count("1") == 2
+
+
+def test_what_is_being_purged_is_no_news(data: DataDirectory) -> None:
+    publish(data, "iris", 1, 3)
+    data.set_aside("iris", 1)
+    assert News(data).snapshots() == {}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import UnknownSeqError
-from service.store.admin import dump, dump_classes, dump_forget, dump_seq
+from service.errors import PayloadError, UnknownSeqError
+from service.store.admin import base_id, dump, dump_classes, dump_forget, dump_seq
 from service.store.feedback import Event, Kind
 from service.store.lineage import Lineage, Turn, turn_of
 
@@ -27,7 +27,13 @@ def histories(draw: st.DrawFn) -> list[Turn | None]:
                 Kind.FORGET: Turn(seq, kind, out=out),
                 Kind.SKIP: Turn(seq, kind, out=out[:1]),
                 Kind.CLASSES: Turn(seq, kind, classes=draw(st.integers(1, 3))),
-                Kind.BASE: Turn(seq, kind, classes=draw(st.integers(2, 9))),
+                Kind.BASE: Turn(
+                    seq,
+                    kind,
+                    target=draw(past),
+                    fold=seq,
+                    known=draw(st.integers(0, sum(turn is not None for turn in history))),
+                ),
                 Kind.CONFIGURE: Turn(seq, kind),
             }[kind]
         )
@@ -42,8 +48,6 @@ def plain(history: list[Turn | None]) -> list[list[int]]:
             E.append([*E[-1], seq])
         elif turn.kind == Kind.ROLLBACK:
             E.append(E[turn.target])
-        elif turn.kind == Kind.BASE:
-            E.append([seq])
         else:
             E.append(E[-1])
     return E
@@ -70,10 +74,42 @@ def test_classes_are_those_of_the_lineage(history: list[Turn | None]) -> None:
         count, names = 3, []
         for seq in members:
             turn = history[seq - 1]
-            if turn is not None and turn.kind in {Kind.BASE, Kind.CLASSES}:
-                count = turn.classes if turn.kind == Kind.BASE else count + turn.classes
+            if turn is not None and turn.kind == Kind.CLASSES:
+                count += turn.classes
                 names.append(seq)
         assert (lineage.n_classes(n, 3), lineage.class_set(n)) == (count, tuple(names))
+
+
+@given(histories())
+def test_a_base_stands_for_what_a_state_begins_with(history: list[Turn | None]) -> None:
+    """The newest whose events are the first ones of the state's, and none of which was put out since it was made."""
+    turns = [turn for turn in history if turn is not None]
+    lineage, E = Lineage(turns), plain(history)
+    bases = [turn for turn in turns if turn.kind == Kind.BASE]
+    for n, members in enumerate(E):
+        whole = [
+            base
+            for base in bases
+            if E[base.target] == [seq for seq in members if seq <= base.target]
+            and not {seq for turn in turns[base.known :] for seq in turn.out} & set(E[base.target])
+        ]
+        assert lineage.base(n) == (whole[-1] if whole else None)
+    for seq in range(1, len(history) + 1):
+        made_of = [base.seq for base in bases if seq in E[base.target]]
+        out = {base.seq for base in bases if any(seq in turn.out for turn in turns[: base.known])}
+        assert list(lineage.bases_of([seq])) == [base for base in made_of if base not in out]
+    assert lineage.since == max((base.seq for base in bases), default=0)
+
+
+def test_a_base_that_is_forgotten_stands_for_nothing() -> None:
+    """The one before it does again."""
+    bases = [Turn(4, Kind.BASE, target=2, fold=2), Turn(8, Kind.BASE, target=6, fold=3, known=1)]
+    lineage = Lineage(bases)
+    assert [lineage.base(n) for n in (1, 2, 5, 6, 9)] == [None, bases[0], bases[0], bases[1], bases[1]]
+    lineage.add(Turn(10, Kind.FORGET, out=(5,), bases=(8,)))
+    assert [lineage.base(n) for n in (5, 6, 11)] == [bases[0]] * 3
+    assert lineage.bases_of([5]) == ()
+    assert lineage.bases_of([1]) == (4,)
 
 
 def test_the_example_of_the_design() -> None:
@@ -92,10 +128,19 @@ def test_the_example_of_the_design() -> None:
         (Kind.ROLLBACK, dump_seq(3), Turn(9, Kind.ROLLBACK, target=3)),
         (Kind.SKIP, dump_seq(3), Turn(9, Kind.SKIP, out=(3,))),
         (Kind.FORGET, dump_forget([5, 3, 5]), Turn(9, Kind.FORGET, out=(3, 5))),
+        (Kind.FORGET, dump_forget([5], [8]), Turn(9, Kind.FORGET, out=(5,), bases=(8,))),
         (Kind.CLASSES, dump_classes(["a", "b"]), Turn(9, Kind.CLASSES, classes=2)),
-        (Kind.BASE, dump({"n_classes": 4, "x": None}), Turn(9, Kind.BASE, classes=4)),
         (Kind.CONFIGURE, dump({}), Turn(9, Kind.CONFIGURE)),
     ],
 )
 def test_events_become_turns(kind: Kind, payload: bytes, turn: Turn) -> None:
     assert turn_of(Event(9, kind, b"x", 0, payload, b"")) == turn
+
+
+def test_a_base_becomes_a_turn() -> None:
+    """Which fold goes on from it outlives what it holds."""
+    payload = dump({"seq": 5, "turns": 2, "x": None})
+    assert turn_of(Event(9, Kind.BASE, base_id(7, 3), 0, payload, b"")) == Turn(9, Kind.BASE, target=5, fold=3, known=2)
+    assert turn_of(Event(9, Kind.BASE, base_id(7, 3), 0, None, b"")) == Turn(9, Kind.BASE, fold=3)
+    with pytest.raises(PayloadError):
+        turn_of(Event(9, Kind.BASE, b"base 7 3", 0, payload, b""))

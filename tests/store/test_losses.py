@@ -16,7 +16,7 @@ def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
     assert reader.of(1) is None
     writer = LossWriter(tmp_path / "losses")
     assert reader.of(1) is None
-    writer.write([1, 3], [np.array([0.5, 0.25]), np.array([np.nan])])
+    writer.write(np.array([1, 1, 3]), np.array([0.5, 0.25, np.nan]))
     assert reader.of(1) == [0.5, 0.25]
     assert np.isnan(reader.of(3) or [0.0]).all()
     assert reader.of(2) is None
@@ -29,18 +29,25 @@ def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFacto
     writer, reader = LossWriter(folder / "losses"), LossReader(folder / "losses")
     for seq, size in enumerate(sizes, 1):
         losses = np.arange(size) + seq / 100
-        writer.write([seq], [losses])
+        writer.write(np.full(size, seq), losses)
         assert reader.of(seq) == losses[-WHOLE:].tolist()
     if sum(sizes[1:]) >= WHOLE:
         assert reader.of(1) is None
 
 
+def test_a_ring_has_its_place_on_the_disk(tmp_path: Path) -> None:
+    """All of it from the start: a disk that is full refuses the file, and kills nobody who writes to it later."""
+    LossWriter(tmp_path / "losses")
+    status = (tmp_path / "losses").stat()
+    assert status.st_blocks * 512 >= status.st_size > 1 << 20
+
+
 def test_a_learner_that_starts_again_begins_a_new_ring(tmp_path: Path) -> None:
     """And a reader follows."""
     reader = LossReader(tmp_path / "losses")
-    LossWriter(tmp_path / "losses").write([7], [np.array([1.0])])
+    LossWriter(tmp_path / "losses").write(np.array([7]), np.array([1.0]))
     assert reader.of(7) == [1.0]
     second = LossWriter(tmp_path / "losses")
     assert reader.of(7) is None
-    second.write([8], [np.array([2.0])])
+    second.write(np.array([8]), np.array([2.0]))
     assert reader.of(8) == [2.0]

@@ -4,14 +4,16 @@ import os
 import random
 import shutil
 import signal
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from service.errors import LogDamagedError, LogError
 from service.store import marks as module
 from service.store.feedback import Accepted, Position
-from service.store.marks import Marks, read_marks, refuse_cut
+from service.store.marks import Marks, drop_marks, read_marks, refuse_cut
 from service.store.memory import MemoryLog
 from service.store.sqlite import SqliteLog
 from tests.contracts.feedback_log import GENESIS, feedback
@@ -86,16 +88,43 @@ def test_marks_outlive_a_killed_process(tmp_path: Path) -> None:
 
 
 def test_a_log_must_hold_what_was_reached() -> None:
-    """Its very event; a stream that was purged, and one that had no event yet, are passed over."""
+    """Its very event; a stream that had no event yet is passed over, and one that is not there is missed."""
     log = MemoryLog()
     stream = log.open_stream("iris", 1, GENESIS, 3)
     log.append([feedback(stream, "a"), feedback(stream, "b")])
     hashes = [event.hash for event in log.read(stream.number, 0, 9)]
     refuse_cut(log, [(stream.number, Position(seq, hash_)) for seq, hash_ in enumerate([GENESIS, *hashes])])
-    refuse_cut(log, [(stream.number + 1, position(8))])
+    with pytest.raises(LogDamagedError, match="lost a stream"):
+        refuse_cut(log, [(stream.number + 1, position(8))])
     for reached in (Position(3, hashes[1]), Position(1, hashes[1])):
         with pytest.raises(LogDamagedError):
             refuse_cut(log, [(stream.number, reached)])
+
+
+def test_a_stream_that_is_lost_is_told_from_one_that_was_purged(tmp_path: Path) -> None:
+    """Its row in the database is gone, and its events with it; a purge takes its marks along, of every worker."""
+    path = tmp_path / "log.sqlite"
+    log = SqliteLog(path)
+    streams = [log.open_stream("iris", version, GENESIS, 3) for version in (1, 2)]
+    for slot in ("0", "1"):
+        marks = Marks(tmp_path / slot, {1, 2})
+        for stream in streams:
+            log.append([feedback(stream, f"{slot}-{stream.version}")])
+            marks.set(stream.number, Position(*log.state(stream.number)[:2]))
+        marks.close()
+    log.close()
+    with closing(apsw.Connection(str(path))) as damage:
+        damage.execute("DELETE FROM streams WHERE number = 1; DELETE FROM events WHERE position < 2 << 40")
+    log = SqliteLog(path)
+    for slot in ("0", "1"):
+        with pytest.raises(LogDamagedError, match="lost a stream"):
+            refuse_cut(log, read_marks(tmp_path / slot))
+        drop_marks(tmp_path / slot, 1)
+        drop_marks(tmp_path / slot, 7)
+        ((number, _),) = read_marks(tmp_path / slot)
+        assert number == 2
+        refuse_cut(log, read_marks(tmp_path / slot))
+    log.close()
 
 
 @pytest.fixture(scope="module")

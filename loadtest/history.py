@@ -1,0 +1,76 @@
+"""A data directory that holds many events already: iris, single rows under random ids.
+
+    .venv/bin/python loadtest/history.py MODELS DATA --rows 1000000 [--rule ftrl]     (from the repository root)
+
+Both folders are made new. The model is the shipped one, with the learning rule that is named, else the default. The
+labels are those that the model thinks most probable, one in ten another.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from service.store.artifact import Artifact, read_artifact, write_artifact
+from service.store.data import DataDirectory
+from service.store.feedback import Draft, Kind
+from service.store.genesis import genesis
+from service.store.rows import Targets, encode_rows
+from service.store.served import model_of
+from service.store.sqlite import SqliteLog
+
+ROOT = Path(__file__).resolve().parent.parent
+BYTES_MAX, BATCH, STRANGE_SHARE, SPREAD = 1 << 24, 10_000, 0.1, 1.5
+
+
+def model(folder: Path, rule: str | None) -> Artifact:
+    """The shipped model with a learning rule, written as the only one of a models directory."""
+    shipped = read_artifact(ROOT / "models" / "iris" / "1", BYTES_MAX)
+    fields = shipped.manifest.model_dump(mode="json", exclude_none=True, exclude={"tensors_sha256"})
+    if rule is not None:
+        fields["learning"] = {"rule": rule}
+    artifact = Artifact.seal(fields, shipped.tensors)
+    write_artifact(folder / "iris" / "1", artifact)
+    return artifact
+
+
+def payloads(artifact: Artifact, count: int, rng: np.random.Generator) -> list[bytes]:
+    """Rows around the mean of the training set, one an event."""
+    training = artifact.manifest.training
+    mean, scale = np.array(training.mean), np.array(training.scale)
+    X = (mean + SPREAD * scale * rng.standard_normal((count, len(mean)))).astype(np.float32)
+    K = len(artifact.manifest.classes)
+    y = model_of(artifact).predict(X).argmax(axis=1)
+    strange = rng.random(count) < STRANGE_SHARE
+    y[strange] = rng.integers(0, K, strange.sum())
+    return [encode_rows(X[i : i + 1], y[i : i + 1], Targets.INDEX, K) for i in range(count)]
+
+
+def main() -> None:
+    """Make both folders."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rule")
+    options = parser.parse_args()
+    for path in (options.models, options.data):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+    artifact, data, rng = model(options.models, options.rule), DataDirectory(options.data), np.random.default_rng(0)
+    folder = data.stream("iris", 1)
+    folder.path.mkdir(parents=True)
+    folder.bind(artifact, BYTES_MAX)
+    log = SqliteLog(data.log)
+    stream = log.open_stream("iris", 1, genesis(artifact), len(artifact.manifest.classes))
+    for start in range(0, options.rows, BATCH):
+        made = payloads(artifact, min(BATCH, options.rows - start), rng)
+        log.append([Draft(stream.number, Kind.FEEDBACK, os.urandom(16).hex().encode(), one, 0) for one in made])
+        log.checkpoint()
+    log.close()
+
+
+if __name__ == "__main__":
+    main()

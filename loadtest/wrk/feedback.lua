@@ -1,0 +1,31 @@
+-- Feedback of one body, each time under another random id: wrk … -s feedback.lua URL -- BODY_FILE SEED
+-- The body is a JSON object without an id; its opening brace is replaced by one that begins with an id of 32 hexadecimal
+-- digits. Ends with one line of JSON, as post.lua does.
+
+local head, tail
+local format, random = string.format, math.random
+
+function init(args)
+  local file = assert(io.open(args[1], "rb"))
+  local body = file:read("*a"):sub(2)
+  file:close()
+  math.randomseed(tonumber(args[2]))
+  local length = #'{"id":"' + 32 + #'",' + #body
+  head = format(
+    'POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{"id":"',
+    wrk.path, wrk.headers["Host"], length)
+  tail = '",' .. body
+end
+
+function request()
+  local r = random
+  return head .. format("%08x%08x%08x%08x", r(0, 4294967295), r(0, 4294967295), r(0, 4294967295), r(0, 4294967295)) .. tail
+end
+
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(format(
+    'JSON {"requests": %d, "seconds": %.6f, "p50_us": %d, "p99_us": %d, "not_2xx": %d, "broken": %d}\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
+    e.status, e.connect + e.read + e.write + e.timeout))
+end

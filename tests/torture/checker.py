@@ -1,0 +1,168 @@
+"""What must hold after every case, once a service has started again on what was left.
+
+    Each acknowledged event is there once, at the seq that was told; each other one at most once, at one seq.
+    What is there is numbered 1, 2, 3, …; chain, ids and file are whole.
+    A retry of everything gives each event one seq, and what was there keeps its own.
+    The learner, run to its end, publishes and keeps exactly the fold of the lineage, to the bit.
+
+The lineage is made here from its definition, with lists, and each event is folded alone from the artifact on; nothing
+of how the learner follows, keeps and refolds is used.
+"""
+
+from contextlib import closing
+from typing import NamedTuple
+
+import numpy as np
+
+from service.commands import serve
+from service.learn.fold import Fold
+from service.learn.publish import published
+from service.settings import Settings
+from service.store.admin import parse_forget, parse_seq
+from service.store.artifact import Artifact
+from service.store.audit import audit
+from service.store.data import DataDirectory
+from service.store.feedback import Accepted, Draft, Event, Kind, Stream
+from service.store.hashing import hash_tensors
+from service.store.rows import Targets, encode_rows
+from service.store.snapshots import latest
+from service.store.sqlite import SqliteLog
+from tests.torture.learner import finish
+from tests.torture.story import ARTIFACT, N, Step, drafts
+
+EVENTS_MAX = 1 << 20
+
+Acked = dict[str, set[int]]
+
+
+class Chain(NamedTuple):
+    """A lineage: its last event, and what comes before it."""
+
+    seq: int
+    before: "Chain | None"
+
+
+def acked_in(*tellings: list[str]) -> Acked:
+    """The seqs under which each id was acknowledged."""
+    acked: Acked = {}
+    for line in (line for telling in tellings for line in telling):
+        word, *rest = line.split()
+        if word == "ack":
+            acked.setdefault(rest[0], set()).add(int(rest[1]))
+    return acked
+
+
+def check(settings: Settings, acked: Acked, steps: list[Step], others: frozenset[str] = frozenset()) -> None:
+    """Start again on what is there, and hold it to what was acknowledged.
+
+    Args:
+        settings: Where the data is.
+        acked: What was acknowledged.
+        steps: Everything that was posted.
+        others: Further ids that may be there.
+
+    Raises:
+        AssertionError: What must hold does not.
+        SoftstepError: The service does not start, or the log is not what was written.
+    """
+    with serve._data(settings) as data:
+        assert data is not None, "the data directory cannot be written"
+        with closing(SqliteLog(data.log)) as log:
+            streams = [stream for stream in log.streams() if stream.model == "iris"]
+            if not streams:
+                assert not acked, f"the stream is gone with {len(acked)} acknowledged events"
+                return
+            check_log(log, streams[0], acked, steps, others)
+            last = append_last(log, streams[0])
+            epoch = log.state(streams[0].number).epoch
+        finish(settings, last, epoch)
+        with closing(SqliteLog(data.log)) as log:
+            check_learned(data, streams[0], log.read(streams[0].number, 0, EVENTS_MAX))
+
+
+def check_log(log: SqliteLog, stream: Stream, acked: Acked, steps: list[Step], others: frozenset[str]) -> None:
+    """The first three."""
+    events = log.read(stream.number, 0, EVENTS_MAX)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1)), "seqs are not 1, 2, 3, …"
+    there = {event.id.decode(): event.seq for event in events}
+    assert len(there) == len(events), "an event is there twice"
+    told = {name: {there.get(name)} for name in acked}
+    assert told == acked, f"acknowledged and not there as told: {_difference(told, acked)}"
+    every = drafts(stream.number, steps)
+    assert there.keys() <= {draft.id.decode() for draft in every} | others, "an event is there that nobody posted"
+    for _ in range(2):
+        for draft in every:
+            (outcome,) = log.append([draft])
+            if isinstance(outcome, Accepted):
+                name = draft.id.decode()
+                assert there.setdefault(name, outcome.seq) == outcome.seq, f"a retry of {name} got another seq"
+            else:
+                assert draft.id.decode() not in there, f"a retry was refused: {outcome!r}"
+    events = log.read(stream.number, 0, EVENTS_MAX)
+    assert {event.id.decode(): event.seq for event in events} == there, "a retry is not there as told"
+    assert [event.seq for event in events] == list(range(1, len(there) + 1)), "seqs are not 1, 2, 3, …"
+    assert [seq for _, (seq, _) in audit(log, EVENTS_MAX)] == [len(there)] * bool(there), "the chain is not whole"
+    log.check_file()
+
+
+def append_last(log: SqliteLog, stream: Stream) -> int:
+    """One more event, which nobody has published yet; its seq."""
+    payload = encode_rows(
+        np.full((1, N), 3, np.float32), np.zeros(1, int), Targets.INDEX, log.state(stream.number).n_classes
+    )
+    (outcome,) = log.append([Draft(stream.number, Kind.FEEDBACK, b"last", payload, 1)])
+    assert isinstance(outcome, Accepted), f"no event is taken any more: {outcome!r}"
+    return outcome.seq
+
+
+def check_learned(data: DataDirectory, stream: Stream, events: list[Event]) -> None:
+    """The fourth: what is served and what is kept is state(last) from its definition."""
+    if not events:
+        return
+    fold, place = state_of(events), {}
+    folder = data.stream(stream.model, stream.version)
+    fields, arrays = published(fold, place)
+    kept_fields, kept_arrays = fold.kept()
+    for files, wanted in ((folder.snapshots, arrays), (folder.checkpoints, kept_arrays)):
+        found = latest(files)
+        assert found is not None, f"no {files.name}"
+        seq, snapshot = found
+        assert seq == len(events), f"{files.name} end at {seq} of {len(events)}"
+        assert snapshot.arrays.keys() == wanted.keys()
+        hashes = {hash_tensors(all_[name] for name in sorted(all_)) for all_ in (snapshot.arrays, wanted)}
+        assert len(hashes) == 1, f"{files.name} differ"
+        told = fields if files is folder.snapshots else kept_fields
+        assert {name: snapshot.fields[name] for name in told} == told, f"{files.name} say something else"
+
+
+def state_of(events: list[Event], artifact: Artifact = ARTIFACT) -> Fold:
+    """state(last) from its definition: the events of the lineage, each alone, without those that are out."""
+    # Of each seq the last event of its lineage, and the lineage before that one.
+    lineages: list[Chain | None] = [None]
+    out: set[int] = set()
+    for event in events:
+        payload = event.payload or b""
+        match event.kind:
+            case Kind.ROLLBACK:
+                lineages.append(lineages[parse_seq(payload)])
+            case Kind.FORGET:
+                out.update(parse_forget(payload))
+                lineages.append(lineages[-1])
+            case Kind.SKIP:
+                out.add(parse_seq(payload))
+                lineages.append(lineages[-1])
+            case _:
+                lineages.append(Chain(event.seq, lineages[-1]))
+    wanted, chain = [], lineages[-1]
+    while chain is not None:
+        wanted.append(chain.seq)
+        chain = chain.before
+    fold = Fold(artifact)
+    for seq in reversed(wanted):
+        if seq not in out:
+            fold.take([events[seq - 1]])
+    return fold
+
+
+def _difference(told: dict[str, set[int | None]], acked: Acked) -> str:
+    return ", ".join(f"{name} {acked[name]} is {told[name]}" for name in acked if told[name] != acked[name])
