@@ -131,7 +131,7 @@ def _rollback(document: Document, _served: Served) -> bytes:
     return dump({"seq": _seq(document.get("seq"), "seq")})
 
 
-def _configure(document: Document, _served: Served) -> bytes:
+def _configure(document: Document, served: Served) -> bytes:
     changes = {name: value for name, value in document.items() if name not in COMMON}
     if not changes:
         raise UnacceptableError('The body must have one of "rule", "constants", "paused" and "shadow".')
@@ -147,10 +147,11 @@ def _configure(document: Document, _served: Served) -> bytes:
         if type(changes["rule"]) is not str:
             raise UnacceptableError('"rule" must be the name of a learning rule.')
         try:
-            check_constants(known_rule(changes["rule"]), {name: float(value) for name, value in constants.items()})
+            numbers = {name: float(value) for name, value in constants.items()}
+            check_constants(known_rule(changes["rule"]), numbers, layers=bool(served.manifest.hidden))
         except (ArtifactError, OverflowError):
             raise UnacceptableError(
-                "There is no such rule, or its constants have not these names and ranges."
+                "There is no such rule for this model, or its constants have not these names and ranges."
             ) from None
     return dump(changes)
 
