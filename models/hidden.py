@@ -1,4 +1,4 @@
-"""Trains a hidden layer in front of a softmax head by Softstep's own gradients, in the form of scikit-learn's estimators.
+"""Trains a hidden layer in front of a softmax head by Softstep's own gradients, as scikit-learn's estimators train.
 
     minimised    sum over rows of the cross-entropy + sum of all squared weights / (2 C), as LogisticRegression does it
     rows         (x - mean) / scale, cut to [-CLIP, CLIP]: the stage of the artifact
@@ -66,6 +66,11 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
         powers = np.exp(Z - Z.max(axis=1, keepdims=True))
         P: Floats = powers / powers.sum(axis=1, keepdims=True)
         return P
+
+    def predict(self, X: Floats) -> Labels:
+        """The most probable labels (B,) of raw rows (B, N)."""
+        found: Labels = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return found
 
     def fields(self) -> dict[str, object]:
         """The fields of a manifest that this network gives."""

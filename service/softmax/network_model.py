@@ -69,8 +69,8 @@ class Network(Classifier):
     @property
     def layers(self) -> tuple[LayerShape, ...]:
         """The hidden layers, the first one first, and the head's."""
-        hidden = (LayerShape(*layer.weights.shape, layer.activation) for layer in self.hidden)
-        return (*hidden, LayerShape(*self.weights.shape, "identity"))
+        hidden = (LayerShape(len(layer.weights), layer.bias.size, layer.activation) for layer in self.hidden)
+        return (*hidden, LayerShape(len(self.weights), self.bias.size, "identity"))
 
     def logits(self, X: Floats) -> Floats:
         """Z (B, K) of X (B, N); NaN in rows of which a pre-activation overflows the model's dtype."""

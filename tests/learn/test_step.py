@@ -20,6 +20,7 @@ from service.store.served import model_of
 from tests.learn.artifacts import KINDS, artifact, digits, rows, rules_of
 from tests.reference import HEADS
 
+
 def same(one: State, other: State) -> bool:
     """Whether two states hold and serve the same bits."""
     a, b = one.tensors(), other.tensors()

@@ -14,7 +14,7 @@ import safetensors.numpy
 from service.store.artifact import read_artifact, write_artifact
 from service.store.served import model_of
 from tests.processes.kept import LIMIT, lines, ran
-from tests.processes.observe import children, kill, lives, workers
+from tests.processes.observe import children, kill, workers
 from tests.processes.test_learning import data_of, metadata, post, replayed, rows_of
 from tests.serve.harness import SHIPPED, Service, serving, wait_until
 
@@ -51,9 +51,8 @@ def weights(service: Service, seq: int | None = None) -> httpx.Response:
 def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> None:
     """Feedback, losses, min_seq, tokens, weights of any seq, classes, rollback and forgetting, each to the bit."""
     service, rows = running, rows_of(MODEL, 12)
-    assert predictions(service, rows)[1] == model_of(read_artifact(SHIPPED / MODEL / "1", LIMIT)).predict(
-        np.array(rows, np.float32)
-    ).tobytes()
+    shipped = model_of(read_artifact(SHIPPED / MODEL / "1", LIMIT))
+    assert predictions(service, rows)[1] == shipped.predict(np.array(rows, np.float32)).tobytes()
     first = weights(service)
     assert sorted(safetensors.numpy.load(first.content)) == ["bias", "hidden.bias", "hidden.weight", "weight"]
     for number, row in enumerate(rows, 1):
@@ -104,13 +103,12 @@ def test_kills_backups_and_commands(root: Path, tmp_path: Path) -> None:
     rows = rows_of(MODEL, 30, 5)
     with serving(root, tmp_path) as service:
         data = data_of(service)
+        (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
         for number, row in enumerate(rows):
             body = {"id": f"k{number}", "instances": [row], "labels": [number % 10]}
             assert post(service, f"{MODEL}:feedback", body).status_code == 202
             if number == 10:
-                (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
                 kill(learner)
-                wait_until(lambda: not lives(learner))
         wait_until(lambda: metadata(service, MODEL)["seq"] == 30, 10)
         sha = metadata(service, MODEL)["weights_sha256"]
         assert sha == replayed(data, MODEL)[0]

@@ -88,7 +88,7 @@ def test_the_golden_network_reads_as_it_always_did() -> None:
     assert (tensors["h1"], tensors["c1"]) == ([[1.0], [-2.0], [0.5]], [0.75])
     assert (tensors["h2"], tensors["c2"]) == ([[-1.5, 1.5]], [0.25, -0.25])
     assert (artifact.weights.tolist(), artifact.bias.tolist()) == ([[1.0], [-1.0]], [0.0625])
-    assert artifact.weights_sha256 == "NETWORKHASH"
+    assert artifact.weights_sha256 == "0a9fa44926b8e9cbe6513e1a48d5119ee0cf61229f96b87c05a9a0c7df2ff03a"
 
 
 @golden
