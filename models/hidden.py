@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 CLIP = 3.0
-STEPS = 400
+STEPS = 800
 RATE, DECAY, SQUARE_DECAY, EPSILON = 0.02, 0.9, 0.999, 1e-8
 
 

@@ -14,7 +14,7 @@ from service.softmax.network_steps import NETWORK_RULES
 from service.store.artifact import Artifact
 
 # Newton's time and memory grow with K (N + 1)^2. Up to the first bound it is the default: a step of digits, at 42,250,
-# takes some 8 microseconds. Up to the second it may be asked for: its matrices take 16 MiB then.
+# takes some 8 microseconds. Up to the second it may be asked for, and classes may be added: its matrices take 16 MiB.
 NEWTON_DEFAULT_MAX: Final = 1 << 18
 NEWTON_MAX: Final = 1 << 22
 
@@ -61,9 +61,9 @@ PLAIN_RATE: Final = 0.0003
 NETWORK_RATES: Final[dict[RuleName, float]] = {"adagrad": 0.03, "ftrl": 0.03}
 
 
-def size_of(artifact: Artifact) -> int:
+def size_of(n_features: int, n_outputs: int) -> int:
     """K (N + 1)^2, what Newton's time and memory grow with."""
-    return artifact.manifest.n_outputs * (artifact.n_features + 1) ** 2
+    return n_outputs * (n_features + 1) ** 2
 
 
 def default_rule(artifact: Artifact) -> RuleName:
@@ -71,7 +71,7 @@ def default_rule(artifact: Artifact) -> RuleName:
     manifest = artifact.manifest
     if manifest.hidden or (manifest.training is None and artifact.weights.any()):
         return "adagrad"
-    return "newton" if size_of(artifact) <= NEWTON_DEFAULT_MAX else "ftrl"
+    return "newton" if size_of(artifact.n_features, manifest.n_outputs) <= NEWTON_DEFAULT_MAX else "ftrl"
 
 
 def form_of(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
@@ -100,8 +100,7 @@ def chosen(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
     if delta is not None and constants.setdefault("clip", delta.clip) != delta.clip:
         raise ArtifactError("learning.constants.clip must be that of the delta")
     check_constants(name, constants, layers=bool(artifact.manifest.hidden))
-    if name == "newton" and size_of(artifact) > NEWTON_MAX:
-        raise ArtifactError(f"the rule newton takes models up to K (N + 1)^2 = {NEWTON_MAX}; ftrl takes any")
+    check_size(name, artifact.n_features, artifact.manifest.n_outputs)
     return name, constants
 
 
@@ -111,6 +110,12 @@ def known_rule(name: str) -> RuleName:
         if rule == name:
             return rule  # type: ignore[no-any-return]  # get_args forgets the literals
     raise ArtifactError(f"learning.rule must be one of {', '.join(CONSTANTS)}")
+
+
+def check_size(name: RuleName, n_features: int, n_outputs: int) -> None:
+    """Raise ArtifactError where a rule is not for a model of so many features and logits."""
+    if name == "newton" and size_of(n_features, n_outputs) > NEWTON_MAX:
+        raise ArtifactError(f"the rule newton takes models up to K (N + 1)^2 = {NEWTON_MAX}; ftrl takes any")
 
 
 def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: bool) -> None:

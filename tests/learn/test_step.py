@@ -164,6 +164,26 @@ def test_classes_of_a_sigmoid_head_are_fixed() -> None:
         State(artifact()).add_classes(0)
 
 
+def test_a_model_outgrows_newton() -> None:
+    """Matrices that would take too much memory are not asked for later either: not by a rule, not by new classes."""
+    wide = State(artifact(N=1500))
+    assert wide.learning["rule"] == "ftrl"
+    with pytest.raises(ArtifactError, match="ftrl takes any"):
+        wide.configure({"rule": "newton"})
+    assert wide.learning["rule"] == "ftrl"
+    made = artifact(learning={"rule": "newton"}, N=1000, K=4)
+    state = State(made)
+    with pytest.raises(ArtifactError, match="ftrl takes any"):
+        state.add_classes(1)
+    assert state.n_classes == 4
+    state.configure({"rule": "ftrl"})
+    state.add_classes(1)
+    with pytest.raises(ArtifactError, match="ftrl takes any"):
+        state.configure({"rule": "newton"})
+    again = State.restore(made, state.tensors(), json.loads(json.dumps(state.scalars())))
+    assert same(again, state)
+
+
 def test_shadow_serves_what_was() -> None:
     """In shadow mode rows are learned and answers stay; a class is added to both; its end shows what was learned."""
     made = artifact()

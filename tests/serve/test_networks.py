@@ -113,12 +113,34 @@ def test_bad_rows_are_refused_as_ever(pair: Pair, body: Any, status: int) -> Non
     assert door.body == bare.body
 
 
-@pytest.mark.parametrize("rule", ["newton", "adagrad"])
-def test_a_rule_that_networks_do_not_have_is_refused(pair: Pair, rule: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"rule": "newton"}, "A model with hidden layers learns by sgd, adagrad or ftrl."),
+        ({"rule": "adagrad", "constants": {"clip": 1.0}}, "There is no such rule, or its constants have not"),
+    ],
+)
+def test_a_rule_that_networks_do_not_have_is_refused(pair: Pair, body: Any, reason: str) -> None:
     """Newton, or a clip; the event is not written."""
-    body = {"rule": rule, "constants": {} if rule == "newton" else {"clip": 1.0}}
     (answer,) = pair.ask(request("POST", "/v1/models/network:configure", orjson.dumps(body)))
-    assert (answer.status, "for this model" in answer.json["error"]) == (422, True)
+    assert (answer.status, answer.json["error"].startswith(reason)) == (422, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("heavy:configure", {"rule": "newton"}),
+        ("digits:classes", {"add": [f"more {k}" for k in range(1000)]}),
+    ],
+)
+def test_newton_is_refused_where_its_matrices_would_be_large(pair: Pair, path: str, body: Any) -> None:
+    """By its name, or because of classes that are added; a learner must not run out of memory."""
+    for door in (True, False):
+        (answer,) = pair.ask(request("POST", f"/v1/models/{path}", orjson.dumps(body)), door=door)
+        assert answer.status == 422
+        assert answer.json == {
+            "error": "The rule newton is not for a model of so many features and classes; ftrl takes any."
+        }
 
 
 def of(*hidden: int, N: int = 64, K: int = 10) -> Artifact:
