@@ -13,6 +13,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 PINNED = {
     "breast-cancer": "1d929b06e7e765a5e0e2ed247930b0888a6b6d2cee8c2b618797f92a5fba918b",
     "digits": "ba51a31a90797367a490cb886a52b3d6b4f9bc27c5dca17c24c2483f556ef655",
+    "digits-mlp": "eef6263e9f3207190ae68de2031f208fec98b21ce406b921037401b8a310089a",
     "iris": "4815d5097b03cc887a45cbaa997c0cac6a408073260148f23482978a931eeb1d",
     "phishing": "64fe98a3dda3ece6e7bca76973e3b5b86d6d2f317177f687120bf7b6fe844032",
     "segment": "e4cfbeb39e8fbd91577090bf585d6b0e7d3d0cefb0f0d7d7bf1603239c91e2ac",
