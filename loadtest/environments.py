@@ -90,6 +90,7 @@ def run(command: list[str]) -> None:
 CLIENT = Environment("client", (HERE / "requirements.txt",))
 FASTAPI = Environment("fastapi", (LOCK, HERE / "peers" / "fastapi.txt"))
 KERNELS = Environment("kernels", (LOCK, HERE / "peers" / "kernels.txt"))
+NETWORKS = Environment("networks", (LOCK, HERE / "peers" / "kernels.txt", HERE / "peers" / "networks.txt"))
 MLSERVER = Environment("mlserver", (HERE / "peers" / "mlserver.txt",), pythons=("3.11", "3.12"))
 LITSERVE = Environment("litserve", (HERE / "peers" / "litserve.txt",))
 TRITON = Environment("triton", (HERE / "peers" / "triton.txt",), pythons=("3.11", "3.12"))

@@ -73,7 +73,7 @@ def _move_statistics(raw, statistics, seen):
 
 
 @inlined
-def _set_target(labels, Y, i, head, K, target):
+def set_target(labels, Y, i, head, K, target):
     """target (1, >= K) = the row's targets. Returns whether it has valid ones."""
     if labels.size > 0:
         label = labels[i]
@@ -93,7 +93,7 @@ def _set_target(labels, Y, i, head, K, target):
 
 
 @inlined
-def _hit(head, K, wanted, target, label, p, thresholds):
+def is_hit(head, K, wanted, target, label, p, thresholds):
     """Whether the answer is the target's: its class, its largest one, or for multilabel each class on its side."""
     if head == SIGMOID:
         return label == (1 if target[0, 0] > 0.5 else 0)
@@ -125,7 +125,7 @@ def _loss(head, Z, K, target, row, soft, logs):
 
 
 @inlined
-def _score(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, soft, logs):
+def score_row(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, soft, logs):
     """Answer the staged row by the kernels of predictions: p (1, >= K), label, and the loss, NaN where none is finite.
 
     p holds what the gradient of the logits is made of: the answer, but for ovr each class's own sigmoid.
@@ -146,7 +146,7 @@ def _score(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, so
 
 
 @inlined
-def _errors(head, K, target, p, importance, errors, E, narrow):
+def logit_errors(head, K, target, p, importance, errors, E, narrow):
     """Set errors = p sum(y) - y for softmax, else p - y; E = importance times that, also in the model's dtype."""
     mass = 1.0
     if head == SOFTMAX:
@@ -195,7 +195,7 @@ def _step(rule, x, D, E, narrow, p, errors, importance, masters, panels, squares
 
 
 @inlined
-def _count(progress, recent, loss, hit):
+def count_row(progress, recent, loss, hit):
     """One more row in the progressive loss and in the recent window."""
     at = int(progress[ROWS]) % recent.shape[1]
     recent[0, at], recent[1, at] = loss, hit
@@ -238,18 +238,18 @@ def fold_forward(
         losses[i] = np.nan
         importance = weights[i] if weights.size > 0 else 1.0
         wanted = labels[i] if labels.size > 0 else -1
-        known = _set_target(labels, Y, i, head, K, target)
+        known = set_target(labels, Y, i, head, K, target)
         known &= _stage(X, i, form, statistics, progress, fixed, constants, row, x, raw)
         loss = np.nan
         if known:
-            loss = _score(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, soft, logs)
-            _errors(head, K, target, p, importance, errors, E, narrow)
+            loss = score_row(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, soft, logs)
+            logit_errors(head, K, target, p, importance, errors, E, narrow)
         small = largest(x) < FEATURE_MAX and largest(E) < ERROR_MAX and largest(raw) < RAW_MAX
         if not (known and loss < LOSS_MAX and 0.0 < importance and small):
             progress[SKIPPED] += 1
             continue
         losses[i] = loss
-        _count(progress, recent, loss, _hit(head, K, wanted, target, label[0], p, thresholds))
+        count_row(progress, recent, loss, is_hit(head, K, wanted, target, label[0], p, thresholds))
         if not learning:
             continue
         size = _step(

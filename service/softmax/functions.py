@@ -149,8 +149,8 @@ def sigmoid_block(Z, rows, P, start, labels, wanted):
 
 
 @inlined
-def _sigma(z):
-    """sigma(z) in each lane, by e**-|z| so that nothing overflows."""
+def sigma(z):
+    """The logistic function of each lane, by e**-|z| so that nothing overflows."""
     one = spread(z, 1.0)
     e = exp_lanes(spread(z, 0.0) - absolute(z))
     s = one / (one + e)
@@ -167,7 +167,7 @@ def multilabel_block(Z, rows, K, P, start, labels):
         for j in range(0, K, lanes):
             z = first_lanes(load(Z, r, j), K - j, 0.0)
             known &= all_below(z, np.inf)
-            store_part(P, start + r, j, min(lanes, K - j), _sigma(z))
+            store_part(P, start + r, j, min(lanes, K - j), sigma(z))
         labels[r] = 0 if known else NOT_FINITE
         finite &= known
     return finite

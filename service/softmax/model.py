@@ -5,30 +5,20 @@ and can be used from several threads at a time.
 """
 
 from functools import cached_property
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.softmax.functions import MULTILABEL, NOT_FINITE, OVR, SIGMOID, SOFTMAX, predict_forward
-from service.softmax.inputs import NOT_NUMBERS, Delta, Doubles, Floats, Inputs, Stage, check_delta, check_stage
-from service.softmax.loss import cross_entropy_backward, cross_entropy_forward, log_probabilities_forward
+from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head
+from service.softmax.functions import NOT_FINITE, predict_forward
+from service.softmax.inputs import Delta, Doubles, Floats, Inputs, Stage, check_delta, check_stage
+from service.softmax.loss import cross_entropy_backward, cross_entropy_forward
 from service.softmax.single import Single
 from service.softmax.tile import linear_forward, pack
 
-__all__ = ["Delta", "Doubles", "Floats", "Gradients", "Head", "Model", "Stage", "multiply"]
-
-Head = Literal["softmax", "sigmoid", "multilabel", "ovr"]
-
-OVERFLOW: Final = "A row has values too large for this model: its logits overflow; scale the features."
-# Numba's dispatcher remembers an array's type without its byte order and alignment and would read such an array as it
-# stands (52 ns of the 820 of a predict of one row).
-LAYOUT: Final = "X must be an aligned, writable, C-contiguous array of the model's dtype"
-STEEP: Final = "A row has values too large for this model: its gradient overflows; scale the features."
-NO_LABELS: Final = np.empty(0, np.int64)
-
-HEADS: Final[dict[str, int]] = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "multilabel": MULTILABEL, "ovr": OVR}
+__all__ = ["HEADS", "LAYOUT", "Delta", "Doubles", "Floats", "Gradients", "Head", "Model", "Stage", "multiply"]
 
 
 class Gradients(NamedTuple):
@@ -44,7 +34,7 @@ class Gradients(NamedTuple):
     dD: Floats
 
 
-class Model:
+class Model(Classifier):
     """A linear classifier P = head(stage(X) W + b), served by the deterministic kernels.
 
     Args:
@@ -62,40 +52,16 @@ class Model:
         self, head: Head, weights: Floats, bias: Floats, stage: Stage | None = None, delta: Delta | None = None
     ) -> None:
         _check(head, weights, bias, stage, delta)
-        self.head: Final = head
+        super().__init__(head, weights.dtype, *weights.shape)
         self.weights: Final = np.array(weights, order="C")
         self.bias: Final = np.array(bias)
         self.stage: Final = None if stage is None else _own(stage)
         self.delta: Final = None if delta is None else Delta(np.array(delta.weights, order="C"), _own(delta.stage))
-        self.dtype: Final = self.weights.dtype
-        self.n_features, self.n_logits = self.weights.shape
-        self.n_classes: Final = 2 if head == "sigmoid" else self.n_logits
-        self._code: Final = HEADS[head]
         self._long: Final = self.weights if self.delta is None else np.vstack([self.weights, self.delta.weights])
         self._panels: Final = pack(self._long, self.bias)
         self._raw: Final = self.stage is None and self.delta is None
         behind = None if self.delta is None else self.delta.stage
         self._inputs: Final = Inputs(self.stage, behind, self.n_features, self.dtype)
-
-    def predict(self, X: Floats) -> Floats:
-        """Probabilities P (B, n_classes) of X (B, N), which must be C-contiguous and of the model's dtype.
-
-        A row whose logits overflow float32 is computed again in float64.
-
-        Raises:
-            UnacceptableError: A value of X is not finite, or a row's logits overflow float64 as well.
-            ValueError: X has another width.
-            TypeError: X has another dtype or layout.
-        """
-        return self._predict(X, NO_LABELS)[0]
-
-    def classify(self, X: Floats) -> tuple[Floats, list[int]]:
-        """As `predict`, and for each row the lowest index of its largest probability (0 for the multilabel head)."""
-        if len(X) == 1:  # the kernel returns the first row's label, which saves a single row an array for it
-            P, label = self._predict(X, NO_LABELS)
-            return P, [label]
-        labels = np.empty(len(X), np.int64)
-        return self._predict(X, labels)[0], labels.tolist()
 
     def single(self) -> Single | None:
         """Buffers to predict one row at a time in; None where the model has too many logits for that."""
@@ -109,24 +75,6 @@ class Model:
         Z = np.empty((len(X), self._panels.shape[0] * self._panels.shape[2]), self.dtype)
         linear_forward(self._inputs.rows(X), self._panels, Z)
         return np.ascontiguousarray(Z[:, : self.n_logits])
-
-    def log_probabilities(self, X: Floats) -> Doubles:
-        """The logarithms (B, K) float64 of the probabilities of X (B, N); of the rows that `predict` answers."""
-        Z, over = self._finite_logits(X)
-        out = np.empty((len(X), self.n_classes))
-        log_probabilities_forward(Z, self._code, out)
-        if over.size:
-            out[over] = self._double.log_probabilities(X[over].astype(np.float64))
-        return out
-
-    def losses(self, X: Floats, Y: Doubles) -> Doubles:
-        """The training loss (B,) of X (B, N) for the targets Y (B, K), K = 1 for sigmoid: see loss.py."""
-        Z, over = self._finite_logits(X)
-        Y, losses = self._targets(Y, len(X)), np.empty(len(X))
-        cross_entropy_forward(Z, Y, self._code, losses)
-        if over.size:
-            losses[over] = self._double.losses(X[over].astype(np.float64), Y[over])
-        return losses
 
     def gradients(self, X: Floats, Y: Doubles) -> Gradients:
         """Derivatives of the summed loss of X (B, N), B >= 1, for the targets Y (B, K): see loss.py.
@@ -172,14 +120,6 @@ class Model:
         """The derivatives (B, N) of the raw rows."""
         return self._inputs.backward(self._inputs.rows(X), multiply(dZ, np.ascontiguousarray(self._long.T)))
 
-    def _rounded(self, exact: Floats) -> Floats:
-        """Derivatives in the model's dtype, or an error where they overflow it."""
-        with np.errstate(over="ignore"):
-            rounded = exact.astype(self.dtype)
-        if not np.isfinite(rounded).all():
-            raise UnacceptableError(STEEP)
-        return rounded
-
     def _predict(self, X: Floats, labels: NDArray[np.int64]) -> tuple[Floats, int]:
         """P (B, n_classes) and the first row's label; labels (B,) is written, or is empty where none are wanted."""
         B, N = X.shape
@@ -194,59 +134,11 @@ class Model:
             return P, self._predict_again(X, P, labels)
         return P, label
 
-    def _check_rows(self, X: Floats) -> None:
-        if X.ndim != 2 or X.shape[0] < 1 or X.shape[1] != self.n_features:  # noqa: PLR2004  # a matrix
-            raise ValueError(f"X must be (at least 1, {self.n_features}), not {X.shape}")
-        if X.dtype != self.dtype or not X.flags.carray:
-            raise TypeError(LAYOUT)
-
-    def _finite_logits(self, X: Floats) -> tuple[Floats, NDArray[np.intp]]:
-        """Z (B, K) of X, and the rows whose logits overflow the model's dtype; their logits are set to 0.
-
-        Raises:
-            UnacceptableError: `predict` would not answer these rows.
-        """
-        Z = self.logits(X)
-        over = np.flatnonzero(~np.isfinite(Z).all(axis=1))
-        if over.size:
-            self._refuse_overflow(X)
-            if not np.isfinite(self._double.logits(X[over].astype(np.float64))).all():
-                raise UnacceptableError(OVERFLOW)
-            Z[over] = 0
-        return Z, over
-
-    def _refuse_overflow(self, X: Floats) -> None:
-        """Raise UnacceptableError where rows whose logits overflow have no answer in float64 either."""
-        if not np.isfinite(X).all():  # asked here alone: such a value makes its row's logits infinite or NaN
-            raise UnacceptableError(NOT_NUMBERS)
-        if self.dtype == np.float64:
-            raise UnacceptableError(OVERFLOW)
-
-    def _targets(self, Y: Doubles, rows: int) -> Doubles:
-        if Y.shape != (rows, self.n_logits) or Y.dtype != np.float64:
-            raise ValueError(f"Y must be float64 of shape {(rows, self.n_logits)}, not {Y.dtype} of {Y.shape}")
-        return np.require(Y, requirements=("C", "A", "W"))
-
     @cached_property
     def _double(self) -> "Model":
         """The same model in float64, for rows that overflow float32."""
         delta = None if self.delta is None else Delta(self.delta.weights.astype(np.float64), self.delta.stage)
         return Model(self.head, self.weights.astype(np.float64), self.bias.astype(np.float64), self.stage, delta)
-
-    def _predict_again(self, X: Floats, P: Floats, labels: NDArray[np.int64]) -> int:
-        """Compute the rows of P and labels again whose logits overflowed; returns the first row's label."""
-        self._refuse_overflow(X)
-        rows = np.flatnonzero(~np.isfinite(self.logits(X)).all(axis=1))
-        kept = np.setdiff1d(np.arange(len(X)), rows)
-        P[rows] = self._double.predict(X[rows].astype(np.float64))
-        every = np.zeros(len(X), np.int64)
-        if self.head != "multilabel":
-            every[rows] = P[rows].argmax(axis=1)  # of the rounded probabilities: classes that tie as answered tie here
-        if kept.size:
-            P[kept], every[kept] = self.classify(X[kept])
-        if labels.size:
-            labels[:] = every
-        return int(every[0])
 
 
 def multiply(A: Floats, B: Floats) -> Floats:

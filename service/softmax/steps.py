@@ -2,7 +2,7 @@
 
     z = stage(x) W + b + delta.stage(x) D      what is served, as model.py has it
 
-Three forms say what learns, besides the bias:
+Three forms say what learns, besides the bias (a network has the form layers, see network_steps.py):
 
     plain      W, on the features that it takes
     running    W, from 0, behind a stage whose mean and scale follow the rows that were learned from
@@ -114,11 +114,11 @@ class Steps:
             raise TypeError(LAYOUT)
         if (labels is None) == (Y is None):
             raise ValueError("give either labels or Y")
-        classes = _checked(labels, (B,), np.int64, (0,))
-        targets = _checked(Y, (B, self.n_logits), np.float64, (0, self.n_logits))
+        classes = checked(labels, (B,), np.int64, (0,))
+        targets = checked(Y, (B, self.n_logits), np.float64, (0, self.n_logits))
         losses = np.empty(B)
         fold.fold_forward(
-            X, classes, targets, _checked(weights, (B,), np.float64, (0,)), HEADS[self._start.head],
+            X, classes, targets, checked(weights, (B,), np.float64, (0,)), HEADS[self._start.head],
             RULES[self.rule.name], FORMS[self.form], learning, self._constants(), self.thresholds, self._panels,
             self._masters, self._squares, self._curvature, self._fixed, self._statistics, self._progress, self._recent,
             losses,
@@ -205,7 +205,7 @@ class Steps:
         if name == "masters":
             self._set_masters(tensor.astype(np.float64, copy=False))
         elif name == "squares":
-            self._squares = _aligned(pack(tensor[1:], tensor[0]))
+            self._squares = aligned(pack(tensor[1:], tensor[0]))
         elif name == "curvature":
             self._curvature[:] = tensor
         elif name == "statistics":
@@ -246,10 +246,10 @@ class Steps:
 
     def _set_masters(self, masters: Doubles) -> None:
         """Take masters (N + 1, K), and serve them rounded."""
-        self._masters = _aligned(pack(masters[1:], masters[0], 64 // self.dtype.itemsize))
+        self._masters = aligned(pack(masters[1:], masters[0], 64 // self.dtype.itemsize))
         served = masters.astype(self.dtype)
         learned = served[1:] if self.form != "delta" else np.vstack([self._start.weights, served[1:]])
-        self._panels = _aligned(pack(learned, served[0]))
+        self._panels = aligned(pack(learned, served[0]))
 
     def _set_sums(self) -> None:
         """The rule's own sums, as they are before any step."""
@@ -258,9 +258,9 @@ class Steps:
         self._squares, self._curvature = none, np.zeros((1, 1))
         if self.rule.name in {"adagrad", "ftrl"}:
             sums = np.full((N + 1, K), self.rule.start, self.dtype)
-            self._squares = _aligned(pack(sums[1:], sums[0]))
+            self._squares = aligned(pack(sums[1:], sums[0]))
         if self.rule.name == "newton":
-            self._curvature = _aligned(np.zeros((K, stored_size(D))))
+            self._curvature = aligned(np.zeros((K, stored_size(D))))
             curvature_start(self._curvature, D, self.rule.start)
 
     def _set_stages(self) -> tuple[float, NDArray[np.bool_]]:
@@ -277,7 +277,7 @@ class Steps:
         return clip, usable
 
 
-def _checked(values: NDArray[Any] | None, shape: tuple[int, ...], dtype: type, none: tuple[int, ...]) -> NDArray[Any]:
+def checked(values: NDArray[Any] | None, shape: tuple[int, ...], dtype: type, none: tuple[int, ...]) -> NDArray[Any]:
     """The values as a kernel can read them, or an empty array where there are none."""
     if values is None:
         return np.empty(none, dtype)
@@ -286,7 +286,7 @@ def _checked(values: NDArray[Any] | None, shape: tuple[int, ...], dtype: type, n
     return np.require(values, requirements=("C", "A", "W"))
 
 
-def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
     """A copy that begins at a cache line: a vector that lies across two of them is read at half the speed."""
     room = np.empty(array.nbytes + CACHE_LINE, np.uint8)
     start = -room.ctypes.data % CACHE_LINE

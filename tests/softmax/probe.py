@@ -16,17 +16,24 @@ import numba
 import numpy as np
 
 from service.compiler import TARGET
+from service.softmax import derivatives
+from service.softmax.activations import activation_forward
 from service.softmax.elementary import exp_forward, log1p_forward, log_forward
 from service.softmax.functions import predict_forward
 from service.softmax.learned import Served
 from service.softmax.model import Model, Stage
+from service.softmax.network import ACTIVATIONS, Layer
+from service.softmax.network_steps import NETWORK_RULES, NetworkSteps, ServedNetwork
 from service.softmax.steps import Steps
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.folds import FORMS, RULES
+from tests.softmax.nets import RULES as NETWORK
 
 # (B, N, K): one vector and several, every panel width, more rows than a block, and shapes that fill no tile. They are
 # small, because without fused multiply-add in hardware each one is a call.
 SHAPES = ((1, 4, 3), (5, 30, 2), (17, 64, 10), (70, 9, 16), (9, 5, 33), (67, 20, 49), (3, 97, 97), (130, 3, 8))
+# The hidden layers of networks: one, several, and widths of every number of vectors.
+HIDDEN = ((7,), (17, 33), (50, 8, 3))
 REGISTERS = ("zmm", "ymm", "xmm", "vfmadd")
 
 
@@ -106,10 +113,46 @@ def folds() -> Iterator[tuple[str, Array]]:
         yield "folds", served.model().gradients(X, np.zeros((B, served.bias.size))).dD
 
 
+def network_of(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, staged: bool) -> ServedNetwork:
+    """A network of made-up weights, every activation in turn."""
+    shapes = list(itertools.pairwise(sizes))
+    affine = [
+        (numbers(f"W {n} {a} {b}", dtype, a, b), numbers(f"b {n} {b}", dtype, b)) for n, (a, b) in enumerate(shapes)
+    ]
+    names = itertools.cycle(ACTIVATIONS)
+    hidden = tuple(Layer(W / dtype(4), b, name) for (W, b), name in zip(affine[:-1], names, strict=False))
+    stage = Stage(np.full(sizes[0], 0.25), np.full(sizes[0], 3.0), 4.5) if staged else None
+    return ServedNetwork(head, hidden, *affine[-1], stage)  # type: ignore[arg-type]  # a head's name
+
+
+def networks() -> Iterator[tuple[str, Array]]:
+    """What networks answer and learn, for every head, rule, depth and activation, and the derivatives beside them."""
+    for dtype in DTYPES:
+        Z, A = numbers("activations", dtype, 3, 1600, step=2.0**-11), np.empty((3, 1600), dtype)
+        for code in ACTIVATIONS.values():
+            activation_forward(Z, code, A)
+            yield "networks", A
+    for case, (dtype, head, name, hidden) in enumerate(itertools.product(DTYPES, HEADS, NETWORK_RULES, HIDDEN)):
+        B, N, K = (1, 12, 70)[case % 3], (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
+        served = network_of(head, dtype, (N, *hidden, K), staged=case % 2 == 0)
+        X, Y = rows_of(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
+        found = served.model().gradients(X, Y)
+        yield from (("networks", value) for layer in found.layers for value in layer)
+        yield from (("networks", value) for value in (found.dX, found.losses, served.model().predict(X)))
+        steps = NetworkSteps(served, NETWORK[name], np.full(K, 0.5))
+        yield "networks", steps.fold(X[:12].copy(), Y=Y[:12])
+        yield from (("networks", tensor) for _, tensor in sorted(steps.tensors().items()))
+        P, V = derivatives.softmax(X, 1.5), numbers(f"V {B} {N}", dtype, B, N)
+        yield "derivatives", P
+        yield "derivatives", derivatives.softmax_jacobian(P)
+        yield "derivatives", derivatives.softmax_product(P, V)
+        yield "derivatives", derivatives.log_softmax_backward(P, V)
+
+
 def digests() -> dict[str, str]:
     """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
     hashes: dict[str, hashlib._Hash] = {}
-    for name, value in itertools.chain(answers(), folds()):
+    for name, value in itertools.chain(answers(), folds(), networks()):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
         digest = hashes.setdefault(name, hashlib.sha256())
