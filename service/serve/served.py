@@ -63,6 +63,7 @@ class Served:
     Attributes:
         source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
         parameters: How many numbers the answers are made with: those of every weight, bias and delta.
+        classes_max: So many classes it may have: what it has learned can still be exported and loaded again.
         taught: What feedback for it needs, kept here by feedback.py; None before the first.
 
     Raises:
@@ -96,6 +97,7 @@ class Served:
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
+        self.classes_max: Final = len(self.classes) + self._class_room(settings.artifact_bytes_max)
         self.thresholds: Final = _thresholds(artifact, len(self.classes))
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
         self.rows: Final = Rows(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
@@ -119,6 +121,13 @@ class Served:
             kit.executor,
             _counted(meter, self.counters),
         )
+
+    def _class_room(self, bytes_max: int) -> int:
+        """How many classes may be added before the tensors have so many bytes."""
+        weights = 1 + self.model.layers[-1].inputs
+        # A model may learn in a delta, which then has as many weights again.
+        bytes_per_class = 2 * weights * self.model.dtype.itemsize
+        return max(0, bytes_max - self.parameters * self.model.dtype.itemsize) // bytes_per_class
 
     def learned_more(self, seq: int, snapshot: Snapshot) -> "Served":
         """The same version at a later seq."""

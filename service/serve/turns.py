@@ -117,8 +117,9 @@ def _classes(document: Document, served: Served) -> bytes:
         raise UnacceptableError(f"A class name must have 1 to {NAME_CHARACTERS_MAX} characters.")
     if len({*names, *served.classes}) < len(names) + len(served.classes):
         raise UnacceptableError("A class is named twice, or is one of the model's already.")
-    if len(names) + len(served.classes) > CLASSES_MAX:
-        raise UnacceptableError(f"A model may have at most {CLASSES_MAX} classes.")
+    classes_max = min(CLASSES_MAX, served.classes_max)
+    if len(names) + len(served.classes) > classes_max:
+        raise UnacceptableError(f"This model may have at most {classes_max} classes.")
     _check_size(_rule_of(served), served, len(names))
     return dump_classes(names)
 
