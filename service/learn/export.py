@@ -7,6 +7,7 @@ from service.errors import ArtifactError
 from service.softmax.learned import Form, Served
 from service.softmax.model import Stage
 from service.store.artifact import Artifact, Learning
+from service.store.calibration import told
 
 DELTA_TENSOR = "delta.weight"
 
@@ -47,6 +48,8 @@ def exported(
         fields["training"] = manifest.training.model_dump() | {"rows": manifest.training.rows + rows}
     elif form == "running" and served.stage is not None and rows:
         fields["training"] = _numbers(served.stage) | {"rows": rows}
+    if manifest.calibration is not None:
+        fields["calibration"] = told(manifest.calibration, served.calibration)
     if served.delta is not None:
         # Statistics that the dtype cannot represent were left out of learning, and stand as 0 and 1 here.
         fields["training"] |= _numbers(served.delta.stage)

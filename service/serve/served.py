@@ -20,9 +20,10 @@ from service.serve.lone import Lone
 from service.serve.metrics import V1, Meter
 from service.serve.tensors import Tensors
 from service.settings import Settings
+from service.softmax.classifier import Classifier, Head
 from service.softmax.learned import Served as Learned
-from service.softmax.model import Head, Model
 from service.store.artifact import Artifact
+from service.store.calibration import told
 from service.store.data import DataDirectory
 from service.store.repository import Version
 from service.store.served import model_of
@@ -87,7 +88,7 @@ class Served:
         self.manifest: Final = manifest
         self.seq, learned = snapshot or (0, None)
         self.learned: Final = learned
-        self.model: Final = model_of(artifact) if learned is None else _learned_model(manifest.head, learned)
+        self.model: Final[Classifier] = model_of(artifact) if learned is None else _learned_model(manifest.head, learned)
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
@@ -161,16 +162,17 @@ class Served:
             "published_seconds": self._published_seconds(),
             "weights_sha256": learned.get("weights_sha256", self.artifact.weights_sha256),
             "learning": learned.get("learning", chosen),
+            "calibration": learned.get("calibration", told(manifest.calibration, manifest.scaling)),
             "progressive": learned.get("progressive", {"events": 0, "rows": 0, "loss": None, "accuracy": None}),
             "metrics": manifest.metrics,
             "provenance": manifest.provenance,
         }
 
 
-def _counted(meter: Meter, counters: memoryview) -> Callable[[Model, Floats], Classified]:
+def _counted(meter: Meter, counters: memoryview) -> Callable[[Classifier, Floats], Classified]:
     """Calls of a model that count themselves."""
 
-    def classify(model: Model, X: Floats) -> Classified:
+    def classify(model: Classifier, X: Floats) -> Classified:
         before = perf_counter_ns()
         classified = model.classify(X)
         meter.executed(counters, perf_counter_ns() - before)
@@ -179,7 +181,7 @@ def _counted(meter: Meter, counters: memoryview) -> Callable[[Model, Floats], Cl
     return classify
 
 
-def _learned_model(head: Head, snapshot: Snapshot) -> Model:
+def _learned_model(head: Head, snapshot: Snapshot) -> Classifier:
     try:
         return Learned.of(head, snapshot.arrays, snapshot.fields["clips"]).model()
     except KeyError as error:

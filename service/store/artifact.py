@@ -12,12 +12,12 @@
     dtype              "float32" or "float64": of every tensor, and of the arithmetic
     layers             [{weight, bias, activation}]: one layer of two tensor names, "identity"
     thresholds         multilabel only: for each class, the p in [0, 1] that names it  0.5 each
-    stage              {mean [N], scale [N] > 0, clip > 0}: done to a row first        rows are taken raw
-                       (clip may be absent: no cut)
+    stage              {mean [N], scale [N] > 0, clip > 0 or none}: done to a row first  rows are taken raw
     training           {rows >= 1, mean [N], scale [N] > 0}: what was trained on       unknown
     delta              {weight, clip > 0}: a tensor name; what learning has added,     nothing was added
                        on features standardised by `training` and cut to [-clip, clip]
     learning           {rule, constants {name: number}}                               chosen by size
+    calibration        {kind, learn, numbers by name}: done to the logits, calibration.py nothing is done
     provenance         {name: text}                                                   {}
     metrics            {name: number}                                                 {}
     tensors_sha256     64 hexadecimal digits: SHA-256 of model.safetensors
@@ -136,8 +136,8 @@ class Artifact:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """The hash of the tensors in manifest order: weight, bias, then the delta's weight."""
-        return hash_tensors(self.tensors.values())
+        """The hash of the tensors in manifest order: weight, bias, the delta's weight, the calibration's numbers."""
+        return hash_tensors([*self.tensors.values(), *self.manifest.numbers])
 
 
 def read_artifact(directory: Path, bytes_max: int) -> Artifact:

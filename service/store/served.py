@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from service.softmax.model import Delta, Model, Stage
+from service.softmax.classifier import Classifier
+from service.softmax.learned import Served
+from service.softmax.model import Delta, Stage
 from service.store.artifact import Artifact
 
 
@@ -21,10 +23,17 @@ def delta_of(artifact: Artifact) -> Delta | None:
     return Delta(artifact.tensors[delta.weight], stage)
 
 
-def model_of(artifact: Artifact) -> Model:
+def served_of(artifact: Artifact) -> Served:
+    """What an artifact answers with before anything is learned: state(0)."""
+    manifest = artifact.manifest
+    stage, delta = stage_of(artifact), delta_of(artifact)
+    return Served(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
+
+
+def model_of(artifact: Artifact) -> Classifier:
     """The model that an artifact describes.
 
     Raises:
         ValueError: A statistic cannot be represented in the model's dtype.
     """
-    return Model(artifact.manifest.head, artifact.weights, artifact.bias, stage_of(artifact), delta_of(artifact))
+    return served_of(artifact).model()
