@@ -2,9 +2,9 @@
 
     .venv/bin/python loadtest/calibration.py      (from the repository root)
 
-For each set, of five shuffles: one pass from zero weights, and on from an artifact that was trained on the first 40 % of
-the rows; each with the calibration learned and without. Then the same artifacts with their weights times 4, which are
-far too sure, served without learning any weight. The error is that of all rows of a pass.
+For each set, of five shuffles: one pass from zero weights, and on from an artifact that was trained on the first 40 %
+of the rows; each with the calibration learned and without. Then the same artifacts with their weights times 4, which
+are far too sure, served without learning any weight. The error is that of all rows of a pass.
 """
 
 import sys

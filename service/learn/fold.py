@@ -187,6 +187,6 @@ class Fold:
 
     @property
     def progressive(self) -> dict[str, Any]:
-        """The progressive validation, for the metadata: counts, mean loss and accuracy, in all and recently, and bins."""
+        """The progressive validation, for the metadata: counts, mean loss and accuracy, in all and recently; bins."""
         counts = {"events": self.events, "unfit_events": self.unfit, **self.state.progress}
         return counts | {"calibration": self.state.reliability}

@@ -90,7 +90,9 @@ class Served:
         self.manifest: Final = manifest
         self.seq, learned = snapshot or (0, None)
         self.learned: Final = learned
-        self.model: Final[Classifier] = model_of(artifact) if learned is None else _learned_model(manifest.head, learned)
+        self.model: Final[Classifier] = (
+            model_of(artifact) if learned is None else _learned_model(manifest.head, learned)
+        )
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])

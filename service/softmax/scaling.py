@@ -119,9 +119,7 @@ def _signature(t):
 
 
 @kernel(_signature("float32"), _signature("float64"))
-def scaling_fold_forward(
-    Z, labels, Y, weights, head, learning, numbers, first, sums, progress, recent, window, losses
-):
+def scaling_fold_forward(Z, labels, Y, weights, head, learning, numbers, first, sums, progress, recent, window, losses):
     """Z (B, K) with each row's logits before its step; labels, Y, weights, progress, recent, window as in fold.py.
 
     losses (B,) in and out: NaN for a row that the fold skipped, which is passed over; else it becomes the loss of the

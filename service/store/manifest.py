@@ -110,7 +110,7 @@ class Learning(Record):
     """
 
     rule: Name
-    constants: dict[Name, FiniteFloat] = {}
+    constants: dict[Name, FiniteFloat] = Field(default_factory=dict)
 
 
 class Manifest(Record):
@@ -132,8 +132,8 @@ class Manifest(Record):
     delta: Delta | None = None
     calibration: Calibration | None = None
     learning: Learning | None = None
-    provenance: dict[str, str] = {}
-    metrics: dict[str, FiniteFloat] = {}
+    provenance: dict[str, str] = Field(default_factory=dict)
+    metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     tensors_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
     @property
