@@ -15,11 +15,13 @@ logit by t, which is z, or (z, 1),
 
 and each row with the importance h moves it by a Newton step on all rows so far, the older ones counting less:
 
-    A <- keep A + h H,   c <- keep c + h (H (t - t_0) - g),   t = t_0 + (A + D)^-1 c
+    A <- keep A + h H,   c <- keep c + h (H (t - t_0) - g),   d = (A + D)^-1 c,   t = t_0 + max(0, 1 - r / (c . d)) d
 
-which is the least point of the sum of the rows' quadratic models and of sum_i D_i (t - t_0)_i^2 / 2. The last term is
-never forgotten: where rows say nothing the numbers go back to where they began. As in newton.py a row that is badly
-wrong counts with the curvature PULL |e| at least, for its own is next to 0 and its step would be without bound.
+where d leads to the least point of the sum of the rows' quadratic models and of sum_i D_i (t - t_0)_i^2 / 2. The last
+term is never forgotten: where rows say nothing the numbers go back to where they began. c . d is the evidence against
+t_0, and averages r, the number of numbers, where t_0 is right; so much of it is taken for noise, and with no more than
+that nothing moves (James & Stein, Estimation with quadratic loss, 1961). As in newton.py a row that is badly wrong
+counts with the curvature PULL |e| at least, for its own is next to 0 and its step would be without bound.
 
 The rows' logits are those of a model that goes on learning, each before its step; it learns as if there were no
 calibration, so calibrating changes no weight.
@@ -36,10 +38,10 @@ from service.softmax.loss import cross_entropy_row, scratch
 # 1 / T, T and a stay within these bounds, and b within its own: further out a head is certain, or knows nothing.
 SCALE_MIN, SCALE_MAX, SHIFT_MAX = 0.01, 100.0, 100.0
 # How firmly the first numbers hold. A row of which a model is neither certain nor ignorant weighs some 0.2.
-FIRMNESS = 20.0
+FIRMNESS = 4.0
 # A row counts by a half after 2,000 others, so that a model that goes on learning is followed.
 KEEP = 1.0 - 1.0 / 2885.0
-PULL = 0.5
+PULL = 0.25
 # Larger logits are not learned from: their square would drown every other row's.
 LOGIT_MAX = 2.0**30
 A_00, A_01, A_11, C_0, C_1 = 0, 1, 2, 3, 4
@@ -63,6 +65,12 @@ def _bounded(t, least, most):
 
 
 @inlined
+def _believed(evidence, numbers):
+    """Which part of a step is believed, given how much speaks for it and how many numbers it moves."""
+    return 1.0 - numbers / evidence if evidence > numbers else 0.0
+
+
+@inlined
 def _temperature_step(Z, i, K, target, answer, label, h, numbers, first, sums):
     """Move T by row i, whose calibrated answer and label are given."""
     # A constant on all logits changes nothing, so each is taken from the likeliest one, and then from their mean.
@@ -80,7 +88,10 @@ def _temperature_step(Z, i, K, target, answer, label, h, numbers, first, sums):
     t_0 = 1.0 / first[0]
     sums[C_0] = KEEP * sums[C_0] + h * (H * (1.0 / numbers[0] - t_0) - g)
     sums[A_00] = KEEP * sums[A_00] + h * H
-    numbers[0] = 1.0 / _bounded(t_0 + sums[C_0] / (sums[A_00] + FIRMNESS), SCALE_MIN, SCALE_MAX)
+    d = sums[C_0] / (sums[A_00] + FIRMNESS)
+    part = _believed(sums[C_0] * d, 1.0)
+    # 1 / (1 / T) may have another last bit than T.
+    numbers[0] = first[0] if part == 0.0 else 1.0 / _bounded(t_0 + part * d, SCALE_MIN, SCALE_MAX)
 
 
 @inlined
@@ -98,9 +109,11 @@ def _platt_step(Z, i, target, answer, h, numbers, first, sums):
     sums[A_11] = KEEP * sums[A_11] + h * w
     d_0, d_1 = sums[A_00] + FIRMNESS, sums[A_11] + FIRMNESS
     det = d_0 * d_1 - sums[A_01] * sums[A_01]
-    a = first[0] + (d_1 * sums[C_0] - sums[A_01] * sums[C_1]) / det
-    b = first[1] + (d_0 * sums[C_1] - sums[A_01] * sums[C_0]) / det
-    numbers[0], numbers[1] = _bounded(a, SCALE_MIN, SCALE_MAX), _bounded(b, -SHIFT_MAX, SHIFT_MAX)
+    a = (d_1 * sums[C_0] - sums[A_01] * sums[C_1]) / det
+    b = (d_0 * sums[C_1] - sums[A_01] * sums[C_0]) / det
+    part = _believed(sums[C_0] * a + sums[C_1] * b, 2.0)
+    numbers[0] = _bounded(first[0] + part * a, SCALE_MIN, SCALE_MAX)
+    numbers[1] = _bounded(first[1] + part * b, -SHIFT_MAX, SHIFT_MAX)
 
 
 @inlined
@@ -181,7 +194,7 @@ def head_forward(Z, head, P, labels):
             for k in range(K):
                 Zs[r, k] = Z[start + r, k]
         finite &= head_block(head, Zs, rows, K, P, start, block, wanted)
-        if start == 0:
+        if start == 0 and wanted:
             first = block[0]
         if labels.size > 0:
             labels[start : start + rows] = block[:rows]
