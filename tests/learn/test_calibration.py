@@ -182,7 +182,8 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str) -> 
     assert exported.weights_sha256 == hash_tensors(state.served().tensors())
     again = State(exported)
     assert again.served().model().predict(X).tobytes() == state.served().model().predict(X).tobytes()
-    again.fold(X, Y=Y)
+    for _ in range(5):  # it is right each time, and less sure of it than it ought to be
+        again.fold(X, np.array(again.served().model().classify(X)[1]))
     assert again.candidate().calibration != exported.manifest.scaling
 
 
