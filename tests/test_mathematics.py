@@ -66,7 +66,8 @@ def test_the_pictures_can_be_drawn(script: ModuleType, tmp_path: Path) -> None:
     """The script draws every picture of the page."""
     script.main(tmp_path)
     drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == set(re.findall(r"\]\(mathematics/(\w+\.png)\)", PAGE.read_text()))
+    assert drawn == set(re.findall(r"mathematics/([\w-]+\.png)", PAGE.read_text()))
+    assert drawn == {path.name for path in (PAGE.parent / "mathematics").iterdir()}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 
 
