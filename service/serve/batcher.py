@@ -24,7 +24,8 @@ Classified = tuple[Floats, list[int]]
 # From a million bytes of float32 weights on, a single row waits for memory (31 us for (1, 768, 1000)) and shares it
 # well (6 us a row for 16 rows); below, a call costs less than the answer around it.
 HEAVY_WEIGHTS: Final = 1 << 18
-# An activation is evaluated in the time of so many multiplications (measured for sigmoid and tanh; relu takes fewer).
+# An activation counts as so many multiplications: a polynomial and a division, where a product is one instruction of a
+# lane. It is an estimate on the safe side; relu takes fewer.
 ACTIVATION_PRODUCTS: Final = 32
 # Multiplications a core does in a microsecond, half of what was measured on an AVX-512 core, to stay on the safe side.
 PRODUCTS_PER_US: Final = 50_000

@@ -69,8 +69,8 @@ class Network(Classifier):
     @property
     def layers(self) -> tuple[LayerShape, ...]:
         """The hidden layers, the first one first, and the head's."""
-        tensors = [(one.weights, one.activation) for one in self.hidden] + [(self.weights, "identity")]
-        return tuple(LayerShape(W.shape[0], W.shape[1], activation) for W, activation in tensors)
+        hidden = (LayerShape(len(layer.weights), layer.bias.size, layer.activation) for layer in self.hidden)
+        return (*hidden, LayerShape(len(self.weights), self.bias.size, "identity"))
 
     def logits(self, X: Floats) -> Floats:
         """Z (B, K) of X (B, N); NaN in rows of which a pre-activation overflows the model's dtype."""
