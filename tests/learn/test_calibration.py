@@ -22,7 +22,6 @@ from service.store.served import model_of
 from tests.learn.artifacts import KINDS, artifact, rows
 from tests.learn.test_step import events, same
 from tests.reference import HEADS
-from tests.serve.harness import SHIPPED
 
 FIELDS: dict[str, dict[str, Any]] = {
     "softmax": {"kind": "temperature", "learn": True, "temperature": 1.5},
@@ -30,19 +29,11 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 # Numbers so wrong that every data set speaks against them.
 TOO_SURE: dict[str, dict[str, float]] = {"softmax": {"temperature": 0.1}, "sigmoid": {"a": 12.0}}
-# What binds streams to the shipped models; another value here, and no stream of theirs is known again.
-GENESES = {"iris": "4815d5097b03cc887a45cbaa997c0cac6a408073260148f23482978a931eeb1d"}
 
 
 def calibrated(kind: str = "trained", head: str = "softmax", dtype: str = "float32", **more: Any) -> Artifact:
     """A small artifact that learns its calibration."""
     return artifact(kind, head, dtype=dtype, calibration=FIELDS[head] | more)
-
-
-@pytest.mark.parametrize("name", GENESES)
-def test_what_is_not_calibrated_is_bound_as_before(name: str) -> None:
-    """The genesis of a shipped model is that of the releases before there were calibrations."""
-    assert genesis(read_artifact(SHIPPED / name / "1", 1 << 20)).hex() == GENESES[name]
 
 
 def test_genesis_binds_the_calibration() -> None:
