@@ -15,7 +15,9 @@ from service.store.artifact import Artifact
 from service.store.served import model_of
 from tests.serve.harness import Pair, binary, binary_request, extra_artifacts, infer, instances, make_artifact, request
 
-NETWORKS = {name: made for name, made in extra_artifacts().items() if made.manifest.hidden}
+NETWORKS = {
+    name: made for name, made in extra_artifacts().items() if made.manifest.hidden and made.manifest.calibration is None
+}
 NAMES = sorted(NETWORKS)
 
 

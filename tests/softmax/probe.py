@@ -18,6 +18,8 @@ import numpy as np
 from service.compiler import TARGET
 from service.softmax import derivatives
 from service.softmax.activations import activation_forward
+from service.softmax.calibration import KINDS, Calibrated, Calibration
+from service.softmax.calibrator import Calibrator
 from service.softmax.elementary import exp_forward, log1p_forward, log_forward
 from service.softmax.functions import predict_forward
 from service.softmax.learned import Served
@@ -149,10 +151,25 @@ def networks() -> Iterator[tuple[str, Array]]:
         yield "derivatives", derivatives.log_softmax_backward(P, V)
 
 
+def calibrations() -> Iterator[tuple[str, Array]]:
+    """What calibrated models answer, and what learning makes of their numbers, for both heads that have some."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
+        first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
+        for B, N, K in SHAPES:
+            model, X = Calibrated(model_of(head, dtype, N, K, staged=case % 2 == 0), first), rows_of(dtype, B, N)
+            Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
+            P, labels = model.classify(X)
+            calibrator = Calibrator(head, first, learn=True)
+            Z = numbers(f"Z {B} {K}", dtype, B, model.n_logits)
+            losses = calibrator.fold(Z, np.zeros(B), None, Y, np.abs(numbers(f"h {B}", np.float64, B)), learning=True)
+            found = (P, np.array(labels, np.int64), model.logits(X), model.losses(X, Y), losses)
+            yield from (("calibrations", value) for value in (*found, *calibrator.tensors().values()))
+
+
 def digests() -> dict[str, str]:
     """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
     hashes: dict[str, hashlib._Hash] = {}
-    for name, value in itertools.chain(answers(), folds(), networks()):
+    for name, value in itertools.chain(answers(), folds(), networks(), calibrations()):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
         digest = hashes.setdefault(name, hashlib.sha256())
