@@ -54,6 +54,11 @@ class Weather:
         with self.lock:
             self.counts[what] = self.counts.get(what, 0) + 1
 
+    def acknowledge(self, name: str, seq: int) -> None:
+        """An id was acknowledged under a seq."""
+        with self.lock:
+            self.acked.setdefault(name, set()).add(seq)
+
 
 class Client(threading.Thread):
     """A thread that does something again and again, over one connection that is made anew where it dies."""
@@ -141,7 +146,7 @@ def teach(client: Client) -> None:
     answer = client.until_acked("feedback?wait=true" if waits else "feedback", body)
     if answer is None:
         return
-    client.weather.acked.setdefault(name, set()).add(answer["seq"])
+    client.weather.acknowledge(name, answer["seq"])
     client.weather.count("events")
     if not waits:
         client.weather.posts.append((began, time.monotonic()))
@@ -154,7 +159,7 @@ def teach(client: Client) -> None:
     if client.chance.random() < 0.05:  # a client that did not hear the answer
         again = client.until_acked("feedback", body)
         if again is not None:
-            client.weather.acked[name].add(again["seq"])
+            client.weather.acknowledge(name, again["seq"])
 
 
 def teach_tokens(client: Client) -> None:
@@ -186,5 +191,5 @@ def turn(client: Client) -> None:
         what, body = "rollback", {"id": name, "seq": max(0, max(max(seqs) for _, seqs in known) - 20) if known else 0}
     answer = client.until_acked(what, body) if known else None
     if answer is not None:
-        client.weather.acked.setdefault(name, set()).add(answer["seq"])
+        client.weather.acknowledge(name, answer["seq"])
         client.weather.count(f"{what}s")
