@@ -19,11 +19,14 @@ from service.compiler import TARGET
 from service.softmax import derivatives
 from service.softmax.activations import activation_forward
 from service.softmax.elementary import exp_forward, log1p_forward, log_forward
+from service.softmax.explain import explainer_of
 from service.softmax.functions import predict_forward
 from service.softmax.learned import Served
 from service.softmax.model import Model, Stage
 from service.softmax.network import ACTIVATIONS, Layer
 from service.softmax.network_steps import NETWORK_RULES, NetworkSteps, ServedNetwork
+from service.softmax.scores import FORMS as FORMS_OF_SCORES
+from service.softmax.scores import convert
 from service.softmax.steps import Steps
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.folds import FORMS, RULES
@@ -149,10 +152,28 @@ def networks() -> Iterator[tuple[str, Array]]:
         yield "derivatives", derivatives.log_softmax_backward(P, V)
 
 
+def explanations() -> Iterator[tuple[str, Array]]:
+    """Why models and networks answer what they answer, for every head, and scores in all their forms."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, HEADS)):
+        for B, N, K in SHAPES[case % 2 :: 2]:
+            X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
+            Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
+            deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
+            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.model()):
+                found = explainer_of(model).explain(X, Y)
+                whole = (found.logits, found.contributions, found.sensitivities, found.losses, found.loss_gradients)
+                yield from (("explanations", array) for array in whole if array is not None)
+    for T, sigmoid in ((1.0, False), (1.5, False), (0.5, True)):
+        first = convert("logits", numbers("scores", np.float64, 9, 7), sigmoid=sigmoid, temperature=T)
+        for form in FORMS_OF_SCORES:
+            again = convert(form, first[form], sigmoid=sigmoid, temperature=T)
+            yield from (("explanations", array) for array in again.values())
+
+
 def digests() -> dict[str, str]:
     """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
     hashes: dict[str, hashlib._Hash] = {}
-    for name, value in itertools.chain(answers(), folds(), networks()):
+    for name, value in itertools.chain(answers(), folds(), networks(), explanations()):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
         digest = hashes.setdefault(name, hashlib.sha256())
