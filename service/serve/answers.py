@@ -4,12 +4,10 @@ The front door calls `Answers.respond` from the protocol, the routes call it fro
 """
 
 import asyncio
-import itertools
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter_ns
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import orjson
@@ -31,6 +29,7 @@ from service.errors import (
     UnknownIdError,
     UnknownSeqError,
 )
+from service.serve.announcement import explains
 from service.serve.asked import read_asked
 from service.serve.batcher import Classified
 from service.serve.grammar import load
@@ -54,7 +53,6 @@ VENDOR_TYPES: Final = (
     b"application/vnd.sagemaker-triton.binary+json;json-header-size=",
     b"application/vnd.vertex-ai-triton.binary+json;json-header-size=",
 )
-REQUEST_ID_BYTES_MAX: Final = 128
 RETRY: Final = ((b"retry-after", b"1"),)
 UNACCEPTABLE: Final = 422
 # The status of each kind of error, the first that fits, and its headers.
@@ -86,6 +84,16 @@ class Answer(NamedTuple):
 
 # Takes feedback for a model version: an answer, or None where it is told when the feedback is on disk.
 Teach = Callable[[Served, bytes, Callable[[Answer], None]], Answer | None]
+
+
+class Explains(Protocol):
+    """Answers why a model says what it says (explaining.py)."""
+
+    def explain(self, endpoint: Endpoint, body: bytes) -> "Answer | asyncio.Future[Answer]":
+        """Answer the body of a request to explain."""
+
+    def infer(self, served: Served, request: Inference) -> "Answer | asyncio.Future[Answer]":
+        """Answer a v2 request that asks for more than probabilities and labels."""
 
 
 class RequestHead(NamedTuple):
@@ -127,28 +135,6 @@ NO_LEARNING: Final = error(
 )
 
 
-class RequestIds:
-    """The ids of requests that bring none: a name of this process's own, and a number."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Start a new series; a forked worker does this, or two workers would give the same ids."""
-        self.series = os.urandom(8).hex().encode()
-        self.numbers = itertools.count(1)
-
-
-REQUEST_IDS: Final = RequestIds()
-
-
-def request_id(sent: bytes | None) -> bytes:
-    """The id to answer with: the one that was sent where it is short visible text, else a new one."""
-    if sent is not None and 0 < len(sent) <= REQUEST_ID_BYTES_MAX and sent.isascii() and sent.decode().isprintable():
-        return sent
-    return b"%b-%x" % (REQUEST_IDS.series, next(REQUEST_IDS.numbers))
-
-
 def check_head(head: RequestHead) -> Answer | bytes | None:
     """An answer that refuses the body's type or encoding, else the size of its JSON part where binary data follows."""
     if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
@@ -171,7 +157,12 @@ class Answers:
         live: The models that are served.
         meter: Where this worker counts.
         settings: The limits.
+
+    Attributes:
+        explaining: What answers why; put in place where a worker is put together.
     """
+
+    explaining: Explains
 
     def __init__(self, live: Live, meter: Meter, settings: Settings) -> None:
         self.live = live
@@ -195,13 +186,17 @@ class Answers:
         if endpoint.teaches:
             told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             return self.teach(served, body, partial(settle, told)) or told
+        if endpoint.explains:
+            return self.explaining.explain(endpoint, body)
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
+            if request is not None and explains(request.wishes):
+                return self.explaining.infer(served, request)
             X = served.rows.usual(body) if request is None else request.X
             if X is None:
                 asked = read_asked(load(body, self.settings.json_depth_max), served.rows)
                 if asked.min_seq > served.seq:
-                    return asyncio.ensure_future(self._wait(endpoint, asked.min_seq, body))
+                    return asyncio.ensure_future(self.wait(endpoint, asked.min_seq, body))
                 if asked.tokens:
                     return self._with_tokens(endpoint, asked.X, started)
                 X = asked.X
@@ -225,7 +220,7 @@ class Answers:
         tokens = self.seal(served, X)
         return _later(V1, served, None, X, started, tokens)
 
-    async def _wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
+    async def wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
         """Answer once the version serves a state that holds an event; not for longer than a caller may wait."""
         served = endpoint.served
         try:
@@ -235,7 +230,7 @@ class Answers:
             reason = NotReachedError("The model has not learned as far as min_seq yet; ask again in a moment.")
             return _failed(served, refusal(reason, V1))
         now = self.live.now.served.get((served.name, int(served.version)))
-        answer = self.predict(endpoint if now is None else Endpoint(V1, now), None, body)
+        answer = self.predict(endpoint if now is None else Endpoint(V1, now, explains=endpoint.explains), None, body)
         return answer if isinstance(answer, Answer) else await answer
 
 
