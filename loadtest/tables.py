@@ -9,6 +9,7 @@ LOADS = {
     "predict-1": "v1 JSON, 1 row",
     "infer-1": "v2 JSON, 1 row",
     "binary-1": "v2 binary, 1 row",
+    "explain-1": "v1 explain, 1 row",
     "predict-1000": "v1 JSON, 1000x64",
     "binary-1000": "v2 binary, 1000x64",
 }
