@@ -1,6 +1,6 @@
 """Who is measured: Softstep and the servers beside it, with what each can be asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +35,19 @@ class Contender:
         return [str(python), str(HERE / "servers" / self.script), *place, *self.arguments]
 
     @contextmanager
-    def running(self, models: Path, scratch: Path, data: Path | None = None) -> Iterator[Running]:
-        """Start the server on a free port, over `data` or an empty scratch folder, and stop it in the end."""
+    def running(
+        self, models: Path, scratch: Path, data: Path | None = None, under: Sequence[str] = ()
+    ) -> Iterator[Running]:
+        """Start the server on a free port, over `data` or an empty scratch folder, and stop it in the end.
+
+        The command `under` is put before the server's.
+        """
         port = free_port()
         folder = data or scratch / f"{self.name}-{port}"
         folder.mkdir(parents=True, exist_ok=True)
-        with serving(self.command(port, models, folder), port, self.ready, scratch / f"{self.name}.log") as server:
+        with serving(
+            [*under, *self.command(port, models, folder)], port, self.ready, scratch / f"{self.name}.log"
+        ) as server:
             yield server
 
 

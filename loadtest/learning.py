@@ -197,7 +197,7 @@ def main() -> None:
     print(f"{'figure':56} {'target':>12} {'measured':>12}")
     for part in options.parts or PARTS:
         for figure in PARTS[part]():
-            figures.append(figure._asdict())
+            figures.append(figure._asdict() | {"measured": float(figure.measured), "reached": bool(figure.reached)})
             missed = "" if figure.reached else "  missed"
             print(f"{figure.name:56} {figure.target:>12} {figure.measured:>12.6g}{missed}", flush=True)
     if options.json:

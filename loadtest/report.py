@@ -13,7 +13,7 @@ from typing import Any
 
 import tables
 from environments import ROOT
-from figures import TABLES
+from figures import ALL, TABLES
 from plots import draw
 
 Results = dict[str, Any]
@@ -52,6 +52,16 @@ def write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     render(results, folder)
+
+
+def onto(there: Results, results: Results) -> Results:
+    """Return the results of a whole run with those of a later one that measured some figures in their place."""
+    measured = {figure["figure"] for figure in results["figures"]}
+    kept = [{"table": "Figures"} | figure for figure in there["figures"] if figure["figure"] not in measured]
+    order = {figure.number: at for at, figure in enumerate(ALL)}
+    figures = sorted([*kept, *results["figures"]], key=lambda figure: order[figure["figure"]])
+    servers = {**there["servers"], **results["servers"]}
+    return {**there, **results, "settings": there["settings"], "servers": servers, "figures": figures}
 
 
 def render(results: Results, folder: Path) -> None:

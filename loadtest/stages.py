@@ -37,7 +37,7 @@ def request_stages(models: Path) -> dict[str, Stage]:
     settings, meter = Settings(), Meter(Board(1, 1), 0)
     repository = Repository(models, settings.artifact_bytes_max, settings.models_max)
     with ThreadPoolExecutor(1) as executor:
-        live = Live(repository, Kit(settings, meter, executor))
+        live = Live(repository, Kit(settings, meter, executor, executor))
         asyncio.run(live.refresh(frozenset()))
     gate = Gate(Answers(live, meter, settings), meter, settings)
     served = live.now.hot[PATH].served

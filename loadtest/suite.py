@@ -22,7 +22,7 @@ from figures_serving import PREDICT_1
 from loads import Load, make_loads
 from machine import describe
 from processes import CLIENT_CORE, CORES, SERVER_CORE, Running, environment, pinned
-from report import show, write
+from report import onto, show, write
 from schedule import pool
 from teaching import Teaching
 
@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured in turn")
     parser.add_argument("--turns", type=int, default=31, help="turns of each library at each shape of the kernel grid")
     parser.add_argument("--models", type=Path, default=ROOT / "models")
+    parser.add_argument("--onto", action="store_true", help="write the figures of --only among those that are there")
     parser.add_argument(
         "--out", type=Path, help="where results go; a whole run writes docs/benchmarks and README unasked"
     )
@@ -238,8 +239,11 @@ def main() -> None:
     suite = Suite(args)
     results = suite.run()
     show(results)
-    if args.out or not args.only:
-        write(results, args.out or ROOT / "docs" / "benchmarks")
+    folder = args.out or ROOT / "docs" / "benchmarks"
+    if args.onto:
+        write(onto(json.loads((folder / "results.json").read_text()), results), folder)
+    elif args.out or not args.only:
+        write(results, folder)
     # Logs are kept where they may tell why something was not measured.
     if all(figure["value"] is not None for figure in results["figures"]):
         shutil.rmtree(suite.scratch)

@@ -7,11 +7,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -19,7 +18,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from closedloop import feedback, teach
+from closedloop import FEEDBACK_CONNECTIONS, feedback, teach
 from contenders import RAW, SOFTSTEP
 from environments import CLIENT, HERE, ROOT, NotAvailableError
 from loads import PIXEL_MAX
@@ -56,16 +55,16 @@ class Teaching:
     def run(self, numbers: tuple[str, ...]) -> dict[str, list[float]]:
         """Measure what the wanted figures need."""
         found: dict[str, list[float]] = {}
-        if {"L5", "L6", "L7", "L8", "L9"} & set(numbers):
+        if {"L5", "L6", "L8", "L9"} & set(numbers):
             data = self.history()
             with self.taught(data) as server:
                 found |= self.saturation(server)
-                if "L7" in numbers:
-                    found |= self.syncs(server)
                 if "L8" in numbers:
                     found |= self.beside(server, median(found["single_per_s"]) / 2)
                 if "L9" in numbers:
                     found |= self.freshness(server)
+        if "L7" in numbers:
+            found |= self.syncs(self.history())
         if "L10" in numbers:
             found |= self.restart(self.history())
             found |= self.replay()
@@ -85,20 +84,20 @@ class Teaching:
         return data
 
     @contextmanager
-    def server(self, data: Path) -> Iterator[Running]:
-        """Softstep over a data directory, its learner on the client's core."""
-        with SOFTSTEP.running(self.models, self.scratch, data) as server:
+    def server(self, data: Path, under: Sequence[str] = ()) -> Iterator[Running]:
+        """Softstep over a data directory, its learner on the client's core; `under` another command that starts it."""
+        with SOFTSTEP.running(self.models, self.scratch, data, under) as server:
             for pid in server.pids():
                 if Path(f"/proc/{pid}/comm").read_text().strip() == "softstep-learn":
                     os.sched_setaffinity(pid, {CLIENT_CORE})
             yield server
 
     @contextmanager
-    def taught(self, history: Path) -> Iterator[Running]:
+    def taught(self, history: Path, under: Sequence[str] = ()) -> Iterator[Running]:
         """Softstep over a copy of a history, when everything in it is served."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             data = Path(shutil.copytree(history, Path(folder) / "data"))
-            with self.server(data) as server:
+            with self.server(data, under) as server:
                 await_learned(server.port)
                 yield server
 
@@ -120,17 +119,19 @@ class Teaching:
                 await_learned(server.port, "digits")
         return found
 
-    def syncs(self, server: Running) -> dict[str, list[float]]:
-        """Return the calls that wait for the disk, of all processes together, for one event."""
+    def syncs(self, history: Path) -> dict[str, list[float]]:
+        """Return the calls that wait for the disk, of all processes together, for one event.
+
+        Strace looks at those calls alone, by a filter in the kernel: stopped at every call, the worker would get its
+        events one by one.
+        """
         found = []
-        for _ in range(self.rounds):
+        for turn in range(self.rounds):
+            self.tell(f"round {turn + 1}/{self.rounds}: waits for the disk")
             out = self.scratch / "strace"
-            attached = [word for pid in server.pids() for word in ("-p", str(pid))]
-            command = ["strace", "-f", "-c", "-e", "trace=fdatasync,fsync", "-o", str(out), *attached]
-            with subprocess.Popen(pinned(command, CLIENT_CORE), stderr=subprocess.PIPE) as tracer:
-                time.sleep(1)
-                seen = feedback(server.port, FEEDBACK, self.row, 64, self.seconds)
-                tracer.send_signal(signal.SIGINT)
+            traced = ["strace", "-f", "--seccomp-bpf", "-c", "-e", "trace=fdatasync,fsync", "-o", str(out)]
+            with self.taught(history, traced) as server:
+                seen = feedback(server.port, FEEDBACK, self.row, FEEDBACK_CONNECTIONS, self.seconds)
             calls = [int(line.split()[3]) for line in out.read_text().splitlines() if re.search(r"f(data)?sync$", line)]
             if not calls:
                 raise NotAvailableError("strace counted nothing")

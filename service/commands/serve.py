@@ -28,6 +28,8 @@ from service.supervisor import Supervisor, listen
 
 # Events between two looks of the verification at a start.
 VERIFY_EVENTS: Final = 1 << 14
+# A parent that was killed leaves workers that end within moments; until then they have the data directory.
+LOCK_SECONDS: Final = 3.0
 
 
 def run(settings: Settings, _arguments: argparse.Namespace) -> int:
@@ -89,7 +91,7 @@ def _data(settings: Settings) -> Iterator[DataDirectory | None]:
         return
     try:
         data = DataDirectory(settings.data)
-        lock = data.lock()
+        lock = data.lock(seconds=LOCK_SECONDS)
     except OSError as reason:
         print(f"softstep: {settings.data} cannot be written ({reason.strerror}); nothing is learned", file=sys.stderr)
         yield None

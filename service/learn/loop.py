@@ -22,6 +22,7 @@ from service.bell import Bell
 from service.board import Board
 from service.errors import LogDamagedError, LogError, SoftstepError
 from service.learn.blame import Blame
+from service.learn.publish import PUBLISH_SECONDS
 from service.learn.student import Hold, Student, tell_held
 from service.settings import Settings
 from service.store.data import DataDirectory
@@ -167,7 +168,14 @@ class Learner:
         waits = [
             student.publisher.wait(now) for number, student in self._students.items() if self._holds[number].due <= now
         ]
-        due = min([LOOK_SECONDS, *held, *(wait for wait in waits if wait is not None)])
+        dues = [wait for wait in waits if wait is not None]
+        soon = [wait for wait in dues if 0 < wait <= PUBLISH_SECONDS]
+        if soon:
+            # What is committed until the next snapshot is folded for it at once: a turn for every commit would take
+            # several times the processor, and nothing of it would be served sooner.
+            time.sleep(min(soon))
+            return
+        due = min([LOOK_SECONDS, *held, *dues])
         if not self._has_met:  # what rang may be a stream that is new
             due = max(0.0, min(due, self._round_due - now))
         select.select([self._heard.fd], [], [], due)

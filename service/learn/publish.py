@@ -1,6 +1,6 @@
 """What one stream's learner gives away: snapshots for workers, checkpoints for itself, and word of how it stands.
 
-    snapshot     what is served, as often as it is cheap: a write may cost a few percent of the time
+    snapshot     what is served, as often as it is cheap: writing costs at most a few percent of a core
     checkpoint   what a restart goes on from, and the way back of a refolding: after so much folding, and when idle
     status       how it stands (store/status.py)
 
@@ -21,7 +21,7 @@ from service.store.hashing import hash_tensors
 from service.store.snapshots import seqs, write_snapshot
 from service.store.status import read_status, write_status
 
-# A snapshot is written at most so often, and at least so many times as long after the last as that one took.
+# A snapshot is written at most so often, and at least so many times as long after the last as that one took to make.
 PUBLISH_SECONDS: Final = 0.01
 PUBLISH_PAUSE: Final = 25
 SNAPSHOTS_KEPT: Final = 3
@@ -84,20 +84,25 @@ class Publisher:
             return None
         return max(0.0, self._due - now) if follower.seq != self._published else None
 
-    def publish(self, now: float, clock: Callable[[], float]) -> None:
+    def publish(self, now: float, spent: Callable[[], float]) -> None:
         """Write a snapshot of what is served now.
+
+        Args:
+            now: The time.
+            spent: Seconds of processor that the process has used. Not of the clock: where others have the processor
+                meanwhile, a pause by the clock would make what is served ever older without sparing them anything.
 
         Raises:
             OSError: The disk refuses; it is tried again later.
         """
-        follower = self._follower
+        follower, before = self._follower, spent()
         fields, arrays = published(follower.fold, follower.place())
         fields["published_ms"] = time.time_ns() // 1_000_000  # for people
         self._due = now + PUBLISH_SECONDS
         write_snapshot(self._folder.snapshots, follower.seq, fields, arrays, durable=False)
         self._prune(follower.seq)
         self._published = follower.seq
-        self._due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (clock() - now))
+        self._due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (spent() - before))
 
     def _prune(self, seq: int) -> None:
         """Let the oldest snapshots go for a new one; what was written stands here, for a look into the folder costs."""
@@ -133,6 +138,9 @@ class Publisher:
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
         for files in (self._folder.snapshots, self._folder.checkpoints, self._folder.history):
             delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
+        # A file that could not be read went too; where it is what is served, it is written again.
+        if self._published not in seqs(self._folder.snapshots):
+            self._published = -1
 
     def erased(self) -> None:
         """Note that nothing holds the forgotten events any more."""

@@ -120,7 +120,7 @@ class Live:
         """Look at the models directory and swap in what is there; `unloaded` names are left out."""
         async with self._lock:
             loop = asyncio.get_running_loop()
-            view, ready = await loop.run_in_executor(self._kit.executor, self._prepare, unloaded)
+            view, ready = await loop.run_in_executor(self._kit.preparer, self._prepare, unloaded)
             self._tell(view, ready)
             now = self.now
             if (view.versions, view.reason, unloaded) != (now.versions, now.reason, now.unloaded):
@@ -173,7 +173,7 @@ class Live:
         """Serve what was learned since: the newest snapshot of each version."""
         async with self._lock:
             loop = asyncio.get_running_loop()
-            newer = await loop.run_in_executor(self._kit.executor, self._newer)
+            newer = await loop.run_in_executor(self._kit.preparer, self._newer)
             if newer:
                 self.now = replace(self.now, served={**self.now.served, **newer})
                 for key, served in newer.items():

@@ -24,6 +24,7 @@ from service.errors import (
     SoftstepError,
     StreamGoneError,
 )
+from service.serve.background import give_way
 from service.serve.posts import Post
 from service.store.feedback import Accepted, Draft, FeedbackLog, Kind, Outcome, Position
 
@@ -133,6 +134,7 @@ class Scribe:
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work until nothing waits behind the order to stop."""
+        give_way()
         while self._fill():
             items, nanoseconds = self._take(), 0
             try:

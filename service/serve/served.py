@@ -38,13 +38,15 @@ class Kit(NamedTuple):
     Attributes:
         settings: The limits.
         meter: Where the worker counts.
-        executor: Where long kernel calls run, and what is new is made ready.
+        executor: Where long kernel calls run.
+        preparer: Where what is new is made ready: one thread, which gives way to requests.
         data: Where streams are kept, or None where nothing is learned.
     """
 
     settings: Settings
     meter: Meter
     executor: Executor
+    preparer: Executor
     data: DataDirectory | None = None
 
 

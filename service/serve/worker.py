@@ -16,6 +16,7 @@ from service.bell import Bell
 from service.board import READY, Board
 from service.serve.answers import Answers
 from service.serve.app import make_app
+from service.serve.background import give_way
 from service.serve.door import Door
 from service.serve.endpoints import Context
 from service.serve.explaining import Explaining
@@ -66,8 +67,10 @@ class Parts:
         self.settings = settings
         self.meter = Meter(board, slot)
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
+        self.preparer = ThreadPoolExecutor(1, "softstep-prepare", give_way)
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
-        self.live = Live(repository, Kit(settings, self.meter, self.executor, None if wires is None else wires.data))
+        data = None if wires is None else wires.data
+        self.live = Live(repository, Kit(settings, self.meter, self.executor, self.preparer, data))
         self._bell = None if wires is None else wires.published[slot]
         self.answers = Answers(self.live, self.meter, settings)
         self.answers.explaining = Explaining(self.answers, self.executor)
@@ -105,7 +108,8 @@ class Parts:
             task.cancel()
         if self.teaching is not None:
             await self.teaching.writer.close()
-        self.executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self.executor, self.preparer):
+            executor.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, bell: Bell) -> None:
         """Serve each snapshot that the learner publishes, or the newest of those that came while one was made ready."""

@@ -15,6 +15,7 @@ switch interval of 0.5 ms changed nothing.
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
@@ -33,6 +34,9 @@ EVENTS, ROWS, DUPLICATES, REFUSALS, SOURCE_COUNTERS = range(5)
 BATCHES, COMMIT_NANOSECONDS, WRITER_COUNTERS = range(3)
 
 FEEDBACK: Final = Kind.FEEDBACK  # a member costs more to look up than to compare
+# A batch is answered in so many events at a time, so that a prediction waits for a few answers and not for all of them.
+TOLD_AT_ONCE: Final = 3
+
 T = TypeVar("T")
 
 
@@ -52,6 +56,7 @@ class Writer:
         self._bytes_max = bytes_max
         self._queue: SimpleQueue[list[Item] | None] = SimpleQueue()
         self._gathered: list[Item] = []
+        self._told: deque[tuple[Item, Result]] = deque()  # what is to be told next
         self._drafts = 0
         self._bytes = 0
         self._closing = False
@@ -156,18 +161,33 @@ class Writer:
         if nanoseconds:
             self._counters[BATCHES] += 1
             self._counters[COMMIT_NANOSECONDS] += nanoseconds
-        for item, result in zip(items, results, strict=True):
-            if type(item) is Submission:
-                self._drafts -= len(item.posts)
-                self._bytes -= item.size
-                if type(result) is list and item.kind is FEEDBACK:
-                    _count(item, result)
-            try:
-                item.tell(result)
-            except Exception:
-                logger.exception("an outcome cannot be told")
+        is_telling = bool(self._told)
+        self._told.extend(zip(items, results, strict=True))
+        if not is_telling:
+            self._tell_some()
+
+    def _tell_some(self) -> None:
+        """Tell a few, and the others when the loop has seen to its sockets."""
+        told = self._told
+        for _ in range(min(TOLD_AT_ONCE, len(told))):
+            self._tell(*told.popleft())
+        if told:
+            self._loop.call_soon(self._tell_some)
+
+    def _tell(self, item: Item, result: Result) -> None:
+        if type(item) is Submission:
+            self._drafts -= len(item.posts)
+            self._bytes -= item.size
+            if type(result) is list and item.kind is FEEDBACK:
+                _count(item, result)
+        try:
+            item.tell(result)
+        except Exception:
+            logger.exception("an outcome cannot be told")
 
     def _gone(self) -> None:
+        while self._told:
+            self._tell(*self._told.popleft())
         self._ended.set_result(None)
 
 

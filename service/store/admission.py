@@ -17,6 +17,7 @@ For each draft, in order, with what the drafts before it in the batch have chang
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from service.errors import (
     ClassesMovedError,
@@ -51,6 +52,9 @@ from service.store.lineage import Lineage, Turn, turn_of
 # every event, and a named one costs more than the statement that writes it.
 Row = tuple[int, int, bytes, int, bytes | None, bytes, bytes]
 Names = MutableMapping[tuple[str, bytes], Row]
+# For every draft a look-up of a member of an enumeration costs more than its other checks.
+FEEDBACK: Final = Kind.FEEDBACK
+FORGET: Final = Kind.FORGET
 
 
 @dataclass(slots=True)
@@ -108,7 +112,7 @@ class Batch:
         if head is None:
             return StreamGoneError("this version's feedback is not kept any more; ask for the model again")
         try:
-            return self._admit(head, draft if draft.kind == Kind.FEEDBACK else self._resolved(head, draft), salt)
+            return self._admit(head, draft if draft.kind == FEEDBACK else self._resolved(head, draft), salt)
         except RefusedError as refusal:
             return refusal
 
@@ -126,7 +130,7 @@ class Batch:
             raise PayloadError(f"an id has 1 to {ID_BYTES_MAX} bytes")
         seq = head.seq + 1
         hash_ = link(head.hash, seq, kind, id_, time_ms, digest(salt, payload))
-        if kind != Kind.FEEDBACK:
+        if kind != FEEDBACK:
             self._turn(head, Event(seq, kind, id_, time_ms, payload, hash_))
         position = stream << SEQ_BITS | seq
         row = (position, kind, id_, time_ms, payload, hash_, salt)
@@ -222,7 +226,7 @@ def names_in(drafts: Sequence[Draft], heads: Mapping[int, Head]) -> set[tuple[st
     models = {number: head.stream.model for number, head in heads.items()}
     names = {(models[draft.stream], draft.id) for draft in drafts if draft.stream in models}
     for draft in drafts:
-        if draft.kind == Kind.FORGET and draft.stream in models:
+        if draft.kind == FORGET and draft.stream in models:
             names.update((models[draft.stream], id_) for id_ in _ids_in(draft.payload))
     return names
 

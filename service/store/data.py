@@ -30,6 +30,7 @@ from service.store.filesystem import make_folder, sync_folder
 from service.store.snapshots import seqs
 
 SET_ASIDE: Final = ".purged-"
+LOCK_POLL_SECONDS: Final = 0.02
 RESTORING: Final = ".restore"
 # A folder's time of change stands still within a tick of the kernel's clock, 10 ms at most; from then on it tells of
 # every change.
@@ -99,23 +100,23 @@ class DataDirectory:
         self._streams = path / "streams"
         make_folder(self._marks)
 
-    def lock(self, *, resumes: bool = False) -> IO[bytes]:
+    def lock(self, *, resumes: bool = False, seconds: float = 0.0) -> IO[bytes]:
         """Takes the directory for this process and those it forks, until the file that is returned is closed.
 
         Args:
             resumes: Whether this process finishes a restore that was interrupted; any other is refused.
+            seconds: How long an instance that has it is waited for.
 
         Raises:
             LogUnavailableError: Another instance has it, or a restore was interrupted.
         """
         file = (self.path / "lock").open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise LogUnavailableError(
-                "another instance uses the data directory; stop it or choose another one"
-            ) from error
+        deadline = time.monotonic() + seconds
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                file.close()
+                raise LogUnavailableError("another instance uses the data directory; stop it or choose another one")
+            time.sleep(LOCK_POLL_SECONDS)
         try:
             if not resumes:
                 refuse_unfinished(self.path)
@@ -214,3 +215,12 @@ def refuse_unfinished(path: Path) -> None:
 def _told(artifact: Artifact) -> tuple[object, str]:
     """What tells one artifact from another: not the bytes of its files, which differ from writer to writer."""
     return artifact.manifest.model_copy(update={"tensors_sha256": ""}), artifact.weights_sha256
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Whether this process has the lock now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

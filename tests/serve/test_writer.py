@@ -66,7 +66,7 @@ def cells(count: int) -> memoryview:
 
 
 def source(**changes: Any) -> Source:
-    return Source("iris", 1, GENESIS, 3, 0, cells(SOURCE_COUNTERS))._replace(**changes)
+    return Source("iris", 1, (GENESIS,), 3, 0, cells(SOURCE_COUNTERS))._replace(**changes)
 
 
 def post(name: str, value: float = 0.0, rows: int = 1) -> Post:
@@ -434,7 +434,7 @@ def test_an_artifact_that_was_changed_is_refused(rig: Rig) -> None:
         await writer.submit(source(), post("a"))
         for _ in range(2):
             with pytest.raises(ArtifactMovedError):
-                await writer.submit(source(genesis=bytes(32)), post("b"))
+                await writer.submit(source(geneses=(bytes(32),)), post("b"))
         assert (await writer.submit(source(), post("c"))).seq == 2
 
     rig.run(play)

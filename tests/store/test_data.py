@@ -1,6 +1,7 @@
 """The data directory: one instance uses it, and a stream's artifact is the one that it began with."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def test_one_instance_uses_it(data: DataDirectory) -> None:
         DataDirectory(data.path).lock()
     held.close()
     data.lock().close()
+
+
+def test_an_instance_that_ends_is_waited_for(data: DataDirectory) -> None:
+    """As one whose workers outlive it by a moment."""
+    held = data.lock()
+    closing = threading.Timer(0.2, held.close)
+    closing.start()
+    DataDirectory(data.path).lock(seconds=20).close()
+    closing.join()
 
 
 def test_a_forked_child_keeps_the_lock(data: DataDirectory) -> None:

@@ -139,7 +139,7 @@ class Histories(Following):
     def publish(self) -> None:
         """What is folded is served, and what was forgotten is erased where that is due."""
         publisher, follower = self.publisher, self.follower
-        publisher.publish(0.0, time.monotonic)
+        publisher.publish(0.0, time.process_time)
         newest = latest(follower.folder.snapshots, follower.seq)
         assert newest is not None
         assert newest[0] == follower.seq

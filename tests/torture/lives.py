@@ -177,7 +177,7 @@ class Learner:
         self.catch_up(limit)
         publisher = self._publisher
         if publisher.is_due(float("inf")):
-            publisher.publish(0.0, time.monotonic)
+            publisher.publish(0.0, time.process_time)
         if publisher.must_erase:
             publisher.erase()
             self._log.rewrite()

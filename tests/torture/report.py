@@ -41,9 +41,8 @@ below against the code as it is; a part of each runs in `make test`.
   a worker may be sent again.
 
 What is not promised: a cluster. There is one log, on one machine's disk; when that machine is lost, what is left is its
-backup. While the parent is dead nothing is answered until it is started again. A parent that is started within
-milliseconds of the death of the last one may find the data directory still held by a worker that is just dying; it
-ends with 1 and has to be started once more, as service managers do.
+backup. While the parent is dead nothing is answered until it is started again. A bit that flips in the index of ids is
+found by `softstep verify` alone; until then a retry may count as a new event, or be refused.
 """
 
 READING = """

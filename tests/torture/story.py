@@ -119,7 +119,7 @@ def tell_story(  # noqa: PLR0917  # all but the last are bound before the fork
 async def _tell_story(ways: Ways, steps: list[Step], tell: Tell) -> None:
     writer = Writer(ways, cells(WRITER_COUNTERS), 1000, 1 << 20)
     writer.start()
-    source = Source("iris", 1, GENESIS, K, 0, cells(SOURCE_COUNTERS))
+    source = Source("iris", 1, (GENESIS,), K, 0, cells(SOURCE_COUNTERS))
     for step in steps:
         for _ in range(TRIES):
             try:

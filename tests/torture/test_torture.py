@@ -10,7 +10,7 @@ import pytest
 
 from service.serve import ledger
 from service.store.connection import LogConnection
-from service.store.feedback import Accepted, Draft, Outcome
+from service.store.feedback import Accepted, Draft, Outcome, Position, Stream
 from service.store.sqlite import SqliteLog
 from tests.torture import disks, kills, mixed, moves, report
 from tests.torture.disks import unkept
@@ -75,6 +75,10 @@ class Deaf(SqliteLog):
             return super().append(drafts)
         except Exception:  # noqa: BLE001  # that is what it is for
             return [Accepted(draft.stream, 1) for draft in drafts]
+
+    def reached(self, stream: int) -> tuple[Stream, Position]:
+        (known,) = [one for one in self.streams() if one.number == stream]
+        return known, Position(*self.state(stream)[:2])
 
 
 def caught(tmp_path: Path, sweep: Sweep) -> tuple[str, ...]:

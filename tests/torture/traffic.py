@@ -177,7 +177,8 @@ def turn(client: Client) -> None:
         return
     name = f"{client.name}-{client.number}"
     with client.weather.lock:
-        known = list(client.weather.acked.items())[-50:]
+        # Not turns, which are no feedback.
+        known = [one for one in client.weather.acked.items() if not one[0].startswith(f"{client.name}-")][-50:]
     if client.number % 6:
         chosen = [id_ for id_, _ in client.chance.sample(known, min(3, len(known)))]
         what, body = "forget", {"id": name, "ids": chosen}

@@ -1,0 +1,37 @@
+"""What is served stays on the disk, whatever is erased."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from service.learn.follow import Follower
+from service.learn.publish import Publisher
+from service.store.admin import dump_forget_ids
+from service.store.data import StreamFolder
+from service.store.feedback import Draft, Kind
+from service.store.genesis import genesis
+from service.store.memory import MemoryLog
+from service.store.rows import Targets, encode_rows
+from service.store.snapshots import seqs
+from tests.serve.harness import make_artifact
+
+
+def test_a_served_state_that_erasing_took_along_is_written_again(tmp_path: Path) -> None:
+    """A file that cannot be read goes when events are forgotten; a worker that starts must find the state."""
+    artifact, log = make_artifact("softmax", 3, ["a", "b", "c"]), MemoryLog()
+    stream = log.open_stream("m", 1, genesis(artifact), 3)
+    payload = encode_rows(np.ones((1, 3), np.float32), np.array([1]), Targets.INDEX, 3)
+    log.append([Draft(stream.number, Kind.FEEDBACK, id_, payload, 0) for id_ in (b"a", b"b")])
+    log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"a"]), 0)])
+    follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
+    while events := follower.next_events(9):
+        follower.take(events)
+    publisher = Publisher(follower, 1 << 20)
+    publisher.publish(0.0, time.process_time)
+    assert publisher.must_erase
+    (tmp_path / "snapshots" / "3").unlink()
+    (tmp_path / "snapshots" / "3").write_bytes(b"")
+    publisher.erase()
+    assert seqs(tmp_path / "snapshots") == []
+    assert publisher.is_due(float("inf"))
