@@ -60,9 +60,7 @@ def test_readme_shows_what_the_service_answers(command: str, output: str, fresh:
 
 
 @pytest.mark.parametrize(("command", "output"), EXPLAIN, ids=range(len(EXPLAIN)))
-def test_the_page_of_explanations_shows_what_the_service_answers(
-    command: str, output: str, untaught: Service
-) -> None:
+def test_the_page_of_explanations_shows_what_the_service_answers(command: str, output: str, untaught: Service) -> None:
     """Every command in docs/explain.md prints what stands there."""
     assert printed(command, untaught) == output.strip()
 

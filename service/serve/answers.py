@@ -30,7 +30,7 @@ from service.errors import (
     UnknownSeqError,
 )
 from service.serve.announcement import explains
-from service.serve.asked import read_asked
+from service.serve.asked import Asked, read_asked
 from service.serve.batcher import Classified
 from service.serve.grammar import load
 from service.serve.live import Live
@@ -183,11 +183,8 @@ class Answers:
         """As `respond`, for a request whose head has passed `check_head` with that size of its JSON part."""
         started = perf_counter_ns()
         protocol, served = endpoint.protocol, endpoint.served
-        if endpoint.teaches:
-            told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            return self.teach(served, body, partial(settle, told)) or told
-        if endpoint.explains:
-            return self.explaining.explain(endpoint, body)
+        if endpoint.teaches or endpoint.explains:
+            return self._instead(endpoint, body)
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
             if request is not None and explains(request.wishes):
@@ -195,10 +192,8 @@ class Answers:
             X = served.rows.usual(body) if request is None else request.X
             if X is None:
                 asked = read_asked(load(body, self.settings.json_depth_max), served.rows)
-                if asked.min_seq > served.seq:
-                    return asyncio.ensure_future(self.wait(endpoint, asked.min_seq, body))
-                if asked.tokens:
-                    return self._with_tokens(endpoint, asked.X, started)
+                if asked.tokens or asked.min_seq > served.seq:
+                    return self._as_asked(endpoint, asked, body, started)
                 X = asked.X
             if len(X) > served.inline_rows:
                 return _later(protocol, served, request, X, started)
@@ -212,13 +207,21 @@ class Answers:
         predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
         return answer
 
-    def _with_tokens(self, endpoint: Endpoint, X: Floats, started: int) -> Answer | asyncio.Future[Answer]:
-        """Answer with one sealed token for each row beside its probabilities."""
+    def _instead(self, endpoint: Endpoint, body: bytes) -> Answer | asyncio.Future[Answer]:
+        """Answer a path that takes feedback, or tells why, instead of predicting."""
+        if endpoint.explains:
+            return self.explaining.explain(endpoint, body)
+        told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        return self.teach(endpoint.served, body, partial(settle, told)) or told
+
+    def _as_asked(self, endpoint: Endpoint, asked: Asked, body: bytes, started: int) -> Answer | asyncio.Future[Answer]:
+        """Answer once a seq is served, or with one sealed token for each row beside its probabilities."""
         served = endpoint.served
+        if asked.min_seq > served.seq:
+            return asyncio.ensure_future(self.wait(endpoint, asked.min_seq, body))
         if self.seal is None:
             return _failed(served, NO_LEARNING)
-        tokens = self.seal(served, X)
-        return _later(V1, served, None, X, started, tokens)
+        return _later(V1, served, None, asked.X, started, self.seal(served, asked.X))
 
     async def wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
         """Answer once the version serves a state that holds an event; not for longer than a caller may wait."""

@@ -79,9 +79,7 @@ class Explaining:
             make = partial(_tensors, explained, served, request._replace(X=X.copy()))
         return self._later(served, V2, len(X), started, make)
 
-    def _answered(
-        self, served: Served, protocol: int, rows: int, started: int, make: Callable[[], Answer]
-    ) -> Answer:
+    def _answered(self, served: Served, protocol: int, rows: int, started: int, make: Callable[[], Answer]) -> Answer:
         """Answer now."""
         try:
             answer, taken = _timed(make)

@@ -29,7 +29,6 @@ from service.serve.grammar import check_fields, load
 from service.serve.labels import Labels
 from service.serve.served import Served
 from service.settings import Settings
-from service.softmax.classifier import Classifier
 from service.softmax.explain import Explainer, Explanation, explainer_of
 from service.softmax.inputs import Doubles, Floats
 from service.softmax.network_model import Network
@@ -73,8 +72,7 @@ class Explained:
         self.n_features: Final = served.model.n_features
         self._labels: Final = Labels(served.classes, multilabel=served.thresholds is not None)
         self._usual_top: Final = self.n_features if self.n_features <= WIDE_FROM else WIDE_TOP
-        model: Classifier = served.model
-        self.deep: Final = isinstance(model, Network)
+        self.deep: Final = isinstance(served.model, Network)
         logits = 0 if self.deep else served.model.n_logits
         self.row_cells: Final = self.n_features * (served.model.n_classes + logits)
         self._step: Final = max(1, BLOCK_CELLS // self.row_cells)
@@ -229,9 +227,7 @@ class Explained:
         return b",".join(
             [
                 b'%b%b,"sensitivity":%b}' % (entries[j], contribution, sensitivity)
-                for j, contribution, sensitivity in zip(
-                    order.tolist(), parts, _texts(slopes.take(order)), strict=True
-                )
+                for j, contribution, sensitivity in zip(order.tolist(), parts, _texts(slopes.take(order)), strict=True)
             ]
         )
 

@@ -26,7 +26,7 @@ the others have. Sums run in the order of classes, in the dtype of the arrays.
 import numpy as np
 
 from service.compiler import inlined, kernel
-from service.softmax.functions import MULTILABEL, NOT_FINITE, OVR, SIGMOID, head_block, sigma
+from service.softmax.functions import NOT_FINITE, OVR, SIGMOID, SOFTMAX, head_block, sigma
 from service.softmax.lanes import lane_count, load, store
 from service.softmax.loss import cross_entropy_row, log_probabilities_row, scratch
 from service.softmax.stages import stage_row
@@ -131,6 +131,41 @@ def _apart(g, k, p, q, y, taught, s, D):
             D[j] += error * g[k, j]
 
 
+@inlined
+def _together(Z, P, i, head, g, y, taught, q, mean, S, D):
+    """Row i of the heads whose classes share one sum; g (K, N) is scratch, q (1, K) and mean (N,) too."""
+    K, N = g.shape
+    if head == OVR:
+        _opposites(Z, i, K, q)
+        for k in range(K):
+            for j in range(N):
+                g[k, j] *= q[0, k]
+    _coupled(g, P[i], y, taught, mean, S, D)
+
+
+@inlined
+def _separately(Z, P, i, head, g, y, taught, q, S, D):
+    """Row i of the heads whose logits stand by themselves; g (K, N), q (1, K) is scratch."""
+    (K, N), zero = g.shape, g.dtype.type(0)
+    if head == SIGMOID:
+        _apart(g, 0, P[i, 1], P[i, 0], y[0], taught, S[1], D)
+        for j in range(N):
+            S[0, j] = zero - S[1, j]
+    else:
+        _opposites(Z, i, K, q)
+        for k in range(K):
+            _apart(g, k, P[i, k], q[0, k], y[k], taught, S[k], D)
+
+
+@inlined
+def _finite(values):
+    """Whether all of values (n,) are finite."""
+    finite = True
+    for j in range(values.size):
+        finite &= abs(values[j]) < np.inf
+    return finite
+
+
 @kernel(
     "void(float32[:,::1],float32[:,::1],float64[:,::1],int64,float32[:,:,::1],int64[::1],float32[:,:,::1],"
     "float32[:,::1])",
@@ -145,34 +180,17 @@ def sensitivities_forward(Z, P, Y, head, slopes, labels, S, D):
     B, K, N = slopes.shape
     taught, lanes = Y.shape[0] > 0, lane_count(Z)
     q, mean = np.empty((1, (K + lanes - 1) // lanes * lanes), Z.dtype), np.empty(N, Z.dtype)
-    nothing, none, zero = np.empty(K), np.empty(N, Z.dtype), Z.dtype.type(0)
+    nothing, none = np.empty(K), np.empty(N, Z.dtype)
     for i in range(B):
         if labels[i] == NOT_FINITE:
             continue
-        y, d, g = Y[i] if taught else nothing, D[i] if taught else none, slopes[i]
+        y, d = Y[i] if taught else nothing, D[i] if taught else none
         d[:] = 0
-        if head == SIGMOID:
-            _apart(g, 0, P[i, 1], P[i, 0], y[0], taught, S[i, 1], d)
-            for j in range(N):
-                S[i, 0, j] = zero - S[i, 1, j]
-        elif head == MULTILABEL:
-            _opposites(Z, i, K, q)
-            for k in range(K):
-                _apart(g, k, P[i, k], q[0, k], y[k], taught, S[i, k], d)
+        if head in (SOFTMAX, OVR):
+            _together(Z, P, i, head, slopes[i], y, taught, q, mean, S[i], d)
         else:
-            if head == OVR:
-                _opposites(Z, i, K, q)
-                for k in range(K):
-                    for j in range(N):
-                        g[k, j] *= q[0, k]
-            _coupled(g, P[i], y, taught, mean, S[i], d)
-        finite = True
-        for c in range(S.shape[1]):
-            for j in range(N):
-                finite &= abs(S[i, c, j]) < np.inf
-        for j in range(N):
-            finite &= abs(d[j]) < np.inf
-        if not finite:
+            _separately(Z, P, i, head, slopes[i], y, taught, q, S[i], d)
+        if not (_finite(S[i].reshape(-1)) and _finite(d)):
             labels[i] = NOT_FINITE
 
 

@@ -31,7 +31,9 @@ def test_softmax_of_logits(Z: Array, T: float) -> None:
     """Probabilities, logarithms and odds against longdouble, next to 0 and 1 with all their digits."""
     found, exact = converted(Z, T=T), probabilities("softmax", Z / T)
     np.testing.assert_allclose(found["probabilities"], exact.astype(float), rtol=5e-13, atol=0)
-    np.testing.assert_allclose(found["log_probabilities"], log_probabilities("softmax", Z / T).astype(float), rtol=5e-13, atol=1e-18)
+    np.testing.assert_allclose(
+        found["log_probabilities"], log_probabilities("softmax", Z / T).astype(float), rtol=5e-13, atol=1e-18
+    )
     e = np.exp((Z / T).astype(np.longdouble) - (Z / T).max(axis=1, keepdims=True))
     others = np.stack([np.delete(e, k, axis=1).sum(axis=1) for k in range(Z.shape[1])], axis=1)
     with np.errstate(divide="ignore"):
@@ -44,8 +46,12 @@ def test_softmax_of_logits(Z: Array, T: float) -> None:
 @given(Z=logits(700), T=st.floats(0.5, 10))
 def test_sigmoid_of_logits(Z: Array, T: float) -> None:
     found, U = converted(Z, head="sigmoid", T=T), (Z / T).astype(np.longdouble)
-    np.testing.assert_allclose(found["probabilities"], probabilities("multilabel", U).astype(float), rtol=1e-14, atol=1e-305)
-    np.testing.assert_allclose(found["log_probabilities"], log_probabilities("multilabel", U).astype(float), rtol=1e-13, atol=1e-305)
+    np.testing.assert_allclose(
+        found["probabilities"], probabilities("multilabel", U).astype(float), rtol=1e-14, atol=1e-305
+    )
+    np.testing.assert_allclose(
+        found["log_probabilities"], log_probabilities("multilabel", U).astype(float), rtol=1e-13, atol=1e-305
+    )
     finite = np.abs(U) < 709
     np.testing.assert_allclose(found["odds"][finite], np.exp(U[finite]).astype(float), rtol=1e-14, atol=1e-305)
 
@@ -112,7 +118,9 @@ def test_small_probabilities_keep_their_digits() -> None:
     found = converted(P, "probabilities", "sigmoid")
     exact = np.log(P.astype(np.longdouble))
     np.testing.assert_allclose(found["log_probabilities"], exact.astype(float), rtol=1e-15)
-    np.testing.assert_allclose(found["logits"], (exact - np.log1p(-P.astype(np.longdouble))).astype(float), rtol=1e-14, atol=1e-16)
+    np.testing.assert_allclose(
+        found["logits"], (exact - np.log1p(-P.astype(np.longdouble))).astype(float), rtol=1e-14, atol=1e-16
+    )
     L = np.array([[-1e-20, -1e-9, -0.7, -800.0]])
     odds = converted(L, "log_probabilities", "sigmoid")["odds"]
     np.testing.assert_allclose(odds, (np.exp(L) / -np.expm1(L)), rtol=1e-14)
