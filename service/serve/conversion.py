@@ -23,7 +23,7 @@ from service.softmax.scores import FORMS, Form, convert
 HEADS: Final = ("softmax", "sigmoid")
 FIELDS: Final = (*FORMS, "head", "temperature")
 NUMBERS_AND_NULL: Final = NUMBERS | {type(None)}
-ONE_FORM: Final = f"The body must have one of {', '.join(FORMS)}: a list of rows of numbers."
+ONE_FORM: Final = f"The body must have exactly one of {', '.join(FORMS)}: a list of rows of numbers."
 # Forms of which a null means minus infinity, or infinity.
 INFINITE: Final[dict[Form, float]] = {"logits": -np.inf, "log_probabilities": -np.inf, "odds": np.inf}
 

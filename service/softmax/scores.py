@@ -31,6 +31,8 @@ Form = Literal["logits", "probabilities", "log_probabilities", "odds"]
 FORMS: Final[tuple[Form, ...]] = ("logits", "probabilities", "log_probabilities", "odds")
 Scores = dict[Form, Doubles]
 
+SMALL_TEMPERATURE: Final = "Row {} has a logit that overflows when it is divided by the temperature; raise that."
+LARGE_TEMPERATURE: Final = "Row {} has a logit that overflows when it is multiplied by the temperature; lower that."
 # What a client rounded to float32, or wrote with seven digits, is a distribution still.
 SUM_TOLERANCE: Final = 1e-6
 # Half of it is as far as exp holds, and e to the whole of it is infinite.
@@ -57,7 +59,7 @@ def convert(form: Form, values: Doubles, *, sigmoid: bool, temperature: float) -
     with np.errstate(divide="ignore", over="ignore", invalid="ignore", under="ignore"):
         if form == "logits":
             U = values / temperature
-            _refuse(np.isinf(U) & np.isfinite(values), "Row {} has a logit that overflows when it is divided by T.")
+            _refuse(np.isinf(U) & np.isfinite(values), SMALL_TEMPERATURE)
             found = _of_logits(U, sigmoid=sigmoid)
         elif form == "probabilities":
             found = _of_probabilities(values)
@@ -68,7 +70,9 @@ def convert(form: Form, values: Doubles, *, sigmoid: bool, temperature: float) -
         if form != "logits":
             if not sigmoid:
                 _check_sums(found["probabilities"])
-            found["logits"] = temperature * (_log_odds(form, values, found) if sigmoid else found["log_probabilities"])
+            U = _log_odds(form, values, found) if sigmoid else found["log_probabilities"]
+            found["logits"] = temperature * U
+            _refuse(np.isinf(found["logits"]) & np.isfinite(U), LARGE_TEMPERATURE)
     found[form] = values
     return {name: found[name] for name in FORMS}
 

@@ -142,6 +142,8 @@ def test_small_probabilities_keep_their_digits() -> None:
         ("logits", [[1.0, 2.0], [-np.inf, -np.inf]], "softmax", 1, "Row 1 has no class"),
         ("logits", [[1e300]], "softmax", 1e-10, "overflows"),
         ("logits", [[-1e300, 0]], "sigmoid", 1e-10, "overflows"),
+        ("probabilities", [[1, 0], [1e-300, 1]], "softmax", 1e307, "Row 1 has a logit that overflows"),
+        ("odds", [[1e-300]], "sigmoid", 1e307, "overflows"),
     ],
 )
 def test_what_is_no_score_is_refused(form: Any, values: Any, head: str, T: float, word: str) -> None:
