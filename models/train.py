@@ -1,22 +1,22 @@
 """Trains the models that Softstep ships, from data inside the scikit-learn and river wheels; no network is needed.
 
-    .venv/bin/python models/train.py [--out models] [name …]        (`make models` trains all six)
+    .venv/bin/python models/train.py [--out models] [name …]        (`make models` trains all seven)
 
 Each model goes the same way, and running it twice writes the same files:
 
 1. A quarter of the rows is held out: stratified, by a fixed seed, and never looked at before step 4.
 2. StandardScaler and LogisticRegression are fitted to the rest; cross-validation there picks C by its log loss.
    Multilabel data has one logistic regression for each class, and one threshold for all of them, picked on the
-   cross-validated probabilities by micro-averaged F1.
+   cross-validated probabilities by micro-averaged F1. digits-mlp has a hidden layer, trained by hidden.py instead.
 3. The standardisation is folded into the weights in float64, the result rounded to float32: the served weights take
-   raw features. The manifest keeps the training statistics.
+   raw features. In front of a hidden layer it is the stage instead. The manifest keeps the training statistics.
 4. The held-out rows give the metrics in the manifest.
 """
 
 import argparse
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import river.datasets
 import sklearn.datasets
+from hidden import NetworkClassifier
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss, log_loss
@@ -59,6 +60,7 @@ class Data:
         features: N names.
         classes: K names, in the order of the label indices.
         origin: Where it comes from, in words.
+        width: Of the hidden layer of its model, 0 where there is none.
     """
 
     X: Floats
@@ -66,6 +68,7 @@ class Data:
     features: tuple[str, ...]
     classes: tuple[str, ...]
     origin: dict[str, str]
+    width: int = 0
 
     @property
     def head(self) -> Literal["softmax", "sigmoid", "multilabel"]:
@@ -113,10 +116,11 @@ def fit(name: str, C: float | None = None) -> Trained:
     pipeline = _pipeline(data, C, solver="newton-cholesky", tol=1e-8).fit(data.X[train], data.y[train])
     threshold = _pick_threshold(data, train, C) if data.head == "multilabel" else None
     metrics = _metrics(data.y[test], pipeline.predict_proba(data.X[test]), threshold)
-    fields = _fields(data, pipeline, C) | {"metrics": metrics}
+    fields, tensors = _described(data, pipeline, C)
+    fields["metrics"] = metrics
     if threshold is not None:
         fields["thresholds"] = [threshold] * len(data.classes)
-    return Trained(pipeline, data.X[test], data.y[test], Artifact.seal(fields, _folded(pipeline)))
+    return Trained(pipeline, data.X[test], data.y[test], Artifact.seal(fields, tensors))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -151,6 +155,10 @@ def _digits() -> Data:
     return _from_sklearn(bunch, "digits.csv.gz", "Optical Recognition of Handwritten Digits, its test part")
 
 
+def _digits_mlp() -> Data:
+    return replace(_digits(), width=32)
+
+
 def _phishing() -> Data:
     rows = list(river.datasets.Phishing())
     y = [int(label) for _, label in rows]
@@ -178,6 +186,7 @@ DATA: dict[str, Callable[[], Data]] = {
     "iris": _iris,
     "breast-cancer": _breast_cancer,
     "digits": _digits,
+    "digits-mlp": _digits_mlp,
     "phishing": _phishing,
     "segment": _segment,
     "yeast": _yeast,
@@ -220,6 +229,8 @@ def _strata(y: Labels) -> NDArray[np.str_]:
 
 
 def _pipeline(data: Data, C: float, solver: str = "lbfgs", tol: float = 1e-4) -> Pipeline:
+    if data.width:
+        return Pipeline([("network", NetworkClassifier(C, data.width, SEED))])
     model = LogisticRegression(C=C, solver=solver, tol=tol, max_iter=5000)
     classifier = OneVsRestClassifier(model) if data.head == "multilabel" else model
     return Pipeline([("scaler", StandardScaler()), ("classifier", classifier)])
@@ -252,23 +263,28 @@ def _folded(pipeline: Pipeline) -> dict[str, NDArray[np.float32]]:
     return {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
 
 
-def _fields(data: Data, pipeline: Pipeline, C: float) -> dict[str, object]:
-    scaler = pipeline["scaler"]
+def _described(data: Data, pipeline: Pipeline, C: float) -> tuple[dict[str, object], dict[str, NDArray[np.float32]]]:
+    """The manifest's fields but for the metrics, and the tensors."""
+    if data.width:
+        network = pipeline["network"]
+        trainer, fields, tensors = "NetworkClassifier of models/hidden.py", network.fields(), network.tensors()
+    else:
+        scaler = pipeline["scaler"]
+        trainer = f"StandardScaler and LogisticRegression of scikit-learn {version('scikit-learn')}"
+        statistics = {"mean": [*scaler.mean_], "scale": [*scaler.scale_]}
+        fields = {
+            "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
+            "training": {"rows": int(scaler.n_samples_seen_), **statistics},
+        }
+        tensors = _folded(pipeline)
     how = {
         "split": f"{HELD_OUT:.0%} of the rows held out, stratified, seed {SEED}",
-        "trainer": f"StandardScaler and LogisticRegression of scikit-learn {version('scikit-learn')}",
+        "trainer": trainer,
         "C": f"{C:g}",
         "script": "models/train.py",
     }
-    return {
-        "head": data.head,
-        "classes": data.classes,
-        "features": data.features,
-        "dtype": "float32",
-        "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
-        "training": {"rows": int(scaler.n_samples_seen_), "mean": [*scaler.mean_], "scale": [*scaler.scale_]},
-        "provenance": data.origin | how,
-    }
+    head = {"head": data.head, "classes": data.classes, "features": data.features, "dtype": "float32"}
+    return {**head, **fields, "provenance": data.origin | how}, tensors
 
 
 # The metrics

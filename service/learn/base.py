@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError, LogDamagedError, LogUnavailableError, PayloadError, SnapshotError
 from service.learn.fold import Fold
-from service.softmax.learned import Served
 from service.store.admin import BASE_BYTES_MAX, base_id, dump, parse
 from service.store.artifact import Artifact
 from service.store.feedback import Accepted, Draft, Event, FeedbackLog, Kind, Position, Stream
 from service.store.genesis import FOLD_VERSION, begun_with
 from service.store.lineage import Lineage, Turn, begins_with, turn_of
+from service.store.served import served_again
 from service.store.snapshots import Snapshot, read_snapshot, seqs
 from service.store.verify import late_turns, misplaced
 
@@ -113,9 +113,8 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Turn 
     try:
         fold = Fold(Artifact.seal(state["manifest"], _arrays(state["tensors"])))
         frozen = state["frozen"]
-        served = (
-            None if frozen is None else Served.of(artifact.manifest.head, _arrays(frozen["arrays"]), frozen["clips"])
-        )
+        arrays = None if frozen is None else _arrays(frozen["arrays"])
+        served = None if arrays is None else served_again(artifact.manifest, arrays, frozen["clips"])
         fold.state.resume(paused=state["paused"], frozen=served)
     except (KeyError, TypeError, ValueError, PayloadError) as error:
         raise ArtifactError("the state of a base is none that this release can go on from") from error

@@ -5,6 +5,7 @@ from typing import Any
 
 from service.errors import ArtifactError
 from service.softmax.learned import Form, Served
+from service.softmax.learner import Answering
 from service.softmax.model import Stage
 from service.store.artifact import Artifact, Learning
 
@@ -13,7 +14,7 @@ DELTA_TENSOR = "delta.weight"
 
 def exported(
     artifact: Artifact,
-    served: Served,
+    served: Answering,
     *,
     form: Form,
     rows: int,
@@ -33,8 +34,8 @@ def exported(
     K = 2 if served.head == "sigmoid" else served.bias.size
     if len(classes) != K or tuple(classes[: len(manifest.classes)]) != manifest.classes:
         raise ArtifactError("the classes must be those of the artifact and of its later additions, in their order")
-    (layer,) = manifest.layers
-    tensors = {layer.weight: served.weights, layer.bias: served.bias}
+    # Both name the layers' tensors in one order; a delta's, which may be new, is seen to below.
+    tensors = dict(zip(manifest.tensor_names, served.tensors(), strict=False))
     fields: dict[str, Any] = manifest.model_dump(
         mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256", "metrics"}
     )
@@ -47,7 +48,7 @@ def exported(
         fields["training"] = manifest.training.model_dump() | {"rows": manifest.training.rows + rows}
     elif form == "running" and served.stage is not None and rows:
         fields["training"] = _numbers(served.stage) | {"rows": rows}
-    if served.delta is not None:
+    if isinstance(served, Served) and served.delta is not None:
         # Statistics that the dtype cannot represent were left out of learning, and stand as 0 and 1 here.
         fields["training"] |= _numbers(served.delta.stage)
         name = DELTA_TENSOR if manifest.delta is None else manifest.delta.weight

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from service.errors import ArtifactError, ClassesFixedError
 from service.learn.export import exported
 from service.softmax.inputs import Stage
-from service.softmax.learned import RuleName, Served
+from service.softmax.learned import RuleName
+from service.softmax.learner import Answering, learner_of
 from service.softmax.model import Doubles, Floats
-from service.softmax.steps import Integers, Steps
+from service.softmax.steps import Integers
 from service.store.artifact import Artifact, Learning
 from service.store.genesis import FOLD_VERSION
-from service.store.rules import check_constants, chosen, form_of, known_rule, rule_of, values_of
-from service.store.served import delta_of, stage_of
+from service.store.rules import check_constants, check_size, chosen, form_of, known_rule, rule_of, values_of
+from service.store.served import served_again, served_of
 
 THRESHOLD: Final = 0.5
 
@@ -45,23 +46,28 @@ class State:
         self.artifact: Final = artifact
         self._name, self._constants = chosen(artifact)
         form = form_of(artifact, self._name, self._constants)
-        manifest, delta = artifact.manifest, delta_of(artifact)
+        manifest = artifact.manifest
         thresholds = np.array(manifest.thresholds or [THRESHOLD] * manifest.n_outputs)
         learned = None
-        if form == "delta" and delta is None and manifest.training is not None:
+        if form == "delta" and manifest.delta is None and manifest.training is not None:
             learned = Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
-        start = Served(manifest.head, artifact.weights, artifact.bias, stage_of(artifact), delta)
+        rule = rule_of(artifact, self._name, form, self._constants)
         try:
-            self._steps = Steps(start, form, rule_of(artifact, self._name, form, self._constants), thresholds, learned)
+            self._steps = learner_of(served_of(artifact), form, rule, thresholds, learned)
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         self.paused = False
-        self._frozen: Served | None = None
+        self._frozen: Answering | None = None
 
     @property
     def n_classes(self) -> int:
         """The number of classes now."""
         return len(self.artifact.manifest.classes) + sum(self._steps.added)
+
+    @property
+    def _n_outputs(self) -> int:
+        """The number of logits now."""
+        return self.artifact.manifest.n_outputs + sum(self._steps.added)
 
     @property
     def shadow(self) -> bool:
@@ -104,6 +110,7 @@ class State:
         """Add `count` classes behind the others, each improbable at first.
 
         Raises:
+            ArtifactError: The rule is not for a model of so many classes.
             ClassesFixedError: The head is sigmoid, which has two classes.
             ValueError: `count` is less than 1.
         """
@@ -111,6 +118,7 @@ class State:
             raise ClassesFixedError("A sigmoid head has two classes; train a softmax head to add one.")
         if count < 1:
             raise ValueError("at least one class must be added")
+        check_size(self._name, self.artifact.n_features, self._n_outputs + count)
         self._steps.add_classes(count)
         if self._frozen is not None:
             self._frozen = self._frozen.with_classes(count)
@@ -135,15 +143,15 @@ class State:
         if changes.get("shadow", self.shadow) != self.shadow:
             self._frozen = None if self.shadow else self.candidate()
 
-    def resume(self, *, paused: bool, frozen: Served | None) -> None:
+    def resume(self, *, paused: bool, frozen: Answering | None) -> None:
         """Go on as a state did that was paused or not, and served something frozen or not."""
         self.paused, self._frozen = paused, frozen
 
-    def candidate(self) -> Served:
+    def candidate(self) -> Answering:
         """What has been learned, as copies."""
         return self._steps.served()
 
-    def served(self) -> Served:
+    def served(self) -> Answering:
         """What answers: the candidate, but in shadow mode what was served when that began."""
         return self.candidate() if self._frozen is None else self._frozen
 
@@ -177,9 +185,10 @@ class State:
         if scalars["fold_version"] != FOLD_VERSION:
             raise ArtifactError("this state was made by another version of the fold")
         state = cls(artifact)
+        # The rule first: the artifact's own may not be for so many classes.
+        state._take_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
         for count in scalars["added_classes"]:
             state.add_classes(count)
-        state._take_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(("frozen.", "artifact."))}
         frozen = {name.removeprefix("frozen."): array for name, array in tensors.items() if name.startswith("frozen.")}
         try:
@@ -188,7 +197,7 @@ class State:
             raise ArtifactError(str(error)) from None
         state.paused = scalars["paused"]
         if scalars["frozen_clips"] is not None:
-            state._frozen = Served.of(artifact.manifest.head, frozen, scalars["frozen_clips"])
+            state._frozen = served_again(artifact.manifest, frozen, scalars["frozen_clips"])
         return state
 
     def export(self, classes: Sequence[str], provenance: Mapping[str, str]) -> Artifact:
@@ -218,9 +227,10 @@ class State:
             raise ArtifactError("constants must be an object of numbers")
         name, form = known_rule(str(rule)), self._steps.form
         numbers = {str(key): float(value) for key, value in constants.items()}
-        if form != "plain":  # a clip is part of what is served: only who names it changes it
+        if form in {"running", "delta"}:  # a clip is part of what is served: only who names it changes it
             numbers.setdefault("clip", self._steps.rule.clip)
-        check_constants(name, numbers)
+        check_constants(name, numbers, layers=form == "layers")
+        check_size(name, self.artifact.n_features, self._n_outputs)
         self._take_rule(name, numbers)
 
     def _take_rule(self, name: RuleName, constants: dict[str, float]) -> None:

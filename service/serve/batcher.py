@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.softmax.model import Model
+from service.softmax.classifier import Classifier
 
 Floats = NDArray[np.floating[Any]]
 Classified = tuple[Floats, list[int]]
@@ -24,18 +24,23 @@ Classified = tuple[Floats, list[int]]
 # From a million bytes of float32 weights on, a single row waits for memory (31 us for (1, 768, 1000)) and shares it
 # well (6 us a row for 16 rows); below, a call costs less than the answer around it.
 HEAVY_WEIGHTS: Final = 1 << 18
+# An activation counts as so many multiplications: a polynomial and a division, where a product is one instruction of a
+# lane. It is an estimate on the safe side; relu takes fewer.
+ACTIVATION_PRODUCTS: Final = 32
 # Multiplications a core does in a microsecond, half of what was measured on an AVX-512 core, to stay on the safe side.
 PRODUCTS_PER_US: Final = 50_000
 
 
-def is_heavy(model: Model) -> bool:
+def is_heavy(model: Classifier) -> bool:
     """Whether requests for a model gain from sharing a kernel call."""
-    return model.weights.size >= HEAVY_WEIGHTS
+    return sum(layer.inputs * layer.outputs for layer in model.layers) >= HEAVY_WEIGHTS
 
 
-def inline_rows(model: Model, microseconds: int) -> int:
+def inline_rows(model: Classifier, microseconds: int) -> int:
     """How many rows a kernel call may have to last about that long at most."""
-    return max(1, microseconds * PRODUCTS_PER_US // model.weights.size)
+    products = sum(layer.inputs * layer.outputs for layer in model.layers)
+    products += ACTIVATION_PRODUCTS * sum(layer.outputs for layer in model.layers[:-1])
+    return max(1, microseconds * PRODUCTS_PER_US // products)
 
 
 class _Waiting(NamedTuple):
@@ -56,11 +61,11 @@ class Batcher:
 
     def __init__(
         self,
-        model: Model,
+        model: Classifier,
         rows_max: int,
         thread_after_us: int,
         executor: Executor,
-        classify: Callable[[Model, Floats], Classified],
+        classify: Callable[[Classifier, Floats], Classified],
     ) -> None:
         self._model = model
         self._rows_max = rows_max

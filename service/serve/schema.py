@@ -41,6 +41,8 @@ METADATA: Final = record(
         "n_features": WHOLE,
         "features": array(STRING),
         "dtype": {"type": "string", "enum": ["float32", "float64"]},
+        "layers": array(record(inputs=WHOLE, outputs=WHOLE, activation=STRING)),
+        "parameters": WHOLE,
         "seq": WHOLE,
         "weights_sha256": STRING,
         "learning": nullable(ANYTHING),

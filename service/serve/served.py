@@ -20,12 +20,12 @@ from service.serve.lone import Lone
 from service.serve.metrics import V1, Meter
 from service.serve.tensors import Tensors
 from service.settings import Settings
-from service.softmax.learned import Served as Learned
-from service.softmax.model import Head, Model
-from service.store.artifact import Artifact
+from service.softmax.classifier import Classifier
+from service.softmax.learner import Answering
+from service.store.artifact import Artifact, Manifest
 from service.store.data import DataDirectory
 from service.store.repository import Version
-from service.store.served import model_of
+from service.store.served import served_again, served_of
 from service.store.snapshots import Snapshot
 
 Floats = NDArray[np.floating[Any]]
@@ -62,6 +62,7 @@ class Served:
 
     Attributes:
         source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
+        parameters: How many numbers the answers are made with: those of every weight, bias and delta.
         taught: What feedback for it needs, kept here by feedback.py; None before the first.
         explained: What explaining it needs, kept here by explaining.py; None before the first.
 
@@ -90,7 +91,9 @@ class Served:
         self.manifest: Final = manifest
         self.seq, learned = snapshot or (0, None)
         self.learned: Final = learned
-        self.model: Final = model_of(artifact) if learned is None else _learned_model(manifest.head, learned)
+        answering = served_of(artifact) if learned is None else _learned(manifest, learned)
+        self.model: Final = answering.model()
+        self.parameters: Final = sum(tensor.size for tensor in answering.tensors())
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
@@ -159,6 +162,8 @@ class Served:
             "n_features": self.model.n_features,
             "features": manifest.features,
             "dtype": manifest.dtype,
+            "layers": [layer._asdict() for layer in self.model.layers],
+            "parameters": self.parameters,
             "seq": self.seq,
             "epoch": learned.get("epoch", 0),
             "bound_differs": self.bound_differs,
@@ -171,10 +176,10 @@ class Served:
         }
 
 
-def _counted(meter: Meter, counters: memoryview) -> Callable[[Model, Floats], Classified]:
+def _counted(meter: Meter, counters: memoryview) -> Callable[[Classifier, Floats], Classified]:
     """Calls of a model that count themselves."""
 
-    def classify(model: Model, X: Floats) -> Classified:
+    def classify(model: Classifier, X: Floats) -> Classified:
         before = perf_counter_ns()
         classified = model.classify(X)
         meter.executed(counters, perf_counter_ns() - before)
@@ -183,9 +188,9 @@ def _counted(meter: Meter, counters: memoryview) -> Callable[[Model, Floats], Cl
     return classify
 
 
-def _learned_model(head: Head, snapshot: Snapshot) -> Model:
+def _learned(manifest: Manifest, snapshot: Snapshot) -> Answering:
     try:
-        return Learned.of(head, snapshot.arrays, snapshot.fields["clips"]).model()
+        return served_again(manifest, snapshot.arrays, snapshot.fields["clips"])
     except KeyError as error:
         raise SnapshotError("a snapshot lacks a part of the model") from error
 

@@ -18,11 +18,13 @@ from service.errors import ArtifactError, ClassesFixedError, UnacceptableError, 
 from service.serve.grammar import check_fields
 from service.serve.posts import Post
 from service.serve.served import Served
+from service.softmax.learned import RuleName
+from service.softmax.network_steps import NETWORK_RULES
 from service.store.admin import dump, dump_classes, dump_forget_ids, parse_forget_ids
 from service.store.feedback import ID_BYTES_MAX, SEQ_MAX, Draft, FeedbackLog, Kind, Outcome
 from service.store.ids import new_id
 from service.store.manifest import NAME_CHARACTERS_MAX
-from service.store.rules import check_constants, known_rule
+from service.store.rules import check_constants, check_size, chosen, known_rule
 
 # A label set beyond this is no list that somebody typed; an answer of one row has at most that many numbers more.
 CLASSES_MAX: Final = 10_000
@@ -117,6 +119,7 @@ def _classes(document: Document, served: Served) -> bytes:
         raise UnacceptableError("A class is named twice, or is one of the model's already.")
     if len(names) + len(served.classes) > CLASSES_MAX:
         raise UnacceptableError(f"A model may have at most {CLASSES_MAX} classes.")
+    _check_size(_rule_of(served), served, len(names))
     return dump_classes(names)
 
 
@@ -131,7 +134,7 @@ def _rollback(document: Document, _served: Served) -> bytes:
     return dump({"seq": _seq(document.get("seq"), "seq")})
 
 
-def _configure(document: Document, _served: Served) -> bytes:
+def _configure(document: Document, served: Served) -> bytes:
     changes = {name: value for name, value in document.items() if name not in COMMON}
     if not changes:
         raise UnacceptableError('The body must have one of "rule", "constants", "paused" and "shadow".')
@@ -146,13 +149,40 @@ def _configure(document: Document, _served: Served) -> bytes:
     if "rule" in changes:
         if type(changes["rule"]) is not str:
             raise UnacceptableError('"rule" must be the name of a learning rule.')
-        try:
-            check_constants(known_rule(changes["rule"]), {name: float(value) for name, value in constants.items()})
-        except (ArtifactError, OverflowError):
-            raise UnacceptableError(
-                "There is no such rule, or its constants have not these names and ranges."
-            ) from None
+        _check_rule(changes["rule"], constants, served)
     return dump(changes)
+
+
+def _check_rule(rule: str, constants: Mapping[str, int | float], served: Served) -> None:
+    try:
+        name, layers = known_rule(rule), bool(served.manifest.hidden)
+        if layers and name not in NETWORK_RULES:
+            raise UnacceptableError("A model with hidden layers learns by sgd, adagrad or ftrl.")
+        check_constants(name, {key: float(value) for key, value in constants.items()}, layers=layers)
+    except (ArtifactError, OverflowError):
+        raise UnacceptableError("There is no such rule, or its constants have not these names and ranges.") from None
+    _check_size(name, served, 0)
+
+
+def _check_size(rule: RuleName | None, served: Served, more: int) -> None:
+    """Refuse a rule for so many features and classes; the learner has the last word, for it may be ahead."""
+    try:
+        if rule is not None:
+            check_size(rule, served.model.n_features, served.model.n_logits + more)
+    except ArtifactError:
+        raise UnacceptableError(
+            "The rule newton is not for a model of so many features and classes; ftrl takes any."
+        ) from None
+
+
+def _rule_of(served: Served) -> RuleName | None:
+    """The rule that a model learns by; None where its manifest names one that there is not."""
+    try:
+        if served.learned is not None:
+            return known_rule(served.learned.fields["learning"]["rule"])
+        return chosen(served.artifact)[0]
+    except ArtifactError:
+        return None
 
 
 def _id(id_: object, field: str) -> bytes:

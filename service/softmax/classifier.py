@@ -5,7 +5,7 @@ float32, and which arrays are refused, is the same for all and stands here.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from service.errors import UnacceptableError
 from service.softmax.functions import MULTILABEL, OVR, SIGMOID, SOFTMAX
 from service.softmax.inputs import NOT_NUMBERS, Doubles, Floats
 from service.softmax.loss import cross_entropy_forward, log_probabilities_forward
+from service.softmax.single import Single
 
 Head = Literal["softmax", "sigmoid", "multilabel", "ovr"]
 
@@ -25,6 +26,14 @@ STEEP: Final = "A row has values too large for this model: its gradient overflow
 NO_LABELS: Final = np.empty(0, np.int64)
 
 HEADS: Final[dict[str, int]] = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "multilabel": MULTILABEL, "ovr": OVR}
+
+
+class LayerShape(NamedTuple):
+    """What a layer takes and gives, and the activation behind it: "identity" where the head follows."""
+
+    inputs: int
+    outputs: int
+    activation: str
 
 
 class Classifier(ABC):
@@ -44,6 +53,15 @@ class Classifier(ABC):
         self.n_logits: Final = n_logits
         self.n_classes: Final = 2 if head == "sigmoid" else n_logits
         self._code: Final = HEADS[head]
+
+    @property
+    def layers(self) -> tuple[LayerShape, ...]:
+        """The layers, the head's last; those who estimate a cost, or tell of a model, read them."""
+        return (LayerShape(self.n_features, self.n_logits, "identity"),)
+
+    def single(self) -> Single | None:
+        """Buffers to predict one row at a time in; None where only `predict` answers."""
+        return None
 
     @abstractmethod
     def logits(self, X: Floats) -> Floats:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.softmax.inputs import Delta, Doubles, Floats, Stage
 from service.softmax.model import Head, Model
 
-Form = Literal["plain", "running", "delta"]
+Form = Literal["plain", "running", "delta", "layers"]
 RuleName = Literal["sgd", "adagrad", "ftrl", "newton"]
 
 # A new class starts at the mean logit of the others less ln 100: by the inequality of the arithmetic and geometric

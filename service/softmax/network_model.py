@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
 from service.softmax.activations import activation_backward, activation_forward
-from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head
+from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head, LayerShape
 from service.softmax.derivatives import affine_backward
 from service.softmax.functions import NOT_FINITE
 from service.softmax.inputs import Doubles, Floats, Inputs, Stage, check_stage
@@ -66,9 +66,11 @@ class Network(Classifier):
         self._panels: Final = pack_all([np.vstack([b, W]) for W, b in self._affine()])
         self._inputs: Final = Inputs(stage, None, self.n_features, self.dtype)
 
-    def single(self) -> None:
-        """None: a network has no buffers for lone rows, `predict` answers them."""
-        return
+    @property
+    def layers(self) -> tuple[LayerShape, ...]:
+        """The hidden layers, the first one first, and the head's."""
+        hidden = (LayerShape(len(layer.weights), layer.bias.size, layer.activation) for layer in self.hidden)
+        return (*hidden, LayerShape(len(self.weights), self.bias.size, "identity"))
 
     def logits(self, X: Floats) -> Floats:
         """Z (B, K) of X (B, N); NaN in rows of which a pre-activation overflows the model's dtype."""

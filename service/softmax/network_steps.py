@@ -1,7 +1,7 @@
 """The safe door to the fold of networks: a network that learns in every layer, row by row, deterministically.
 
 A `NetworkSteps` stands beside `Steps` (steps.py) and has its methods, so that what drives the one drives the other. All
-layers learn, from the weights that they start with (the form plain), by sgd, adagrad or ftrl. Its tensors are those of
+layers learn, from the weights that they start with (the form layers), by sgd, adagrad or ftrl. Its tensors are those of
 each layer, numbered from 0, the first hidden layer, to the head's:
 
     masters.l (N_l + 1, K_l) float64     bias, then weights
@@ -103,7 +103,7 @@ class NetworkSteps:
     def __init__(self, start: ServedNetwork, rule: Rule, thresholds: Doubles) -> None:
         start.model()
         _check_rule(rule)
-        self.form: Final[Form] = "plain"
+        self.form: Final[Form] = "layers"
         self.rule = rule
         self._start = start
         self.thresholds = np.array(thresholds, np.float64)

@@ -2,7 +2,7 @@
 
     z = stage(x) W + b + delta.stage(x) D      what is served, as model.py has it
 
-Three forms say what learns, besides the bias:
+Three forms say what learns, besides the bias (a network has the form layers, see network_steps.py):
 
     plain      W, on the features that it takes
     running    W, from 0, behind a stage whose mean and scale follow the rows that were learned from

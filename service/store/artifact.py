@@ -10,21 +10,23 @@
     classes            unique names; sigmoid 2, softmax and ovr >= 2, multilabel >= 1
     features           N unique names, in the order of a row
     dtype              "float32" or "float64": of every tensor, and of the arithmetic
-    layers             [{weight, bias, activation}]: one layer of two tensor names, "identity"
+    layers             [{weight, bias, activation}]: two tensor names, and what follows; hidden layers
+                       first, each "relu", "sigmoid" or "tanh", and last the head's, "identity"
     thresholds         multilabel only: for each class, the p in [0, 1] that names it  0.5 each
     stage              {mean [N], scale [N] > 0, clip > 0}: done to a row first        rows are taken raw
                        (clip may be absent: no cut)
     training           {rows >= 1, mean [N], scale [N] > 0}: what was trained on       unknown
     delta              {weight, clip > 0}: a tensor name; what learning has added,     nothing was added
-                       on features standardised by `training` and cut to [-clip, clip]
+                       on features standardised by `training` and cut to [-clip, clip];
+                       not beside hidden layers
     learning           {rule, constants {name: number}}                               chosen by size
     provenance         {name: text}                                                   {}
     metrics            {name: number}                                                 {}
     tensors_sha256     64 hexadecimal digits: SHA-256 of model.safetensors
 
     tensor             shape     K is
-    weight             (N, K)    1 for the sigmoid head, else the number of classes
-    bias               (K,)      (the delta's weight is shaped as the weight)
+    weight             (N, K)    of the head's layer 1 for the sigmoid head, else the number of classes
+    bias               (K,)      (hidden layers and the delta: tensors.py)
 
 What always holds of an `Artifact`, whether read or made: the tensors are exactly those that the manifest names, of that
 shape and dtype; every number is finite; the arrays are its own, C-contiguous, aligned and read-only.
@@ -41,12 +43,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import numpy as np
-import safetensors
 import safetensors.numpy
-from numpy.typing import NDArray
 
 from service.errors import ArtifactError
 from service.store.filesystem import make_folder
@@ -61,6 +59,7 @@ from service.store.manifest import (
     dump_manifest,
     parse_manifest,
 )
+from service.store.tensors import Array, checked_copies, parse_tensors
 
 __all__ = [
     "MANIFEST_NAME",
@@ -75,8 +74,6 @@ __all__ = [
     "write_artifact",
 ]
 
-Array = NDArray[np.floating[Any]]
-
 MANIFEST_NAME = "model.json"
 TENSORS_NAME = "model.safetensors"
 # Names and four statistics of some 150,000 features; a larger manifest is refused before it is read.
@@ -89,7 +86,7 @@ class Artifact:
 
     Attributes:
         manifest: All that is known about it.
-        tensors: Each tensor by its name, in manifest order; own read-only copies, (N, K) and (K,), C-contiguous.
+        tensors: Each tensor by its name, in manifest order; own read-only copies, C-contiguous.
 
     Raises:
         ArtifactError: The tensors are not what the manifest says, or hold a number that is not finite.
@@ -99,7 +96,7 @@ class Artifact:
     tensors: Mapping[str, Array]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tensors", MappingProxyType(_checked_copies(self.manifest, self.tensors)))
+        object.__setattr__(self, "tensors", MappingProxyType(checked_copies(self.manifest, self.tensors)))
 
     @classmethod
     def seal(cls, fields: Mapping[str, object], tensors: Mapping[str, Array]) -> "Artifact":
@@ -121,13 +118,13 @@ class Artifact:
 
     @property
     def weights(self) -> Array:
-        """The weight matrix, (N, K), feature-major, read-only."""
-        return self.tensors[self.manifest.layers[0].weight]
+        """The weight matrix of the head's layer, (N, K), feature-major, read-only."""
+        return self.tensors[self.manifest.layers[-1].weight]
 
     @property
     def bias(self) -> Array:
-        """The bias, (K,), read-only."""
-        return self.tensors[self.manifest.layers[0].bias]
+        """The bias of the head's layer, (K,), read-only."""
+        return self.tensors[self.manifest.layers[-1].bias]
 
     @property
     def n_features(self) -> int:
@@ -136,7 +133,7 @@ class Artifact:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """The hash of the tensors in manifest order: weight, bias, then the delta's weight."""
+        """The hash of the tensors in manifest order: weight and bias, layer by layer, then the delta's weight."""
         return hash_tensors(self.tensors.values())
 
 
@@ -158,7 +155,7 @@ def read_artifact(directory: Path, bytes_max: int) -> Artifact:
     raw = _read_file(directory, TENSORS_NAME, bytes_max)
     if hashlib.sha256(raw).hexdigest() != manifest.tensors_sha256:
         raise ArtifactError("model.safetensors is not the file that tensors_sha256 in model.json names")
-    return Artifact(manifest, _parse_tensors(raw, manifest))
+    return Artifact(manifest, parse_tensors(raw, manifest))
 
 
 def write_artifact(directory: Path, artifact: Artifact) -> None:
@@ -255,46 +252,3 @@ def _read_all(descriptor: int, name: str, bytes_max: int) -> bytes:
     if left != 1:
         raise ArtifactError(f"{name} changed while it was read")
     return b"".join(chunks)
-
-
-def _parse_tensors(raw: bytes, manifest: Manifest) -> dict[str, Array]:
-    """Views into the bytes of a safetensors file; the library checks its header, sizes and overlaps."""
-    try:
-        entries = dict(safetensors.deserialize(raw))
-    except safetensors.SafetensorError:
-        raise ArtifactError("model.safetensors is not a whole safetensors file") from None
-    # Before any array is made: NumPy fails in its own ways on a hundred dimensions, or on a type it lacks.
-    _check_form(
-        manifest, {name: (_dtype_name(entry["dtype"]), tuple(entry["shape"])) for name, entry in entries.items()}
-    )
-    dtype = np.dtype(manifest.dtype).newbyteorder("<")
-    return {name: np.frombuffer(entry["data"], dtype).reshape(entry["shape"]) for name, entry in entries.items()}
-
-
-def _dtype_name(code: str) -> str:
-    return {"F32": "float32", "F64": "float64"}.get(code, code)
-
-
-def _checked_copies(manifest: Manifest, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    _check_form(manifest, {name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()})
-    return {name: _finite_copy(name, tensors[name], manifest.dtype) for name in manifest.tensor_shapes}
-
-
-def _check_form(manifest: Manifest, forms: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """Holds each tensor's (dtype, shape), by its name, against the manifest."""
-    if forms.keys() != manifest.tensor_shapes.keys():
-        raise ArtifactError("the tensors must be exactly those that the layers of model.json name")
-    for name, expected in manifest.tensor_shapes.items():
-        dtype, shape = forms[name]
-        if dtype != manifest.dtype:
-            raise ArtifactError(f"tensor {name!a} is {dtype}, but model.json says {manifest.dtype}")
-        if shape != expected:
-            raise ArtifactError(f"tensor {name!a} has shape {str(shape)[:64]}, but model.json asks for {expected}")
-
-
-def _finite_copy(name: str, tensor: Array, dtype: str) -> Array:
-    if not np.isfinite(tensor).all():
-        raise ArtifactError(f"tensor {name!a} holds a number that is not finite")
-    copy = np.array(tensor, dtype=dtype, order="C")
-    copy.setflags(write=False)
-    return copy

@@ -212,9 +212,10 @@ def refuse_unfinished(path: Path) -> None:
         raise LogUnavailableError("a restore of the data directory was interrupted; run softstep restore again")
 
 
-def _told(artifact: Artifact) -> tuple[object, str]:
+def _told(artifact: Artifact) -> tuple[object, ...]:
     """What tells one artifact from another: not the bytes of its files, which differ from writer to writer."""
-    return artifact.manifest.model_copy(update={"tensors_sha256": ""}), artifact.weights_sha256
+    shapes = [tensor.shape for tensor in artifact.tensors.values()]
+    return artifact.manifest.model_copy(update={"tensors_sha256": ""}), artifact.weights_sha256, shapes
 
 
 def _locked(file: IO[bytes]) -> bool:

@@ -15,8 +15,9 @@ def genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
     """What binds a fold to its artifact and to its program: SHA-256, 32 bytes.
 
     It covers the tensors, everything in the manifest that a row's meaning or a step depends on, and the version of the
-    fold; provenance, metrics and the names of tensors may change. A field that a later release adds to the manifest
-    must be left out here where it is absent, or no stream is known again.
+    fold; provenance, metrics and the names of tensors may change. What a later release adds to the manifest must be
+    left out here where it is absent, or no stream is known again; so are the activations and widths of hidden layers,
+    of which a linear model has none.
 
     Args:
         artifact: What the stream is about.
@@ -26,6 +27,10 @@ def genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
     manifest = artifact.manifest.model_dump(mode="json", exclude={"provenance", "metrics", "layers", "tensors_sha256"})
     if artifact.manifest.delta is not None:
         manifest["delta"] = {"clip": artifact.manifest.delta.clip}
+    if artifact.manifest.hidden:
+        manifest["hidden"] = [
+            [layer.activation, artifact.tensors[layer.bias].size] for layer in artifact.manifest.hidden
+        ]
     bound = {"fold_version": version, "manifest": manifest, "tensors": hash_tensors(artifact.tensors.values())}
     return hashlib.sha256(json.dumps(bound, sort_keys=True, ensure_ascii=True).encode()).digest()
 

@@ -6,6 +6,7 @@ The format as a whole, with its table, opens `artifact.py`. Parsing is strict tw
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, NoReturn
 
 from pydantic import (
@@ -25,6 +26,8 @@ FORMAT_VERSION = 1
 NAME_CHARACTERS_MAX = 256
 # Long enough for what a field's complaint needs, short enough for a log line; file contents may be quoted in it.
 REASON_CHARACTERS_MAX = 300
+# Deeper than layers can be trained without skips between them, and few enough for any message.
+LAYERS_MAX = 128
 # The largest integer that every JSON reader keeps exactly (float64).
 ROWS_MAX = 2**53
 
@@ -55,12 +58,13 @@ class Layer(Record):
     Attributes:
         weight: Name of the tensor of shape (N, K).
         bias: Name of the tensor of shape (K,).
-        activation: What is applied to the layer's output; the head comes after the last layer.
+        activation: What is applied to the layer's output: one of the three functions for a hidden layer, "identity" for
+            the last one, for the head comes behind it.
     """
 
     weight: Name
     bias: Name
-    activation: Literal["identity"]
+    activation: Literal["identity", "relu", "sigmoid", "tanh"]
 
 
 class Stage(Record):
@@ -127,7 +131,7 @@ class Manifest(Record):
     classes: Names
     features: Names
     dtype: Literal["float32", "float64"]
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, fail_fast=True)]
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=LAYERS_MAX, fail_fast=True)]
     thresholds: Probabilities | None = None
     stage: Stage | None = None
     training: Training | None = None
@@ -148,13 +152,26 @@ class Manifest(Record):
         return 1 if self.head == "sigmoid" else len(self.classes)
 
     @property
-    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Each tensor's shape by its name, in manifest order: weight, then bias, layer by layer, then the delta's."""
-        (layer,) = self.layers
-        shapes: dict[str, tuple[int, ...]] = {
-            layer.weight: (self.n_features, self.n_outputs),
-            layer.bias: (self.n_outputs,),
-        }
+    def hidden(self) -> tuple[Layer, ...]:
+        """The hidden layers, the first one first; a linear model has none."""
+        return self.layers[:-1]
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """The names of all tensors in manifest order: weight, then bias, layer by layer, then the delta's weight."""
+        names = [name for layer in self.layers for name in (layer.weight, layer.bias)]
+        return (*names, *([] if self.delta is None else [self.delta.weight]))
+
+    def tensor_shapes(self, widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Each tensor's shape by its name, in manifest order.
+
+        Args:
+            widths: How many activations each hidden layer gives, which the tensors say, and not the manifest.
+        """
+        sizes = pairwise([self.n_features, *widths, self.n_outputs])
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (inputs, outputs) in zip(self.layers, sizes, strict=True):
+            shapes |= {layer.weight: (inputs, outputs), layer.bias: (outputs,)}
         if self.delta is not None:
             shapes[self.delta.weight] = (self.n_features, self.n_outputs)
         return shapes
@@ -163,6 +180,7 @@ class Manifest(Record):
     def _fields_agree(self) -> "Manifest":
         self._check_classes()
         self._check_layers()
+        self._check_learning()
         _check_length("thresholds", self.thresholds, len(self.classes), "class")
         for name, record in (("stage", self.stage), ("training", self.training)):
             if record is not None:
@@ -179,19 +197,23 @@ class Manifest(Record):
             raise ValueError("only a multilabel head has thresholds")
 
     def _check_layers(self) -> None:
-        if len(self.layers) > 1:
-            raise ValueError("hidden layers are not supported yet: layers must hold exactly one layer")
-        names = {self.layers[0].weight, self.layers[0].bias}
-        if len(names) < 2:  # noqa: PLR2004
-            raise ValueError("a layer's weight and bias must be two tensors")
-        if self.delta is not None:
-            if self.training is None:
-                raise ValueError("a delta needs the training statistics that it was learned on")
-            if self.delta.weight in names:
-                raise ValueError("the delta's weight must be a tensor of its own")
-            names.add(self.delta.weight)
+        if self.layers[-1].activation != "identity":
+            raise ValueError("the last layer gives the logits, so its activation must be identity")
+        if any(layer.activation == "identity" for layer in self.hidden):
+            raise ValueError("the activation of a hidden layer, one before the last, must be relu, sigmoid or tanh")
+        names = self.tensor_names
+        if len(set(names)) < len(names):
+            raise ValueError("each weight, bias and delta must be a tensor of its own")
         if "__metadata__" in names:
             raise ValueError("no tensor may have the name __metadata__, which safetensors keeps for itself")
+
+    def _check_learning(self) -> None:
+        if self.delta is not None and self.training is None:
+            raise ValueError("a delta needs the training statistics that it was learned on")
+        if self.hidden and self.delta is not None:
+            raise ValueError("a model with hidden layers learns in all of them, and has no delta")
+        if self.hidden and self.learning is not None and self.learning.rule == "newton":
+            raise ValueError("the rule newton is for models without hidden layers; adagrad, ftrl and sgd learn in all")
 
 
 def _check_length(name: str, values: Sequence[float] | None, length: int, each: str) -> None:

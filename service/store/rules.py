@@ -10,10 +10,11 @@ import numpy as np
 
 from service.errors import ArtifactError
 from service.softmax.learned import Form, Rule, RuleName
+from service.softmax.network_steps import NETWORK_RULES
 from service.store.artifact import Artifact
 
 # Newton's time and memory grow with K (N + 1)^2. Up to the first bound it is the default: a step of digits, at 42,250,
-# takes some 8 microseconds. Up to the second it may be asked for: its matrices take 16 MiB then.
+# takes some 8 microseconds. Up to the second it may be asked for, and classes may be added: its matrices take 16 MiB.
 NEWTON_DEFAULT_MAX: Final = 1 << 18
 NEWTON_MAX: Final = 1 << 22
 
@@ -56,23 +57,28 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
 # AdaGrad's first step moves each weight by the rate. Behind a stage that is a sensible part of a logit; of raw features
 # nothing is known, so that there the step is small.
 PLAIN_RATE: Final = 0.0003
+# In a network all layers move at a time, and each changes what the next one sees; so its first steps are smaller too.
+NETWORK_RATES: Final[dict[RuleName, float]] = {"adagrad": 0.03, "ftrl": 0.03}
 
 
-def size_of(artifact: Artifact) -> int:
+def size_of(n_features: int, n_outputs: int) -> int:
     """K (N + 1)^2, what Newton's time and memory grow with."""
-    return artifact.manifest.n_outputs * (artifact.n_features + 1) ** 2
+    return n_outputs * (n_features + 1) ** 2
 
 
 def default_rule(artifact: Artifact) -> RuleName:
     """The rule for an artifact that names none."""
-    if artifact.manifest.training is None and artifact.weights.any():
+    manifest = artifact.manifest
+    if manifest.hidden or (manifest.training is None and artifact.weights.any()):
         return "adagrad"
-    return "newton" if size_of(artifact) <= NEWTON_DEFAULT_MAX else "ftrl"
+    return "newton" if size_of(artifact.n_features, manifest.n_outputs) <= NEWTON_DEFAULT_MAX else "ftrl"
 
 
 def form_of(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
     """What learns; see `softmax/steps.py` for the forms."""
     manifest = artifact.manifest
+    if manifest.hidden:
+        return "layers"
     if manifest.delta is not None:
         return "delta"
     if name == "sgd" and "clip" not in constants:
@@ -93,9 +99,8 @@ def chosen(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
     constants = {} if learning is None else dict(learning.constants)
     if delta is not None and constants.setdefault("clip", delta.clip) != delta.clip:
         raise ArtifactError("learning.constants.clip must be that of the delta")
-    check_constants(name, constants)
-    if name == "newton" and size_of(artifact) > NEWTON_MAX:
-        raise ArtifactError(f"the rule newton takes models up to K (N + 1)^2 = {NEWTON_MAX}; ftrl takes any")
+    check_constants(name, constants, layers=bool(artifact.manifest.hidden))
+    check_size(name, artifact.n_features, artifact.manifest.n_outputs)
     return name, constants
 
 
@@ -107,9 +112,23 @@ def known_rule(name: str) -> RuleName:
     raise ArtifactError(f"learning.rule must be one of {', '.join(CONSTANTS)}")
 
 
-def check_constants(name: RuleName, constants: Mapping[str, float]) -> None:
-    """Raise ArtifactError where a rule has no such constants, or not with these numbers."""
-    table = CONSTANTS[name]
+def check_size(name: RuleName, n_features: int, n_outputs: int) -> None:
+    """Raise ArtifactError where a rule is not for a model of so many features and logits."""
+    if name == "newton" and size_of(n_features, n_outputs) > NEWTON_MAX:
+        raise ArtifactError(f"the rule newton takes models up to K (N + 1)^2 = {NEWTON_MAX}; ftrl takes any")
+
+
+def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: bool) -> None:
+    """Raise ArtifactError where a rule has no such constants, or not with these numbers.
+
+    Args:
+        name: The rule.
+        constants: What is set.
+        layers: Whether the model has hidden layers: newton is no rule for it, and there is no clip.
+    """
+    if layers and name not in NETWORK_RULES:
+        raise ArtifactError(f"a model with hidden layers learns by {', '.join(NETWORK_RULES)}")
+    table = {key: constant for key, constant in CONSTANTS[name].items() if not (layers and key == "clip")}
     if not constants.keys() <= table.keys():
         raise ArtifactError(f"learning.constants of {name} are {', '.join(table)}")
     for constant, value in constants.items():
@@ -123,6 +142,8 @@ def values_of(name: RuleName, form: Form, constants: Mapping[str, float]) -> dic
     defaults = {key: constant.default for key, constant in CONSTANTS[name].items()}
     if name == "adagrad" and form == "plain":
         defaults["rate"] = PLAIN_RATE
+    if form == "layers":
+        defaults |= {"rate": NETWORK_RATES.get(name, defaults["rate"]), "clip": None}
     return {key: value for key, value in {**defaults, **constants}.items() if value is not None}
 
 
@@ -130,7 +151,8 @@ def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[s
     """The rule with all its numbers."""
     values = values_of(name, form, constants)
     training = artifact.manifest.training
-    firmness = values.get("firmness", 0.0) * training.rows if form == "delta" and training is not None else 0.0
+    rows = 0 if training is None or form not in {"delta", "layers"} else training.rows
+    firmness = values.get("firmness", 0.0) * rows
     return Rule(
         name=name,
         rate=values["rate"],

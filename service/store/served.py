@@ -1,9 +1,18 @@
-"""From an artifact to the model that answers: the one place that reads a manifest's stage, statistics and delta."""
+"""From an artifact to the model that answers: the one place that reads a manifest's layers, stage and delta."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.softmax.model import Delta, Model, Stage
-from service.store.artifact import Artifact
+from service.softmax.classifier import Classifier
+from service.softmax.learned import Served
+from service.softmax.learner import Answering
+from service.softmax.model import Delta, Stage
+from service.softmax.network import Activation, Layer
+from service.softmax.network_steps import ServedNetwork
+from service.store.artifact import Artifact, Manifest
 
 
 def stage_of(artifact: Artifact) -> Stage | None:
@@ -21,10 +30,40 @@ def delta_of(artifact: Artifact) -> Delta | None:
     return Delta(artifact.tensors[delta.weight], stage)
 
 
-def model_of(artifact: Artifact) -> Model:
+def served_of(artifact: Artifact) -> Answering:
+    """What an artifact answers with before anything is learned: state(0)."""
+    manifest, tensors = artifact.manifest, artifact.tensors
+    if not manifest.hidden:
+        return Served(manifest.head, artifact.weights, artifact.bias, stage_of(artifact), delta_of(artifact))
+    hidden = tuple(
+        Layer(tensors[layer.weight], tensors[layer.bias], activation)
+        for layer, activation in zip(manifest.hidden, activations_of(manifest), strict=True)
+    )
+    return ServedNetwork(manifest.head, hidden, artifact.weights, artifact.bias, stage_of(artifact))
+
+
+def served_again(
+    manifest: Manifest, arrays: Mapping[str, NDArray[np.floating[Any]]], clips: Mapping[str, float | None]
+) -> Answering:
+    """What gave these arrays and clips, learned from an artifact with that manifest.
+
+    Raises:
+        KeyError: An array is missing.
+    """
+    if not manifest.hidden:
+        return Served.of(manifest.head, arrays, clips)
+    return ServedNetwork.of(manifest.head, activations_of(manifest), arrays, clips)
+
+
+def activations_of(manifest: Manifest) -> tuple[Activation, ...]:
+    """What follows each hidden layer."""
+    return tuple(layer.activation for layer in manifest.hidden if layer.activation != "identity")
+
+
+def model_of(artifact: Artifact) -> Classifier:
     """The model that an artifact describes.
 
     Raises:
         ValueError: A statistic cannot be represented in the model's dtype.
     """
-    return Model(artifact.manifest.head, artifact.weights, artifact.bias, stage_of(artifact), delta_of(artifact))
+    return served_of(artifact).model()

@@ -8,13 +8,16 @@ from sklearn.datasets import load_digits
 from service.store.artifact import Artifact
 from tests.reference import Array
 
-KINDS = ("zero", "trained", "raw", "staged")
+KINDS = ("zero", "trained", "raw", "staged", "network")
+RULES = ("sgd", "adagrad", "ftrl", "newton")
+# Widths and activations of the hidden layers of a network.
+HIDDEN = ((18, "tanh"), (5, "sigmoid"))
 
 
 def artifact(
     kind: str = "trained", head: str = "softmax", N: int = 4, K: int = 3, dtype: str = "float32", **fields: Any
 ) -> Artifact:
-    """An artifact: of zero weights; with training statistics; without; or with a stage in front and statistics."""
+    """An artifact: of zero weights; with training statistics; without; with a stage and statistics; with layers too."""
     rng, columns = np.random.default_rng(0), 1 if head == "sigmoid" else K
     numbers = {"mean": rng.standard_normal(N).tolist(), "scale": np.exp(rng.standard_normal(N)).tolist()}
     manifest: dict[str, Any] = {
@@ -24,13 +27,27 @@ def artifact(
         "dtype": dtype,
         "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
     }
-    if kind in {"trained", "staged"}:
+    if kind in {"trained", "staged", "network"}:
         manifest["training"] = numbers | {"rows": 200}
-    if kind == "staged":
+    if kind in {"staged", "network"}:
         manifest["stage"] = numbers | {"clip": 3.0}
-    weight = rng.standard_normal((N, columns)) * (kind != "zero")
-    tensors = {"weight": weight.astype(dtype), "bias": rng.standard_normal(columns).astype(dtype)}
+    tensors: dict[str, Array] = {}
+    inputs = N
+    for number, (width, activation) in enumerate(HIDDEN if kind == "network" else ()):
+        layer = {"weight": f"{number}.weight", "bias": f"{number}.bias", "activation": activation}
+        manifest["layers"].insert(number, layer)
+        tensors[layer["weight"]] = rng.standard_normal((inputs, width)) / np.sqrt(inputs)
+        tensors[layer["bias"]] = rng.standard_normal(width)
+        inputs = width
+    tensors["weight"] = rng.standard_normal((inputs, columns)) * (kind != "zero")
+    tensors["bias"] = rng.standard_normal(columns)
+    tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     return Artifact.seal(manifest | fields, tensors)
+
+
+def rules_of(kind: str) -> tuple[str, ...]:
+    """The rules that an artifact of a kind can learn by."""
+    return tuple(rule for rule in RULES if kind != "network" or rule != "newton")
 
 
 def rows(made: Artifact, B: int = 60, seed: int = 1) -> tuple[Array, Array]:

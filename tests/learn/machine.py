@@ -62,11 +62,11 @@ def set_fold(version: int) -> None:
 class Following(RuleBasedStateMachine):
     """A stream of random events, and a follower that is stopped and started at random."""
 
-    @initialize(training=st.booleans())
-    def begin(self, *, training: bool) -> None:
-        """A model with or without statistics of its training."""
+    @initialize(training=st.booleans(), hidden=st.sampled_from([(), (4,), (3, 5)]))
+    def begin(self, *, training: bool, hidden: tuple[int, ...]) -> None:
+        """A model with or without statistics of its training, and with or without hidden layers."""
         more: dict[str, Any] = {"training": {"rows": 50, "mean": [0.0] * N, "scale": [1.0] * N}} if training else {}
-        self.artifact = make_artifact("softmax", N, ["a", "b", "c"], **more)
+        self.artifact = make_artifact("softmax", N, ["a", "b", "c"], hidden=hidden, **more)
         self.folder = tempfile.TemporaryDirectory()
         self.log = self.make_log()
         self.stream = self.log.open_stream("m", 1, genesis(self.artifact), 3)
@@ -140,7 +140,7 @@ class Following(RuleBasedStateMachine):
 
     @rule(rule_=st.sampled_from(["ftrl", "adagrad", "newton"]), paused=st.booleans())
     def configure(self, rule_: str, *, paused: bool) -> None:
-        """Another rule, or a pause."""
+        """Another rule, or a pause; a network cannot learn by newton, and counts that."""
         assert self.append(Kind.CONFIGURE, dump({"rule": rule_, "paused": paused}))
 
     @rule(limit=st.integers(1, 7))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,8 @@ from service.store.artifact import Artifact
 from service.store.genesis import genesis
 from service.store.hashing import hash_tensors
 from service.store.served import model_of
-from tests.learn.artifacts import KINDS, artifact, digits, rows
+from tests.learn.artifacts import KINDS, artifact, digits, rows, rules_of
 from tests.reference import HEADS
-
-RULES = ("sgd", "adagrad", "ftrl", "newton")
 
 
 def same(one: State, other: State) -> bool:
@@ -34,9 +33,8 @@ def same(one: State, other: State) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("rule", [None, *RULES])
+@pytest.mark.parametrize(("kind", "rule"), [(kind, rule) for kind in KINDS for rule in (None, *rules_of(kind))])
 def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str) -> None:
     """Before the first event the answers have the bits of the artifact's own, whatever the rule is."""
     made = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
@@ -63,21 +61,22 @@ def test_learning_lowers_the_loss(head: str, kind: str) -> None:
 Event = Callable[[State], object]
 
 
-def events(made: Artifact) -> st.SearchStrategy[Event]:
+def events(made: Artifact, kind: str) -> st.SearchStrategy[Event]:
     """Any event of a stream: rows, classes, another rule, pause, shadow."""
     X, Y = rows(made)
 
     def fold(start: int, count: int) -> Event:
         def event(state: State) -> object:
-            missing = state.tensors()["masters"].shape[1] - Y.shape[1]
+            missing = 0 if made.manifest.head == "sigmoid" else state.n_classes - Y.shape[1]
             targets = np.hstack([Y, np.zeros((len(Y), missing))])[start : start + count]
             return state.fold(X[start : start + count].copy(), Y=targets)
 
         return event
 
     change = st.sampled_from(
-        [{"rule": rule} for rule in RULES]
-        + [{"constants": {"rate": 0.2}}, {"rule": "newton", "constants": {"clip": 2.0}}]
+        [{"rule": rule} for rule in rules_of(kind)]
+        + [{"constants": {"rate": 0.2}}]
+        + [{"rule": rule, "constants": {"clip": 2.0}} for rule in rules_of(kind) if rule == "newton"]
         + [{switch: value} for switch in ("paused", "shadow") for value in (True, False)]
     )
     steps = [
@@ -94,7 +93,7 @@ def events(made: Artifact) -> st.SearchStrategy[Event]:
 def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str, head: str) -> None:
     """A state restored from its tensors and JSON, or copied, goes on to the bits of the state that never stopped."""
     made = artifact(kind, head)
-    stream = data.draw(st.lists(events(made), min_size=1, max_size=10))
+    stream = data.draw(st.lists(events(made, kind), min_size=1, max_size=10))
     cut = data.draw(st.integers(0, len(stream)))
     whole = State(made)
     for event in stream:
@@ -165,6 +164,26 @@ def test_classes_of_a_sigmoid_head_are_fixed() -> None:
         State(artifact()).add_classes(0)
 
 
+def test_a_model_outgrows_newton() -> None:
+    """Matrices that would take too much memory are not asked for later either: not by a rule, not by new classes."""
+    wide = State(artifact(N=1500))
+    assert wide.learning["rule"] == "ftrl"
+    with pytest.raises(ArtifactError, match="ftrl takes any"):
+        wide.configure({"rule": "newton"})
+    assert wide.learning["rule"] == "ftrl"
+    made = artifact(learning={"rule": "newton"}, N=1000, K=4)
+    state = State(made)
+    with pytest.raises(ArtifactError, match="ftrl takes any"):
+        state.add_classes(1)
+    assert state.n_classes == 4
+    state.configure({"rule": "ftrl"})
+    state.add_classes(1)
+    with pytest.raises(ArtifactError, match="ftrl takes any"):
+        state.configure({"rule": "newton"})
+    again = State.restore(made, state.tensors(), json.loads(json.dumps(state.scalars())))
+    assert same(again, state)
+
+
 def test_shadow_serves_what_was() -> None:
     """In shadow mode rows are learned and answers stay; a class is added to both; its end shows what was learned."""
     made = artifact()
@@ -217,14 +236,31 @@ def test_configurations_that_there_are_not(changes: dict[str, Any]) -> None:
     assert same(state, untouched)
 
 
-def test_another_rule_keeps_the_answers() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rule": "newton"},
+        {"rule": "adagrad", "constants": {"clip": 2.0}},
+        {"constants": {"clip": 2.0}, "paused": True},
+    ],
+)
+def test_configurations_that_a_network_does_not_have(changes: dict[str, Any]) -> None:
+    """No matrices for its layers, and no clip beside that of its stage."""
+    state, untouched = State(artifact("network")), State(artifact("network"))
+    with pytest.raises(ArtifactError):
+        state.configure(changes)
+    assert same(state, untouched)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_rule_keeps_the_answers(kind: str) -> None:
     """A change of rule moves no answer, and keeps the clip that is part of the answers."""
-    made = artifact()
+    made = artifact(kind)
     X, Y = rows(made)
     state = State(made)
     state.fold(X, Y=Y)
     before = state.served().model().predict(X)
-    for rule in RULES:
+    for rule in rules_of(kind):
         state.configure({"rule": rule})
         assert state.learning["rule"] == rule
         assert np.array_equal(state.served().model().predict(X), before)
@@ -245,6 +281,8 @@ def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> N
         artifact(learning={"rule": "newton", "constants": {"rate": 3.0}}),
         artifact(classes=["a", "b", "c"]),
         artifact(training=training.model_dump(mode="json") | {"rows": 201}),
+        artifact("network"),
+        artifact("network", layers=activated("tanh", "tanh")),
         Artifact(made.manifest, {**made.tensors, "bias": made.bias + 1}),
     ]
     found = [genesis(one) for one in (made, *others)]
@@ -255,10 +293,38 @@ def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> N
     assert genesis(made) != found[0]
 
 
+def activated(*activations: str) -> list[dict[str, str]]:
+    """The layers of a network with other activations."""
+    hidden = [
+        {"weight": f"{n}.weight", "bias": f"{n}.bias", "activation": activation}
+        for n, activation in enumerate(activations)
+    ]
+    return [*hidden, {"weight": "weight", "bias": "bias", "activation": "identity"}]
+
+
+def test_genesis_binds_the_widths_of_hidden_layers() -> None:
+    """Two networks whose tensors are the same bytes in a row, of other widths, are two."""
+    layers = [{"weight": f"w{n}", "bias": f"b{n}", "activation": "relu"} for n in range(3)]
+    layers[2]["activation"] = "identity"
+
+    def of(*widths: int) -> Artifact:
+        sizes, tensors = (1, *widths, 2), {}
+        for n, (inputs, outputs) in enumerate(pairwise(sizes)):
+            tensors |= {f"w{n}": np.ones((inputs, outputs), np.float32), f"b{n}": np.ones(outputs, np.float32)}
+        return Artifact.seal(
+            {"head": "softmax", "classes": ["a", "b"], "features": ["x"], "dtype": "float32", "layers": layers}, tensors
+        )
+
+    assert genesis(of(1, 4)) != genesis(of(3, 2))
+    assert of(1, 4).weights_sha256 == of(3, 2).weights_sha256
+
+
 def test_the_hash_of_served_weights() -> None:
     """Raw weights that have not learned have the artifact's own hash; a delta is one more tensor."""
     made = artifact("raw")
     assert hash_tensors(State(made).served().tensors()) == made.weights_sha256
+    network = artifact("network")
+    assert hash_tensors(State(network).served().tensors()) == network.weights_sha256
     served = State(artifact()).served()
     assert len(served.tensors()) == 3
     assert hash_tensors(served.tensors()) == hash_tensors([served.weights, served.bias, np.zeros_like(served.weights)])

@@ -13,7 +13,7 @@ import pytest
 from service.store.artifact import Artifact, read_artifact
 
 MODELS = Path(__file__).parent.parent.parent / "models"
-NAMES = ["iris", "breast-cancer", "digits", "phishing", "segment", "yeast"]
+NAMES = ["iris", "breast-cancer", "digits", "digits-mlp", "phishing", "segment", "yeast"]
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,9 @@ def train() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Where dataclasses look for the annotations of their fields.
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(MODELS)  # where a script finds its neighbours
+        spec.loader.exec_module(module)
     return module
 
 

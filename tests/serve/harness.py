@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -53,16 +53,30 @@ Parameters = dict[str, Any]
 
 
 def make_artifact(
-    head: str, n_features: int, classes: list[str], dtype: str = "float32", *, seed: int = 7, **fields: Any
+    head: str,
+    n_features: int,
+    classes: list[str],
+    dtype: str = "float32",
+    *,
+    seed: int = 7,
+    hidden: Sequence[int] = (),
+    **fields: Any,
 ) -> Artifact:
-    """An artifact with random weights."""
+    """An artifact with random weights; `hidden` are the widths of hidden layers."""
     random = np.random.default_rng(seed)
     n_outputs = 1 if head == "sigmoid" else len(classes)
-    layers = [{"weight": "weight", "bias": "bias", "activation": "identity"}]
+    layers, tensors, inputs = [], {}, n_features
+    for number, width in enumerate(hidden):
+        names = f"hidden.{number}.weight", f"hidden.{number}.bias"
+        layers.append({"weight": names[0], "bias": names[1], "activation": ("sigmoid", "tanh", "relu")[number % 3]})
+        tensors[names[0]] = (random.standard_normal((inputs, width)) / np.sqrt(inputs)).astype(dtype)
+        tensors[names[1]] = random.standard_normal(width).astype(dtype)
+        inputs = width
+    layers.append({"weight": "weight", "bias": "bias", "activation": "identity"})
     features = [f"x{i}" for i in range(n_features)]
     manifest = {"head": head, "classes": classes, "features": features, "dtype": dtype, "layers": layers, **fields}
-    weight = (random.standard_normal((n_features, n_outputs)) / np.sqrt(n_features)).astype(dtype)
-    return Artifact.seal(manifest, {"weight": weight, "bias": random.standard_normal(n_outputs).astype(dtype)})
+    tensors["weight"] = (random.standard_normal((inputs, n_outputs)) / np.sqrt(inputs)).astype(dtype)
+    return Artifact.seal(manifest, {**tensors, "bias": random.standard_normal(n_outputs).astype(dtype)})
 
 
 def extra_artifacts() -> dict[str, Artifact]:
@@ -74,6 +88,8 @@ def extra_artifacts() -> dict[str, Artifact]:
         "ovr": make_artifact("ovr", 4, ["a", "b", "c"]),
         "tags": make_artifact("multilabel", 3, ["a", "b", "ü\n"], thresholds=[0.2, 0.5, 0.8]),
         "staged": make_artifact("softmax", 3, ["a", "b"], stage=stage),
+        "network": make_artifact("softmax", 3, ["a", "b", "c"], hidden=(17, 5), stage=stage),
+        "deep": make_artifact("multilabel", 4, ["a", "b"], "float64", hidden=(6,) * 12),
     }
 
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from service.errors import ArtifactError
 from service.store.artifact import MANIFEST_BYTES_MAX, Artifact, Manifest, read_artifact, write_artifact
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "artifact" / "1"
+GOLDEN_NETWORK = Path(__file__).parent.parent / "golden" / "network" / "1"
+golden = pytest.mark.parametrize("golden", [GOLDEN, GOLDEN_NETWORK], ids=["linear", "network"])
 BYTES_MAX = 1 << 20
 MakeArtifact = Callable[..., Artifact]
 # A slow disk is no failure.
@@ -75,11 +78,25 @@ def test_the_golden_artifact_reads_as_it_always_did() -> None:
     assert artifact.weights_sha256 == "1f1953fae2bbfa7366f5164000acd50792306240a6ca0aff1655e4cee7ba51be"
 
 
-def test_writing_the_golden_artifact_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_golden_network_reads_as_it_always_did() -> None:
+    """So does one with hidden layers: widths are those of the tensors, and the hash covers all layers in order."""
+    artifact = read_artifact(GOLDEN_NETWORK, BYTES_MAX)
+    assert [layer.activation for layer in artifact.manifest.hidden] == ["sigmoid", "tanh", "relu"]
+    tensors = {name: tensor.tolist() for name, tensor in artifact.tensors.items()}
+    assert list(tensors) == ["h0", "c0", "h1", "c1", "h2", "c2", "w", "b"]
+    assert (tensors["h0"], tensors["c0"]) == ([[0.5, -1.0, 0.25], [2.0, 0.125, -3.5]], [0.5, 0.0, -0.5])
+    assert (tensors["h1"], tensors["c1"]) == ([[1.0], [-2.0], [0.5]], [0.75])
+    assert (tensors["h2"], tensors["c2"]) == ([[-1.5, 1.5]], [0.25, -0.25])
+    assert (artifact.weights.tolist(), artifact.bias.tolist()) == ([[1.0], [-1.0]], [0.0625])
+    assert artifact.weights_sha256 == "0a9fa44926b8e9cbe6513e1a48d5119ee0cf61229f96b87c05a9a0c7df2ff03a"
+
+
+@golden
+def test_writing_a_golden_artifact_gives_the_same_bytes(tmp_path: Path, golden: Path) -> None:
     """What format 1 writes does not change from release to release."""
-    write_artifact(tmp_path / "1", read_artifact(GOLDEN, BYTES_MAX))
+    write_artifact(tmp_path / "1", read_artifact(golden, BYTES_MAX))
     for name in ("model.json", "model.safetensors"):
-        assert (tmp_path / "1" / name).read_bytes() == (GOLDEN / name).read_bytes()
+        assert (tmp_path / "1" / name).read_bytes() == (golden / name).read_bytes()
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -93,14 +110,19 @@ def artifacts(draw: st.DrawFn) -> Artifact:
     least, most = {"sigmoid": (2, 2), "multilabel": (1, 4)}.get(head, (2, 4))
     classes = draw(st.lists(names, min_size=least, max_size=most, unique=True))
     features = draw(st.lists(names, min_size=1, max_size=5, unique=True))
-    weight, bias = draw(st.lists(names, min_size=2, max_size=2, unique=True))
+    widths = draw(st.lists(st.integers(1, 4), max_size=3))
+    depth = len(widths) + 1
+    tensors = draw(st.lists(names, min_size=2 * depth, max_size=2 * depth, unique=True))
+    activations = [draw(st.sampled_from(["relu", "sigmoid", "tanh"])) for _ in widths]
     n, k = len(features), 1 if head == "sigmoid" else len(classes)
+    shapes: list[tuple[int, ...]] = []
+    for inputs, outputs in pairwise([n, *widths, k]):
+        shapes += [(inputs, outputs), (outputs,)]
+    sizes = [math.prod(shape) for shape in shapes]
     dtype = draw(st.sampled_from(["float32", "float64"]))
     width = 32 if dtype == "float32" else 64
-    cells = st.lists(
-        st.floats(allow_nan=False, allow_infinity=False, width=width), min_size=n * k + k, max_size=n * k + k
-    )
-    values = np.array(draw(cells), dtype=dtype)
+    number = st.floats(allow_nan=False, allow_infinity=False, width=width)
+    values = np.array(draw(st.lists(number, min_size=sum(sizes), max_size=sum(sizes))), dtype=dtype)
     each = st.lists(numbers, min_size=n, max_size=n)
     positive = st.floats(min_value=1e-300, allow_infinity=False)
     scales = st.lists(positive, min_size=n, max_size=n)
@@ -109,7 +131,10 @@ def artifacts(draw: st.DrawFn) -> Artifact:
         "classes": classes,
         "features": features,
         "dtype": dtype,
-        "layers": [{"weight": weight, "bias": bias, "activation": "identity"}],
+        "layers": [
+            {"weight": weight, "bias": bias, "activation": activation}
+            for weight, bias, activation in zip(tensors[::2], tensors[1::2], [*activations, "identity"], strict=True)
+        ],
         "provenance": draw(st.dictionaries(names, names, max_size=2)),
         "metrics": draw(st.dictionaries(names, numbers, max_size=2)),
         "stage": draw(st.none() | st.fixed_dictionaries({"mean": each, "scale": scales, "clip": st.none() | positive})),
@@ -122,7 +147,9 @@ def artifacts(draw: st.DrawFn) -> Artifact:
     }
     if head == "multilabel":
         fields["thresholds"] = draw(st.none() | st.lists(st.floats(0, 1), min_size=k, max_size=k))
-    return Artifact.seal(fields, {weight: values[: n * k].reshape(n, k), bias: values[n * k :]})
+    parts = np.split(values, np.cumsum(sizes)[:-1])
+    shaped = (part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+    return Artifact.seal(fields, dict(zip(tensors, shaped, strict=True)))
 
 
 @on_disk
@@ -216,6 +243,7 @@ def test_a_new_version_is_not_there_before_it_is_whole(
 # Manifests that are refused
 
 LAYER = {"weight": "weight", "bias": "bias", "activation": "identity"}
+HIDDEN = {"weight": "h", "bias": "c", "activation": "tanh"}
 WRONG_FIELDS: list[tuple[str, Any, str]] = [
     ("format_version", 2, "format_version"),
     ("format_version", True, "format_version"),
@@ -238,9 +266,16 @@ WRONG_FIELDS: list[tuple[str, Any, str]] = [
     ("dtype", "float16", "dtype"),
     ("dtype", "float64", "is float32"),
     ("layers", [], "layers"),
-    ("layers", [LAYER, LAYER], "hidden layers are not supported yet"),
-    ("layers", [LAYER | {"activation": "relu"}], "layers.0.activation"),
-    ("layers", [LAYER | {"bias": "weight"}], "two tensors"),
+    ("layers", [LAYER, LAYER], "must be relu, sigmoid or tanh"),
+    ("layers", [LAYER | {"activation": "relu"}], "its activation must be identity"),
+    ("layers", [LAYER | {"activation": "softplus"}], "layers.0.activation"),
+    ("layers", [LAYER | {"bias": "weight"}], "tensor of its own"),
+    ("layers", [HIDDEN | {"bias": "bias"}, LAYER], "tensor of its own"),
+    ("layers", [HIDDEN | {"bias": "h"}, LAYER], "tensor of its own"),
+    ("layers", [HIDDEN, LAYER], "exactly those"),
+    ("layers", [LAYER, HIDDEN], "its activation must be identity"),
+    ("layers", [HIDDEN] * 127 + [LAYER], "tensor of its own"),
+    ("layers", [HIDDEN] * 128 + [LAYER], "at most 128 items"),
     ("layers", [LAYER | {"weight": "../../etc/passwd"}], "exactly those"),
     ("layers", [{"weight": "weight"}], "layers.0.bias"),
     ("layers", [LAYER | {"weight": "__metadata__"}], "__metadata__"),
@@ -425,6 +460,61 @@ def test_metadata_of_other_writers_is_accepted(folder: Path) -> None:
     assert read_artifact(folder, BYTES_MAX).weights.sum() == 6
 
 
+def network(**changes: Any) -> bytes:
+    """A tensor file of a network 2 -> 4 -> 1 -> 3, with some tensors changed."""
+    shapes = {"h": (2, 4), "c": (4,), "i": (4, 1), "d": (1,), "weight": (1, 3), "bias": (3,)}
+    arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()} | changes
+    return safetensors.numpy.save({name: array for name, array in arrays.items() if array is not None})
+
+
+WRONG_LAYERS: list[tuple[bytes, str]] = [
+    (network(c=None), "exactly those"),
+    (network(i=np.ones((3, 1), np.float32)), "'i' has shape (3, 1), but model.json asks for (4, 1)"),
+    (network(c=np.ones(3, np.float32)), "'h' has shape (2, 4), but model.json asks for (2, 3)"),
+    (network(h=np.ones((3, 4), np.float32)), "'h' has shape (3, 4), but model.json asks for (2, 4)"),
+    (network(weight=np.ones((4, 3), np.float32)), "asks for (1, 3)"),
+    (network(c=np.ones((4, 1), np.float32)), "'c' has shape (4, 1), but a hidden layer's bias has 1 to 16384 numbers"),
+    (network(c=np.ones((), np.float32)), "'c' has shape ()"),
+    (network(h=np.ones((2, 0), np.float32), c=np.ones(0, np.float32)), "'c' has shape (0,)"),
+    (network(c=np.ones(16385, np.float32)), "1 to 16384 numbers"),
+    (network(d=np.ones(1, np.float64)), "'d' is float64"),
+    (network(i=np.full((4, 1), np.nan, np.float32)), "'i' holds a number that is not finite"),
+]
+
+
+@pytest.fixture
+def layered(folder: Path) -> Path:
+    """A folder whose artifact is a network."""
+    layers = [HIDDEN, {"weight": "i", "bias": "d", "activation": "relu"}, LAYER]
+    edit(folder, lambda manifest: manifest.update(layers=layers))
+    replace_tensors(folder, network())
+    return folder
+
+
+@pytest.mark.parametrize(("raw", "reason"), WRONG_LAYERS, ids=range(len(WRONG_LAYERS)))
+def test_layers_that_do_not_fit_each_other_are_refused(layered: Path, raw: bytes, reason: str) -> None:
+    """Each layer takes what the one before it gives, whose bias says how much that is."""
+    assert len(read_artifact(layered, BYTES_MAX).tensors) == 6
+    replace_tensors(layered, raw)
+    message = refusal(layered)
+    assert reason in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"learning": {"rule": "newton"}}, "newton is for models without hidden layers"),
+        ({"delta": {"weight": "z", "clip": 1.0}}, "training statistics"),
+        ({"delta": {"weight": "z", "clip": 1.0}, "training": {"rows": 1, "mean": [0, 0], "scale": [1, 1]}}, "no delta"),
+    ],
+)
+def test_what_a_network_does_not_have_is_refused(layered: Path, more: dict[str, Any], reason: str) -> None:
+    """Its layers learn themselves."""
+    edit(layered, lambda manifest: manifest.update(more))
+    assert reason in refusal(layered)
+
+
 # Files that are refused
 
 
@@ -560,33 +650,36 @@ def loads_equal_or_is_refused(directory: Path) -> None:
     assert len(reason) < 500
 
 
+@golden
 @on_disk
-@given(st.lists(damage(), min_size=1, max_size=3))
+@given(damages=st.lists(damage(), min_size=1, max_size=3))
 def test_any_damage_to_the_manifest_is_refused_or_harmless(
-    victim: Path, damages: list[Callable[[bytes], bytes]]
+    victim: Path, golden: Path, damages: list[Callable[[bytes], bytes]]
 ) -> None:
     """No bytes in place of the manifest raise anything but ArtifactError."""
-    raw = (GOLDEN / "model.json").read_bytes()
+    raw = (golden / "model.json").read_bytes()
     for apply in damages:
         raw = apply(raw) or b" "
     (victim / "model.json").write_bytes(raw)
-    (victim / "model.safetensors").write_bytes((GOLDEN / "model.safetensors").read_bytes())
+    (victim / "model.safetensors").write_bytes((golden / "model.safetensors").read_bytes())
     loads_equal_or_is_refused(victim)
 
 
+@golden
 @on_disk
-@given(st.lists(damage(), min_size=1, max_size=3), st.booleans())
+@given(damages=st.lists(damage(), min_size=1, max_size=3), sealed=st.booleans())
 def test_any_damage_to_the_tensors_is_refused_or_harmless(
     victim: Path,
+    golden: Path,
     damages: list[Callable[[bytes], bytes]],
     sealed: bool,  # noqa: FBT001
 ) -> None:
     """Without a matching checksum damage is always refused; with one, by everything behind it."""
-    original = (GOLDEN / "model.safetensors").read_bytes()
+    original = (golden / "model.safetensors").read_bytes()
     raw = original
     for apply in damages:
         raw = apply(raw) or b" "
-    (victim / "model.json").write_bytes((GOLDEN / "model.json").read_bytes())
+    (victim / "model.json").write_bytes((golden / "model.json").read_bytes())
     (victim / "model.safetensors").write_bytes(raw)
     if sealed:
         replace_tensors(victim, raw)
@@ -602,11 +695,12 @@ json_values = st.recursive(
 )
 
 
+@golden
 @on_disk
-@given(st.data())
-def test_any_change_of_the_manifest_is_refused_or_harmless(victim: Path, data: st.DataObject) -> None:
+@given(data=st.data())
+def test_any_change_of_the_manifest_is_refused_or_harmless(victim: Path, golden: Path, data: st.DataObject) -> None:
     """Any JSON value in any place of the manifest is refused in a sentence, or read."""
-    manifest = copy.deepcopy(json.loads((GOLDEN / "model.json").read_text()))
+    manifest = copy.deepcopy(json.loads((golden / "model.json").read_text()))
     place: Any = manifest
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
@@ -616,7 +710,7 @@ def test_any_change_of_the_manifest_is_refused_or_harmless(victim: Path, data: s
         place = place[key]
     place[key] = data.draw(json_values)
     (victim / "model.json").write_text(json.dumps(manifest))
-    (victim / "model.safetensors").write_bytes((GOLDEN / "model.safetensors").read_bytes())
+    (victim / "model.safetensors").write_bytes((golden / "model.safetensors").read_bytes())
     loads_equal_or_is_refused(victim)
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from service.errors import ArtifactError
 from service.learn.step import State
+from service.softmax.network_steps import NETWORK_RULES
 from service.store.artifact import Artifact
-from service.store.rules import CONSTANTS, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
+from service.store.rules import CONSTANTS, NETWORK_RATES, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
 from tests.learn.artifacts import artifact
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
@@ -31,6 +32,9 @@ def learns(kind: str, learning: dict[str, Any] | None = None, **fields: Any) -> 
         ("zero", {"rule": "ftrl"}, "ftrl", "running"),
         ("trained", {"rule": "adagrad"}, "adagrad", "delta"),
         ("raw", {"rule": "newton"}, "newton", "plain"),
+        ("network", None, "adagrad", "layers"),
+        ("network", {"rule": "ftrl"}, "ftrl", "layers"),
+        ("network", {"rule": "sgd"}, "sgd", "layers"),
         ("zero", {"rule": "sgd"}, "sgd", "plain"),
         ("trained", {"rule": "sgd"}, "sgd", "plain"),
         ("zero", {"rule": "sgd", "constants": {"clip": 2.0}}, "sgd", "running"),
@@ -75,6 +79,9 @@ def test_constants_take_effect() -> None:
     assert (constants["rate"], constants["lambda"], constants["clip"]) == (2.0, 4.0, 1.25)
     assert start(made) == 0.25
     assert State(artifact("raw")).learning["constants"]["rate"] == PLAIN_RATE
+    learning = {"rule": "adagrad", "constants": {"epsilon": 0.5}}
+    network = State(artifact("network", learning=learning)).learning["constants"]
+    assert (network["rate"], network["epsilon"], "clip" in network) == (NETWORK_RATES["adagrad"], 0.5, False)
     assert State(artifact("zero", learning={"rule": "sgd"})).learning["constants"] == {"rate": 0.01}
 
 
@@ -83,6 +90,7 @@ def test_training_rows_make_weights_firm() -> None:
     assert start(artifact("trained")) == 1 / (10 + 0.05 * 200)
     assert start(artifact("trained", learning={"rule": "ftrl"})) == 10.0
     assert start(artifact("zero", learning={"rule": "ftrl"})) == 0.0
+    assert start(artifact("network")) == 10.0
     huge = {"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 2**53}
     firm = {"rule": "ftrl", "constants": {"firmness": 1e6}}
     squares = State(artifact("trained", training=huge, learning=firm)).tensors()["squares"]
@@ -106,6 +114,17 @@ def test_rules_and_constants_that_there_are_not(learning: dict[str, Any], reason
     """The reason names what would be right."""
     with pytest.raises(ArtifactError, match=reason):
         State(artifact("zero", learning=learning))
+
+
+@pytest.mark.parametrize("rule", NETWORK_RULES)
+def test_a_network_has_no_clip_but_its_stages(rule: str) -> None:
+    """The reason names the constants that there are; the document names the rates of networks."""
+    with pytest.raises(ArtifactError, match=f"constants of {rule} are rate, .*step_clip"):
+        State(artifact("network", learning={"rule": rule, "constants": {"clip": 1.0}}))
+    (line,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{rule}` |") and "rate" in line]
+    rate = NETWORK_RATES.get(rule)  # type: ignore[call-overload]  # a rule's name
+    assert ("in a network" in line) == (rate is not None)
+    assert rate is None or f"{rate:g} in a network" in line
 
 
 def test_newton_has_a_largest_size() -> None:

@@ -1,8 +1,9 @@
 """One fold, whatever computes it and however it is cut.
 
-10^5 events are folded for each rule, and for a model with an input stage, in processes whose kernels are compiled for
-another processor, and in which NumPy, OpenBLAS and the C library are told to do without what this processor has; every
-one must come to the same hash. Events are made of the bytes of a hash function, so that no library has a part in them.
+10^5 events are folded for each rule, for a model with an input stage and for a network, in processes whose kernels are
+compiled for another processor, and in which NumPy, OpenBLAS and the C library are told to do without what this
+processor has; every one must come to the same hash. Events are made of the bytes of a hash function, so that no library
+has a part in them.
 
 A fold that goes on from a checkpoint file, at random cuts, must end where the whole one does. After an event is
 forgotten, the follower's state must be the fold of a stream that never had it.
@@ -45,7 +46,9 @@ FOLDS: Final = 20
 CUTS: Final = 250
 FORGETS: Final = 250
 N, K = 8, 5
-MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "staged")
+MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "staged", "network")
+# Widths and activations of the network's hidden layers.
+HIDDEN: Final = ((7, "sigmoid"), (6, "tanh"), (9, "relu"))
 # Events of one form follow one another, as they do where a client sends many.
 RUN: Final = 64
 # A smaller share leaves out what may have to be compiled first.
@@ -58,7 +61,7 @@ def numbers(name: str, count: int) -> Any:
 
 
 def made(model: str) -> Artifact:
-    """An artifact that learns by a rule, in training coordinates but for sgd; or one with an input stage."""
+    """An artifact that learns by a rule, in training coordinates but for sgd; or with a stage; or with layers too."""
     statistics = {"mean": numbers("mean", N).tolist(), "scale": (abs(numbers("scale", N)) + 0.25).tolist()}
     fields: dict[str, Any] = {
         "head": "softmax",
@@ -68,12 +71,19 @@ def made(model: str) -> Artifact:
         "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
         "training": {**statistics, "rows": 200},
     }
-    if model == "staged":
+    tensors, inputs = {}, N
+    for number, (width, activation) in enumerate(HIDDEN if model == "network" else ()):
+        names = f"{number}.weight", f"{number}.bias"
+        fields["layers"].insert(number, {"weight": names[0], "bias": names[1], "activation": activation})
+        tensors[names[0]] = numbers(names[0], inputs * width).reshape(inputs, width) / 4
+        tensors[names[1]] = numbers(names[1], width)
+        inputs = width
+    if model in {"staged", "network"}:
         fields["stage"] = {**statistics, "clip": 3.0}
     else:
         fields["learning"] = {"rule": model, "constants": {}}
-    weight, bias = numbers("weight", N * K).reshape(N, K), numbers("bias", K)
-    return Artifact.seal(fields, {"weight": (weight / 4).astype(np.float32), "bias": bias.astype(np.float32)})
+    tensors |= {"weight": numbers("weight", inputs * K).reshape(inputs, K) / 4, "bias": numbers("bias", K)}
+    return Artifact.seal(fields, {name: tensor.astype(np.float32) for name, tensor in tensors.items()})
 
 
 def payloads(count: int) -> list[bytes]:

@@ -1,0 +1,81 @@
+"""What a fold drives, and what it gives, whether the model is linear or a network.
+
+    what answers            Served (learned.py)    ServedNetwork (network_steps.py)    their model() predicts
+    what learns             Steps (steps.py)       NetworkSteps (network_steps.py)     both are a Learner
+
+Whoever keeps, publishes or replays states knows a `Learner` and what it serves, and nothing of layers.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.softmax.inputs import Doubles, Floats, Stage
+from service.softmax.learned import Form, Rule, Served
+from service.softmax.network_steps import NetworkSteps, ServedNetwork
+from service.softmax.steps import Integers, Steps
+
+Answering = Served | ServedNetwork
+
+
+class Learner(Protocol):
+    """A model that learns, row by row, deterministically; each method is described at `Steps`.
+
+    Attributes:
+        rule: By which rule.
+        added: How many classes were added, each time that some were.
+    """
+
+    rule: Rule
+    added: list[int]
+
+    @property
+    def form(self) -> Form:
+        """What learns."""
+
+    @property
+    def progress(self) -> dict[str, float]:
+        """What was counted so far."""
+
+    def fold(
+        self,
+        X: Floats,
+        labels: Integers | None = None,
+        Y: Doubles | None = None,
+        weights: Doubles | None = None,
+        *,
+        learning: bool = True,
+    ) -> Doubles:
+        """Take rows in order; returns the loss of each before its step."""
+
+    def set_rule(self, rule: Rule) -> None:
+        """Go on by another rule, or other numbers."""
+
+    def add_classes(self, count: int) -> None:
+        """Add classes behind the others."""
+
+    def served(self) -> Answering:
+        """What answers now, as copies."""
+
+    def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
+        """Everything that moves, as copies."""
+
+    def restore(self, tensors: dict[str, NDArray[np.floating[Any]]]) -> None:
+        """Take back what `tensors` gave."""
+
+    def copy(self) -> "Learner":
+        """Another one with the same state, which goes its own way."""
+
+
+def learner_of(start: Answering, form: Form, rule: Rule, thresholds: Doubles, learned: Stage | None = None) -> Learner:
+    """The learner for what answers first; see `Steps` and `NetworkSteps` for the arguments.
+
+    Raises:
+        ValueError: `start` is no model, or contradicts the form or the rule.
+    """
+    if isinstance(start, Served):
+        return Steps(start, form, rule, thresholds, learned)
+    if form != "layers":
+        raise ValueError("a network learns in all its layers")
+    return NetworkSteps(start, rule, thresholds)
