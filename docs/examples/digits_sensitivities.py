@@ -4,8 +4,9 @@
     python docs/examples/digits_sensitivities.py --plot digits_sensitivities.png
 
 Needs the development environment: make test installs it. The rows are digits whose label the model is least sure of.
-For each the picture shows the pixels, what each pixel contributes to the logit of the label and to that of the
-runner-up, and how each pixel moves the label's probability: the same difference, weighed by how much is undecided.
+For each the picture shows the pixels; the probabilities; what each pixel contributes to the logit of the label less
+what it contributes to that of the runner-up, which is what decides between the two; and how the label's probability
+moves with each pixel, times the pixel's usual spread: a slope by itself says nothing of how far a pixel ever goes.
 """
 
 import argparse
@@ -26,12 +27,20 @@ SIDE: Final = 8
 MOST_PIXEL: Final = 16
 SHOWN: Final = 3
 COLUMNS: Final = 4
+LABEL, SECOND, OTHERS, INK = "#b2182b", "#2166ac", "#bbbbbb", "#444444"
+HEADS: Final = (
+    "written",
+    "answered",
+    "what decided between the two\n(contributions, one less the other)",
+    "what more ink would do\n(sensitivities times spread)",
+)
 
 
 class Doubtful(NamedTuple):
-    """One row: its pixels (64,), what was written, and the explanation of the answer with the names of its classes."""
+    """One row: its pixels (64,), each pixel's spread over all rows, what was written, and the answer explained."""
 
     pixels: NDArray[np.float64]
+    spread: NDArray[np.float64]
     written: str
     why: dict[str, Any]
     classes: list[str]
@@ -57,32 +66,53 @@ def doubtful(url: str, count: int) -> list[Doubtful]:
     rows = order[first]
     answer = ask(url, "explain", {"instances": X[rows].tolist(), "labels": y[rows].tolist()})
     whys = answer["explanations"]
-    return [Doubtful(X[row], str(y[row]), why, answer["classes"]) for row, why in zip(rows, whys, strict=True)]
+    return [
+        Doubtful(X[row], X.std(axis=0), str(y[row]), why, answer["classes"])
+        for row, why in zip(rows, whys, strict=True)
+    ]
 
 
 def plot(rows: list[Doubtful], path: Path) -> None:
     """Draw a line of pictures for each row."""
-    figure, axes = plt.subplots(len(rows), COLUMNS, figsize=(2.4 * COLUMNS, 2.6 * len(rows)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows), COLUMNS, figsize=(11, 2.7 * len(rows) + 0.5), squeeze=False, layout="constrained"
+    )
     for line, row in zip(axes, rows, strict=True):
         best, second = row.ranked()[:2]
-        named = {k: f"{row.classes[k]} ({row.why['probabilities'][k]:.2f})" for k in (best, second)}
         contributions, slopes = (np.array(row.why[name]) for name in ("contributions", "sensitivities"))
         line[0].imshow(row.pixels.reshape(SIDE, SIDE), cmap="gray_r", vmin=0, vmax=MOST_PIXEL)
-        line[0].set_title(f"a {row.written} was written", fontsize=9)
-        limit = np.abs(contributions[[best, second]]).max()
-        for axis, k in zip(line[1:3], (best, second), strict=True):
-            show(axis, contributions[k], limit, f"contributions to {named[k]}")
-        show(line[3], slopes[best], np.abs(slopes[best]).max(), f"sensitivities of p({row.classes[best]})")
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+        line[0].set(xticks=[], yticks=[], xlabel=f"a {row.written}")
+        chart(line[1], row)
+        names = row.classes[best], row.classes[second]
+        show(line[2], contributions[best] - contributions[second], row.pixels, "red speaks for {}; blue for {}", names)
+        show(line[3], slopes[best] * row.spread, row.pixels, "red raises p({0}); blue lowers it", names)
+    for axis, head in zip(axes[0], HEADS, strict=True):
+        axis.set_title(head, fontsize=10)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def show(axis: Any, values: NDArray[np.float64], limit: float, title: str) -> None:  # noqa: ANN401  # matplotlib's own
-    """One picture of signed numbers: red is more, blue is less."""
+def chart(axis: Any, row: Doubtful) -> None:  # noqa: ANN401  # matplotlib's own
+    """The probabilities of a row: the label's, the runner-up's and the others'."""
+    best, second = row.ranked()[:2]
+    colors = [LABEL if k == best else SECOND if k == second else OTHERS for k in range(len(row.classes))]
+    axis.bar(row.classes, row.why["probabilities"], color=colors)
+    axis.set(ylim=(0, 0.62), yticks=[0, 0.5], box_aspect=1)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xlabel(f"{row.classes[best]} before {row.classes[second]}")
+
+
+def show(
+    axis: Any,  # noqa: ANN401
+    values: NDArray[np.float64],
+    pixels: NDArray[np.float64],
+    text: str,
+    names: tuple[str, str],
+) -> None:
+    """One picture of signed numbers, with the outline of what was written."""
+    limit = np.abs(values).max()
     axis.imshow(values.reshape(SIDE, SIDE), cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axis.set_title(title, fontsize=9)
+    axis.contour(pixels.reshape(SIDE, SIDE), levels=[MOST_PIXEL / 2], colors=INK, linewidths=1)
+    axis.set(xticks=[], yticks=[], xlabel=text.format(*names))
 
 
 def main() -> None:

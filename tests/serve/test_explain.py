@@ -2,32 +2,30 @@
 
 import json
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import TooLargeError
-from service.serve import why
-from service.serve.codec import Rows
 from service.serve.served import Served
 from service.serve.why import WIDE_TOP, Explained
 from service.settings import Settings
 from service.softmax.explain import Explanation, explainer_of
+from service.softmax.model import Model
 from tests.serve.harness import Pair, Response, Service, infer, instances, request
-from tests.softmax.nets import Net
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 5.1, 1.6]]
-MODELS = {"iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "heavy": 768}
-MATRICES = ("contributions", "sensitivities")
-LABEL = {"tags": ["a"], "breast-cancer": 1}
+LINEAR = {"iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "heavy": 768}
+NETWORKS = {"network": 3, "deep": 4}
+MODELS = {**LINEAR, **NETWORKS}
+SMALL = [name for name in MODELS if name != "heavy"]
+LABEL = {"tags": ["a"], "deep": ["a"], "breast-cancer": 1}
 # A whole answer of the heavy model has millions of numbers.
-TOPS = [(name, top) for name in MODELS for top in (None, 1, 2, 1000) if (name, top) != ("heavy", 1000)]
+TOPS = [(name, top) for name in LINEAR for top in (None, 1, 2, 1000) if (name, top) != ("heavy", 1000)]
 numbers = st.one_of(st.floats(-1e4, 1e4), st.floats(width=32, allow_nan=False, allow_infinity=False))
 
 
@@ -62,7 +60,7 @@ def same(found: Any, array: Any) -> None:
     assert np.array(found, array.dtype).tobytes() == np.ascontiguousarray(array).tobytes()
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "heavy"])
+@pytest.mark.parametrize("name", SMALL)
 def test_an_answer_is_the_explanation(pair: Pair, name: str) -> None:
     """All matrices of a model that is not wide, in the order of its features and classes."""
     rows = rows_of(name)
@@ -74,9 +72,13 @@ def test_an_answer_is_the_explanation(pair: Pair, name: str) -> None:
     for i, row in enumerate(document["explanations"]):
         same(row["logits"], found.logits[i])
         same(row["probabilities"], found.probabilities[i])
-        same(row["bias"], served.model.bias)
-        assert found.contributions is not None
-        same(row["contributions"], found.contributions[i])
+        if name in NETWORKS:
+            assert row["bias"] is row["contributions"] is found.contributions is None
+        else:
+            assert isinstance(served.model, Model)
+            assert found.contributions is not None
+            same(row["bias"], served.model.bias)
+            same(row["contributions"], found.contributions[i])
         same(row["sensitivities"], found.sensitivities[i])
         assert "loss" not in row
 
@@ -112,12 +114,12 @@ def test_top_tells_the_largest_contributions(pair: Pair, name: str, top: int | N
         same(row["sensitivities"], found.sensitivities[i][:, columns])
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "heavy"])
+@pytest.mark.parametrize("name", SMALL)
 def test_labels_give_losses(pair: Pair, name: str) -> None:
     """And their gradients, cut as the matrices are."""
     rows, served = rows_of(name), served_of(pair, name)
     label = LABEL.get(name, served.classes[1])
-    Y = np.eye(len(served.classes))[[0 if name == "tags" else 1] * 2]
+    Y = np.eye(len(served.classes))[[0 if label == ["a"] else 1] * 2]
     if name == "breast-cancer":
         Y = np.ones((2, 1))
     found, _ = expected(pair, name, rows, Y)
@@ -141,7 +143,7 @@ def test_a_soft_label_of_two_classes(pair: Pair) -> None:
     assert row["loss"] == found.losses[0]
 
 
-@pytest.mark.parametrize("name", ["iris", "double", "ovr", "tags", "staged", "breast-cancer"])
+@pytest.mark.parametrize("name", ["iris", "double", "ovr", "tags", "staged", "breast-cancer", "network", "deep"])
 @settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, name: str, data: st.DataObject) -> None:
@@ -275,34 +277,38 @@ def test_any_body_gets_an_answer(pair: Pair, body: bytes) -> None:
     assert door.status in {200, 400, 413, 422}
 
 
-# A network; no artifact holds one here, so the writer is given it
+# Networks
 
 
-def test_a_network_tells_first_order_effects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a bias nor contributions; features by what they do to the label's probability."""
-    net = Net("softmax", (6,), N=4, dtype=np.float32, staged=True)
-    model, names = net.served().model(), ["a", "b", "c"]
-    served: Any = SimpleNamespace(
-        model=model,
-        classes=names,
-        class_json=list(map(orjson.dumps, names)),
-        thresholds=None,
-        manifest=SimpleNamespace(head="softmax", features=["w", "x", "y", "z"]),
-        rows=Rows(4, model.dtype, 100, 64),
-        v1_tail=b'],"seq":0}',
-    )
-    monkeypatch.setattr(why, "BLOCK_CELLS", 1)
-    explained = Explained(served, Settings())
-    assert (explained.deep, explained.row_cells) == (True, 12)
-    document = orjson.loads(explained.body(explained.read(instances(net.X.tolist(), top=2))))
-    found = explainer_of(model).explain(net.X)
-    assert net.stage is not None
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("top", [1, 2, 1000])
+def test_a_network_tells_first_order_effects(pair: Pair, name: str, top: int) -> None:
+    """Features by what they do to the label's probability; there are no sums to tell of."""
+    rows, N = rows_of(name), NETWORKS[name]
+    document, (found, served) = told(pair, name, rows, top=top), expected(pair, name, rows)
+    stage = served.manifest.stage
+    centre = np.zeros(N) if stage is None else np.array(stage.mean)
     for i, row in enumerate(document["explanations"]):
-        assert row["bias"] is row["contributions"] is None
-        effect = np.abs(found.sensitivities[i, found.labels[i]] * (net.X[i] - net.stage.mean))
-        order = np.argsort(-effect, kind="stable")[:2].tolist()
+        at = int(found.probabilities[i].argmax())
+        effect = np.abs(found.sensitivities[i, at] * (np.array(rows[i]) - centre))
+        order = np.argsort(-effect, kind="stable")[:top].tolist()
         assert [(one["index"], one["contribution"]) for one in row["top"]] == [(j, None) for j in order]
-        same(row["sensitivities"], found.sensitivities[i][:, order])
+        assert [one["feature"] for one in row["top"]] == [served.manifest.features[j] for j in order]
+        same([one["sensitivity"] for one in row["top"]], found.sensitivities[i, at][order])
+        same(row["sensitivities"], found.sensitivities[i] if top >= N else found.sensitivities[i][:, order])
+
+
+def test_v2_refuses_the_contributions_of_a_network(pair: Pair) -> None:
+    """And gives its sensitivities and logits."""
+    X = rows_of("network", 90)
+    found, _ = expected(pair, "network", X)
+    outputs = outputs_of(pair, "network", X, "logits", "sensitivities")
+    same(outputs["logits"]["data"], found.logits.ravel())
+    same(outputs["sensitivities"]["data"], found.sensitivities.ravel())
+    body = infer(X, outputs=[{"name": "contributions"}])
+    for door in (True, False):
+        (answer,) = pair.ask(request("POST", "/v2/models/network/infer", body), door=door)
+        assert (answer.status, "no sums" in answer.json["error"]) == (400, True)
 
 
 # v2
