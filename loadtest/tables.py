@@ -70,6 +70,23 @@ def kernels(part: dict[str, Any]) -> str:
     return table(["(B, N, K), µs", *LIBRARIES, "onnxruntime ÷ softstep"], rows)
 
 
+def networks(part: dict[str, Any]) -> str:
+    """Return microseconds of a 64-32-10 network and of its peer, and the ratio."""
+    rows = []
+    for point in part.get("predict", []):
+        us = {name: median(times) for name, times in point["us"].items()}
+        rows.append([f"predict, {point['activation']}, {point['rows']} rows", us["softstep"], us["onnxruntime"]])
+    for point in part.get("step", []):
+        us = {name: median(times) for name, times in point["us"].items()}
+        rows += [
+            [f"step, {point['activation']}, {name.partition(', ')[2]}", us[name], us["pytorch"]]
+            for name in us
+            if name != "pytorch"
+        ]
+    head = ["64-32-10, µs", "softstep", "ONNX Runtime, or PyTorch", "theirs ÷ ours"]
+    return table(head, [[name, number(ours), number(theirs), f"{theirs / ours:.2f}"] for name, ours, theirs in rows])
+
+
 def latency(results: Results) -> str:
     """Return the open-loop percentiles: the median of the rounds for each."""
     parts = [one for one in results["latency"].values() if isinstance(one, dict)]
