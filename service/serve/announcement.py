@@ -19,6 +19,9 @@ DATATYPES: Final = {
 # What explanations are made of; the model gives it to who asks.
 EXPLANATIONS: Final = ("logits", "contributions", "sensitivities")
 OUTPUTS: Final = ("probabilities", "labels", *EXPLANATIONS)
+NO_OUTPUT: Final = (
+    "The outputs of a model are probabilities and labels, and on request logits, contributions and sensitivities."
+)
 # Tensors are matrices; a longer shape is a mistake, and its product could be made enormous.
 SHAPE_LENGTH: Final = 2
 
@@ -138,7 +141,7 @@ def _wish(output: dict[str, Any], *, binary: bool) -> Wish:
     check_fields(output, ("name", "parameters"))
     name, parameters = output.get("name"), _parameters(output)
     if name not in OUTPUTS:
-        raise UnacceptableError(f"The outputs of a model are {', '.join(OUTPUTS)}.")
+        raise UnacceptableError(NO_OUTPUT)
     wanted, top = parameters.get("binary_data", binary), parameters.get("classification", 0)
     if type(wanted) is not bool:
         raise UnacceptableError('"binary_data" must be true or false.')

@@ -76,6 +76,26 @@ class Explanation(NamedTuple):
         return self._replace(over=NONE, exact=None)
 
 
+class Made(NamedTuple):
+    """How B rows are answered, of which an explanation follows; `slopes` are left as scratch.
+
+    Attributes:
+        Z: (B, K) logits, as contributions add up to them.
+        scaled: (B, K) logits in front of the head; Z itself where nothing stands between.
+        P: (B, C) probabilities.
+        labels: (B,) int64, NOT_FINITE in rows that overflow.
+        parts: (B, K, N) contributions, or None for a network.
+        slopes: (B, K, N), the derivatives of the scaled logits by x.
+    """
+
+    Z: Floats
+    scaled: Floats
+    P: Floats
+    labels: NDArray[np.int64]
+    parts: Floats | None
+    slopes: Floats
+
+
 class Explainer(ABC):
     """Explains the answers of one model. Immutable, to be used from several threads at a time.
 
@@ -109,13 +129,13 @@ class Explainer(ABC):
         model._check_rows(X)  # noqa: SLF001  # one room
         if Y is not None:
             Y = model._targets(Y, len(X))  # noqa: SLF001
-        found = self._explain(X, Y)
+        found = self._told(self._made(X), Y)
         over = np.flatnonzero(found.labels == NOT_FINITE)
         return found if not over.size else self._again(X, Y, found, over)
 
     @abstractmethod
-    def _explain(self, X: Floats, Y: Doubles | None) -> Explanation:
-        """The same, with the label NOT_FINITE in rows that overflow."""
+    def _made(self, X: Floats) -> Made:
+        """How rows X (B, N) that were checked are answered."""
 
     def _again(self, X: Floats, Y: Doubles | None, found: Explanation, over: NDArray[np.intp]) -> Explanation:
         """The explanation with rows that overflow in float64 beside it."""
@@ -127,17 +147,18 @@ class Explainer(ABC):
         found.probabilities[over], found.labels[over] = self._model.classify(X[over])
         return found._replace(over=over, exact=exact)
 
-    def _told(self, Z: Floats, P: Floats, labels: NDArray[np.int64], slopes: Floats, Y: Doubles | None) -> Explanation:
-        """What follows from the logits and their slopes (B, K, N), which are left as scratch."""
+    def _told(self, made: Made, Y: Doubles | None) -> Explanation:
+        """What follows, with the label NOT_FINITE in rows that overflow."""
+        Z, scaled, P, labels, parts, slopes = made
         (B, K), N, dtype = Z.shape, slopes.shape[2], Z.dtype
         S = np.empty((B, P.shape[1], N), dtype)
         if Y is None:
-            sensitivities_forward(Z, P, np.empty((0, K)), self._code, slopes, labels, S, np.empty((0, N), dtype))
-            return Explanation(labels, Z, P, None, S, None, None, NONE)
+            sensitivities_forward(scaled, P, np.empty((0, K)), self._code, slopes, labels, S, np.empty((0, N), dtype))
+            return Explanation(labels, Z, P, parts, S, None, None, NONE)
         D, losses = np.empty((B, N), dtype), np.empty(B)
-        sensitivities_forward(Z, P, Y, self._code, slopes, labels, S, D)
-        answered_losses(Z, Y, self._code, labels, losses)
-        return Explanation(labels, Z, P, None, S, losses, D, NONE)
+        sensitivities_forward(scaled, P, Y, self._code, slopes, labels, S, D)
+        answered_losses(scaled, Y, self._code, labels, losses)
+        return Explanation(labels, Z, P, parts, S, losses, D, NONE)
 
     @cached_property
     def _double(self) -> "Explainer":
@@ -157,12 +178,12 @@ class LinearExplainer(Explainer):
         self._weights: Final = np.ascontiguousarray(rows.T)
         self._stagings: Final = inputs.stagings()
 
-    def _explain(self, X: Floats, Y: Doubles | None) -> Explanation:
+    def _made(self, X: Floats) -> Made:
         (B, N), dtype, K = X.shape, X.dtype, len(self._weights)
         Z, P = np.empty((B, K), dtype), np.empty((B, self._model.n_classes), dtype)
         parts, slopes, labels = np.empty((B, K, N), dtype), np.empty((B, K, N), dtype), np.empty(B, np.int64)
         linear_parts(X, self._stagings, self._panels, self._weights, self._code, Z, P, labels, parts, slopes)
-        return self._told(Z, P, labels, slopes, Y)._replace(contributions=parts)
+        return Made(Z, Z, P, labels, parts, slopes)
 
 
 class NetworkExplainer(Explainer):
@@ -179,13 +200,13 @@ class NetworkExplainer(Explainer):
         widest = max(model.n_features, *(b.size for _, b in layers))
         self._rows: Final = max(1, BLOCK_CELLS // (model.n_logits * widest))
 
-    def _explain(self, X: Floats, Y: Doubles | None) -> Explanation:
+    def _made(self, X: Floats) -> Made:
         Z = self._model.logits(X)
         P, classified = self._model.classify(X)
         labels = np.array(classified)
         labels[~np.isfinite(Z).all(axis=1)] = NOT_FINITE
         slopes = np.concatenate([self._slopes(X[i : i + self._rows]) for i in range(0, len(X), self._rows)])
-        return self._told(Z, P, labels, slopes, Y)
+        return Made(Z, Z, P, labels, None, slopes)
 
     def _slopes(self, X: Floats) -> Floats:
         """dz_k / dx_j (B, K, N) of some rows, by backpropagation of every logit; not finite where that overflows."""

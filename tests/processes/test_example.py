@@ -40,7 +40,8 @@ def test_doubtful_digits_are_explained(models: Path, tmp_path: Path) -> None:
     with serving(models, tmp_path) as service:
         rows = script.doubtful(service.url, 2)
     script.plot(rows, tmp_path / "drawn.png")
-    assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("drawn.png", "drawn-dark.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len({row.written for row in rows}) == 2
     for row in rows:
         best, second = row.ranked()[:2]
