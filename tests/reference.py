@@ -185,6 +185,6 @@ class Fold:
             u = self.P[k] @ v
             self.P[k] -= np.outer(u, u) / (1 / w + v @ u)
             after[:, k] -= rule.rate * self.P[k] @ v * h * e[k]
-            part = rule.forget * (1 + rule.surprise * e[k] ** 4)
+            part = min(rule.forget * (1 + rule.surprise * e[k] ** 4), 0.5)
             self.P[k] = (1 - part) * self.P[k] + part * rule.start * np.eye(len(v))
         return after

@@ -8,6 +8,7 @@ from service.softmax.learned import Form, Served
 from service.softmax.learner import Answering
 from service.softmax.model import Stage
 from service.store.artifact import Artifact, Learning
+from service.store.calibration import told
 
 DELTA_TENSOR = "delta.weight"
 
@@ -48,6 +49,8 @@ def exported(
         fields["training"] = manifest.training.model_dump() | {"rows": manifest.training.rows + rows}
     elif form == "running" and served.stage is not None and rows:
         fields["training"] = _numbers(served.stage) | {"rows": rows}
+    if manifest.calibration is not None:
+        fields["calibration"] = told(manifest.calibration, served.calibration)
     if isinstance(served, Served) and served.delta is not None:
         # Statistics that the dtype cannot represent were left out of learning, and stand as 0 and 1 here.
         fields["training"] |= _numbers(served.delta.stage)

@@ -186,6 +186,7 @@ class Fold:
         return fold
 
     @property
-    def progressive(self) -> dict[str, float]:
-        """The progressive validation, for the metadata: counts, mean loss and accuracy, in all and recently."""
-        return {"events": self.events, "unfit_events": self.unfit, **self.state.progress}
+    def progressive(self) -> dict[str, Any]:
+        """The progressive validation, for the metadata: counts, mean loss and accuracy, in all and recently; bins."""
+        counts = {"events": self.events, "unfit_events": self.unfit, **self.state.progress}
+        return counts | {"calibration": self.state.reliability}

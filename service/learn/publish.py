@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.learn.fold import Fold
 from service.learn.follow import Follower
+from service.store.calibration import told
 from service.store.checkpoints import delete_holding, thin
 from service.store.hashing import hash_tensors
 from service.store.snapshots import seqs, write_snapshot
@@ -42,6 +43,7 @@ def published(fold: Fold, place: Mapping[str, Any]) -> tuple[dict[str, Any], dic
         "classes": fold.classes,
         "weights_sha256": hash_tensors(served.tensors()),
         "learning": {**state.learning, "paused": state.paused, "shadow": state.shadow},
+        "calibration": told(fold.artifact.manifest.calibration, served.calibration),
         "progressive": fold.progressive,
     }
     return fields, dict(served.arrays())

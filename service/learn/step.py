@@ -11,6 +11,7 @@ computed, of a default or of a guard raises FOLD_VERSION, because it changes wha
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError
 from service.learn.export import exported
+from service.softmax.calibrator import Calibrator, fill, reliability_of
 from service.softmax.inputs import Stage
 from service.softmax.learned import RuleName
 from service.softmax.learner import Answering, learner_of
@@ -29,6 +31,8 @@ from service.store.rules import check_constants, check_size, chosen, form_of, kn
 from service.store.served import served_again, served_of
 
 THRESHOLD: Final = 0.5
+# Tensors that stand beside those of the rule.
+PARTS: Final = ("frozen.", "artifact.", "calibration.")
 
 
 class State:
@@ -51,11 +55,13 @@ class State:
         learned = None
         if form == "delta" and manifest.delta is None and manifest.training is not None:
             learned = Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
+        start = replace(served_of(artifact), calibration=None)
         rule = rule_of(artifact, self._name, form, self._constants)
         try:
-            self._steps = learner_of(served_of(artifact), form, rule, thresholds, learned)
+            self._steps = learner_of(start, form, rule, thresholds, learned)
         except ValueError as error:
             raise ArtifactError(str(error)) from None
+        self._calibrator = calibrator_of(artifact)
         self.paused = False
         self._frozen: Answering | None = None
 
@@ -77,7 +83,14 @@ class State:
     @property
     def progress(self) -> dict[str, float]:
         """The progressive loss and accuracy, in all and over the last rows; see `Steps.progress`."""
-        return self._steps.progress
+        counted = self._steps.progress
+        return counted if self._calibrator is None else self._calibrator.progress(counted)
+
+    @property
+    def reliability(self) -> dict[str, Any]:
+        """How far confidence and truth agree over the last rows; see `reliability_of`."""
+        told = self._steps if self._calibrator is None else self._calibrator
+        return reliability_of(told.window, int(self.progress["rows"]))
 
     @property
     def learning(self) -> dict[str, Any]:
@@ -90,6 +103,7 @@ class State:
         other = State(self.artifact)
         other._name, other._constants = self._name, dict(self._constants)
         other._steps, other.paused, other._frozen = self._steps.copy(), self.paused, self._frozen
+        other._calibrator = None if self._calibrator is None else self._calibrator.copy()
         return other
 
     def fold(
@@ -104,7 +118,12 @@ class State:
         Returns:
             (B,) the loss of each row before its step; NaN for a row that was skipped.
         """
-        return self._steps.fold(X, labels, Y, weights, learning=not self.paused)
+        learning, calibrator = not self.paused, self._calibrator
+        if calibrator is None:
+            return self._steps.fold(X, labels, Y, weights, learning=learning)
+        scores = np.empty((len(X), self._steps.n_logits), self._steps.dtype)
+        losses = self._steps.fold(X, labels, Y, weights, learning=learning, scores=scores)
+        return calibrator.fold(scores, losses, labels, Y, weights, learning=learning)
 
     def add_classes(self, count: int) -> None:
         """Add `count` classes behind the others, each improbable at first.
@@ -149,7 +168,8 @@ class State:
 
     def candidate(self) -> Answering:
         """What has been learned, as copies."""
-        return self._steps.served()
+        served, calibrator = self._steps.served(), self._calibrator
+        return served if calibrator is None else replace(served, calibration=calibrator.calibration())
 
     def served(self) -> Answering:
         """What answers: the candidate, but in shadow mode what was served when that began."""
@@ -157,7 +177,9 @@ class State:
 
     def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
         """All numbers of the state by name, as copies; what a checkpoint keeps beside `scalars`."""
-        kept = self._steps.tensors()
+        kept = self._steps.tensors() | {"window": self._steps.window.copy()}
+        if self._calibrator is not None:
+            kept |= {f"calibration.{name}": tensor for name, tensor in self._calibrator.tensors().items()}
         if self._frozen is not None:
             kept |= {f"frozen.{name}": tensor for name, tensor in self._frozen.arrays().items()}
         return kept
@@ -189,10 +211,14 @@ class State:
         state._take_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
         for count in scalars["added_classes"]:
             state.add_classes(count)
-        own = {name: tensor for name, tensor in tensors.items() if not name.startswith(("frozen.", "artifact."))}
-        frozen = {name.removeprefix("frozen."): array for name, array in tensors.items() if name.startswith("frozen.")}
+        own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PARTS)}
+        frozen = _part(tensors, "frozen.")
         try:
+            # Checkpoints of before there was a window have none: what they hold is folded anew.
+            fill({"window": state._steps.window}, {name: own.pop(name) for name in ("window",) if name in own})
             state._steps.restore(own)
+            if state._calibrator is not None:
+                state._calibrator.restore(_part(tensors, "calibration."))
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         state.paused = scalars["paused"]
@@ -236,3 +262,14 @@ class State:
     def _take_rule(self, name: RuleName, constants: dict[str, float]) -> None:
         self._steps.set_rule(rule_of(self.artifact, name, self._steps.form, constants))
         self._name, self._constants = name, constants
+
+
+def calibrator_of(artifact: Artifact) -> Calibrator | None:
+    """What calibrates an artifact's answers, where something does."""
+    record = artifact.manifest.calibration
+    return None if record is None else Calibrator(artifact.manifest.head, record.scaling(), learn=record.learn)
+
+
+def _part(tensors: Mapping[str, NDArray[np.floating[Any]]], prefix: str) -> dict[str, NDArray[np.floating[Any]]]:
+    """The tensors under a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

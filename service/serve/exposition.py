@@ -59,6 +59,12 @@ LEARNING_TEXTS: Final = {
     "stalled": "1 where an event stops the fold, else 0.",
     "refolded": "Share of a refolding that is done.",
 }
+# Of each bin of the recent rows by how sure their answers were, see reliability_of in softmax/calibrator.py.
+BIN_TEXTS: Final = {
+    "rows": "Recent rows whose answer was so sure.",
+    "confidence": "Mean confidence of those rows.",
+    "accuracy": "Share of those rows whose answer was right.",
+}
 
 Learning = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -134,6 +140,25 @@ class BoardCollector(Collector):
                 if values.get(name) is not None:
                     family.add_metric([model, version], float(values[name]))
             yield family
+        yield from self._reliability()
+
+    def _reliability(self) -> Iterable[Metric]:
+        """How far confidence and truth agree over the recent rows; bins are named by their upper bound."""
+        labels = ["model", "version"]
+        error = GaugeMetricFamily("softstep_learn_calibration_error", "Expected calibration error.", labels=labels)
+        bins = {
+            name: GaugeMetricFamily(f"softstep_learn_bin_{name}", text, labels=[*labels, "bin"])
+            for name, text in BIN_TEXTS.items()
+        }
+        for key, values in self._learning.items():
+            told = values.get("calibration") or {"expected_error": None, "bins": []}
+            if told["expected_error"] is not None:
+                error.add_metric(key, told["expected_error"])
+            for number, cells in enumerate(told["bins"], 1):
+                for name, family in bins.items():
+                    if cells[name] is not None:
+                        family.add_metric([*key, f"{number / len(told['bins']):g}"], cells[name])
+        yield from (error, *bins.values())
 
 
 def _buckets(counters: list[int]) -> list[tuple[str, float]]:

@@ -46,6 +46,7 @@ METADATA: Final = record(
         "seq": WHOLE,
         "weights_sha256": STRING,
         "learning": nullable(ANYTHING),
+        "calibration": nullable(ANYTHING),
         "epoch": WHOLE,
         "progressive": record(events=WHOLE, rows=WHOLE, loss=nullable(NUMBER), accuracy=nullable(NUMBER)),
         "log_seq": WHOLE,

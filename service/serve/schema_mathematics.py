@@ -2,7 +2,20 @@
 
 from typing import Any, Final
 
-from service.serve.schema import INSTANCES, IRIS, LABEL, NUMBER, STRING, WHOLE, Schema, array, nullable, post, record
+from service.serve.schema import (
+    ANYTHING,
+    INSTANCES,
+    IRIS,
+    LABEL,
+    NUMBER,
+    STRING,
+    WHOLE,
+    Schema,
+    array,
+    nullable,
+    post,
+    record,
+)
 
 ROWS: Final = array(array(NUMBER))
 WHY: Final[Schema] = {
@@ -30,7 +43,7 @@ EXPLANATION: Final = record(
     top=array(REASON),
 )
 EXPLANATIONS: Final = record(
-    {"features": array(STRING), "epoch": WHOLE},
+    {"features": array(STRING), "calibration": ANYTHING, "epoch": WHOLE},
     explanations=array(EXPLANATION),
     classes=array(STRING),
     model_name=STRING,

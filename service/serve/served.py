@@ -23,6 +23,7 @@ from service.settings import Settings
 from service.softmax.classifier import Classifier
 from service.softmax.learner import Answering
 from service.store.artifact import Artifact, Manifest
+from service.store.calibration import told
 from service.store.data import DataDirectory
 from service.store.repository import Version
 from service.store.served import served_again, served_of
@@ -170,6 +171,7 @@ class Served:
             "published_seconds": self._published_seconds(),
             "weights_sha256": learned.get("weights_sha256", self.artifact.weights_sha256),
             "learning": learned.get("learning", chosen),
+            "calibration": learned.get("calibration", told(manifest.calibration, manifest.scaling)),
             "progressive": learned.get("progressive", {"events": 0, "rows": 0, "loss": None, "accuracy": None}),
             "metrics": manifest.metrics,
             "provenance": manifest.provenance,

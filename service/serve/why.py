@@ -4,10 +4,11 @@
 
     {"explanations": [{"label", "logits", "probabilities", "bias", "contributions", "sensitivities", "top",
                        "loss", "loss_gradient"}, …],
-     "features": [name, …], "classes": [name, …], "model_name", "model_version", "seq"}
+     "features": [name, …], "calibration": {"kind", …}, "classes": [name, …], "model_name", "model_version", "seq"}
 
 `features` names the columns of contributions (K x N), sensitivities (C x N) and loss_gradient (N). Where `top` leaves
 features out there is no such field, and each row has columns of its own: the features of its `top`, in their order.
+`calibration` is there where a model has one: logits, bias and contributions are those in front of it.
 
 A row's `top` is about its label (for a multi-label model, about its most probable class): features by the size of their
 contribution to that class's logit; for a network by the size of the sensitivity times the feature's distance from the
@@ -29,9 +30,9 @@ from service.serve.grammar import check_fields, load
 from service.serve.labels import Labels
 from service.serve.served import Served
 from service.settings import Settings
+from service.softmax.calibration import Calibrated
 from service.softmax.explain import Explainer, Explanation, explainer_of
 from service.softmax.inputs import Doubles, Floats
-from service.softmax.network_model import Network
 from service.store.rows import Targets
 
 FIELDS: Final = ("instances", "labels", "top", "min_seq", "parameters", "signature_name")
@@ -72,7 +73,7 @@ class Explained:
         self.n_features: Final = served.model.n_features
         self._labels: Final = Labels(served.classes, multilabel=served.thresholds is not None)
         self._usual_top: Final = self.n_features if self.n_features <= WIDE_FROM else WIDE_TOP
-        self.deep: Final = isinstance(served.model, Network)
+        self.deep: Final = len(served.model.layers) > 1
         logits = 0 if self.deep else served.model.n_logits
         self.row_cells: Final = self.n_features * (served.model.n_classes + logits)
         self._step: Final = max(1, BLOCK_CELLS // self.row_cells)
@@ -141,7 +142,8 @@ class Explained:
             rows.extend(self._rows(block, found, top))
         names = b'"features":[%b],' % self._names if top == self.n_features else b""
         classes = b",".join(served.class_json)
-        return b'{"explanations":[%b],%b"classes":[%b%b' % (b",".join(rows), names, classes, served.v1_tail)
+        once = names + self._calibration
+        return b'{"explanations":[%b],%b"classes":[%b%b' % (b",".join(rows), once, classes, served.v1_tail)
 
     def whole(self, X: Floats, wanted: Collection[str]) -> tuple[Floats, NDArray[np.int64], dict[str, Floats]]:
         """Probabilities (B, C), labels (B,), and the wanted parts of the explanation of X (B, N) by their names.
@@ -161,6 +163,14 @@ class Explained:
     @cached_property
     def _names(self) -> bytes:
         return b",".join(map(orjson.dumps, self._served.manifest.features))
+
+    @cached_property
+    def _calibration(self) -> bytes:
+        """What stands between the logits and the head, where something does."""
+        model = self._served.model
+        if not isinstance(model, Calibrated):
+            return b""
+        return b'"calibration":%b,' % orjson.dumps({"kind": model.calibration.kind, **model.calibration.named()})
 
     @cached_property
     def _entries(self) -> list[bytes]:

@@ -7,6 +7,10 @@
 
 Probabilities and labels are those of `Classifier.classify` and logits those of `Classifier.logits`, to the bit. The
 formulas stand in attributions.py; those of backpropagation in network_model.py.
+
+Of a calibrated model the logits, and what contributes to them, are those in front of the calibration, which is no
+feature's doing. Sensitivities, losses and their gradients are those of what is answered: through the calibration the
+slope of a logit is dz_k / dx times 1 / T, or a.
 """
 
 from abc import ABC, abstractmethod
@@ -19,6 +23,7 @@ from numpy.typing import NDArray
 from service.errors import UnacceptableError
 from service.softmax.activations import activation_backward, activation_forward
 from service.softmax.attributions import answered_losses, linear_parts, sensitivities_forward
+from service.softmax.calibration import Calibrated
 from service.softmax.classifier import HEADS, OVERFLOW, STEEP, Classifier
 from service.softmax.functions import NOT_FINITE
 from service.softmax.inputs import NOT_NUMBERS, Doubles, Floats, Inputs, Stage
@@ -81,7 +86,7 @@ class Made(NamedTuple):
 
     Attributes:
         Z: (B, K) logits, as contributions add up to them.
-        scaled: (B, K) logits in front of the head; Z itself where nothing stands between.
+        scaled: (B, K) logits in front of the head; Z itself where no calibration stands between.
         P: (B, C) probabilities.
         labels: (B,) int64, NOT_FINITE in rows that overflow.
         parts: (B, K, N) contributions, or None for a network.
@@ -102,16 +107,16 @@ class Explainer(ABC):
     Args:
         model: The model.
         bias: What each logit is without any feature, (K,), or None where it is no sum over features.
-        stage: The input stage of the model, or None.
+        centre: (N,) float64, where the model's features are centred.
 
     Attributes:
         bias: As given.
-        centre: (N,) float64, the means of the model's stage, or 0 without one.
+        centre: As given.
     """
 
-    def __init__(self, model: Classifier, bias: Floats | None, stage: Stage | None) -> None:
+    def __init__(self, model: Classifier, bias: Floats | None, centre: Doubles) -> None:
         self.bias: Final = bias
-        self.centre: Final = np.zeros(model.n_features) if stage is None else stage.mean
+        self.centre: Final = centre
         self._model: Final = model
         self._code: Final = HEADS[model.head]
 
@@ -170,7 +175,7 @@ class LinearExplainer(Explainer):
     """Explains a linear model."""
 
     def __init__(self, model: Model) -> None:
-        super().__init__(model, model.bias, model.stage)
+        super().__init__(model, model.bias, _centre(model.stage, model.n_features))
         delta = model.delta
         rows = model.weights if delta is None else np.vstack([model.weights, delta.weights])
         inputs = Inputs(model.stage, None if delta is None else delta.stage, model.n_features, model.dtype)
@@ -190,7 +195,7 @@ class NetworkExplainer(Explainer):
     """Explains a network. Its logits are no sums over features, so it gives no contributions."""
 
     def __init__(self, model: Network) -> None:
-        super().__init__(model, None, model.stage)
+        super().__init__(model, None, _centre(model.stage, model.n_features))
         layers = [(layer.weights, layer.bias) for layer in model.hidden]
         self._activations: Final = [ACTIVATIONS[layer.activation] for layer in model.hidden]
         self._forward: Final = [(pack(W, b), b.size) for W, b in layers]
@@ -226,12 +231,36 @@ class NetworkExplainer(Explainer):
         return slopes.reshape(len(X), K, -1)
 
 
+class CalibratedExplainer(Explainer):
+    """Explains a calibrated model: its logits as those of the model that gives them, its answer through the rest."""
+
+    def __init__(self, model: Calibrated) -> None:
+        self._inner: Final = explainer_of(model.inner)
+        super().__init__(model, self._inner.bias, self._inner.centre)
+        self._calibrated: Final = model
+
+    def _made(self, X: Floats) -> Made:
+        made = self._inner._made(X)  # noqa: SLF001  # one room
+        scaled, P, labels = self._calibrated.behind(made.Z)
+        labels[made.labels == NOT_FINITE] = NOT_FINITE
+        with np.errstate(over="ignore", invalid="ignore"):
+            slopes = made.slopes * made.slopes.dtype.type(self._calibrated.slope)
+        return Made(made.Z, scaled, P, labels, made.parts, slopes)
+
+
 def explainer_of(model: Classifier) -> Explainer:
-    """What explains a model, linear or a network."""
+    """What explains a model: linear, a network, or one of these calibrated."""
+    if isinstance(model, Calibrated):
+        return CalibratedExplainer(model)
     if isinstance(model, Network):
         return NetworkExplainer(model)
     assert isinstance(model, Model)  # noqa: S101  # there is no third kind
     return LinearExplainer(model)
+
+
+def _centre(stage: Stage | None, n_features: int) -> Doubles:
+    """The means of a stage, or 0 without one."""
+    return np.zeros(n_features) if stage is None else stage.mean
 
 
 def _affine(A: Floats, panels: Floats) -> Floats:

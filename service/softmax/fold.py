@@ -11,6 +11,8 @@
     fixed (4, N)               in the model's dtype: mean and 1 / scale of the artifact's stage, then of what learns
     statistics (2, >= N)       mean and sum of squared deviations of each feature (Welford, Technometrics 4(3), 1962)
     progress (8,), recent (2, R)   what was counted so far, see PROGRESS, and the losses and hits of the last R rows
+    window (2, R)              of the same rows: how sure the answer was, and how right, see `certainty`
+    scores (B, K)              written: each row's logits before its step; no rows where nobody wants them
     losses (B,)                written: each row's loss before its step; NaN for a row that was skipped
 
 What a row goes through: stage it with the statistics of the rows before it; score it with the served weights, by the
@@ -195,10 +197,29 @@ def _step(rule, x, D, E, narrow, p, errors, importance, masters, panels, squares
 
 
 @inlined
-def count_row(progress, recent, loss, hit):
-    """One more row in the progressive loss and in the recent window."""
+def certainty(head, K, target, label, answer):
+    """How sure an answer is, and how right: the probability of its class, and what the target gives that class.
+
+    A multilabel answer has the means over its classes, each taken for likelier or not.
+    """
+    if head == SIGMOID:
+        return np.float64(answer[0, label]), target[0, 0] if label == 1 else 1.0 - target[0, 0]
+    if head != MULTILABEL:
+        return np.float64(answer[0, label]), target[0, label]
+    confidence, right = 0.0, 0.0
+    for k in range(K):
+        p = np.float64(answer[0, k])
+        confidence += p if p >= 0.5 else 1.0 - p
+        right += target[0, k] if p >= 0.5 else 1.0 - target[0, k]
+    return confidence / K, right / K
+
+
+@inlined
+def count_row(progress, recent, window, loss, hit, confidence, right):
+    """One more row in the progressive loss and in the recent windows."""
     at = int(progress[ROWS]) % recent.shape[1]
     recent[0, at], recent[1, at] = loss, hit
+    window[0, at], window[1, at] = confidence, right
     progress[ROWS] += 1
     progress[LOSS] += loss
     progress[HITS] += hit
@@ -208,14 +229,15 @@ def _signature(t):
     """The types of fold_forward for a model of one dtype."""
     rows = f"{t}[:,::1],int64[::1],float64[:,::1],float64[::1]"
     state = f"{t}[:,:,::1],float64[:,:,::1],{t}[:,:,::1],float64[:,::1],{t}[:,::1],float64[:,::1]"
-    counted = "float64[::1],float64[:,::1],float64[::1]"
+    counted = f"float64[::1],float64[:,::1],float64[:,::1],float64[::1],{t}[:,::1]"
     return f"void({rows},int64,int64,int64,boolean,float64[::1],float64[::1],{state},{counted})"
 
 
 @kernel(_signature("float32"), _signature("float64"))
 def fold_forward(
     X, labels, Y, weights, head, rule, form, learning, constants, thresholds,
-    panels, masters, squares, P, fixed, statistics, progress, recent, losses,
+    panels, masters, squares, P, fixed, statistics, progress, recent, window, losses,
+    scores,
 ):  # fmt: skip
     """X (B, N) and the other arrays of the head of this file; constants (CONSTANTS,), thresholds (K,).
 
@@ -249,7 +271,11 @@ def fold_forward(
             progress[SKIPPED] += 1
             continue
         losses[i] = loss
-        count_row(progress, recent, loss, is_hit(head, K, wanted, target, label[0], p, thresholds))
+        hit = is_hit(head, K, wanted, target, label[0], p, thresholds)
+        confidence, right = certainty(head, K, target, label[0], answer)
+        count_row(progress, recent, window, loss, hit, confidence, right)
+        if scores.shape[0] > 0:
+            scores[i] = sigmas[0, :K]
         if not learning:
             continue
         size = _step(

@@ -238,7 +238,7 @@ def _predict_blocks(X, panels, head, K, P, labels, Z, block):
         rows = min(BLOCK, B - start)
         linear_block(X, start, rows, panels, Z)
         finite &= head_block(head, Z, rows, K, P, start, block, wanted)
-        if start == 0:
+        if start == 0 and wanted:
             first = block[0]
         if labels.size > 0:
             labels[start : start + rows] = block[:rows]

@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.softmax.calibration import Calibrated, Calibration, calibration_in, numbers_of
+from service.softmax.classifier import Classifier
 from service.softmax.inputs import Delta, Doubles, Floats, Stage
 from service.softmax.model import Head, Model
 
@@ -47,14 +49,17 @@ class Served:
     bias: Floats
     stage: Stage | None = None
     delta: Delta | None = None
+    calibration: Calibration | None = None
 
-    def model(self) -> Model:
+    def model(self) -> Classifier:
         """The model that answers."""
-        return Model(self.head, self.weights, self.bias, self.stage, self.delta)
+        model = Model(self.head, self.weights, self.bias, self.stage, self.delta)
+        return model if self.calibration is None else Calibrated(model, self.calibration)
 
     def tensors(self) -> list[Floats]:
-        """The served tensors in the order of their hash: weights, bias, then the delta's weights."""
-        return [self.weights, self.bias, *([] if self.delta is None else [self.delta.weights])]
+        """The served tensors in the order of their hash: weights, bias, the delta's weights, the calibration."""
+        more = [*([] if self.delta is None else [self.delta.weights]), *numbers_of(self.calibration)]
+        return [self.weights, self.bias, *more]
 
     def with_classes(self, count: int) -> "Served":
         """The same with classes behind the others, see `with_means`; each one's bias is less by ln 100."""
@@ -72,6 +77,8 @@ class Served:
         if self.delta is not None:
             stage = self.delta.stage
             found |= {"delta.weights": self.delta.weights, "delta.mean": stage.mean, "delta.scale": stage.scale}
+        if self.calibration is not None:
+            found["calibration"] = self.calibration.array()
         return found
 
     def clips(self) -> dict[str, float | None]:
@@ -89,7 +96,7 @@ class Served:
             for name, clip in clips.items()
         }
         delta = Delta(arrays["delta.weights"], stages["delta"]) if "delta" in stages else None
-        return cls(head, arrays["weights"], arrays["bias"], stages.get("stage"), delta)
+        return cls(head, arrays["weights"], arrays["bias"], stages.get("stage"), delta, calibration_in(head, arrays))
 
 
 def with_means(columns: Any, count: int) -> Any:  # noqa: ANN401  # arrays of one dtype, in and out

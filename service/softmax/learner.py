@@ -25,10 +25,18 @@ class Learner(Protocol):
     Attributes:
         rule: By which rule.
         added: How many classes were added, each time that some were.
+        window: How sure and how right the answer to each recent row was, (2, R); see fold.py.
+        dtype: The model's.
     """
 
     rule: Rule
     added: list[int]
+    window: Doubles
+    dtype: np.dtype[Any]
+
+    @property
+    def n_logits(self) -> int:
+        """The number of logits now."""
 
     @property
     def form(self) -> Form:
@@ -46,6 +54,7 @@ class Learner(Protocol):
         weights: Doubles | None = None,
         *,
         learning: bool = True,
+        scores: Floats | None = None,
     ) -> Doubles:
         """Take rows in order; returns the loss of each before its step."""
 

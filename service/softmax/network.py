@@ -136,7 +136,7 @@ def network_forward(X, panels, plan, head, P, labels):
         Z = z[: rows * lanes].reshape((rows, lanes))
         linear_block(hidden, 0, rows, layer_panels(panels, plan, last), Z)
         finite &= known & head_block(head, Z, rows, K, P, start, block, wanted)
-        if start == 0:
+        if start == 0 and wanted:
             first = block[0]
         if labels.size > 0:
             labels[start : start + rows] = block[:rows]

@@ -1,6 +1,6 @@
 """The fold of networks: rows in order, each scored with the state before it, then learned from in every layer.
 
-    X, labels, Y, weights, progress, recent, losses    as in fold.py
+    X, labels, Y, weights, progress, recent, window, losses, scores    as in fold.py
     plan (L + 1, COLUMNS)      the layers, see network.py
     panels (S,)                the served weights of every layer, one behind the other
     masters (S,) float64       what learns, in full precision, laid out as the panels are
@@ -39,6 +39,7 @@ from service.softmax.fold import (
     START,
     STEP_CLIP,
     STEPS,
+    certainty,
     count_row,
     is_hit,
     logit_errors,
@@ -150,14 +151,15 @@ def _signature(t):
     rows = f"{t}[:,::1],int64[::1],float64[:,::1],float64[::1]"
     state = f"int64[:,::1],{t}[::1],float64[::1],{t}[::1],{t}[:,::1]"
     return (
-        f"void({rows},int64,int64,boolean,float64[::1],float64[::1],{state},float64[::1],float64[:,::1],float64[::1])"
+        f"void({rows},int64,int64,boolean,float64[::1],float64[::1],{state},float64[::1],float64[:,::1],float64[:,::1],"
+        f"float64[::1],{t}[:,::1])"
     )
 
 
 @kernel(_signature("float32"), _signature("float64"))
 def network_fold_forward(
     X, labels, Y, weights, head, rule, learning, constants, thresholds,
-    plan, panels, masters, squares, fixed, progress, recent, losses,
+    plan, panels, masters, squares, fixed, progress, recent, window, losses, scores,
 ):  # fmt: skip
     """X (B, N) and the other arrays of the head of this file; constants (CONSTANTS,), thresholds (K,).
 
@@ -193,7 +195,11 @@ def network_fold_forward(
             progress[SKIPPED] += 1
             continue
         losses[i] = loss
-        count_row(progress, recent, loss, is_hit(head, K, wanted, target, label[0], p, thresholds))
+        hit = is_hit(head, K, wanted, target, label[0], p, thresholds)
+        confidence, right = certainty(head, K, target, label[0], answer)
+        count_row(progress, recent, window, loss, hit, confidence, right)
+        if scores.shape[0] > 0:
+            scores[i] = sigmas[0, :K]
         if not learning:
             continue
         size = 0.0

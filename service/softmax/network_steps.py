@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.softmax import fold
-from service.softmax.classifier import HEADS, LAYOUT, Head
+from service.softmax.calibration import Calibrated, Calibration, calibration_in, numbers_of
+from service.softmax.classifier import HEADS, LAYOUT, Classifier, Head
 from service.softmax.inputs import Doubles, Floats, Stage, staging
 from service.softmax.learned import NEW_CLASS, Form, Rule, progress_of, with_means
 from service.softmax.network import Activation, Layer, layer_of, pack_all, plan_of
@@ -38,18 +39,20 @@ class ServedNetwork:
     weights: Floats
     bias: Floats
     stage: Stage | None = None
+    calibration: Calibration | None = None
 
-    def model(self) -> Network:
+    def model(self) -> Classifier:
         """The network that answers."""
-        return Network(self.head, self.hidden, self.weights, self.bias, self.stage)
+        network = Network(self.head, self.hidden, self.weights, self.bias, self.stage)
+        return network if self.calibration is None else Calibrated(network, self.calibration)
 
     def affine(self) -> list[tuple[Floats, Floats]]:
         """Weights and bias of each layer, the head's last."""
         return [*((layer.weights, layer.bias) for layer in self.hidden), (self.weights, self.bias)]
 
     def tensors(self) -> list[Floats]:
-        """The served tensors in the order of their hash: weights, then bias, layer by layer."""
-        return [tensor for pair in self.affine() for tensor in pair]
+        """The served tensors in the order of their hash: weights, then bias, layer by layer, then the calibration."""
+        return [*(tensor for pair in self.affine() for tensor in pair), *numbers_of(self.calibration)]
 
     def with_classes(self, count: int) -> "ServedNetwork":
         """The same with classes behind the others, as `Served.with_classes` has it: in the head's layer."""
@@ -64,6 +67,8 @@ class ServedNetwork:
             found |= {f"layers.{number}.weights": weights, f"layers.{number}.bias": bias}
         if self.stage is not None:
             found |= {"stage.mean": self.stage.mean, "stage.scale": self.stage.scale}
+        if self.calibration is not None:
+            found["calibration"] = self.calibration.array()
         return found
 
     def clips(self) -> dict[str, float | None]:
@@ -85,7 +90,7 @@ class ServedNetwork:
         if "stage" in clips:
             mean, scale = (arrays[f"stage.{name}"].astype(np.float64, copy=False) for name in ("mean", "scale"))
             stage = Stage(mean, scale, clips["stage"])
-        return cls(head, hidden, *affine[-1], stage)
+        return cls(head, hidden, *affine[-1], stage, calibration_in(head, arrays))
 
 
 class NetworkSteps:
@@ -115,6 +120,7 @@ class NetworkSteps:
         self._fixed = np.stack([mean, inverse])
         self._constants = self._numbers()
         self._progress, self._recent = np.zeros(fold.PROGRESS), np.zeros((2, RECENT))
+        self.window = np.zeros((2, RECENT))
         self.added: list[int] = []
         self._set_masters([np.vstack([b, W]).astype(np.float64) for W, b in start.affine()])
         self._set_squares(self._first_squares())
@@ -137,6 +143,7 @@ class NetworkSteps:
         weights: Doubles | None = None,
         *,
         learning: bool = True,
+        scores: Floats | None = None,
     ) -> Doubles:
         """Take rows in order: each is scored with the state before it, then learned from; see `Steps.fold`."""
         B = len(X)
@@ -152,7 +159,8 @@ class NetworkSteps:
         network_fold_forward(
             X, classes, targets, checked(weights, (B,), np.float64, (0,)), HEADS[self._start.head],
             RULES[self.rule.name], learning, self._constants, self.thresholds, self._plan, self._panels,
-            self._masters, self._squares, self._fixed, self._progress, self._recent, losses,
+            self._masters, self._squares, self._fixed, self._progress, self._recent,
+            self.window, losses, np.empty((0, self.n_logits), self.dtype) if scores is None else scores,
         )  # fmt: skip
         return losses
 
@@ -216,6 +224,7 @@ class NetworkSteps:
         other = NetworkSteps(self._start, self.rule, self.thresholds)
         other.added = list(self.added)
         other.restore(self.tensors())
+        other.window[:] = self.window
         return other
 
     def _layers(self, kind: str, tensors: dict[str, NDArray[np.floating]]) -> list[NDArray[np.floating]]:

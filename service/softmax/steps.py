@@ -67,7 +67,8 @@ class Steps:
         self._fixed = np.zeros((4, wide), self.dtype)
         self._own_clip, self._usable = self._set_stages()
         self._statistics, self._progress = np.zeros((2, wide)), np.zeros(fold.PROGRESS)
-        self._recent = np.zeros((2, RECENT))
+        # The window tells of each recent answer how sure and how right it was, see fold.py.
+        self._recent, self.window = np.zeros((2, RECENT)), np.zeros((2, RECENT))
         self.added: list[int] = []
         self._set_masters(self._first_masters())
         self._set_sums()
@@ -90,6 +91,7 @@ class Steps:
         weights: Doubles | None = None,
         *,
         learning: bool = True,
+        scores: Floats | None = None,
     ) -> Doubles:
         """Take rows in order: each is scored with the state before it, then learned from.
 
@@ -99,6 +101,7 @@ class Steps:
             Y: (B, K) targets in [0, 1]: a distribution, or for multilabel one for each class. K = 1 for sigmoid.
             weights: (B,) importance of each row, or None where each is 1.
             learning: Whether to learn; else rows are only scored and counted.
+            scores: (B, K) of the model's dtype, written where it is given: the logits of each row before its step.
 
         Returns:
             (B,) the loss of each row before its step; NaN for a row that was skipped (fold.py says which are).
@@ -121,7 +124,7 @@ class Steps:
             X, classes, targets, checked(weights, (B,), np.float64, (0,)), HEADS[self._start.head],
             RULES[self.rule.name], FORMS[self.form], learning, self._constants(), self.thresholds, self._panels,
             self._masters, self._squares, self._curvature, self._fixed, self._statistics, self._progress, self._recent,
-            losses,
+            self.window, losses, np.empty((0, self.n_logits), self.dtype) if scores is None else scores,
         )  # fmt: skip
         return losses
 
@@ -198,6 +201,7 @@ class Steps:
         other = Steps(self._start, self.form, self.rule, self.thresholds, self._learned)
         other.added = list(self.added)
         other.restore(self.tensors())
+        other.window[:] = self.window
         return other
 
     def _set(self, name: str, tensor: NDArray[np.floating]) -> None:

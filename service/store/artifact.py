@@ -13,13 +13,13 @@
     layers             [{weight, bias, activation}]: two tensor names, and what follows; hidden layers
                        first, each "relu", "sigmoid" or "tanh", and last the head's, "identity"
     thresholds         multilabel only: for each class, the p in [0, 1] that names it  0.5 each
-    stage              {mean [N], scale [N] > 0, clip > 0}: done to a row first        rows are taken raw
-                       (clip may be absent: no cut)
+    stage              {mean [N], scale [N] > 0, clip > 0 or none}: done to a row first  rows are taken raw
     training           {rows >= 1, mean [N], scale [N] > 0}: what was trained on       unknown
     delta              {weight, clip > 0}: a tensor name; what learning has added,     nothing was added
                        on features standardised by `training` and cut to [-clip, clip];
                        not beside hidden layers
     learning           {rule, constants {name: number}}                               chosen by size
+    calibration        {kind, learn, numbers by name}: done to the logits, calibration.py nothing is done
     provenance         {name: text}                                                   {}
     metrics            {name: number}                                                 {}
     tensors_sha256     64 hexadecimal digits: SHA-256 of model.safetensors
@@ -133,8 +133,8 @@ class Artifact:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """The hash of the tensors in manifest order: weight and bias, layer by layer, then the delta's weight."""
-        return hash_tensors(self.tensors.values())
+        """The hash of the tensors in manifest order: weight and bias, layer by layer, delta's weight, calibration."""
+        return hash_tensors([*self.tensors.values(), *self.manifest.numbers])
 
 
 def read_artifact(directory: Path, bytes_max: int) -> Artifact:

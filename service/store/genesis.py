@@ -25,6 +25,8 @@ def genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
     """
     version = FOLD_VERSION if fold_version is None else fold_version
     manifest = artifact.manifest.model_dump(mode="json", exclude={"provenance", "metrics", "layers", "tensors_sha256"})
+    if artifact.manifest.calibration is None:
+        del manifest["calibration"]
     if artifact.manifest.delta is not None:
         manifest["delta"] = {"clip": artifact.manifest.delta.clip}
     if artifact.manifest.hidden:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     ValidationError,
@@ -20,6 +20,10 @@ from pydantic import (
 )
 
 from service.errors import ArtifactError
+from service.softmax.calibration import Calibration as Scaling
+from service.softmax.calibration import numbers_of
+from service.store.calibration import Calibration, fits
+from service.store.record import Record
 
 FORMAT_VERSION = 1
 # A name stands in every answer that gives labels, in metadata and in error messages, so its length is bounded.
@@ -44,12 +48,6 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 Finites = Annotated[tuple[FiniteFloat, ...], Field(fail_fast=True)]
 Positives = Annotated[tuple[Positive, ...], Field(fail_fast=True)]
 Probabilities = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(fail_fast=True)]
-
-
-class Record(BaseModel):
-    """A frozen record that refuses unknown fields and converts no types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Layer(Record):
@@ -116,7 +114,7 @@ class Learning(Record):
     """
 
     rule: Name
-    constants: dict[Name, FiniteFloat] = {}
+    constants: dict[Name, FiniteFloat] = Field(default_factory=dict)
 
 
 class Manifest(Record):
@@ -136,9 +134,10 @@ class Manifest(Record):
     stage: Stage | None = None
     training: Training | None = None
     delta: Delta | None = None
+    calibration: Calibration | None = None
     learning: Learning | None = None
-    provenance: dict[str, str] = {}
-    metrics: dict[str, FiniteFloat] = {}
+    provenance: dict[str, str] = Field(default_factory=dict)
+    metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     tensors_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
     @property
@@ -150,6 +149,16 @@ class Manifest(Record):
     def n_outputs(self) -> int:
         """The number K of logits: 1 for the sigmoid head, else the number of classes."""
         return 1 if self.head == "sigmoid" else len(self.classes)
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """What is done to the logits before the head."""
+        return None if self.calibration is None else self.calibration.scaling()
+
+    @property
+    def numbers(self) -> list[NDArray[np.float64]]:
+        """The numbers of the calibration as a tensor, if there is one."""
+        return numbers_of(self.scaling)
 
     @property
     def hidden(self) -> tuple[Layer, ...]:
@@ -195,6 +204,8 @@ class Manifest(Record):
             raise ValueError(f"a head of the kind {self.head} has at least two classes")
         if self.thresholds is not None and self.head != "multilabel":
             raise ValueError("only a multilabel head has thresholds")
+        if self.calibration is not None and not fits(self.calibration, self.head):
+            raise ValueError("calibration is of the kind temperature for a softmax head, platt for a sigmoid head")
 
     def _check_layers(self) -> None:
         if self.layers[-1].activation != "identity":

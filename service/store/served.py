@@ -34,12 +34,14 @@ def served_of(artifact: Artifact) -> Answering:
     """What an artifact answers with before anything is learned: state(0)."""
     manifest, tensors = artifact.manifest, artifact.tensors
     if not manifest.hidden:
-        return Served(manifest.head, artifact.weights, artifact.bias, stage_of(artifact), delta_of(artifact))
+        stage, delta = stage_of(artifact), delta_of(artifact)
+        return Served(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
     hidden = tuple(
         Layer(tensors[layer.weight], tensors[layer.bias], activation)
         for layer, activation in zip(manifest.hidden, activations_of(manifest), strict=True)
     )
-    return ServedNetwork(manifest.head, hidden, artifact.weights, artifact.bias, stage_of(artifact))
+    stage = stage_of(artifact)
+    return ServedNetwork(manifest.head, hidden, artifact.weights, artifact.bias, stage, manifest.scaling)
 
 
 def served_again(

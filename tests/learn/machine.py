@@ -62,10 +62,12 @@ def set_fold(version: int) -> None:
 class Following(RuleBasedStateMachine):
     """A stream of random events, and a follower that is stopped and started at random."""
 
-    @initialize(training=st.booleans(), hidden=st.sampled_from([(), (4,), (3, 5)]))
-    def begin(self, *, training: bool, hidden: tuple[int, ...]) -> None:
-        """A model with or without statistics of its training, and with or without hidden layers."""
+    @initialize(training=st.booleans(), hidden=st.sampled_from([(), (4,), (3, 5)]), calibrated=st.booleans())
+    def begin(self, *, training: bool, hidden: tuple[int, ...], calibrated: bool) -> None:
+        """A model with or without statistics of its training, hidden layers, and a calibration that learns."""
         more: dict[str, Any] = {"training": {"rows": 50, "mean": [0.0] * N, "scale": [1.0] * N}} if training else {}
+        if calibrated:
+            more["calibration"] = {"kind": "temperature", "learn": True, "temperature": 0.2}
         self.artifact = make_artifact("softmax", N, ["a", "b", "c"], hidden=hidden, **more)
         self.folder = tempfile.TemporaryDirectory()
         self.log = self.make_log()

@@ -121,7 +121,9 @@ def test_the_old_release_gets_its_own_bits(path: Path) -> None:
     assert served_hash(replayed(history, 30)) == EXPECTED["weights_sha256"]
     assert taken(history) is None
     follower = Follower(history.stream, iris(), history.log, history.folder)
-    assert not follower.is_refolding
+    # Its checkpoint holds no window of confidences, so it is passed over, and the same bits are folded again.
+    while follower.is_refolding:
+        follower.take(follower.next_events(7))
     assert weights_of(follower.fold) == weights_of(replayed(history, 30))
     history.close()
     assert ran("verify", "--refold", "--data", path).returncode == 0

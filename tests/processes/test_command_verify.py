@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service import __main__ as command
@@ -84,6 +85,14 @@ def taught_otherwise(history: History) -> None:
     write_snapshot(path.parent, 41, read_snapshot(path).fields, other.arrays, durable=False)
 
 
+def told_surer(history: History) -> None:
+    """A checkpoint that tells of answers that nobody gave."""
+    path = history.folder.checkpoints / "41"
+    kept = read_snapshot(path)
+    surer = {**kept.arrays, "window": np.ones_like(kept.arrays["window"])}
+    write_snapshot(path.parent, 41, kept.fields, surer, durable=False)
+
+
 def lose_rows(history: History) -> None:
     """An event's rows are gone, though nothing forgot it."""
     with history.log._connection.written() as database:
@@ -113,6 +122,7 @@ DAMAGE: dict[str, tuple[Callable[[History], None], str]] = {
     "no turns": (lambda h: rewritten(h.folder.snapshots / "10", turns=None), "what was known of the lineage"),
     "no event": (lambda h: shutil.copy(h.folder.snapshots / "41", h.folder.snapshots / "99"), "no event 99"),
     "state": (taught_otherwise, "checkpoint 41: its state is not what the events fold to"),
+    "window": (told_surer, "checkpoint 41: its state is not what the events fold to"),
     "claims": (lambda h: rewritten(h.folder.snapshots / "41", classes=[]), "snapshot 41: its state is not what"),
     "rows": (lose_rows, "an event has lost its rows though nothing forgot it"),
     "marks": (mark_further, "the feedback log ends before event 50"),

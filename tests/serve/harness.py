@@ -89,6 +89,14 @@ def extra_artifacts() -> dict[str, Artifact]:
         "tags": make_artifact("multilabel", 3, ["a", "b", "ü\n"], thresholds=[0.2, 0.5, 0.8]),
         "staged": make_artifact("softmax", 3, ["a", "b"], stage=stage),
         "network": make_artifact("softmax", 3, ["a", "b", "c"], hidden=(17, 5), stage=stage),
+        "cool": make_artifact(
+            "softmax",
+            3,
+            ["a", "b", "c"],
+            hidden=(9,),
+            calibration={"kind": "temperature", "learn": True, "temperature": 2.5},
+        ),
+        "platt": make_artifact("sigmoid", 4, ["no", "yes"], calibration={"kind": "platt", "a": 0.5, "b": -1.0}),
         "deep": make_artifact("multilabel", 4, ["a", "b"], "float64", hidden=(6,) * 12),
     }
 

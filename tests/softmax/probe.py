@@ -18,6 +18,8 @@ import numpy as np
 from service.compiler import TARGET
 from service.softmax import derivatives
 from service.softmax.activations import activation_forward
+from service.softmax.calibration import KINDS, Calibrated, Calibration
+from service.softmax.calibrator import Calibrator
 from service.softmax.elementary import exp_forward, log1p_forward, log_forward
 from service.softmax.explain import explainer_of
 from service.softmax.functions import predict_forward
@@ -170,10 +172,40 @@ def explanations() -> Iterator[tuple[str, Array]]:
             yield from (("explanations", array) for array in again.values())
 
 
+def calibrations() -> Iterator[tuple[str, Array]]:
+    """What calibrated models answer, and what learning makes of their numbers, for both heads that have some."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
+        first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
+        for B, N, K in SHAPES:
+            model, X = Calibrated(model_of(head, dtype, N, K, staged=case % 2 == 0), first), rows_of(dtype, B, N)
+            Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
+            P, labels = model.classify(X)
+            calibrator = Calibrator(head, first, learn=True)
+            Z = numbers(f"Z {B} {K}", dtype, B, model.n_logits)
+            losses = calibrator.fold(Z, np.zeros(B), None, Y, np.abs(numbers(f"h {B}", np.float64, B)), learning=True)
+            found = (P, np.array(labels, np.int64), model.logits(X), model.losses(X, Y), losses)
+            yield from (("calibrations", value) for value in (*found, *calibrator.tensors().values()))
+
+
+def calibrated_explanations() -> Iterator[tuple[str, Array]]:
+    """Why calibrated models, linear ones and networks, answer what they answer."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
+        first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
+        for B, N, K in SHAPES[case % 2 :: 2]:
+            X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
+            Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
+            deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
+            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.model()):
+                found = explainer_of(Calibrated(model, first)).explain(X, Y)
+                whole = (found.logits, found.sensitivities, found.losses, found.loss_gradients)
+                yield from (("calibrated explanations", array) for array in whole if array is not None)
+
+
 def digests() -> dict[str, str]:
     """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
     hashes: dict[str, hashlib._Hash] = {}
-    for name, value in itertools.chain(answers(), folds(), networks(), explanations()):
+    kinds = answers(), folds(), networks(), explanations(), calibrations(), calibrated_explanations()
+    for name, value in itertools.chain(*kinds):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
         digest = hashes.setdefault(name, hashlib.sha256())

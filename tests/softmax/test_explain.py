@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
+from service.softmax.calibration import IDENTITY, KINDS, Calibrated, Calibration
 from service.softmax.classifier import Classifier
 from service.softmax.explain import BLOCK_CELLS, Explanation, NetworkExplainer, explainer_of
 from service.softmax.inputs import Delta, Stage
@@ -22,6 +23,11 @@ from tests.softmax.nets import Net, activate
 
 N, B, STEP = 5, 6, 1e-6
 FORMS = ("plain", "stage", "delta", "stage and delta", "network", "staged network")
+CALIBRATED = ("calibrated", "calibrated stage and delta", "calibrated staged network")
+ALL = [
+    *itertools.product(HEADS, FORMS),
+    *itertools.product(KINDS, CALIBRATED),
+]
 quick = settings(deadline=None, max_examples=40)
 ARRAYS = ("logits", "probabilities", "contributions", "sensitivities", "losses", "loss_gradients")
 
@@ -45,6 +51,25 @@ def staged(x: Array, stage: Stage | None) -> Array:
 
 def case_of(head: Any, form: str, dtype: Any = np.float64, *, K: int = 4, seed: int = 0, hard: bool = True) -> Case:
     """Random numbers of one head and form."""
+    case = raw_case(head, form, dtype, K=K, seed=seed, hard=hard)
+    if "calibrated" not in form:
+        return case
+    if head == "softmax":
+        return case._replace(
+            model=Calibrated(case.model, Calibration("temperature", (1.7,))), logits=lambda x: case.logits(x) / 1.7
+        )
+    return case._replace(
+        model=Calibrated(case.model, Calibration("platt", (0.6, 0.4))), logits=lambda x: case.logits(x) * 0.6 + 0.4
+    )
+
+
+def raw(model: Classifier) -> Classifier:
+    """What gives a model's logits, in front of a calibration."""
+    return model.inner if isinstance(model, Calibrated) else model
+
+
+def raw_case(head: Any, form: str, dtype: Any, *, K: int, seed: int, hard: bool) -> Case:
+    """The same in front of a calibration."""
     rng, K = np.random.default_rng(seed), 1 if head == "sigmoid" else K
     X = rng.standard_normal((B, N)).astype(dtype)
     if head in {"sigmoid", "multilabel"}:
@@ -99,7 +124,7 @@ def explained(case: Case, *, taught: bool = True) -> Explanation:
     return explainer_of(case.model).explain(case.X, case.Y if taught else None)
 
 
-CASES = pytest.mark.parametrize(("head", "form"), list(itertools.product(HEADS, FORMS)))
+CASES = pytest.mark.parametrize(("head", "form"), ALL)
 
 
 @CASES
@@ -112,7 +137,7 @@ def test_the_answer_is_that_of_a_prediction(head: str, form: str, dtype: Any, K:
     P, labels = case.model.classify(case.X)
     assert found.probabilities.tobytes() == P.tobytes()
     assert found.labels.tolist() == labels
-    assert found.logits.tobytes() == case.model.logits(case.X).tobytes()
+    assert found.logits.tobytes() == raw(case.model).logits(case.X).tobytes()
     assert {getattr(found, name).dtype for name in ("logits", "sensitivities", "loss_gradients")} == {np.dtype(dtype)}
 
 
@@ -122,7 +147,7 @@ def test_contributions_and_the_bias_are_the_logits(head: str, form: str, dtype: 
     """But for the rounding of their sum; a network has none."""
     case = case_of(head, form, dtype)
     found, bias = explained(case), explainer_of(case.model).bias
-    if isinstance(case.model, Network):
+    if isinstance(raw(case.model), Network):
         assert found.contributions is None
         assert bias is None
         return
@@ -176,9 +201,10 @@ def test_float32_is_near_float64(head: str, form: str) -> None:
 
 
 @quick
-@given(data=st.data(), head=st.sampled_from(HEADS), form=st.sampled_from(FORMS), dtype=st.sampled_from(DTYPES))
-def test_a_row_has_the_same_bits_alone_and_among_others(data: st.DataObject, head: str, form: str, dtype: Any) -> None:
+@given(data=st.data(), chosen=st.sampled_from(ALL), dtype=st.sampled_from(DTYPES))
+def test_a_row_has_the_same_bits_alone_and_among_others(data: st.DataObject, chosen: Any, dtype: Any) -> None:
     """Every array of an explanation, whatever stands beside a row."""
+    head, form = chosen
     case = case_of(head, form, dtype, K=data.draw(st.sampled_from([2, 3, 17])), seed=data.draw(st.integers(0, 9)))
     explainer, whole = explainer_of(case.model), explained(case)
     rows = data.draw(st.lists(st.integers(0, B - 1), min_size=1, max_size=4))
@@ -270,6 +296,37 @@ def test_a_row_that_overflows_is_explained_in_float64(head: Any) -> None:
     assert alone.sensitivities.tobytes() == found.sensitivities[:1].tobytes()
     with pytest.raises(UnacceptableError, match="too large"):
         found.rounded()
+
+
+@pytest.mark.parametrize("head", KINDS)
+def test_a_calibration_that_changes_nothing_explains_nothing_else(head: Any) -> None:
+    """Temperature 1, or a = 1 and b = 0, change no bit of any number."""
+    case = case_of(head, "stage and delta", np.float32)
+    identity = Calibration(KINDS[head], tuple(IDENTITY[KINDS[head]].values()))
+    own, other = (
+        explainer_of(model).explain(case.X, case.Y) for model in (case.model, Calibrated(case.model, identity))
+    )
+    for name in ARRAYS:
+        assert getattr(own, name).tobytes() == getattr(other, name).tobytes(), name
+
+
+@pytest.mark.parametrize("head", KINDS)
+def test_a_calibrated_row_that_overflows_is_explained_in_float64(head: Any) -> None:
+    """Also where only the calibrated logit overflows."""
+    identity = tuple(IDENTITY[KINDS[head]].values())
+    for numbers, x in ((identity, 1e20), ((0.01,) if head == "softmax" else (100.0, 0.0), 1e8)):
+        model = Calibrated(steep(head), Calibration(KINDS[head], numbers))
+        X = np.array([[1e-33, 0.5e-33], [x, 0], [0, 1e-33]], np.float32)
+        Y = np.zeros((3, model.n_logits))
+        Y[:, 0] = 1
+        found = explainer_of(model).explain(X, Y)
+        assert found.over.tolist() == [1]
+        assert found.exact is not None
+        P, labels = model.classify(X)
+        assert (found.probabilities.tobytes(), found.labels.tolist()) == (P.tobytes(), labels)
+        np.testing.assert_allclose(found.exact.logits[0], x * 1e30, rtol=1e-6)
+        alone = explainer_of(model).explain(X[:1], Y[:1])
+        assert alone.sensitivities.tobytes() == found.sensitivities[:1].tobytes()
 
 
 def test_what_can_be_rounded_is() -> None:

@@ -1,9 +1,9 @@
 """One fold, whatever computes it and however it is cut.
 
-10^5 events are folded for each rule, for a model with an input stage and for a network, in processes whose kernels are
-compiled for another processor, and in which NumPy, OpenBLAS and the C library are told to do without what this
-processor has; every one must come to the same hash. Events are made of the bytes of a hash function, so that no library
-has a part in them.
+10^5 events are folded for each rule, for a model with an input stage, for one that learns its calibration and for a
+network that does, in processes whose kernels are compiled for another processor, and in which NumPy, OpenBLAS and the C
+library are told to do without what this processor has; every one must come to the same hash. Events are made of the
+bytes of a hash function, so that no library has a part in them.
 
 A fold that goes on from a checkpoint file, at random cuts, must end where the whole one does. After an event is
 forgotten, the follower's state must be the fold of a stream that never had it.
@@ -46,7 +46,7 @@ FOLDS: Final = 20
 CUTS: Final = 250
 FORGETS: Final = 250
 N, K = 8, 5
-MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "staged", "network")
+MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "staged", "calibrated", "network")
 # Widths and activations of the network's hidden layers.
 HIDDEN: Final = ((7, "sigmoid"), (6, "tanh"), (9, "relu"))
 # Events of one form follow one another, as they do where a client sends many.
@@ -61,7 +61,7 @@ def numbers(name: str, count: int) -> Any:
 
 
 def made(model: str) -> Artifact:
-    """An artifact that learns by a rule, in training coordinates but for sgd; or with a stage; or with layers too."""
+    """An artifact that learns by a rule, in training coordinates but for sgd; or with a stage, and more behind it."""
     statistics = {"mean": numbers("mean", N).tolist(), "scale": (abs(numbers("scale", N)) + 0.25).tolist()}
     fields: dict[str, Any] = {
         "head": "softmax",
@@ -78,7 +78,9 @@ def made(model: str) -> Artifact:
         tensors[names[0]] = numbers(names[0], inputs * width).reshape(inputs, width) / 4
         tensors[names[1]] = numbers(names[1], width)
         inputs = width
-    if model in {"staged", "network"}:
+    if model in {"calibrated", "network"}:
+        fields["calibration"] = {"kind": "temperature", "learn": True, "temperature": 0.25}
+    if model in {"staged", "calibrated", "network"}:
         fields["stage"] = {**statistics, "clip": 3.0}
     else:
         fields["learning"] = {"rule": model, "constants": {}}
