@@ -9,12 +9,12 @@ probabilities p    rows sum to 1                        each by itself
 log_probabilities  ln p                                 ln p
 odds               p / (1 - p)                          p / (1 - p) = e**u
 
-Back from the others the logits are T ln p for softmax, the one of the equivalent rows whose exponentials at T = 1 sum
-to 1, and T ln(p / (1 - p)) for sigmoid. Sources: Bridle, 1990, "Probabilistic interpretation of feedforward
+Back from the others the logits are T ln p for softmax, the one of the equivalent rows whose e**u sum to 1, and
+T ln(p / (1 - p)) for sigmoid. Sources: Bridle, 1990, "Probabilistic interpretation of feedforward
 classification network outputs"; Guo et al., "On calibration of modern neural networks", ICML 2017, for T.
 
 A logit of -inf is a class that cannot be. Differences such as 1 - p are never taken where they would lose the digits:
-next to 1 they are sums over the other classes, or 1 - e**l by Kahan's (1 - u) l / ln u with u = e**l. exp and ln are
+next to 1 they are sums over the other classes, or 1 - e**l by Kahan's (1 - v) l / ln v with v = e**l. exp and ln are
 this repository's own, every sum runs in the order of classes, and NumPy does nothing but + - * /.
 """
 

@@ -19,9 +19,8 @@ from service.softmax.model import Model
 from tests.serve.harness import Pair, Response, Service, infer, instances, request
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 5.1, 1.6]]
-LINEAR = {
-    "iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "platt": 4, "heavy": 768,
-}  # fmt: skip
+LINEAR = {"iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "heavy": 768}
+LINEAR |= {"platt": 4}
 NETWORKS = {"network": 3, "deep": 4, "cool": 3}
 CALIBRATED = {"platt": {"kind": "platt", "a": 0.5, "b": -1.0}, "cool": {"kind": "temperature", "temperature": 2.5}}
 MODELS = {**LINEAR, **NETWORKS}
