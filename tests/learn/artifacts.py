@@ -1,5 +1,6 @@
 """Small artifacts that learn, one of each kind, and rows for them."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,17 @@ def artifact(
     tensors["bias"] = rng.standard_normal(columns)
     tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     return Artifact.seal(manifest | fields, tensors)
+
+
+def ones(first: int, second: int) -> Artifact:
+    """A network of one feature, two hidden layers of these widths and two classes, in which every number is 1."""
+    layers = [{"weight": f"w{n}", "bias": f"b{n}", "activation": "relu"} for n in range(3)]
+    layers[2]["activation"] = "identity"
+    fields = {"head": "softmax", "classes": ["a", "b"], "features": ["x"], "dtype": "float32", "layers": layers}
+    tensors = {}
+    for n, (inputs, outputs) in enumerate(pairwise((1, first, second, 2))):
+        tensors |= {f"w{n}": np.ones((inputs, outputs), np.float32), f"b{n}": np.ones(outputs, np.float32)}
+    return Artifact.seal(fields, tensors)
 
 
 def rules_of(kind: str) -> tuple[str, ...]:

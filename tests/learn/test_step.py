@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from service.store.artifact import Artifact
 from service.store.genesis import genesis
 from service.store.hashing import hash_tensors
 from service.store.served import model_of
-from tests.learn.artifacts import KINDS, artifact, digits, rows, rules_of
+from tests.learn.artifacts import KINDS, artifact, digits, ones, rows, rules_of
 from tests.reference import HEADS
 
 
@@ -304,19 +303,8 @@ def activated(*activations: str) -> list[dict[str, str]]:
 
 def test_genesis_binds_the_widths_of_hidden_layers() -> None:
     """Two networks whose tensors are the same bytes in a row, of other widths, are two."""
-    layers = [{"weight": f"w{n}", "bias": f"b{n}", "activation": "relu"} for n in range(3)]
-    layers[2]["activation"] = "identity"
-
-    def of(*widths: int) -> Artifact:
-        sizes, tensors = (1, *widths, 2), {}
-        for n, (inputs, outputs) in enumerate(pairwise(sizes)):
-            tensors |= {f"w{n}": np.ones((inputs, outputs), np.float32), f"b{n}": np.ones(outputs, np.float32)}
-        return Artifact.seal(
-            {"head": "softmax", "classes": ["a", "b"], "features": ["x"], "dtype": "float32", "layers": layers}, tensors
-        )
-
-    assert genesis(of(1, 4)) != genesis(of(3, 2))
-    assert of(1, 4).weights_sha256 == of(3, 2).weights_sha256
+    assert genesis(ones(1, 4)) != genesis(ones(3, 2))
+    assert ones(1, 4).weights_sha256 == ones(3, 2).weights_sha256
 
 
 def test_the_hash_of_served_weights() -> None:

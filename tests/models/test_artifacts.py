@@ -163,16 +163,6 @@ def test_the_hidden_layer_is_worth_having(fit_again: Callable[[str, float], Any]
     assert network.metrics["log_loss"] < linear.metrics["log_loss"]
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-mlp"])
-def test_the_page_tells_what_the_hidden_layer_is_worth(name: str) -> None:
-    """Its table has the numbers of the manifests."""
-    artifact = read_artifact(MODELS / name / "1", 1 << 20)
-    size = sum(tensor.size for tensor in artifact.tensors.values())
-    metrics = artifact.manifest.metrics
-    line = f"| `{name}` | {size} | {metrics['accuracy']} | {metrics['log_loss']} |"
-    assert line in (MODELS.parent / "docs" / "models.md").read_text().splitlines()
-
-
 def test_the_network_is_trained_to_the_bit(fit_again: Callable[[str, float], Any]) -> None:
     """The gradients are the kernels', and all else is done element by element: the weights are the shipped ones."""
     shipped = read_artifact(MODELS / "digits-mlp" / "1", 1 << 20)

@@ -12,6 +12,7 @@ from service.store import data as directory
 from service.store.data import DataDirectory, News
 from service.store.marks import Marks
 from service.store.snapshots import write_snapshot
+from tests.learn.artifacts import ones
 from tests.store.conftest import MakeArtifact
 
 BYTES_MAX = 1 << 20
@@ -76,6 +77,13 @@ def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArti
         assert (float(bound.artifact.bias[0]), bound.artifact.manifest.classes[0]) == (0.5, "a")
         assert bound.differs
     assert folder.artifact == data.path / "streams" / "iris" / "1" / "artifact"
+
+
+def test_other_widths_are_another_artifact(data: DataDirectory) -> None:
+    """Also where the tensors of two networks are the same bytes in a row."""
+    folder = data.stream("net", 1)
+    assert not folder.bind(ones(1, 4), BYTES_MAX).differs
+    assert folder.bind(ones(3, 2), BYTES_MAX).differs
 
 
 def test_a_damaged_copy_is_told(data: DataDirectory, make_artifact: MakeArtifact) -> None:

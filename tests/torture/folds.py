@@ -1,7 +1,7 @@
 """One fold, whatever computes it and however it is cut.
 
-10^5 events are folded for each rule, for a model with an input stage, for one that learns its calibration and for a
-network that does, in processes whose kernels are compiled for another processor, and in which NumPy, OpenBLAS and the C
+10^5 events are folded for each rule, for a model with an input stage and for a network, both of which learn their
+calibration, in processes whose kernels are compiled for another processor, and in which NumPy, OpenBLAS and the C
 library are told to do without what this processor has; every one must come to the same hash. Events are made of the
 bytes of a hash function, so that no library has a part in them.
 
@@ -46,7 +46,7 @@ FOLDS: Final = 20
 CUTS: Final = 250
 FORGETS: Final = 250
 N, K = 8, 5
-MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "staged", "calibrated", "network")
+MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "staged", "network")
 # Widths and activations of the network's hidden layers.
 HIDDEN: Final = ((7, "sigmoid"), (6, "tanh"), (9, "relu"))
 # Events of one form follow one another, as they do where a client sends many.
@@ -78,10 +78,9 @@ def made(model: str) -> Artifact:
         tensors[names[0]] = numbers(names[0], inputs * width).reshape(inputs, width) / 4
         tensors[names[1]] = numbers(names[1], width)
         inputs = width
-    if model in {"calibrated", "network"}:
-        fields["calibration"] = {"kind": "temperature", "learn": True, "temperature": 0.25}
-    if model in {"staged", "calibrated", "network"}:
+    if model in {"staged", "network"}:
         fields["stage"] = {**statistics, "clip": 3.0}
+        fields["calibration"] = {"kind": "temperature", "learn": True, "temperature": 0.25}
     else:
         fields["learning"] = {"rule": model, "constants": {}}
     tensors |= {"weight": numbers("weight", inputs * K).reshape(inputs, K) / 4, "bias": numbers("bias", K)}
