@@ -51,7 +51,7 @@ class Contender:
             yield server
 
 
-ONE_ROW = ("predict-1", "infer-1", "binary-1")
+ONE_ROW = ("predict-1", "infer-1", "binary-1", "explain-1")
 EVERYTHING = (*ONE_ROW, "predict-1000", "binary-1000")
 
 SOFTSTEP = Contender("softstep", "**Softstep**", EVERYTHING, ready="/readyz")

@@ -1,12 +1,14 @@
 """All figures of a run, in the order of the tables, and what must be measured for some of them."""
 
 import figures_learning
+import figures_mathematics
 import figures_serving
 from figure import Figure, Results, Served
 
 TABLES: dict[str, tuple[Figure, ...]] = {
     "Figures": figures_serving.FIGURES,
     "Figures of learning": figures_learning.FIGURES,
+    "Figures of the mathematics": figures_mathematics.FIGURES,
 }
 ALL = [figure for figures in TABLES.values() for figure in figures]
 NUMBERS = tuple(dict.fromkeys(figure.number for figure in ALL))

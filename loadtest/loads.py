@@ -6,6 +6,7 @@ predict-1000  v1 :predict, JSON            digits  1000  {"predictions": [[…],
 infer-1       v2 /infer, JSON              iris       1  {"outputs": [{"data": […]}]}
 binary-1      v2 /infer, binary tensors    iris       1  JSON header, then float32
 binary-1000   v2 /infer, binary tensors    digits  1000  JSON header, then float32
+explain-1     v1 :explain, JSON            iris       1  {"explanations": [{"probabilities": […], …}]}
 """
 
 import json
@@ -73,6 +74,11 @@ def decode_v1(answer: bytes, _: Mapping[str, str]) -> Floats:
     return np.array(json.loads(answer)["predictions"], np.float32)
 
 
+def decode_explained(answer: bytes, _: Mapping[str, str]) -> Floats:
+    """Read the probabilities of explanations."""
+    return np.array([row["probabilities"] for row in json.loads(answer)["explanations"]], np.float32)
+
+
 def decode_v2(answer: bytes, headers: Mapping[str, str]) -> Floats:
     """Read a v2 answer, whose output is JSON or binary."""
     given = {name.lower(): value for name, value in headers.items()}
@@ -82,12 +88,13 @@ def decode_v2(answer: bytes, headers: Mapping[str, str]) -> Floats:
     return np.array(data, np.float32).reshape(output["shape"])
 
 
-def v1(name: str, model: str, rows: Floats, expected: Floats) -> Load:
+def v1(name: str, model: str, rows: Floats, expected: Floats, *, verb: str = "predict") -> Load:
     """Return a v1 load."""
     # Decimal numbers as a client holds them: 5.1, not the 5.099999904632568 of its float32.
     instances = [[float(str(value)) for value in row] for row in rows]
     body = json.dumps({"instances": instances}, separators=(",", ":")).encode()
-    return Load(name, f"/v1/models/{model}:predict", body, expected, decode_v1, {"Content-Type": "application/json"})
+    decode = decode_explained if verb == "explain" else decode_v1
+    return Load(name, f"/v1/models/{model}:{verb}", body, expected, decode, {"Content-Type": "application/json"})
 
 
 def v2_json(name: str, model: str, rows: Floats, expected: Floats) -> Load:
@@ -120,5 +127,6 @@ def make_loads(models: Path) -> dict[str, Load]:
         v2_json("infer-1", "iris", iris_rows, iris),
         v2_binary("binary-1", "iris", iris_rows, iris),
         v2_binary("binary-1000", "digits", digits_rows, digits),
+        v1("explain-1", "iris", iris_rows, iris, verb="explain"),
     )
     return {one.name: one for one in made}

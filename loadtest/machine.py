@@ -13,6 +13,7 @@ from processes import CLIENT_CORE, CORES, SERVER_CORE
 
 FLAGS = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_bf16", "asimd", "sve")
 PACKAGES = (
+    "autograd",
     "fastapi",
     "httptools",
     "litserve",
@@ -27,6 +28,7 @@ PACKAGES = (
     "scikit_learn",
     "softstep",
     "starlette",
+    "torch",
     "uvicorn",
     "uvloop",
 )

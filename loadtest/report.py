@@ -37,6 +37,11 @@ def sections(results: Results) -> list[tuple[str, str]]:
         ("Where one request's time goes", have(results, "stages"), lambda: tables.stages(results)),
         ("Kernels", "grid" in results.get("kernels", {}), lambda: tables.kernels(results["kernels"])),
         ("Kernels, AVX2", "grid" in results.get("kernels_avx2", {}), lambda: tables.kernels(results["kernels_avx2"])),
+        (
+            "Networks",
+            bool(results.get("networks", {}).keys() - {"reason"}),
+            lambda: tables.networks(results["networks"]),
+        ),
     ]
     return [(heading, make()) for heading, wanted, make in chosen if wanted]
 

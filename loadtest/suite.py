@@ -15,7 +15,7 @@ from typing import Any
 
 from closedloop import CONNECTIONS, saturate
 from contenders import CONTENDERS, RAW, SOFTSTEP, Contender
-from environments import BUILD, CLIENT, HERE, KERNELS, ROOT, NotAvailableError
+from environments import BUILD, CLIENT, HERE, KERNELS, NETWORKS, ROOT, NotAvailableError
 from figure import Served
 from figures import NUMBERS, evaluate, needed
 from figures_serving import PREDICT_1
@@ -67,8 +67,20 @@ class Suite:
         if any(number.startswith("L") for number in self.numbers):
             teaching = Teaching(self.models, self.scratch, self.rounds, self.seconds, tell)
             results["teaching"] = attempt(lambda: teaching.run(self.numbers))
+        results |= self.mathematics()
         results["figures"] = evaluate(results, self.numbers)
         return results
+
+    def mathematics(self) -> dict[str, Any]:
+        """Measure networks beside their peers, and how exact everything is."""
+        found: dict[str, Any] = {}
+        networks = [name for number, name in (("M2", "predict"), ("M3", "step")) if number in self.numbers]
+        if networks:
+            found["networks"] = attempt(lambda: self.networks(networks))
+        exactness = [name for number, name in (("M1", "gradients"), ("M5", "bits")) if number in self.numbers]
+        if exactness:
+            found["exactness"] = attempt(lambda: self.exactness(exactness))
+        return found
 
     def wanted(self) -> set[Served]:
         """Return what to measure over HTTP: everything in a whole run, else what the figures need."""
@@ -154,12 +166,26 @@ class Suite:
 
         Where memory happens to lie moves a library's time by tens of percent from one process to the next.
         """
-        command = [str(KERNELS.ensure()), str(HERE / "kernels.py"), "--turns", str(self.turns), *parts]
+        return self.beside(str(KERNELS.ensure()), "kernels", parts, **target)
+
+    def networks(self, parts: list[str]) -> dict[str, Any]:
+        """Measure networks, in the same way."""
+        return self.beside(str(NETWORKS.ensure()), "networks", parts)
+
+    def beside(self, python: str, script: str, parts: list[str], **target: str) -> dict[str, Any]:
+        """Run a script that measures us beside libraries, once a round."""
+        command = [python, str(HERE / f"{script}.py"), "--turns", str(self.turns), *parts]
         seen = []
         for turn in range(self.rounds):
-            tell(f"round {turn + 1}/{self.rounds}: kernels {' '.join([*parts, *target.values()])}")
+            tell(f"round {turn + 1}/{self.rounds}: {script} {' '.join([*parts, *target.values()])}")
             seen.append(json.loads(child(pinned(command, SERVER_CORE), PYTHONPATH=str(ROOT), **target)))
         return dict(collect(seen))
+
+    def exactness(self, parts: list[str]) -> dict[str, Any]:
+        """Hold gradients and bits to the truth, in Softstep's own environment; no processor's speed is in them."""
+        tell(f"exactness {' '.join(parts)}")
+        command = [str(ROOT / ".venv" / "bin" / "python"), str(HERE / "exactness.py"), *parts]
+        return dict(json.loads(child(command, PYTHONPATH=str(ROOT))))
 
     def learning(self) -> dict[str, Any]:
         """Measure how well and how fast the fold learns, in Softstep's own environment."""

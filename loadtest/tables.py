@@ -9,6 +9,7 @@ LOADS = {
     "predict-1": "v1 JSON, 1 row",
     "infer-1": "v2 JSON, 1 row",
     "binary-1": "v2 binary, 1 row",
+    "explain-1": "v1 explain, 1 row",
     "predict-1000": "v1 JSON, 1000x64",
     "binary-1000": "v2 binary, 1000x64",
 }
@@ -67,6 +68,23 @@ def kernels(part: dict[str, Any]) -> str:
         ratio = us["onnxruntime"] / us["softstep"]
         rows.append([f"({', '.join(map(str, point['shape']))})", *(number(us[n]) for n in LIBRARIES), f"{ratio:.2f}"])
     return table(["(B, N, K), µs", *LIBRARIES, "onnxruntime ÷ softstep"], rows)
+
+
+def networks(part: dict[str, Any]) -> str:
+    """Return microseconds of a 64-32-10 network and of its peer, and the ratio."""
+    rows = []
+    for point in part.get("predict", []):
+        us = {name: median(times) for name, times in point["us"].items()}
+        rows.append([f"predict, {point['activation']}, {point['rows']} rows", us["softstep"], us["onnxruntime"]])
+    for point in part.get("step", []):
+        us = {name: median(times) for name, times in point["us"].items()}
+        rows += [
+            [f"step, {point['activation']}, {name.partition(', ')[2]}", us[name], us["pytorch"]]
+            for name in us
+            if name != "pytorch"
+        ]
+    head = ["64-32-10, µs", "softstep", "ONNX Runtime, or PyTorch", "theirs ÷ ours"]
+    return table(head, [[name, number(ours), number(theirs), f"{theirs / ours:.2f}"] for name, ours, theirs in rows])
 
 
 def latency(results: Results) -> str:

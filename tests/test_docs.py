@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.serve.routes_convert import conversion
 from service.serve.routes_learning import learning
 from service.serve.routes_operations import operations
 from service.serve.routes_repository import repository
@@ -28,6 +29,7 @@ def sessions(page: Path) -> Iterator[tuple[str, str]]:
 
 
 README = list(sessions(ROOT / "README.md"))
+EXPLAIN = list(sessions(ROOT / "docs" / "explain.md"))
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +39,41 @@ def fresh(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield running
 
 
+@pytest.fixture(scope="module")
+def untaught(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that nobody teaches."""
+    with serving(models, tmp_path_factory.mktemp("untaught")) as running:
+        yield running
+
+
+def printed(command: str, service: Service) -> str:
+    """What a page's command prints when it asks this service."""
+    asked = command.replace("localhost:8000", service.url.removeprefix("http://"))
+    done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
+    return done.stdout.strip()
+
+
 @pytest.mark.parametrize(("command", "output"), README, ids=range(len(README)))
 def test_readme_shows_what_the_service_answers(command: str, output: str, fresh: Service) -> None:
     """Every command in README, one after the other against the shipped models, prints what README says."""
-    asked = command.replace("localhost:8000", fresh.url.removeprefix("http://"))
-    done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
-    assert done.stdout.strip() == output.strip()
+    assert printed(command, fresh) == output.strip()
+
+
+@pytest.mark.parametrize(("command", "output"), EXPLAIN, ids=range(len(EXPLAIN)))
+def test_the_page_of_explanations_shows_what_the_service_answers(command: str, output: str, untaught: Service) -> None:
+    """Every command in docs/explain.md prints what stands there."""
+    assert printed(command, untaught) == output.strip()
 
 
 def test_readme_has_commands() -> None:
     """README shows at least a prediction by each protocol and an error."""
     assert len(README) >= 9
+    assert len(EXPLAIN) >= 4
 
 
 def paths() -> set[str]:
     """The path of every endpoint, as a reader would write it."""
-    routers = (native, learning, v2, repository, operations)
+    routers = (native, learning, conversion, v2, repository, operations)
     found = {route.path for router in routers for route in router.routes}
     return {path.replace(":name}", "}") for path in found} - {"/v2/"}
 

@@ -16,7 +16,12 @@ DATATYPES: Final = {
     "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
     "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
-OUTPUTS: Final = ("probabilities", "labels")
+# What explanations are made of; the model gives it to who asks.
+EXPLANATIONS: Final = ("logits", "contributions", "sensitivities")
+OUTPUTS: Final = ("probabilities", "labels", *EXPLANATIONS)
+NO_OUTPUT: Final = (
+    "The outputs of a model are probabilities and labels, and on request logits, contributions and sensitivities."
+)
 # Tensors are matrices; a longer shape is a mistake, and its product could be made enormous.
 SHAPE_LENGTH: Final = 2
 
@@ -51,6 +56,13 @@ class Announcement(NamedTuple):
 
 JUST_PROBABILITIES: Final = (Wish("probabilities", binary=False, top=0),)
 BINARY_PROBABILITIES: Final = (Wish("probabilities", binary=True, top=0),)
+
+
+def explains(wishes: tuple[Wish, ...]) -> bool:
+    """Whether one of the outputs that are asked for is a part of an explanation."""
+    if wishes is JUST_PROBABILITIES or wishes is BINARY_PROBABILITIES:
+        return False
+    return any(wish.name in EXPLANATIONS for wish in wishes)
 
 
 def announcement(document: dict[str, Any], rows: Rows) -> Announcement:
@@ -129,7 +141,7 @@ def _wish(output: dict[str, Any], *, binary: bool) -> Wish:
     check_fields(output, ("name", "parameters"))
     name, parameters = output.get("name"), _parameters(output)
     if name not in OUTPUTS:
-        raise UnacceptableError(f"The outputs of a model are {' and '.join(OUTPUTS)}.")
+        raise UnacceptableError(NO_OUTPUT)
     wanted, top = parameters.get("binary_data", binary), parameters.get("classification", 0)
     if type(wanted) is not bool:
         raise UnacceptableError('"binary_data" must be true or false.')

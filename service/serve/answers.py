@@ -4,12 +4,10 @@ The front door calls `Answers.respond` from the protocol, the routes call it fro
 """
 
 import asyncio
-import itertools
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter_ns
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import orjson
@@ -31,7 +29,8 @@ from service.errors import (
     UnknownIdError,
     UnknownSeqError,
 )
-from service.serve.asked import read_asked
+from service.serve.announcement import explains
+from service.serve.asked import Asked, read_asked
 from service.serve.batcher import Classified
 from service.serve.grammar import load
 from service.serve.live import Live
@@ -54,7 +53,6 @@ VENDOR_TYPES: Final = (
     b"application/vnd.sagemaker-triton.binary+json;json-header-size=",
     b"application/vnd.vertex-ai-triton.binary+json;json-header-size=",
 )
-REQUEST_ID_BYTES_MAX: Final = 128
 RETRY: Final = ((b"retry-after", b"1"),)
 UNACCEPTABLE: Final = 422
 # The status of each kind of error, the first that fits, and its headers.
@@ -86,6 +84,16 @@ class Answer(NamedTuple):
 
 # Takes feedback for a model version: an answer, or None where it is told when the feedback is on disk.
 Teach = Callable[[Served, bytes, Callable[[Answer], None]], Answer | None]
+
+
+class Explains(Protocol):
+    """Answers why a model says what it says (explaining.py)."""
+
+    def explain(self, endpoint: Endpoint, body: bytes) -> "Answer | asyncio.Future[Answer]":
+        """Answer the body of a request to explain."""
+
+    def infer(self, served: Served, request: Inference) -> "Answer | asyncio.Future[Answer]":
+        """Answer a v2 request that asks for more than probabilities and labels."""
 
 
 class RequestHead(NamedTuple):
@@ -127,28 +135,6 @@ NO_LEARNING: Final = error(
 )
 
 
-class RequestIds:
-    """The ids of requests that bring none: a name of this process's own, and a number."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Start a new series; a forked worker does this, or two workers would give the same ids."""
-        self.series = os.urandom(8).hex().encode()
-        self.numbers = itertools.count(1)
-
-
-REQUEST_IDS: Final = RequestIds()
-
-
-def request_id(sent: bytes | None) -> bytes:
-    """The id to answer with: the one that was sent where it is short visible text, else a new one."""
-    if sent is not None and 0 < len(sent) <= REQUEST_ID_BYTES_MAX and sent.isascii() and sent.decode().isprintable():
-        return sent
-    return b"%b-%x" % (REQUEST_IDS.series, next(REQUEST_IDS.numbers))
-
-
 def check_head(head: RequestHead) -> Answer | bytes | None:
     """An answer that refuses the body's type or encoding, else the size of its JSON part where binary data follows."""
     if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
@@ -171,7 +157,12 @@ class Answers:
         live: The models that are served.
         meter: Where this worker counts.
         settings: The limits.
+
+    Attributes:
+        explaining: What answers why; put in place where a worker is put together.
     """
+
+    explaining: Explains
 
     def __init__(self, live: Live, meter: Meter, settings: Settings) -> None:
         self.live = live
@@ -192,18 +183,17 @@ class Answers:
         """As `respond`, for a request whose head has passed `check_head` with that size of its JSON part."""
         started = perf_counter_ns()
         protocol, served = endpoint.protocol, endpoint.served
-        if endpoint.teaches:
-            told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            return self.teach(served, body, partial(settle, told)) or told
+        if endpoint.teaches or endpoint.explains:
+            return self._instead(endpoint, body)
         try:
             request = None if protocol == V1 else served.tensors.read(body, tensor_header)
+            if request is not None and explains(request.wishes):
+                return self.explaining.infer(served, request)
             X = served.rows.usual(body) if request is None else request.X
             if X is None:
                 asked = read_asked(load(body, self.settings.json_depth_max), served.rows)
-                if asked.min_seq > served.seq:
-                    return asyncio.ensure_future(self._wait(endpoint, asked.min_seq, body))
-                if asked.tokens:
-                    return self._with_tokens(endpoint, asked.X, started)
+                if asked.tokens or asked.min_seq > served.seq:
+                    return self._as_asked(endpoint, asked, body, started)
                 X = asked.X
             if len(X) > served.inline_rows:
                 return _later(protocol, served, request, X, started)
@@ -217,15 +207,23 @@ class Answers:
         predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
         return answer
 
-    def _with_tokens(self, endpoint: Endpoint, X: Floats, started: int) -> Answer | asyncio.Future[Answer]:
-        """Answer with one sealed token for each row beside its probabilities."""
+    def _instead(self, endpoint: Endpoint, body: bytes) -> Answer | asyncio.Future[Answer]:
+        """Answer a path that takes feedback, or tells why, instead of predicting."""
+        if endpoint.explains:
+            return self.explaining.explain(endpoint, body)
+        told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        return self.teach(endpoint.served, body, partial(settle, told)) or told
+
+    def _as_asked(self, endpoint: Endpoint, asked: Asked, body: bytes, started: int) -> Answer | asyncio.Future[Answer]:
+        """Answer once a seq is served, or with one sealed token for each row beside its probabilities."""
         served = endpoint.served
+        if asked.min_seq > served.seq:
+            return asyncio.ensure_future(self.wait(endpoint, asked.min_seq, body))
         if self.seal is None:
             return _failed(served, NO_LEARNING)
-        tokens = self.seal(served, X)
-        return _later(V1, served, None, X, started, tokens)
+        return _later(V1, served, None, asked.X, started, self.seal(served, asked.X))
 
-    async def _wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
+    async def wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
         """Answer once the version serves a state that holds an event; not for longer than a caller may wait."""
         served = endpoint.served
         try:
@@ -235,7 +233,7 @@ class Answers:
             reason = NotReachedError("The model has not learned as far as min_seq yet; ask again in a moment.")
             return _failed(served, refusal(reason, V1))
         now = self.live.now.served.get((served.name, int(served.version)))
-        answer = self.predict(endpoint if now is None else Endpoint(V1, now), None, body)
+        answer = self.predict(endpoint if now is None else Endpoint(V1, now, explains=endpoint.explains), None, body)
         return answer if isinstance(answer, Answer) else await answer
 
 

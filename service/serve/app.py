@@ -15,10 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import __version__
 from service.errors import SoftstepError
-from service.serve.answers import RequestHead, error, request_id
+from service.serve.answers import RequestHead, error
 from service.serve.browse import documentation
 from service.serve.endpoints import Context, Reply, refused
+from service.serve.identity import request_id
 from service.serve.metrics import Meter
+from service.serve.routes_convert import conversion
 from service.serve.routes_learning import learning
 from service.serve.routes_operations import operations, readyz
 from service.serve.routes_repository import repository
@@ -125,7 +127,7 @@ def make_app(context: Context, meter: Meter, lifespan: Lifespan | None = None) -
         },
     )
     app.state.context = context
-    for router in (native, learning, v2, repository, operations):
+    for router in (native, learning, conversion, v2, repository, operations):
         app.include_router(router)
     if settings.docs:
         app.include_router(documentation)

@@ -40,9 +40,19 @@ def read_asked(document: dict[str, Any], rows: Rows) -> Asked:
     check_fields(document, FIELDS)
     if "instances" not in document:
         raise UnacceptableError('The body must have "instances": a list of rows.')
-    min_seq, tokens = document.get("min_seq", 0), document.get("feedback_tokens", False)
-    if type(min_seq) is not int or not 0 <= min_seq < MIN_SEQ_MAX:
-        raise UnacceptableError('"min_seq" must be the seq of an event, a whole number from 0.')
+    min_seq, tokens = read_min_seq(document), document.get("feedback_tokens", False)
     if type(tokens) is not bool:
         raise UnacceptableError('"feedback_tokens" must be true or false.')
     return Asked(rows.matrix(document["instances"]), min_seq, tokens)
+
+
+def read_min_seq(document: dict[str, Any]) -> int:
+    """The seq that the answer to a parsed body waits for; 0 where it says nothing of one.
+
+    Raises:
+        UnacceptableError: It is none.
+    """
+    min_seq = document.get("min_seq", 0)
+    if type(min_seq) is not int or not 0 <= min_seq < MIN_SEQ_MAX:
+        raise UnacceptableError('"min_seq" must be the seq of an event, a whole number from 0.')
+    return min_seq

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.serve.answers import REQUEST_IDS, Answer, RequestHead, error, request_id
+from service.serve.answers import Answer, RequestHead, error
 from service.serve.app import LEFT
 from service.serve.gate import Flow, Gate, Pending, Plan
+from service.serve.identity import REQUEST_IDS, request_id
 from service.serve.served import Endpoint
 
 IDLE, HEAD, BODY = range(3)

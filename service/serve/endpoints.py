@@ -150,10 +150,12 @@ def of_model(
     return declare
 
 
-async def predict(request: Request, context: Context, protocol: int, served: Served) -> Reply:
-    """Answer a prediction request as the front door would."""
+async def predict(
+    request: Request, context: Context, protocol: int, served: Served, *, explains: bool = False
+) -> Reply:
+    """Answer a prediction request, or one that asks why, as the front door would."""
     head = RequestHead.of(dict(request.scope["headers"]))
-    endpoint = Endpoint(protocol, served)  # of this moment: models may change while a body comes
+    endpoint = Endpoint(protocol, served, explains=explains)  # of this moment: models may change while a body comes
     answer = context.answers.respond(endpoint, head, await read_body(request, context.settings.body_bytes_max))
     return Reply(answer if isinstance(answer, Answer) else await answer)
 

@@ -15,9 +15,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.board import BODY_BYTES, CONNECTIONS, IN_FLIGHT
-from service.serve.answers import JSON, REQUEST_IDS, RETRY, Answers, error
+from service.serve.answers import JSON, RETRY, Answers, error
 from service.serve.app import Envelope
 from service.serve.endpoints import Reply
+from service.serve.identity import REQUEST_IDS
 from service.serve.metrics import Meter
 from service.serve.served import Endpoint
 from service.settings import Settings

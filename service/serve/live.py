@@ -9,6 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from service.errors import ModelNotFoundError, ModelNotReadyError, SnapshotError
 from service.serve.metrics import V1, V2
@@ -20,6 +21,13 @@ from service.store.snapshots import latest, read_snapshot
 logger = logging.getLogger("softstep.live")
 
 Key = tuple[str, int]
+# The paths that the front door answers itself: protocol, start and end.
+PATHS: Final = (
+    (V1, "/v1", ":predict"),
+    (V1, "/v1", ":feedback"),
+    (V1, "/v1", ":explain"),
+    (V2, "/v2", "/infer"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Now:
     Attributes:
         versions: Every version found on disk, served or refused.
         served: The ready ones of models that are not unloaded.
-        hot: The endpoint of each path that takes predictions or feedback, as bytes.
+        hot: The endpoint of each path that the front door answers itself, as bytes.
         endpoints: The endpoints of each version, which follow what it learns.
         reason: Why the models directory could not be looked at, or None.
         unloaded: Names that an operator unloaded.
@@ -215,8 +223,8 @@ class Live:
         endpoints: defaultdict[Key, list[Endpoint]] = defaultdict(list)
         # Versions come in rising order, so the path without a version ends up with the largest.
         for (name, version), model in sorted(served.items()):
-            for protocol, start, end in ((V1, "/v1", ":predict"), (V1, "/v1", ":feedback"), (V2, "/v2", "/infer")):
-                endpoint = Endpoint(protocol, model, teaches=end == ":feedback")
+            for protocol, start, end in PATHS:
+                endpoint = Endpoint(protocol, model, teaches=end == ":feedback", explains=end == ":explain")
                 endpoints[name, version].append(endpoint)
                 for path in (f"{start}/models/{name}{end}", f"{start}/models/{name}/versions/{version}{end}"):
                     hot[path.encode()] = endpoint

@@ -1,4 +1,4 @@
-"""The native protocol, thin: models, their metadata, predictions."""
+"""The native protocol, thin: models, their metadata, predictions and what explains them."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -7,6 +7,7 @@ from service.serve import describe
 from service.serve.endpoints import NAME, With, of_model, predict, told
 from service.serve.metrics import V1
 from service.serve.schema import DOCS
+from service.serve.schema_mathematics import MATHEMATICS
 
 native = APIRouter(tags=["native v1"])
 
@@ -32,6 +33,12 @@ async def metadata(name: str, version: str | None, context: With) -> Response:
 async def predict_rows(name: str, version: str | None, request: Request, context: With) -> Response:
     """Probabilities of each row, with its label."""
     return await predict(request, context, V1, context.now.find(name, version))
+
+
+@of_model(native, "POST", f"/v1/models/{NAME}:explain", ("explain_latest", "explain_version"), MATHEMATICS["explain"])
+async def explain_rows(name: str, version: str | None, request: Request, context: With) -> Response:
+    """Why each row gets its probabilities: contributions, sensitivities, and the gradient of a given label's loss."""
+    return await predict(request, context, V1, context.now.find(name, version), explains=True)
 
 
 @native.post("/invocations", **DOCS["predict"])

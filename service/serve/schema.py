@@ -185,7 +185,8 @@ def _get(schema: Schema, *errors: int, kind: str = "application/json") -> dict[s
     return {"responses": _responses(schema, *errors, kind=kind)}
 
 
-def _post(body: Schema, answer: Schema, *errors: int, required: bool = True, example: object = None) -> dict[str, Any]:
+def post(body: Schema, answer: Schema, *errors: int, required: bool = True, example: object = None) -> dict[str, Any]:
+    """What the document says of an endpoint that takes a body: that, its answer, and its errors."""
     content = {"schema": body} if example is None else {"schema": body, "example": example}
     extra = {"requestBody": {"required": required, "content": {"application/json": content}}}
     return {"responses": _responses(answer, *errors), "openapi_extra": extra}
@@ -193,7 +194,7 @@ def _post(body: Schema, answer: Schema, *errors: int, required: bool = True, exa
 
 def _turn(body: Schema, example: object) -> dict[str, Any]:
     """A call that becomes an event: 202 when it is on disk; with wait=true 200 when it is served."""
-    docs = _post(
+    docs = post(
         body if "anyOf" in body else {**body, "additionalProperties": False},
         KEPT,
         400,
@@ -229,7 +230,7 @@ IRIS_TENSOR: Final = {"name": "features", "shape": [1, 4], "datatype": "FP32", "
 DOCS: Final[dict[str, dict[str, Any]]] = {
     "models": _get(record(models=array(record(name=STRING, version=STRING, state=STRING)))),
     "model": _get(METADATA, 404, 503),
-    "predict": _post(INSTANCES, PREDICTIONS, 400, 404, 409, 413, 415, 422, 503, example={"instances": [IRIS]}),
+    "predict": post(INSTANCES, PREDICTIONS, 400, 404, 409, 413, 415, 422, 503, example={"instances": [IRIS]}),
     "feedback": _turn({"anyOf": [TAUGHT_ROWS, TAUGHT_TOKENS]}, {"instances": [IRIS], "labels": ["setosa"]}),
     "classes": _turn(record(COMMON, add=array({"type": "string", "minLength": 1}, minItems=1)), {"add": ["other"]}),
     "forget": _turn(record(COMMON, ids=array(ID, minItems=1)), {"ids": ["evt-1"]}),
@@ -251,15 +252,15 @@ DOCS: Final[dict[str, dict[str, Any]]] = {
     ),
     "config": _get(record(name=STRING, platform=STRING, max_batch_size=WHOLE), 404, 503),
     "stats": _get(record(model_stats=array(record(name=STRING, version=STRING, inference_count=WHOLE))), 404, 503),
-    "infer": _post(INFER, INFERRED, 400, 404, 413, 415, 503, example={"inputs": [IRIS_TENSOR]}),
-    "index": _post(
+    "infer": post(INFER, INFERRED, 400, 404, 413, 415, 503, example={"inputs": [IRIS_TENSOR]}),
+    "index": post(
         record({"ready": FLAG}),
         array(record(name=STRING, version=STRING, state=STRING, reason=STRING)),
         400,
         413,
         required=False,
     ),
-    "load": _post(
+    "load": post(
         record({"parameters": ANYTHING}),
         record({"load": FLAG, "unload": FLAG}, name=STRING),
         400,

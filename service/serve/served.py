@@ -66,6 +66,7 @@ class Served:
         parameters: How many numbers the answers are made with: those of every weight, bias and delta.
         classes_max: So many classes it may have: what it has learned can still be exported and loaded again.
         taught: What feedback for it needs, kept here by feedback.py; None before the first.
+        explained: What explaining it needs, kept here by explaining.py; None before the first.
 
     Raises:
         ValueError: The artifact or the snapshot makes no model.
@@ -114,6 +115,7 @@ class Served:
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
         self.lone: Final = self._lone(meter)
         self.taught: Any = None
+        self.explained: Any = None
         # Its own, so that requests which share a call share a model as well.
         self.batcher: Final = Batcher(
             self.model,
@@ -218,19 +220,22 @@ class Endpoint:
 
     Attributes:
         protocol: V1 or V2.
-        teaches: Whether the path takes feedback; it takes predictions else.
+        teaches: Whether the path takes feedback.
+        explains: Whether it tells why; a path that does neither predicts.
         served: What answers; a request takes it once and keeps it to its end.
         lone: The shortest way for a single row, or None.
     """
 
-    __slots__ = ("lone", "protocol", "served", "teaches")
+    __slots__ = ("explains", "lone", "protocol", "served", "teaches")
 
-    def __init__(self, protocol: int, served: Served, *, teaches: bool = False) -> None:
+    def __init__(self, protocol: int, served: Served, *, teaches: bool = False, explains: bool = False) -> None:
         self.protocol = protocol
         self.teaches = teaches
+        self.explains = explains
         self.serve(served)
 
     def serve(self, served: Served) -> None:
         """Answer by another state of the model from now on."""
         self.served = served
-        self.lone = served.lone if self.protocol == V1 and not self.teaches else None
+        predicts = not (self.teaches or self.explains)
+        self.lone = served.lone if self.protocol == V1 and predicts else None

@@ -9,6 +9,7 @@ extension_classification.md.
 """
 
 import struct
+from collections.abc import Mapping
 from math import prod
 from typing import Any, Final, NamedTuple
 
@@ -111,13 +112,16 @@ class Tensors:
                 self._announced[text] = said
         return said
 
-    def write(self, request: Inference, P: Floats, labels: Labels) -> tuple[bytes, int | None]:
+    def write(
+        self, request: Inference, P: Floats, labels: Labels, more: Mapping[str, Floats] | None = None
+    ) -> tuple[bytes, int | None]:
         """The response body, and the size of its JSON part where binary data follows it.
 
         Args:
             request: What was asked.
             P: Probabilities (B, K).
             labels: Indices of the B labels, or flags (B, K) of a multi-label model.
+            more: Further outputs by their names, where one of them is asked for.
         """
         if request.wishes is JUST_PROBABILITIES:
             identity = orjson.dumps(request.id) if request.id else b'""'
@@ -132,7 +136,7 @@ class Tensors:
             return text + raw, len(text)
         outputs, parts = [], []
         for wish in request.wishes:
-            datatype, shape, values, raw = self._output(wish, P, labels)
+            datatype, shape, values, raw = self._output(wish, P, labels, more or {})
             start = b'{"name":"%b","datatype":"%b","shape":%b' % (wish.name.encode(), datatype, _shape_text(shape))
             if wish.binary:
                 parts.append(raw())
@@ -144,12 +148,16 @@ class Tensors:
         text = b"".join((self._start, identity, self._middle, b",".join(outputs), b"]}"))
         return (b"".join((text, *parts)), len(text)) if parts else (text, None)
 
-    def _output(self, wish: Wish, P: Floats, labels: Labels) -> tuple[bytes, tuple[int, ...], Any, Any]:
+    def _output(
+        self, wish: Wish, P: Floats, labels: Labels, more: Mapping[str, Floats]
+    ) -> tuple[bytes, tuple[int, ...], Any, Any]:
         """Datatype, shape, JSON values and a function that gives the binary data of one output."""
         if wish.top:
             texts = _classification(wish.top, P, self._classes)
             return b"BYTES", (len(P), len(texts) // len(P)), texts, lambda: _bytes_elements(texts)
-        if wish.name == "probabilities":
+        if wish.name in more:
+            P = more[wish.name]
+        if wish.name != "labels":
             return _NAMES[P.dtype.name], P.shape, P.ravel(), P.astype(self._little, copy=False).tobytes
         if isinstance(labels, np.ndarray):
             return b"BOOL", labels.shape, labels.ravel(), labels.tobytes

@@ -14,13 +14,15 @@ from fastapi import FastAPI
 
 from service.bell import Bell
 from service.board import READY, Board
-from service.serve.answers import REQUEST_IDS, Answers
+from service.serve.answers import Answers
 from service.serve.app import make_app
 from service.serve.background import give_way
 from service.serve.door import Door
 from service.serve.endpoints import Context
+from service.serve.explaining import Explaining
 from service.serve.feedback import Teaching
 from service.serve.gate import Gate
+from service.serve.identity import REQUEST_IDS
 from service.serve.ledger import Ledger
 from service.serve.live import Live
 from service.serve.metrics import Meter
@@ -71,6 +73,7 @@ class Parts:
         self.live = Live(repository, Kit(settings, self.meter, self.executor, self.preparer, data))
         self._bell = None if wires is None else wires.published[slot]
         self.answers = Answers(self.live, self.meter, settings)
+        self.answers.explaining = Explaining(self.answers, self.executor)
         self.orders = Orders(board, slot, pipe, self.live)
         self.teaching = None if wires is None else self._teaching(wires, board, slot)
         if self.teaching is not None:

@@ -83,6 +83,16 @@ class Calibrated(Classifier):
         scaling_forward(Z, self._code, self._numbers)
         return Z
 
+    def behind(self, Z: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """What becomes of logits Z (B, K), B >= 1, that `inner` gave: them calibrated, their P, and labels (B,).
+
+        A label is NOT_FINITE where a logit is not finite, or overflows.
+        """
+        scaled, P, labels = Z.copy(), np.empty((len(Z), self.n_classes), self.dtype), np.empty(len(Z), np.int64)
+        scaling_forward(scaled, self._code, self._numbers)
+        head_forward(scaled, self._code, P, labels)
+        return scaled, P, labels
+
     def _predict(self, X: Floats, labels: NDArray[np.int64]) -> tuple[Floats, int]:
         if len(X) == 0:
             return self.inner._predict(X, labels)  # noqa: SLF001  # of the same class

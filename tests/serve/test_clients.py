@@ -80,6 +80,22 @@ def test_triton_infers_in_any_mixture(triton: Any, expected: Any, *, sent: bool,
 
 
 @pytest.mark.parametrize("wanted", [True, False])
+def test_triton_asks_for_what_explains_an_answer(triton: Any, expected: Any, *, wanted: bool) -> None:
+    """Each part has its shape; contributions and the bias are the logits, and these the probabilities."""
+    names = ("logits", "contributions", "sensitivities")
+    outputs = [tritonclient.http.InferRequestedOutput(name, binary_data=wanted) for name in names]
+    result = triton.infer("iris", [tensor()], outputs=outputs)
+    Z, parts, slopes = map(result.as_numpy, names)
+    assert (Z.shape, parts.shape, slopes.shape) == ((2, 3), (2, 3, 4), (2, 3, 4))
+    assert {array.dtype for array in (Z, parts, slopes)} == {np.dtype(np.float32)}
+    e = np.exp(Z - Z.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(e / e.sum(axis=1, keepdims=True), expected, rtol=1e-5)
+    bias = Z - parts.sum(axis=2)
+    np.testing.assert_allclose(bias[0], bias[1], atol=1e-4)
+    np.testing.assert_allclose(slopes.sum(axis=1), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("top", [1, 2, 9])
 def test_triton_classifies(triton: Any, expected: Any, top: int, *, wanted: bool) -> None:
     """The classification extension: the top classes as value:index:label, and never more than there are."""

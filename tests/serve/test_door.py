@@ -24,6 +24,7 @@ IRIS = [[5.1, 3.5, 1.4, 0.2]]
 V1, V2 = "/v1/models/iris:predict", "/v2/models/iris/infer"
 # A model whose metadata nothing here asks for: it tells how long its events wait for a learner, which is not there.
 TEACH = "/v1/models/ovr:feedback"
+EXPLAIN = "/v1/models/iris:explain"
 V1_BODY = instances(IRIS)
 TEXT, RAW = binary(IRIS)
 HEAVY_ROW = [[0] * 767 + [1]]
@@ -124,6 +125,22 @@ REQUESTS = {
     "v1 min_seq reached": predict(instances(IRIS, min_seq=0)),
     "v1 min_seq wrong": predict(instances(IRIS, min_seq=-1)),
     "v1 tokens wrong": predict(instances(IRIS, feedback_tokens=1)),
+    # Explanations
+    "explain": predict(V1_BODY, target=EXPLAIN),
+    "explain rows": predict(instances(IRIS * 3, labels=[0, "virginica", [0.5, 0.5, 0]], top=2), target=EXPLAIN),
+    "explain version": predict(V1_BODY, target="/v1/models/iris/versions/1:explain"),
+    "explain chunked": chunked("POST", EXPLAIN, [V1_BODY[:9], V1_BODY[9:]]),
+    "explain close": predict(V1_BODY, ("Connection", "close"), target=EXPLAIN),
+    "explain 1.0": request("POST", EXPLAIN, V1_BODY, version="1.0"),
+    "explain heavy": predict(instances(HEAVY_ROW), target="/v1/models/heavy:explain"),
+    "explain wrong top": predict(instances(IRIS, top=0), target=EXPLAIN),
+    "explain wrong label": predict(instances(IRIS, labels=["x"]), target=EXPLAIN),
+    "explain broken": predict(b'{"instances": [[1,2', target=EXPLAIN),
+    "explain wrong type": predict(V1_BODY, ("Content-Type", "text/csv"), target=EXPLAIN),
+    "get explain": request("GET", EXPLAIN),
+    "v2 logits": predict(infer(IRIS, outputs=[{"name": "logits"}]), target=V2),
+    "convert": predict(b'{"logits": [[1, null, 2]]}', target="/v1/convert"),
+    "convert broken": predict(b'{"logits": [[1', target="/v1/convert"),
     # Everything else
     "list": request("GET", "/v1/models"),
     "metadata": request("GET", "/v1/models/iris"),

@@ -31,6 +31,7 @@ CANARY = "40427176"
 ERROR_BYTES_MAX = 16 * 1024
 IRIS = [5.1, 3.5, 1.4, 0.2]
 V1, V2 = "/v1/models/iris:predict", "/v2/models/iris/infer"
+EXPLAIN, CONVERT = "/v1/models/iris:explain", "/v1/convert"
 INDEX, LOAD = "/v2/repository/index", "/v2/repository/models/iris/load"
 TEXT, RAW = binary([IRIS])
 LENGTH = "Inference-Header-Content-Length"
@@ -185,6 +186,22 @@ NO_ROWS = {
     "300 digits": row("9" * 300),
     "NUL in a key": predict(r'{"instances": [[1,2,3,4]], "\u0000 40427176": 1}'),
     "long key": predict('{"instances": [[1,2,3,4]], "%s": 1}' % (CANARY * 10_000)),
+}
+NO_SCORES = {
+    name: predict(json.dumps(document), target=CONVERT)
+    for name, document in {
+        "rows": {"instances": [[float(CANARY)]]},
+        "unknown field": {"logits": [[1]], CANARY: 1},
+        "a text": {"logits": CANARY},
+        "a text in a row": {"logits": [[1, CANARY]]},
+        "outside": {"probabilities": [[float(CANARY)]]},
+        "odds": {"odds": [[-float(CANARY)]]},
+        "head": {"logits": [[1]], "head": CANARY},
+        "temperature": {"logits": [[1]], "temperature": CANARY},
+        "temperature negative": {"logits": [[1]], "temperature": -float(CANARY)},
+        "nested": {"logits": [[[int(CANARY)]]]},
+        "very wide": {"logits": [[float(CANARY)] * 50_000, [1]]},
+    }.items()
 }
 OTHER_KINDS = {
     f"{name}, {fault}": predict(instances(values), target=f"/v1/models/{name}:predict")
@@ -406,6 +423,8 @@ WRONG_METHODS = {
             ("GET", V2, None, "POST"),
             ("DELETE", V2, None, "POST"),
             ("GET", "/invocations", None, "POST"),
+            ("GET", EXPLAIN, None, "POST"),
+            ("GET", CONVERT, None, "POST"),
             ("GET", INDEX, None, "POST"),
             ("GET", LOAD, None, "POST"),
             ("POST", "/v1/models", b"{}", "GET"),
@@ -499,6 +518,10 @@ TOO_DEEP = {"levels": rows(nested(5)), "v2 levels": ask_v2(data=[[[[int(CANARY)]
 TABLE: dict[str, tuple[int, bytes]] = {
     **{f"v1 {name}": (400, predict(body)) for name, body in BROKEN_JSON.items()},
     **{f"v2 {name}": (400, predict(body, target=V2)) for name, body in BROKEN_JSON.items()},
+    **{f"explain {name}": (400, predict(body, target=EXPLAIN)) for name, body in BROKEN_JSON.items()},
+    **{f"convert {name}": (400, predict(body, target=CONVERT)) for name, body in BROKEN_JSON.items()},
+    **{f"explain {name}": (422, sent.replace(V1.encode(), EXPLAIN.encode())) for name, sent in NO_ROWS.items()},
+    **{f"convert {name}": (422, sent) for name, sent in NO_SCORES.items()},
     **{f"v1 {name}": (422, sent) for name, sent in NO_ROWS.items()},
     **{name: (422, sent) for name, sent in OTHER_KINDS.items()},
     **{name: (400, sent) for name, sent in WRONG_TENSORS.items()},

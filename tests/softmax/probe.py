@@ -21,11 +21,14 @@ from service.softmax.activations import activation_forward
 from service.softmax.calibration import KINDS, Calibrated, Calibration
 from service.softmax.calibrator import Calibrator
 from service.softmax.elementary import exp_forward, log1p_forward, log_forward
+from service.softmax.explain import explainer_of
 from service.softmax.functions import predict_forward
 from service.softmax.learned import Served
 from service.softmax.model import Model, Stage
 from service.softmax.network import ACTIVATIONS, Layer
 from service.softmax.network_steps import NETWORK_RULES, NetworkSteps, ServedNetwork
+from service.softmax.scores import FORMS as FORMS_OF_SCORES
+from service.softmax.scores import convert
 from service.softmax.steps import Steps
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.folds import FORMS, RULES
@@ -151,6 +154,24 @@ def networks() -> Iterator[tuple[str, Array]]:
         yield "derivatives", derivatives.log_softmax_backward(P, V)
 
 
+def explanations() -> Iterator[tuple[str, Array]]:
+    """Why models and networks answer what they answer, for every head, and scores in all their forms."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, HEADS)):
+        for B, N, K in SHAPES[case % 2 :: 2]:
+            X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
+            Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
+            deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
+            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.model()):
+                found = explainer_of(model).explain(X, Y)
+                whole = (found.logits, found.contributions, found.sensitivities, found.losses, found.loss_gradients)
+                yield from (("explanations", array) for array in whole if array is not None)
+    for T, sigmoid in ((1.0, False), (1.5, False), (0.5, True)):
+        first = convert("logits", numbers("scores", np.float64, 9, 7), sigmoid=sigmoid, temperature=T)
+        for form in FORMS_OF_SCORES:
+            again = convert(form, first[form], sigmoid=sigmoid, temperature=T)
+            yield from (("explanations", array) for array in again.values())
+
+
 def calibrations() -> Iterator[tuple[str, Array]]:
     """What calibrated models answer, and what learning makes of their numbers, for both heads that have some."""
     for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
@@ -166,10 +187,25 @@ def calibrations() -> Iterator[tuple[str, Array]]:
             yield from (("calibrations", value) for value in (*found, *calibrator.tensors().values()))
 
 
+def calibrated_explanations() -> Iterator[tuple[str, Array]]:
+    """Why calibrated models, linear ones and networks, answer what they answer."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
+        first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
+        for B, N, K in SHAPES[case % 2 :: 2]:
+            X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
+            Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
+            deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
+            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.model()):
+                found = explainer_of(Calibrated(model, first)).explain(X, Y)
+                whole = (found.logits, found.sensitivities, found.losses, found.loss_gradients)
+                yield from (("calibrated explanations", array) for array in whole if array is not None)
+
+
 def digests() -> dict[str, str]:
     """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
     hashes: dict[str, hashlib._Hash] = {}
-    for name, value in itertools.chain(answers(), folds(), networks(), calibrations()):
+    kinds = answers(), folds(), networks(), explanations(), calibrations(), calibrated_explanations()
+    for name, value in itertools.chain(*kinds):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
         digest = hashes.setdefault(name, hashlib.sha256())

@@ -1,0 +1,274 @@
+"""The safe door to explanations: why a row gets the probabilities that it gets, and what would change them.
+
+    contributions   what each feature adds to each logit; of linear models, where logits are such sums
+    sensitivities   dP / dx: how each probability moves with each raw feature, through the head, every layer and the
+                    stage; 0 where a stage clips
+    loss_gradients  dL / dx of the loss of a given target
+
+Probabilities and labels are those of `Classifier.classify` and logits those of `Classifier.logits`, to the bit. The
+formulas stand in attributions.py; those of backpropagation in network_model.py.
+
+Of a calibrated model the logits, and what contributes to them, are those in front of the calibration, which is no
+feature's doing. Sensitivities, losses and their gradients are those of what is answered: through the calibration the
+slope of a logit is dz_k / dx times 1 / T, or a.
+"""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import UnacceptableError
+from service.softmax.activations import activation_backward, activation_forward
+from service.softmax.attributions import answered_losses, linear_parts, sensitivities_forward
+from service.softmax.calibration import Calibrated
+from service.softmax.classifier import HEADS, OVERFLOW, STEEP, Classifier
+from service.softmax.functions import NOT_FINITE
+from service.softmax.inputs import NOT_NUMBERS, Doubles, Floats, Inputs, Stage
+from service.softmax.model import Model
+from service.softmax.network import ACTIVATIONS
+from service.softmax.network_model import Network
+from service.softmax.tile import linear_forward, pack
+
+# Numbers of a network's backpropagation that stand in memory at one time.
+BLOCK_CELLS: Final = 1 << 18
+
+NONE: Final = np.empty(0, np.intp)
+
+
+class Explanation(NamedTuple):
+    """Explanations of B rows, in the model's dtype but for labels and losses.
+
+    Attributes:
+        labels: (B,) int64, as `classify` gives them.
+        logits: Z (B, K).
+        probabilities: P (B, C), C = 2 for the sigmoid head, else K.
+        contributions: (B, K, N), or None for a network; with the bias each logit's add up to it, but for rounding.
+        sensitivities: (B, C, N), dP_c / dx_j.
+        losses: (B,) float64, or None without targets: of the answered probabilities.
+        loss_gradients: (B, N), dL / dx_j, or None without targets.
+        over: The rows of which a number overflows the model's dtype. Beside labels and probabilities theirs are unset.
+        exact: The explanations in float64 of those rows, in their order; None where there are none.
+    """
+
+    labels: NDArray[np.int64]
+    logits: Floats
+    probabilities: Floats
+    contributions: Floats | None
+    sensitivities: Floats
+    losses: Doubles | None
+    loss_gradients: Floats | None
+    over: NDArray[np.intp]
+    exact: "Explanation | None" = None
+
+    def rounded(self) -> "Explanation":
+        """The same with the numbers of the rows that overflow rounded to the model's dtype.
+
+        Raises:
+            UnacceptableError: One of them cannot be.
+        """
+        if self.exact is None:
+            return self
+        for name in ("logits", "contributions", "sensitivities", "losses", "loss_gradients"):
+            own, exact = getattr(self, name), getattr(self.exact, name)
+            if own is not None:
+                with np.errstate(over="ignore"):
+                    own[self.over] = exact
+                if not np.isfinite(own[self.over]).all():
+                    raise UnacceptableError(OVERFLOW)
+        return self._replace(over=NONE, exact=None)
+
+
+class Made(NamedTuple):
+    """How B rows are answered, of which an explanation follows; `slopes` are left as scratch.
+
+    Attributes:
+        Z: (B, K) logits, as contributions add up to them.
+        scaled: (B, K) logits in front of the head; Z itself where no calibration stands between.
+        P: (B, C) probabilities.
+        labels: (B,) int64, NOT_FINITE in rows that overflow.
+        parts: (B, K, N) contributions, or None for a network.
+        slopes: (B, K, N), the derivatives of the scaled logits by x.
+    """
+
+    Z: Floats
+    scaled: Floats
+    P: Floats
+    labels: NDArray[np.int64]
+    parts: Floats | None
+    slopes: Floats
+
+
+class Explainer(ABC):
+    """Explains the answers of one model. Immutable, to be used from several threads at a time.
+
+    Args:
+        model: The model.
+        bias: What each logit is without any feature, (K,), or None where it is no sum over features.
+        centre: (N,) float64, where the model's features are centred.
+
+    Attributes:
+        bias: As given.
+        centre: As given.
+    """
+
+    def __init__(self, model: Classifier, bias: Floats | None, centre: Doubles) -> None:
+        self.bias: Final = bias
+        self.centre: Final = centre
+        self._model: Final = model
+        self._code: Final = HEADS[model.head]
+
+    def explain(self, X: Floats, Y: Doubles | None = None) -> Explanation:
+        """Explain X (B, N), B >= 1, C-contiguous and of the model's dtype; Y (B, K) are targets as in loss.py.
+
+        A row of which a number overflows float32 is explained in float64.
+
+        Raises:
+            UnacceptableError: A value of X is not finite, or a number overflows float64 as well.
+            ValueError: X or Y has another shape.
+            TypeError: X has another dtype or layout.
+        """
+        model = self._model
+        model._check_rows(X)  # noqa: SLF001  # one room
+        if Y is not None:
+            Y = model._targets(Y, len(X))  # noqa: SLF001
+        found = self._told(self._made(X), Y)
+        over = np.flatnonzero(found.labels == NOT_FINITE)
+        return found if not over.size else self._again(X, Y, found, over)
+
+    @abstractmethod
+    def _made(self, X: Floats) -> Made:
+        """How rows X (B, N) that were checked are answered."""
+
+    def _again(self, X: Floats, Y: Doubles | None, found: Explanation, over: NDArray[np.intp]) -> Explanation:
+        """The explanation with rows that overflow in float64 beside it."""
+        if not np.isfinite(X[over]).all():
+            raise UnacceptableError(NOT_NUMBERS)
+        if X.dtype == np.float64:
+            raise UnacceptableError(STEEP if np.isfinite(found.logits[over]).all() else OVERFLOW)
+        exact = self._double.explain(X[over].astype(np.float64), None if Y is None else Y[over])
+        found.probabilities[over], found.labels[over] = self._model.classify(X[over])
+        return found._replace(over=over, exact=exact)
+
+    def _told(self, made: Made, Y: Doubles | None) -> Explanation:
+        """What follows, with the label NOT_FINITE in rows that overflow."""
+        Z, scaled, P, labels, parts, slopes = made
+        (B, K), N, dtype = Z.shape, slopes.shape[2], Z.dtype
+        S = np.empty((B, P.shape[1], N), dtype)
+        if Y is None:
+            sensitivities_forward(scaled, P, np.empty((0, K)), self._code, slopes, labels, S, np.empty((0, N), dtype))
+            return Explanation(labels, Z, P, parts, S, None, None, NONE)
+        D, losses = np.empty((B, N), dtype), np.empty(B)
+        sensitivities_forward(scaled, P, Y, self._code, slopes, labels, S, D)
+        answered_losses(scaled, Y, self._code, labels, losses)
+        return Explanation(labels, Z, P, parts, S, losses, D, NONE)
+
+    @cached_property
+    def _double(self) -> "Explainer":
+        """Explains the same model in float64."""
+        return explainer_of(self._model._double)  # noqa: SLF001  # one room
+
+
+class LinearExplainer(Explainer):
+    """Explains a linear model."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, model.bias, _centre(model.stage, model.n_features))
+        delta = model.delta
+        rows = model.weights if delta is None else np.vstack([model.weights, delta.weights])
+        inputs = Inputs(model.stage, None if delta is None else delta.stage, model.n_features, model.dtype)
+        self._panels: Final = pack(rows, model.bias)
+        self._weights: Final = np.ascontiguousarray(rows.T)
+        self._stagings: Final = inputs.stagings()
+
+    def _made(self, X: Floats) -> Made:
+        (B, N), dtype, K = X.shape, X.dtype, len(self._weights)
+        Z, P = np.empty((B, K), dtype), np.empty((B, self._model.n_classes), dtype)
+        parts, slopes, labels = np.empty((B, K, N), dtype), np.empty((B, K, N), dtype), np.empty(B, np.int64)
+        linear_parts(X, self._stagings, self._panels, self._weights, self._code, Z, P, labels, parts, slopes)
+        return Made(Z, Z, P, labels, parts, slopes)
+
+
+class NetworkExplainer(Explainer):
+    """Explains a network. Its logits are no sums over features, so it gives no contributions."""
+
+    def __init__(self, model: Network) -> None:
+        super().__init__(model, None, _centre(model.stage, model.n_features))
+        layers = [(layer.weights, layer.bias) for layer in model.hidden]
+        self._activations: Final = [ACTIVATIONS[layer.activation] for layer in model.hidden]
+        self._forward: Final = [(pack(W, b), b.size) for W, b in layers]
+        self._backward: Final = [(pack(_transposed(W), np.zeros(len(W), W.dtype)), len(W)) for W, _ in layers]
+        self._last: Final = _transposed(model.weights)
+        self._inputs: Final = Inputs(model.stage, None, model.n_features, model.dtype)
+        widest = max(model.n_features, *(b.size for _, b in layers))
+        self._rows: Final = max(1, BLOCK_CELLS // (model.n_logits * widest))
+
+    def _made(self, X: Floats) -> Made:
+        Z = self._model.logits(X)
+        P, classified = self._model.classify(X)
+        labels = np.array(classified)
+        labels[~np.isfinite(Z).all(axis=1)] = NOT_FINITE
+        slopes = np.concatenate([self._slopes(X[i : i + self._rows]) for i in range(0, len(X), self._rows)])
+        return Made(Z, Z, P, labels, None, slopes)
+
+    def _slopes(self, X: Floats) -> Floats:
+        """dz_k / dx_j (B, K, N) of some rows, by backpropagation of every logit; not finite where that overflows."""
+        K, taken = len(self._last), [self._inputs.rows(X)]
+        for code, (panels, width) in zip(self._activations, self._forward, strict=True):
+            A = np.empty((len(X), width), X.dtype)
+            activation_forward(_affine(taken[-1], panels), code, A)
+            taken.append(A)
+        dA = np.tile(self._last, (len(X), 1))
+        for code, (panels, width), A in zip(
+            reversed(self._activations), reversed(self._backward), reversed(taken[1:]), strict=True
+        ):
+            activation_backward(np.repeat(A, K, axis=0), code, dA)
+            dA = np.ascontiguousarray(_affine(dA, panels)[:, :width])
+        with np.errstate(over="ignore", invalid="ignore"):
+            slopes = self._inputs.backward(np.repeat(taken[0], K, axis=0), dA)
+        return slopes.reshape(len(X), K, -1)
+
+
+class CalibratedExplainer(Explainer):
+    """Explains a calibrated model: its logits as those of the model that gives them, its answer through the rest."""
+
+    def __init__(self, model: Calibrated) -> None:
+        self._inner: Final = explainer_of(model.inner)
+        super().__init__(model, self._inner.bias, self._inner.centre)
+        self._calibrated: Final = model
+
+    def _made(self, X: Floats) -> Made:
+        made = self._inner._made(X)  # noqa: SLF001  # one room
+        scaled, P, labels = self._calibrated.behind(made.Z)
+        labels[made.labels == NOT_FINITE] = NOT_FINITE
+        with np.errstate(over="ignore", invalid="ignore"):
+            slopes = made.slopes * made.slopes.dtype.type(self._calibrated.slope)
+        return Made(made.Z, scaled, P, labels, made.parts, slopes)
+
+
+def explainer_of(model: Classifier) -> Explainer:
+    """What explains a model: linear, a network, or one of these calibrated."""
+    if isinstance(model, Calibrated):
+        return CalibratedExplainer(model)
+    if isinstance(model, Network):
+        return NetworkExplainer(model)
+    assert isinstance(model, Model)  # noqa: S101  # there is no third kind
+    return LinearExplainer(model)
+
+
+def _centre(stage: Stage | None, n_features: int) -> Doubles:
+    """The means of a stage, or 0 without one."""
+    return np.zeros(n_features) if stage is None else stage.mean
+
+
+def _affine(A: Floats, panels: Floats) -> Floats:
+    """A (B, N) times packed weights, whole panels wide."""
+    Z = np.empty((len(A), panels.shape[0] * panels.shape[2]), A.dtype)
+    linear_forward(A, panels, Z)
+    return Z
+
+
+def _transposed(W: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(W.T)
