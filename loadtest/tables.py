@@ -75,7 +75,8 @@ def networks(part: dict[str, Any]) -> str:
     rows = []
     for point in part.get("predict", []):
         us = {name: median(times) for name, times in point["us"].items()}
-        rows.append([f"predict, {point['activation']}, {point['rows']} rows", us["softstep"], us["onnxruntime"]])
+        count = "1 row" if point["rows"] == 1 else f"{point['rows']} rows"
+        rows.append([f"predict, {point['activation']}, {count}", us["softstep"], us["onnxruntime"]])
     for point in part.get("step", []):
         us = {name: median(times) for name, times in point["us"].items()}
         rows += [

@@ -17,6 +17,7 @@ import pytest
 
 from service import __main__ as command
 from service import __version__, compiler, logs
+from service.commands import warm
 from service.settings import Settings
 from tests.processes.observe import SECONDS, predict
 from tests.serve.harness import ROOT, Service, serving
@@ -218,6 +219,18 @@ def test_check_tells_what_is_wrong(root: Path, tmp_path: Path, capsys: pytest.Ca
     for folder in (root / "iris" / "1", tmp_path / "nothing"):
         assert command.main(["check", str(folder)]) == 1
         assert capsys.readouterr().err.startswith("refused: ")
+
+
+def test_warm_compiles_all_that_serving_needs() -> None:
+    """Nothing that `softstep serve` imports brings a kernel that `softstep warm` has not compiled."""
+    counted = "; from service import compiler; print(len(compiler._entries))"
+    served, warmed = (
+        subprocess.run(
+            [sys.executable, "-c", f"{imports}{counted}"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for imports in ("import service.commands.serve", warm.REPORT)
+    )
+    assert warmed.stdout.split()[-1] == served.stdout.strip()
 
 
 def test_warm_compiles_this_package(

@@ -195,7 +195,7 @@ def test_warm_start_writes_and_compiles_nothing() -> None:
         "from service import compiler\n"
         "def refuse(self): raise OSError('read-only')\n"
         "compiler.KernelLocator.ensure_cache_path = refuse\n"
-        "import service.learn.step, service.serve.live, service.softmax.network_steps\n"
+        "import service.learn.step, service.serve.worker, service.softmax.network_steps\n"
         "print(compiler.cache_misses(), len(compiler._entries))"
     )
     misses, entries = python("-c", script, SOFTSTEP_KERNELS=str(compiler.CACHE)).split()
