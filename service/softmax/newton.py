@@ -13,11 +13,11 @@ loss in place of their constant):
     P <- (1 - f) (P - u u^T / den) + f P_0            Sherman & Morrison; f keeps P from freezing, see below
     W_k <- W_k - rate h e u / (w den)                 u / (w den) is the new P times x, before the second term
 
-f = forget (1 + surprise e^4): P falls as rows add up, and with it the step. A small constant part of the way back keeps
-a floor under it; a row that is badly wrong goes further back, so that a world that changes is followed sooner, at no
-cost while it does not. Digits with noise of 1, all labels rotated after 300,000 rows: the mean loss of 500 rows is
-under 0.5 again after 3,600 rows, with surprise = 0 after 5,600 and with forget = 0 after 21,600; the loss before the
-change is .0326, .0327 and .0347.
+f = forget (1 + surprise e^4), at most a half: P falls as rows add up, and with it the step. A small constant part of
+the way back keeps a floor under it; a row that is badly wrong goes further back, so that a world that changes is
+followed sooner, at no cost while it does not. Digits with noise of 1, all labels rotated after 300,000 rows: the mean
+loss of 500 rows is under 0.5 again after 3,600 rows, with surprise = 0 after 5,600 and with forget = 0 after 21,600;
+the loss before the change is .0326, .0327 and .0347.
 
 Row i of a matrix is stored up to the end of the vector of eight that holds its diagonal: 8 (i // 8 + 1) numbers. What
 stands past the diagonal in that vector is the mirrored element, and is kept equal to it bit by bit: the update is a

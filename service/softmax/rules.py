@@ -35,6 +35,8 @@ LIMIT_32, LIMIT_64 = 2.0**126, 2.0**1022
 SQUARES_MAX = 2.0**126
 # The largest part that one row takes Newton's matrices back to where they started.
 FORGET_MAX = 0.5
+# The least curvature that a row adds for Newton: its reciprocal, and the product of both, stay numbers.
+CURVATURE_MIN = 2.0**-1000
 
 
 @inlined
@@ -143,7 +145,7 @@ def newton_step(x, D, p, errors, h, K, masters, panels, P, U, numbers, scratch, 
     change = 0.0
     for k in range(K):
         e = errors[0, k]
-        w = h * max(p[0, k] * (1.0 - p[0, k]), floor, pull * abs(e))
+        w = max(h * max(p[0, k] * (1.0 - p[0, k]), floor, pull * abs(e)), CURVATURE_MIN)
         q = newton_product(P, k, x, D, U, scratch)
         den = 1.0 / w + max(q, 0.0)
         part = min(forget * (1.0 + surprise * ((e * e) * (e * e))), FORGET_MAX)

@@ -306,6 +306,18 @@ def test_any_rows_leave_a_finite_model(
     answer(steps).predict(case.X)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", RULES)
+def test_the_smallest_importance_there_is_moves_next_to_nothing(name: RuleName, dtype: type[np.floating]) -> None:
+    """Its product with a curvature is 0, by which nothing can be divided."""
+    case = Case("softmax", RULES[name], "running", dtype=dtype)
+    steps = case.steps()
+    steps.fold(case.X, Y=case.Y, weights=np.full(len(case.X), np.finfo(np.float64).smallest_subnormal))
+    assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
+    assert steps.progress["skipped_rows"] == 0
+    np.testing.assert_allclose(steps.served().weights, case.weights, atol=1e-6)
+
+
 def test_a_float32_row_that_overflows_is_skipped() -> None:
     """A row whose logits overflow float32 is answered in float64, but not learned from."""
     steps = Steps(
