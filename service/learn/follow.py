@@ -49,6 +49,7 @@ class Follower:
         self._log: Final = log
         self.lineage = Lineage()
         self._class_moves: list[int] = []
+        self._passed: set[int] = set()  # events of which it is known before its time that a later one puts them out
         for event in log.admin(stream.number):
             self._add_turn(turn_of(event))
         self._ahead: deque[tuple[int, int]] = deque()
@@ -76,7 +77,7 @@ class Follower:
     @property
     def out(self) -> set[int]:
         """The seqs that no state holds any more."""
-        return self.lineage.forgotten | self.lineage.skipped
+        return self.lineage.forgotten | self.lineage.skipped | self._passed
 
     @property
     def epoch(self) -> int:
@@ -132,25 +133,29 @@ class Follower:
         out = self.out
         return [event for event in events if event.seq not in out] if out else events
 
-    def leave_out(self, seq: int) -> bool:
-        """Go past an event that cannot be folded, where a later rollback has put it out.
+    def pass_by(self, seq: int) -> bool:
+        """Find a way past an event that cannot be folded, in what came behind it.
+
+        Where a later event puts it out, it is left out already when its turn comes. Where a rollback leads to a state
+        that is not made of it, the fold moves to the last such rollback.
 
         Returns:
-            Whether the fold is now on its way to the state of such a rollback, the last one that there is.
+            Whether there is one; what is next is to be asked for again then.
         """
-        for turn in reversed(self.lineage.turns):
-            if turn.seq <= self.seq:
+        admin = self._log.admin(self.stream.number)
+        lineage = Lineage(map(turn_of, admin))
+        if seq in lineage.forgotten | lineage.skipped:
+            self._passed.add(seq)
+            return True
+        for event in reversed(admin):
+            if event.seq <= max(self.seq, seq):
                 break
-            if turn.kind == Kind.ROLLBACK and not self.lineage.holds(turn.seq, seq):
-                (event,) = self._log.read(self.stream.number, turn.seq - 1, 1)
+            if event.kind == Kind.ROLLBACK and not lineage.holds(event.seq, seq):
+                self._learn_turns(admin)
                 self.seq, self.hash = event.seq, event.hash
                 self._begin()
                 return True
         return False
-
-    def look_ahead(self) -> None:
-        """Learn what later admin events say of the events that come next."""
-        self._learn_turns(self._log.admin(self.stream.number))
 
     def _learn_turns(self, events: list[Event]) -> bool:
         """Let the lineage know the admin events among those that were read; returns whether it knew any less."""

@@ -27,7 +27,7 @@ from service.softmax.model import Doubles, Floats
 from service.softmax.steps import Integers
 from service.store.artifact import Artifact, Learning
 from service.store.genesis import FOLD_VERSION
-from service.store.rules import check_constants, check_size, chosen, form_of, known_rule, rule_of, values_of
+from service.store.rules import check_constants, chosen, form_of, known_rule, rule_of, values_of
 from service.store.served import served_again, served_of
 
 THRESHOLD: Final = 0.5
@@ -69,11 +69,6 @@ class State:
     def n_classes(self) -> int:
         """The number of classes now."""
         return len(self.artifact.manifest.classes) + sum(self._steps.added)
-
-    @property
-    def _n_outputs(self) -> int:
-        """The number of logits now."""
-        return self.artifact.manifest.n_outputs + sum(self._steps.added)
 
     @property
     def shadow(self) -> bool:
@@ -129,7 +124,6 @@ class State:
         """Add `count` classes behind the others, each improbable at first.
 
         Raises:
-            ArtifactError: The rule is not for a model of so many classes.
             ClassesFixedError: The head is sigmoid, which has two classes.
             ValueError: `count` is less than 1.
         """
@@ -137,7 +131,6 @@ class State:
             raise ClassesFixedError("A sigmoid head has two classes; train a softmax head to add one.")
         if count < 1:
             raise ValueError("at least one class must be added")
-        check_size(self._name, self.artifact.n_features, self._n_outputs + count)
         self._steps.add_classes(count)
         if self._frozen is not None:
             self._frozen = self._frozen.with_classes(count)
@@ -207,10 +200,9 @@ class State:
         if scalars["fold_version"] != FOLD_VERSION:
             raise ArtifactError("this state was made by another version of the fold")
         state = cls(artifact)
-        # The rule first: the artifact's own may not be for so many classes.
-        state._take_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
         for count in scalars["added_classes"]:
             state.add_classes(count)
+        state._take_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PARTS)}
         frozen = _part(tensors, "frozen.")
         try:
@@ -256,7 +248,6 @@ class State:
         if form in {"running", "delta"}:  # a clip is part of what is served: only who names it changes it
             numbers.setdefault("clip", self._steps.rule.clip)
         check_constants(name, numbers, layers=form == "layers")
-        check_size(name, self.artifact.n_features, self._n_outputs)
         self._take_rule(name, numbers)
 
     def _take_rule(self, name: RuleName, constants: dict[str, float]) -> None:

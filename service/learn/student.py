@@ -98,13 +98,11 @@ class Student:
             return False
         first = events[0].seq
         self._stalled_at = None
-        if self._blame.is_fatal(number, first):
-            follower.look_ahead()
-            if follower.leave_out(first):
+        if self._blame.is_fatal(number, first) and first not in follower.out:
+            if follower.pass_by(first):
                 return True
-            if first not in follower.out:
-                self._stalled_at = first
-                return False
+            self._stalled_at = first
+            return False
         self._blame.begin(number, first, len(events))
         began = time.monotonic()
         scored = follower.take(events)

@@ -44,6 +44,11 @@ def check_chain(since: Position, links: Iterable[Link]) -> Position:
     return Position(expected, hash_)
 
 
+def check_alone(before: bytes, event: Link) -> None:
+    """Holds one event against the hash of the one before it; raises LogDamagedError where it is not as written."""
+    check_chain(Position(event[0] - 1, before), [event])
+
+
 def sealed(content: bytes) -> bytes:
     """Bytes with 8 bytes of their checksum behind them, for what stands in no chain."""
     return content + hashlib.sha256(content).digest()[:SEAL_BYTES]

@@ -196,7 +196,11 @@ class FeedbackLog(Protocol):
         """
 
     def admin(self, stream: int) -> list[Event]:
-        """Every event that is no FEEDBACK, by seq."""
+        """Every event that is no FEEDBACK, by seq; each is held against the hash of the one before it.
+
+        Raises:
+            LogDamagedError: One is not what was written.
+        """
 
     def find(self, model: str, ids: Sequence[bytes]) -> dict[bytes, Accepted]:
         """Where the events with these ids are; ids that no event of the model has are left out."""

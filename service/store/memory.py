@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.errors import LogUnsafeError, StreamGoneError
 from service.store.admission import Batch, Head, Row, names_in, placed, salts_for
-from service.store.chain import Link, check_chain
+from service.store.chain import Link, check_alone, check_chain
 from service.store.feedback import (
     SEQ_BITS,
     SEQ_MAX,
@@ -89,8 +89,14 @@ class MemoryLog:
     def admin(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
         with self._lock:
-            self._head(stream)
-            return [event for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK]
+            before, stored = self._head(stream).stream.genesis, list(self._stored[stream])
+        events = []
+        for event, seal in stored:
+            if event.kind != Kind.FEEDBACK:
+                check_alone(before, (*event, seal))
+                events.append(event)
+            before = event.hash
+        return events
 
     def find(self, model: str, ids: Sequence[bytes]) -> dict[bytes, Accepted]:
         """See FeedbackLog."""

@@ -107,8 +107,7 @@ class SqliteLog:
     def admin(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
         with self._connection.used() as database:
-            tables.read_head(database, stream)
-            return tables.read_admin(database, stream)
+            return tables.read_admin(database, tables.read_head(database, stream).stream)
 
     def find(self, model: str, ids: Sequence[bytes]) -> dict[bytes, Accepted]:
         """See FeedbackLog."""
@@ -148,7 +147,7 @@ class SqliteLog:
             # Out of sight until the commit: a batch that fails leaves them half moved.
             heads, self._heads = self._catch_up(database), None
             names = self._look_up(database, names_in(drafts, heads), heads)
-            batch = Batch(heads, names, self._turns(database))
+            batch = Batch(heads, names, self._turns(database, heads))
             outcomes: list[Outcome] = [
                 full if full and draft.kind == Kind.FEEDBACK else batch.admit(draft, salt)
                 for draft, salt in zip(drafts, salts_for(drafts, secrets.token_bytes), strict=True)
@@ -242,8 +241,8 @@ class SqliteLog:
         found = {(heads[row[0] >> SEQ_BITS].stream.model, row[2]): row for row in rows if row[0] >> SEQ_BITS in heads}
         return {name: row for name, row in found.items() if name in names}
 
-    def _turns(self, database: apsw.Connection) -> Callable[[int], list[Turn]]:
-        return lambda stream: list(map(turn_of, tables.read_admin(database, stream)))
+    def _turns(self, database: apsw.Connection, heads: Mapping[int, Head]) -> Callable[[int], list[Turn]]:
+        return lambda number: list(map(turn_of, tables.read_admin(database, heads[number].stream)))
 
     def _write(self, database: apsw.Connection, batch: Batch) -> list[int]:
         """Writes what a batch brought; returns the slices of the index that were written with it."""

@@ -21,7 +21,7 @@ import orjson
 
 from service.errors import LogDamagedError, StreamGoneError
 from service.store.admission import Head, Row
-from service.store.chain import Link, sealed, unsealed
+from service.store.chain import Link, check_alone, sealed, unsealed
 from service.store.feedback import SEQ_BITS, SEQ_MAX, Event, Stream, digest
 
 SCHEMA: Final = """
@@ -118,10 +118,16 @@ def read_events(database: apsw.Connection, stream: int, after: int, limit: int) 
     return events
 
 
-def read_admin(database: apsw.Connection, stream: int) -> list[Event]:
-    """The events of a stream that are no FEEDBACK."""
-    sql = f"SELECT {EVENT} FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
-    return list(map(Event._make, database.execute(sql, _range(stream, 0))))
+def read_admin(database: apsw.Connection, stream: Stream) -> list[Event]:
+    """The events of a stream that are no FEEDBACK, each held against the one before it."""
+    # All that follows hangs on them: one that is damaged must not turn the lineage another way.
+    before = "(SELECT hash FROM events AS before WHERE before.position = events.position - 1)"
+    sql = f"SELECT {before}, {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
+    events = []
+    for hash_, *link in database.execute(sql, _range(stream.number, 0)):
+        check_alone(stream.genesis if hash_ is None else cast("bytes", hash_), cast("Link", tuple(link)))
+        events.append(Event._make(link[:-1]))
+    return events
 
 
 def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Link]:

@@ -7,10 +7,10 @@ from hypothesis import settings
 
 from service.errors import LogDamagedError
 from service.learn.follow import Follower
-from service.store.admin import dump_seq
+from service.store.admin import dump_classes, dump_forget_ids, dump_seq
 from service.store.data import StreamFolder
 from service.store.feedback import Draft, Kind
-from tests.learn.machine import Upgrading
+from tests.learn.machine import Upgrading, scratch, weights_of
 from tests.learn.test_replay import begun, feedback
 
 TestFollowing = Upgrading.TestCase
@@ -31,6 +31,40 @@ def test_a_refolding_reads_no_damaged_event(tmp_path: Path, damaged: int) -> Non
     again.take(again.next_events(1))
     with pytest.raises(LogDamagedError, match=f"event {damaged} "):
         refolded(again)
+
+
+def test_what_is_forgotten_while_an_event_stalls_is_gone_from_the_state(tmp_path: Path) -> None:
+    """The forget lies behind the event that cannot be folded, and ahead of the skip that lets the fold past it."""
+    artifact, log, stream = begun(12)
+    folder = StreamFolder(tmp_path)
+    follower = Follower(stream, artifact, log, folder)
+    follower.take(follower.next_events(8))
+    log.append([Draft(stream.number, Kind.FORGET, b"forget", dump_forget_ids([b"3"]), 0)])
+    assert not follower.pass_by(9)
+    log.append([Draft(stream.number, Kind.SKIP, b"skip", dump_seq(9), 0)])
+    assert follower.pass_by(9)
+    # What is kept meanwhile says nothing of the forget, which its state does not know of yet.
+    follower.checkpoint()
+    for one in (follower, Follower(stream, artifact, log, folder)):
+        while one.seq < 14 or one.is_refolding:
+            one.take(one.next_events(1))
+        assert weights_of(one.fold) == weights_of(scratch(artifact, log, stream.number, 14))
+
+
+@pytest.mark.parametrize("kind", [Kind.ROLLBACK, Kind.CLASSES])
+def test_only_a_later_rollback_leads_past_an_admin_event(tmp_path: Path, kind: Kind) -> None:
+    """Not the event itself, though a rollback is in no state."""
+    artifact, log, stream = begun(6)
+    payload = dump_seq(2) if kind == Kind.ROLLBACK else dump_classes(["d"])
+    log.append([Draft(stream.number, kind, b"fatal", payload, 0)])
+    follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
+    follower.take(follower.next_events(6))
+    assert not follower.pass_by(7)
+    log.append([Draft(stream.number, Kind.ROLLBACK, b"past", dump_seq(5), 0)])
+    assert follower.pass_by(7)
+    refolded(follower)
+    assert follower.seq == 8
+    assert weights_of(follower.fold) == weights_of(scratch(artifact, log, stream.number, 5))
 
 
 def refolded(follower: Follower) -> None:

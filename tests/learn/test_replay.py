@@ -1,5 +1,6 @@
 """Replaying: state(n) from the log alone is what every other way leads to, whatever happened to the stream."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from hypothesis.stateful import rule
 from service.errors import EarlierError, LogDamagedError, UnknownSeqError
 from service.learn import replay as module
 from service.learn.fold import Fold
+from service.learn.follow import Follower
 from service.learn.replay import ForgottenError, Replay
-from service.store.admin import dump_forget_ids
+from service.store.admin import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
 from service.store.artifact import Artifact
+from service.store.data import StreamFolder
 from service.store.feedback import Draft, Kind, Stream
 from service.store.genesis import genesis
 from service.store.lineage import Lineage
@@ -130,6 +133,29 @@ def test_a_damaged_event_is_not_replayed(damaged: int) -> None:
         list(replay.to(30))
     list(replay.to(damaged - 1))
     assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, damaged - 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "read"),
+    [
+        (Kind.ROLLBACK, dump_seq(12), dump_seq(13)),
+        (Kind.SKIP, dump_seq(12), dump_seq(13)),
+        (Kind.CLASSES, dump_classes(["d"]), dump_classes(["d", "e"])),
+        (Kind.CONFIGURE, dump({"rule": "sgd"}), dump({"rule": "ftrl"})),
+        (Kind.FORGET, dump_forget_ids([b"4"]), dump_forget([6])),
+    ],
+)
+def test_a_damaged_admin_event_turns_nothing(kind: Kind, written: bytes, read: bytes) -> None:
+    """A state of another lineage is as wrong as one of other rows; neither a replay nor a learner begins."""
+    artifact, log, stream = begun(20)
+    log.append([Draft(stream.number, kind, b"turn", written, 0), feedback(stream, 99, 1)])
+    list(Replay(stream, artifact, log).to(22))
+    event, seal = log._stored[stream.number][20]
+    log._stored[stream.number][20] = (event._replace(payload=read), seal)
+    with pytest.raises(LogDamagedError, match="event 21 "):
+        Replay(stream, artifact, log)
+    with pytest.raises(LogDamagedError, match="event 21 "):
+        Follower(stream, artifact, log, StreamFolder(Path("none")))
 
 
 def test_seqs_that_there_are_not() -> None:
