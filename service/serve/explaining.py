@@ -29,7 +29,7 @@ class Explaining:
 
     Args:
         answers: What answers predictions; it waits for a seq here as well.
-        executor: Where long work is done.
+        executor: Where long work is done: a thread of its own, so that no prediction waits for explanations.
     """
 
     def __init__(self, answers: Answers, executor: Executor) -> None:

@@ -1,6 +1,8 @@
 """`:explain` and the explaining outputs of `/infer`: what they answer is the explainer's, door and bare alike."""
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.errors import TooLargeError
 from service.serve.served import Served
-from service.serve.why import WIDE_TOP, Explained
+from service.serve.why import WIDE_TOP, Explained, Why
 from service.settings import Settings
 from service.softmax.explain import Explanation, explainer_of
 from service.softmax.model import Model
@@ -198,6 +200,31 @@ def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.Mon
         assert told(pair, "iris", rows[i : i + 1])["explanations"] == document["explanations"][i : i + 1]
     monkeypatch.setattr(served_of(pair, "iris").explained, "_step", 3)
     assert told(pair, "iris", rows)["explanations"] == document["explanations"]
+
+
+def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have a thread of their own, however many there are; one is computed beside the calls of heavy models."""
+    pair, go = paired(thread_after_us=1), threading.Event()
+    body, rows = Explained.body, [[0.0] * MODELS["heavy"]] * 2
+
+    def wait(explained: Explained, why: Why) -> bytes:
+        go.wait(20)
+        return body(explained, why)
+
+    async def talk() -> list[int]:
+        async with contextlib.AsyncExitStack() as stack:
+            lines = [await stack.enter_async_context(pair.connect()) for _ in range(4)]
+            for line in lines[1:]:
+                await line.send_pieces([request("POST", "/v1/models/heavy:explain", instances(rows))])
+            answers = [await lines[0].ask(request("POST", "/v1/models/heavy:predict", instances(rows)))]
+            go.set()
+            return [answer.status for answer in [*answers, *[await line.read() for line in lines[1:]]]]
+
+    monkeypatch.setattr(Explained, "body", wait)
+    try:
+        assert pair.run(talk()) == [200] * 4
+    finally:
+        go.set()
 
 
 def test_an_answer_waits_for_its_seq(paired: Callable[..., Pair]) -> None:
