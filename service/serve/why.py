@@ -45,6 +45,12 @@ BLOCK_CELLS: Final = 1 << 18
 MADE_FOR_ONE: Final = 16
 
 
+# What is more than that many numbers takes longer than the event loop should (some 0.2 ms, most of it writing them).
+INLINE_CELLS: Final = 4096
+# A row is computed at most so often before its logits are walked back, each of them as long as a row is computed.
+FORWARDS: Final = 3
+
+
 class Why(NamedTuple):
     """A request to explain: rows X (B, N), targets Y (B, K) or None, features told of each, the seq it waits for."""
 
@@ -65,6 +71,7 @@ class Explained:
         n_features: N.
         deep: Whether the model is a network, whose logits are no sums over features.
         row_cells: The numbers of one row's matrices.
+        inline_rows: How many rows the event loop explains itself; of a heavy model, which it shall not even pack, none.
     """
 
     def __init__(self, served: Served, settings: Settings) -> None:
@@ -76,6 +83,8 @@ class Explained:
         self.deep: Final = len(served.model.layers) > 1
         logits = 0 if self.deep else served.model.n_logits
         self.row_cells: Final = self.n_features * (served.model.n_classes + logits)
+        computed = FORWARDS + served.model.n_logits
+        self.inline_rows: Final = min(INLINE_CELLS // self.row_cells, served.inline_rows // computed)
         self._step: Final = max(1, BLOCK_CELLS // self.row_cells)
 
     @cached_property

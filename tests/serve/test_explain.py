@@ -13,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import TooLargeError
+from service.serve.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.served import Served
 from service.serve.why import WIDE_TOP, Explained, Why
 from service.settings import Settings
 from service.softmax.explain import Explanation, explainer_of
 from service.softmax.model import Model
-from tests.serve.harness import Pair, Response, Service, infer, instances, request
+from service.store.artifact import Artifact
+from service.store.repository import Version
+from tests.serve.harness import Pair, Response, Service, infer, instances, make_artifact, request
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 5.1, 1.6]]
 LINEAR = {"iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "heavy": 768}
@@ -200,6 +203,23 @@ def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.Mon
         assert told(pair, "iris", rows[i : i + 1])["explanations"] == document["explanations"][i : i + 1]
     monkeypatch.setattr(served_of(pair, "iris").explained, "_step", 3)
     assert told(pair, "iris", rows)["explanations"] == document["explanations"]
+
+
+def test_the_event_loop_explains_what_is_quick(pair: Pair) -> None:
+    """By the products of all layers, each logit's own way back counted, and not by the numbers that come out alone."""
+
+    def inline_rows(artifact: Artifact, **changed: Any) -> int:
+        given = Settings(**changed)
+        kit = pair.parts.live._kit._replace(settings=given)
+        return Explained(Served(Version("sized", 1, artifact, None), artifact, kit), given).inline_rows
+
+    narrow, wide = (make_artifact("softmax", 4, ["a", "b", "c"], hidden=hidden) for hidden in ((8,), (250, 250)))
+    assert inline_rows(narrow) == 4096 // 12
+    products = 4 * 250 + 250 * 250 + 250 * 3 + 500 * ACTIVATION_PRODUCTS
+    assert inline_rows(wide) == 200 * PRODUCTS_PER_US // products // 6 < 4096 // 12
+    assert inline_rows(wide, thread_after_us=1) == 0
+    heavy = make_artifact("softmax", 4, ["a", "b", "c"], hidden=(512, 512))
+    assert inline_rows(heavy, thread_after_us=10**6) == 0
 
 
 def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
