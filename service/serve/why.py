@@ -47,7 +47,7 @@ MADE_FOR_ONE: Final = 16
 
 # What is more than that many numbers takes longer than the event loop should (some 0.2 ms, most of it writing them).
 INLINE_CELLS: Final = 4096
-# A row is computed at most so often before its logits are walked back, each of them as long as a row is computed.
+# What a row takes before its logits are walked back, each in the time of a prediction: so many predictions at most.
 FORWARDS: Final = 3
 
 
