@@ -12,7 +12,8 @@ features out there is no such field, and each row has columns of its own: the fe
 
 A row's `top` is about its label (for a multi-label model, about its most probable class): features by the size of their
 contribution to that class's logit; for a network by the size of the sensitivity times the feature's distance from the
-mean of its stage, or from 0 where it has none, which is what the feature does to the probability in first order.
+mean of its stage, or from 0 where it has none, which is what the feature does to the probability in first order. Where
+two classes have one logit it is the second's, and the contribution to the first's is less what is added to it.
 """
 
 from collections.abc import Collection, Iterator
@@ -206,7 +207,7 @@ class Explained:
     ) -> bytes:
         S, D = found.sensitivities[i], found.loss_gradients
         C = None if found.contributions is None else found.contributions[i]
-        part = None if C is None else C[label if len(C) > 1 else 0]
+        part = None if C is None else _part(C, label, len(P))
         weight = np.abs(part) if part is not None else _first_order(S[label], x, self.explainer.centre)
         order = np.argsort(-weight, kind="stable")[:top]
         entries = self._top(order, part, S[label])
@@ -249,6 +250,14 @@ class Explained:
                 for j, contribution, sensitivity in zip(order.tolist(), parts, _texts(slopes.take(order)), strict=True)
             ]
         )
+
+
+def _part(contributions: Floats, label: int, n_classes: int) -> Floats:
+    """What the features add (N,) to a class's logit, of (K, N); the first of two classes with one logit has less it."""
+    if len(contributions) == n_classes:
+        return contributions[label]
+    part: Floats = contributions[0] if label else 0 - contributions[0]
+    return part
 
 
 def _first_order(slopes: Floats, x: Floats, centre: Doubles) -> Floats:

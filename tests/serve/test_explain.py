@@ -128,6 +128,7 @@ def test_top_tells_the_largest_contributions(pair: Pair, name: str, top: int | N
     for i, row in enumerate(document["explanations"]):
         at = served.classes.index(row["label"]) if name != "tags" else int(found.probabilities[i].argmax())
         part = found.contributions[i][at if len(found.contributions[i]) > 1 else 0]
+        part = 0 - part if name in SIGMOID and at == 0 else part
         order = np.argsort(-np.abs(part), kind="stable")[:count]
         assert [one["index"] for one in row["top"]] == order.tolist()
         assert [one["feature"] for one in row["top"]] == [served.manifest.features[j] for j in order]
@@ -136,6 +137,19 @@ def test_top_tells_the_largest_contributions(pair: Pair, name: str, top: int | N
         columns = np.arange(N) if count == N else order
         same(row["contributions"], found.contributions[i][:, columns])
         same(row["sensitivities"], found.sensitivities[i][:, columns])
+
+
+@pytest.mark.parametrize("name", SIGMOID)
+def test_top_is_about_the_label_also_where_two_classes_have_one_logit(pair: Pair, name: str) -> None:
+    """What a feature above its mean adds to its label, and how the label's probability moves, have one sign."""
+    rows = np.abs(rows_of(name, 40))
+    model = getattr(served_of(pair, name).model, "inner", served_of(pair, name).model)
+    if model.stage is not None:
+        rows += model.stage.mean
+    document = told(pair, name, rows.tolist())
+    assert document["classes"][0] in {row["label"] for row in document["explanations"]}
+    for row in document["explanations"]:
+        assert all(one["contribution"] * one["sensitivity"] >= 0 for one in row["top"])
 
 
 @pytest.mark.parametrize("name", SMALL)
