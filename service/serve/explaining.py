@@ -18,7 +18,6 @@ from service.serve.served import Endpoint, Served
 from service.serve.tensors import Inference
 from service.serve.why import Explained, Why
 
-MATRICES: Final = frozenset(("contributions", "sensitivities"))
 NO_SUM: Final = "The logits of a network are no sums over features, so it has no contributions; ask for sensitivities."
 
 
@@ -69,7 +68,7 @@ class Explaining:
         wanted = {wish.name for wish in request.wishes}
         if "contributions" in wanted and explained.deep:
             raise UnacceptableError(NO_SUM)
-        explained.check_cells(len(X), explained.row_cells if wanted & MATRICES else served.model.n_classes)
+        explained.check_outputs(len(X), wanted)
         make = partial(_tensors, explained, served, request)
         if len(X) <= explained.inline_rows:
             return self._answered(served, V2, len(X), started, make)

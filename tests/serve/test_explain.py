@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.errors import TooLargeError
 from service.serve.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.served import Served
-from service.serve.why import WIDE_TOP, Explained, Why
+from service.serve.why import ENTRY_CELLS, WIDE_TOP, Explained, Why
 from service.settings import Settings
 from service.softmax.explain import Explanation, explainer_of
 from service.softmax.model import Model
@@ -39,6 +39,12 @@ numbers = st.one_of(st.floats(-1e4, 1e4), st.floats(width=32, allow_nan=False, a
 
 def served_of(pair: Pair, name: str) -> Served:
     return pair.parts.live.now.served[name, 1]
+
+
+def explained_of(pair: Pair, artifact: Artifact, **changed: Any) -> Explained:
+    """What would explain an artifact with other settings."""
+    kit = pair.parts.live._kit._replace(settings=Settings(**changed))
+    return Explained(Served(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
 
 
 def ask(pair: Pair, name: str, body: bytes, *, door: bool = True) -> Response:
@@ -223,9 +229,7 @@ def test_the_event_loop_explains_what_is_quick(pair: Pair) -> None:
     """By the products of all layers, each logit's own way back counted, and not by the numbers that come out alone."""
 
     def inline_rows(artifact: Artifact, **changed: Any) -> int:
-        given = Settings(**changed)
-        kit = pair.parts.live._kit._replace(settings=given)
-        return Explained(Served(Version("sized", 1, artifact, None), artifact, kit), given).inline_rows
+        return explained_of(pair, artifact, **changed).inline_rows
 
     narrow, wide = (make_artifact("softmax", 4, ["a", "b", "c"], hidden=hidden) for hidden in ((8,), (250, 250)))
     assert inline_rows(narrow) == 4096 // 12
@@ -282,29 +286,53 @@ def test_an_overflowing_row_is_told_in_float64(pair: Pair) -> None:
     assert document["explanations"][0]["probabilities"] == predicted.json["predictions"][0]
 
 
-@pytest.mark.parametrize(("door", "rows"), [(True, 1), (False, 1), (True, 300), (False, 300)])
+# What a row of iris tells: logits, bias and probabilities, the label's name, and of each feature six numbers and an
+# entry of `top`; its names have 66 characters.
+IRIS_TOLD = 9 + 1 + 4 * (6 + ENTRY_CELLS) + 6
+DOORS = pytest.mark.parametrize(("door", "rows"), [(True, 1), (False, 1), (True, 300), (False, 300)])
+
+
+@DOORS
 def test_limits_hold(paired: Callable[..., Pair], door: bool, rows: int) -> None:  # noqa: FBT001
-    """Numbers of the matrices and rows, before anything is computed; a smaller `top` gets through."""
-    pair = paired(answer_cells_max=23 if rows == 1 else 23 * 300, rows_max=300)
+    """Numbers and rows, before anything is computed; a smaller `top` gets through."""
+    pair = paired(answer_cells_max=IRIS_TOLD * rows, rows_max=300)
     body = [IRIS[0]] * rows
-    assert ask(pair, "iris", instances(body), door=door).status == 413
-    assert ask(pair, "iris", instances(body, top=3), door=door).status == 200
+    assert ask(pair, "iris", instances(body), door=door).status == 200
+    assert ask(pair, "iris", instances(body, labels=[0] * rows), door=door).status == 413
+    assert ask(pair, "iris", instances(body, labels=[0] * rows, top=3), door=door).status == 200
     assert ask(pair, "iris", instances([IRIS[0]] * 301, top=1), door=door).status == 413
-    answer = pair.ask(request("POST", "/v2/models/iris/infer", infer(body, outputs=[{"name": "logits"}])), door=door)
-    assert answer[0].status == 200
-    answer = pair.ask(
-        request("POST", "/v2/models/iris/infer", infer(body, outputs=[{"name": "sensitivities"}])), door=door
-    )
-    assert (answer[0].status, list(answer[0].json)) == (413, ["error"])
 
 
-def test_what_top_leaves_out_is_not_computed_without_end(pair: Pair) -> None:
-    """A few features of each row of a large model are made of all."""
-    served = served_of(pair, "heavy")
-    explained = Explained(served, Settings(answer_cells_max=served.rows.n_features * 2000))
-    explained.check_cells(16, 1)
+@DOORS
+def test_the_numbers_of_outputs_are_limited(paired: Callable[..., Pair], door: bool, rows: int) -> None:  # noqa: FBT001
+    """By what is asked for together."""
+    pair = paired(answer_cells_max=15 * rows)
+    for names, status in ((["logits"], 200), (["sensitivities"], 200), (["logits", "labels", "contributions"], 413)):
+        body = infer([IRIS[0]] * rows, outputs=[{"name": name} for name in names])
+        (answer,) = pair.ask(request("POST", "/v2/models/iris/infer", body), door=door)
+        assert answer.status == status
+        assert status == 200 or list(answer.json) == ["error"]
+
+
+@pytest.mark.parametrize("more", [{}, {"labels": ["a"]}])
+def test_names_and_gradients_count(pair: Pair, more: dict[str, Any]) -> None:
+    """Ten characters as a number, and a feature of the gradient as one."""
+    artifact = make_artifact("softmax", 4, ["a", "b"], features=[f"{j:250}" for j in range(4)])
+    told = 6 + 4 * (4 + ENTRY_CELLS) + 100 + 4 * len(more)
+    body = instances([[0] * 4], **more)
+    explained_of(pair, artifact, answer_cells_max=told).read(body)
     with pytest.raises(TooLargeError):
-        explained.check_cells(17, 1)
+        explained_of(pair, artifact, answer_cells_max=told - 1).read(body)
+
+
+@pytest.mark.parametrize(("hidden", "computed"), [((), 64 * 3 * 10), ((999,), 64 * 2 * 10 + 10 * 999)])
+def test_what_top_leaves_out_is_not_computed_without_end(pair: Pair, hidden: Any, computed: int) -> None:
+    """A few features of each row of a large model are made of all, and of what its hidden units tell of each logit."""
+    artifact = make_artifact("softmax", 64, list("abcdefghij"), hidden=hidden)
+    explained = explained_of(pair, artifact, answer_cells_max=computed)
+    explained.read(instances([[0] * 64] * 16, top=1))
+    with pytest.raises(TooLargeError):
+        explained.read(instances([[0] * 64] * 17, top=1))
 
 
 REFUSED = {
