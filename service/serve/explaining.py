@@ -18,9 +18,6 @@ from service.serve.served import Endpoint, Served
 from service.serve.tensors import Inference
 from service.serve.why import Explained, Why
 
-# What is more than that many numbers takes longer than the event loop should (some 0.2 ms, most of it writing them).
-INLINE_CELLS: Final = 4096
-MATRICES: Final = frozenset(("contributions", "sensitivities"))
 NO_SUM: Final = "The logits of a network are no sums over features, so it has no contributions; ask for sensitivities."
 
 
@@ -29,7 +26,7 @@ class Explaining:
 
     Args:
         answers: What answers predictions; it waits for a seq here as well.
-        executor: Where long work is done.
+        executor: Where long work is done: a thread of its own, so that no prediction waits for explanations.
     """
 
     def __init__(self, answers: Answers, executor: Executor) -> None:
@@ -54,7 +51,7 @@ class Explaining:
         if why.min_seq > served.seq:
             return asyncio.ensure_future(self._answers.wait(endpoint, why.min_seq, body))
         X = why.X
-        if len(X) * explained.row_cells <= INLINE_CELLS:
+        if len(X) <= explained.inline_rows:
             return self._answered(served, V1, len(X), started, partial(_explanations, explained, why))
         if len(X) == 1:  # it stands in a buffer that the next request reuses
             why = why._replace(X=X.copy())
@@ -71,9 +68,9 @@ class Explaining:
         wanted = {wish.name for wish in request.wishes}
         if "contributions" in wanted and explained.deep:
             raise UnacceptableError(NO_SUM)
-        explained.check_cells(len(X), explained.row_cells if wanted & MATRICES else served.model.n_classes)
+        explained.check_outputs(len(X), wanted)
         make = partial(_tensors, explained, served, request)
-        if len(X) * explained.row_cells <= INLINE_CELLS:
+        if len(X) <= explained.inline_rows:
             return self._answered(served, V2, len(X), started, make)
         if len(X) == 1:  # as above
             make = partial(_tensors, explained, served, request._replace(X=X.copy()))

@@ -12,7 +12,8 @@ features out there is no such field, and each row has columns of its own: the fe
 
 A row's `top` is about its label (for a multi-label model, about its most probable class): features by the size of their
 contribution to that class's logit; for a network by the size of the sensitivity times the feature's distance from the
-mean of its stage, or from 0 where it has none, which is what the feature does to the probability in first order.
+mean of its stage, or from 0 where it has none, which is what the feature does to the probability in first order. Where
+two classes have one logit it is the second's, and the contribution to the first's is less what is added to it.
 """
 
 from collections.abc import Collection, Iterator
@@ -39,10 +40,21 @@ FIELDS: Final = ("instances", "labels", "top", "min_seq", "parameters", "signatu
 # A model of more features is wide: unless it is asked for more, each row tells of that many.
 WIDE_FROM: Final = 64
 WIDE_TOP: Final = 10
-# Numbers that are computed at one time, and how many may be for each one that the answer may have: `top` cuts the
-# matrices after they are made.
+# Numbers of matrices that stand in memory at one time, and how many may be computed for each one that the answer may
+# have: `top` cuts the matrices after they are made.
 BLOCK_CELLS: Final = 1 << 18
 MADE_FOR_ONE: Final = 16
+# What text counts beside the numbers of an answer: some ten characters a number. An entry of `top` has eighty, and more
+# by the feature's name.
+NUMBER_CHARACTERS: Final = 10
+ENTRY_CELLS: Final = 8
+MATRICES: Final = frozenset(("contributions", "sensitivities"))
+
+
+# What is more than that many numbers takes longer than the event loop should (some 0.2 ms, most of it writing them).
+INLINE_CELLS: Final = 4096
+# What a row takes before its logits are walked back, each in the time of a prediction: so many predictions at most.
+FORWARDS: Final = 3
 
 
 class Why(NamedTuple):
@@ -65,6 +77,7 @@ class Explained:
         n_features: N.
         deep: Whether the model is a network, whose logits are no sums over features.
         row_cells: The numbers of one row's matrices.
+        inline_rows: How many rows the event loop explains itself; of a heavy model, which it shall not even pack, none.
     """
 
     def __init__(self, served: Served, settings: Settings) -> None:
@@ -73,10 +86,19 @@ class Explained:
         self.n_features: Final = served.model.n_features
         self._labels: Final = Labels(served.classes, multilabel=served.thresholds is not None)
         self._usual_top: Final = self.n_features if self.n_features <= WIDE_FROM else WIDE_TOP
-        self.deep: Final = len(served.model.layers) > 1
-        logits = 0 if self.deep else served.model.n_logits
-        self.row_cells: Final = self.n_features * (served.model.n_classes + logits)
-        self._step: Final = max(1, BLOCK_CELLS // self.row_cells)
+        model = served.model
+        K, C, N = model.n_logits, model.n_classes, self.n_features
+        self.deep: Final = len(model.layers) > 1
+        self._sizes: Final = {"logits": K, "contributions": 0 if self.deep else K * N, "sensitivities": C * N}
+        self.row_cells: Final = self._sizes["contributions"] + self._sizes["sensitivities"]
+        standing = self.row_cells + K * N  # the slopes of the logits
+        self._computed: Final = standing + K * sum(layer.outputs for layer in model.layers[:-1])
+        self.inline_rows: Final = min(INLINE_CELLS // self.row_cells, served.inline_rows // (FORWARDS + K))
+        self._step: Final = max(1, BLOCK_CELLS // standing)
+        features, classes = ([len(name) for name in names] for names in (served.manifest.features, served.classes))
+        self._names_length: Final = max(features), sum(features)
+        label = max(classes) if served.thresholds is None else sum(classes)
+        self._row_told: Final = 2 * K + C + label // NUMBER_CHARACTERS
 
     @cached_property
     def explainer(self) -> Explainer:
@@ -106,17 +128,28 @@ class Explained:
         Y = self._targets(document["labels"], len(X)) if "labels" in document else None
         return self._checked(Why(X, Y, min(top, self.n_features), read_min_seq(document)))
 
-    def check_cells(self, rows: int, told: int) -> None:
-        """Raise TooLargeError where an answer would have more numbers than the limit: `told` of each row."""
-        most = self._settings.answer_cells_max
-        if rows * told > most or rows * self.row_cells > most * MADE_FOR_ONE:
-            raise TooLargeError(
-                f"The matrices of an answer may have at most {most} numbers; send fewer rows or ask for fewer features."
-            )
+    def check_outputs(self, rows: int, wanted: Collection[str]) -> None:
+        """Raise TooLargeError where so many rows of the outputs of these names would be too many numbers."""
+        computed = self._computed if MATRICES.intersection(wanted) else 0
+        self._check(rows, sum(self._sizes.get(name, self._served.model.n_classes) for name in wanted), computed)
 
     def _checked(self, why: Why) -> Why:
-        self.check_cells(len(why.X), self.row_cells // self.n_features * why.top)
+        top, (longest, whole) = why.top, self._names_length
+        of_each = self.row_cells // self.n_features + (why.Y is not None) + ENTRY_CELLS
+        names = min(whole, longest * top) // NUMBER_CHARACTERS
+        self._check(len(why.X), self._row_told + top * of_each + names, self._computed)
         return why
+
+    def _check(self, rows: int, told: int, computed: int) -> None:
+        """Raise TooLargeError where more would be told, or computed, of so many rows than the limit has it."""
+        most = self._settings.answer_cells_max
+        if rows * told > most:
+            raise TooLargeError(
+                f"An answer may tell at most {most} numbers, text counted by its length; send fewer rows or ask for "
+                "fewer features."
+            )
+        if rows * computed > most * MADE_FOR_ONE:
+            raise TooLargeError(f"An answer may be made of at most {most * MADE_FOR_ONE} numbers; send fewer rows.")
 
     def _targets(self, labels: object, rows: int) -> Doubles:
         """Y (B, K) of labels as feedback has them; the sigmoid head has one logit, that of its second class."""
@@ -197,7 +230,7 @@ class Explained:
     ) -> bytes:
         S, D = found.sensitivities[i], found.loss_gradients
         C = None if found.contributions is None else found.contributions[i]
-        part = None if C is None else C[label if len(C) > 1 else 0]
+        part = None if C is None else _part(C, label, len(P))
         weight = np.abs(part) if part is not None else _first_order(S[label], x, self.explainer.centre)
         order = np.argsort(-weight, kind="stable")[:top]
         entries = self._top(order, part, S[label])
@@ -240,6 +273,14 @@ class Explained:
                 for j, contribution, sensitivity in zip(order.tolist(), parts, _texts(slopes.take(order)), strict=True)
             ]
         )
+
+
+def _part(contributions: Floats, label: int, n_classes: int) -> Floats:
+    """What the features add (N,) to a class's logit, of (K, N); the first of two classes with one logit has less it."""
+    if len(contributions) == n_classes:
+        return contributions[label]
+    part: Floats = contributions[0] if label else 0 - contributions[0]
+    return part
 
 
 def _first_order(slopes: Floats, x: Floats, centre: Doubles) -> Floats:

@@ -73,7 +73,8 @@ class Parts:
         self.live = Live(repository, Kit(settings, self.meter, self.executor, self.preparer, data))
         self._bell = None if wires is None else wires.published[slot]
         self.answers = Answers(self.live, self.meter, settings)
-        self.answers.explaining = Explaining(self.answers, self.executor)
+        self.explainer = ThreadPoolExecutor(1, "softstep-explain")
+        self.answers.explaining = Explaining(self.answers, self.explainer)
         self.orders = Orders(board, slot, pipe, self.live)
         self.teaching = None if wires is None else self._teaching(wires, board, slot)
         if self.teaching is not None:
@@ -108,7 +109,7 @@ class Parts:
             task.cancel()
         if self.teaching is not None:
             await self.teaching.writer.close()
-        for executor in (self.executor, self.preparer):
+        for executor in (self.executor, self.preparer, self.explainer):
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, bell: Bell) -> None:

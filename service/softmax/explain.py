@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.softmax.activations import activation_backward, activation_forward
+from service.softmax.activations import activation_backward
 from service.softmax.attributions import answered_losses, linear_parts, sensitivities_forward
 from service.softmax.calibration import Calibrated
 from service.softmax.classifier import HEADS, OVERFLOW, STEEP, Classifier
@@ -30,6 +30,7 @@ from service.softmax.inputs import NOT_NUMBERS, Doubles, Floats, Inputs, Stage
 from service.softmax.model import Model
 from service.softmax.network import ACTIVATIONS
 from service.softmax.network_model import Network
+from service.softmax.scaling import head_forward
 from service.softmax.tile import linear_forward, pack
 
 # Numbers of a network's backpropagation that stand in memory at one time.
@@ -196,39 +197,45 @@ class NetworkExplainer(Explainer):
 
     def __init__(self, model: Network) -> None:
         super().__init__(model, None, _centre(model.stage, model.n_features))
-        layers = [(layer.weights, layer.bias) for layer in model.hidden]
+        self._network: Final = model
         self._activations: Final = [ACTIVATIONS[layer.activation] for layer in model.hidden]
-        self._forward: Final = [(pack(W, b), b.size) for W, b in layers]
-        self._backward: Final = [(pack(_transposed(W), np.zeros(len(W), W.dtype)), len(W)) for W, _ in layers]
+        self._backward: Final = [_backward_of(layer.weights) for layer in model.hidden]
         self._last: Final = _transposed(model.weights)
         self._inputs: Final = Inputs(model.stage, None, model.n_features, model.dtype)
-        widest = max(model.n_features, *(b.size for _, b in layers))
-        self._rows: Final = max(1, BLOCK_CELLS // (model.n_logits * widest))
+        widest = max(max(layer.weights.shape) for layer in model.hidden)
+        self._logits: Final = max(1, BLOCK_CELLS // widest)
+        self._rows: Final = max(1, self._logits // model.n_logits)
 
     def _made(self, X: Floats) -> Made:
-        Z = self._model.logits(X)
-        P, classified = self._model.classify(X)
-        labels = np.array(classified)
-        labels[~np.isfinite(Z).all(axis=1)] = NOT_FINITE
-        slopes = np.concatenate([self._slopes(X[i : i + self._rows]) for i in range(0, len(X), self._rows)])
+        blocks = [self._block(X[i : i + self._rows]) for i in range(0, len(X), self._rows)]
+        Z, slopes = map(np.concatenate, zip(*blocks, strict=True))
+        P, labels = np.empty((len(X), self._model.n_classes), X.dtype), np.empty(len(X), np.int64)
+        head_forward(Z, self._code, P, labels)
         return Made(Z, Z, P, labels, None, slopes)
 
-    def _slopes(self, X: Floats) -> Floats:
-        """dz_k / dx_j (B, K, N) of some rows, by backpropagation of every logit; not finite where that overflows."""
-        K, taken = len(self._last), [self._inputs.rows(X)]
-        for code, (panels, width) in zip(self._activations, self._forward, strict=True):
-            A = np.empty((len(X), width), X.dtype)
-            activation_forward(_affine(taken[-1], panels), code, A)
-            taken.append(A)
-        dA = np.tile(self._last, (len(X), 1))
+    def _block(self, X: Floats) -> tuple[Floats, Floats]:
+        """Z and slopes of some rows; not finite where they overflow."""
+        Z, taken, finite = self._network._trace(X)  # noqa: SLF001  # one room
+        Z[~finite] = np.nan
+        slopes = np.empty((*Z.shape, X.shape[1]), X.dtype)
+        for k in range(0, len(self._last), self._logits):
+            slopes[:, k : k + self._logits] = self._slopes(taken, self._last[k : k + self._logits])
+        return Z, slopes
+
+    def _slopes(self, taken: list[Floats], last: Floats) -> Floats:
+        """The slopes (B, k, N) of k logits by backpropagation, from the last hidden layer's weights to them (k, N_l).
+
+        `taken` (B, N_l) is what every layer took.
+        """
+        k, dA = len(last), np.tile(last, (len(taken[0]), 1))
         for code, (panels, width), A in zip(
             reversed(self._activations), reversed(self._backward), reversed(taken[1:]), strict=True
         ):
-            activation_backward(np.repeat(A, K, axis=0), code, dA)
+            activation_backward(np.repeat(A, k, axis=0), code, dA)
             dA = np.ascontiguousarray(_affine(dA, panels)[:, :width])
         with np.errstate(over="ignore", invalid="ignore"):
-            slopes = self._inputs.backward(np.repeat(taken[0], K, axis=0), dA)
-        return slopes.reshape(len(X), K, -1)
+            slopes = self._inputs.backward(np.repeat(taken[0], k, axis=0), dA)
+        return slopes.reshape(len(taken[0]), k, -1)
 
 
 class CalibratedExplainer(Explainer):
@@ -268,6 +275,11 @@ def _affine(A: Floats, panels: Floats) -> Floats:
     Z = np.empty((len(A), panels.shape[0] * panels.shape[2]), A.dtype)
     linear_forward(A, panels, Z)
     return Z
+
+
+def _backward_of(W: Floats) -> tuple[Floats, int]:
+    """A layer's weights (N, K) packed to lead back from its outputs to its inputs, and N."""
+    return pack(_transposed(W), np.zeros(len(W), W.dtype)), len(W)
 
 
 def _transposed(W: NDArray[Any]) -> NDArray[Any]:

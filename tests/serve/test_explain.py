@@ -1,6 +1,8 @@
 """`:explain` and the explaining outputs of `/infer`: what they answer is the explainer's, door and bare alike."""
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import TooLargeError
+from service.serve.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.served import Served
-from service.serve.why import WIDE_TOP, Explained
+from service.serve.why import ENTRY_CELLS, WIDE_TOP, Explained, Why
 from service.settings import Settings
 from service.softmax.explain import Explanation, explainer_of
 from service.softmax.model import Model
-from tests.serve.harness import Pair, Response, Service, infer, instances, request
+from service.store.artifact import Artifact
+from service.store.repository import Version
+from tests.serve.harness import Pair, Response, Service, infer, instances, make_artifact, request
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 5.1, 1.6]]
 LINEAR = {"iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "heavy": 768}
@@ -34,6 +39,12 @@ numbers = st.one_of(st.floats(-1e4, 1e4), st.floats(width=32, allow_nan=False, a
 
 def served_of(pair: Pair, name: str) -> Served:
     return pair.parts.live.now.served[name, 1]
+
+
+def explained_of(pair: Pair, artifact: Artifact, **changed: Any) -> Explained:
+    """What would explain an artifact with other settings."""
+    kit = pair.parts.live._kit._replace(settings=Settings(**changed))
+    return Explained(Served(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
 
 
 def ask(pair: Pair, name: str, body: bytes, *, door: bool = True) -> Response:
@@ -123,6 +134,7 @@ def test_top_tells_the_largest_contributions(pair: Pair, name: str, top: int | N
     for i, row in enumerate(document["explanations"]):
         at = served.classes.index(row["label"]) if name != "tags" else int(found.probabilities[i].argmax())
         part = found.contributions[i][at if len(found.contributions[i]) > 1 else 0]
+        part = 0 - part if name in SIGMOID and at == 0 else part
         order = np.argsort(-np.abs(part), kind="stable")[:count]
         assert [one["index"] for one in row["top"]] == order.tolist()
         assert [one["feature"] for one in row["top"]] == [served.manifest.features[j] for j in order]
@@ -131,6 +143,19 @@ def test_top_tells_the_largest_contributions(pair: Pair, name: str, top: int | N
         columns = np.arange(N) if count == N else order
         same(row["contributions"], found.contributions[i][:, columns])
         same(row["sensitivities"], found.sensitivities[i][:, columns])
+
+
+@pytest.mark.parametrize("name", SIGMOID)
+def test_top_is_about_the_label_also_where_two_classes_have_one_logit(pair: Pair, name: str) -> None:
+    """What a feature above its mean adds to its label, and how the label's probability moves, have one sign."""
+    rows = np.abs(rows_of(name, 40))
+    model = getattr(served_of(pair, name).model, "inner", served_of(pair, name).model)
+    if model.stage is not None:
+        rows += model.stage.mean
+    document = told(pair, name, rows.tolist())
+    assert document["classes"][0] in {row["label"] for row in document["explanations"]}
+    for row in document["explanations"]:
+        assert all(one["contribution"] * one["sensitivity"] >= 0 for one in row["top"])
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -200,6 +225,46 @@ def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.Mon
     assert told(pair, "iris", rows)["explanations"] == document["explanations"]
 
 
+def test_the_event_loop_explains_what_is_quick(pair: Pair) -> None:
+    """By the products of all layers, each logit's own way back counted, and not by the numbers that come out alone."""
+
+    def inline_rows(artifact: Artifact, **changed: Any) -> int:
+        return explained_of(pair, artifact, **changed).inline_rows
+
+    narrow, wide = (make_artifact("softmax", 4, ["a", "b", "c"], hidden=hidden) for hidden in ((8,), (250, 250)))
+    assert inline_rows(narrow) == 4096 // 12
+    products = 4 * 250 + 250 * 250 + 250 * 3 + 500 * ACTIVATION_PRODUCTS
+    assert inline_rows(wide) == 200 * PRODUCTS_PER_US // products // 6 < 4096 // 12
+    assert inline_rows(wide, thread_after_us=1) == 0
+    heavy = make_artifact("softmax", 4, ["a", "b", "c"], hidden=(512, 512))
+    assert inline_rows(heavy, thread_after_us=10**6) == 0
+
+
+def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have a thread of their own, however many there are; one is computed beside the calls of heavy models."""
+    pair, go = paired(thread_after_us=1), threading.Event()
+    body, rows = Explained.body, [[0.0] * MODELS["heavy"]] * 2
+
+    def wait(explained: Explained, why: Why) -> bytes:
+        go.wait(20)
+        return body(explained, why)
+
+    async def talk() -> list[int]:
+        async with contextlib.AsyncExitStack() as stack:
+            lines = [await stack.enter_async_context(pair.connect()) for _ in range(4)]
+            for line in lines[1:]:
+                await line.send_pieces([request("POST", "/v1/models/heavy:explain", instances(rows))])
+            answers = [await lines[0].ask(request("POST", "/v1/models/heavy:predict", instances(rows)))]
+            go.set()
+            return [answer.status for answer in [*answers, *[await line.read() for line in lines[1:]]]]
+
+    monkeypatch.setattr(Explained, "body", wait)
+    try:
+        assert pair.run(talk()) == [200] * 4
+    finally:
+        go.set()
+
+
 def test_an_answer_waits_for_its_seq(paired: Callable[..., Pair]) -> None:
     """As a prediction's; what nobody will write is not waited for for long."""
     pair = paired(min_seq_seconds=0.05)
@@ -221,29 +286,53 @@ def test_an_overflowing_row_is_told_in_float64(pair: Pair) -> None:
     assert document["explanations"][0]["probabilities"] == predicted.json["predictions"][0]
 
 
-@pytest.mark.parametrize(("door", "rows"), [(True, 1), (False, 1), (True, 300), (False, 300)])
+# What a row of iris tells: logits, bias and probabilities, the label's name, and of each feature six numbers and an
+# entry of `top`; its names have 66 characters.
+IRIS_TOLD = 9 + 1 + 4 * (6 + ENTRY_CELLS) + 6
+DOORS = pytest.mark.parametrize(("door", "rows"), [(True, 1), (False, 1), (True, 300), (False, 300)])
+
+
+@DOORS
 def test_limits_hold(paired: Callable[..., Pair], door: bool, rows: int) -> None:  # noqa: FBT001
-    """Numbers of the matrices and rows, before anything is computed; a smaller `top` gets through."""
-    pair = paired(answer_cells_max=23 if rows == 1 else 23 * 300, rows_max=300)
+    """Numbers and rows, before anything is computed; a smaller `top` gets through."""
+    pair = paired(answer_cells_max=IRIS_TOLD * rows, rows_max=300)
     body = [IRIS[0]] * rows
-    assert ask(pair, "iris", instances(body), door=door).status == 413
-    assert ask(pair, "iris", instances(body, top=3), door=door).status == 200
+    assert ask(pair, "iris", instances(body), door=door).status == 200
+    assert ask(pair, "iris", instances(body, labels=[0] * rows), door=door).status == 413
+    assert ask(pair, "iris", instances(body, labels=[0] * rows, top=3), door=door).status == 200
     assert ask(pair, "iris", instances([IRIS[0]] * 301, top=1), door=door).status == 413
-    answer = pair.ask(request("POST", "/v2/models/iris/infer", infer(body, outputs=[{"name": "logits"}])), door=door)
-    assert answer[0].status == 200
-    answer = pair.ask(
-        request("POST", "/v2/models/iris/infer", infer(body, outputs=[{"name": "sensitivities"}])), door=door
-    )
-    assert (answer[0].status, list(answer[0].json)) == (413, ["error"])
 
 
-def test_what_top_leaves_out_is_not_computed_without_end(pair: Pair) -> None:
-    """A few features of each row of a large model are made of all."""
-    served = served_of(pair, "heavy")
-    explained = Explained(served, Settings(answer_cells_max=served.rows.n_features * 2000))
-    explained.check_cells(16, 1)
+@DOORS
+def test_the_numbers_of_outputs_are_limited(paired: Callable[..., Pair], door: bool, rows: int) -> None:  # noqa: FBT001
+    """By what is asked for together."""
+    pair = paired(answer_cells_max=15 * rows)
+    for names, status in ((["logits"], 200), (["sensitivities"], 200), (["logits", "labels", "contributions"], 413)):
+        body = infer([IRIS[0]] * rows, outputs=[{"name": name} for name in names])
+        (answer,) = pair.ask(request("POST", "/v2/models/iris/infer", body), door=door)
+        assert answer.status == status
+        assert status == 200 or list(answer.json) == ["error"]
+
+
+@pytest.mark.parametrize("more", [{}, {"labels": ["a"]}])
+def test_names_and_gradients_count(pair: Pair, more: dict[str, Any]) -> None:
+    """Ten characters as a number, and a feature of the gradient as one."""
+    artifact = make_artifact("softmax", 4, ["a", "b"], features=[f"{j:250}" for j in range(4)])
+    told = 6 + 4 * (4 + ENTRY_CELLS) + 100 + 4 * len(more)
+    body = instances([[0] * 4], **more)
+    explained_of(pair, artifact, answer_cells_max=told).read(body)
     with pytest.raises(TooLargeError):
-        explained.check_cells(17, 1)
+        explained_of(pair, artifact, answer_cells_max=told - 1).read(body)
+
+
+@pytest.mark.parametrize(("hidden", "computed"), [((), 64 * 3 * 10), ((999,), 64 * 2 * 10 + 10 * 999)])
+def test_what_top_leaves_out_is_not_computed_without_end(pair: Pair, hidden: Any, computed: int) -> None:
+    """A few features of each row of a large model are made of all, and of what its hidden units tell of each logit."""
+    artifact = make_artifact("softmax", 64, list("abcdefghij"), hidden=hidden)
+    explained = explained_of(pair, artifact, answer_cells_max=computed)
+    explained.read(instances([[0] * 64] * 16, top=1))
+    with pytest.raises(TooLargeError):
+        explained.read(instances([[0] * 64] * 17, top=1))
 
 
 REFUSED = {

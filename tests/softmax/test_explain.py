@@ -1,6 +1,7 @@
 """Explanations three ways: differences in float64, autograd, and the sums and identities that they must keep."""
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -223,6 +224,21 @@ def test_a_network_of_many_rows_is_explained_in_blocks() -> None:
     whole = explainer.explain(net.X).sensitivities
     for i in (0, explainer._rows - 1, explainer._rows, 899):
         assert explainer.explain(net.X[i : i + 1]).sensitivities.tobytes() == whole[i : i + 1].tobytes()
+
+
+def test_a_wide_network_is_walked_back_in_blocks_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in memory does not grow with the logits times the widest layer; the bits are those of one block."""
+    net = Net("softmax", (4096,), N=3, K=200, B=1, dtype=np.float32)
+    explainer = explainer_of(net.served().model())
+    assert isinstance(explainer, NetworkExplainer)
+    assert explainer._logits == BLOCK_CELLS // 4096 < 200
+    tracemalloc.start()
+    found = explainer.explain(net.X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 4 * BLOCK_CELLS < 2 * 4 * 200 * 4096
+    monkeypatch.setattr(explainer, "_logits", 200)
+    assert explainer.explain(net.X).sensitivities.tobytes() == found.sensitivities.tobytes()
 
 
 @CASES
