@@ -63,7 +63,7 @@ class Served:
 
     Attributes:
         source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
-        parameters: How many numbers the answers are made with: those of every weight, bias and delta.
+        parameters: How many numbers the answers are made with: those of every weight, bias, delta and calibration.
         classes_max: So many classes it may have: what it has learned can still be exported and loaded again.
         taught: What feedback for it needs, kept here by feedback.py; None before the first.
         explained: What explaining it needs, kept here by explaining.py; None before the first.

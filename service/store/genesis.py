@@ -5,10 +5,13 @@ import json
 from typing import Final
 
 from service.store.artifact import Artifact
+from service.store.calibration import told
 from service.store.hashing import hash_tensors
 
 # Raised by every change of what the fold computes, of a default or of a guard: it changes what every log replays to.
 FOLD_VERSION: Final = 1
+# Fields of the manifest that bind nothing, or not as they stand.
+UNBOUND: Final = {"provenance", "metrics", "layers", "tensors_sha256", "calibration"}
 
 
 def genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
@@ -17,16 +20,16 @@ def genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
     It covers the tensors, everything in the manifest that a row's meaning or a step depends on, and the version of the
     fold; provenance, metrics and the names of tensors may change. What a later release adds to the manifest must be
     left out here where it is absent, or no stream is known again; so are the activations and widths of hidden layers,
-    of which a linear model has none.
+    of which a linear model has none. A calibration counts by its kind, its switch and the numbers that it has.
 
     Args:
         artifact: What the stream is about.
         fold_version: That of the release with which the stream began; this one's where it is None.
     """
     version = FOLD_VERSION if fold_version is None else fold_version
-    manifest = artifact.manifest.model_dump(mode="json", exclude={"provenance", "metrics", "layers", "tensors_sha256"})
-    if artifact.manifest.calibration is None:
-        del manifest["calibration"]
+    manifest = artifact.manifest.model_dump(mode="json", exclude=UNBOUND)
+    if artifact.manifest.calibration is not None:
+        manifest["calibration"] = told(artifact.manifest.calibration, artifact.manifest.scaling)
     if artifact.manifest.delta is not None:
         manifest["delta"] = {"clip": artifact.manifest.delta.clip}
     if artifact.manifest.hidden:

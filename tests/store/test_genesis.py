@@ -6,6 +6,7 @@ import pytest
 
 from service.store.artifact import read_artifact
 from service.store.genesis import genesis
+from tests.store.conftest import MakeArtifact
 
 MODELS = Path(__file__).parents[2] / "models"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -28,6 +29,17 @@ def test_the_genesis_of_a_shipped_model_stays(name: str) -> None:
     """Also that of the golden artifacts, with a stage, thresholds and a rule, and of networks."""
     folder = MODELS / name if name in {path.name for path in MODELS.iterdir()} else GOLDEN / name
     assert genesis(read_artifact(folder / "1", 1 << 20), 1).hex() == PINNED[name]
+
+
+def test_the_genesis_of_a_calibrated_model_stays(make_artifact: MakeArtifact) -> None:
+    """It counts the numbers that the kind has, written or not, and no others."""
+    made = [
+        make_artifact(calibration={"kind": "temperature", "learn": True, **numbers})
+        for numbers in ({}, {"temperature": 1.0}, {"temperature": 1.5})
+    ]
+    found = [genesis(artifact, 1).hex() for artifact in made]
+    assert found[0] == found[1] == "f04293881f665040bbd6f2e9d4502173c2c4cca8a33a7130926f77580a5201fd"
+    assert found[2] != found[0]
 
 
 def test_every_shipped_model_is_pinned() -> None:
