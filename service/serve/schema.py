@@ -5,6 +5,9 @@ tests/serve/test_openapi.py drives the running service from this document and ho
 
 from typing import Any, Final
 
+from service.softmax.calibration import IDENTITY
+from service.softmax.calibrator import BINS
+
 Schema = dict[str, Any]
 
 STRING: Final[Schema] = {"type": "string"}
@@ -29,11 +32,49 @@ def nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+def calibration(**more: Schema) -> Schema:
+    """What stands between logits and head: a kind with its numbers, and `more`."""
+    return {
+        "anyOf": [
+            {
+                **record(kind={"type": "string", "enum": [kind]}, **more, **dict.fromkeys(numbers, NUMBER)),
+                "additionalProperties": False,
+            }
+            for kind, numbers in IDENTITY.items()
+        ]
+    }
+
+
 # Seqs have 40 bits.
 SEQ_LAST: Final = (1 << 40) - 1
 
 ERROR: Final = record(error=STRING)
 VERSION_STATE: Final = record(version=STRING, state={"type": "string", "enum": ["READY", "UNAVAILABLE"]}, reason=STRING)
+# How far confidence and truth agree over the recent rows; reliability_of in softmax/calibrator.py makes it.
+RELIABILITY: Final = record(
+    rows=WHOLE,
+    expected_error=nullable(NUMBER),
+    bins=array(
+        record(rows=WHOLE, confidence=nullable(NUMBER), accuracy=nullable(NUMBER)), minItems=BINS, maxItems=BINS
+    ),
+)
+PROGRESSIVE: Final = record(
+    {
+        "unfit_events": WHOLE,
+        "recent_rows": WHOLE,
+        "recent_loss": NUMBER,
+        "recent_accuracy": NUMBER,
+        "skipped_rows": WHOLE,
+        "steps": WHOLE,
+        "step_norm": NUMBER,
+        "mean_step_norm": NUMBER,
+        "calibration": RELIABILITY,
+    },
+    events=WHOLE,
+    rows=WHOLE,
+    loss=nullable(NUMBER),
+    accuracy=nullable(NUMBER),
+)
 METADATA: Final = record(
     {
         "head": {"type": "string", "enum": ["softmax", "sigmoid", "multilabel", "ovr"]},
@@ -46,9 +87,9 @@ METADATA: Final = record(
         "seq": WHOLE,
         "weights_sha256": STRING,
         "learning": nullable(ANYTHING),
-        "calibration": nullable(ANYTHING),
+        "calibration": nullable(calibration(learn=FLAG)),
         "epoch": WHOLE,
-        "progressive": record(events=WHOLE, rows=WHOLE, loss=nullable(NUMBER), accuracy=nullable(NUMBER)),
+        "progressive": PROGRESSIVE,
         "log_seq": WHOLE,
         "lag_events": WHOLE,
         "lag_seconds": NUMBER,

@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 from service.serve.schema import (
-    ANYTHING,
     INSTANCES,
     IRIS,
     LABEL,
@@ -12,6 +11,7 @@ from service.serve.schema import (
     WHOLE,
     Schema,
     array,
+    calibration,
     nullable,
     post,
     record,
@@ -43,7 +43,7 @@ EXPLANATION: Final = record(
     top=array(REASON),
 )
 EXPLANATIONS: Final = record(
-    {"features": array(STRING), "calibration": ANYTHING, "epoch": WHOLE},
+    {"features": array(STRING), "calibration": calibration(), "epoch": WHOLE},
     explanations=array(EXPLANATION),
     classes=array(STRING),
     model_name=STRING,
