@@ -2,20 +2,9 @@
 
 from typing import Any, Final
 
-from service.serve.schema import (
-    INSTANCES,
-    IRIS,
-    LABEL,
-    NUMBER,
-    STRING,
-    WHOLE,
-    Schema,
-    array,
-    calibration,
-    nullable,
-    post,
-    record,
-)
+from service.serve.schema import INSTANCES, IRIS, LABEL, post
+from service.serve.schema_forms import NUMBER, STRING, WHOLE, Schema, array, nullable, record
+from service.serve.schema_metadata import calibration
 
 ROWS: Final = array(array(NUMBER))
 WHY: Final[Schema] = {

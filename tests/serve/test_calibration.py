@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.serve.schema import METADATA, PROGRESSIVE, RELIABILITY, Schema
+from service.serve.schema_forms import Schema
 from service.serve.schema_mathematics import EXPLANATIONS
+from service.serve.schema_metadata import METADATA, PROGRESSIVE, RELIABILITY
 from service.softmax.calibration import Calibrated
 from service.softmax.calibrator import reliability_of
 from service.softmax.learned import progress_of
