@@ -5,66 +5,13 @@ tests/serve/test_openapi.py drives the running service from this document and ho
 
 from typing import Any, Final
 
-Schema = dict[str, Any]
-
-STRING: Final[Schema] = {"type": "string"}
-NUMBER: Final[Schema] = {"type": "number"}
-WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}
-FLAG: Final[Schema] = {"type": "boolean"}
-ANYTHING: Final[Schema] = {"type": "object"}
-
-
-def record(optional: dict[str, Schema] | None = None, /, **fields: Schema) -> Schema:
-    """An object whose `fields` are all present, and that may have the optional ones."""
-    return {"type": "object", "properties": {**fields, **(optional or {})}, "required": list(fields)}
-
-
-def array(items: Schema, **more: Any) -> Schema:  # noqa: ANN401  # JSON Schema keywords
-    """A list of items."""
-    return {"type": "array", "items": items, **more}
-
-
-def nullable(schema: Schema) -> Schema:
-    """A value or null."""
-    return {"anyOf": [schema, {"type": "null"}]}
-
+from service.serve.schema_forms import ANYTHING, FLAG, NUMBER, STRING, WHOLE, Schema, array, nullable, record
+from service.serve.schema_metadata import METADATA
 
 # Seqs have 40 bits.
 SEQ_LAST: Final = (1 << 40) - 1
 
 ERROR: Final = record(error=STRING)
-VERSION_STATE: Final = record(version=STRING, state={"type": "string", "enum": ["READY", "UNAVAILABLE"]}, reason=STRING)
-METADATA: Final = record(
-    {
-        "head": {"type": "string", "enum": ["softmax", "sigmoid", "multilabel", "ovr"]},
-        "classes": array(STRING),
-        "n_features": WHOLE,
-        "features": array(STRING),
-        "dtype": {"type": "string", "enum": ["float32", "float64"]},
-        "layers": array(record(inputs=WHOLE, outputs=WHOLE, activation=STRING)),
-        "parameters": WHOLE,
-        "seq": WHOLE,
-        "weights_sha256": STRING,
-        "learning": nullable(ANYTHING),
-        "calibration": nullable(ANYTHING),
-        "epoch": WHOLE,
-        "progressive": record(events=WHOLE, rows=WHOLE, loss=nullable(NUMBER), accuracy=nullable(NUMBER)),
-        "log_seq": WHOLE,
-        "lag_events": WHOLE,
-        "lag_seconds": NUMBER,
-        "learner": record({"reason": STRING}, state=STRING),
-        "erased": FLAG,
-        "bound_differs": FLAG,
-        "published_seconds": nullable(NUMBER),
-        "metrics": {"type": "object", "additionalProperties": NUMBER},
-        "provenance": {"type": "object", "additionalProperties": STRING},
-    },
-    name=STRING,
-    version=STRING,
-    state={"type": "string", "enum": ["READY", "UNAVAILABLE"]},
-    ready=FLAG,
-    versions=array(VERSION_STATE),
-)
 INSTANCES: Final[Schema] = {
     **record(
         {

@@ -2,20 +2,9 @@
 
 from typing import Any, Final
 
-from service.serve.schema import (
-    ANYTHING,
-    INSTANCES,
-    IRIS,
-    LABEL,
-    NUMBER,
-    STRING,
-    WHOLE,
-    Schema,
-    array,
-    nullable,
-    post,
-    record,
-)
+from service.serve.schema import INSTANCES, IRIS, LABEL, post
+from service.serve.schema_forms import NUMBER, STRING, WHOLE, Schema, array, nullable, record
+from service.serve.schema_metadata import calibration
 
 ROWS: Final = array(array(NUMBER))
 WHY: Final[Schema] = {
@@ -43,7 +32,7 @@ EXPLANATION: Final = record(
     top=array(REASON),
 )
 EXPLANATIONS: Final = record(
-    {"features": array(STRING), "calibration": ANYTHING, "epoch": WHOLE},
+    {"features": array(STRING), "calibration": calibration(), "epoch": WHOLE},
     explanations=array(EXPLANATION),
     classes=array(STRING),
     model_name=STRING,

@@ -277,9 +277,9 @@ class Explained:
 
 def _part(contributions: Floats, label: int, n_classes: int) -> Floats:
     """What the features add (N,) to a class's logit, of (K, N); the first of two classes with one logit has less it."""
-    if len(contributions) == n_classes:
-        return contributions[label]
-    part: Floats = contributions[0] if label else 0 - contributions[0]
+    part: Floats = contributions[label if len(contributions) == n_classes else 0]
+    if len(contributions) < n_classes and label == 0:
+        part = 0 - part
     return part
 
 

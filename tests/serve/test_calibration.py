@@ -2,12 +2,18 @@
 
 from typing import Any
 
+import jsonschema_rs
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.serve.schema_forms import Schema
+from service.serve.schema_mathematics import EXPLANATIONS
+from service.serve.schema_metadata import METADATA, PROGRESSIVE, RELIABILITY
 from service.softmax.calibration import Calibrated
+from service.softmax.calibrator import reliability_of
+from service.softmax.learned import progress_of
 from service.store.served import model_of
 from tests.serve.harness import Pair, binary, binary_request, extra_artifacts, infer, instances, request
 
@@ -53,3 +59,34 @@ def test_metadata_tells_the_calibration(pair: Pair, name: str) -> None:
     for door in (True, False):
         (answer,) = pair.ask(request("GET", f"/v1/models/{name}"), door=door)
         assert answer.json["calibration"] == TOLD[name]
+
+
+def fits(schema: Schema, value: object) -> bool:
+    return bool(jsonschema_rs.validator_for(schema).is_valid(value))
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_document_has_their_form(pair: Pair, name: str) -> None:
+    """In the metadata and in explanations: of each kind its numbers, and nothing else."""
+    metadata, explanations = METADATA["properties"]["calibration"], EXPLANATIONS["properties"]["calibration"]
+    assert fits(metadata, TOLD[name])
+    rows = [[0.0] * len(pair.ask(request("GET", f"/v1/models/{name}"))[0].json["features"])]
+    (answer,) = pair.ask(request("POST", f"/v1/models/{name}:explain", instances(rows)))
+    assert fits(EXPLANATIONS, answer.json)
+    for key in TOLD[name] or ():
+        assert not fits(metadata, {**TOLD[name], key: "x"})
+        assert not fits(metadata, {other: TOLD[name][other] for other in TOLD[name] if other != key})
+        assert key == "learn" or not fits(explanations, {**answer.json["calibration"], key: None})
+    assert not fits(explanations, {**(TOLD[name] or {}), "learn": True})
+
+
+def test_the_document_has_the_form_of_the_bins() -> None:
+    """Empty ones too, and before the first row."""
+    assert PROGRESSIVE["properties"]["calibration"] == RELIABILITY
+    for rows in (0, 3):
+        told = reliability_of(np.full((2, 5), 0.95), rows)
+        assert fits(RELIABILITY, told)
+        assert not fits(RELIABILITY, {**told, "bins": told["bins"][1:]})
+        assert not fits(RELIABILITY, {**told, "bins": [{**one, "confidence": "x"} for one in told["bins"]]})
+    counted = progress_of(np.zeros(8), np.zeros((2, 5)))
+    assert set(counted) <= set(PROGRESSIVE["properties"])
