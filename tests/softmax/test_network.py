@@ -124,6 +124,20 @@ def test_gradients_three_ways(head: str, hidden: tuple[int, ...], kind: str) -> 
             np.testing.assert_allclose(found.layers[-1].db, (P - net.Y).sum(axis=0), rtol=1e-12, atol=1e-13)
 
 
+def test_a_stage_that_is_written_to_changes_no_answer() -> None:
+    """Neither those of float32, nor those that are computed in float64 for the first time after it."""
+    net = Net("softmax", (6, 5), N=4, dtype=np.float32, staged=True)
+    assert net.stage is not None
+    net.stage = replace(net.stage, clip=None)
+    wild = np.full((1, 4), 3e38, np.float32)
+    net.affine[0][0][:] = [[3e4], [-3e4], [3e4], [-3e4]]
+    untouched, model = net.served().model(), net.served().model()
+    expected = [untouched.predict(X).tobytes() for X in (net.X, wild)]
+    net.stage.mean[:] += 1
+    net.stage.scale[:] *= 2
+    assert [model.predict(X).tobytes() for X in (net.X, wild)] == expected
+
+
 @pytest.mark.parametrize("clip", [None, 0.8])
 def test_gradients_through_the_stage(clip: float | None) -> None:
     """dX is the slope by the raw rows, 0 where the stage clips."""
