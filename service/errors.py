@@ -20,6 +20,7 @@
      │   ├─ StreamGoneError    there is no such stream, or no more
      │   ├─ ArtifactMovedError the model's files are not those that its stream began with
      │   ├─ ClassesFixedError  the model can have no further classes
+     │   ├─ ClassesMaxError    the model would have more classes than any may have
      │   ├─ UnknownIdError     an id to forget names no feedback of this stream
      │   ├─ UnknownSeqError    a seq to go back to, or to skip, is none that can be
      │   ├─ EarlierError       a state was made by an earlier release, and this one cannot make it again
@@ -113,6 +114,10 @@ class ArtifactMovedError(RefusedError):
 
 class ClassesFixedError(RefusedError):
     """The model can have no further classes."""
+
+
+class ClassesMaxError(RefusedError):
+    """The model would have more classes than any may have."""
 
 
 class UnknownIdError(RefusedError):

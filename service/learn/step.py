@@ -24,7 +24,7 @@ from service.softmax.inputs import Stage
 from service.softmax.learned import RuleName
 from service.softmax.learner import Answering, learner_of
 from service.softmax.model import Doubles, Floats
-from service.softmax.steps import Integers
+from service.softmax.taken import Integers
 from service.store.artifact import Artifact, Learning
 from service.store.genesis import FOLD_VERSION
 from service.store.rules import check_constants, chosen, form_of, known_rule, rule_of, values_of

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import (
     BehindError,
+    ClassesMaxError,
     GoneError,
     InputError,
     LogError,
@@ -66,6 +67,7 @@ STATUS_OF: Final[tuple[tuple[type[SoftstepError], int, tuple[Header, ...]], ...]
     (GoneError, 410, ()),
     (UnknownIdError, 404, ()),
     (UnknownSeqError, UNACCEPTABLE, ()),
+    (ClassesMaxError, UNACCEPTABLE, ()),
     (PayloadError, UNACCEPTABLE, ()),
     (RefusedError, 409, ()),
     (BehindError, 429, RETRY),

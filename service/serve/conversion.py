@@ -59,13 +59,13 @@ def read_scores(body: bytes, settings: Settings) -> Given:
     return Given(forms[0], _with_infinities(values, forms[0], head), head, float(temperature))
 
 
-def converted(given: Given) -> bytes:
+def converted(body: bytes, settings: Settings) -> bytes:
     """The answer's body.
 
     Raises:
-        UnacceptableError: The values are no scores of their form.
+        InputError: As `read_scores`, or the values are no scores of their form.
     """
-    form, values, head, temperature = given
+    form, values, head, temperature = read_scores(body, settings)
     scores = convert(form, values, sigmoid=head == "sigmoid", temperature=temperature)
     # What is infinite is written as null.
     return orjson.dumps({**scores, "head": head, "temperature": temperature}, None, orjson.OPT_SERIALIZE_NUMPY)

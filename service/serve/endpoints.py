@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any, Final
@@ -46,7 +47,7 @@ NAME: Final = "{name:name}"
 
 @dataclass(frozen=True)
 class Context:
-    """What the endpoints of one worker work with."""
+    """What the endpoints of one worker work with; `executor` is where long work is done."""
 
     settings: Settings
     board: Board
@@ -54,6 +55,7 @@ class Context:
     answers: Answers
     orders: Orders
     weights: Weights
+    executor: Executor
     teaching: Teaching | None = None
 
     @property

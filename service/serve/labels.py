@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
+from service.softmax.scores import SUM_TOLERANCE
 from service.store.rows import Targets
 
-# Probabilities that a client rounded to float32, or wrote with seven digits, are distributions still.
-SUM_TOLERANCE: Final = 1e-6
 WHOLE: Final = re.compile("[+-]?[0-9]+")
 NUMBERS: Final = frozenset((int, float))
 

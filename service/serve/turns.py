@@ -21,14 +21,16 @@ from service.serve.served import Served
 from service.softmax.learned import RuleName
 from service.softmax.network_steps import NETWORK_RULES
 from service.store.admin import dump, dump_classes, dump_forget_ids, parse_forget_ids
+from service.store.admission import CLASSES_MAX
+from service.store.artifact import MANIFEST_BYTES_MAX
 from service.store.feedback import ID_BYTES_MAX, SEQ_MAX, Draft, FeedbackLog, Kind, Outcome
 from service.store.ids import new_id
-from service.store.manifest import NAME_CHARACTERS_MAX
+from service.store.manifest import NAME_CHARACTERS_MAX, dump_manifest
 from service.store.rules import check_constants, check_size, chosen, known_rule
 
-# A label set beyond this is no list that somebody typed; an answer of one row has at most that many numbers more.
-CLASSES_MAX: Final = 10_000
 FORGET_MAX: Final = 100_000
+# As much may an export write into a manifest besides names: its rule, where it comes from, thresholds of new classes.
+EXPORT_BYTES: Final = 64 << 10
 COMMON: Final = ("id", "if_seq")
 
 Document = dict[str, Any]
@@ -120,6 +122,9 @@ def _classes(document: Document, served: Served) -> bytes:
     classes_max = min(CLASSES_MAX, served.classes_max)
     if len(names) + len(served.classes) > classes_max:
         raise UnacceptableError(f"This model may have at most {classes_max} classes.")
+    manifest = served.manifest.model_copy(update={"classes": (*served.classes, *names)})
+    if len(dump_manifest(manifest)) + EXPORT_BYTES > MANIFEST_BYTES_MAX:
+        raise UnacceptableError("The names of so many classes do not fit into a manifest; add fewer, or shorter ones.")
     _check_size(_rule_of(served), served, len(names))
     return dump_classes(names)
 

@@ -80,7 +80,9 @@ class Parts:
         if self.teaching is not None:
             self.answers.teach, self.answers.seal = self.teaching.feedback, self.teaching.seal
         weights = Weights(self.teaching, settings)
-        self.context = Context(settings, board, self.live, self.answers, self.orders, weights, self.teaching)
+        self.context = Context(
+            settings, board, self.live, self.answers, self.orders, weights, self.executor, self.teaching
+        )
         self.gate = Gate(self.answers, self.meter, settings)
 
     def _teaching(self, wires: Wires, board: Board, slot: int) -> Teaching:

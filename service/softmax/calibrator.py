@@ -11,7 +11,8 @@ from service.softmax.classifier import HEADS, Head
 from service.softmax.inputs import Doubles, Floats
 from service.softmax.learned import progress_of
 from service.softmax.scaling import SUMS, scaling_fold_forward
-from service.softmax.steps import RECENT, Integers, checked
+from service.softmax.steps import RECENT
+from service.softmax.taken import Integers, checked
 
 BINS: Final = 10
 

@@ -88,6 +88,11 @@ class Inputs:
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
+def owned(stage: Stage) -> Stage:
+    """The same stage with arrays of its own, which nobody else writes to."""
+    return Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
+
+
 def staging(stage: Stage, dtype: np.dtype[np.floating]) -> tuple[Floats, Floats, float]:
     """The stage's mean and 1 / scale in the model's dtype, and its clip (infinite where there is none)."""
     clip = np.float64(np.inf if stage.clip is None else stage.clip)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from service.softmax.inputs import Doubles, Floats, Stage
 from service.softmax.learned import Form, Rule, Served
 from service.softmax.network_steps import NetworkSteps, ServedNetwork
-from service.softmax.steps import Integers, Steps
+from service.softmax.steps import Steps
+from service.softmax.taken import Integers
 
 Answering = Served | ServedNetwork
 

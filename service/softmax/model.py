@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.errors import UnacceptableError
 from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head
 from service.softmax.functions import NOT_FINITE, predict_forward
-from service.softmax.inputs import Delta, Doubles, Floats, Inputs, Stage, check_delta, check_stage
+from service.softmax.inputs import Delta, Doubles, Floats, Inputs, Stage, check_delta, check_stage, owned
 from service.softmax.loss import cross_entropy_backward, cross_entropy_forward
 from service.softmax.single import Single
 from service.softmax.tile import linear_forward, pack
@@ -55,8 +55,8 @@ class Model(Classifier):
         super().__init__(head, weights.dtype, *weights.shape)
         self.weights: Final = np.array(weights, order="C")
         self.bias: Final = np.array(bias)
-        self.stage: Final = None if stage is None else _own(stage)
-        self.delta: Final = None if delta is None else Delta(np.array(delta.weights, order="C"), _own(delta.stage))
+        self.stage: Final = None if stage is None else owned(stage)
+        self.delta: Final = None if delta is None else Delta(np.array(delta.weights, order="C"), owned(delta.stage))
         self._long: Final = self.weights if self.delta is None else np.vstack([self.weights, self.delta.weights])
         self._panels: Final = pack(self._long, self.bias)
         self._raw: Final = self.stage is None and self.delta is None
@@ -147,10 +147,6 @@ def multiply(A: Floats, B: Floats) -> Floats:
     out = np.empty((len(A), panels.shape[0] * panels.shape[2]), B.dtype)
     linear_forward(A, panels, out)
     return np.ascontiguousarray(out[:, : B.shape[1]])
-
-
-def _own(stage: Stage) -> Stage:
-    return Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
 
 
 def _check(head: str, weights: Floats, bias: Floats, stage: Stage | None, delta: Delta | None) -> None:

@@ -168,8 +168,10 @@ def network_fold_forward(
     kind, last, K = X.dtype.type, plan.shape[0] - 1, thresholds.size
     starts, ends = _starts(plan)
     widest, most = np.max(ends[1:] - ends[:-1]), np.max(plan[:, INPUTS]) + 1
+    # One layer's step before it is cut, in rules that know its length only behind it.
+    room = np.max(plan[:, COUNT] * (plan[:, INPUTS] + 1) * plan[:, WIDTH]) if learning and rule != SGD else 0
     taken, slopes = np.zeros(starts[-1], X.dtype), np.zeros(ends[-1], X.dtype)
-    x, wide, steps = np.zeros(most + WIDE), np.zeros(widest), np.zeros(widest * most, X.dtype)
+    x, wide, steps = np.zeros(most + WIDE), np.zeros(widest), np.zeros(room, X.dtype)
     # The scratch of a row's scoring, as in fold.py. What stands past K in these stays 0.
     width = ends[-1] - ends[last]
     z, sigmas = np.zeros(widest, X.dtype), np.zeros((1, width), X.dtype)

@@ -16,7 +16,7 @@ from service.softmax.activations import activation_backward, activation_forward
 from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head, LayerShape
 from service.softmax.derivatives import affine_backward
 from service.softmax.functions import NOT_FINITE
-from service.softmax.inputs import Doubles, Floats, Inputs, Stage, check_stage
+from service.softmax.inputs import Doubles, Floats, Inputs, Stage, check_stage, owned
 from service.softmax.loss import cross_entropy_backward, cross_entropy_forward
 from service.softmax.network import ACTIVATIONS, Layer, layer_of, network_forward, pack_all, plan_of
 from service.softmax.tile import linear_forward
@@ -61,10 +61,10 @@ class Network(Classifier):
         )
         self.weights: Final = np.array(weights, order="C")
         self.bias: Final = np.array(bias)
-        self.stage: Final = stage
+        self.stage: Final = None if stage is None else owned(stage)
         self._plan: Final = plan_of(self.hidden, self.n_features, self.n_logits, self.dtype)
         self._panels: Final = pack_all([np.vstack([b, W]) for W, b in self._affine()])
-        self._inputs: Final = Inputs(stage, None, self.n_features, self.dtype)
+        self._inputs: Final = Inputs(self.stage, None, self.n_features, self.dtype)
 
     @property
     def layers(self) -> tuple[LayerShape, ...]:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from service.softmax import fold
 from service.softmax.calibration import Calibrated, Calibration, calibration_in, numbers_of
-from service.softmax.classifier import HEADS, LAYOUT, Classifier, Head
+from service.softmax.classifier import HEADS, Classifier, Head
 from service.softmax.inputs import Doubles, Floats, Stage, staging
 from service.softmax.learned import NEW_CLASS, Form, Rule, progress_of, with_means
 from service.softmax.network import Activation, Layer, layer_of, pack_all, plan_of
 from service.softmax.network_fold import network_fold_forward
 from service.softmax.network_model import Network
-from service.softmax.steps import RECENT, RULES, Integers, aligned, checked
+from service.softmax.steps import RECENT, RULES, aligned
+from service.softmax.taken import Integers, taken
 from service.softmax.tile import unpack
 
 NETWORK_RULES: Final = ("sgd", "adagrad", "ftrl")
@@ -146,18 +147,10 @@ class NetworkSteps:
         scores: Floats | None = None,
     ) -> Doubles:
         """Take rows in order: each is scored with the state before it, then learned from; see `Steps.fold`."""
-        B = len(X)
-        if X.ndim != 2 or X.shape[1] != self.n_features:  # noqa: PLR2004  # a matrix
-            raise ValueError(f"X must be (B, {self.n_features}), not {X.shape}")
-        if X.dtype != self.dtype or not X.flags.carray:
-            raise TypeError(LAYOUT)
-        if (labels is None) == (Y is None):
-            raise ValueError("give either labels or Y")
-        classes = checked(labels, (B,), np.int64, (0,))
-        targets = checked(Y, (B, self.n_logits), np.float64, (0, self.n_logits))
-        losses = np.empty(B)
+        classes, targets, importance = taken(X, labels, Y, weights, self.n_features, self.n_logits, self.dtype)
+        losses = np.empty(len(X))
         network_fold_forward(
-            X, classes, targets, checked(weights, (B,), np.float64, (0,)), HEADS[self._start.head],
+            X, classes, targets, importance, HEADS[self._start.head],
             RULES[self.rule.name], learning, self._constants, self.thresholds, self._plan, self._panels,
             self._masters, self._squares, self._fixed, self._progress, self._recent,
             self.window, losses, np.empty((0, self.n_logits), self.dtype) if scores is None else scores,

@@ -7,7 +7,7 @@ form               softmax                              sigmoid
 logits z           ln p_k = u_k - ln sum_j e**u_j       p = 1 / (1 + e**-u),  u = z / T
 probabilities p    rows sum to 1                        each by itself
 log_probabilities  ln p                                 ln p
-odds               p / (1 - p)                          p / (1 - p) = e**u
+odds               p_k / sum_(j != k) p_j               p / (1 - p) = e**u
 
 Back from the others the logits are T ln p for softmax, the one of the equivalent rows whose e**u sum to 1, and
 T ln(p / (1 - p)) for sigmoid. Sources: Bridle, 1990, "Probabilistic interpretation of feedforward
@@ -69,7 +69,9 @@ def convert(form: Form, values: Doubles, *, sigmoid: bool, temperature: float) -
             found = _of_odds(values)
         if form != "logits":
             if not sigmoid:
-                _check_sums(found["probabilities"])
+                total, others = _sums(found["probabilities"])
+                _check_sums(total)
+                found["odds"] = found["probabilities"] / others
             U = _log_odds(form, values, found) if sigmoid else found["log_probabilities"]
             found["logits"] = temperature * U
             _refuse(np.isinf(found["logits"]) & np.isfinite(U), LARGE_TEMPERATURE)
@@ -137,9 +139,9 @@ def _sums(e: Doubles) -> tuple[Doubles, Doubles]:
     return before[:, -1:], before[:, :-1] + after[:, 1:]
 
 
-def _check_sums(P: Doubles) -> None:
-    off = np.abs(_sums(P)[0] - 1) > SUM_TOLERANCE
-    _refuse(off, "Row {} has probabilities that do not sum to 1; softmax needs a distribution, sigmoid does not.")
+def _check_sums(total: Doubles) -> None:
+    message = "Row {} has probabilities that do not sum to 1; softmax needs a distribution, sigmoid does not."
+    _refuse(np.abs(total - 1) > SUM_TOLERANCE, message)
 
 
 def _refuse(wrong: NDArray[np.bool_], message: str) -> None:

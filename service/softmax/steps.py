@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from service.softmax import fold
 from service.softmax.inputs import Delta, Doubles, Floats, Stage, representable, staging
 from service.softmax.learned import NEW_CLASS, Form, Rule, Served, progress_of, with_means
-from service.softmax.model import HEADS, LAYOUT
+from service.softmax.model import HEADS
 from service.softmax.newton import curvature_start, stored_size
+from service.softmax.taken import Integers, taken
 from service.softmax.tile import pack, unpack
-
-Integers = NDArray[np.int64]
 
 FORMS: Final[dict[str, int]] = {"plain": fold.PLAIN, "running": fold.RUNNING, "delta": fold.DELTA}
 RULES: Final[dict[str, int]] = {"sgd": fold.SGD, "adagrad": fold.ADAGRAD, "ftrl": fold.FTRL, "newton": fold.NEWTON}
@@ -110,18 +109,10 @@ class Steps:
             ValueError: Shapes contradict each other, or not exactly one of labels and Y is given.
             TypeError: X has another dtype or layout.
         """
-        B = len(X)
-        if X.ndim != 2 or X.shape[1] != self.n_features:  # noqa: PLR2004  # a matrix
-            raise ValueError(f"X must be (B, {self.n_features}), not {X.shape}")
-        if X.dtype != self.dtype or not X.flags.carray:
-            raise TypeError(LAYOUT)
-        if (labels is None) == (Y is None):
-            raise ValueError("give either labels or Y")
-        classes = checked(labels, (B,), np.int64, (0,))
-        targets = checked(Y, (B, self.n_logits), np.float64, (0, self.n_logits))
-        losses = np.empty(B)
+        classes, targets, importance = taken(X, labels, Y, weights, self.n_features, self.n_logits, self.dtype)
+        losses = np.empty(len(X))
         fold.fold_forward(
-            X, classes, targets, checked(weights, (B,), np.float64, (0,)), HEADS[self._start.head],
+            X, classes, targets, importance, HEADS[self._start.head],
             RULES[self.rule.name], FORMS[self.form], learning, self._constants(), self.thresholds, self._panels,
             self._masters, self._squares, self._curvature, self._fixed, self._statistics, self._progress, self._recent,
             self.window, losses, np.empty((0, self.n_logits), self.dtype) if scores is None else scores,
@@ -279,15 +270,6 @@ class Steps:
             mean, inverse, _ = staging(Stage(np.where(usable, self._learned.mean, 0.0), scale), self.dtype)
             self._fixed[2, :N], self._fixed[3, :N] = mean, np.where(usable, inverse, self.dtype.type(0))
         return clip, usable
-
-
-def checked(values: NDArray[Any] | None, shape: tuple[int, ...], dtype: type, none: tuple[int, ...]) -> NDArray[Any]:
-    """The values as a kernel can read them, or an empty array where there are none."""
-    if values is None:
-        return np.empty(none, dtype)
-    if values.shape != shape or values.dtype != dtype:
-        raise ValueError(f"targets and weights must be {np.dtype(dtype)} of shape {shape}")
-    return np.require(values, requirements=("C", "A", "W"))
 
 
 def aligned(array: NDArray[Any]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ For each draft, in order, with what the drafts before it in the batch have chang
     FORGET of what the state of a BASE was made of      takes the BASE along
     ROLLBACK to a seq beyond the last                   UnknownSeqError
     ROLLBACK to a state that an earlier release made    EarlierError; but seq 0, the artifact, is anybody's
+    CLASSES, and there would be more than CLASSES_MAX   ClassesMaxError
     SKIP of what is no feedback                         UnknownSeqError; anything else can be rolled back
     a payload that its kind does not have               PayloadError (the bytes of FEEDBACK are the fold's to check)
     otherwise                                           the next seq
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import (
+    ClassesMaxError,
     ClassesMovedError,
     EarlierError,
     IdConflictError,
@@ -46,6 +48,9 @@ from service.store.feedback import (
     link,
 )
 from service.store.lineage import Lineage, Turn, turn_of
+
+# A label set beyond this is no list that somebody typed; an answer of one row has at most that many numbers more.
+CLASSES_MAX: Final = 10_000
 
 # An event as backends write it: position (stream << 40 | seq), kind, id, time_ms, payload, hash, seal. The payload is
 # None where it was forgotten; the seal is the salt until then, and the digest after. A bare tuple: one is made for
@@ -167,6 +172,8 @@ class Batch:
             )
         if turn.kind == Kind.SKIP and not _is_feedback(head, *turn.out):
             raise UnknownSeqError("the seq to skip is not that of a feedback event")
+        if turn.classes and head.n_classes + turn.classes > CLASSES_MAX:
+            raise ClassesMaxError(f"a model may have at most {CLASSES_MAX} classes")
         classes = lineage.class_set(head.seq)
         lineage.add(turn)
         if lineage.class_set(turn.seq) != classes:

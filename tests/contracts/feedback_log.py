@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from service.errors import (
+    ClassesMaxError,
     ClassesMovedError,
     EarlierError,
     IdConflictError,
@@ -19,6 +20,7 @@ from service.errors import (
     UnknownSeqError,
 )
 from service.store.admin import base_id, dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
+from service.store.admission import CLASSES_MAX
 from service.store.feedback import (
     ID_BYTES_MAX,
     Accepted,
@@ -288,6 +290,15 @@ class FeedbackLogTests:
         assert log.state(stream.number)[2:4] == (4, 3)
         log.append([rollback(stream, "t", 3)])
         assert log.state(stream.number)[2:4] == (5, 4)
+
+    def test_a_stream_has_no_more_classes_than_any_may_have(self, log: FeedbackLog, stream: Stream) -> None:
+        """Whoever asks before the additions of others are served; a retry of what was taken is taken."""
+        many = [f"x{k}" for k in range(CLASSES_MAX - 4)]
+        drafts = [classes(stream, "a", *many), classes(stream, "b", "y", "z"), classes(stream, "c", "y")]
+        assert kinds(log.append(drafts)) == [1, ClassesMaxError, 2]
+        assert kinds(log.append([classes(stream, "d", "z"), drafts[2]])) == [ClassesMaxError, 2]
+        assert log.state(stream.number)[2:4] == (2, CLASSES_MAX)
+        assert kinds(log.append([rollback(stream, "r", 0), classes(stream, "d", "z")])) == [3, 4]
 
     def test_a_base_divides_a_stream(self, log: FeedbackLog, stream: Stream) -> None:
         """It changes no class; a state before it is nobody's to go back to, but that of the artifact."""

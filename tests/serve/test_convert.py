@@ -1,6 +1,7 @@
 """`/v1/convert`: one form in, all forms out, nulls for infinities, and one sentence for what is wrong."""
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.serve import conversion, routes_convert
+from service.serve.routes_convert import INLINE_BYTES
+from service.settings import Settings
 from service.softmax.scores import FORMS, convert
 from tests.serve.harness import Pair, Response, request
 
@@ -59,8 +63,24 @@ def test_sigmoid_is_each_by_itself(pair: Pair) -> None:
     assert document["probabilities"] == [[0.75, 0.5, 0.2]]
 
 
-def test_many_rows_are_converted_in_a_thread(pair: Pair) -> None:
-    """Each as alone."""
+def test_long_bodies_are_read_and_converted_in_a_thread(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the worker's own; short ones at once."""
+    threads = []
+
+    def converted(body: bytes, limits: Settings) -> bytes:
+        threads.append(threading.current_thread().name)
+        return conversion.converted(body, limits)
+
+    monkeypatch.setattr(routes_convert, "converted", converted)
+    short = json.dumps({"logits": [[1, 2]]}).encode()
+    first = ask(pair, short)
+    here, threads = set(threads), []
+    assert ask(pair, short.ljust(INLINE_BYTES + 1)) == first
+    assert {name.rsplit("_", 1)[0] for name in threads} == {"softstep"}
+    assert here.isdisjoint(threads)
+
+
+def test_many_rows_are_converted_each_as_alone(pair: Pair) -> None:
     rows = np.random.default_rng(0).standard_normal((900, 3)).tolist()
     document = told(pair, logits=rows)
     for i in (0, 899):

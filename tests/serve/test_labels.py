@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
-from service.serve.labels import SUM_TOLERANCE, Labels
+from service.serve.labels import Labels
+from service.softmax.scores import SUM_TOLERANCE
 from service.store.rows import Targets
 
 IRIS = Labels(["setosa", "versicolor", "virginica"], multilabel=False)

@@ -4,9 +4,11 @@ import pytest
 
 from service.errors import UnacceptableError
 from service.serve.served import Served
-from service.serve.turns import CLASSES_MAX, read_turn
+from service.serve.turns import read_turn
+from service.store.admission import CLASSES_MAX
+from service.store.artifact import MANIFEST_BYTES_MAX
 from service.store.feedback import Kind
-from service.store.manifest import Manifest
+from service.store.manifest import NAME_CHARACTERS_MAX, Manifest, dump_manifest
 from tests.serve.harness import Pair, make_artifact
 
 
@@ -47,6 +49,19 @@ def test_a_model_that_is_too_large_already_gets_no_class(pair: Pair) -> None:
     model = served(pair, "iris", 10)
     with pytest.raises(UnacceptableError, match="at most 3 classes"):
         added(1, model)
+
+
+def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
+    """With which what is learned is exported and loaded again."""
+    version, _, kit = pair.parts.live.now.find("iris", None)._made_of
+    long = make_artifact("softmax", 4, ["a", "b"], provenance={"notes": "x" * (8 << 20)})
+    model = Served(version, long, kit)
+    names = [f"{k:04}".ljust(NAME_CHARACTERS_MAX, "\x01") for k in range(6000)]
+    fitting = names[:5000]
+    read_turn(Kind.CLASSES, {"add": fitting}, model)
+    assert len(dump_manifest(long.manifest.model_copy(update={"classes": ("a", "b", *fitting)}))) < MANIFEST_BYTES_MAX
+    with pytest.raises(UnacceptableError, match="do not fit into a manifest"):
+        read_turn(Kind.CLASSES, {"add": names}, model)
 
 
 def test_no_model_has_more_classes_than_any_may_have(pair: Pair) -> None:

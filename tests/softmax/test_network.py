@@ -124,6 +124,21 @@ def test_gradients_three_ways(head: str, hidden: tuple[int, ...], kind: str) -> 
             np.testing.assert_allclose(found.layers[-1].db, (P - net.Y).sum(axis=0), rtol=1e-12, atol=1e-13)
 
 
+def test_a_stage_that_is_written_to_changes_no_answer() -> None:
+    """Neither those of float32, nor those that are computed in float64 for the first time after it."""
+    net, Y = Net("softmax", (6,), N=4, dtype=np.float32, staged=True), np.full((1, 3), 1 / 3)
+    assert net.stage is not None
+    net.stage = replace(net.stage, clip=None)
+    net.affine[0][0][:] *= 1e4
+    rows = [net.X[:1], np.full((1, 4), 3e37, np.float32)]
+    untouched, model = net.served().model(), net.served().model()
+    expected = [untouched.losses(X, Y)[0] for X in rows]
+    assert expected[1] > np.finfo(np.float32).max
+    net.stage.mean[:] += 1
+    net.stage.scale[:] *= 2
+    assert [model.losses(X, Y)[0] for X in rows] == expected
+
+
 @pytest.mark.parametrize("clip", [None, 0.8])
 def test_gradients_through_the_stage(clip: float | None) -> None:
     """dX is the slope by the raw rows, 0 where the stage clips."""

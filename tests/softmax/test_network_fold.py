@@ -1,5 +1,6 @@
 """The fold of networks: held to a plain twin, to autograd, to what predictions answer, to its bits and its guards."""
 
+import resource
 from dataclasses import replace
 from itertools import pairwise
 
@@ -346,6 +347,15 @@ def test_served_parts_are_copies_and_survive_their_arrays(*, staged: bool) -> No
     again = ServedNetwork.of(now.head, net.activations, now.arrays(), now.clips())
     assert again.model().predict(net.X).tobytes() == now.model().predict(net.X).tobytes()
     assert [tensor.shape for tensor in now.tensors()] == [(5, 6), (6,), (6, 5), (5,), (5, 3), (3,)]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_wide_layer_takes_no_memory_for_the_inputs_of_another(name: RuleName) -> None:
+    """A row of a network with 16,384 hidden units needs less than 64 MiB, where lanes times inputs would be 1 GiB."""
+    net = Net("softmax", (16_384,), N=4, B=1, dtype=np.float32)
+    steps, before = net.steps(RULES[name]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    steps.fold(net.X, Y=net.Y)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
 def test_what_a_fold_refuses() -> None:

@@ -63,7 +63,10 @@ def test_every_form_leads_to_every_other(Z: Array, T: float, head: str, form: An
     first = converted(Z, head=head, T=T)
     again = converted(first[form], form, head, T)
     assert again[form].tobytes() == first[form].tobytes()
-    # A probability next to 1 has lost the digits of its odds.
+    # The odds of a softmax are those against the other classes, and clear always.
+    if head == "softmax":
+        np.testing.assert_allclose(again["odds"], first["odds"], rtol=1e-8)
+    # A single probability next to 1 has lost the digits of its odds.
     clear = first["probabilities"] < 1 - 1e-6
     for name in ("probabilities", "log_probabilities", "odds"):
         np.testing.assert_allclose(again[name][clear], first[name][clear], rtol=1e-8, atol=1e-300)
@@ -125,6 +128,21 @@ def test_small_probabilities_keep_their_digits() -> None:
     odds = converted(L, "log_probabilities", "sigmoid")["odds"]
     np.testing.assert_allclose(odds, (np.exp(L) / -np.expm1(L)), rtol=1e-14)
     assert converted([[3.0, 1.0]], "odds", "sigmoid")["probabilities"].tolist() == [[0.75, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("form", "values"),
+    [
+        ("logits", [[0.0, -46.0, -np.inf]]),
+        ("probabilities", [[1.0, np.exp(-46), 0.0]]),
+        ("log_probabilities", [[0.0, -46.0, -np.inf]]),
+        ("odds", [[np.exp(46), np.exp(-46), 0.0]]),
+    ],
+)
+def test_odds_next_to_one_are_those_against_the_others(form: Any, values: Any) -> None:
+    """Where 1 - p rounds to 0."""
+    np.testing.assert_allclose(converted(values, form)["odds"], [[np.exp(46), np.exp(-46), 0]], rtol=1e-14)
+    assert converted([[1.0, 1e-20]], "probabilities")["odds"].tolist() == [[1e20, 1e-20]]
 
 
 @pytest.mark.parametrize(
