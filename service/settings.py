@@ -123,12 +123,19 @@ class Settings(BaseSettings):
         1024, description="Requests a worker works on at one time, else 503. Probes and metrics are not counted."
     )
     rows_max: Count = Field(
-        65_536, description="Rows of one request, else 413. One request must not own a worker for long."
+        65_536,
+        description="Rows of one request, else 413. One request must not own a worker for long. A JSON body may have "
+        "two lists or objects for each, and 4096 more.",
     )
     answer_cells_max: Count = Field(
         4_000_000,
+<<<<<<< HEAD
         description="Rows x classes of one answer, else 413; some 40 MB as JSON, whatever the number of classes. Of an "
         "explanation every number that is told, 8 for an entry of `top`, and 1 for 10 characters of a name.",
+=======
+        description="Rows x classes of one answer, or the numbers of an explanation's matrices, else 413; some 40 to "
+        "75 MB as JSON, whatever the number of classes.",
+>>>>>>> hunt-rest
     )
     json_depth_max: int = Field(
         64,

@@ -141,6 +141,7 @@ class Student:
 
     def _erase(self) -> None:
         self.publisher.erase()
+        self._losses.erase(self.follower.lineage.forgotten)
         try:
             self._log.rewrite()
         except LogUnavailableError as error:  # a long read of it, which holds up nobody else

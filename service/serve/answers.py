@@ -193,7 +193,7 @@ class Answers:
                 return self.explaining.infer(served, request)
             X = served.rows.usual(body) if request is None else request.X
             if X is None:
-                asked = read_asked(load(body, self.settings.json_depth_max), served.rows)
+                asked = read_asked(load(body, self.settings.json_depth_max, self.settings.rows_max), served.rows)
                 if asked.tokens or asked.min_seq > served.seq:
                     return self._as_asked(endpoint, asked, body, started)
                 X = asked.X

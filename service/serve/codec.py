@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import TooLargeError, UnacceptableError
-from service.serve.grammar import check_fields, deeper_than, lists_in, load, strings_in
+from service.serve.grammar import check_fields, lists_in, load, most_lists, survey
 from service.serve.scanner import scan_instances
 
 try:
@@ -58,7 +58,7 @@ class Rows:
             TooLargeError: There are more rows than the limit.
         """
         X = self.usual(body)
-        return X if X is not None else self.matrix(instances_of(load(body, self.depth_max)))
+        return X if X is not None else self.matrix(instances_of(load(body, self.depth_max, self.rows_max)))
 
     def usual(self, body: bytes) -> Floats | None:
         """As `instances` for a body that holds nothing else and raises nothing, or None in doubt."""
@@ -102,11 +102,12 @@ class Rows:
         text = np.frombuffer(body, np.uint8)
         if np.count_nonzero(text == _QUOTE) != 2 or np.count_nonzero(text == _BRACE) != 1:  # noqa: PLR2004
             return None
+        opened = np.count_nonzero(text == _BRACKET)
+        if opened > self.rows_max + 1:
+            return None
         try:
             rows = self._parser.parse(body)["instances"]
-            if len(rows) > self.rows_max or set(map(len, rows)) != {self.n_features}:
-                return None
-            if np.count_nonzero(text == _BRACKET) != len(rows) + 1:
+            if opened != len(rows) + 1 or set(map(len, rows)) != {self.n_features}:
                 return None
             flat = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
         except (ValueError, TypeError, KeyError, RuntimeError):
@@ -168,19 +169,22 @@ class Rows:
             MalformedError: The bytes are not JSON of our grammar.
         """
         if len(body) >= QUICK_FROM_BYTES and self._parser is not None and body[:1] != b"\xef" and b"\\" not in body:
-            document = _tensor_quickly(self._parser, body, self.n_features, self.depth_max)
+            document = _tensor_quickly(self._parser, body, self)
             if document is not None:
                 return document
-        return load(body, self.depth_max)
+        return load(body, self.depth_max, self.rows_max)
 
 
-def _tensor_quickly(parser: Any, body: bytes, n_features: int, depth_max: int) -> dict[str, Any] | None:  # noqa: ANN401
+def _tensor_quickly(parser: Any, body: bytes, limits: Rows) -> dict[str, Any] | None:  # noqa: ANN401
     """A v2 document with one large tensor as an array, or None where there is any doubt.
 
     All but the tensor becomes Python objects. The text must then hold just their strings (so no key is repeated), and
     just their opening brackets beside those of a flat list or of equally long rows, of the shape that is announced.
     """
     text = np.frombuffer(body, np.uint8)
+    opened, n_features = np.count_nonzero(text == _BRACKET), limits.n_features
+    if opened + body.count(b"{") > most_lists(limits.rows_max):
+        return None
     root = entry = data = None
     try:
         root = parser.parse(body)
@@ -188,7 +192,7 @@ def _tensor_quickly(parser: Any, body: bytes, n_features: int, depth_max: int) -
         (entry,) = root["inputs"]
         fields = {key: _plain(entry[key]) for key in entry if key != "data"}
         data = entry["data"]
-        widths = set(map(len, data)) if np.count_nonzero(text == _BRACKET) > len(data) else {0}
+        widths = set(map(len, data)) if opened > len(data) else {0}
         flat = np.frombuffer(data.as_buffer(of_type="d"), np.float64).copy()
         rows = len(data) if widths != {0} else 0
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
@@ -196,11 +200,12 @@ def _tensor_quickly(parser: Any, body: bytes, n_features: int, depth_max: int) -
     finally:
         root = entry = data = None  # the parser cannot be used again while a part of its document is alive
     rest = [document, fields]
-    if deeper_than(rest, depth_max - 2):  # the deeper of the two stands in an object in a list in an object
+    depth, strings = survey(rest)
+    if depth > limits.depth_max - 2:  # the deeper of the two stands in an object in a list in an object
         return None
-    strings = 2 + sum(map(strings_in, rest))  # "inputs" and "data"
+    strings += 2  # "inputs" and "data"
     brackets = 2 + rows + sum(map(lists_in, rest))  # those of "inputs" and "data"
-    if np.count_nonzero(text == _QUOTE) != 2 * strings or np.count_nonzero(text == _BRACKET) != brackets:
+    if np.count_nonzero(text == _QUOTE) != 2 * strings or opened != brackets:
         return None
     count, left = divmod(flat.size, n_features)
     if left or fields.get("shape") != [count, n_features] or (rows and (rows != count or widths != {n_features})):

@@ -45,7 +45,7 @@ def read_scores(body: bytes, settings: Settings) -> Given:
         UnacceptableError: They are, but hold no scores.
         TooLargeError: There are more rows, or would be more numbers in the answer, than the limit.
     """
-    document = load(body, settings.json_depth_max)
+    document = load(body, settings.json_depth_max, settings.rows_max)
     check_fields(document, FIELDS)
     forms = [form for form in FORMS if form in document]
     if len(forms) != 1:

@@ -183,7 +183,8 @@ class Teaching:
         await self._all_served(served.name, last)
         events = [self._event(taught, one, place) for one, place in zip(posts, places, strict=True)]
         for event, place in zip(events, places, strict=True):
-            event["losses"] = self._losses_of(served.name, self.writer.version_of(place.stream), place.seq)
+            version = self.writer.version_of(place.stream)
+            event["losses"] = None if place.forgotten else self._losses_of(served.name, version, place.seq)
         told = events[0] if isinstance(post, Post) else {"events": events}
         return Answer(200, orjson.dumps({**_names(taught), **told}))
 

@@ -5,34 +5,74 @@ objects and so decides every doubtful case; the quicker readers in scanner.py an
 and nothing outside it.
 """
 
-import re
 from collections.abc import Iterable
+from operator import countOf
 from typing import Any, Final
 
+import numpy as np
 import orjson
 
-from service.errors import MalformedError, UnacceptableError
+from service.errors import MalformedError, TooLargeError, UnacceptableError
 
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Lists and objects of a body beside the rows and their labels: far more than any request has a use for.
+LISTS_BESIDE: Final = 4096
+# Bytes that are counted at once: what has too many lists is refused before all of it was read.
+STRETCH: Final = 1 << 20
+
+_CONTAINERS: Final = frozenset((list, dict))
+_QUOTE, _BRACKET, _BRACE = b'"[{'
 
 
-def load(body: bytes, depth_max: int) -> dict[str, Any]:
+def load(body: bytes, depth_max: int, rows_max: int) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
         MalformedError: The bytes are not JSON, are nested too deeply, are not an object, or repeat a key.
+        TooLargeError: They hold more lists and objects than that many rows with their labels need.
     """
+    check_lists(body, rows_max)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedError(_explain(error, body)) from None
     if type(document) is not dict:
         raise MalformedError("The body must be a JSON object.")
-    if deeper_than(document, depth_max):
+    depth, strings = survey(document)
+    if depth > depth_max:
         raise MalformedError(f"The body nests deeper than {depth_max} levels.")
-    if _strings_in_text(body) != strings_in(document):
+    if _strings_in_text(body) != strings:
         raise MalformedError("The body has an object with the same key twice.")
     return document
+
+
+def most_lists(rows_max: int) -> int:
+    """The number of lists and objects that a body may have: an empty one takes 3 bytes, and some 60 as an object."""
+    return 2 * rows_max + LISTS_BESIDE
+
+
+def check_lists(body: bytes, rows_max: int) -> None:
+    """Raise TooLargeError, before anything is made of them, where a body has more lists and objects than it may."""
+    lists_max, seen = most_lists(rows_max), 0
+    for at in range(0, len(body), STRETCH):
+        seen += body.count(b"[", at, at + STRETCH) + body.count(b"{", at, at + STRETCH)
+        if seen > lists_max:
+            if _opens_more(body, lists_max):
+                raise TooLargeError(f"The body may have at most {lists_max} lists and objects; send several requests.")
+            return
+
+
+def _opens_more(body: bytes, lists_max: int) -> bool:
+    """Whether the text of a JSON document has more lists and objects than that; brackets in its strings are none."""
+    text = np.frombuffer(_without_escapes(body), np.uint8)
+    opened, inside = 0, np.False_
+    for at in range(0, len(text), STRETCH):
+        part = text[at : at + STRETCH]
+        quoted = np.logical_xor.accumulate(part == _QUOTE) ^ inside
+        opened += int(np.count_nonzero(((part == _BRACKET) | (part == _BRACE)) & ~quoted))
+        if opened > lists_max:
+            return True
+        inside = quoted[-1]
+    return False
 
 
 def _explain(error: orjson.JSONDecodeError, body: bytes) -> str:
@@ -46,43 +86,37 @@ def _explain(error: orjson.JSONDecodeError, body: bytes) -> str:
     return f"The body is not valid JSON (RFC 8259, UTF-8); it breaks near character {error.pos}."
 
 
-def deeper_than(document: object, levels: int) -> bool:
-    """Whether lists and objects nest deeper than `levels`; a breadth-first walk that skips rows of plain numbers."""
-    layer: list[Any] = [document]
-    for _ in range(levels):
-        layer = [
-            child
-            for node in layer
-            for child in (node.values() if type(node) is dict else node)
-            if type(child) is list or type(child) is dict
-        ]
-        if not layer:
-            return False
-    return True
-
-
 def _strings_in_text(body: bytes) -> int:
     """The number of strings, keys included, in the text of a valid JSON document."""
-    if b"\\" in body:
-        return sum(1 for _ in _STRINGS.finditer(body))
-    return body.count(b'"') // 2
+    return _without_escapes(body).count(b'"') // 2
 
 
-def strings_in(document: object) -> int:
-    """The number of strings, keys included, in a parsed document; smaller than in its text where a key was repeated."""
-    count = 0
-    rest: list[Any] = [document]
-    while rest:
-        node = rest.pop()
-        if type(node) is dict:
-            count += len(node)
-            rest.extend(node.values())
-        elif type(node) is list:
-            rest.extend(child for child in node if type(child) is list or type(child) is dict)
-            count += sum(type(child) is str for child in node)
-        elif type(node) is str:
-            count += 1
-    return count
+def _without_escapes(body: bytes) -> bytes:
+    """The text of a valid JSON document without escaped backslashes and quotes, so that every quote ends a string."""
+    return body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
+
+
+def survey(document: dict[str, Any] | list[Any]) -> tuple[int, int]:
+    """How deep lists and objects nest in a parsed document, and the number of its strings, keys included.
+
+    There are fewer strings than in its text where a key was repeated. Types are looked at in bulk, for a body may hold
+    millions of numbers.
+    """
+    layer: list[Any] = [document]
+    depth = strings = 0
+    while layer:
+        depth, below = depth + 1, []
+        for node in layer:
+            if type(node) is dict:
+                strings += len(node)
+            children = node.values() if type(node) is dict else node
+            kinds = set(map(type, children))
+            if str in kinds:
+                strings += countOf(map(type, children), str)
+            if not kinds.isdisjoint(_CONTAINERS):
+                below += [child for child in children if type(child) is list or type(child) is dict]
+        layer = below
+    return depth, strings
 
 
 def lists_in(document: object) -> int:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from service.errors import InputError, UnacceptableError
 from service.serve.codec import Rows
-from service.serve.grammar import check_fields, load
+from service.serve.grammar import check_fields, check_lists, load
 from service.serve.labels import NUMBERS, Labels
 from service.softmax.inputs import NOT_NUMBERS
 from service.store.feedback import ID_BYTES_MAX
@@ -83,7 +83,7 @@ class Posts:
         """
         one_row = body.count(b"[") == 3  # noqa: PLR2004  # those of instances, a row, and labels
         post = self._alone(body) if one_row else self._around(body)
-        return post or self._general(load(body, self._rows.depth_max))
+        return post or self._general(load(body, self._rows.depth_max, self._rows.rows_max))
 
     def _alone(self, body: bytes) -> Post | None:
         """The event of a small body in the usual form, or None in doubt.
@@ -130,7 +130,8 @@ class Posts:
         if b"\\" in rest or rest.count(KEY) != 1:
             return None
         try:
-            document = self._load_flat(rest) or load(rest, self._rows.depth_max)
+            check_lists(rest, self._rows.rows_max)
+            document = self._load_flat(rest) or load(rest, self._rows.depth_max, self._rows.rows_max)
             if document.get("instances", rest) is not None:
                 return None
             return self._event(document, self._rows.instances(b"{%b:%b}" % (KEY, body[start:stop])))

@@ -40,7 +40,7 @@ def _waits(request: Request) -> bool:
 
 async def _read_turn(request: Request, context: Context, kind: Kind, served: Served) -> Turn:
     body = await read_body(request, context.settings.body_bytes_max)
-    return read_turn(kind, load(body, context.settings.json_depth_max), served)
+    return read_turn(kind, load(body, context.settings.json_depth_max, context.settings.rows_max), served)
 
 
 async def _turn(request: Request, context: Context, kind: Kind, served: Served) -> Response:

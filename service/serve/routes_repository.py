@@ -17,7 +17,7 @@ repository = APIRouter(tags=["Open Inference Protocol v2"])
 async def _parameters(request: Request, context: Context) -> dict[str, Any]:
     """The JSON object of an administrative request; empty where there is no body."""
     body = await read_body(request, context.settings.body_bytes_max)
-    return load(body, context.settings.json_depth_max) if body.strip() else {}
+    return load(body, context.settings.json_depth_max, context.settings.rows_max) if body.strip() else {}
 
 
 @repository.post("/v2/repository/index", **DOCS["index"])

@@ -117,7 +117,7 @@ class Explained:
         X = rows.usual(body)
         if X is not None:
             return self._checked(Why(X, None, self._usual_top))
-        document = load(body, self._settings.json_depth_max)
+        document = load(body, self._settings.json_depth_max, self._settings.rows_max)
         check_fields(document, FIELDS)
         if "instances" not in document:
             raise UnacceptableError('The body must have "instances": a list of rows.')

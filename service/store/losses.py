@@ -4,7 +4,7 @@
     0       8     "SFSTLOSS"
     8       8     rows written so far, R
     16      48    zeros
-    64      16·C  ring of C = 65,536 records; row r stands at r mod C: <q seq> <d loss>
+    64      16·C  ring of C = 65,536 records; row r stands at r mod C: <q seq> <d loss>; zeros where it was forgotten
 
 All little-endian. Rows are written before R grows, and at most half a ring of them at once; so the newer half of the
 ring is whole whenever a reader looks, and it takes no others. The file is derived: it is made anew at each start.
@@ -13,6 +13,7 @@ ring is whole whenever a reader looks, and it takes no others. The file is deriv
 import mmap
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +61,17 @@ class LossWriter:
         self._ring[np.arange(count - len(rows), count) % CAPACITY] = rows
         self._count = count
         COUNT.pack_into(self._memory, COUNT_AT, count)
+
+    def erase(self, seqs: Iterable[int]) -> None:
+        """Overwrite the records of events that were forgotten with zeros, on the disk too.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        gone = np.isin(self._ring["seq"], list(seqs))
+        if gone.any():
+            self._ring[gone] = 0
+            self._memory.flush()
 
 
 class LossReader:

@@ -65,7 +65,7 @@ def agreed(body: bytes, dtype: np.dtype[Any] = FLOAT32, *, multilabel: bool = Fa
     """What all readers say of a body; a quick one may doubt, and must where the general one refuses."""
     ways = reader(dtype, multilabel=multilabel)
     try:
-        general: Any = ways._general(load(body, DEPTH))
+        general: Any = ways._general(load(body, DEPTH, ROWS_MAX))
     except InputError as reason:
         general = refused(reason)
     for quick in (ways._alone, ways._around):

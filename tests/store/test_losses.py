@@ -35,6 +35,20 @@ def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFacto
         assert reader.of(1) is None
 
 
+def test_what_is_erased_is_in_no_byte_of_the_file(tmp_path: Path) -> None:
+    """Wherever in the ring it stands; the other events keep theirs, and what is written next goes behind them."""
+    writer, reader = LossWriter(tmp_path / "losses"), LossReader(tmp_path / "losses")
+    writer.write(np.array([1]), np.array([0.125]))
+    writer.write(np.full(WHOLE, 2), np.full(WHOLE, 0.25))
+    writer.write(np.array([3, 4, 3]), np.array([0.3, 0.4, 0.35]))
+    writer.erase({1, 3, 99})
+    text = (tmp_path / "losses").read_bytes()
+    assert not [loss for loss in (0.125, 0.3, 0.35) if np.array(loss).tobytes() in text]
+    writer.write(np.array([5]), np.array([0.5]))
+    assert (reader.of(3), reader.of(4), reader.of(5)) == (None, [0.4], [0.5])
+    assert reader.of(2) == [0.25] * (WHOLE - 4)
+
+
 def test_a_ring_has_its_place_on_the_disk(tmp_path: Path) -> None:
     """All of it from the start: a disk that is full refuses the file, and kills nobody who writes to it later."""
     LossWriter(tmp_path / "losses")

@@ -1,0 +1,95 @@
+"""The JSON grammar: how much a body may hold, counted before anything is made of it."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import TooLargeError
+from service.serve import grammar
+from service.serve.announcement import JUST_PROBABILITIES
+from service.serve.codec import Rows
+from service.serve.grammar import check_lists, load, most_lists, survey
+from service.serve.tensors import Tensors
+
+DEPTH, ROWS_MAX = 64, 10
+MOST = most_lists(ROWS_MAX)
+texts = st.text(st.sampled_from('[{"\\a€'), max_size=8)
+documents = st.dictionaries(
+    texts,
+    st.recursive(
+        st.integers(-9, 9) | texts | st.none(),
+        lambda below: st.lists(below, max_size=5) | st.dictionaries(texts, below, max_size=5),
+        max_leaves=40,
+    ),
+    max_size=5,
+)
+
+
+def plainly(value: Any) -> tuple[int, int, int]:
+    """Depth, strings, and lists and objects of a JSON value."""
+    if type(value) is str:
+        return 0, 1, 0
+    if type(value) not in {list, dict}:
+        return 0, 0, 0
+    below = [plainly(child) for child in (value.values() if type(value) is dict else value)]
+    keys = len(value) if type(value) is dict else 0
+    depth, strings, lists = zip(*below, strict=True) if below else ((0,), (0,), (0,))
+    return 1 + max(depth), keys + sum(strings), 1 + sum(lists)
+
+
+@given(document=documents, stretch=st.integers(1, 64))
+def test_what_a_document_holds_is_counted_right(document: dict[str, Any], stretch: int) -> None:
+    depth, strings, lists = plainly(document)
+    assert survey(document) == (depth, strings)
+    body = orjson.dumps(document)
+    assert load(body, DEPTH, ROWS_MAX) == document
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grammar, "STRETCH", stretch)
+        patch.setattr(grammar, "LISTS_BESIDE", lists)
+        check_lists(body, 0)
+        patch.setattr(grammar, "LISTS_BESIDE", lists - 1)
+        with pytest.raises(TooLargeError, match=f"at most {lists - 1} lists and objects"):
+            check_lists(body, 0)
+
+
+@pytest.mark.parametrize("item", ["[]", "{}", '{"":[]}'])
+@pytest.mark.parametrize("kind", ["v1", "beside", "v2", "tensor"])
+def test_millions_of_lists_are_refused_before_one_is_made(
+    monkeypatch: pytest.MonkeyPatch, item: str, kind: str
+) -> None:
+    rows = Rows(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
+    many = f"[{','.join([item] * MOST)}]"
+    data = {
+        "v1": f'{{"instances": {many}}}',
+        "beside": f'{{"instances": [[1, 2]], "parameters": {many}}}',
+        "v2": f'{{"inputs": [{{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}}], '
+        f'"parameters": {many}}}',
+        "tensor": f'{{"inputs": [{{"name": "x", "shape": [{MOST}, 2], "datatype": "FP32", "data": {many}}}]}}',
+    }[kind].encode()
+    made: list[bytes] = []
+    monkeypatch.setattr(grammar.orjson, "loads", made.append)
+    monkeypatch.setattr(rows, "_parser", None if rows._parser is None else Untouched())
+    with pytest.raises(TooLargeError, match="lists and objects"):
+        rows.instances(data) if kind in {"v1", "beside"} else Tensors(rows, {}, {}, ("a", "b")).read(data, None)
+    assert not made
+
+
+class Untouched:
+    """A parser that is not to be asked."""
+
+    def parse(self, _body: bytes) -> None:
+        pytest.fail("the body was parsed")
+
+
+def test_brackets_in_strings_are_no_lists() -> None:
+    rows = Rows(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
+    names = ['\\"[{' * MOST, "[" * MOST, "{" * MOST]
+    body = orjson.dumps({"instances": [[1, 2]] * ROWS_MAX, "parameters": names})
+    assert rows.instances(body).shape == (ROWS_MAX, 2)
+    tensor = {"name": "x", "shape": [ROWS_MAX, 2], "datatype": "FP32", "data": [[1, 2]] * ROWS_MAX}
+    read = Tensors(rows, {}, {}, ("a", "b")).read(orjson.dumps({"inputs": [tensor], "id": "[" * MOST}), None)
+    assert (read.id, read.X.shape, read.wishes) == ("[" * MOST, (ROWS_MAX, 2), JUST_PROBABILITIES)
