@@ -129,13 +129,8 @@ class Settings(BaseSettings):
     )
     answer_cells_max: Count = Field(
         4_000_000,
-<<<<<<< HEAD
-        description="Rows x classes of one answer, else 413; some 40 MB as JSON, whatever the number of classes. Of an "
-        "explanation every number that is told, 8 for an entry of `top`, and 1 for 10 characters of a name.",
-=======
-        description="Rows x classes of one answer, or the numbers of an explanation's matrices, else 413; some 40 to "
-        "75 MB as JSON, whatever the number of classes.",
->>>>>>> hunt-rest
+        description="Rows x classes of one answer, else 413; some 40 to 75 MB as JSON, whatever the number of classes. "
+        "Of an explanation every number that is told, 8 for an entry of `top`, and 1 for 10 characters of a name.",
     )
     json_depth_max: int = Field(
         64,
