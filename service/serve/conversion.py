@@ -74,7 +74,7 @@ def converted(body: bytes, settings: Settings) -> bytes:
 def _matrix(rows: object, settings: Settings) -> Doubles:
     """(B, K) of a parsed list of rows; NaN where a null stood."""
     if type(rows) is not list or not rows:
-        raise UnacceptableError(ONE_FORM)
+        raise UnacceptableError("Scores must be a list of at least one row of numbers.")
     if len(rows) > settings.rows_max:
         raise TooLargeError(f"A request may have at most {settings.rows_max} rows; send several requests.")
     width = len(rows[0]) if type(rows[0]) is list else 0

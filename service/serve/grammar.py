@@ -83,6 +83,8 @@ def _explain(error: orjson.JSONDecodeError, body: bytes) -> str:
         return "The body nests too deeply."
     if "infinity" in str(error):
         return "The body has a number that is too large for a 64-bit float."
+    if "UTF-8:" in str(error):  # the parser does not say where
+        return "The body is not valid UTF-8, and JSON has to be (RFC 8259)."
     return f"The body is not valid JSON (RFC 8259, UTF-8); it breaks near character {error.pos}."
 
 

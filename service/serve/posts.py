@@ -181,11 +181,18 @@ class Posts:
         self._rows.check_count(len(tokens))
         kind, targets = self._labels.read(document.get("labels"), len(tokens))
         weights = self._weights(document["weights"], len(tokens)) if "weights" in document else None
-        opened = list(map(self._open_token, tokens))
+        opened = [self._opened(i, token) for i, token in enumerate(tokens)]
         return [
             Post(name, self._payload(X, kind, targets[i : i + 1], None if weights is None else weights[i : i + 1]), 1)
             for i, (name, X) in enumerate(opened)
         ]
+
+    def _opened(self, i: int, token: str) -> tuple[bytes, Floats]:
+        """The event's id and the row of one token of several."""
+        try:
+            return self._open_token(token)
+        except UnacceptableError as reason:
+            raise UnacceptableError(f"Token {i}: {reason}") from None
 
     def _payload(self, X: Floats, kind: Targets, targets: NDArray[Any], weights: Floats | None) -> bytes:
         return encode_rows(X, targets, kind, self._labels.n_classes, weights)

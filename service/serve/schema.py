@@ -139,7 +139,7 @@ def post(body: Schema, answer: Schema, *errors: int, required: bool = True, exam
     return {"responses": _responses(answer, *errors), "openapi_extra": extra}
 
 
-def _turn(body: Schema, example: object) -> dict[str, Any]:
+def _turn(body: Schema, example: object, *more: int) -> dict[str, Any]:
     """A call that becomes an event: 202 when it is on disk; with wait=true 200 when it is served."""
     docs = post(
         body if "anyOf" in body else {**body, "additionalProperties": False},
@@ -151,6 +151,7 @@ def _turn(body: Schema, example: object) -> dict[str, Any]:
         422,
         429,
         503,
+        *more,
         example=example,
     )
     docs["responses"][202] = {"description": "It is on disk", "content": _json(KEPT)}
@@ -178,7 +179,7 @@ DOCS: Final[dict[str, dict[str, Any]]] = {
     "models": _get(record(models=array(record(name=STRING, version=STRING, state=STRING)))),
     "model": _get(METADATA, 404, 503),
     "predict": post(INSTANCES, PREDICTIONS, 400, 404, 409, 413, 415, 422, 503, example={"instances": [IRIS]}),
-    "feedback": _turn({"anyOf": [TAUGHT_ROWS, TAUGHT_TOKENS]}, {"instances": [IRIS], "labels": ["setosa"]}),
+    "feedback": _turn({"anyOf": [TAUGHT_ROWS, TAUGHT_TOKENS]}, {"instances": [IRIS], "labels": ["setosa"]}, 415),
     "classes": _turn(record(COMMON, add=array({"type": "string", "minLength": 1}, minItems=1)), {"add": ["other"]}),
     "forget": _turn(record(COMMON, ids=array(ID, minItems=1)), {"ids": ["evt-1"]}),
     "rollback": _turn(record(COMMON, seq=WHOLE), {"seq": 0}),

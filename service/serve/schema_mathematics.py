@@ -65,5 +65,7 @@ MATHEMATICS: Final[dict[str, dict[str, Any]]] = {
     "explain": post(
         WHY, EXPLANATIONS, 400, 404, 409, 413, 415, 422, 503, example={"instances": [IRIS], "labels": ["setosa"]}
     ),
-    "convert": post(SCORES, CONVERTED, 400, 413, 415, 422, example={"logits": [[2.0, 0.5, None]], "temperature": 1.5}),
+    "convert": post(
+        SCORES, CONVERTED, 400, 413, 415, 422, 503, example={"logits": [[2.0, 0.5, None]], "temperature": 1.5}
+    ),
 }

@@ -163,6 +163,12 @@ BODIES = {
 }  # fmt: skip
 
 
+def test_the_token_that_is_refused_is_named() -> None:
+    """By its place: the first of those that are none."""
+    with pytest.raises(UnacceptableError, match=r"^Token 1: A token is not one of this service\.$"):
+        reader().read(b'{"tokens":["t","bad","bad"],"labels":[1,2,1]}')
+
+
 @both_dtypes
 @pytest.mark.parametrize("multilabel", [False, True], ids=["single", "multilabel"])
 @pytest.mark.parametrize("name", BODIES)
