@@ -145,8 +145,7 @@ class Explained:
         most = self._settings.answer_cells_max
         if rows * told > most:
             raise TooLargeError(
-                f"An answer may tell at most {most} numbers, text counted by its length; send fewer rows or ask for "
-                "fewer features."
+                f"An answer may tell at most {most} numbers; send fewer rows or ask for fewer features."
             )
         if rows * computed > most * MADE_FOR_ONE:
             raise TooLargeError(f"An answer may be made of at most {most * MADE_FOR_ONE} numbers; send fewer rows.")
