@@ -32,7 +32,7 @@ from service.serve.labels import Labels
 from service.serve.served import Served
 from service.settings import Settings
 from service.softmax.calibration import Calibrated
-from service.softmax.explain import Explainer, Explanation, explainer_of
+from service.softmax.explain import Explainer, Explanation, explainer_of, logits_of
 from service.softmax.inputs import Doubles, Floats
 from service.store.rows import Targets
 
@@ -145,8 +145,7 @@ class Explained:
         most = self._settings.answer_cells_max
         if rows * told > most:
             raise TooLargeError(
-                f"An answer may tell at most {most} numbers, text counted by its length; send fewer rows or ask for "
-                "fewer features."
+                f"An answer may tell at most {most} numbers; send fewer rows or ask for fewer features."
             )
         if rows * computed > most * MADE_FOR_ONE:
             raise TooLargeError(f"An answer may be made of at most {most * MADE_FOR_ONE} numbers; send fewer rows.")
@@ -184,14 +183,17 @@ class Explained:
         Raises:
             UnacceptableError: As `body`, or a number overflows the model's dtype.
         """
+        if not MATRICES.intersection(wanted):
+            P, labels = self._served.model.classify(X)
+            return P, np.array(labels), {"logits": logits_of(self._served.model, X)}
         names = ["probabilities", "labels", *(name for name in EXPLANATIONS if name in wanted)]
         parts: dict[str, list[Any]] = {name: [] for name in names}
         for i in range(0, len(X), self._step):
             found = self.explainer.explain(X[i : i + self._step]).rounded()
             for name, blocks in parts.items():
                 blocks.append(getattr(found, name))
-        P, labels, *more = map(np.concatenate, parts.values())
-        return P, labels, dict(zip(names[2:], more, strict=True))
+        P, found_labels, *more = map(np.concatenate, parts.values())
+        return P, found_labels, dict(zip(names[2:], more, strict=True))
 
     @cached_property
     def _names(self) -> bytes:

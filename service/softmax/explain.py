@@ -265,6 +265,25 @@ def explainer_of(model: Classifier) -> Explainer:
     return LinearExplainer(model)
 
 
+def logits_of(model: Classifier, X: Floats) -> Floats:
+    """The logits (B, K) of X (B, N) as explanations have them, in front of a calibration, and nothing else.
+
+    Raises:
+        UnacceptableError: A value of X is not finite, or a logit overflows the model's dtype.
+    """
+    if isinstance(model, Calibrated):
+        return logits_of(model.inner, X)
+    Z = model.logits(X)
+    over = np.flatnonzero(~np.isfinite(Z).all(axis=1))
+    if over.size:
+        model._refuse_overflow(X)  # noqa: SLF001  # one room
+        with np.errstate(over="ignore"):
+            Z[over] = model._double.logits(X[over].astype(np.float64))  # noqa: SLF001
+        if not np.isfinite(Z[over]).all():
+            raise UnacceptableError(OVERFLOW)
+    return Z
+
+
 def _centre(stage: Stage | None, n_features: int) -> Doubles:
     """The means of a stage, or 0 without one."""
     return np.zeros(n_features) if stage is None else stage.mean

@@ -106,24 +106,6 @@ class Network(Classifier):
             dX[steep] = self._rounded(exact.dX[steep])
         return NetworkGradients(layers, dX, losses)
 
-    def input_gradients(self, X: Floats, dZ: Floats) -> Floats:
-        """Derivatives dX (B, N) of any function of the logits, from its derivatives dZ (B, K) with respect to them.
-
-        One column of ones in a dZ of zeros gives a row of the Jacobian of the logits.
-
-        Raises:
-            UnacceptableError: A row's pre-activations or derivatives overflow the model's dtype.
-            ValueError: dZ has another shape or dtype.
-        """
-        if dZ.shape != (len(X), self.n_logits) or dZ.dtype != self.dtype:
-            raise ValueError(f"dZ must be {self.dtype} of shape {(len(X), self.n_logits)}")
-        self._check_rows(X)
-        with np.errstate(invalid="ignore", over="ignore"):
-            dX = self._backward(X, np.require(dZ, requirements=("C", "A", "W")))[1]
-        if not np.isfinite(dX).all():
-            raise UnacceptableError(STEEP)
-        return dX
-
     def _trace(self, X: Floats) -> tuple[Floats, list[Floats], NDArray[np.bool_]]:
         """Z (B, K), the input of every layer (B, N_l), and which rows (B,) have finite pre-activations."""
         taken, finite = [self._inputs.rows(X)], np.ones(len(X), np.bool_)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.errors import UnacceptableError
 from service.softmax.calibration import IDENTITY, KINDS, Calibrated, Calibration
 from service.softmax.classifier import Classifier
-from service.softmax.explain import BLOCK_CELLS, Explanation, NetworkExplainer, explainer_of
+from service.softmax.explain import BLOCK_CELLS, Explanation, NetworkExplainer, explainer_of, logits_of
 from service.softmax.inputs import Delta, Stage
 from service.softmax.model import Model
 from service.softmax.network_model import Network
@@ -213,6 +213,37 @@ def test_a_row_has_the_same_bits_alone_and_among_others(data: st.DataObject, cho
     for name in (*ARRAYS, "labels"):
         own, other = getattr(found, name), getattr(whole, name)
         assert own is other is None or own.tobytes() == other[rows].tobytes(), name
+
+
+def test_the_slopes_of_a_network_are_the_jacobian_of_its_logits() -> None:
+    """Of all logits by all features at one time; central differences in float64."""
+    net = Net("softmax", (6, 5, 4), N=4, B=6, staged=True)
+    model = net.served().model()
+    slopes = explainer_of(model)._made(net.X).slopes
+    for j in range(4):
+        step = np.zeros((6, 4))
+        step[:, j] = 1e-5
+        by_differences = (model.logits(net.X + step) - model.logits(net.X - step)) / 2e-5
+        np.testing.assert_allclose(slopes[:, :, j], by_differences, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@CASES
+def test_logits_alone_are_those_of_the_explanation(head: str, form: str, dtype: Any) -> None:
+    """To the bit; of what gives them, in front of a calibration."""
+    case = case_of(head, form, dtype)
+    assert logits_of(case.model, case.X).tobytes() == explained(case).logits.tobytes()
+
+
+def test_logits_alone_that_overflow_on_their_way_are_rounded() -> None:
+    """As those of the explanation; those that cannot be are refused, and so are rows that are no numbers."""
+    model = Model("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
+    X = np.array([[1] * 3, [1e-30] * 3], np.float32)
+    whole = explainer_of(model).explain(X).rounded().logits
+    assert logits_of(model, X).tobytes() == whole.tobytes()
+    for row, word in (([9, 9, 1], "too large|overflow"), ([np.nan, 0, 0], "finite")):
+        with pytest.raises(UnacceptableError, match=word):
+            logits_of(model, np.array([row], np.float32))
 
 
 def test_a_network_of_many_rows_is_explained_in_blocks() -> None:

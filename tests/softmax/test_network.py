@@ -150,23 +150,6 @@ def test_gradients_through_the_stage(clip: float | None) -> None:
     assert (found == 0).any() == (clip is not None)
 
 
-def test_input_gradients_give_the_jacobian_of_the_logits() -> None:
-    """With a unit vector as dZ each column of dZ / dX comes out, and any other is their sum."""
-    net = Net("softmax", (6, 5, 4), N=4, B=6)
-    model = net.served().model()
-    rows = [model.input_gradients(net.X, np.tile(unit, (6, 1))) for unit in np.eye(3)]
-    for j in range(4):
-        step = np.zeros((6, 4))
-        step[:, j] = 1e-5
-        slope = (model.logits(net.X + step) - model.logits(net.X - step)) / 2e-5
-        for k in range(3):
-            np.testing.assert_allclose(rows[k][:, j], slope[:, k], rtol=1e-6, atol=1e-9)
-    mixed = model.input_gradients(net.X, np.tile([1.0, -2.0, 0.5], (6, 1)))
-    np.testing.assert_allclose(mixed, rows[0] - 2 * rows[1] + 0.5 * rows[2], rtol=1e-12, atol=1e-15)
-    with pytest.raises(ValueError, match="dZ must be"):
-        model.input_gradients(net.X, np.ones((6, 2)))
-
-
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("head", HEADS)
 def test_overflow_is_computed_in_float64(name: str, head: str) -> None:
@@ -217,8 +200,6 @@ def test_a_gradient_that_cannot_be_represented_is_refused() -> None:
     net.Y[:] = [0, 0, 1e300]
     with pytest.raises(UnacceptableError, match="gradient"):
         net.served().model().gradients(net.X, net.Y)
-    with pytest.raises(UnacceptableError, match="gradient"):
-        net.served().model().input_gradients(net.X, np.full((4, 3), 1e308) * [1, 1, -1])
 
 
 def test_what_a_network_is_made_of_is_its_own() -> None:
