@@ -7,21 +7,25 @@
 
 Dividing by a temperature keeps the order of the classes (Guo, Pleiss, Sun & Weinberger, On calibration of modern neural
 networks, 2017); a z + b with a > 0 moves the threshold too (Platt, Probabilistic outputs for support vector machines,
-1999). What learns is t = (1 / T,) or (a, b), because the loss is convex in that: with x the derivative of the scaled
-logit by t, which is z, or (z, 1),
+1999). What learns is u = (-ln T,) or (ln a, b), counted from where it began, so that no step leads to a scale below 0
+and a step means the same whatever the logits' size. With v the scaled logits, of softmax each less the likeliest one,
+cut to [-REACH, REACH], the derivative x of the scaled logit by u is v, or (v, 1) with v = a z cut likewise, and
 
-    softmax   g = sum_k e_k z_k                      H = sum(y) Var_p(z)
-    sigmoid   g = e (z, 1)                           H = p (1 - p) (z, 1) (z, 1)^T        e = p sum(y) - y, or p - y
+    softmax   g = sum_k e_k v_k                      H = sum(y) Var_p(v)
+    sigmoid   g = e (v, 1)                           H = p (1 - p) (v, 1) (v, 1)^T        e = p sum(y) - y, or p - y
 
 and each row with the importance h moves it by a Newton step on all rows so far, the older ones counting less:
 
-    A <- keep A + h H,   c <- keep c + h (H (t - t_0) - g),   d = (A + D)^-1 c,   t = t_0 + max(0, 1 - r / (c . d)) d
+    A <- keep A + h H,   c <- keep c + h (H u - g),   d = (A + D)^-1 c,   w = max(0, 1 - r / (c . d)) d
+    u <- u + (w - u cut to [-STEP, STEP])
 
-where d leads to the least point of the sum of the rows' quadratic models and of sum_i D_i (t - t_0)_i^2 / 2. The last
-term is never forgotten: where rows say nothing the numbers go back to where they began. c . d is the evidence against
-t_0, and averages r, the number of numbers, where t_0 is right; so much of it is taken for noise, and with no more than
-that nothing moves (James & Stein, Estimation with quadratic loss, 1961). As in newton.py a row that is badly wrong
-counts with the curvature PULL |e| at least, for its own is next to 0 and its step would be without bound.
+where d leads to the least point of the sum of the rows' quadratic models and of sum_i D_i u_i^2 / 2. The last term is
+never forgotten: where rows say nothing the numbers go back to where they began. c . d is the evidence against that, and
+averages r, the number of numbers, where they are right; so much of it is taken for noise, and with no more than that
+nothing moves (James & Stein, Estimation with quadratic loss, 1961). H is the mean over labels drawn by p of g g^T. As
+in newton.py a row that is badly wrong counts with the curvature PULL |e| at least, for its own is next to 0 and its
+step would be without bound. The cut looks at the logits and not at the label, so a calibrated model's g stays 0 on
+average; by it a row adds h REACH^2 / 4 to A at most, and h REACH to c, however far its logits lie from all others.
 
 The rows' logits are those of a model that goes on learning, each before its step; it learns as if there were no
 calibration, so calibrating changes no weight.
@@ -30,20 +34,25 @@ calibration, so calibrating changes no weight.
 import numpy as np
 
 from service.compiler import inlined, kernel
+from service.softmax.elementary import exp_lanes, log_64
 from service.softmax.fold import LOSS_MAX, SKIPPED, certainty, count_row, is_hit, set_target
 from service.softmax.functions import BLOCK, NOT_FINITE, SIGMOID, head_block
-from service.softmax.lanes import lane_count
+from service.softmax.lanes import highest, lane_count, load, spread
 from service.softmax.loss import cross_entropy_row, scratch
 
 # 1 / T, T and a stay within these bounds, and b within its own: further out a head is certain, or knows nothing.
 SCALE_MIN, SCALE_MAX, SHIFT_MAX = 0.01, 100.0, 100.0
-# How firmly the first numbers hold. A row of which a model is neither certain nor ignorant weighs some 0.2.
-FIRMNESS = 4.0
+# How firmly the first numbers hold. A row of which a model is neither certain nor ignorant weighs some 0.3.
+FIRMNESS = 14.0
 # A row counts by a half after 2,000 others, so that a model that goes on learning is followed.
 KEEP = 1.0 - 1.0 / 2885.0
-PULL = 0.25
-# Larger logits are not learned from: their square would drown every other row's.
-LOGIT_MAX = 2.0**30
+PULL = 0.125
+# How far a scaled logit is looked at: e^-4 is 0.02, and p (1 - p) v^2 is largest at 2.4.
+REACH = 4.0
+# A row moves the scale by a tenth at most, and b by 0.1.
+STEP = 0.1
+# A row counts as ten at most, whatever its importance.
+MOST = 10.0
 A_00, A_01, A_11, C_0, C_1 = 0, 1, 2, 3, 4
 SUMS = 5
 
@@ -71,57 +80,62 @@ def _believed(evidence, numbers):
 
 
 @inlined
-def _temperature_step(Z, i, K, target, answer, label, h, numbers, first, sums):
+def _nearer(at, to):
+    """`to`, or as far towards it as one row leads."""
+    return at + _bounded(to - at, -STEP, STEP)
+
+
+@inlined
+def _grown(first, u, like):
+    """first e**u within the bounds of a scale, and first to the bit where u is 0."""
+    return _bounded(first * highest(exp_lanes(spread(like, u))), SCALE_MIN, SCALE_MAX)
+
+
+@inlined
+def _temperature_step(Z, i, K, target, answer, label, h, numbers, first, sums, like):
     """Move T by row i, whose calibrated answer and label are given."""
-    # A constant on all logits changes nothing, so each is taken from the likeliest one, and then from their mean.
-    top, mass, mean = np.float64(Z[i, label]), 0.0, 0.0
+    T, top = numbers[0], np.float64(Z[i, label])
+    mass, mean = 0.0, 0.0
     for k in range(K):
         mass += target[0, k]
-        mean += np.float64(answer[0, k]) * (np.float64(Z[i, k]) - top)
+        mean += np.float64(answer[0, k]) * _bounded((np.float64(Z[i, k]) - top) / T, -REACH, REACH)
     g, variance, pulled = 0.0, 0.0, 0.0
     for k in range(K):
-        off, e = (np.float64(Z[i, k]) - top) - mean, np.float64(answer[0, k]) * mass - target[0, k]
+        # A constant on all logits changes nothing, so each is taken from their mean.
+        off = _bounded((np.float64(Z[i, k]) - top) / T, -REACH, REACH) - mean
+        e = np.float64(answer[0, k]) * mass - target[0, k]
         g += e * off
         variance += np.float64(answer[0, k]) * (off * off)
         pulled += abs(e) * (off * off)
     H = max(mass * variance, PULL * pulled)
-    t_0 = 1.0 / first[0]
-    sums[C_0] = KEEP * sums[C_0] + h * (H * (1.0 / numbers[0] - t_0) - g)
+    u = log_64(first[0] / T)
+    sums[C_0] = KEEP * sums[C_0] + h * (H * u - g)
     sums[A_00] = KEEP * sums[A_00] + h * H
     d = sums[C_0] / (sums[A_00] + FIRMNESS)
-    part = _believed(sums[C_0] * d, 1.0)
-    # 1 / (1 / T) may have another last bit than T.
-    numbers[0] = first[0] if part == 0.0 else 1.0 / _bounded(t_0 + part * d, SCALE_MIN, SCALE_MAX)
+    numbers[0] = _grown(first[0], -_nearer(u, _believed(sums[C_0] * d, 1.0) * d), like)
 
 
 @inlined
-def _platt_step(Z, i, target, answer, h, numbers, first, sums):
+def _platt_step(Z, i, target, answer, h, numbers, first, sums, like):
     """Move a and b by row i, whose calibrated answer is given."""
-    z, p = np.float64(Z[i, 0]), np.float64(answer[0, 1])
+    v, p = _bounded(np.float64(Z[i, 0]) * numbers[0], -REACH, REACH), np.float64(answer[0, 1])
+    u, b = log_64(numbers[0] / first[0]), numbers[1] - first[1]
     e = p - target[0, 0]
     w = max(p * (1.0 - p), PULL * abs(e))
-    # H (t - t_0) - g = (w x^T (t - t_0) - e) x
-    pushed = h * (w * (z * (numbers[0] - first[0]) + (numbers[1] - first[1])) - e)
-    sums[C_0] = KEEP * sums[C_0] + pushed * z
+    # H (u, b) - g = (w x^T (u, b) - e) x
+    pushed = h * (w * (v * u + b) - e)
+    sums[C_0] = KEEP * sums[C_0] + pushed * v
     sums[C_1] = KEEP * sums[C_1] + pushed
-    sums[A_00] = KEEP * sums[A_00] + h * w * (z * z)
-    sums[A_01] = KEEP * sums[A_01] + h * w * z
+    sums[A_00] = KEEP * sums[A_00] + h * w * (v * v)
+    sums[A_01] = KEEP * sums[A_01] + h * w * v
     sums[A_11] = KEEP * sums[A_11] + h * w
     d_0, d_1 = sums[A_00] + FIRMNESS, sums[A_11] + FIRMNESS
     det = d_0 * d_1 - sums[A_01] * sums[A_01]
-    a = (d_1 * sums[C_0] - sums[A_01] * sums[C_1]) / det
-    b = (d_0 * sums[C_1] - sums[A_01] * sums[C_0]) / det
-    part = _believed(sums[C_0] * a + sums[C_1] * b, 2.0)
-    numbers[0] = _bounded(first[0] + part * a, SCALE_MIN, SCALE_MAX)
-    numbers[1] = _bounded(first[1] + part * b, -SHIFT_MAX, SHIFT_MAX)
-
-
-@inlined
-def _is_small(Z, i, K):
-    small = True
-    for k in range(K):
-        small &= abs(np.float64(Z[i, k])) < LOGIT_MAX
-    return small
+    to_u = (d_1 * sums[C_0] - sums[A_01] * sums[C_1]) / det
+    to_b = (d_0 * sums[C_1] - sums[A_01] * sums[C_0]) / det
+    part = _believed(sums[C_0] * to_u + sums[C_1] * to_b, 2.0)
+    numbers[0] = _grown(first[0], _nearer(u, part * to_u), like)
+    numbers[1] = _bounded(first[1] + _nearer(b, part * to_b), -SHIFT_MAX, SHIFT_MAX)
 
 
 def _signature(t):
@@ -144,6 +158,7 @@ def scaling_fold_forward(Z, labels, Y, weights, head, learning, numbers, first, 
     own, target = np.zeros((1, width), Z.dtype), np.zeros((1, width))
     answer, label = np.zeros((1, K + 1), Z.dtype), np.zeros(BLOCK, np.int64)
     logits, soft = scratch(K), np.empty(K)
+    like = load(logits, 0, 0)
     for i in range(B):
         if np.isnan(losses[i]):
             continue
@@ -161,13 +176,13 @@ def scaling_fold_forward(Z, labels, Y, weights, head, learning, numbers, first, 
         # Neither head that is calibrated has thresholds; their arguments are not read.
         hit = is_hit(head, K, wanted, target, label[0], target, soft)
         count_row(progress, recent, window, loss, hit, confidence, right)
-        if not learning or not _is_small(Z, i, K):
+        if not learning:
             continue
-        h = weights[i] if weights.size > 0 else 1.0
+        h = min(weights[i], MOST) if weights.size > 0 else 1.0
         if head == SIGMOID:
-            _platt_step(Z, i, target, answer, h, numbers, first, sums)
+            _platt_step(Z, i, target, answer, h, numbers, first, sums, like)
         else:
-            _temperature_step(Z, i, K, target, answer, label[0], h, numbers, first, sums)
+            _temperature_step(Z, i, K, target, answer, label[0], h, numbers, first, sums, like)
 
 
 @kernel("void(float32[:,::1],int64,float64[::1])", "void(float64[:,::1],int64,float64[::1])")

@@ -14,7 +14,7 @@ from service.softmax.calibrator import BINS, Calibrator, reliability_of
 from service.softmax.classifier import Classifier, Head
 from service.softmax.derivatives import softmax
 from service.softmax.model import Model, Stage
-from service.softmax.scaling import FIRMNESS, KEEP, PULL, SCALE_MAX, SCALE_MIN, SHIFT_MAX
+from service.softmax.scaling import FIRMNESS, KEEP, MOST, PULL, REACH, SCALE_MAX, SHIFT_MAX, STEP
 from tests.reference import DTYPES, Array, losses, probabilities, targets
 from tests.softmax.nets import Net
 
@@ -135,40 +135,50 @@ def test_a_calibration_fits_its_head(head: Head, calibration: Calibration) -> No
         Calibrated(model_of(head, np.float32), calibration)
 
 
-def parameters(head: Head, t: Array) -> Calibration:
-    """The calibration of what is learned: (1 / T,) or (a, b)."""
-    return Calibration("temperature", (1 / float(t[0]),)) if head == "softmax" else Calibration("platt", tuple(t))
+def coordinates(calibration: Calibration) -> Array:
+    """What is learned: (-ln T,) or (ln a, b)."""
+    numbers = np.array(calibration.numbers)
+    return -np.log(numbers) if calibration.kind == "temperature" else np.array([np.log(numbers[0]), numbers[1]])
 
 
 def loss_at(head: Head, Z: Array, Y: Array, t: Array) -> float:
-    """The loss of one row of logits behind a calibration, in plain NumPy."""
-    scaled = Z * t[0] if head == "softmax" else Z * t[0] + t[1]
+    """The loss of one row of logits behind a calibration of these coordinates, in plain NumPy."""
+    scaled = Z * np.exp(t[0]) if head == "softmax" else Z * np.exp(t[0]) + t[1]
     return float(losses(head, scaled, Y)[0])
 
 
 @quick
 @given(heads, st.sampled_from(["hard", "soft"]), st.integers(2, 20), st.integers(0, 200))
 def test_derivatives_against_finite_differences(head: Head, kind: str, K: int, seed: int) -> None:
-    """One row moves the sums by -h g and h H: the slope and the curvature of its loss by (1 / T,) or (a, b)."""
+    """One row moves the sums by -h g and h H: of its loss by (-ln T,) or (ln a, b) the slope, and the curvature.
+
+    The curvature is that without what the logits' own curvature adds, which is the slope by the first of them.
+    """
     rng, columns, h = np.random.default_rng(seed), 1 if head == "sigmoid" else K, 1.7
-    Z, Y = rng.standard_normal((1, columns)), np.minimum(targets(head, kind, 1, columns, rng), 1)
-    t = rng.uniform(0.5, 1.5, 1 if head == "softmax" else 2)
-    calibrator = Calibrator(head, parameters(head, t), learn=True)
+    Z, Y = rng.uniform(-1, 1, (1, columns)), np.minimum(targets(head, kind, 1, columns, rng), 1)
+    first = Calibration(KINDS[head], tuple(rng.uniform(0.6, 1.5, 1 if head == "softmax" else 2)))
+    t = coordinates(first)
+    calibrator = Calibrator(head, first, learn=True)
     calibrator.fold(Z, np.zeros(1), None, Y, np.array([h]), learning=True)
     A, c = unpacked(head, calibrator.tensors()["sums"])
-    steps, size = np.eye(t.size), 1e-4
+    steps, size, slopes = np.eye(t.size), 1e-4, np.zeros(t.size)
     for i, step in enumerate(steps * size):
-        slope = (loss_at(head, Z, Y, t + step) - loss_at(head, Z, Y, t - step)) / (2 * size)
-        assert c[i] == pytest.approx(-h * slope, abs=1e-6)
+        slopes[i] = (loss_at(head, Z, Y, t + step) - loss_at(head, Z, Y, t - step)) / (2 * size)
+        assert c[i] == pytest.approx(-h * slopes[i], abs=1e-6)
     curved = np.array([[
         (loss_at(head, Z, Y, t + i + j) - loss_at(head, Z, Y, t + i - j) - loss_at(head, Z, Y, t - i + j)
          + loss_at(head, Z, Y, t - i - j)) / (4 * size**2)
         for j in steps * size] for i in steps * size])  # fmt: skip
+    curved[0, 0] -= slopes[0]
     # Where a row is badly wrong its curvature is taken for larger than it is, and never for smaller.
     assert A[0, 0] >= h * curved[0, 0] - 1e-5
-    p = probabilities(head, (Z / (1 / t[0]) if head == "softmax" else Z * t[0] + t[1]))[0]
+    p = probabilities(head, (Z / first.numbers[0] if head == "softmax" else Z * first.numbers[0] + t[1]))[0]
     if head == "sigmoid" and p[0] * p[1] > PULL * abs(p[1] - Y[0, 0]):
         np.testing.assert_allclose(A, h * curved, atol=1e-5)
+    if head == "softmax" and kind == "soft":
+        off = Z[0] / first.numbers[0] - p @ Z[0] / first.numbers[0]
+        if Y.sum() * (p @ off**2) > PULL * (abs(p * Y.sum() - Y[0]) @ off**2):
+            np.testing.assert_allclose(A, h * curved, atol=1e-5)
 
 
 def unpacked(head: Head, sums: Array) -> tuple[Array, Array]:
@@ -181,44 +191,45 @@ def unpacked(head: Head, sums: Array) -> tuple[Array, Array]:
 class Twin:
     """The learning of a calibration in plain NumPy with whole matrices."""
 
-    def __init__(self, head: Head, t: Array) -> None:
-        self.head, self.first, self.t = head, t.copy(), t.copy()
-        self.A, self.c = np.zeros((t.size, t.size)), np.zeros(t.size)
+    def __init__(self, head: Head, first: Calibration) -> None:
+        self.head, self.first = head, coordinates(first)
+        self.t = self.first.copy()
+        self.A, self.c = np.zeros((self.t.size, self.t.size)), np.zeros(self.t.size)
 
     def row(self, z: Array, y: Array, h: float) -> float:
         """Score a row and learn from it; returns its loss."""
-        loss = loss_at(self.head, z[None], y[None], self.t)
+        loss, h, v = loss_at(self.head, z[None], y[None], self.t), min(h, MOST), z * np.exp(self.t[0])
         if self.head == "softmax":
-            p = np.asarray(probabilities("softmax", z[None] * self.t[0])[0], np.float64)
-            e, off = p * y.sum() - y, z - p @ z
-            g = np.array([e @ z])
+            p = np.asarray(probabilities("softmax", v[None])[0], np.float64)
+            v = np.maximum(v - v.max(), -REACH)
+            e, off = p * y.sum() - y, v - p @ v
+            g = np.array([e @ v])
             H = np.array([[max(y.sum() * (p @ off**2), PULL * (abs(e) @ off**2))]])
         else:
-            p1 = float(probabilities("sigmoid", z[None] * self.t[0] + self.t[1])[0, 1])
-            e1, x = p1 - y[0], np.array([z[0], 1.0])
+            p1 = float(probabilities("sigmoid", v[None] + self.t[1])[0, 1])
+            e1, x = p1 - y[0], np.array([np.clip(v[0], -REACH, REACH), 1.0])
             g, H = e1 * x, max(p1 * (1 - p1), PULL * abs(e1)) * np.outer(x, x)
-        self.A, self.c = KEEP * self.A + h * H, KEEP * self.c + h * (H @ (self.t - self.first) - g)
-        step = np.linalg.solve(self.A + FIRMNESS * np.eye(self.t.size), self.c)
-        if self.c @ step > self.t.size:
-            step *= 1 - self.t.size / (self.c @ step)
-        else:
-            step[:] = 0
-        self.t = np.clip(self.first + step, [SCALE_MIN, -SHIFT_MAX][: step.size], [SCALE_MAX, SHIFT_MAX][: step.size])
+        u = self.t - self.first
+        self.A, self.c = KEEP * self.A + h * H, KEEP * self.c + h * (H @ u - g)
+        d = np.linalg.solve(self.A + FIRMNESS * np.eye(u.size), self.c)
+        w = d * max(0.0, 1 - u.size / (self.c @ d)) if self.c @ d > 0 else 0 * d
+        most = np.array([np.log(SCALE_MAX), SHIFT_MAX])[: u.size]
+        self.t = np.clip(self.first + u + np.clip(w - u, -STEP, STEP), -most, most)
         return loss
 
 
 @quick
-@given(heads, st.sampled_from(["hard", "soft"]), st.integers(2, 20), st.integers(0, 99), st.floats(0.2, 5))
+@given(heads, st.sampled_from(["hard", "soft"]), st.integers(2, 20), st.integers(0, 99), st.floats(0.2, 9))
 def test_learning_against_the_plain_twin(head: Head, kind: str, K: int, seed: int, spread: float) -> None:
     """Many rows, of any targets and importance, end where the formula says, with the losses that it says."""
     rng, columns, B = np.random.default_rng(seed), 1 if head == "sigmoid" else K, 150
-    Z, h = rng.standard_normal((B, columns)) * spread, rng.uniform(0.2, 3, B)
+    Z, h = rng.standard_normal((B, columns)) * spread, np.exp(rng.uniform(-2, 3, B))
     Y = np.minimum(targets(head, kind, B, columns, rng), 1)
-    t = rng.uniform(0.5, 1.5, 1 if head == "softmax" else 2)
-    calibrator, twin = Calibrator(head, parameters(head, t), learn=True), Twin(head, t)
+    first = Calibration(KINDS[head], tuple(rng.uniform(0.6, 1.5, 1 if head == "softmax" else 2)))
+    calibrator, twin = Calibrator(head, first, learn=True), Twin(head, first)
     got = calibrator.fold(Z, np.zeros(B), None, Y, h, learning=True)
     np.testing.assert_allclose(got, [twin.row(*row) for row in zip(Z, Y, h, strict=True)], rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(calibrator.calibration().numbers, parameters(head, twin.t).numbers, rtol=1e-6)
+    np.testing.assert_allclose(coordinates(calibrator.calibration()), twin.t, rtol=1e-6, atol=1e-7)
 
 
 @quick
@@ -312,6 +323,62 @@ def test_a_calibrated_model_is_left_alone(head: Head) -> None:
         cost += after.sum() - before.sum()
     assert stayed >= 10
     assert cost / 20 < 3  # nats in a pass: of what 2,000 rows lose, some thousandth
+
+
+def drawn(head: Head, Z: Array, rng: np.random.Generator) -> Array:
+    """Labels that answers to these logits are right about as often as they say."""
+    P = np.asarray(probabilities(head, Z), np.float64)
+    return (P.cumsum(axis=1) < rng.random((len(Z), 1))).sum(axis=1).clip(0, P.shape[1] - 1)
+
+
+@pytest.mark.parametrize("size", [0.2, 0.5, 2.0, 5.0, 20.0])
+@pytest.mark.parametrize(("head", "K"), [("softmax", 2), ("softmax", 3), ("softmax", 10), ("sigmoid", 1)])
+def test_chance_moves_no_young_calibration(head: Head, K: int, size: float) -> None:
+    """The first 30 rows of 400 calibrated models, of scores of any size: T and a stay within 1.5 times, the loss too."""
+    rng, beyond, before, after, first = np.random.default_rng(K), 0, 0.0, 0.0, some(head)
+    for _ in range(400):
+        true = rng.standard_normal((30, 3)) @ rng.standard_normal((3, K)) * (size if K > 1 else size / 1.7)
+        labels, Z = drawn(head, true, rng), as_given(head, true, first)
+        learned, scales = Calibrator(head, first, learn=True), []
+        for i in range(30):
+            after += learned.fold(Z[i : i + 1], np.zeros(1), labels[i : i + 1], None, None, learning=True)[0]
+            scales.append(learned.calibration().numbers[0] / first.numbers[0])
+        before += Calibrator(head, first, learn=False).fold(Z, np.zeros(30), labels, None, None, learning=False).sum()
+        beyond += max(scales) > 1.5 or min(scales) < 1 / 1.5
+    assert beyond <= 4
+    assert after <= before * 1.002
+
+
+@pytest.mark.parametrize("size", [30.0, 1e3, 1e9, 1e30])
+@pytest.mark.parametrize("head", CALIBRATED)
+def test_one_row_moves_little_and_holds_nothing_back(head: Head, size: float) -> None:
+    """After an outlier with the least likely label, 300 random labels lead where they would have, some rows later."""
+    rng, K = np.random.default_rng(4), 1 if head == "sigmoid" else 3
+    Z, labels = rng.standard_normal((300, K)) * 4, rng.integers(0, max(K, 2), 300)
+    outlier, wrong = np.full((1, K), -size), np.array([K - 1 if K > 1 else 1])
+    if K > 1:
+        outlier[0, 0] = size
+    first = identity(head)
+
+    def scale(calibrator: Calibrator) -> float:
+        return float(abs(coordinates(calibrator.calibration())[0]))
+
+    def learn(calibrator: Calibrator, rows: slice) -> float:
+        calibrator.fold(Z[rows].copy(), np.zeros(len(Z[rows])), labels[rows].copy(), None, None, learning=True)
+        return scale(calibrator)
+
+    met, not_met = (Calibrator(head, first, learn=True) for _ in range(2))
+    met.fold(outlier, np.zeros(1), wrong, None, None, learning=True)
+    assert scale(met) <= 0.1
+    learn(met, slice(0, 40))
+    learn(not_met, slice(0, 20))
+    # Forty rows after the outlier it is further than it would be after twenty without, and so after three hundred.
+    assert scale(met) > scale(not_met) > 0.5
+    assert learn(met, slice(40, 300)) > learn(not_met, slice(20, 200))
+    before = scale(met)
+    met.fold(outlier, np.zeros(1), wrong, None, np.array([100.0]), learning=True)
+    assert abs(scale(met) - before) <= 0.1 + 1e-9
+    assert learn(met, slice(0, 300)) > before
 
 
 def as_given(head: Head, Z: Array, calibration: Calibration) -> Array:
