@@ -32,7 +32,8 @@ from service.serve.labels import Labels
 from service.serve.served import Served
 from service.settings import Settings
 from service.softmax.calibration import Calibrated
-from service.softmax.explain import Explainer, Explanation, explainer_of, logits_of
+from service.softmax.explain import Explainer, explainer_of, logits_of
+from service.softmax.explanation import Explanation
 from service.softmax.inputs import Doubles, Floats
 from service.store.rows import Targets
 

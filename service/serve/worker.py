@@ -81,7 +81,7 @@ class Parts:
             self.answers.teach, self.answers.seal = self.teaching.feedback, self.teaching.seal
         weights = Weights(self.teaching, settings)
         self.context = Context(
-            settings, board, self.live, self.answers, self.orders, weights, self.executor, self.teaching
+            settings, board, self.live, self.answers, self.orders, weights, self.explainer, self.teaching
         )
         self.gate = Gate(self.answers, self.meter, settings)
 

@@ -17,7 +17,8 @@ from service.serve.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.served import Served
 from service.serve.why import ENTRY_CELLS, WIDE_TOP, Explained, Why
 from service.settings import Settings
-from service.softmax.explain import Explanation, explainer_of
+from service.softmax.explain import explainer_of
+from service.softmax.explanation import Explanation
 from service.softmax.model import Model
 from service.store.artifact import Artifact
 from service.store.repository import Version

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from service.errors import UnacceptableError
 from service.softmax.calibration import IDENTITY, KINDS, Calibrated, Calibration
 from service.softmax.classifier import Classifier
-from service.softmax.explain import BLOCK_CELLS, Explanation, NetworkExplainer, explainer_of, logits_of
+from service.softmax.explain import BLOCK_CELLS, NetworkExplainer, explainer_of, logits_of
+from service.softmax.explanation import Explanation
 from service.softmax.inputs import Delta, Stage
 from service.softmax.model import Model
 from service.softmax.network_model import Network
