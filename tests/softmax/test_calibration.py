@@ -334,7 +334,7 @@ def drawn(head: Head, Z: Array, rng: np.random.Generator) -> Array:
 @pytest.mark.parametrize("size", [0.2, 0.5, 2.0, 5.0, 20.0])
 @pytest.mark.parametrize(("head", "K"), [("softmax", 2), ("softmax", 3), ("softmax", 10), ("sigmoid", 1)])
 def test_chance_moves_no_young_calibration(head: Head, K: int, size: float) -> None:
-    """The first 30 rows of 400 calibrated models, of scores of any size: T and a stay within 1.5 times, the loss too."""
+    """The first 30 rows of 400 calibrated models, of scores of any size: T, a and the loss hardly move."""
     rng, beyond, before, after, first = np.random.default_rng(K), 0, 0.0, 0.0, some(head)
     for _ in range(400):
         true = rng.standard_normal((30, 3)) @ rng.standard_normal((3, K)) * (size if K > 1 else size / 1.7)
