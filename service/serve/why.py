@@ -45,8 +45,7 @@ WIDE_TOP: Final = 10
 # have: `top` cuts the matrices after they are made.
 BLOCK_CELLS: Final = 1 << 18
 MADE_FOR_ONE: Final = 16
-# What text counts beside the numbers of an answer: some ten characters a number. An entry of `top` has eighty, and more
-# by the feature's name.
+# What text counts beside numbers: ten characters as one. An entry of `top` has eighty, and those of its feature's name.
 NUMBER_CHARACTERS: Final = 10
 ENTRY_CELLS: Final = 8
 MATRICES: Final = frozenset(("contributions", "sensitivities"))
@@ -280,10 +279,8 @@ class Explained:
 
 def _part(contributions: Floats, label: int, n_classes: int) -> Floats:
     """What the features add (N,) to a class's logit, of (K, N); the first of two classes with one logit has less it."""
-    part: Floats = contributions[label if len(contributions) == n_classes else 0]
-    if len(contributions) < n_classes and label == 0:
-        part = 0 - part
-    return part
+    part: Floats = contributions[min(label, len(contributions) - 1)]
+    return part if label or len(contributions) == n_classes else 0 - part
 
 
 def _first_order(slopes: Floats, x: Floats, centre: Doubles) -> Floats:
