@@ -130,9 +130,9 @@ class Door(Connection):
         rest = served.v1_single[label]
         form = gate.lone_form(self.server_state.default_headers)
         size = len(PREDICTIONS) + len(numbers) + len(rest)
+        lone.count()  # before its client can know of it, so that nobody's death comes in between
         if not self.transport.is_closing():
             self.transport.write(form % (size, next(gate.numbers), numbers, rest))
-        lone.count()
 
     def _parse(self, data: bytes) -> bytes:
         """Parse what came; returns what is to be parsed next: nothing, but behind a head that asks for an upgrade."""

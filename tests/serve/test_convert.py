@@ -76,7 +76,7 @@ def test_long_bodies_are_read_and_converted_in_a_thread(pair: Pair, monkeypatch:
     first = ask(pair, short)
     here, threads = set(threads), []
     assert ask(pair, short.ljust(INLINE_BYTES + 1)) == first
-    assert {name.rsplit("_", 1)[0] for name in threads} == {"softstep"}
+    assert {name.rsplit("_", 1)[0] for name in threads} == {"softstep-explain"}
     assert here.isdisjoint(threads)
 
 
