@@ -10,6 +10,7 @@ row is in the log once, and the loss of each row before its step shows what was 
 """
 
 import argparse
+import http.client
 import json
 import os
 import signal
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +35,8 @@ from service.store.artifact import Artifact, write_artifact
 
 mpl.use("Agg")
 
+# Nobody answered, an error was answered, or the answer broke off somewhere.
+NO_ANSWER = (OSError, http.client.HTTPException, json.JSONDecodeError)
 KNOWN = 8
 TRAINED_ROWS = 500
 PLOT_WINDOW = 50
@@ -109,7 +111,7 @@ def is_ready(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # anything but 200 raises
             return True
-    except (urllib.error.URLError, ConnectionError):
+    except NO_ANSWER:
         return False
 
 
@@ -118,7 +120,7 @@ def post(url: str, document: dict[str, Any]) -> dict[str, Any] | None:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, json.dumps(document).encode()), timeout=20) as answer:
             return dict(json.load(answer))
-    except (urllib.error.URLError, ConnectionError):
+    except NO_ANSWER:
         return None
 
 

@@ -4,12 +4,17 @@ docs/learning.md: two digits are learned, and a kill loses nothing. docs/explain
 """
 
 import importlib.util
+import socket
+import threading
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
 
 from tests.serve.harness import ROOT, serving
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 def example(name: str) -> ModuleType:
@@ -32,6 +37,25 @@ def test_two_digits_are_learned_and_a_kill_loses_nothing(tmp_path: Path) -> None
     new = np.array([loss for loss, digit in zip(told.losses, told.digits, strict=True) if digit >= 8])
     assert np.isfinite(new).all()
     assert new[-20:].mean() < new[:20].mean() / 3
+
+
+@pytest.mark.parametrize("cut", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\n", ANSWER[:-1], ANSWER[: -len(b"{}")]])
+def test_an_answer_that_breaks_off_is_none(cut: bytes) -> None:
+    """Wherever the service was killed, the example sends the row again instead of ending."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                asked = b""
+                while not asked.endswith(b"\r\n\r\n{}"):  # what is left unread would reset the connection
+                    asked += connection.recv(1 << 16)
+                connection.sendall(cut)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert example("new_digits").post(f"http://127.0.0.1:{server.getsockname()[1]}", {}) is None
+        thread.join()
 
 
 def test_doubtful_digits_are_explained(models: Path, tmp_path: Path) -> None:
