@@ -8,7 +8,7 @@ Runs in build/bench/kernels with the repository root on PYTHONPATH, and prints o
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -163,14 +163,14 @@ def exponential(turns: int) -> dict[str, Any]:
 PARTS: dict[str, Callable[[int], Any]] = {"grid": grid, "exp": exponential}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=31, help="turns of each library at each shape")
-    parser.add_argument("parts", nargs="+", choices=PARTS, help="what to measure")
+def measure(description: str, parts: Mapping[str, Callable[[int], Any]]) -> None:
+    """Measure those parts that the command line names, and print them."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=31, help="turns of each library at each measurement")
+    parser.add_argument("parts", nargs="+", choices=parts, help="what to measure")
     args = parser.parse_args()
-    print(json.dumps({"target": TARGET} | {name: PARTS[name](args.turns) for name in args.parts}))
+    print(json.dumps({"target": TARGET} | {name: parts[name](args.turns) for name in args.parts}))
 
 
 if __name__ == "__main__":
-    main()
+    measure(str(__doc__), PARTS)

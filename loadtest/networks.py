@@ -10,8 +10,6 @@ momentum. Before anything is timed the answers, and one step of plain sgd, are h
 turns; a time is the median of turns. The first line builds the environment once; the second prints one JSON object.
 """
 
-import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +17,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from kernels import TOLERANCE, Call, Floats, alternate
+from kernels import TOLERANCE, Call, Floats, alternate, measure
 from onnx import TensorProto, helper, numpy_helper
 
-from service.compiler import TARGET
 from service.softmax.learned import Rule
 from service.softmax.network import ACTIVATIONS, Layer
 from service.softmax.network_steps import NetworkSteps, ServedNetwork
@@ -156,14 +153,5 @@ def step(turns: int) -> list[dict[str, Any]]:
 PARTS: dict[str, Callable[[int], Any]] = {"predict": predict, "step": step}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=31, help="turns of each library")
-    parser.add_argument("parts", nargs="+", choices=PARTS, help="what to measure")
-    args = parser.parse_args()
-    print(json.dumps({"target": TARGET} | {name: PARTS[name](args.turns) for name in args.parts}))
-
-
 if __name__ == "__main__":
-    main()
+    measure(str(__doc__), PARTS)
