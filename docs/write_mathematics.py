@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from service.softmax.calibration import Calibration
-from service.softmax.calibrator import Calibrator, reliability_of
+from service.softmax.calibration_learner import Calibrator, reliability_of
 from service.softmax.derivatives import sigmoid_slope, softmax, softmax_jacobian
-from service.softmax.model import Model
-from service.store.artifact import read_artifact
-from service.store.served import model_of
+from service.softmax.linear_model import Model
+from service.store.artifact.artifact import read_artifact
+from service.store.artifact.model_factory import model_of
 
 mpl.use("Agg")
 

@@ -17,10 +17,10 @@ from statistics import median
 
 import numpy as np
 
-from service.store import database
-from service.store.feedback import Draft, Kind, Position, Stream
-from service.store.rows import Targets, decode_many, encode_rows
-from service.store.sqlite import SqliteLog
+from service.store.log import database
+from service.store.log.events import Draft, Kind, Position, Stream
+from service.store.log.feedback_payload import Targets, decode_many, encode_rows
+from service.store.log.sqlite import SqliteLog
 
 BATCH, BATCHES, TURNS, FILL = 64, 400, 7, 10_000
 CHUNK, READ = 4096, 200_000

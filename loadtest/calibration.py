@@ -18,9 +18,9 @@ sys.path.insert(0, str(HERE.parent))
 from datasets import SETS, Rows
 from learning import SHUFFLES, geometric_mean, made, trained
 
-from service.learn.step import State
-from service.softmax.calibrator import reliability_of
-from service.store.artifact import Artifact
+from service.learn.state import State
+from service.softmax.calibration_learner import reliability_of
+from service.store.artifact.artifact import Artifact
 
 SURE = 4.0
 

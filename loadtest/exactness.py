@@ -29,7 +29,7 @@ from llvmlite import binding
 from numpy.typing import NDArray
 
 from service.compiler import BASELINES
-from service.softmax.network import ACTIVATIONS, Layer
+from service.softmax.kernels.network import ACTIVATIONS, Layer
 from service.softmax.network_model import Network
 
 Doubles = NDArray[np.float64]

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from service.store.artifact import Artifact, read_artifact, write_artifact
-from service.store.data import DataDirectory
-from service.store.feedback import Draft, Kind
-from service.store.genesis import genesis
-from service.store.rows import Targets, encode_rows
-from service.store.served import model_of
-from service.store.sqlite import SqliteLog
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.artifact.model_factory import model_of
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.events import Draft, Kind
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.sqlite import SqliteLog
 
 ROOT = Path(__file__).resolve().parent.parent
 BYTES_MAX, BATCH, STRANGE_SHARE, SPREAD = 1 << 24, 10_000, 0.1, 1.5

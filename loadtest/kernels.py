@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
 
 from service.compiler import TARGET
-from service.softmax.elementary import exp_forward
-from service.softmax.model import Model
+from service.softmax.kernels.exp_log import exp_forward
+from service.softmax.linear_model import Model
 
 Floats = NDArray[np.float32]
 Call = Callable[[], Any]

@@ -26,9 +26,9 @@ sys.path.insert(0, str(HERE.parent))
 from datasets import SETS, Rows
 
 from service.compiler import TARGET
-from service.learn.step import State
-from service.store.artifact import Artifact
-from service.store.served import model_of
+from service.learn.state import State
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.model_factory import model_of
 
 SHUFFLES = 5
 TURNS = 9

@@ -20,9 +20,9 @@ import torch
 from kernels import TOLERANCE, Call, Floats, alternate, measure
 from onnx import TensorProto, helper, numpy_helper
 
-from service.softmax.learned import Rule
-from service.softmax.network import ACTIVATIONS, Layer
-from service.softmax.network_steps import NetworkSteps, ServedNetwork
+from service.softmax.kernels.network import ACTIVATIONS, Layer
+from service.softmax.network_learner import NetworkSteps, ServedNetwork
+from service.softmax.parameters import Rule
 
 SIZES = (64, 32, 10)
 ROWS = (1, 256)

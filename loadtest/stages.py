@@ -17,14 +17,14 @@ from statistics import median
 
 import orjson
 
-from service.board import Board
-from service.serve.answers import Answers
-from service.serve.gate import PREDICTIONS, Gate
-from service.serve.live import Live
-from service.serve.metrics import Meter
-from service.serve.served import Kit
+from service.process.shared_memory import Board
+from service.serve.handlers.predict import Answers
+from service.serve.http.shared_state import PREDICTIONS, Gate
+from service.serve.metrics.counters import Meter
+from service.serve.models.registry import Live
+from service.serve.models.served_model import Kit
 from service.settings import Settings
-from service.store.repository import Repository
+from service.store.artifact.repository import Repository
 
 Stage = Callable[[], object]
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from service.softmax.network import Layer
+from service.softmax.kernels.network import Layer
 from service.softmax.network_model import Network
 
 Floats = NDArray[np.float64]

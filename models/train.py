@@ -34,7 +34,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from service.store.artifact import Artifact, write_artifact
+from service.store.artifact.artifact import Artifact, write_artifact
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]  # (B,) class indices, or (B, K) of zeros and ones for multilabel data

@@ -21,7 +21,7 @@ from llvmlite import binding
 from numba.core.caching import _CacheLocator
 
 # Features by which a processor is counted to a baseline, best first. Every baseline includes those below it; the
-# listed features are the ones that the tile shapes in softmax/tile.py depend on.
+# listed features are the ones that the tile shapes in softmax/kernels/matmul.py depend on.
 BASELINES: dict[str, tuple[str, ...]] = {
     "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "bmi2"),
     "x86-64-v3": ("avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe"),
@@ -36,8 +36,8 @@ PACKAGE = Path(__file__).parent
 
 def sources(package: Path) -> tuple[Path, ...]:
     """The files that machine code comes from: the arithmetic, and the readers of request bodies."""
-    serve = package / "serve"
-    return package / "compiler.py", *sorted(package.glob("softmax/*.py")), serve / "scanner.py", serve / "lone.py"
+    readers = (package / "serve" / "wire" / "row_scanner.py", package / "serve" / "models" / "single_row.py")
+    return package / "compiler.py", *sorted(package.glob("softmax/kernels/*.py")), *readers
 
 
 def _host_features() -> dict[str, bool]:

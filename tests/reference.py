@@ -1,7 +1,7 @@
 """Plain twins of the kernels, in NumPy's float64 and longdouble, and exact rounding for single operations.
 
 They follow the textbook formulas of DESIGN and know nothing of vectors, tiles or blocks: what the service computes
-fast is held to these. `Z` (B, K) are logits, `Y` (B, K) targets, as in service/softmax/loss.py.
+fast is held to these. `Z` (B, K) are logits, `Y` (B, K) targets, as in service/softmax/kernels/loss.py.
 """
 
 from fractions import Fraction
@@ -105,7 +105,7 @@ def targets(head: str, kind: str, rows: int, K: int, rng: np.random.Generator) -
 class Fold:
     """The fold in plain NumPy, one row at a time, float64, with whole matrices and the textbook's own variables.
 
-    `rule` is a service.softmax.learned.Rule, whose numbers alone are taken. FTRL keeps z and n and derives its weights.
+    `rule` is a service.softmax.parameters.Rule, whose numbers alone are taken. FTRL keeps z and n, not its weights.
     `own` and `learned` are (mean, scale, clip) of the fixed stages, or None.
     """
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from service.serve.routes_convert import conversion
-from service.serve.routes_learning import learning
-from service.serve.routes_operations import operations
-from service.serve.routes_repository import repository
-from service.serve.routes_v1 import native
-from service.serve.routes_v2 import v2
+from service.serve.api.routes_convert import conversion
+from service.serve.api.routes_health import operations
+from service.serve.api.routes_learning import learning
+from service.serve.api.routes_oip import v2
+from service.serve.api.routes_predict import native
+from service.serve.api.routes_repository import repository
 from service.settings import Settings
 from tests.serve.harness import Service, serving
 

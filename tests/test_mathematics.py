@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/mathematics.md"
 NAMED = re.compile(r"`([a-z_/0-9]+\.py)::([A-Za-z_.0-9]+)`")
 # The modules whose every function is a derivation of the page, and what derivatives of all others are called.
-DERIVED = ("service/softmax/derivatives.py", "service/softmax/jacobians.py")
+DERIVED = ("service/softmax/derivatives.py", "service/softmax/kernels/jacobians.py")
 CALLED = re.compile("backward|gradient|jacobian|sensitivit|slope|parts|errors|fold_forward|_step$|_update$")
 
 
@@ -45,7 +45,7 @@ def test_every_derivation_names_what_computes_and_what_proves_it(title: str) -> 
     assert missing == []
 
 
-@pytest.mark.parametrize("path", sorted(f"service/softmax/{one.name}" for one in ROOT.glob("service/softmax/*.py")))
+@pytest.mark.parametrize("path", sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("service/softmax/**/*.py")))
 def test_every_derivative_is_derived(path: str) -> None:
     """None that others may use goes unnamed."""
     named = {name for pairs in SECTIONS.values() for file, name in pairs if file == path}

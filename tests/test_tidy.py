@@ -21,7 +21,7 @@ TEXT_ENDINGS = {".py", ".md", ".toml", ".lock", ".yaml", ".txt", ".lua", ".json"
 LINES_MAX = 300
 FUNCTION_LINES_MAX = 70
 # Files that are longer than that today, each with a bound of its own.
-LONGER = {"door.py": 340, "lanes.py": 400, "live.py": 320}
+LONGER = {"protocol.py": 340, "lanes.py": 400, "registry.py": 320}
 
 
 @pytest.mark.parametrize("path", SOURCE, ids=lambda path: str(path.relative_to(ROOT)))

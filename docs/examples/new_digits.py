@@ -31,7 +31,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from service.store.artifact import Artifact, write_artifact
+from service.store.artifact.artifact import Artifact, write_artifact
 
 mpl.use("Agg")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from service.store.artifact import Artifact
+from service.store.artifact.artifact import Artifact
 
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "ReLU": "relu"}
 # They do nothing once a network is trained.

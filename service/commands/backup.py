@@ -7,9 +7,9 @@ from pathlib import Path
 from service.commands.verify import refuse_damage
 from service.console import disk_errors, tell
 from service.settings import Settings
-from service.store.backup import Copied, clear, close_log, make_way, write_backup
-from service.store.data import DataDirectory
-from service.store.existing import Kept, kept
+from service.store.directory.backup_files import Copied, clear, close_log, make_way, write_backup
+from service.store.directory.data_directory import DataDirectory
+from service.store.directory.offline import Kept, kept
 from service.store.filesystem import sync_folder, sync_tree
 
 

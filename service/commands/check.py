@@ -5,7 +5,7 @@ import sys
 
 from service.errors import ArtifactError
 from service.settings import Settings
-from service.store.artifact import read_artifact
+from service.store.artifact.artifact import read_artifact
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:

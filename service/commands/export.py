@@ -5,10 +5,10 @@ import argparse
 from service.commands.replay import replayed
 from service.console import disk_errors, tell
 from service.settings import Settings
-from service.store.artifact import write_artifact
-from service.store.existing import kept
-from service.store.hashing import hash_tensors
-from service.store.versions import new_version
+from service.store.artifact.artifact import write_artifact
+from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.versions import new_version
+from service.store.directory.offline import kept
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:

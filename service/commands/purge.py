@@ -4,9 +4,9 @@ import argparse
 
 from service.console import complain, disk_errors, tell
 from service.settings import Settings
-from service.store.existing import Kept, find_stream, kept
-from service.store.feedback import Stream
-from service.store.marks import drop_marks
+from service.store.directory.ack_marks import drop_marks
+from service.store.directory.offline import Kept, find_stream, kept
+from service.store.log.events import Stream
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -10,8 +10,8 @@ from service.errors import SnapshotError
 from service.learn.publish import published
 from service.learn.replay import Replay
 from service.settings import Settings
-from service.store.existing import Kept, bound_artifact, find_stream, kept
-from service.store.snapshots import read_snapshot, write_snapshot
+from service.store.directory.offline import Kept, bound_artifact, find_stream, kept
+from service.store.states.snapshots import read_snapshot, write_snapshot
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@ from service.commands.verify import refuse_damage
 from service.console import disk_errors, tell
 from service.errors import LogUnavailableError
 from service.settings import Settings
-from service.store import restore
-from service.store.data import RESTORING, DataDirectory
-from service.store.existing import kept
+from service.store.directory import restore_files as restore
+from service.store.directory.data_directory import RESTORING, DataDirectory
+from service.store.directory.offline import kept
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:

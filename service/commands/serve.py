@@ -10,21 +10,22 @@ from typing import Final
 import orjson
 
 from service import __version__, compiler, logs
-from service.bell import Bell
-from service.board import Board
 from service.errors import KeyFileError, LogDamagedError, LogError
-from service.learn import loop
-from service.serve import orders, worker
-from service.serve.tokens import Keys
+from service.learn import learner_process as loop
+from service.process.shared_memory import Board
+from service.process.supervisor import Supervisor, listen
+from service.process.wakeup import Bell
+from service.serve import worker
+from service.serve.models import load_unload as orders
+from service.serve.wire.feedback_tokens import Keys
 from service.settings import Settings
-from service.store.checkpoints import kept_positions
-from service.store.data import DataDirectory
-from service.store.feedback import Position
-from service.store.keyfile import parse_keys, read_or_make_keys
-from service.store.marks import read_marks, refuse_cut
-from service.store.restore import drop_partial
-from service.store.sqlite import SqliteLog
-from service.supervisor import Supervisor, listen
+from service.store.directory.ack_marks import read_marks, refuse_cut
+from service.store.directory.data_directory import DataDirectory
+from service.store.directory.keyfile import parse_keys, read_or_make_keys
+from service.store.directory.restore_files import drop_partial
+from service.store.log.events import Position
+from service.store.log.sqlite import SqliteLog
+from service.store.states.checkpoints import kept_positions
 
 # Events between two looks of the verification at a start.
 VERIFY_EVENTS: Final = 1 << 14

@@ -6,10 +6,10 @@ import time
 from service.console import tell
 from service.errors import LogFullError, RefusedError
 from service.settings import Settings
-from service.store.admin import dump_seq
-from service.store.existing import find_stream, kept
-from service.store.feedback import Draft, Kind
-from service.store.ids import new_id
+from service.store.directory.offline import find_stream, kept
+from service.store.log.admin_payloads import dump_seq
+from service.store.log.events import Draft, Kind
+from service.store.log.ids import new_id
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -5,12 +5,12 @@ from typing import Final
 
 from service.console import Progress, complain, tell
 from service.errors import SoftstepError
-from service.learn.refold import refold
 from service.learn.replay import Replay
+from service.learn.verify_states import refold
 from service.settings import Settings
-from service.store.existing import Kept, kept
-from service.store.feedback import Position
-from service.store.verify import Report, check_marks, check_stream
+from service.store.directory.offline import Kept, kept
+from service.store.directory.verify_files import Report, check_marks, check_stream
+from service.store.log.events import Position
 
 COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
 

@@ -13,7 +13,9 @@ from service.settings import Settings
 # The folder that holds this package, so that it is the one which a further interpreter imports.
 ROOT: Final = Path(__file__).parents[2]
 REPORT: Final = (
-    "from service.compiler import cache_misses; import service.learn.loop, service.serve.worker; print(cache_misses())"
+    "from service.compiler import cache_misses; "
+    "import service.learn.learner_process, service.serve.worker; "
+    "print(cache_misses())"
 )
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.errors import ArtifactError
-from service.softmax.learned import Form, Served
 from service.softmax.learner import Answering
-from service.softmax.model import Stage
-from service.store.artifact import Artifact, Learning
-from service.store.calibration import told
+from service.softmax.linear_model import Stage
+from service.softmax.parameters import Form, Served
+from service.store.artifact.artifact import Artifact, Learning
+from service.store.artifact.calibration_record import told
 
 DELTA_TENSOR = "delta.weight"
 

@@ -4,7 +4,7 @@
     refolding   at a start, after a rollback, and after folded events were forgotten or skipped: state(seq) is made
                 from the newest checkpoint that is on its way, and only then events behind it are looked at
 
-The fold does not read the clock, and nothing here decides what a state is: store/lineage.py says which events it is
+The fold does not read the clock, and nothing here decides what a state is: store/log/lineage.py says which events it is
 made of, fold.py what they do. A checkpoint may be taken at any event, for it holds all that the fold goes on from.
 """
 
@@ -14,13 +14,13 @@ from operator import itemgetter
 from typing import Any, Final
 
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
-from service.learn.base import first_fold
-from service.learn.fold import Fold, Scored
-from service.store.artifact import Artifact
-from service.store.data import StreamFolder
-from service.store.feedback import Event, FeedbackLog, Kind, Position, Stream
-from service.store.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of, within
-from service.store.snapshots import read_snapshot, seqs, write_snapshot
+from service.learn.event_fold import Fold, Scored
+from service.learn.fold_upgrade import first_fold
+from service.store.artifact.artifact import Artifact
+from service.store.directory.data_directory import StreamFolder
+from service.store.log.events import Event, FeedbackLog, Kind, Position, Stream
+from service.store.log.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of, within
+from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
 
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
 # Events that change the lineage, and with it perhaps what was folded already.

@@ -2,7 +2,7 @@
 
     snapshot     what is served, as often as it is cheap: writing costs at most a few percent of a core
     checkpoint   what a restart goes on from, and the way back of a refolding: after so much folding, and when idle
-    status       how it stands (store/status.py)
+    status       how it stands (store/states/status.py)
 
 When something is written depends on the clock; what is written depends on the events alone.
 """
@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from service.learn.fold import Fold
+from service.learn.event_fold import Fold
 from service.learn.follow import Follower
-from service.store.calibration import told
-from service.store.checkpoints import delete_holding, thin
-from service.store.hashing import hash_tensors
-from service.store.snapshots import seqs, write_snapshot
-from service.store.status import read_status, write_status
+from service.store.artifact.calibration_record import told
+from service.store.artifact.hashing import hash_tensors
+from service.store.states.checkpoints import delete_holding, thin
+from service.store.states.snapshots import seqs, write_snapshot
+from service.store.states.status import read_status, write_status
 
 # A snapshot is written at most so often, and at least so many times as long after the last as that one took to make.
 PUBLISH_SECONDS: Final = 0.01

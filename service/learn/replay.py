@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from service.errors import EarlierError, LogDamagedError, SoftstepError, UnknownSeqError
-from service.learn.base import first_fold, fold_of
-from service.learn.fold import Fold
-from service.store.artifact import Artifact
-from service.store.feedback import FeedbackLog, Kind, Position, Stream
-from service.store.genesis import FOLD_VERSION
-from service.store.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of
+from service.learn.event_fold import Fold
+from service.learn.fold_upgrade import first_fold, fold_of
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.fingerprint import FOLD_VERSION
+from service.store.log.events import FeedbackLog, Kind, Position, Stream
+from service.store.log.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of
 
 BATCH_EVENTS_MAX: Final = 8192
 BATCH_BYTES: Final = 16 << 20  # of payloads that are held at one time, or one payload where it is larger

@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from service.errors import SoftstepError
-from service.serve.answers import Answer, error, refusal, sentence
-from service.serve.metrics import V1
-from service.store.feedback import Accepted, Outcome
+from service.serve.handlers.predict import Answer, error, refusal, sentence
+from service.serve.metrics.counters import V1
+from service.store.log.events import Accepted, Outcome
 
 logger = logging.getLogger("softstep.feedback")
 

@@ -12,29 +12,29 @@ from typing import Final, NamedTuple
 import uvicorn
 from fastapi import FastAPI
 
-from service.bell import Bell
-from service.board import READY, Board
-from service.serve.answers import Answers
-from service.serve.app import make_app
-from service.serve.background import give_way
-from service.serve.door import Door
-from service.serve.endpoints import Context
-from service.serve.explaining import Explaining
-from service.serve.feedback import Teaching
-from service.serve.gate import Gate
-from service.serve.identity import REQUEST_IDS
-from service.serve.ledger import Ledger
-from service.serve.live import Live
-from service.serve.metrics import Meter
-from service.serve.orders import Orders
-from service.serve.scribe import Ways
-from service.serve.served import Kit
-from service.serve.tokens import Keys
-from service.serve.weights import Weights
-from service.serve.writer import Writer
+from service.process.shared_memory import READY, Board
+from service.process.wakeup import Bell
+from service.serve.api.app import make_app
+from service.serve.api.dependencies import Context
+from service.serve.handlers.explain import Explaining
+from service.serve.handlers.feedback import Teaching
+from service.serve.handlers.predict import Answers
+from service.serve.handlers.weights import Weights
+from service.serve.http.protocol import Door
+from service.serve.http.shared_state import Gate
+from service.serve.log.worker_log import Ledger
+from service.serve.log.writer import Writer
+from service.serve.log.writer_thread import Ways
+from service.serve.metrics.counters import Meter
+from service.serve.models.load_unload import Orders
+from service.serve.models.registry import Live
+from service.serve.models.served_model import Kit
+from service.serve.request_id import REQUEST_IDS
+from service.serve.thread_priority import give_way
+from service.serve.wire.feedback_tokens import Keys
 from service.settings import Settings
-from service.store.data import DataDirectory
-from service.store.repository import Repository
+from service.store.artifact.repository import Repository
+from service.store.directory.data_directory import DataDirectory
 
 logger = logging.getLogger("softstep.worker")
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.softmax.classifier import Classifier, Head, LayerShape
-from service.softmax.functions import NOT_FINITE
-from service.softmax.inputs import Doubles, Floats
-from service.softmax.scaling import head_forward, scaling_forward
+from service.softmax.input_stage import Doubles, Floats
+from service.softmax.kernels.calibration_kernels import head_forward, scaling_forward
+from service.softmax.kernels.heads import NOT_FINITE
 
 Kind = Literal["temperature", "platt"]
 KINDS: Final[dict[Head, Kind]] = {"softmax": "temperature", "sigmoid": "platt"}

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.softmax.functions import MULTILABEL, OVR, SIGMOID, SOFTMAX
-from service.softmax.inputs import NOT_NUMBERS, Doubles, Floats
-from service.softmax.loss import cross_entropy_forward, log_probabilities_forward
-from service.softmax.single import Single
+from service.softmax.input_stage import NOT_NUMBERS, Doubles, Floats
+from service.softmax.kernels.heads import MULTILABEL, OVR, SIGMOID, SOFTMAX
+from service.softmax.kernels.loss import cross_entropy_forward, log_probabilities_forward
+from service.softmax.kernels.single import Single
 
 Head = Literal["softmax", "sigmoid", "multilabel", "ovr"]
 

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.softmax import jacobians
-from service.softmax.activations import SIGMOID, activation_forward
-from service.softmax.functions import SOFTMAX
-from service.softmax.inputs import Doubles, Floats
-from service.softmax.loss import log_probabilities_forward
-from service.softmax.model import multiply
+from service.softmax.input_stage import Doubles, Floats
+from service.softmax.kernels import jacobians
+from service.softmax.kernels.activations import SIGMOID, activation_forward
+from service.softmax.kernels.heads import SOFTMAX
+from service.softmax.kernels.loss import log_probabilities_forward
+from service.softmax.linear_model import multiply
 
 
 class AffineGradients(NamedTuple):

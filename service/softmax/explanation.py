@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
 from service.softmax.classifier import OVERFLOW
-from service.softmax.inputs import Doubles, Floats
+from service.softmax.input_stage import Doubles, Floats
 
 NONE: Final = np.empty(0, np.intp)
 

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.softmax.inputs import Doubles, Floats, Stage
-from service.softmax.learned import Form, Rule, Served
-from service.softmax.network_steps import NetworkSteps, ServedNetwork
-from service.softmax.steps import Steps
-from service.softmax.taken import Integers
+from service.softmax.fold_arguments import Integers
+from service.softmax.input_stage import Doubles, Floats, Stage
+from service.softmax.linear_learner import Steps
+from service.softmax.network_learner import NetworkSteps, ServedNetwork
+from service.softmax.parameters import Form, Rule, Served
 
 Answering = Served | ServedNetwork
 

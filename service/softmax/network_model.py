@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.softmax.activations import activation_backward, activation_forward
 from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head, LayerShape
 from service.softmax.derivatives import affine_backward
-from service.softmax.functions import NOT_FINITE
-from service.softmax.inputs import Doubles, Floats, Inputs, Stage, check_stage, owned
-from service.softmax.loss import cross_entropy_backward, cross_entropy_forward
-from service.softmax.network import ACTIVATIONS, Layer, layer_of, network_forward, pack_all, plan_of
-from service.softmax.tile import linear_forward
+from service.softmax.input_stage import Doubles, Floats, Inputs, Stage, check_stage, owned
+from service.softmax.kernels.activations import activation_backward, activation_forward
+from service.softmax.kernels.heads import NOT_FINITE
+from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward
+from service.softmax.kernels.matmul import linear_forward
+from service.softmax.kernels.network import ACTIVATIONS, Layer, layer_of, network_forward, pack_all, plan_of
 
 
 class LayerGradients(NamedTuple):

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.softmax.elementary import exp_forward, log1p_forward, log_forward
-from service.softmax.inputs import Doubles
+from service.softmax.input_stage import Doubles
+from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
 
 Form = Literal["logits", "probabilities", "log_probabilities", "odds"]
 FORMS: Final[tuple[Form, ...]] = ("logits", "probabilities", "log_probabilities", "odds")

@@ -19,9 +19,9 @@ from service.errors import (
     UnknownIdError,
     UnknownSeqError,
 )
-from service.store.admin import base_id, dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
-from service.store.admission import CLASSES_MAX
-from service.store.feedback import (
+from service.store.log.admin_payloads import base_id, dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
+from service.store.log.append_rules import CLASSES_MAX
+from service.store.log.events import (
     ID_BYTES_MAX,
     Accepted,
     Draft,
@@ -32,7 +32,7 @@ from service.store.feedback import (
     Stream,
     StreamState,
 )
-from service.store.rows import Targets, encode_rows
+from service.store.log.feedback_payload import Targets, encode_rows
 
 GENESIS = bytes(range(32))
 NOW = 1_700_000_000_000

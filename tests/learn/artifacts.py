@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from service.store.artifact import Artifact
+from service.store.artifact.artifact import Artifact
 from tests.reference import Array
 
 KINDS = ("zero", "trained", "raw", "staged", "network")

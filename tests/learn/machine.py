@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.errors import SnapshotError
-from service.learn import base as base_module
+from service.learn import fold_upgrade as base_module
 from service.learn import replay as replay_module
-from service.learn import step as step_module
-from service.learn.base import first_fold, take_over
-from service.learn.fold import Fold
+from service.learn import state as step_module
+from service.learn.event_fold import Fold
+from service.learn.fold_upgrade import first_fold, take_over
 from service.learn.follow import Follower
-from service.store import genesis as genesis_module
-from service.store.admin import dump, dump_classes, dump_forget_ids
-from service.store.artifact import Artifact
-from service.store.data import StreamFolder
-from service.store.feedback import Accepted, Draft, FeedbackLog, Kind
-from service.store.genesis import FOLD_VERSION, genesis
-from service.store.hashing import hash_tensors
-from service.store.lineage import Lineage, turn_of
-from service.store.memory import MemoryLog
-from service.store.rows import Targets, encode_rows
-from service.store.snapshots import read_snapshot, seqs
+from service.store.artifact import fingerprint as genesis_module
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.fingerprint import FOLD_VERSION, genesis
+from service.store.artifact.hashing import hash_tensors
+from service.store.directory.data_directory import StreamFolder
+from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
+from service.store.log.events import Accepted, Draft, FeedbackLog, Kind
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.lineage import Lineage, turn_of
+from service.store.log.memory import MemoryLog
+from service.store.states.snapshots import read_snapshot, seqs
 from tests.serve.harness import make_artifact
 
 N = 3

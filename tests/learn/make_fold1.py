@@ -16,9 +16,9 @@ import orjson
 
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
-from service.store.backup import close_log
-from service.store.genesis import FOLD_VERSION
-from service.store.snapshots import read_fields
+from service.store.artifact.fingerprint import FOLD_VERSION
+from service.store.directory.backup_files import close_log
+from service.store.states.snapshots import read_fields
 from tests.processes.kept import History, iris
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "fold1"

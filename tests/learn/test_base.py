@@ -18,22 +18,22 @@ import apsw
 import orjson
 import pytest
 
-from service.bell import Bell
-from service.board import Board
 from service.errors import ArtifactError, EarlierError, LogDamagedError
-from service.learn.base import first_fold, fold_of, take_over
-from service.learn.fold import Fold
+from service.learn.event_fold import Fold
+from service.learn.fold_upgrade import first_fold, fold_of, take_over
 from service.learn.follow import Follower
 from service.learn.replay import Replay
-from service.softmax.learned import Served
-from service.store.admin import dump, parse
-from service.store.data import DataDirectory
-from service.store.feedback import Draft, Event, Kind
-from service.store.genesis import FOLD_VERSION, genesis
-from service.store.hashing import hash_tensors
-from service.store.lineage import Lineage, turn_of
-from service.store.snapshots import read_fields, read_snapshot, seqs
-from service.store.sqlite import SqliteLog
+from service.process.shared_memory import Board
+from service.process.wakeup import Bell
+from service.softmax.parameters import Served
+from service.store.artifact.fingerprint import FOLD_VERSION, genesis
+from service.store.artifact.hashing import hash_tensors
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.admin_payloads import dump, parse
+from service.store.log.events import Draft, Event, Kind
+from service.store.log.lineage import Lineage, turn_of
+from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import read_fields, read_snapshot, seqs
 from tests.learn.machine import set_fold, weights_of
 from tests.learn.make_fold1 import GOLDEN
 from tests.learn.test_loop import learner

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ArtifactError
-from service.learn.fold import Fold
+from service.learn.event_fold import Fold
 from service.learn.publish import published
-from service.learn.step import State
+from service.learn.state import State
 from service.softmax.calibration import Calibrated
-from service.softmax.learned import Served
-from service.store.artifact import Artifact, read_artifact, write_artifact
-from service.store.genesis import genesis
-from service.store.hashing import hash_tensors
-from service.store.served import model_of
+from service.softmax.parameters import Served
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.model_factory import model_of
 from tests.learn.artifacts import KINDS, artifact, rows
 from tests.learn.test_step import events, same
 from tests.reference import HEADS

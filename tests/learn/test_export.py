@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from service.errors import ArtifactError
-from service.learn.step import State
-from service.store.artifact import Artifact, read_artifact, write_artifact
-from service.store.hashing import hash_tensors
-from service.store.served import delta_of, model_of
+from service.learn.state import State
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.model_factory import delta_of, model_of
 from tests.learn.artifacts import KINDS, artifact, rows
 from tests.reference import HEADS
 

@@ -7,9 +7,9 @@ from hypothesis import settings
 
 from service.errors import LogDamagedError
 from service.learn.follow import Follower
-from service.store.admin import dump_classes, dump_forget_ids, dump_seq
-from service.store.data import StreamFolder
-from service.store.feedback import Draft, Kind
+from service.store.directory.data_directory import StreamFolder
+from service.store.log.admin_payloads import dump_classes, dump_forget_ids, dump_seq
+from service.store.log.events import Draft, Kind
 from tests.learn.machine import Upgrading, scratch, weights_of
 from tests.learn.test_replay import begun, feedback
 

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from service.bell import Bell
-from service.board import Board
-from service.learn import loop
-from service.learn.blame import FAILURES_MAX, Blame
-from service.learn.fold import Fold
+from service.learn import learner_process as loop
+from service.learn.event_fold import Fold
+from service.learn.failure_tracker import FAILURES_MAX, Blame
 from service.learn.replay import Replay
-from service.learn.student import HOLD_SECONDS, HOLD_SECONDS_MAX, Hold
+from service.learn.stream_learner import HOLD_SECONDS, HOLD_SECONDS_MAX, Hold
+from service.process.shared_memory import Board
+from service.process.wakeup import Bell
 from service.settings import Settings
-from service.store.admin import dump_classes, dump_seq
-from service.store.feedback import Kind
-from service.store.hashing import hash_tensors
-from service.store.snapshots import read_fields, seqs
-from service.store.status import read_status
+from service.store.artifact.hashing import hash_tensors
+from service.store.log.admin_payloads import dump_classes, dump_seq
+from service.store.log.events import Kind
+from service.store.states.snapshots import read_fields, seqs
+from service.store.states.status import read_status
 from tests.processes.kept import History, iris
 from tests.serve.harness import wait_until
 

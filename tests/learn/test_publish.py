@@ -7,13 +7,13 @@ import numpy as np
 
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
-from service.store.admin import dump_forget_ids
-from service.store.data import StreamFolder
-from service.store.feedback import Draft, Kind
-from service.store.genesis import genesis
-from service.store.memory import MemoryLog
-from service.store.rows import Targets, encode_rows
-from service.store.snapshots import seqs
+from service.store.artifact.fingerprint import genesis
+from service.store.directory.data_directory import StreamFolder
+from service.store.log.admin_payloads import dump_forget_ids
+from service.store.log.events import Draft, Kind
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.memory import MemoryLog
+from service.store.states.snapshots import seqs
 from tests.serve.harness import make_artifact
 
 

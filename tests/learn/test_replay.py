@@ -11,17 +11,17 @@ from hypothesis.stateful import rule
 
 from service.errors import EarlierError, LogDamagedError, UnknownSeqError
 from service.learn import replay as module
-from service.learn.fold import Fold
+from service.learn.event_fold import Fold
 from service.learn.follow import Follower
 from service.learn.replay import ForgottenError, Replay
-from service.store.admin import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
-from service.store.artifact import Artifact
-from service.store.data import StreamFolder
-from service.store.feedback import Draft, Kind, Stream
-from service.store.genesis import genesis
-from service.store.lineage import Lineage
-from service.store.memory import MemoryLog
-from service.store.rows import Targets, encode_rows
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.directory.data_directory import StreamFolder
+from service.store.log.admin_payloads import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
+from service.store.log.events import Draft, Kind, Stream
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.lineage import Lineage
+from service.store.log.memory import MemoryLog
 from tests.learn.machine import Following, N, scratch, weights_of
 from tests.serve.harness import make_artifact
 

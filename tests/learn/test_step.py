@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ArtifactError, ClassesFixedError
-from service.learn.step import State
-from service.store import genesis as binding
-from service.store.artifact import Artifact
-from service.store.genesis import genesis
-from service.store.hashing import hash_tensors
-from service.store.served import model_of
+from service.learn.state import State
+from service.store.artifact import fingerprint as binding
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.model_factory import model_of
 from tests.learn.artifacts import KINDS, artifact, digits, ones, rows, rules_of
 from tests.reference import HEADS
 

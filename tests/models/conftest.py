@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.store.artifact import Artifact, read_artifact
+from service.store.artifact.artifact import Artifact, read_artifact
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 NAMES = ["iris", "breast-cancer", "digits", "digits-mlp", "phishing", "segment", "yeast"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.store.artifact import Artifact, read_artifact
-from service.store.repository import Repository
+from service.store.artifact.artifact import Artifact, read_artifact
+from service.store.artifact.repository import Repository
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 

@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from service import supervisor
-from service.board import GENERATION, Board
+from service.process import supervisor
+from service.process.shared_memory import GENERATION, Board
+from service.process.supervisor import Learn, Supervisor, Work, listen
 from service.settings import Settings
-from service.supervisor import Learn, Supervisor, Work, listen
 
 SETTINGS = Settings(drain_seconds=0, shutdown_seconds=0.5)
 

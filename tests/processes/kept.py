@@ -17,14 +17,14 @@ import apsw
 import numpy as np
 
 from service import __main__ as command
-from service.store import connection
-from service.store.admin import dump, dump_classes, dump_forget_ids
-from service.store.artifact import Artifact, read_artifact
-from service.store.data import DataDirectory
-from service.store.feedback import Accepted, Draft, Kind, Stream
-from service.store.genesis import genesis
-from service.store.rows import Targets, encode_rows
-from service.store.sqlite import SqliteLog
+from service.store.artifact.artifact import Artifact, read_artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.directory.data_directory import DataDirectory
+from service.store.log import log_connection as connection
+from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
+from service.store.log.events import Accepted, Draft, Kind, Stream
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.sqlite import SqliteLog
 from tests.processes.observe import CLIENT, SECONDS
 from tests.serve.harness import ROOT, SHIPPED, Service, wait_until
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.serve.batcher import Batcher, Classified, inline_rows
-from service.softmax.model import Model
+from service.serve.models.batcher import Batcher, Classified, inline_rows
+from service.softmax.linear_model import Model
 
 Floats = NDArray[np.floating[Any]]
 RANDOM = np.random.default_rng(3)

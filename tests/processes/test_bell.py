@@ -4,7 +4,7 @@ import select
 import subprocess
 import sys
 
-from service.bell import Bell
+from service.process.wakeup import Bell
 
 
 def rings(bell: Bell) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.board import (
+from service.process.shared_memory import (
     ACKNOWLEDGED,
     COUNTERS,
     KEY_BYTES,

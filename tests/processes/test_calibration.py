@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 import pytest
 
-from service.store.artifact import Artifact, read_artifact, write_artifact
-from service.store.served import model_of
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.model_factory import model_of
 from tests.learn.artifacts import digits
 from tests.processes.kept import LIMIT, lines, ran
 from tests.processes.observe import children, kill, workers

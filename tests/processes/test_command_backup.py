@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from service.learn.replay import Replay
-from service.store.marks import read_marks
-from service.store.snapshots import seqs, write_snapshot
-from service.store.sqlite import SqliteLog
+from service.store.directory.ack_marks import read_marks
+from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import seqs, write_snapshot
 from tests.processes.kept import History, iris, killed_at, learned, lines, ran, rows, softstep, tree
 from tests.serve.harness import serving
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.learn.fold import Fold
+from service.learn.event_fold import Fold
 from service.learn.replay import Replay
-from service.store.artifact import read_artifact
-from service.store.hashing import hash_tensors
-from service.store.served import model_of
+from service.store.artifact.artifact import read_artifact
+from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.model_factory import model_of
 from tests.processes.kept import LIMIT, History, iris, learned, lines, ran, rows, softstep
 from tests.processes.observe import CLIENT, predict
 from tests.serve.harness import serving, wait_until

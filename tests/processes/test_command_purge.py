@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from service.store.backup import write_marks
-from service.store.feedback import Accepted
-from service.store.marks import read_marks
-from service.store.sqlite import SqliteLog
+from service.store.directory.ack_marks import read_marks
+from service.store.directory.backup_files import write_marks
+from service.store.log.events import Accepted
+from service.store.log.sqlite import SqliteLog
 from tests.processes.kept import History, killed_at, learned, lines, ran, rows, softstep
 from tests.serve.harness import serving
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store.snapshots import latest, seqs
+from service.store.states.snapshots import latest, seqs
 from tests.processes.kept import History, learned, lines, ran, softstep
 from tests.serve.harness import serving
 

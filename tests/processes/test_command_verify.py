@@ -10,11 +10,11 @@ import pytest
 from service import __main__ as command
 from service.learn.publish import published
 from service.learn.replay import Replay
-from service.store import tables
-from service.store.feedback import SEQ_BITS, Position
-from service.store.marks import Marks
-from service.store.snapshots import read_snapshot, seqs, write_snapshot
-from service.store.status import write_status
+from service.store.directory.ack_marks import Marks
+from service.store.log import tables
+from service.store.log.events import SEQ_BITS, Position
+from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
+from service.store.states.status import write_status
 from tests.processes.kept import History, iris, learned, lines, softstep
 from tests.serve.harness import serving
 

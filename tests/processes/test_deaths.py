@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.learn.fold import Fold
-from service.store.artifact import read_artifact
-from service.store.hashing import hash_tensors
+from service.learn.event_fold import Fold
+from service.store.artifact.artifact import read_artifact
+from service.store.artifact.hashing import hash_tensors
 from tests.processes.kept import lines, softstep
 from tests.processes.observe import counter
 from tests.processes.test_learning import IRIS, data_of, events_of, metadata, post, rows_of

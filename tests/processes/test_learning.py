@@ -10,13 +10,13 @@ import httpx
 import numpy as np
 import pytest
 
-from service.learn.fold import Fold
-from service.store.artifact import Artifact, read_artifact
-from service.store.data import DataDirectory
-from service.store.feedback import Event
-from service.store.hashing import hash_tensors
-from service.store.lineage import Lineage, turn_of
-from service.store.sqlite import SqliteLog
+from service.learn.event_fold import Fold
+from service.store.artifact.artifact import Artifact, read_artifact
+from service.store.artifact.hashing import hash_tensors
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.events import Event
+from service.store.log.lineage import Lineage, turn_of
+from service.store.log.sqlite import SqliteLog
 from tests.processes.observe import children, kill, lives, workers
 from tests.serve.harness import ROOT, Service, serving, wait_until
 

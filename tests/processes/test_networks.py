@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from service.store.artifact import read_artifact, write_artifact
-from service.store.served import model_of
+from service.store.artifact.artifact import read_artifact, write_artifact
+from service.store.artifact.model_factory import model_of
 from tests.processes.kept import LIMIT, lines, ran
 from tests.processes.observe import children, kill, workers
 from tests.processes.test_learning import data_of, metadata, post, replayed, rows_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 
-from service.store.artifact import write_artifact
+from service.store.artifact.artifact import write_artifact
 from tests.processes.observe import (
     CLIENT,
     ask_every_worker,

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.store.artifact import MANIFEST_NAME, TENSORS_NAME, Artifact, read_artifact, write_artifact
+from service.store.artifact.artifact import MANIFEST_NAME, TENSORS_NAME, Artifact, read_artifact, write_artifact
 from tests.processes.observe import (
     CLIENT,
     SECONDS,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from service.supervisor import listen
+from service.process.supervisor import listen
 from tests.processes.observe import SECONDS, children, kill, lives, run_fake, seconds_until_exit
 from tests.serve.harness import wait_until
 

@@ -29,16 +29,16 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.bell import Bell
-from service.board import HANDLED, STATUS_MAX, STATUSES, Board
-from service.serve import orders
-from service.serve.app import make_app
-from service.serve.door import Door
-from service.serve.tokens import Keys
+from service.process.shared_memory import HANDLED, STATUS_MAX, STATUSES, Board
+from service.process.wakeup import Bell
+from service.serve.api.app import make_app
+from service.serve.http.protocol import Door
+from service.serve.models import load_unload as orders
+from service.serve.wire.feedback_tokens import Keys
 from service.serve.worker import Parts, Server, Wires, config_of
 from service.settings import Settings
-from service.store.artifact import Artifact, write_artifact
-from service.store.data import DataDirectory
+from service.store.artifact.artifact import Artifact, write_artifact
+from service.store.directory.data_directory import DataDirectory
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ROOT / "models"

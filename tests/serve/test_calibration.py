@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.serve.schema_forms import Schema
-from service.serve.schema_mathematics import EXPLANATIONS
-from service.serve.schema_metadata import METADATA, PROGRESSIVE, RELIABILITY
+from service.serve.api.schemas.explanations import EXPLANATIONS
+from service.serve.api.schemas.json_schema import Schema
+from service.serve.api.schemas.metadata import METADATA, PROGRESSIVE, RELIABILITY
 from service.softmax.calibration import Calibrated
-from service.softmax.calibrator import reliability_of
-from service.softmax.learned import progress_of
-from service.store.served import model_of
+from service.softmax.calibration_learner import reliability_of
+from service.softmax.parameters import progress_of
+from service.store.artifact.model_factory import model_of
 from tests.serve.harness import Pair, binary, binary_request, extra_artifacts, infer, instances, request
 
 CALIBRATED = {name: made for name, made in extra_artifacts().items() if made.manifest.calibration is not None}

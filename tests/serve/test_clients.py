@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tritonclient.utils import InferenceServerException
 
 from service.settings import Settings
-from service.store.artifact import write_artifact
+from service.store.artifact.artifact import write_artifact
 from tests.serve.harness import ROOT, SHIPPED, Service, infer, make_artifact, serving
 
 IRIS = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)

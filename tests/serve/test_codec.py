@@ -20,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InputError, UnacceptableError
-from service.serve import codec, tensors
-from service.serve.codec import Rows
-from service.serve.scanner import DOUBT
-from service.serve.tensors import Tensors
+from service.serve.wire import oip_tensors as tensors
+from service.serve.wire import rows as codec
+from service.serve.wire.oip_tensors import Tensors
+from service.serve.wire.row_scanner import DOUBT
+from service.serve.wire.rows import Rows
 from service.settings import Settings
-from service.softmax.model import Model
+from service.softmax.linear_model import Model
 
 Verdict = tuple[Any, ...]
 N = 3

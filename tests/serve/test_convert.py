@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.serve import conversion, routes_convert
-from service.serve.routes_convert import INLINE_BYTES
+from service.serve.api import routes_convert
+from service.serve.api.routes_convert import INLINE_BYTES
+from service.serve.wire import scores_body as conversion
 from service.settings import Settings
 from service.softmax.scores import FORMS, convert
 from tests.serve.harness import Pair, Response, request

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from service.board import IN_FLIGHT
 from service.logs import without_query
-from service.serve.metrics import EXECUTIONS, totals
-from service.store.artifact import write_artifact
+from service.process.shared_memory import IN_FLIGHT
+from service.serve.metrics.counters import EXECUTIONS, totals
+from service.store.artifact.artifact import write_artifact
 from tests.serve.harness import Line, Pair, Response, chunked, instances, make_artifact, request, wait_until
 
 IRIS = [[5.1, 3.5, 1.4, 0.2]]

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import TooLargeError
-from service.serve.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
-from service.serve.served import Served
-from service.serve.why import ENTRY_CELLS, WIDE_TOP, Explained, Why
+from service.serve.handlers.explain_format import ENTRY_CELLS, WIDE_TOP, Explained, Why
+from service.serve.models.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
+from service.serve.models.served_model import Served
 from service.settings import Settings
-from service.softmax.explain import explainer_of
+from service.softmax.contributions import explainer_of
 from service.softmax.explanation import Explanation
-from service.softmax.model import Model
-from service.store.artifact import Artifact
-from service.store.repository import Version
+from service.softmax.linear_model import Model
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.repository import Version
 from tests.serve.harness import Pair, Response, Service, infer, instances, make_artifact, request
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 5.1, 1.6]]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from service.store import genesis
-from service.store.artifact import read_artifact
-from service.store.feedback import Event, Kind
+from service.store.artifact import fingerprint as genesis
+from service.store.artifact.artifact import read_artifact
+from service.store.log.events import Event, Kind
 from tests.serve.harness import SHIPPED, Line, Pair, Response, instances, request
 
 ROW = [5.1, 3.5, 1.4, 0.2]

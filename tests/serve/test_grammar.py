@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import TooLargeError
-from service.serve import grammar
-from service.serve.announcement import JUST_PROBABILITIES
-from service.serve.codec import Rows
-from service.serve.grammar import check_lists, load, most_lists, survey
-from service.serve.tensors import Tensors
+from service.serve.wire import json_grammar as grammar
+from service.serve.wire.json_grammar import check_lists, load, most_lists, survey
+from service.serve.wire.oip_request import JUST_PROBABILITIES
+from service.serve.wire.oip_tensors import Tensors
+from service.serve.wire.rows import Rows
 
 DEPTH, ROWS_MAX = 64, 10
 MOST = most_lists(ROWS_MAX)

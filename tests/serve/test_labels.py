@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
-from service.serve.labels import Labels
+from service.serve.wire.labels import Labels
 from service.softmax.scores import SUM_TOLERANCE
-from service.store.rows import Targets
+from service.store.log.feedback_payload import Targets
 
 IRIS = Labels(["setosa", "versicolor", "virginica"], multilabel=False)
 TAGS = Labels(["a", "b", "c"], multilabel=True)

@@ -10,11 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.board import COUNTERS, Board
-from service.serve.lone import BYTES_AT, Lone
-from service.serve.metrics import BUCKETS, COMPUTE_NANOSECONDS, EXECUTIONS, LAST_MS, NANOSECONDS, ROWS, V1, Meter
-from service.softmax.functions import NOT_FINITE
-from service.softmax.model import Delta, Head, Model, Stage
+from service.process.shared_memory import COUNTERS, Board
+from service.serve.metrics.counters import (
+    BUCKETS,
+    COMPUTE_NANOSECONDS,
+    EXECUTIONS,
+    LAST_MS,
+    NANOSECONDS,
+    ROWS,
+    V1,
+    Meter,
+)
+from service.serve.models.single_row import BYTES_AT, Lone
+from service.softmax.kernels.heads import NOT_FINITE
+from service.softmax.linear_model import Delta, Head, Model, Stage
 from tests.serve.harness import Pair, Response, instances
 
 HEADS: list[tuple[Head, int]] = [("softmax", 3), ("softmax", 40), ("sigmoid", 1), ("ovr", 5), ("multilabel", 4)]

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.serve.batcher import HEAVY_WEIGHTS, inline_rows, is_heavy
+from service.serve.models.batcher import HEAVY_WEIGHTS, inline_rows, is_heavy
 from service.softmax.network_model import Network
-from service.store.artifact import Artifact
-from service.store.served import model_of
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.model_factory import model_of
 from tests.serve.harness import Pair, binary, binary_request, extra_artifacts, infer, instances, make_artifact, request
 
 NETWORKS = {

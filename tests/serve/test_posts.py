@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
-from service.serve import posts
-from service.serve.codec import Rows, load
-from service.serve.labels import Labels
-from service.serve.posts import Post, Posts
-from service.store.feedback import ID_BYTES_MAX
-from service.store.rows import Targets, decode_rows, encode_rows
+from service.serve.wire import feedback_body as posts
+from service.serve.wire.feedback_body import Post, Posts
+from service.serve.wire.labels import Labels
+from service.serve.wire.rows import Rows, load
+from service.store.log.events import ID_BYTES_MAX
+from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
 from tests.serve.test_codec import CANARY, NUMBERS
 
 N, DEPTH, ROWS_MAX = 3, 64, 50
@@ -247,7 +247,7 @@ def test_readers_agree_on_any_document(
 
 @both_dtypes
 def test_a_lone_row_is_the_event_that_it_says(dtype: np.dtype[Any]) -> None:
-    """Its payload is that of store/rows.py."""
+    """Its payload is that of store/log/feedback_payload.py."""
     X = np.array([[0.1, -2.5, 1e-40]], dtype)
     body = body_of("[[0.1,-2.5,1e-40]]", '["b"]', '"ü"')
     assert reader(dtype)._alone(body) == Post("ü".encode(), encode_rows(X, np.array([1]), Targets.INDEX, 4), 1)

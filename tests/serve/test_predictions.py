@@ -15,7 +15,7 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from service.store.artifact import Manifest, read_artifact
+from service.store.artifact.artifact import Manifest, read_artifact
 from tests.serve.harness import SHIPPED, Service, binary
 
 NAMES = sorted(path.name for path in SHIPPED.iterdir() if (path / "1").is_dir())

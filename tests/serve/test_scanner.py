@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.serve.scanner import DOUBT, scan_instances
+from service.serve.wire.row_scanner import DOUBT, scan_instances
 from tests.reference import DTYPES, Array
 
 GUARD = 0xA5

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.store.artifact import write_artifact
+from service.store.artifact.artifact import write_artifact
 from tests.processes.observe import children, workers
 from tests.serve.harness import SHIPPED, Service, make_artifact, serving, wait_until
 

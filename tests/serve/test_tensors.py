@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
-from service.serve import codec, tensors
-from service.serve.announcement import BINARY_PROBABILITIES, DATATYPES, JUST_PROBABILITIES, Wish
-from service.serve.codec import Rows
-from service.serve.tensors import Inference, Tensors
-from service.softmax.model import Model
+from service.serve.wire import oip_tensors as tensors
+from service.serve.wire import rows as codec
+from service.serve.wire.oip_request import BINARY_PROBABILITIES, DATATYPES, JUST_PROBABILITIES, Wish
+from service.serve.wire.oip_tensors import Inference, Tensors
+from service.serve.wire.rows import Rows
+from service.softmax.linear_model import Model
 from tests.reference import DTYPES, Array
 
 N = 3

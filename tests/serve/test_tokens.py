@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
-from service.serve import tokens as module
-from service.serve.tokens import EXPIRED, HEAD_BYTES, STRANGE, TAG_BYTES, Keys, Tokens
+from service.serve.wire import feedback_tokens as module
+from service.serve.wire.feedback_tokens import EXPIRED, HEAD_BYTES, STRANGE, TAG_BYTES, Keys, Tokens
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 GENESIS = bytes(range(32, 64))

@@ -3,12 +3,12 @@
 import pytest
 
 from service.errors import UnacceptableError
-from service.serve.served import Served
-from service.serve.turns import read_turn
-from service.store.admission import CLASSES_MAX
-from service.store.artifact import MANIFEST_BYTES_MAX
-from service.store.feedback import Kind
-from service.store.manifest import NAME_CHARACTERS_MAX, Manifest, dump_manifest
+from service.serve.handlers.admin import read_turn
+from service.serve.models.served_model import Served
+from service.store.artifact.artifact import MANIFEST_BYTES_MAX
+from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest, dump_manifest
+from service.store.log.append_rules import CLASSES_MAX
+from service.store.log.events import Kind
 from tests.serve.harness import Pair, make_artifact
 
 

@@ -20,7 +20,6 @@ import orjson
 import pytest
 import uvloop
 
-from service.bell import Bell
 from service.errors import (
     ArtifactError,
     ArtifactMovedError,
@@ -34,13 +33,9 @@ from service.errors import (
     SeqMovedError,
     StreamGoneError,
 )
-from service.serve import scribe
-from service.serve.codec import Rows
-from service.serve.labels import Labels
-from service.serve.posts import Post, Posts
-from service.serve.scribe import Source, Ways
-from service.serve.tokens import Keys, Tokens
-from service.serve.writer import (
+from service.process.wakeup import Bell
+from service.serve.log import writer_thread as scribe
+from service.serve.log.writer import (
     BATCHES,
     COMMIT_NANOSECONDS,
     DUPLICATES,
@@ -51,10 +46,15 @@ from service.serve.writer import (
     WRITER_COUNTERS,
     Writer,
 )
-from service.store.admin import dump_classes
-from service.store.feedback import Accepted, Draft, Kind, Outcome, Position, Stream
-from service.store.rows import Targets, encode_rows
-from service.store.sqlite import SqliteLog
+from service.serve.log.writer_thread import Source, Ways
+from service.serve.wire.feedback_body import Post, Posts
+from service.serve.wire.feedback_tokens import Keys, Tokens
+from service.serve.wire.labels import Labels
+from service.serve.wire.rows import Rows
+from service.store.log.admin_payloads import dump_classes
+from service.store.log.events import Accepted, Draft, Kind, Outcome, Position, Stream
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.sqlite import SqliteLog
 from tests.serve.harness import ROOT
 
 GENESIS = bytes(range(32))

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from service.softmax.learned import Form, Rule, RuleName, Served
-from service.softmax.model import Model, Stage
-from service.softmax.steps import Steps
+from service.softmax.linear_learner import Steps
+from service.softmax.linear_model import Model, Stage
+from service.softmax.parameters import Form, Rule, RuleName, Served
 from tests.reference import Array, Fold, targets
 
 RULES: dict[RuleName, Rule] = {

@@ -6,10 +6,10 @@ from typing import Any
 import autograd.numpy as anp
 import numpy as np
 
-from service.softmax.inputs import Stage
-from service.softmax.learned import Rule, RuleName
-from service.softmax.network import Activation, Layer
-from service.softmax.network_steps import NetworkSteps, ServedNetwork
+from service.softmax.input_stage import Stage
+from service.softmax.kernels.network import Activation, Layer
+from service.softmax.network_learner import NetworkSteps, ServedNetwork
+from service.softmax.parameters import Rule, RuleName
 from tests.reference import Array, log_probabilities, logit_gradient, losses, probabilities, stage, targets
 
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "sigmoid", "tanh")

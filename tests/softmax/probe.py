@@ -17,19 +17,19 @@ import numpy as np
 
 from service.compiler import TARGET
 from service.softmax import derivatives
-from service.softmax.activations import activation_forward
 from service.softmax.calibration import KINDS, Calibrated, Calibration
-from service.softmax.calibrator import Calibrator
-from service.softmax.elementary import exp_forward, log1p_forward, log_forward
-from service.softmax.explain import explainer_of
-from service.softmax.functions import predict_forward
-from service.softmax.learned import Served
-from service.softmax.model import Model, Stage
-from service.softmax.network import ACTIVATIONS, Layer
-from service.softmax.network_steps import NETWORK_RULES, NetworkSteps, ServedNetwork
+from service.softmax.calibration_learner import Calibrator
+from service.softmax.contributions import explainer_of
+from service.softmax.kernels.activations import activation_forward
+from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
+from service.softmax.kernels.heads import predict_forward
+from service.softmax.kernels.network import ACTIVATIONS, Layer
+from service.softmax.linear_learner import Steps
+from service.softmax.linear_model import Model, Stage
+from service.softmax.network_learner import NETWORK_RULES, NetworkSteps, ServedNetwork
+from service.softmax.parameters import Served
 from service.softmax.scores import FORMS as FORMS_OF_SCORES
 from service.softmax.scores import convert
-from service.softmax.steps import Steps
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.folds import FORMS, RULES
 from tests.softmax.nets import RULES as NETWORK

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.softmax.activations import activation_backward, activation_forward
-from service.softmax.model import Model
-from service.softmax.network import ACTIVATIONS
+from service.softmax.kernels.activations import activation_backward, activation_forward
+from service.softmax.kernels.network import ACTIVATIONS
+from service.softmax.linear_model import Model
 from tests.reference import DTYPES, Array
 
 GUARD = 64

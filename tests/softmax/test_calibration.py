@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.softmax.calibration import IDENTITY, KINDS, Calibrated, Calibration
-from service.softmax.calibrator import BINS, Calibrator, reliability_of
+from service.softmax.calibration_learner import BINS, Calibrator, reliability_of
 from service.softmax.classifier import Classifier, Head
 from service.softmax.derivatives import softmax
-from service.softmax.model import Model, Stage
-from service.softmax.scaling import FIRMNESS, KEEP, MOST, PULL, REACH, SCALE_MAX, SHIFT_MAX, STEP
+from service.softmax.kernels.calibration_kernels import FIRMNESS, KEEP, MOST, PULL, REACH, SCALE_MAX, SHIFT_MAX, STEP
+from service.softmax.linear_model import Model, Stage
 from tests.reference import DTYPES, Array, losses, probabilities, targets
 from tests.softmax.nets import Net
 

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 from service.softmax import derivatives as d
 from service.softmax.classifier import HEADS as CODES
-from service.softmax.loss import cross_entropy_backward, cross_entropy_forward
-from service.softmax.model import Model
+from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward
+from service.softmax.linear_model import Model
 from tests.reference import DTYPES, HEADS, Array, targets
 
 quick = settings(deadline=None, max_examples=80)

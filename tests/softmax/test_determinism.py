@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 from service import compiler
-from service.softmax.model import Delta, Model, Stage
-from service.softmax.tile import linear_forward, pack
+from service.softmax.kernels.matmul import linear_forward, pack
+from service.softmax.linear_model import Delta, Model, Stage
 from tests.reference import DTYPES, HEADS, Array, targets
 from tests.softmax.probe import digests
 
@@ -195,7 +195,7 @@ def test_warm_start_writes_and_compiles_nothing() -> None:
         "from service import compiler\n"
         "def refuse(self): raise OSError('read-only')\n"
         "compiler.KernelLocator.ensure_cache_path = refuse\n"
-        "import service.learn.step, service.serve.worker, service.softmax.network_steps\n"
+        "import service.learn.state, service.serve.worker, service.softmax.network_learner\n"
         "print(compiler.cache_misses(), len(compiler._entries))"
     )
     misses, entries = python("-c", script, SOFTSTEP_KERNELS=str(compiler.CACHE)).split()
@@ -222,7 +222,7 @@ def test_edited_neighbour_is_compiled_again(tmp_path: Path) -> None:
     shutil.copytree(compiler.CACHE, tmp_path / "kernels")
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "import service.softmax.elementary\n"
+        "import service.softmax.kernels.exp_log\n"
         "from service import compiler\n"
         "assert compiler.__file__.startswith(sys.path[0])\n"
         "print(compiler.cache_misses())"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.softmax.elementary import exp_forward, log1p_forward, log_forward
+from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
 from tests.reference import DTYPES, Array
 
 # By dtype: the interval that exp holds on, and the bound of its error in ulp, both from the table of elementary.py.

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from service.errors import UnacceptableError
 from service.softmax.calibration import IDENTITY, KINDS, Calibrated, Calibration
 from service.softmax.classifier import Classifier
-from service.softmax.explain import BLOCK_CELLS, NetworkExplainer, explainer_of, logits_of
+from service.softmax.contributions import BLOCK_CELLS, NetworkExplainer, explainer_of, logits_of
 from service.softmax.explanation import Explanation
-from service.softmax.inputs import Delta, Stage
-from service.softmax.model import Model
+from service.softmax.input_stage import Delta, Stage
+from service.softmax.linear_model import Model
 from service.softmax.network_model import Network
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.nets import Net, activate

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.errors import UnacceptableError
-from service.softmax.model import Delta, Model, Stage
+from service.softmax.linear_model import Delta, Model, Stage
 from tests.reference import DTYPES, HEADS, Array, targets
 
 N, K = 4, 3

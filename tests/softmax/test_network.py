@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
-from service.softmax.inputs import Stage
-from service.softmax.model import Model
-from service.softmax.network import Layer
+from service.softmax.input_stage import Stage
+from service.softmax.kernels.network import Layer
+from service.softmax.linear_model import Model
 from service.softmax.network_model import Network
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.nets import ACTIVATIONS, WIDTHS, Net, answers, forward, summed_loss

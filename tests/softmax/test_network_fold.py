@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.softmax.learned import Rule, RuleName
-from service.softmax.network_steps import NetworkSteps, ServedNetwork
+from service.softmax.network_learner import NetworkSteps, ServedNetwork
+from service.softmax.parameters import Rule, RuleName
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.folds import RULES as LINEAR_RULES
 from tests.softmax.folds import Case

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.softmax.learned import Form, Rule, RuleName, Served, progress_of
-from service.softmax.model import Delta, Model, Stage
-from service.softmax.steps import RECENT, Steps
+from service.softmax.linear_learner import RECENT, Steps
+from service.softmax.linear_model import Delta, Model, Stage
+from service.softmax.parameters import Form, Rule, RuleName, Served, progress_of
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.folds import FORMS, RULES, Case, answer, same_state, whole_matrices
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.softmax.model import multiply
-from service.softmax.tile import linear_forward, pack, unpack
+from service.softmax.kernels.matmul import linear_forward, pack, unpack
+from service.softmax.linear_model import multiply
 from tests.reference import DTYPES, Array, linear, linear_in_order, nearest
 
 # Around every multiple of both dtypes' vectors and panels, so that each panel width and each remainder occurs.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.store.artifact import Artifact, write_artifact
+from service.store.artifact.artifact import Artifact, write_artifact
 
 MakeArtifact = Callable[..., Artifact]
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import PayloadError
-from service.store import admin
-from service.store.admin import (
+from service.store.log import admin_payloads as admin
+from service.store.log.admin_payloads import (
     dump,
     dump_classes,
     dump_forget,

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ArtifactError
-from service.store.artifact import MANIFEST_BYTES_MAX, Artifact, Manifest, read_artifact, write_artifact
+from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact, Manifest, read_artifact, write_artifact
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "artifact" / "1"
 GOLDEN_NETWORK = Path(__file__).parent.parent / "golden" / "network" / "1"

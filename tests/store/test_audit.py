@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from service.errors import LogDamagedError
-from service.store import tables
-from service.store.audit import audit
-from service.store.feedback import SEQ_BITS, FeedbackLog, Position, Stream
-from service.store.memory import MemoryLog
-from service.store.sqlite import SqliteLog
+from service.store.log import tables
+from service.store.log.audit import audit
+from service.store.log.events import SEQ_BITS, FeedbackLog, Position, Stream
+from service.store.log.memory import MemoryLog
+from service.store.log.sqlite import SqliteLog
 from tests.contracts.feedback_log import GENESIS, classes, feedback, forget, rollback
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import ArtifactError, LogUnavailableError
-from service.store import data as directory
-from service.store.data import DataDirectory, News
-from service.store.marks import Marks
-from service.store.snapshots import write_snapshot
+from service.store.directory import data_directory as directory
+from service.store.directory.ack_marks import Marks
+from service.store.directory.data_directory import DataDirectory, News
+from service.store.states.snapshots import write_snapshot
 from tests.learn.artifacts import ones
 from tests.store.conftest import MakeArtifact
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store import tables
-from service.store.database import PRAGMAS, open_database
+from service.store.log import tables
+from service.store.log.database import PRAGMAS, open_database
 
 SAFE = {
     "journal_mode": "wal",  # one writer and its readers do not wait for each other

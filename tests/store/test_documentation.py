@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store.artifact import MANIFEST_BYTES_MAX, read_artifact
-from service.store.manifest import Manifest
+from service.store.artifact.artifact import MANIFEST_BYTES_MAX, read_artifact
+from service.store.artifact.manifest import Manifest
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "models.md").read_text()

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import LogError, OutcomeUnknownError
-from service.store.audit import audit
-from service.store.feedback import Accepted, Draft, Position, Stream
-from service.store.marks import Marks, read_marks, refuse_cut
-from service.store.sqlite import SqliteLog
+from service.store.directory.ack_marks import Marks, read_marks, refuse_cut
+from service.store.log.audit import audit
+from service.store.log.events import Accepted, Draft, Position, Stream
+from service.store.log.sqlite import SqliteLog
 from tests.contracts.feedback_log import GENESIS, classes, feedback, forget
 from tests.store.faults import Disk, Fault
 

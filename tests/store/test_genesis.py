@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store.artifact import read_artifact
-from service.store.genesis import genesis
+from service.store.artifact.artifact import read_artifact
+from service.store.artifact.fingerprint import genesis
 from tests.store.conftest import MakeArtifact
 
 MODELS = Path(__file__).parents[2] / "models"

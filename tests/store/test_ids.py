@@ -3,7 +3,7 @@
 import os
 import uuid
 
-from service.store.ids import Ids, new_id
+from service.store.log.ids import Ids, new_id
 
 NOW = 1_700_000_000_123
 

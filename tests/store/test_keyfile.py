@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import KeyFileError
-from service.store import keyfile
-from service.store.keyfile import parse_keys, read_or_make_keys
+from service.store.directory import keyfile
+from service.store.directory.keyfile import parse_keys, read_or_make_keys
 from tests.serve.harness import ROOT
 
 ONE, TWO = "0f" * 32, "AB" * 32
@@ -39,7 +39,7 @@ def test_what_was_made_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_processes_that_race_get_one_key(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from service.store.keyfile import read_or_make_keys\n"
+        "import sys; from pathlib import Path; from service.store.directory.keyfile import read_or_make_keys\n"
         "sys.stdin.read(1); print(read_or_make_keys(Path(sys.argv[1]))[0].hex())"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "token.key")]

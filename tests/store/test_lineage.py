@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import PayloadError, UnknownSeqError
-from service.store.admin import base_id, dump, dump_classes, dump_forget, dump_seq
-from service.store.feedback import Event, Kind
-from service.store.lineage import Lineage, Turn, turn_of
+from service.store.log.admin_payloads import base_id, dump, dump_classes, dump_forget, dump_seq
+from service.store.log.events import Event, Kind
+from service.store.log.lineage import Lineage, Turn, turn_of
 
 
 @st.composite

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from service.errors import OutcomeUnknownError
-from service.store.admin import dump_classes, dump_forget, dump_forget_ids, dump_seq
-from service.store.audit import audit
-from service.store.feedback import Accepted, Draft, Kind, Outcome
-from service.store.memory import MemoryLog
-from service.store.rows import Targets, encode_rows
-from service.store.sqlite import SqliteLog
+from service.store.log.admin_payloads import dump_classes, dump_forget, dump_forget_ids, dump_seq
+from service.store.log.audit import audit
+from service.store.log.events import Accepted, Draft, Kind, Outcome
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.memory import MemoryLog
+from service.store.log.sqlite import SqliteLog
 from tests.store.faults import Disk, Fault
 
 GENESIS = bytes(32)

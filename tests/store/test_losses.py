@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.store.losses import WHOLE, LossReader, LossWriter
+from service.store.states.losses import WHOLE, LossReader, LossWriter
 
 
 def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:

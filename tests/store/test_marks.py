@@ -11,11 +11,11 @@ import apsw
 import pytest
 
 from service.errors import LogDamagedError, LogError
-from service.store import marks as module
-from service.store.feedback import Accepted, Position
-from service.store.marks import Marks, drop_marks, read_marks, refuse_cut
-from service.store.memory import MemoryLog
-from service.store.sqlite import SqliteLog
+from service.store.directory import ack_marks as module
+from service.store.directory.ack_marks import Marks, drop_marks, read_marks, refuse_cut
+from service.store.log.events import Accepted, Position
+from service.store.log.memory import MemoryLog
+from service.store.log.sqlite import SqliteLog
 from tests.contracts.feedback_log import GENESIS, feedback
 
 

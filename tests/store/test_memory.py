@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import LogUnsafeError
-from service.store.feedback import FeedbackLog
-from service.store.memory import MemoryLog
+from service.store.log.events import FeedbackLog
+from service.store.log.memory import MemoryLog
 from tests.contracts.feedback_log import FeedbackLogTests
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.store import repository as module
-from service.store.artifact import Artifact, read_artifact, write_artifact
-from service.store.repository import Repository, View
+from service.store.artifact import repository as module
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.repository import Repository, View
 
 BYTES_MAX = 1 << 20
 MakeArtifact = Callable[..., Artifact]

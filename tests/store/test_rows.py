@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.errors import PayloadError
-from service.store.rows import HEAD, Block, Targets, decode_many, decode_rows, encode_rows, layout_of
+from service.store.log.feedback_payload import HEAD, Block, Targets, decode_many, decode_rows, encode_rows, layout_of
 
 
 @st.composite

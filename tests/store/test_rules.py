@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from service.errors import ArtifactError
-from service.learn.step import State
-from service.softmax.network_steps import NETWORK_RULES
-from service.store.artifact import Artifact
-from service.store.rules import CONSTANTS, NETWORK_RATES, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
+from service.learn.state import State
+from service.softmax.network_learner import NETWORK_RULES
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.learning_rules import CONSTANTS, NETWORK_RATES, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
 from tests.learn.artifacts import artifact
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.errors import SnapshotError
-from service.store import snapshots as module
-from service.store.checkpoints import delete_holding, kept, thin
-from service.store.snapshots import latest, prune, read_fields, read_snapshot, seqs, write_snapshot
+from service.store.states import snapshots as module
+from service.store.states.checkpoints import delete_holding, kept, thin
+from service.store.states.snapshots import latest, prune, read_fields, read_snapshot, seqs, write_snapshot
 
 # A slow disk is no failure.
 on_disk = settings(deadline=None, max_examples=60)

@@ -16,12 +16,13 @@ from service.errors import (
     LogUnsafeError,
     OutcomeUnknownError,
 )
-from service.store import database, filesystem
-from service.store.connection import OneGeneration
-from service.store.database import refuse_version
-from service.store.feedback import Accepted, FeedbackLog, Position, Stream
+from service.store import filesystem
 from service.store.filesystem import mount_type
-from service.store.sqlite import SqliteLog
+from service.store.log import database
+from service.store.log.database import refuse_version
+from service.store.log.events import Accepted, FeedbackLog, Position, Stream
+from service.store.log.log_connection import OneGeneration
+from service.store.log.sqlite import SqliteLog
 from tests.contracts.feedback_log import GENESIS, FeedbackLogTests, feedback, forget, kinds
 from tests.store.faults import Disk, Fault
 
@@ -203,7 +204,7 @@ def test_a_checkpoint_begins_the_write_ahead_log_anew(
     before = log.wal_bytes
     log.checkpoint()
     assert log.wal_bytes == before > 0
-    monkeypatch.setattr("service.store.connection.WAL_BYTES_KEPT", 0)
+    monkeypatch.setattr("service.store.log.log_connection.WAL_BYTES_KEPT", 0)
     log.checkpoint()
     log.append([feedback(stream, "x")])
     assert 0 < log.wal_bytes < before
@@ -247,7 +248,7 @@ def test_a_backup_is_a_log(tmp_path: Path, log: SqliteLog, stream: Stream) -> No
 
 def test_an_interrupted_purge_is_finished(log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pieces; ids go with their events, and nothing of the stream is left."""
-    monkeypatch.setattr("service.store.sqlite.PURGE_EVENTS", 3)
+    monkeypatch.setattr("service.store.log.sqlite.PURGE_EVENTS", 3)
     log.append([feedback(stream, str(n)) for n in range(10)])
     with monkeypatch.context() as patch:
         patch.setattr(SqliteLog, "finish_purges", lambda _: None)
@@ -292,7 +293,7 @@ def test_ids_are_found_wherever_they_are(path: Path) -> None:
 
 def test_equal_keys_do_not_make_equal_ids(log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where two ids have one key, the events decide."""
-    monkeypatch.setattr("service.store.idindex.IdIndex.keys", lambda _, names: [7] * len(names))
+    monkeypatch.setattr("service.store.log.id_index.IdIndex.keys", lambda _, names: [7] * len(names))
     log._tail_events_max = 2
     log.close()
     for _ in range(2):

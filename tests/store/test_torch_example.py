@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError
-from service.store.artifact import read_artifact, write_artifact
-from service.store.served import model_of
+from service.store.artifact.artifact import read_artifact, write_artifact
+from service.store.artifact.model_factory import model_of
 
 ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(0)

@@ -15,18 +15,18 @@ from typing import NamedTuple
 import numpy as np
 
 from service.commands import serve
-from service.learn.fold import Fold
+from service.learn.event_fold import Fold
 from service.learn.publish import published
 from service.settings import Settings
-from service.store.admin import parse_forget, parse_seq
-from service.store.artifact import Artifact
-from service.store.audit import audit
-from service.store.data import DataDirectory
-from service.store.feedback import Accepted, Draft, Event, Kind, Stream
-from service.store.hashing import hash_tensors
-from service.store.rows import Targets, encode_rows
-from service.store.snapshots import latest
-from service.store.sqlite import SqliteLog
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.hashing import hash_tensors
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.admin_payloads import parse_forget, parse_seq
+from service.store.log.audit import audit
+from service.store.log.events import Accepted, Draft, Event, Kind, Stream
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import latest
 from tests.torture.learner import finish
 from tests.torture.story import ARTIFACT, N, Step, drafts
 

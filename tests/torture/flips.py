@@ -26,13 +26,13 @@ from typing import Final
 from service.commands import verify
 from service.commands.serve import _data
 from service.errors import SoftstepError
-from service.store.admin import dump, dump_classes, dump_forget_ids, dump_seq
-from service.store.feedback import Accepted, Draft, Event, Kind, Position
-from service.store.genesis import genesis
-from service.store.hashing import hash_tensors
-from service.store.marks import Marks
-from service.store.snapshots import latest, seqs
-from service.store.sqlite import SqliteLog
+from service.store.artifact.fingerprint import genesis
+from service.store.artifact.hashing import hash_tensors
+from service.store.directory.ack_marks import Marks
+from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
+from service.store.log.events import Accepted, Draft, Event, Kind, Position
+from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import latest, seqs
 from tests.torture.line import Line
 from tests.torture.lives import ARTIFACT, BYTES_MAX, Learner, opened, rows, settings
 from tests.torture.places import Place, anywhere, header, index_pages, marked, tensors

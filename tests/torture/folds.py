@@ -27,16 +27,16 @@ import numpy as np
 from llvmlite import binding
 
 from service import compiler
-from service.learn.fold import Fold
+from service.learn.event_fold import Fold
 from service.learn.follow import Follower
-from service.store.admin import dump, dump_classes, dump_forget_ids
-from service.store.artifact import Artifact
-from service.store.data import StreamFolder
-from service.store.feedback import Accepted, Draft, Event, Kind
-from service.store.genesis import genesis
-from service.store.memory import MemoryLog
-from service.store.rows import Targets, encode_rows
-from service.store.snapshots import read_snapshot, write_snapshot
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.directory.data_directory import StreamFolder
+from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
+from service.store.log.events import Accepted, Draft, Event, Kind
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.memory import MemoryLog
+from service.store.states.snapshots import read_snapshot, write_snapshot
 from tests.torture.line import Line
 from tests.torture.plain import weights_of
 

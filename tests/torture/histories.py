@@ -19,12 +19,12 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from service.errors import IdConflictError, LogError
 from service.learn.publish import Publisher
-from service.store.admin import dump_classes, dump_forget, parse_forget_ids
-from service.store.audit import audit
-from service.store.feedback import Accepted, Draft, Event, FeedbackLog, Kind
-from service.store.hashing import hash_tensors
-from service.store.snapshots import latest, remove_strays
-from service.store.sqlite import SqliteLog
+from service.store.artifact.hashing import hash_tensors
+from service.store.log.admin_payloads import dump_classes, dump_forget, parse_forget_ids
+from service.store.log.audit import audit
+from service.store.log.events import Accepted, Draft, Event, FeedbackLog, Kind
+from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import latest, remove_strays
 from tests.learn.machine import Following
 from tests.store.faults import Disk, Fault
 from tests.torture.line import Line

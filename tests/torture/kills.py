@@ -13,12 +13,12 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from service.bell import Bell
-from service.board import Board
+from service.process.shared_memory import Board
+from service.process.wakeup import Bell
 from service.settings import Settings
-from service.store.feedback import Accepted, Position
-from service.store.marks import Marks
-from service.store.sqlite import SqliteLog
+from service.store.directory.ack_marks import Marks
+from service.store.log.events import Accepted, Position
+from service.store.log.sqlite import SqliteLog
 from tests.torture.checker import Acked, acked_in, check
 from tests.torture.learner import FINISH_SECONDS, has_published, learn, start_struck, stop
 from tests.torture.line import Line

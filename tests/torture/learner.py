@@ -7,15 +7,16 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
-from service.bell import Bell
-from service.board import Board
 from service.commands import serve
-from service.learn import loop, publish
+from service.learn import learner_process as loop
+from service.learn import publish
+from service.process.shared_memory import Board
+from service.process.wakeup import Bell
 from service.settings import Settings
-from service.store.data import DataDirectory
-from service.store.snapshots import seqs
-from service.store.sqlite import SqliteLog
-from service.store.status import read_status
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import seqs
+from service.store.states.status import read_status
 from tests.torture.story import bound
 from tests.torture.strike import DONE, SECONDS_MAX, Child, Ended, Strike, Tell, Trace
 

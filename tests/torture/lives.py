@@ -13,14 +13,14 @@ from service.errors import LogError
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
 from service.settings import Settings
-from service.store.admin import dump, dump_classes, dump_forget_ids, dump_seq
-from service.store.data import DataDirectory, StreamFolder
-from service.store.existing import bound_artifact
-from service.store.feedback import Accepted, Draft, Kind, Position, Stream
-from service.store.genesis import genesis
-from service.store.rows import Targets, encode_rows
-from service.store.snapshots import remove_strays
-from service.store.sqlite import SqliteLog
+from service.store.artifact.fingerprint import genesis
+from service.store.directory.data_directory import DataDirectory, StreamFolder
+from service.store.directory.offline import bound_artifact
+from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
+from service.store.log.events import Accepted, Draft, Kind, Position, Stream
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import remove_strays
 from tests.serve.harness import make_artifact
 from tests.store.faults import Fault
 from tests.torture.platter import NotedMarks, Platter

@@ -22,11 +22,11 @@ from typing import Any
 
 import httpx
 
-from service.store.audit import audit
-from service.store.data import DataDirectory
-from service.store.feedback import Event, Kind
-from service.store.hashing import hash_tensors
-from service.store.sqlite import SqliteLog
+from service.store.artifact.hashing import hash_tensors
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.audit import audit
+from service.store.log.events import Event, Kind
+from service.store.log.sqlite import SqliteLog
 from tests.processes.observe import children
 from tests.serve.harness import ROOT, SHIPPED
 from tests.torture.checker import EVENTS_MAX, state_of

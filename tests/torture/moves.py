@@ -16,9 +16,9 @@ from typing import Any
 from service import __main__ as command
 from service.commands import serve
 from service.settings import Settings
-from service.store.data import RESTORING
-from service.store.feedback import Kind
-from service.store.sqlite import SqliteLog
+from service.store.directory.data_directory import RESTORING
+from service.store.log.events import Kind
+from service.store.log.sqlite import SqliteLog
 from tests.torture.checker import EVENTS_MAX, Acked, check
 from tests.torture.kills import CALLS, KILL, append
 from tests.torture.learner import start_once

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import apsw
 
-from service.store.marks import HEAD_BYTES, RECORD_BYTES
-from service.store.snapshots import HEAD
+from service.store.directory.ack_marks import HEAD_BYTES, RECORD_BYTES
+from service.store.states.snapshots import HEAD
 
 # Of a file's content the place of a byte.
 Place = Callable[[random.Random, bytes], int]

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import orjson
 
-from service.learn.fold import Fold
-from service.store.artifact import Artifact
-from service.store.feedback import Event, Kind
-from service.store.hashing import hash_tensors
+from service.learn.event_fold import Fold
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.hashing import hash_tensors
+from service.store.log.events import Event, Kind
 
 
 def lineage(events: Sequence[Event], n: int) -> list[int]:

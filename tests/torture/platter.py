@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from service.store import connection
-from service.store.marks import HALF_BYTES, HEAD_BYTES, RECORD_BYTES, Marks
+from service.store.directory.ack_marks import HALF_BYTES, HEAD_BYTES, RECORD_BYTES, Marks
+from service.store.log import log_connection as connection
 from tests.store.faults import SECTOR, Disk, _apply
 
 CHANCES = (0.0, 0.3, 0.7, 1.0)

@@ -21,12 +21,12 @@ from unittest.mock import patch
 
 from service.commands.serve import _data
 from service.errors import LogError, SoftstepError
-from service.store import database
-from service.store.audit import audit
-from service.store.data import DataDirectory, StreamFolder
-from service.store.feedback import Accepted, Draft, Event, Kind, Stream
-from service.store.snapshots import latest, read_snapshot, seqs
-from service.store.sqlite import SqliteLog
+from service.store.directory.data_directory import DataDirectory, StreamFolder
+from service.store.log import database
+from service.store.log.audit import audit
+from service.store.log.events import Accepted, Draft, Event, Kind, Stream
+from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import latest, read_snapshot, seqs
 from tests.torture.line import Line
 from tests.torture.lives import ARTIFACT, BYTES_MAX, Learner, Life, Sent, Told, opened, settings
 from tests.torture.plain import state, weights_of

@@ -2,7 +2,7 @@
 
 A story is made from a seed: batches of labelled rows of one to four events, retries of some, and among them a class
 that is added, a rollback, a forget, a pause, and the write-ahead log moved to its place. It is told by the real writer
-with its thread and ledger (service/serve), and learned by the real loop (service/learn/loop.py).
+with its thread and ledger (service/serve), and learned by the real loop (service/learn/learner_process.py).
 """
 
 import asyncio
@@ -13,19 +13,19 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from service.bell import Bell
-from service.board import Board
 from service.errors import LogError, SoftstepError
-from service.serve.ledger import Ledger
-from service.serve.posts import Post
-from service.serve.scribe import Source, Ways
-from service.serve.writer import SOURCE_COUNTERS, WRITER_COUNTERS, Writer
+from service.process.shared_memory import Board
+from service.process.wakeup import Bell
+from service.serve.log.worker_log import Ledger
+from service.serve.log.writer import SOURCE_COUNTERS, WRITER_COUNTERS, Writer
+from service.serve.log.writer_thread import Source, Ways
+from service.serve.wire.feedback_body import Post
 from service.settings import Settings
-from service.store.admin import dump, dump_classes, dump_forget_ids, dump_seq
-from service.store.data import DataDirectory
-from service.store.feedback import Accepted, Draft, Kind
-from service.store.genesis import genesis
-from service.store.rows import Targets, encode_rows
+from service.store.artifact.fingerprint import genesis
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
+from service.store.log.events import Accepted, Draft, Kind
+from service.store.log.feedback_payload import Targets, encode_rows
 from tests.processes.kept import LIMIT, iris
 from tests.torture.strike import Tell
 

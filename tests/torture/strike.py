@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from service.errors import SoftstepError
-from service.supervisor import die_with_parent
+from service.process.supervisor import die_with_parent
 
 STRACE = shutil.which("strace")
 Tell = Callable[[str], None]

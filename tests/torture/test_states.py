@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from service.learn import follow
-from service.store import marks, snapshots
-from service.store.admin import dump_seq
-from service.store.feedback import Event, Kind
+from service.store.directory import ack_marks as marks
+from service.store.log.admin_payloads import dump_seq
+from service.store.log.events import Event, Kind
+from service.store.states import snapshots
 from tests.torture import flips as damage
 from tests.torture import folds as cut
 from tests.torture.histories import histories

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from service.serve import ledger
-from service.store.connection import LogConnection
-from service.store.feedback import Accepted, Draft, Outcome, Position, Stream
-from service.store.sqlite import SqliteLog
+from service.serve.log import worker_log as ledger
+from service.store.log.events import Accepted, Draft, Outcome, Position, Stream
+from service.store.log.log_connection import LogConnection
+from service.store.log.sqlite import SqliteLog
 from tests.torture import disks, kills, mixed, moves, report
 from tests.torture.disks import unkept
 from tests.torture.line import Line

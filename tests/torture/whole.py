@@ -14,7 +14,7 @@ from typing import Any, cast
 from service.commands import serve
 from service.errors import LogUnavailableError
 from service.settings import Settings
-from service.store.data import DataDirectory
+from service.store.directory.data_directory import DataDirectory
 from tests.processes.observe import children, lives
 from tests.serve.harness import SHIPPED
 from tests.torture.checker import Acked, check

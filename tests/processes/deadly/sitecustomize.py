@@ -9,8 +9,8 @@ import os
 import signal
 from collections.abc import Iterable
 
-from service.learn.fold import Fold, Scored
-from service.store.feedback import Event
+from service.learn.event_fold import Fold, Scored
+from service.store.log.events import Event
 
 take = Fold.take
 

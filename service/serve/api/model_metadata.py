@@ -1,0 +1,131 @@
+"""What models and the server tell of themselves: metadata, configuration, statistics, the repository's index.
+
+Sources of the v2 forms: Open Inference Protocol, inference_rest.md; Triton's extension_model_configuration.md,
+extension_statistics.md and extension_model_repository.md.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from service import __version__
+from service.serve.metrics.counters import COMPUTE_NANOSECONDS, EXECUTIONS, FAILURES, LAST_MS, NANOSECONDS, ROWS, V1, V2
+from service.serve.models.registry import Now
+from service.serve.models.served_model import Served
+from service.serve.wire.oip_tensors import DATATYPE_OF
+from service.store.artifact.repository import Version
+
+EXTENSIONS: Final = (
+    "binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics",
+)  # fmt: skip
+BOUND_DIFFERS: Final = "its files are not those that its stream began with, which are served; give them a new version"
+PLATFORM: Final = "softstep_safetensors"
+
+
+def server() -> dict[str, Any]:
+    """GET /v2."""
+    return {"name": "softstep", "version": __version__, "extensions": list(EXTENSIONS)}
+
+
+def models(now: Now) -> dict[str, Any]:
+    """GET /v1/models: each model with the version that is served by default."""
+    rows = []
+    for name in now.names():
+        latest = now.latest(name)
+        version = latest.version if latest else str(max(number for model, number in now.versions if model == name))
+        rows.append({"name": name, "version": version, "state": "READY" if latest else "UNAVAILABLE"})
+    return {"models": rows}
+
+
+def model(now: Now, served: Served) -> dict[str, Any]:
+    """GET /v1/models/{name}: the served version, and the state of every version."""
+    states = [_state(now, version) for (name, _), version in now.versions.items() if name == served.name]
+    return {**served.metadata(), "versions": states}
+
+
+def unavailable(now: Now, name: str) -> dict[str, Any]:
+    """The metadata of a model of which nothing is served: the state and the reason of every version."""
+    states = [_state(now, version) for (model, _), version in now.versions.items() if model == name]
+    return {"name": name, "version": states[-1]["version"], "state": "UNAVAILABLE", "ready": False, "versions": states}
+
+
+def _state(now: Now, version: Version) -> dict[str, Any]:
+    """The state of one version; the reason says why it, or a newer form of it on disk, was refused or is not served."""
+    unloaded = version.name in now.unloaded
+    state = "UNAVAILABLE" if unloaded else version.state
+    served = now.served.get((version.name, version.version))
+    differs = BOUND_DIFFERS if served is not None and served.bound_differs else ""
+    reason = "unloaded" if unloaded else version.reason or differs
+    return {"version": str(version.version), "state": state, "reason": reason}
+
+
+def index(now: Now, *, ready_only: bool) -> list[dict[str, Any]]:
+    """POST /v2/repository/index."""
+    rows = [{"name": version.name, **_state(now, version)} for version in now.versions.values()]
+    return [row for row in rows if row["state"] == "READY" or not ready_only]
+
+
+def tensors(now: Now, served: Served) -> dict[str, Any]:
+    """GET /v2/models/{name}: the tensors that the model takes and gives."""
+    versions = [str(number) for name, number in now.served if name == served.name]
+    rows = "BOOL" if served.thresholds is not None else "BYTES"
+    datatype = DATATYPE_OF[served.model.dtype.name]
+    return {
+        "name": served.name,
+        "versions": versions,
+        "platform": PLATFORM,
+        "inputs": [{"name": "features", "datatype": datatype, "shape": [-1, served.model.n_features]}],
+        "outputs": [
+            {"name": "probabilities", "datatype": datatype, "shape": [-1, served.model.n_classes]},
+            {"name": "labels", "datatype": rows, "shape": [-1, len(served.classes)] if rows == "BOOL" else [-1]},
+        ],
+    }
+
+
+def config(served: Served) -> dict[str, Any]:
+    """GET /v2/models/{name}/config: what Triton's clients read of a model's configuration."""
+    kind = f"TYPE_{DATATYPE_OF[served.model.dtype.name]}"
+    flags = served.thresholds is not None
+    labels = {"name": "labels", "data_type": "TYPE_BOOL" if flags else "TYPE_STRING"}
+    return {
+        "name": served.name,
+        "platform": PLATFORM,
+        "backend": "softstep",
+        "max_batch_size": served.rows.rows_max,
+        "input": [{"name": "features", "data_type": kind, "dims": [served.model.n_features]}],
+        "output": [
+            {"name": "probabilities", "data_type": kind, "dims": [served.model.n_classes]},
+            # Triton writes a scalar for each row as one element that is reshaped away.
+            {**labels, "dims": [len(served.classes)]} if flags else {**labels, "dims": [1], "reshape": {"shape": []}},
+        ],
+        "dynamic_batching": {},
+    }
+
+
+def statistics(wanted: Iterable[Served], counted: dict[str, list[int]]) -> dict[str, Any]:
+    """GET /v2/models/stats and /v2/models/{name}/stats, from the counters of all workers."""
+    return {"model_stats": [_statistics(served, counted.get(f"{served.name}/{served.version}")) for served in wanted]}
+
+
+def _statistics(served: Served, counters: list[int] | None) -> dict[str, Any]:
+    zero = {"count": 0, "ns": 0}
+    row = counters or [0] * (LAST_MS + 1)
+    success = row[V1] + row[V2]
+    compute = {"count": row[EXECUTIONS], "ns": row[COMPUTE_NANOSECONDS]}
+    return {
+        "name": served.name,
+        "version": served.version,
+        "last_inference": row[LAST_MS],
+        "inference_count": row[ROWS],
+        "execution_count": row[EXECUTIONS],
+        "inference_stats": {
+            "success": {"count": success, "ns": row[NANOSECONDS]},
+            "fail": {"count": row[FAILURES], "ns": 0},
+            "queue": zero,
+            "compute_input": zero,
+            "compute_infer": compute,
+            "compute_output": zero,
+            "cache_hit": zero,
+            "cache_miss": zero,
+        },
+        "batch_stats": [],
+    }

@@ -1,0 +1,58 @@
+"""What operators and orchestrators ask: life, readiness, metrics."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from service import __version__
+from service.serve.api.dependencies import Context, Reply, With, readiness, told
+from service.serve.api.schemas.requests import DOCS
+from service.serve.handlers.predict import Answer
+from service.serve.metrics.prometheus import Learning, exposition
+
+operations = APIRouter(tags=["operations"])
+
+
+@operations.get("/healthz", **DOCS["live"])
+async def healthz() -> Response:
+    """Whether the server runs."""
+    return told({"live": True})
+
+
+@operations.get("/readyz", **DOCS["ready"])
+async def readyz(context: With) -> Response:
+    """Whether the server takes predictions."""
+    return readiness(context)
+
+
+@operations.get("/ping", **DOCS["ready"])
+async def ping(context: With) -> Response:
+    """Whether the server takes predictions: SageMaker's health check."""
+    return readiness(context)
+
+
+@operations.get("/metrics", **DOCS["metrics"])
+async def metrics(context: With) -> Response:
+    """Metrics of all workers together, in Prometheus' text format."""
+    text = await asyncio.to_thread(exposition, context.board, __version__, await _learning(context))
+    return Reply(Answer(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
+
+
+async def _learning(context: Context) -> Learning:
+    """How the learning of each version stands that was ever taught."""
+    teaching = context.teaching
+    if teaching is None:
+        return {}
+    learned = [served for served in context.now.served.values() if teaching.folder(served).path.exists()]
+    standings = await asyncio.gather(*map(teaching.standing, learned))
+    return {
+        (served.name, served.version): {**served.progress(), **standing, **_at(standing)}
+        for served, standing in zip(learned, standings, strict=True)
+    }
+
+
+def _at(standing: dict[str, Any]) -> dict[str, Any]:
+    learner = standing["learner"]
+    return {"stalled": learner["state"] == "stalled", "refolded": learner.get("refolded")}

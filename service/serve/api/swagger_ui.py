@@ -1,0 +1,88 @@
+"""The pages that people read: Swagger UI on the OpenAPI document, every byte of it from this service.
+
+The files of Swagger UI come with the package `fastapi-swagger`; they are the bytes that Swagger UI's authors publish.
+The page's Content-Security-Policy lets a browser load from this service and from nowhere else, and run no script and
+apply no style that stands in the page itself.
+"""
+
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from service.serve.api.dependencies import Reply
+from service.serve.handlers.predict import Answer
+
+PAGE: Final = b"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Softstep</title>
+<link rel="icon" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</html>
+"""
+# Without `validatorUrl: null` the page would show a badge of the authors' server.
+START: Final = b"""SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  validatorUrl: null,
+});
+"""
+HTML: Final = b"text/html; charset=utf-8"
+SCRIPT: Final = b"text/javascript; charset=utf-8"
+# Swagger UI's style sheet has its pictures as data.
+POLICY: Final = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = (
+    (b"content-security-policy", POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+documentation = APIRouter(include_in_schema=False)
+
+
+@documentation.get("/docs")
+async def page() -> Response:
+    """The page that shows the OpenAPI document and tries its requests."""
+    return Reply(Answer(200, PAGE, HTML, HEADERS))
+
+
+@documentation.get("/docs/start.js")
+async def start() -> Response:
+    """What starts Swagger UI on the page."""
+    return Reply(Answer(200, START, SCRIPT, HEADERS))
+
+
+@documentation.get("/docs/swagger-ui-bundle.js")
+async def script() -> Response:
+    """Swagger UI itself."""
+    return Reply(Answer(200, _file("swagger-ui-bundle.js"), SCRIPT, HEADERS))
+
+
+@documentation.get("/docs/swagger-ui.css")
+async def style() -> Response:
+    """Swagger UI's style sheet."""
+    return Reply(Answer(200, _file("swagger-ui.css"), b"text/css; charset=utf-8", HEADERS))
+
+
+@documentation.get("/docs/favicon-32x32.png")
+async def icon() -> Response:
+    """Swagger UI's icon."""
+    return Reply(Answer(200, _file("favicon-32x32.png"), b"image/png", HEADERS))
+
+
+@cache
+def _file(name: str) -> bytes:
+    """One of Swagger UI's files, read when it is first asked for."""
+    return files("fastapi_swagger.resources").joinpath(name).read_bytes()

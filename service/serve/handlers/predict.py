@@ -1,0 +1,298 @@
+"""Bytes in, bytes out: what a prediction request is answered with, whichever way it came.
+
+The front door calls `Answers.respond` from the protocol, the routes call it from FastAPI; so both give the same bytes.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import perf_counter_ns
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.errors import (
+    BehindError,
+    ClassesMaxError,
+    GoneError,
+    InputError,
+    LogError,
+    MalformedError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    NotReachedError,
+    PayloadError,
+    RefusedError,
+    SoftstepError,
+    TooLargeError,
+    UnknownIdError,
+    UnknownSeqError,
+)
+from service.serve.log.writer import settle
+from service.serve.metrics.counters import FAILURES, V1, V2, Meter, predicted, predicted_alone
+from service.serve.models.batcher import Classified
+from service.serve.models.registry import Live
+from service.serve.models.served_model import Endpoint, Served
+from service.serve.wire.json_grammar import load
+from service.serve.wire.oip_request import explains
+from service.serve.wire.oip_tensors import Inference
+from service.serve.wire.predict_body import Asked, read_asked
+from service.settings import Settings
+
+Floats = NDArray[np.floating[Any]]
+Header = tuple[bytes, bytes]
+
+JSON: Final = b"application/json"
+BINARY: Final = b"application/octet-stream"
+TENSOR_HEADER: Final = b"inference-header-content-length"
+# Types that are read as JSON, or as JSON with tensors behind it where the header says so. curl -d sends the last.
+CONTENT_TYPES: Final = frozenset((b"", JSON, BINARY, b"application/x-www-form-urlencoded"))
+# Gateways that strip unknown headers carry the size of the JSON part in the content type.
+VENDOR_TYPES: Final = (
+    b"application/vnd.sagemaker-triton.binary+json;json-header-size=",
+    b"application/vnd.vertex-ai-triton.binary+json;json-header-size=",
+)
+RETRY: Final = ((b"retry-after", b"1"),)
+UNACCEPTABLE: Final = 422
+# The status of each kind of error, the first that fits, and its headers.
+STATUS_OF: Final[tuple[tuple[type[SoftstepError], int, tuple[Header, ...]], ...]] = (
+    (TooLargeError, 413, ()),
+    (MalformedError, 400, ()),
+    (InputError, UNACCEPTABLE, ()),
+    (ModelNotFoundError, 404, ()),
+    (ModelNotReadyError, 503, RETRY),
+    (NotReachedError, 409, RETRY),
+    (GoneError, 410, ()),
+    (UnknownIdError, 404, ()),
+    (UnknownSeqError, UNACCEPTABLE, ()),
+    (ClassesMaxError, UNACCEPTABLE, ()),
+    (PayloadError, UNACCEPTABLE, ()),
+    (RefusedError, 409, ()),
+    (BehindError, 429, RETRY),
+    (LogError, 503, RETRY),
+)
+
+
+class Answer(NamedTuple):
+    """An answer: status, body, its content type, and further headers."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[Header, ...] = ()
+
+
+# Takes feedback for a model version: an answer, or None where it is told when the feedback is on disk.
+Teach = Callable[[Served, bytes, Callable[[Answer], None]], Answer | None]
+
+
+class Explains(Protocol):
+    """Answers why a model says what it says (explaining.py)."""
+
+    def explain(self, endpoint: Endpoint, body: bytes) -> "Answer | asyncio.Future[Answer]":
+        """Answer the body of a request to explain."""
+
+    def infer(self, served: Served, request: Inference) -> "Answer | asyncio.Future[Answer]":
+        """Answer a v2 request that asks for more than probabilities and labels."""
+
+
+class RequestHead(NamedTuple):
+    """What of a request's headers an answer depends on; None where one is missing."""
+
+    content_type: bytes | None
+    content_encoding: bytes | None
+    tensor_header: bytes | None
+    request_id: bytes | None
+
+    @classmethod
+    def of(cls, fields: dict[bytes, bytes]) -> "RequestHead":
+        """Read headers by their names in lower case."""
+        get = fields.get
+        return cls(get(b"content-type"), get(b"content-encoding"), get(TENSOR_HEADER), get(b"x-request-id"))
+
+
+def error(status: int, message: str, headers: tuple[Header, ...] = ()) -> Answer:
+    """An error answer: one sentence that says what to change."""
+    return Answer(status, orjson.dumps({"error": message}), JSON, headers)
+
+
+def refusal(reason: SoftstepError, protocol: int) -> Answer:
+    """The answer to a request that raised an error; v2 knows 400 for everything that it cannot accept."""
+    for kind, status, headers in STATUS_OF:
+        if isinstance(reason, kind):
+            return error(400 if status == UNACCEPTABLE and protocol == V2 else status, sentence(reason), headers)
+    raise reason
+
+
+def sentence(reason: SoftstepError) -> str:
+    """An error's message with a capital and a full stop: those of the log are written to stand behind a colon."""
+    text = str(reason)
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+NO_LEARNING: Final = error(
+    503, "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only."
+)
+
+
+def check_head(head: RequestHead) -> Answer | bytes | None:
+    """An answer that refuses the body's type or encoding, else the size of its JSON part where binary data follows."""
+    if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
+        return error(415, "Content-Encoding is not supported; send the body as it is.")
+    if head.content_type is None or head.content_type in CONTENT_TYPES:
+        return head.tensor_header
+    kind = head.content_type.lower().replace(b" ", b"")
+    for vendor in VENDOR_TYPES:
+        if kind.startswith(vendor):
+            return kind[len(vendor) :]
+    if kind.partition(b";")[0] in CONTENT_TYPES:
+        return head.tensor_header
+    return error(415, "Content-Type must be application/json, or application/octet-stream for binary tensors.")
+
+
+class Answers:
+    """Answers prediction requests from the models that are live.
+
+    Args:
+        live: The models that are served.
+        meter: Where this worker counts.
+        settings: The limits.
+
+    Attributes:
+        explaining: What answers why; put in place where a worker is put together.
+    """
+
+    explaining: Explains
+
+    def __init__(self, live: Live, meter: Meter, settings: Settings) -> None:
+        self.live = live
+        self.meter = meter
+        self.settings = settings
+        # Answers feedback; put in place where the service learns (feedback.py).
+        self.teach: Teach = lambda _served, _body, _tell: NO_LEARNING
+        self.seal: Callable[[Served, Floats], list[str]] | None = None
+
+    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
+        """Answer a prediction request: at once, or by a future where its kernel call is shared or runs in a thread."""
+        tensor_header = check_head(head)
+        if isinstance(tensor_header, Answer):
+            return _failed(endpoint.served, tensor_header)
+        return self.predict(endpoint, tensor_header, body)
+
+    def predict(self, endpoint: Endpoint, tensor_header: bytes | None, body: bytes) -> Answer | asyncio.Future[Answer]:
+        """As `respond`, for a request whose head has passed `check_head` with that size of its JSON part."""
+        started = perf_counter_ns()
+        protocol, served = endpoint.protocol, endpoint.served
+        if endpoint.teaches or endpoint.explains:
+            return self._instead(endpoint, body)
+        try:
+            request = None if protocol == V1 else served.tensors.read(body, tensor_header)
+            if request is not None and explains(request.wishes):
+                return self.explaining.infer(served, request)
+            X = served.rows.usual(body) if request is None else request.X
+            if X is None:
+                asked = read_asked(load(body, self.settings.json_depth_max, self.settings.rows_max), served.rows)
+                if asked.tokens or asked.min_seq > served.seq:
+                    return self._as_asked(endpoint, asked, body, started)
+                X = asked.X
+            if len(X) > served.inline_rows:
+                return _later(protocol, served, request, X, started)
+            before = perf_counter_ns()
+            classified = served.model.classify(X)
+            after = perf_counter_ns()
+        except InputError as reason:
+            return _failed(served, refusal(reason, protocol))
+        answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
+        taken = perf_counter_ns() - started
+        predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
+        return answer
+
+    def _instead(self, endpoint: Endpoint, body: bytes) -> Answer | asyncio.Future[Answer]:
+        """Answer a path that takes feedback, or tells why, instead of predicting."""
+        if endpoint.explains:
+            return self.explaining.explain(endpoint, body)
+        told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        return self.teach(endpoint.served, body, partial(settle, told)) or told
+
+    def _as_asked(self, endpoint: Endpoint, asked: Asked, body: bytes, started: int) -> Answer | asyncio.Future[Answer]:
+        """Answer once a seq is served, or with one sealed token for each row beside its probabilities."""
+        served = endpoint.served
+        if asked.min_seq > served.seq:
+            return asyncio.ensure_future(self.wait(endpoint, asked.min_seq, body))
+        if self.seal is None:
+            return _failed(served, NO_LEARNING)
+        return _later(V1, served, None, asked.X, started, self.seal(served, asked.X))
+
+    async def wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
+        """Answer once the version serves a state that holds an event; not for longer than a caller may wait."""
+        served = endpoint.served
+        try:
+            async with asyncio.timeout(self.settings.min_seq_seconds):
+                await self.live.reached((served.name, int(served.version)), min_seq)
+        except TimeoutError:
+            reason = NotReachedError("The model has not learned as far as min_seq yet; ask again in a moment.")
+            return _failed(served, refusal(reason, V1))
+        now = self.live.now.served.get((served.name, int(served.version)))
+        answer = self.predict(endpoint if now is None else Endpoint(V1, now, explains=endpoint.explains), None, body)
+        return answer if isinstance(answer, Answer) else await answer
+
+
+def _later(  # noqa: PLR0917  # what an answer is made of
+    protocol: int,
+    served: Served,
+    request: Inference | None,
+    X: Floats,
+    started: int,
+    tokens: Sequence[str] = (),
+) -> asyncio.Future[Answer]:
+    rows = X.copy() if len(X) == 1 else X  # a single row stands in a buffer that the next request reuses
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def computed(call: asyncio.Future[Classified]) -> None:
+        reason = call.exception()
+        if answer.done():
+            return
+        if isinstance(reason, InputError):
+            answer.set_result(_failed(served, refusal(reason, protocol)))
+        elif reason is not None:
+            answer.set_exception(reason)
+        else:
+            classified = call.result()
+            told = (
+                _v1_answer(served, classified, tokens) if request is None else _v2_answer(served, request, classified)
+            )
+            predicted(served.counters, protocol, len(classified[1]), perf_counter_ns() - started)
+            answer.set_result(told)
+
+    served.batcher.submit(rows).add_done_callback(computed)
+    return answer
+
+
+def _failed(served: Served, answer: Answer) -> Answer:
+    served.counters[FAILURES] += 1
+    return answer
+
+
+def _v1_answer(served: Served, classified: Classified, tokens: Sequence[str] = ()) -> Answer:
+    P, labels = classified
+    numbers = orjson.dumps(P, None, orjson.OPT_SERIALIZE_NUMPY)
+    if served.thresholds is not None:
+        rows = (np.flatnonzero(flags) for flags in served.thresholds <= P)
+        names = b",".join([b"[" + b",".join([served.class_json[k] for k in row]) + b"]" for row in rows])
+    elif len(labels) == 1 and not tokens:
+        return Answer(200, b'{"predictions":' + numbers + served.v1_single[labels[0]])
+    else:
+        names = b",".join([served.class_json[label] for label in labels])
+    if tokens:
+        names += b'],"feedback_tokens":[' + orjson.dumps(tokens)[1:-1]
+    return Answer(200, b'{"predictions":' + numbers + b',"labels":[' + names + served.v1_tail)
+
+
+def _v2_answer(served: Served, request: Inference, classified: Classified) -> Answer:
+    P, labels = classified
+    body, json_bytes = served.tensors.write(request, P, labels if served.thresholds is None else served.thresholds <= P)
+    if json_bytes is None:
+        return Answer(200, body)
+    return Answer(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))

@@ -1,0 +1,219 @@
+"""Feedback on its way to disk: what waits is committed together by one thread, then everybody is answered.
+
+    event loop   submit, submit, …    once a turn ──>  queue ──>  thread (scribe.py): one append, mark, bell
+    event loop   tell, tell, …     <── one call a batch ──────────────┘
+
+An event is answered once it is on disk; nobody waits for ever, and nothing that waits is without a bound.
+
+64 submitters on one uvloop and one core, behind 10^6 events, random ids: 38,000 and 40,000 events/s in the two runs
+that nothing disturbed, p50 1.3 ms, p99 10 ms; an event takes 1.4 times the processor time of the log's append alone
+(medians of turns). With clients that pause 0 to 4 ms a batch has 15 events: waking the thread for each event instead of
+once a turn took 8 % more time, and a pause of 50 us before a batch 10 % less, but a lone event would wait for it; a
+switch interval of 0.5 ms changed nothing.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar
+
+from service.errors import BehindError, LogUnavailableError
+from service.serve.log.writer_thread import Call, Item, Result, Scribe, Source, Submission, Ways
+from service.serve.wire.feedback_body import Post
+from service.store.log.events import Accepted, FeedbackLog, Kind, Outcome
+
+logger = logging.getLogger("softstep.writer")
+
+# Counters of one model version, in the order of the cells that a source brings.
+EVENTS, ROWS, DUPLICATES, REFUSALS, SOURCE_COUNTERS = range(5)
+# Counters of the worker.
+BATCHES, COMMIT_NANOSECONDS, WRITER_COUNTERS = range(3)
+
+FEEDBACK: Final = Kind.FEEDBACK  # a member costs more to look up than to compare
+# A batch is answered in so many events at a time, so that a prediction waits for a few answers and not for all of them.
+TOLD_AT_ONCE: Final = 3
+
+T = TypeVar("T")
+
+
+class Writer:
+    """Takes feedback from one event loop's thread; every method is called there.
+
+    Args:
+        ways: What it works with.
+        counters: BATCHES and COMMIT_NANOSECONDS.
+        drafts_max: Events that may wait.
+        bytes_max: Bytes of payload that may wait; a larger post is taken where nothing else does.
+    """
+
+    def __init__(self, ways: Ways, counters: memoryview, drafts_max: int, bytes_max: int) -> None:
+        self._counters = counters
+        self._drafts_max = drafts_max
+        self._bytes_max = bytes_max
+        self._queue: SimpleQueue[list[Item] | None] = SimpleQueue()
+        self._gathered: list[Item] = []
+        self._told: deque[tuple[Item, Result]] = deque()  # what is to be told next
+        self._drafts = 0
+        self._bytes = 0
+        self._closing = False
+        self._scribe = Scribe(ways, self._queue, self._answer, self._gone)
+
+    @property
+    def waiting(self) -> int:
+        """The number of events that are not answered yet."""
+        return self._drafts
+
+    def start(self) -> None:
+        """Begin; called once, on the running loop, in the process that serves."""
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        self._thread = threading.Thread(target=self._scribe.run, args=(self._loop,), name="writer", daemon=True)
+        self._thread.start()
+
+    def version_of(self, stream: int) -> int:
+        """The version whose stream has this number; an outcome has named it."""
+        return self._scribe.versions[stream]
+
+    def send(
+        self,
+        source: Source,
+        posts: Sequence[Post],
+        tell: Callable[[Any], None],
+        kind: Kind = FEEDBACK,
+        if_seq: int | None = None,
+    ) -> None:
+        """Write events in one transaction.
+
+        Args:
+            source: The stream.
+            posts: The events, at least one; an admin event is a post with its payload and no rows.
+            tell: Called in the loop, once: with the list of their outcomes when they are on disk, or with a LogError or
+                RefusedError of all of them.
+            kind: What they say.
+            if_seq: The last seq that the caller knows, or None.
+
+        Raises:
+            BehindError: Too much waits already.
+            LogUnavailableError: The server stops.
+        """
+        size = len(posts[0].payload) if len(posts) == 1 else sum([len(post.payload) for post in posts])
+        if self._closing:
+            raise LogUnavailableError("the server is stopping; send the event again")
+        if self._drafts + len(posts) > self._drafts_max or (self._drafts and self._bytes + size > self._bytes_max):
+            raise BehindError("feedback comes faster than it can be written; send it again in a moment")
+        self._drafts += len(posts)
+        self._bytes += size
+        self._gather(Submission(source, kind, posts, if_seq, size, tell))
+
+    def submit(
+        self, source: Source, post: Post, kind: Kind = FEEDBACK, if_seq: int | None = None
+    ) -> asyncio.Future[Accepted]:
+        """As `send` for one event: the future has its place, or a RefusedError or LogError."""
+        future: asyncio.Future[Accepted] = self._loop.create_future()
+        self.send(source, (post,), partial(_settle_one, future), kind, if_seq)
+        return future
+
+    def submit_all(self, source: Source, posts: Sequence[Post]) -> asyncio.Future[list[Outcome]]:
+        """As `send`: the future has the outcome of each event, or an error of all of them."""
+        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self.send(source, posts, partial(settle, future))
+        return future
+
+    def call(self, do: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
+        """Let the thread do something with the log, after all that was submitted before; what it raises is raised.
+
+        Args:
+            do: What; where it appends, it returns the outcomes.
+            appends: Whether it does.
+        """
+        if self._closing:
+            raise LogUnavailableError("the server is stopping; send the request again")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._gather(Call(do, partial(settle, future), appends))
+        return future
+
+    async def close(self) -> None:
+        """Take nothing more, write what waits, and let go of the log."""
+        if not self._closing:
+            self._closing = True
+            self._hand_over()
+            self._queue.put(None)
+        await asyncio.shield(self._ended)
+        self._thread.join()
+
+    def _gather(self, item: Item) -> None:
+        """Add to what this turn of the loop hands over; waking the thread costs more than an event."""
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(item)
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
+
+    def _answer(self, items: Sequence[Item], results: Sequence[Result], nanoseconds: int) -> None:
+        """Give everybody of a batch what became of theirs."""
+        if nanoseconds:
+            self._counters[BATCHES] += 1
+            self._counters[COMMIT_NANOSECONDS] += nanoseconds
+        is_telling = bool(self._told)
+        self._told.extend(zip(items, results, strict=True))
+        if not is_telling:
+            self._tell_some()
+
+    def _tell_some(self) -> None:
+        """Tell a few, and the others when the loop has seen to its sockets."""
+        told = self._told
+        for _ in range(min(TOLD_AT_ONCE, len(told))):
+            self._tell(*told.popleft())
+        if told:
+            self._loop.call_soon(self._tell_some)
+
+    def _tell(self, item: Item, result: Result) -> None:
+        if type(item) is Submission:
+            self._drafts -= len(item.posts)
+            self._bytes -= item.size
+            if type(result) is list and item.kind is FEEDBACK:
+                _count(item, result)
+        try:
+            item.tell(result)
+        except Exception:
+            logger.exception("an outcome cannot be told")
+
+    def _gone(self) -> None:
+        while self._told:
+            self._tell(*self._told.popleft())
+        self._ended.set_result(None)
+
+
+def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
+    """Count what became of feedback."""
+    counters = item.source.counters
+    for post, outcome in zip(item.posts, outcomes, strict=True):
+        if type(outcome) is not Accepted:
+            counters[REFUSALS] += 1
+        elif outcome.duplicate:
+            counters[DUPLICATES] += 1
+        else:
+            counters[EVENTS] += 1
+            counters[ROWS] += post.rows
+
+
+def settle(future: asyncio.Future[Any], result: Result) -> None:
+    """Give a future its result, unless who waited has left."""
+    if future.done():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _settle_one(future: asyncio.Future[Any], result: Result) -> None:
+    """The same with the one outcome of a list."""
+    settle(future, result[0] if type(result) is list else result)

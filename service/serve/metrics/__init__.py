@@ -1,0 +1,4 @@
+"""Counters in shared memory, and their Prometheus text format.
+
+May import `process/`.
+"""

@@ -1,0 +1,247 @@
+"""The models that are served now, as one object that is swapped whole.
+
+A request takes what it needs from `Live.now` once, so it sees one model from start to end. A worker looks at the models
+directory again and again, makes what is new ready (a first prediction included) and only then swaps.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from service.errors import ModelNotFoundError, ModelNotReadyError, SnapshotError
+from service.serve.metrics.counters import V1, V2
+from service.serve.models.served_model import Endpoint, Kit, Served
+from service.store.artifact.repository import VERSION, Repository, Version, View
+from service.store.directory.data_directory import News
+from service.store.states.snapshots import latest, read_snapshot
+
+logger = logging.getLogger("softstep.live")
+
+Key = tuple[str, int]
+# The paths that the front door answers itself: protocol, start and end.
+PATHS: Final = (
+    (V1, "/v1", ":predict"),
+    (V1, "/v1", ":feedback"),
+    (V1, "/v1", ":explain"),
+    (V2, "/v2", "/infer"),
+)
+
+
+@dataclass(frozen=True)
+class Now:
+    """What is served at one moment.
+
+    Attributes:
+        versions: Every version found on disk, served or refused.
+        served: The ready ones of models that are not unloaded.
+        hot: The endpoint of each path that the front door answers itself, as bytes.
+        endpoints: The endpoints of each version, which follow what it learns.
+        reason: Why the models directory could not be looked at, or None.
+        unloaded: Names that an operator unloaded.
+    """
+
+    versions: Mapping[Key, Version] = field(default_factory=dict)
+    served: Mapping[Key, Served] = field(default_factory=dict)
+    hot: Mapping[bytes, Endpoint] = field(default_factory=dict)
+    endpoints: Mapping[Key, list[Endpoint]] = field(default_factory=dict)
+    reason: str | None = None
+    unloaded: frozenset[str] = frozenset()
+
+    def names(self) -> list[str]:
+        """The names of all models found on disk."""
+        return sorted({name for name, _ in self.versions})
+
+    def latest(self, name: str) -> Served | None:
+        """The version of a model that a request without a version means: the largest that is ready."""
+        numbers = [version for model, version in self.served if model == name]
+        return self.served[name, max(numbers)] if numbers else None
+
+    def find(self, name: str, version: str | None) -> Served:
+        """The version that a request means.
+
+        Raises:
+            ModelNotFoundError: There is none of that name, or no such version of it.
+            ModelNotReadyError: It is there, but refused or unloaded.
+        """
+        if name not in self.names():
+            raise ModelNotFoundError("Request for unknown model: no model of that name is found.")
+        if version is None:
+            latest = self.latest(name)
+            if latest is None:
+                raise ModelNotReadyError("Model is not ready: none of its versions is loaded.")
+            return latest
+        key = (name, int(version) if VERSION.fullmatch(version) else 0)  # no version is 0
+        if key not in self.versions:
+            raise ModelNotFoundError("Request for unknown model version: the model has no such version.")
+        if key not in self.served:
+            raise ModelNotReadyError("Model version is not ready: it was refused or unloaded.")
+        return self.served[key]
+
+    def default(self, name: str | None) -> Served:
+        """The model that a request without any name means: the named one, else the only one.
+
+        Raises:
+            ModelNotFoundError: There is not just one model and none is named.
+            ModelNotReadyError: The model is not ready.
+        """
+        names = self.names()
+        if name is None and len(names) != 1:
+            raise ModelNotFoundError("Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.")
+        return self.find(name or names[0], None)
+
+
+class Live:
+    """Keeps `now` true to the models directory.
+
+    Attributes:
+        now: What is served at this moment, replaced whole.
+        scanned: Whether the first look is done.
+        swapped: Called when versions came or went, and endpoints with them.
+    """
+
+    def __init__(self, repository: Repository, kit: Kit) -> None:
+        self.now = Now()
+        self.scanned = False
+        self._repository = repository
+        self._kit = kit
+        self._lock = asyncio.Lock()
+        self._news = None if kit.data is None else News(kit.data)
+        self._refused: dict[Key, str | None] = {}
+        # What stands for a version whose artifact is whole but cannot be made ready.
+        self._unfit: dict[object, Version] = {}
+        self._root_reason: str | None = None
+        self.swapped: list[Callable[[], None]] = []
+        self._waiting: defaultdict[Key, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
+
+    async def refresh(self, unloaded: frozenset[str]) -> None:
+        """Look at the models directory and swap in what is there; `unloaded` names are left out."""
+        async with self._lock:
+            loop = asyncio.get_running_loop()
+            view, ready = await loop.run_in_executor(self._kit.preparer, self._prepare, unloaded)
+            self._tell(view, ready)
+            now = self.now
+            if (view.versions, view.reason, unloaded) != (now.versions, now.reason, now.unloaded):
+                self.now = self._assemble(view, ready, unloaded)
+                for callback in self.swapped:
+                    callback()
+            self.scanned = True
+
+    def _prepare(self, unloaded: frozenset[str]) -> tuple[View, dict[Key, Served]]:
+        """Scan, and make every new artifact ready; runs in a thread. What cannot be made ready is refused."""
+        view = self._repository.scan()
+        versions: dict[Key, Version] = {}
+        ready: dict[Key, Served] = {}
+        unfit: dict[object, Version] = {}
+        for key, found in view.versions.items():
+            version = self._unfit.get(found.artifact, found)
+            if key[0] not in unloaded:
+                try:
+                    model = self._make(key, version)
+                except Exception as error:  # noqa: BLE001  # one model that fails must not stop the others
+                    model = self.now.served.get(key)
+                    reason = f"it cannot be made ready: {error}"
+                    version = replace(found, artifact=None if model is None else model.artifact, reason=reason)
+                if model is not None:
+                    ready[key] = model
+            if version is not found:
+                unfit[found.artifact] = version
+            versions[key] = version
+        self._unfit = unfit
+        return View(versions, view.reason), ready
+
+    def _make(self, key: Key, version: Version) -> Served | None:
+        """A version ready to answer: the one that is served already, where its artifact is the same."""
+        if version.artifact is None:
+            return None
+        known = self.now.served.get(key)
+        if known is not None and known.source is version.artifact:
+            return known
+        if self._kit.data is None:
+            return Served(version, version.artifact, self._kit)
+        folder = self._kit.data.stream(*key)
+        if not folder.artifact.exists():
+            return Served(version, version.artifact, self._kit)
+        bound = folder.bind(version.artifact, self._kit.settings.artifact_bytes_max)
+        if bound.differs:
+            logger.warning("model %s version %s is not what its stream began with; that is served", *key)
+        return Served(version, bound.artifact, self._kit, latest(folder.snapshots), bound_differs=bound.differs)
+
+    async def renew(self) -> None:
+        """Serve what was learned since: the newest snapshot of each version."""
+        async with self._lock:
+            loop = asyncio.get_running_loop()
+            newer = await loop.run_in_executor(self._kit.preparer, self._newer)
+            if newer:
+                self.now = replace(self.now, served={**self.now.served, **newer})
+                for key, served in newer.items():
+                    for endpoint in self.now.endpoints[key]:
+                        endpoint.serve(served)
+                for key in newer:
+                    self._wake(key)
+
+    def reached(self, key: Key, seq: int) -> asyncio.Future[None]:
+        """Done when a version serves a state that holds the event with this seq; the caller limits the time."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[key].append((seq, future))
+        self._wake(key)
+        return future
+
+    def _wake(self, key: Key) -> None:
+        """Answer those who wait for what is served now; those who gave up are let go of."""
+        served = self.now.served.get(key)
+        left = [(seq, future) for seq, future in self._waiting.pop(key, []) if not future.done()]
+        for seq, future in left:
+            if served is not None and seq <= served.seq:
+                future.set_result(None)
+        left = [(seq, future) for seq, future in left if not future.done()]
+        if left:
+            self._waiting[key] = left
+
+    def _newer(self) -> dict[Key, Served]:
+        """The versions of which a newer snapshot is there, ready to answer; runs in a thread."""
+        newer: dict[Key, Served] = {}
+        data, news = self._kit.data, self._news
+        if data is None or news is None:
+            return newer
+        for key, seq in news.snapshots().items():
+            served = self.now.served.get(key)
+            if served is not None and seq > served.seq:
+                try:
+                    newer[key] = served.learned_more(seq, read_snapshot(data.stream(*key).snapshots / str(seq)))
+                except (SnapshotError, ValueError) as error:
+                    # One that was replaced while it was looked at is announced again with the next.
+                    logger.warning("a snapshot of model %s version %s cannot be served: %s", *key, error)
+                    news.forget(*key)
+        return newer
+
+    def _assemble(self, view: View, ready: dict[Key, Served], unloaded: frozenset[str]) -> Now:
+        served = {key: model for key, model in ready.items() if key[0] not in unloaded}
+        hot: dict[bytes, Endpoint] = {}
+        endpoints: defaultdict[Key, list[Endpoint]] = defaultdict(list)
+        # Versions come in rising order, so the path without a version ends up with the largest.
+        for (name, version), model in sorted(served.items()):
+            for protocol, start, end in PATHS:
+                endpoint = Endpoint(protocol, model, teaches=end == ":feedback", explains=end == ":explain")
+                endpoints[name, version].append(endpoint)
+                for path in (f"{start}/models/{name}{end}", f"{start}/models/{name}/versions/{version}{end}"):
+                    hot[path.encode()] = endpoint
+        return Now(view.versions, served, hot, endpoints, view.reason, unloaded)
+
+    def _tell(self, view: View, ready: dict[Key, Served]) -> None:
+        """Log what became ready, refused or removed since the last look."""
+        if view.reason != self._root_reason:
+            self._root_reason = view.reason
+            logger.warning("models directory: %s", view.reason or "readable again")
+        for key, version in view.versions.items():
+            if version.reason is not None and version.reason != self._refused.get(key):
+                logger.warning("model %s version %s refused: %s", *key, version.reason)
+        for key, model in ready.items():
+            if model is not self.now.served.get(key):
+                logger.info("model %s version %s: ready", *key)
+        for key in self.now.versions:
+            if key not in view.versions:
+                logger.info("model %s version %s: removed", *key)
+        self._refused = {key: version.reason for key, version in view.versions.items()}

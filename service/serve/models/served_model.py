@@ -1,0 +1,241 @@
+"""One model version as it is served at one moment, ready to answer.
+
+A version begins as its artifact, at seq 0. What it has learned since comes as snapshots, each with the seq up to which
+it is folded; a snapshot makes another `Served`, and the one before answers the requests it has begun.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from time import perf_counter_ns
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.errors import SnapshotError
+from service.serve.metrics.counters import V1, Meter
+from service.serve.models.batcher import Batcher, Classified, inline_rows, is_heavy
+from service.serve.models.single_row import Lone
+from service.serve.wire.oip_tensors import Tensors
+from service.serve.wire.rows import Rows
+from service.settings import Settings
+from service.softmax.classifier import Classifier
+from service.softmax.learner import Answering
+from service.store.artifact.artifact import Artifact, Manifest
+from service.store.artifact.calibration_record import told
+from service.store.artifact.model_factory import served_again, served_of
+from service.store.artifact.repository import Version
+from service.store.directory.data_directory import DataDirectory
+from service.store.states.snapshots import Snapshot
+
+Floats = NDArray[np.floating[Any]]
+THRESHOLD: Final = 0.5
+
+
+class Kit(NamedTuple):
+    """What the served models of one worker share.
+
+    Attributes:
+        settings: The limits.
+        meter: Where the worker counts.
+        executor: Where long kernel calls run.
+        preparer: Where what is new is made ready: one thread, which gives way to requests.
+        data: Where streams are kept, or None where nothing is learned.
+    """
+
+    settings: Settings
+    meter: Meter
+    executor: Executor
+    preparer: Executor
+    data: DataDirectory | None = None
+
+
+class Served:
+    """One model version at one seq, with what its answers repeat already encoded.
+
+    Args:
+        version: Its name and number.
+        artifact: What it began as.
+        kit: What the worker's models share.
+        snapshot: What it has learned, or None at seq 0.
+        bound_differs: Whether the models directory has another artifact by now than `artifact`, its stream's.
+
+    Attributes:
+        source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
+        parameters: How many numbers the answers are made with: those of every weight, bias, delta and calibration.
+        classes_max: So many classes it may have: what it has learned can still be exported and loaded again.
+        taught: What feedback for it needs, kept here by feedback.py; None before the first.
+        explained: What explaining it needs, kept here by explaining.py; None before the first.
+
+    Raises:
+        ValueError: The artifact or the snapshot makes no model.
+        SnapshotError: The snapshot lacks a field.
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        artifact: Artifact,
+        kit: Kit,
+        snapshot: tuple[int, Snapshot] | None = None,
+        *,
+        bound_differs: bool = False,
+    ) -> None:
+        settings, meter = kit.settings, kit.meter
+        self._made_of: Final = version, artifact, kit
+        self.source: Final = version.artifact
+        self.bound_differs: Final = bound_differs
+        manifest = artifact.manifest
+        self.name: Final = version.name
+        self.version: Final = str(version.version)
+        self.artifact: Final = artifact
+        self.manifest: Final = manifest
+        self.seq, learned = snapshot or (0, None)
+        self.learned: Final = learned
+        answering = served_of(artifact) if learned is None else _learned(manifest, learned)
+        self.model: Final = answering.model()
+        self.parameters: Final = sum(tensor.size for tensor in answering.tensors())
+        # Requests of more rows than this go through the batcher; those of a heavy model always do.
+        self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
+        self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
+        self.classes_max: Final = len(self.classes) + self._class_room(settings.artifact_bytes_max)
+        self.thresholds: Final = _thresholds(artifact, len(self.classes))
+        rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
+        self.rows: Final = Rows(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
+        self.class_json: Final = [orjson.dumps(name) for name in self.classes]
+        named = {"model_name": self.name, "model_version": self.version}
+        # The state that an answer comes from; where something was forgotten, a seq alone does not name it.
+        epoch = 0 if learned is None else learned.fields["epoch"]
+        state = {"seq": self.seq, "epoch": epoch} if epoch else {"seq": self.seq}
+        self.v1_tail: Final = b"]," + orjson.dumps({**named, **state})[1:]
+        self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
+        self.tensors: Final = Tensors(self.rows, named, state, self.classes)
+        self.counters: Final = meter.row(version.name, version.version)
+        self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
+        self.lone: Final = self._lone(meter)
+        self.taught: Any = None
+        self.explained: Any = None
+        # Its own, so that requests which share a call share a model as well.
+        self.batcher: Final = Batcher(
+            self.model,
+            settings.batch_rows_max,
+            settings.thread_after_us,
+            kit.executor,
+            _counted(meter, self.counters),
+        )
+
+    def _class_room(self, bytes_max: int) -> int:
+        """How many classes may be added before the tensors have so many bytes."""
+        weights = 1 + self.model.layers[-1].inputs
+        # A model may learn in a delta, which then has as many weights again.
+        bytes_per_class = 2 * weights * self.model.dtype.itemsize
+        return max(0, bytes_max - self.parameters * self.model.dtype.itemsize) // bytes_per_class
+
+    def learned_more(self, seq: int, snapshot: Snapshot) -> "Served":
+        """The same version at a later seq."""
+        return Served(*self._made_of, (seq, snapshot), bound_differs=self.bound_differs)
+
+    def _lone(self, meter: Meter) -> Lone | None:
+        """What answers requests of one row by the shortest way; None where the model is not made for it."""
+        single = self.model.single() if self.inline_rows and self.thresholds is None else None
+        return None if single is None else Lone(single, self.counters, meter)
+
+    def progress(self) -> dict[str, Any]:
+        """What the served state tells of its learning, in numbers."""
+        fields = {} if self.learned is None else self.learned.fields
+        return {
+            "seq": self.seq,
+            "epoch": fields.get("epoch", 0),
+            "bound_differs": self.bound_differs,
+            "published_seconds": self._published_seconds(),
+            **fields.get("progressive", {}),
+        }
+
+    def _published_seconds(self) -> float | None:
+        """When what is served was published, in seconds since 1970; None for an artifact that learned nothing."""
+        published = None if self.learned is None else self.learned.fields.get("published_ms")
+        return None if published is None else published / 1000
+
+    def metadata(self) -> dict[str, Any]:
+        """What GET /v1/models/{name} tells, but for the states of other versions."""
+        manifest = self.manifest
+        learned = {} if self.learned is None else self.learned.fields
+        chosen = None if manifest.learning is None else manifest.learning.model_dump()
+        return {
+            "name": self.name,
+            "version": self.version,
+            "state": "READY",
+            "ready": True,
+            "head": manifest.head,
+            "classes": self.classes,
+            "n_features": self.model.n_features,
+            "features": manifest.features,
+            "dtype": manifest.dtype,
+            "layers": [layer._asdict() for layer in self.model.layers],
+            "parameters": self.parameters,
+            "seq": self.seq,
+            "epoch": learned.get("epoch", 0),
+            "bound_differs": self.bound_differs,
+            "published_seconds": self._published_seconds(),
+            "weights_sha256": learned.get("weights_sha256", self.artifact.weights_sha256),
+            "learning": learned.get("learning", chosen),
+            "calibration": learned.get("calibration", told(manifest.calibration, manifest.scaling)),
+            "progressive": learned.get("progressive", {"events": 0, "rows": 0, "loss": None, "accuracy": None}),
+            "metrics": manifest.metrics,
+            "provenance": manifest.provenance,
+        }
+
+
+def _counted(meter: Meter, counters: memoryview) -> Callable[[Classifier, Floats], Classified]:
+    """Calls of a model that count themselves."""
+
+    def classify(model: Classifier, X: Floats) -> Classified:
+        before = perf_counter_ns()
+        classified = model.classify(X)
+        meter.executed(counters, perf_counter_ns() - before)
+        return classified
+
+    return classify
+
+
+def _learned(manifest: Manifest, snapshot: Snapshot) -> Answering:
+    try:
+        return served_again(manifest, snapshot.arrays, snapshot.fields["clips"])
+    except KeyError as error:
+        raise SnapshotError("a snapshot lacks a part of the model") from error
+
+
+def _thresholds(artifact: Artifact, n_classes: int) -> Floats | None:
+    """The probability from which each label of a multilabel head holds; None for the other heads."""
+    manifest = artifact.manifest
+    if manifest.head != "multilabel":
+        return None
+    given = manifest.thresholds or ()
+    return np.array([*given, *[THRESHOLD] * (n_classes - len(given))])
+
+
+class Endpoint:
+    """What a hot path means: a protocol, and a model version as it is served now.
+
+    Attributes:
+        protocol: V1 or V2.
+        teaches: Whether the path takes feedback.
+        explains: Whether it tells why; a path that does neither predicts.
+        served: What answers; a request takes it once and keeps it to its end.
+        lone: The shortest way for a single row, or None.
+    """
+
+    __slots__ = ("explains", "lone", "protocol", "served", "teaches")
+
+    def __init__(self, protocol: int, served: Served, *, teaches: bool = False, explains: bool = False) -> None:
+        self.protocol = protocol
+        self.teaches = teaches
+        self.explains = explains
+        self.serve(served)
+
+    def serve(self, served: Served) -> None:
+        """Answer by another state of the model from now on."""
+        self.served = served
+        predicts = not (self.teaches or self.explains)
+        self.lone = served.lone if self.protocol == V1 and predicts else None

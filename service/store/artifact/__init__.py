@@ -1,0 +1,4 @@
+"""Model artifacts: read, validate and write a model folder, and find versions in a models directory.
+
+May import `softmax/` and `filesystem`.
+"""

@@ -1,0 +1,173 @@
+"""Which rule a model learns by, with which numbers, and what of it learns: from its manifest alone.
+
+`docs/models.md` describes the rules for users; its table and CONSTANTS say the same.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, get_args
+
+import numpy as np
+
+from service.errors import ArtifactError
+from service.softmax.network_learner import NETWORK_RULES
+from service.softmax.parameters import Form, Rule, RuleName
+from service.store.artifact.artifact import Artifact
+
+# Newton's time and memory grow with K (N + 1)^2. Up to the first bound it is the default: a step of digits, at 42,250,
+# takes some 8 microseconds. Up to the second it may be asked for, and classes may be added: its matrices take 16 MiB.
+NEWTON_DEFAULT_MAX: Final = 1 << 18
+NEWTON_MAX: Final = 1 << 22
+
+
+class Constant(NamedTuple):
+    """One number of a rule: its default (None: absent), and the values that it may have."""
+
+    default: float | None
+    least: float
+    most: float
+
+
+RATE_MAX: Final = 1e3
+SMALL: Final = 1e-12
+_CLIP: Final = Constant(2.0, 1e-3, 1e6)
+_SHARED: Final = {
+    "clip": _CLIP,
+    "step_clip": Constant(8.0, 1e-6, 1e6),
+    "forget": Constant(1e-6, 0.0, 0.1),
+    "firmness": Constant(0.05, 0.0, 1e6),
+}
+CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
+    "sgd": {
+        "rate": Constant(0.01, SMALL, RATE_MAX),
+        "clip": _CLIP._replace(default=None),
+        "step_clip": _SHARED["step_clip"]._replace(default=None),
+    },
+    "adagrad": {"rate": Constant(0.3, SMALL, RATE_MAX), "epsilon": Constant(1e-8, SMALL, 1e6), **_SHARED},
+    "ftrl": {"rate": Constant(0.3, SMALL, RATE_MAX), "beta": Constant(1.0, SMALL, 1e6), **_SHARED},
+    "newton": {
+        "rate": Constant(4.0, SMALL, RATE_MAX),
+        "lambda": Constant(10.0, 1e-6, 1e9),
+        "floor": Constant(0.001, 1e-9, 0.25),
+        "pull": Constant(0.5, 0.0, 10.0),
+        "surprise": Constant(100.0, 0.0, 1e6),
+        **_SHARED,
+        "clip": _CLIP._replace(default=1.25),
+    },
+}
+# AdaGrad's first step moves each weight by the rate. Behind a stage that is a sensible part of a logit; of raw features
+# nothing is known, so that there the step is small.
+PLAIN_RATE: Final = 0.0003
+# In a network all layers move at a time, and each changes what the next one sees; so its steps are smaller. Measured in
+# one pass over each of the six data sets of loadtest/datasets.py, geometric means of the progressive loss. Seven
+# networks of one to three hidden layers from random weights: AdaGrad 0.266 at the rate 0.05, 0.270 at 0.08 and 0.281 at
+# 0.1; then, with all labels changed, 0.379, 0.332 and 0.324. FTRL 0.279 at 0.15, 0.280 at 0.2; then 0.311 and 0.295.
+# Weights trained on a tenth of the rows lose 0.252 where they stay, 0.223 with AdaGrad and 0.219 with FTRL at these
+# rates; those trained on 40 %, 0.187 and 0.182 with both.
+NETWORK_RATES: Final[dict[RuleName, float]] = {"adagrad": 0.08, "ftrl": 0.2}
+
+
+def size_of(n_features: int, n_outputs: int) -> int:
+    """K (N + 1)^2, what Newton's time and memory grow with."""
+    return n_outputs * (n_features + 1) ** 2
+
+
+def default_rule(artifact: Artifact) -> RuleName:
+    """The rule for an artifact that names none."""
+    manifest = artifact.manifest
+    if manifest.hidden or (manifest.training is None and artifact.weights.any()):
+        return "adagrad"
+    return "newton" if size_of(artifact.n_features, manifest.n_outputs) <= NEWTON_DEFAULT_MAX else "ftrl"
+
+
+def form_of(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
+    """What learns; see `softmax/linear_learner.py` for the forms."""
+    manifest = artifact.manifest
+    if manifest.hidden:
+        return "layers"
+    if manifest.delta is not None:
+        return "delta"
+    if name == "sgd" and "clip" not in constants:
+        return "plain"
+    if manifest.training is not None:
+        return "delta"
+    return "plain" if artifact.weights.any() else "running"
+
+
+def chosen(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
+    """The rule that an artifact learns by, and the constants that it sets.
+
+    Raises:
+        ArtifactError: The manifest names a rule or a constant that there is not, or a number outside its range.
+    """
+    learning, delta = artifact.manifest.learning, artifact.manifest.delta
+    name = default_rule(artifact) if learning is None else known_rule(learning.rule)
+    constants = {} if learning is None else dict(learning.constants)
+    if delta is not None and constants.setdefault("clip", delta.clip) != delta.clip:
+        raise ArtifactError("learning.constants.clip must be that of the delta")
+    check_constants(name, constants, layers=bool(artifact.manifest.hidden))
+    check_size(name, artifact.n_features, artifact.manifest.n_outputs)
+    return name, constants
+
+
+def known_rule(name: str) -> RuleName:
+    """The name of a rule, or an ArtifactError."""
+    for rule in get_args(RuleName):
+        if rule == name:
+            return rule  # type: ignore[no-any-return]  # get_args forgets the literals
+    raise ArtifactError(f"learning.rule must be one of {', '.join(CONSTANTS)}")
+
+
+def check_size(name: RuleName, n_features: int, n_outputs: int) -> None:
+    """Raise ArtifactError where a rule is not for a model of so many features and logits."""
+    if name == "newton" and size_of(n_features, n_outputs) > NEWTON_MAX:
+        raise ArtifactError(f"the rule newton takes models up to K (N + 1)^2 = {NEWTON_MAX}; ftrl takes any")
+
+
+def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: bool) -> None:
+    """Raise ArtifactError where a rule has no such constants, or not with these numbers.
+
+    Args:
+        name: The rule.
+        constants: What is set.
+        layers: Whether the model has hidden layers: newton is no rule for it, and there is no clip.
+    """
+    if layers and name not in NETWORK_RULES:
+        raise ArtifactError(f"a model with hidden layers learns by {', '.join(NETWORK_RULES)}")
+    table = {key: constant for key, constant in CONSTANTS[name].items() if not (layers and key == "clip")}
+    if not constants.keys() <= table.keys():
+        raise ArtifactError(f"learning.constants of {name} are {', '.join(table)}")
+    for constant, value in constants.items():
+        _, least, most = table[constant]
+        if not least <= value <= most:
+            raise ArtifactError(f"learning.constants.{constant} of {name} must be from {least:g} to {most:g}")
+
+
+def values_of(name: RuleName, form: Form, constants: Mapping[str, float]) -> dict[str, float]:
+    """Every constant in effect by its name: those that are given, the others by default."""
+    defaults = {key: constant.default for key, constant in CONSTANTS[name].items()}
+    if name == "adagrad" and form == "plain":
+        defaults["rate"] = PLAIN_RATE
+    if form == "layers":
+        defaults |= {"rate": NETWORK_RATES.get(name, defaults["rate"]), "clip": None}
+    return {key: value for key, value in {**defaults, **constants}.items() if value is not None}
+
+
+def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float]) -> Rule:
+    """The rule with all its numbers."""
+    values = values_of(name, form, constants)
+    training = artifact.manifest.training
+    rows = 0 if training is None or form not in {"delta", "layers"} else training.rows
+    firmness = values.get("firmness", 0.0) * rows
+    return Rule(
+        name=name,
+        rate=values["rate"],
+        offset=values.get("epsilon", values.get("beta", 0.0)),
+        floor=values.get("floor", 0.0),
+        pull=values.get("pull", 0.0),
+        forget=values.get("forget", 0.0),
+        surprise=values.get("surprise", 0.0),
+        # A trained model's rows count as rows that the sums have seen.
+        start=1 / (values["lambda"] + firmness) if name == "newton" else firmness,
+        step_clip=values.get("step_clip", np.inf),
+        clip=values.get("clip", np.inf),
+    )

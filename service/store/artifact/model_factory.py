@@ -1,0 +1,71 @@
+"""From an artifact to the model that answers: the one place that reads a manifest's layers, stage and delta."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.softmax.classifier import Classifier
+from service.softmax.kernels.network import Activation, Layer
+from service.softmax.learner import Answering
+from service.softmax.linear_model import Delta, Stage
+from service.softmax.network_learner import ServedNetwork
+from service.softmax.parameters import Served
+from service.store.artifact.artifact import Artifact, Manifest
+
+
+def stage_of(artifact: Artifact) -> Stage | None:
+    """What is done to a row before the weights see it."""
+    stage = artifact.manifest.stage
+    return None if stage is None else Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
+
+
+def delta_of(artifact: Artifact) -> Delta | None:
+    """What learning has added: the delta's weights behind the training statistics."""
+    delta, training = artifact.manifest.delta, artifact.manifest.training
+    if delta is None or training is None:
+        return None
+    stage = Stage(np.array(training.mean), np.array(training.scale), delta.clip)
+    return Delta(artifact.tensors[delta.weight], stage)
+
+
+def served_of(artifact: Artifact) -> Answering:
+    """What an artifact answers with before anything is learned: state(0)."""
+    manifest, tensors = artifact.manifest, artifact.tensors
+    if not manifest.hidden:
+        stage, delta = stage_of(artifact), delta_of(artifact)
+        return Served(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
+    hidden = tuple(
+        Layer(tensors[layer.weight], tensors[layer.bias], activation)
+        for layer, activation in zip(manifest.hidden, activations_of(manifest), strict=True)
+    )
+    stage = stage_of(artifact)
+    return ServedNetwork(manifest.head, hidden, artifact.weights, artifact.bias, stage, manifest.scaling)
+
+
+def served_again(
+    manifest: Manifest, arrays: Mapping[str, NDArray[np.floating[Any]]], clips: Mapping[str, float | None]
+) -> Answering:
+    """What gave these arrays and clips, learned from an artifact with that manifest.
+
+    Raises:
+        KeyError: An array is missing.
+    """
+    if not manifest.hidden:
+        return Served.of(manifest.head, arrays, clips)
+    return ServedNetwork.of(manifest.head, activations_of(manifest), arrays, clips)
+
+
+def activations_of(manifest: Manifest) -> tuple[Activation, ...]:
+    """What follows each hidden layer."""
+    return tuple(layer.activation for layer in manifest.hidden if layer.activation != "identity")
+
+
+def model_of(artifact: Artifact) -> Classifier:
+    """The model that an artifact describes.
+
+    Raises:
+        ValueError: A statistic cannot be represented in the model's dtype.
+    """
+    return served_of(artifact).model()

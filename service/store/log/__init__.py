@@ -1,0 +1,4 @@
+"""The feedback log: events, their payloads, the rules of appending, and the SQLite backend.
+
+May import `artifact/` and `filesystem`.
+"""

@@ -1,0 +1,157 @@
+"""The log in memory, for tests and simulations: it keeps nothing beyond the process, and its disk never fails."""
+
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from service.errors import LogUnsafeError, StreamGoneError
+from service.store.log.append_rules import Batch, Head, Row, names_in, placed, salts_for
+from service.store.log.chain import Link, check_alone, check_chain
+from service.store.log.events import (
+    SEQ_BITS,
+    SEQ_MAX,
+    Accepted,
+    Draft,
+    Event,
+    Kind,
+    Outcome,
+    Position,
+    Stream,
+    StreamState,
+    digest,
+)
+from service.store.log.lineage import Turn, turn_of
+
+
+class MemoryLog:
+    """A `FeedbackLog` made of lists; threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._heads: dict[int, Head] = {}
+        self._stored: dict[int, list[tuple[Event, bytes]]] = {}
+        self._places: dict[tuple[str, bytes], int] = {}
+        self._opened = 0
+
+    def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
+        """See FeedbackLog."""
+        with self._lock:
+            for head in self._heads.values():
+                if head.stream[1:3] == (model, version):
+                    return head.stream
+            self._opened += 1
+            stream = Stream(self._opened, model, version, genesis, n_classes)
+            self._heads[stream.number] = Head(stream, 0, genesis, 0, n_classes, 0)
+            self._stored[stream.number] = []
+            return stream
+
+    def streams(self) -> list[Stream]:
+        """See FeedbackLog."""
+        with self._lock:
+            return [head.stream for head in self._heads.values()]
+
+    def state(self, stream: int) -> StreamState:
+        """See FeedbackLog."""
+        with self._lock:
+            return self._head(stream).state()
+
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        """See FeedbackLog."""
+        with self._lock:
+            names = {name: known for name in names_in(drafts, self._heads) if (known := self._known(name))}
+            batch = Batch(self._heads, names, self._turns)
+            salts = salts_for(drafts, secrets.token_bytes)
+            outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
+            for row in batch.rows:
+                self._insert(row)
+            for position in batch.forgotten:
+                self._forget(position >> SEQ_BITS, position & SEQ_MAX)
+            return outcomes
+
+    def reached(self, stream: int) -> tuple[Stream, Position]:
+        """See FeedbackLog."""
+        with self._lock:
+            head = self._heads[stream]
+            return head.stream, Position(head.seq, head.hash)
+
+    def read(self, stream: int, after: int, limit: int) -> list[Event]:
+        """See FeedbackLog."""
+        with self._lock:
+            self._head(stream)
+            return [event for event, _ in self._stored[stream][after : after + limit]]
+
+    def payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
+        """See FeedbackLog."""
+        links = self._links(stream, since.seq, limit)
+        return [payload for *_, payload, _, _ in links], check_chain(since, links)
+
+    def admin(self, stream: int) -> list[Event]:
+        """See FeedbackLog."""
+        with self._lock:
+            before, stored = self._head(stream).stream.genesis, list(self._stored[stream])
+        events = []
+        for event, seal in stored:
+            if event.kind != Kind.FEEDBACK:
+                check_alone(before, (*event, seal))
+                events.append(event)
+            before = event.hash
+        return events
+
+    def find(self, model: str, ids: Sequence[bytes]) -> dict[bytes, Accepted]:
+        """See FeedbackLog."""
+        with self._lock:
+            known = {id_: self._known((model, id_)) for id_ in ids}
+            return {id_: placed(row) for id_, row in known.items() if row}
+
+    def verify(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
+        """See FeedbackLog."""
+        while links := self._links(stream, since.seq, rows):
+            since = check_chain(since, links)
+            yield since
+
+    def purge(self, stream: int) -> None:
+        """See FeedbackLog."""
+        with self._lock:
+            self._head(stream)
+            del self._heads[stream], self._stored[stream]
+            self._places = {name: place for name, place in self._places.items() if place >> SEQ_BITS != stream}
+
+    def backup(self, path: Path) -> None:
+        """Refused: there is nothing to copy a file from."""
+        raise LogUnsafeError(f"a log in memory has no backup, so {path.name} is not written")
+
+    def close(self) -> None:
+        """See FeedbackLog; what was appended stays until the object goes."""
+
+    def _links(self, stream: int, after: int, limit: int) -> list[Link]:
+        with self._lock:
+            self._head(stream)
+            return [(*event, seal) for event, seal in self._stored[stream][after : after + limit]]
+
+    def _head(self, stream: int) -> Head:
+        if stream not in self._heads:
+            raise StreamGoneError("there is no such stream, or no more")
+        return self._heads[stream]
+
+    def _known(self, name: tuple[str, bytes]) -> Row | None:
+        position = self._places.get(name)
+        if position is None:
+            return None
+        event, seal = self._stored[position >> SEQ_BITS][(position & SEQ_MAX) - 1]
+        return (position, *event[1:], seal)
+
+    def _turns(self, stream: int) -> list[Turn]:
+        return [turn_of(event) for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK]
+
+    def _insert(self, row: Row) -> None:
+        position, *rest, seal = row
+        stream = position >> SEQ_BITS
+        event = Event._make((position & SEQ_MAX, *rest))
+        self._stored[stream].append((event, seal))
+        self._places[self._heads[stream].stream.model, event.id] = position
+
+    def _forget(self, stream: int, seq: int) -> None:
+        event, seal = self._stored[stream][seq - 1]
+        if event.payload is not None:
+            self._stored[stream][seq - 1] = (event._replace(payload=None), digest(seal, event.payload))

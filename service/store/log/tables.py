@@ -1,0 +1,185 @@
+"""The tables of the feedback log's database, and every statement on them.
+
+    table    holds                                              key
+    streams  each stream, with what its admin events changed    number, never given again; record is a sealed JSON list
+    events   every event                                        position = stream << 40 | seq: each stream only grows
+    ids      of most events the hash of its id                  idindex.py
+    slices   which events those are                             idindex.py
+    facts    the secret of that hash, sealed
+
+    seal     of an event the salt of its digest; where it was forgotten the digest itself, and payload is NULL
+
+Nothing here begins or ends a transaction.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, cast
+
+import apsw
+import orjson
+
+from service.errors import LogDamagedError, StreamGoneError
+from service.store.log.append_rules import Head, Row
+from service.store.log.chain import Link, check_alone, sealed, unsealed
+from service.store.log.events import SEQ_BITS, SEQ_MAX, Event, Stream, digest
+
+SCHEMA: Final = """
+CREATE TABLE streams(number INTEGER PRIMARY KEY AUTOINCREMENT, purged INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE TABLE events(
+  position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id BLOB NOT NULL, time_ms INTEGER NOT NULL, payload BLOB,
+  hash BLOB NOT NULL, seal BLOB NOT NULL
+) STRICT;
+CREATE INDEX admin_events ON events(position) WHERE kind <> 1;
+CREATE TABLE ids(key INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY(key, position)) STRICT, WITHOUT ROWID;
+CREATE TABLE slices(slice INTEGER PRIMARY KEY, cover BLOB NOT NULL) STRICT;
+CREATE TABLE facts(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+"""
+SECRET_BYTES: Final = 16
+EVENT: Final = f"position & {SEQ_MAX}, kind, id, time_ms, payload, hash"
+LAST: Final = f"FROM events WHERE position BETWEEN number << {SEQ_BITS} AND number << {SEQ_BITS} | {SEQ_MAX}"
+HEADS: Final = f"""
+SELECT number, record,
+       (SELECT position {LAST} ORDER BY position DESC LIMIT 1), (SELECT hash {LAST} ORDER BY position DESC LIMIT 1)
+FROM streams WHERE NOT purged
+"""  # noqa: S608  # made of constants
+
+
+def make(database: apsw.Connection) -> None:
+    """Makes the tables of a new database."""
+    database.execute(SCHEMA)
+    database.execute("INSERT INTO facts VALUES('secret', ?)", (sealed(secrets.token_bytes(SECRET_BYTES)),))
+
+
+def read_secret(database: apsw.Connection) -> bytes:
+    """The secret of the ids' hash."""
+    return unsealed(database.execute("SELECT value FROM facts WHERE name = 'secret'").get)
+
+
+def read_streams(database: apsw.Connection) -> list[Stream]:
+    """All streams, by number."""
+    rows = database.execute("SELECT number, record FROM streams WHERE NOT purged").fetchall()
+    return [_unpacked(*row)[0] for row in cast("list[tuple[int, bytes]]", rows)]
+
+
+def insert_stream(database: apsw.Connection, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
+    """Makes a stream."""
+    database.execute("INSERT INTO streams VALUES(NULL, 0, x'')")
+    stream = Stream(database.last_insert_rowid(), model, version, genesis, n_classes)
+    write_head(database, Head(stream, 0, genesis, 0, n_classes, 0))
+    return stream
+
+
+def read_heads(database: apsw.Connection, stream: int | None = None) -> dict[int, Head]:
+    """Where streams stand, by number: one of them, or all."""
+    where, bindings = ("", ()) if stream is None else (" AND number = ?", (stream,))
+    rows = cast("list[tuple[int, bytes, int | None, bytes]]", database.execute(HEADS + where, bindings).fetchall())
+    heads = {}
+    for number, record, position, hash_ in rows:
+        opened, turned = _unpacked(number, record)
+        seq, last = (0, opened.genesis) if position is None else (position & SEQ_MAX, hash_)
+        class_epoch, n_classes, epoch = turned
+        heads[number] = Head(opened, seq, last, class_epoch, n_classes, epoch)
+    return heads
+
+
+def read_head(database: apsw.Connection, stream: int) -> Head:
+    """Where one stream stands; raises StreamGoneError where there is none."""
+    head = read_heads(database, stream).get(stream)
+    if head is None:
+        raise StreamGoneError("there is no such stream, or no more")
+    return head
+
+
+def write_head(database: apsw.Connection, head: Head) -> None:
+    """Writes what a stream is, and what admin events changed of it."""
+    number, model, version, genesis, n_classes_first = head.stream
+    turned = [head.class_epoch, head.n_classes, head.epoch]
+    record = sealed(orjson.dumps([number, model, version, genesis.hex(), n_classes_first, turned]))
+    database.execute("UPDATE streams SET record = ? WHERE number = ?", (record, number))
+
+
+def _unpacked(number: int, record: bytes) -> tuple[Stream, list[int]]:
+    """A stream, with its class_epoch, n_classes and epoch."""
+    own, model, version, genesis, n_classes_first, turned = orjson.loads(unsealed(record))
+    if own != number:
+        raise LogDamagedError("a stream of the feedback log is not what was written; restore a backup")
+    return Stream(number, model, version, bytes.fromhex(genesis), n_classes_first), turned
+
+
+def read_events(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Event]:
+    """The events of a stream behind a seq, one by one without a gap, at most `limit`."""
+    bindings = (*_range(stream, after), limit)
+    rows = database.execute(f"SELECT {EVENT} FROM events WHERE position BETWEEN ? AND ? LIMIT ?", bindings)  # noqa: S608
+    events = list(map(Event._make, rows))
+    # Rows come by ascending position, each once, so none is missing where the last one's seq fits their number.
+    if events and events[-1].seq != after + len(events):
+        raise LogDamagedError(f"the feedback log has a gap behind event {after}; restore a backup")
+    return events
+
+
+def read_admin(database: apsw.Connection, stream: Stream) -> list[Event]:
+    """The events of a stream that are no FEEDBACK, each held against the one before it."""
+    # All that follows hangs on them: one that is damaged must not turn the lineage another way.
+    before = "(SELECT hash FROM events AS before WHERE before.position = events.position - 1)"
+    sql = f"SELECT {before}, {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
+    events = []
+    for hash_, *link in database.execute(sql, _range(stream.number, 0)):
+        check_alone(stream.genesis if hash_ is None else cast("bytes", hash_), cast("Link", tuple(link)))
+        events.append(Event._make(link[:-1]))
+    return events
+
+
+def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Link]:
+    """Events as for `read_events`, gaps and all, with their seals."""
+    sql = f"SELECT {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608
+    return cast("list[Link]", database.execute(sql, (*_range(stream, after), limit)).fetchall())
+
+
+def read_rows(database: apsw.Connection, positions: Sequence[int]) -> list[Row]:
+    """The rows at these positions, where there are any."""
+    found: list[Row] = []
+    for position in positions:
+        found += cast("list[Row]", database.execute("SELECT * FROM events WHERE position = ?", (position,)).fetchall())
+    return found
+
+
+def insert_rows(database: apsw.Connection, rows: Iterable[Row]) -> None:
+    """Writes new events."""
+    database.executemany("INSERT INTO events VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def forget(database: apsw.Connection, position: int) -> None:
+    """Deletes the payload and the salt of an event; its digest stays in their place."""
+    rows = database.execute("SELECT seal, payload FROM events WHERE position = ? AND payload NOTNULL", (position,))
+    for seal, payload in cast("list[tuple[bytes, bytes]]", rows.fetchall()):
+        database.execute(
+            "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (digest(seal, payload), position)
+        )
+
+
+def mark_purged(database: apsw.Connection, stream: int) -> None:
+    """Makes a stream unknown; its events are still there."""
+    database.execute("UPDATE streams SET purged = 1 WHERE number = ?", (stream,))
+
+
+def purge_some(database: apsw.Connection, keys: Callable[[list[tuple[str, bytes]]], list[int]], limit: int) -> bool:
+    """Deletes up to `limit` events of purged streams, with their ids; returns whether there may be more."""
+    rows = database.execute("SELECT number, record FROM streams WHERE purged LIMIT 1").fetchall()
+    if not rows:
+        return False
+    (number, model, *_), _ = _unpacked(*cast("tuple[int, bytes]", rows[0]))
+    sql = "SELECT position, id FROM events WHERE position BETWEEN ? AND ? LIMIT ?"
+    events = cast("list[tuple[int, bytes]]", database.execute(sql, (*_range(number, 0), limit)).fetchall())
+    positions = [position for position, _ in events]
+    pairs = zip(keys([(model, id_) for _, id_ in events]), positions, strict=True)
+    database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", pairs)
+    database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position in positions])
+    if not events:
+        database.execute("DELETE FROM streams WHERE number = ?", (number,))
+    return True
+
+
+def _range(stream: int, after: int) -> tuple[int, int]:
+    """The first and the last position that an event of a stream behind a seq can have."""
+    return stream << SEQ_BITS | after + 1, stream << SEQ_BITS | SEQ_MAX

@@ -1,0 +1,4 @@
+"""Derived files of a stream: snapshots, checkpoints, losses and the learner's status.
+
+May import `log/`, `artifact/` and `filesystem`.
+"""
