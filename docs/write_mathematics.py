@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from service.softmax.calibration import Calibration
-from service.softmax.calibration_learner import Calibrator, reliability_of
+from service.softmax.calibration_learner import CalibrationLearner, reliability_of
 from service.softmax.derivatives import sigmoid_slope, softmax, softmax_jacobian
-from service.softmax.linear_model import Model
+from service.softmax.linear_model import LinearModel
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.model_factory import model_of
 
@@ -120,8 +120,8 @@ def reliability(theme: Theme) -> Figure:
     """How sure and how right a model is whose scores are too large, before and after; and the temperature it learns."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.5))
     Z, labels = too_sure()
-    learned = Calibrator("softmax", Calibration("temperature", (1.0,)), learn=True)
-    plain = Calibrator("softmax", Calibration("temperature", (1.0,)), learn=False)
+    learned = CalibrationLearner("softmax", Calibration("temperature", (1.0,)), learn=True)
+    plain = CalibrationLearner("softmax", Calibration("temperature", (1.0,)), learn=False)
     found = []
     for z, y in zip(Z, labels, strict=True):
         for one in (plain, learned):
@@ -159,9 +159,9 @@ def least_certain() -> tuple[int, Doubles, Doubles]:
     return row, digits.images[row], P[row].astype(np.float64)
 
 
-def one_logit() -> Model:
+def one_logit() -> LinearModel:
     """A model whose one feature is its logit."""
-    return Model("sigmoid", np.ones((1, 1)), np.zeros(1))
+    return LinearModel("sigmoid", np.ones((1, 1)), np.zeros(1))
 
 
 def style(theme: Theme) -> dict[str, Any]:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 from datasets import SETS, Rows
 from learning import SHUFFLES, geometric_mean, made, trained
 
-from service.learn.state import State
+from service.learn.state import LearnerState
 from service.softmax.calibration_learner import reliability_of
 from service.store.artifact.artifact import Artifact
 
@@ -48,7 +48,7 @@ def passed(artifact: Artifact, data: Rows, rule: str | None) -> tuple[float, flo
             exclude_none=True, exclude={"format_version", "tensors_sha256"}, mode="json"
         )
         artifact = Artifact.seal(fields | {"learning": {"rule": "sgd", "constants": {"rate": 1e-12}}}, artifact.tensors)
-    state, losses, windows = State(artifact), [], []
+    state, losses, windows = LearnerState(artifact), [], []
     for start in range(0, len(data.y), 1000):
         block = data.X[start : start + 1000].copy(), data.y[start : start + 1000].copy()
         losses.append(state.fold(*block))

@@ -29,8 +29,8 @@ from llvmlite import binding
 from numpy.typing import NDArray
 
 from service.compiler import BASELINES
-from service.softmax.kernels.network import ACTIVATIONS, Layer
-from service.softmax.network_model import Network
+from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
+from service.softmax.network_model import NetworkModel
 
 Doubles = NDArray[np.float64]
 
@@ -55,11 +55,11 @@ def loss(names: Sequence[str], Y: Doubles, arrays: list[Any]) -> Any:  # noqa: A
     return anp.sum(Y * (top + anp.log(anp.sum(anp.exp(Z - top), axis=1, keepdims=True)) - Z))
 
 
-def network(names: Sequence[str], arrays: list[Doubles]) -> Network:
+def network(names: Sequence[str], arrays: list[Doubles]) -> NetworkModel:
     """Our network of these arrays."""
     weights, biases = arrays[1::2], arrays[2::2]
-    hidden = tuple(Layer(W, b, name) for W, b, name in zip(weights, biases, names, strict=False))  # type: ignore[arg-type]
-    return Network("softmax", hidden, weights[-1], biases[-1])
+    hidden = tuple(LayerArrays(W, b, name) for W, b, name in zip(weights, biases, names, strict=False))  # type: ignore[arg-type]
+    return NetworkModel("softmax", hidden, weights[-1], biases[-1])
 
 
 def by_differences(names: Sequence[str], Y: Doubles, arrays: list[Doubles]) -> list[Doubles]:

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from service.compiler import TARGET
 from service.softmax.kernels.exp_log import exp_forward
-from service.softmax.linear_model import Model
+from service.softmax.linear_model import LinearModel
 
 Floats = NDArray[np.float32]
 Call = Callable[[], Any]
@@ -46,7 +46,7 @@ EXP_SIZE, EXP_LOWEST = 100_000, -87.0
 
 def softstep_predict(X: Floats, W: Floats, b: Floats) -> Call:
     """Softstep's safe door."""
-    model = Model(head="softmax", weights=W, bias=b)
+    model = LinearModel(head="softmax", weights=W, bias=b)
     return lambda: model.predict(X)
 
 

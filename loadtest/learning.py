@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent))
 from datasets import SETS, Rows
 
 from service.compiler import TARGET
-from service.learn.state import State
+from service.learn.state import LearnerState
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.model_factory import model_of
 
@@ -81,7 +81,9 @@ def from_zero() -> Iterator[Figure]:
     losses = []
     for name, load in SETS.items():
         data = load()
-        passes = [State(made(data)).fold(order.X, order.y).mean() for order in map(data.shuffled, range(SHUFFLES))]
+        passes = [
+            LearnerState(made(data)).fold(order.X, order.y).mean() for order in map(data.shuffled, range(SHUFFLES))
+        ]
         losses.append(float(np.mean(passes)))
         yield Figure(f"1 progressive log loss, {name}", "", losses[-1], True)
     mean = geometric_mean(losses)
@@ -99,7 +101,7 @@ def from_trained() -> Iterator[Figure]:
                 artifact = trained(order, count)
                 X, y = order.X[count:].copy(), order.y[count:].copy()
                 Y = np.eye(data.n_classes)[y] if data.n_classes > 2 else y[:, None].astype(np.float64)  # noqa: PLR2004
-                learned += State(artifact).fold(X, y).mean()
+                learned += LearnerState(artifact).fold(X, y).mean()
                 static += model_of(artifact).losses(X, Y).mean()
             ratios.append(learned / static)
             yield Figure(f"2 learned / static after {part:.0%}, {name}", "<= 1.02", ratios[-1], ratios[-1] <= 1.02)  # noqa: PLR2004
@@ -119,7 +121,7 @@ def drift() -> Iterator[Figure]:
     X_after, y_after = draw(40_000)
     before = {}
     for forget in (0.0, 1e-6):
-        state = State(made(data, learning={"rule": "newton", "constants": {"forget": forget}}))
+        state = LearnerState(made(data, learning={"rule": "newton", "constants": {"forget": forget}}))
         before[forget] = float(state.fold(X, y).mean())
     losses = state.fold(X_after, (y_after + 1) % data.n_classes)
     trailing = np.convolve(losses, np.ones(DRIFT_WINDOW) / DRIFT_WINDOW, "valid")
@@ -130,7 +132,7 @@ def drift() -> Iterator[Figure]:
     yield Figure("3 loss before, more than without forgetting", "<= 0.002", cost, cost <= 0.002)  # noqa: PLR2004
 
 
-def seconds(state: State, X: Any, y: Any) -> float:  # noqa: ANN401
+def seconds(state: LearnerState, X: Any, y: Any) -> float:  # noqa: ANN401
     """Time one pass of a fresh state."""
     began = time.perf_counter()
     state.fold(X, y)
@@ -149,7 +151,7 @@ def speeds() -> Iterator[Figure]:
     times: dict[str, list[float]] = {}
     for _ in range(TURNS):
         for rule, shape, data, _ in cases:
-            state = State(made(data, learning={"rule": rule}))
+            state = LearnerState(made(data, learning={"rule": rule}))
             times.setdefault(f"{rule} {shape}", []).append(seconds(state, data.X, data.y))
     for rule, shape, data, least in cases:
         rate = len(data.y) / median(times[f"{rule} {shape}"])
@@ -175,7 +177,7 @@ def beside_vowpal(digits: Rows) -> Figure:
         assert child.stdin is not None  # noqa: S101  # both are pipes
         assert child.stdout is not None  # noqa: S101
         for _ in range(TURNS):
-            own.append(seconds(State(made(digits, learning={"rule": "ftrl"})), digits.X, digits.y))
+            own.append(seconds(LearnerState(made(digits, learning={"rule": "ftrl"})), digits.X, digits.y))
             child.stdin.write("once\n")
             child.stdin.flush()
             peer.append(float(child.stdout.readline()))

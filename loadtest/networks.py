@@ -20,8 +20,8 @@ import torch
 from kernels import TOLERANCE, Call, Floats, alternate, measure
 from onnx import TensorProto, helper, numpy_helper
 
-from service.softmax.kernels.network import ACTIVATIONS, Layer
-from service.softmax.network_learner import NetworkSteps, ServedNetwork
+from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
+from service.softmax.network_learner import NetworkLearner, NetworkParameters
 from service.softmax.parameters import Rule
 
 SIZES = (64, 32, 10)
@@ -39,22 +39,22 @@ MODULES: dict[str, Callable[[], torch.nn.Module]] = {
 STEP_TOLERANCE = 1e-5
 
 
-def network(activation: Any) -> ServedNetwork:  # noqa: ANN401  # a literal's value, out of a dictionary
+def network(activation: Any) -> NetworkParameters:  # noqa: ANN401  # a literal's value, out of a dictionary
     """A network of random weights, scaled as they are after training."""
     rng, (N, H, K) = np.random.default_rng(0), SIZES
     first = rng.standard_normal((N, H), dtype=np.float32) / np.float32(np.sqrt(N))
     last = rng.standard_normal((H, K), dtype=np.float32) / np.float32(np.sqrt(H))
     biases = rng.standard_normal(H, dtype=np.float32), rng.standard_normal(K, dtype=np.float32)
-    return ServedNetwork("softmax", (Layer(first, biases[0], activation),), last, biases[1])
+    return NetworkParameters("softmax", (LayerArrays(first, biases[0], activation),), last, biases[1])
 
 
-def softstep_predict(served: ServedNetwork, X: Floats) -> Call:
+def softstep_predict(served: NetworkParameters, X: Floats) -> Call:
     """Softstep's safe door."""
     model = served.model()
     return lambda: model.predict(X)
 
 
-def onnx_predict(served: ServedNetwork, X: Floats) -> Call:
+def onnx_predict(served: NetworkParameters, X: Floats) -> Call:
     """ONNX Runtime on Gemm, activation, Gemm and Softmax; one thread."""
     (hidden,) = served.hidden
     arrays = {"W": hidden.weights, "b": hidden.bias, "V": served.weights, "c": served.bias}
@@ -76,7 +76,7 @@ def onnx_predict(served: ServedNetwork, X: Floats) -> Call:
     return lambda: session.run(["P"], {"X": X})[0]
 
 
-def torch_module(served: ServedNetwork) -> torch.nn.Sequential:
+def torch_module(served: NetworkParameters) -> torch.nn.Sequential:
     """The same network in PyTorch."""
     (hidden,) = served.hidden
     module = torch.nn.Sequential(
@@ -116,9 +116,9 @@ def predict(turns: int) -> list[dict[str, Any]]:
     return points
 
 
-def check_step(served: ServedNetwork, x: Floats, label: int) -> None:
+def check_step(served: NetworkParameters, x: Floats, label: int) -> None:
     """Refuse to time a step that is not PyTorch's."""
-    module, steps = torch_module(served), NetworkSteps(served, Rule("sgd", rate=0.1), np.full(SIZES[-1], 0.5))
+    module, steps = torch_module(served), NetworkLearner(served, Rule("sgd", rate=0.1), np.full(SIZES[-1], 0.5))
     torch_step(module, x, label, 0.1)()
     steps.fold(x, np.array([label]))
     for layer, (W, b) in zip((module[0], module[2]), steps.served().affine(), strict=True):
@@ -137,7 +137,7 @@ def step(turns: int) -> list[dict[str, Any]]:
         labels = rng.integers(0, SIZES[-1], BLOCK)
         x, label = X[:1].copy(), labels[:1].copy()
         check_step(served, x, int(label[0]))
-        lone, block = (NetworkSteps(served, ADAGRAD, np.full(SIZES[-1], 0.5)) for _ in range(2))
+        lone, block = (NetworkLearner(served, ADAGRAD, np.full(SIZES[-1], 0.5)) for _ in range(2))
         calls: dict[str, Call] = {
             "softstep, a row a call": lambda steps=lone, x=x, label=label: steps.fold(x, label),
             "softstep, rows of one call": lambda steps=block, X=X, labels=labels: steps.fold(X, labels),

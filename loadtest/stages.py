@@ -17,12 +17,12 @@ from statistics import median
 
 import orjson
 
-from service.process.shared_memory import Board
-from service.serve.handlers.predict import Answers
-from service.serve.http.shared_state import PREDICTIONS, Gate
-from service.serve.metrics.counters import Meter
-from service.serve.models.registry import Live
-from service.serve.models.served_model import Kit
+from service.process.shared_memory import SharedMemory
+from service.serve.handlers.predict import PredictHandler
+from service.serve.http.shared_state import PREDICTIONS, SharedState
+from service.serve.metrics.counters import WorkerCounters
+from service.serve.models.registry import ModelRegistry
+from service.serve.models.served_model import ModelResources
 from service.settings import Settings
 from service.store.artifact.repository import Repository
 
@@ -34,12 +34,12 @@ PATH, BODY = b"/v1/models/iris:predict", b'{"instances":[[5.1,3.5,1.4,0.2]]}'
 
 def request_stages(models: Path) -> dict[str, Stage]:
     """Return the stages of a request as calls; "read" ends in doubt behind the row, before it is predicted."""
-    settings, meter = Settings(), Meter(Board(1, 1), 0)
+    settings, meter = Settings(), WorkerCounters(SharedMemory(1, 1), 0)
     repository = Repository(models, settings.artifact_bytes_max, settings.models_max)
     with ThreadPoolExecutor(1) as executor:
-        live = Live(repository, Kit(settings, meter, executor, executor))
+        live = ModelRegistry(repository, ModelResources(settings, meter, executor, executor))
         asyncio.run(live.refresh(frozenset()))
-    gate = Gate(Answers(live, meter, settings), meter, settings)
+    gate = SharedState(PredictHandler(live, meter, settings), meter, settings)
     served = live.now.hot[PATH].served
     lone = served.lone
     if lone is None:

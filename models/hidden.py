@@ -5,8 +5,8 @@
     start        uniform in +-sqrt(6 / (inputs + outputs)) (Glorot & Bengio, AISTATS 2010), from a seed; biases 0
     descent      Adam (Kingma & Ba, ICLR 2015) on all rows at once, STEPS steps, its rate falling to 0 in a line
 
-Gradients are the kernels' (`Network.gradients`, float64), and all else is done element by element, so the same rows
-give the same bits on every processor. Probabilities are computed in plain NumPy: what the service answers is held to
+Gradients are the kernels' (`NetworkModel.gradients`, float64), and all else is done element by element, so the same
+rows give the same bits on every processor. Probabilities are computed in plain NumPy; the service is tested against
 them.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from service.softmax.kernels.network import Layer
-from service.softmax.network_model import Network
+from service.softmax.kernels.network import LayerArrays
+from service.softmax.network_model import NetworkModel
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -115,7 +115,7 @@ def _start(sizes: tuple[int, int, int], seed: int) -> list[Floats]:
 def _slopes(parts: list[Floats], rows: Floats, Y: Floats, C: float) -> list[Floats]:
     """The derivatives of what is minimised, for each of the parts."""
     W1, b1, W2, b2 = parts
-    found = Network("softmax", (Layer(W1, b1, "sigmoid"),), W2, b2).gradients(rows, Y)
+    found = NetworkModel("softmax", (LayerArrays(W1, b1, "sigmoid"),), W2, b2).gradients(rows, Y)
     (dW1, db1), (dW2, db2) = found.layers
     return [dW1 + W1 / C, db1, dW2 + W2 / C, db2]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from service.commands.verify import refuse_damage
 from service.console import disk_errors, tell
 from service.settings import Settings
-from service.store.directory.backup_files import Copied, clear, close_log, make_way, write_backup
+from service.store.directory.backup_files import CopiedFiles, clear, close_log, make_way, write_backup
 from service.store.directory.data_directory import DataDirectory
-from service.store.directory.offline import Kept, kept
+from service.store.directory.offline import StoredStream, kept
 from service.store.filesystem import sync_folder, sync_tree
 
 
@@ -31,7 +31,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _made(found: Kept, folder: Path, bytes_max: int) -> list[Copied]:
+def _made(found: StoredStream, folder: Path, bytes_max: int) -> list[CopiedFiles]:
     """Make and check a backup in a folder, without its name yet; what a killed process left there goes first."""
     clear(folder)
     copied = write_backup(found, folder, bytes_max)
@@ -43,7 +43,7 @@ def _made(found: Kept, folder: Path, bytes_max: int) -> list[Copied]:
     return copied
 
 
-def _tell(one: Copied, *, as_json: bool) -> None:
+def _tell(one: CopiedFiles, *, as_json: bool) -> None:
     """Write what a backup holds of one stream."""
     stream, (seq, hash_), checkpoint = one
     fields = {

@@ -5,7 +5,7 @@ import argparse
 from service.console import complain, disk_errors, tell
 from service.settings import Settings
 from service.store.directory.ack_marks import drop_marks
-from service.store.directory.offline import Kept, find_stream, kept
+from service.store.directory.offline import StoredStream, find_stream, kept
 from service.store.log.events import Stream
 
 
@@ -26,7 +26,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _purge(found: Kept, stream: Stream) -> None:
+def _purge(found: StoredStream, stream: Stream) -> None:
     """Delete folder, events and ids; whenever it is interrupted, what is left is a stream or remnants.
 
     The folder goes first: a stream without one is bound anew, but a folder without its stream would be taken for the
@@ -40,7 +40,7 @@ def _purge(found: Kept, stream: Stream) -> None:
     _finish(found)
 
 
-def _finish(found: Kept) -> None:
+def _finish(found: StoredStream) -> None:
     """Delete what is out of sight already, and leave nothing of it in the write-ahead log."""
     found.log.finish_purges()
     with disk_errors():

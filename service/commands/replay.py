@@ -10,7 +10,7 @@ from service.errors import SnapshotError
 from service.learn.publish import published
 from service.learn.replay import Replay
 from service.settings import Settings
-from service.store.directory.offline import Kept, bound_artifact, find_stream, kept
+from service.store.directory.offline import StoredStream, bound_artifact, find_stream, kept
 from service.store.states.snapshots import read_snapshot, write_snapshot
 
 
@@ -45,7 +45,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if verdict == "different" else 0
 
 
-def replayed(settings: Settings, found: Kept, name: str, seq: int | None) -> Replay:
+def replayed(settings: Settings, found: StoredStream, name: str, seq: int | None) -> Replay:
     """The fold of a stream, by its name, at a seq or at its last one; shows how far it is."""
     stream = find_stream(found.log, name)
     folder = found.data.stream(stream.model, stream.version)

@@ -12,12 +12,12 @@ import orjson
 from service import __version__, compiler, logs
 from service.errors import KeyFileError, LogDamagedError, LogError
 from service.learn import learner_process as loop
-from service.process.shared_memory import Board
+from service.process.shared_memory import SharedMemory
 from service.process.supervisor import Supervisor, listen
-from service.process.wakeup import Bell
+from service.process.wakeup import Wakeup
 from service.serve import worker
 from service.serve.models import load_unload as orders
-from service.serve.wire.feedback_tokens import Keys
+from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
 from service.store.directory.ack_marks import read_marks, refuse_cut
 from service.store.directory.data_directory import DataDirectory
@@ -58,10 +58,12 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
         flush=True,
     )
     # A model that is replaced again and again leaves counters behind; twice the limit is room for many of them.
-    board = Board(settings.workers, 2 * settings.models_max)
+    board = SharedMemory(settings.workers, 2 * settings.models_max)
     wires = learn = None
     if data is not None:
-        wires = worker.Wires(data, _keys(settings, data), Bell(), tuple(Bell() for _ in range(settings.workers)))
+        wires = worker.WorkerLinks(
+            data, _keys(settings, data), Wakeup(), tuple(Wakeup() for _ in range(settings.workers))
+        )
         learn = partial(loop.run, settings, board, wires.heard, wires.published)
     unloaded: frozenset[str] = frozenset()
 
@@ -74,10 +76,10 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
     return 0
 
 
-def _keys(settings: Settings, data: DataDirectory) -> Keys:
+def _keys(settings: Settings, data: DataDirectory) -> TokenKeys:
     """The keys of feedback tokens: those of the settings, else the data directory's own."""
     key = settings.token_key
-    return Keys(read_or_make_keys(data.token_key) if key is None else parse_keys(key.get_secret_value()))
+    return TokenKeys(read_or_make_keys(data.token_key) if key is None else parse_keys(key.get_secret_value()))
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from service.errors import SoftstepError
 from service.learn.replay import Replay
 from service.learn.verify_states import refold
 from service.settings import Settings
-from service.store.directory.offline import Kept, kept
-from service.store.directory.verify_files import Report, check_marks, check_stream
+from service.store.directory.offline import StoredStream, kept
+from service.store.directory.verify_files import VerifyReport, check_marks, check_stream
 from service.store.log.events import Position
 
 COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
@@ -31,7 +31,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if marks or any(report.damage for report in reports) else 0
 
 
-def verified(found: Kept, bytes_max: int, *, refolds: bool) -> list[Report]:
+def verified(found: StoredStream, bytes_max: int, *, refolds: bool) -> list[VerifyReport]:
     """Check the file, then each stream; shows how far it is.
 
     Raises:
@@ -40,7 +40,7 @@ def verified(found: Kept, bytes_max: int, *, refolds: bool) -> list[Report]:
     found.log.check_file()
     reports = []
     for stream in found.log.streams():
-        report = Report(stream, Position(0, stream.genesis))
+        report = VerifyReport(stream, Position(0, stream.genesis))
         total = found.log.state(stream.number).seq
         progress = Progress(f"verifying {stream.model}/{stream.version}", "events")
         for position in check_stream(found, report, bytes_max):
@@ -53,7 +53,7 @@ def verified(found: Kept, bytes_max: int, *, refolds: bool) -> list[Report]:
     return reports
 
 
-def refuse_damage(found: Kept, bytes_max: int) -> None:
+def refuse_damage(found: StoredStream, bytes_max: int) -> None:
     """Raises SoftstepError with the first thing that is damaged."""
     damage = [*(one for report in verified(found, bytes_max, refolds=False) for one in report.damage)]
     damage += check_marks(found)
@@ -61,7 +61,7 @@ def refuse_damage(found: Kept, bytes_max: int) -> None:
         raise SoftstepError(damage[0])
 
 
-def _tell(report: Report, *, as_json: bool) -> None:
+def _tell(report: VerifyReport, *, as_json: bool) -> None:
     stream = report.stream
     name = f"{stream.model}/{stream.version}"
     counts = {

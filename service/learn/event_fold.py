@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError, PayloadError
-from service.learn.state import State
+from service.learn.state import LearnerState
 from service.softmax.linear_model import Doubles
 from service.store.artifact.artifact import Artifact
 from service.store.log.admin_payloads import parse, parse_classes
@@ -31,7 +31,7 @@ SEQ_OF: Final = itemgetter(Event._fields.index("seq"))
 FILE_FIELDS: Final = {"format_version", "tensors_sha256"}
 
 
-class Scored(NamedTuple):
+class ScoredEvent(NamedTuple):
     """Events that were folded together: for each of their rows, in order, the event's seq and the loss before its step.
 
     Attributes:
@@ -43,7 +43,7 @@ class Scored(NamedTuple):
     losses: Doubles
 
 
-class Fold:
+class EventFold:
     """The state of one stream after some events.
 
     Args:
@@ -58,14 +58,14 @@ class Fold:
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact: Final = artifact
-        self.state = State(artifact)
+        self.state = LearnerState(artifact)
         self.classes = list(artifact.manifest.classes)
         self.events = 0
         self.unfit = 0
 
-    def take(self, events: Iterable[Event]) -> list[Scored]:
+    def take(self, events: Iterable[Event]) -> list[ScoredEvent]:
         """Apply events in their order; those without a payload, which were forgotten, are passed over."""
-        scored: list[Scored] = []
+        scored: list[ScoredEvent] = []
         run: list[Event] = []
         for event in events:
             if event.payload is None:
@@ -84,8 +84,8 @@ class Fold:
             if block is not None:
                 self._learn_block(block)
 
-    def _learn(self, events: list[Event]) -> list[Scored]:
-        scored: list[Scored] = []
+    def _learn(self, events: list[Event]) -> list[ScoredEvent]:
+        scored: list[ScoredEvent] = []
         first = 0
         for block in self._blocks([event.payload for event in events if event.payload is not None]):
             if block is None:
@@ -96,7 +96,7 @@ class Fold:
             losses = self._learn_block(block)
             if losses is not None:
                 seqs = np.fromiter(map(SEQ_OF, run), np.int64, len(run))
-                scored.append(Scored(seqs.repeat(block.layout.rows), losses))
+                scored.append(ScoredEvent(seqs.repeat(block.layout.rows), losses))
         return scored
 
     def _blocks(self, payloads: Sequence[bytes]) -> Iterator[Block | None]:
@@ -169,7 +169,7 @@ class Fold:
         return manifest, artifact.tensors
 
     @classmethod
-    def restored(cls, artifact: Artifact, snapshot: Snapshot) -> "Fold":
+    def restored(cls, artifact: Artifact, snapshot: Snapshot) -> "EventFold":
         """The fold that gave a checkpoint.
 
         Raises:
@@ -178,7 +178,7 @@ class Fold:
         fold = cls(artifact)
         fields = snapshot.fields
         try:
-            fold.state = State.restore(artifact, snapshot.arrays, fields["scalars"])
+            fold.state = LearnerState.restore(artifact, snapshot.arrays, fields["scalars"])
             fold.classes = list(fields["classes"])
             fold.events, fold.unfit = fields["events"], fields["unfit"]
         except (KeyError, TypeError) as error:

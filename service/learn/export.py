@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.errors import ArtifactError
-from service.softmax.learner import Answering
+from service.softmax.learner import Parameters
 from service.softmax.linear_model import Stage
-from service.softmax.parameters import Form, Served
-from service.store.artifact.artifact import Artifact, Learning
+from service.softmax.parameters import Form, LinearParameters
+from service.store.artifact.artifact import Artifact, LearningRecord
 from service.store.artifact.calibration_record import told
 
 DELTA_TENSOR = "delta.weight"
@@ -15,11 +15,11 @@ DELTA_TENSOR = "delta.weight"
 
 def exported(
     artifact: Artifact,
-    served: Answering,
+    served: Parameters,
     *,
     form: Form,
     rows: int,
-    learning: Learning,
+    learning: LearningRecord,
     classes: Sequence[str],
     provenance: Mapping[str, str],
 ) -> Artifact:
@@ -51,7 +51,7 @@ def exported(
         fields["training"] = _numbers(served.stage) | {"rows": rows}
     if manifest.calibration is not None:
         fields["calibration"] = told(manifest.calibration, served.calibration)
-    if isinstance(served, Served) and served.delta is not None:
+    if isinstance(served, LinearParameters) and served.delta is not None:
         # Statistics that the dtype cannot represent were left out of learning, and stand as 0 and 1 here.
         fields["training"] |= _numbers(served.delta.stage)
         name = DELTA_TENSOR if manifest.delta is None else manifest.delta.weight

@@ -10,16 +10,16 @@ One stream's suspect says nothing of the others, so events that go well in the m
 
 from typing import Final
 
-from service.process.shared_memory import FOLD_EVENTS, FOLD_SEQ, FOLD_STREAM, SUSPECTS, SUSPECTS_MAX, Board
+from service.process.shared_memory import FOLD_EVENTS, FOLD_SEQ, FOLD_STREAM, SUSPECTS, SUSPECTS_MAX, SharedMemory
 
 FAILURES_MAX: Final = 3
 STREAM, SEQ, EVENTS, FAILURES, ROW_CELLS = range(5)
 
 
-class Blame:
+class FailureTracker:
     """What the learner is folding, and which events are suspects."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: SharedMemory) -> None:
         start = board.slot(board.workers)
         self._cells: Final = board.cells[start : start + SUSPECTS + SUSPECTS_MAX * ROW_CELLS]
         self._rows = {

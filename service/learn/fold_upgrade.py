@@ -30,14 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError, LogDamagedError, LogUnavailableError, PayloadError, SnapshotError
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, begun_with
 from service.store.artifact.model_factory import served_again
 from service.store.directory.verify_files import late_turns, misplaced
 from service.store.log.admin_payloads import BASE_BYTES_MAX, base_id, dump, parse
 from service.store.log.events import Accepted, Draft, Event, FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, Turn, begins_with, turn_of
+from service.store.log.lineage import Lineage, LineageChange, begins_with, lineage_change
 from service.store.states.snapshots import Snapshot, read_snapshot, seqs
 
 DTYPES: Final = ("<f4", "<f8")
@@ -77,7 +77,7 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
         ArtifactError: As for `fold_of`.
         LogError: The log cannot be used now.
     """
-    lineage = Lineage(map(turn_of, log.admin(stream.number)))
+    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
     version = fold_of(stream, artifact, lineage)
     if version == FOLD_VERSION:
         return None
@@ -95,7 +95,7 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
     return seq
 
 
-def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Turn | None) -> Fold:
+def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: LineageChange | None) -> EventFold:
     """The fold that a state begins from: that of a base, else that of the artifact.
 
     Raises:
@@ -103,15 +103,15 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Turn 
         LogDamagedError: The event is missing, or is not what was written: a start need not have checked it.
     """
     if base is None:
-        return Fold(artifact)
+        return EventFold(artifact)
     payload = _verified(stream, log, base.seq).payload
     if payload is None:
         raise LogDamagedError(f"the feedback log has no base at event {base.seq} where one was written")
     state: Any = parse(payload, BASE_BYTES_MAX).get("state")
     if state is None:
-        return Fold(artifact)
+        return EventFold(artifact)
     try:
-        fold = Fold(Artifact.seal(state["manifest"], _arrays(state["tensors"])))
+        fold = EventFold(Artifact.seal(state["manifest"], _arrays(state["tensors"])))
         frozen = state["frozen"]
         arrays = None if frozen is None else _arrays(frozen["arrays"])
         served = None if arrays is None else served_again(artifact.manifest, arrays, frozen["clips"])

@@ -14,12 +14,12 @@ from operator import itemgetter
 from typing import Any, Final
 
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
-from service.learn.event_fold import Fold, Scored
+from service.learn.event_fold import EventFold, ScoredEvent
 from service.learn.fold_upgrade import first_fold
 from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Event, FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of, within
+from service.store.log.lineage import Lineage, LineageChange, Segments, begins_with, behind, lineage_change, within
 from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
 
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
@@ -51,10 +51,10 @@ class Follower:
         self._class_moves: list[int] = []
         self._passed: set[int] = set()  # events of which it is known before its time that a later one puts them out
         for event in log.admin(stream.number):
-            self._add_turn(turn_of(event))
+            self._add_turn(lineage_change(event))
         self._ahead: deque[tuple[int, int]] = deque()
         self._length = 0  # events of the whole refolding, for its progress
-        self.fold = Fold(artifact)
+        self.fold = EventFold(artifact)
         self.seq, self.hash = self._reached()
         self._begin()
 
@@ -104,7 +104,7 @@ class Follower:
             break
         return events
 
-    def take(self, events: list[Event]) -> list[Scored]:
+    def take(self, events: list[Event]) -> list[ScoredEvent]:
         """Move on by events that `next_events` gave; stops early, behind an event that turns the lineage.
 
         Returns:
@@ -123,7 +123,7 @@ class Follower:
         self._learn_turns(run)
         return self._run(run)
 
-    def _run(self, events: list[Event]) -> list[Scored]:
+    def _run(self, events: list[Event]) -> list[ScoredEvent]:
         scored = self.fold.take(self._present(events))
         self.seq, self.hash = events[-1].seq, events[-1].hash
         return scored
@@ -143,7 +143,7 @@ class Follower:
             Whether there is one; what is next is to be asked for again then.
         """
         admin = self._log.admin(self.stream.number)
-        lineage = Lineage(map(turn_of, admin))
+        lineage = Lineage(map(lineage_change, admin))
         if seq in lineage.forgotten | lineage.skipped:
             self._passed.add(seq)
             return True
@@ -162,10 +162,10 @@ class Follower:
         known = self.lineage.turns[-1].seq if self.lineage.turns else 0
         new = [event for event in events if event.kind != Kind.FEEDBACK and event.seq > known]
         for event in new:
-            self._add_turn(turn_of(event))
+            self._add_turn(lineage_change(event))
         return bool(new)
 
-    def _add_turn(self, turn: Turn) -> None:
+    def _add_turn(self, turn: LineageChange) -> None:
         self.lineage.add(turn)
         if self.lineage.class_set(turn.seq) != self.lineage.class_set(turn.seq - 1):
             self._class_moves.append(turn.seq)
@@ -175,7 +175,7 @@ class Follower:
         held = self.lineage.segments(self.seq)
         # What the lineage knew before was left out already when its turn came.
         is_new = self._learn_turns([event])
-        must_go = is_new and any(within(held, seq) for seq in turn_of(event).out)
+        must_go = is_new and any(within(held, seq) for seq in lineage_change(event).out)
         self.seq, self.hash = event.seq, event.hash
         if must_go or event.kind == Kind.ROLLBACK:
             self._begin()
@@ -204,7 +204,7 @@ class Follower:
         self._ahead = deque(behind(wanted, start))
         self._length = sum(hi - lo for lo, hi in self._ahead)
 
-    def _restored(self, seq: int, wanted: Segments) -> Fold | None:
+    def _restored(self, seq: int, wanted: Segments) -> EventFold | None:
         """The fold of a checkpoint, where its events are the first ones of those that are wanted, and none is out.
 
         It began as `self.fold` does: a base that counts for the one state and not for the other has another fold, or
@@ -221,7 +221,7 @@ class Follower:
             late = [turn for turn in self.lineage.turns[fields["turns"] :] if turn.out]
             if any(within(held, out) for turn in late for out in turn.out):
                 return None
-            return Fold.restored(self.fold.artifact, snapshot)
+            return EventFold.restored(self.fold.artifact, snapshot)
         except (SnapshotError, ArtifactError, KeyError):
             return None
 

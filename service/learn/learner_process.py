@@ -19,11 +19,11 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from service.errors import LogDamagedError, LogError, SoftstepError
-from service.learn.failure_tracker import Blame
+from service.learn.failure_tracker import FailureTracker
 from service.learn.publish import PUBLISH_SECONDS
-from service.learn.stream_learner import Hold, Student, tell_held
-from service.process.shared_memory import Board
-from service.process.wakeup import Bell
+from service.learn.stream_learner import Hold, StreamLearner, tell_held
+from service.process.shared_memory import SharedMemory
+from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Stream
@@ -37,7 +37,7 @@ LOOK_SECONDS: Final = 0.5
 ROUND_SECONDS: Final = 0.01
 
 
-class Learner:
+class LearnerProcess:
     """All streams of one data directory.
 
     Args:
@@ -47,17 +47,17 @@ class Learner:
         published: One bell for each worker, rung when something is published.
     """
 
-    def __init__(self, settings: Settings, board: Board, heard: Bell, published: Sequence[Bell]) -> None:
+    def __init__(self, settings: Settings, board: SharedMemory, heard: Wakeup, published: Sequence[Wakeup]) -> None:
         self._settings: Final = settings
         self._data: Final = DataDirectory(settings.data)
         self._heard: Final = heard
         self._published: Final = published
-        self._blame: Final = Blame(board)
+        self._blame: Final = FailureTracker(board)
         self._log: Final = SqliteLog(self._data.log, board.faults)
         self._streams: dict[int, Stream] = {}
         self._round_due = 0.0
         self._has_met = False
-        self._students: dict[int, Student] = {}
+        self._students: dict[int, StreamLearner] = {}
         self._holds: defaultdict[int, Hold] = defaultdict(Hold)
         self._stopped = False
 
@@ -109,7 +109,7 @@ class Learner:
         number = stream.number
         if number not in self._students:
             folder = self._data.stream(stream.model, stream.version)
-            self._students[number] = Student(stream, self._log, folder, self._settings, self._blame)
+            self._students[number] = StreamLearner(stream, self._log, folder, self._settings, self._blame)
         try:
             busy = self._students[number].work()
         except BaseException:
@@ -181,6 +181,6 @@ class Learner:
         select.select([self._heard.fd], [], [], due)
 
 
-def run(settings: Settings, board: Board, heard: Bell, published: Sequence[Bell]) -> None:
+def run(settings: Settings, board: SharedMemory, heard: Wakeup, published: Sequence[Wakeup]) -> None:
     """Be the learner's process."""
-    Learner(settings, board, heard, published).run()
+    LearnerProcess(settings, board, heard, published).run()

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
 from service.store.artifact.calibration_record import told
 from service.store.artifact.hashing import hash_tensors
@@ -32,7 +32,7 @@ CHECKPOINT_EVENTS: Final = 1 << 16
 STATUS_SECONDS: Final = 0.25
 
 
-def published(fold: Fold, place: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def published(fold: EventFold, place: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The fields and arrays of a snapshot: what a fold serves, and where in its stream that is."""
     state = fold.state
     served = state.served()

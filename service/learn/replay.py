@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from service.errors import EarlierError, LogDamagedError, SoftstepError, UnknownSeqError
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, fold_of
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.log.events import FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, Segments, Turn, begins_with, behind, turn_of
+from service.store.log.lineage import Lineage, LineageChange, Segments, begins_with, behind, lineage_change
 
 BATCH_EVENTS_MAX: Final = 8192
 BATCH_BYTES: Final = 16 << 20  # of payloads that are held at one time, or one payload where it is larger
@@ -59,15 +59,15 @@ class Replay:
         self._artifact: Final = artifact
         self._log: Final = log
         self.last: Final = log.state(stream.number).seq
-        self.lineage: Final = Lineage(map(turn_of, log.admin(stream.number)))
+        self.lineage: Final = Lineage(map(lineage_change, log.admin(stream.number)))
         is_ours = fold_of(stream, artifact, self.lineage) == FOLD_VERSION
         self._since: Final = self.lineage.since if is_ours else self.last + 1
         self._turns: Final = [turn.seq for turn in self.lineage.turns]
         self._out: Final = sorted(self.lineage.forgotten | self.lineage.skipped)
         self._batch = FIRST_EVENTS
         self.seq = 0
-        self.fold = Fold(artifact)
-        self._base: Turn | None = None  # what the fold began from
+        self.fold = EventFold(artifact)
+        self._base: LineageChange | None = None  # what the fold began from
         self._checked = Position(0, stream.genesis)  # how far the chain is known to hold
 
     def to(self, seq: int) -> Iterator[Done]:
@@ -123,7 +123,7 @@ class Replay:
             if turn.kind == Kind.FORGET and turn.seq > seq and any(self.lineage.holds(seq, one) for one in turn.out):
                 raise ForgottenError(f"event {turn.seq} forgot an event of that state; ask for seq {turn.seq} or later")
 
-    def _moves_classes(self, turn: Turn) -> bool:
+    def _moves_classes(self, turn: LineageChange) -> bool:
         is_able = turn.kind in CLASS_TURNS
         return is_able and self.lineage.class_set(turn.seq) != self.lineage.class_set(turn.seq - 1)
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError
 from service.learn.export import exported
-from service.softmax.calibration_learner import Calibrator, fill, reliability_of
+from service.softmax.calibration_learner import CalibrationLearner, fill, reliability_of
 from service.softmax.fold_arguments import Integers
 from service.softmax.input_stage import Stage
-from service.softmax.learner import Answering, learner_of
+from service.softmax.learner import Parameters, learner_of
 from service.softmax.linear_model import Doubles, Floats
 from service.softmax.parameters import RuleName
-from service.store.artifact.artifact import Artifact, Learning
+from service.store.artifact.artifact import Artifact, LearningRecord
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.artifact.learning_rules import check_constants, chosen, form_of, known_rule, rule_of, values_of
 from service.store.artifact.model_factory import served_again, served_of
@@ -35,7 +35,7 @@ THRESHOLD: Final = 0.5
 PARTS: Final = ("frozen.", "artifact.", "calibration.")
 
 
-class State:
+class LearnerState:
     """The state of one model's fold.
 
     Args:
@@ -63,7 +63,7 @@ class State:
             raise ArtifactError(str(error)) from None
         self._calibrator = calibrator_of(artifact)
         self.paused = False
-        self._frozen: Answering | None = None
+        self._frozen: Parameters | None = None
 
     @property
     def n_classes(self) -> int:
@@ -93,9 +93,9 @@ class State:
         form = self._steps.form
         return {"rule": self._name, "form": form, "constants": values_of(self._name, form, self._constants)}
 
-    def copy(self) -> "State":
+    def copy(self) -> "LearnerState":
         """Another state that is equal, and goes its own way."""
-        other = State(self.artifact)
+        other = LearnerState(self.artifact)
         other._name, other._constants = self._name, dict(self._constants)
         other._steps, other.paused, other._frozen = self._steps.copy(), self.paused, self._frozen
         other._calibrator = None if self._calibrator is None else self._calibrator.copy()
@@ -155,16 +155,16 @@ class State:
         if changes.get("shadow", self.shadow) != self.shadow:
             self._frozen = None if self.shadow else self.candidate()
 
-    def resume(self, *, paused: bool, frozen: Answering | None) -> None:
+    def resume(self, *, paused: bool, frozen: Parameters | None) -> None:
         """Go on as a state did that was paused or not, and served something frozen or not."""
         self.paused, self._frozen = paused, frozen
 
-    def candidate(self) -> Answering:
+    def candidate(self) -> Parameters:
         """What has been learned, as copies."""
         served, calibrator = self._steps.served(), self._calibrator
         return served if calibrator is None else replace(served, calibration=calibrator.calibration())
 
-    def served(self) -> Answering:
+    def served(self) -> Parameters:
         """What answers: the candidate, but in shadow mode what was served when that began."""
         return self.candidate() if self._frozen is None else self._frozen
 
@@ -191,7 +191,7 @@ class State:
     @classmethod
     def restore(
         cls, artifact: Artifact, tensors: Mapping[str, NDArray[np.floating[Any]]], scalars: Mapping[str, Any]
-    ) -> "State":
+    ) -> "LearnerState":
         """The state that gave these tensors and scalars, to the bit.
 
         Raises:
@@ -233,7 +233,7 @@ class State:
             self.candidate(),
             form=self._steps.form,
             rows=int(self.progress["steps"]),
-            learning=Learning(rule=self._name, constants=self._constants),
+            learning=LearningRecord(rule=self._name, constants=self._constants),
             classes=classes,
             provenance=provenance,
         )
@@ -255,10 +255,10 @@ class State:
         self._name, self._constants = name, constants
 
 
-def calibrator_of(artifact: Artifact) -> Calibrator | None:
+def calibrator_of(artifact: Artifact) -> CalibrationLearner | None:
     """What calibrates an artifact's answers, where something does."""
     record = artifact.manifest.calibration
-    return None if record is None else Calibrator(artifact.manifest.head, record.scaling(), learn=record.learn)
+    return None if record is None else CalibrationLearner(artifact.manifest.head, record.scaling(), learn=record.learn)
 
 
 def _part(tensors: Mapping[str, NDArray[np.floating[Any]]], prefix: str) -> dict[str, NDArray[np.floating[Any]]]:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from service.errors import LogUnavailableError, SoftstepError
-from service.learn.failure_tracker import Blame
+from service.learn.failure_tracker import FailureTracker
 from service.learn.fold_upgrade import take_over
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
-from service.process.wakeup import Bell
+from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.artifact.artifact import read_artifact
 from service.store.directory.data_directory import StreamFolder
@@ -56,7 +56,7 @@ class Hold:
         self.reason, self._seconds = None, 0.0
 
 
-class Student:
+class StreamLearner:
     """One stream's learner: follower, publisher and losses.
 
     Args:
@@ -71,7 +71,9 @@ class Student:
         OSError: The disk refuses.
     """
 
-    def __init__(self, stream: Stream, log: SqliteLog, folder: StreamFolder, settings: Settings, blame: Blame) -> None:
+    def __init__(
+        self, stream: Stream, log: SqliteLog, folder: StreamFolder, settings: Settings, blame: FailureTracker
+    ) -> None:
         self.stream: Final = stream
         self._log: Final = log
         self._blame: Final = blame
@@ -115,7 +117,7 @@ class Student:
             self._losses.write(one.seqs, one.losses)
         return len(events) == limit or follower.after < events[-1].seq or follower.is_refolding
 
-    def give(self, bells: Sequence[Bell]) -> None:
+    def give(self, bells: Sequence[Wakeup]) -> None:
         """Publish, keep, erase and tell what is due.
 
         Raises:

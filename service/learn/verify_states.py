@@ -9,11 +9,11 @@ import orjson
 from service.errors import EarlierError, SnapshotError
 from service.learn.publish import published
 from service.learn.replay import Done, ForgottenError, Replay
-from service.store.directory.verify_files import Good, Report
+from service.store.directory.verify_files import Good, VerifyReport
 from service.store.states.snapshots import Arrays, Fields, read_snapshot
 
 
-def refold(replay: Replay, report: Report) -> Iterator[Done]:
+def refold(replay: Replay, report: VerifyReport) -> Iterator[Done]:
     """Folds the stream anew up to each file that is good so far, and writes to the report which differ.
 
     Yields:

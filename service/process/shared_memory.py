@@ -51,7 +51,7 @@ class Cell:
         self._cells[self._at] = value
 
 
-class Board:
+class SharedMemory:
     """The shared cells of a service with some workers and a learner, each with `rows` counted names.
 
     Args:

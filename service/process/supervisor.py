@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from service.process.shared_memory import ACKNOWLEDGED, DRAINING, HANDLED, PID, READY, Board
+from service.process.shared_memory import ACKNOWLEDGED, DRAINING, HANDLED, PID, READY, SharedMemory
 from service.settings import Settings
 
 logger = logging.getLogger("softstep.supervisor")
@@ -96,7 +96,7 @@ class Supervisor:
     def __init__(  # noqa: PLR0917  # the parts of a service, in the order of its life
         self,
         settings: Settings,
-        board: Board,
+        board: SharedMemory,
         listener: socket.socket,
         work: Work,
         change: Change,

@@ -11,7 +11,7 @@ from typing import Final
 UNHEARD_BYTES: Final = 1 << 12
 
 
-class Bell:
+class Wakeup:
     """One bell; `fd` becomes readable when it rings, for `select` or an event loop."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from service.errors import SoftstepError
-from service.serve.handlers.predict import Answer, error, refusal, sentence
+from service.serve.handlers.predict import HttpResponse, error, refusal, sentence
 from service.serve.metrics.counters import V1
 from service.store.log.events import Accepted, Outcome
 
@@ -27,7 +27,7 @@ def accepted(outcome: Outcome) -> Accepted:
     raise outcome
 
 
-def made(make: Callable[[T, Any, Any], Answer], taught: T, posts: Any, result: Any) -> Answer:  # noqa: ANN401
+def made(make: Callable[[T, Any, Any], HttpResponse], taught: T, posts: Any, result: Any) -> HttpResponse:  # noqa: ANN401
     """An answer, or that the server failed to make it: nobody waits for ever."""
     try:
         return make(taught, posts, result)
@@ -36,7 +36,7 @@ def made(make: Callable[[T, Any, Any], Answer], taught: T, posts: Any, result: A
         return BROKEN
 
 
-def refused(reason: Any) -> Answer:  # noqa: ANN401  # whatever came in place of outcomes
+def refused(reason: Any) -> HttpResponse:  # noqa: ANN401  # whatever came in place of outcomes
     """The answer to feedback that was not written."""
     if isinstance(reason, SoftstepError):
         return refusal(reason, V1)
@@ -44,7 +44,7 @@ def refused(reason: Any) -> Answer:  # noqa: ANN401  # whatever came in place of
     return BROKEN
 
 
-def refused_of(result: Any) -> Answer | None:  # noqa: ANN401  # see Writer.send
+def refused_of(result: Any) -> HttpResponse | None:  # noqa: ANN401  # see Writer.send
     """The answer where all or some of several events were refused, and which; None where none was."""
     if type(result) is not list:
         return refused(result)

@@ -12,26 +12,26 @@ from typing import Final, NamedTuple
 import uvicorn
 from fastapi import FastAPI
 
-from service.process.shared_memory import READY, Board
-from service.process.wakeup import Bell
+from service.process.shared_memory import READY, SharedMemory
+from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
-from service.serve.handlers.explain import Explaining
-from service.serve.handlers.feedback import Teaching
-from service.serve.handlers.predict import Answers
-from service.serve.handlers.weights import Weights
-from service.serve.http.protocol import Door
-from service.serve.http.shared_state import Gate
-from service.serve.log.worker_log import Ledger
+from service.serve.handlers.explain import ExplainHandler
+from service.serve.handlers.feedback import FeedbackHandler
+from service.serve.handlers.predict import PredictHandler
+from service.serve.handlers.weights import WeightsHandler
+from service.serve.http.protocol import SoftstepProtocol
+from service.serve.http.shared_state import SharedState
+from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
-from service.serve.log.writer_thread import Ways
-from service.serve.metrics.counters import Meter
-from service.serve.models.load_unload import Orders
-from service.serve.models.registry import Live
-from service.serve.models.served_model import Kit
+from service.serve.log.writer_thread import WriterCallbacks
+from service.serve.metrics.counters import WorkerCounters
+from service.serve.models.load_unload import LoadUnload
+from service.serve.models.registry import ModelRegistry
+from service.serve.models.served_model import ModelResources
 from service.serve.request_id import REQUEST_IDS
 from service.serve.thread_priority import give_way
-from service.serve.wire.feedback_tokens import Keys
+from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
 from service.store.artifact.repository import Repository
 from service.store.directory.data_directory import DataDirectory
@@ -44,7 +44,7 @@ THREADS: Final = 2
 GRACE_SHARE: Final = 0.8
 
 
-class Wires(NamedTuple):
+class WorkerLinks(NamedTuple):
     """What ties workers and learner together.
 
     Attributes:
@@ -55,47 +55,49 @@ class Wires(NamedTuple):
     """
 
     data: DataDirectory
-    keys: Keys
-    heard: Bell
-    published: tuple[Bell, ...]
+    keys: TokenKeys
+    heard: Wakeup
+    published: tuple[Wakeup, ...]
 
 
-class Parts:
+class Worker:
     """Everything that one worker is made of; without wires nothing is learned."""
 
-    def __init__(self, settings: Settings, board: Board, slot: int, pipe: int, wires: Wires | None = None) -> None:
+    def __init__(
+        self, settings: Settings, board: SharedMemory, slot: int, pipe: int, wires: WorkerLinks | None = None
+    ) -> None:
         self.settings = settings
-        self.meter = Meter(board, slot)
+        self.meter = WorkerCounters(board, slot)
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", give_way)
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
         data = None if wires is None else wires.data
-        self.live = Live(repository, Kit(settings, self.meter, self.executor, self.preparer, data))
+        self.live = ModelRegistry(repository, ModelResources(settings, self.meter, self.executor, self.preparer, data))
         self._bell = None if wires is None else wires.published[slot]
-        self.answers = Answers(self.live, self.meter, settings)
+        self.answers = PredictHandler(self.live, self.meter, settings)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
-        self.answers.explaining = Explaining(self.answers, self.explainer)
-        self.orders = Orders(board, slot, pipe, self.live)
+        self.answers.explaining = ExplainHandler(self.answers, self.explainer)
+        self.orders = LoadUnload(board, slot, pipe, self.live)
         self.teaching = None if wires is None else self._teaching(wires, board, slot)
         if self.teaching is not None:
             self.answers.teach, self.answers.seal = self.teaching.feedback, self.teaching.seal
-        weights = Weights(self.teaching, settings)
+        weights = WeightsHandler(self.teaching, settings)
         self.context = Context(
             settings, board, self.live, self.answers, self.orders, weights, self.explainer, self.teaching
         )
-        self.gate = Gate(self.answers, self.meter, settings)
+        self.gate = SharedState(self.answers, self.meter, settings)
 
-    def _teaching(self, wires: Wires, board: Board, slot: int) -> Teaching:
+    def _teaching(self, wires: WorkerLinks, board: SharedMemory, slot: int) -> FeedbackHandler:
         """What takes feedback; its thread is started with the event loop."""
         settings, data = self.settings, wires.data
-        ledger = Ledger(self.live, data, board, slot, settings)
+        ledger = WorkerLog(self.live, data, board, slot, settings)
         writer = Writer(
-            Ways(ledger.open_log, ledger.bind, ledger.mark, wires.heard),
+            WriterCallbacks(ledger.open_log, ledger.bind, ledger.mark, wires.heard),
             self.meter.commits,
             settings.feedback_waiting_max,
             settings.feedback_waiting_bytes_max,
         )
-        return Teaching(self.live, writer, data, wires.keys, settings)
+        return FeedbackHandler(self.live, writer, data, wires.keys, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
@@ -114,7 +116,7 @@ class Parts:
         for executor in (self.executor, self.preparer, self.explainer):
             executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _follow(self, bell: Bell) -> None:
+    async def _follow(self, bell: Wakeup) -> None:
         """Serve each snapshot that the learner publishes, or the newest of those that came while one was made ready."""
         rung = asyncio.Event()
         asyncio.get_running_loop().add_reader(bell.fd, rung.set)
@@ -145,7 +147,7 @@ class Parts:
 class Server(uvicorn.Server):
     """uvicorn's server, which also keeps the deadlines of its connections and ends without raising its signal again."""
 
-    def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
+    def __init__(self, config: uvicorn.Config, gate: SharedState) -> None:
         super().__init__(config)
         self._gate = gate
 
@@ -180,10 +182,10 @@ def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) ->
 
 
 def run(  # noqa: PLR0917  # the first three are bound before the fork
-    settings: Settings, board: Board, wires: Wires | None, slot: int, listener: socket.socket, pipe: int
+    settings: Settings, board: SharedMemory, wires: WorkerLinks | None, slot: int, listener: socket.socket, pipe: int
 ) -> None:
     """Serve from a listening socket until SIGTERM."""
     REQUEST_IDS.renew()
-    parts = Parts(settings, board, slot, pipe, wires)
+    parts = Worker(settings, board, slot, pipe, wires)
     app = make_app(parts.context, parts.meter, parts.lifespan)
-    Server(config_of(settings, app, Door.bound(parts.gate)), parts.gate).run(sockets=[listener])
+    Server(config_of(settings, app, SoftstepProtocol.bound(parts.gate)), parts.gate).run(sockets=[listener])

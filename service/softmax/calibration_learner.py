@@ -17,7 +17,7 @@ from service.softmax.parameters import progress_of
 BINS: Final = 10
 
 
-class Calibrator:
+class CalibrationLearner:
     """A calibration that follows rows as they are scored.
 
     Args:
@@ -92,9 +92,9 @@ class Calibrator:
         """
         fill(self._arrays(), tensors)
 
-    def copy(self) -> "Calibrator":
+    def copy(self) -> "CalibrationLearner":
         """Another one with the same state, which goes its own way."""
-        other = Calibrator(self.head, self.first, learn=self.learn)
+        other = CalibrationLearner(self.head, self.first, learn=self.learn)
         other.restore(dict(self._arrays()))
         return other
 

@@ -14,7 +14,7 @@ from service.errors import UnacceptableError
 from service.softmax.input_stage import NOT_NUMBERS, Doubles, Floats
 from service.softmax.kernels.heads import MULTILABEL, OVR, SIGMOID, SOFTMAX
 from service.softmax.kernels.loss import cross_entropy_forward, log_probabilities_forward
-from service.softmax.kernels.single import Single
+from service.softmax.kernels.single import SingleRowPlan
 
 Head = Literal["softmax", "sigmoid", "multilabel", "ovr"]
 
@@ -59,7 +59,7 @@ class Classifier(ABC):
         """The layers, the head's last; those who estimate a cost, or tell of a model, read them."""
         return (LayerShape(self.n_features, self.n_logits, "identity"),)
 
-    def single(self) -> Single | None:
+    def single(self) -> SingleRowPlan | None:
         """Buffers to predict one row at a time in; None where only `predict` answers."""
         return None
 

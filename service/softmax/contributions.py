@@ -24,15 +24,15 @@ from service.errors import UnacceptableError
 from service.softmax.calibration import Calibrated
 from service.softmax.classifier import HEADS, OVERFLOW, STEEP, Classifier
 from service.softmax.explanation import NONE, Explanation
-from service.softmax.input_stage import NOT_NUMBERS, Doubles, Floats, Inputs, Stage
+from service.softmax.input_stage import NOT_NUMBERS, Doubles, Floats, InputStage, Stage
 from service.softmax.kernels.activations import activation_backward
 from service.softmax.kernels.attributions import answered_losses, linear_parts, sensitivities_forward
 from service.softmax.kernels.calibration_kernels import head_forward
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.kernels.matmul import linear_forward, pack
 from service.softmax.kernels.network import ACTIVATIONS
-from service.softmax.linear_model import Model
-from service.softmax.network_model import Network
+from service.softmax.linear_model import LinearModel
+from service.softmax.network_model import NetworkModel
 
 # Numbers of a network's backpropagation that stand in memory at one time.
 BLOCK_CELLS: Final = 1 << 18
@@ -131,11 +131,11 @@ class Explainer(ABC):
 class LinearExplainer(Explainer):
     """Explains a linear model."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LinearModel) -> None:
         super().__init__(model, model.bias, _centre(model.stage, model.n_features))
         delta = model.delta
         rows = model.weights if delta is None else np.vstack([model.weights, delta.weights])
-        inputs = Inputs(model.stage, None if delta is None else delta.stage, model.n_features, model.dtype)
+        inputs = InputStage(model.stage, None if delta is None else delta.stage, model.n_features, model.dtype)
         self._panels: Final = pack(rows, model.bias)
         self._weights: Final = np.ascontiguousarray(rows.T)
         self._stagings: Final = inputs.stagings()
@@ -151,13 +151,13 @@ class LinearExplainer(Explainer):
 class NetworkExplainer(Explainer):
     """Explains a network. Its logits are no sums over features, so it gives no contributions."""
 
-    def __init__(self, model: Network) -> None:
+    def __init__(self, model: NetworkModel) -> None:
         super().__init__(model, None, _centre(model.stage, model.n_features))
         self._network: Final = model
         self._activations: Final = [ACTIVATIONS[layer.activation] for layer in model.hidden]
         self._backward: Final = [_backward_of(layer.weights) for layer in model.hidden]
         self._last: Final = _transposed(model.weights)
-        self._inputs: Final = Inputs(model.stage, None, model.n_features, model.dtype)
+        self._inputs: Final = InputStage(model.stage, None, model.n_features, model.dtype)
         widest = max(max(layer.weights.shape) for layer in model.hidden)
         self._logits: Final = max(1, BLOCK_CELLS // widest)
         self._rows: Final = max(1, self._logits // model.n_logits)
@@ -215,9 +215,9 @@ def explainer_of(model: Classifier) -> Explainer:
     """What explains a model: linear, a network, or one of these calibrated."""
     if isinstance(model, Calibrated):
         return CalibratedExplainer(model)
-    if isinstance(model, Network):
+    if isinstance(model, NetworkModel):
         return NetworkExplainer(model)
-    assert isinstance(model, Model)  # noqa: S101  # there is no third kind
+    assert isinstance(model, LinearModel)  # noqa: S101  # there is no third kind
     return LinearExplainer(model)
 
 

@@ -38,7 +38,7 @@ class Delta:
     stage: Stage
 
 
-class Inputs:
+class InputStage:
     """The rows that a model's weights see: staged, and with a delta the delta's staged features behind them.
 
     Args:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from service.softmax.fold_arguments import Integers
 from service.softmax.input_stage import Doubles, Floats, Stage
-from service.softmax.linear_learner import Steps
-from service.softmax.network_learner import NetworkSteps, ServedNetwork
-from service.softmax.parameters import Form, Rule, Served
+from service.softmax.linear_learner import LinearLearner
+from service.softmax.network_learner import NetworkLearner, NetworkParameters
+from service.softmax.parameters import Form, LinearParameters, Rule
 
-Answering = Served | ServedNetwork
+Parameters = LinearParameters | NetworkParameters
 
 
 class Learner(Protocol):
-    """A model that learns, row by row, deterministically; each method is described at `Steps`.
+    """A model that learns, row by row, deterministically; each method is described at `LinearLearner`.
 
     Attributes:
         rule: By which rule.
@@ -65,7 +65,7 @@ class Learner(Protocol):
     def add_classes(self, count: int) -> None:
         """Add classes behind the others."""
 
-    def served(self) -> Answering:
+    def served(self) -> Parameters:
         """What answers now, as copies."""
 
     def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
@@ -78,14 +78,14 @@ class Learner(Protocol):
         """Another one with the same state, which goes its own way."""
 
 
-def learner_of(start: Answering, form: Form, rule: Rule, thresholds: Doubles, learned: Stage | None = None) -> Learner:
-    """The learner for what answers first; see `Steps` and `NetworkSteps` for the arguments.
+def learner_of(start: Parameters, form: Form, rule: Rule, thresholds: Doubles, learned: Stage | None = None) -> Learner:
+    """The learner for what answers first; see `LinearLearner` and `NetworkLearner` for the arguments.
 
     Raises:
         ValueError: `start` is no model, or contradicts the form or the rule.
     """
-    if isinstance(start, Served):
-        return Steps(start, form, rule, thresholds, learned)
+    if isinstance(start, LinearParameters):
+        return LinearLearner(start, form, rule, thresholds, learned)
     if form != "layers":
         raise ValueError("a network learns in all its layers")
-    return NetworkSteps(start, rule, thresholds)
+    return NetworkLearner(start, rule, thresholds)

@@ -8,9 +8,9 @@ Three forms say what learns, besides the bias (a network has the form layers, se
     running    W, from 0, behind a stage whose mean and scale follow the rows that were learned from
     delta      D, from 0, behind a fixed stage; W stays as it is
 
-A `Steps` is what `fold.py` works on: masters in float64, the served weights beside them in the panels of `tile.py`, the
-rule's own sums, statistics and counts. Its tensors, as they are kept, know no panels: a checkpoint reads the same on
-every processor. (Panels have other widths where registers are fewer.)
+A `LinearLearner` holds what `kernels/fold.py` works on: masters in float64, the served weights in the panels of
+`kernels/matmul.py`, the rule's own sums, statistics and counts. Its stored tensors have no panels, so a checkpoint
+reads the same on every processor. (Panels have other widths where registers are fewer.)
 """
 
 from typing import Any, Final
@@ -24,7 +24,7 @@ from service.softmax.kernels import fold
 from service.softmax.kernels.matmul import pack, unpack
 from service.softmax.kernels.newton import curvature_start, stored_size
 from service.softmax.linear_model import HEADS
-from service.softmax.parameters import NEW_CLASS, Form, Rule, Served, progress_of, with_means
+from service.softmax.parameters import NEW_CLASS, Form, LinearParameters, Rule, progress_of, with_means
 
 FORMS: Final[dict[str, int]] = {"plain": fold.PLAIN, "running": fold.RUNNING, "delta": fold.DELTA}
 RULES: Final[dict[str, int]] = {"sgd": fold.SGD, "adagrad": fold.ADAGRAD, "ftrl": fold.FTRL, "newton": fold.NEWTON}
@@ -33,7 +33,7 @@ CACHE_LINE: Final = 64  # bytes
 RECENT: Final = 1000
 
 
-class Steps:
+class LinearLearner:
     """A model that learns.
 
     Args:
@@ -49,7 +49,7 @@ class Steps:
     """
 
     def __init__(
-        self, start: Served, form: Form, rule: Rule, thresholds: Doubles, learned: Stage | None = None
+        self, start: LinearParameters, form: Form, rule: Rule, thresholds: Doubles, learned: Stage | None = None
     ) -> None:
         start.model()
         self.form: Final = form
@@ -144,7 +144,7 @@ class Steps:
                 sums[(slice(None),) * axis + (slice(K),)] = tensors[name]
                 self._set(name, sums)
 
-    def served(self) -> Served:
+    def served(self) -> LinearParameters:
         """What answers now: copies, in the model's dtype."""
         rows, N = unpack(self._panels, self.n_logits), self.n_features
         start, weights = self._start, rows[1 : N + 1].copy()
@@ -156,7 +156,7 @@ class Steps:
             learned = self._learned
             mean, scale = np.where(self._usable, learned.mean, 0.0), np.where(self._usable, learned.scale, 1.0)
             delta = Delta(rows[N + 1 :].copy(), Stage(mean, scale, self.rule.clip))
-        return Served(start.head, weights, rows[0].copy(), stage, delta)
+        return LinearParameters(start.head, weights, rows[0].copy(), stage, delta)
 
     def tensors(self) -> dict[str, NDArray[np.floating]]:
         """Everything that moves, as copies: what a checkpoint keeps. `restore` takes it back to the bit."""
@@ -187,9 +187,9 @@ class Steps:
         for name, tensor in tensors.items():
             self._set(name, np.array(tensor))
 
-    def copy(self) -> "Steps":
+    def copy(self) -> "LinearLearner":
         """Another fold with the same state, which goes its own way."""
-        other = Steps(self._start, self.form, self.rule, self.thresholds, self._learned)
+        other = LinearLearner(self._start, self.form, self.rule, self.thresholds, self._learned)
         other.added = list(self.added)
         other.restore(self.tensors())
         other.window[:] = self.window

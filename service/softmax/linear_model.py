@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
 from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head
-from service.softmax.input_stage import Delta, Doubles, Floats, Inputs, Stage, check_delta, check_stage, owned
+from service.softmax.input_stage import Delta, Doubles, Floats, InputStage, Stage, check_delta, check_stage, owned
 from service.softmax.kernels.heads import NOT_FINITE, predict_forward
 from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward
 from service.softmax.kernels.matmul import linear_forward, pack
-from service.softmax.kernels.single import Single
+from service.softmax.kernels.single import SingleRowPlan
 
-__all__ = ["HEADS", "LAYOUT", "Delta", "Doubles", "Floats", "Gradients", "Head", "Model", "Stage", "multiply"]
+__all__ = ["HEADS", "LAYOUT", "Delta", "Doubles", "Floats", "Gradients", "Head", "LinearModel", "Stage", "multiply"]
 
 
 class Gradients(NamedTuple):
@@ -34,7 +34,7 @@ class Gradients(NamedTuple):
     dD: Floats
 
 
-class Model(Classifier):
+class LinearModel(Classifier):
     """A linear classifier P = head(stage(X) W + b), served by the deterministic kernels.
 
     Args:
@@ -61,13 +61,13 @@ class Model(Classifier):
         self._panels: Final = pack(self._long, self.bias)
         self._raw: Final = self.stage is None and self.delta is None
         behind = None if self.delta is None else self.delta.stage
-        self._inputs: Final = Inputs(self.stage, behind, self.n_features, self.dtype)
+        self._inputs: Final = InputStage(self.stage, behind, self.n_features, self.dtype)
 
-    def single(self) -> Single | None:
+    def single(self) -> SingleRowPlan | None:
         """Buffers to predict one row at a time in; None where the model has too many logits for that."""
-        if not Single.fits(self._panels):
+        if not SingleRowPlan.fits(self._panels):
             return None
-        return Single(self._panels, self._inputs.stagings(), self._code, self.n_logits, self.n_classes)
+        return SingleRowPlan(self._panels, self._inputs.stagings(), self._code, self.n_logits, self.n_classes)
 
     def logits(self, X: Floats) -> Floats:
         """Z (B, K) of X (B, N); infinite where they overflow the model's dtype."""
@@ -135,10 +135,10 @@ class Model(Classifier):
         return P, label
 
     @cached_property
-    def _double(self) -> "Model":
+    def _double(self) -> "LinearModel":
         """The same model in float64, for rows that overflow float32."""
         delta = None if self.delta is None else Delta(self.delta.weights.astype(np.float64), self.delta.stage)
-        return Model(self.head, self.weights.astype(np.float64), self.bias.astype(np.float64), self.stage, delta)
+        return LinearModel(self.head, self.weights.astype(np.float64), self.bias.astype(np.float64), self.stage, delta)
 
 
 def multiply(A: Floats, B: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """The safe door to the fold of networks: a network that learns in every layer, row by row, deterministically.
 
-A `NetworkSteps` stands beside `Steps` (steps.py) and has its methods, so that what drives the one drives the other. All
-layers learn, from the weights that they start with (the form layers), by sgd, adagrad or ftrl. Its tensors are those of
+A `NetworkLearner` has the methods of `LinearLearner` (linear_learner.py), so one caller drives both. All layers learn
+from the weights that they start with (the form `layers`), by sgd, adagrad or ftrl. Its tensors are those of
 each layer, numbered from 0, the first hidden layer, to the head's:
 
     masters.l (N_l + 1, K_l) float64     bias, then weights
@@ -22,21 +22,21 @@ from service.softmax.fold_arguments import Integers, taken
 from service.softmax.input_stage import Doubles, Floats, Stage, staging
 from service.softmax.kernels import fold
 from service.softmax.kernels.matmul import unpack
-from service.softmax.kernels.network import Activation, Layer, layer_of, pack_all, plan_of
+from service.softmax.kernels.network import Activation, LayerArrays, layer_of, pack_all, plan_of
 from service.softmax.kernels.network_fold import network_fold_forward
 from service.softmax.linear_learner import RECENT, RULES, aligned
-from service.softmax.network_model import Network
+from service.softmax.network_model import NetworkModel
 from service.softmax.parameters import NEW_CLASS, Form, Rule, progress_of, with_means
 
 NETWORK_RULES: Final = ("sgd", "adagrad", "ftrl")
 
 
 @dataclass(frozen=True, eq=False)
-class ServedNetwork:
+class NetworkParameters:
     """What a network is made of at one moment: own arrays, in the model's dtype. The twin of `Served`."""
 
     head: Head
-    hidden: tuple[Layer, ...]
+    hidden: tuple[LayerArrays, ...]
     weights: Floats
     bias: Floats
     stage: Stage | None = None
@@ -44,7 +44,7 @@ class ServedNetwork:
 
     def model(self) -> Classifier:
         """The network that answers."""
-        network = Network(self.head, self.hidden, self.weights, self.bias, self.stage)
+        network = NetworkModel(self.head, self.hidden, self.weights, self.bias, self.stage)
         return network if self.calibration is None else Calibrated(network, self.calibration)
 
     def affine(self) -> list[tuple[Floats, Floats]]:
@@ -55,7 +55,7 @@ class ServedNetwork:
         """The served tensors in the order of their hash: weights, then bias, layer by layer, then the calibration."""
         return [*(tensor for pair in self.affine() for tensor in pair), *numbers_of(self.calibration)]
 
-    def with_classes(self, count: int) -> "ServedNetwork":
+    def with_classes(self, count: int) -> "NetworkParameters":
         """The same with classes behind the others, as `Served.with_classes` has it: in the head's layer."""
         bias = with_means(self.bias[None].astype(np.float64), count)[0]
         bias[self.bias.size :] += NEW_CLASS
@@ -83,10 +83,12 @@ class ServedNetwork:
         activations: tuple[Activation, ...],
         arrays: Mapping[str, NDArray[np.floating[Any]]],
         clips: Mapping[str, float | None],
-    ) -> "ServedNetwork":
+    ) -> "NetworkParameters":
         """What gave these arrays and clips, with these activations of its hidden layers."""
         affine = [(arrays[f"layers.{n}.weights"], arrays[f"layers.{n}.bias"]) for n in range(len(activations) + 1)]
-        hidden = tuple(Layer(*pair, activation) for pair, activation in zip(affine[:-1], activations, strict=True))
+        hidden = tuple(
+            LayerArrays(*pair, activation) for pair, activation in zip(affine[:-1], activations, strict=True)
+        )
         stage = None
         if "stage" in clips:
             mean, scale = (arrays[f"stage.{name}"].astype(np.float64, copy=False) for name in ("mean", "scale"))
@@ -94,7 +96,7 @@ class ServedNetwork:
         return cls(head, hidden, *affine[-1], stage, calibration_in(head, arrays))
 
 
-class NetworkSteps:
+class NetworkLearner:
     """A network that learns.
 
     Args:
@@ -106,7 +108,7 @@ class NetworkSteps:
         ValueError: `start` is no network, or the rule is not one for networks.
     """
 
-    def __init__(self, start: ServedNetwork, rule: Rule, thresholds: Doubles) -> None:
+    def __init__(self, start: NetworkParameters, rule: Rule, thresholds: Doubles) -> None:
         start.model()
         _check_rule(rule)
         self.form: Final[Form] = "layers"
@@ -181,14 +183,14 @@ class NetworkSteps:
             sums[:last], sums[last][:, :K] = kept[:last], kept[last]
         self._set_squares(sums)
 
-    def served(self) -> ServedNetwork:
+    def served(self) -> NetworkParameters:
         """What answers now: copies, in the model's dtype."""
         *hidden, head = self._unpacked(self._panels)
         layers = tuple(
-            Layer(rows[1:].copy(), rows[0].copy(), layer.activation)
+            LayerArrays(rows[1:].copy(), rows[0].copy(), layer.activation)
             for rows, layer in zip(hidden, self._start.hidden, strict=True)
         )
-        return ServedNetwork(self._start.head, layers, head[1:].copy(), head[0].copy(), self._start.stage)
+        return NetworkParameters(self._start.head, layers, head[1:].copy(), head[0].copy(), self._start.stage)
 
     def tensors(self) -> dict[str, NDArray[np.floating]]:
         """Everything that moves, as copies: what a checkpoint keeps. `restore` takes it back to the bit."""
@@ -212,9 +214,9 @@ class NetworkSteps:
             self._set_squares(self._layers("squares", tensors))
         self._progress[:], self._recent[:] = tensors["progress"], tensors["recent"]
 
-    def copy(self) -> "NetworkSteps":
+    def copy(self) -> "NetworkLearner":
         """Another fold with the same state, which goes its own way."""
-        other = NetworkSteps(self._start, self.rule, self.thresholds)
+        other = NetworkLearner(self._start, self.rule, self.thresholds)
         other.added = list(self.added)
         other.restore(self.tensors())
         other.window[:] = self.window

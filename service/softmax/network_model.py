@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from service.errors import UnacceptableError
 from service.softmax.classifier import HEADS, LAYOUT, STEEP, Classifier, Head, LayerShape
 from service.softmax.derivatives import affine_backward
-from service.softmax.input_stage import Doubles, Floats, Inputs, Stage, check_stage, owned
+from service.softmax.input_stage import Doubles, Floats, InputStage, Stage, check_stage, owned
 from service.softmax.kernels.activations import activation_backward, activation_forward
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward
 from service.softmax.kernels.matmul import linear_forward
-from service.softmax.kernels.network import ACTIVATIONS, Layer, layer_of, network_forward, pack_all, plan_of
+from service.softmax.kernels.network import ACTIVATIONS, LayerArrays, layer_of, network_forward, pack_all, plan_of
 
 
 class LayerGradients(NamedTuple):
@@ -37,7 +37,7 @@ class NetworkGradients(NamedTuple):
     losses: Doubles
 
 
-class Network(Classifier):
+class NetworkModel(Classifier):
     """Hidden layers in front of a head, served by the deterministic kernels.
 
     Args:
@@ -52,19 +52,19 @@ class Network(Classifier):
     """
 
     def __init__(
-        self, head: Head, hidden: tuple[Layer, ...], weights: Floats, bias: Floats, stage: Stage | None = None
+        self, head: Head, hidden: tuple[LayerArrays, ...], weights: Floats, bias: Floats, stage: Stage | None = None
     ) -> None:
         _check(head, hidden, weights, bias, stage)
         super().__init__(head, weights.dtype, hidden[0].weights.shape[0], bias.size)
         self.hidden: Final = tuple(
-            Layer(np.array(one.weights, order="C"), np.array(one.bias), one.activation) for one in hidden
+            LayerArrays(np.array(one.weights, order="C"), np.array(one.bias), one.activation) for one in hidden
         )
         self.weights: Final = np.array(weights, order="C")
         self.bias: Final = np.array(bias)
         self.stage: Final = None if stage is None else owned(stage)
         self._plan: Final = plan_of(self.hidden, self.n_features, self.n_logits, self.dtype)
         self._panels: Final = pack_all([np.vstack([b, W]) for W, b in self._affine()])
-        self._inputs: Final = Inputs(self.stage, None, self.n_features, self.dtype)
+        self._inputs: Final = InputStage(self.stage, None, self.n_features, self.dtype)
 
     @property
     def layers(self) -> tuple[LayerShape, ...]:
@@ -156,15 +156,16 @@ class Network(Classifier):
         return P, label
 
     @cached_property
-    def _double(self) -> "Network":
+    def _double(self) -> "NetworkModel":
         """The same network in float64, for rows that overflow float32."""
         wide = tuple(
-            Layer(one.weights.astype(np.float64), one.bias.astype(np.float64), one.activation) for one in self.hidden
+            LayerArrays(one.weights.astype(np.float64), one.bias.astype(np.float64), one.activation)
+            for one in self.hidden
         )
-        return Network(self.head, wide, self.weights.astype(np.float64), self.bias.astype(np.float64), self.stage)
+        return NetworkModel(self.head, wide, self.weights.astype(np.float64), self.bias.astype(np.float64), self.stage)
 
 
-def _check(head: str, hidden: tuple[Layer, ...], weights: Floats, bias: Floats, stage: Stage | None) -> None:
+def _check(head: str, hidden: tuple[LayerArrays, ...], weights: Floats, bias: Floats, stage: Stage | None) -> None:
     """Raise ValueError where a network cannot be made of these."""
     if head not in HEADS:
         raise ValueError("head must be softmax, sigmoid, multilabel or ovr")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.softmax.calibration import Calibrated, Calibration, calibration_in, numbers_of
 from service.softmax.classifier import Classifier
 from service.softmax.input_stage import Delta, Doubles, Floats, Stage
-from service.softmax.linear_model import Head, Model
+from service.softmax.linear_model import Head, LinearModel
 
 Form = Literal["plain", "running", "delta", "layers"]
 RuleName = Literal["sgd", "adagrad", "ftrl", "newton"]
@@ -41,7 +41,7 @@ class Rule:
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
+class LinearParameters:
     """What a model is made of at one moment: own arrays, in the model's dtype."""
 
     head: Head
@@ -53,7 +53,7 @@ class Served:
 
     def model(self) -> Classifier:
         """The model that answers."""
-        model = Model(self.head, self.weights, self.bias, self.stage, self.delta)
+        model = LinearModel(self.head, self.weights, self.bias, self.stage, self.delta)
         return model if self.calibration is None else Calibrated(model, self.calibration)
 
     def tensors(self) -> list[Floats]:
@@ -61,7 +61,7 @@ class Served:
         more = [*([] if self.delta is None else [self.delta.weights]), *numbers_of(self.calibration)]
         return [self.weights, self.bias, *more]
 
-    def with_classes(self, count: int) -> "Served":
+    def with_classes(self, count: int) -> "LinearParameters":
         """The same with classes behind the others, see `with_means`; each one's bias is less by ln 100."""
         bias = with_means(self.bias[None].astype(np.float64), count)[0]
         bias[self.bias.size :] += NEW_CLASS
@@ -89,7 +89,7 @@ class Served:
     @classmethod
     def of(
         cls, head: Head, arrays: Mapping[str, NDArray[np.floating[Any]]], clips: Mapping[str, float | None]
-    ) -> "Served":
+    ) -> "LinearParameters":
         """What gave these arrays and clips."""
         stages = {
             name: Stage(_double(arrays[f"{name}.mean"]), _double(arrays[f"{name}.scale"]), clip)

@@ -13,7 +13,7 @@ from service.errors import SnapshotError
 from service.learn import fold_upgrade as base_module
 from service.learn import replay as replay_module
 from service.learn import state as step_module
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, take_over
 from service.learn.follow import Follower
 from service.store.artifact import fingerprint as genesis_module
@@ -24,7 +24,7 @@ from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Accepted, Draft, FeedbackLog, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.log.lineage import Lineage, turn_of
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.memory import MemoryLog
 from service.store.states.snapshots import read_snapshot, seqs
 from tests.serve.harness import make_artifact
@@ -32,18 +32,18 @@ from tests.serve.harness import make_artifact
 N = 3
 
 
-def weights_of(fold: Fold) -> str:
+def weights_of(fold: EventFold) -> str:
     """The hash of what a fold serves, with everything else that it keeps."""
     fields, arrays = fold.kept()
     return hash_tensors(arrays.values()) + repr(fields)
 
 
-def scratch(artifact: Artifact, log: FeedbackLog, stream: int, n: int) -> Fold:
+def scratch(artifact: Artifact, log: FeedbackLog, stream: int, n: int) -> EventFold:
     """state(n) from its definition: the events of the lineage, one by one, without those that are out for good.
 
     Where a base stands for the first of them, those behind it.
     """
-    lineage = Lineage(map(turn_of, log.admin(stream)))
+    lineage = Lineage(map(lineage_change, log.admin(stream)))
     base = lineage.base(n)
     (known,) = [known for known in log.streams() if known.number == stream]
     fold = first_fold(known, artifact, log, base)
@@ -132,7 +132,7 @@ class Following(RuleBasedStateMachine):
     def rollback(self, data: st.DataObject) -> None:
         """Back to a state of before, unless an earlier release made it."""
         seq = data.draw(st.integers(0, self.last))
-        since = Lineage(map(turn_of, self.log.admin(self.stream.number))).since
+        since = Lineage(map(lineage_change, self.log.admin(self.stream.number))).since
         assert self.append(Kind.ROLLBACK, dump({"seq": seq})) is (seq == 0 or seq >= since)
 
     @rule()

@@ -19,19 +19,19 @@ import orjson
 import pytest
 
 from service.errors import ArtifactError, EarlierError, LogDamagedError
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, fold_of, take_over
 from service.learn.follow import Follower
 from service.learn.replay import Replay
-from service.process.shared_memory import Board
-from service.process.wakeup import Bell
-from service.softmax.parameters import Served
+from service.process.shared_memory import SharedMemory
+from service.process.wakeup import Wakeup
+from service.softmax.parameters import LinearParameters
 from service.store.artifact.fingerprint import FOLD_VERSION, genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, parse
 from service.store.log.events import Draft, Event, Kind
-from service.store.log.lineage import Lineage, turn_of
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import read_fields, read_snapshot, seqs
 from tests.learn.machine import set_fold, weights_of
@@ -73,8 +73,8 @@ def opened(path: Path) -> History:
 @contextmanager
 def learning(path: Path) -> Iterator[History]:
     """A learner's process of this release, and the stream that it follows."""
-    heard = Bell()
-    process = learner(path, Board(1, 4), heard)
+    heard = Wakeup()
+    process = learner(path, SharedMemory(1, 4), heard)
     history = opened(path)
     try:
         yield history
@@ -91,14 +91,14 @@ def published(history: History, seq: int) -> dict[str, Any]:
     return dict(read_fields(path))
 
 
-def replayed(history: History, seq: int) -> Fold:
+def replayed(history: History, seq: int) -> EventFold:
     """state(seq) from the log and the artifact alone."""
     replay = Replay(history.stream, iris(), history.log)
     list(replay.to(seq))
     return replay.fold
 
 
-def served_hash(fold: Fold) -> str:
+def served_hash(fold: EventFold) -> str:
     """The hash of the weights that answer."""
     return hash_tensors(fold.state.served().tensors())
 
@@ -137,7 +137,7 @@ def test_a_new_fold_goes_on_from_what_was_served(path: Path) -> None:
             assert history.log.state(history.stream.number)[::2] == (LAST + 1, 21, 0)
             assert fields["weights_sha256"] == served_hash(replayed(history, LAST + 1))
             assert fields["classes"] == EXPECTED["classes"]
-            lineage = Lineage(map(turn_of, history.log.admin(history.stream.number)))
+            lineage = Lineage(map(lineage_change, history.log.admin(history.stream.number)))
             base = lineage.base(LAST + 1)
             assert base is not None
             assert (base.seq, base.target, base.fold, base.known) == (LAST + 1, 30, 2, 1)
@@ -174,12 +174,12 @@ def test_states_of_the_old_fold_cannot_be_made_again(path: Path) -> None:
     for seq in (1, 30, LAST):
         with pytest.raises(EarlierError, match=f"seq {LAST + 1} "):
             replayed(history, seq)
-    assert weights_of(replayed(history, 0)) == weights_of(Fold(iris()))
+    assert weights_of(replayed(history, 0)) == weights_of(EventFold(iris()))
     with pytest.raises(AssertionError, match="EarlierError"):
         history.rollback(30)
     assert history.rollback(0) == LAST + 2
     assert history.teach("again") == LAST + 3
-    fold = Fold(iris())
+    fold = EventFold(iris())
     fold.take(history.log.read(history.stream.number, LAST + 2, 1))
     assert weights_of(replayed(history, LAST + 3)) == weights_of(fold)
     history.close()
@@ -197,7 +197,7 @@ def test_an_event_of_the_old_fold_is_forgotten_exactly(path: Path) -> None:
         assert all(any(needle in file.read_bytes() for file in files(path)) for needle in needles)
         last = history.forget(event.id.decode())
         fields = published(history, last)
-        fold = Fold(iris())
+        fold = EventFold(iris())
         fold.take(one for one in history.log.read(history.stream.number, 0, LAST) if one.seq != event.seq)
         assert fields["weights_sha256"] == served_hash(fold) == served_hash(replayed(history, last))
         assert fields["progressive"]["events"] == LAST - 2
@@ -261,7 +261,7 @@ def test_without_a_checkpoint_all_is_folded_anew(path: Path) -> None:
     history = opened(path)
     shutil.rmtree(history.folder.checkpoints)
     assert taken(history) == 0
-    fold = Fold(iris())
+    fold = EventFold(iris())
     fold.take(history.log.read(history.stream.number, 0, LAST))
     assert weights_of(replayed(history, LAST + 1)) == weights_of(fold)
     history.close()
@@ -282,8 +282,8 @@ def test_a_checkpoint_that_is_not_on_the_way_is_no_base(path: Path, turn: str) -
         set_fold(3)
     assert taken(history) == 0
     last = history.log.state(history.stream.number).seq
-    fold = Fold(iris())
-    for seq in Lineage(map(turn_of, history.log.admin(history.stream.number))).seqs(last):
+    fold = EventFold(iris())
+    for seq in Lineage(map(lineage_change, history.log.admin(history.stream.number))).seqs(last):
         fold.take(history.log.read(history.stream.number, seq - 1, 1))
     assert weights_of(replayed(history, last)) == weights_of(fold)
     history.close()
@@ -348,7 +348,7 @@ def test_pause_and_shadow_outlive_the_change(path: Path) -> None:
     history.close()
 
 
-def same(one: Served, other: Served) -> bool:
+def same(one: LinearParameters, other: LinearParameters) -> bool:
     """Whether two answer with the same bits."""
     return one.clips() == other.clips() and all(
         array.tobytes() == other.arrays()[name].tobytes() for name, array in one.arrays().items()

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ArtifactError
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.publish import published
-from service.learn.state import State
+from service.learn.state import LearnerState
 from service.softmax.calibration import Calibrated
-from service.softmax.parameters import Served
+from service.softmax.parameters import LinearParameters
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.fingerprint import genesis
 from service.store.artifact.hashing import hash_tensors
@@ -51,9 +51,11 @@ def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
     X, _ = rows(made)
     model = model_of(made)
     assert isinstance(model, Calibrated)
-    assert State(made).served().model().predict(X).tobytes() == model.predict(X).tobytes()
+    assert LearnerState(made).served().model().predict(X).tobytes() == model.predict(X).tobytes()
     assert model.predict(X).tobytes() != model_of(artifact(kind, head)).predict(X).tobytes()
-    assert hash_tensors(State(calibrated("raw", head)).served().tensors()) == calibrated("raw", head).weights_sha256
+    assert (
+        hash_tensors(LearnerState(calibrated("raw", head)).served().tensors()) == calibrated("raw", head).weights_sha256
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -63,7 +65,7 @@ def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> 
     """Each loss, hit, confidence and truth is that of the answer before the row's step, to the bit."""
     made = calibrated(kind, head, dtype, **TOO_SURE[head])
     X, Y = rows(made)
-    state, hits = State(made), 0
+    state, hits = LearnerState(made), 0
     for at, (x, y) in enumerate(zip(X, Y, strict=True)):
         model = state.served().model()
         P, (label,) = model.classify(x[None].copy())
@@ -73,7 +75,7 @@ def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> 
         assert state.tensors()["calibration.window"][:, at].tolist() == [P[0, label], right]
     assert state.progress["rows"] == 60
     assert state.progress["accuracy"] == hits / 60
-    assert state.candidate().calibration != State(made).candidate().calibration
+    assert state.candidate().calibration != LearnerState(made).candidate().calibration
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -81,7 +83,7 @@ def test_every_model_tells_how_reliable_it_is(head: str) -> None:
     """Confidence and truth of each answer are kept where nothing is calibrated; multilabel answers by their mean."""
     made = artifact(head=head)
     X, Y = rows(made)
-    state = State(made)
+    state = LearnerState(made)
     for at, (x, y) in enumerate(zip(X, Y, strict=True)):
         P, (label,) = state.served().model().classify(x[None].copy())
         state.fold(x[None].copy(), Y=y[None])
@@ -100,7 +102,7 @@ def test_every_model_tells_how_reliable_it_is(head: str) -> None:
 def test_calibrating_changes_no_weight(head: str, kind: str) -> None:
     """What learns beside a calibration learns what it would without."""
     X, Y = rows(artifact(kind, head))
-    with_, without = State(calibrated(kind, head)), State(artifact(kind, head))
+    with_, without = LearnerState(calibrated(kind, head)), LearnerState(artifact(kind, head))
     with_.fold(X, Y=Y)
     without.fold(X, Y=Y)
     kept = with_.tensors()
@@ -114,13 +116,13 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     made = calibrated(kind, head)
     stream = data.draw(st.lists(events(made, kind), min_size=1, max_size=10))
     cut = data.draw(st.integers(0, len(stream)))
-    whole, first = State(made), State(made)
+    whole, first = LearnerState(made), LearnerState(made)
     for event in stream:
         event(whole)
     for event in stream[:cut]:
         event(first)
     kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
-    restored, copied = State.restore(made, kept, json.loads(json.dumps(first.scalars()))), first.copy()
+    restored, copied = LearnerState.restore(made, kept, json.loads(json.dumps(first.scalars()))), first.copy()
     assert same(restored, first)
     for event in stream[cut:]:
         event(restored)
@@ -132,19 +134,19 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
 def test_a_checkpoint_without_its_parts_is_refused() -> None:
     """One of before there was a window, or of a model that was not calibrated, is folded anew and not half taken."""
     made = calibrated()
-    state = State(made)
+    state = LearnerState(made)
     for gone in ("window", "calibration.numbers"):
         with pytest.raises(ArtifactError, match="not those"):
-            State.restore(made, {n: t for n, t in state.tensors().items() if n != gone}, state.scalars())
+            LearnerState.restore(made, {n: t for n, t in state.tensors().items() if n != gone}, state.scalars())
     with pytest.raises(ArtifactError, match="not those"):
-        State.restore(made, State(artifact()).tensors(), state.scalars())
+        LearnerState.restore(made, LearnerState(artifact()).tensors(), state.scalars())
 
 
 def test_shadow_keeps_the_calibration_that_is_served() -> None:
     """In shadow mode the numbers are learned too, and what is served stays."""
     made = calibrated()
     X, Y = rows(made)
-    state = State(made)
+    state = LearnerState(made)
     state.configure({"shadow": True})
     state.fold(X, Y=Y)
     assert state.served().calibration == made.manifest.scaling != state.candidate().calibration
@@ -155,7 +157,7 @@ def test_a_pause_pauses_the_calibration() -> None:
     """While paused, losses are those of the calibrated answers, and the numbers stay."""
     made = calibrated()
     X, Y = rows(made)
-    state = State(made)
+    state = LearnerState(made)
     state.configure({"paused": True})
     assert np.array_equal(state.fold(X, Y=Y), model_of(made).losses(X, Y))
     assert state.candidate().calibration == made.manifest.scaling
@@ -167,13 +169,13 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str) -> 
     """Through the disk and back an export has the bits of the state, its numbers in the manifest, and goes on."""
     made = calibrated(head=head)
     X, Y = rows(made)
-    state = State(made)
+    state = LearnerState(made)
     state.fold(X, Y=Y)
     write_artifact(tmp_path / "1", state.export(made.manifest.classes, {}))
     exported = read_artifact(tmp_path / "1", 1 << 20)
     assert exported.manifest.scaling == state.candidate().calibration != made.manifest.scaling
     assert exported.weights_sha256 == hash_tensors(state.served().tensors())
-    again = State(exported)
+    again = LearnerState(exported)
     assert again.served().model().predict(X).tobytes() == state.served().model().predict(X).tobytes()
     for _ in range(5):  # it is right each time, and less sure of it than it ought to be
         again.fold(X, np.array(again.served().model().classify(X)[1]))
@@ -184,16 +186,16 @@ def test_what_is_published_makes_the_model_again() -> None:
     """A snapshot's arrays hold the numbers, its fields tell them, and both hash to what it names."""
     made = calibrated()
     X, Y = rows(made)
-    fold = Fold(made)
+    fold = EventFold(made)
     fold.state.fold(X, Y=Y)
     fields, arrays = published(fold, {})
-    again = Served.of("softmax", arrays, fields["clips"])
+    again = LinearParameters.of("softmax", arrays, fields["clips"])
     assert again.model().predict(X).tobytes() == fold.state.served().model().predict(X).tobytes()
     (T,) = again.calibration.numbers if again.calibration is not None else (None,)
     assert fields["calibration"] == {"kind": "temperature", "learn": True, "temperature": T}
     assert fields["weights_sha256"] == hash_tensors(again.tensors())
     assert fields["progressive"]["calibration"]["rows"] == 60
-    assert published(Fold(artifact()), {})[0]["calibration"] is None
+    assert published(EventFold(artifact()), {})[0]["calibration"] is None
 
 
 def test_defaults_are_the_identity() -> None:

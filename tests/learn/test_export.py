@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.errors import ArtifactError
-from service.learn.state import State
+from service.learn.state import LearnerState
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.model_factory import delta_of, model_of
@@ -30,7 +30,7 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str, kin
     made = artifact(kind, head, dtype=dtype)
     X, Y = rows(made)
     added = 0 if head == "sigmoid" else 1
-    state = State(made)
+    state = LearnerState(made)
     for turn in (1, 2):
         state.fold(X, Y=Y if turn == 1 or not added else np.hstack([Y, np.zeros((60, 1))]))
         if turn == 1 and added:
@@ -44,7 +44,7 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str, kin
         if exported.manifest.training is not None:
             known = 0 if made.manifest.training is None else made.manifest.training.rows
             assert exported.manifest.training.rows == known + 60 * turn
-        state = State(exported)
+        state = LearnerState(exported)
         assert state.served().model().predict(X).tobytes() == expected.tobytes()
 
 
@@ -52,10 +52,10 @@ def test_an_export_of_a_delta_goes_on_where_it_stopped() -> None:
     """The statistics are the same, so the delta continues; with full weights and no new sums sgd shows no seam."""
     made = artifact(learning={"rule": "sgd", "constants": {"rate": 0.1, "clip": 2.0}})
     X, Y = rows(made)
-    whole, first = State(made), State(made)
+    whole, first = LearnerState(made), LearnerState(made)
     whole.fold(X, Y=Y)
     first.fold(X[:30].copy(), Y=Y[:30])
-    second = State(first.export(classes(made), {}))
+    second = LearnerState(first.export(classes(made), {}))
     assert second.learning["form"] == "delta"
     second.fold(X[30:].copy(), Y=Y[30:])
     np.testing.assert_allclose(
@@ -66,9 +66,9 @@ def test_an_export_of_a_delta_goes_on_where_it_stopped() -> None:
 def test_nothing_learned_is_exported_as_it_was() -> None:
     """Without rows an export of zero weights is of zero weights, and has no statistics."""
     made = artifact("zero")
-    exported = State(made).export(classes(made), {})
+    exported = LearnerState(made).export(classes(made), {})
     assert exported.manifest.training is None
-    assert State(exported).learning["form"] == "running"
+    assert LearnerState(exported).learning["form"] == "running"
 
 
 def test_statistics_beyond_the_dtype_are_exported_as_none() -> None:
@@ -76,7 +76,7 @@ def test_statistics_beyond_the_dtype_are_exported_as_none() -> None:
     training = {"rows": 10, "mean": [0.0, 1e300, 0.0, 0.0], "scale": [1.0, 1.0, 1e-300, 1.0]}
     made = artifact(training=training)
     X, Y = rows(made)
-    state = State(made)
+    state = LearnerState(made)
     state.fold(X, Y=Y)
     exported = state.export(classes(made), {})
     assert model_of(exported).predict(X).tobytes() == state.served().model().predict(X).tobytes()
@@ -86,12 +86,12 @@ def test_statistics_beyond_the_dtype_are_exported_as_none() -> None:
 def test_classes_of_an_export(names: list[str]) -> None:
     """The names must be those of the artifact, then those of the added classes."""
     with pytest.raises(ArtifactError):
-        State(artifact()).export(names, {})
+        LearnerState(artifact()).export(names, {})
 
 
 def with_delta(**changes: Any) -> Artifact:
     """An artifact with a delta, sealed from changed fields."""
-    state = State(artifact())
+    state = LearnerState(artifact())
     X, Y = rows(state.artifact)
     state.fold(X, Y=Y)
     made = state.export(classes(state.artifact), {})
@@ -135,5 +135,5 @@ def test_a_delta_keeps_its_clip() -> None:
     """Another clip than the delta's would change answers before the first event."""
     learning = {"rule": "newton", "constants": {"clip": 2.0}}
     with pytest.raises(ArtifactError, match="that of the delta"):
-        State(with_delta(learning=learning))
-    assert State(with_delta(learning={"rule": "sgd"})).learning["form"] == "delta"
+        LearnerState(with_delta(learning=learning))
+    assert LearnerState(with_delta(learning={"rule": "sgd"})).learning["form"] == "delta"

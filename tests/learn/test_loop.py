@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from service.learn import learner_process as loop
-from service.learn.event_fold import Fold
-from service.learn.failure_tracker import FAILURES_MAX, Blame
+from service.learn.event_fold import EventFold
+from service.learn.failure_tracker import FAILURES_MAX, FailureTracker
 from service.learn.replay import Replay
 from service.learn.stream_learner import HOLD_SECONDS, HOLD_SECONDS_MAX, Hold
-from service.process.shared_memory import Board
-from service.process.wakeup import Bell
+from service.process.shared_memory import SharedMemory
+from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.artifact.hashing import hash_tensors
 from service.store.log.admin_payloads import dump_classes, dump_seq
@@ -41,15 +41,15 @@ def die_of(*ids: str) -> Callable[[], None]:
     """What makes a process die of the events with these ids."""
 
     def poison() -> None:
-        take = Fold.take
+        take = EventFold.take
 
-        def take_or_die(fold: Fold, events: Any) -> Any:
+        def take_or_die(fold: EventFold, events: Any) -> Any:
             chosen = list(events)
             if any(event.id.decode() in ids for event in chosen):
                 os.kill(os.getpid(), signal.SIGKILL)
             return take(fold, chosen)
 
-        Fold.take = take_or_die  # type: ignore[method-assign]
+        EventFold.take = take_or_die  # type: ignore[method-assign]
 
     return poison
 
@@ -58,9 +58,9 @@ def fail_at(id_: str) -> Callable[[], None]:
     """What makes a process raise an error at an event, behind those that come before it in a batch."""
 
     def poison() -> None:
-        take = Fold.take
+        take = EventFold.take
 
-        def take_or_fail(fold: Fold, events: Any) -> Any:
+        def take_or_fail(fold: EventFold, events: Any) -> Any:
             scored: list[Any] = []
             for event in events:
                 if event.id.decode() == id_:
@@ -68,12 +68,12 @@ def fail_at(id_: str) -> Callable[[], None]:
                 scored += take(fold, [event])
             return scored
 
-        Fold.take = take_or_fail  # type: ignore[method-assign]
+        EventFold.take = take_or_fail  # type: ignore[method-assign]
 
     return poison
 
 
-def learner(path: Path, board: Board, heard: Bell, poison: Callable[[], None] = lambda: None) -> int:
+def learner(path: Path, board: SharedMemory, heard: Wakeup, poison: Callable[[], None] = lambda: None) -> int:
     """Fork a learner; its process id."""
     process = os.fork()
     if process == 0:
@@ -90,7 +90,7 @@ def learning(path: Path, versions: int, poison: Callable[[], None] = lambda: Non
     """A learner that is born again whenever it dies, as under the supervisor, and the first of its streams."""
     if not (path / "log.sqlite").exists():
         begun(path, versions)
-    board, heard = Board(1, 4), Bell()
+    board, heard = SharedMemory(1, 4), Wakeup()
     keeper = os.fork()
     if keeper == 0:
         # The parent of the learners has no open log, so that each may open its own.
@@ -252,15 +252,15 @@ def test_an_admin_event_that_kills_is_rolled_back(tmp_path: Path) -> None:
 # Blame, by itself
 
 
-def died(board: Board, stream: int, seq: int, events: int) -> Blame:
+def died(board: SharedMemory, stream: int, seq: int, events: int) -> FailureTracker:
     """A learner dies of a batch, and this is its successor's blame."""
-    Blame(board).begin(stream, seq, events)
-    return Blame(board)
+    FailureTracker(board).begin(stream, seq, events)
+    return FailureTracker(board)
 
 
 def test_suspects_are_folded_one_by_one() -> None:
     """Those of the batch that did not go well, and no event before or behind them with them."""
-    blame = died(Board(1, 4), 7, 100, 50)
+    blame = died(SharedMemory(1, 4), 7, 100, 50)
     assert [blame.limit(7, after, 64) for after in (0, 90, 98, 99, 148, 149)] == [64, 9, 1, 1, 1, 64]
     assert blame.limit(8, 120, 64) == 64
     assert not blame.is_fatal(7, 100)
@@ -268,52 +268,52 @@ def test_suspects_are_folded_one_by_one() -> None:
 
 def test_an_event_is_fatal_after_some_failures_whatever_others_do() -> None:
     """Events of other streams that go well in between acquit nobody; the same event that goes well is acquitted."""
-    board = Board(1, 4)
+    board = SharedMemory(1, 4)
     for failures in range(1, FAILURES_MAX + 1):
         blame = died(board, 7, 5, 1)
         assert blame.is_fatal(7, 5) is (failures == FAILURES_MAX)
         blame.begin(8, 5, 1)
         blame.end()
         died(board, 9, failures, 1)
-    assert Blame(board).is_fatal(7, 5)
-    assert not Blame(board).is_fatal(7, 6)
-    blame = Blame(board)
+    assert FailureTracker(board).is_fatal(7, 5)
+    assert not FailureTracker(board).is_fatal(7, 6)
+    blame = FailureTracker(board)
     blame.begin(7, 5, 1)
     blame.end()
-    assert not Blame(board).is_fatal(7, 5)
+    assert not FailureTracker(board).is_fatal(7, 5)
     assert not died(board, 7, 5, 1).is_fatal(7, 5)
 
 
 def test_a_disk_that_fails_accuses_no_event() -> None:
     """What was begun and was let go of is forgotten by the next learner."""
-    board = Board(1, 4)
+    board = SharedMemory(1, 4)
     for _ in range(FAILURES_MAX):
-        blame = Blame(board)
+        blame = FailureTracker(board)
         blame.begin(7, 5, 1)
         blame.drop()
-    assert not Blame(board).is_fatal(7, 5)
-    assert Blame(board).limit(7, 4, 64) == 64
+    assert not FailureTracker(board).is_fatal(7, 5)
+    assert FailureTracker(board).limit(7, 4, 64) == 64
 
 
 def test_a_batch_that_goes_well_up_to_its_end_is_no_suspect_any_more() -> None:
     """Only once its last event is folded."""
-    board = Board(1, 4)
+    board = SharedMemory(1, 4)
     blame = died(board, 7, 10, 3)
     for seq in (10, 11, 12):
         assert blame.limit(7, seq - 1, 64) == 1
         blame.begin(7, seq, 1)
         blame.end()
-    assert blame.limit(7, 9, 64) == Blame(board).limit(7, 9, 64) == 64
+    assert blame.limit(7, 9, 64) == FailureTracker(board).limit(7, 9, 64) == 64
 
 
 def test_more_streams_than_rows_have_suspects() -> None:
     """The newest are remembered."""
-    board = Board(1, 4)
+    board = SharedMemory(1, 4)
     for stream in range(1, 100):
         for _ in range(FAILURES_MAX):
             died(board, stream, 5, 1)
-    assert Blame(board).is_fatal(99, 5)
-    assert not Blame(board).is_fatal(1, 5)
+    assert FailureTracker(board).is_fatal(99, 5)
+    assert not FailureTracker(board).is_fatal(1, 5)
 
 
 @pytest.mark.parametrize("failures", [1, 3, 40])

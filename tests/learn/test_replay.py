@@ -11,7 +11,7 @@ from hypothesis.stateful import rule
 
 from service.errors import EarlierError, LogDamagedError, UnknownSeqError
 from service.learn import replay as module
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
 from service.learn.replay import ForgottenError, Replay
 from service.store.artifact.artifact import Artifact
@@ -93,7 +93,7 @@ def test_batches_make_no_difference(bytes_: int, monkeypatch: pytest.MonkeyPatch
     replay = Replay(stream, artifact, log)
     steps = list(replay.to(replay.last))
     assert len(steps) > 100 if bytes_ == 1 else len(steps) < 20
-    expected = Fold(artifact)
+    expected = EventFold(artifact)
     expected.take(log.read(stream.number, 0, 999))
     assert (expected.events, expected.unfit) == (151, 1)
     assert weights_of(replay.fold) == weights_of(expected)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ArtifactError, ClassesFixedError
-from service.learn.state import State
+from service.learn.state import LearnerState
 from service.store.artifact import fingerprint as binding
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import genesis
@@ -20,7 +20,7 @@ from tests.learn.artifacts import KINDS, artifact, digits, ones, rows, rules_of
 from tests.reference import HEADS
 
 
-def same(one: State, other: State) -> bool:
+def same(one: LearnerState, other: LearnerState) -> bool:
     """Whether two states hold and serve the same bits."""
     a, b = one.tensors(), other.tensors()
     parts = zip(one.served().tensors(), other.served().tensors(), strict=True)
@@ -38,7 +38,7 @@ def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str)
     """Before the first event the answers have the bits of the artifact's own, whatever the rule is."""
     made = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
     X, _ = rows(made)
-    assert State(made).served().model().predict(X).tobytes() == model_of(made).predict(X).tobytes()
+    assert LearnerState(made).served().model().predict(X).tobytes() == model_of(made).predict(X).tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,14 +50,14 @@ def test_learning_lowers_the_loss(head: str, kind: str) -> None:
     truth = model_of(artifact("raw", head, provenance={"other": "weights"}))
     Z = truth.logits(X)[:, ::-1] * 2
     Y = (Z > 0).astype(np.float64) if head in {"sigmoid", "multilabel"} else np.eye(3)[Z.argmax(axis=1)]
-    learned = State(made)
+    learned = LearnerState(made)
     losses = learned.fold(X, Y=Y)
-    static = State(made)
+    static = LearnerState(made)
     static.configure({"paused": True})
     assert losses[1500:].mean() < (1 if kind == "raw" else 0.8) * static.fold(X, Y=Y)[1500:].mean()
 
 
-Event = Callable[[State], object]
+Event = Callable[[LearnerState], object]
 
 
 def events(made: Artifact, kind: str) -> st.SearchStrategy[Event]:
@@ -65,7 +65,7 @@ def events(made: Artifact, kind: str) -> st.SearchStrategy[Event]:
     X, Y = rows(made)
 
     def fold(start: int, count: int) -> Event:
-        def event(state: State) -> object:
+        def event(state: LearnerState) -> object:
             missing = 0 if made.manifest.head == "sigmoid" else state.n_classes - Y.shape[1]
             targets = np.hstack([Y, np.zeros((len(Y), missing))])[start : start + count]
             return state.fold(X[start : start + count].copy(), Y=targets)
@@ -94,14 +94,14 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     made = artifact(kind, head)
     stream = data.draw(st.lists(events(made, kind), min_size=1, max_size=10))
     cut = data.draw(st.integers(0, len(stream)))
-    whole = State(made)
+    whole = LearnerState(made)
     for event in stream:
         event(whole)
-    first = State(made)
+    first = LearnerState(made)
     for event in stream[:cut]:
         event(first)
     kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
-    restored = State.restore(made, kept, json.loads(json.dumps(first.scalars())))
+    restored = LearnerState.restore(made, kept, json.loads(json.dumps(first.scalars())))
     copied = first.copy()
     assert same(restored, first)
     for event in stream[cut:]:
@@ -119,7 +119,7 @@ def test_a_copy_goes_its_own_way() -> None:
     """What a copy learns does not reach the state that it was made of."""
     made = artifact()
     X, Y = rows(made)
-    state, untouched = State(made), State(made)
+    state, untouched = LearnerState(made), LearnerState(made)
     state.copy().fold(X, Y=Y)
     assert same(state, untouched)
 
@@ -127,13 +127,13 @@ def test_a_copy_goes_its_own_way() -> None:
 def test_restore_refuses_what_is_not_its_own() -> None:
     """Another model's tensors, missing ones, or another version of the fold are errors, not another state."""
     made, other = artifact(), artifact(N=5)
-    state = State(made)
+    state = LearnerState(made)
     with pytest.raises(ArtifactError, match="not those"):
-        State.restore(made, State(other).tensors(), state.scalars())
+        LearnerState.restore(made, LearnerState(other).tensors(), state.scalars())
     with pytest.raises(ArtifactError, match="not those"):
-        State.restore(made, {}, state.scalars())
+        LearnerState.restore(made, {}, state.scalars())
     with pytest.raises(ArtifactError, match="another version"):
-        State.restore(made, state.tensors(), state.scalars() | {"fold_version": 0})
+        LearnerState.restore(made, state.tensors(), state.scalars() | {"fold_version": 0})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,7 +141,7 @@ def test_added_classes(kind: str) -> None:
     """New classes keep every ranking among the others, start improbable, and can be learned."""
     made = artifact(kind, K=4)
     X, Y = rows(made, 200)
-    state = State(made)
+    state = LearnerState(made)
     state.fold(X, Y=Y)
     before = state.served().model().predict(X)
     state.add_classes(2)
@@ -155,23 +155,23 @@ def test_added_classes(kind: str) -> None:
 
 def test_classes_of_a_sigmoid_head_are_fixed() -> None:
     """A sigmoid head has two classes; nothing is changed by asking for more."""
-    state = State(artifact(head="sigmoid"))
+    state = LearnerState(artifact(head="sigmoid"))
     with pytest.raises(ClassesFixedError):
         state.add_classes(1)
     assert state.n_classes == 2
     with pytest.raises(ValueError, match="at least one"):
-        State(artifact()).add_classes(0)
+        LearnerState(artifact()).add_classes(0)
 
 
 def test_the_fold_takes_what_the_log_holds() -> None:
     """Newton for a model that the door would refuse it: an event that was written once means the same for ever."""
     made = artifact(N=1500)
-    state = State(made)
+    state = LearnerState(made)
     assert state.learning["rule"] == "ftrl"
     state.configure({"rule": "newton"})
     state.add_classes(1)
     assert (state.learning["rule"], state.n_classes) == ("newton", 4)
-    again = State.restore(made, state.tensors(), json.loads(json.dumps(state.scalars())))
+    again = LearnerState.restore(made, state.tensors(), json.loads(json.dumps(state.scalars())))
     assert same(again, state)
 
 
@@ -179,7 +179,7 @@ def test_shadow_serves_what_was() -> None:
     """In shadow mode rows are learned and answers stay; a class is added to both; its end shows what was learned."""
     made = artifact()
     X, Y = rows(made)
-    state, open_ = State(made), State(made)
+    state, open_ = LearnerState(made), LearnerState(made)
     state.configure({"shadow": True})
     state.fold(X, Y=Y)
     open_.fold(X, Y=Y)
@@ -197,7 +197,7 @@ def test_paused_rows_are_scored_only() -> None:
     """While paused, losses are those of the answers, and the answers stay."""
     made = artifact()
     X, Y = rows(made)
-    state = State(made)
+    state = LearnerState(made)
     state.configure({"paused": True})
     assert np.array_equal(state.fold(X, Y=Y), model_of(made).losses(X, Y))
     assert np.array_equal(state.served().model().predict(X), model_of(made).predict(X))
@@ -221,7 +221,7 @@ def test_paused_rows_are_scored_only() -> None:
 )
 def test_configurations_that_there_are_not(changes: dict[str, Any]) -> None:
     """A wrong name or value is an error, and nothing of the change is taken."""
-    state, untouched = State(artifact()), State(artifact())
+    state, untouched = LearnerState(artifact()), LearnerState(artifact())
     with pytest.raises(ArtifactError):
         state.configure(changes)
     assert same(state, untouched)
@@ -237,7 +237,7 @@ def test_configurations_that_there_are_not(changes: dict[str, Any]) -> None:
 )
 def test_configurations_that_a_network_does_not_have(changes: dict[str, Any]) -> None:
     """No matrices for its layers, and no clip beside that of its stage."""
-    state, untouched = State(artifact("network")), State(artifact("network"))
+    state, untouched = LearnerState(artifact("network")), LearnerState(artifact("network"))
     with pytest.raises(ArtifactError):
         state.configure(changes)
     assert same(state, untouched)
@@ -248,7 +248,7 @@ def test_another_rule_keeps_the_answers(kind: str) -> None:
     """A change of rule moves no answer, and keeps the clip that is part of the answers."""
     made = artifact(kind)
     X, Y = rows(made)
-    state = State(made)
+    state = LearnerState(made)
     state.fold(X, Y=Y)
     before = state.served().model().predict(X)
     for rule in rules_of(kind):
@@ -302,10 +302,10 @@ def test_genesis_binds_the_widths_of_hidden_layers() -> None:
 def test_the_hash_of_served_weights() -> None:
     """Raw weights that have not learned have the artifact's own hash; a delta is one more tensor."""
     made = artifact("raw")
-    assert hash_tensors(State(made).served().tensors()) == made.weights_sha256
+    assert hash_tensors(LearnerState(made).served().tensors()) == made.weights_sha256
     network = artifact("network")
-    assert hash_tensors(State(network).served().tensors()) == network.weights_sha256
-    served = State(artifact()).served()
+    assert hash_tensors(LearnerState(network).served().tensors()) == network.weights_sha256
+    served = LearnerState(artifact()).served()
     assert len(served.tensors()) == 3
     assert hash_tensors(served.tensors()) == hash_tensors([served.weights, served.bias, np.zeros_like(served.weights)])
 
@@ -313,14 +313,14 @@ def test_the_hash_of_served_weights() -> None:
 def test_digits_in_one_pass() -> None:
     """From zero weights, without a constant chosen, one pass over digits has the loss of the reference's prototype."""
     X, y = digits()
-    losses = State(artifact("zero", N=64, K=10)).fold(X, y)
+    losses = LearnerState(artifact("zero", N=64, K=10)).fold(X, y)
     assert losses.mean() <= 0.23
 
 
 def test_digits_in_another_unit() -> None:
     """A unit 10**8 times as large changes the loss by its roundings only."""
     X, y = digits()
-    losses = [State(artifact("zero", N=64, K=10)).fold(rows, y).mean() for rows in (X, X * np.float32(1e-8))]
+    losses = [LearnerState(artifact("zero", N=64, K=10)).fold(rows, y).mean() for rows in (X, X * np.float32(1e-8))]
     assert losses[1] == pytest.approx(losses[0], abs=2e-3)
 
 
@@ -330,7 +330,7 @@ def test_a_changed_world_is_followed(rule: str) -> None:
     X, y = digits()
     order = np.random.default_rng(0).integers(0, len(y), 55_000)
     noise = np.random.default_rng(1).standard_normal((55_000, 64)).astype(np.float32)
-    state = State(artifact("zero", N=64, K=10, learning={"rule": rule}))
+    state = LearnerState(artifact("zero", N=64, K=10, learning={"rule": rule}))
     stream, labels = X[order] + noise, y[order]
     state.fold(stream[:50_000].copy(), labels[:50_000])
     losses = state.fold(stream[50_000:].copy(), (labels[50_000:] + 1) % 10)
@@ -343,6 +343,6 @@ def test_one_wrong_label_does_not_undo_a_trained_model() -> None:
     made = artifact(training={"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 5000})
     X, _ = rows(made)
     before = model_of(made).predict(X)
-    state = State(made)
+    state = LearnerState(made)
     state.fold(X[:1].copy(), before[:1].argmin(axis=1))
     assert np.abs(state.served().model().predict(X) - before).max() < 0.05

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from service.process import supervisor
-from service.process.shared_memory import GENERATION, Board
+from service.process.shared_memory import GENERATION, SharedMemory
 from service.process.supervisor import Learn, Supervisor, Work, listen
 from service.settings import Settings
 
@@ -28,7 +28,7 @@ def supervise(work: Work, slots: int = 1) -> None:
     """Run a supervisor whose workers do `work`."""
     say(f"parent {os.getpid()}")
     listener = listen("127.0.0.1", 0)
-    board = Board(slots, 4)
+    board = SharedMemory(slots, 4)
     Supervisor(SETTINGS, board, listener, work, lambda _line: (0, 0, b"")).run()
     say("stopped")
 
@@ -48,7 +48,7 @@ def learning() -> None:
         signal.pause()
 
     say(f"parent {os.getpid()}")
-    board = Board(1, 4)
+    board = SharedMemory(1, 4)
     work: Work = lambda _slot, _listener, _pipe: stop_saying("worker")  # noqa: E731
     learn: Learn = lambda: stop_saying("learner")  # noqa: E731
     Supervisor(SETTINGS, board, listen("127.0.0.1", 0), work, lambda _line: (0, 0, b""), learn).run()
@@ -109,7 +109,7 @@ def idle() -> None:
 
 def race() -> None:
     """One process gives orders as fast as it can; the other reads them and checks every one."""
-    board = Board(1, 1)
+    board = SharedMemory(1, 1)
     reader = os.fork()
     if reader == 0:
         os._exit(_read_orders(board))
@@ -123,7 +123,7 @@ def _text_of(number: int) -> bytes:
     return b"%d " % number * (1 + number % 7 * 500)
 
 
-def _read_orders(board: Board) -> int:
+def _read_orders(board: SharedMemory) -> int:
     looks = 0
     while board.cells[GENERATION] < 30_000:
         number, text = board.orders()

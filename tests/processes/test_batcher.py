@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
 from service.serve.models.batcher import Batcher, Classified, inline_rows
-from service.softmax.linear_model import Model
+from service.softmax.linear_model import LinearModel
 
 Floats = NDArray[np.floating[Any]]
 RANDOM = np.random.default_rng(3)
-MODEL = Model("softmax", RANDOM.standard_normal((16, 5), np.float32), np.zeros(5, np.float32))
+MODEL = LinearModel("softmax", RANDOM.standard_normal((16, 5), np.float32), np.zeros(5, np.float32))
 LONG_US = 1_000_000
 SECONDS = 20.0
 
@@ -34,7 +34,7 @@ class Spy:
         self.executor = ThreadPoolExecutor(1, "kernel")
         self.batcher = Batcher(MODEL, rows_max, thread_after_us, self.executor, self._classify)
 
-    def _classify(self, model: Model, X: Floats) -> Classified:
+    def _classify(self, model: LinearModel, X: Floats) -> Classified:
         self.sizes.append(len(X))
         self.threads.append(threading.current_thread().name)
         assert self.gate.wait(SECONDS)

@@ -4,17 +4,17 @@ import select
 import subprocess
 import sys
 
-from service.process.wakeup import Bell
+from service.process.wakeup import Wakeup
 
 
-def rings(bell: Bell) -> bool:
+def rings(bell: Wakeup) -> bool:
     """Whether a listener would wake now."""
     return bool(select.select([bell.fd], [], [], 0)[0])
 
 
 def test_a_ring_wakes_until_it_is_taken() -> None:
     """However many rings there were, one look takes them all."""
-    bell = Bell()
+    bell = Wakeup()
     assert not rings(bell)
     for _ in range(5000):
         bell.ring()
@@ -26,7 +26,7 @@ def test_a_ring_wakes_until_it_is_taken() -> None:
 
 def test_a_full_bell_does_not_block() -> None:
     """A listener that never looks stops nobody."""
-    bell = Bell()
+    bell = Wakeup()
     for _ in range(100_000):
         bell.ring()
     bell.hush()
@@ -35,7 +35,7 @@ def test_a_full_bell_does_not_block() -> None:
 
 def test_another_process_rings() -> None:
     """The pipe is shared by all that were forked after it was made."""
-    bell = Bell()
+    bell = Wakeup()
     program = f"import os; os.write({bell._rope}, b'0')"
     subprocess.run([sys.executable, "-c", program], pass_fds=[bell._rope], check=True)
     assert rings(bell)

@@ -15,7 +15,7 @@ from service.process.shared_memory import (
     ROWS_START,
     STATUS_MAX,
     STATUSES,
-    Board,
+    SharedMemory,
 )
 from tests.processes.observe import SECONDS, run_fake
 
@@ -25,7 +25,7 @@ NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789._-/", min_size=1,
 @given(st.lists(st.tuples(st.integers(0, 2), NAMES, st.integers(0, COUNTERS - 1)), max_size=60), st.integers(1, 8))
 def test_every_count_stands_under_its_name(counts: list[tuple[int, str, int]], rows: int) -> None:
     """Counts of each slot and name, against a plain dictionary; what finds no row is counted as "other"."""
-    board = Board(3, rows)
+    board = SharedMemory(3, rows)
     expected: Counter[tuple[int, str, int]] = Counter()
     known: list[list[str]] = [[], [], []]
     for slot, name, counter in counts:
@@ -42,7 +42,7 @@ def test_every_count_stands_under_its_name(counts: list[tuple[int, str, int]], r
 @given(st.integers(1, 4), st.integers(1, 5))
 def test_slots_share_no_cell(slots: int, rows: int) -> None:
     """What one worker writes anywhere in its slot, no other slot shows."""
-    board = Board(slots, rows)
+    board = SharedMemory(slots, rows)
     size = board.slot(1) - board.slot(0)
     for slot in range(slots):
         for cell in range(size):
@@ -59,7 +59,7 @@ def test_statuses_and_rows_share_no_cell() -> None:
 
 def test_a_successor_counts_on() -> None:
     """The same name in the same slot is the same row, whoever asks."""
-    board = Board(1, 4)
+    board = SharedMemory(1, 4)
     board.cells[board.row(0, "iris/1")] = 7
     assert board.cells[board.row(0, "iris/1")] == 7
 
@@ -67,7 +67,7 @@ def test_a_successor_counts_on() -> None:
 @given(st.lists(st.binary(max_size=300), max_size=10))
 def test_the_last_orders_are_in_force(texts: list[bytes]) -> None:
     """Under rising numbers, whole, also after longer ones."""
-    board = Board(1, 1)
+    board = SharedMemory(1, 1)
     assert board.orders() == (0, b"")
     for number, text in enumerate(texts, 1):
         assert board.give_orders(text) == number
@@ -76,7 +76,7 @@ def test_the_last_orders_are_in_force(texts: list[bytes]) -> None:
 
 def test_a_page_holds_its_bytes_and_not_one_more() -> None:
     """Orders that do not fit are refused, and those before stay in force."""
-    board = Board(1, 1)
+    board = SharedMemory(1, 1)
     board.give_orders(b"x" * PAGE_BYTES)
     board.give_orders(b"y" * PAGE_BYTES)
     with pytest.raises(ValueError, match="bytes"):
@@ -87,7 +87,7 @@ def test_a_page_holds_its_bytes_and_not_one_more() -> None:
 
 def test_orders_are_acknowledged_by_all_who_live() -> None:
     """A slot in which nobody lives is not waited for; a worker that has not begun to serve is."""
-    board = Board(3, 1)
+    board = SharedMemory(3, 1)
     number = board.give_orders(b"[]")
     assert board.acknowledged(number)
     for slot in (0, 1):

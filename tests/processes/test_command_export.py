@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.replay import Replay
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.hashing import hash_tensors
@@ -54,7 +54,7 @@ def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
     assert (provenance["seq"], provenance["event_hash"]) == (str(seq), replay.position().hash.hex())
     assert provenance["weights_sha256"] == artifact.weights_sha256
     assert artifact.manifest.classes[-1] == "new"
-    further = Fold(artifact)
+    further = EventFold(artifact)
     further.learn([rows(5, 4)] * 3)
     assert further.events == 3
     assert hash_tensors(further.state.candidate().tensors()) != artifact.weights_sha256

@@ -10,7 +10,7 @@ import pytest
 from service import __main__ as command
 from service.learn.publish import published
 from service.learn.replay import Replay
-from service.store.directory.ack_marks import Marks
+from service.store.directory.ack_marks import AckMarks
 from service.store.log import tables
 from service.store.log.events import SEQ_BITS, Position
 from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
@@ -56,7 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fields, arrays = replay.fold.kept()
         write_snapshot(history.folder.checkpoints, at, {**fields, **replay.place()}, arrays, durable=True)
         write_snapshot(history.folder.snapshots, at, *published(replay.fold, replay.place()), durable=False)
-    marks = Marks(history.data.marks(0), {history.stream.number})
+    marks = AckMarks(history.data.marks(0), {history.stream.number})
     marks.set(history.stream.number, Position(*history.log.state(history.stream.number)[:2]))
     marks.close()
     history.log.rewrite()
@@ -101,7 +101,7 @@ def lose_rows(history: History) -> None:
 
 def mark_further(history: History) -> None:
     """An event was acknowledged that the log does not have."""
-    marks = Marks(history.data.marks(1), {history.stream.number})
+    marks = AckMarks(history.data.marks(1), {history.stream.number})
     marks.set(history.stream.number, Position(50, bytes(32)))
     marks.close()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.hashing import hash_tensors
 from tests.processes.kept import lines, softstep
@@ -35,7 +35,7 @@ def test_an_event_that_the_learner_fails_at_is_skipped(models: Path, tmp_path: P
         assert taught.status_code == 200
         (told,) = lines(softstep("skip", "iris", 2, "--data", data_of(service), "--json"))
         wait_until(lambda: metadata(service, "iris")["seq"] == told["seq"])
-        fold = Fold(read_artifact(ROOT / "models" / "iris" / "1", 1 << 30))
+        fold = EventFold(read_artifact(ROOT / "models" / "iris" / "1", 1 << 30))
         fold.take(event for event in events_of(data_of(service), "iris") if event.seq not in {2, told["seq"]})
         assert metadata(service, "iris")["weights_sha256"] == hash_tensors(fold.state.served().tensors())
         assert metadata(service, "iris")["progressive"]["events"] == 9

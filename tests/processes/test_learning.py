@@ -10,12 +10,12 @@ import httpx
 import numpy as np
 import pytest
 
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Event
-from service.store.log.lineage import Lineage, turn_of
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.sqlite import SqliteLog
 from tests.processes.observe import children, kill, lives, workers
 from tests.serve.harness import ROOT, Service, serving, wait_until
@@ -49,14 +49,14 @@ def rows_of(model: str, count: int, seed: int = 0) -> list[list[float]]:
     return [[round(float(x), 4) for x in row] for row in np.array(training.mean) + normal * np.array(training.scale)]
 
 
-def replayed(data: Path, model: str, n: int | None = None) -> tuple[str, Fold]:
+def replayed(data: Path, model: str, n: int | None = None) -> tuple[str, EventFold]:
     """The hash of state(n), and the fold itself, from the log and the artifact alone; the service may be running."""
     artifact: Artifact = read_artifact(ROOT / "models" / model / "1", 1 << 30)
     log = SqliteLog(DataDirectory(data).log)
     (stream,) = [stream for stream in log.streams() if stream.model == model]
     last = log.state(stream.number).seq if n is None else n
-    lineage = Lineage(map(turn_of, log.admin(stream.number)))
-    fold = Fold(artifact)
+    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
+    fold = EventFold(artifact)
     for seq in lineage.seqs(last):
         fold.take(log.read(stream.number, seq - 1, 1))
     log.close()
@@ -100,7 +100,7 @@ def test_waiting_gives_each_rows_loss_before_its_step(service: Service) -> None:
     body = {"instances": rows, "labels": [3, "4", 5, 6, 7], "weights": [1, 2, 0.5, 1, 1]}
     answer = post(service, "digits:feedback", body, wait=True)
     assert answer.status_code == 200
-    fold = Fold(read_artifact(ROOT / "models" / "digits" / "1", 1 << 30))
+    fold = EventFold(read_artifact(ROOT / "models" / "digits" / "1", 1 << 30))
     (scored,) = fold.take(events_of(data_of(service), "digits"))
     assert answer.json()["losses"] == scored.losses.tolist()
     predicted = post(service, "digits:predict", {"instances": rows, "min_seq": answer.json()["seq"]})

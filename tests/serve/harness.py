@@ -29,13 +29,13 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.process.shared_memory import HANDLED, STATUS_MAX, STATUSES, Board
-from service.process.wakeup import Bell
+from service.process.shared_memory import HANDLED, STATUS_MAX, STATUSES, SharedMemory
+from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
-from service.serve.http.protocol import Door
+from service.serve.http.protocol import SoftstepProtocol
 from service.serve.models import load_unload as orders
-from service.serve.wire.feedback_tokens import Keys
-from service.serve.worker import Parts, Server, Wires, config_of
+from service.serve.wire.feedback_tokens import TokenKeys
+from service.serve.worker import Server, Worker, WorkerLinks, config_of
 from service.settings import Settings
 from service.store.artifact.artifact import Artifact, write_artifact
 from service.store.directory.data_directory import DataDirectory
@@ -197,14 +197,14 @@ class Pair:
 
     def __init__(self, models: Path, **settings: Any) -> None:
         self.settings = Settings(models=models, **{"scan_seconds": 60.0, **settings})
-        self.board = Board(1, 64)
+        self.board = SharedMemory(1, 64)
         self.received = 0
         self.door, self.bare = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.loop = uvloop.new_event_loop()
         self._orders, pipe = os.pipe()
         self._data = tempfile.TemporaryDirectory()
-        wires = Wires(DataDirectory(Path(self._data.name)), Keys([bytes(32)]), Bell(), (Bell(),))
-        self.parts = Parts(self.settings, self.board, 0, pipe, wires)
+        wires = WorkerLinks(DataDirectory(Path(self._data.name)), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
+        self.parts = Worker(self.settings, self.board, 0, pipe, wires)
         self._servers: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -227,7 +227,7 @@ class Pair:
     async def _serve(self) -> None:
         parts = self.parts
         self.loop.add_reader(self._orders, self._carry)
-        protocol = self._counting(Door.bound(parts.gate))
+        protocol = self._counting(SoftstepProtocol.bound(parts.gate))
         door = make_app(parts.context, parts.meter, parts.lifespan)
         bare = make_app(parts.context, parts.meter)
         self._servers += [

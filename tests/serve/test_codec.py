@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from service.errors import InputError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
 from service.serve.wire import rows as codec
-from service.serve.wire.oip_tensors import Tensors
+from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.row_scanner import DOUBT
-from service.serve.wire.rows import Rows
+from service.serve.wire.rows import RowParser
 from service.settings import Settings
-from service.softmax.linear_model import Model
+from service.softmax.linear_model import LinearModel
 
 Verdict = tuple[Any, ...]
 N = 3
@@ -53,7 +53,7 @@ def doubt(_text: bytes, _out: Any) -> int:
 
 
 @contextmanager
-def reading(path: str, dtype: np.dtype[Any], width: int = N, depth_max: int = DEPTH) -> Iterator[Rows]:
+def reading(path: str, dtype: np.dtype[Any], width: int = N, depth_max: int = DEPTH) -> Iterator[RowParser]:
     """A reader of rows that takes one path."""
     scanner, quick, quick_from = PATHS[path]
     with pytest.MonkeyPatch.context() as patch:
@@ -63,7 +63,7 @@ def reading(path: str, dtype: np.dtype[Any], width: int = N, depth_max: int = DE
             patch.setattr(codec, "scan_instances", doubt)
         if not quick:
             patch.setattr(codec, "simdjson", None)
-        yield Rows(width, dtype, ROWS_MAX, depth_max)
+        yield RowParser(width, dtype, ROWS_MAX, depth_max)
 
 
 def verdict(read: Callable[[], Any]) -> Verdict:
@@ -94,7 +94,7 @@ def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_
     with reading(path, dtype, depth_max=depth_max) as rows:
 
         def read() -> Any:
-            request = Tensors(rows, {}, {"seq": 0}, ("a", "b")).read(body, None)
+            request = TensorCodec(rows, {}, {"seq": 0}, ("a", "b")).read(body, None)
             said.extend((request.id, request.wishes))
             return request.X
 
@@ -300,7 +300,7 @@ def test_refusals_do_not_repeat_the_input(place: str) -> None:
 @pytest.mark.parametrize("text", ["1e39", "-1e39", "3.4028235677973366e38", "1" + "0" * 300, "1e308"])
 def test_what_overflows_the_dtype_is_refused_by_the_model(text: str) -> None:
     """The codec reads an infinite value, and the model refuses it."""
-    model = Model("softmax", np.ones((N, 2), np.float32), np.zeros(2, np.float32))
+    model = LinearModel("softmax", np.ones((N, 2), np.float32), np.zeros(2, np.float32))
     body = f'{{"instances":[[1,2,{text}]]}}'.encode()
     assert np.isinf(np.frombuffer(agreed(v1, body, FLOAT32)[3], np.float32)).any()
     for path in PATHS:
@@ -454,7 +454,7 @@ def test_without_the_quick_parser_everything_is_read(monkeypatch: pytest.MonkeyP
     assert spec.loader is not None
     alone = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(alone)
-    rows = alone.Rows(N, FLOAT32, ROWS_MAX, DEPTH)
+    rows = alone.RowParser(N, FLOAT32, ROWS_MAX, DEPTH)
     for numbers in ([1, 2.5, -3], [1e-30, 0.1234567890123456789, 2**63]):
         for count in (1, 2, 400):
             body = json.dumps({"instances": [numbers] * count}).encode()

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import TooLargeError
-from service.serve.handlers.explain_format import ENTRY_CELLS, WIDE_TOP, Explained, Why
+from service.serve.handlers.explain_format import ENTRY_CELLS, WIDE_TOP, ExplainBody, ExplainFormat
 from service.serve.models.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
-from service.serve.models.served_model import Served
+from service.serve.models.served_model import ServedModel
 from service.settings import Settings
 from service.softmax.contributions import explainer_of
 from service.softmax.explanation import Explanation
-from service.softmax.linear_model import Model
+from service.softmax.linear_model import LinearModel
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.repository import Version
 from tests.serve.harness import Pair, Response, Service, infer, instances, make_artifact, request
@@ -38,14 +38,14 @@ TOPS = [(name, top) for name in LINEAR for top in (None, 1, 2, 1000) if (name, t
 numbers = st.one_of(st.floats(-1e4, 1e4), st.floats(width=32, allow_nan=False, allow_infinity=False))
 
 
-def served_of(pair: Pair, name: str) -> Served:
+def served_of(pair: Pair, name: str) -> ServedModel:
     return pair.parts.live.now.served[name, 1]
 
 
-def explained_of(pair: Pair, artifact: Artifact, **changed: Any) -> Explained:
+def explained_of(pair: Pair, artifact: Artifact, **changed: Any) -> ExplainFormat:
     """What would explain an artifact with other settings."""
     kit = pair.parts.live._kit._replace(settings=Settings(**changed))
-    return Explained(Served(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
+    return ExplainFormat(ServedModel(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
 
 
 def ask(pair: Pair, name: str, body: bytes, *, door: bool = True) -> Response:
@@ -61,7 +61,7 @@ def told(pair: Pair, name: str, rows: Any, **more: Any) -> dict[str, Any]:
     return document
 
 
-def expected(pair: Pair, name: str, rows: Any, Y: Any = None) -> tuple[Explanation, Served]:
+def expected(pair: Pair, name: str, rows: Any, Y: Any = None) -> tuple[Explanation, ServedModel]:
     served = served_of(pair, name)
     return explainer_of(served.model).explain(np.array(rows, served.model.dtype), Y), served
 
@@ -92,7 +92,7 @@ def test_an_answer_is_the_explanation(pair: Pair, name: str) -> None:
             assert row["bias"] is row["contributions"] is found.contributions is None
         else:
             model = getattr(served.model, "inner", served.model)
-            assert isinstance(model, Model)
+            assert isinstance(model, LinearModel)
             assert found.contributions is not None
             same(row["bias"], model.bias)
             same(row["contributions"], found.contributions[i])
@@ -244,9 +244,9 @@ def test_the_event_loop_explains_what_is_quick(pair: Pair) -> None:
 def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     """They have a thread of their own, however many there are; one is computed beside the calls of heavy models."""
     pair, go = paired(thread_after_us=1), threading.Event()
-    body, rows = Explained.body, [[0.0] * MODELS["heavy"]] * 2
+    body, rows = ExplainFormat.body, [[0.0] * MODELS["heavy"]] * 2
 
-    def wait(explained: Explained, why: Why) -> bytes:
+    def wait(explained: ExplainFormat, why: ExplainBody) -> bytes:
         go.wait(20)
         return body(explained, why)
 
@@ -259,7 +259,7 @@ def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], mo
             go.set()
             return [answer.status for answer in [*answers, *[await line.read() for line in lines[1:]]]]
 
-    monkeypatch.setattr(Explained, "body", wait)
+    monkeypatch.setattr(ExplainFormat, "body", wait)
     try:
         assert pair.run(talk()) == [200] * 4
     finally:

@@ -12,8 +12,8 @@ from service.errors import TooLargeError
 from service.serve.wire import json_grammar as grammar
 from service.serve.wire.json_grammar import check_lists, load, most_lists, survey
 from service.serve.wire.oip_request import JUST_PROBABILITIES
-from service.serve.wire.oip_tensors import Tensors
-from service.serve.wire.rows import Rows
+from service.serve.wire.oip_tensors import TensorCodec
+from service.serve.wire.rows import RowParser
 
 DEPTH, ROWS_MAX = 64, 10
 MOST = most_lists(ROWS_MAX)
@@ -61,7 +61,7 @@ def test_what_a_document_holds_is_counted_right(document: dict[str, Any], stretc
 def test_millions_of_lists_are_refused_before_one_is_made(
     monkeypatch: pytest.MonkeyPatch, item: str, kind: str
 ) -> None:
-    rows = Rows(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
+    rows = RowParser(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
     many = f"[{','.join([item] * MOST)}]"
     data = {
         "v1": f'{{"instances": {many}}}',
@@ -74,7 +74,7 @@ def test_millions_of_lists_are_refused_before_one_is_made(
     monkeypatch.setattr(grammar.orjson, "loads", made.append)
     monkeypatch.setattr(rows, "_parser", None if rows._parser is None else Untouched())
     with pytest.raises(TooLargeError, match="lists and objects"):
-        rows.instances(data) if kind in {"v1", "beside"} else Tensors(rows, {}, {}, ("a", "b")).read(data, None)
+        rows.instances(data) if kind in {"v1", "beside"} else TensorCodec(rows, {}, {}, ("a", "b")).read(data, None)
     assert not made
 
 
@@ -86,10 +86,10 @@ class Untouched:
 
 
 def test_brackets_in_strings_are_no_lists() -> None:
-    rows = Rows(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
+    rows = RowParser(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
     names = ['\\"[{' * MOST, "[" * MOST, "{" * MOST]
     body = orjson.dumps({"instances": [[1, 2]] * ROWS_MAX, "parameters": names})
     assert rows.instances(body).shape == (ROWS_MAX, 2)
     tensor = {"name": "x", "shape": [ROWS_MAX, 2], "datatype": "FP32", "data": [[1, 2]] * ROWS_MAX}
-    read = Tensors(rows, {}, {}, ("a", "b")).read(orjson.dumps({"inputs": [tensor], "id": "[" * MOST}), None)
+    read = TensorCodec(rows, {}, {}, ("a", "b")).read(orjson.dumps({"inputs": [tensor], "id": "[" * MOST}), None)
     assert (read.id, read.X.shape, read.wishes) == ("[" * MOST, (ROWS_MAX, 2), JUST_PROBABILITIES)

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
-from service.serve.wire.labels import Labels
+from service.serve.wire.labels import LabelParser
 from service.softmax.scores import SUM_TOLERANCE
 from service.store.log.feedback_payload import Targets
 
-IRIS = Labels(["setosa", "versicolor", "virginica"], multilabel=False)
-TAGS = Labels(["a", "b", "c"], multilabel=True)
+IRIS = LabelParser(["setosa", "versicolor", "virginica"], multilabel=False)
+TAGS = LabelParser(["a", "b", "c"], multilabel=True)
 
 
-def read(labels: Labels, *values: Any) -> tuple[Targets, list[Any], str]:
+def read(labels: LabelParser, *values: Any) -> tuple[Targets, list[Any], str]:
     kind, targets = labels.read(list(values), len(values))
     return kind, targets.tolist(), targets.dtype.name
 
@@ -70,14 +70,14 @@ def test_a_sum_is_1_within_the_tolerance(shares: list[float], off: float) -> Non
 @pytest.mark.parametrize("names", [["0", "1", "2"], ["+0", "01", "x"], ["1.0", "-", "x2"]])
 def test_an_index_is_taken_where_it_can_mean_one_class(names: list[str]) -> None:
     """Also where names are whole numbers that are their indices."""
-    assert read(Labels(names, multilabel=False), 1, names[1], 2)[1] == [1, 1, 2]
+    assert read(LabelParser(names, multilabel=False), 1, names[1], 2)[1] == [1, 1, 2]
 
 
 @pytest.mark.parametrize("names", [["1", "2", "3"], ["a", "b", "0"], ["-1", "1", "2"], ["0", "1", "007"]])
 @pytest.mark.parametrize("multilabel", [False, True])
 def test_an_index_is_refused_where_it_could_mean_two(names: list[str], multilabel: bool) -> None:  # noqa: FBT001
     """Every index, and every row's; a name is taken still."""
-    labels = Labels(names, multilabel=multilabel)
+    labels = LabelParser(names, multilabel=multilabel)
     for index in range(3):
         assert labels.index(index) == -1
         for rows in ([index], [index, names[0]]):

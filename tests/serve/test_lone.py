@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.process.shared_memory import COUNTERS, Board
+from service.process.shared_memory import COUNTERS, SharedMemory
 from service.serve.metrics.counters import (
     BUCKETS,
     COMPUTE_NANOSECONDS,
@@ -19,11 +19,11 @@ from service.serve.metrics.counters import (
     NANOSECONDS,
     ROWS,
     V1,
-    Meter,
+    WorkerCounters,
 )
-from service.serve.models.single_row import BYTES_AT, Lone
+from service.serve.models.single_row import BYTES_AT, SingleRow
 from service.softmax.kernels.heads import NOT_FINITE
-from service.softmax.linear_model import Delta, Head, Model, Stage
+from service.softmax.linear_model import Delta, Head, LinearModel, Stage
 from tests.serve.harness import Pair, Response, instances
 
 HEADS: list[tuple[Head, int]] = [("softmax", 3), ("softmax", 40), ("sigmoid", 1), ("ovr", 5), ("multilabel", 4)]
@@ -36,34 +36,36 @@ NUMBERS = st.one_of(
 )
 
 
-def lone_of(model: Model) -> tuple[Lone, memoryview, Meter]:
+def lone_of(model: LinearModel) -> tuple[SingleRow, memoryview, WorkerCounters]:
     """The short way of a model, its counters, and the meter of its worker."""
-    meter = Meter(Board(1, 2), 0)
+    meter = WorkerCounters(SharedMemory(1, 2), 0)
     single, counters = model.single(), meter.row("m", 1)
     assert single is not None
-    return Lone(single, counters, meter), counters, meter
+    return SingleRow(single, counters, meter), counters, meter
 
 
-def model_of(head: Head, n_logits: int, dtype: str) -> Model:
+def model_of(head: Head, n_logits: int, dtype: str) -> LinearModel:
     """A model with random weights."""
     random = np.random.default_rng(n_logits)
     weights = random.standard_normal((N, n_logits)).astype(dtype)
-    return Model(head, weights, random.standard_normal(n_logits).astype(dtype))
+    return LinearModel(head, weights, random.standard_normal(n_logits).astype(dtype))
 
 
 MODELS = {(head, k, dtype): model_of(head, k, dtype) for head, k in HEADS for dtype in ("float32", "float64")}
 STAGE = Stage(np.linspace(-2, 3, N), np.linspace(0.5, 4, N), 2.5)
 
 
-def learned(model: Model, stage: Stage | None) -> Model:
+def learned(model: LinearModel, stage: Stage | None) -> LinearModel:
     """A model to which learning has added something."""
     weights = np.random.default_rng(5).standard_normal(model.weights.shape).astype(model.dtype)
     delta = Delta(weights, Stage(np.linspace(1, 2, N), np.linspace(3, 0.1, N), 1.25))
-    return Model(model.head, model.weights, model.bias, stage, delta)
+    return LinearModel(model.head, model.weights, model.bias, stage, delta)
 
 
 STAGED = {
-    "stage": Model("softmax", MODELS["softmax", 3, "float32"].weights, MODELS["softmax", 3, "float32"].bias, STAGE),
+    "stage": LinearModel(
+        "softmax", MODELS["softmax", 3, "float32"].weights, MODELS["softmax", 3, "float32"].bias, STAGE
+    ),
     "delta": learned(MODELS["softmax", 40, "float32"], None),
     "stage and delta": learned(MODELS["sigmoid", 1, "float64"], STAGE),
 }
@@ -71,7 +73,7 @@ STAGED = {
 
 @pytest.mark.parametrize("model", [*MODELS.values(), *STAGED.values()], ids=[*map(str, MODELS), *STAGED])
 @given(row=st.lists(st.floats(-1e6, 1e6, width=32), min_size=N, max_size=N), before=st.binary(max_size=40))
-def test_a_lone_row_has_the_bits_of_the_model(model: Model, row: list[float], before: bytes) -> None:
+def test_a_lone_row_has_the_bits_of_the_model(model: LinearModel, row: list[float], before: bytes) -> None:
     """Wherever in a request the body begins: probabilities and label are those of `classify`."""
     lone = lone_of(model)[0]
     P, labels = model.classify(np.array([row], model.dtype))
@@ -92,7 +94,7 @@ def test_what_is_no_lone_row_is_left_to_the_general_way(body: bytes) -> None:
 
 def test_a_row_that_overflows_is_left_to_the_general_way() -> None:
     """Its logits are not finite in float32; the model computes it again in float64."""
-    steep = Model("softmax", np.full((N, 2), 1e30, np.float32), np.zeros(2, np.float32))
+    steep = LinearModel("softmax", np.full((N, 2), 1e30, np.float32), np.zeros(2, np.float32))
     lone = lone_of(steep)[0]
     assert lone.predict(instances([[1e20] * N]), 0) == NOT_FINITE
     assert lone.predict(instances([[1] * N]), 0) == 0
@@ -104,8 +106,8 @@ def test_a_row_that_overflows_is_left_to_the_general_way() -> None:
 def test_models_that_do_not_fit_have_no_short_way() -> None:
     """Too many logits for the stack; 1008 fit, in whole panels of any width."""
 
-    def zeros(n_logits: int) -> Model:
-        return Model("softmax", np.zeros((2, n_logits), np.float32), np.zeros(n_logits, np.float32))
+    def zeros(n_logits: int) -> LinearModel:
+        return LinearModel("softmax", np.zeros((2, n_logits), np.float32), np.zeros(n_logits, np.float32))
 
     assert zeros(1008).single() is not None
     assert zeros(1025).single() is None
@@ -165,14 +167,14 @@ def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, pa
 
 def test_the_short_way_is_taken(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repeated request of one row reaches it, and the worker's counts see it."""
-    taken: list[Lone] = []
-    count = Lone.count
+    taken: list[SingleRow] = []
+    count = SingleRow.count
 
-    def noted(lone: Lone) -> None:
+    def noted(lone: SingleRow) -> None:
         taken.append(lone)
         count(lone)
 
-    monkeypatch.setattr(Lone, "count", noted)
+    monkeypatch.setattr(SingleRow, "count", noted)
     before = pair.statuses().get(200, 0)
     pair.ask(*[unnamed("iris", instances([[5.1, 3.5, 1.4, 0.2]]))] * 5)
     assert len(taken) >= 4

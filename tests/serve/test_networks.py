@@ -1,4 +1,4 @@
-"""Networks over HTTP: the bits of `Network`, by every protocol, in any batch, at the door and without it."""
+"""Networks over HTTP: the bits of `NetworkModel`, by every protocol, in any batch, at the door and without it."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.serve.models.batcher import HEAVY_WEIGHTS, inline_rows, is_heavy
-from service.softmax.network_model import Network
+from service.softmax.network_model import NetworkModel
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.model_factory import model_of
 from tests.serve.harness import Pair, binary, binary_request, extra_artifacts, infer, instances, make_artifact, request
@@ -38,7 +38,7 @@ def test_there_are_networks_of_both_dtypes() -> None:
     """And with and without a stage."""
     assert {made.manifest.dtype for made in NETWORKS.values()} == {"float32", "float64"}
     assert {made.manifest.stage is None for made in NETWORKS.values()} == {True, False}
-    assert all(isinstance(model_of(made), Network) for made in NETWORKS.values())
+    assert all(isinstance(model_of(made), NetworkModel) for made in NETWORKS.values())
 
 
 @pytest.mark.parametrize("name", NAMES)

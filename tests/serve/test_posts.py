@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import feedback_body as posts
-from service.serve.wire.feedback_body import Post, Posts
-from service.serve.wire.labels import Labels
-from service.serve.wire.rows import Rows, load
+from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
+from service.serve.wire.labels import LabelParser
+from service.serve.wire.rows import RowParser, load
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
 from tests.serve.test_codec import CANARY, NUMBERS
@@ -46,8 +46,10 @@ def opened(token: str) -> tuple[bytes, Any]:
     return token.encode(), np.full((1, N), len(token), FLOAT32)
 
 
-def reader(dtype: np.dtype[Any] = FLOAT32, names: tuple[str, ...] = NAMES, *, multilabel: bool = False) -> Posts:
-    return Posts(Rows(N, dtype, ROWS_MAX, DEPTH), Labels(names, multilabel=multilabel), opened)
+def reader(
+    dtype: np.dtype[Any] = FLOAT32, names: tuple[str, ...] = NAMES, *, multilabel: bool = False
+) -> FeedbackParser:
+    return FeedbackParser(RowParser(N, dtype, ROWS_MAX, DEPTH), LabelParser(names, multilabel=multilabel), opened)
 
 
 def refused(reason: InputError) -> tuple[str, str]:
@@ -250,21 +252,21 @@ def test_a_lone_row_is_the_event_that_it_says(dtype: np.dtype[Any]) -> None:
     """Its payload is that of store/log/feedback_payload.py."""
     X = np.array([[0.1, -2.5, 1e-40]], dtype)
     body = body_of("[[0.1,-2.5,1e-40]]", '["b"]', '"ü"')
-    assert reader(dtype)._alone(body) == Post("ü".encode(), encode_rows(X, np.array([1]), Targets.INDEX, 4), 1)
+    assert reader(dtype)._alone(body) == PostedEvent("ü".encode(), encode_rows(X, np.array([1]), Targets.INDEX, 4), 1)
 
 
 def test_many_rows_are_cut_out_of_the_body() -> None:
     """The quick way takes the usual bodies: it is not one that always doubts."""
     for name in ("two rows", "two indices", "two weighted", "instances last", "white space", "most rows"):
-        assert isinstance(reader()._around(BODIES[name]), Post), name
+        assert isinstance(reader()._around(BODIES[name]), PostedEvent), name
     for name in ("usual", "index", "no id"):
-        assert isinstance(reader()._alone(BODIES[name]), Post), name
+        assert isinstance(reader()._alone(BODIES[name]), PostedEvent), name
 
 
 def test_an_event_holds_rows_targets_and_weights() -> None:
     """Of a body of many rows, where one label is a distribution."""
     post = reader().read(body_of(TWO, '[[0.5,0.25,0.25,0],"b"]', '"e"', weights="[0.5,100]"))
-    assert isinstance(post, Post)
+    assert isinstance(post, PostedEvent)
     assert (post.id, post.rows) == (b"e", 2)
     block = decode_rows(post.payload)
     assert block.layout.targets == Targets.DISTRIBUTION
@@ -277,7 +279,7 @@ def test_an_event_holds_rows_targets_and_weights() -> None:
 def test_an_event_without_an_id_gets_one() -> None:
     for body in (body_of(id_=""), body_of(TWO, "[1,1]", id_=""), body_of(id_="", weights="[1]")):
         post = reader().read(body)
-        assert isinstance(post, Post)
+        assert isinstance(post, PostedEvent)
         assert post.id == OURS
 
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
 from service.serve.wire import rows as codec
-from service.serve.wire.oip_request import BINARY_PROBABILITIES, DATATYPES, JUST_PROBABILITIES, Wish
-from service.serve.wire.oip_tensors import Inference, Tensors
-from service.serve.wire.rows import Rows
-from service.softmax.linear_model import Model
+from service.serve.wire.oip_request import BINARY_PROBABILITIES, DATATYPES, JUST_PROBABILITIES, OutputRequest
+from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
+from service.serve.wire.rows import RowParser
+from service.softmax.linear_model import LinearModel
 from tests.reference import DTYPES, Array
 
 N = 3
@@ -31,9 +31,9 @@ both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 unhurried = settings(deadline=None, max_examples=300)
 
 
-def served(dtype: type = np.float32) -> Tensors:
+def served(dtype: type = np.float32) -> TensorCodec:
     """The tensors of a model with N features and three classes."""
-    return Tensors(Rows(N, np.dtype(dtype), ROWS_MAX, 64), NAMED, {"seq": 7}, CLASSES)
+    return TensorCodec(RowParser(N, np.dtype(dtype), ROWS_MAX, 64), NAMED, {"seq": 7}, CLASSES)
 
 
 def entry(**fields: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def announced(raw: bytes, tensor: dict[str, Any] | None = None, **more: Any) -> 
     return text + raw, b"%d" % len(text)
 
 
-def said(reader: Tensors, body: bytes, header: bytes | None = None) -> tuple[Any, ...]:
+def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple[Any, ...]:
     """What a reader makes of a request: id, bits and wishes, or a refusal, which is one short sentence."""
     try:
         request = reader.read(body, header)
@@ -127,7 +127,7 @@ def test_extremes_keep_their_bits(values: list[float]) -> None:
 @pytest.mark.parametrize("datatype", ["FP32", "FP64"])
 def test_what_is_not_finite_is_refused_by_the_model(value: float, datatype: str) -> None:
     """Binary data may hold NaN, infinities and numbers beyond float32: they reach the model, which refuses them."""
-    model = Model("softmax", np.ones((N, 3), np.float32), np.zeros(3, np.float32))
+    model = LinearModel("softmax", np.ones((N, 3), np.float32), np.zeros(3, np.float32))
     with np.errstate(over="ignore"):
         raw = np.array([1, 2, value] * 2).astype(DATATYPES[datatype])
     tensor = entry(datatype=datatype, shape=[2, N], data=None, parameters={"binary_data_size": raw.nbytes})
@@ -175,42 +175,42 @@ def test_the_id_is_echoed(identity: str) -> None:
     for body, header in ((document(id=identity), None), announced(np.float32(ROW).tobytes(), id=identity)):
         request = reader.read(body, header)
         assert request.id == identity
-        for wishes in (JUST_PROBABILITIES, BINARY_PROBABILITIES, (Wish("labels", binary=False, top=0),)):
+        for wishes in (JUST_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("labels", binary=False, top=0),)):
             text, size = reader.write(request._replace(wishes=wishes), P, [0])
             assert orjson.loads(text[:size])["id"] == identity
     assert reader.read(document(), None).id == ""
 
 
-WISHES: dict[str, tuple[dict[str, Any], tuple[Wish, ...]]] = {
+WISHES: dict[str, tuple[dict[str, Any], tuple[OutputRequest, ...]]] = {
     "nothing said": ({}, JUST_PROBABILITIES),
     "null outputs": ({"outputs": None}, JUST_PROBABILITIES),
     "binary by default": ({"parameters": {"binary_data_output": True}}, BINARY_PROBABILITIES),
     "not binary by default": ({"parameters": {"binary_data_output": False}}, JUST_PROBABILITIES),
     "other parameters": ({"parameters": {"priority": 1, "x": [{}]}}, JUST_PROBABILITIES),
     "probabilities": ({"outputs": [{"name": "probabilities"}]}, JUST_PROBABILITIES),
-    "labels": ({"outputs": [{"name": "labels"}]}, (Wish("labels", binary=False, top=0),)),
+    "labels": ({"outputs": [{"name": "labels"}]}, (OutputRequest("labels", binary=False, top=0),)),
     "both, in their order": (
         {"outputs": [{"name": "labels"}, {"name": "probabilities"}]},
-        (Wish("labels", binary=False, top=0), Wish("probabilities", binary=False, top=0)),
+        (OutputRequest("labels", binary=False, top=0), OutputRequest("probabilities", binary=False, top=0)),
     ),
     "one binary": (
         {"outputs": [{"name": "labels", "parameters": {"binary_data": True}}, {"name": "probabilities"}]},
-        (Wish("labels", binary=True, top=0), Wish("probabilities", binary=False, top=0)),
+        (OutputRequest("labels", binary=True, top=0), OutputRequest("probabilities", binary=False, top=0)),
     ),
     "one not binary": (
         {
             "outputs": [{"name": "labels", "parameters": {"binary_data": False}}, {"name": "probabilities"}],
             "parameters": {"binary_data_output": True},
         },
-        (Wish("labels", binary=False, top=0), Wish("probabilities", binary=True, top=0)),
+        (OutputRequest("labels", binary=False, top=0), OutputRequest("probabilities", binary=True, top=0)),
     ),
     "classification": (
         {"outputs": [{"name": "probabilities", "parameters": {"classification": 2}}]},
-        (Wish("probabilities", binary=False, top=2),),
+        (OutputRequest("probabilities", binary=False, top=2),),
     ),
     "no classification": (
         {"outputs": [{"name": "labels", "parameters": {"classification": 0}}]},
-        (Wish("labels", binary=False, top=0),),
+        (OutputRequest("labels", binary=False, top=0),),
     ),
 }  # fmt: skip
 
@@ -581,7 +581,7 @@ def test_large_json_tensors_are_read_alike_by_both_parsers(dtype: type, *, flat:
 # What is answered
 
 
-def answer(request: Inference, P: Array, labels: Any) -> dict[str, Any]:
+def answer(request: InferenceBody, P: Array, labels: Any) -> dict[str, Any]:
     """The answer as a plain structure with numbers as JSON; classification and labels are worked out anew."""
     outputs: list[dict[str, Any]] = []
     for wish in request.wishes:
@@ -618,7 +618,7 @@ def decoded(output: dict[str, Any], raw: bytes) -> tuple[list[Any], bytes]:
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[Inference, Array, Any]:
+def answers(draw: st.DrawFn) -> tuple[InferenceBody, Array, Any]:
     """A request, probabilities with ties among them, and labels of either kind."""
     dtype, count = draw(st.sampled_from(DTYPES)), draw(st.integers(1, 4))
     chances = st.sampled_from([0.0, 0.25, 0.1, 1.0, 1e-30, 1 / 3]) | st.floats(0, 1, width=32)
@@ -628,19 +628,23 @@ def answers(draw: st.DrawFn) -> tuple[Inference, Array, Any]:
     wishes = draw(
         st.lists(
             st.one_of(
-                st.builds(Wish, st.just("probabilities"), st.booleans(), tops),
-                st.builds(Wish, st.just("labels"), st.booleans(), st.just(0)),
+                st.builds(OutputRequest, st.just("probabilities"), st.booleans(), tops),
+                st.builds(OutputRequest, st.just("labels"), st.booleans(), st.just(0)),
             ),
             min_size=1, max_size=2, unique_by=lambda wish: wish.name,
         )
     )  # fmt: skip
     known = draw(st.sampled_from([tuple(wishes), JUST_PROBABILITIES, BINARY_PROBABILITIES]))
-    return Inference(draw(st.text(st.characters(codec="utf-8"), max_size=5)), np.zeros((count, N)), known), P, labels
+    return (
+        InferenceBody(draw(st.text(st.characters(codec="utf-8"), max_size=5)), np.zeros((count, N)), known),
+        P,
+        labels,
+    )
 
 
 @unhurried
 @given(answers())
-def test_answers_are_the_plain_structure(case: tuple[Inference, Array, Any]) -> None:
+def test_answers_are_the_plain_structure(case: tuple[InferenceBody, Array, Any]) -> None:
     """As JSON, byte for byte; binary outputs stand in their order behind it and decode to the same values."""
     request, P, labels = case
     body, size = served(P.dtype.type).write(request, P, labels)
@@ -685,16 +689,16 @@ def test_probabilities_decode_to_their_bits(dtype: type) -> None:
     """As JSON and as binary data, whatever the numbers are."""
     P = np.random.default_rng(9).random((50, 3)).astype(dtype) ** 20
     X = np.zeros((50, N), dtype)
-    text, none = served(dtype).write(Inference("", X, JUST_PROBABILITIES), P, [])
+    text, none = served(dtype).write(InferenceBody("", X, JUST_PROBABILITIES), P, [])
     assert none is None
     assert np.array_equal(np.array(orjson.loads(text)["outputs"][0]["data"], dtype), P.ravel())
-    body, size = served(dtype).write(Inference("", X, BINARY_PROBABILITIES), P, [])
+    body, size = served(dtype).write(InferenceBody("", X, BINARY_PROBABILITIES), P, [])
     assert body[size:] == P.astype(P.dtype.newbyteorder("<")).tobytes()
 
 
 def test_an_answer_is_read_from_a_part_of_a_batch() -> None:
     """Probabilities of one request may be a slice of those of a shared kernel call."""
     shared = np.random.default_rng(1).random((6, 3)).astype(np.float32)
-    for wishes in (JUST_PROBABILITIES, BINARY_PROBABILITIES, (Wish("probabilities", binary=True, top=2),)):
-        request = Inference("a", np.zeros((2, N), np.float32), wishes)
+    for wishes in (JUST_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("probabilities", binary=True, top=2),)):
+        request = InferenceBody("a", np.zeros((2, N), np.float32), wishes)
         assert served().write(request, shared[2:4], [0, 1]) == served().write(request, shared[2:4].copy(), [0, 1])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
 from service.serve.wire import feedback_tokens as module
-from service.serve.wire.feedback_tokens import EXPIRED, HEAD_BYTES, STRANGE, TAG_BYTES, Keys, Tokens
+from service.serve.wire.feedback_tokens import EXPIRED, HEAD_BYTES, STRANGE, TAG_BYTES, TokenKeys, TokenSealer
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 GENESIS = bytes(range(32, 64))
@@ -23,11 +23,11 @@ GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "token.json").rea
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def made(*keys: bytes, now: int = NOW, **changes: Any) -> Tokens:
+def made(*keys: bytes, now: int = NOW, **changes: Any) -> TokenSealer:
     """Tokens of one model version at a time of day."""
     fields = {"name": "iris", "version": 1, "genesis": GENESIS, "n_features": 4, "dtype": FLOAT32, "seconds": 60.0}
     fields |= changes
-    return Tokens(Keys(keys or (KEY,)), now_ms=lambda: now, **fields)
+    return TokenSealer(TokenKeys(keys or (KEY,)), now_ms=lambda: now, **fields)
 
 
 def rows(*values: float, dtype: np.dtype[Any] = FLOAT32) -> Any:

@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import UnacceptableError
 from service.serve.handlers.admin import read_turn
-from service.serve.models.served_model import Served
+from service.serve.models.served_model import ServedModel
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest, dump_manifest
 from service.store.log.append_rules import CLASSES_MAX
@@ -12,14 +12,14 @@ from service.store.log.events import Kind
 from tests.serve.harness import Pair, make_artifact
 
 
-def served(pair: Pair, name: str, bytes_max: int) -> Served:
+def served(pair: Pair, name: str, bytes_max: int) -> ServedModel:
     """One of the models that are served, under another limit of an artifact's size."""
     version, artifact, kit = pair.parts.live.now.find(name, None)._made_of
     settings = kit.settings.model_copy(update={"artifact_bytes_max": bytes_max})
-    return Served(version, artifact, kit._replace(settings=settings))
+    return ServedModel(version, artifact, kit._replace(settings=settings))
 
 
-def added(count: int, model: Served) -> None:
+def added(count: int, model: ServedModel) -> None:
     read_turn(Kind.CLASSES, {"add": [f"more {k}" for k in range(count)]}, model)
 
 
@@ -55,7 +55,7 @@ def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
     """With which what is learned is exported and loaded again."""
     version, _, kit = pair.parts.live.now.find("iris", None)._made_of
     long = make_artifact("softmax", 4, ["a", "b"], provenance={"notes": "x" * (8 << 20)})
-    model = Served(version, long, kit)
+    model = ServedModel(version, long, kit)
     names = [f"{k:04}".ljust(NAME_CHARACTERS_MAX, "\x01") for k in range(6000)]
     fitting = names[:5000]
     read_turn(Kind.CLASSES, {"add": fitting}, model)

@@ -33,7 +33,7 @@ from service.errors import (
     SeqMovedError,
     StreamGoneError,
 )
-from service.process.wakeup import Bell
+from service.process.wakeup import Wakeup
 from service.serve.log import writer_thread as scribe
 from service.serve.log.writer import (
     BATCHES,
@@ -46,11 +46,11 @@ from service.serve.log.writer import (
     WRITER_COUNTERS,
     Writer,
 )
-from service.serve.log.writer_thread import Source, Ways
-from service.serve.wire.feedback_body import Post, Posts
-from service.serve.wire.feedback_tokens import Keys, Tokens
-from service.serve.wire.labels import Labels
-from service.serve.wire.rows import Rows
+from service.serve.log.writer_thread import Source, WriterCallbacks
+from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
+from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
+from service.serve.wire.labels import LabelParser
+from service.serve.wire.rows import RowParser
 from service.store.log.admin_payloads import dump_classes
 from service.store.log.events import Accepted, Draft, Kind, Outcome, Position, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
@@ -69,9 +69,9 @@ def source(**changes: Any) -> Source:
     return Source("iris", 1, (GENESIS,), 3, 0, cells(SOURCE_COUNTERS))._replace(**changes)
 
 
-def post(name: str, value: float = 0.0, rows: int = 1) -> Post:
+def post(name: str, value: float = 0.0, rows: int = 1) -> PostedEvent:
     payload = encode_rows(np.full((rows, 4), value, "f4"), np.ones(rows, int), Targets.INDEX, 3)
-    return Post(name.encode(), payload, rows)
+    return PostedEvent(name.encode(), payload, rows)
 
 
 class Log(SqliteLog):
@@ -113,9 +113,11 @@ class Rig:
         self.marks: list[tuple[int, Position]] = []
         self.committed = self.closed = self.opened = 0
         self.limits = limits
-        self.bell = Bell()
+        self.bell = Wakeup()
         self.counters = cells(WRITER_COUNTERS)
-        self.writer = Writer(Ways(self.open, self.bind, self.mark, self.bell), self.counters, drafts_max, bytes_max)
+        self.writer = Writer(
+            WriterCallbacks(self.open, self.bind, self.mark, self.bell), self.counters, drafts_max, bytes_max
+        )
 
     def open(self) -> Log:
         self.opened += 1
@@ -259,7 +261,7 @@ def test_admin_events_go_the_same_way(rig: Rig) -> None:
     of = source()
 
     async def play(writer: Writer) -> None:
-        added = Post(b"add", dump_classes(["new"]), 0)
+        added = PostedEvent(b"add", dump_classes(["new"]), 0)
         with pytest.raises(SeqMovedError):
             await writer.submit(of, added, Kind.CLASSES, if_seq=1)
         first, second, third = (
@@ -278,9 +280,9 @@ def test_admin_events_go_the_same_way(rig: Rig) -> None:
 
 def test_a_token_is_one_event_however_often_it_is_posted(rig: Rig) -> None:
     """From the body to the disk; another label for it is another event under its id."""
-    rows, labels = Rows(4, np.dtype(np.float32), 100, 64), Labels(["a", "b", "c"], multilabel=False)
-    tokens = Tokens(Keys([bytes(32)]), "iris", 1, GENESIS, 4, rows.dtype, 60.0, lambda: 0)
-    posts = Posts(rows, labels, tokens.open)
+    rows, labels = RowParser(4, np.dtype(np.float32), 100, 64), LabelParser(["a", "b", "c"], multilabel=False)
+    tokens = TokenSealer(TokenKeys([bytes(32)]), "iris", 1, GENESIS, 4, rows.dtype, 60.0, lambda: 0)
+    posts = FeedbackParser(rows, labels, tokens.open)
     first, second = tokens.seal(np.ones((2, 4), np.float32))
 
     async def post_tokens(writer: Writer, names: list[str], targets: list[Any]) -> list[Outcome]:
@@ -345,7 +347,7 @@ def test_a_full_disk_refuses_feedback(tmp_path: Path) -> None:
         of = source()
         with pytest.raises(LogFullError):
             await writer.submit(of, post("a"))
-        assert (await writer.submit(of, Post(b"add", dump_classes(["new"]), 0), Kind.CLASSES)).seq == 1
+        assert (await writer.submit(of, PostedEvent(b"add", dump_classes(["new"]), 0), Kind.CLASSES)).seq == 1
 
     rig.run(play)
 

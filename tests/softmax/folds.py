@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from service.softmax.linear_learner import Steps
-from service.softmax.linear_model import Model, Stage
-from service.softmax.parameters import Form, Rule, RuleName, Served
+from service.softmax.linear_learner import LinearLearner
+from service.softmax.linear_model import LinearModel, Stage
+from service.softmax.parameters import Form, LinearParameters, Rule, RuleName
 from tests.reference import Array, Fold, targets
 
 RULES: dict[RuleName, Rule] = {
@@ -39,10 +39,10 @@ class Case:
             self.Y = self.Y.round()
         self.h = rng.uniform(0.2, 3, B)
 
-    def steps(self) -> Steps:
+    def steps(self) -> LinearLearner:
         """The model that learns."""
-        start = Served(self.head, self.weights, self.bias, self.own)  # type: ignore[arg-type]  # a head's name
-        return Steps(start, self.form, self.rule, np.full(self.K, 0.5), self.learned)
+        start = LinearParameters(self.head, self.weights, self.bias, self.own)  # type: ignore[arg-type]  # a head's name
+        return LinearLearner(start, self.form, self.rule, np.full(self.K, 0.5), self.learned)
 
     def twin(self) -> Fold:
         """The same in plain NumPy."""
@@ -51,12 +51,12 @@ class Case:
         return Fold(self.head, self.rule, self.form, weights=self.weights, bias=self.bias, own=own, learned=learned)
 
 
-def answer(steps: Steps) -> Model:
+def answer(steps: LinearLearner) -> LinearModel:
     """The model that answers now."""
     return steps.served().model()
 
 
-def same_state(one: Steps, other: Steps) -> bool:
+def same_state(one: LinearLearner, other: LinearLearner) -> bool:
     """Whether two folds hold the same bits, the served ones included."""
     pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
     pairs += list(zip(one.served().tensors(), other.served().tensors(), strict=True))

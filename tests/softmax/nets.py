@@ -7,8 +7,8 @@ import autograd.numpy as anp
 import numpy as np
 
 from service.softmax.input_stage import Stage
-from service.softmax.kernels.network import Activation, Layer
-from service.softmax.network_learner import NetworkSteps, ServedNetwork
+from service.softmax.kernels.network import Activation, LayerArrays
+from service.softmax.network_learner import NetworkLearner, NetworkParameters
 from service.softmax.parameters import Rule, RuleName
 from tests.reference import Array, log_probabilities, logit_gradient, losses, probabilities, stage, targets
 
@@ -47,14 +47,14 @@ class Net:
         self.Y = np.minimum(targets(head, kind, B, K, rng), 1)
         self.h = rng.uniform(0.2, 3, B)
 
-    def served(self) -> ServedNetwork:
+    def served(self) -> NetworkParameters:
         """What answers."""
-        hidden = tuple(Layer(W, b, name) for (W, b), name in zip(self.affine, self.activations, strict=False))
-        return ServedNetwork(self.head, hidden, *self.affine[-1], self.stage)  # type: ignore[arg-type]  # a head's name
+        hidden = tuple(LayerArrays(W, b, name) for (W, b), name in zip(self.affine, self.activations, strict=False))
+        return NetworkParameters(self.head, hidden, *self.affine[-1], self.stage)  # type: ignore[arg-type]  # a head's name
 
-    def steps(self, rule: Rule) -> NetworkSteps:
+    def steps(self, rule: Rule) -> NetworkLearner:
         """The network that learns."""
-        return NetworkSteps(self.served(), rule, np.full(self.K, 0.5))
+        return NetworkLearner(self.served(), rule, np.full(self.K, 0.5))
 
 
 def activate(name: str, z: Array, numpy: Any = np) -> Array:

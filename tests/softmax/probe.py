@@ -18,16 +18,16 @@ import numpy as np
 from service.compiler import TARGET
 from service.softmax import derivatives
 from service.softmax.calibration import KINDS, Calibrated, Calibration
-from service.softmax.calibration_learner import Calibrator
+from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.contributions import explainer_of
 from service.softmax.kernels.activations import activation_forward
 from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
 from service.softmax.kernels.heads import predict_forward
-from service.softmax.kernels.network import ACTIVATIONS, Layer
-from service.softmax.linear_learner import Steps
-from service.softmax.linear_model import Model, Stage
-from service.softmax.network_learner import NETWORK_RULES, NetworkSteps, ServedNetwork
-from service.softmax.parameters import Served
+from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
+from service.softmax.linear_learner import LinearLearner
+from service.softmax.linear_model import LinearModel, Stage
+from service.softmax.network_learner import NETWORK_RULES, NetworkLearner, NetworkParameters
+from service.softmax.parameters import LinearParameters
 from service.softmax.scores import FORMS as FORMS_OF_SCORES
 from service.softmax.scores import convert
 from tests.reference import DTYPES, HEADS, Array
@@ -48,14 +48,14 @@ def numbers(name: str, dtype: type[np.floating], *shape: int, step: float = 2.0*
     return (np.frombuffer(data, "<i2").reshape(shape) * step).astype(dtype)
 
 
-def model_of(head: str, dtype: type[np.floating], N: int, K: int, *, staged: bool) -> Model:
+def model_of(head: str, dtype: type[np.floating], N: int, K: int, *, staged: bool) -> LinearModel:
     """A model of made-up weights; with a stage its features stand in other units."""
     columns = 1 if head == "sigmoid" else K
     weights, bias = numbers(f"W {N} {K}", dtype, N, columns), numbers(f"b {N} {K}", dtype, columns)
     if not staged:
-        return Model(head, weights, bias)
+        return LinearModel(head, weights, bias)
     mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
-    return Model(head, weights, bias, Stage(mean, scale, 4.5))
+    return LinearModel(head, weights, bias, Stage(mean, scale, 4.5))
 
 
 def rows_of(dtype: type[np.floating], B: int, N: int) -> Array:
@@ -101,9 +101,9 @@ def folds() -> Iterator[tuple[str, Array]]:
         B, N, K = 12, (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
         weights = numbers(f"W {N} {K}", dtype, N, K) * (form != "running")
         mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
-        start = Served(head, weights, numbers(f"b {N} {K}", dtype, K))  # type: ignore[arg-type]  # a head's name
+        start = LinearParameters(head, weights, numbers(f"b {N} {K}", dtype, K))  # type: ignore[arg-type]  # a head's name
         learned = Stage(mean, scale) if form == "delta" else None
-        steps = Steps(start, form, RULES[name], np.full(K, 0.5), learned)
+        steps = LinearLearner(start, form, RULES[name], np.full(K, 0.5), learned)
         X, Y = rows_of(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
         h = np.abs(numbers(f"h {B}", np.float64, B)) + 0.1
         yield "folds", steps.fold(X, Y=Y, weights=h)
@@ -118,16 +118,16 @@ def folds() -> Iterator[tuple[str, Array]]:
         yield "folds", served.model().gradients(X, np.zeros((B, served.bias.size))).dD
 
 
-def network_of(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, staged: bool) -> ServedNetwork:
+def network_of(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, staged: bool) -> NetworkParameters:
     """A network of made-up weights, every activation in turn."""
     shapes = list(itertools.pairwise(sizes))
     affine = [
         (numbers(f"W {n} {a} {b}", dtype, a, b), numbers(f"b {n} {b}", dtype, b)) for n, (a, b) in enumerate(shapes)
     ]
     names = itertools.cycle(ACTIVATIONS)
-    hidden = tuple(Layer(W / dtype(4), b, name) for (W, b), name in zip(affine[:-1], names, strict=False))
+    hidden = tuple(LayerArrays(W / dtype(4), b, name) for (W, b), name in zip(affine[:-1], names, strict=False))
     stage = Stage(np.full(sizes[0], 0.25), np.full(sizes[0], 3.0), 4.5) if staged else None
-    return ServedNetwork(head, hidden, *affine[-1], stage)  # type: ignore[arg-type]  # a head's name
+    return NetworkParameters(head, hidden, *affine[-1], stage)  # type: ignore[arg-type]  # a head's name
 
 
 def networks() -> Iterator[tuple[str, Array]]:
@@ -144,7 +144,7 @@ def networks() -> Iterator[tuple[str, Array]]:
         found = served.model().gradients(X, Y)
         yield from (("networks", value) for layer in found.layers for value in layer)
         yield from (("networks", value) for value in (found.dX, found.losses, served.model().predict(X)))
-        steps = NetworkSteps(served, NETWORK[name], np.full(K, 0.5))
+        steps = NetworkLearner(served, NETWORK[name], np.full(K, 0.5))
         yield "networks", steps.fold(X[:12].copy(), Y=Y[:12])
         yield from (("networks", tensor) for _, tensor in sorted(steps.tensors().items()))
         P, V = derivatives.softmax(X, 1.5), numbers(f"V {B} {N}", dtype, B, N)
@@ -180,7 +180,7 @@ def calibrations() -> Iterator[tuple[str, Array]]:
             model, X = Calibrated(model_of(head, dtype, N, K, staged=case % 2 == 0), first), rows_of(dtype, B, N)
             Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
             P, labels = model.classify(X)
-            calibrator = Calibrator(head, first, learn=True)
+            calibrator = CalibrationLearner(head, first, learn=True)
             Z = numbers(f"Z {B} {K}", dtype, B, model.n_logits)
             losses = calibrator.fold(Z, np.zeros(B), None, Y, np.abs(numbers(f"h {B}", np.float64, B)), learning=True)
             found = (P, np.array(labels, np.int64), model.logits(X), model.losses(X, Y), losses)

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from service.softmax.kernels.activations import activation_backward, activation_forward
 from service.softmax.kernels.network import ACTIVATIONS
-from service.softmax.linear_model import Model
+from service.softmax.linear_model import LinearModel
 from tests.reference import DTYPES, Array
 
 GUARD = 64
@@ -92,7 +92,7 @@ def test_symmetry_and_order(name: str, dtype: type[np.floating]) -> None:
 def test_sigmoid_is_that_of_the_head(dtype: type[np.floating]) -> None:
     """The activation has the bits of a multilabel model's answer."""
     Z = (np.random.default_rng(1).standard_normal((70, 33)) * 20).astype(dtype)
-    head = Model("multilabel", np.eye(33, dtype=dtype), np.zeros(33, dtype))
+    head = LinearModel("multilabel", np.eye(33, dtype=dtype), np.zeros(33, dtype))
     assert np.array_equal(activate("sigmoid", Z), head.predict(Z))
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.softmax.calibration import IDENTITY, KINDS, Calibrated, Calibration
-from service.softmax.calibration_learner import BINS, Calibrator, reliability_of
+from service.softmax.calibration_learner import BINS, CalibrationLearner, reliability_of
 from service.softmax.classifier import Classifier, Head
 from service.softmax.derivatives import softmax
 from service.softmax.kernels.calibration_kernels import FIRMNESS, KEEP, MOST, PULL, REACH, SCALE_MAX, SHIFT_MAX, STEP
-from service.softmax.linear_model import Model, Stage
+from service.softmax.linear_model import LinearModel, Stage
 from tests.reference import DTYPES, Array, losses, probabilities, targets
 from tests.softmax.nets import Net
 
@@ -33,11 +33,11 @@ def some(head: Head) -> Calibration:
     return Calibration("temperature", (2.7,)) if head == "softmax" else Calibration("platt", (0.6, -0.8))
 
 
-def model_of(head: Head, dtype: Any, N: int = 6, K: int = 3, *, staged: bool = False) -> Model:
+def model_of(head: Head, dtype: Any, N: int = 6, K: int = 3, *, staged: bool = False) -> LinearModel:
     """A model of random weights."""
     rng, K = np.random.default_rng(N + K), 1 if head == "sigmoid" else K
     stage = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 2.0) if staged else None
-    return Model(head, rng.standard_normal((N, K)).astype(dtype), rng.standard_normal(K).astype(dtype), stage)
+    return LinearModel(head, rng.standard_normal((N, K)).astype(dtype), rng.standard_normal(K).astype(dtype), stage)
 
 
 def rows(B: int, N: int, dtype: Any) -> Array:
@@ -94,7 +94,7 @@ def test_platt_is_a_line(B: int, dtype: type[np.floating], a: float, b: float) -
     """The answers have the bits of a sigmoid head whose logit is a z + b."""
     model, X = model_of("sigmoid", dtype), rows(B, 6, dtype)
     calibrated = Calibrated(model, Calibration("platt", (a, b)))
-    head = Model("sigmoid", np.eye(1, dtype=dtype), np.zeros(1, dtype))
+    head = LinearModel("sigmoid", np.eye(1, dtype=dtype), np.zeros(1, dtype))
     assert calibrated.predict(X).tobytes() == head.predict(model.logits(X) * dtype(a) + dtype(b)).tobytes()
     assert calibrated.slope == a
 
@@ -116,12 +116,12 @@ def test_bits_in_any_batch(data: st.DataObject, head: Head, dtype: type[np.float
 def test_what_overflows_only_behind_the_calibration(head: Head) -> None:
     """Rows whose scaled logits overflow float32 are answered by float64; what overflows that is refused as ever."""
     K = 1 if head == "sigmoid" else 3
-    model = Model(head, np.full((1, K), 1e30, np.float32), np.zeros(K, np.float32))
+    model = LinearModel(head, np.full((1, K), 1e30, np.float32), np.zeros(K, np.float32))
     steep = Calibration("temperature", (0.01,)) if head == "softmax" else Calibration("platt", (100.0, 0.0))
     X = np.array([[1e7], [1.0], [-1e7]], np.float32)
     P = Calibrated(model, steep).predict(X)
     assert np.isfinite(model.logits(X)).all()
-    wide = Model(head, model.weights.astype(float), model.bias.astype(float))
+    wide = LinearModel(head, model.weights.astype(float), model.bias.astype(float))
     assert P.tobytes() == Calibrated(wide, steep).predict(X.astype(float)).astype(np.float32).tobytes()
     assert Calibrated(model, steep).predict(X[:0]).shape == (0, P.shape[1])
 
@@ -158,7 +158,7 @@ def test_derivatives_against_finite_differences(head: Head, kind: str, K: int, s
     Z, Y = rng.uniform(-1, 1, (1, columns)), np.minimum(targets(head, kind, 1, columns, rng), 1)
     first = Calibration(KINDS[head], tuple(rng.uniform(0.6, 1.5, 1 if head == "softmax" else 2)))
     t = coordinates(first)
-    calibrator = Calibrator(head, first, learn=True)
+    calibrator = CalibrationLearner(head, first, learn=True)
     calibrator.fold(Z, np.zeros(1), None, Y, np.array([h]), learning=True)
     A, c = unpacked(head, calibrator.tensors()["sums"])
     steps, size, slopes = np.eye(t.size), 1e-4, np.zeros(t.size)
@@ -226,7 +226,7 @@ def test_learning_against_the_plain_twin(head: Head, kind: str, K: int, seed: in
     Z, h = rng.standard_normal((B, columns)) * spread, np.exp(rng.uniform(-2, 3, B))
     Y = np.minimum(targets(head, kind, B, columns, rng), 1)
     first = Calibration(KINDS[head], tuple(rng.uniform(0.6, 1.5, 1 if head == "softmax" else 2)))
-    calibrator, twin = Calibrator(head, first, learn=True), Twin(head, first)
+    calibrator, twin = CalibrationLearner(head, first, learn=True), Twin(head, first)
     got = calibrator.fold(Z, np.zeros(B), None, Y, h, learning=True)
     np.testing.assert_allclose(got, [twin.row(*row) for row in zip(Z, Y, h, strict=True)], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(coordinates(calibrator.calibration()), twin.t, rtol=1e-6, atol=1e-7)
@@ -239,14 +239,14 @@ def test_blocks_of_any_size(data: st.DataObject, head: Head, dtype: type[np.floa
     rng, K, B = np.random.default_rng(5), 1 if head == "sigmoid" else 4, 60
     Z, labels = (rng.standard_normal((B, K)) * 4).astype(dtype), rng.integers(0, max(K, 2), B)
     before = np.where(rng.random(B) < 0.1, np.nan, 0.5)
-    whole, parts = (Calibrator(head, identity(head), learn=True) for _ in range(2))
+    whole, parts = (CalibrationLearner(head, identity(head), learn=True) for _ in range(2))
     expected = whole.fold(Z, before.copy(), labels, None, None, learning=True)
     cuts = [0, *sorted(data.draw(st.lists(st.integers(0, B), max_size=4))), B]
     found = []
     for lo, hi in itertools.pairwise(cuts):
         found.append(parts.fold(Z[lo:hi].copy(), before[lo:hi].copy(), labels[lo:hi].copy(), None, None, learning=True))
         copied, kept = parts.copy(), parts.tensors()
-        parts = Calibrator(head, identity(head), learn=True)
+        parts = CalibrationLearner(head, identity(head), learn=True)
         parts.restore(kept)
         assert all(kept[name].tobytes() == t.tobytes() for name, t in copied.tensors().items())
     assert np.concatenate(found).tobytes() == expected.tobytes()
@@ -263,7 +263,7 @@ def test_any_rows_leave_numbers_within_bounds(data: st.DataObject, head: Head, d
     elements = st.one_of(st.floats(-9, 9, width=32), st.sampled_from([0.0, 1e9, -1e9, 1e30, -1e30, most, -most]))
     Z = data.draw(arrays(dtype, (20, K), elements=elements.map(dtype)))
     labels = data.draw(arrays(np.int64, 20, elements=st.integers(0, max(K, 2) - 1)))
-    calibrator = Calibrator(head, identity(head), learn=True)
+    calibrator = CalibrationLearner(head, identity(head), learn=True)
     found = calibrator.fold(Z, np.zeros(20), labels, None, None, learning=True)
     assert not np.isinf(found).any()
     assert all(np.isfinite(t).all() for t in calibrator.tensors().values())
@@ -277,7 +277,7 @@ def test_what_does_not_learn_stays() -> None:
     rng = np.random.default_rng(0)
     Z, labels = rng.standard_normal((30, 3)), rng.integers(0, 3, 30)
     for learn, learning in ((False, True), (True, False)):
-        calibrator = Calibrator("softmax", some("softmax"), learn=learn)
+        calibrator = CalibrationLearner("softmax", some("softmax"), learn=learn)
         found = calibrator.fold(Z, np.zeros(30), labels, None, None, learning=learning)
         assert calibrator.calibration() == some("softmax")
         np.testing.assert_allclose(found, losses("softmax", Z / 2.7, np.eye(3)[labels]))
@@ -296,7 +296,7 @@ def test_a_miscalibrated_model_is_calibrated(head: Head, scale: float, dtype: ty
     P = np.asarray(probabilities(head, true), np.float64)
     labels = (P.cumsum(axis=1) < rng.random((B, 1))).sum(axis=1).clip(0, P.shape[1] - 1)
     Z = (true * scale).astype(dtype)
-    plain, learned = (Calibrator(head, identity(head), learn=learn) for learn in (False, True))
+    plain, learned = (CalibrationLearner(head, identity(head), learn=learn) for learn in (False, True))
     before, after = (one.fold(Z, np.zeros(B), labels, None, None, learning=True) for one in (plain, learned))
     errors = [reliability_of(one.window, B)["expected_error"] for one in (plain, learned)]
     assert errors[1] < min(0.05, 0.5 * errors[0])
@@ -315,7 +315,7 @@ def test_a_calibrated_model_is_left_alone(head: Head) -> None:
         P = np.asarray(probabilities(head, Z), np.float64)
         labels = (P.cumsum(axis=1) < rng.random((B, 1))).sum(axis=1).clip(0, P.shape[1] - 1)
         plain, learned = (
-            Calibrator(head, some(head) if seed else identity(head), learn=learn) for learn in (False, True)
+            CalibrationLearner(head, some(head) if seed else identity(head), learn=learn) for learn in (False, True)
         )
         Z = as_given(head, Z, learned.first)
         before, after = (one.fold(Z, np.zeros(B), labels, None, None, learning=True) for one in (plain, learned))
@@ -339,11 +339,13 @@ def test_chance_moves_no_young_calibration(head: Head, K: int, size: float) -> N
     for _ in range(400):
         true = rng.standard_normal((30, 3)) @ rng.standard_normal((3, K)) * (size if K > 1 else size / 1.7)
         labels, Z = drawn(head, true, rng), as_given(head, true, first)
-        learned, scales = Calibrator(head, first, learn=True), []
+        learned, scales = CalibrationLearner(head, first, learn=True), []
         for i in range(30):
             after += learned.fold(Z[i : i + 1], np.zeros(1), labels[i : i + 1], None, None, learning=True)[0]
             scales.append(learned.calibration().numbers[0] / first.numbers[0])
-        before += Calibrator(head, first, learn=False).fold(Z, np.zeros(30), labels, None, None, learning=False).sum()
+        before += (
+            CalibrationLearner(head, first, learn=False).fold(Z, np.zeros(30), labels, None, None, learning=False).sum()
+        )
         beyond += max(scales) > 1.5 or min(scales) < 1 / 1.5
     assert beyond <= 4
     assert after <= before * 1.002
@@ -360,14 +362,14 @@ def test_one_row_moves_little_and_holds_nothing_back(head: Head, size: float) ->
         outlier[0, 0] = size
     first = identity(head)
 
-    def scale(calibrator: Calibrator) -> float:
+    def scale(calibrator: CalibrationLearner) -> float:
         return float(abs(coordinates(calibrator.calibration())[0]))
 
-    def learn(calibrator: Calibrator, rows: slice) -> float:
+    def learn(calibrator: CalibrationLearner, rows: slice) -> float:
         calibrator.fold(Z[rows].copy(), np.zeros(len(Z[rows])), labels[rows].copy(), None, None, learning=True)
         return scale(calibrator)
 
-    met, not_met = (Calibrator(head, first, learn=True) for _ in range(2))
+    met, not_met = (CalibrationLearner(head, first, learn=True) for _ in range(2))
     met.fold(outlier, np.zeros(1), wrong, None, None, learning=True)
     assert scale(met) <= 0.1
     learn(met, slice(0, 40))
@@ -392,7 +394,7 @@ def test_a_shifted_model_is_calibrated() -> None:
     rng, B = np.random.default_rng(8), 6000
     true = rng.standard_normal((B, 1)) * 2
     labels = (rng.random((B, 1)) < 1 / (1 + np.exp(-true)))[:, 0].astype(np.int64)
-    learned = Calibrator("sigmoid", identity("sigmoid"), learn=True)
+    learned = CalibrationLearner("sigmoid", identity("sigmoid"), learn=True)
     learned.fold(true + 3, np.zeros(B), labels, None, None, learning=True)
     a, b = learned.calibration().numbers
     assert -b / a == pytest.approx(3, rel=0.1)

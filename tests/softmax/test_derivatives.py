@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from service.softmax import derivatives as d
 from service.softmax.classifier import HEADS as CODES
 from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward
-from service.softmax.linear_model import Model
+from service.softmax.linear_model import LinearModel
 from tests.reference import DTYPES, HEADS, Array, targets
 
 quick = settings(deadline=None, max_examples=80)
@@ -117,7 +117,7 @@ def test_derivatives_of_a_nearly_certain_row(dtype: type[np.floating]) -> None:
 def test_sigmoid_slope(Z: Array) -> None:
     """Sigma (1 - sigma): by differences, by autograd, even in z, and at most a quarter."""
     found = d.sigmoid_slope(Z)
-    model = Model("multilabel", np.eye(Z.shape[1]), np.zeros(Z.shape[1]))
+    model = LinearModel("multilabel", np.eye(Z.shape[1]), np.zeros(Z.shape[1]))
     step = np.full_like(Z, STEP)
     assert_near(found, (model.predict(Z + step) - model.predict(Z - step)) / (2 * STEP))
     assert_near(found, elementwise_grad(lambda z: 1 / (1 + anp.exp(-z)))(Z), 1e-12)
@@ -173,7 +173,7 @@ def test_affine_jacobian(B: int, N: int, K: int, seed: int) -> None:
     for x, one in zip(X, J, strict=True):
         assert np.array_equal(one, np.kron(x, np.eye(K)))
         flat = W.reshape(1, -1)
-        by_steps = differences(lambda w, x=x: Model("softmax", w.reshape(N, K), b).logits(x[None]), flat)  # type: ignore[misc]
+        by_steps = differences(lambda w, x=x: LinearModel("softmax", w.reshape(N, K), b).logits(x[None]), flat)  # type: ignore[misc]
         assert_near(one, by_steps[0], 1e-8)
         assert_near(one, by_autograd(lambda w, x=x: anp.dot(x, w.reshape(N, K)) + b, flat)[0], 1e-15)  # type: ignore[misc]
 
@@ -201,7 +201,7 @@ def test_training_uses_the_fused_product(head: str, dtype: type[np.floating]) ->
     rng = np.random.default_rng(3)
     K = 1 if head == "sigmoid" else 5
     X, W, b = (rng.standard_normal(shape).astype(dtype) for shape in ((30, 7), (7, K), K))
-    model, Y = Model(head, W, b), targets(head, "soft", 30, K, rng)
+    model, Y = LinearModel(head, W, b), targets(head, "soft", 30, K, rng)
     dZ = np.empty((30, K), dtype)
     cross_entropy_backward(model.logits(X), Y, CODES[head], dZ)
     for found, expected in zip(d.affine_backward(X, W, dZ), model.gradients(X, Y)[:3], strict=True):
@@ -213,7 +213,7 @@ def test_training_uses_the_fused_product(head: str, dtype: type[np.floating]) ->
 def test_two_classes_are_a_sigmoid_of_the_difference(data: st.DataObject, dtype: type[np.floating]) -> None:
     """Softmax of (a, b) is the sigmoid head of b - a, and the post-hoc column 1 - p is what that head answers."""
     Z = data.draw(arrays(dtype, (5, 2), elements=st.floats(-30, 30, width=32)))
-    head = Model("sigmoid", np.eye(1, dtype=dtype), np.zeros(1, dtype)).predict(
+    head = LinearModel("sigmoid", np.eye(1, dtype=dtype), np.zeros(1, dtype)).predict(
         np.ascontiguousarray(Z[:, 1:] - Z[:, :1])
     )
     eps = np.finfo(dtype).eps
@@ -276,7 +276,7 @@ def test_masked_classes(data: st.DataObject, dtype: type[np.floating], K: int) -
 def test_temperature_one_is_the_identity(dtype: type[np.floating], K: int) -> None:
     """At temperature 1 and without a mask the function has the bits of a model's answers; T divides the logits."""
     Z = (np.random.default_rng(4).standard_normal((70, K)) * 9).astype(dtype)
-    model = Model("softmax", np.eye(K, dtype=dtype), np.zeros(K, dtype))
+    model = LinearModel("softmax", np.eye(K, dtype=dtype), np.zeros(K, dtype))
     assert d.softmax(Z).tobytes() == d.softmax(Z, 1.0, np.ones(K, np.bool_)).tobytes() == model.predict(Z).tobytes()
     assert d.log_softmax(Z, 1.0).tobytes() == model.log_probabilities(Z).tobytes()
     assert d.softmax(Z, 2.0).tobytes() == model.predict(Z / dtype(2)).tobytes()

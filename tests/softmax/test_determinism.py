@@ -26,7 +26,7 @@ from llvmlite import binding
 
 from service import compiler
 from service.softmax.kernels.matmul import linear_forward, pack
-from service.softmax.linear_model import Delta, Model, Stage
+from service.softmax.linear_model import Delta, LinearModel, Stage
 from tests.reference import DTYPES, HEADS, Array, targets
 from tests.softmax.probe import digests
 
@@ -103,7 +103,7 @@ def test_bits_of_this_release() -> None:
     assert _current_digests() == json.loads(GOLDEN.read_text())
 
 
-def assert_same_rows(model: Model, X: Array, Y: Array, start: int, stop: int) -> None:
+def assert_same_rows(model: LinearModel, X: Array, Y: Array, start: int, stop: int) -> None:
     """Hold rows start to stop, computed by themselves, to the bits that they have in the whole batch."""
     part, wanted = X[start:stop].copy(), slice(start, stop)
     P, labels = model.classify(X)
@@ -132,7 +132,7 @@ def test_bits_in_any_batch(data: st.DataObject, head: str, dtype: type[np.floati
     if data.draw(st.booleans()):
         learned = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 1.25)
         delta = Delta(rng.standard_normal((N, K)).astype(dtype), learned)
-    model, Y = Model(head, W, b, stage, delta), targets(head, "soft", B, K, rng)
+    model, Y = LinearModel(head, W, b, stage, delta), targets(head, "soft", B, K, rng)
     cuts = sorted({0, B, *data.draw(st.lists(st.integers(0, B), max_size=4))})
     alone = data.draw(st.integers(0, B - 1))
     for start, stop in [*pairwise(cuts), (alone, alone + 1)]:
@@ -146,7 +146,7 @@ def test_bits_of_every_row_alone(head: str) -> None:
     rng = np.random.default_rng(0)
     X, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((150, 7), (7, K), K))
     X[::10], W[0] = 3e38, 5
-    model = Model(head, W, b)
+    model = LinearModel(head, W, b)
     P, labels = model.classify(X)
     for i in range(150):
         alone, label = model.classify(X[i : i + 1])

@@ -18,8 +18,8 @@ from service.softmax.classifier import Classifier
 from service.softmax.contributions import BLOCK_CELLS, NetworkExplainer, explainer_of, logits_of
 from service.softmax.explanation import Explanation
 from service.softmax.input_stage import Delta, Stage
-from service.softmax.linear_model import Model
-from service.softmax.network_model import Network
+from service.softmax.linear_model import LinearModel
+from service.softmax.network_model import NetworkModel
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.nets import Net, activate
 
@@ -99,7 +99,7 @@ def raw_case(head: Any, form: str, dtype: Any, *, K: int, seed: int, hard: bool)
         z = anp.dot(staged(x, stage), W) + b
         return z if delta is None else z + anp.dot(staged(x, delta.stage), delta.weights)
 
-    return Case(Model(head, W, b, stage, delta), X, Y, logits)
+    return Case(LinearModel(head, W, b, stage, delta), X, Y, logits)
 
 
 def answer(head: str, z: Array) -> Array:
@@ -149,7 +149,7 @@ def test_contributions_and_the_bias_are_the_logits(head: str, form: str, dtype: 
     """But for the rounding of their sum; a network has none."""
     case = case_of(head, form, dtype)
     found, bias = explained(case), explainer_of(case.model).bias
-    if isinstance(raw(case.model), Network):
+    if isinstance(raw(case.model), NetworkModel):
         assert found.contributions is None
         assert bias is None
         return
@@ -238,7 +238,7 @@ def test_logits_alone_are_those_of_the_explanation(head: str, form: str, dtype: 
 
 def test_logits_alone_that_overflow_on_their_way_are_rounded() -> None:
     """As those of the explanation; those that cannot be are refused, and so are rows that are no numbers."""
-    model = Model("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
+    model = LinearModel("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
     X = np.array([[1] * 3, [1e-30] * 3], np.float32)
     whole = explainer_of(model).explain(X).rounded().logits
     assert logits_of(model, X).tobytes() == whole.tobytes()
@@ -296,7 +296,7 @@ def test_a_clipped_feature_moves_nothing(head: Any) -> None:
     W, D = np.random.default_rng(0).standard_normal((2, N, K))
     delta = Delta(D, Stage(np.zeros(N), np.ones(N), 2.0))
     X = np.array([[1.5, 0.5, -3.0, -0.5, 1.0]])
-    found = explainer_of(Model(head, W, np.zeros(K), stage, delta)).explain(X)
+    found = explainer_of(LinearModel(head, W, np.zeros(K), stage, delta)).explain(X)
     assert not found.sensitivities[0, :, 2].any()
     assert found.sensitivities[0, :, [0, 1, 3]].all()
     assert found.contributions is not None
@@ -308,7 +308,9 @@ def test_a_clipped_feature_moves_nothing(head: Any) -> None:
 def test_a_nearly_certain_row_keeps_its_digits(head: Any, dtype: Any) -> None:
     """Where a probability rounds to 1 its slope, and the gradient of its loss, are those of what the others have."""
     W = np.array([[30, -40, -42]], dtype)
-    found = explainer_of(Model(head, W, np.zeros(3, dtype))).explain(np.ones((1, 1), dtype), np.array([[1.0, 0, 0]]))
+    found = explainer_of(LinearModel(head, W, np.zeros(3, dtype))).explain(
+        np.ones((1, 1), dtype), np.array([[1.0, 0, 0]])
+    )
     assert found.probabilities[0, 0] == 1
     z = W[0].astype(np.longdouble)
     logs = -np.log1p(np.exp(-z)) if head == "ovr" else z
@@ -320,9 +322,9 @@ def test_a_nearly_certain_row_keeps_its_digits(head: Any, dtype: Any) -> None:
     assert float(found.loss_gradients[0, 0]) == pytest.approx(-float(slope), rel=1e-5)
 
 
-def steep(head: Any = "softmax", dtype: Any = np.float32) -> Model:
+def steep(head: Any = "softmax", dtype: Any = np.float32) -> LinearModel:
     K = 1 if head == "sigmoid" else 2
-    return Model(head, np.array([[1e30] * K, [-1e30] * K], dtype), np.zeros(K, dtype))
+    return LinearModel(head, np.array([[1e30] * K, [-1e30] * K], dtype), np.zeros(K, dtype))
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -379,7 +381,7 @@ def test_a_calibrated_row_that_overflows_is_explained_in_float64(head: Any) -> N
 
 def test_what_can_be_rounded_is() -> None:
     """A sum that overflows on its way to a small number."""
-    model = Model("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
+    model = LinearModel("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
     found = explainer_of(model).explain(np.array([[1] * 3, [1e-30] * 3], np.float32), np.eye(2))
     assert found.over.tolist() == [0]
     whole = found.rounded()
@@ -405,15 +407,17 @@ def test_a_network_that_overflows_is_explained_in_float64() -> None:
         (steep(), [np.nan, 1], "finite"),
         (steep(), [np.inf, 1], "finite"),
         (steep(dtype=np.float64), [1e300, 1], "logits overflow"),
-        (Model("softmax", np.eye(2), np.zeros(2), Stage(np.zeros(2), np.ones(2), 1.0)), [np.nan, 1], "finite"),
+        (LinearModel("softmax", np.eye(2), np.zeros(2), Stage(np.zeros(2), np.ones(2), 1.0)), [np.nan, 1], "finite"),
         (
-            Model("multilabel", np.full((2, 2), 1e300), np.zeros(2), Stage(np.zeros(2), np.full(2, 1e-300), 1e-200)),
+            LinearModel(
+                "multilabel", np.full((2, 2), 1e300), np.zeros(2), Stage(np.zeros(2), np.full(2, 1e-300), 1e-200)
+            ),
             [0, 0],
             "gradient overflows",
         ),
     ],
 )
-def test_what_cannot_be_explained_is_refused(model: Model, row: list[float], word: str) -> None:
+def test_what_cannot_be_explained_is_refused(model: LinearModel, row: list[float], word: str) -> None:
     """In a sentence without the input."""
     with pytest.raises(UnacceptableError, match=word):
         explainer_of(model).explain(np.array([row], model.dtype))

@@ -11,16 +11,16 @@ from service.softmax.kernels.heads import BLOCK, NOT_FINITE, predict_forward
 from service.softmax.kernels.matmul import pack
 from service.softmax.kernels.stages import stage_forward
 from service.softmax.linear_model import HEADS as CODES
-from service.softmax.linear_model import Delta, Model, Stage
+from service.softmax.linear_model import Delta, LinearModel, Stage
 from tests.reference import DTYPES, HEADS, Array, linear, probabilities, stage
 
 CLASSES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 49, 100)
 NORMALISED = ("softmax", "sigmoid", "ovr")
 
 
-def identity(head: str, K: int, dtype: type[np.floating]) -> Model:
+def identity(head: str, K: int, dtype: type[np.floating]) -> LinearModel:
     """A model whose logits are its features."""
-    return Model(head, np.eye(K, dtype=dtype), np.zeros(K, dtype))
+    return LinearModel(head, np.eye(K, dtype=dtype), np.zeros(K, dtype))
 
 
 def answer(head: str, Z: Array) -> tuple[Array, list[int]]:
@@ -88,7 +88,7 @@ def test_any_finite_float32_model(data: st.DataObject, head: str) -> None:
     N, B = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     K = 1 if head == "sigmoid" else data.draw(st.integers(1, 20))
     X, W, b = (data.draw(arrays(np.float32, shape, elements=finite(np.float32))) for shape in ((B, N), (N, K), K))
-    assert_answer(head, *Model(head, W, b).classify(X))
+    assert_answer(head, *LinearModel(head, W, b).classify(X))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -178,13 +178,13 @@ def test_non_finite_logits_are_reported(head: str, dtype: type[np.floating], K: 
         assert np.flatnonzero(labels == NOT_FINITE).tolist() == [k]
 
 
-def overflowing(head: str, K: int, rng: np.random.Generator) -> tuple[Model, Array]:
+def overflowing(head: str, K: int, rng: np.random.Generator) -> tuple[LinearModel, Array]:
     """A float32 model, and 150 rows of which every third overflows float32."""
     K = 1 if head == "sigmoid" else K
     W, b = rng.standard_normal((4, K)).astype(np.float32), rng.standard_normal(K).astype(np.float32)
     W[0], X = 100 * rng.choice([-1, 1], K), rng.standard_normal((150, 4)).astype(np.float32)
     X[::3, 0] = 3e38 * rng.choice([-1, 1], 50)
-    return Model(head, W, b), X
+    return LinearModel(head, W, b), X
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -195,7 +195,7 @@ def test_overflow_is_computed_in_float64(head: str, K: int) -> None:
     with np.errstate(over="ignore"):
         overflow = ~np.isfinite(linear(X, model.weights, model.bias).astype(np.float32)).all(axis=1)
     assert overflow.tolist() == [i % 3 == 0 for i in range(150)]
-    double = Model(head, model.weights.astype(np.float64), model.bias.astype(np.float64))
+    double = LinearModel(head, model.weights.astype(np.float64), model.bias.astype(np.float64))
     P, labels = model.classify(X)
     assert_answer(head, P, labels)
     assert np.array_equal(P[overflow], double.predict(X[overflow].astype(np.float64)).astype(np.float32))
@@ -209,7 +209,9 @@ def test_overflow_is_computed_in_float64(head: str, K: int) -> None:
 def test_overflow_labels_follow_the_answer() -> None:
     """Classes that tie in the float32 answer tie in its label, though float64 told them apart."""
     W = np.diag([100, 1, 1]).astype(np.float32)
-    P, labels = Model("softmax", W, np.array([0, 0, 1e-9], np.float32)).classify(np.array([[-3e38, 0, 0]], np.float32))
+    P, labels = LinearModel("softmax", W, np.array([0, 0, 1e-9], np.float32)).classify(
+        np.array([[-3e38, 0, 0]], np.float32)
+    )
     assert P.tolist() == [[0, 0.5, 0.5]]
     assert labels == [1]
 
@@ -217,7 +219,9 @@ def test_overflow_labels_follow_the_answer() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_overflow_of_float64_is_refused(head: str) -> None:
     """A row that overflows float64 is an error of the input, alone and among rows that do not."""
-    model = Model(head, np.full((1, 1 if head == "sigmoid" else 3), 10.0), np.zeros(1 if head == "sigmoid" else 3))
+    model = LinearModel(
+        head, np.full((1, 1 if head == "sigmoid" else 3), 10.0), np.zeros(1 if head == "sigmoid" else 3)
+    )
     for X in ([[1e308]], [[-1e308]], [[1.0], [1e308]]):
         with pytest.raises(UnacceptableError, match="overflow"):
             model.predict(np.array(X))
@@ -265,7 +269,7 @@ def test_prediction_with_a_delta(head: str, dtype: type[np.floating], *, staged:
     X = rng.integers(-8, 9, (70, 6)).astype(dtype)
     shown = X if own is None else stage(X, own.mean, own.scale, own.clip)
     both = np.hstack([shown, stage(X, learned.mean, learned.scale, learned.clip)]).astype(dtype)
-    model, plain = Model(head, W, b, own, Delta(D, learned)), Model(head, np.vstack([W, D]), b)
+    model, plain = LinearModel(head, W, b, own, Delta(D, learned)), LinearModel(head, np.vstack([W, D]), b)
     assert np.array_equal(model.predict(X), plain.predict(both))
     assert model.classify(X)[1] == plain.classify(both)[1]
 
@@ -282,8 +286,8 @@ def test_prediction_behind_a_stage(head: str, dtype: type[np.floating], clip: fl
     mean, scale = rng.integers(-3, 4, 6).astype(np.float64), np.exp2(rng.integers(-2, 3, 6))
     X = rng.integers(-8, 9, (70, 6)).astype(dtype)
     staged = stage(X, mean, scale, clip).astype(dtype)
-    P, labels = Model(head, W, b, Stage(mean, scale, clip)).classify(X)
-    plain, plain_labels = Model(head, W, b).classify(staged)
+    P, labels = LinearModel(head, W, b, Stage(mean, scale, clip)).classify(X)
+    plain, plain_labels = LinearModel(head, W, b).classify(staged)
     assert np.array_equal(P, plain)
     assert labels == plain_labels
 
@@ -293,7 +297,7 @@ def test_stage_of_extreme_values(head: str) -> None:
     """Features at their mean stage to 0 and the largest float32 to the clip, with the smallest and largest scales."""
     K = 1 if head == "sigmoid" else 2
     statistics = Stage(np.array([0.0, 3e38, -3e38, 1.0]), np.array([1e-38, 3e38, 1e-38, 1.0]), 4.0)
-    model = Model(head, np.ones((4, K), np.float32), np.zeros(K, np.float32), statistics)
+    model = LinearModel(head, np.ones((4, K), np.float32), np.zeros(K, np.float32), statistics)
     centre = np.array([[0, 3e38, -3e38, 1]], np.float32)
     far = np.array([[3e38, 3e38, 3e38, 3e38]], np.float32)
     assert np.array_equal(model.logits(centre), np.zeros((1, K), np.float32))

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 from service.errors import UnacceptableError
 from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward, log_probabilities_forward
 from service.softmax.linear_model import HEADS as CODES
-from service.softmax.linear_model import Delta, Model, Stage
+from service.softmax.linear_model import Delta, LinearModel, Stage
 from tests.reference import DTYPES, HEADS, Array, log_probabilities, logit_gradient, losses, targets
 
 CLASSES = (1, 2, 7, 8, 9, 16, 17, 40)
@@ -122,11 +122,11 @@ def test_mean_loss_against_scikit_learn() -> None:
     """The mean loss of hard targets equals scikit-learn's log_loss of the probabilities."""
     rng = np.random.default_rng(5)
     Z, labels = rng.standard_normal((200, 6)), rng.integers(0, 6, 200)
-    model = Model("softmax", np.eye(6), np.zeros(6))
+    model = LinearModel("softmax", np.eye(6), np.zeros(6))
     mean = model.losses(Z, np.eye(6)[labels]).mean()
     assert mean == pytest.approx(log_loss(labels, model.predict(Z), labels=range(6)), rel=1e-12)
     z, y = rng.standard_normal((200, 1)), rng.integers(0, 2, (200, 1)).astype(float)
-    binary = Model("sigmoid", np.eye(1), np.zeros(1))
+    binary = LinearModel("sigmoid", np.eye(1), np.zeros(1))
     assert binary.losses(z, y).mean() == pytest.approx(log_loss(y[:, 0], binary.predict(z)), rel=1e-12)
 
 
@@ -153,10 +153,10 @@ def test_gradients_against_finite_differences(head: str, kind: str, clip: float 
     behind = None if clip == "no stage" else statistics
 
     def loss(X: Array, W: Array, b: Array) -> float:
-        return float(Model(head, W, b, behind).losses(X, Y).sum())
+        return float(LinearModel(head, W, b, behind).losses(X, Y).sum())
 
-    found = Model(head, W, b, behind).gradients(X, Y)
-    assert np.array_equal(found.losses, Model(head, W, b, behind).losses(X, Y))
+    found = LinearModel(head, W, b, behind).gradients(X, Y)
+    assert np.array_equal(found.losses, LinearModel(head, W, b, behind).losses(X, Y))
     for name, exact, got in (
         ("dW", difference(lambda W: loss(X, W, b), W), found.dW),
         ("db", difference(lambda b: loss(X, W, b), b), found.db),
@@ -180,9 +180,9 @@ def test_gradients_with_a_delta_against_finite_differences(head: str, clip: str 
     behind = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 0.8)
 
     def loss(X: Array, D: Array) -> float:
-        return float(Model(head, W, b, own, Delta(D, behind)).losses(X, Y).sum())
+        return float(LinearModel(head, W, b, own, Delta(D, behind)).losses(X, Y).sum())
 
-    found = Model(head, W, b, own, Delta(D, behind)).gradients(X, Y)
+    found = LinearModel(head, W, b, own, Delta(D, behind)).gradients(X, Y)
     for exact, got in (
         (difference(lambda D: loss(X, D), D), found.dD),
         (difference(lambda X: loss(X, D), X), found.dX),
@@ -199,7 +199,7 @@ def test_gradients_of_a_model(head: str, dtype: type[np.floating]) -> None:
     K = 1 if head == "sigmoid" else 20
     X, W, b = (rng.standard_normal(shape).astype(dtype) for shape in ((130, 30), (30, K), K))
     Y = targets(head, "soft", 130, K, rng)
-    found = Model(head, W, b).gradients(X, Y)
+    found = LinearModel(head, W, b).gradients(X, Y)
     dZ = logit_gradient(head, X.astype(np.longdouble) @ W + b, Y)
     tolerance = 2000 * np.finfo(dtype).eps
     for got, exact in ((found.dW, X.T @ dZ), (found.db, dZ.sum(axis=0)), (found.dX, dZ @ W.T)):
@@ -229,7 +229,7 @@ def test_gradient_is_taken_from_the_answer(head: str, dtype: type[np.floating]) 
     if head == "softmax":
         Y[:, 0] = 1
     served = "softmax" if head == "softmax" else "multilabel"
-    P = Model(served, np.eye(K, dtype=dtype), np.zeros(K, dtype)).predict(Z)
+    P = LinearModel(served, np.eye(K, dtype=dtype), np.zeros(K, dtype)).predict(Z)
     first = 1 if head == "softmax" else 0
     assert np.array_equal(backward(head, Z, Y)[:, first:], P[:, first:])
 
@@ -279,7 +279,7 @@ def test_logarithms_near_one_keep_their_digits(head: str, dtype: type[np.floatin
         assert forward(head, Z, Y)[0] == pytest.approx(float(losses(head, Z, Y)[0]), rel=1e-14)
 
 
-STEEP: dict[str, Callable[[Model, Array, Array], object]] = {
+STEEP: dict[str, Callable[[LinearModel, Array, Array], object]] = {
     "losses": lambda model, X, Y: model.losses(X, Y),
     "gradients": lambda model, X, Y: model.gradients(X, Y),
     "log_probabilities": lambda model, X, _: model.log_probabilities(X),
@@ -290,10 +290,10 @@ STEEP: dict[str, Callable[[Model, Array, Array], object]] = {
 def test_rows_without_an_answer_have_no_loss(method: str) -> None:
     """What overflows float64, or float64 weights in their own dtype, is refused as `predict` refuses it."""
     Y = np.array([[1.0, 0]])
-    double = Model("softmax", np.full((1, 2), 10.0), np.zeros(2))
+    double = LinearModel("softmax", np.full((1, 2), 10.0), np.zeros(2))
     with pytest.raises(UnacceptableError, match="overflow"):
         STEEP[method](double, np.array([[1e308]]), Y)
-    narrow = Model("softmax", np.full((1, 2), 10, np.float32), np.zeros(2, np.float32))
+    narrow = LinearModel("softmax", np.full((1, 2), 10, np.float32), np.zeros(2, np.float32))
     with pytest.raises(UnacceptableError, match="finite"):
         STEEP[method](narrow, np.array([[np.inf]], np.float32), Y)
 
@@ -308,8 +308,8 @@ def test_overflowed_rows_have_the_losses_of_their_answers(head: str, behind: Sta
     Y = targets(head, "soft", 8, K, rng)
     W[0], W[1] = 7, -7
     X[[2, 5]] = [[2e38, 2e38, 1], [-1e38, -1e38, 1]]
-    model, usual = Model(head, W, b, behind), np.array([0, 1, 3, 4, 6, 7])
-    double = Model(head, W.astype(np.float64), b.astype(np.float64), behind)
+    model, usual = LinearModel(head, W, b, behind), np.array([0, 1, 3, 4, 6, 7])
+    double = LinearModel(head, W.astype(np.float64), b.astype(np.float64), behind)
     assert np.isfinite(model.predict(X)).all()
     for got, plain, exact in (
         (model.log_probabilities(X), model.log_probabilities(X[usual]), double.log_probabilities(X.astype(float))),
@@ -328,11 +328,11 @@ def test_overflowed_rows_have_the_losses_of_their_answers(head: str, behind: Sta
 
 def test_a_gradient_that_float32_cannot_hold_is_refused() -> None:
     """Two rows whose sum overflows float32 have a loss, but no gradient; rows that cancel have one."""
-    model = Model("softmax", np.zeros((1, 2), np.float32), np.zeros(2, np.float32))
+    model = LinearModel("softmax", np.zeros((1, 2), np.float32), np.zeros(2, np.float32))
     X, Y = np.full((3, 1), 3e38, np.float32), np.eye(2)[[0, 0, 0]]
     assert np.isfinite(model.losses(X, Y)).all()
     with pytest.raises(UnacceptableError, match="gradient"):
         model.gradients(X, Y)
     assert model.gradients(X[[0, 1, 2, 0]], np.eye(2)[[0, 0, 1, 1]]).dW.tolist() == [[0, 0]]
     with pytest.raises(UnacceptableError, match="gradient"):
-        Model("softmax", np.zeros((1, 2)), np.zeros(2)).gradients(np.full((4, 1), 1.7e308), Y[[0, 0, 0, 0]])
+        LinearModel("softmax", np.zeros((1, 2)), np.zeros(2)).gradients(np.full((4, 1), 1.7e308), Y[[0, 0, 0, 0]])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from service.errors import UnacceptableError
-from service.softmax.linear_model import Delta, Model, Stage
+from service.softmax.linear_model import Delta, LinearModel, Stage
 from tests.reference import DTYPES, HEADS, Array, targets
 
 N, K = 4, 3
-METHODS: dict[str, Callable[[Model, Array], object]] = {
+METHODS: dict[str, Callable[[LinearModel, Array], object]] = {
     "predict": lambda model, X: model.predict(X),
     "classify": lambda model, X: model.classify(X),
     "logits": lambda model, X: model.logits(X),
@@ -27,10 +27,10 @@ def matrix(dtype: type = np.float32, rows: int = N, columns: int = K) -> Array:
     return np.random.default_rng(0).standard_normal((rows, columns)).astype(dtype)
 
 
-def build(head: str = "softmax", dtype: type = np.float32, stage: Stage | None = None) -> Model:
+def build(head: str = "softmax", dtype: type = np.float32, stage: Stage | None = None) -> LinearModel:
     """A model of N features."""
     columns = 1 if head == "sigmoid" else K
-    return Model(head, matrix(dtype, N, columns), matrix(dtype, 1, columns)[0], stage)
+    return LinearModel(head, matrix(dtype, N, columns), matrix(dtype, 1, columns)[0], stage)
 
 
 def statistics(clip: float | None = 3.0) -> Stage:
@@ -105,7 +105,7 @@ BAD_MODELS: dict[str, tuple[object, ...]] = {
 def test_bad_models_are_refused(arguments: tuple[object, ...]) -> None:
     """A model that contradicts itself, or has a number that is not finite, cannot be made."""
     with pytest.raises(ValueError, match=r"head|weights|stage|delta"):
-        Model(*arguments)  # type: ignore[arg-type]
+        LinearModel(*arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -168,7 +168,7 @@ def test_rows_that_are_not_finite(bad: float, dtype: type, head: str, behind: St
     """NaN and infinity in any feature are refused, also where a weight is 0 or a clip would hide them."""
     weights, bias = matrix(dtype, N, 1 if head == "sigmoid" else K), matrix(dtype, 1, 1 if head == "sigmoid" else K)[0]
     weights[1] = 0
-    model = Model(head, weights, bias, behind)
+    model = LinearModel(head, weights, bias, behind)
     for j in range(N):
         for rows in (1, 3):
             X = matrix(dtype, rows, N)
@@ -203,9 +203,9 @@ def test_weights_of_any_layout() -> None:
     fixed = WEIGHTS.copy()
     fixed.flags.writeable = False
     X = matrix(np.float32, 5, N)
-    expected = Model("softmax", WEIGHTS, BIAS).predict(X)
+    expected = LinearModel("softmax", WEIGHTS, BIAS).predict(X)
     for same in (fixed, np.asfortranarray(WEIGHTS), np.repeat(WEIGHTS, 2, axis=0)[::2]):
-        assert np.array_equal(Model("softmax", same, BIAS).predict(X), expected)
+        assert np.array_equal(LinearModel("softmax", same, BIAS).predict(X), expected)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -217,7 +217,7 @@ def test_later_changes_do_not_reach_a_model(head: str) -> None:
     behind = Stage(behind.mean, behind.scale, None)
     X, Y = matrix(np.float32, 6, N), targets(head, "soft", 5, columns, np.random.default_rng(0))
     W[0], W[1], X[-1, :2] = 10, -10, 3e38
-    model, untouched = Model(head, W, b, behind), Model(head, W.copy(), b.copy(), statistics(None))
+    model, untouched = LinearModel(head, W, b, behind), LinearModel(head, W.copy(), b.copy(), statistics(None))
     for array in (W, b, behind.mean, behind.scale):
         array[:] = 77
     assert np.array_equal(model.predict(X), untouched.predict(X))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
 from service.softmax.input_stage import Stage
-from service.softmax.kernels.network import Layer
-from service.softmax.linear_model import Model
-from service.softmax.network_model import Network
+from service.softmax.kernels.network import LayerArrays
+from service.softmax.linear_model import LinearModel
+from service.softmax.network_model import NetworkModel
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.nets import ACTIVATIONS, WIDTHS, Net, answers, forward, summed_loss
 
@@ -69,7 +69,7 @@ def test_bits_in_any_batch(data: st.DataObject, net: Net) -> None:
 def test_answers_are_those_of_the_logits(net: Net) -> None:
     """The fused kernel has the bits of a model without hidden layers whose features are the logits."""
     model = net.served().model()
-    head = Model(net.head, np.eye(net.K, dtype=net.dtype), np.zeros(net.K, net.dtype))  # type: ignore[arg-type]  # a head's name
+    head = LinearModel(net.head, np.eye(net.K, dtype=net.dtype), np.zeros(net.K, net.dtype))  # type: ignore[arg-type]  # a head's name
     Z = model.logits(net.X)
     assert model.predict(net.X).tobytes() == head.predict(Z).tobytes()
     assert model.losses(net.X, net.Y).tobytes() == head.losses(Z, net.Y).tobytes()
@@ -159,8 +159,8 @@ def test_overflow_is_computed_in_float64(name: str, head: str) -> None:
     net.affine[0][0][0], net.affine[0][0][1] = 8, -8
     net.X[::4, :2] = 3e38
     model, usual = net.served().model(), np.arange(20) % 4 != 0
-    wide = [Layer(one.weights.astype(float), one.bias.astype(float), one.activation) for one in model.hidden]
-    double = Network(model.head, tuple(wide), model.weights.astype(float), model.bias.astype(float))
+    wide = [LayerArrays(one.weights.astype(float), one.bias.astype(float), one.activation) for one in model.hidden]
+    double = NetworkModel(model.head, tuple(wide), model.weights.astype(float), model.bias.astype(float))
     exact = double.predict(net.X.astype(float))
     P, labels = model.classify(net.X)
     assert np.array_equal(P[~usual], exact[~usual].astype(np.float32))
@@ -215,18 +215,23 @@ def test_what_a_network_is_made_of_is_its_own() -> None:
 
 
 W, B = np.ones((4, 4)), np.ones(4)
-HIDDEN = (Layer(W, B, "relu"),)
+HIDDEN = (LayerArrays(W, B, "relu"),)
 BAD: dict[str, tuple[object, ...]] = {
     "unknown head": ("linear", HIDDEN, W, B),
     "no hidden layer": ("softmax", (), W, B),
-    "unknown activation": ("softmax", (Layer(W, B, "gelu"),), W, B),  # type: ignore[arg-type]
+    "unknown activation": ("softmax", (LayerArrays(W, B, "gelu"),), W, B),  # type: ignore[arg-type]
     "two dtypes": ("softmax", HIDDEN, W.astype(np.float32), B.astype(np.float32)),
-    "half precision": ("softmax", (Layer(W.astype("f2"), B.astype("f2"), "relu"),), W.astype("f2"), B.astype("f2")),
-    "short bias": ("softmax", (Layer(W, B[1:], "relu"),), W, B),
+    "half precision": (
+        "softmax",
+        (LayerArrays(W.astype("f2"), B.astype("f2"), "relu"),),
+        W.astype("f2"),
+        B.astype("f2"),
+    ),
+    "short bias": ("softmax", (LayerArrays(W, B[1:], "relu"),), W, B),
     "a vector of weights": ("softmax", HIDDEN, W[0], B),
-    "layers that do not meet": ("softmax", (Layer(W[:, :3], B[:3], "relu"),), W, B),
+    "layers that do not meet": ("softmax", (LayerArrays(W[:, :3], B[:3], "relu"),), W, B),
     "sigmoid with four logits": ("sigmoid", HIDDEN, W, B),
-    "NaN weight": ("softmax", (Layer(W * np.nan, B, "relu"),), W, B),
+    "NaN weight": ("softmax", (LayerArrays(W * np.nan, B, "relu"),), W, B),
     "infinite bias": ("softmax", HIDDEN, W, B * np.inf),
     "short stage": ("softmax", HIDDEN, W, B, Stage(np.zeros(3), np.ones(3))),
 }
@@ -236,4 +241,4 @@ BAD: dict[str, tuple[object, ...]] = {
 def test_bad_networks_are_refused(arguments: tuple[object, ...]) -> None:
     """A network that contradicts itself, or has a number that is not finite, cannot be made."""
     with pytest.raises(ValueError, match=r"head|weights|stage|activation"):
-        Network(*arguments)  # type: ignore[arg-type]
+        NetworkModel(*arguments)  # type: ignore[arg-type]

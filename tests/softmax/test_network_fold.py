@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.softmax.network_learner import NetworkSteps, ServedNetwork
+from service.softmax.network_learner import NetworkLearner, NetworkParameters
 from service.softmax.parameters import Rule, RuleName
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.folds import RULES as LINEAR_RULES
@@ -24,14 +24,14 @@ widths = st.lists(st.sampled_from(WIDTHS), min_size=1, max_size=3).map(tuple)
 quick = settings(deadline=None, max_examples=50)
 
 
-def same_state(one: NetworkSteps, other: NetworkSteps) -> bool:
+def same_state(one: NetworkLearner, other: NetworkLearner) -> bool:
     """Whether two folds hold the same bits, the served ones included."""
     pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
     pairs += list(zip(one.served().tensors(), other.served().tensors(), strict=True))
     return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
-def masters(steps: NetworkSteps) -> list[Array]:
+def masters(steps: NetworkLearner) -> list[Array]:
     """The weights of every layer in full precision, the bias first."""
     return [tensor for name, tensor in sorted(steps.tensors().items()) if name.startswith("masters")]
 
@@ -344,7 +344,7 @@ def test_served_parts_are_copies_and_survive_their_arrays(*, staged: bool) -> No
     steps.fold(net.X, Y=net.Y)
     assert np.array_equal(served.model().predict(net.X), before)
     now = steps.served()
-    again = ServedNetwork.of(now.head, net.activations, now.arrays(), now.clips())
+    again = NetworkParameters.of(now.head, net.activations, now.arrays(), now.clips())
     assert again.model().predict(net.X).tobytes() == now.model().predict(net.X).tobytes()
     assert [tensor.shape for tensor in now.tensors()] == [(5, 6), (6,), (6, 5), (5,), (5, 3), (3,)]
 
@@ -381,4 +381,4 @@ def test_what_a_fold_refuses() -> None:
     with pytest.raises(ValueError, match="sgd, adagrad or ftrl"):
         steps.set_rule(LINEAR_RULES["newton"])
     with pytest.raises(ValueError, match="threshold"):
-        NetworkSteps(net.served(), RULES["sgd"], np.ones(2))
+        NetworkLearner(net.served(), RULES["sgd"], np.ones(2))

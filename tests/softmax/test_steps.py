@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.softmax.linear_learner import RECENT, Steps
-from service.softmax.linear_model import Delta, Model, Stage
-from service.softmax.parameters import Form, Rule, RuleName, Served, progress_of
+from service.softmax.linear_learner import RECENT, LinearLearner
+from service.softmax.linear_model import Delta, LinearModel, Stage
+from service.softmax.parameters import Form, LinearParameters, Rule, RuleName, progress_of
 from tests.reference import DTYPES, HEADS, Array
 from tests.softmax.folds import FORMS, RULES, Case, answer, same_state, whole_matrices
 
@@ -91,7 +91,7 @@ def test_sgd_steps_with_the_gradient_of_the_answer(head: str, dtype: type[np.flo
     steps = case.steps()
     p = answer(steps).predict(case.X)[0]
     if head in {"multilabel", "ovr"}:
-        p = Model("multilabel", case.weights, case.bias).predict(case.X)[0]
+        p = LinearModel("multilabel", case.weights, case.bias).predict(case.X)[0]
     e = (p[1:] if head == "sigmoid" else p) - case.Y[0]
     before = steps.tensors()["masters"]
     steps.fold(case.X, Y=case.Y)
@@ -124,7 +124,7 @@ def test_sgd_against_finite_differences(head: str) -> None:
     case = Case(head, Rule("sgd", rate=1.0), "plain", B=1, kind="soft")
 
     def loss(W: Array) -> float:
-        return float(Model(head, W[1:].copy(), W[0].copy()).losses(case.X, case.Y)[0])  # type: ignore[arg-type]
+        return float(LinearModel(head, W[1:].copy(), W[0].copy()).losses(case.X, case.Y)[0])  # type: ignore[arg-type]
 
     W = np.vstack([case.bias, case.weights])
     slope = np.empty_like(W)
@@ -199,7 +199,7 @@ def test_what_a_hit_is(head: str) -> None:
     """A row is a hit where its label is the target's largest class; for multilabel, with every class on its side."""
     K = 1 if head == "sigmoid" else 3
     bias = np.array([2.0] if K == 1 else [2.0, -2.0, 1.0])
-    steps = Steps(Served(head, np.zeros((1, K)), bias), "plain", Rule("sgd", 0.1), np.full(K, 0.8))  # type: ignore[arg-type]
+    steps = LinearLearner(LinearParameters(head, np.zeros((1, K)), bias), "plain", Rule("sgd", 0.1), np.full(K, 0.8))  # type: ignore[arg-type]
     hit = np.array([[0.6]] if K == 1 else [[0.9, 0.0, 0.1]])
     steps.fold(np.zeros((1, 1)), Y=hit, learning=False)
     miss = np.array([[0.4]] if K == 1 else [[0.1, 0.0, 0.9]])
@@ -320,8 +320,8 @@ def test_the_smallest_importance_there_is_moves_next_to_nothing(name: RuleName, 
 
 def test_a_float32_row_that_overflows_is_skipped() -> None:
     """A row whose logits overflow float32 is answered in float64, but not learned from."""
-    steps = Steps(
-        Served("softmax", np.array([[7, -7]], np.float32), np.zeros(2, np.float32)),
+    steps = LinearLearner(
+        LinearParameters("softmax", np.array([[7, -7]], np.float32), np.zeros(2, np.float32)),
         "plain",
         Rule("sgd", 0.1),
         np.ones(2),
@@ -334,8 +334,8 @@ def test_a_float32_row_that_overflows_is_skipped() -> None:
 @pytest.mark.parametrize("name", ["adagrad", "ftrl"])
 def test_sums_of_squares_stay_finite(name: RuleName) -> None:
     """A gradient whose square overflows float32 fills the sums to their bound, and the step stays finite."""
-    start = Served("softmax", np.zeros((1, 3), np.float32), np.zeros(3, np.float32))
-    steps = Steps(start, "plain", replace(RULES[name], forget=0.0), np.ones(3))
+    start = LinearParameters("softmax", np.zeros((1, 3), np.float32), np.zeros(3, np.float32))
+    steps = LinearLearner(start, "plain", replace(RULES[name], forget=0.0), np.ones(3))
     steps.fold(np.full((1, 1), 2.0**59, np.float32), np.zeros(1, np.int64), weights=np.full(1, 900.0))
     assert steps.progress["steps"] == 1
     assert steps.tensors()["squares"].max() == 2.0**126
@@ -346,7 +346,9 @@ def test_features_without_variance_are_not_learned_from() -> None:
     """A feature that was always the same is staged to 0; so is one whose variance is rounding alone."""
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.standard_normal(50), np.full(50, 0.1), 1e8 + rng.choice([0, 2.0**-26], 50)])
-    steps = Steps(Served("softmax", np.zeros((3, 2)), np.zeros(2)), "running", RULES["newton"], np.ones(2))
+    steps = LinearLearner(
+        LinearParameters("softmax", np.zeros((3, 2)), np.zeros(2)), "running", RULES["newton"], np.ones(2)
+    )
     steps.fold(X, rng.integers(0, 2, 50))
     masters, served = steps.tensors()["masters"], steps.served()
     assert masters[1].any()
@@ -370,7 +372,9 @@ def test_a_feature_that_ceases_to_vary_serves_what_the_fold_computes() -> None:
     X = np.full((3000, 2), 3e18)
     X[:, 1] = np.random.default_rng(0).standard_normal(3000)
     X[0, 0] = 3e18 * (1 + 2.0**-15)
-    steps = Steps(Served("softmax", np.zeros((2, 2)), np.zeros(2)), "running", RULES["ftrl"], np.ones(2))
+    steps = LinearLearner(
+        LinearParameters("softmax", np.zeros((2, 2)), np.zeros(2)), "running", RULES["ftrl"], np.ones(2)
+    )
     y = np.random.default_rng(1).integers(0, 2, 3000)
     known = set()
     for i in range(3000):
@@ -468,7 +472,7 @@ def test_a_delta_of_zeros_changes_no_bit(head: str, dtype: type[np.floating]) ->
     """At its start a model that learns answers with the bits of the trained one, also beside a stage of its own."""
     for staged in (False, True):
         case = Case(head, RULES["newton"], "delta", dtype=dtype, staged=staged, K=20, N=30)
-        trained = Model(head, case.weights, case.bias, case.own)  # type: ignore[arg-type]
+        trained = LinearModel(head, case.weights, case.bias, case.own)  # type: ignore[arg-type]
         learning = answer(case.steps())
         assert learning.delta is not None
         assert learning.predict(case.X).tobytes() == trained.predict(case.X).tobytes()
@@ -478,8 +482,8 @@ def test_a_delta_of_zeros_changes_no_bit(head: str, dtype: type[np.floating]) ->
 def test_statistics_beyond_the_dtype_are_left_out() -> None:
     """A feature whose training statistics float32 cannot hold is not learned from, and harms no other."""
     learned = Stage(np.array([0.0, 1e300, 0.0]), np.array([1.0, 1.0, 1e-300]))
-    start = Served("softmax", np.ones((3, 2), np.float32), np.zeros(2, np.float32))
-    steps = Steps(start, "delta", RULES["newton"], np.ones(2), learned)
+    start = LinearParameters("softmax", np.ones((3, 2), np.float32), np.zeros(2, np.float32))
+    steps = LinearLearner(start, "delta", RULES["newton"], np.ones(2), learned)
     X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
     assert np.isfinite(steps.fold(X, np.arange(20) % 2)).all()
     delta = steps.served().delta
@@ -528,7 +532,7 @@ def test_starts_that_contradict_themselves(
 ) -> None:
     """A fold cannot begin from what is no model or does not fit the form."""
     with pytest.raises(ValueError, match=r"form|threshold|finite"):
-        Steps(Served("softmax", weights, np.zeros(2)), form, RULES["ftrl"], thresholds, learned)
+        LinearLearner(LinearParameters("softmax", weights, np.zeros(2)), form, RULES["ftrl"], thresholds, learned)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -541,6 +545,6 @@ def test_served_parts_are_copies_and_survive_their_arrays(head: str) -> None:
     steps.fold(case.X, Y=case.Y)
     assert np.array_equal(served.model().predict(case.X), before)
     now = steps.served()
-    again = Served.of(now.head, now.arrays(), now.clips())
+    again = LinearParameters.of(now.head, now.arrays(), now.clips())
     assert again.model().predict(case.X).tobytes() == now.model().predict(case.X).tobytes()
     assert isinstance(again.delta, Delta)

@@ -9,8 +9,8 @@ import pytest
 
 from service.errors import ArtifactError, LogUnavailableError
 from service.store.directory import data_directory as directory
-from service.store.directory.ack_marks import Marks
-from service.store.directory.data_directory import DataDirectory, News
+from service.store.directory.ack_marks import AckMarks
+from service.store.directory.data_directory import DataDirectory, SnapshotWatcher
 from service.store.states.snapshots import write_snapshot
 from tests.learn.artifacts import ones
 from tests.store.conftest import MakeArtifact
@@ -60,7 +60,7 @@ def test_a_forked_child_keeps_the_lock(data: DataDirectory) -> None:
 
 def test_marks_of_all_workers_are_found(data: DataDirectory) -> None:
     for slot in (1, 0):
-        Marks(data.marks(slot), ()).close()
+        AckMarks(data.marks(slot), ()).close()
     (data.path / "marks" / ".2").touch()
     assert data.all_marks() == [data.marks(0), data.marks(1)]
 
@@ -114,7 +114,7 @@ def publish(data: DataDirectory, model: str, version: int, seq: int) -> None:
 
 def test_news_are_told_of_every_stream_at_any_rate(data: DataDirectory) -> None:
     """Snapshots that come within one tick of the file system's clock too, of streams old and new."""
-    news = News(data)
+    news = SnapshotWatcher(data)
     assert news.snapshots() == {}
     tick = time.time_ns() + 10**10  # one that is not over before the test is
     for seq in range(1, 20):
@@ -136,7 +136,7 @@ def test_a_folder_that_has_settled_is_not_listed_again(data: DataDirectory, monk
     for version in (1, 2):
         publish(data, "iris", version, 3)
         os.utime(data.stream("iris", version).snapshots, (1, version))
-    news = News(data)
+    news = SnapshotWatcher(data)
     assert news.snapshots() == {("iris", 1): 3, ("iris", 2): 3}
     assert news.snapshots() == {}
     assert sorted(listed) == ["1", "2"]
@@ -150,4 +150,4 @@ def test_a_folder_that_has_settled_is_not_listed_again(data: DataDirectory, monk
 def test_what_is_being_purged_is_no_news(data: DataDirectory) -> None:
     publish(data, "iris", 1, 3)
     data.set_aside("iris", 1)
-    assert News(data).snapshots() == {}
+    assert SnapshotWatcher(data).snapshots() == {}

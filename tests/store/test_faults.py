@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import LogError, OutcomeUnknownError
-from service.store.directory.ack_marks import Marks, read_marks, refuse_cut
+from service.store.directory.ack_marks import AckMarks, read_marks, refuse_cut
 from service.store.log.audit import audit
 from service.store.log.events import Accepted, Draft, Position, Stream
 from service.store.log.sqlite import SqliteLog
@@ -42,7 +42,7 @@ def work(folder: Path, disk: Disk | None, acknowledge: Acknowledge) -> None:
     log = SqliteLog(folder / "log.sqlite", tail_events_max=5, vfs=disk and disk.name)
     log.rewrite()
     stream = log.open_stream("iris", 1, GENESIS, 3)
-    marks = Marks(folder / "marks", {stream.number})
+    marks = AckMarks(folder / "marks", {stream.number})
     for turn, batch in enumerate(drafts(stream)):
         with suppress(LogError):
             outcomes = log.append(batch)

@@ -3,20 +3,20 @@
 import os
 import uuid
 
-from service.store.log.ids import Ids, new_id
+from service.store.log.ids import IdGenerator, new_id
 
 NOW = 1_700_000_000_123
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
     """With the time in its first 48 bits."""
-    made = uuid.UUID(Ids().new(NOW).decode())
+    made = uuid.UUID(IdGenerator().new(NOW).decode())
     assert (made.version, made.variant, made.int >> 80) == (7, uuid.RFC_4122, NOW)
 
 
 def test_ids_ascend_whatever_the_clock_does() -> None:
     """More of them in a millisecond than the counter holds, and when the clock steps back."""
-    ids = Ids()
+    ids = IdGenerator()
     made = [ids.new(NOW - number // 5000) for number in range(10_000)]
     assert made == sorted(set(made))
     assert uuid.UUID(ids.new(NOW + 9).decode()).int >> 80 == NOW + 9
@@ -29,7 +29,7 @@ def test_the_process_has_one_maker() -> None:
 
 def test_forked_processes_do_not_agree() -> None:
     """Both go on from the same counter; the random bits tell their ids apart."""
-    ids = Ids()
+    ids = IdGenerator()
     ids.new(NOW)
     reading, writing = os.pipe()
     pid = os.fork()

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from service.errors import PayloadError, UnknownSeqError
 from service.store.log.admin_payloads import base_id, dump, dump_classes, dump_forget, dump_seq
 from service.store.log.events import Event, Kind
-from service.store.log.lineage import Lineage, Turn, turn_of
+from service.store.log.lineage import Lineage, LineageChange, lineage_change
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Turn | None]:
+def histories(draw: st.DrawFn) -> list[LineageChange | None]:
     """What each event does, in order of seq; None for feedback."""
-    history: list[Turn | None] = []
+    history: list[LineageChange | None] = []
     for seq in range(1, draw(st.integers(0, 25)) + 1):
         kind = draw(st.sampled_from([*Kind, Kind.FEEDBACK, Kind.FEEDBACK, Kind.FEEDBACK]))
         past = st.integers(0, seq - 1)
@@ -23,24 +23,24 @@ def histories(draw: st.DrawFn) -> list[Turn | None]:
         history.append(
             {
                 Kind.FEEDBACK: None,
-                Kind.ROLLBACK: Turn(seq, kind, target=draw(past)),
-                Kind.FORGET: Turn(seq, kind, out=out),
-                Kind.SKIP: Turn(seq, kind, out=out[:1]),
-                Kind.CLASSES: Turn(seq, kind, classes=draw(st.integers(1, 3))),
-                Kind.BASE: Turn(
+                Kind.ROLLBACK: LineageChange(seq, kind, target=draw(past)),
+                Kind.FORGET: LineageChange(seq, kind, out=out),
+                Kind.SKIP: LineageChange(seq, kind, out=out[:1]),
+                Kind.CLASSES: LineageChange(seq, kind, classes=draw(st.integers(1, 3))),
+                Kind.BASE: LineageChange(
                     seq,
                     kind,
                     target=draw(past),
                     fold=seq,
                     known=draw(st.integers(0, sum(turn is not None for turn in history))),
                 ),
-                Kind.CONFIGURE: Turn(seq, kind),
+                Kind.CONFIGURE: LineageChange(seq, kind),
             }[kind]
         )
     return history
 
 
-def plain(history: list[Turn | None]) -> list[list[int]]:
+def plain(history: list[LineageChange | None]) -> list[list[int]]:
     """E(n) for every n, as the definition says it."""
     E: list[list[int]] = [[]]
     for seq, turn in enumerate(history, 1):
@@ -54,7 +54,7 @@ def plain(history: list[Turn | None]) -> list[list[int]]:
 
 
 @given(histories())
-def test_segments_are_the_definition(history: list[Turn | None]) -> None:
+def test_segments_are_the_definition(history: list[LineageChange | None]) -> None:
     """At every seq, however the history turned; ascending and as few as there can be."""
     turns = [turn for turn in history if turn is not None]
     lineage = Lineage(turns)
@@ -68,7 +68,7 @@ def test_segments_are_the_definition(history: list[Turn | None]) -> None:
 
 
 @given(histories())
-def test_classes_are_those_of_the_lineage(history: list[Turn | None]) -> None:
+def test_classes_are_those_of_the_lineage(history: list[LineageChange | None]) -> None:
     lineage = Lineage(turn for turn in history if turn is not None)
     for n, members in enumerate(plain(history)):
         count, names = 3, []
@@ -81,7 +81,7 @@ def test_classes_are_those_of_the_lineage(history: list[Turn | None]) -> None:
 
 
 @given(histories())
-def test_a_base_stands_for_what_a_state_begins_with(history: list[Turn | None]) -> None:
+def test_a_base_stands_for_what_a_state_begins_with(history: list[LineageChange | None]) -> None:
     """The newest whose events are the first ones of the state's, and none of which was put out since it was made."""
     turns = [turn for turn in history if turn is not None]
     lineage, E = Lineage(turns), plain(history)
@@ -103,10 +103,10 @@ def test_a_base_stands_for_what_a_state_begins_with(history: list[Turn | None]) 
 
 def test_a_base_that_is_forgotten_stands_for_nothing() -> None:
     """The one before it does again."""
-    bases = [Turn(4, Kind.BASE, target=2, fold=2), Turn(8, Kind.BASE, target=6, fold=3, known=1)]
+    bases = [LineageChange(4, Kind.BASE, target=2, fold=2), LineageChange(8, Kind.BASE, target=6, fold=3, known=1)]
     lineage = Lineage(bases)
     assert [lineage.base(n) for n in (1, 2, 5, 6, 9)] == [None, bases[0], bases[0], bases[1], bases[1]]
-    lineage.add(Turn(10, Kind.FORGET, out=(5,), bases=(8,)))
+    lineage.add(LineageChange(10, Kind.FORGET, out=(5,), bases=(8,)))
     assert [lineage.base(n) for n in (5, 6, 11)] == [bases[0]] * 3
     assert lineage.bases_of([5]) == ()
     assert lineage.bases_of([1]) == (4,)
@@ -114,7 +114,7 @@ def test_a_base_that_is_forgotten_stands_for_nothing() -> None:
 
 def test_the_example_of_the_design() -> None:
     """After a rollback from 100 to 40, the state at 101 is that at 40, and goes on from there."""
-    lineage = Lineage([Turn(101, Kind.ROLLBACK, target=40)])
+    lineage = Lineage([LineageChange(101, Kind.ROLLBACK, target=40)])
     assert lineage.segments(100) == ((0, 100),)
     assert lineage.segments(101) == lineage.segments(40) == ((0, 40),)
     assert lineage.segments(103) == ((0, 40), (101, 103))
@@ -125,22 +125,24 @@ def test_the_example_of_the_design() -> None:
 @pytest.mark.parametrize(
     ("kind", "payload", "turn"),
     [
-        (Kind.ROLLBACK, dump_seq(3), Turn(9, Kind.ROLLBACK, target=3)),
-        (Kind.SKIP, dump_seq(3), Turn(9, Kind.SKIP, out=(3,))),
-        (Kind.FORGET, dump_forget([5, 3, 5]), Turn(9, Kind.FORGET, out=(3, 5))),
-        (Kind.FORGET, dump_forget([5], [8]), Turn(9, Kind.FORGET, out=(5,), bases=(8,))),
-        (Kind.CLASSES, dump_classes(["a", "b"]), Turn(9, Kind.CLASSES, classes=2)),
-        (Kind.CONFIGURE, dump({}), Turn(9, Kind.CONFIGURE)),
+        (Kind.ROLLBACK, dump_seq(3), LineageChange(9, Kind.ROLLBACK, target=3)),
+        (Kind.SKIP, dump_seq(3), LineageChange(9, Kind.SKIP, out=(3,))),
+        (Kind.FORGET, dump_forget([5, 3, 5]), LineageChange(9, Kind.FORGET, out=(3, 5))),
+        (Kind.FORGET, dump_forget([5], [8]), LineageChange(9, Kind.FORGET, out=(5,), bases=(8,))),
+        (Kind.CLASSES, dump_classes(["a", "b"]), LineageChange(9, Kind.CLASSES, classes=2)),
+        (Kind.CONFIGURE, dump({}), LineageChange(9, Kind.CONFIGURE)),
     ],
 )
-def test_events_become_turns(kind: Kind, payload: bytes, turn: Turn) -> None:
-    assert turn_of(Event(9, kind, b"x", 0, payload, b"")) == turn
+def test_events_become_turns(kind: Kind, payload: bytes, turn: LineageChange) -> None:
+    assert lineage_change(Event(9, kind, b"x", 0, payload, b"")) == turn
 
 
 def test_a_base_becomes_a_turn() -> None:
     """Which fold goes on from it outlives what it holds."""
     payload = dump({"seq": 5, "turns": 2, "x": None})
-    assert turn_of(Event(9, Kind.BASE, base_id(7, 3), 0, payload, b"")) == Turn(9, Kind.BASE, target=5, fold=3, known=2)
-    assert turn_of(Event(9, Kind.BASE, base_id(7, 3), 0, None, b"")) == Turn(9, Kind.BASE, fold=3)
+    assert lineage_change(Event(9, Kind.BASE, base_id(7, 3), 0, payload, b"")) == LineageChange(
+        9, Kind.BASE, target=5, fold=3, known=2
+    )
+    assert lineage_change(Event(9, Kind.BASE, base_id(7, 3), 0, None, b"")) == LineageChange(9, Kind.BASE, fold=3)
     with pytest.raises(PayloadError):
-        turn_of(Event(9, Kind.BASE, b"base 7 3", 0, payload, b""))
+        lineage_change(Event(9, Kind.BASE, b"base 7 3", 0, payload, b""))

@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import LogDamagedError, LogError
 from service.store.directory import ack_marks as module
-from service.store.directory.ack_marks import Marks, drop_marks, read_marks, refuse_cut
+from service.store.directory.ack_marks import AckMarks, drop_marks, read_marks, refuse_cut
 from service.store.log.events import Accepted, Position
 from service.store.log.memory import MemoryLog
 from service.store.log.sqlite import SqliteLog
@@ -27,7 +27,7 @@ def test_the_last_mark_of_each_stream_is_read(tmp_path: Path) -> None:
     """Over many marks, and by a successor that goes on with the file."""
     path = tmp_path / "0"
     for start in (1, 4):
-        marks = Marks(path, {1, 2, 3})
+        marks = AckMarks(path, {1, 2, 3})
         for seq in range(start, start + 3):
             marks.set(1, position(seq))
             marks.set(3, position(2 * seq))
@@ -37,22 +37,22 @@ def test_the_last_mark_of_each_stream_is_read(tmp_path: Path) -> None:
 
 def test_marks_of_purged_streams_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RECORDS_MAX", 2)
-    marks = Marks(tmp_path / "0", {1, 2})
+    marks = AckMarks(tmp_path / "0", {1, 2})
     marks.set(1, position(1))
     marks.set(2, position(1))
     with pytest.raises(LogDamagedError):
         marks.set(3, position(1))
-    Marks(tmp_path / "0", {2}).set(3, position(5))
+    AckMarks(tmp_path / "0", {2}).set(3, position(5))
     assert sorted(read_marks(tmp_path / "0")) == [(2, position(1)), (3, position(5))]
 
 
 def test_a_torn_mark_leaves_the_one_before(tmp_path: Path) -> None:
     """Whatever part of the later half was written when the process died, which may be a successor of the first."""
     path = tmp_path / "0"
-    Marks(path, {1}).set(1, position(1))
+    AckMarks(path, {1}).set(1, position(1))
     for seq in (2, 3):
         before = path.read_bytes()
-        Marks(path, {1}).set(1, position(seq))
+        AckMarks(path, {1}).set(1, position(seq))
         after = path.read_bytes()
         changed = [at for at in range(len(before)) if before[at] != after[at]]
         for end in range(changed[0], changed[-1] + 1):
@@ -64,7 +64,7 @@ def test_a_torn_mark_leaves_the_one_before(tmp_path: Path) -> None:
 
 def test_damaged_marks_are_told(tmp_path: Path) -> None:
     path = tmp_path / "0"
-    Marks(path, {1}).set(1, position(1))
+    AckMarks(path, {1}).set(1, position(1))
     content = bytearray(path.read_bytes())
     content[module.HEAD_BYTES + 20] ^= 1
     path.write_bytes(content)
@@ -79,7 +79,7 @@ def test_damaged_marks_are_told(tmp_path: Path) -> None:
 def test_marks_outlive_a_killed_process(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
-        marks = Marks(tmp_path / "0", {1})
+        marks = AckMarks(tmp_path / "0", {1})
         for seq in range(1, 100):
             marks.set(1, position(seq))
         os.kill(os.getpid(), signal.SIGKILL)
@@ -107,7 +107,7 @@ def test_a_stream_that_is_lost_is_told_from_one_that_was_purged(tmp_path: Path) 
     log = SqliteLog(path)
     streams = [log.open_stream("iris", version, GENESIS, 3) for version in (1, 2)]
     for slot in ("0", "1"):
-        marks = Marks(tmp_path / slot, {1, 2})
+        marks = AckMarks(tmp_path / slot, {1, 2})
         for stream in streams:
             log.append([feedback(stream, f"{slot}-{stream.version}")])
             marks.set(stream.number, Position(*log.state(stream.number)[:2]))
@@ -133,7 +133,7 @@ def acknowledged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
     folder = tmp_path_factory.mktemp("log")
     log = SqliteLog(folder / "log.sqlite", tail_events_max=20)
     stream = log.open_stream("iris", 1, GENESIS, 3)
-    marks = Marks(folder / "marks", {stream.number})
+    marks = AckMarks(folder / "marks", {stream.number})
     for turn in range(15):
         outcomes = log.append([feedback(stream, f"{turn}-{n}", turn) for n in range(10)])
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.store.artifact import repository as module
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
-from service.store.artifact.repository import Repository, View
+from service.store.artifact.repository import Repository, RepositoryView
 
 BYTES_MAX = 1 << 20
 MakeArtifact = Callable[..., Artifact]
@@ -44,7 +44,7 @@ def over(root: Path, models_max: int = 256) -> Repository:
     return Repository(root, BYTES_MAX, models_max)
 
 
-def told(view: View) -> dict[tuple[str, int], tuple[str, float | None, str | None]]:
+def told(view: RepositoryView) -> dict[tuple[str, int], tuple[str, float | None, str | None]]:
     """Each version's state, the bias that tells its artifact, and its reason."""
     return {
         key: (version.state, version.artifact and float(version.artifact.bias[0]), version.reason)

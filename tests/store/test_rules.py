@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.errors import ArtifactError
-from service.learn.state import State
+from service.learn.state import LearnerState
 from service.softmax.network_learner import NETWORK_RULES
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.learning_rules import CONSTANTS, NETWORK_RATES, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
@@ -18,7 +18,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 
 def learns(kind: str, learning: dict[str, Any] | None = None, **fields: Any) -> tuple[str, str]:
     """The rule and the form of an artifact with a `learning` field."""
-    found = State(artifact(kind, **fields, **({} if learning is None else {"learning": learning}))).learning
+    found = LearnerState(artifact(kind, **fields, **({} if learning is None else {"learning": learning}))).learning
     return found["rule"], found["form"]
 
 
@@ -69,20 +69,20 @@ def test_the_document_names_every_constant(rule: str) -> None:
 
 def start(made: Artifact) -> float:
     """What the rule's sums begin at."""
-    return State(made)._steps.rule.start
+    return LearnerState(made)._steps.rule.start
 
 
 def test_constants_take_effect() -> None:
     """A constant of the manifest is the one that is used; the others keep their defaults."""
     made = artifact("zero", learning={"rule": "newton", "constants": {"rate": 2.0, "lambda": 4.0}})
-    constants = State(made).learning["constants"]
+    constants = LearnerState(made).learning["constants"]
     assert (constants["rate"], constants["lambda"], constants["clip"]) == (2.0, 4.0, 1.25)
     assert start(made) == 0.25
-    assert State(artifact("raw")).learning["constants"]["rate"] == PLAIN_RATE
+    assert LearnerState(artifact("raw")).learning["constants"]["rate"] == PLAIN_RATE
     learning = {"rule": "adagrad", "constants": {"epsilon": 0.5}}
-    network = State(artifact("network", learning=learning)).learning["constants"]
+    network = LearnerState(artifact("network", learning=learning)).learning["constants"]
     assert (network["rate"], network["epsilon"], "clip" in network) == (NETWORK_RATES["adagrad"], 0.5, False)
-    assert State(artifact("zero", learning={"rule": "sgd"})).learning["constants"] == {"rate": 0.01}
+    assert LearnerState(artifact("zero", learning={"rule": "sgd"})).learning["constants"] == {"rate": 0.01}
 
 
 def test_training_rows_make_weights_firm() -> None:
@@ -93,7 +93,7 @@ def test_training_rows_make_weights_firm() -> None:
     assert start(artifact("network")) == 10.0
     huge = {"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 2**53}
     firm = {"rule": "ftrl", "constants": {"firmness": 1e6}}
-    squares = State(artifact("trained", training=huge, learning=firm)).tensors()["squares"]
+    squares = LearnerState(artifact("trained", training=huge, learning=firm)).tensors()["squares"]
     assert np.isfinite(squares).all()
 
 
@@ -113,14 +113,14 @@ def test_training_rows_make_weights_firm() -> None:
 def test_rules_and_constants_that_there_are_not(learning: dict[str, Any], reason: str) -> None:
     """The reason names what would be right."""
     with pytest.raises(ArtifactError, match=reason):
-        State(artifact("zero", learning=learning))
+        LearnerState(artifact("zero", learning=learning))
 
 
 @pytest.mark.parametrize("rule", NETWORK_RULES)
 def test_a_network_has_no_clip_but_its_stages(rule: str) -> None:
     """The reason names the constants that there are; the document names the rates of networks."""
     with pytest.raises(ArtifactError, match=f"constants of {rule} are rate, .*step_clip"):
-        State(artifact("network", learning={"rule": rule, "constants": {"clip": 1.0}}))
+        LearnerState(artifact("network", learning={"rule": rule, "constants": {"clip": 1.0}}))
     (line,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{rule}` |") and "rate" in line]
     rate = NETWORK_RATES.get(rule)  # type: ignore[call-overload]  # a rule's name
     assert ("in a network" in line) == (rate is not None)
@@ -130,11 +130,11 @@ def test_a_network_has_no_clip_but_its_stages(rule: str) -> None:
 def test_newton_has_a_largest_size() -> None:
     """Asked for, Newton is refused where its matrices would take more than 16 MiB or so."""
     with pytest.raises(ArtifactError, match="ftrl takes any"):
-        State(artifact("zero", N=2000, K=3, learning={"rule": "newton"}))
+        LearnerState(artifact("zero", N=2000, K=3, learning={"rule": "newton"}))
 
 
 def test_statistics_that_no_model_can_have() -> None:
     """A stage that cannot be represented in the dtype is an error of the artifact."""
     stage = {"mean": [1e300] * 4, "scale": [1.0] * 4}
     with pytest.raises(ArtifactError, match="representable"):
-        State(artifact("raw", stage=stage))
+        LearnerState(artifact("raw", stage=stage))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.commands import serve
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.publish import published
 from service.settings import Settings
 from service.store.artifact.artifact import Artifact
@@ -135,7 +135,7 @@ def check_learned(data: DataDirectory, stream: Stream, events: list[Event]) -> N
         assert {name: snapshot.fields[name] for name in told} == told, f"{files.name} say something else"
 
 
-def state_of(events: list[Event], artifact: Artifact = ARTIFACT) -> Fold:
+def state_of(events: list[Event], artifact: Artifact = ARTIFACT) -> EventFold:
     """state(last) from its definition: the events of the lineage, each alone, without those that are out."""
     # Of each seq the last event of its lineage, and the lineage before that one.
     lineages: list[Chain | None] = [None]
@@ -157,7 +157,7 @@ def state_of(events: list[Event], artifact: Artifact = ARTIFACT) -> Fold:
     while chain is not None:
         wanted.append(chain.seq)
         chain = chain.before
-    fold = Fold(artifact)
+    fold = EventFold(artifact)
     for seq in reversed(wanted):
         if seq not in out:
             fold.take([events[seq - 1]])

@@ -28,7 +28,7 @@ from service.commands.serve import _data
 from service.errors import SoftstepError
 from service.store.artifact.fingerprint import genesis
 from service.store.artifact.hashing import hash_tensors
-from service.store.directory.ack_marks import Marks
+from service.store.directory.ack_marks import AckMarks
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Accepted, Draft, Event, Kind, Position
 from service.store.log.sqlite import SqliteLog
@@ -104,7 +104,7 @@ def written(root: Path, *, moved: bool) -> Before:
                 log.rewrite()
             # Two workers, one of which has not written for long.
             for slot, seq in enumerate((60, len(drafts))):
-                marks = Marks(data.marks(slot), {stream.number})
+                marks = AckMarks(data.marks(slot), {stream.number})
                 for at in (seq - 5, seq):
                     marks.set(stream.number, Position(at, log.read(stream.number, at - 1, 1)[0].hash))
                 marks.close()

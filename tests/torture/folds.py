@@ -27,7 +27,7 @@ import numpy as np
 from llvmlite import binding
 
 from service import compiler
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import genesis
@@ -107,7 +107,7 @@ def digests(count: int) -> dict[str, str]:
     """The hash of everything that each model's fold is after so many events."""
     rows, found = payloads(count), {}
     for model in MODELS:
-        fold = Fold(made(model))
+        fold = EventFold(made(model))
         fold.learn(rows)
         assert fold.events == count
         found[model] = hashlib.sha256(weights_of(fold).encode()).hexdigest()
@@ -188,14 +188,14 @@ def cuts(folder: Path, share: float) -> Line:
     seeded, wrong, count = random.Random(3), [], 0
     for model in MODELS:
         artifact, events = made(model), history(300)
-        whole, fold, done = Fold(artifact), Fold(artifact), 0
+        whole, fold, done = EventFold(artifact), EventFold(artifact), 0
         whole.take(events)
         for cut in sorted(seeded.choices(range(len(events) + 1), k=max(1, round(CUTS * share / len(MODELS))))):
             fold.take(events[done:cut])
             done = cut
             fields, arrays = fold.kept()
             path = write_snapshot(folder / model, cut, fields, arrays, durable=False)
-            restored = Fold.restored(artifact, read_snapshot(path))
+            restored = EventFold.restored(artifact, read_snapshot(path))
             for start in range(cut, len(events), step := seeded.randint(1, 40)):
                 restored.take(events[start : start + step])
             count += 1
@@ -224,7 +224,7 @@ def forgets(folder: Path, share: float) -> Line:
             gone.add(seq)
             while more := follower.next_events(seeded.randint(1, 60)):
                 follower.take(more)
-            without = Fold(artifact)
+            without = EventFold(artifact)
             without.take(event for event in events if event.seq not in gone)
             count += 1
             if weights_of(follower.fold) != weights_of(without):

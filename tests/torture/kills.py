@@ -13,10 +13,10 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from service.process.shared_memory import Board
-from service.process.wakeup import Bell
+from service.process.shared_memory import SharedMemory
+from service.process.wakeup import Wakeup
 from service.settings import Settings
-from service.store.directory.ack_marks import Marks
+from service.store.directory.ack_marks import AckMarks
 from service.store.log.events import Accepted, Position
 from service.store.log.sqlite import SqliteLog
 from tests.torture.checker import Acked, acked_in, check
@@ -86,7 +86,7 @@ def append_struck(
     seed: int, strike: Strike, folder: Path, watched: str = ""
 ) -> tuple[Settings, list[Step], list[str], Ended]:
     """The same without the check; returns settings, everything posted, everything told, and how it ended."""
-    settings, board, bell = settings_of(folder), Board(2, 8), Bell()
+    settings, board, bell = settings_of(folder), SharedMemory(2, 8), Wakeup()
     bound(settings)
     steps = story(seed)
     work = partial(tell_story, settings, board, 0, steps, bell)
@@ -119,7 +119,7 @@ def learn_struck(
     seed: int, strike: Strike, folder: Path, watched: str = ""
 ) -> tuple[Settings, list[Step], Acked, Ended]:
     """The same without the check."""
-    settings, board, bell, steps = settings_of(folder), Board(1, 8), Bell(), story(seed, turns=5)
+    settings, board, bell, steps = settings_of(folder), SharedMemory(1, 8), Wakeup(), story(seed, turns=5)
     data = bound(settings)
     acked: Acked = {}
     first = len(steps) // 3
@@ -157,7 +157,7 @@ def append_to(log: SqliteLog, settings: Settings, steps: list[Step], acked: Acke
         for draft, outcome in zip(every, log.append(every), strict=True):
             if isinstance(outcome, Accepted):
                 acked.setdefault(draft.id.decode(), set()).add(outcome.seq)
-    marks = Marks(bound(settings).marks(0), {1})
+    marks = AckMarks(bound(settings).marks(0), {1})
     marks.set(1, Position(*log.state(1)[:2]))
     marks.close()
 

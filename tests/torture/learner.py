@@ -10,8 +10,8 @@ from pathlib import Path
 from service.commands import serve
 from service.learn import learner_process as loop
 from service.learn import publish
-from service.process.shared_memory import Board
-from service.process.wakeup import Bell
+from service.process.shared_memory import SharedMemory
+from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.sqlite import SqliteLog
@@ -26,7 +26,7 @@ PAUSE_SECONDS = 0.001
 MISSING_SECONDS = 0.1
 
 
-def learn(settings: Settings, board: Board, heard: Bell, _tell: Tell) -> None:
+def learn(settings: Settings, board: SharedMemory, heard: Wakeup, _tell: Tell) -> None:
     """Be the learner's process until SIGTERM; it looks, and writes checkpoints, more often than for real."""
     loop.LOOK_SECONDS, publish.CHECKPOINT_EVENTS, publish.PUBLISH_PAUSE = 0.02, 6, 1  # type: ignore[misc]
     loop.run(settings, board, heard, [])
@@ -40,7 +40,7 @@ def start(settings: Settings, tell: Tell) -> None:
             with closing(SqliteLog(data.log)) as log:
                 last = max((log.state(stream.number).seq for stream in log.streams()), default=0)
         tell(f"last {last}")
-        learn(settings, Board(1, 8), Bell(), tell)
+        learn(settings, SharedMemory(1, 8), Wakeup(), tell)
 
 
 def start_struck(settings: Settings, strike: Strike, log: Path) -> Ended:
@@ -70,7 +70,7 @@ def finish(settings: Settings, seq: int, epoch: int) -> None:
     Raises:
         AssertionError: It does not get there.
     """
-    child = Child(partial(learn, settings, Board(1, 8), Bell()))
+    child = Child(partial(learn, settings, SharedMemory(1, 8), Wakeup()))
     child.go()
     folder = DataDirectory(settings.data).stream("iris", 1)
     if not folder.artifact.exists():  # a purge was interrupted; the next feedback binds the stream anew

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from service.learn.event_fold import Fold
+from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.log.events import Event, Kind
@@ -35,16 +35,16 @@ def out(events: Sequence[Event]) -> set[int]:
     return gone
 
 
-def state(artifact: Artifact, events: Sequence[Event], n: int) -> Fold:
+def state(artifact: Artifact, events: Sequence[Event], n: int) -> EventFold:
     """state(n)."""
-    fold, gone = Fold(artifact), out(events)
+    fold, gone = EventFold(artifact), out(events)
     for seq in lineage(events, n):
         if seq not in gone:
             fold.take([events[seq - 1]])
     return fold
 
 
-def weights_of(fold: Fold) -> str:
+def weights_of(fold: EventFold) -> str:
     """The hash of what a fold serves, with everything else that it keeps."""
     fields, arrays = fold.kept()
     return hash_tensors(arrays.values()) + repr(fields)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from service.store.directory.ack_marks import HALF_BYTES, HEAD_BYTES, RECORD_BYTES, Marks
+from service.store.directory.ack_marks import HALF_BYTES, HEAD_BYTES, RECORD_BYTES, AckMarks
 from service.store.log import log_connection as connection
 from tests.store.faults import SECTOR, Disk, _apply
 
@@ -156,7 +156,7 @@ class Platter(Disk):
             self._note(Wrote(path, 0, Path(path).read_bytes()))
 
 
-class NotedMarks(Marks):
+class NotedMarks(AckMarks):
     """Marks whose writes to mapped memory are noted, as what the system may write back at any time."""
 
     def __init__(self, path: Path, live: set[int], platter: Platter) -> None:

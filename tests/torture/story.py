@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from service.errors import LogError, SoftstepError
-from service.process.shared_memory import Board
-from service.process.wakeup import Bell
-from service.serve.log.worker_log import Ledger
+from service.process.shared_memory import SharedMemory
+from service.process.wakeup import Wakeup
+from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import SOURCE_COUNTERS, WRITER_COUNTERS, Writer
-from service.serve.log.writer_thread import Source, Ways
-from service.serve.wire.feedback_body import Post
+from service.serve.log.writer_thread import Source, WriterCallbacks
+from service.serve.wire.feedback_body import PostedEvent
 from service.settings import Settings
 from service.store.artifact.fingerprint import genesis
 from service.store.directory.data_directory import DataDirectory
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
     """One event that somebody asks for; `body` is what it is over HTTP."""
 
     kind: Kind
-    post: Post
+    post: PostedEvent
     body: dict[str, Any]
 
 
@@ -75,7 +75,7 @@ def feedback(name: str, numbers: np.random.Generator, classes: int) -> Asked:
     X = numbers.uniform(0.1, 7.0, (rows, N)).astype(np.float32)
     labels = numbers.integers(0, classes, rows)
     body = {"id": name, "instances": X.astype(float).tolist(), "labels": labels.tolist()}
-    return Asked(Kind.FEEDBACK, Post(name.encode(), encode_rows(X, labels, Targets.INDEX, classes), rows), body)
+    return Asked(Kind.FEEDBACK, PostedEvent(name.encode(), encode_rows(X, labels, Targets.INDEX, classes), rows), body)
 
 
 def turned(kind: Kind, who: str, asked: list[Asked], chance: random.Random) -> Asked:
@@ -89,7 +89,7 @@ def turned(kind: Kind, who: str, asked: list[Asked], chance: random.Random) -> A
         Kind.ROLLBACK: (dump_seq(seq), {"seq": seq}),
         Kind.CONFIGURE: (dump({"paused": True}), {"paused": True}),
     }[kind]
-    return Asked(kind, Post(name.encode(), payload, 0), {"id": name, **body})
+    return Asked(kind, PostedEvent(name.encode(), payload, 0), {"id": name, **body})
 
 
 def drafts(stream: int, steps: list[Step]) -> list[Draft]:
@@ -106,17 +106,17 @@ def settings_of(folder: Path, **more: Any) -> Settings:
 
 
 def tell_story(  # noqa: PLR0917  # all but the last are bound before the fork
-    settings: Settings, board: Board, slot: int, steps: list[Step], bell: Bell, tell: Tell
+    settings: Settings, board: SharedMemory, slot: int, steps: list[Step], bell: Wakeup, tell: Tell
 ) -> None:
     """Post everything as a worker does, and tell what is acknowledged: "ack <id> <seq>"."""
     served = {("iris", 1): SimpleNamespace(artifact=ARTIFACT)}
     live = cast("Any", SimpleNamespace(now=SimpleNamespace(served=served)))
-    ledger = Ledger(live, DataDirectory(settings.data), board, slot, settings)
-    ways = Ways(ledger.open_log, ledger.bind, ledger.mark, bell)
+    ledger = WorkerLog(live, DataDirectory(settings.data), board, slot, settings)
+    ways = WriterCallbacks(ledger.open_log, ledger.bind, ledger.mark, bell)
     asyncio.run(_tell_story(ways, steps, tell))
 
 
-async def _tell_story(ways: Ways, steps: list[Step], tell: Tell) -> None:
+async def _tell_story(ways: WriterCallbacks, steps: list[Step], tell: Tell) -> None:
     writer = Writer(ways, cells(WRITER_COUNTERS), 1000, 1 << 20)
     writer.start()
     source = Source("iris", 1, (GENESIS,), K, 0, cells(SOURCE_COUNTERS))

@@ -24,7 +24,7 @@ from service.serve.api.routes_predict import native, predict_default
 from service.serve.api.routes_repository import repository
 from service.serve.api.swagger_ui import documentation
 from service.serve.handlers.predict import RequestHead, error
-from service.serve.metrics.counters import Meter
+from service.serve.metrics.counters import WorkerCounters
 from service.serve.request_id import request_id
 
 logger = logging.getLogger("softstep.app")
@@ -47,7 +47,7 @@ class Envelope:
     request so too, once it has answered that the body is too slow or too much.
     """
 
-    def __init__(self, app: ASGIApp, meter: Meter) -> None:
+    def __init__(self, app: ASGIApp, meter: WorkerCounters) -> None:
         self._app = app
         self._meter = meter
 
@@ -96,7 +96,7 @@ async def _invalid(_request: Request, _reason: Exception) -> Response:
     return Reply(error(422, "The path or query of the request is not valid."))
 
 
-def make_app(context: Context, meter: Meter, lifespan: Lifespan | None = None) -> FastAPI:
+def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None = None) -> FastAPI:
     """Build the application of one worker.
 
     Args:

@@ -13,17 +13,17 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
 from service.errors import SoftstepError, TooLargeError
-from service.process.shared_memory import Board
-from service.serve.handlers.feedback import Teaching
-from service.serve.handlers.predict import Answer, Answers, RequestHead, refusal
-from service.serve.handlers.weights import Weights
+from service.process.shared_memory import SharedMemory
+from service.serve.handlers.feedback import FeedbackHandler
+from service.serve.handlers.predict import HttpResponse, PredictHandler, RequestHead, refusal
+from service.serve.handlers.weights import WeightsHandler
 from service.serve.metrics.counters import V1, V2
-from service.serve.models.load_unload import Orders
-from service.serve.models.registry import Live, Now
-from service.serve.models.served_model import Endpoint, Served
+from service.serve.models.load_unload import LoadUnload
+from service.serve.models.registry import LiveModels, ModelRegistry
+from service.serve.models.served_model import Endpoint, ServedModel
 from service.settings import Settings
 
-Call = Callable[..., Awaitable[Response]]
+LogCall = Callable[..., Awaitable[Response]]
 
 
 class ModelName(Convertor[str]):
@@ -50,16 +50,16 @@ class Context:
     """What the endpoints of one worker work with; `executor` is where long work is done."""
 
     settings: Settings
-    board: Board
-    live: Live
-    answers: Answers
-    orders: Orders
-    weights: Weights
+    board: SharedMemory
+    live: ModelRegistry
+    answers: PredictHandler
+    orders: LoadUnload
+    weights: WeightsHandler
     executor: Executor
-    teaching: Teaching | None = None
+    teaching: FeedbackHandler | None = None
 
     @property
-    def now(self) -> Now:
+    def now(self) -> LiveModels:
         """What is served at this moment."""
         return self.live.now
 
@@ -81,7 +81,7 @@ With = Annotated[Context, Depends(context_of)]
 class Reply(Response):
     """An answer as a response, its headers in the order in which the front door writes them."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: HttpResponse) -> None:
         self.status_code = answer.status
         self.body = answer.body
         self.background = None
@@ -94,7 +94,7 @@ class Reply(Response):
 
 def told(value: object, status: int = 200) -> Reply:
     """A response that tells a value as JSON."""
-    return Reply(Answer(status, orjson.dumps(value)))
+    return Reply(HttpResponse(status, orjson.dumps(value)))
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
@@ -118,7 +118,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
 
 def of_model(
     router: APIRouter, method: str, path: str, names: tuple[str, str], docs: Mapping[str, Any]
-) -> Callable[[Call], Call]:
+) -> Callable[[LogCall], LogCall]:
     """Declares an endpoint of a model, which means the version that is served by default, and of one of its versions.
 
     Args:
@@ -132,7 +132,7 @@ def of_model(
         A decorator for a function that takes `version`, None where the path has none.
     """
 
-    def declare(call: Call) -> Call:
+    def declare(call: LogCall) -> LogCall:
         signature = inspect.signature(call)
 
         @wraps(call)
@@ -153,13 +153,13 @@ def of_model(
 
 
 async def predict(
-    request: Request, context: Context, protocol: int, served: Served, *, explains: bool = False
+    request: Request, context: Context, protocol: int, served: ServedModel, *, explains: bool = False
 ) -> Reply:
     """Answer a prediction request, or one that asks why, as the front door would."""
     head = RequestHead.of(dict(request.scope["headers"]))
     endpoint = Endpoint(protocol, served, explains=explains)  # of this moment: models may change while a body comes
     answer = context.answers.respond(endpoint, head, await read_body(request, context.settings.body_bytes_max))
-    return Reply(answer if isinstance(answer, Answer) else await answer)
+    return Reply(answer if isinstance(answer, HttpResponse) else await answer)
 
 
 def refused(request: Request, reason: SoftstepError) -> Reply:
@@ -171,4 +171,6 @@ def readiness(context: Context) -> Reply:
     """Whether this worker takes predictions, as every readiness path says it."""
     if context.ready:
         return told({"ready": True})
-    return Reply(Answer(503, b'{"ready":false,"error":"Not ready: no model is served, or the server is draining."}'))
+    return Reply(
+        HttpResponse(503, b'{"ready":false,"error":"Not ready: no model is served, or the server is draining."}')
+    )

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from service import __version__
 from service.serve.metrics.counters import COMPUTE_NANOSECONDS, EXECUTIONS, FAILURES, LAST_MS, NANOSECONDS, ROWS, V1, V2
-from service.serve.models.registry import Now
-from service.serve.models.served_model import Served
+from service.serve.models.registry import LiveModels
+from service.serve.models.served_model import ServedModel
 from service.serve.wire.oip_tensors import DATATYPE_OF
 from service.store.artifact.repository import Version
 
@@ -26,7 +26,7 @@ def server() -> dict[str, Any]:
     return {"name": "softstep", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
-def models(now: Now) -> dict[str, Any]:
+def models(now: LiveModels) -> dict[str, Any]:
     """GET /v1/models: each model with the version that is served by default."""
     rows = []
     for name in now.names():
@@ -36,19 +36,19 @@ def models(now: Now) -> dict[str, Any]:
     return {"models": rows}
 
 
-def model(now: Now, served: Served) -> dict[str, Any]:
+def model(now: LiveModels, served: ServedModel) -> dict[str, Any]:
     """GET /v1/models/{name}: the served version, and the state of every version."""
     states = [_state(now, version) for (name, _), version in now.versions.items() if name == served.name]
     return {**served.metadata(), "versions": states}
 
 
-def unavailable(now: Now, name: str) -> dict[str, Any]:
+def unavailable(now: LiveModels, name: str) -> dict[str, Any]:
     """The metadata of a model of which nothing is served: the state and the reason of every version."""
     states = [_state(now, version) for (model, _), version in now.versions.items() if model == name]
     return {"name": name, "version": states[-1]["version"], "state": "UNAVAILABLE", "ready": False, "versions": states}
 
 
-def _state(now: Now, version: Version) -> dict[str, Any]:
+def _state(now: LiveModels, version: Version) -> dict[str, Any]:
     """The state of one version; the reason says why it, or a newer form of it on disk, was refused or is not served."""
     unloaded = version.name in now.unloaded
     state = "UNAVAILABLE" if unloaded else version.state
@@ -58,13 +58,13 @@ def _state(now: Now, version: Version) -> dict[str, Any]:
     return {"version": str(version.version), "state": state, "reason": reason}
 
 
-def index(now: Now, *, ready_only: bool) -> list[dict[str, Any]]:
+def index(now: LiveModels, *, ready_only: bool) -> list[dict[str, Any]]:
     """POST /v2/repository/index."""
     rows = [{"name": version.name, **_state(now, version)} for version in now.versions.values()]
     return [row for row in rows if row["state"] == "READY" or not ready_only]
 
 
-def tensors(now: Now, served: Served) -> dict[str, Any]:
+def tensors(now: LiveModels, served: ServedModel) -> dict[str, Any]:
     """GET /v2/models/{name}: the tensors that the model takes and gives."""
     versions = [str(number) for name, number in now.served if name == served.name]
     rows = "BOOL" if served.thresholds is not None else "BYTES"
@@ -81,7 +81,7 @@ def tensors(now: Now, served: Served) -> dict[str, Any]:
     }
 
 
-def config(served: Served) -> dict[str, Any]:
+def config(served: ServedModel) -> dict[str, Any]:
     """GET /v2/models/{name}/config: what Triton's clients read of a model's configuration."""
     kind = f"TYPE_{DATATYPE_OF[served.model.dtype.name]}"
     flags = served.thresholds is not None
@@ -101,12 +101,12 @@ def config(served: Served) -> dict[str, Any]:
     }
 
 
-def statistics(wanted: Iterable[Served], counted: dict[str, list[int]]) -> dict[str, Any]:
+def statistics(wanted: Iterable[ServedModel], counted: dict[str, list[int]]) -> dict[str, Any]:
     """GET /v2/models/stats and /v2/models/{name}/stats, from the counters of all workers."""
     return {"model_stats": [_statistics(served, counted.get(f"{served.name}/{served.version}")) for served in wanted]}
 
 
-def _statistics(served: Served, counters: list[int] | None) -> dict[str, Any]:
+def _statistics(served: ServedModel, counters: list[int] | None) -> dict[str, Any]:
     zero = {"count": 0, "ns": 0}
     row = counters or [0] * (LAST_MS + 1)
     success = row[V1] + row[V2]

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from service.serve.api.dependencies import Reply, With, read_body
 from service.serve.api.schemas.explanations import MATHEMATICS
-from service.serve.handlers.predict import Answer, RequestHead, check_head
+from service.serve.handlers.predict import HttpResponse, RequestHead, check_head
 from service.serve.wire.scores_body import converted
 
 conversion = APIRouter(tags=["mathematics"])
@@ -21,10 +21,10 @@ INLINE_BYTES: Final = 4096
 async def convert(request: Request, context: With) -> Response:
     """Logits, probabilities, their logarithms, odds: every form of the scores that are given in one of them."""
     refused = check_head(RequestHead.of(dict(request.scope["headers"])))
-    if isinstance(refused, Answer):
+    if isinstance(refused, HttpResponse):
         return Reply(refused)
     body, settings = await read_body(request, context.settings.body_bytes_max), context.settings
     if len(body) <= INLINE_BYTES:
-        return Reply(Answer(200, converted(body, settings)))
+        return Reply(HttpResponse(200, converted(body, settings)))
     loop = asyncio.get_running_loop()
-    return Reply(Answer(200, await loop.run_in_executor(context.executor, converted, body, settings)))
+    return Reply(HttpResponse(200, await loop.run_in_executor(context.executor, converted, body, settings)))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from service import __version__
 from service.serve.api.dependencies import Context, Reply, With, readiness, told
 from service.serve.api.schemas.requests import DOCS
-from service.serve.handlers.predict import Answer
+from service.serve.handlers.predict import HttpResponse
 from service.serve.metrics.prometheus import Learning, exposition
 
 operations = APIRouter(tags=["operations"])
@@ -37,7 +37,7 @@ async def ping(context: With) -> Response:
 async def metrics(context: With) -> Response:
     """Metrics of all workers together, in Prometheus' text format."""
     text = await asyncio.to_thread(exposition, context.board, __version__, await _learning(context))
-    return Reply(Answer(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
+    return Reply(HttpResponse(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
 
 
 async def _learning(context: Context) -> Learning:

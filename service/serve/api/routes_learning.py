@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.errors import LogUnavailableError, UnacceptableError
-from service.serve.api.dependencies import NAME, Call, Context, Reply, With, of_model, read_body
+from service.serve.api.dependencies import NAME, Context, LogCall, Reply, With, of_model, read_body
 from service.serve.api.schemas.requests import DOCS
-from service.serve.handlers.admin import Turn, read_turn
-from service.serve.handlers.feedback import Teaching
-from service.serve.handlers.predict import Answer, RequestHead, check_head
-from service.serve.models.served_model import Endpoint, Served
+from service.serve.handlers.admin import AdminRequest, read_turn
+from service.serve.handlers.feedback import FeedbackHandler
+from service.serve.handlers.predict import HttpResponse, RequestHead, check_head
+from service.serve.models.served_model import Endpoint, ServedModel
 from service.serve.wire.json_grammar import load
 from service.store.log.events import Kind
 
@@ -22,7 +22,7 @@ SEQ = re.compile("[0-9]{1,12}")
 WAIT = {"true": True, "1": True, "false": False, "0": False}
 
 
-def _teaching(context: Context) -> Teaching:
+def _teaching(context: Context) -> FeedbackHandler:
     if context.teaching is None:
         raise LogUnavailableError(
             "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only."
@@ -38,19 +38,19 @@ def _waits(request: Request) -> bool:
     return waits
 
 
-async def _read_turn(request: Request, context: Context, kind: Kind, served: Served) -> Turn:
+async def _read_turn(request: Request, context: Context, kind: Kind, served: ServedModel) -> AdminRequest:
     body = await read_body(request, context.settings.body_bytes_max)
     return read_turn(kind, load(body, context.settings.json_depth_max, context.settings.rows_max), served)
 
 
-async def _turn(request: Request, context: Context, kind: Kind, served: Served) -> Response:
+async def _turn(request: Request, context: Context, kind: Kind, served: ServedModel) -> Response:
     """Take a call that becomes an admin event."""
     teaching = _teaching(context)
     turn = await _read_turn(request, context, kind, served)
     return Reply(await teaching.turn(served, turn.kind, turn.post, turn.if_seq, wait=_waits(request)))
 
 
-def _declared(method: str, path: str, name: str) -> Callable[[Call], Call]:
+def _declared(method: str, path: str, name: str) -> Callable[[LogCall], LogCall]:
     """An endpoint of a model and of one of its versions."""
     names = (f"{name}_latest", f"{name}_version")
     return of_model(learning, method, f"/v1/models/{NAME}{path}", names, DOCS[name])
@@ -64,11 +64,11 @@ async def feedback(name: str, version: str | None, request: Request, context: Wi
     body = await read_body(request, context.settings.body_bytes_max)
     if _waits(request):
         refused = check_head(head)
-        if isinstance(refused, Answer):
+        if isinstance(refused, HttpResponse):
             return Reply(refused)
         return Reply(await _teaching(context).feedback_served(served, body))
     answer = context.answers.respond(Endpoint(0, served, teaches=True), head, body)
-    return Reply(answer if isinstance(answer, Answer) else await answer)
+    return Reply(answer if isinstance(answer, HttpResponse) else await answer)
 
 
 @_declared("GET", "/weights", "weights")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.serve.api import model_metadata as describe
-from service.serve.api.dependencies import NAME, Call, With, of_model, predict, readiness, told
+from service.serve.api.dependencies import NAME, LogCall, With, of_model, predict, readiness, told
 from service.serve.api.schemas.requests import DOCS
 from service.serve.metrics.counters import V2, totals
 
@@ -38,7 +38,7 @@ async def all_statistics(context: With) -> Response:
     return told(describe.statistics(context.now.served.values(), totals(context.board)))
 
 
-def _declared(method: str, path: str, names: tuple[str, str], docs: str) -> Callable[[Call], Call]:
+def _declared(method: str, path: str, names: tuple[str, str], docs: str) -> Callable[[LogCall], LogCall]:
     """An endpoint of a model and of one of its versions."""
     return of_model(v2, method, f"/v2/models/{NAME}{path}", names, DOCS[docs])
 

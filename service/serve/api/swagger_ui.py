@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.serve.api.dependencies import Reply
-from service.serve.handlers.predict import Answer
+from service.serve.handlers.predict import HttpResponse
 
 PAGE: Final = b"""<!doctype html>
 <html lang="en">
@@ -55,31 +55,31 @@ documentation = APIRouter(include_in_schema=False)
 @documentation.get("/docs")
 async def page() -> Response:
     """The page that shows the OpenAPI document and tries its requests."""
-    return Reply(Answer(200, PAGE, HTML, HEADERS))
+    return Reply(HttpResponse(200, PAGE, HTML, HEADERS))
 
 
 @documentation.get("/docs/start.js")
 async def start() -> Response:
     """What starts Swagger UI on the page."""
-    return Reply(Answer(200, START, SCRIPT, HEADERS))
+    return Reply(HttpResponse(200, START, SCRIPT, HEADERS))
 
 
 @documentation.get("/docs/swagger-ui-bundle.js")
 async def script() -> Response:
     """Swagger UI itself."""
-    return Reply(Answer(200, _file("swagger-ui-bundle.js"), SCRIPT, HEADERS))
+    return Reply(HttpResponse(200, _file("swagger-ui-bundle.js"), SCRIPT, HEADERS))
 
 
 @documentation.get("/docs/swagger-ui.css")
 async def style() -> Response:
     """Swagger UI's style sheet."""
-    return Reply(Answer(200, _file("swagger-ui.css"), b"text/css; charset=utf-8", HEADERS))
+    return Reply(HttpResponse(200, _file("swagger-ui.css"), b"text/css; charset=utf-8", HEADERS))
 
 
 @documentation.get("/docs/favicon-32x32.png")
 async def icon() -> Response:
     """Swagger UI's icon."""
-    return Reply(Answer(200, _file("favicon-32x32.png"), b"image/png", HEADERS))
+    return Reply(HttpResponse(200, _file("favicon-32x32.png"), b"image/png", HEADERS))
 
 
 @cache

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from service.errors import ArtifactError, ClassesFixedError, UnacceptableError, UnknownIdError
-from service.serve.models.served_model import Served
-from service.serve.wire.feedback_body import Post
+from service.serve.models.served_model import ServedModel
+from service.serve.wire.feedback_body import PostedEvent
 from service.serve.wire.json_grammar import check_fields
 from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.parameters import RuleName
@@ -36,15 +36,15 @@ COMMON: Final = ("id", "if_seq")
 Document = dict[str, Any]
 
 
-class Turn(NamedTuple):
+class AdminRequest(NamedTuple):
     """An admin event that a client asks for."""
 
     kind: Kind
-    post: Post
+    post: PostedEvent
     if_seq: int | None
 
 
-def read_turn(kind: Kind, document: Document, served: Served) -> Turn:
+def read_turn(kind: Kind, document: Document, served: ServedModel) -> AdminRequest:
     """The event of a parsed body.
 
     Raises:
@@ -56,10 +56,10 @@ def read_turn(kind: Kind, document: Document, served: Served) -> Turn:
     payload = payload_of(document, served)
     id_ = new_id() if "id" not in document else _id(document["id"], "id")
     if_seq = document.get("if_seq")
-    return Turn(kind, Post(id_, payload, 0), None if if_seq is None else _seq(if_seq, "if_seq"))
+    return AdminRequest(kind, PostedEvent(id_, payload, 0), None if if_seq is None else _seq(if_seq, "if_seq"))
 
 
-def forget_everywhere(log: FeedbackLog, model: str, turn: Turn, now_ms: int) -> list[Outcome]:
+def forget_everywhere(log: FeedbackLog, model: str, turn: AdminRequest, now_ms: int) -> list[Outcome]:
     """Forget feedback of a model wherever it lies, in one transaction; on the thread that has the log.
 
     Args:
@@ -104,12 +104,12 @@ def forget_everywhere(log: FeedbackLog, model: str, turn: Turn, now_ms: int) -> 
     )
 
 
-def further(post: Post, version: int) -> Post:
+def further(post: PostedEvent, version: int) -> PostedEvent:
     """The event of a call in the stream of a version that is not the largest concerned."""
     return post._replace(id=b"%b/%d" % (post.id, version))
 
 
-def _classes(document: Document, served: Served) -> bytes:
+def _classes(document: Document, served: ServedModel) -> bytes:
     names = document.get("add")
     if served.manifest.head == "sigmoid":
         raise ClassesFixedError("a sigmoid head has two classes; train a softmax head to add one")
@@ -129,18 +129,18 @@ def _classes(document: Document, served: Served) -> bytes:
     return dump_classes(names)
 
 
-def _forget(document: Document, _served: Served) -> bytes:
+def _forget(document: Document, _served: ServedModel) -> bytes:
     ids = document.get("ids")
     if type(ids) is not list or not 0 < len(ids) <= FORGET_MAX:
         raise UnacceptableError(f'"ids" must be a list of 1 to {FORGET_MAX} ids of feedback.')
     return dump_forget_ids([_id(id_, "ids") for id_ in ids])
 
 
-def _rollback(document: Document, _served: Served) -> bytes:
+def _rollback(document: Document, _served: ServedModel) -> bytes:
     return dump({"seq": _seq(document.get("seq"), "seq")})
 
 
-def _configure(document: Document, served: Served) -> bytes:
+def _configure(document: Document, served: ServedModel) -> bytes:
     changes = {name: value for name, value in document.items() if name not in COMMON}
     if not changes:
         raise UnacceptableError('The body must have one of "rule", "constants", "paused" and "shadow".')
@@ -159,7 +159,7 @@ def _configure(document: Document, served: Served) -> bytes:
     return dump(changes)
 
 
-def _check_rule(rule: str, constants: Mapping[str, int | float], served: Served) -> None:
+def _check_rule(rule: str, constants: Mapping[str, int | float], served: ServedModel) -> None:
     try:
         name, layers = known_rule(rule), bool(served.manifest.hidden)
         if layers and name not in NETWORK_RULES:
@@ -170,7 +170,7 @@ def _check_rule(rule: str, constants: Mapping[str, int | float], served: Served)
     _check_size(name, served, 0)
 
 
-def _check_size(rule: RuleName | None, served: Served, more: int) -> None:
+def _check_size(rule: RuleName | None, served: ServedModel, more: int) -> None:
     """Refuse a rule for so many features and classes; the learner has the last word, for it may be ahead."""
     try:
         if rule is not None:
@@ -181,7 +181,7 @@ def _check_size(rule: RuleName | None, served: Served, more: int) -> None:
         ) from None
 
 
-def _rule_of(served: Served) -> RuleName | None:
+def _rule_of(served: ServedModel) -> RuleName | None:
     """The rule that a model learns by; None where its manifest names one that there is not."""
     try:
         if served.learned is not None:
@@ -209,7 +209,7 @@ def _is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-CALLS: Final[Mapping[Kind, tuple[tuple[str, ...], Callable[[Document, Served], bytes]]]] = {
+CALLS: Final[Mapping[Kind, tuple[tuple[str, ...], Callable[[Document, ServedModel], bytes]]]] = {
     Kind.CLASSES: (("add",), _classes),
     Kind.FORGET: (("ids",), _forget),
     Kind.ROLLBACK: (("seq",), _rollback),

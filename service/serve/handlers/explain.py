@@ -12,16 +12,16 @@ from time import perf_counter_ns
 from typing import Final
 
 from service.errors import InputError, UnacceptableError
-from service.serve.handlers.explain_format import Explained, Why
-from service.serve.handlers.predict import BINARY, TENSOR_HEADER, Answer, Answers, refusal
+from service.serve.handlers.explain_format import ExplainBody, ExplainFormat
+from service.serve.handlers.predict import BINARY, TENSOR_HEADER, HttpResponse, PredictHandler, refusal
 from service.serve.metrics.counters import FAILURES, V1, V2, predicted
-from service.serve.models.served_model import Endpoint, Served
-from service.serve.wire.oip_tensors import Inference
+from service.serve.models.served_model import Endpoint, ServedModel
+from service.serve.wire.oip_tensors import InferenceBody
 
 NO_SUM: Final = "The logits of a network are no sums over features, so it has no contributions; ask for sensitivities."
 
 
-class Explaining:
+class ExplainHandler:
     """Explains the answers of one worker's models; used on the event loop's thread.
 
     Args:
@@ -29,22 +29,22 @@ class Explaining:
         executor: Where long work is done: a thread of its own, so that no prediction waits for explanations.
     """
 
-    def __init__(self, answers: Answers, executor: Executor) -> None:
+    def __init__(self, answers: PredictHandler, executor: Executor) -> None:
         self._answers: Final = answers
         self._executor: Final = executor
 
-    def explained(self, served: Served) -> Explained:
+    def explained(self, served: ServedModel) -> ExplainFormat:
         """What explains a served state."""
         if served.explained is None:
-            served.explained = Explained(served, self._answers.settings)
-        explained: Explained = served.explained
+            served.explained = ExplainFormat(served, self._answers.settings)
+        explained: ExplainFormat = served.explained
         return explained
 
-    def explain(self, endpoint: Endpoint, body: bytes) -> Answer | asyncio.Future[Answer]:
+    def explain(self, endpoint: Endpoint, body: bytes) -> HttpResponse | asyncio.Future[HttpResponse]:
         """Answer the body of a request to explain."""
         started, served = perf_counter_ns(), endpoint.served
         try:
-            explained: Explained = served.explained or self.explained(served)
+            explained: ExplainFormat = served.explained or self.explained(served)
             why = explained.read(body)
         except InputError as reason:
             return _failed(served, reason, V1)
@@ -57,7 +57,7 @@ class Explaining:
             why = why._replace(X=X.copy())
         return self._later(served, V1, len(X), started, partial(_explanations, explained, why))
 
-    def infer(self, served: Served, request: Inference) -> Answer | asyncio.Future[Answer]:
+    def infer(self, served: ServedModel, request: InferenceBody) -> HttpResponse | asyncio.Future[HttpResponse]:
         """Answer a v2 request that asks for more than probabilities and labels.
 
         Raises:
@@ -76,7 +76,9 @@ class Explaining:
             make = partial(_tensors, explained, served, request._replace(X=X.copy()))
         return self._later(served, V2, len(X), started, make)
 
-    def _answered(self, served: Served, protocol: int, rows: int, started: int, make: Callable[[], Answer]) -> Answer:
+    def _answered(
+        self, served: ServedModel, protocol: int, rows: int, started: int, make: Callable[[], HttpResponse]
+    ) -> HttpResponse:
         """Answer now."""
         try:
             answer, taken = _timed(make)
@@ -85,13 +87,13 @@ class Explaining:
         return self._counted(served, protocol, rows, started, answer, taken)
 
     def _later(
-        self, served: Served, protocol: int, rows: int, started: int, make: Callable[[], Answer]
-    ) -> asyncio.Future[Answer]:
+        self, served: ServedModel, protocol: int, rows: int, started: int, make: Callable[[], HttpResponse]
+    ) -> asyncio.Future[HttpResponse]:
         """Answer when a thread has made the answer; it is counted on the event loop, as all is."""
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[Answer] = loop.create_future()
+        told: asyncio.Future[HttpResponse] = loop.create_future()
 
-        def made(call: asyncio.Future[tuple[Answer, int]]) -> None:
+        def made(call: asyncio.Future[tuple[HttpResponse, int]]) -> None:
             # A thread pool that shuts down calls off what it has not begun.
             reason = asyncio.CancelledError() if call.cancelled() else call.exception()
             if told.done():
@@ -108,35 +110,35 @@ class Explaining:
         return told
 
     def _counted(  # noqa: PLR0917  # what is counted of an answer
-        self, served: Served, protocol: int, rows: int, started: int, answer: Answer, taken: int
-    ) -> Answer:
+        self, served: ServedModel, protocol: int, rows: int, started: int, answer: HttpResponse, taken: int
+    ) -> HttpResponse:
         """An answer, counted as a prediction is."""
         self._answers.meter.executed(served.counters, taken)
         predicted(served.counters, protocol, rows, perf_counter_ns() - started)
         return answer
 
 
-def _timed(make: Callable[[], Answer]) -> tuple[Answer, int]:
+def _timed(make: Callable[[], HttpResponse]) -> tuple[HttpResponse, int]:
     """What is made, and the nanoseconds that took."""
     before = perf_counter_ns()
     return make(), perf_counter_ns() - before
 
 
-def _failed(served: Served, reason: InputError, protocol: int) -> Answer:
+def _failed(served: ServedModel, reason: InputError, protocol: int) -> HttpResponse:
     served.counters[FAILURES] += 1
     return refusal(reason, protocol)
 
 
-def _explanations(explained: Explained, why: Why) -> Answer:
-    return Answer(200, explained.body(why))
+def _explanations(explained: ExplainFormat, why: ExplainBody) -> HttpResponse:
+    return HttpResponse(200, explained.body(why))
 
 
-def _tensors(explained: Explained, served: Served, request: Inference) -> Answer:
+def _tensors(explained: ExplainFormat, served: ServedModel, request: InferenceBody) -> HttpResponse:
     """The outputs of a v2 request, each whole."""
     wanted = {wish.name for wish in request.wishes}
     P, labels, more = explained.whole(request.X, wanted)
     classified = labels.tolist() if served.thresholds is None else served.thresholds <= P
     body, json_bytes = served.tensors.write(request, P, classified, more)
     if json_bytes is None:
-        return Answer(200, body)
-    return Answer(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))
+        return HttpResponse(200, body)
+    return HttpResponse(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))

@@ -25,9 +25,9 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import TooLargeError, UnacceptableError
-from service.serve.models.served_model import Served
+from service.serve.models.served_model import ServedModel
 from service.serve.wire.json_grammar import check_fields, load
-from service.serve.wire.labels import Labels
+from service.serve.wire.labels import LabelParser
 from service.serve.wire.oip_request import EXPLANATIONS
 from service.serve.wire.predict_body import read_min_seq
 from service.settings import Settings
@@ -57,7 +57,7 @@ INLINE_CELLS: Final = 4096
 FORWARDS: Final = 3
 
 
-class Why(NamedTuple):
+class ExplainBody(NamedTuple):
     """A request to explain: rows X (B, N), targets Y (B, K) or None, features told of each, the seq it waits for."""
 
     X: Floats
@@ -66,7 +66,7 @@ class Why(NamedTuple):
     min_seq: int = 0
 
 
-class Explained:
+class ExplainFormat:
     """Reads requests to explain one served model, and writes the answers.
 
     Args:
@@ -80,11 +80,11 @@ class Explained:
         inline_rows: How many rows the event loop explains itself; of a heavy model, which it shall not even pack, none.
     """
 
-    def __init__(self, served: Served, settings: Settings) -> None:
+    def __init__(self, served: ServedModel, settings: Settings) -> None:
         self._served: Final = served
         self._settings: Final = settings
         self.n_features: Final = served.model.n_features
-        self._labels: Final = Labels(served.classes, multilabel=served.thresholds is not None)
+        self._labels: Final = LabelParser(served.classes, multilabel=served.thresholds is not None)
         self._usual_top: Final = self.n_features if self.n_features <= WIDE_FROM else WIDE_TOP
         model = served.model
         K, C, N = model.n_logits, model.n_classes, self.n_features
@@ -105,7 +105,7 @@ class Explained:
         """What computes; it is made when it is first needed, and where."""
         return explainer_of(self._served.model)
 
-    def read(self, body: bytes) -> Why:
+    def read(self, body: bytes) -> ExplainBody:
         """What a body asks for.
 
         Raises:
@@ -116,7 +116,7 @@ class Explained:
         rows = self._served.rows
         X = rows.usual(body)
         if X is not None:
-            return self._checked(Why(X, None, self._usual_top))
+            return self._checked(ExplainBody(X, None, self._usual_top))
         document = load(body, self._settings.json_depth_max, self._settings.rows_max)
         check_fields(document, FIELDS)
         if "instances" not in document:
@@ -126,14 +126,14 @@ class Explained:
             raise UnacceptableError('"top" must be a number of features, a whole number from 1.')
         X = rows.matrix(document["instances"])
         Y = self._targets(document["labels"], len(X)) if "labels" in document else None
-        return self._checked(Why(X, Y, min(top, self.n_features), read_min_seq(document)))
+        return self._checked(ExplainBody(X, Y, min(top, self.n_features), read_min_seq(document)))
 
     def check_outputs(self, rows: int, wanted: Collection[str]) -> None:
         """Raise TooLargeError where so many rows of the outputs of these names would be too many numbers."""
         computed = self._computed if MATRICES.intersection(wanted) else 0
         self._check(rows, sum(self._sizes.get(name, self._served.model.n_classes) for name in wanted), computed)
 
-    def _checked(self, why: Why) -> Why:
+    def _checked(self, why: ExplainBody) -> ExplainBody:
         top, (longest, whole) = why.top, self._names_length
         of_each = self.row_cells // self.n_features + (why.Y is not None) + ENTRY_CELLS
         names = min(whole, longest * top) // NUMBER_CHARACTERS
@@ -160,7 +160,7 @@ class Explained:
             Y = targets.astype(np.float64)
         return np.ascontiguousarray(Y[:, 1:]) if self._served.manifest.head == "sigmoid" else Y
 
-    def body(self, why: Why) -> bytes:
+    def body(self, why: ExplainBody) -> bytes:
         """The answer's body.
 
         Raises:

@@ -21,18 +21,18 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from service.errors import BehindError, NotReachedError, SoftstepError
-from service.serve.handlers.admin import Turn, forget_everywhere, further
-from service.serve.handlers.predict import Answer, refusal
+from service.serve.handlers.admin import AdminRequest, forget_everywhere, further
+from service.serve.handlers.predict import HttpResponse, refusal
 from service.serve.handlers.stream_status import standing
 from service.serve.log.writer import SOURCE_COUNTERS, Writer
 from service.serve.log.writer_thread import Source
 from service.serve.metrics.counters import FAILURES, FEEDBACK, V1
-from service.serve.models.registry import Live
-from service.serve.models.served_model import Floats, Served
+from service.serve.models.registry import ModelRegistry
+from service.serve.models.served_model import Floats, ServedModel
 from service.serve.outcomes import accepted, made, refused, refused_of
-from service.serve.wire.feedback_body import Post, Posts
-from service.serve.wire.feedback_tokens import Keys, Tokens
-from service.serve.wire.labels import Labels
+from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
+from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
+from service.serve.wire.labels import LabelParser
 from service.settings import Settings
 from service.store.artifact.fingerprint import geneses
 from service.store.directory.data_directory import DataDirectory, StreamFolder
@@ -40,7 +40,7 @@ from service.store.log.events import Accepted, Kind
 from service.store.states.losses import LossReader
 
 
-class Reached:
+class CommittedSeq:
     """The last seq of one version that this worker has committed."""
 
     __slots__ = ("seq",)
@@ -49,7 +49,7 @@ class Reached:
         self.seq = 0
 
 
-class Taught(NamedTuple):
+class FeedbackContext(NamedTuple):
     """What feedback for a served state needs; the states of a version share it while its classes stay.
 
     Attributes:
@@ -63,13 +63,13 @@ class Taught(NamedTuple):
 
     source: Source
     classes: Sequence[str]
-    posts: Posts
-    tokens: Tokens
+    posts: FeedbackParser
+    tokens: TokenSealer
     start: bytes
-    reached: Reached
+    reached: CommittedSeq
 
 
-class Teaching:
+class FeedbackHandler:
     """One worker's side of learning; used on the event loop's thread.
 
     Args:
@@ -80,25 +80,27 @@ class Teaching:
         settings: The limits.
     """
 
-    def __init__(self, live: Live, writer: Writer, data: DataDirectory, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, live: ModelRegistry, writer: Writer, data: DataDirectory, keys: TokenKeys, settings: Settings
+    ) -> None:
         self.writer: Final = writer
         self._live: Final = live
         self._data: Final = data
         self._keys: Final = keys
         self._settings: Final = settings
         self._lag_max: Final = settings.lag_events_max
-        self._taught: dict[tuple[str, str], Taught] = {}
+        self._taught: dict[tuple[str, str], FeedbackContext] = {}
         self._geneses: WeakKeyDictionary[object, tuple[bytes, ...]] = WeakKeyDictionary()  # of each artifact
         self._losses: dict[tuple[str, int], LossReader] = {}
 
-    def taught(self, served: Served) -> Taught:
+    def taught(self, served: ServedModel) -> FeedbackContext:
         """What feedback for a served state needs."""
         if served.taught is None:
             served.taught = self._taught[served.name, served.version] = self._made(served)
-        taught: Taught = served.taught
+        taught: FeedbackContext = served.taught
         return taught
 
-    def _made(self, served: Served) -> Taught:
+    def _made(self, served: ServedModel) -> FeedbackContext:
         artifact, version = served.artifact, int(served.version)
         bound = self._geneses.get(artifact)
         if bound is None:
@@ -111,25 +113,27 @@ class Teaching:
             return last
         rows, settings = served.rows, self._settings
         # A token outlives an upgrade: it is bound to the first release's genesis, which no later one changes.
-        tokens = Tokens(
+        tokens = TokenSealer(
             self._keys, served.name, version, bound[-1], rows.n_features, rows.dtype, settings.token_seconds, _now_ms
         )
-        labels = Labels(served.classes, multilabel=served.thresholds is not None)
+        labels = LabelParser(served.classes, multilabel=served.thresholds is not None)
         start = orjson.dumps({"model_name": served.name, "model_version": served.version})[:-1] + b',"id":'
-        reached = Reached() if last is None else last.reached
-        return Taught(source, served.classes, Posts(rows, labels, tokens.open), tokens, start, reached)
+        reached = CommittedSeq() if last is None else last.reached
+        return FeedbackContext(
+            source, served.classes, FeedbackParser(rows, labels, tokens.open), tokens, start, reached
+        )
 
-    def seal(self, served: Served, X: Floats) -> list[str]:
+    def seal(self, served: ServedModel, X: Floats) -> list[str]:
         """One token for each row of X (B, N)."""
         return self.taught(served).tokens.seal(X)
 
-    def feedback(self, served: Served, body: bytes, tell: Callable[[Answer], None]) -> Answer | None:
+    def feedback(self, served: ServedModel, body: bytes, tell: Callable[[HttpResponse], None]) -> HttpResponse | None:
         """Answer feedback: at once where it is refused, else None, and `tell` is called when it is on disk."""
         try:
-            taught: Taught = served.taught or self.taught(served)
+            taught: FeedbackContext = served.taught or self.taught(served)
             self._check_lag(served, taught)
             post = taught.posts.read(body)
-            if type(post) is Post:
+            if type(post) is PostedEvent:
                 self.writer.send(taught.source, (post,), lambda result: tell(made(self._answer, taught, post, result)))
             else:
                 posts: Any = post
@@ -141,36 +145,36 @@ class Teaching:
             return refusal(reason, V1)
         return None
 
-    def _check_lag(self, served: Served, taught: Taught) -> None:
+    def _check_lag(self, served: ServedModel, taught: FeedbackContext) -> None:
         """Refuse feedback while the learner is too far behind: it would be served ever later."""
         if taught.reached.seq - served.seq > self._lag_max:
             raise BehindError("the model learns slower than feedback comes; send it again later")
 
-    def _answer(self, taught: Taught, post: Post, result: Any) -> Answer:  # noqa: ANN401  # see Writer.send
+    def _answer(self, taught: FeedbackContext, post: PostedEvent, result: Any) -> HttpResponse:  # noqa: ANN401  # see Writer.send
         """The answer to one event that is on disk, whose seq tells how far the served state is behind."""
         place = result[0] if type(result) is list else result
         if type(place) is not Accepted:
             return refused(place)
         if place.duplicate:
-            return Answer(202, orjson.dumps({**_names(taught), **self._event(taught, post, place)}))
+            return HttpResponse(202, orjson.dumps({**_names(taught), **self._event(taught, post, place)}))
         taught.reached.seq = place.seq
         name = orjson.dumps(post.id.decode())
-        return Answer(202, b'%b%b,"seq":%d,"duplicate":false}' % (taught.start, name, place.seq))
+        return HttpResponse(202, b'%b%b,"seq":%d,"duplicate":false}' % (taught.start, name, place.seq))
 
-    def _answer_all(self, taught: Taught, posts: Sequence[Post], result: Any) -> Answer:  # noqa: ANN401  # as above
+    def _answer_all(self, taught: FeedbackContext, posts: Sequence[PostedEvent], result: Any) -> HttpResponse:  # noqa: ANN401  # as above
         """The answer to the events of tokens."""
         answer = refused_of(result)
         if answer is not None:
             return answer
         events = [self._event(taught, post, place) for post, place in zip(posts, result, strict=True)]
-        return Answer(202, orjson.dumps({**_names(taught), "events": events}))
+        return HttpResponse(202, orjson.dumps({**_names(taught), "events": events}))
 
-    async def feedback_served(self, served: Served, body: bytes) -> Answer:
+    async def feedback_served(self, served: ServedModel, body: bytes) -> HttpResponse:
         """Answer feedback when it is served by this worker, with the losses of its rows."""
         taught = self.taught(served)
         self._check_lag(served, taught)
         post = taught.posts.read(body)
-        posts = [post] if isinstance(post, Post) else post
+        posts = [post] if isinstance(post, PostedEvent) else post
         outcomes = await self.writer.submit_all(taught.source, posts)
         answer = refused_of(outcomes)
         if answer is not None:
@@ -185,19 +189,21 @@ class Teaching:
         for event, place in zip(events, places, strict=True):
             version = self.writer.version_of(place.stream)
             event["losses"] = None if place.forgotten else self._losses_of(served.name, version, place.seq)
-        told = events[0] if isinstance(post, Post) else {"events": events}
-        return Answer(200, orjson.dumps({**_names(taught), **told}))
+        told = events[0] if isinstance(post, PostedEvent) else {"events": events}
+        return HttpResponse(200, orjson.dumps({**_names(taught), **told}))
 
-    async def turn(self, served: Served, kind: Kind, post: Post, if_seq: int | None, *, wait: bool) -> Answer:
+    async def turn(
+        self, served: ServedModel, kind: Kind, post: PostedEvent, if_seq: int | None, *, wait: bool
+    ) -> HttpResponse:
         """Write an admin event and answer, where asked for, when what came of it is served by this worker."""
         taught = self.taught(served)
         place = await self.writer.submit(taught.source, post, kind, if_seq)
         if wait:
             await self._all_served(served.name, {self.writer.version_of(place.stream): place.seq})
         event = self._event(taught, post, place)
-        return Answer(200 if wait else 202, orjson.dumps({**_names(taught), **event}))
+        return HttpResponse(200 if wait else 202, orjson.dumps({**_names(taught), **event}))
 
-    async def forget(self, served: Served, turn: Turn, *, wait: bool) -> Answer:
+    async def forget(self, served: ServedModel, turn: AdminRequest, *, wait: bool) -> HttpResponse:
         """Forget feedback of a model in whichever versions hold it; answers as `turn`, or with the event of each."""
         taught, name = self.taught(served), served.name
         outcomes = await self.writer.call(lambda log: forget_everywhere(log, name, turn, _now_ms()), appends=True)
@@ -213,7 +219,7 @@ class Teaching:
             for index, (version, outcome) in enumerate(zip(last, outcomes, strict=True))
         ]
         told = events[0] if len(events) == 1 else {"events": events}
-        return Answer(200 if wait else 202, orjson.dumps({**_names(taught), **told}))
+        return HttpResponse(200 if wait else 202, orjson.dumps({**_names(taught), **told}))
 
     async def _all_served(self, name: str, last: Mapping[int, int]) -> None:
         """Wait until this worker serves, of each of these versions of a model, a state that holds an event.
@@ -230,11 +236,11 @@ class Teaching:
         except TimeoutError:
             raise NotReachedError("The event is kept, but not served yet; ask with min_seq in a moment.") from None
 
-    def folder(self, served: Served) -> StreamFolder:
+    def folder(self, served: ServedModel) -> StreamFolder:
         """Where a version's stream is kept."""
         return self._data.stream(served.name, int(served.version))
 
-    async def standing(self, served: Served) -> dict[str, Any]:
+    async def standing(self, served: ServedModel) -> dict[str, Any]:
         """How a stream stands (standing.py)."""
         return await standing(self.writer, self.folder(served), served, _now_ms())
 
@@ -245,7 +251,7 @@ class Teaching:
             reader = self._losses[name, version] = LossReader(self._data.stream(name, version).path / "losses")
         return reader.of(seq)
 
-    def _event(self, taught: Taught, post: Post, place: Accepted) -> dict[str, Any]:
+    def _event(self, taught: FeedbackContext, post: PostedEvent, place: Accepted) -> dict[str, Any]:
         """What is told of one event; its version where that is not the one that was asked."""
         told: dict[str, Any] = {"id": post.id.decode(), "seq": place.seq, "duplicate": place.duplicate}
         if place.forgotten:
@@ -260,5 +266,5 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _names(taught: Taught) -> dict[str, Any]:
+def _names(taught: FeedbackContext) -> dict[str, Any]:
     return {"model_name": taught.source.model, "model_version": str(taught.source.version)}

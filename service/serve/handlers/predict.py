@@ -1,6 +1,7 @@
 """Bytes in, bytes out: what a prediction request is answered with, whichever way it came.
 
-The front door calls `Answers.respond` from the protocol, the routes call it from FastAPI; so both give the same bytes.
+`http/protocol.py` calls `PredictHandler.respond` on the fast path and the FastAPI routes call it too, so both give the
+same bytes.
 """
 
 import asyncio
@@ -31,14 +32,14 @@ from service.errors import (
     UnknownSeqError,
 )
 from service.serve.log.writer import settle
-from service.serve.metrics.counters import FAILURES, V1, V2, Meter, predicted, predicted_alone
+from service.serve.metrics.counters import FAILURES, V1, V2, WorkerCounters, predicted, predicted_alone
 from service.serve.models.batcher import Classified
-from service.serve.models.registry import Live
-from service.serve.models.served_model import Endpoint, Served
+from service.serve.models.registry import ModelRegistry
+from service.serve.models.served_model import Endpoint, ServedModel
 from service.serve.wire.json_grammar import load
 from service.serve.wire.oip_request import explains
-from service.serve.wire.oip_tensors import Inference
-from service.serve.wire.predict_body import Asked, read_asked
+from service.serve.wire.oip_tensors import InferenceBody
+from service.serve.wire.predict_body import PredictBody, read_asked
 from service.settings import Settings
 
 Floats = NDArray[np.floating[Any]]
@@ -75,7 +76,7 @@ STATUS_OF: Final[tuple[tuple[type[SoftstepError], int, tuple[Header, ...]], ...]
 )
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """An answer: status, body, its content type, and further headers."""
 
     status: int
@@ -85,16 +86,16 @@ class Answer(NamedTuple):
 
 
 # Takes feedback for a model version: an answer, or None where it is told when the feedback is on disk.
-Teach = Callable[[Served, bytes, Callable[[Answer], None]], Answer | None]
+Teach = Callable[[ServedModel, bytes, Callable[[HttpResponse], None]], HttpResponse | None]
 
 
 class Explains(Protocol):
     """Answers why a model says what it says (explaining.py)."""
 
-    def explain(self, endpoint: Endpoint, body: bytes) -> "Answer | asyncio.Future[Answer]":
+    def explain(self, endpoint: Endpoint, body: bytes) -> "HttpResponse | asyncio.Future[HttpResponse]":
         """Answer the body of a request to explain."""
 
-    def infer(self, served: Served, request: Inference) -> "Answer | asyncio.Future[Answer]":
+    def infer(self, served: ServedModel, request: InferenceBody) -> "HttpResponse | asyncio.Future[HttpResponse]":
         """Answer a v2 request that asks for more than probabilities and labels."""
 
 
@@ -113,12 +114,12 @@ class RequestHead(NamedTuple):
         return cls(get(b"content-type"), get(b"content-encoding"), get(TENSOR_HEADER), get(b"x-request-id"))
 
 
-def error(status: int, message: str, headers: tuple[Header, ...] = ()) -> Answer:
+def error(status: int, message: str, headers: tuple[Header, ...] = ()) -> HttpResponse:
     """An error answer: one sentence that says what to change."""
-    return Answer(status, orjson.dumps({"error": message}), JSON, headers)
+    return HttpResponse(status, orjson.dumps({"error": message}), JSON, headers)
 
 
-def refusal(reason: SoftstepError, protocol: int) -> Answer:
+def refusal(reason: SoftstepError, protocol: int) -> HttpResponse:
     """The answer to a request that raised an error; v2 knows 400 for everything that it cannot accept."""
     for kind, status, headers in STATUS_OF:
         if isinstance(reason, kind):
@@ -137,7 +138,7 @@ NO_LEARNING: Final = error(
 )
 
 
-def check_head(head: RequestHead) -> Answer | bytes | None:
+def check_head(head: RequestHead) -> HttpResponse | bytes | None:
     """An answer that refuses the body's type or encoding, else the size of its JSON part where binary data follows."""
     if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
         return error(415, "Content-Encoding is not supported; send the body as it is.")
@@ -152,7 +153,7 @@ def check_head(head: RequestHead) -> Answer | bytes | None:
     return error(415, "Content-Type must be application/json, or application/octet-stream for binary tensors.")
 
 
-class Answers:
+class PredictHandler:
     """Answers prediction requests from the models that are live.
 
     Args:
@@ -166,22 +167,26 @@ class Answers:
 
     explaining: Explains
 
-    def __init__(self, live: Live, meter: Meter, settings: Settings) -> None:
+    def __init__(self, live: ModelRegistry, meter: WorkerCounters, settings: Settings) -> None:
         self.live = live
         self.meter = meter
         self.settings = settings
         # Answers feedback; put in place where the service learns (feedback.py).
         self.teach: Teach = lambda _served, _body, _tell: NO_LEARNING
-        self.seal: Callable[[Served, Floats], list[str]] | None = None
+        self.seal: Callable[[ServedModel, Floats], list[str]] | None = None
 
-    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Answer | asyncio.Future[Answer]:
+    def respond(
+        self, endpoint: Endpoint, head: RequestHead, body: bytes
+    ) -> HttpResponse | asyncio.Future[HttpResponse]:
         """Answer a prediction request: at once, or by a future where its kernel call is shared or runs in a thread."""
         tensor_header = check_head(head)
-        if isinstance(tensor_header, Answer):
+        if isinstance(tensor_header, HttpResponse):
             return _failed(endpoint.served, tensor_header)
         return self.predict(endpoint, tensor_header, body)
 
-    def predict(self, endpoint: Endpoint, tensor_header: bytes | None, body: bytes) -> Answer | asyncio.Future[Answer]:
+    def predict(
+        self, endpoint: Endpoint, tensor_header: bytes | None, body: bytes
+    ) -> HttpResponse | asyncio.Future[HttpResponse]:
         """As `respond`, for a request whose head has passed `check_head` with that size of its JSON part."""
         started = perf_counter_ns()
         protocol, served = endpoint.protocol, endpoint.served
@@ -209,14 +214,16 @@ class Answers:
         predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
         return answer
 
-    def _instead(self, endpoint: Endpoint, body: bytes) -> Answer | asyncio.Future[Answer]:
+    def _instead(self, endpoint: Endpoint, body: bytes) -> HttpResponse | asyncio.Future[HttpResponse]:
         """Answer a path that takes feedback, or tells why, instead of predicting."""
         if endpoint.explains:
             return self.explaining.explain(endpoint, body)
-        told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        told: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         return self.teach(endpoint.served, body, partial(settle, told)) or told
 
-    def _as_asked(self, endpoint: Endpoint, asked: Asked, body: bytes, started: int) -> Answer | asyncio.Future[Answer]:
+    def _as_asked(
+        self, endpoint: Endpoint, asked: PredictBody, body: bytes, started: int
+    ) -> HttpResponse | asyncio.Future[HttpResponse]:
         """Answer once a seq is served, or with one sealed token for each row beside its probabilities."""
         served = endpoint.served
         if asked.min_seq > served.seq:
@@ -225,7 +232,7 @@ class Answers:
             return _failed(served, NO_LEARNING)
         return _later(V1, served, None, asked.X, started, self.seal(served, asked.X))
 
-    async def wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> Answer:
+    async def wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> HttpResponse:
         """Answer once the version serves a state that holds an event; not for longer than a caller may wait."""
         served = endpoint.served
         try:
@@ -236,19 +243,19 @@ class Answers:
             return _failed(served, refusal(reason, V1))
         now = self.live.now.served.get((served.name, int(served.version)))
         answer = self.predict(endpoint if now is None else Endpoint(V1, now, explains=endpoint.explains), None, body)
-        return answer if isinstance(answer, Answer) else await answer
+        return answer if isinstance(answer, HttpResponse) else await answer
 
 
 def _later(  # noqa: PLR0917  # what an answer is made of
     protocol: int,
-    served: Served,
-    request: Inference | None,
+    served: ServedModel,
+    request: InferenceBody | None,
     X: Floats,
     started: int,
     tokens: Sequence[str] = (),
-) -> asyncio.Future[Answer]:
+) -> asyncio.Future[HttpResponse]:
     rows = X.copy() if len(X) == 1 else X  # a single row stands in a buffer that the next request reuses
-    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    answer: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 
     def computed(call: asyncio.Future[Classified]) -> None:
         reason = call.exception()
@@ -270,29 +277,29 @@ def _later(  # noqa: PLR0917  # what an answer is made of
     return answer
 
 
-def _failed(served: Served, answer: Answer) -> Answer:
+def _failed(served: ServedModel, answer: HttpResponse) -> HttpResponse:
     served.counters[FAILURES] += 1
     return answer
 
 
-def _v1_answer(served: Served, classified: Classified, tokens: Sequence[str] = ()) -> Answer:
+def _v1_answer(served: ServedModel, classified: Classified, tokens: Sequence[str] = ()) -> HttpResponse:
     P, labels = classified
     numbers = orjson.dumps(P, None, orjson.OPT_SERIALIZE_NUMPY)
     if served.thresholds is not None:
         rows = (np.flatnonzero(flags) for flags in served.thresholds <= P)
         names = b",".join([b"[" + b",".join([served.class_json[k] for k in row]) + b"]" for row in rows])
     elif len(labels) == 1 and not tokens:
-        return Answer(200, b'{"predictions":' + numbers + served.v1_single[labels[0]])
+        return HttpResponse(200, b'{"predictions":' + numbers + served.v1_single[labels[0]])
     else:
         names = b",".join([served.class_json[label] for label in labels])
     if tokens:
         names += b'],"feedback_tokens":[' + orjson.dumps(tokens)[1:-1]
-    return Answer(200, b'{"predictions":' + numbers + b',"labels":[' + names + served.v1_tail)
+    return HttpResponse(200, b'{"predictions":' + numbers + b',"labels":[' + names + served.v1_tail)
 
 
-def _v2_answer(served: Served, request: Inference, classified: Classified) -> Answer:
+def _v2_answer(served: ServedModel, request: InferenceBody, classified: Classified) -> HttpResponse:
     P, labels = classified
     body, json_bytes = served.tensors.write(request, P, labels if served.thresholds is None else served.thresholds <= P)
     if json_bytes is None:
-        return Answer(200, body)
-    return Answer(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))
+        return HttpResponse(200, body)
+    return HttpResponse(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from service.errors import LogError
 from service.serve.log.writer import Writer
-from service.serve.models.served_model import Served
+from service.serve.models.served_model import ServedModel
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import FeedbackLog
 from service.store.states.status import read_status
 
 
-async def standing(writer: Writer, folder: StreamFolder, served: Served, now_ms: int) -> dict[str, Any]:
+async def standing(writer: Writer, folder: StreamFolder, served: ServedModel, now_ms: int) -> dict[str, Any]:
     """How the stream of a served state stands; `now_ms` are milliseconds since 1970."""
     try:
         kept = await writer.call(lambda log: _kept(log, served.name, int(served.version), served.seq))
@@ -34,7 +34,7 @@ async def standing(writer: Writer, folder: StreamFolder, served: Served, now_ms:
     }
 
 
-class Kept(NamedTuple):
+class CommittedState(NamedTuple):
     """What is committed of a stream: its last seq, its forgets, and when the first event that is not served came."""
 
     seq: int = 0
@@ -42,11 +42,11 @@ class Kept(NamedTuple):
     since_ms: int | None = None
 
 
-def _kept(log: FeedbackLog, model: str, version: int, served: int) -> Kept:
+def _kept(log: FeedbackLog, model: str, version: int, served: int) -> CommittedState:
     """Look at the log; on the writer's thread."""
     for stream in log.streams():
         if stream[1:3] == (model, version):
             state = log.state(stream.number)
             waiting = log.read(stream.number, served, 1)
-            return Kept(state.seq, state.epoch, waiting[0].time_ms if waiting else None)
-    return Kept()
+            return CommittedState(state.seq, state.epoch, waiting[0].time_ms if waiting else None)
+    return CommittedState()

@@ -16,13 +16,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from service.errors import GoneError, SnapshotError, UnknownIdError
-from service.serve.handlers.feedback import Teaching
-from service.serve.handlers.predict import BINARY, RETRY, Answer, error
-from service.serve.models.served_model import Served
+from service.serve.handlers.feedback import FeedbackHandler
+from service.serve.handlers.predict import BINARY, RETRY, HttpResponse, error
+from service.serve.models.served_model import ServedModel
 from service.settings import Settings
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import FeedbackLog
-from service.store.log.lineage import Lineage, turn_of
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.states.snapshots import Snapshot, prune, read_snapshot
 
 # States of the past that are kept at hand for the next who asks.
@@ -32,15 +32,15 @@ NICE: Final = 10
 Arrays = Mapping[str, NDArray[Any]]
 
 
-class Weights:
+class WeightsHandler:
     """Hands out one worker's weights, and has those of the past made."""
 
-    def __init__(self, teaching: Teaching | None, settings: Settings) -> None:
+    def __init__(self, teaching: FeedbackHandler | None, settings: Settings) -> None:
         self._teaching = teaching
         self._settings = settings
         self._replays: dict[str, asyncio.Task[None]] = {}  # by the folder of a version's history
 
-    async def answer(self, served: Served, seq: int | None) -> Answer:
+    async def answer(self, served: ServedModel, seq: int | None) -> HttpResponse:
         """The weights at a seq, or those that are served.
 
         Raises:
@@ -69,7 +69,7 @@ class Weights:
             self._replays[str(folder.history)] = asyncio.create_task(self._replay(served, folder, seq))
         return error(202, "The state is being folded; ask again in a moment.", RETRY)
 
-    async def _replay(self, served: Served, folder: StreamFolder, seq: int) -> None:
+    async def _replay(self, served: ServedModel, folder: StreamFolder, seq: int) -> None:
         """Have a state made by a process of its own."""
         await asyncio.to_thread(prune, folder.history, HISTORY_KEPT - 1)
         process = await asyncio.create_subprocess_exec(
@@ -84,7 +84,7 @@ def _make_way() -> None:
     os.nice(NICE)
 
 
-def _check(log: FeedbackLog, served: Served, seq: int) -> bool:
+def _check(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
     """Whether a forgotten event was a part of the state at a seq; on the writer's thread.
 
     Raises:
@@ -92,7 +92,7 @@ def _check(log: FeedbackLog, served: Served, seq: int) -> bool:
     """
     for stream in log.streams():
         if stream[1:3] == (served.name, int(served.version)) and seq <= log.state(stream.number).seq:
-            lineage = Lineage(map(turn_of, log.admin(stream.number)))
+            lineage = Lineage(map(lineage_change, log.admin(stream.number)))
             if 0 < seq < lineage.since:
                 raise GoneError("An earlier release made that state, and this one cannot make it again.")
             return any(lineage.holds(seq, forgotten) for forgotten in lineage.forgotten)
@@ -108,10 +108,10 @@ def _kept(folder: StreamFolder, seq: int) -> Snapshot | None:
     return None
 
 
-async def _file(arrays: Arrays, seq: int, sha256: str) -> Answer:
+async def _file(arrays: Arrays, seq: int, sha256: str) -> HttpResponse:
     """A safetensors file, whose metadata and headers name the state."""
     # One entry: safetensors writes several in no fixed order, and equal states are equal files.
     told = {"softstep": orjson.dumps({"seq": seq, "weights_sha256": sha256}).decode()}
     content = await asyncio.to_thread(safetensors.numpy.save, dict(arrays), told)
     headers = ((b"x-softstep-seq", b"%d" % seq), (b"x-softstep-weights-sha256", sha256.encode()))
-    return Answer(200, content, BINARY, headers)
+    return HttpResponse(200, content, BINARY, headers)

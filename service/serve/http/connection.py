@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.serve.api.app import LEFT
-from service.serve.handlers.predict import Answer, RequestHead, error
-from service.serve.http.shared_state import Flow, Gate, Pending, Plan
+from service.serve.handlers.predict import HttpResponse, RequestHead, error
+from service.serve.http.shared_state import CachedHead, ConnectionFlow, PendingRequest, SharedState
 from service.serve.models.served_model import Endpoint
 from service.serve.request_id import REQUEST_IDS, request_id
 
@@ -32,7 +32,7 @@ SLOW: Final = error(408, "The request took too long to arrive.")
 class Connection(HttpToolsProtocol):
     """What every connection is, whoever answers on it."""
 
-    gate: ClassVar[Gate]
+    gate: ClassVar[SharedState]
     endpoint: Endpoint | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # uvicorn's own arguments
@@ -50,14 +50,14 @@ class Connection(HttpToolsProtocol):
         self.fields: dict[bytes, bytes] = {}  # the newest request's headers by name
         self.message_ended = False
         self.chunk: bytes | None = None
-        self.plan: Plan | None = None  # of the newest request whose head was remembered
+        self.plan: CachedHead | None = None  # of the newest request whose head was remembered
 
     # What the transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a connection, or close it at once where there are too many."""
         super().connection_made(transport)
-        self.flow = Flow(transport, self.pipeline)
+        self.flow = ConnectionFlow(transport, self.pipeline)
         self._rest()
         if len(self.connections) > self.gate.settings.connections_max:
             transport.abort()
@@ -87,7 +87,7 @@ class Connection(HttpToolsProtocol):
 
     # Answering
 
-    def _write(self, answer: Answer, cycle: Pending, head: RequestHead) -> None:
+    def _write(self, answer: HttpResponse, cycle: PendingRequest, head: RequestHead) -> None:
         """Write the answer to a hot request and go on with what waits behind it."""
         cycle.response_complete = True
         if self.transport.is_closing():
@@ -99,7 +99,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
 
-    def _send(self, answer: Answer, head: RequestHead, *, closes: bool) -> None:
+    def _send(self, answer: HttpResponse, head: RequestHead, *, closes: bool) -> None:
         """Write one whole answer, its headers in the order in which uvicorn writes the application's."""
         status, body, content_type, headers = answer
         gate = self.gate
@@ -154,7 +154,7 @@ class Connection(HttpToolsProtocol):
 
     # Leaving
 
-    def _leave(self, answer: Answer) -> None:
+    def _leave(self, answer: HttpResponse) -> None:
         """Answer what cannot be read on, and end the connection when the client has had time to read that.
 
         Closing at once would reset the connection while the client still sends, and the answer would be lost.

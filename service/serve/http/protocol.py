@@ -16,11 +16,11 @@ from typing import Any, Final, cast
 import httptools
 import orjson
 
-from service.serve.handlers.predict import Answer, RequestHead, check_head, error
+from service.serve.handlers.predict import HttpResponse, RequestHead, check_head, error
 from service.serve.http.connection import BODY, HEAD, IDLE, NEVER, NO_HEAD, Connection
-from service.serve.http.shared_state import BUSY, PLAN_BYTES_MAX, PREDICTIONS, Gate, Pending, Plan
-from service.serve.models.served_model import Endpoint, Served
-from service.serve.models.single_row import Lone
+from service.serve.http.shared_state import BUSY, PLAN_BYTES_MAX, PREDICTIONS, CachedHead, PendingRequest, SharedState
+from service.serve.models.served_model import Endpoint, ServedModel
+from service.serve.models.single_row import SingleRow
 
 logger = logging.getLogger("softstep.door")
 
@@ -34,11 +34,11 @@ BROKEN: Final = error(500, "The server failed to answer; the fault is in its log
 NO_TUNNEL: Final = error(405, "This server is no proxy.", ((b"allow", b"GET, POST"),))
 
 
-class Door(Connection):
+class SoftstepProtocol(Connection):
     """One connection. `bound` makes the class that uvicorn is given."""
 
     @classmethod
-    def bound(cls, gate: Gate) -> type["Door"]:
+    def bound(cls, gate: SharedState) -> type["SoftstepProtocol"]:
         """A class whose connections share a gate."""
         return type("Door", (cls,), {"gate": gate})
 
@@ -72,14 +72,14 @@ class Door(Connection):
             if self.head_bytes > self.gate.settings.header_bytes_max:
                 self._leave(LARGE_HEAD)
 
-    def _repeat(self, plan: Plan, data: bytes) -> None:
+    def _repeat(self, plan: CachedHead, data: bytes) -> None:
         """Answer a request whose head is remembered: `_answer`, without what such a request does not need."""
         gate = self.gate
         endpoint = plan.endpoint
         lone = endpoint.lone
         label = -1 if lone is None else lone.predict(data, len(plan.head))
         if label >= 0:
-            self._send_lone(cast("Lone", lone), label, endpoint.served)
+            self._send_lone(cast("SingleRow", lone), label, endpoint.served)
             status = 200
         elif endpoint.teaches:
             self._teach(plan, data)
@@ -90,8 +90,8 @@ class Door(Connection):
             except Exception:
                 logger.exception("a prediction broke")
                 answer = BROKEN
-            if not isinstance(answer, Answer):
-                self._await(answer, NO_HEAD, Pending(plan.url, "1.1", keep_alive=True))
+            if not isinstance(answer, HttpResponse):
+                self._await(answer, NO_HEAD, PendingRequest(plan.url, "1.1", keep_alive=True))
                 return
             status = answer.status
             if not self.transport.is_closing():
@@ -101,10 +101,10 @@ class Door(Connection):
         if self.access_log:
             self._log_access(b"POST", plan.url, "1.1", status)
 
-    def _teach(self, plan: Plan, data: bytes) -> None:
+    def _teach(self, plan: CachedHead, data: bytes) -> None:
         """Take feedback whose head is remembered; until it is on disk and answered its cycle stands for it."""
         gate = self.gate
-        cycle = Pending(plan.url, "1.1", keep_alive=True)
+        cycle = PendingRequest(plan.url, "1.1", keep_alive=True)
         tell = partial(self._tell, cycle)
         try:
             answer = gate.answers.teach(plan.endpoint.served, data[len(plan.head) :], tell)
@@ -117,13 +117,13 @@ class Door(Connection):
         if answer is not None:
             tell(answer)
 
-    def _tell(self, cycle: Pending, answer: Answer) -> None:
+    def _tell(self, cycle: PendingRequest, answer: HttpResponse) -> None:
         """Write an answer to feedback, unless its client has left."""
         self.gate.in_flight -= 1
         if not cycle.disconnected:
             self._write(answer, cycle, NO_HEAD)
 
-    def _send_lone(self, lone: Lone, label: int, served: Served) -> None:
+    def _send_lone(self, lone: SingleRow, label: int, served: ServedModel) -> None:
         """Write the answer to a lone row whose probabilities and label are computed."""
         gate = self.gate
         numbers = orjson.dumps(lone.P, None, orjson.OPT_SERIALIZE_NUMPY)
@@ -209,7 +209,7 @@ class Door(Connection):
             return False
         self.phase = BODY
         version = self.parser.get_http_version()
-        self.cycle = cast("Any", Pending(self.url, version, keep_alive=self._keeps_alive(version)))
+        self.cycle = cast("Any", PendingRequest(self.url, version, keep_alive=self._keeps_alive(version)))
         declared = int(self.fields.get(b"content-length", 0))
         if declared > self.gate.settings.body_bytes_max:
             self._write(self._too_large(), cast("Any", self.cycle), RequestHead.of(self.fields))
@@ -224,7 +224,7 @@ class Door(Connection):
         keeps = version != "1.0" and self.parser.should_keep_alive()
         return bool(keeps) and not self.last
 
-    def _too_large(self) -> Answer:
+    def _too_large(self) -> HttpResponse:
         return error(413, f"The body may have at most {self.gate.settings.body_bytes_max} bytes.")
 
     def _pass_on(self) -> None:
@@ -295,28 +295,28 @@ class Door(Connection):
         if len(chunk) != end + len(body) or end > PLAN_BYTES_MAX:
             return
         tensor_header = check_head(head)
-        if isinstance(tensor_header, Answer) or int(self.fields.get(b"content-length", -1)) != len(body):
+        if isinstance(tensor_header, HttpResponse) or int(self.fields.get(b"content-length", -1)) != len(body):
             return
         self.gate.remember(chunk[:end], len(chunk), endpoint, tensor_header, self.url)
 
-    def _answer(self, endpoint: Endpoint, head: RequestHead, body: bytes, cycle: Pending) -> None:
+    def _answer(self, endpoint: Endpoint, head: RequestHead, body: bytes, cycle: PendingRequest) -> None:
         try:
             answer = self.gate.answers.respond(endpoint, head, body)
         except Exception:
             logger.exception("a prediction broke")
             answer = BROKEN
-        if isinstance(answer, Answer):
+        if isinstance(answer, HttpResponse):
             self._write(answer, cycle, head)
         else:
             self._await(answer, head, cycle)
 
-    def _await(self, answer: asyncio.Future[Answer], head: RequestHead, cycle: Pending) -> None:
+    def _await(self, answer: asyncio.Future[HttpResponse], head: RequestHead, cycle: PendingRequest) -> None:
         """Write an answer when it is there; until then `cycle` stands for its request."""
         self.cycle = cast("Any", cycle)
         self.deadline = NEVER
         self.gate.in_flight += 1
 
-        def done(future: asyncio.Future[Answer]) -> None:
+        def done(future: asyncio.Future[HttpResponse]) -> None:
             self.gate.in_flight -= 1
             if future.exception() is not None:
                 logger.error("a prediction broke", exc_info=future.exception())

@@ -17,8 +17,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.api.app import Envelope
 from service.serve.api.dependencies import Reply
-from service.serve.handlers.predict import JSON, RETRY, Answers, error
-from service.serve.metrics.counters import Meter
+from service.serve.handlers.predict import JSON, RETRY, PredictHandler, error
+from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.served_model import Endpoint
 from service.serve.request_id import REQUEST_IDS
 from service.settings import Settings
@@ -33,18 +33,18 @@ PREDICTIONS: Final = b'{"predictions":'
 BUSY: Final = error(503, "The server has too many requests at hand; try again in a moment.", RETRY)
 
 
-class Signal:
+class NullEvent:
     """Stands in for the event that uvicorn sets on a cycle; nobody waits for a hot request's."""
 
     def set(self) -> None:
         """Do nothing."""
 
 
-class Pending:
+class PendingRequest:
     """A hot request from its headers to its answer, with the attributes that uvicorn reads of a cycle."""
 
     __slots__ = ("disconnected", "keep_alive", "response_complete", "url", "version")
-    message_event = Signal()
+    message_event = NullEvent()
     more_body = False
     response_started = False
 
@@ -56,7 +56,7 @@ class Pending:
         self.disconnected = False
 
 
-class Plan:
+class CachedHead:
     """What a remembered head means.
 
     Attributes:
@@ -81,10 +81,10 @@ class Plan:
         self.table = table
 
 
-Plans = dict[bytes, Plan]
+Plans = dict[bytes, CachedHead]
 
 
-class Flow(FlowControl):
+class ConnectionFlow(FlowControl):
     """Reading stops for two reasons, kept apart: what was read is not taken yet, and the client does not read.
 
     Not taken yet is a body, or a request in the pipeline.
@@ -120,10 +120,10 @@ class Flow(FlowControl):
             self._transport.resume_reading()
 
 
-class Gate:
+class SharedState:
     """What the connections of one worker share: the handler, the limits, the remembered heads and the counts."""
 
-    def __init__(self, answers: Answers, meter: Meter, settings: Settings) -> None:
+    def __init__(self, answers: PredictHandler, meter: WorkerCounters, settings: Settings) -> None:
         self.answers = answers
         self.meter = meter
         self.settings = settings
@@ -147,7 +147,7 @@ class Gate:
         """Keep what a head meant."""
         if len(self.plans) >= PLANS_MAX:
             self.plans.clear()
-        self.plans[head] = Plan(head, size, endpoint, tensor_header, url, self.plans)
+        self.plans[head] = CachedHead(head, size, endpoint, tensor_header, url, self.plans)
 
     def head(self, status: int, content_type: bytes, default_headers: list[tuple[bytes, bytes]]) -> bytes:
         """An answer's head up to the value of Content-Length, joined once for each second."""

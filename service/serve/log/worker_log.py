@@ -3,26 +3,28 @@
 from typing import Final
 
 from service.errors import LogUnavailableError
-from service.process.shared_memory import Board
+from service.process.shared_memory import SharedMemory
 from service.serve.log.writer_thread import Source
-from service.serve.models.registry import Live
+from service.serve.models.registry import ModelRegistry
 from service.settings import Settings
-from service.store.directory.ack_marks import Marks
+from service.store.directory.ack_marks import AckMarks
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import FeedbackLog, Position
 from service.store.log.sqlite import SqliteLog
 
 
-class Ledger:
+class WorkerLog:
     """One worker's part of the data directory; used on the writer's thread alone."""
 
-    def __init__(self, live: Live, data: DataDirectory, board: Board, slot: int, settings: Settings) -> None:
+    def __init__(
+        self, live: ModelRegistry, data: DataDirectory, board: SharedMemory, slot: int, settings: Settings
+    ) -> None:
         self._live: Final = live
         self._data: Final = data
         self._faults: Final = board.faults
         self._slot: Final = slot
         self._settings: Final = settings
-        self._marks: Marks | None = None
+        self._marks: AckMarks | None = None
 
     def open_log(self) -> FeedbackLog:
         """The log, opened by this process, and with it the worker's marks."""
@@ -35,7 +37,7 @@ class Ledger:
         )
         if self._marks is not None:
             self._marks.close()
-        self._marks = Marks(self._data.marks(self._slot), [stream.number for stream in log.streams()])
+        self._marks = AckMarks(self._data.marks(self._slot), [stream.number for stream in log.streams()])
         return log
 
     def bind(self, source: Source) -> None:

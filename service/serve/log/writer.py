@@ -22,8 +22,8 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from service.errors import BehindError, LogUnavailableError
-from service.serve.log.writer_thread import Call, Item, Result, Scribe, Source, Submission, Ways
-from service.serve.wire.feedback_body import Post
+from service.serve.log.writer_thread import Item, LogCall, Result, Source, Submission, WriterCallbacks, WriterThread
+from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import Accepted, FeedbackLog, Kind, Outcome
 
 logger = logging.getLogger("softstep.writer")
@@ -50,7 +50,7 @@ class Writer:
         bytes_max: Bytes of payload that may wait; a larger post is taken where nothing else does.
     """
 
-    def __init__(self, ways: Ways, counters: memoryview, drafts_max: int, bytes_max: int) -> None:
+    def __init__(self, ways: WriterCallbacks, counters: memoryview, drafts_max: int, bytes_max: int) -> None:
         self._counters = counters
         self._drafts_max = drafts_max
         self._bytes_max = bytes_max
@@ -60,7 +60,7 @@ class Writer:
         self._drafts = 0
         self._bytes = 0
         self._closing = False
-        self._scribe = Scribe(ways, self._queue, self._answer, self._gone)
+        self._scribe = WriterThread(ways, self._queue, self._answer, self._gone)
 
     @property
     def waiting(self) -> int:
@@ -81,7 +81,7 @@ class Writer:
     def send(
         self,
         source: Source,
-        posts: Sequence[Post],
+        posts: Sequence[PostedEvent],
         tell: Callable[[Any], None],
         kind: Kind = FEEDBACK,
         if_seq: int | None = None,
@@ -110,14 +110,14 @@ class Writer:
         self._gather(Submission(source, kind, posts, if_seq, size, tell))
 
     def submit(
-        self, source: Source, post: Post, kind: Kind = FEEDBACK, if_seq: int | None = None
+        self, source: Source, post: PostedEvent, kind: Kind = FEEDBACK, if_seq: int | None = None
     ) -> asyncio.Future[Accepted]:
         """As `send` for one event: the future has its place, or a RefusedError or LogError."""
         future: asyncio.Future[Accepted] = self._loop.create_future()
         self.send(source, (post,), partial(_settle_one, future), kind, if_seq)
         return future
 
-    def submit_all(self, source: Source, posts: Sequence[Post]) -> asyncio.Future[list[Outcome]]:
+    def submit_all(self, source: Source, posts: Sequence[PostedEvent]) -> asyncio.Future[list[Outcome]]:
         """As `send`: the future has the outcome of each event, or an error of all of them."""
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self.send(source, posts, partial(settle, future))
@@ -133,7 +133,7 @@ class Writer:
         if self._closing:
             raise LogUnavailableError("the server is stopping; send the request again")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._gather(Call(do, partial(settle, future), appends))
+        self._gather(LogCall(do, partial(settle, future), appends))
         return future
 
     async def close(self) -> None:

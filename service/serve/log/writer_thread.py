@@ -23,9 +23,9 @@ from service.errors import (
     SoftstepError,
     StreamGoneError,
 )
-from service.process.wakeup import Bell
+from service.process.wakeup import Wakeup
 from service.serve.thread_priority import give_way
-from service.serve.wire.feedback_body import Post
+from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import Accepted, Draft, FeedbackLog, Kind, Outcome, Position
 
 logger = logging.getLogger("softstep.writer")
@@ -62,13 +62,13 @@ class Submission(NamedTuple):
 
     source: Source
     kind: Kind
-    posts: Sequence[Post]
+    posts: Sequence[PostedEvent]
     if_seq: int | None
     size: int
     tell: Callable[[Any], None]
 
 
-class Call(NamedTuple):
+class LogCall(NamedTuple):
     """What the thread is asked to do with its log, and who is told what it returned or raised.
 
     Where it `appends` it returns outcomes, by which streams are marked and the learner is woken.
@@ -79,13 +79,13 @@ class Call(NamedTuple):
     appends: bool = False
 
 
-Item = Submission | Call
+Item = Submission | LogCall
 # A list of outcomes, what a call returned, or the exception of either.
 Result = Any
 
 
 @dataclass(frozen=True)
-class Ways:
+class WriterCallbacks:
     """What the writer uses, given so that tests and others can bring their own.
 
     Attributes:
@@ -98,10 +98,10 @@ class Ways:
     open_log: Callable[[], FeedbackLog]
     bind: Callable[[Source], None]
     mark: Callable[[int, Position], None]
-    bell: Bell
+    bell: Wakeup
 
 
-class Scribe:
+class WriterThread:
     """The thread's side of a writer.
 
     Args:
@@ -116,7 +116,7 @@ class Scribe:
 
     def __init__(
         self,
-        ways: Ways,
+        ways: WriterCallbacks,
         queue: SimpleQueue[list[Item] | None],
         answer: Callable[[Sequence[Item], Sequence[Result], int], None],
         gone: Callable[[], None],
@@ -183,7 +183,7 @@ class Scribe:
         """What became of each item, and the nanoseconds of a commit."""
         log = self._log = self._log or self._ways.open_log()
         first = items[0]
-        if not isinstance(first, Call):
+        if not isinstance(first, LogCall):
             return self._append(log, items)
         try:
             result = first.do(log)

@@ -14,7 +14,7 @@ from service.process.shared_memory import (
     COUNTERS,
     STATUS_MAX,
     STATUSES,
-    Board,
+    SharedMemory,
 )
 from service.serve.log.writer import SOURCE_COUNTERS
 
@@ -43,7 +43,7 @@ def predicted(counters: memoryview, protocol: int, rows: int, nanoseconds: int) 
 def predicted_alone(  # noqa: PLR0917  # six positional numbers: keywords cost a tenth of the call
     counters: memoryview, protocol: int, rows: int, nanoseconds: int, kernel_nanoseconds: int, now_ms: int
 ) -> None:
-    """Count a request that had a kernel call of its own: `predicted` and `Meter.executed` in one."""
+    """Count a request that had a kernel call of its own: `predicted` and `WorkerCounters.executed` in one."""
     counters[protocol] += 1
     counters[ROWS] += rows
     counters[NANOSECONDS] += nanoseconds
@@ -53,10 +53,10 @@ def predicted_alone(  # noqa: PLR0917  # six positional numbers: keywords cost a
     counters[LAST_MS] = now_ms
 
 
-class Meter:
+class WorkerCounters:
     """The counters of one worker."""
 
-    def __init__(self, board: Board, slot: int) -> None:
+    def __init__(self, board: SharedMemory, slot: int) -> None:
         self.board = board
         self.slot = slot
         self.cells = board.cells
@@ -86,7 +86,7 @@ class Meter:
         self.cells[self._at + cell] = value
 
 
-def totals(board: Board) -> dict[str, list[int]]:
+def totals(board: SharedMemory) -> dict[str, list[int]]:
     """The counters of each "name/version", summed over all workers; the time of the last inference is the latest."""
     sums: defaultdict[str, list[int]] = defaultdict(lambda: [0] * COUNTERS)
     for name, counters in board.counted():

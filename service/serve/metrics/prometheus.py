@@ -16,7 +16,7 @@ from service.process.shared_memory import (
     READY,
     STATUS_MAX,
     STATUSES,
-    Board,
+    SharedMemory,
 )
 from service.serve.metrics.counters import (
     BOUNDS,
@@ -72,7 +72,7 @@ Learning = Mapping[tuple[str, str], Mapping[str, Any]]
 class BoardCollector(Collector):
     """Turns the board into Prometheus metrics when they are asked for."""
 
-    def __init__(self, board: Board, version: str, learning: Learning) -> None:
+    def __init__(self, board: SharedMemory, version: str, learning: Learning) -> None:
         self._board = board
         self._version = version
         self._learning = learning
@@ -171,7 +171,7 @@ def _buckets(counters: list[int]) -> list[tuple[str, float]]:
     return buckets
 
 
-def exposition(board: Board, version: str, learning: Learning) -> bytes:
+def exposition(board: SharedMemory, version: str, learning: Learning) -> bytes:
     """The metrics of all workers in Prometheus' text format.
 
     Args:

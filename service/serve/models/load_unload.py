@@ -14,8 +14,8 @@ from typing import Final, Literal
 import orjson
 
 from service.errors import ModelNotFoundError, ModelNotReadyError
-from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PAGE_BYTES, Board
-from service.serve.models.registry import Live
+from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PAGE_BYTES, SharedMemory
+from service.serve.models.registry import ModelRegistry
 from service.store.artifact.repository import NAME
 
 POLL_SECONDS: Final = 0.02
@@ -41,10 +41,10 @@ async def _until(done: Callable[[], bool]) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-class Orders:
+class LoadUnload:
     """A worker's end of the orders."""
 
-    def __init__(self, board: Board, slot: int, pipe: int, live: Live) -> None:
+    def __init__(self, board: SharedMemory, slot: int, pipe: int, live: ModelRegistry) -> None:
         self._board = board
         self._slot = slot
         self._at = board.slot(slot)

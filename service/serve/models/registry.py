@@ -1,7 +1,7 @@
 """The models that are served now, as one object that is swapped whole.
 
-A request takes what it needs from `Live.now` once, so it sees one model from start to end. A worker looks at the models
-directory again and again, makes what is new ready (a first prediction included) and only then swaps.
+A request reads `ModelRegistry.now` once, so it sees one model from start to end. A worker scans the models directory
+again and again, prepares what is new (a first prediction included) and only then swaps.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from typing import Final
 
 from service.errors import ModelNotFoundError, ModelNotReadyError, SnapshotError
 from service.serve.metrics.counters import V1, V2
-from service.serve.models.served_model import Endpoint, Kit, Served
-from service.store.artifact.repository import VERSION, Repository, Version, View
-from service.store.directory.data_directory import News
+from service.serve.models.served_model import Endpoint, ModelResources, ServedModel
+from service.store.artifact.repository import VERSION, Repository, RepositoryView, Version
+from service.store.directory.data_directory import SnapshotWatcher
 from service.store.states.snapshots import latest, read_snapshot
 
 logger = logging.getLogger("softstep.live")
@@ -31,7 +31,7 @@ PATHS: Final = (
 
 
 @dataclass(frozen=True)
-class Now:
+class LiveModels:
     """What is served at one moment.
 
     Attributes:
@@ -44,7 +44,7 @@ class Now:
     """
 
     versions: Mapping[Key, Version] = field(default_factory=dict)
-    served: Mapping[Key, Served] = field(default_factory=dict)
+    served: Mapping[Key, ServedModel] = field(default_factory=dict)
     hot: Mapping[bytes, Endpoint] = field(default_factory=dict)
     endpoints: Mapping[Key, list[Endpoint]] = field(default_factory=dict)
     reason: str | None = None
@@ -54,12 +54,12 @@ class Now:
         """The names of all models found on disk."""
         return sorted({name for name, _ in self.versions})
 
-    def latest(self, name: str) -> Served | None:
+    def latest(self, name: str) -> ServedModel | None:
         """The version of a model that a request without a version means: the largest that is ready."""
         numbers = [version for model, version in self.served if model == name]
         return self.served[name, max(numbers)] if numbers else None
 
-    def find(self, name: str, version: str | None) -> Served:
+    def find(self, name: str, version: str | None) -> ServedModel:
         """The version that a request means.
 
         Raises:
@@ -80,7 +80,7 @@ class Now:
             raise ModelNotReadyError("Model version is not ready: it was refused or unloaded.")
         return self.served[key]
 
-    def default(self, name: str | None) -> Served:
+    def default(self, name: str | None) -> ServedModel:
         """The model that a request without any name means: the named one, else the only one.
 
         Raises:
@@ -93,7 +93,7 @@ class Now:
         return self.find(name or names[0], None)
 
 
-class Live:
+class ModelRegistry:
     """Keeps `now` true to the models directory.
 
     Attributes:
@@ -102,13 +102,13 @@ class Live:
         swapped: Called when versions came or went, and endpoints with them.
     """
 
-    def __init__(self, repository: Repository, kit: Kit) -> None:
-        self.now = Now()
+    def __init__(self, repository: Repository, kit: ModelResources) -> None:
+        self.now = LiveModels()
         self.scanned = False
         self._repository = repository
         self._kit = kit
         self._lock = asyncio.Lock()
-        self._news = None if kit.data is None else News(kit.data)
+        self._news = None if kit.data is None else SnapshotWatcher(kit.data)
         self._refused: dict[Key, str | None] = {}
         # What stands for a version whose artifact is whole but cannot be made ready.
         self._unfit: dict[object, Version] = {}
@@ -129,11 +129,11 @@ class Live:
                     callback()
             self.scanned = True
 
-    def _prepare(self, unloaded: frozenset[str]) -> tuple[View, dict[Key, Served]]:
+    def _prepare(self, unloaded: frozenset[str]) -> tuple[RepositoryView, dict[Key, ServedModel]]:
         """Scan, and make every new artifact ready; runs in a thread. What cannot be made ready is refused."""
         view = self._repository.scan()
         versions: dict[Key, Version] = {}
-        ready: dict[Key, Served] = {}
+        ready: dict[Key, ServedModel] = {}
         unfit: dict[object, Version] = {}
         for key, found in view.versions.items():
             version = self._unfit.get(found.artifact, found)
@@ -150,9 +150,9 @@ class Live:
                 unfit[found.artifact] = version
             versions[key] = version
         self._unfit = unfit
-        return View(versions, view.reason), ready
+        return RepositoryView(versions, view.reason), ready
 
-    def _make(self, key: Key, version: Version) -> Served | None:
+    def _make(self, key: Key, version: Version) -> ServedModel | None:
         """A version ready to answer: the one that is served already, where its artifact is the same."""
         if version.artifact is None:
             return None
@@ -160,14 +160,14 @@ class Live:
         if known is not None and known.source is version.artifact:
             return known
         if self._kit.data is None:
-            return Served(version, version.artifact, self._kit)
+            return ServedModel(version, version.artifact, self._kit)
         folder = self._kit.data.stream(*key)
         if not folder.artifact.exists():
-            return Served(version, version.artifact, self._kit)
+            return ServedModel(version, version.artifact, self._kit)
         bound = folder.bind(version.artifact, self._kit.settings.artifact_bytes_max)
         if bound.differs:
             logger.warning("model %s version %s is not what its stream began with; that is served", *key)
-        return Served(version, bound.artifact, self._kit, latest(folder.snapshots), bound_differs=bound.differs)
+        return ServedModel(version, bound.artifact, self._kit, latest(folder.snapshots), bound_differs=bound.differs)
 
     async def renew(self) -> None:
         """Serve what was learned since: the newest snapshot of each version."""
@@ -200,9 +200,9 @@ class Live:
         if left:
             self._waiting[key] = left
 
-    def _newer(self) -> dict[Key, Served]:
+    def _newer(self) -> dict[Key, ServedModel]:
         """The versions of which a newer snapshot is there, ready to answer; runs in a thread."""
-        newer: dict[Key, Served] = {}
+        newer: dict[Key, ServedModel] = {}
         data, news = self._kit.data, self._news
         if data is None or news is None:
             return newer
@@ -217,7 +217,7 @@ class Live:
                     news.forget(*key)
         return newer
 
-    def _assemble(self, view: View, ready: dict[Key, Served], unloaded: frozenset[str]) -> Now:
+    def _assemble(self, view: RepositoryView, ready: dict[Key, ServedModel], unloaded: frozenset[str]) -> LiveModels:
         served = {key: model for key, model in ready.items() if key[0] not in unloaded}
         hot: dict[bytes, Endpoint] = {}
         endpoints: defaultdict[Key, list[Endpoint]] = defaultdict(list)
@@ -228,9 +228,9 @@ class Live:
                 endpoints[name, version].append(endpoint)
                 for path in (f"{start}/models/{name}{end}", f"{start}/models/{name}/versions/{version}{end}"):
                     hot[path.encode()] = endpoint
-        return Now(view.versions, served, hot, endpoints, view.reason, unloaded)
+        return LiveModels(view.versions, served, hot, endpoints, view.reason, unloaded)
 
-    def _tell(self, view: View, ready: dict[Key, Served]) -> None:
+    def _tell(self, view: RepositoryView, ready: dict[Key, ServedModel]) -> None:
         """Log what became ready, refused or removed since the last look."""
         if view.reason != self._root_reason:
             self._root_reason = view.reason

@@ -1,7 +1,7 @@
 """One model version as it is served at one moment, ready to answer.
 
 A version begins as its artifact, at seq 0. What it has learned since comes as snapshots, each with the seq up to which
-it is folded; a snapshot makes another `Served`, and the one before answers the requests it has begun.
+it is folded; a snapshot makes another `ServedModel`, and the one before answers the requests it has begun.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import SnapshotError
-from service.serve.metrics.counters import V1, Meter
+from service.serve.metrics.counters import V1, WorkerCounters
 from service.serve.models.batcher import Batcher, Classified, inline_rows, is_heavy
-from service.serve.models.single_row import Lone
-from service.serve.wire.oip_tensors import Tensors
-from service.serve.wire.rows import Rows
+from service.serve.models.single_row import SingleRow
+from service.serve.wire.oip_tensors import TensorCodec
+from service.serve.wire.rows import RowParser
 from service.settings import Settings
 from service.softmax.classifier import Classifier
-from service.softmax.learner import Answering
+from service.softmax.learner import Parameters
 from service.store.artifact.artifact import Artifact, Manifest
 from service.store.artifact.calibration_record import told
 from service.store.artifact.model_factory import served_again, served_of
@@ -33,7 +33,7 @@ Floats = NDArray[np.floating[Any]]
 THRESHOLD: Final = 0.5
 
 
-class Kit(NamedTuple):
+class ModelResources(NamedTuple):
     """What the served models of one worker share.
 
     Attributes:
@@ -45,13 +45,13 @@ class Kit(NamedTuple):
     """
 
     settings: Settings
-    meter: Meter
+    meter: WorkerCounters
     executor: Executor
     preparer: Executor
     data: DataDirectory | None = None
 
 
-class Served:
+class ServedModel:
     """One model version at one seq, with what its answers repeat already encoded.
 
     Args:
@@ -77,7 +77,7 @@ class Served:
         self,
         version: Version,
         artifact: Artifact,
-        kit: Kit,
+        kit: ModelResources,
         snapshot: tuple[int, Snapshot] | None = None,
         *,
         bound_differs: bool = False,
@@ -102,7 +102,7 @@ class Served:
         self.classes_max: Final = len(self.classes) + self._class_room(settings.artifact_bytes_max)
         self.thresholds: Final = _thresholds(artifact, len(self.classes))
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
-        self.rows: Final = Rows(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
+        self.rows: Final = RowParser(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
         self.class_json: Final = [orjson.dumps(name) for name in self.classes]
         named = {"model_name": self.name, "model_version": self.version}
         # The state that an answer comes from; where something was forgotten, a seq alone does not name it.
@@ -110,7 +110,7 @@ class Served:
         state = {"seq": self.seq, "epoch": epoch} if epoch else {"seq": self.seq}
         self.v1_tail: Final = b"]," + orjson.dumps({**named, **state})[1:]
         self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
-        self.tensors: Final = Tensors(self.rows, named, state, self.classes)
+        self.tensors: Final = TensorCodec(self.rows, named, state, self.classes)
         self.counters: Final = meter.row(version.name, version.version)
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
         self.lone: Final = self._lone(meter)
@@ -132,14 +132,14 @@ class Served:
         bytes_per_class = 2 * weights * self.model.dtype.itemsize
         return max(0, bytes_max - self.parameters * self.model.dtype.itemsize) // bytes_per_class
 
-    def learned_more(self, seq: int, snapshot: Snapshot) -> "Served":
+    def learned_more(self, seq: int, snapshot: Snapshot) -> "ServedModel":
         """The same version at a later seq."""
-        return Served(*self._made_of, (seq, snapshot), bound_differs=self.bound_differs)
+        return ServedModel(*self._made_of, (seq, snapshot), bound_differs=self.bound_differs)
 
-    def _lone(self, meter: Meter) -> Lone | None:
+    def _lone(self, meter: WorkerCounters) -> SingleRow | None:
         """What answers requests of one row by the shortest way; None where the model is not made for it."""
         single = self.model.single() if self.inline_rows and self.thresholds is None else None
-        return None if single is None else Lone(single, self.counters, meter)
+        return None if single is None else SingleRow(single, self.counters, meter)
 
     def progress(self) -> dict[str, Any]:
         """What the served state tells of its learning, in numbers."""
@@ -187,7 +187,7 @@ class Served:
         }
 
 
-def _counted(meter: Meter, counters: memoryview) -> Callable[[Classifier, Floats], Classified]:
+def _counted(meter: WorkerCounters, counters: memoryview) -> Callable[[Classifier, Floats], Classified]:
     """Calls of a model that count themselves."""
 
     def classify(model: Classifier, X: Floats) -> Classified:
@@ -199,7 +199,7 @@ def _counted(meter: Meter, counters: memoryview) -> Callable[[Classifier, Floats
     return classify
 
 
-def _learned(manifest: Manifest, snapshot: Snapshot) -> Answering:
+def _learned(manifest: Manifest, snapshot: Snapshot) -> Parameters:
     try:
         return served_again(manifest, snapshot.arrays, snapshot.fields["clips"])
     except KeyError as error:
@@ -228,13 +228,13 @@ class Endpoint:
 
     __slots__ = ("explains", "lone", "protocol", "served", "teaches")
 
-    def __init__(self, protocol: int, served: Served, *, teaches: bool = False, explains: bool = False) -> None:
+    def __init__(self, protocol: int, served: ServedModel, *, teaches: bool = False, explains: bool = False) -> None:
         self.protocol = protocol
         self.teaches = teaches
         self.explains = explains
         self.serve(served)
 
-    def serve(self, served: Served) -> None:
+    def serve(self, served: ServedModel) -> None:
         """Answer by another state of the model from now on."""
         self.served = served
         predicts = not (self.teaches or self.explains)

@@ -24,12 +24,12 @@ from service.serve.metrics.counters import (
     NANOSECONDS,
     ROWS,
     V1,
-    Meter,
+    WorkerCounters,
 )
 from service.serve.wire.row_scanner import scan_rows
 from service.softmax.kernels.lanes import stack
 from service.softmax.kernels.single import CELLS as PLAN_CELLS
-from service.softmax.kernels.single import ITEMSIZE, Single, numbers_at, predict_single, single_row
+from service.softmax.kernels.single import ITEMSIZE, SingleRowPlan, numbers_at, predict_single, single_row
 
 # Cells behind the plan: the addresses of the model's counters, of the counter of the status 200 and of the time of
 # day, and two readings of the clock.
@@ -43,7 +43,7 @@ _BOUNDS: Final = np.array(BOUNDS)
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.CPointer(types.int64)))
 
 
-class Lone:
+class SingleRow:
     """Answers one model's lone rows. Used by the event loop's thread alone.
 
     Args:
@@ -52,7 +52,7 @@ class Lone:
         meter: Where the worker's answers are counted.
     """
 
-    def __init__(self, single: Single, counters: memoryview, meter: Meter) -> None:
+    def __init__(self, single: SingleRowPlan, counters: memoryview, meter: WorkerCounters) -> None:
         self._kept: Final = (single, counters, meter)  # only their addresses are in use
         self.P: Final = single.P
         self._cells: Final = np.zeros(CELLS, np.int64)

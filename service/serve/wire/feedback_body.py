@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from service.errors import InputError, UnacceptableError
 from service.serve.wire.json_grammar import check_fields, check_lists, load
-from service.serve.wire.labels import NUMBERS, Labels
-from service.serve.wire.rows import Rows
+from service.serve.wire.labels import NUMBERS, LabelParser
+from service.serve.wire.rows import RowParser
 from service.softmax.input_stage import NOT_NUMBERS
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import DTYPES, FORMAT_VERSION, HEAD, Targets, encode_rows
@@ -38,7 +38,7 @@ KEY: Final = b'"instances"'
 Floats = NDArray[np.floating[Any]]
 
 
-class Post(NamedTuple):
+class PostedEvent(NamedTuple):
     """An event that a client asks for.
 
     Attributes:
@@ -56,7 +56,7 @@ class Post(NamedTuple):
 OpenToken = Callable[[str], tuple[bytes, Floats]]
 
 
-class Posts:
+class FeedbackParser:
     """Reads the feedback for one model version with its classes of this moment. Used by the event loop's thread alone.
 
     Args:
@@ -65,7 +65,7 @@ class Posts:
         open_token: Opens a token of this model version, or raises an InputError.
     """
 
-    def __init__(self, rows: Rows, labels: Labels, open_token: OpenToken) -> None:
+    def __init__(self, rows: RowParser, labels: LabelParser, open_token: OpenToken) -> None:
         self._rows = rows
         self._labels = labels
         self._open_token = open_token
@@ -73,7 +73,7 @@ class Posts:
         self._head = HEAD.pack(FORMAT_VERSION, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
         self._pack = struct.Struct(f"<{N}{dtype.char}i").pack
 
-    def read(self, body: bytes) -> Post | list[Post]:
+    def read(self, body: bytes) -> PostedEvent | list[PostedEvent]:
         """The event of a body with instances, or the events of one with tokens, in their order.
 
         Raises:
@@ -85,7 +85,7 @@ class Posts:
         post = self._alone(body) if one_row else self._around(body)
         return post or self._general(load(body, self._rows.depth_max, self._rows.rows_max))
 
-    def _alone(self, body: bytes) -> Post | None:
+    def _alone(self, body: bytes) -> PostedEvent | None:
         """The event of a small body in the usual form, or None in doubt.
 
         No string hides in what is left out, and no key is repeated, where the text has as many quotes as were seen.
@@ -111,9 +111,9 @@ class Posts:
             name = new_id() if id_ is None else id_.encode()
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError, struct.error):
             return None
-        return Post(name, payload, 1) if 0 < len(name) <= ID_BYTES_MAX else None
+        return PostedEvent(name, payload, 1) if 0 < len(name) <= ID_BYTES_MAX else None
 
-    def _around(self, body: bytes) -> Post | None:
+    def _around(self, body: bytes) -> PostedEvent | None:
         """The event of a body with many rows, or None in doubt.
 
         The matrix holds no string, so it ends with the last bracket before the next quote. Where its text is one JSON
@@ -149,7 +149,7 @@ class Posts:
             return None
         return document if document.keys() <= FLAT_FIELDS and text.count(b'"') == 2 * strings else None
 
-    def _general(self, document: dict[str, Any]) -> Post | list[Post]:
+    def _general(self, document: dict[str, Any]) -> PostedEvent | list[PostedEvent]:
         check_fields(document, FIELDS)
         if "tokens" in document:
             return self._sealed(document)
@@ -157,7 +157,7 @@ class Posts:
             raise UnacceptableError('The body must have "instances", a list of rows, or "tokens" of predictions.')
         return self._event(document, self._rows.matrix(document["instances"]))
 
-    def _event(self, document: dict[str, Any], X: Floats) -> Post:
+    def _event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
         """The event of the rows X (B, N) and of everything else in the body."""
         check_fields(document, FIELDS)
         if "tokens" in document:
@@ -168,9 +168,9 @@ class Posts:
         kind, targets = self._labels.read(document.get("labels"), rows)
         weights = self._weights(document["weights"], rows) if "weights" in document else None
         name = _name(document["id"]) if "id" in document else new_id()
-        return Post(name, self._payload(X, kind, targets, weights), rows)
+        return PostedEvent(name, self._payload(X, kind, targets, weights), rows)
 
-    def _sealed(self, document: dict[str, Any]) -> list[Post]:
+    def _sealed(self, document: dict[str, Any]) -> list[PostedEvent]:
         """One event for each token."""
         for field in ("instances", "id"):
             if field in document:
@@ -183,7 +183,9 @@ class Posts:
         weights = self._weights(document["weights"], len(tokens)) if "weights" in document else None
         opened = [self._opened(i, token) for i, token in enumerate(tokens)]
         return [
-            Post(name, self._payload(X, kind, targets[i : i + 1], None if weights is None else weights[i : i + 1]), 1)
+            PostedEvent(
+                name, self._payload(X, kind, targets[i : i + 1], None if weights is None else weights[i : i + 1]), 1
+            )
             for i, (name, X) in enumerate(opened)
         ]
 

@@ -48,7 +48,7 @@ EXPIRED: Final = "A token has expired; send the row itself with its label."
 Floats = NDArray[np.floating[Any]]
 
 
-class Keys:
+class TokenKeys:
     """The keys of a service, each 32 bytes: the first one seals, and all of them open."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -58,7 +58,7 @@ class Keys:
         self.openers: Final = {prefix: AESGCM(key).decrypt for prefix, key in named}
 
 
-class Tokens:
+class TokenSealer:
     """Seals and opens the rows of one model version.
 
     Args:
@@ -74,7 +74,7 @@ class Tokens:
 
     def __init__(  # noqa: PLR0917  # what a token is bound to
         self,
-        keys: Keys,
+        keys: TokenKeys,
         name: str,
         version: int,
         genesis: bytes,

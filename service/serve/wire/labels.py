@@ -29,7 +29,7 @@ AMBIGUOUS: Final = "The label of row {} must be a class name: classes of this mo
 Read = tuple[Targets, NDArray[Any]]
 
 
-class Labels:
+class LabelParser:
     """Reads the labels of one model with K classes.
 
     Args:

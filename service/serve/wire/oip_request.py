@@ -9,7 +9,7 @@ import numpy as np
 
 from service.errors import MalformedError, UnacceptableError
 from service.serve.wire.json_grammar import check_fields
-from service.serve.wire.rows import Rows
+from service.serve.wire.rows import RowParser
 
 DATATYPES: Final = {
     "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
@@ -26,7 +26,7 @@ NO_OUTPUT: Final = (
 SHAPE_LENGTH: Final = 2
 
 
-class Wish(NamedTuple):
+class OutputRequest(NamedTuple):
     """One output that a request asks for: its name, whether as binary data, and the top k classes or 0."""
 
     name: str
@@ -34,7 +34,7 @@ class Wish(NamedTuple):
     top: int
 
 
-class Announcement(NamedTuple):
+class InferenceHeader(NamedTuple):
     """The JSON part of a request: everything but the tensor, and the tensor too where `size` is None.
 
     Attributes:
@@ -51,21 +51,21 @@ class Announcement(NamedTuple):
     dtype: str
     size: int | None
     data: Any
-    wishes: tuple[Wish, ...]
+    wishes: tuple[OutputRequest, ...]
 
 
-JUST_PROBABILITIES: Final = (Wish("probabilities", binary=False, top=0),)
-BINARY_PROBABILITIES: Final = (Wish("probabilities", binary=True, top=0),)
+JUST_PROBABILITIES: Final = (OutputRequest("probabilities", binary=False, top=0),)
+BINARY_PROBABILITIES: Final = (OutputRequest("probabilities", binary=True, top=0),)
 
 
-def explains(wishes: tuple[Wish, ...]) -> bool:
+def explains(wishes: tuple[OutputRequest, ...]) -> bool:
     """Whether one of the outputs that are asked for is a part of an explanation."""
     if wishes is JUST_PROBABILITIES or wishes is BINARY_PROBABILITIES:
         return False
     return any(wish.name in EXPLANATIONS for wish in wishes)
 
 
-def announcement(document: dict[str, Any], rows: Rows) -> Announcement:
+def announcement(document: dict[str, Any], rows: RowParser) -> InferenceHeader:
     """Read a document, all but the numbers of its tensor.
 
     Raises:
@@ -84,7 +84,7 @@ def announcement(document: dict[str, Any], rows: Rows) -> Announcement:
     if type(by_default) is not bool:
         raise UnacceptableError('"binary_data_output" must be true or false.')
     wishes = _wishes(document.get("outputs"), binary=by_default)
-    return Announcement(request_id, count, dtype, size, inputs[0].get("data"), wishes)
+    return InferenceHeader(request_id, count, dtype, size, inputs[0].get("data"), wishes)
 
 
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _tensor(tensor: dict[str, Any], rows: Rows) -> tuple[int, str, int | None]:
+def _tensor(tensor: dict[str, Any], rows: RowParser) -> tuple[int, str, int | None]:
     """Number of rows, NumPy datatype, and size of the binary data (None: the numbers are JSON) of an input."""
     check_fields(tensor, ("name", "shape", "datatype", "parameters", "data"))
     if type(tensor.get("name")) is not str:
@@ -114,7 +114,7 @@ def _tensor(tensor: dict[str, Any], rows: Rows) -> tuple[int, str, int | None]:
     return count, dtype, expected
 
 
-def _shape(shape: object, rows: Rows) -> int:
+def _shape(shape: object, rows: RowParser) -> int:
     """The number of rows that a shape [B, N] announces."""
     if type(shape) is not list or len(shape) != SHAPE_LENGTH or any(type(size) is not int for size in shape):
         raise UnacceptableError(f'"shape" must be [rows, {rows.n_features}].')
@@ -125,7 +125,7 @@ def _shape(shape: object, rows: Rows) -> int:
     return int(count)
 
 
-def _wishes(outputs: object, *, binary: bool) -> tuple[Wish, ...]:
+def _wishes(outputs: object, *, binary: bool) -> tuple[OutputRequest, ...]:
     if outputs is None:
         return BINARY_PROBABILITIES if binary else JUST_PROBABILITIES
     if type(outputs) is not list or not outputs or any(type(output) is not dict for output in outputs):
@@ -137,7 +137,7 @@ def _wishes(outputs: object, *, binary: bool) -> tuple[Wish, ...]:
     return next((usual for usual in (JUST_PROBABILITIES, BINARY_PROBABILITIES) if wishes == usual), wishes)
 
 
-def _wish(output: dict[str, Any], *, binary: bool) -> Wish:
+def _wish(output: dict[str, Any], *, binary: bool) -> OutputRequest:
     check_fields(output, ("name", "parameters"))
     name, parameters = output.get("name"), _parameters(output)
     if name not in OUTPUTS:
@@ -147,4 +147,4 @@ def _wish(output: dict[str, Any], *, binary: bool) -> Wish:
         raise UnacceptableError('"binary_data" must be true or false.')
     if type(top) is not int or top < 0 or (top and name != "probabilities"):
         raise UnacceptableError('"classification" must be a number of classes, and goes with probabilities.')
-    return Wish(str(name), wanted, top)
+    return OutputRequest(str(name), wanted, top)

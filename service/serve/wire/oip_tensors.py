@@ -22,14 +22,14 @@ from service.serve.wire.oip_request import (
     BINARY_PROBABILITIES,
     DATATYPES,
     JUST_PROBABILITIES,
-    Announcement,
-    Wish,
+    InferenceHeader,
+    OutputRequest,
     announcement,
 )
-from service.serve.wire.rows import QUICK_FROM_BYTES, Rows
+from service.serve.wire.rows import QUICK_FROM_BYTES, RowParser
 
 Floats = NDArray[np.floating[Any]]
-Labels = list[int] | NDArray[np.bool_]
+LabelParser = list[int] | NDArray[np.bool_]
 
 DATATYPE_OF: Final = {"float32": "FP32", "float64": "FP64"}
 # JSON parts that a model's readers remember, and the longest: a client sends the same one with every tensor.
@@ -39,15 +39,15 @@ REMEMBERED_BYTES: Final = 1024
 _NAMES: Final = {dtype: name.encode() for dtype, name in DATATYPE_OF.items()}
 
 
-class Inference(NamedTuple):
+class InferenceBody(NamedTuple):
     """A request: its id, the rows X (B, N), and the outputs it asks for."""
 
     id: str
     X: Floats
-    wishes: tuple[Wish, ...]
+    wishes: tuple[OutputRequest, ...]
 
 
-class Tensors:
+class TensorCodec:
     """Reads and writes the tensors of one served model. Used by the event loop's thread alone.
 
     Args:
@@ -57,7 +57,7 @@ class Tensors:
         classes: The names of the classes.
     """
 
-    def __init__(self, rows: Rows, named: dict[str, Any], state: dict[str, int], classes: tuple[str, ...]) -> None:
+    def __init__(self, rows: RowParser, named: dict[str, Any], state: dict[str, int], classes: tuple[str, ...]) -> None:
         self._rows = rows
         self._classes = classes
         self._start = orjson.dumps(named)[:-1] + b',"id":'
@@ -65,9 +65,9 @@ class Tensors:
         self._little = rows.dtype.newbyteorder("<")
         datatype = _NAMES[rows.dtype.name]
         self._just = self._middle + b'{"name":"probabilities","datatype":"%b","shape":' % datatype
-        self._announced: dict[bytes, Announcement] = {}
+        self._announced: dict[bytes, InferenceHeader] = {}
 
-    def read(self, body: bytes, header_length: bytes | None) -> Inference:
+    def read(self, body: bytes, header_length: bytes | None) -> InferenceBody:
         """Parse a request.
 
         Args:
@@ -87,21 +87,21 @@ class Tensors:
             said = announcement(rows.tensor_document(body), rows)
             if said.size is not None:
                 raise MalformedError("The body has no binary data behind its JSON part; send its size in a header.")
-            return Inference(said.id, _from_json(said.data, said.n_rows, rows), said.wishes)
+            return InferenceBody(said.id, _from_json(said.data, said.n_rows, rows), said.wishes)
         length = _header_length(header_length, len(body))
         binary = memoryview(body)[length:]
         if length == 0:
-            return Inference("", _raw(binary, rows), BINARY_PROBABILITIES)
+            return InferenceBody("", _raw(binary, rows), BINARY_PROBABILITIES)
         said = self._announcement(body[:length])
         if said.size is None:
             if len(binary):
                 raise MalformedError("The body has binary data that no input announces.")
-            return Inference(said.id, _from_json(said.data, said.n_rows, rows), said.wishes)
+            return InferenceBody(said.id, _from_json(said.data, said.n_rows, rows), said.wishes)
         if len(binary) != said.size:
             raise MalformedError(f"The input announces {said.size} bytes of binary data; the body has {len(binary)}.")
-        return Inference(said.id, rows.raw(binary, said.dtype, said.n_rows), said.wishes)
+        return InferenceBody(said.id, rows.raw(binary, said.dtype, said.n_rows), said.wishes)
 
-    def _announcement(self, text: bytes) -> Announcement:
+    def _announcement(self, text: bytes) -> InferenceHeader:
         """Parse a JSON part, or remember what the same bytes meant: clients send them again with every tensor."""
         said = self._announced.get(text)
         if said is None:
@@ -113,7 +113,7 @@ class Tensors:
         return said
 
     def write(
-        self, request: Inference, P: Floats, labels: Labels, more: Mapping[str, Floats] | None = None
+        self, request: InferenceBody, P: Floats, labels: LabelParser, more: Mapping[str, Floats] | None = None
     ) -> tuple[bytes, int | None]:
         """The response body, and the size of its JSON part where binary data follows it.
 
@@ -149,7 +149,7 @@ class Tensors:
         return (b"".join((text, *parts)), len(text)) if parts else (text, None)
 
     def _output(
-        self, wish: Wish, P: Floats, labels: Labels, more: Mapping[str, Floats]
+        self, wish: OutputRequest, P: Floats, labels: LabelParser, more: Mapping[str, Floats]
     ) -> tuple[bytes, tuple[int, ...], Any, Any]:
         """Datatype, shape, JSON values and a function that gives the binary data of one output."""
         if wish.top:
@@ -169,7 +169,7 @@ def _shape_text(shape: tuple[int, ...]) -> bytes:
     return b"[" + b",".join([b"%d" % size for size in shape]) + b"]"
 
 
-def _usual(body: bytes, rows: Rows) -> Inference | None:
+def _usual(body: bytes, rows: RowParser) -> InferenceBody | None:
     """One row in the usual form, or None: the general way then finds the fault.
 
     The form has one string for each key and for name, datatype and id, and no escapes; so no key is repeated.
@@ -191,7 +191,7 @@ def _usual(body: bytes, rows: Rows) -> Inference | None:
         X = rows.single(data[0] if type(data[0]) is list and len(data) == 1 else data) if usual else None
     except (IndexError, KeyError, TypeError, ValueError):
         return None
-    return None if X is None else Inference(identity, X, JUST_PROBABILITIES)
+    return None if X is None else InferenceBody(identity, X, JUST_PROBABILITIES)
 
 
 def _header_length(text: bytes, available: int) -> int:
@@ -200,7 +200,7 @@ def _header_length(text: bytes, available: int) -> int:
     return int(text)
 
 
-def _raw(binary: memoryview, rows: Rows) -> Floats:
+def _raw(binary: memoryview, rows: RowParser) -> Floats:
     size = rows.n_features * rows.dtype.itemsize
     if not len(binary) or len(binary) % size:
         raise MalformedError(f"A raw tensor must be whole rows of {size} bytes.")
@@ -208,7 +208,7 @@ def _raw(binary: memoryview, rows: Rows) -> Floats:
     return rows.raw(binary, DATATYPES[DATATYPE_OF[rows.dtype.name]], len(binary) // size)
 
 
-def _from_json(data: object, count: int, rows: Rows) -> Floats:
+def _from_json(data: object, count: int, rows: RowParser) -> Floats:
     """X (count, N) from a flat list of numbers or a list of rows, which the quick parser may have made an array."""
     shape = (count, rows.n_features)
     if isinstance(data, np.ndarray):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
 from service.serve.wire.json_grammar import check_fields
-from service.serve.wire.rows import Rows
+from service.serve.wire.rows import RowParser
 
 FIELDS: Final = ("instances", "min_seq", "feedback_tokens", "parameters", "signature_name")
 # The largest seq there can be (store/log/events.py) has 40 bits.
@@ -22,7 +22,7 @@ MIN_SEQ_MAX: Final = 1 << 40
 Floats = NDArray[np.floating[Any]]
 
 
-class Asked(NamedTuple):
+class PredictBody(NamedTuple):
     """A prediction request: its rows X (B, N), the seq it waits for, and whether it wants tokens."""
 
     X: Floats
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
     tokens: bool = False
 
 
-def read_asked(document: dict[str, Any], rows: Rows) -> Asked:
+def read_asked(document: dict[str, Any], rows: RowParser) -> PredictBody:
     """What a parsed body asks for.
 
     Raises:
@@ -43,7 +43,7 @@ def read_asked(document: dict[str, Any], rows: Rows) -> Asked:
     min_seq, tokens = read_min_seq(document), document.get("feedback_tokens", False)
     if type(tokens) is not bool:
         raise UnacceptableError('"feedback_tokens" must be true or false.')
-    return Asked(rows.matrix(document["instances"]), min_seq, tokens)
+    return PredictBody(rows.matrix(document["instances"]), min_seq, tokens)
 
 
 def read_min_seq(document: dict[str, Any]) -> int:

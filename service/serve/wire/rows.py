@@ -35,7 +35,7 @@ _NUMBERS: Final = frozenset((int, float))
 _QUOTE, _BRACKET, _BRACE = b'"[{'
 
 
-class Rows:
+class RowParser:
     """Reads the rows of one model: `n_features` numbers each, in its dtype. Used by the event loop's thread alone."""
 
     def __init__(self, n_features: int, dtype: np.dtype[np.floating[Any]], rows_max: int, depth_max: int) -> None:
@@ -175,7 +175,7 @@ class Rows:
         return load(body, self.depth_max, self.rows_max)
 
 
-def _tensor_quickly(parser: Any, body: bytes, limits: Rows) -> dict[str, Any] | None:  # noqa: ANN401
+def _tensor_quickly(parser: Any, body: bytes, limits: RowParser) -> dict[str, Any] | None:  # noqa: ANN401
     """A v2 document with one large tensor as an array, or None where there is any doubt.
 
     All but the tensor becomes Python objects. The text must then hold just their strings (so no key is repeated), and

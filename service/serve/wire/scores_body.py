@@ -28,7 +28,7 @@ ONE_FORM: Final = f"The body must have exactly one of {', '.join(FORMS)}: a list
 INFINITE: Final[dict[Form, float]] = {"logits": -np.inf, "log_probabilities": -np.inf, "odds": np.inf}
 
 
-class Given(NamedTuple):
+class ScoresBody(NamedTuple):
     """What a body gives: which form, its values (B, K) float64, the head and the temperature."""
 
     form: Form
@@ -37,7 +37,7 @@ class Given(NamedTuple):
     temperature: float
 
 
-def read_scores(body: bytes, settings: Settings) -> Given:
+def read_scores(body: bytes, settings: Settings) -> ScoresBody:
     """What a body gives.
 
     Raises:
@@ -56,7 +56,7 @@ def read_scores(body: bytes, settings: Settings) -> Given:
     if type(temperature) not in NUMBERS or not 0 < temperature < np.inf:
         raise UnacceptableError('"temperature" must be a number above 0.')
     values = _matrix(document[forms[0]], settings)
-    return Given(forms[0], _with_infinities(values, forms[0], head), head, float(temperature))
+    return ScoresBody(forms[0], _with_infinities(values, forms[0], head), head, float(temperature))
 
 
 def converted(body: bytes, settings: Settings) -> bytes:

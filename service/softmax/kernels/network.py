@@ -39,7 +39,7 @@ COLUMNS = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class LayerArrays:
     """One hidden layer: `weights` (N, K) and `bias` (K,) of the model's dtype, feature-major, and what follows."""
 
     weights: Floats
@@ -47,7 +47,7 @@ class Layer:
     activation: Activation
 
 
-def plan_of(layers: tuple[Layer, ...], n_inputs: int, n_logits: int, dtype: np.dtype[Any]) -> NDArray[np.int64]:
+def plan_of(layers: tuple[LayerArrays, ...], n_inputs: int, n_logits: int, dtype: np.dtype[Any]) -> NDArray[np.int64]:
     """The plan (L + 1, COLUMNS) of hidden layers and the head's layer behind them."""
     sizes = [n_inputs, *(layer.bias.size for layer in layers), n_logits]
     codes = [*(ACTIVATIONS[layer.activation] for layer in layers), HEAD]

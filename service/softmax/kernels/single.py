@@ -32,7 +32,7 @@ STAGES, STAGINGS, STAGED, CELLS = range(10, 14)
 Floats = NDArray[np.floating[Any]]
 
 
-class Single:
+class SingleRowPlan:
     """The buffers of one model's lone rows. Used by one thread alone.
 
     Args:

@@ -50,11 +50,11 @@ from service.errors import ArtifactError
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.manifest import (
     FORMAT_VERSION,
-    Layer,
-    Learning,
+    LayerRecord,
+    LearningRecord,
     Manifest,
-    Stage,
-    Training,
+    StageRecord,
+    TrainingRecord,
     dump_manifest,
     parse_manifest,
 )
@@ -65,11 +65,11 @@ __all__ = [
     "MANIFEST_NAME",
     "TENSORS_NAME",
     "Artifact",
-    "Layer",
-    "Learning",
+    "LayerRecord",
+    "LearningRecord",
     "Manifest",
-    "Stage",
-    "Training",
+    "StageRecord",
+    "TrainingRecord",
     "read_artifact",
     "write_artifact",
 ]

@@ -14,7 +14,7 @@ Scale = Annotated[float, Field(ge=SCALE_MIN, le=SCALE_MAX)]
 Shift = Annotated[float, Field(ge=-SHIFT_MAX, le=SHIFT_MAX)]
 
 
-class Calibration(Record):
+class CalibrationRecord(Record):
     """What is done to the logits before the head, so that probabilities are as often right as they say.
 
     Attributes:
@@ -32,7 +32,7 @@ class Calibration(Record):
     b: Shift | None = None
 
     @model_validator(mode="after")
-    def _numbers_fit(self) -> "Calibration":
+    def _numbers_fit(self) -> "CalibrationRecord":
         if not self.model_dump(exclude={"kind", "learn"}, exclude_none=True).keys() <= IDENTITY[self.kind].keys():
             raise ValueError("the kind temperature has the number temperature, and platt has a and b")
         return self
@@ -43,11 +43,11 @@ class Calibration(Record):
         return calibration.Calibration(self.kind, tuple({**IDENTITY[self.kind], **given}.values()))
 
 
-def fits(record: Calibration, head: Head) -> bool:
+def fits(record: CalibrationRecord, head: Head) -> bool:
     """Whether logits before that head can be calibrated so."""
     return KINDS.get(head) == record.kind
 
 
-def told(record: Calibration | None, now: calibration.Calibration | None) -> dict[str, Any] | None:
+def told(record: CalibrationRecord | None, now: calibration.Calibration | None) -> dict[str, Any] | None:
     """A calibration as a manifest and metadata tell it, with the numbers that it has now; None where there is none."""
     return None if record is None or now is None else {"kind": record.kind, "learn": record.learn, **now.named()}

@@ -20,9 +20,8 @@ from pydantic import (
 )
 
 from service.errors import ArtifactError
-from service.softmax.calibration import Calibration as Scaling
-from service.softmax.calibration import numbers_of
-from service.store.artifact.calibration_record import Calibration, fits
+from service.softmax.calibration import Calibration, numbers_of
+from service.store.artifact.calibration_record import CalibrationRecord, fits
 from service.store.artifact.record import Record
 
 FORMAT_VERSION = 1
@@ -50,7 +49,7 @@ Positives = Annotated[tuple[Positive, ...], Field(fail_fast=True)]
 Probabilities = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(fail_fast=True)]
 
 
-class Layer(Record):
+class LayerRecord(Record):
     """One affine layer: the names of its two tensors and what follows them.
 
     Attributes:
@@ -65,7 +64,7 @@ class Layer(Record):
     activation: Literal["identity", "relu", "sigmoid", "tanh"]
 
 
-class Stage(Record):
+class StageRecord(Record):
     """What is done to a row before the weights see it: (x - mean) / scale, then cut to [-clip, clip].
 
     Attributes:
@@ -79,7 +78,7 @@ class Stage(Record):
     clip: Positive | None = None
 
 
-class Training(Record):
+class TrainingRecord(Record):
     """What the weights were trained on; it tells how firmly they hold. Kept also where the weights take raw features.
 
     Attributes:
@@ -93,7 +92,7 @@ class Training(Record):
     scale: Positives
 
 
-class Delta(Record):
+class DeltaRecord(Record):
     """What learning has added to the weights: a tensor that acts on the features as `training` standardises them.
 
     Attributes:
@@ -105,7 +104,7 @@ class Delta(Record):
     clip: Positive
 
 
-class Learning(Record):
+class LearningRecord(Record):
     """The learning rule that feedback follows, with its constants.
 
     Attributes:
@@ -129,13 +128,13 @@ class Manifest(Record):
     classes: Names
     features: Names
     dtype: Literal["float32", "float64"]
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=LAYERS_MAX, fail_fast=True)]
+    layers: Annotated[tuple[LayerRecord, ...], Field(min_length=1, max_length=LAYERS_MAX, fail_fast=True)]
     thresholds: Probabilities | None = None
-    stage: Stage | None = None
-    training: Training | None = None
-    delta: Delta | None = None
-    calibration: Calibration | None = None
-    learning: Learning | None = None
+    stage: StageRecord | None = None
+    training: TrainingRecord | None = None
+    delta: DeltaRecord | None = None
+    calibration: CalibrationRecord | None = None
+    learning: LearningRecord | None = None
     provenance: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     tensors_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -151,7 +150,7 @@ class Manifest(Record):
         return 1 if self.head == "sigmoid" else len(self.classes)
 
     @property
-    def scaling(self) -> Scaling | None:
+    def scaling(self) -> Calibration | None:
         """What is done to the logits before the head."""
         return None if self.calibration is None else self.calibration.scaling()
 
@@ -161,7 +160,7 @@ class Manifest(Record):
         return numbers_of(self.scaling)
 
     @property
-    def hidden(self) -> tuple[Layer, ...]:
+    def hidden(self) -> tuple[LayerRecord, ...]:
         """The hidden layers, the first one first; a linear model has none."""
         return self.layers[:-1]
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.softmax.classifier import Classifier
-from service.softmax.kernels.network import Activation, Layer
-from service.softmax.learner import Answering
+from service.softmax.kernels.network import Activation, LayerArrays
+from service.softmax.learner import Parameters
 from service.softmax.linear_model import Delta, Stage
-from service.softmax.network_learner import ServedNetwork
-from service.softmax.parameters import Served
+from service.softmax.network_learner import NetworkParameters
+from service.softmax.parameters import LinearParameters
 from service.store.artifact.artifact import Artifact, Manifest
 
 
@@ -30,31 +30,31 @@ def delta_of(artifact: Artifact) -> Delta | None:
     return Delta(artifact.tensors[delta.weight], stage)
 
 
-def served_of(artifact: Artifact) -> Answering:
+def served_of(artifact: Artifact) -> Parameters:
     """What an artifact answers with before anything is learned: state(0)."""
     manifest, tensors = artifact.manifest, artifact.tensors
     if not manifest.hidden:
         stage, delta = stage_of(artifact), delta_of(artifact)
-        return Served(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
+        return LinearParameters(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
     hidden = tuple(
-        Layer(tensors[layer.weight], tensors[layer.bias], activation)
+        LayerArrays(tensors[layer.weight], tensors[layer.bias], activation)
         for layer, activation in zip(manifest.hidden, activations_of(manifest), strict=True)
     )
     stage = stage_of(artifact)
-    return ServedNetwork(manifest.head, hidden, artifact.weights, artifact.bias, stage, manifest.scaling)
+    return NetworkParameters(manifest.head, hidden, artifact.weights, artifact.bias, stage, manifest.scaling)
 
 
 def served_again(
     manifest: Manifest, arrays: Mapping[str, NDArray[np.floating[Any]]], clips: Mapping[str, float | None]
-) -> Answering:
+) -> Parameters:
     """What gave these arrays and clips, learned from an artifact with that manifest.
 
     Raises:
         KeyError: An array is missing.
     """
     if not manifest.hidden:
-        return Served.of(manifest.head, arrays, clips)
-    return ServedNetwork.of(manifest.head, activations_of(manifest), arrays, clips)
+        return LinearParameters.of(manifest.head, arrays, clips)
+    return NetworkParameters.of(manifest.head, activations_of(manifest), arrays, clips)
 
 
 def activations_of(manifest: Manifest) -> tuple[Activation, ...]:

@@ -74,7 +74,7 @@ class Version:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class RepositoryView:
     """What one scan found, immutable.
 
     Attributes:
@@ -124,9 +124,9 @@ class Repository:
         self._bytes_max = bytes_max
         self._models_max = models_max
         self._known: dict[Key, _Known] = {}
-        self._view = View(MappingProxyType({}))
+        self._view = RepositoryView(MappingProxyType({}))
 
-    def scan(self) -> View:
+    def scan(self) -> RepositoryView:
         """Looks at the root, reads what is new or changed, and drops what is gone.
 
         Returns:
@@ -149,11 +149,11 @@ class Repository:
                 served += entry.version.artifact is not None
         return self._publish(known, reason)
 
-    def _publish(self, known: dict[Key, _Known], reason: str | None) -> View:
+    def _publish(self, known: dict[Key, _Known], reason: str | None) -> RepositoryView:
         self._known = known
         versions = {key: known[key].version for key in sorted(known)}
         if versions != self._view.versions or reason != self._view.reason:
-            self._view = View(MappingProxyType(versions), reason)
+            self._view = RepositoryView(MappingProxyType(versions), reason)
         return self._view
 
     def _find(self) -> tuple[dict[Key, _Found], str | None]:

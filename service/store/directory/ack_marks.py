@@ -46,7 +46,7 @@ DAMAGED: Final = "damaged"
 Half = tuple[int, Position] | Literal["damaged"] | None
 
 
-class Marks:
+class AckMarks:
     """The marks of one worker, which alone writes them.
 
     Args:

@@ -18,19 +18,19 @@ from typing import Final, NamedTuple
 
 from service.errors import LogUnavailableError, SnapshotError
 from service.store.artifact.artifact import write_artifact
-from service.store.directory.ack_marks import Marks
+from service.store.directory.ack_marks import AckMarks
 from service.store.directory.data_directory import DataDirectory, StreamFolder
-from service.store.directory.offline import Kept, bound_artifact
+from service.store.directory.offline import StoredStream, bound_artifact
 from service.store.directory.verify_files import late_turns, misplaced
 from service.store.log.events import Position, Stream
-from service.store.log.lineage import Lineage, turn_of
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
 
 KEY_NAME: Final = "token.key"
 
 
-class Copied(NamedTuple):
+class CopiedFiles(NamedTuple):
     """A stream in a backup: itself, where it ends, and the seq of its checkpoint, 0 where there is none."""
 
     stream: Stream
@@ -38,7 +38,7 @@ class Copied(NamedTuple):
     checkpoint: int
 
 
-def write_backup(found: Kept, folder: Path, bytes_max: int) -> list[Copied]:
+def write_backup(found: StoredStream, folder: Path, bytes_max: int) -> list[CopiedFiles]:
     """Fills a folder, which is empty, from a data directory that may be in use.
 
     Raises:
@@ -50,7 +50,7 @@ def write_backup(found: Kept, folder: Path, bytes_max: int) -> list[Copied]:
     found.log.backup(target.log)
     log = SqliteLog(target.log)
     try:
-        copied = [_copy_stream(found.data, Kept(target, log), stream, bytes_max) for stream in log.streams()]
+        copied = [_copy_stream(found.data, StoredStream(target, log), stream, bytes_max) for stream in log.streams()]
         write_marks(target, log)
     finally:
         log.close()
@@ -63,7 +63,7 @@ def write_marks(data: DataDirectory, log: SqliteLog) -> None:
     for path in data.all_marks():
         path.unlink()
     streams = log.streams()
-    marks = Marks(data.marks(0), {stream.number for stream in streams})
+    marks = AckMarks(data.marks(0), {stream.number for stream in streams})
     for stream in streams:
         marks.set(stream.number, Position(*log.state(stream.number)[:2]))
     marks.close()
@@ -95,16 +95,16 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
-def _copy_stream(source: DataDirectory, target: Kept, stream: Stream, bytes_max: int) -> Copied:
+def _copy_stream(source: DataDirectory, target: StoredStream, stream: Stream, bytes_max: int) -> CopiedFiles:
     old, new = (data.stream(stream.model, stream.version) for data in (source, target.data))
     write_artifact(new.artifact, bound_artifact(old, stream, bytes_max))
     checkpoint = _copy_checkpoint(old, new, target.log, stream)
-    return Copied(stream, Position(*target.log.state(stream.number)[:2]), checkpoint)
+    return CopiedFiles(stream, Position(*target.log.state(stream.number)[:2]), checkpoint)
 
 
 def _copy_checkpoint(old: StreamFolder, new: StreamFolder, log: SqliteLog, stream: Stream) -> int:
     """Copies the newest checkpoint that is a state of the copied log; returns its seq, or 0."""
-    lineage = Lineage(map(turn_of, log.admin(stream.number)))
+    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
     last = log.state(stream.number).seq
     for seq in reversed(seqs(old.checkpoints)):
         # The learner may delete one meanwhile, or know of what came after the copy.

@@ -37,7 +37,7 @@ RESTORING: Final = ".restore"
 SETTLED_NANOSECONDS: Final = 100_000_000
 
 
-class Bound(NamedTuple):
+class BoundArtifact(NamedTuple):
     """A stream's artifact.
 
     Attributes:
@@ -67,7 +67,7 @@ class StreamFolder:
         self.checkpoints = path / "checkpoints"
         self.history = path / "history"
 
-    def bind(self, artifact: Artifact, bytes_max: int) -> Bound:
+    def bind(self, artifact: Artifact, bytes_max: int) -> BoundArtifact:
         """The artifact that the stream is bound to: this one where the stream begins, else the copy.
 
         Args:
@@ -82,7 +82,7 @@ class StreamFolder:
             write_artifact(self.artifact, artifact)
             sync_folder(self.path.parent)
         copy = read_artifact(self.artifact, bytes_max)
-        return Bound(copy, _told(copy) != _told(artifact))
+        return BoundArtifact(copy, _told(copy) != _told(artifact))
 
 
 class DataDirectory:
@@ -156,7 +156,7 @@ class DataDirectory:
             shutil.rmtree(path)
 
 
-class News:
+class SnapshotWatcher:
     """Which streams may have new snapshots, at one look at each stream's folder and none at versions without one.
 
     A folder is listed only where its time of change is not the one that was seen when it had settled.

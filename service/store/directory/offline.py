@@ -13,7 +13,7 @@ from service.store.log.events import Stream
 from service.store.log.sqlite import SqliteLog
 
 
-class Kept(NamedTuple):
+class StoredStream(NamedTuple):
     """What a data directory keeps: itself, and its log, which may be in use by a running service too."""
 
     data: DataDirectory
@@ -21,7 +21,7 @@ class Kept(NamedTuple):
 
 
 @contextmanager
-def kept(path: Path) -> Iterator[Kept]:
+def kept(path: Path) -> Iterator[StoredStream]:
     """A data directory's log, open until the end of the block.
 
     Raises:
@@ -37,7 +37,7 @@ def kept(path: Path) -> Iterator[Kept]:
         raise LogUnavailableError(f"the data directory cannot be used: {error.strerror}") from error
     log = SqliteLog(data.log)
     try:
-        yield Kept(data, log)
+        yield StoredStream(data, log)
     finally:
         log.close()
 

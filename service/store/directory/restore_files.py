@@ -19,12 +19,12 @@ from typing import Final
 from service.errors import LogError, LogUnavailableError, RefusedError
 from service.store.directory.backup_files import KEY_NAME, close_log, copy_token_key, write_marks
 from service.store.directory.data_directory import RESTORING, DataDirectory
-from service.store.directory.offline import Kept
+from service.store.directory.offline import StoredStream
 from service.store.filesystem import sync_folder, sync_tree
 from service.store.log.admin_payloads import dump_forget_ids
 from service.store.log.events import Accepted, Draft, Kind, Stream
 from service.store.log.ids import new_id
-from service.store.log.lineage import Lineage, turn_of
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.sqlite import SqliteLog
 from service.store.states.checkpoints import delete_holding
 
@@ -32,20 +32,20 @@ PARTIAL: Final = ".restore.partial"
 LOG: Final = "log.sqlite"
 FORGET_IDS: Final = 1000
 
-Ids = Mapping[str, Sequence[bytes]]
+IdGenerator = Mapping[str, Sequence[bytes]]
 
 
-def forgotten_ids(log: SqliteLog) -> Ids:
+def forgotten_ids(log: SqliteLog) -> IdGenerator:
     """The ids of all events of a log that were forgotten, by the model's name."""
     ids: defaultdict[str, list[bytes]] = defaultdict(list)
     for stream in log.streams():
-        lineage = Lineage(map(turn_of, log.admin(stream.number)))
+        lineage = Lineage(map(lineage_change, log.admin(stream.number)))
         for seq in sorted(lineage.forgotten):
             ids[stream.model] += [event.id for event in log.read(stream.number, seq - 1, 1)]
     return ids
 
 
-def known_forgets(data: DataDirectory) -> Ids:
+def known_forgets(data: DataDirectory) -> IdGenerator:
     """The same of the log that is to be replaced.
 
     Raises:
@@ -94,7 +94,7 @@ def drop_partial(data: DataDirectory) -> None:
     shutil.rmtree(data.path / PARTIAL, ignore_errors=True)
 
 
-def forget_again(copy: Kept, ids: Ids) -> int:
+def forget_again(copy: StoredStream, ids: IdGenerator) -> int:
     """Forgets events in a copy that still has their rows; returns how many.
 
     Raises:
@@ -115,9 +115,9 @@ def forget_again(copy: Kept, ids: Ids) -> int:
     return count
 
 
-def _delete_holding(copy: Kept, stream: Stream) -> None:
+def _delete_holding(copy: StoredStream, stream: Stream) -> None:
     """Deletes the files of a stream that were made of forgotten events."""
-    lineage = Lineage(map(turn_of, copy.log.admin(stream.number)))
+    lineage = Lineage(map(lineage_change, copy.log.admin(stream.number)))
     folder, epoch = copy.data.stream(stream.model, stream.version), copy.log.state(stream.number).epoch
     for files in (folder.snapshots, folder.checkpoints):
         delete_holding(files, epoch, lambda seq: any(lineage.holds(seq, one) for one in lineage.forgotten))
@@ -130,7 +130,7 @@ def _forget(log: SqliteLog, stream: int, ids: Sequence[bytes]) -> None:
         raise outcome if isinstance(outcome, RefusedError) else LogUnavailableError(str(outcome))
 
 
-def make_whole(data: DataDirectory, copy: Kept) -> None:
+def make_whole(data: DataDirectory, copy: StoredStream) -> None:
     """Lets a copy count: from here on a restore only goes forwards."""
     write_marks(copy.data, copy.log)
     close_log(copy.data, copy.log)

@@ -17,10 +17,10 @@ from typing import Any, Final, Literal
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
 from service.store.artifact.artifact import Artifact
 from service.store.directory.ack_marks import read_marks, refuse_cut
-from service.store.directory.offline import Kept, bound_artifact
+from service.store.directory.offline import StoredStream, bound_artifact
 from service.store.log.audit import audit_stream
 from service.store.log.events import FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, turn_of
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.states.snapshots import Snapshot, read_snapshot, seqs
 from service.store.states.status import read_status
 
@@ -38,7 +38,7 @@ class Good:
 
 
 @dataclass
-class Report:
+class VerifyReport:
     """What was found of one stream.
 
     Attributes:
@@ -62,7 +62,7 @@ class Report:
     damage: list[str] = field(default_factory=list)
 
 
-def check_marks(found: Kept) -> list[str]:
+def check_marks(found: StoredStream) -> list[str]:
     """What is wrong with the marks, or with a log that ends before one of them."""
     damage = []
     for path in found.data.all_marks():
@@ -73,7 +73,7 @@ def check_marks(found: Kept) -> list[str]:
     return damage
 
 
-def check_stream(found: Kept, report: Report, bytes_max: int) -> Iterator[Position]:
+def check_stream(found: StoredStream, report: VerifyReport, bytes_max: int) -> Iterator[Position]:
     """Checks one stream and writes what it finds to the report.
 
     Yields:
@@ -92,7 +92,7 @@ def check_stream(found: Kept, report: Report, bytes_max: int) -> Iterator[Positi
     except ArtifactError as reason:
         report.damage.append(f"the bound artifact: {reason}")
     try:
-        lineage = Lineage(map(turn_of, found.log.admin(stream.number)))
+        lineage = Lineage(map(lineage_change, found.log.admin(stream.number)))
         report.forgotten = len(lineage.forgotten)
         for report.position in audit_stream(found.log, stream, EVENTS):
             yield report.position
@@ -103,7 +103,7 @@ def check_stream(found: Kept, report: Report, bytes_max: int) -> Iterator[Positi
         _check_file(found.log, report, Good(kind, int(path.name), path), lineage, erased)
 
 
-def _check_file(log: FeedbackLog, report: Report, file: Good, lineage: Lineage, erased: int) -> None:
+def _check_file(log: FeedbackLog, report: VerifyReport, file: Good, lineage: Lineage, erased: int) -> None:
     try:
         snapshot = read_snapshot(file.path)
         fault = misplaced(log, report.stream, file.seq, snapshot)

@@ -47,7 +47,7 @@ from service.store.log.events import (
     digest,
     link,
 )
-from service.store.log.lineage import Lineage, Turn, turn_of
+from service.store.log.lineage import Lineage, LineageChange, lineage_change
 
 # A label set beyond this is no list that somebody typed; an answer of one row has at most that many numbers more.
 CLASSES_MAX: Final = 10_000
@@ -90,7 +90,7 @@ class Head:
 
 
 @dataclass
-class Batch:
+class AppendBatch:
     """One transaction's drafts on their way to rows.
 
     Attributes:
@@ -105,7 +105,7 @@ class Batch:
 
     heads: Mapping[int, Head]
     names: Names
-    turns: Callable[[int], Sequence[Turn]]
+    turns: Callable[[int], Sequence[LineageChange]]
     rows: list[Row] = field(default_factory=list)
     places: list[tuple[int, tuple[str, bytes]]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
@@ -162,7 +162,7 @@ class Batch:
 
     def _turn(self, head: Head, event: Event) -> None:
         """Lets an admin event change the stream's head, or refuses it with nothing changed."""
-        turn, lineage = turn_of(event), self._lineage(head)
+        turn, lineage = lineage_change(event), self._lineage(head)
         if turn.target > head.seq:
             raise UnknownSeqError("the seq to go back to is beyond the last one")
         if turn.kind == Kind.ROLLBACK and 0 < turn.target < lineage.since:
@@ -229,7 +229,7 @@ def salts_for(drafts: Sequence[Draft], random: Callable[[int], bytes]) -> list[b
 
 
 def names_in(drafts: Sequence[Draft], heads: Mapping[int, Head]) -> set[tuple[str, bytes]]:
-    """Every (model, id) that `Batch.names` must know of: those of the drafts, and those that drafts forget."""
+    """Every (model, id) that `AppendBatch.names` must know of: those of the drafts, and those that drafts forget."""
     models = {number: head.stream.model for number, head in heads.items()}
     names = {(models[draft.stream], draft.id) for draft in drafts if draft.stream in models}
     for draft in drafts:

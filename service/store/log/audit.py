@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from service.errors import LogDamagedError
 from service.store.log.events import Event, FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, turn_of
+from service.store.log.lineage import Lineage, lineage_change
 
 
 def audit(log: FeedbackLog, rows: int) -> Iterator[tuple[Stream, Position]]:
@@ -52,7 +52,7 @@ def _check_forgotten(log: FeedbackLog, stream: Stream, events: Sequence[Event], 
 
 
 def _forgotten(log: FeedbackLog, stream: Stream) -> set[int]:
-    lineage = Lineage(map(turn_of, log.admin(stream.number)))
+    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
     return lineage.forgotten | lineage.erased
 
 
@@ -66,7 +66,7 @@ def _check_ids(log: FeedbackLog, stream: Stream, events: Sequence[Event]) -> Non
 
 def _check_state(log: FeedbackLog, stream: Stream) -> None:
     state = log.state(stream.number)
-    turns = [turn_of(event) for event in log.admin(stream.number) if event.seq <= state.seq]
+    turns = [lineage_change(event) for event in log.admin(stream.number) if event.seq <= state.seq]
     lineage = Lineage(turns)
     epoch = sum(turn.kind == Kind.FORGET for turn in turns)
     n_classes = lineage.n_classes(state.seq, stream.n_classes)

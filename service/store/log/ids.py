@@ -13,7 +13,7 @@ import uuid
 COUNTER_BITS = 12
 
 
-class Ids:
+class IdGenerator:
     """A maker of ids. Each one is greater than the one before, also when the clock steps back.
 
     The random bits are drawn anew for each id, so that processes forked from one parent never agree on one.
@@ -36,7 +36,7 @@ class Ids:
         return str(uuid.UUID(int=high << 64 | 0b10 << 62 | secrets.randbits(62))).encode()
 
 
-_ids = Ids()
+_ids = IdGenerator()
 
 
 def new_id() -> bytes:

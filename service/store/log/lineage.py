@@ -34,7 +34,7 @@ from service.store.log.events import Event, Kind
 Segments = tuple[tuple[int, int], ...]
 
 
-class Turn(NamedTuple):
+class LineageChange(NamedTuple):
     """What one admin event does to the lineage and to the class set.
 
     Attributes:
@@ -59,22 +59,22 @@ class Turn(NamedTuple):
     known: int = 0
 
 
-def turn_of(event: Event) -> Turn:
+def lineage_change(event: Event) -> LineageChange:
     """What an admin event does; raises PayloadError where its payload is none of its kind."""
     payload = event.payload or b""
     match event.kind:
         case Kind.ROLLBACK:
-            return Turn(event.seq, event.kind, target=parse_seq(payload))
+            return LineageChange(event.seq, event.kind, target=parse_seq(payload))
         case Kind.FORGET:
-            return Turn(event.seq, event.kind, out=parse_forget(payload), bases=parse_forgotten_bases(payload))
+            return LineageChange(event.seq, event.kind, out=parse_forget(payload), bases=parse_forgotten_bases(payload))
         case Kind.SKIP:
-            return Turn(event.seq, event.kind, out=(parse_seq(payload),))
+            return LineageChange(event.seq, event.kind, out=(parse_seq(payload),))
         case Kind.CLASSES:
-            return Turn(event.seq, event.kind, classes=len(parse_classes(payload)))
+            return LineageChange(event.seq, event.kind, classes=len(parse_classes(payload)))
         case Kind.BASE:
             target, known = (0, 0) if event.payload is None else parse_base(payload)
-            return Turn(event.seq, event.kind, target=target, fold=fold_of_base(event.id), known=known)
-    return Turn(event.seq, event.kind)
+            return LineageChange(event.seq, event.kind, target=target, fold=fold_of_base(event.id), known=known)
+    return LineageChange(event.seq, event.kind)
 
 
 class Lineage:
@@ -84,11 +84,11 @@ class Lineage:
         turns: What its admin events do, by ascending seq; `add` takes further ones.
     """
 
-    def __init__(self, turns: Iterable[Turn] = ()) -> None:
-        self.turns: list[Turn] = []
+    def __init__(self, turns: Iterable[LineageChange] = ()) -> None:
+        self.turns: list[LineageChange] = []
         self.forgotten: set[int] = set()
         self.skipped: set[int] = set()
-        self.bases: list[Turn] = []
+        self.bases: list[LineageChange] = []
         self.erased: set[int] = set()  # the bases that were forgotten
         # For each turn the closed segments at its seq; the open one behind it runs on to any n.
         self._starts: list[int] = [0]
@@ -96,7 +96,7 @@ class Lineage:
         for turn in turns:
             self.add(turn)
 
-    def add(self, turn: Turn) -> None:
+    def add(self, turn: LineageChange) -> None:
         """Takes one more turn, of a greater seq than those before."""
         closed = self._after(turn)
         self.turns.append(turn)
@@ -130,7 +130,7 @@ class Lineage:
         """Whether an event is in E(n), forgotten or not."""
         return within(self.segments(n), seq)
 
-    def base(self, n: int) -> Turn | None:
+    def base(self, n: int) -> LineageChange | None:
         """The BASE event that state(n) is folded from, the newest that it can be; None where that is the artifact."""
         wanted = self.segments(n)
         for base in reversed(self.bases):
@@ -165,7 +165,7 @@ class Lineage:
         members = set(self.class_set(n))
         return at_start + sum(turn.classes for turn in self.turns if turn.seq in members)
 
-    def _after(self, turn: Turn) -> Segments:
+    def _after(self, turn: LineageChange) -> Segments:
         before = self.segments(turn.seq - 1)
         match turn.kind:
             case Kind.ROLLBACK:

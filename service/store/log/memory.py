@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.errors import LogUnsafeError, StreamGoneError
-from service.store.log.append_rules import Batch, Head, Row, names_in, placed, salts_for
+from service.store.log.append_rules import AppendBatch, Head, Row, names_in, placed, salts_for
 from service.store.log.chain import Link, check_alone, check_chain
 from service.store.log.events import (
     SEQ_BITS,
@@ -21,7 +21,7 @@ from service.store.log.events import (
     StreamState,
     digest,
 )
-from service.store.log.lineage import Turn, turn_of
+from service.store.log.lineage import LineageChange, lineage_change
 
 
 class MemoryLog:
@@ -60,7 +60,7 @@ class MemoryLog:
         """See FeedbackLog."""
         with self._lock:
             names = {name: known for name in names_in(drafts, self._heads) if (known := self._known(name))}
-            batch = Batch(self._heads, names, self._turns)
+            batch = AppendBatch(self._heads, names, self._turns)
             salts = salts_for(drafts, secrets.token_bytes)
             outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
             for row in batch.rows:
@@ -141,8 +141,8 @@ class MemoryLog:
         event, seal = self._stored[position >> SEQ_BITS][(position & SEQ_MAX) - 1]
         return (position, *event[1:], seal)
 
-    def _turns(self, stream: int) -> list[Turn]:
-        return [turn_of(event) for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK]
+    def _turns(self, stream: int) -> list[LineageChange]:
+        return [lineage_change(event) for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK]
 
     def _insert(self, row: Row) -> None:
         position, *rest, seal = row

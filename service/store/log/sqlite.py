@@ -21,11 +21,11 @@ import apsw
 from service.errors import LogDamagedError, LogFullError, LogUnavailableError
 from service.store.filesystem import free_bytes, sync_file, sync_folder
 from service.store.log import tables
-from service.store.log.append_rules import Batch, Head, Row, names_in, placed, salts_for
+from service.store.log.append_rules import AppendBatch, Head, Row, names_in, placed, salts_for
 from service.store.log.chain import check_chain
 from service.store.log.events import SEQ_BITS, Accepted, Draft, Event, Kind, Outcome, Position, Stream, StreamState
 from service.store.log.id_index import TAIL_EVENTS_MAX, IdIndex, Name
-from service.store.log.lineage import Turn, turn_of
+from service.store.log.lineage import LineageChange, lineage_change
 from service.store.log.log_connection import Generation, LogConnection
 
 # Long enough to be quick, short enough that other writers do not wait.
@@ -147,7 +147,7 @@ class SqliteLog:
             # Out of sight until the commit: a batch that fails leaves them half moved.
             heads, self._heads = self._catch_up(database), None
             names = self._look_up(database, names_in(drafts, heads), heads)
-            batch = Batch(heads, names, self._turns(database, heads))
+            batch = AppendBatch(heads, names, self._turns(database, heads))
             outcomes: list[Outcome] = [
                 full if full and draft.kind == Kind.FEEDBACK else batch.admit(draft, salt)
                 for draft, salt in zip(drafts, salts_for(drafts, secrets.token_bytes), strict=True)
@@ -241,10 +241,10 @@ class SqliteLog:
         found = {(heads[row[0] >> SEQ_BITS].stream.model, row[2]): row for row in rows if row[0] >> SEQ_BITS in heads}
         return {name: row for name, row in found.items() if name in names}
 
-    def _turns(self, database: apsw.Connection, heads: Mapping[int, Head]) -> Callable[[int], list[Turn]]:
-        return lambda number: list(map(turn_of, tables.read_admin(database, heads[number].stream)))
+    def _turns(self, database: apsw.Connection, heads: Mapping[int, Head]) -> Callable[[int], list[LineageChange]]:
+        return lambda number: list(map(lineage_change, tables.read_admin(database, heads[number].stream)))
 
-    def _write(self, database: apsw.Connection, batch: Batch) -> list[int]:
+    def _write(self, database: apsw.Connection, batch: AppendBatch) -> list[int]:
         """Writes what a batch brought; returns the slices of the index that were written with it."""
         tables.insert_rows(database, batch.rows)
         for position in batch.forgotten:

@@ -9,13 +9,13 @@ import os
 import signal
 from collections.abc import Iterable
 
-from service.learn.event_fold import Fold, Scored
+from service.learn.event_fold import EventFold, ScoredEvent
 from service.store.log.events import Event
 
-take = Fold.take
+take = EventFold.take
 
 
-def take_or_die(self: Fold, events: Iterable[Event]) -> list[Scored]:
+def take_or_die(self: EventFold, events: Iterable[Event]) -> list[ScoredEvent]:
     """Fold events, but for those that cannot be."""
     scored = []
     for event in events:
@@ -27,4 +27,4 @@ def take_or_die(self: Fold, events: Iterable[Event]) -> list[Scored]:
     return scored
 
 
-Fold.take = take_or_die  # type: ignore[method-assign]
+EventFold.take = take_or_die  # type: ignore[method-assign]
