@@ -5,8 +5,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# What starts servers runs beside what computes, for there are two cores.
-SERVING := tests/processes tests/serve tests/torture
+# Test processes; a module's tests stay in one of them, so that they share its servers.
+TEST_PROCESSES ?= 2
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,10 +28,7 @@ serve: .venv/serve.stamp ## install, compile the kernels and serve models/ on po
 
 test: .venv/dev.stamp ## everything that CI runs: style, types, rooms and tests
 	$(MAKE) --no-print-directory check
-	mkdir -p build
-	$(BIN)/python -m pytest $(SERVING) >build/test-serving.log 2>&1 & serving=$$!; \
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SERVING)); rest=$$?; \
-	wait $$serving; status=$$?; cat build/test-serving.log; exit $$((rest | status))
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 check: .venv/dev.stamp ## style, types and the import order
 	$(BIN)/ruff check .

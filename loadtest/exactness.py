@@ -7,7 +7,7 @@ Every derivative of the summed loss, by each weight, bias and input, is held to 
 what `autograd`, an independent library, derives from the textbook's loss. A difference is relative to the largest
 derivative of the same array.
 
-Bits: the probe of the tests (tests/softmax/probe.py) hashes predictions, losses, gradients, folds of every rule,
+Bits: the probe of the tests (tests/support/kernel_probe.py) hashes predictions, losses, gradients, folds of every rule,
 networks and explanations. It runs once for each target that this processor can execute, with kernels compiled for that.
 """
 
@@ -116,7 +116,7 @@ def bits() -> dict[str, str]:
 def probe(name: str, features: str) -> str:
     """The hash that a process with kernels for a target prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.softmax.probe"],
+        [sys.executable, "-m", "tests.support.kernel_probe"],
         cwd=ROOT,
         env=os.environ | {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features},
         capture_output=True,

@@ -1,7 +1,7 @@
 """The `softstep` command: reads the command line and the settings, and hands both to the command's own module.
 
 Only that module is imported: `softstep health` runs beside a service again and again, and importing Numba and the
-server would cost it more than a second of a core each time. tests/processes/test_command.py holds it light.
+server would cost it more than a second of a core each time. tests/commands/test_command.py holds it light.
 """
 
 import argparse

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.harness import Service, serving, write_models
+from tests.support.servers import Service, serving, write_models
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from service.serve.api.routes_oip import v2
 from service.serve.api.routes_predict import native
 from service.serve.api.routes_repository import repository
 from service.settings import Settings
-from tests.serve.harness import Service, serving
+from tests.support.servers import Service, serving
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)

@@ -11,8 +11,8 @@ from service.learn.state import LearnerState
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.model_factory import delta_of, model_of
-from tests.learn.artifacts import KINDS, artifact, rows
-from tests.reference import HEADS
+from tests.support.artifacts import KINDS, artifact, rows
+from tests.support.reference import HEADS
 
 BYTES_MAX = 1 << 20
 

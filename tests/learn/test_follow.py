@@ -10,8 +10,8 @@ from service.learn.follow import Follower
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, Kind
-from tests.learn.machine import Upgrading, scratch, weights_of
 from tests.learn.test_replay import begun, feedback
+from tests.support.history_machine import Upgrading, scratch, weights_of
 
 TestFollowing = Upgrading.TestCase
 TestFollowing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

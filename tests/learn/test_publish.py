@@ -14,7 +14,7 @@ from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.memory import MemoryLog
 from service.store.states.snapshots import seqs
-from tests.serve.harness import make_artifact
+from tests.support.servers import make_artifact
 
 
 def test_a_served_state_that_erasing_took_along_is_written_again(tmp_path: Path) -> None:

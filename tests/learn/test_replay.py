@@ -22,8 +22,8 @@ from service.store.log.events import Draft, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.lineage import Lineage
 from service.store.log.memory import MemoryLog
-from tests.learn.machine import Following, N, scratch, weights_of
-from tests.serve.harness import make_artifact
+from tests.support.history_machine import Following, N, scratch, weights_of
+from tests.support.servers import make_artifact
 
 
 def gone(lineage: Lineage, n: int) -> bool:

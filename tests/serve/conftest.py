@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.serve.harness import Pair
+from tests.support.servers import Pair
 
 
 @pytest.fixture(scope="session")

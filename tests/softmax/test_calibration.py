@@ -15,8 +15,8 @@ from service.softmax.classifier import Classifier, Head
 from service.softmax.derivatives import softmax
 from service.softmax.kernels.calibration_kernels import FIRMNESS, KEEP, MOST, PULL, REACH, SCALE_MAX, SHIFT_MAX, STEP
 from service.softmax.linear_model import LinearModel, Stage
-from tests.reference import DTYPES, Array, losses, probabilities, targets
-from tests.softmax.nets import Net
+from tests.support.networks import Net
+from tests.support.reference import DTYPES, Array, losses, probabilities, targets
 
 quick = settings(deadline=None, max_examples=60)
 CALIBRATED: tuple[Head, ...] = ("softmax", "sigmoid")

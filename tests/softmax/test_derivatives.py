@@ -15,7 +15,7 @@ from service.softmax import derivatives as d
 from service.softmax.classifier import HEADS as CODES
 from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward
 from service.softmax.linear_model import LinearModel
-from tests.reference import DTYPES, HEADS, Array, targets
+from tests.support.reference import DTYPES, HEADS, Array, targets
 
 quick = settings(deadline=None, max_examples=80)
 CLASSES = (1, 2, 3, 8, 9, 16, 17, 40)

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from service.errors import UnacceptableError
 from service.softmax import derivatives
 from service.softmax.scores import FORMS, Scores, convert
-from tests.reference import Array, log_probabilities, probabilities
+from tests.support.reference import Array, log_probabilities, probabilities
 
 quick = settings(deadline=None, max_examples=100)
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 20))

@@ -1,7 +1,7 @@
 """Random histories, made by Hypothesis: feedback and admin calls, retries, crashes and restarts, in any order.
 
-The machine of tests/learn/machine.py drives the real log in SQLite, the real follower and the real publisher. Beside
-it stands a list in plain Python of what was accepted. After every step the log must hold that list, what is folded
+The machine of tests/support/history_machine.py drives the real log in SQLite, the real follower and the real
+publisher. A list in plain Python holds what was accepted. After every step the log must hold that list, what is folded
 must be the plain definition's state, and what is published must be what that state serves. A crash lets the disk fail
 at one of an append's writes and drops every object; what the log holds of that append is found out by a retry.
 """
@@ -25,8 +25,8 @@ from service.store.log.audit import audit
 from service.store.log.events import Accepted, Draft, Event, FeedbackLog, Kind
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import latest, remove_strays
-from tests.learn.machine import Following
-from tests.store.faults import Disk, Fault
+from tests.support.disk_faults import Disk, Fault
+from tests.support.history_machine import Following
 from tests.torture.line import Line
 from tests.torture.plain import out, state, weights_of
 

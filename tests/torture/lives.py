@@ -21,8 +21,8 @@ from service.store.log.events import Accepted, Draft, Kind, Position, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import remove_strays
-from tests.serve.harness import make_artifact
-from tests.store.faults import Fault
+from tests.support.disk_faults import Fault
+from tests.support.servers import make_artifact
 from tests.torture.platter import NotedMarks, Platter
 
 N: Final = 3

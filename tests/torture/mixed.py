@@ -27,8 +27,8 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.audit import audit
 from service.store.log.events import Event, Kind
 from service.store.log.sqlite import SqliteLog
-from tests.processes.observe import children
-from tests.serve.harness import ROOT, SHIPPED
+from tests.support.processes import children
+from tests.support.servers import ROOT, SHIPPED
 from tests.torture.checker import EVENTS_MAX, state_of
 from tests.torture.line import Line
 from tests.torture.traffic import Client, Weather, predict, teach, teach_tokens, turn

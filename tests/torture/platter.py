@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from service.store.directory.ack_marks import HALF_BYTES, HEAD_BYTES, RECORD_BYTES, AckMarks
 from service.store.log import log_connection as connection
-from tests.store.faults import SECTOR, Disk, _apply
+from tests.support.disk_faults import SECTOR, Disk, _apply
 
 CHANCES = (0.0, 0.3, 0.7, 1.0)
 

@@ -26,7 +26,7 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Accepted, Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
-from tests.processes.kept import LIMIT, iris
+from tests.support.data_directories import LIMIT, iris
 from tests.torture.strike import Tell
 
 ARTIFACT = iris()

@@ -15,8 +15,8 @@ from service.commands import serve
 from service.errors import LogUnavailableError
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
-from tests.processes.observe import children, lives
-from tests.serve.harness import SHIPPED
+from tests.support.processes import children, lives
+from tests.support.servers import SHIPPED
 from tests.torture.checker import Acked, check
 from tests.torture.story import Asked, settings_of, story
 from tests.torture.strike import SECONDS_MAX, Child, Strike, Tell, Trace

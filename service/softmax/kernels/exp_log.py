@@ -2,7 +2,7 @@
 
 Both reduce their argument to a small interval and evaluate a polynomial there; only + - * / and fused
 multiply-add are used. The coefficients interpolate the exact quotient at the Chebyshev nodes of that interval
-(computed with 60 digits; tests/softmax/test_elementary.py measures the error that is left).
+(computed with 60 digits; tests/softmax/kernels/test_exp_log.py measures the error that is left).
 
 Function        holds on                 error           source of the method
 exp, float32    [-87, 88], below it 0    < 1.5 ulp       Cody & Waite, Software Manual for the Elementary

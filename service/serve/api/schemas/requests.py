@@ -1,6 +1,6 @@
 """What each endpoint takes and gives, for the OpenAPI document; the endpoints read and write raw bytes.
 
-tests/serve/test_openapi.py drives the running service from this document and holds every answer to it.
+tests/serve/api/test_openapi.py drives the running service from this document and holds every answer to it.
 """
 
 from typing import Any, Final

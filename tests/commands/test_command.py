@@ -1,0 +1,263 @@
+"""The `softstep` command: what it says, what it returns, and which settings it ends up with."""
+
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+
+from service import __main__ as command
+from service import __version__, compiler, logs
+from service.commands import warm
+from service.settings import Settings
+from tests.support.processes import SECONDS, predict
+from tests.support.servers import ROOT, Service, serving
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without settings, and a log that stays the test run's own."""
+    for name in os.environ:
+        if name.startswith(("SOFTSTEP_", "AIP_")) and name != "SOFTSTEP_KERNELS":
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(logs, "set_up", lambda **_: None)
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Something else that listens on the service's port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("SOFTSTEP_PORT", str(listener.getsockname()[1]))
+        yield listener
+
+
+def settings_of(*argv: str) -> Settings:
+    """The settings that a command line leads to."""
+    return command._settings(command._parser().parse_args(argv))
+
+
+def test_it_tells_its_version() -> None:
+    """As a module of the interpreter, as a container would run it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "--version"],
+        cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["--help"], ["serve", "--help"], ["health"]])
+def test_what_runs_often_is_light(argv: list[str], listener: socket.socket) -> None:
+    """No kernel and no server is imported to tell the version or to ask for health, and the arrays are not either."""
+    listener.close()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "service", *argv],
+        cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == (1 if argv == ["health"] else 0)  # nothing listens there
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "service.settings" in imported
+    assert {"numba", "llvmlite", "numpy", "fastapi", "starlette", "uvicorn", "prometheus_client"} & imported == set()
+
+
+def test_every_command_has_a_module() -> None:
+    """The command line knows just the commands that stand in service/commands/."""
+    modules = {path.stem for path in (ROOT / "service" / "commands").glob("*.py")} - {"__init__"}
+    with pytest.raises(SystemExit), redirect_stdout(io.StringIO()) as told:
+        command.main(["--help"])
+    assert set(re.findall(r"^    (\w+)", told.getvalue(), re.MULTILINE)) - {"command"} == modules
+    assert all(callable(resolve_name(f"service.commands.{name}:run")) for name in modules)
+
+
+def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without one it says so and exits with 2."""
+    with pytest.raises(SystemExit) as ended:
+        command.main([])
+    assert ended.value.code == 2
+    assert "command" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told(listener: socket.socket, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one sentence, with exit code 1."""
+    assert command.main(["serve"]) == 1
+    message = f"softstep: cannot listen on 127.0.0.1 port {listener.getsockname()[1]}: Address already in use\n"
+    assert capsys.readouterr().err == message
+
+
+def test_an_address_of_another_machine_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """192.0.2.1 is kept for documentation, so nobody has it."""
+    assert command.main(["serve", "--host", "192.0.2.1", "--port", "0"]) == 1
+    assert capsys.readouterr().err.startswith("softstep: cannot listen on 192.0.2.1 port 0: ")
+
+
+@pytest.mark.parametrize("run", [["serve"], ["check", "models"], ["health"], ["warm"], ["verify"], ["replay", "iris"]])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WORKERS", "none"), ("WORKERS", "0"), ("PORT", "65536"), ("DRAIN_SECONDS", "-1"), ("CORS_ORIGINS", "secret")],
+)
+def test_bad_settings_are_told(
+    run: list[str], name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the setting's name, without its value or a traceback, with exit code 2."""
+    monkeypatch.setenv(f"SOFTSTEP_{name}", value)
+    assert command.main(run) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("softstep: ")
+    assert name.lower() in message
+    assert len(message.splitlines()) == 1
+    assert "secret" not in message
+
+
+def test_an_interrupted_command_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its exit code is the shell's for that."""
+
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "resolve_name", lambda _: interrupted)
+    assert command.main(["verify"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_options_that_are_zero_are_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    """Port 0 lets the system choose; no workers are refused."""
+    assert settings_of("serve", "--port", "0").port == 0
+    assert command.main(["serve", "--workers", "0"]) == 2
+    assert "workers" in capsys.readouterr().err
+
+
+def test_options_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the environment overrides the defaults."""
+    monkeypatch.setenv("SOFTSTEP_PORT", "9000")
+    monkeypatch.setenv("SOFTSTEP_HOST", "::1")
+    settings = settings_of("serve", "--port", "9001", "--models", "elsewhere")
+    assert (settings.port, settings.host, settings.models) == (9001, "::1", Path("elsewhere"))
+
+
+def test_a_sagemaker_container_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its model folder is there: port 8080 on every address, and what is said on purpose still counts."""
+    assert settings_of("serve").port == 8000
+    monkeypatch.setattr(command, "SAGEMAKER_MODEL", tmp_path)
+    for argv in (["serve"], ["health"]):
+        settings = settings_of(*argv)
+        assert (settings.models, settings.host, settings.port) == (tmp_path, "0.0.0.0", 8080)  # noqa: S104
+    assert settings_of("serve", "--port", "9000").port == 9000
+    assert settings_of("serve", "--models", "elsewhere").port == 8000
+    monkeypatch.setenv("SOFTSTEP_MODELS", "elsewhere")
+    assert (settings_of("serve").models, settings_of("serve").port) == (Path("elsewhere"), 8000)
+
+
+def test_a_sagemaker_container_serves_its_model(root: Path, tmp_path: Path) -> None:
+    """One model without a name, at the paths that SageMaker asks."""
+    with serving(root / "iris" / "1", tmp_path, AIP_PREDICT_ROUTE="/vertex:predict", AIP_HEALTH_ROUTE="/h") as service:
+        body = b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
+        for target in ("/invocations", "/vertex:predict"):
+            assert b"200 OK" in raw(service, b"POST %b" % target.encode(), body)
+        for target in ("/ping", "/h"):
+            assert b"200 OK" in raw(service, b"GET %b" % target.encode(), b"")
+
+
+def raw(service: Service, line: bytes, body: bytes) -> bytes:
+    """The beginning of the answer to a request."""
+    with socket.create_connection(service.address, SECONDS) as end:
+        head = b"%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        end.sendall(head % (line, len(body)) + body)
+        return end.recv(1 << 16)
+
+
+def test_health_tells_whether_the_service_is_ready(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 while it is, 1 while it drains and when it is gone."""
+    with serving(root, tmp_path, SOFTSTEP_DRAIN_SECONDS=2.0) as service:
+        monkeypatch.setenv("SOFTSTEP_PORT", str(service.address[1]))
+        assert command.main(["health"]) == 0
+        for host in ("0.0.0.0", "localhost"):  # noqa: S104
+            monkeypatch.setenv("SOFTSTEP_HOST", host)
+            assert command.main(["health"]) == 0
+        service.process.send_signal(signal.SIGTERM)
+        while predict(service.url).status_code == 200:
+            if command.main(["health"]) == 1:
+                break
+        else:
+            pytest.fail("it was never unready")
+    assert command.main(["health"]) == 1
+
+
+def test_health_of_something_else_is_bad(listener: socket.socket) -> None:
+    """What does not speak HTTP is not ready."""
+
+    def answer() -> None:
+        end, _ = listener.accept()
+        with end:
+            end.recv(1 << 16)
+            end.sendall(b"SSH-2.0-\r\n")
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    assert command.main(["health"]) == 1
+    answering.join(SECONDS)
+
+
+def test_check_tells_what_a_model_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its head, its size and the hash of its weights."""
+    assert command.main(["check", str(ROOT / "models" / "iris" / "1")]) == 0
+    assert capsys.readouterr().out.startswith("good: softmax, 4 features, 3 classes, weights ")
+
+
+def test_check_tells_what_is_wrong(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit code 1, for a damaged model and for a folder without one."""
+    (root / "iris" / "1" / "model.safetensors").write_bytes(b"")
+    for folder in (root / "iris" / "1", tmp_path / "nothing"):
+        assert command.main(["check", str(folder)]) == 1
+        assert capsys.readouterr().err.startswith("refused: ")
+
+
+def test_warm_compiles_all_that_serving_needs() -> None:
+    """Nothing that `softstep serve` imports brings a kernel that `softstep warm` has not compiled."""
+    counted = "; from service import compiler; print(len(compiler._entries))"
+    served, warmed = (
+        subprocess.run(
+            [sys.executable, "-c", f"{imports}{counted}"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for imports in ("import service.commands.serve", warm.REPORT)
+    )
+    assert warmed.stdout.split()[-1] == served.stdout.strip()
+
+
+def test_warm_compiles_this_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever it is called; what is in the cache already is not compiled again."""
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert command.main(["warm"]) == 0
+    assert f"{compiler.TARGET}: 0 kernels compiled" in capsys.readouterr().out
+
+
+def test_kernels_that_cannot_be_kept_are_compiled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder that exists, lacks what is needed and takes no files: as on a read-only root."""
+    source = tmp_path / "twice.py"
+    source.write_text("def twice(x):\n    return 2 * x\n")
+    names: dict[str, object] = {}
+    exec(compile(source.read_text(), source, "exec"), names)  # noqa: S102
+    monkeypatch.setattr(compiler.KernelLocator, "from_function", classmethod(lambda cls, function, _: cls(function)))
+    monkeypatch.setattr(compiler.KernelLocator, "ensure_cache_path", _refuse)
+    monkeypatch.setattr(compiler, "_entries", [])
+    twice = compiler.kernel("int64(int64)")(names["twice"])
+    assert twice(21) == 42
+    assert compiler.cache_misses() == 1
+
+
+def _refuse(_locator: object) -> None:
+    raise OSError(30, "Read-only file system")

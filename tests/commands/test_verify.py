@@ -1,0 +1,169 @@
+"""`softstep verify`: all is well beside a running service, and whatever is damaged is named."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service import __main__ as command
+from service.learn.publish import published
+from service.learn.replay import Replay
+from service.store.directory.ack_marks import AckMarks
+from service.store.log import tables
+from service.store.log.events import SEQ_BITS, Position
+from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
+from service.store.states.status import write_status
+from tests.support.data_directories import History, iris, learned, lines, softstep
+from tests.support.servers import serving
+
+
+def test_a_running_service_is_well(root: Path, tmp_path: Path) -> None:
+    """With everything in its stream: forgotten, rolled back, other classes."""
+    with serving(root, tmp_path) as service:
+        history = History(tmp_path / "data")
+        learned(service, history.teach(*range(50)))
+        history.add_class("new")
+        history.teach(*range(50, 80), classes=4)
+        history.forget(3, 60)
+        history.rollback(60)
+        learned(service, history.teach(*range(90, 99), classes=4))
+        told, marks = lines(softstep("verify", "--refold", "--data", tmp_path / "data", "--json"))
+        history.close()
+    assert (told["seq"], told["forgotten"], told["damage"], marks) == (92, 2, [], {"marks": "good"})
+    assert told["snapshots"] >= told["refolded"] >= 1
+    # The learner kept a checkpoint when it ended.
+    done = softstep("verify", "--refold", "--data", tmp_path / "data")
+    assert (done.returncode, done.stderr) == (0, "")
+    stream, events, forgotten, checkpoints, snapshots, refolded, verdict = done.stdout.splitlines()[1].split()
+    assert (stream, events, forgotten, verdict) == ("iris/1", "92", "2", "good")
+    assert int(checkpoints) >= 1
+    assert int(refolded) == int(checkpoints) + int(snapshots)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with checkpoints and snapshots, as a learner leaves them."""
+    path = tmp_path_factory.mktemp("whole")
+    history = History(path)
+    history.teach(*range(30))
+    history.add_class("new")
+    seq = history.teach(*range(40, 50), classes=4)
+    replay = Replay(history.stream, iris(), history.log)
+    for at in (10, 31, seq):
+        list(replay.to(at))
+        fields, arrays = replay.fold.kept()
+        write_snapshot(history.folder.checkpoints, at, {**fields, **replay.place()}, arrays, durable=True)
+        write_snapshot(history.folder.snapshots, at, *published(replay.fold, replay.place()), durable=False)
+    marks = AckMarks(history.data.marks(0), {history.stream.number})
+    marks.set(history.stream.number, Position(*history.log.state(history.stream.number)[:2]))
+    marks.close()
+    history.log.rewrite()
+    history.close()
+    return path
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+
+
+def rewritten(path: Path, **fields: object) -> None:
+    """Write a file anew with other fields: it is whole, and says something else."""
+    snapshot = read_snapshot(path)
+    write_snapshot(path.parent, int(path.name), {**snapshot.fields, **fields}, snapshot.arrays, durable=False)
+
+
+def taught_otherwise(history: History) -> None:
+    """A checkpoint whose numbers are another state's."""
+    other = read_snapshot(history.folder.checkpoints / "31")
+    path = history.folder.checkpoints / "41"
+    write_snapshot(path.parent, 41, read_snapshot(path).fields, other.arrays, durable=False)
+
+
+def told_surer(history: History) -> None:
+    """A checkpoint that tells of answers that nobody gave."""
+    path = history.folder.checkpoints / "41"
+    kept = read_snapshot(path)
+    surer = {**kept.arrays, "window": np.ones_like(kept.arrays["window"])}
+    write_snapshot(path.parent, 41, kept.fields, surer, durable=False)
+
+
+def lose_rows(history: History) -> None:
+    """An event's rows are gone, though nothing forgot it."""
+    with history.log._connection.written() as database:
+        tables.forget(database, history.stream.number << SEQ_BITS | 7)
+
+
+def mark_further(history: History) -> None:
+    """An event was acknowledged that the log does not have."""
+    marks = AckMarks(history.data.marks(1), {history.stream.number})
+    marks.set(history.stream.number, Position(50, bytes(32)))
+    marks.close()
+
+
+def erase_in_word_only(history: History) -> None:
+    """The learner says that it is erased, but files hold the event."""
+    history.forget(5)
+    write_status(history.folder.path, {"state": "following", "erased_epoch": 1})
+
+
+DAMAGE: dict[str, tuple[Callable[[History], None], str]] = {
+    "checkpoint": (lambda h: flip(h.folder.checkpoints / "10"), "checkpoint 10: a snapshot is not what was written"),
+    "snapshot": (lambda h: flip(h.folder.snapshots / "31"), "snapshot 31: a snapshot is not what was written"),
+    "tensors": (lambda h: flip(h.folder.artifact / "model.safetensors"), "the bound artifact: model.safetensors"),
+    "artifact": (lambda h: shutil.rmtree(h.folder.artifact), "the bound artifact: model.json is missing"),
+    "other stream": (lambda h: rewritten(h.folder.checkpoints / "10", genesis="00"), "10: it is another stream's"),
+    "other event": (lambda h: rewritten(h.folder.snapshots / "10", hash="00"), "no event 10, or another one there"),
+    "no turns": (lambda h: rewritten(h.folder.snapshots / "10", turns=None), "what was known of the lineage"),
+    "no event": (lambda h: shutil.copy(h.folder.snapshots / "41", h.folder.snapshots / "99"), "no event 99"),
+    "state": (taught_otherwise, "checkpoint 41: its state is not what the events fold to"),
+    "window": (told_surer, "checkpoint 41: its state is not what the events fold to"),
+    "claims": (lambda h: rewritten(h.folder.snapshots / "41", classes=[]), "snapshot 41: its state is not what"),
+    "rows": (lose_rows, "an event has lost its rows though nothing forgot it"),
+    "marks": (mark_further, "the feedback log ends before event 50"),
+    "mark file": (lambda h: flip(h.data.marks(0)), "the mark file 0 is damaged"),
+    "erased": (erase_in_word_only, "checkpoint 10: it holds an event that was forgotten and is said to be erased"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damage_is_named(what: str, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit code 1, and where it is."""
+    shutil.copytree(whole, tmp_path / "data")
+    history = History(tmp_path / "data")
+    damage, sentence = DAMAGE[what]
+    damage(history)
+    history.close()
+    code = command.main(["verify", "--refold", "--data", str(tmp_path / "data")])
+    told = capsys.readouterr()
+    assert code == 1
+    assert sentence in told.err
+
+
+def test_what_is_whole_passes(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file's state is what the events fold to."""
+    assert command.main(["verify", "--refold", "--data", str(whole), "--json"]) == 0
+    assert '"checkpoints":3,"snapshots":3,"refolded":6' in capsys.readouterr().out
+
+
+def test_what_is_to_be_erased_yet_is_no_damage(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files that hold a forgotten or a skipped event are outdated until the learner has deleted them."""
+    shutil.copytree(whole, tmp_path / "data")
+    history = History(tmp_path / "data")
+    history.forget(20)
+    history.close()
+    assert command.main(["verify", "--refold", "--data", str(tmp_path / "data"), "--json"]) == 0
+    assert '"checkpoints":1,"snapshots":1,"refolded":2,"outdated":4,"damage":[]' in capsys.readouterr().out
+    assert seqs(history.folder.checkpoints) == [10, 31, 41]
+
+
+def test_a_damaged_database_is_told(whole: Path, tmp_path: Path) -> None:
+    """Before anything of it is believed."""
+    shutil.copytree(whole, tmp_path / "data")
+    flip(tmp_path / "data" / "log.sqlite")
+    assert softstep("verify", "--data", tmp_path / "data").returncode == 1

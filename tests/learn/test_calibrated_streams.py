@@ -1,0 +1,235 @@
+"""A calibrated model from its artifact to its state: as answered, as kept, as exported; and what stays as it was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import ArtifactError
+from service.learn.event_fold import EventFold
+from service.learn.publish import published
+from service.learn.state import LearnerState
+from service.softmax.calibration import Calibrated
+from service.softmax.parameters import LinearParameters
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.model_factory import model_of
+from tests.learn.test_state import events, same
+from tests.support.artifacts import KINDS, artifact, rows
+from tests.support.reference import HEADS
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "softmax": {"kind": "temperature", "learn": True, "temperature": 1.5},
+    "sigmoid": {"kind": "platt", "learn": True, "a": 0.75, "b": 0.25},
+}
+# Numbers so wrong that every data set speaks against them.
+TOO_SURE: dict[str, dict[str, float]] = {"softmax": {"temperature": 0.1}, "sigmoid": {"a": 12.0}}
+
+
+def calibrated(kind: str = "trained", head: str = "softmax", dtype: str = "float32", **more: Any) -> Artifact:
+    """A small artifact that learns its calibration."""
+    return artifact(kind, head, dtype=dtype, calibration=FIELDS[head] | more)
+
+
+def test_genesis_binds_the_calibration() -> None:
+    """Another kind, number or switch is another stream's."""
+    made = [artifact(), calibrated(), calibrated(learn=False), calibrated(temperature=1.25)]
+    assert len({genesis(one) for one in made}) == 4
+    assert len({one.weights_sha256 for one in made}) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("head", FIELDS)
+def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
+    """Before the first event the answers have the bits of the calibrated artifact's own."""
+    made = calibrated(kind, head)
+    X, _ = rows(made)
+    model = model_of(made)
+    assert isinstance(model, Calibrated)
+    assert LearnerState(made).served().model().predict(X).tobytes() == model.predict(X).tobytes()
+    assert model.predict(X).tobytes() != model_of(artifact(kind, head)).predict(X).tobytes()
+    assert (
+        hash_tensors(LearnerState(calibrated("raw", head)).served().tensors()) == calibrated("raw", head).weights_sha256
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("head", FIELDS)
+def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> None:
+    """Each loss, hit, confidence and truth is that of the answer before the row's step, to the bit."""
+    made = calibrated(kind, head, dtype, **TOO_SURE[head])
+    X, Y = rows(made)
+    state, hits = LearnerState(made), 0
+    for at, (x, y) in enumerate(zip(X, Y, strict=True)):
+        model = state.served().model()
+        P, (label,) = model.classify(x[None].copy())
+        assert state.fold(x[None].copy(), Y=y[None])[0] == model.losses(x[None].copy(), y[None])[0]
+        right = y[label] if head == "softmax" else y[0] if label == 1 else 1 - y[0]
+        hits += int(right)
+        assert state.tensors()["calibration.window"][:, at].tolist() == [P[0, label], right]
+    assert state.progress["rows"] == 60
+    assert state.progress["accuracy"] == hits / 60
+    assert state.candidate().calibration != LearnerState(made).candidate().calibration
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_model_tells_how_reliable_it_is(head: str) -> None:
+    """Confidence and truth of each answer are kept where nothing is calibrated; multilabel answers by their mean."""
+    made = artifact(head=head)
+    X, Y = rows(made)
+    state = LearnerState(made)
+    for at, (x, y) in enumerate(zip(X, Y, strict=True)):
+        P, (label,) = state.served().model().classify(x[None].copy())
+        state.fold(x[None].copy(), Y=y[None])
+        if head == "multilabel":
+            sure = np.maximum(P[0].astype(float), 1 - P[0].astype(float)).mean()
+            right = np.where(P[0] >= 0.5, y, 1 - y).mean()
+        else:
+            sure, right = P[0, label], y[label] if y.size > 1 else y[0] if label == 1 else 1 - y[0]
+        np.testing.assert_allclose(state.tensors()["window"][:, at], [sure, right], rtol=1e-12)
+    assert state.reliability["rows"] == 60
+    assert 0 <= state.reliability["expected_error"] <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("head", FIELDS)
+def test_calibrating_changes_no_weight(head: str, kind: str) -> None:
+    """What learns beside a calibration learns what it would without."""
+    X, Y = rows(artifact(kind, head))
+    with_, without = LearnerState(calibrated(kind, head)), LearnerState(artifact(kind, head))
+    with_.fold(X, Y=Y)
+    without.fold(X, Y=Y)
+    kept = with_.tensors()
+    assert all(kept[name].tobytes() == tensor.tobytes() for name, tensor in without.tensors().items())
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data(), st.sampled_from(KINDS), st.sampled_from(list(FIELDS)))
+def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str, head: str) -> None:
+    """A state restored from its tensors and JSON, or copied, goes on to the bits of the state that never stopped."""
+    made = calibrated(kind, head)
+    stream = data.draw(st.lists(events(made, kind), min_size=1, max_size=10))
+    cut = data.draw(st.integers(0, len(stream)))
+    whole, first = LearnerState(made), LearnerState(made)
+    for event in stream:
+        event(whole)
+    for event in stream[:cut]:
+        event(first)
+    kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
+    restored, copied = LearnerState.restore(made, kept, json.loads(json.dumps(first.scalars()))), first.copy()
+    assert same(restored, first)
+    for event in stream[cut:]:
+        event(restored)
+        event(copied)
+    assert same(restored, whole)
+    assert same(copied, whole)
+
+
+def test_a_checkpoint_without_its_parts_is_refused() -> None:
+    """One of before there was a window, or of a model that was not calibrated, is folded anew and not half taken."""
+    made = calibrated()
+    state = LearnerState(made)
+    for gone in ("window", "calibration.numbers"):
+        with pytest.raises(ArtifactError, match="not those"):
+            LearnerState.restore(made, {n: t for n, t in state.tensors().items() if n != gone}, state.scalars())
+    with pytest.raises(ArtifactError, match="not those"):
+        LearnerState.restore(made, LearnerState(artifact()).tensors(), state.scalars())
+
+
+def test_shadow_keeps_the_calibration_that_is_served() -> None:
+    """In shadow mode the numbers are learned too, and what is served stays."""
+    made = calibrated()
+    X, Y = rows(made)
+    state = LearnerState(made)
+    state.configure({"shadow": True})
+    state.fold(X, Y=Y)
+    assert state.served().calibration == made.manifest.scaling != state.candidate().calibration
+    assert np.array_equal(state.served().model().predict(X), model_of(made).predict(X))
+
+
+def test_a_pause_pauses_the_calibration() -> None:
+    """While paused, losses are those of the calibrated answers, and the numbers stay."""
+    made = calibrated()
+    X, Y = rows(made)
+    state = LearnerState(made)
+    state.configure({"paused": True})
+    assert np.array_equal(state.fold(X, Y=Y), model_of(made).losses(X, Y))
+    assert state.candidate().calibration == made.manifest.scaling
+    assert state.reliability["rows"] == 60
+
+
+@pytest.mark.parametrize("head", FIELDS)
+def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str) -> None:
+    """Through the disk and back an export has the bits of the state, its numbers in the manifest, and goes on."""
+    made = calibrated(head=head)
+    X, Y = rows(made)
+    state = LearnerState(made)
+    state.fold(X, Y=Y)
+    write_artifact(tmp_path / "1", state.export(made.manifest.classes, {}))
+    exported = read_artifact(tmp_path / "1", 1 << 20)
+    assert exported.manifest.scaling == state.candidate().calibration != made.manifest.scaling
+    assert exported.weights_sha256 == hash_tensors(state.served().tensors())
+    again = LearnerState(exported)
+    assert again.served().model().predict(X).tobytes() == state.served().model().predict(X).tobytes()
+    for _ in range(5):  # it is right each time, and less sure of it than it ought to be
+        again.fold(X, np.array(again.served().model().classify(X)[1]))
+    assert again.candidate().calibration != exported.manifest.scaling
+
+
+def test_what_is_published_makes_the_model_again() -> None:
+    """A snapshot's arrays hold the numbers, its fields tell them, and both hash to what it names."""
+    made = calibrated()
+    X, Y = rows(made)
+    fold = EventFold(made)
+    fold.state.fold(X, Y=Y)
+    fields, arrays = published(fold, {})
+    again = LinearParameters.of("softmax", arrays, fields["clips"])
+    assert again.model().predict(X).tobytes() == fold.state.served().model().predict(X).tobytes()
+    (T,) = again.calibration.numbers if again.calibration is not None else (None,)
+    assert fields["calibration"] == {"kind": "temperature", "learn": True, "temperature": T}
+    assert fields["weights_sha256"] == hash_tensors(again.tensors())
+    assert fields["progressive"]["calibration"]["rows"] == 60
+    assert published(EventFold(artifact()), {})[0]["calibration"] is None
+
+
+def test_defaults_are_the_identity() -> None:
+    """Numbers that are left out change no answer."""
+    for head, kind in (("softmax", "temperature"), ("sigmoid", "platt")):
+        made = artifact(head=head, calibration={"kind": kind})
+        X, _ = rows(made)
+        assert made.manifest.calibration is not None
+        assert not made.manifest.calibration.learn
+        assert model_of(made).predict(X).tobytes() == model_of(artifact(head=head)).predict(X).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("head", "fields", "reason"),
+    [
+        ("softmax", {"kind": "platt"}, "temperature for a softmax head"),
+        ("sigmoid", {"kind": "temperature"}, "platt for a sigmoid head"),
+        ("ovr", {"kind": "temperature"}, "temperature for a softmax head"),
+        ("multilabel", {"kind": "platt"}, "platt for a sigmoid head"),
+        ("softmax", {"kind": "isotonic"}, "kind"),
+        ("softmax", {"learn": True}, "kind"),
+        ("softmax", {"kind": "temperature", "a": 1.0}, "platt has a and b"),
+        ("sigmoid", {"kind": "platt", "temperature": 1.0}, "the number temperature"),
+        ("softmax", {"kind": "temperature", "temperature": 0.0}, "temperature"),
+        ("softmax", {"kind": "temperature", "temperature": 101.0}, "temperature"),
+        ("softmax", {"kind": "temperature", "temperature": "1"}, "temperature"),
+        ("sigmoid", {"kind": "platt", "a": -1.0}, "calibration.a"),
+        ("sigmoid", {"kind": "platt", "b": 1e9}, "calibration.b"),
+        ("softmax", {"kind": "temperature", "learn": 1}, "learn"),
+        ("softmax", {"kind": "temperature", "rate": 1.0}, "rate"),
+        ("softmax", "temperature", "calibration"),
+    ],
+)
+def test_calibrations_that_the_format_refuses(head: str, fields: Any, reason: str) -> None:
+    """A kind that does not fit the head, and numbers that are none or out of bounds."""
+    with pytest.raises(ArtifactError, match=reason):
+        artifact(head=head, calibration=fields)

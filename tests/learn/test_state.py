@@ -1,0 +1,348 @@
+"""The state of a fold: what moves it, that a checkpoint brings it back to the bit, and what binds it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import ArtifactError, ClassesFixedError
+from service.learn.state import LearnerState
+from service.store.artifact import fingerprint as binding
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.model_factory import model_of
+from tests.support.artifacts import KINDS, artifact, digits, ones, rows, rules_of
+from tests.support.reference import HEADS
+
+
+def same(one: LearnerState, other: LearnerState) -> bool:
+    """Whether two states hold and serve the same bits."""
+    a, b = one.tensors(), other.tensors()
+    parts = zip(one.served().tensors(), other.served().tensors(), strict=True)
+    return (
+        a.keys() == b.keys()
+        and all(a[name].tobytes() == b[name].tobytes() for name in a)
+        and all(x.tobytes() == y.tobytes() for x, y in parts)
+        and one.scalars() == other.scalars()
+    )
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("kind", "rule"), [(kind, rule) for kind in KINDS for rule in (None, *rules_of(kind))])
+def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str) -> None:
+    """Before the first event the answers have the bits of the artifact's own, whatever the rule is."""
+    made = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
+    X, _ = rows(made)
+    assert LearnerState(made).served().model().predict(X).tobytes() == model_of(made).predict(X).tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("head", HEADS)
+def test_learning_lowers_the_loss(head: str, kind: str) -> None:
+    """Rows that follow a rule are learned: the second half's loss is under what not learning would have."""
+    made = artifact(kind, head)
+    X, _ = rows(made, 3000)
+    truth = model_of(artifact("raw", head, provenance={"other": "weights"}))
+    Z = truth.logits(X)[:, ::-1] * 2
+    Y = (Z > 0).astype(np.float64) if head in {"sigmoid", "multilabel"} else np.eye(3)[Z.argmax(axis=1)]
+    learned = LearnerState(made)
+    losses = learned.fold(X, Y=Y)
+    static = LearnerState(made)
+    static.configure({"paused": True})
+    assert losses[1500:].mean() < (1 if kind == "raw" else 0.8) * static.fold(X, Y=Y)[1500:].mean()
+
+
+Event = Callable[[LearnerState], object]
+
+
+def events(made: Artifact, kind: str) -> st.SearchStrategy[Event]:
+    """Any event of a stream: rows, classes, another rule, pause, shadow."""
+    X, Y = rows(made)
+
+    def fold(start: int, count: int) -> Event:
+        def event(state: LearnerState) -> object:
+            missing = 0 if made.manifest.head == "sigmoid" else state.n_classes - Y.shape[1]
+            targets = np.hstack([Y, np.zeros((len(Y), missing))])[start : start + count]
+            return state.fold(X[start : start + count].copy(), Y=targets)
+
+        return event
+
+    change = st.sampled_from(
+        [{"rule": rule} for rule in rules_of(kind)]
+        + [{"constants": {"rate": 0.2}}]
+        + [{"rule": rule, "constants": {"clip": 2.0}} for rule in rules_of(kind) if rule == "newton"]
+        + [{switch: value} for switch in ("paused", "shadow") for value in (True, False)]
+    )
+    steps = [
+        st.builds(fold, st.integers(0, 50), st.integers(1, 10)),
+        change.map(lambda c: lambda state: state.configure(c)),
+    ]
+    if made.manifest.head != "sigmoid":
+        steps.append(st.integers(1, 2).map(lambda count: lambda state: state.add_classes(count)))
+    return st.one_of(steps)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data(), st.sampled_from(KINDS), st.sampled_from(HEADS))
+def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str, head: str) -> None:
+    """A state restored from its tensors and JSON, or copied, goes on to the bits of the state that never stopped."""
+    made = artifact(kind, head)
+    stream = data.draw(st.lists(events(made, kind), min_size=1, max_size=10))
+    cut = data.draw(st.integers(0, len(stream)))
+    whole = LearnerState(made)
+    for event in stream:
+        event(whole)
+    first = LearnerState(made)
+    for event in stream[:cut]:
+        event(first)
+    kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
+    restored = LearnerState.restore(made, kept, json.loads(json.dumps(first.scalars())))
+    copied = first.copy()
+    assert same(restored, first)
+    for event in stream[cut:]:
+        event(restored)
+        event(copied)
+    assert same(restored, whole)
+    assert same(copied, whole)
+    assert (
+        restored.served().model().predict(rows(made)[0]).tobytes()
+        == whole.served().model().predict(rows(made)[0]).tobytes()
+    )
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    """What a copy learns does not reach the state that it was made of."""
+    made = artifact()
+    X, Y = rows(made)
+    state, untouched = LearnerState(made), LearnerState(made)
+    state.copy().fold(X, Y=Y)
+    assert same(state, untouched)
+
+
+def test_restore_refuses_what_is_not_its_own() -> None:
+    """Another model's tensors, missing ones, or another version of the fold are errors, not another state."""
+    made, other = artifact(), artifact(N=5)
+    state = LearnerState(made)
+    with pytest.raises(ArtifactError, match="not those"):
+        LearnerState.restore(made, LearnerState(other).tensors(), state.scalars())
+    with pytest.raises(ArtifactError, match="not those"):
+        LearnerState.restore(made, {}, state.scalars())
+    with pytest.raises(ArtifactError, match="another version"):
+        LearnerState.restore(made, state.tensors(), state.scalars() | {"fold_version": 0})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_added_classes(kind: str) -> None:
+    """New classes keep every ranking among the others, start improbable, and can be learned."""
+    made = artifact(kind, K=4)
+    X, Y = rows(made, 200)
+    state = LearnerState(made)
+    state.fold(X, Y=Y)
+    before = state.served().model().predict(X)
+    state.add_classes(2)
+    after = state.served().model().predict(X)
+    assert state.n_classes == 6
+    assert np.array_equal(after[:, :4].argsort(axis=1, kind="stable"), before.argsort(axis=1, kind="stable"))
+    assert after[:, 4:].max() <= 1 / 400 * (1 + 1e-5)
+    state.fold(X, np.full(200, 5))
+    assert state.served().model().predict(X)[:, 5].mean() > after[:, 5].mean()
+
+
+def test_classes_of_a_sigmoid_head_are_fixed() -> None:
+    """A sigmoid head has two classes; nothing is changed by asking for more."""
+    state = LearnerState(artifact(head="sigmoid"))
+    with pytest.raises(ClassesFixedError):
+        state.add_classes(1)
+    assert state.n_classes == 2
+    with pytest.raises(ValueError, match="at least one"):
+        LearnerState(artifact()).add_classes(0)
+
+
+def test_the_fold_takes_what_the_log_holds() -> None:
+    """Newton for a model that the door would refuse it: an event that was written once means the same for ever."""
+    made = artifact(N=1500)
+    state = LearnerState(made)
+    assert state.learning["rule"] == "ftrl"
+    state.configure({"rule": "newton"})
+    state.add_classes(1)
+    assert (state.learning["rule"], state.n_classes) == ("newton", 4)
+    again = LearnerState.restore(made, state.tensors(), json.loads(json.dumps(state.scalars())))
+    assert same(again, state)
+
+
+def test_shadow_serves_what_was() -> None:
+    """In shadow mode rows are learned and answers stay; a class is added to both; its end shows what was learned."""
+    made = artifact()
+    X, Y = rows(made)
+    state, open_ = LearnerState(made), LearnerState(made)
+    state.configure({"shadow": True})
+    state.fold(X, Y=Y)
+    open_.fold(X, Y=Y)
+    assert state.shadow
+    assert np.array_equal(state.served().model().predict(X), model_of(made).predict(X))
+    assert np.array_equal(state.candidate().model().predict(X), open_.served().model().predict(X))
+    state.add_classes(1)
+    open_.add_classes(1)
+    assert state.served().model().predict(X).shape == (60, 4)
+    state.configure({"shadow": False})
+    assert np.array_equal(state.served().model().predict(X), open_.served().model().predict(X))
+
+
+def test_paused_rows_are_scored_only() -> None:
+    """While paused, losses are those of the answers, and the answers stay."""
+    made = artifact()
+    X, Y = rows(made)
+    state = LearnerState(made)
+    state.configure({"paused": True})
+    assert np.array_equal(state.fold(X, Y=Y), model_of(made).losses(X, Y))
+    assert np.array_equal(state.served().model().predict(X), model_of(made).predict(X))
+    assert (state.progress["rows"], state.progress["steps"]) == (60, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rate": 1.0},
+        {"rule": "adam"},
+        {"rule": 3},
+        {"constants": {"rate": -1.0}},
+        {"constants": {"rate": "fast"}},
+        {"constants": {"rate": True}},
+        {"constants": [1.0]},
+        {"paused": 1},
+        {"paused": True, "shadow": "yes"},
+        {"paused": True, "rule": "newton", "constants": {"momentum": 0.9}},
+    ],
+)
+def test_configurations_that_there_are_not(changes: dict[str, Any]) -> None:
+    """A wrong name or value is an error, and nothing of the change is taken."""
+    state, untouched = LearnerState(artifact()), LearnerState(artifact())
+    with pytest.raises(ArtifactError):
+        state.configure(changes)
+    assert same(state, untouched)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rule": "newton"},
+        {"rule": "adagrad", "constants": {"clip": 2.0}},
+        {"constants": {"clip": 2.0}, "paused": True},
+    ],
+)
+def test_configurations_that_a_network_does_not_have(changes: dict[str, Any]) -> None:
+    """No matrices for its layers, and no clip beside that of its stage."""
+    state, untouched = LearnerState(artifact("network")), LearnerState(artifact("network"))
+    with pytest.raises(ArtifactError):
+        state.configure(changes)
+    assert same(state, untouched)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_rule_keeps_the_answers(kind: str) -> None:
+    """A change of rule moves no answer, and keeps the clip that is part of the answers."""
+    made = artifact(kind)
+    X, Y = rows(made)
+    state = LearnerState(made)
+    state.fold(X, Y=Y)
+    before = state.served().model().predict(X)
+    for rule in rules_of(kind):
+        state.configure({"rule": rule})
+        assert state.learning["rule"] == rule
+        assert np.array_equal(state.served().model().predict(X), before)
+    assert np.isfinite(state.fold(X, Y=Y)).all()
+
+
+def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another tensor, statistic, rule, class or fold version is another genesis; provenance and metrics are not."""
+    made = artifact()
+    training = made.manifest.training
+    assert training is not None
+    others = [
+        artifact("raw"),
+        artifact("staged"),
+        artifact(K=4),
+        artifact(dtype="float64"),
+        artifact(learning={"rule": "newton"}),
+        artifact(learning={"rule": "newton", "constants": {"rate": 3.0}}),
+        artifact(classes=["a", "b", "c"]),
+        artifact(training=training.model_dump(mode="json") | {"rows": 201}),
+        artifact("network"),
+        artifact("network", layers=activated("tanh", "tanh")),
+        Artifact(made.manifest, {**made.tensors, "bias": made.bias + 1}),
+    ]
+    found = [genesis(one) for one in (made, *others)]
+    assert {len(one) for one in found} == {32}
+    assert len(set(found)) == len(found)
+    assert genesis(artifact(provenance={"a": "b"}, metrics={"loss": 1.0})) == found[0]
+    monkeypatch.setattr(binding, "FOLD_VERSION", 2)
+    assert genesis(made) != found[0]
+
+
+def activated(*activations: str) -> list[dict[str, str]]:
+    """The layers of a network with other activations."""
+    hidden = [
+        {"weight": f"{n}.weight", "bias": f"{n}.bias", "activation": activation}
+        for n, activation in enumerate(activations)
+    ]
+    return [*hidden, {"weight": "weight", "bias": "bias", "activation": "identity"}]
+
+
+def test_genesis_binds_the_widths_of_hidden_layers() -> None:
+    """Two networks whose tensors are the same bytes in a row, of other widths, are two."""
+    assert genesis(ones(1, 4)) != genesis(ones(3, 2))
+    assert ones(1, 4).weights_sha256 == ones(3, 2).weights_sha256
+
+
+def test_the_hash_of_served_weights() -> None:
+    """Raw weights that have not learned have the artifact's own hash; a delta is one more tensor."""
+    made = artifact("raw")
+    assert hash_tensors(LearnerState(made).served().tensors()) == made.weights_sha256
+    network = artifact("network")
+    assert hash_tensors(LearnerState(network).served().tensors()) == network.weights_sha256
+    served = LearnerState(artifact()).served()
+    assert len(served.tensors()) == 3
+    assert hash_tensors(served.tensors()) == hash_tensors([served.weights, served.bias, np.zeros_like(served.weights)])
+
+
+def test_digits_in_one_pass() -> None:
+    """From zero weights, without a constant chosen, one pass over digits has the loss of the reference's prototype."""
+    X, y = digits()
+    losses = LearnerState(artifact("zero", N=64, K=10)).fold(X, y)
+    assert losses.mean() <= 0.23
+
+
+def test_digits_in_another_unit() -> None:
+    """A unit 10**8 times as large changes the loss by its roundings only."""
+    X, y = digits()
+    losses = [LearnerState(artifact("zero", N=64, K=10)).fold(rows, y).mean() for rows in (X, X * np.float32(1e-8))]
+    assert losses[1] == pytest.approx(losses[0], abs=2e-3)
+
+
+@pytest.mark.parametrize("rule", ["newton", "ftrl", "adagrad"])
+def test_a_changed_world_is_followed(rule: str) -> None:
+    """After 50,000 rows every label is rotated; within 5,000 rows the loss is low again."""
+    X, y = digits()
+    order = np.random.default_rng(0).integers(0, len(y), 55_000)
+    noise = np.random.default_rng(1).standard_normal((55_000, 64)).astype(np.float32)
+    state = LearnerState(artifact("zero", N=64, K=10, learning={"rule": rule}))
+    stream, labels = X[order] + noise, y[order]
+    state.fold(stream[:50_000].copy(), labels[:50_000])
+    losses = state.fold(stream[50_000:].copy(), (labels[50_000:] + 1) % 10)
+    assert losses[:100].mean() > 2
+    assert losses[-500:].mean() < 0.5
+
+
+def test_one_wrong_label_does_not_undo_a_trained_model() -> None:
+    """Trained weights are a prior: a single wrong label moves the answers to other rows by little."""
+    made = artifact(training={"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 5000})
+    X, _ = rows(made)
+    before = model_of(made).predict(X)
+    state = LearnerState(made)
+    state.fold(X[:1].copy(), before[:1].argmin(axis=1))
+    assert np.abs(state.served().model().predict(X) - before).max() < 0.05

@@ -1,0 +1,70 @@
+"""Admin calls that would make a model larger than it may be are refused before they become events."""
+
+import pytest
+
+from service.errors import UnacceptableError
+from service.serve.handlers.admin import read_turn
+from service.serve.models.served_model import ServedModel
+from service.store.artifact.artifact import MANIFEST_BYTES_MAX
+from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest, dump_manifest
+from service.store.log.append_rules import CLASSES_MAX
+from service.store.log.events import Kind
+from tests.support.servers import Pair, make_artifact
+
+
+def served(pair: Pair, name: str, bytes_max: int) -> ServedModel:
+    """One of the models that are served, under another limit of an artifact's size."""
+    version, artifact, kit = pair.parts.live.now.find(name, None)._made_of
+    settings = kit.settings.model_copy(update={"artifact_bytes_max": bytes_max})
+    return ServedModel(version, artifact, kit._replace(settings=settings))
+
+
+def added(count: int, model: ServedModel) -> None:
+    read_turn(Kind.CLASSES, {"add": [f"more {k}" for k in range(count)]}, model)
+
+
+@pytest.mark.parametrize("name", ["iris", "network"])
+def test_classes_are_added_while_what_is_learned_can_be_exported(pair: Pair, name: str) -> None:
+    """A network, and a model that learns in a delta, with exactly as many classes as it may have: it fits."""
+    bytes_max = 1400
+    model = served(pair, name, bytes_max)
+    room = model.classes_max - len(model.classes)
+    assert 0 < room < CLASSES_MAX
+    added(room, model)
+    with pytest.raises(UnacceptableError, match=f"^This model may have at most {model.classes_max} classes.$"):
+        added(room + 1, model)
+    assert largest(model.manifest, model.classes_max) <= bytes_max
+
+
+def largest(manifest: Manifest, classes: int) -> int:
+    """The bytes of a model of so many classes with everything that it may learn."""
+    hidden = (17, 5) if manifest.hidden else ()
+    made = make_artifact("softmax", manifest.n_features, [str(k) for k in range(classes)], hidden=hidden)
+    delta = 0 if hidden else manifest.n_features * classes * 4
+    return sum(tensor.nbytes for tensor in made.tensors.values()) + delta
+
+
+def test_a_model_that_is_too_large_already_gets_no_class(pair: Pair) -> None:
+    """The limit was lowered since it was loaded."""
+    model = served(pair, "iris", 10)
+    with pytest.raises(UnacceptableError, match="at most 3 classes"):
+        added(1, model)
+
+
+def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
+    """With which what is learned is exported and loaded again."""
+    version, _, kit = pair.parts.live.now.find("iris", None)._made_of
+    long = make_artifact("softmax", 4, ["a", "b"], provenance={"notes": "x" * (8 << 20)})
+    model = ServedModel(version, long, kit)
+    names = [f"{k:04}".ljust(NAME_CHARACTERS_MAX, "\x01") for k in range(6000)]
+    fitting = names[:5000]
+    read_turn(Kind.CLASSES, {"add": fitting}, model)
+    assert len(dump_manifest(long.manifest.model_copy(update={"classes": ("a", "b", *fitting)}))) < MANIFEST_BYTES_MAX
+    with pytest.raises(UnacceptableError, match="do not fit into a manifest"):
+        read_turn(Kind.CLASSES, {"add": names}, model)
+
+
+def test_no_model_has_more_classes_than_any_may_have(pair: Pair) -> None:
+    """However small they are."""
+    with pytest.raises(UnacceptableError, match=f"at most {CLASSES_MAX} classes"):
+        added(CLASSES_MAX, served(pair, "iris", 1 << 40))

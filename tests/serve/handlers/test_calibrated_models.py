@@ -1,0 +1,92 @@
+"""Calibrated models over HTTP: the bits of `Calibrated`, by every protocol, and what the metadata says of them."""
+
+from typing import Any
+
+import jsonschema_rs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.serve.api.schemas.explanations import EXPLANATIONS
+from service.serve.api.schemas.json_schema import Schema
+from service.serve.api.schemas.metadata import METADATA, PROGRESSIVE, RELIABILITY
+from service.softmax.calibration import Calibrated
+from service.softmax.calibration_learner import reliability_of
+from service.softmax.parameters import progress_of
+from service.store.artifact.model_factory import model_of
+from tests.support.servers import Pair, binary, binary_request, extra_artifacts, infer, instances, request
+
+CALIBRATED = {name: made for name, made in extra_artifacts().items() if made.manifest.calibration is not None}
+
+
+def test_there_are_both_kinds_and_a_network() -> None:
+    """A temperature behind hidden layers, and Platt scaling."""
+    assert {type(model_of(made)) for made in CALIBRATED.values()} == {Calibrated}
+    assert {made.manifest.head for made in CALIBRATED.values()} == {"softmax", "sigmoid"}
+    assert {bool(made.manifest.hidden) for made in CALIBRATED.values()} == {True, False}
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_answers_have_the_bits_of_the_calibrated_model(pair: Pair, name: str, count: int, seed: int) -> None:
+    """By v1 and v2, in JSON and binary, one row and many, at the door and without it; labels follow."""
+    made = CALIBRATED[name]
+    X = np.random.default_rng(seed).standard_normal((count, made.n_features)).astype(np.float32) * 3
+    P, labels = model_of(made).classify(X)
+    for door in (True, False):
+        (answer,) = pair.ask(request("POST", f"/v1/models/{name}:predict", instances(X.tolist())), door=door)
+        assert np.array(answer.json["predictions"], np.float32).tobytes() == P.tobytes()
+        assert answer.json["labels"] == [made.manifest.classes[k] for k in labels]
+        (answer,) = pair.ask(request("POST", f"/v2/models/{name}/infer", infer(X.tolist(), "FP32")), door=door)
+        assert np.array(answer.json["outputs"][0]["data"], np.float32).tobytes() == P.tobytes()
+        text, raw = binary(X, "<f4", "FP32", parameters={"binary_data_output": True})
+        (answer,) = pair.ask(binary_request(f"/v2/models/{name}/infer", text, raw), door=door)
+        assert answer.body.endswith(P.tobytes())
+
+
+TOLD: dict[str, Any] = {
+    "cool": {"kind": "temperature", "learn": True, "temperature": 2.5},
+    "platt": {"kind": "platt", "learn": False, "a": 0.5, "b": -1.0},
+    "iris": None,
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_metadata_tells_the_calibration(pair: Pair, name: str) -> None:
+    """Its kind, its switch and its numbers; null where nothing is calibrated."""
+    for door in (True, False):
+        (answer,) = pair.ask(request("GET", f"/v1/models/{name}"), door=door)
+        assert answer.json["calibration"] == TOLD[name]
+
+
+def fits(schema: Schema, value: object) -> bool:
+    return bool(jsonschema_rs.validator_for(schema).is_valid(value))
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_document_has_their_form(pair: Pair, name: str) -> None:
+    """In the metadata and in explanations: of each kind its numbers, and nothing else."""
+    metadata, explanations = METADATA["properties"]["calibration"], EXPLANATIONS["properties"]["calibration"]
+    assert fits(metadata, TOLD[name])
+    rows = [[0.0] * len(pair.ask(request("GET", f"/v1/models/{name}"))[0].json["features"])]
+    (answer,) = pair.ask(request("POST", f"/v1/models/{name}:explain", instances(rows)))
+    assert fits(EXPLANATIONS, answer.json)
+    for key in TOLD[name] or ():
+        assert not fits(metadata, {**TOLD[name], key: "x"})
+        assert not fits(metadata, {other: TOLD[name][other] for other in TOLD[name] if other != key})
+        assert key == "learn" or not fits(explanations, {**answer.json["calibration"], key: None})
+    assert not fits(explanations, {**(TOLD[name] or {}), "learn": True})
+
+
+def test_the_document_has_the_form_of_the_bins() -> None:
+    """Empty ones too, and before the first row."""
+    assert PROGRESSIVE["properties"]["calibration"] == RELIABILITY
+    for rows in (0, 3):
+        told = reliability_of(np.full((2, 5), 0.95), rows)
+        assert fits(RELIABILITY, told)
+        assert not fits(RELIABILITY, {**told, "bins": told["bins"][1:]})
+        assert not fits(RELIABILITY, {**told, "bins": [{**one, "confidence": "x"} for one in told["bins"]]})
+    counted = progress_of(np.zeros(8), np.zeros((2, 5)))
+    assert set(counted) <= set(PROGRESSIVE["properties"])

@@ -1,0 +1,227 @@
+"""What a client is told of its feedback where a model has several versions, or where a part of it is refused.
+
+The front door and the bare application, with a real log and without a learner.
+"""
+
+import asyncio
+import shutil
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.store.artifact import fingerprint as genesis
+from service.store.artifact.artifact import read_artifact
+from service.store.log.events import Event, Kind
+from tests.support.servers import SHIPPED, Line, Pair, Response, instances, request
+
+ROW = [5.1, 3.5, 1.4, 0.2]
+OTHER = [6.7, 3.0, 5.2, 2.3]
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two versions of one model."""
+    root = tmp_path_factory.mktemp("versions")
+    for version in ("1", "2"):
+        shutil.copytree(SHIPPED / "iris" / "1", root / "iris" / version)
+    return root
+
+
+@pytest.fixture
+def two(paired: Callable[..., Pair], versions: Path) -> Pair:
+    return paired(versions)
+
+
+def post(pair: Pair, path: str, body: bytes, *, door: bool = True) -> Response:
+    (answer,) = pair.ask(request("POST", f"/v1/models/iris{path}", body), door=door)
+    return answer
+
+
+def taught(pair: Pair, path: str, id_: str, row: list[float] = ROW, label: int = 0, *, door: bool = True) -> Response:
+    return post(pair, path, instances([row], id=id_, labels=[label]), door=door)
+
+
+def events(pair: Pair) -> dict[int, list[Event]]:
+    """Everything in the log, by version."""
+    teaching = pair.parts.teaching
+    assert teaching is not None
+
+    async def read() -> dict[int, list[Event]]:
+        return await teaching.writer.call(
+            lambda log: {stream.version: log.read(stream.number, 0, 100) for stream in log.streams()}
+        )
+
+    return pair.run(read())
+
+
+@pytest.mark.parametrize("door", [True, False], ids=["door", "bare"])
+def test_a_duplicate_names_the_version_that_holds_it(two: Pair, *, door: bool) -> None:
+    """A retry after a deploy is told the seq that the event has, and of which version that is."""
+    assert taught(two, "/versions/2:feedback", "x", OTHER, door=door).json["seq"] == 1
+    assert taught(two, "/versions/1:feedback", "a", door=door).json["model_version"] == "1"
+    again = taught(two, ":feedback", "a", door=door)
+    assert again.status == 202
+    assert again.json == {"model_name": "iris", "model_version": "1", "id": "a", "seq": 1, "duplicate": True}
+    own = taught(two, ":feedback", "x", OTHER, door=door)
+    assert own.json == {"model_name": "iris", "model_version": "2", "id": "x", "seq": 1, "duplicate": True}
+    assert {version: len(kept) for version, kept in events(two).items()} == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("query", ["", "?wait=true"])
+def test_a_refused_token_among_good_ones_is_told_with_what_became_of_them(two: Pair, query: str) -> None:
+    """The good ones are kept, and a retry without the refused one finds them."""
+    sealed = post(two, ":predict", instances([ROW, OTHER, ROW], feedback_tokens=True)).json["feedback_tokens"]
+    assert post(two, ":feedback", body(sealed[1:2], [0])).status == 202
+    answer = post(two, f":feedback{query}", body(sealed, [0, 1, 2]))
+    assert answer.status == 409
+    told = answer.json
+    assert (told["accepted"], told["refused"]) == (2, [1])
+    assert "others are kept" in told["error"]
+    again = post(two, ":feedback", body([sealed[0], sealed[2]], [0, 2]))
+    assert [(event["seq"], event["duplicate"]) for event in again.json["events"]] == [(2, True), (3, True)]
+    assert len(events(two)[2]) == 3
+    every = post(two, f":feedback{query}", body(sealed, [1, 1, 1]))
+    assert (every.status, list(every.json)) == (409, ["error"])
+
+
+def body(tokens: list[str], labels: list[int]) -> bytes:
+    return instances(None, tokens=tokens, labels=labels).replace(b'"instances": null, ', b"")
+
+
+def forget(pair: Pair, path: str, ids: list[str], **more: Any) -> Response:
+    return post(pair, path, instances(None, ids=ids, **more).replace(b'"instances": null, ', b""))
+
+
+def test_ids_are_forgotten_in_whichever_versions_hold_them(two: Pair) -> None:
+    """One event for each version in one call, which a retry finds; a version in the path is that one alone."""
+    taught(two, "/versions/1:feedback", "a")
+    taught(two, "/versions/1:feedback", "b", OTHER)
+    taught(two, "/versions/2:feedback", "c")
+    assert forget(two, "/versions/2:forget", ["a"]).status == 404
+    first = forget(two, ":forget", ["a", "c", "b"], id="gone")
+    assert first.status == 202
+    kept = [
+        {"id": "gone", "seq": 2, "duplicate": False},
+        {"id": "gone/1", "seq": 3, "duplicate": False, "model_version": "1"},
+    ]
+    assert first.json == {"model_name": "iris", "model_version": "2", "events": kept}
+    again = forget(two, ":forget", ["b", "a", "c"], id="gone")
+    assert again.json["events"] == [{**event, "duplicate": True} for event in kept]
+    stored = events(two)
+    assert [(one.kind, one.payload) for one in stored[1]] == [(1, None), (1, None), (Kind.FORGET, b'{"seqs":[1,2]}')]
+    assert [(one.kind, one.payload) for one in stored[2]] == [(1, None), (Kind.FORGET, b'{"seqs":[1]}')]
+    assert taught(two, ":feedback", "a").json["forgotten"] is True
+
+
+def test_ids_of_one_other_version_are_forgotten_there(two: Pair) -> None:
+    """The answer names that version, and `if_seq` is of its stream."""
+    taught(two, "/versions/1:feedback", "a")
+    taught(two, "/versions/2:feedback", "c")
+    taught(two, "/versions/2:feedback", "d")
+    assert forget(two, ":forget", ["a"], if_seq=2).status == 409
+    answer = forget(two, ":forget", ["a"], if_seq=1, id="gone")
+    assert answer.json == {"model_name": "iris", "model_version": "1", "id": "gone", "seq": 2, "duplicate": False}
+
+
+@pytest.mark.parametrize(
+    ("ids", "more", "status"),
+    [
+        (["a", "c", "never"], {}, 404),
+        (["a", "c", "turn"], {}, 404),
+        (["a", "c"], {"if_seq": 1}, 422),
+        (["a", "c"], {"id": "x" * 128}, 422),
+    ],
+    ids=["unknown", "no feedback", "if_seq", "long id"],
+)
+def test_all_is_forgotten_or_nothing(two: Pair, ids: list[str], more: dict[str, Any], status: int) -> None:
+    """An id that no feedback of the model has, or a call that is for one version alone, changes no version."""
+    taught(two, "/versions/1:feedback", "a")
+    taught(two, "/versions/2:feedback", "c")
+    assert post(two, ":configure", b'{"paused": true, "id": "turn"}').status == 202
+    before = events(two)
+    answer = forget(two, ":forget", ids, **more)
+    assert (answer.status, list(answer.json)) == (status, ["error"])
+    assert events(two) == before
+
+
+def bare_head(body: bytes) -> bytes:
+    """A request with a head that the door remembers."""
+    head = b"POST /v1/models/iris:feedback HTTP/1.1\r\nHost: softstep\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return head + body
+
+
+def named(id_: str) -> bytes:
+    return bare_head(instances([ROW], id=id_, labels=[0]))
+
+
+def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two: Pair) -> None:
+    """By a remembered head; the others on the server are answered, and nothing stays in flight."""
+    teaching = two.parts.teaching
+    assert teaching is not None
+    gate, held = two.parts.gate, threading.Event()
+
+    async def talk(line: Line) -> Response:
+        assert (await line.ask(named("a"))).status == 202
+        writing = teaching.writer.call(lambda _log: held.wait(10))
+        async with two.connect() as leaving:
+            leaving.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends with a reset
+            await leaving.send(named("c"))
+            async with asyncio.timeout(5):
+                while gate.in_flight < 1:  # noqa: ASYNC110  # no event tells of it
+                    await asyncio.sleep(0.01)
+            await line.send(named("d"))
+        async with asyncio.timeout(5):
+            while len(two.connections) > 1:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0.01)
+        held.set()
+        await writing
+        return await line.read()
+
+    answer = two.talk(talk)
+    assert (answer.status, answer.json["id"]) == (202, "d")
+    assert two.run(two.settled()) == (0, 0)
+    assert [event.id for event in events(two)[2]] == [b"a", b"c", b"d"]
+
+
+def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """By 500, whether it comes while the body is read or while the answer is made; the connection goes on."""
+    teaching = two.parts.teaching
+    assert teaching is not None
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def talk(line: Line) -> list[int]:
+        statuses = [(await line.ask(named("a"))).status]
+        with monkeypatch.context() as patch:
+            patch.setattr(teaching, "_check_lag", broken)
+            statuses.append((await line.ask(named("b"))).status)
+        with monkeypatch.context() as patch:
+            patch.setattr(teaching, "_answer", broken)
+            statuses.append((await line.ask(named("c"))).status)
+        return [*statuses, (await line.ask(named("d"))).status]
+
+    assert two.talk(talk) == [202, 500, 500, 202]
+    assert "ZeroDivisionError" in caplog.text
+    assert two.run(two.settled()) == (0, 0)
+
+
+def test_a_stream_that_an_earlier_fold_began_is_taught_on(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an upgrade the model's files are still those that the stream began with; those of others are not."""
+    artifact = read_artifact(SHIPPED / "iris" / "1", 1 << 20)
+    teaching = two.parts.teaching
+    assert teaching is not None
+
+    async def begin(version: int, fold: int) -> None:
+        await teaching.writer.call(lambda log: log.open_stream("iris", version, genesis.genesis(artifact, fold), 3))
+
+    monkeypatch.setattr(genesis, "FOLD_VERSION", genesis.FOLD_VERSION + 1)
+    two.run(begin(2, genesis.FOLD_VERSION - 1))
+    two.run(begin(1, genesis.FOLD_VERSION + 1))
+    assert taught(two, ":feedback", "behind").json["seq"] == 1
+    assert taught(two, "/versions/1:feedback", "other").status == 409

@@ -1,0 +1,181 @@
+"""The shortest way for one row gives the bits, the bytes and the counts of the general way."""
+
+import ctypes
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.process.shared_memory import COUNTERS, SharedMemory
+from service.serve.metrics.counters import (
+    BUCKETS,
+    COMPUTE_NANOSECONDS,
+    EXECUTIONS,
+    LAST_MS,
+    NANOSECONDS,
+    ROWS,
+    V1,
+    WorkerCounters,
+)
+from service.serve.models.single_row import BYTES_AT, SingleRow
+from service.softmax.kernels.heads import NOT_FINITE
+from service.softmax.linear_model import Delta, Head, LinearModel, Stage
+from tests.support.servers import Pair, Response, instances
+
+HEADS: list[tuple[Head, int]] = [("softmax", 3), ("softmax", 40), ("sigmoid", 1), ("ovr", 5), ("multilabel", 4)]
+N = 5
+PATHS = {
+    "iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "segment": 18,
+}  # fmt: skip
+NUMBERS = st.one_of(
+    st.floats(-1e6, 1e6), st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-(2**60), 2**60)
+)
+
+
+def lone_of(model: LinearModel) -> tuple[SingleRow, memoryview, WorkerCounters]:
+    """The short way of a model, its counters, and the meter of its worker."""
+    meter = WorkerCounters(SharedMemory(1, 2), 0)
+    single, counters = model.single(), meter.row("m", 1)
+    assert single is not None
+    return SingleRow(single, counters, meter), counters, meter
+
+
+def model_of(head: Head, n_logits: int, dtype: str) -> LinearModel:
+    """A model with random weights."""
+    random = np.random.default_rng(n_logits)
+    weights = random.standard_normal((N, n_logits)).astype(dtype)
+    return LinearModel(head, weights, random.standard_normal(n_logits).astype(dtype))
+
+
+MODELS = {(head, k, dtype): model_of(head, k, dtype) for head, k in HEADS for dtype in ("float32", "float64")}
+STAGE = Stage(np.linspace(-2, 3, N), np.linspace(0.5, 4, N), 2.5)
+
+
+def learned(model: LinearModel, stage: Stage | None) -> LinearModel:
+    """A model to which learning has added something."""
+    weights = np.random.default_rng(5).standard_normal(model.weights.shape).astype(model.dtype)
+    delta = Delta(weights, Stage(np.linspace(1, 2, N), np.linspace(3, 0.1, N), 1.25))
+    return LinearModel(model.head, model.weights, model.bias, stage, delta)
+
+
+STAGED = {
+    "stage": LinearModel(
+        "softmax", MODELS["softmax", 3, "float32"].weights, MODELS["softmax", 3, "float32"].bias, STAGE
+    ),
+    "delta": learned(MODELS["softmax", 40, "float32"], None),
+    "stage and delta": learned(MODELS["sigmoid", 1, "float64"], STAGE),
+}
+
+
+@pytest.mark.parametrize("model", [*MODELS.values(), *STAGED.values()], ids=[*map(str, MODELS), *STAGED])
+@given(row=st.lists(st.floats(-1e6, 1e6, width=32), min_size=N, max_size=N), before=st.binary(max_size=40))
+def test_a_lone_row_has_the_bits_of_the_model(model: LinearModel, row: list[float], before: bytes) -> None:
+    """Wherever in a request the body begins: probabilities and label are those of `classify`."""
+    lone = lone_of(model)[0]
+    P, labels = model.classify(np.array([row], model.dtype))
+    label = lone.predict(before + instances([row]), len(before))
+    if label < NOT_FINITE:  # digits beyond what the scanner takes
+        assert any(len(repr(value)) > 15 for value in row)
+        return
+    assert (lone.P.tobytes(), label) == (P.tobytes(), labels[0])
+
+
+@given(body=st.one_of(st.binary(max_size=60), st.text(alphabet='{"instances":[]1,.e-+ }', max_size=40).map(str.encode)))
+def test_what_is_no_lone_row_is_left_to_the_general_way(body: bytes) -> None:
+    """Arbitrary bytes are doubted, and memory outside them has no part in it."""
+    lone = lone_of(MODELS["softmax", 3, "float32"])[0]
+    assert lone.predict(body, 0) < NOT_FINITE
+    assert lone.predict(instances([[1.0] * N]) + b"," + body, 0) < NOT_FINITE
+
+
+def test_a_row_that_overflows_is_left_to_the_general_way() -> None:
+    """Its logits are not finite in float32; the model computes it again in float64."""
+    steep = LinearModel("softmax", np.full((N, 2), 1e30, np.float32), np.zeros(2, np.float32))
+    lone = lone_of(steep)[0]
+    assert lone.predict(instances([[1e20] * N]), 0) == NOT_FINITE
+    assert lone.predict(instances([[1] * N]), 0) == 0
+    clipped = lone_of(STAGED["stage"])[0]
+    assert clipped.predict(instances([[1e22] * N]), 0) >= 0
+    assert clipped.predict(b'{"instances": [[1, 2, 3, 4, 9007199254740992e22]]}', 0) >= 0
+
+
+def test_models_that_do_not_fit_have_no_short_way() -> None:
+    """Too many logits for the stack; 1008 fit, in whole panels of any width."""
+
+    def zeros(n_logits: int) -> LinearModel:
+        return LinearModel("softmax", np.zeros((2, n_logits), np.float32), np.zeros(n_logits, np.float32))
+
+    assert zeros(1008).single() is not None
+    assert zeros(1025).single() is None
+
+
+def test_bytes_stand_where_the_short_way_reads_them() -> None:
+    """CPython keeps them at one distance from the object's start, with a zero byte behind."""
+    for text in (b"", b"a", bytes(range(256)) * 9):
+        assert ctypes.string_at(id(text) + BYTES_AT, len(text) + 1) == text + b"\0"
+
+
+@pytest.mark.parametrize("times", [1, 7])
+def test_counts_are_those_of_the_general_way(times: int) -> None:
+    """Requests, rows, calls and answers; the times are in their buckets and none is longer than the whole."""
+    lone, counters, meter = lone_of(MODELS["softmax", 3, "float32"])
+    meter.now_ms[0] = 1234
+    began = time.perf_counter_ns()
+    for _ in range(times):
+        assert lone.predict(instances([[1] * N]), 0) >= 0
+        lone.count()
+    passed = time.perf_counter_ns() - began
+    counts = counters.tolist()
+    assert [counts[i] for i in (V1, ROWS, EXECUTIONS, LAST_MS)] == [times, times, times, 1234]
+    assert 0 < counts[COMPUTE_NANOSECONDS] <= counts[NANOSECONDS] <= passed
+    assert sum(counts[BUCKETS:COUNTERS]) == times
+    assert meter.statuses[200] == times
+
+
+def unnamed(path: str, body: bytes) -> bytes:
+    """A request without an id, so that its head is one that the door remembers."""
+    return (
+        b"POST /v1/models/%b:predict HTTP/1.1\r\nHost: s\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body))
+        + body
+    )
+
+
+def plain(answer: Response) -> tuple[Any, ...]:
+    """An answer without its id, which is new every time."""
+    return answer.status, [header for header in answer.headers if header[0] != "x-request-id"], answer.body
+
+
+@pytest.mark.parametrize("path", PATHS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, path: str, data: st.DataObject) -> None:
+    """Any numbers in any form, good rows and bad: the first answer, the repeated one and the bare one are the same."""
+    width = data.draw(st.sampled_from([PATHS[path]] * 4 + [PATHS[path] + 1]))
+    row = data.draw(st.lists(NUMBERS, min_size=width, max_size=width))
+    body = json.dumps(
+        {"instances": [row]}, separators=data.draw(st.sampled_from([(",", ":"), (" , ", " : ")]))
+    ).encode()
+    body = body[: data.draw(st.sampled_from([len(body)] * 4 + [len(body) - 3]))]
+    sent = unnamed(path, body)
+    (bare,) = pair.ask(sent, door=False)
+    assert [plain(answer) for answer in pair.ask(sent, sent, sent)] == [plain(bare)] * 3
+
+
+def test_the_short_way_is_taken(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeated request of one row reaches it, and the worker's counts see it."""
+    taken: list[SingleRow] = []
+    count = SingleRow.count
+
+    def noted(lone: SingleRow) -> None:
+        taken.append(lone)
+        count(lone)
+
+    monkeypatch.setattr(SingleRow, "count", noted)
+    before = pair.statuses().get(200, 0)
+    pair.ask(*[unnamed("iris", instances([[5.1, 3.5, 1.4, 0.2]]))] * 5)
+    assert len(taken) >= 4
+    assert pair.statuses()[200] == before + 5

@@ -1,0 +1,315 @@
+"""Every reader of feedback says the same: the same event to the byte, or the same refusal in the same words.
+
+A body has three ways to its event: one row in the usual form, a matrix cut out of the text around it, and the general
+way. What the first two say is held to the third, and that one to the definition of a payload.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
+from service.serve.wire import feedback_body as posts
+from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
+from service.serve.wire.labels import LabelParser
+from service.serve.wire.rows import RowParser, load
+from service.store.log.events import ID_BYTES_MAX
+from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
+from tests.serve.wire.test_rows import CANARY, NUMBERS
+
+N, DEPTH, ROWS_MAX = 3, 64, 50
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+NAMES = ("a", "b", "ü\n", "instances")
+OURS = b"0190163d-8694-739b-aea5-966c26f8ad91"
+unhurried = settings(deadline=None, max_examples=500)
+both_dtypes = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_id() -> Iterator[None]:
+    """The ids that we make are all the same one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(posts, "new_id", lambda: OURS)
+        yield
+
+
+def opened(token: str) -> tuple[bytes, Any]:
+    """A token's id and row; "bad" is none."""
+    if len(token) == 3:  # "bad"
+        raise UnacceptableError("A token is not one of this service.")
+    return token.encode(), np.full((1, N), len(token), FLOAT32)
+
+
+def reader(
+    dtype: np.dtype[Any] = FLOAT32, names: tuple[str, ...] = NAMES, *, multilabel: bool = False
+) -> FeedbackParser:
+    return FeedbackParser(RowParser(N, dtype, ROWS_MAX, DEPTH), LabelParser(names, multilabel=multilabel), opened)
+
+
+def refused(reason: InputError) -> tuple[str, str]:
+    """A refusal, which is one short sentence that repeats nothing."""
+    message = str(reason)
+    assert len(message) <= 300
+    assert message.endswith(".")
+    assert ". " not in message
+    assert "\n" not in message
+    assert CANARY not in message
+    return type(reason).__name__, message
+
+
+def agreed(body: bytes, dtype: np.dtype[Any] = FLOAT32, *, multilabel: bool = False) -> Any:
+    """What all readers say of a body; a quick one may doubt, and must where the general one refuses."""
+    ways = reader(dtype, multilabel=multilabel)
+    try:
+        general: Any = ways._general(load(body, DEPTH, ROWS_MAX))
+    except InputError as reason:
+        general = refused(reason)
+    for quick in (ways._alone, ways._around):
+        said = quick(body)
+        assert said is None or said == general, (quick.__name__, body)
+    try:
+        answer: Any = ways.read(body)
+    except InputError as reason:
+        answer = refused(reason)
+    assert answer == general, body
+    return general
+
+
+def body_of(instances: str = "[[1,2.5,-3]]", labels: str = '["a"]', id_: str = '"e"', **others: str) -> bytes:
+    """A body, each field as its text."""
+    fields = {"id": id_, "instances": instances, "labels": labels, **others}
+    return ("{" + ",".join(f'"{name}":{text}' for name, text in fields.items() if text) + "}").encode()
+
+
+TWO = "[[1,2.5,-3],[4,5,6]]"
+BODIES = {
+    "usual": body_of(), "index": body_of(labels="[1]"), "no id": body_of(id_=""),
+    "the last class": body_of(labels="[3]"), "beyond it": body_of(labels="[4]"), "minus one": body_of(labels="[-1]"),
+    "minus zero": body_of(labels="[-0]"), "huge index": body_of(labels=f"[{2**63}]"),
+    "huger index": body_of(labels=f"[{2**70}]"),
+    "float index": body_of(labels="[1.0]"), "true": body_of(labels="[true]"), "null": body_of(labels="[null]"),
+    "unknown name": body_of(labels=f'["{CANARY}"]'), "empty name": body_of(labels='[""]'),
+    "escaped name": body_of(labels='["\\u0061"]'), "name with escapes": body_of(labels='["ü\\n"]'),
+    "the name instances": body_of(labels='["instances"]'), "labels are a text": body_of(labels='"a"'),
+    "labels are an object": body_of(labels='{"a":1}'), "labels are a number": body_of(labels="1"),
+    "no labels": body_of(labels=""), "empty labels": body_of(labels="[]"), "two labels": body_of(labels='["a","b"]'),
+    "label is an object": body_of(labels="[{}]"), "distribution": body_of(labels="[[0.5,0.5,0,0]]"),
+    "list of names": body_of(labels='[["a","b"]]'), "empty list": body_of(labels="[[]]"),
+    "instances are a text": body_of('"abc"'), "instances are an object": body_of('{"a":[1,2,3]}'),
+    "row is a text": body_of('["abc"]'), "row is an object": body_of('[{"a":1,"b":2,"c":3}]'),
+    "row of texts": body_of('[["1","2","3"]]'), "row of booleans": body_of("[[1,2,true]]"),
+    "short row": body_of("[[1,2]]"), "long row": body_of("[[1,2,3,4]]"), "empty row": body_of("[[]]"),
+    "no instances": body_of(""), "no rows": body_of("[]"), "null instances": body_of("null"),
+    "too large for float32": body_of("[[1e39,2,3]]"), "too large for float64": body_of("[[1e309,2,3]]"),
+    "rounds to infinity": body_of("[[3.4028235677973366e38,2,3]]"),
+    "integer of 64 bits": body_of("[[18446744073709551615,2,3]]"), "longer": body_of("[[18446744073709551616,2,3]]"),
+    "empty id": body_of(id_='""'), "null id": body_of(id_="null"), "number id": body_of(id_="7"),
+    "list id": body_of(id_='["e"]'), "longest id": body_of(id_=f'"{"ü" * (ID_BYTES_MAX // 2)}"'),
+    "too long id": body_of(id_=f'"{"ü" * (ID_BYTES_MAX // 2)}x"'), "escaped id": body_of(id_='"a\\"b"'),
+    "surrogate id": body_of(id_='"\\ud800"'), "zero byte id": body_of(id_='"\\u0000"'),
+    "id is a key": body_of(id_='"instances"'), "id twice": b'{"id":"e",' + body_of()[1:],
+    "labels twice": b'{"labels":["b"],' + body_of()[1:], "instances twice": b'{"instances":[[7,8,9]],' + body_of()[1:],
+    "escaped key twice": b'{"\\u0069d":"x",' + body_of()[1:],
+    "unknown field": body_of(**{CANARY: "1"}), "parameters": body_of(parameters='{"a":[[1]]}'),
+    "signature": body_of(signature_name='"s"'), "parameters twice inside": body_of(parameters='{"a":1,"a":2}'),
+    "nested instances": b'{"parameters":{"instances":[[7,8,9],[7,8,9]]},' + body_of(TWO, '["a","b"]')[1:],
+    "instances only nested": b'{"parameters":{"instances":[[7,8,9],[7,8,9]]},"labels":[1,2]}',
+    "nested and null": b'{"parameters":{"instances":[[7,8,9],[7,8,9]]},"instances":null,"labels":[1,2]}',
+    "key in a text": b'{"parameters":"\\"instances\\":[[1,2,3],[4,5,6]]","labels":[1,2]}',
+    "rows elsewhere": b'{"instances":null,"parameters":[[1,2,3],[4,5,6]],"labels":[1,2]}',
+    "rows behind a quote": b'{"parameters":{"x\\"instances":[[1,2,3],[4,5,6]]},"\\u0069nstances":null,"labels":[1,2]}',
+    "key with a quote": b'{"x\\"instances":[[1,2,3],[4,5,6]],"labels":[1,2]}',
+    "weight": body_of(weights="[2.5]"), "heaviest": body_of(weights="[100]"), "too heavy": body_of(weights="[100.001]"),
+    "no weight": body_of(weights="[0]"), "negative": body_of(weights="[-1e300]"),
+    "vanishing": body_of(weights="[1e-60]"),
+    "infinite": body_of(weights="[1e999]"), "true weight": body_of(weights="[true]"),
+    "text weight": body_of(weights='["1"]'), "weights are a number": body_of(weights="1"),
+    "weights are null": body_of(weights="null"), "two weights": body_of(weights="[1,1]"),
+    "two rows": body_of(TWO, '["a","b"]'), "two indices": body_of(TWO, "[1,3]"), "mixed": body_of(TWO, '["a",3]'),
+    "one too large": body_of(TWO, "[1,4]"), "negative among": body_of(TWO, "[1,-1]"),
+    "boolean": body_of(TWO, "[1,true]"),
+    "one unknown": body_of(TWO, f'["a","{CANARY}"]'), "one label for two": body_of(TWO, "[1]"),
+    "three for two": body_of(TWO, "[1,1,1]"), "distribution among": body_of(TWO, "[[0.5,0.5,0,0],1]"),
+    "two weighted": body_of(TWO, "[1,1]", weights="[1,2]"), "nested rows": body_of("[[[1,2,3]],[[1,2,3]]]", "[1,1]"),
+    "ragged": body_of("[[1,2,3],[1,2]]", "[1,1]"), "rows cut": body_of("[[1,2,3],[1,2,3]", "[1,1]"),
+    "one bracket too many": body_of("[[1,2,3],[1,2,3]]]", "[1,1]"),
+    "large among rows": body_of("[[1,2,3],[1,2,1e39]]", "[1,1]"),
+    "text in rows": body_of('[[1,2,3],[1,2,"3"]]', "[1,1]"),
+    "instances last": b'{"labels":[1,2],"instances":' + TWO.encode() + b"}",
+    "white space": b' {\t"labels" : [ 1 , 2 ] ,\r\n"instances"\n:\n[\n [ 1,2 , 3 ]\n , [ 1,2,3 ] \n] \n } ',
+    "vertical tab": b'{"labels":[1,2],"instances":\x0b[[1,2,3],[1,2,3]]}',
+    "no colon": body_of(TWO).replace(b":[[", b"[["),
+    "two colons": body_of(TWO).replace(b":[[", b"::[["), "comma at the end": body_of(TWO, "[1,1],"),
+    "comma in rows": body_of("[[1,2,3],[1,2,3],]", "[1,1]"), "mark": b"\xef\xbb\xbf" + body_of(TWO, "[1,1]"),
+    "behind it": body_of(TWO, "[1,1]") + b"x", "zero byte": body_of(TWO, "[1,1]") + b"\0",
+    "no UTF-8": body_of(id_='"\xff"'),
+    "list": b"[]", "empty": b"", "spaces": b"  ", "null body": b"null", "only a key": b'{"instances":',
+    "brackets": b"[[[[", "deep": body_of(parameters="[" * 70 + "]" * 70), "deep rows": body_of("[" * 70 + "]" * 70),
+    "most rows": body_of(str([[1, 2, 3]] * ROWS_MAX), str([1] * ROWS_MAX)),
+    "too many rows": body_of(str([[1, 2, 3]] * (ROWS_MAX + 1)), str([1] * (ROWS_MAX + 1))),
+    "tokens": b'{"tokens":["t","uu"],"labels":["a",2]}', "tokens and an id": b'{"tokens":["t"],"labels":[1],"id":"e"}',
+    "tokens and rows": body_of(tokens='["t"]'), "tokens and two rows": body_of(TWO, "[1,1]", id_="", tokens='["t"]'),
+    "a bad token": b'{"tokens":["t","bad"],"labels":[1,2]}', "no tokens": b'{"tokens":[],"labels":[]}',
+    "a number for a token": b'{"tokens":["t",1],"labels":[1,2]}', "tokens are a text": b'{"tokens":"t","labels":[1]}',
+    "tokens are null": b'{"tokens":null,"labels":[1]}',
+    "weighted tokens": b'{"tokens":["t"],"labels":[1],"weights":[3]}',
+    "fewer labels than tokens": b'{"tokens":["t","u"],"labels":[1]}',
+    "too many tokens": orjson.dumps({"tokens": ["t"] * (ROWS_MAX + 1), "labels": [1] * (ROWS_MAX + 1)}),
+    "weights that are none": b'{"tokens":["t"],"labels":[1],"weights":[0]}',
+}  # fmt: skip
+
+
+def test_the_token_that_is_refused_is_named() -> None:
+    """By its place: the first of those that are none."""
+    with pytest.raises(UnacceptableError, match=r"^Token 1: A token is not one of this service\.$"):
+        reader().read(b'{"tokens":["t","bad","bad"],"labels":[1,2,1]}')
+
+
+@both_dtypes
+@pytest.mark.parametrize("multilabel", [False, True], ids=["single", "multilabel"])
+@pytest.mark.parametrize("name", BODIES)
+def test_readers_agree_on_doubtful_bodies(name: str, multilabel: bool, dtype: np.dtype[Any]) -> None:  # noqa: FBT001
+    """A corpus of what clients send, in their right and wrong ways."""
+    agreed(BODIES[name], dtype, multilabel=multilabel)
+
+
+@pytest.mark.parametrize("text", NUMBERS.values(), ids=list(NUMBERS))
+@both_dtypes
+def test_readers_agree_on_every_number(text: str, dtype: np.dtype[Any]) -> None:
+    """In a lone row and among others, as a feature, a weight and a label."""
+    for body in (
+        body_of(f"[[1,{text},2]]"),
+        body_of(f"[[1,{text},2],[1,2,3]]", "[1,1]"),
+        body_of(weights=f"[{text}]"),
+        body_of(labels=f"[{text}]"),
+        body_of(TWO, f"[0,{text}]"),
+        body_of(labels=f"[[{text},0,0,1]]"),
+    ):
+        agreed(body, dtype)
+
+
+@unhurried
+@given(data=st.data())
+def test_readers_agree_on_cut_and_changed_bodies(data: st.DataObject) -> None:
+    """A good body with one of its bytes changed, left out or repeated."""
+    body = data.draw(st.sampled_from(sorted(BODIES.values())))
+    at = data.draw(st.integers(0, len(body)))
+    piece = data.draw(st.sampled_from([b"", b'"', b"\\", b"[", b"]", b",", b"1", b" ", b"{", b"}", b":", b"]]", b"\0"]))
+    agreed(body[:at] + piece + body[at + data.draw(st.integers(0, 2)) :])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 5) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([*NAMES, "x", ""]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "id"]), inner, max_size=2),
+    max_leaves=8,
+)  # fmt: skip
+good_rows = st.lists(
+    st.lists(st.integers(-9, 9) | st.floats(-1e3, 1e3), min_size=N, max_size=N), min_size=1, max_size=5
+)
+good_labels = st.lists(st.integers(0, 3) | st.sampled_from(NAMES) | st.just([0.25] * 4), min_size=1, max_size=5)
+
+
+@unhurried
+@given(
+    fields=st.fixed_dictionaries(
+        {"instances": good_rows | json_values, "labels": good_labels | json_values},
+        optional={
+            "id": st.text(max_size=4) | json_values,
+            "weights": st.lists(st.floats(0, 101), max_size=5) | json_values,
+            "parameters": json_values,
+            "x": json_values,
+        },
+    ),
+    order=st.randoms(use_true_random=False),
+    indent=st.sampled_from([None, 1]),
+    multilabel=st.booleans(),
+)
+def test_readers_agree_on_any_document(
+    fields: dict[str, Any],
+    order: Any,
+    indent: int | None,
+    multilabel: bool,  # noqa: FBT001
+) -> None:
+    """Fields of any kind in any order, with and without white space."""
+    keys = list(fields)
+    order.shuffle(keys)
+    text = json.dumps({key: fields[key] for key in keys}, indent=indent, ensure_ascii=indent is None)
+    agreed(text.encode("utf-8", "surrogatepass"), multilabel=multilabel)
+
+
+# What an event is made of
+
+
+@both_dtypes
+def test_a_lone_row_is_the_event_that_it_says(dtype: np.dtype[Any]) -> None:
+    """Its payload is that of store/log/feedback_payload.py."""
+    X = np.array([[0.1, -2.5, 1e-40]], dtype)
+    body = body_of("[[0.1,-2.5,1e-40]]", '["b"]', '"ü"')
+    assert reader(dtype)._alone(body) == PostedEvent("ü".encode(), encode_rows(X, np.array([1]), Targets.INDEX, 4), 1)
+
+
+def test_many_rows_are_cut_out_of_the_body() -> None:
+    """The quick way takes the usual bodies: it is not one that always doubts."""
+    for name in ("two rows", "two indices", "two weighted", "instances last", "white space", "most rows"):
+        assert isinstance(reader()._around(BODIES[name]), PostedEvent), name
+    for name in ("usual", "index", "no id"):
+        assert isinstance(reader()._alone(BODIES[name]), PostedEvent), name
+
+
+def test_an_event_holds_rows_targets_and_weights() -> None:
+    """Of a body of many rows, where one label is a distribution."""
+    post = reader().read(body_of(TWO, '[[0.5,0.25,0.25,0],"b"]', '"e"', weights="[0.5,100]"))
+    assert isinstance(post, PostedEvent)
+    assert (post.id, post.rows) == (b"e", 2)
+    block = decode_rows(post.payload)
+    assert block.layout.targets == Targets.DISTRIBUTION
+    assert block.X.tolist() == [[1, 2.5, -3], [4, 5, 6]]
+    assert block.targets.tolist() == [[0.5, 0.25, 0.25, 0], [0, 1, 0, 0]]
+    assert block.weights is not None
+    assert block.weights.tolist() == [0.5, 100]
+
+
+def test_an_event_without_an_id_gets_one() -> None:
+    for body in (body_of(id_=""), body_of(TWO, "[1,1]", id_=""), body_of(id_="", weights="[1]")):
+        post = reader().read(body)
+        assert isinstance(post, PostedEvent)
+        assert post.id == OURS
+
+
+def test_each_token_is_an_event_of_its_own() -> None:
+    """With the id and the row that it brings, and its own label and weight."""
+    events = reader().read(b'{"tokens":["t","uu"],"labels":["b",2],"weights":[1,2]}')
+    assert isinstance(events, list)
+    assert [(event.id, event.rows) for event in events] == [(b"t", 1), (b"uu", 1)]
+    blocks = [decode_rows(event.payload) for event in events]
+    assert [block.X.tolist() for block in blocks] == [[[1, 1, 1]], [[2, 2, 2]]]
+    assert [block.targets.tolist() for block in blocks] == [[1], [2]]
+    assert [block.weights.tolist() for block in blocks if block.weights is not None] == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "word"),
+    [
+        ("unknown field", UnacceptableError, "unknown field"), ("no labels", UnacceptableError, '"labels"'),
+        ("two labels", UnacceptableError, "2 labels for 1 rows"), ("no instances", UnacceptableError, '"tokens"'),
+        ("too many rows", TooLargeError, "50 rows"), ("too many tokens", TooLargeError, "50 rows"),
+        ("tokens and an id", UnacceptableError, '"id"'), ("tokens and rows", UnacceptableError, '"instances"'),
+        ("id twice", MalformedError, "same key twice"), ("no weight", UnacceptableError, "above 0"),
+        ("vanishing", UnacceptableError, "above 0"), ("too heavy", UnacceptableError, "at most 100"),
+        ("two weights", UnacceptableError, "for each row"), ("empty id", UnacceptableError, "1 to 128 bytes"),
+        ("too long id", UnacceptableError, "1 to 128 bytes"), ("too large for float32", UnacceptableError, "dtype"),
+        ("a bad token", UnacceptableError, "token"), ("unknown name", UnacceptableError, ":classes"),
+        ("large among rows", UnacceptableError, "dtype"), ("surrogate id", MalformedError, "JSON"),
+    ],
+)  # fmt: skip
+def test_refusals_say_what_to_change(name: str, error: type[InputError], word: str) -> None:
+    with pytest.raises(error, match=word) as caught:
+        reader().read(BODIES[name])
+    refused(caught.value)

@@ -1,0 +1,704 @@
+"""Tensors as the Open Inference Protocol has them: what is read, what is refused and why, and what is answered."""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
+from service.serve.wire import oip_tensors as tensors
+from service.serve.wire import rows as codec
+from service.serve.wire.oip_request import BINARY_PROBABILITIES, DATATYPES, JUST_PROBABILITIES, OutputRequest
+from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
+from service.serve.wire.rows import RowParser
+from service.softmax.linear_model import LinearModel
+from tests.support.reference import DTYPES, Array
+
+N = 3
+ROWS_MAX = 400
+CANARY = "c4nary"
+NAMED = {"model_name": "m", "model_version": "1"}
+CLASSES = ("zero", "eins", "דוש")
+ROW = [1.0, -2.5, 3.0]
+both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+unhurried = settings(deadline=None, max_examples=300)
+
+
+def served(dtype: type = np.float32) -> TensorCodec:
+    """The tensors of a model with N features and three classes."""
+    return TensorCodec(RowParser(N, np.dtype(dtype), ROWS_MAX, 64), NAMED, {"seq": 7}, CLASSES)
+
+
+def entry(**fields: Any) -> dict[str, Any]:
+    """An input of one row, with other fields; None leaves a field out."""
+    merged = {"name": "features", "datatype": "FP32", "shape": [1, N], "data": ROW, **fields}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def document(tensor: object = None, **more: Any) -> bytes:
+    """A request without binary data."""
+    return json.dumps({"inputs": [entry() if tensor is None else tensor], **more}).encode()
+
+
+def announced(raw: bytes, tensor: dict[str, Any] | None = None, **more: Any) -> tuple[bytes, bytes]:
+    """A request with binary data, and the size of its JSON part as the header gives it."""
+    fields = entry(data=None, parameters={"binary_data_size": len(raw)}) if tensor is None else tensor
+    text = document(fields, **more)
+    return text + raw, b"%d" % len(text)
+
+
+def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple[Any, ...]:
+    """What a reader makes of a request: id, bits and wishes, or a refusal, which is one short sentence."""
+    try:
+        request = reader.read(body, header)
+    except InputError as reason:
+        message = str(reason)
+        assert len(message) <= 300
+        assert message.endswith(".")
+        assert "\n" not in message
+        assert CANARY not in message
+        return type(reason), message
+    assert request.X.flags.carray
+    return request.id, request.X.shape, request.X.dtype.str, request.X.tobytes(), request.wishes
+
+
+@contextmanager
+def generally(quick_from: int = 0) -> Iterator[None]:
+    """Without the way of the usual single row; pysimdjson is asked from so many bytes on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensors, "_usual", lambda *_: None)
+        patch.setattr(codec, "QUICK_FROM_BYTES", quick_from)
+        yield
+
+
+NEVER = 2**62
+
+
+# What is read
+
+
+@both_dtypes
+@pytest.mark.parametrize("datatype", DATATYPES)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_binary_data_of_every_datatype_is_read(count: int, datatype: str, dtype: type) -> None:
+    """Little-endian and row-major; each number is cast to the model's dtype."""
+    values = np.random.default_rng(count).integers(0, 100, (count, N)).astype(DATATYPES[datatype])
+    tensor = entry(datatype=datatype, shape=[count, N], data=None, parameters={"binary_data_size": values.nbytes})
+    request = served(dtype).read(*announced(values.tobytes(), tensor))
+    assert request.X.dtype == dtype
+    assert np.array_equal(request.X, values.astype(dtype))
+
+
+@both_dtypes
+@pytest.mark.parametrize("datatype", DATATYPES)
+@pytest.mark.parametrize("header", [False, True])
+def test_json_data_of_every_datatype_is_read(datatype: str, dtype: type, *, header: bool) -> None:
+    """The numbers stand as JSON, flat or in rows, with and without the header for binary data."""
+    for values in ([[1, 2, 3]], [[1, 2, 3], [4, 5.5, -6e-7]], [[1, 2, 3]] * 300):
+        for data in (values, [x for row in values for x in row]):
+            body = document(entry(datatype=datatype, shape=[len(values), N], data=data))
+            request = served(dtype).read(body, b"%d" % len(body) if header else None)
+            assert request.X.dtype == dtype
+            assert np.array_equal(request.X, np.array(values, dtype))
+
+
+@pytest.mark.parametrize("values", [
+    [127, -128, 0], [65504.0, -6e-8, 0.0], [2**31 - 1, -(2**31), 1], [2**63 - 1, -(2**63), 2**53 + 1],
+    [3.4028234663852886e38, 1e-45, -0.0], [1e308, 5e-324, -0.0],
+])  # fmt: skip
+def test_extremes_keep_their_bits(values: list[float]) -> None:
+    """The largest and smallest numbers of each datatype go to a float64 model as NumPy casts them."""
+    for datatype, name in DATATYPES.items():
+        with np.errstate(over="ignore", invalid="ignore"):
+            raw = np.array(values).astype(name)
+        tensor = entry(datatype=datatype, data=None, parameters={"binary_data_size": raw.nbytes})
+        X = served(np.float64).read(*announced(raw.tobytes(), tensor)).X
+        assert X.tobytes() == raw.astype(np.float64).tobytes()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39, -1e308])
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+def test_what_is_not_finite_is_refused_by_the_model(value: float, datatype: str) -> None:
+    """Binary data may hold NaN, infinities and numbers beyond float32: they reach the model, which refuses them."""
+    model = LinearModel("softmax", np.ones((N, 3), np.float32), np.zeros(3, np.float32))
+    with np.errstate(over="ignore"):
+        raw = np.array([1, 2, value] * 2).astype(DATATYPES[datatype])
+    tensor = entry(datatype=datatype, shape=[2, N], data=None, parameters={"binary_data_size": raw.nbytes})
+    request = served().read(*announced(raw.tobytes(), tensor))
+    with pytest.raises(UnacceptableError, match="finite"):
+        model.predict(request.X)
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_any_bits_are_read_without_a_warning(count: int, datatype: str) -> None:
+    """Signalling NaN too: what a client sends must not fill the log."""
+    kind = np.dtype(DATATYPES[datatype])
+    one = {2: b"\x01\x7c", 4: b"\x01\x00\x80\x7f", 8: b"\x01\x00\x00\x00\x00\x00\xf0\x7f"}[kind.itemsize]
+    raw = one * N * count
+    tensor = entry(datatype=datatype, shape=[count, N], data=None, parameters={"binary_data_size": len(raw)})
+    for dtype in DTYPES:
+        assert np.isnan(served(dtype).read(*announced(raw, tensor)).X).all()
+
+
+@both_dtypes
+def test_a_raw_request_is_the_tensor_itself(dtype: type) -> None:
+    """Header length 0: whole rows of the model's own dtype, answered in binary."""
+    for count in (1, 2, ROWS_MAX):
+        values = np.arange(count * N).reshape(count, N).astype(dtype)
+        for header in (b"0", b"000"):
+            request = served(dtype).read(values.tobytes(), header)
+            assert np.array_equal(request.X, values)
+            assert (request.id, request.wishes) == ("", BINARY_PROBABILITIES)
+
+
+@pytest.mark.parametrize(("count", "leaf"), [
+    (0, MalformedError), (1, MalformedError), (11, MalformedError), (13, MalformedError),
+    (12 * ROWS_MAX + 12, TooLargeError),
+])  # fmt: skip
+def test_a_raw_request_has_whole_rows_and_not_too_many(count: int, leaf: type[InputError]) -> None:
+    """Any other number of bytes is refused."""
+    assert said(served(), b"\0" * count, b"0")[0] is leaf
+
+
+@pytest.mark.parametrize("identity", ["", "a", "ü 🙂", 'quote " and \\ backslash', "\n", "\x7f", "x" * 5000, "0"])
+def test_the_id_is_echoed(identity: str) -> None:
+    """Any string, in JSON and in binary requests, in JSON and binary answers; without one, it is empty."""
+    reader, P = served(), np.full((1, 3), 1 / 3, np.float32)
+    for body, header in ((document(id=identity), None), announced(np.float32(ROW).tobytes(), id=identity)):
+        request = reader.read(body, header)
+        assert request.id == identity
+        for wishes in (JUST_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("labels", binary=False, top=0),)):
+            text, size = reader.write(request._replace(wishes=wishes), P, [0])
+            assert orjson.loads(text[:size])["id"] == identity
+    assert reader.read(document(), None).id == ""
+
+
+WISHES: dict[str, tuple[dict[str, Any], tuple[OutputRequest, ...]]] = {
+    "nothing said": ({}, JUST_PROBABILITIES),
+    "null outputs": ({"outputs": None}, JUST_PROBABILITIES),
+    "binary by default": ({"parameters": {"binary_data_output": True}}, BINARY_PROBABILITIES),
+    "not binary by default": ({"parameters": {"binary_data_output": False}}, JUST_PROBABILITIES),
+    "other parameters": ({"parameters": {"priority": 1, "x": [{}]}}, JUST_PROBABILITIES),
+    "probabilities": ({"outputs": [{"name": "probabilities"}]}, JUST_PROBABILITIES),
+    "labels": ({"outputs": [{"name": "labels"}]}, (OutputRequest("labels", binary=False, top=0),)),
+    "both, in their order": (
+        {"outputs": [{"name": "labels"}, {"name": "probabilities"}]},
+        (OutputRequest("labels", binary=False, top=0), OutputRequest("probabilities", binary=False, top=0)),
+    ),
+    "one binary": (
+        {"outputs": [{"name": "labels", "parameters": {"binary_data": True}}, {"name": "probabilities"}]},
+        (OutputRequest("labels", binary=True, top=0), OutputRequest("probabilities", binary=False, top=0)),
+    ),
+    "one not binary": (
+        {
+            "outputs": [{"name": "labels", "parameters": {"binary_data": False}}, {"name": "probabilities"}],
+            "parameters": {"binary_data_output": True},
+        },
+        (OutputRequest("labels", binary=False, top=0), OutputRequest("probabilities", binary=True, top=0)),
+    ),
+    "classification": (
+        {"outputs": [{"name": "probabilities", "parameters": {"classification": 2}}]},
+        (OutputRequest("probabilities", binary=False, top=2),),
+    ),
+    "no classification": (
+        {"outputs": [{"name": "labels", "parameters": {"classification": 0}}]},
+        (OutputRequest("labels", binary=False, top=0),),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WISHES)
+def test_wishes_are_read(name: str) -> None:
+    """What a request says of outputs, in JSON and binary requests; an output's own parameter has the last word."""
+    more, expected = WISHES[name]
+    for body, header in ((document(**more), None), announced(np.float32(ROW).tobytes(), **more)):
+        assert served().read(body, header).wishes == expected
+    usual = next((one for one in (JUST_PROBABILITIES, BINARY_PROBABILITIES) if one == expected), None)
+    assert usual is None or served().read(document(**more), None).wishes is usual
+
+
+# What is refused
+
+
+SHAPES = [
+    0, None, True, "1,3", {}, [], [3], [1], [1, 2], [1, 4], [3, 1], [0, 3], [-1, 3], [1, -3], [-1, -3], [1, 1, 3],
+    [1, 3, 1], [[1, 3]], [1.0, 3], [1, 3.0], [True, 3], [1, "3"], [1, None], [1, 0], [2**63, 2**63], [2**64, 3],
+    [10**400, 3],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: str(shape)[:20])
+def test_other_shapes_are_refused(shape: Any) -> None:
+    """A shape is [rows, N] in plain integers with at least one row."""
+    text = document({**entry(), "shape": shape})
+    assert said(served(), text)[0] in {UnacceptableError, MalformedError}
+    fields = {**entry(data=None, parameters={"binary_data_size": 12}), "shape": shape}
+    assert said(served(), *announced(b"\0" * 12, fields))[0] in {UnacceptableError, MalformedError}
+
+
+@pytest.mark.parametrize("count", [ROWS_MAX + 1, 2**31, 2**62, 2**63 - 1, 2**64 - 1])
+def test_too_many_rows_are_refused_by_the_shape_alone(count: int) -> None:
+    """However large the product would be; nothing is made for it."""
+    assert said(served(), document(entry(shape=[count, N])))[0] is TooLargeError
+    fields = entry(shape=[count, N], data=None, parameters={"binary_data_size": 12})
+    assert said(served(), *announced(b"\0" * 12, fields))[0] is TooLargeError
+
+
+@pytest.mark.parametrize("header", [
+    b"", b"-1", b"+1", b" 1", b"1 ", b"1.0", b"1e1", b"0x1", b"1_0", b"x", b"\xd9\xa1", b"\xb2",
+    b"9" * 19, b"9" * 20, b"9" * 5000, b"0" * 20, b"1,1", b"\0", CANARY.encode(),
+])  # fmt: skip
+def test_other_header_lengths_are_refused(header: bytes) -> None:
+    """Digits only, at most 19, and at most the size of the body."""
+    leaf, message = said(served(), announced(np.float32(ROW).tobytes())[0], header)
+    assert leaf is MalformedError
+    assert "Inference-Header-Content-Length" in message
+
+
+def test_a_header_length_that_is_off_is_refused() -> None:
+    """Every length but the right one: the JSON part is cut, or the binary data is."""
+    body, header = announced(np.float32(ROW).tobytes())
+    for length in (*range(1, len(body) + 2), 10**18):
+        refused = said(served(), body, b"%d" % length)[0] is MalformedError
+        assert refused == (length != int(header))
+
+
+BINARY: dict[str, tuple[bytes, dict[str, Any] | None, str]] = {
+    "no data": (b"", None, "binary_data_size"),
+    "one byte less": (b"\0" * 11, entry(data=None, parameters={"binary_data_size": 12}), "announces 12 bytes"),
+    "one byte more": (b"\0" * 13, entry(data=None, parameters={"binary_data_size": 12}), "announces 12 bytes"),
+    "size of another datatype": (
+        b"\0" * 12, entry(data=None, datatype="FP64", parameters={"binary_data_size": 12}), "must be 24",
+    ),
+    "size too small": (b"\0" * 11, entry(data=None, parameters={"binary_data_size": 11}), "must be 12"),
+    "negative size": (b"\0" * 12, entry(data=None, parameters={"binary_data_size": -12}), "must be 12"),
+    "zero size": (b"", entry(data=None, parameters={"binary_data_size": 0}), "must be 12"),
+    "float size": (b"\0" * 12, entry(data=None, parameters={"binary_data_size": 12.0}), "must be 12"),
+    "size as text": (b"\0" * 12, entry(data=None, parameters={"binary_data_size": "12"}), "must be 12"),
+    "size as a boolean": (b"\0" * 12, entry(data=None, parameters={"binary_data_size": True}), "must be 12"),
+    "huge size": (b"\0" * 12, entry(data=None, parameters={"binary_data_size": 2**70}), "must be 12"),
+    "data and binary data": (b"\0" * 12, entry(parameters={"binary_data_size": 12}), "not both"),
+    "null data and binary data": (b"\0" * 12, {**entry(parameters={"binary_data_size": 12}), "data": None}, "not both"),
+    "not announced": (b"\0" * 12, entry(), "no input announces"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_data_that_contradicts_the_json_part_is_malformed(name: str) -> None:
+    """Sizes must be those of shape and datatype, in the JSON part and behind it."""
+    raw, fields, words = BINARY[name]
+    leaf, message = said(served(), *announced(raw, fields))
+    assert leaf is MalformedError
+    assert words in message
+
+
+def test_binary_data_without_the_header_is_malformed() -> None:
+    """A JSON part that announces binary data cannot stand alone, nor can what follows it be told without the header."""
+    body, _ = announced(np.float32(ROW).tobytes())
+    assert said(served(), body)[0] is MalformedError
+    assert "in a header" in said(served(), body[:-12])[1]
+
+
+UNACCEPTABLE: dict[str, tuple[bytes, str]] = {
+    "unknown field": (document(**{CANARY: 1}), "unknown field"),
+    "unknown field of the input": (document(entry(**{CANARY: 1})), "unknown field"),
+    "unknown field of an output": (document(outputs=[{"name": "labels", CANARY: 1}]), "unknown field"),
+    "no inputs": (b"{}", '"inputs"'),
+    "null inputs": (b'{"inputs":null}', '"inputs"'),
+    "empty inputs": (b'{"inputs":[]}', '"inputs"'),
+    "object inputs": (b'{"inputs":{"name":"features"}}', '"inputs"'),
+    "text inputs": (b'{"inputs":"f"}', '"inputs"'),
+    "number input": (b'{"inputs":[1]}', '"inputs"'),
+    "two inputs": (json.dumps({"inputs": [entry(), entry()]}).encode(), '"inputs"'),
+    "number id": (document(id=1), '"id"'),
+    "null id": (document(id=None), '"id"'),
+    "list id": (document(id=[CANARY]), '"id"'),
+    "no name": (document(entry(name=None)), '"name"'),
+    "number name": (document(entry(name=1)), '"name"'),
+    "no datatype": (document(entry(datatype=None)), '"datatype"'),
+    "unknown datatype": (document(entry(datatype=CANARY)), '"datatype"'),
+    "BYTES": (document(entry(datatype="BYTES")), '"datatype"'),
+    "BOOL": (document(entry(datatype="BOOL")), '"datatype"'),
+    "small letters": (document(entry(datatype="fp32")), '"datatype"'),
+    "NumPy's name": (document(entry(datatype="<f4")), '"datatype"'),
+    "list datatype": (document(entry(datatype=["FP32"])), '"datatype"'),
+    "no shape": (document(entry(shape=None)), '"shape"'),
+    "no data": (document(entry(data=None)), '"data"'),
+    "null data": (document({**entry(), "data": None}), '"data"'),
+    "empty data": (document(entry(data=[])), '"data"'),
+    "text data": (document(entry(data="123")), '"data"'),
+    "object data": (document(entry(data={"0": 1})), '"data"'),
+    "number data": (document(entry(data=1)), '"data"'),
+    "too few": (document(entry(data=[1, 2])), "2 values"),
+    "too many": (document(entry(data=[1, 2, 3, 4])), "4 values"),
+    "too many rows": (document(entry(data=[ROW, ROW])), "2 rows"),
+    "too few rows": (document(entry(shape=[2, N], data=[ROW])), "1 rows"),
+    "ragged": (document(entry(shape=[2, N], data=[[1, 2], [3, 4, 5, 6]])), "Row 0 has 2 values"),
+    "empty row": (document(entry(data=[[]])), "Row 0 has 0 values"),
+    "deeper": (document(entry(data=[[ROW]])), "Row 0"),
+    "mixed": (document(entry(shape=[2, N], data=[ROW, 1])), "Row 1"),
+    "mixed, number first": (document(entry(data=[1, ROW, ROW])), "not a number"),
+    "boolean": (document(entry(data=[1, 2, True])), "not a number"),
+    "null": (document(entry(data=[1, 2, None])), "not a number"),
+    "text": (document(entry(data=[1, 2, "3"])), "not a number"),
+    "list parameters": (document(parameters=[]), '"parameters"'),
+    "null parameters": (document(parameters=None), '"parameters"'),
+    "text parameters of the input": (document(entry(parameters=CANARY)), '"parameters"'),
+    "text parameters of an output": (document(outputs=[{"name": "labels", "parameters": CANARY}]), '"parameters"'),
+    "text binary_data_output": (document(parameters={"binary_data_output": "true"}), '"binary_data_output"'),
+    "number binary_data_output": (document(parameters={"binary_data_output": 1}), '"binary_data_output"'),
+    "no outputs": (document(outputs=[]), '"outputs"'),
+    "object outputs": (document(outputs={"name": "labels"}), '"outputs"'),
+    "text outputs": (document(outputs=["labels"]), '"outputs"'),
+    "unknown output": (document(outputs=[{"name": CANARY}]), "probabilities and labels"),
+    "unnamed output": (document(outputs=[{}]), "probabilities and labels"),
+    "list output": (document(outputs=[{"name": ["labels"]}]), "probabilities and labels"),
+    "output twice": (document(outputs=[{"name": "labels"}, {"name": "labels"}]), "twice"),
+    "output twice, differently": (
+        document(outputs=[{"name": "probabilities"}, {"name": "probabilities", "parameters": {"classification": 1}}]),
+        "twice",
+    ),
+    "number binary_data": (document(outputs=[{"name": "labels", "parameters": {"binary_data": 1}}]), '"binary_data"'),
+    "negative classification": (
+        document(outputs=[{"name": "probabilities", "parameters": {"classification": -1}}]), '"classification"',
+    ),
+    "float classification": (
+        document(outputs=[{"name": "probabilities", "parameters": {"classification": 1.0}}]), '"classification"',
+    ),
+    "boolean classification": (
+        document(outputs=[{"name": "probabilities", "parameters": {"classification": True}}]), '"classification"',
+    ),
+    "classification of labels": (
+        document(outputs=[{"name": "labels", "parameters": {"classification": 1}}]), '"classification"',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNACCEPTABLE)
+def test_fields_that_a_model_cannot_accept_are_refused(name: str) -> None:
+    """Each with its own words, by every way of reading, with the header and without it."""
+    body, words = UNACCEPTABLE[name]
+    leaf, message = said(served(), body)
+    assert leaf is UnacceptableError
+    assert words in message
+    assert said(served(), body, b"%d" % len(body)) == (leaf, message)
+    for quick_from in (0, NEVER):
+        with generally(quick_from):
+            assert said(served(), body) == (leaf, message)
+
+
+@pytest.mark.parametrize("body", [
+    b"", b" ", b"x", b"[]", b"{", b'{"inputs":[{"data":[NaN]}]}', b'{"inputs":[{"data":[1e999]}]}',
+    b'{"inputs":[],"inputs":[]}', document().replace(b'"data"', b'"data":[1,2,3],"data"'),
+    document().replace(b'"data"', b'"data":[1,2,3],"\\u0064ata"'),
+    document(id="a").replace(b'"id"', b'"id":"b","id"'), document() + b"x", b"\xef\xbb\xbf" + document(),
+    document().decode().encode("utf-16"), document(id="a").replace(b'"a"', b'"\\ud800"'),
+    document(id="a").replace(b'"a"', b'"\xff"'), document(id="a").replace(b'"a"', b"[" * 100 + b"]" * 100),
+])  # fmt: skip
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    """The grammar is the codec's, in the body and in a JSON part before binary data."""
+    assert said(served(), body)[0] is MalformedError
+    if body:
+        assert said(served(), body + b"\0" * 12, b"%d" % len(body))[0] is MalformedError
+
+
+# One answer, whatever way it took
+
+
+plain = st.one_of(
+    st.integers(-5, 5), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([True, None, "1"])
+)
+good_rows = st.lists(st.floats(-1e6, 1e6) | st.integers(-(2**60), 2**64), min_size=N, max_size=N)
+values = st.one_of(
+    plain, st.text(max_size=3), st.lists(plain, max_size=3), st.dictionaries(st.text(max_size=3), plain, max_size=2)
+)
+data_values = st.one_of(
+    good_rows,
+    good_rows.map(lambda row: [row]),
+    st.lists(good_rows, min_size=2, max_size=3),
+    st.lists(good_rows, min_size=2, max_size=2).map(lambda rows: rows[0] + rows[1]),
+    st.lists(plain, max_size=N + 1),
+    values,
+)
+shapes = st.one_of(st.just([1, N]), st.just([1, N]), st.just([2, N]), st.lists(plain, max_size=3), values)
+datatypes = st.one_of(st.sampled_from([*DATATYPES, "BYTES"]), values)
+entries = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "name": st.text(max_size=5),
+            "shape": st.just([1, N]),
+            "datatype": st.sampled_from([*DATATYPES]),
+            "data": data_values,
+        }
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "name": values,
+            "shape": shapes,
+            "datatype": datatypes,
+            "data": data_values,
+            "parameters": values,
+            "x": plain,
+        },
+    ),
+)
+requests = st.one_of(
+    st.fixed_dictionaries({"inputs": entries.map(lambda one: [one])}, optional={"id": st.text(max_size=8)}),
+    st.fixed_dictionaries(
+        {"inputs": st.lists(entries, max_size=2) | values},
+        optional={"id": values, "outputs": values, "parameters": values, "x": values},
+    ),
+)
+
+
+@unhurried
+@given(requests, st.booleans(), st.sampled_from(DTYPES))
+def test_the_usual_row_is_read_as_any_other(request: dict[str, Any], ascii_only: bool, dtype: type) -> None:  # noqa: FBT001
+    """The way of the usual single row, the general way and pysimdjson's give the same bits, or the same refusal."""
+    body = json.dumps(request, ensure_ascii=ascii_only).encode("utf-8", "replace")
+    expected = said(served(dtype), body)
+    for quick_from in (0, NEVER):
+        with generally(quick_from):
+            assert said(served(dtype), body) == expected
+
+
+def test_the_usual_row_really_takes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared above is read in two ways: the general one is out of order here."""
+    monkeypatch.setattr(tensors, "announcement", None)
+    for body in (document(), document(id="a"), document(entry(data=[ROW])), document(entry(datatype="INT8"), id="")):
+        assert served().read(body, None).X.tolist() == [ROW]
+
+
+USUAL = '{"id":"ab","inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
+TOKENS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    '"id"',
+    '"inputs"',
+    '"data"',
+    '"x"',
+    "1",
+    "[1,2,3]",
+    "\\",
+    '"',
+    "true",
+    " ",
+    "-",
+    ".",
+]
+
+
+@unhurried
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(USUAL)), st.integers(0, 6), st.sampled_from(["", *TOKENS])), min_size=1, max_size=3
+    )
+)
+def test_a_damaged_usual_row_is_read_as_any_other(damages: list[tuple[int, int, str]]) -> None:
+    """Tokens put in the place of any part: repeated keys, escapes, broken text."""
+    text = USUAL
+    for place, cut, token in damages:
+        text = text[:place] + token + text[place + cut :]
+    expected = said(served(), text.encode())
+    for quick_from in (0, NEVER):
+        with generally(quick_from):
+            assert said(served(), text.encode()) == expected
+
+
+json_parts = st.tuples(
+    st.sampled_from([12, 24, 11, None]),
+    st.sampled_from(["FP32", "FP64", "FP16", "INT32", "BOOL"]),
+    st.sampled_from([1, 2, 0, ROWS_MAX + 1]),
+    st.sampled_from(
+        [{}, {"id": "a"}, {"id": 1}, {"outputs": [{"name": "labels"}]}, {"parameters": {"binary_data_output": True}}]
+    ),
+    st.sampled_from([6, 12, 24, 48]),
+)  # fmt: skip
+
+
+@unhurried
+@given(st.lists(json_parts, min_size=1, max_size=12))
+def test_remembered_json_parts_mean_what_they_meant(parts: list[tuple[Any, ...]]) -> None:
+    """A reader that saw other requests before, the same among them, answers as a new one does."""
+    reader = served()
+    for size, datatype, count, more, available in parts * 2:
+        fields = entry(datatype=datatype, shape=[count, N], data=None, parameters={"binary_data_size": size})
+        body, header = announced(bytes(range(available)), fields, **more)
+        assert said(reader, body, header) == said(served(), body, header)
+
+
+def test_a_json_part_that_is_sent_again_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared above comes from memory: the parser is out of order when the same part comes again."""
+    reader, (body, header) = served(), announced(np.float32(ROW).tobytes(), id="a")
+    first = said(reader, body, header)
+    monkeypatch.setattr(tensors, "announcement", None)
+    assert said(reader, body, header) == first
+
+
+def test_remembered_json_parts_are_bounded() -> None:
+    """In number and in length, and refused ones, or ones with their data inside, are not kept."""
+    reader, raw = served(), np.float32(ROW).tobytes()
+    for i in range(3 * tensors.REMEMBERED):
+        assert reader.read(*announced(raw, id=f"{i}")).id == f"{i}"
+        assert len(reader._announced) <= tensors.REMEMBERED
+    kept = dict(reader._announced)
+    reader.read(*announced(raw, id="x" * tensors.REMEMBERED_BYTES))
+    said(reader, *announced(raw, entry(data=None, shape=[0, N], parameters={"binary_data_size": 12})))
+    reader.read(document(), b"%d" % len(document()))
+    assert reader._announced == kept
+
+
+@both_dtypes
+@pytest.mark.parametrize("flat", [False, True])
+def test_large_json_tensors_are_read_alike_by_both_parsers(dtype: type, *, flat: bool) -> None:
+    """pysimdjson's bits are orjson's: short and long decimals, integers, exponents."""
+    rng = np.random.default_rng(5)
+    exponents = rng.integers(-40, 38, (ROWS_MAX, N))
+    matrix = (rng.standard_normal((ROWS_MAX, N)) * 10.0**exponents).tolist()
+    matrix[7], matrix[8] = [0, -0.0, 2**63], [2**64 - 1, -(2**63), 16777217]
+    body = document(entry(shape=[ROWS_MAX, N], data=[x for row in matrix for x in row] if flat else matrix), id="a")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "load", None)
+        quick = said(served(dtype), body)
+    with generally(NEVER):
+        assert said(served(dtype), body) == quick
+    assert quick[3] == np.array(matrix, np.float64).astype(dtype).tobytes()
+
+
+# What is answered
+
+
+def answer(request: InferenceBody, P: Array, labels: Any) -> dict[str, Any]:
+    """The answer as a plain structure with numbers as JSON; classification and labels are worked out anew."""
+    outputs: list[dict[str, Any]] = []
+    for wish in request.wishes:
+        if wish.top:
+            texts = [
+                f"{P[i, k]!s}:{k}:{CLASSES[k]}"
+                for i in range(len(P))
+                for k in sorted(range(P.shape[1]), key=lambda k, i=i: (-P[i, k], k))[: wish.top]  # type: ignore[misc]
+            ]
+            shape, datatype, data = [len(P), len(texts) // len(P)], "BYTES", texts
+        elif wish.name == "probabilities":
+            shape, datatype, data = [*P.shape], {"float32": "FP32", "float64": "FP64"}[P.dtype.name], P.ravel()
+        elif isinstance(labels, np.ndarray):
+            shape, datatype, data = [*labels.shape], "BOOL", labels.ravel().tolist()
+        else:
+            shape, datatype, data = [len(labels)], "BYTES", [CLASSES[label] for label in labels]
+        outputs.append({"name": wish.name, "datatype": datatype, "shape": shape, "data": data})
+    return {**NAMED, "id": request.id, "parameters": {"seq": 7}, "outputs": outputs}
+
+
+def decoded(output: dict[str, Any], raw: bytes) -> tuple[list[Any], bytes]:
+    """The values of one binary output, flat, and the bytes behind it."""
+    part, rest = raw[: output["parameters"]["binary_data_size"]], raw[output["parameters"]["binary_data_size"] :]
+    if output["datatype"] != "BYTES":
+        kind = {"FP32": "<f4", "FP64": "<f8", "BOOL": "?"}[output["datatype"]]
+        return np.frombuffer(part, kind).tolist(), rest
+    texts = []
+    while part:
+        size = int.from_bytes(part[:4], "little")
+        assert len(part) >= 4 + size
+        texts.append(part[4 : 4 + size].decode())
+        part = part[4 + size :]
+    return texts, rest
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[InferenceBody, Array, Any]:
+    """A request, probabilities with ties among them, and labels of either kind."""
+    dtype, count = draw(st.sampled_from(DTYPES)), draw(st.integers(1, 4))
+    chances = st.sampled_from([0.0, 0.25, 0.1, 1.0, 1e-30, 1 / 3]) | st.floats(0, 1, width=32)
+    P = np.array(draw(st.lists(st.lists(chances, min_size=3, max_size=3), min_size=count, max_size=count)), dtype)
+    labels = [int(k) for k in P.argmax(axis=1)] if draw(st.booleans()) else P >= 0.2
+    tops = st.sampled_from([0, 0, 1, 2, 3, 4, 2**62])
+    wishes = draw(
+        st.lists(
+            st.one_of(
+                st.builds(OutputRequest, st.just("probabilities"), st.booleans(), tops),
+                st.builds(OutputRequest, st.just("labels"), st.booleans(), st.just(0)),
+            ),
+            min_size=1, max_size=2, unique_by=lambda wish: wish.name,
+        )
+    )  # fmt: skip
+    known = draw(st.sampled_from([tuple(wishes), JUST_PROBABILITIES, BINARY_PROBABILITIES]))
+    return (
+        InferenceBody(draw(st.text(st.characters(codec="utf-8"), max_size=5)), np.zeros((count, N)), known),
+        P,
+        labels,
+    )
+
+
+@unhurried
+@given(answers())
+def test_answers_are_the_plain_structure(case: tuple[InferenceBody, Array, Any]) -> None:
+    """As JSON, byte for byte; binary outputs stand in their order behind it and decode to the same values."""
+    request, P, labels = case
+    body, size = served(P.dtype.type).write(request, P, labels)
+    expected = answer(request, P, labels)
+    if size is None:
+        assert not any(wish.binary for wish in request.wishes)
+        assert body == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)
+        return
+    said, rest = orjson.loads(body[:size]), body[size:]
+    for wish, plain_output, output in zip(request.wishes, expected["outputs"], said["outputs"], strict=True):
+        assert ("data" in output, "parameters" in output) == (not wish.binary, wish.binary)
+        if wish.binary:
+            output["data"], rest = decoded(output, rest)
+            del output["parameters"]
+            plain_output["data"] = np.array(plain_output["data"]).tolist()
+    assert rest == b""
+    assert orjson.dumps(said) == orjson.dumps(orjson.loads(orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)))
+
+
+def test_ties_are_classified_by_index() -> None:
+    """The top k classes of each row, the most probable first."""
+    P = np.array([[0.25, 0.5, 0.25], [0.125, 0.125, 0.125], [0.2, 0.3, 0.5]], np.float32)
+    request = served().read(document(outputs=[{"name": "probabilities", "parameters": {"classification": 2}}]), None)
+    (output,) = orjson.loads(served().write(request, P, [1, 0, 2])[0])["outputs"]
+    assert (output["datatype"], output["shape"]) == ("BYTES", [3, 2])
+    assert output["data"] == [
+        "0.5:1:eins", "0.25:0:zero", "0.125:0:zero", "0.125:1:eins", f"0.5:2:{CLASSES[2]}", "0.3:1:eins",
+    ]  # fmt: skip
+
+
+def test_more_classes_than_there_are_means_all() -> None:
+    """A classification that asks for too many gets every class."""
+    request = served().read(
+        document(outputs=[{"name": "probabilities", "parameters": {"classification": 2**63}}]), None
+    )
+    (output,) = orjson.loads(served().write(request, np.float32([[0.2, 0.3, 0.5]]), [2])[0])["outputs"]
+    assert output["shape"] == [1, 3]
+
+
+@both_dtypes
+def test_probabilities_decode_to_their_bits(dtype: type) -> None:
+    """As JSON and as binary data, whatever the numbers are."""
+    P = np.random.default_rng(9).random((50, 3)).astype(dtype) ** 20
+    X = np.zeros((50, N), dtype)
+    text, none = served(dtype).write(InferenceBody("", X, JUST_PROBABILITIES), P, [])
+    assert none is None
+    assert np.array_equal(np.array(orjson.loads(text)["outputs"][0]["data"], dtype), P.ravel())
+    body, size = served(dtype).write(InferenceBody("", X, BINARY_PROBABILITIES), P, [])
+    assert body[size:] == P.astype(P.dtype.newbyteorder("<")).tobytes()
+
+
+def test_an_answer_is_read_from_a_part_of_a_batch() -> None:
+    """Probabilities of one request may be a slice of those of a shared kernel call."""
+    shared = np.random.default_rng(1).random((6, 3)).astype(np.float32)
+    for wishes in (JUST_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("probabilities", binary=True, top=2),)):
+        request = InferenceBody("a", np.zeros((2, N), np.float32), wishes)
+        assert served().write(request, shared[2:4], [0, 1]) == served().write(request, shared[2:4].copy(), [0, 1])

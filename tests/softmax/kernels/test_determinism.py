@@ -1,0 +1,255 @@
+"""The same bits alone, in any batch, on every processor, in every release, and from a cache that cannot be written.
+
+    python -m tests.softmax.kernels.test_determinism
+
+writes tests/golden/determinism.json, the bits that this release promises. A change of that file changes what every
+stored answer, log and snapshot replays to: it belongs in CHANGELOG.md and in a commit of its own.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from importlib.metadata import packages_distributions, requires
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llvmlite import binding
+
+from service import compiler
+from service.softmax.kernels.matmul import linear_forward, pack
+from service.softmax.linear_model import Delta, LinearModel, Stage
+from tests.support.kernel_probe import digests
+from tests.support.reference import DTYPES, HEADS, Array, targets
+
+ROOT = Path(__file__).parents[3]
+GOLDEN = ROOT / "tests" / "golden" / "determinism.json"
+HOST = "host"
+# What must be in a target's code, and what must not.
+REGISTERS: dict[str, tuple[set[str], set[str]]] = {
+    "x86-64-v2": ({"xmm"}, {"ymm", "zmm", "vfmadd"}),
+    "x86-64-v3": ({"ymm", "vfmadd"}, {"zmm"}),
+    "x86-64-v4": ({"zmm", "vfmadd"}, set()),
+}
+
+_current_digests = cache(digests)
+
+
+def python(*arguments: str, **environment: str) -> str:
+    """Run Python in the root folder with a changed environment, and give what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def host() -> tuple[str, str]:
+    """The name and the features of this processor, as LLVM knows them."""
+    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+
+
+def runs_here(target: str) -> bool:
+    """Whether this processor can execute code for a target."""
+    has = compiler._host_features()
+    return target == HOST or all(has.get(feature, False) for feature in compiler.BASELINES[target])
+
+
+@pytest.fixture(scope="module")
+def probes(pytestconfig: pytest.Config) -> dict[str, Future[str]]:
+    """What the probe prints for each target, two processes at a time; their kernels are kept between runs."""
+    assert pytestconfig.cache is not None
+
+    def probe(target: str) -> str:
+        name, features = host() if target == HOST else (target, "")
+        folder = str(pytestconfig.cache.mkdir(f"kernels-{target}"))  # type: ignore[union-attr]
+        return python(
+            "-m",
+            "tests.support.kernel_probe",
+            NUMBA_CPU_NAME=name,
+            NUMBA_CPU_FEATURES=features,
+            SOFTSTEP_KERNELS=folder,
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        return {target: pool.submit(probe, target) for target in (*REGISTERS, HOST) if runs_here(target)}
+
+
+@pytest.mark.parametrize("target", [*REGISTERS, HOST])
+def test_bits_on_every_processor(target: str, probes: dict[str, Future[str]]) -> None:
+    """Code for another processor computes every bit as this process does, with vectors that really are others."""
+    if target not in probes:
+        pytest.skip(f"this processor cannot execute {target}")
+    report = json.loads(probes[target].result())
+    assert report["target"] == (host()[0] if target == HOST else target)
+    expected, forbidden = REGISTERS.get(compiler.host_baseline() if target == HOST else target, (set(), set()))
+    assert {name for name in expected if not report["registers"][name]} == set()
+    assert {name for name in forbidden if report["registers"][name]} == set()
+    assert report["digests"] == _current_digests()
+
+
+def test_bits_of_this_release() -> None:
+    """The answers have the bits that are checked in; see the head of this file before changing them."""
+    assert _current_digests() == json.loads(GOLDEN.read_text())
+
+
+def assert_same_rows(model: LinearModel, X: Array, Y: Array, start: int, stop: int) -> None:
+    """Hold rows start to stop, computed by themselves, to the bits that they have in the whole batch."""
+    part, wanted = X[start:stop].copy(), slice(start, stop)
+    P, labels = model.classify(X)
+    part_P, part_labels = model.classify(part)
+    assert part_P.tobytes() == P[wanted].tobytes()
+    assert part_labels == labels[wanted]
+    assert model.logits(part).tobytes() == model.logits(X)[wanted].tobytes()
+    assert model.log_probabilities(part).tobytes() == model.log_probabilities(X)[wanted].tobytes()
+    assert model.losses(part, Y[wanted]).tobytes() == model.losses(X, Y)[wanted].tobytes()
+    assert model.gradients(part, Y[wanted]).dX.tobytes() == model.gradients(X, Y).dX[wanted].tobytes()
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.data(), st.sampled_from(HEADS), st.sampled_from(DTYPES))
+def test_bits_in_any_batch(data: st.DataObject, head: str, dtype: type[np.floating]) -> None:
+    """Any split of a batch, and any row alone, gives the bits of the whole batch, for random shapes and values."""
+    B, N = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 40))
+    K = 1 if head == "sigmoid" else data.draw(st.integers(1, 60))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    X, W, b = (
+        (rng.standard_normal(shape) * np.exp2(rng.integers(-20, 5, shape))).astype(dtype)
+        for shape in ((B, N), (N, K), K)
+    )
+    stage = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 2.0) if data.draw(st.booleans()) else None
+    delta = None
+    if data.draw(st.booleans()):
+        learned = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 1.25)
+        delta = Delta(rng.standard_normal((N, K)).astype(dtype), learned)
+    model, Y = LinearModel(head, W, b, stage, delta), targets(head, "soft", B, K, rng)
+    cuts = sorted({0, B, *data.draw(st.lists(st.integers(0, B), max_size=4))})
+    alone = data.draw(st.integers(0, B - 1))
+    for start, stop in [*pairwise(cuts), (alone, alone + 1)]:
+        assert_same_rows(model, X, Y, start, stop)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_bits_of_every_row_alone(head: str) -> None:
+    """Each of 150 rows, some of which overflow float32, is answered alone as in the batch."""
+    K = 1 if head == "sigmoid" else 33
+    rng = np.random.default_rng(0)
+    X, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((150, 7), (7, K), K))
+    X[::10], W[0] = 3e38, 5
+    model = LinearModel(head, W, b)
+    P, labels = model.classify(X)
+    for i in range(150):
+        alone, label = model.classify(X[i : i + 1])
+        assert alone.tobytes() == P[i : i + 1].tobytes()
+        assert label == labels[i : i + 1]
+
+
+def test_denormals_are_kept() -> None:
+    """Neither NumPy nor the kernels flush numbers below the normal range to zero, as operand or as result."""
+    for dtype in DTYPES:
+        tiny, normal = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).smallest_normal
+        assert np.array([tiny]) * dtype(1) == tiny
+        assert np.array([normal]) * dtype(0.5) == normal / 2 > 0
+        W, b = np.array([[1, 0.5, 2.0**20]], dtype), np.zeros(3, dtype)
+        panels = pack(W, b)
+        Z = np.empty((2, panels.shape[2]), dtype)
+        linear_forward(np.array([[tiny], [normal]], dtype), panels, Z)
+        assert Z[:, :3].tolist() == [[tiny, 0, float(tiny) * 2**20], [normal, normal / 2, float(normal) * 2**20]]
+
+
+def test_denormals_are_kept_beside_other_libraries() -> None:
+    """No library that the service depends on sets the processor to flush denormals when it is imported."""
+    needed = {
+        re.split(r"[^\w.-]", line)[0].lower().replace("-", "_")
+        for line in requires("softstep") or ()
+        if "extra ==" not in line
+    }
+    modules = sorted(
+        module
+        for module, owners in packages_distributions().items()
+        if not module.startswith("_") and needed & {owner.lower().replace("-", "_") for owner in owners}
+    )
+    assert {"fastapi", "numba", "numpy", "orjson", "safetensors", "uvicorn"} <= set(modules)
+    script = (
+        f"import {', '.join(modules)}\n"
+        "from tests.softmax.kernels.test_determinism import test_denormals_are_kept\n"
+        "test_denormals_are_kept()\n"
+        "print('kept')"
+    )
+    assert python("-c", script) == "kept\n"
+
+
+def test_warm_start_writes_and_compiles_nothing() -> None:
+    """With a warm cache that cannot be written, every kernel is loaded and none is compiled."""
+    script = (
+        "from service import compiler\n"
+        "def refuse(self): raise OSError('read-only')\n"
+        "compiler.KernelLocator.ensure_cache_path = refuse\n"
+        "import service.learn.state, service.serve.worker, service.softmax.network_learner\n"
+        "print(compiler.cache_misses(), len(compiler._entries))"
+    )
+    misses, entries = python("-c", script, SOFTSTEP_KERNELS=str(compiler.CACHE)).split()
+    assert int(misses) == 0
+    assert int(entries) == len(compiler._entries)
+
+
+def copied_package(folder: Path) -> Path:
+    """Copy the compiler and the kernels into a folder, as an importable package `service`."""
+    package = folder / "service"
+    package.mkdir()
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(ROOT / "service" / name, package)
+    for path in compiler.sources(ROOT / "service"):
+        copy = package / path.relative_to(ROOT / "service")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    return package
+
+
+def test_edited_neighbour_is_compiled_again(tmp_path: Path) -> None:
+    """A package beside a copy of a warm cache compiles nothing, and everything once any other kernel file changes."""
+    package = copied_package(tmp_path)
+    shutil.copytree(compiler.CACHE, tmp_path / "kernels")
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import service.softmax.kernels.exp_log\n"
+        "from service import compiler\n"
+        "assert compiler.__file__.startswith(sys.path[0])\n"
+        "print(compiler.cache_misses())"
+    )
+    assert python("-c", script, SOFTSTEP_KERNELS=str(tmp_path / "kernels")) == "0\n"
+    with (package / "softmax" / "kernels" / "matmul.py").open("a") as source:
+        source.write("# edited\n")
+    assert python("-c", script, SOFTSTEP_KERNELS=str(tmp_path / "kernels")) == "4\n"
+
+
+SOURCES = [str(path.relative_to(compiler.PACKAGE)) for path in compiler.sources(compiler.PACKAGE)]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_is_in_the_stamp(source: str, tmp_path: Path) -> None:
+    """An edit of any file that machine code comes from changes the stamp that cached code must carry."""
+    package = copied_package(tmp_path)
+    before = compiler.source_stamp(package)
+    assert before == compiler.STAMP, "the same files in another folder keep the stamp"
+    with (package / source).open("a") as file:
+        file.write("# edited\n")
+    assert compiler.source_stamp(package) != before
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(_current_digests(), indent=2) + "\n")

@@ -1,0 +1,550 @@
+"""The fold: held to plain twins, to autograd, to what predictions answer, and to its guards."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from service.softmax.linear_learner import RECENT, LinearLearner
+from service.softmax.linear_model import Delta, LinearModel, Stage
+from service.softmax.parameters import Form, LinearParameters, Rule, RuleName, progress_of
+from tests.support.folds import FORMS, RULES, Case, answer, same_state, whole_matrices
+from tests.support.reference import DTYPES, HEADS, Array
+
+heads, names, forms = st.sampled_from(HEADS), st.sampled_from(list(RULES)), st.sampled_from(FORMS)
+quick = settings(deadline=None, max_examples=60)
+
+
+@quick
+@given(st.data(), heads, names, forms)
+def test_rules_against_plain_twins(data: st.DataObject, head: str, name: RuleName, form: Form) -> None:
+    """Each rule follows its textbook formula in every form, for every head, kind of target and importance."""
+    kind = data.draw(st.sampled_from(["hard", "soft", "any"]))
+    sizes = {
+        "N": data.draw(st.integers(1, 20)),
+        "K": data.draw(st.integers(2, 20)),
+        "seed": data.draw(st.integers(0, 99)),
+    }
+    case = Case(head, RULES[name], form, kind=kind, staged=data.draw(st.booleans()), **sizes)
+    steps, twin = case.steps(), case.twin()
+    case.Y = np.minimum(case.Y, 1)
+    h = case.h if data.draw(st.booleans()) else None
+    got = steps.fold(case.X, Y=case.Y, weights=h)
+    expected = [twin.row(x, y, 1.0 if h is None else h[i]) for i, (x, y) in enumerate(zip(case.X, case.Y, strict=True))]
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
+    tensors = steps.tensors()
+    np.testing.assert_allclose(tensors["masters"], twin.W, rtol=1e-6, atol=1e-8)
+    if "squares" in tensors:
+        np.testing.assert_allclose(tensors["squares"], twin.G, rtol=1e-6)
+    if "curvature" in tensors:
+        np.testing.assert_allclose(whole_matrices(tensors["curvature"], case.N + 1), twin.P, rtol=1e-6, atol=1e-9)
+    if form == "running":
+        np.testing.assert_allclose(tensors["statistics"], [twin.mean, twin.squares], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("form", FORMS)
+def test_float32_rules_against_plain_twins(name: RuleName, form: Form) -> None:
+    """A float32 model learns what the float64 twin does, up to the rounding of what it serves."""
+    case = Case("softmax", RULES[name], form, N=30, K=11, B=300, dtype=np.float32)
+    steps, twin = case.steps(), case.twin()
+    got = steps.fold(case.X, Y=case.Y)
+    expected = [twin.row(x, y, 1.0) for x, y in zip(case.X, case.Y, strict=True)]
+    np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(steps.tensors()["masters"], twin.W, rtol=2e-3, atol=2e-3)
+
+
+@quick
+@given(st.data(), heads, names, forms, st.sampled_from(DTYPES))
+def test_a_row_is_scored_as_it_is_answered(
+    data: st.DataObject, head: str, name: RuleName, form: Form, dtype: type[np.floating]
+) -> None:
+    """The loss of a row has the bits of the loss of the answer that the state before it gives, and p is that answer."""
+    sizes = {
+        "N": data.draw(st.integers(1, 40)),
+        "K": data.draw(st.integers(2, 50)),
+        "seed": data.draw(st.integers(0, 99)),
+    }
+    case = Case(head, RULES[name], form, B=6, dtype=dtype, staged=data.draw(st.booleans()), **sizes)
+    steps = case.steps()
+    steps.fold(case.X[:3].copy(), Y=case.Y[:3])
+    for i in range(3, 6):
+        model, x, y = answer(steps), case.X[i : i + 1].copy(), case.Y[i : i + 1]
+        expected = model.losses(x, y)[0]
+        if head == "ovr":
+            logs = model.log_probabilities(x)[0]
+            expected = sum(-y[0, k] * logs[k] for k in range(case.K) if y[0, k])
+        assert steps.fold(x, Y=y)[0] == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head", HEADS)
+def test_sgd_steps_with_the_gradient_of_the_answer(head: str, dtype: type[np.floating]) -> None:
+    """Plain sgd is W <- W - rate x^T (p - y), with p to the bit as the model before answers it."""
+    case = Case(head, Rule("sgd", rate=0.25), "plain", dtype=dtype, B=1, K=4)
+    steps = case.steps()
+    p = answer(steps).predict(case.X)[0]
+    if head in {"multilabel", "ovr"}:
+        p = LinearModel("multilabel", case.weights, case.bias).predict(case.X)[0]
+    e = (p[1:] if head == "sigmoid" else p) - case.Y[0]
+    before = steps.tensors()["masters"]
+    steps.fold(case.X, Y=case.Y)
+    moved = steps.tensors()["masters"] - before
+    np.testing.assert_allclose(moved, -0.25 * np.outer([1, *case.X[0]], e), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_sgd_against_autograd(head: str) -> None:
+    """A hundred steps of sgd end where those of automatic differentiation do, to 1e-6."""
+    case = Case(head, Rule("sgd", rate=0.1), "plain", N=7, K=4, B=100, kind="soft")
+
+    def loss(W: Array, x: Array, y: Array) -> Array:
+        z = anp.dot(x, W[1:]) + W[0]
+        if head == "softmax":
+            return anp.sum(y * (anp.log(anp.sum(anp.exp(z))) - z))
+        return anp.sum(anp.log(1 + anp.exp(z)) - y * z)
+
+    W = np.vstack([case.bias, case.weights])
+    for x, y in zip(case.X, case.Y, strict=True):
+        W = W - 0.1 * grad(loss)(W, x, y)
+    steps = case.steps()
+    steps.fold(case.X, Y=case.Y)
+    assert np.abs(steps.tensors()["masters"] - W).max() <= 1e-6
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_sgd_against_finite_differences(head: str) -> None:
+    """One step of sgd is the rate times the slope of the training loss, by central differences."""
+    case = Case(head, Rule("sgd", rate=1.0), "plain", B=1, kind="soft")
+
+    def loss(W: Array) -> float:
+        return float(LinearModel(head, W[1:].copy(), W[0].copy()).losses(case.X, case.Y)[0])  # type: ignore[arg-type]
+
+    W = np.vstack([case.bias, case.weights])
+    slope = np.empty_like(W)
+    for at in np.ndindex(*W.shape):
+        step = np.zeros_like(W)
+        step[at] = 1e-5
+        slope[at] = (loss(W + step) - loss(W - step)) / 2e-5
+    steps = case.steps()
+    steps.fold(case.X, Y=case.Y)
+    np.testing.assert_allclose(W - steps.tensors()["masters"], slope, rtol=1e-5, atol=1e-8)
+
+
+@quick
+@given(st.data(), heads, names, forms, st.sampled_from(DTYPES))
+def test_blocks_of_any_size(
+    data: st.DataObject, head: str, name: RuleName, form: Form, dtype: type[np.floating]
+) -> None:
+    """A fold of blocks, or row by row, or from a copy or a checkpoint in between, has the bits of the whole fold."""
+    case = Case(head, RULES[name], form, N=data.draw(st.integers(1, 18)), K=data.draw(st.integers(2, 18)), dtype=dtype)
+    whole, parts = case.steps(), case.steps()
+    expected = whole.fold(case.X, Y=case.Y, weights=case.h)
+    cuts = sorted({0, 40, *data.draw(st.lists(st.integers(1, 39), max_size=5))})
+    found = []
+    for start, stop in pairwise(cuts):
+        found.append(parts.fold(case.X[start:stop].copy(), Y=case.Y[start:stop], weights=case.h[start:stop]))
+        tensors = parts.tensors()
+        if data.draw(st.booleans()):
+            parts = case.steps()
+            parts.restore(tensors)
+        else:
+            parts = parts.copy()
+    assert np.concatenate(found).tobytes() == expected.tobytes()
+    assert same_state(parts, whole)
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid", "ovr"])
+@pytest.mark.parametrize("name", RULES)
+def test_labels_are_targets(head: str, name: RuleName) -> None:
+    """Class indices and one-hot targets give the same bits."""
+    case = Case(head, RULES[name], "running", K=5)
+    labels = case.Y[:, 0].astype(np.int64) if head == "sigmoid" else np.random.default_rng(1).integers(0, 5, 40)
+    Y = case.Y if head == "sigmoid" else np.eye(5)[labels]
+    one, other = case.steps(), case.steps()
+    assert one.fold(case.X, labels).tobytes() == other.fold(case.X, Y=Y).tobytes()
+    assert same_state(one, other)
+
+
+def test_progress_counts_rows_losses_and_hits() -> None:
+    """The progressive loss and accuracy are those of the answers before each step; the window holds the last rows."""
+    case = Case("softmax", RULES["newton"], "running", B=RECENT + 300)
+    labels, steps, hits = case.Y.argmax(axis=1), case.steps(), []
+    losses = np.empty(len(labels))
+    for i in range(len(labels)):
+        hits.append(answer(steps).classify(case.X[i : i + 1].copy())[1][0] == labels[i])
+        losses[i] = steps.fold(case.X[i : i + 1].copy(), labels[i : i + 1])[0]
+    progress = steps.progress
+    assert (progress["rows"], progress["steps"], progress["recent_rows"]) == (RECENT + 300, RECENT + 300, RECENT)
+    assert progress["loss"] == pytest.approx(losses.mean(), rel=1e-12)
+    assert progress["accuracy"] == pytest.approx(np.mean(hits), rel=1e-12)
+    assert progress["recent_loss"] == pytest.approx(losses[-RECENT:].mean(), rel=1e-12)
+    assert progress["recent_accuracy"] == pytest.approx(np.mean(hits[-RECENT:]), rel=1e-12)
+    assert progress["skipped_rows"] == 0
+
+
+def test_progress_of_nothing() -> None:
+    """Before the first row every count and mean is 0."""
+    assert set(progress_of(np.zeros(8), np.zeros((2, RECENT))).values()) == {0}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_a_hit_is(head: str) -> None:
+    """A row is a hit where its label is the target's largest class; for multilabel, with every class on its side."""
+    K = 1 if head == "sigmoid" else 3
+    bias = np.array([2.0] if K == 1 else [2.0, -2.0, 1.0])
+    steps = LinearLearner(LinearParameters(head, np.zeros((1, K)), bias), "plain", Rule("sgd", 0.1), np.full(K, 0.8))  # type: ignore[arg-type]
+    hit = np.array([[0.6]] if K == 1 else [[0.9, 0.0, 0.1]])
+    steps.fold(np.zeros((1, 1)), Y=hit, learning=False)
+    miss = np.array([[0.4]] if K == 1 else [[0.1, 0.0, 0.9]])
+    steps.fold(np.zeros((1, 1)), Y=miss, learning=False)
+    assert steps.progress["accuracy"] == 0.5
+
+
+def test_norms_of_steps() -> None:
+    """The last and the mean norm are those of what the masters moved by."""
+    for name, rule in RULES.items():
+        case, moved = Case("softmax", rule, "running", K=9), []
+        steps = case.steps()
+        for i in range(40):
+            before = steps.tensors()["masters"]
+            steps.fold(case.X[i : i + 1].copy(), Y=case.Y[i : i + 1])
+            moved.append(np.linalg.norm(steps.tensors()["masters"] - before))
+        assert steps.progress["step_norm"] == pytest.approx(moved[-1], rel=1e-9), name
+        assert steps.progress["mean_step_norm"] == pytest.approx(np.mean(moved), rel=1e-9), name
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_step_moves_no_logit_of_its_own_row_further_than_the_clip(name: RuleName) -> None:
+    """With a small clip, the largest change of an own logit is the clip itself, and the step's direction is kept."""
+    free, cut = replace(RULES[name], step_clip=np.inf), replace(RULES[name], step_clip=1e-3)
+    moved = []
+    for rule in (free, cut):
+        case = Case("softmax", rule, "plain", B=1)
+        steps = case.steps()
+        before = answer(steps).logits(case.X)
+        first = steps.tensors()["masters"]
+        steps.fold(case.X, Y=case.Y)
+        moved.append(steps.tensors()["masters"] - first)
+        change = np.abs(answer(steps).logits(case.X) - before).max()
+    assert change == pytest.approx(1e-3, rel=1e-9)
+    ratio = moved[1] / moved[0]
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-6)
+
+
+def test_newton_at_weight_one_never_reaches_its_clip() -> None:
+    """With its default numbers a Newton step moves no own logit by 8, whatever the row and the matrices are."""
+    rule = replace(RULES["newton"], step_clip=np.inf, start=1e6)
+    case = Case("softmax", rule, "plain", B=100)
+    steps = case.steps()
+    for i in range(100):
+        x, before = case.X[i : i + 1] * 1e3, answer(steps).logits(case.X[i : i + 1] * 1e3)
+        steps.fold(x, Y=case.Y[i : i + 1])
+        assert np.abs(answer(steps).logits(x) - before).max() <= 8 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("form", FORMS)
+def test_skipped_rows_change_nothing(form: Form, name: RuleName, dtype: type[np.floating]) -> None:
+    """Rows that are not finite, too large, without a class or of no importance are counted, and nothing else moves."""
+    case = Case("softmax", RULES[name], form, dtype=dtype, B=12)
+    steps, clean = case.steps(), case.steps()
+    labels, h = case.Y.argmax(axis=1), np.ones(12)
+    X = case.X.copy()
+    X[1, 0], X[3, 2], X[4, 4] = np.nan, np.inf, -np.inf
+    labels[[5, 6]] = -1, 3
+    h[[7, 8, 9]] = 0, np.nan, np.inf
+    bad = {1, 3, 4, 5, 6, 7, 8, 9}
+    if form == "plain":
+        X[10] = np.finfo(dtype).max
+        bad.add(10)
+    found, good = steps.fold(X, labels, weights=h), np.array(sorted(set(range(12)) - bad))
+    assert set(np.flatnonzero(np.isnan(found)).tolist()) == bad
+    expected = clean.fold(X[good].copy(), labels[good], weights=h[good])
+    assert found[good].tobytes() == expected.tobytes()
+    assert steps.progress["skipped_rows"] == len(bad)
+    one, other = steps.tensors(), clean.tensors()
+    for tensor in one.keys() - {"progress"}:
+        assert one[tensor].tobytes() == other[tensor].tobytes(), tensor
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1])
+@pytest.mark.parametrize("head", HEADS)
+def test_targets_that_are_none_are_skipped(head: str, bad: float) -> None:
+    """A target outside [0, 1] makes its row a skipped one."""
+    case = Case(head, RULES["newton"], "running", B=1)
+    case.Y[0, -1] = bad
+    steps = case.steps()
+    assert np.isnan(steps.fold(case.X, Y=case.Y)[0])
+    assert steps.progress["skipped_rows"] == 1
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data(), heads, names, forms, st.sampled_from(DTYPES))
+def test_any_rows_leave_a_finite_model(
+    data: st.DataObject, head: str, name: RuleName, form: Form, dtype: type[np.floating]
+) -> None:
+    """Whatever rows, importances and targets come, masters and served weights stay finite and the model answers."""
+    case = Case(head, RULES[name], form, N=3, K=3, dtype=dtype)
+    info = np.finfo(dtype)
+    ends = st.sampled_from([float(v) for v in (info.max, -info.max, info.smallest_subnormal, 2.0**59, -(2.0**59), 0.0)])
+    cell = st.one_of(ends, st.floats(width=32 if dtype is np.float32 else 64))
+    X = data.draw(arrays(dtype, (8, 3), elements=cell))
+    Y = data.draw(arrays(np.float64, (8, case.K), elements=st.floats(0, 1)))
+    h = data.draw(arrays(np.float64, 8, elements=st.floats(-1, 1e6)))
+    steps = case.steps()
+    losses = steps.fold(X, Y=Y, weights=h)
+    assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
+    assert steps.progress["rows"] == np.isfinite(losses).sum()
+    answer(steps).predict(case.X)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", RULES)
+def test_the_smallest_importance_there_is_moves_next_to_nothing(name: RuleName, dtype: type[np.floating]) -> None:
+    """Its product with a curvature is 0, by which nothing can be divided."""
+    case = Case("softmax", RULES[name], "running", dtype=dtype)
+    steps = case.steps()
+    steps.fold(case.X, Y=case.Y, weights=np.full(len(case.X), np.finfo(np.float64).smallest_subnormal))
+    assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
+    assert steps.progress["skipped_rows"] == 0
+    np.testing.assert_allclose(steps.served().weights, case.weights, atol=1e-6)
+
+
+def test_a_float32_row_that_overflows_is_skipped() -> None:
+    """A row whose logits overflow float32 is answered in float64, but not learned from."""
+    steps = LinearLearner(
+        LinearParameters("softmax", np.array([[7, -7]], np.float32), np.zeros(2, np.float32)),
+        "plain",
+        Rule("sgd", 0.1),
+        np.ones(2),
+    )
+    X = np.array([[2.0**59], [3e38]], np.float32)
+    assert np.isfinite(answer(steps).predict(X)).all()
+    assert np.isnan(steps.fold(X, np.array([0, 0]))).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", ["adagrad", "ftrl"])
+def test_sums_of_squares_stay_finite(name: RuleName) -> None:
+    """A gradient whose square overflows float32 fills the sums to their bound, and the step stays finite."""
+    start = LinearParameters("softmax", np.zeros((1, 3), np.float32), np.zeros(3, np.float32))
+    steps = LinearLearner(start, "plain", replace(RULES[name], forget=0.0), np.ones(3))
+    steps.fold(np.full((1, 1), 2.0**59, np.float32), np.zeros(1, np.int64), weights=np.full(1, 900.0))
+    assert steps.progress["steps"] == 1
+    assert steps.tensors()["squares"].max() == 2.0**126
+    assert np.isfinite(steps.tensors()["masters"]).all()
+
+
+def test_features_without_variance_are_not_learned_from() -> None:
+    """A feature that was always the same is staged to 0; so is one whose variance is rounding alone."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.standard_normal(50), np.full(50, 0.1), 1e8 + rng.choice([0, 2.0**-26], 50)])
+    steps = LinearLearner(
+        LinearParameters("softmax", np.zeros((3, 2)), np.zeros(2)), "running", RULES["newton"], np.ones(2)
+    )
+    steps.fold(X, rng.integers(0, 2, 50))
+    masters, served = steps.tensors()["masters"], steps.served()
+    assert masters[1].any()
+    assert not masters[2:].any()
+    assert served.stage is not None
+    assert served.stage.scale[1:].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", RULES)
+def test_units_do_not_matter(name: RuleName, dtype: type[np.floating]) -> None:
+    """Behind the running stage, a power of two as another unit changes no bit of any loss."""
+    case = Case("softmax", RULES[name], "running", dtype=dtype, B=200)
+    losses = case.steps().fold(case.X, Y=case.Y)
+    for unit in (2.0**-27, 2.0**20):
+        assert np.array_equal(case.steps().fold(case.X * dtype(unit), Y=case.Y), losses)
+
+
+def test_a_feature_that_ceases_to_vary_serves_what_the_fold_computes() -> None:
+    """A scale that gets lost again (one outlier, then many equal values) is lost in fold and answer alike."""
+    X = np.full((3000, 2), 3e18)
+    X[:, 1] = np.random.default_rng(0).standard_normal(3000)
+    X[0, 0] = 3e18 * (1 + 2.0**-15)
+    steps = LinearLearner(
+        LinearParameters("softmax", np.zeros((2, 2)), np.zeros(2)), "running", RULES["ftrl"], np.ones(2)
+    )
+    y = np.random.default_rng(1).integers(0, 2, 3000)
+    known = set()
+    for i in range(3000):
+        served = steps.served()
+        assert served.stage is not None
+        known.add(bool(served.stage.scale[0] != 1))
+        x = X[i : i + 1].copy()
+        expected = served.model().losses(x, np.eye(2)[y[i : i + 1]])[0]
+        assert steps.fold(x, y[i : i + 1])[0] == expected
+    assert known == {True, False}
+
+
+@pytest.mark.parametrize("head", ["softmax", "multilabel", "ovr"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", RULES)
+def test_new_classes(name: RuleName, form: Form, head: str) -> None:
+    """A new class moves no other logit and stands at the others' mean less ln 100; then the fold goes on as before."""
+    case = Case(head, RULES[name], form, K=15, dtype=np.float32)
+    steps = case.steps()
+    steps.fold(case.X, Y=case.Y)
+    before, sums = answer(steps).logits(case.X), steps.tensors()
+    steps.add_classes(3)
+    after = answer(steps).logits(case.X)
+    assert np.array_equal(after[:, :15], before)
+    np.testing.assert_allclose(after[:, 15:], before.mean(axis=1, keepdims=True) - np.log(100) + np.zeros(3), rtol=1e-4)
+    if head == "softmax":
+        assert answer(steps).predict(case.X)[:, 15:].max() <= 1 / (100 * 15) * (1 + 1e-5)
+    for tensor, axis in (("squares", 1), ("curvature", 0)):
+        if tensor in sums:
+            assert np.array_equal(np.take(steps.tensors()[tensor], range(15), axis=axis), sums[tensor])
+    labels = np.random.default_rng(0).integers(0, 18, 40)
+    losses = steps.fold(case.X, Y=np.eye(18)[labels])
+    assert np.isfinite(losses).all()
+    assert np.isfinite(steps.tensors()["masters"]).all()
+    assert steps.added == [3]
+
+
+def test_newtons_matrices_stay_positive_definite_and_finite() -> None:
+    """After many rows of one kind the matrices have kept their floor, and no eigenvalue is negative."""
+    rule = replace(RULES["newton"], forget=1e-6, surprise=100.0)
+    case = Case("softmax", rule, "running", N=9, K=3, B=1)
+    steps = case.steps()
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 9))
+    steps.fold(X, (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 1))
+    values = np.linalg.eigvalsh(whole_matrices(steps.tensors()["curvature"], 10))
+    assert 0 < values.min() <= values.max() <= 0.1 * (1 + 1e-9)
+
+
+def test_mirrored_elements_of_newtons_matrices_are_equal() -> None:
+    """What is stored twice on the diagonal blocks stays equal to the bit."""
+    case = Case("softmax", RULES["newton"], "running", N=20, B=200)
+    steps = case.steps()
+    steps.fold(case.X, Y=case.Y)
+    stored, row = steps.tensors()["curvature"], 0
+    blocks = {}
+    for i in range(21):
+        block = i - i % 8
+        blocks[i] = stored[:, row + block : row + block + 8]
+        row += block + 8
+    for i in range(21):
+        for j in range(i - i % 8, i):
+            assert np.array_equal(blocks[i][:, j % 8], blocks[j][:, i % 8])
+
+
+def test_another_rule_goes_on_from_the_same_weights() -> None:
+    """A change of numbers keeps the sums, a change of rule starts new ones; neither moves a weight."""
+    case = Case("softmax", RULES["ftrl"], "running")
+    steps = case.steps()
+    steps.fold(case.X, Y=case.Y)
+    before = steps.tensors()
+    steps.set_rule(replace(RULES["ftrl"], rate=0.1))
+    assert np.array_equal(steps.tensors()["squares"], before["squares"])
+    steps.set_rule(RULES["newton"])
+    assert np.array_equal(steps.tensors()["masters"], before["masters"])
+    assert np.array_equal(whole_matrices(steps.tensors()["curvature"], 6), np.stack([np.eye(6) * 0.1] * 3))
+
+
+def test_paused_rows_are_counted_and_not_learned() -> None:
+    """Without learning, rows are scored and counted, and neither weights nor statistics move."""
+    case = Case("softmax", RULES["newton"], "running")
+    steps = case.steps()
+    steps.fold(case.X, Y=case.Y)
+    before = steps.tensors()
+    steps.fold(case.X, Y=case.Y, learning=False)
+    after = steps.tensors()
+    for name in ("masters", "statistics", "curvature"):
+        assert np.array_equal(after[name], before[name])
+    assert (steps.progress["rows"], steps.progress["steps"]) == (80, 40)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head", HEADS)
+def test_a_delta_of_zeros_changes_no_bit(head: str, dtype: type[np.floating]) -> None:
+    """At its start a model that learns answers with the bits of the trained one, also beside a stage of its own."""
+    for staged in (False, True):
+        case = Case(head, RULES["newton"], "delta", dtype=dtype, staged=staged, K=20, N=30)
+        trained = LinearModel(head, case.weights, case.bias, case.own)  # type: ignore[arg-type]
+        learning = answer(case.steps())
+        assert learning.delta is not None
+        assert learning.predict(case.X).tobytes() == trained.predict(case.X).tobytes()
+        assert learning.log_probabilities(case.X).tobytes() == trained.log_probabilities(case.X).tobytes()
+
+
+def test_statistics_beyond_the_dtype_are_left_out() -> None:
+    """A feature whose training statistics float32 cannot hold is not learned from, and harms no other."""
+    learned = Stage(np.array([0.0, 1e300, 0.0]), np.array([1.0, 1.0, 1e-300]))
+    start = LinearParameters("softmax", np.ones((3, 2), np.float32), np.zeros(2, np.float32))
+    steps = LinearLearner(start, "delta", RULES["newton"], np.ones(2), learned)
+    X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    assert np.isfinite(steps.fold(X, np.arange(20) % 2)).all()
+    delta = steps.served().delta
+    assert delta is not None
+    assert delta.weights[0].all()
+    assert not delta.weights[1:].any()
+    assert answer(steps).predict(X).shape == (20, 2)
+
+
+def test_what_a_fold_refuses() -> None:
+    """Contradicting shapes, dtypes and layouts are errors before any kernel sees them."""
+    case = Case("softmax", RULES["ftrl"], "running")
+    steps, y = case.steps(), np.zeros(40, np.int64)
+    with pytest.raises(ValueError, match="either"):
+        steps.fold(case.X)
+    with pytest.raises(ValueError, match="either"):
+        steps.fold(case.X, y, case.Y)
+    for bad in (y[:-1], y.astype(np.int32), y[:, None]):
+        with pytest.raises(ValueError, match="must be int64"):
+            steps.fold(case.X, bad)
+    with pytest.raises(ValueError, match="must be float64"):
+        steps.fold(case.X, y, weights=np.ones(40, np.float32))
+    with pytest.raises(ValueError, match="must be float64"):
+        steps.fold(case.X, Y=case.Y[:, :2].copy())
+    with pytest.raises(ValueError, match="X must be"):
+        steps.fold(case.X[:, :3].copy(), y)
+    for odd in (case.X.astype(np.float32), np.asfortranarray(case.X)):
+        with pytest.raises(TypeError, match="X must be"):
+            steps.fold(odd, y)
+    with pytest.raises(ValueError, match="not those"):
+        steps.restore({"masters": np.zeros((6, 3))})
+
+
+@pytest.mark.parametrize(
+    ("form", "weights", "learned", "thresholds"),
+    [
+        ("running", np.ones((2, 2)), None, np.ones(2)),
+        ("delta", np.ones((2, 2)), None, np.ones(2)),
+        ("plain", np.ones((2, 2)), Stage(np.zeros(2), np.ones(2)), np.ones(2)),
+        ("plain", np.ones((2, 2)), None, np.ones(3)),
+        ("plain", np.full((2, 2), np.nan), None, np.ones(2)),
+    ],
+)
+def test_starts_that_contradict_themselves(
+    form: Form, weights: Array, learned: Stage | None, thresholds: Array
+) -> None:
+    """A fold cannot begin from what is no model or does not fit the form."""
+    with pytest.raises(ValueError, match=r"form|threshold|finite"):
+        LinearLearner(LinearParameters("softmax", weights, np.zeros(2)), form, RULES["ftrl"], thresholds, learned)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_served_parts_are_copies_and_survive_their_arrays(head: str) -> None:
+    """What is served does not follow the fold, and is made again from its arrays and clips to the bit."""
+    case = Case(head, RULES["newton"], "delta", staged=True)
+    steps = case.steps()
+    served = steps.served()
+    before = served.model().predict(case.X)
+    steps.fold(case.X, Y=case.Y)
+    assert np.array_equal(served.model().predict(case.X), before)
+    now = steps.served()
+    again = LinearParameters.of(now.head, now.arrays(), now.clips())
+    assert again.model().predict(case.X).tobytes() == now.model().predict(case.X).tobytes()
+    assert isinstance(again.delta, Delta)

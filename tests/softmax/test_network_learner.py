@@ -1,0 +1,384 @@
+"""The fold of networks: held to a plain twin, to autograd, to what predictions answer, to its bits and its guards."""
+
+import resource
+from dataclasses import replace
+from itertools import pairwise
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from service.softmax.network_learner import NetworkLearner, NetworkParameters
+from service.softmax.parameters import Rule, RuleName
+from tests.support.folds import RULES as LINEAR_RULES
+from tests.support.folds import Case
+from tests.support.networks import RULES, WIDTHS, Net, Twin, forward, summed_loss
+from tests.support.reference import DTYPES, HEADS, Array
+
+heads, names, dtypes = st.sampled_from(HEADS), st.sampled_from(list(RULES)), st.sampled_from(DTYPES)
+widths = st.lists(st.sampled_from(WIDTHS), min_size=1, max_size=3).map(tuple)
+quick = settings(deadline=None, max_examples=50)
+
+
+def same_state(one: NetworkLearner, other: NetworkLearner) -> bool:
+    """Whether two folds hold the same bits, the served ones included."""
+    pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
+    pairs += list(zip(one.served().tensors(), other.served().tensors(), strict=True))
+    return all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def masters(steps: NetworkLearner) -> list[Array]:
+    """The weights of every layer in full precision, the bias first."""
+    return [tensor for name, tensor in sorted(steps.tensors().items()) if name.startswith("masters")]
+
+
+@quick
+@given(st.data(), heads, names, widths)
+def test_rules_against_the_plain_twin(data: st.DataObject, head: str, name: RuleName, hidden: tuple[int, ...]) -> None:
+    """Every layer follows the rule's formula on the backpropagated gradient, for each head, target and importance."""
+    net = Net(
+        head, hidden, K=data.draw(st.integers(2, 20)), staged=data.draw(st.booleans()),
+        kind=data.draw(st.sampled_from(["hard", "soft", "any"])), seed=data.draw(st.integers(0, 99)),
+        shift=data.draw(st.integers(0, 2)),
+    )  # fmt: skip
+    steps, twin = net.steps(RULES[name]), Twin(net, RULES[name])
+    h = net.h if data.draw(st.booleans()) else None
+    got = steps.fold(net.X, Y=net.Y, weights=h)
+    expected = [twin.row(x, y, 1.0 if h is None else h[i]) for i, (x, y) in enumerate(zip(net.X, net.Y, strict=True))]
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
+    for mine, theirs in zip(masters(steps), twin.layers, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-8)
+    if name != "sgd":
+        for number, sums in enumerate(twin.G):
+            np.testing.assert_allclose(steps.tensors()[f"squares.{number}"], sums, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_float32_against_the_plain_twin(name: RuleName) -> None:
+    """A float32 network learns what the float64 twin does, up to the rounding of what it serves."""
+    net = Net("softmax", (33, 16), N=20, K=10, B=200, dtype=np.float32, shift=1)
+    steps, twin = net.steps(RULES[name]), Twin(net, RULES[name])
+    expected = [twin.row(x, y, 1.0) for x, y in zip(net.X, net.Y, strict=True)]
+    np.testing.assert_allclose(steps.fold(net.X, Y=net.Y), expected, rtol=2e-3, atol=2e-4)
+    for mine, theirs in zip(masters(steps), twin.layers, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_sgd_against_autograd(head: str) -> None:
+    """A hundred steps of sgd through three hidden layers end where those of automatic differentiation do."""
+    net = Net(head, (6, 5, 4), B=100, kind="soft", shift=1)
+    affine = [array for pair in net.affine for array in pair]
+    for i in range(100):
+        row = Net(head, (6, 5, 4), B=100, kind="soft", shift=1)
+        row.Y = net.Y[i : i + 1]
+
+        def loss(flat: list[Array], i: int = i, row: Net = row) -> Array:
+            pairs = list(zip(flat[::2], flat[1::2], strict=True))
+            return summed_loss(row, forward(row, net.X[i : i + 1], pairs, anp))
+
+        affine = [array - 0.1 * slope for array, slope in zip(affine, grad(loss)(affine), strict=True)]
+    steps = net.steps(Rule("sgd", rate=0.1))
+    steps.fold(net.X, Y=net.Y)
+    for number, rows in enumerate(masters(steps)):
+        assert np.abs(rows[0] - affine[2 * number + 1]).max() <= 1e-9
+        assert np.abs(rows[1:] - affine[2 * number]).max() <= 1e-9
+
+
+@quick
+@given(st.data(), heads, names, widths, dtypes)
+def test_a_row_is_scored_as_it_is_answered(
+    data: st.DataObject, head: str, name: RuleName, hidden: tuple[int, ...], dtype: type[np.floating]
+) -> None:
+    """The loss of a row has the bits of the loss that the network before it gives."""
+    net = Net(
+        head, hidden, B=4, K=data.draw(st.integers(2, 20)), dtype=dtype, staged=data.draw(st.booleans()), kind="soft"
+    )
+    steps = net.steps(RULES[name])
+    steps.fold(net.X[:3].copy(), Y=net.Y[:3])
+    model, x, y = steps.served().model(), net.X[3:], net.Y[3:]
+    expected = model.losses(x, y)[0]
+    if head == "ovr":
+        logs = model.log_probabilities(x)[0]
+        expected = sum(-y[0, k] * logs[k] for k in range(net.K) if y[0, k])
+    assert steps.fold(x, Y=y)[0] == expected
+
+
+@quick
+@given(heads, widths, st.integers(0, 99))
+def test_a_step_of_sgd_is_the_gradient_of_the_network(head: str, hidden: tuple[int, ...], seed: int) -> None:
+    """What the fold moves by in one row is the rate times what `Network.gradients` gives for it."""
+    net = Net(head, hidden, B=1, kind="soft", seed=seed)
+    steps, found = net.steps(Rule("sgd", rate=0.25)), net.served().model().gradients(net.X, net.Y)
+    before = masters(steps)
+    steps.fold(net.X, Y=net.Y)
+    for old, new, (dW, db) in zip(before, masters(steps), found.layers, strict=True):
+        np.testing.assert_allclose(old - new, 0.25 * np.vstack([db, dW]), rtol=1e-9, atol=1e-14)
+
+
+@quick
+@given(st.data(), heads, names, widths, dtypes)
+def test_blocks_of_any_size(
+    data: st.DataObject, head: str, name: RuleName, hidden: tuple[int, ...], dtype: type[np.floating]
+) -> None:
+    """A fold of blocks, or row by row, or from a copy or a checkpoint in between, has the bits of the whole fold."""
+    net = Net(head, hidden, N=data.draw(st.integers(1, 18)), K=data.draw(st.integers(2, 18)), dtype=dtype)
+    whole, parts = net.steps(RULES[name]), net.steps(RULES[name])
+    expected = whole.fold(net.X, Y=net.Y, weights=net.h)
+    found = []
+    for start, stop in pairwise(sorted({0, 30, *data.draw(st.lists(st.integers(1, 29), max_size=5))})):
+        found.append(parts.fold(net.X[start:stop].copy(), Y=net.Y[start:stop], weights=net.h[start:stop]))
+        tensors = parts.tensors()
+        if data.draw(st.booleans()):
+            parts = net.steps(RULES[name])
+            parts.restore(tensors)
+        else:
+            parts = parts.copy()
+    assert np.concatenate(found).tobytes() == expected.tobytes()
+    assert same_state(parts, whole)
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid", "ovr"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_linear_layer_learns_as_a_linear_model(head: str, dtype: type[np.floating]) -> None:
+    """Behind a relu that passes its row through as it is, the head's layer steps to the bit as a linear model does."""
+    case = Case(head, LINEAR_RULES["adagrad"], "plain", dtype=dtype, B=1)
+    net = Net(head, (5,), dtype=dtype, B=1)
+    net.affine = [(np.eye(5, dtype=dtype), np.zeros(5, dtype)), (case.weights, case.bias)]
+    net.X[:], net.Y[:] = np.abs(case.X), case.Y
+    linear, network = case.steps(), net.steps(case.rule)
+    assert linear.fold(net.X, Y=net.Y).tobytes() == network.fold(net.X, Y=net.Y).tobytes()
+    assert linear.tensors()["masters"].tobytes() == network.tensors()["masters.1"].tobytes()
+    assert linear.tensors()["squares"].tobytes() == network.tensors()["squares.1"].tobytes()
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid", "ovr"])
+def test_labels_are_targets_and_progress_counts(head: str) -> None:
+    """Class indices and one-hot targets give the same bits; progress holds the answers before each step."""
+    net = Net(head, (8,), B=60)
+    labels = net.Y[:, 0].round().astype(np.int64) if head == "sigmoid" else np.random.default_rng(1).integers(0, 3, 60)
+    Y = labels[:, None].astype(float) if head == "sigmoid" else np.eye(3)[labels]
+    one, other = net.steps(RULES["adagrad"]), net.steps(RULES["adagrad"])
+    hits, losses = [], one.fold(net.X, labels)
+    for i in range(60):
+        hits.append(other.served().model().classify(net.X[i : i + 1].copy())[1][0] == labels[i])
+        assert other.fold(net.X[i : i + 1].copy(), Y=Y[i : i + 1])[0] == losses[i]
+    assert same_state(one, other)
+    assert one.progress["loss"] == pytest.approx(losses.mean(), rel=1e-12)
+    assert one.progress["accuracy"] == pytest.approx(np.mean(hits), rel=1e-12)
+    assert (one.progress["rows"], one.progress["steps"]) == (60, 60)
+
+
+def test_norms_of_steps() -> None:
+    """The last norm is that of what the masters of all layers moved by."""
+    for name, rule in RULES.items():
+        net = Net("softmax", (9, 4), K=9)
+        steps = net.steps(rule)
+        for i in range(5):
+            before = masters(steps)
+            steps.fold(net.X[i : i + 1].copy(), Y=net.Y[i : i + 1])
+            moved = sum(np.sum((new - old) ** 2) for old, new in zip(before, masters(steps), strict=True))
+            assert steps.progress["step_norm"] == pytest.approx(np.sqrt(moved), rel=1e-9), name
+
+
+def test_it_learns_what_no_linear_model_can() -> None:
+    """Exclusive or: a network gets there, a linear model stays at chance."""
+    rng = np.random.default_rng(0)
+    X = rng.choice([-1.0, 1.0], (3000, 2)) + rng.normal(0, 0.1, (3000, 2))
+    labels = (X[:, 0] * X[:, 1] > 0).astype(np.int64)
+    net = Net("softmax", (8,), N=2, K=2, shift=2)
+    steps, case = net.steps(RULES["adagrad"]), Case("softmax", LINEAR_RULES["adagrad"], "plain", N=2, K=2)
+    steps.fold(X, labels)
+    linear = case.steps()
+    linear.fold(X, labels)
+    assert steps.progress["recent_accuracy"] > 0.99
+    assert linear.progress["recent_accuracy"] < 0.7
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_skipped_rows_change_nothing(name: RuleName, dtype: type[np.floating]) -> None:
+    """Rows that are not finite or too large in any layer, without a class or an importance, are counted alone."""
+    net = Net("softmax", (6, 5), B=14, dtype=dtype)
+    labels, h, X = net.Y.argmax(axis=1), np.ones(14), net.X.copy()
+    X[1, 0], X[3, 2], X[4, 4] = np.nan, np.inf, -np.inf
+    X[10], X[11] = np.finfo(dtype).max, 2.0**61
+    labels[[5, 6]] = -1, 3
+    h[[7, 8, 9]] = 0, np.nan, np.inf
+    bad = {1, 3, 4, 5, 6, 7, 8, 9, 10, 11}
+    steps, clean = net.steps(RULES[name]), net.steps(RULES[name])
+    found, good = steps.fold(X, labels, weights=h), np.array(sorted(set(range(14)) - bad))
+    assert set(np.flatnonzero(np.isnan(found)).tolist()) == bad
+    assert found[good].tobytes() == clean.fold(X[good].copy(), labels[good], weights=h[good]).tobytes()
+    assert steps.progress["skipped_rows"] == len(bad)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(masters(steps), masters(clean), strict=True))
+    assert all(
+        a.tobytes() == b.tobytes() for a, b in zip(steps.served().tensors(), clean.served().tensors(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_rows_that_grow_too_large_on_the_way_are_skipped(layer: int) -> None:
+    """An activation, or a derivative of a hidden layer, beyond the bounds is not learned from."""
+    net = Net("softmax", (4, 4), B=1, shift=2 if layer == 2 else 0)
+    if layer < 2:
+        net.affine[layer] = (net.affine[layer][0] * 2.0**62, net.affine[layer][1])
+        net.activations = ("relu", "relu")
+    else:
+        net.affine[2] = (net.affine[2][0] * 2.0**33, net.affine[2][1])
+        net.activations = ("tanh", "relu")
+    net.X[:] = 1
+    for n in range(2):
+        net.affine[n] = (np.abs(net.affine[n][0]), np.abs(net.affine[n][1]))
+    net.Y[:] = [0.25, 0.25, 0.5]
+    steps = net.steps(RULES["adagrad"])
+    before = masters(steps)
+    assert np.isnan(steps.fold(net.X, Y=net.Y)[0])
+    assert all(np.array_equal(a, b) for a, b in zip(before, masters(steps), strict=True))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data(), heads, names, dtypes, st.integers(0, 2))
+def test_any_rows_leave_a_finite_network(
+    data: st.DataObject, head: str, name: RuleName, dtype: type[np.floating], shift: int
+) -> None:
+    """Whatever rows, importances and targets come, masters and served weights stay finite and the network answers."""
+    net = Net(head, (4, 3), N=3, dtype=dtype, shift=shift)
+    info = np.finfo(dtype)
+    ends = st.sampled_from([float(v) for v in (info.max, -info.max, info.smallest_subnormal, 2.0**59, -(2.0**59), 0.0)])
+    X = data.draw(arrays(dtype, (8, 3), elements=st.one_of(ends, st.floats(width=32 if dtype is np.float32 else 64))))
+    Y = data.draw(arrays(np.float64, (8, net.K), elements=st.floats(0, 1)))
+    h = data.draw(arrays(np.float64, 8, elements=st.floats(-1, 1e6)))
+    steps = net.steps(RULES[name])
+    losses = steps.fold(X, Y=Y, weights=h)
+    assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
+    assert steps.progress["rows"] == np.isfinite(losses).sum()
+    steps.served().model().predict(net.X)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "ftrl"])
+def test_no_layer_moves_its_own_pre_activations_beyond_the_clip(name: RuleName) -> None:
+    """With a small clip each layer's largest change by its own row is that clip, in the free step's direction."""
+    net = Net("softmax", (6, 5), B=1)
+    taken = [net.X]
+    model = net.served().model()
+    taken += model._trace(net.X)[1][1:]
+    moved = []
+    for clip in (np.inf, 1e-3):
+        steps = net.steps(replace(RULES[name], step_clip=clip))
+        before = masters(steps)
+        steps.fold(net.X, Y=net.Y)
+        moved.append([new - old for old, new in zip(before, masters(steps), strict=True)])
+    for A, free, cut in zip(taken, *moved, strict=True):
+        change = np.abs(np.concatenate([[1.0], A[0]]) @ cut).max()
+        assert change == pytest.approx(1e-3, rel=1e-6)
+        ratio = cut[free != 0] / free[free != 0]
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["softmax", "multilabel", "ovr"])
+@pytest.mark.parametrize("name", RULES)
+def test_new_classes(name: RuleName, head: str) -> None:
+    """A new class moves no other logit and stands at the others' mean less ln 100; then the fold goes on."""
+    net = Net(head, (9, 7), K=15, dtype=np.float32)
+    steps = net.steps(RULES[name])
+    steps.fold(net.X, Y=net.Y)
+    before, sums, others = steps.served().model().logits(net.X), steps.tensors(), masters(steps)[:2]
+    steps.add_classes(3)
+    after = steps.served().model().logits(net.X)
+    assert np.array_equal(after[:, :15], before)
+    np.testing.assert_allclose(after[:, 15:], before.mean(axis=1, keepdims=True) - np.log(100) + np.zeros(3), rtol=1e-4)
+    assert all(np.array_equal(a, b) for a, b in zip(masters(steps), others, strict=False))
+    if name != "sgd":
+        assert np.array_equal(steps.tensors()["squares.0"], sums["squares.0"])
+        assert np.array_equal(steps.tensors()["squares.2"][:, :15], sums["squares.2"])
+        assert (steps.tensors()["squares.2"][:, 15:] == 0.5).all()
+    expected = net.served().with_classes(3)
+    assert (expected.bias.shape, expected.weights.shape) == ((18,), (7, 18))
+    copied = steps.copy()
+    labels = np.eye(18)[np.random.default_rng(0).integers(0, 18, 30)]
+    assert np.isfinite(steps.fold(net.X, Y=labels)).all()
+    copied.fold(net.X, Y=labels)
+    assert same_state(steps, copied)
+    assert steps.added == [3]
+
+
+def test_another_rule_goes_on_from_the_same_weights() -> None:
+    """A change of numbers keeps the sums and takes effect, a change of rule starts new ones; neither moves a weight."""
+    net = Net("softmax", (6,))
+    steps = net.steps(RULES["adagrad"])
+    steps.fold(net.X, Y=net.Y)
+    before = steps.tensors()
+    steps.set_rule(replace(RULES["adagrad"], rate=1e-30))
+    assert np.array_equal(steps.tensors()["squares.0"], before["squares.0"])
+    steps.fold(net.X, Y=net.Y)
+    np.testing.assert_allclose(steps.tensors()["masters.0"], before["masters.0"], atol=1e-20)
+    steps.set_rule(RULES["ftrl"])
+    assert (steps.tensors()["squares.1"] == 0.5).all()
+    steps.set_rule(RULES["sgd"])
+    assert "squares.0" not in steps.tensors()
+
+
+def test_paused_rows_are_counted_and_not_learned() -> None:
+    """Without learning, rows are scored and counted, and no weight moves."""
+    net = Net("softmax", (6,))
+    steps = net.steps(RULES["adagrad"])
+    before = masters(steps)
+    steps.fold(net.X, Y=net.Y, learning=False)
+    assert all(np.array_equal(a, b) for a, b in zip(masters(steps), before, strict=True))
+    assert (steps.progress["rows"], steps.progress["steps"]) == (30, 0)
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_served_parts_are_copies_and_survive_their_arrays(*, staged: bool) -> None:
+    """At its start a network answers with its artifact's bits; its arrays and clips make what is served again."""
+    net = Net("softmax", (6, 5), staged=staged, dtype=np.float32)
+    steps, start = net.steps(RULES["adagrad"]), net.served()
+    served = steps.served()
+    assert served.model().predict(net.X).tobytes() == start.model().predict(net.X).tobytes()
+    before = served.model().predict(net.X)
+    steps.fold(net.X, Y=net.Y)
+    assert np.array_equal(served.model().predict(net.X), before)
+    now = steps.served()
+    again = NetworkParameters.of(now.head, net.activations, now.arrays(), now.clips())
+    assert again.model().predict(net.X).tobytes() == now.model().predict(net.X).tobytes()
+    assert [tensor.shape for tensor in now.tensors()] == [(5, 6), (6,), (6, 5), (5,), (5, 3), (3,)]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_wide_layer_takes_no_memory_for_the_inputs_of_another(name: RuleName) -> None:
+    """A row of a network with 16,384 hidden units needs less than 64 MiB, where lanes times inputs would be 1 GiB."""
+    net = Net("softmax", (16_384,), N=4, B=1, dtype=np.float32)
+    steps, before = net.steps(RULES[name]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    steps.fold(net.X, Y=net.Y)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+def test_what_a_fold_refuses() -> None:
+    """Contradicting shapes, dtypes, layouts and rules are errors before any kernel sees them."""
+    net = Net("softmax", (4,))
+    steps, y = net.steps(RULES["adagrad"]), np.zeros(30, np.int64)
+    for arguments in ((), (y, net.Y)):
+        with pytest.raises(ValueError, match="either"):
+            steps.fold(net.X, *arguments)
+    with pytest.raises(ValueError, match="must be int64"):
+        steps.fold(net.X, y[:-1])
+    with pytest.raises(ValueError, match="must be float64"):
+        steps.fold(net.X, Y=net.Y[:, :2].copy())
+    with pytest.raises(ValueError, match="X must be"):
+        steps.fold(net.X[:, :3].copy(), y)
+    for odd in (net.X.astype(np.float32), np.asfortranarray(net.X)):
+        with pytest.raises(TypeError, match="X must be"):
+            steps.fold(odd, y)
+    with pytest.raises(ValueError, match="not those"):
+        steps.restore({"masters.0": np.zeros((6, 4))})
+    with pytest.raises(ValueError, match="sgd, adagrad or ftrl"):
+        net.steps(LINEAR_RULES["newton"])
+    with pytest.raises(ValueError, match="sgd, adagrad or ftrl"):
+        steps.set_rule(LINEAR_RULES["newton"])
+    with pytest.raises(ValueError, match="threshold"):
+        NetworkLearner(net.served(), RULES["sgd"], np.ones(2))

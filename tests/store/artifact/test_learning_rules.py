@@ -1,0 +1,140 @@
+"""Which rule and form a manifest chooses, and which constants it may set."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import ArtifactError
+from service.learn.state import LearnerState
+from service.softmax.network_learner import NETWORK_RULES
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.learning_rules import CONSTANTS, NETWORK_RATES, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
+from tests.support.artifacts import artifact
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+
+
+def learns(kind: str, learning: dict[str, Any] | None = None, **fields: Any) -> tuple[str, str]:
+    """The rule and the form of an artifact with a `learning` field."""
+    found = LearnerState(artifact(kind, **fields, **({} if learning is None else {"learning": learning}))).learning
+    return found["rule"], found["form"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "learning", "rule", "form"),
+    [
+        ("zero", None, "newton", "running"),
+        ("trained", None, "newton", "delta"),
+        ("staged", None, "newton", "delta"),
+        ("raw", None, "adagrad", "plain"),
+        ("zero", {"rule": "ftrl"}, "ftrl", "running"),
+        ("trained", {"rule": "adagrad"}, "adagrad", "delta"),
+        ("raw", {"rule": "newton"}, "newton", "plain"),
+        ("network", None, "adagrad", "layers"),
+        ("network", {"rule": "ftrl"}, "ftrl", "layers"),
+        ("network", {"rule": "sgd"}, "sgd", "layers"),
+        ("zero", {"rule": "sgd"}, "sgd", "plain"),
+        ("trained", {"rule": "sgd"}, "sgd", "plain"),
+        ("zero", {"rule": "sgd", "constants": {"clip": 2.0}}, "sgd", "running"),
+        ("trained", {"rule": "sgd", "constants": {"clip": 2.0}}, "sgd", "delta"),
+    ],
+)
+def test_rule_and_form(kind: str, learning: dict[str, Any] | None, rule: str, form: str) -> None:
+    """A manifest without `learning` gets its rule by what is known of it; sgd has no stage unless it has a clip."""
+    assert learns(kind, learning) == (rule, form)
+
+
+def test_the_default_rule_follows_the_size() -> None:
+    """Newton's matrices grow with K (N + 1)^2; above the bound ftrl is the default."""
+    N = 127
+    assert NEWTON_DEFAULT_MAX == 16 * (N + 1) ** 2
+    assert default_rule(artifact("zero", N=N, K=16)) == "newton"
+    assert default_rule(artifact("zero", N=N, K=17)) == "ftrl"
+    assert default_rule(artifact("zero", "sigmoid", N=511)) == "newton"
+    assert default_rule(artifact("zero", "sigmoid", N=512)) == "ftrl"
+
+
+@pytest.mark.parametrize("rule", CONSTANTS)
+def test_the_document_names_every_constant(rule: str) -> None:
+    """docs/models.md has each rule's constants with their defaults, and no other rule."""
+    (line,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{rule}` |") and "rate" in line]
+    shared = DOCUMENT[DOCUMENT.index("- `clip` cuts") : DOCUMENT.index("Without `learning` the rule")]
+    for name, constant in CONSTANTS[rule].items():  # type: ignore[index]  # a rule's name
+        assert f"`{name}`" in line + shared, name
+        if constant.default is not None and f"`{name}`" in line:
+            assert f"`{name}` {constant.default:g}" in line.replace("1e-8", "1e-08"), name
+
+
+def start(made: Artifact) -> float:
+    """What the rule's sums begin at."""
+    return LearnerState(made)._steps.rule.start
+
+
+def test_constants_take_effect() -> None:
+    """A constant of the manifest is the one that is used; the others keep their defaults."""
+    made = artifact("zero", learning={"rule": "newton", "constants": {"rate": 2.0, "lambda": 4.0}})
+    constants = LearnerState(made).learning["constants"]
+    assert (constants["rate"], constants["lambda"], constants["clip"]) == (2.0, 4.0, 1.25)
+    assert start(made) == 0.25
+    assert LearnerState(artifact("raw")).learning["constants"]["rate"] == PLAIN_RATE
+    learning = {"rule": "adagrad", "constants": {"epsilon": 0.5}}
+    network = LearnerState(artifact("network", learning=learning)).learning["constants"]
+    assert (network["rate"], network["epsilon"], "clip" in network) == (NETWORK_RATES["adagrad"], 0.5, False)
+    assert LearnerState(artifact("zero", learning={"rule": "sgd"})).learning["constants"] == {"rate": 0.01}
+
+
+def test_training_rows_make_weights_firm() -> None:
+    """P starts at 1 / (lambda + firmness rows), G at firmness rows; without statistics the rows are not known."""
+    assert start(artifact("trained")) == 1 / (10 + 0.05 * 200)
+    assert start(artifact("trained", learning={"rule": "ftrl"})) == 10.0
+    assert start(artifact("zero", learning={"rule": "ftrl"})) == 0.0
+    assert start(artifact("network")) == 10.0
+    huge = {"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 2**53}
+    firm = {"rule": "ftrl", "constants": {"firmness": 1e6}}
+    squares = LearnerState(artifact("trained", training=huge, learning=firm)).tensors()["squares"]
+    assert np.isfinite(squares).all()
+
+
+@pytest.mark.parametrize(
+    ("learning", "reason"),
+    [
+        ({"rule": "adam"}, "sgd, adagrad, ftrl, newton"),
+        ({"rule": "sgd", "constants": {"momentum": 0.9}}, "rate, clip, step_clip"),
+        ({"rule": "sgd", "constants": {"rate": 0.0}}, "from 1e-12 to 1000"),
+        ({"rule": "sgd", "constants": {"rate": -1.0}}, "constants.rate"),
+        ({"rule": "ftrl", "constants": {"beta": 0.0}}, "constants.beta"),
+        ({"rule": "ftrl", "constants": {"lambda": 1.0}}, "rate, beta"),
+        ({"rule": "newton", "constants": {"forget": 0.5}}, "constants.forget"),
+        ({"rule": "newton", "constants": {"clip": 0.0}}, "constants.clip"),
+    ],
+)
+def test_rules_and_constants_that_there_are_not(learning: dict[str, Any], reason: str) -> None:
+    """The reason names what would be right."""
+    with pytest.raises(ArtifactError, match=reason):
+        LearnerState(artifact("zero", learning=learning))
+
+
+@pytest.mark.parametrize("rule", NETWORK_RULES)
+def test_a_network_has_no_clip_but_its_stages(rule: str) -> None:
+    """The reason names the constants that there are; the document names the rates of networks."""
+    with pytest.raises(ArtifactError, match=f"constants of {rule} are rate, .*step_clip"):
+        LearnerState(artifact("network", learning={"rule": rule, "constants": {"clip": 1.0}}))
+    (line,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{rule}` |") and "rate" in line]
+    rate = NETWORK_RATES.get(rule)  # type: ignore[call-overload]  # a rule's name
+    assert ("in a network" in line) == (rate is not None)
+    assert rate is None or f"{rate:g} in a network" in line
+
+
+def test_newton_has_a_largest_size() -> None:
+    """Asked for, Newton is refused where its matrices would take more than 16 MiB or so."""
+    with pytest.raises(ArtifactError, match="ftrl takes any"):
+        LearnerState(artifact("zero", N=2000, K=3, learning={"rule": "newton"}))
+
+
+def test_statistics_that_no_model_can_have() -> None:
+    """A stage that cannot be represented in the dtype is an error of the artifact."""
+    stage = {"mean": [1e300] * 4, "scale": [1.0] * 4}
+    with pytest.raises(ArtifactError, match="representable"):
+        LearnerState(artifact("raw", stage=stage))

@@ -1,0 +1,50 @@
+"""docs/models.md says what the code does: its example runs, its tables name every field and every shipped model."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.store.artifact.artifact import MANIFEST_BYTES_MAX, read_artifact
+from service.store.artifact.manifest import Manifest
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = (ROOT / "docs" / "models.md").read_text()
+
+
+def cells(first: str) -> list[str]:
+    """The cells of the table row that begins with a code word."""
+    rows = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{first}` |")]
+    return [cell.strip() for cell in rows[-1].strip("|").split("|")] if rows else []
+
+
+def test_the_example_writes_a_model_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code for scikit-learn users runs as it stands."""
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/models.md", "exec"), {})  # noqa: S102
+    manifest = read_artifact(tmp_path / "models" / "wine" / "1", 1 << 20).manifest
+    assert (manifest.head, manifest.n_features, len(manifest.classes)) == ("softmax", 13, 3)
+
+
+@pytest.mark.parametrize("field", list(Manifest.model_fields))
+def test_every_field_of_the_manifest_is_documented(field: str) -> None:
+    """With its value, and with what its absence means."""
+    assert (cells(field)[-1] == "refused") == Manifest.model_fields[field].is_required()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*/1")), ids=lambda path: path.parent.name)
+def test_the_metrics_of_shipped_models_are_those_of_their_manifests(path: Path) -> None:
+    """The numbers in the table are rounded from the manifests."""
+    manifest = read_artifact(path, 1 << 20).manifest
+    metrics = manifest.metrics
+    _, head, sizes, rows, loss, quality = cells(path.parent.name)
+    assert (head, sizes) == (manifest.head, f"{manifest.n_features} → {len(manifest.classes)}")
+    assert (rows, loss) == (f"{metrics['held_out_rows']:.0f}", f"{metrics['log_loss']:.4f}")
+    names = ["accuracy"] if "accuracy" in metrics else ["subset_accuracy", "micro_f1", "hamming_loss"]
+    assert re.findall(r"\d\.\d+", quality) == [f"{metrics[name]:.3f}" for name in names]
+
+
+def test_the_limit_of_the_manifest_is_documented() -> None:
+    """In the unit that people read."""
+    assert f"at most {MANIFEST_BYTES_MAX >> 20} MiB" in DOCUMENT

@@ -1,0 +1,241 @@
+"""The log in SQLite on a disk that fails, under processes that are killed, and through a loss of power.
+
+One workload of appends, retries, a forget and checkpoints runs against a fault at its first operation, its second, and
+so on until none is hit. Afterwards, on a healthy disk, the checker holds what is there to what was acknowledged:
+nothing lost, nothing twice, nothing in another order, and a retry of what was not acknowledged gets one seq.
+"""
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from service.errors import LogError, OutcomeUnknownError
+from service.store.directory.ack_marks import AckMarks, read_marks, refuse_cut
+from service.store.log.audit import audit
+from service.store.log.events import Accepted, Draft, Position, Stream
+from service.store.log.sqlite import SqliteLog
+from tests.support.disk_faults import Disk, Fault
+from tests.support.feedback_log_contract import GENESIS, classes, feedback, forget
+
+# Each operation is hit with STRIDE 1, as in a longer campaign; here every second one.
+STRIDE = int(os.environ.get("FAULT_STRIDE", "2"))
+Acknowledge = Callable[[str, int], None]
+
+
+def drafts(stream: Stream) -> Iterator[list[Draft]]:
+    """What is posted, batch by batch: fresh ids, one retry a batch, a forget and a class."""
+    for turn in range(6):
+        batch = [feedback(stream, f"{turn}-{n}", turn) for n in range(3)]
+        yield [*batch, feedback(stream, f"{max(turn - 1, 0)}-0", max(turn - 1, 0))]
+    yield [forget(stream, "f", "1-1"), classes(stream, "c", "x")]
+
+
+def work(folder: Path, disk: Disk | None, acknowledge: Acknowledge) -> None:
+    """The workload on a log that may be new; what the disk refuses is not acknowledged, and the work goes on."""
+    log = SqliteLog(folder / "log.sqlite", tail_events_max=5, vfs=disk and disk.name)
+    log.rewrite()
+    stream = log.open_stream("iris", 1, GENESIS, 3)
+    marks = AckMarks(folder / "marks", {stream.number})
+    for turn, batch in enumerate(drafts(stream)):
+        with suppress(LogError):
+            outcomes = log.append(batch)
+            marks.set(stream.number, Position(*log.state(stream.number)[:2]))
+            for draft, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Accepted):  # an event to forget may not be there
+                    acknowledge(draft.id.decode(), outcome.seq)
+        if turn == 3:
+            with suppress(LogError):
+                log.rewrite()
+    log.close()
+
+
+def check(folder: Path, acknowledged: dict[str, set[int]]) -> None:
+    """Holds a log to what was acknowledged, on a healthy disk, with a retry of everything."""
+    log = SqliteLog(folder / "log.sqlite", tail_events_max=5)
+    if (folder / "marks").exists():
+        refuse_cut(log, read_marks(folder / "marks"))
+    stream = log.open_stream("iris", 1, GENESIS, 3)
+    there = {event.id.decode(): event.seq for event in log.read(stream.number, 0, 999)}
+    assert {name: {there.get(name)} for name in acknowledged} == acknowledged
+    for batch in drafts(stream):
+        for draft, outcome in zip(batch, log.append(batch), strict=True):
+            assert isinstance(outcome, Accepted)
+            assert outcome.seq == there.setdefault(draft.id.decode(), outcome.seq)
+    events = log.read(stream.number, 0, 999)
+    assert {event.id.decode(): event.seq for event in events} == there
+    assert [event.seq for event in events] == list(range(1, len(there) + 1))
+    assert len(there) == 20
+    assert [seq for _, (seq, _) in audit(log, 100)] == [20]
+    log.check_file()
+    log.close()
+
+
+@pytest.fixture
+def folders() -> Iterator[Callable[[], Path]]:
+    """Makes folders that are deleted at the end, in memory where there is such a disk: the faults come from the VFS."""
+    memory = Path("/dev/shm")  # noqa: S108  # within a folder that mkdtemp makes
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as root:
+        yield lambda: Path(tempfile.mkdtemp(dir=root))
+
+
+def operations(folder: Path) -> int:
+    """How many operations the workload takes on a healthy disk."""
+    disk = Disk()
+    told: dict[str, set[int]] = {}
+    work(folder, disk, lambda name, seq: told.setdefault(name, set()).add(seq))
+    assert len(told) == 20
+    check(folder, told)
+    return disk.done
+
+
+@pytest.mark.parametrize("forever", [False, True], ids=["once", "forever"])
+@pytest.mark.parametrize("fault", [Fault.IO, Fault.FULL, Fault.TORN])
+def test_no_failure_of_the_disk_is_acknowledged(folders: Callable[[], Path], fault: Fault, *, forever: bool) -> None:
+    """Operations all over the workload fail in turn; the log heals with the disk."""
+    total = operations(folders())
+    assert total > 60
+    for at in range(0, total, STRIDE):
+        folder, disk = folders(), Disk()
+        told: dict[str, set[int]] = {}
+        disk.fail(at, fault, forever=forever)
+        with suppress(LogError):  # the log could not even be opened
+            work(folder, disk, lambda name, seq: told.setdefault(name, set()).add(seq))  # noqa: B023  # used at once
+        check(folder, told)
+
+
+@pytest.mark.parametrize("fault", [Fault.KILL, Fault.KILL_TORN])
+def test_no_kill_loses_or_doubles(folders: Callable[[], Path], fault: Fault) -> None:
+    """Killed at writes, syncs and truncations all over; the parent keeps what the child acknowledged before it died."""
+    for at in range(0, operations(folders()), STRIDE):
+        folder = folders()
+        status, told = killed(lambda tell: dying(folder, at, fault, tell))  # noqa: B023  # used at once
+        assert status == signal.SIGKILL
+        check(folder, told)
+
+
+def test_no_kill_during_recovery_loses_or_doubles(folders: Callable[[], Path]) -> None:
+    """A log that was left by a kill is opened by a process that is killed too; then it heals."""
+    left = folders()
+    _, told = killed(lambda tell: dying(left, operations(folders()) - 8, Fault.KILL, tell))
+    for at in range(0, 40, STRIDE):
+        folder = folders() / "copy"
+        shutil.copytree(left, folder)
+        _, more = killed(lambda tell: dying(folder, at, Fault.KILL, tell))  # noqa: B023  # used at once
+        check(folder, {name: told.get(name, set()) | more.get(name, set()) for name in told.keys() | more.keys()})
+
+
+def dying(folder: Path, at: int, fault: Fault, tell: Acknowledge) -> None:
+    """The workload on a disk that kills."""
+    disk = Disk()
+    disk.fail(at, fault)
+    work(folder, disk, tell)
+
+
+def killed(call: Callable[[Acknowledge], None]) -> tuple[int, dict[str, set[int]]]:
+    """Runs a call in a forked process; gives how it ended and what it acknowledged, told through a pipe."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            call(lambda name, seq: void(os.write(writing, f"{name} {seq}\n".encode())))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    told: dict[str, set[int]] = {}
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            name, seq = line.split()
+            told.setdefault(name, set()).add(int(seq))
+    return os.waitpid(pid, 0)[1], told
+
+
+def void(_: object) -> None:
+    """Nothing, of anything."""
+
+
+# Loss of power
+
+
+def test_no_loss_of_power_loses_what_was_acknowledged(folders: Callable[[], Path]) -> None:
+    """The power goes at any operation: of what was not synced, any part of any write is there or not."""
+    seeded = random.Random(11)
+    total = operations(folders())
+    for at in range(0, total, STRIDE):
+        folder, after = folders(), folders()
+        told = powerless(folder, after, at, seeded, lying=False)
+        check(after, told)
+
+
+def test_a_disk_that_lies_about_syncs_is_found_out(folders: Callable[[], Path]) -> None:
+    """The control: where a sync does nothing, the same checker sees acknowledged events missing."""
+    seeded = random.Random(12)
+    total = operations(folders())
+    failures = 0
+    for at in range(total // 2, total, 6):
+        folder, after = folders(), folders()
+        told = powerless(folder, after, at, seeded, lying=True)
+        try:
+            check(after, told)
+        except (AssertionError, LogError):
+            failures += 1
+    assert failures > 3
+
+
+def test_no_failed_sync_is_made_good_by_the_next_one(folders: Callable[[], Path]) -> None:
+    """Each sync fails in turn, and at the end the power goes: what was acknowledged, retries too, was written again."""
+    for at in range(16):
+        folder, after, disk = folders(), folders(), Disk()
+        told: dict[str, set[int]] = {}
+        disk.fail(at, Fault.IO, operations=frozenset({"sync"}))
+        for _ in range(2):
+            with suppress(LogError):
+                work(folder, disk, lambda name, seq: told.setdefault(name, set()).add(seq))  # noqa: B023  # used at once
+        disk.lose_power(random.Random(at))
+        leave(disk, after)
+        check(after, told)
+
+
+def test_a_retry_is_not_acknowledged_from_memory(folders: Callable[[], Path]) -> None:
+    """A commit whose sync failed is found again by the reopened log, and is on the disk before the retry is told."""
+    folder, after, disk = folders(), folders(), Disk()
+    log = SqliteLog(folder / "log.sqlite", vfs=disk.name)
+    stream = log.open_stream("iris", 1, GENESIS, 3)
+    disk.fail(0, Fault.IO, operations=frozenset({"sync"}))
+    with pytest.raises(OutcomeUnknownError):
+        log.append([feedback(stream, "a")])
+    assert log.append([feedback(stream, "a")]) == [Accepted(stream.number, 1, duplicate=True)]
+    disk.lose_power(random.Random(1))
+    leave(disk, after)
+    assert [event.id for event in SqliteLog(after / "log.sqlite").read(stream.number, 0, 9)] == [b"a"]
+
+
+def powerless(folder: Path, after: Path, at: int, seeded: random.Random, *, lying: bool) -> dict[str, set[int]]:
+    """Runs the workload until the power goes at an operation; leaves in `after` what a disk would hold then.
+
+    Marks are not synced, so none of them is there.
+    """
+    disk = Disk(lying=lying)
+    told: dict[str, set[int]] = {}
+
+    def tell(name: str, seq: int) -> None:
+        if disk.cut is None:
+            told.setdefault(name, set()).add(seq)
+
+    disk.cut_at(at, seeded)
+    work(folder, disk, tell)
+    leave(disk, after)
+    return told
+
+
+def leave(disk: Disk, after: Path) -> None:
+    """Writes what the disk holds after the loss of power to a folder."""
+    assert disk.cut is not None
+    for name, content in disk.cut.items():
+        (after / Path(name).name).write_bytes(content)

@@ -1,0 +1,160 @@
+"""Random histories: the log in SQLite, the log in memory and a plain Python list say the same at every step."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from service.errors import OutcomeUnknownError
+from service.store.log.admin_payloads import dump_classes, dump_forget, dump_forget_ids, dump_seq
+from service.store.log.audit import audit
+from service.store.log.events import Accepted, Draft, Kind, Outcome
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.memory import MemoryLog
+from service.store.log.sqlite import SqliteLog
+from tests.support.disk_faults import Disk, Fault
+
+GENESIS = bytes(32)
+# Few enough that retries, conflicts and unknown ids happen often.
+names = st.sampled_from([f"id{number}".encode() for number in range(12)])
+values = st.integers(0, 1)
+places = st.integers(0, 1)
+seqs = st.integers(0, 30)
+
+
+class Plain:
+    """The log as a list: for each stream (kind, id, payload or None) in order, and nothing clever."""
+
+    def __init__(self) -> None:
+        self.streams: list[list[list]] = [[], []]
+
+    def append(self, at: int, kind: Kind, id_: bytes, payload: bytes, ids: list[bytes] | None = None) -> object:
+        """The stream, seq, duplicate and forgotten of an accepted event; the name of the refusal otherwise."""
+        stream = self.streams[at]
+        if ids is not None:
+            mine = {event[1]: seq for seq, event in enumerate(stream, 1) if event[0] == Kind.FEEDBACK}
+            if not set(ids) <= mine.keys():
+                return "UnknownIdError"
+            payload = dump_forget([mine[id_] for id_ in ids])
+        for number, events in enumerate(self.streams):
+            for seq, event in enumerate(events, 1):
+                if event[1] == id_:
+                    if event[0] != kind or event[2] not in (None, payload):
+                        return "IdConflictError"
+                    return (number, seq, True, event[2] is None)
+        if kind in {Kind.ROLLBACK, Kind.SKIP}:
+            seq = int(payload[7:-1])
+            if seq > len(stream) or (kind == Kind.SKIP and (seq == 0 or stream[seq - 1][0] != Kind.FEEDBACK)):
+                return "UnknownSeqError"
+        stream.append([kind, id_, payload])
+        for forgotten in ids or ():
+            stream[mine[forgotten] - 1][2] = None
+        return (at, len(stream), False, False)
+
+
+class LogMachine(RuleBasedStateMachine):
+    """Every rule asks all three the same."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "log.sqlite"
+        self.disk = Disk()
+        self.plain, self.memory = Plain(), MemoryLog()
+        self.sqlite = self.open()
+        for log in (self.memory, self.sqlite):
+            self.numbers = [log.open_stream("m", version, GENESIS, 3).number for version in (1, 2)]
+
+    def open(self) -> SqliteLog:
+        return SqliteLog(self.path, tail_events_max=3, vfs=self.disk.name)
+
+    def ask(self, at: int, kind: Kind, id_: bytes, payload: bytes, ids: list[bytes] | None = None) -> None:
+        expected = self.plain.append(at, kind, id_, payload, ids)
+        draft = Draft(self.numbers[at], kind, id_, payload, 0)
+        for append in (self.memory.append, self.append):
+            (outcome,) = append([draft])
+            assert self.told(outcome) == expected
+
+    def append(self, drafts: list[Draft]) -> list[Outcome]:
+        return self.sqlite.append(drafts)
+
+    def told(self, outcome: Outcome) -> object:
+        if isinstance(outcome, Accepted):
+            return (self.numbers.index(outcome.stream), *outcome[1:])
+        return type(outcome).__name__
+
+    @rule(at=places, id_=names, value=values)
+    def feedback(self, at: int, id_: bytes, value: int) -> None:
+        payload = encode_rows(np.full((1, 2), value, "f4"), np.array([value]), Targets.INDEX, 3)
+        self.ask(at, Kind.FEEDBACK, id_, payload)
+
+    @rule(at=places, id_=names, ids=st.lists(names, min_size=1, max_size=3))
+    def forget(self, at: int, id_: bytes, ids: list[bytes]) -> None:
+        self.ask(at, Kind.FORGET, b"f" + id_, dump_forget_ids(ids), ids)
+
+    @rule(at=places, id_=names, seq=seqs, kind=st.sampled_from([Kind.ROLLBACK, Kind.SKIP]))
+    def turn(self, at: int, id_: bytes, seq: int, kind: Kind) -> None:
+        self.ask(at, kind, b"t" + id_, dump_seq(seq))
+
+    @rule(at=places, id_=names)
+    def classes(self, at: int, id_: bytes) -> None:
+        self.ask(at, Kind.CLASSES, b"c" + id_, dump_classes(["x"]))
+
+    @rule(at=places, id_=names, after=st.integers(0, 8), fault=st.sampled_from([Fault.IO, Fault.FULL, Fault.TORN]))
+    def fail(self, at: int, id_: bytes, after: int, fault: Fault) -> None:
+        """The disk fails somewhere in the next append, or never; a retry gets one seq either way."""
+        healthy = self.append
+
+        def retried(drafts: list[Draft]) -> list[Outcome]:
+            self.disk.fail(after, fault)
+            try:
+                return self.sqlite.append(drafts)
+            except OutcomeUnknownError:
+                self.disk.heal()
+                # Written or not before, it is there once now; which of the two is not for the caller to know.
+                return [
+                    outcome._replace(duplicate=self.plain_says_duplicate) if isinstance(outcome, Accepted) else outcome
+                    for outcome in self.sqlite.append(drafts)
+                ]
+            finally:
+                self.disk.heal()
+
+        self.plain_says_duplicate = any(event[1] == id_ for events in self.plain.streams for event in events)
+        self.append = retried  # type: ignore[method-assign]
+        try:
+            self.feedback(at=at, id_=id_, value=0)
+        finally:
+            self.append = healthy  # type: ignore[method-assign]
+
+    @rule(how=st.sampled_from(["close", "rewrite", "checkpoint"]))
+    def reopen(self, how: str) -> None:
+        """What a restart or a checkpoint does changes nothing; a second object takes over in the middle."""
+        getattr(self.sqlite, how)()
+        self.sqlite = self.open()
+
+    @invariant()
+    def agree(self) -> None:
+        if not hasattr(self, "plain"):
+            return
+        for at, events in enumerate(self.plain.streams):
+            number = self.numbers[at]
+            assert self.memory.state(number)[2:] == self.sqlite.state(number)[2:]
+            for log in (self.memory, self.sqlite):
+                stored = log.read(number, 0, 999)
+                assert [[event.kind, event.id, event.payload] for event in stored] == events
+                assert [event.seq for event in stored] == list(range(1, len(events) + 1))
+
+    def teardown(self) -> None:
+        if hasattr(self, "plain"):
+            for log in (self.memory, self.sqlite):
+                told = {stream.number: seq for stream, (seq, _) in audit(log, 7)}
+                assert list(told.values()) == [len(events) for events in self.plain.streams if events]
+            self.folder.cleanup()
+
+
+TestLog: Callable[..., object] = LogMachine.TestCase
+TestLog.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)  # type: ignore[attr-defined]

@@ -1,0 +1,25 @@
+"""The log in memory keeps the contract of every log."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import LogUnsafeError
+from service.store.log.events import FeedbackLog
+from service.store.log.memory import MemoryLog
+from tests.support.feedback_log_contract import FeedbackLogTests
+
+
+class TestMemoryLog(FeedbackLogTests):
+    """Reopening gives the same object: there is nothing behind it."""
+
+    def make_log(self, folder: Path) -> FeedbackLog:  # noqa: ARG002  # it keeps no files
+        return MemoryLog()
+
+    def reopen(self, log: FeedbackLog, folder: Path) -> FeedbackLog:  # noqa: ARG002  # as above
+        log.close()
+        return log
+
+    def test_it_has_no_backup(self, log: FeedbackLog, tmp_path: Path) -> None:
+        with pytest.raises(LogUnsafeError):
+            log.backup(tmp_path / "copy")

@@ -1,0 +1,76 @@
+"""Small artifacts that learn, one of each kind, and rows for them."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from service.store.artifact.artifact import Artifact
+from tests.support.reference import Array
+
+KINDS = ("zero", "trained", "raw", "staged", "network")
+RULES = ("sgd", "adagrad", "ftrl", "newton")
+# Widths and activations of the hidden layers of a network.
+HIDDEN = ((18, "tanh"), (5, "sigmoid"))
+
+
+def artifact(
+    kind: str = "trained", head: str = "softmax", N: int = 4, K: int = 3, dtype: str = "float32", **fields: Any
+) -> Artifact:
+    """An artifact: of zero weights; with training statistics; without; with a stage and statistics; with layers too."""
+    rng, columns = np.random.default_rng(0), 1 if head == "sigmoid" else K
+    numbers = {"mean": rng.standard_normal(N).tolist(), "scale": np.exp(rng.standard_normal(N)).tolist()}
+    manifest: dict[str, Any] = {
+        "head": head,
+        "classes": [f"class {k}" for k in range(2 if head == "sigmoid" else K)],
+        "features": [f"feature {j}" for j in range(N)],
+        "dtype": dtype,
+        "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
+    }
+    if kind in {"trained", "staged", "network"}:
+        manifest["training"] = numbers | {"rows": 200}
+    if kind in {"staged", "network"}:
+        manifest["stage"] = numbers | {"clip": 3.0}
+    tensors: dict[str, Array] = {}
+    inputs = N
+    for number, (width, activation) in enumerate(HIDDEN if kind == "network" else ()):
+        layer = {"weight": f"{number}.weight", "bias": f"{number}.bias", "activation": activation}
+        manifest["layers"].insert(number, layer)
+        tensors[layer["weight"]] = rng.standard_normal((inputs, width)) / np.sqrt(inputs)
+        tensors[layer["bias"]] = rng.standard_normal(width)
+        inputs = width
+    tensors["weight"] = rng.standard_normal((inputs, columns)) * (kind != "zero")
+    tensors["bias"] = rng.standard_normal(columns)
+    tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
+    return Artifact.seal(manifest | fields, tensors)
+
+
+def ones(first: int, second: int) -> Artifact:
+    """A network of one feature, two hidden layers of these widths and two classes, in which every number is 1."""
+    layers = [{"weight": f"w{n}", "bias": f"b{n}", "activation": "relu"} for n in range(3)]
+    layers[2]["activation"] = "identity"
+    fields = {"head": "softmax", "classes": ["a", "b"], "features": ["x"], "dtype": "float32", "layers": layers}
+    tensors = {}
+    for n, (inputs, outputs) in enumerate(pairwise((1, first, second, 2))):
+        tensors |= {f"w{n}": np.ones((inputs, outputs), np.float32), f"b{n}": np.ones(outputs, np.float32)}
+    return Artifact.seal(fields, tensors)
+
+
+def rules_of(kind: str) -> tuple[str, ...]:
+    """The rules that an artifact of a kind can learn by."""
+    return tuple(rule for rule in RULES if kind != "network" or rule != "newton")
+
+
+def rows(made: Artifact, B: int = 60, seed: int = 1) -> tuple[Array, Array]:
+    """Rows and targets (B, K) for an artifact."""
+    rng, K = np.random.default_rng(seed), made.bias.size
+    X = (rng.standard_normal((B, made.n_features)) * 3 + 1).astype(made.weights.dtype)
+    return X, np.eye(K)[rng.integers(0, K, B)] if K > 1 else rng.integers(0, 2, (B, 1)).astype(np.float64)
+
+
+def digits() -> tuple[Array, Array]:
+    """The digits in a fixed random order: X (1797, 64) float32, labels."""
+    X, y = load_digits(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(y))
+    return X[order].astype(np.float32), y[order].astype(np.int64)

@@ -1,0 +1,186 @@
+"""Data directories for the tests of commands: streams of real events over the shipped iris model."""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+
+from service import __main__ as command
+from service.store.artifact.artifact import Artifact, read_artifact
+from service.store.artifact.fingerprint import genesis
+from service.store.directory.data_directory import DataDirectory
+from service.store.log import log_connection as connection
+from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
+from service.store.log.events import Accepted, Draft, Kind, Stream
+from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.sqlite import SqliteLog
+from tests.support.processes import CLIENT, SECONDS
+from tests.support.servers import ROOT, SHIPPED, Service, wait_until
+
+LIMIT = 1 << 20
+
+
+def iris() -> Artifact:
+    """The shipped model."""
+    return read_artifact(SHIPPED / "iris" / "1", LIMIT)
+
+
+def rows(seed: int, classes: int = 3) -> bytes:
+    """A payload of one random row."""
+    random = np.random.default_rng(seed)
+    X = random.uniform(0.1, 7.0, (1, 4)).astype(np.float32)
+    return encode_rows(X, random.integers(0, classes, 1), Targets.INDEX, classes)
+
+
+class History:
+    """One stream of a data directory, to which events are appended from outside of any service.
+
+    Args:
+        path: The data directory.
+        version: Of the model iris; its artifact is bound where the stream begins.
+    """
+
+    def __init__(self, path: Path, version: int = 1) -> None:
+        self.data = DataDirectory(path)
+        self.folder = self.data.stream("iris", version)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.folder.bind(iris(), LIMIT)
+        self.log = SqliteLog(self.data.log)
+        self.stream: Stream = self.log.open_stream("iris", version, genesis(iris()), 3)
+
+    def append(self, drafts: Iterable[Draft]) -> int:
+        """Commit events, all of which are taken; the last one's seq."""
+        outcomes = self.log.append(list(drafts))
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes), outcomes
+        return self.log.state(self.stream.number).seq
+
+    def draft(self, kind: Kind, id_: str, payload: bytes) -> Draft:
+        """An event."""
+        return Draft(self.stream.number, kind, id_.encode(), payload, 1)
+
+    def teach(self, *ids: int | str, classes: int = 3) -> int:
+        """Feedback of one row each."""
+        return self.append(
+            self.draft(Kind.FEEDBACK, str(id_), rows(int.from_bytes(str(id_).encode()[:8]), classes)) for id_ in ids
+        )
+
+    def forget(self, *ids: int | str) -> int:
+        """Take events back."""
+        payload = dump_forget_ids([str(id_).encode() for id_ in ids])
+        return self.append([self.draft(Kind.FORGET, f"forget {ids}", payload)])
+
+    def rollback(self, seq: int) -> int:
+        """Go back to a state."""
+        return self.append([self.draft(Kind.ROLLBACK, f"rollback {seq}", dump({"seq": seq}))])
+
+    def add_class(self, name: str) -> int:
+        """One more class."""
+        return self.append([self.draft(Kind.CLASSES, f"class {name}", dump_classes([name]))])
+
+    def close(self) -> None:
+        """Let go of the log."""
+        self.log.close()
+
+
+def softstep(*argv: object, **more: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", *map(str, argv)],
+        cwd=ROOT, capture_output=True, text=True, timeout=4 * SECONDS, check=False, **more,
+    )  # fmt: skip
+
+
+def ran(*argv: object) -> "subprocess.CompletedProcess[str]":
+    """The same in this process, which has imported everything already."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
+        try:
+            code = command.main([str(part) for part in argv])
+        except SystemExit as ended:
+            code = int(str(ended.code))
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), errors.getvalue())
+
+
+def lines(done: "subprocess.CompletedProcess[str]") -> list[Any]:
+    """The JSON objects that a command told."""
+    assert done.stderr == ""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def learned(service: Service, seq: int) -> Any:
+    """The metadata of iris once the service has learned up to an event."""
+    state: dict[str, Any] = {}
+
+    def done() -> bool:
+        answer = CLIENT.post(f"{service.url}/v1/models/iris:predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]})
+        state.update(answer.json())
+        return bool(state.get("seq", 0) >= seq)
+
+    wait_until(done, SECONDS)
+    return CLIENT.get(f"{service.url}/v1/models/iris").json()
+
+
+def killed_at(tick: int, argv: Iterable[object]) -> int | None:
+    """Run a command in a fork that is killed (-9) at its n-th step on the disk.
+
+    Steps are each file that is opened for writing, renamed, removed or copied, each folder made or removed, and both
+    sides of each transaction.
+
+    Returns:
+        Its exit code where it ended before that step, or None where it was killed.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                _kill_at(tick)
+                code = command.main([str(part) for part in argv])
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+
+
+def _kill_at(tick: int) -> None:
+    steps = itertools.count(1)
+
+    def step() -> None:
+        if next(steps) == tick:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        is_writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if is_writing or event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
+            step()
+
+    transaction = connection.transaction
+
+    @contextmanager
+    def stepping(database: apsw.Connection) -> Iterator[None]:
+        step()
+        with transaction(database):
+            yield
+        step()
+
+    sys.addaudithook(heard)
+    connection.transaction = stepping
+
+
+def tree(path: Path) -> dict[str, str]:
+    """Every file below a folder with the hash of its content; but for SQLite's shared memory, which is derived."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and not file.name.endswith("-shm")
+    }

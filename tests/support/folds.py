@@ -1,0 +1,73 @@
+"""What the tests of the fold share: small models that learn, rows for them, and their twins."""
+
+from typing import Any
+
+import numpy as np
+
+from service.softmax.linear_learner import LinearLearner
+from service.softmax.linear_model import LinearModel, Stage
+from service.softmax.parameters import Form, LinearParameters, Rule, RuleName
+from tests.support.reference import Array, Fold, targets
+
+RULES: dict[RuleName, Rule] = {
+    "sgd": Rule("sgd", rate=0.05, clip=2.0),
+    "adagrad": Rule("adagrad", rate=0.3, offset=1e-8, forget=1e-3, start=0.5, step_clip=8.0, clip=2.0),
+    "ftrl": Rule("ftrl", rate=0.3, offset=1.0, forget=1e-3, start=0.5, step_clip=8.0, clip=2.0),
+    "newton": Rule(
+        "newton", rate=4.0, floor=0.001, pull=0.5, forget=1e-3, surprise=10.0, start=0.1, step_clip=8.0, clip=1.25
+    ),
+}
+FORMS: tuple[Form, ...] = ("plain", "running", "delta")
+
+
+class Case:
+    """A model of one head, rule and form with random weights and fixed stages, and rows with targets."""
+
+    def __init__(
+        self, head: str, rule: Rule, form: Form, *, N: int = 5, K: int = 3, B: int = 40, dtype: Any = np.float64,
+        staged: bool = False, seed: int = 0, kind: str = "hard",
+    ) -> None:  # fmt: skip
+        rng, K = np.random.default_rng(seed), 1 if head == "sigmoid" else K
+        self.head, self.rule, self.form, self.N, self.K, self.dtype = head, rule, form, N, K, np.dtype(dtype)
+        self.weights = (rng.standard_normal((N, K)) * (form != "running") * 0.3).astype(dtype)
+        self.bias = (rng.standard_normal(K) * 0.3).astype(dtype)
+        self.own = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 3.0) if staged else None
+        self.learned = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N))) if form == "delta" else None
+        self.X = (rng.standard_normal((B, N)) * 2 + rng.standard_normal(N)).astype(dtype)
+        self.Y = targets(head, kind, B, K, rng)
+        if head == "sigmoid" and kind == "hard":
+            self.Y = self.Y.round()
+        self.h = rng.uniform(0.2, 3, B)
+
+    def steps(self) -> LinearLearner:
+        """The model that learns."""
+        start = LinearParameters(self.head, self.weights, self.bias, self.own)  # type: ignore[arg-type]  # a head's name
+        return LinearLearner(start, self.form, self.rule, np.full(self.K, 0.5), self.learned)
+
+    def twin(self) -> Fold:
+        """The same in plain NumPy."""
+        own = None if self.own is None else (self.own.mean, self.own.scale, self.own.clip)
+        learned = None if self.learned is None else (self.learned.mean, self.learned.scale, self.rule.clip)
+        return Fold(self.head, self.rule, self.form, weights=self.weights, bias=self.bias, own=own, learned=learned)
+
+
+def answer(steps: LinearLearner) -> LinearModel:
+    """The model that answers now."""
+    return steps.served().model()
+
+
+def same_state(one: LinearLearner, other: LinearLearner) -> bool:
+    """Whether two folds hold the same bits, the served ones included."""
+    pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
+    pairs += list(zip(one.served().tensors(), other.served().tensors(), strict=True))
+    return all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def whole_matrices(stored: Array, D: int) -> Array:
+    """Newton's matrices (K, D, D) from their stored halves."""
+    P, row = np.zeros((len(stored), D, D)), 0
+    for i in range(D):
+        P[:, i, : i + 1] = stored[:, row : row + i + 1]
+        P[:, : i + 1, i] = stored[:, row : row + i + 1]
+        row += 8 * (i // 8 + 1)
+    return P

@@ -1,0 +1,229 @@
+"""Hashes of everything the arithmetic computes, and the vectors it was compiled to, for the processor of this process.
+
+    python -m tests.support.kernel_probe
+
+prints {"target": ..., "digests": {name: sha256}, "registers": {name: count}} as JSON. The inputs are made of bytes
+of a hash function, so they are the same with every release of NumPy and on every processor.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator
+
+import numba
+import numpy as np
+
+from service.compiler import TARGET
+from service.softmax import derivatives
+from service.softmax.calibration import KINDS, Calibrated, Calibration
+from service.softmax.calibration_learner import CalibrationLearner
+from service.softmax.contributions import explainer_of
+from service.softmax.kernels.activations import activation_forward
+from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
+from service.softmax.kernels.heads import predict_forward
+from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
+from service.softmax.linear_learner import LinearLearner
+from service.softmax.linear_model import LinearModel, Stage
+from service.softmax.network_learner import NETWORK_RULES, NetworkLearner, NetworkParameters
+from service.softmax.parameters import LinearParameters
+from service.softmax.scores import FORMS as FORMS_OF_SCORES
+from service.softmax.scores import convert
+from tests.support.folds import FORMS, RULES
+from tests.support.networks import RULES as NETWORK
+from tests.support.reference import DTYPES, HEADS, Array
+
+# (B, N, K): one vector and several, every panel width, more rows than a block, and shapes that fill no tile. They are
+# small, because without fused multiply-add in hardware each one is a call.
+SHAPES = ((1, 4, 3), (5, 30, 2), (17, 64, 10), (70, 9, 16), (9, 5, 33), (67, 20, 49), (3, 97, 97), (130, 3, 8))
+# The hidden layers of networks: one, several, and widths of every number of vectors.
+HIDDEN = ((7,), (17, 33), (50, 8, 3))
+REGISTERS = ("zmm", "ymm", "xmm", "vfmadd")
+
+
+def numbers(name: str, dtype: type[np.floating], *shape: int, step: float = 2.0**-12) -> Array:
+    """Multiples of `step` within 2**15 steps of 0, picked by a hash of the name."""
+    data = hashlib.shake_128(name.encode()).digest(2 * math.prod(shape))
+    return (np.frombuffer(data, "<i2").reshape(shape) * step).astype(dtype)
+
+
+def model_of(head: str, dtype: type[np.floating], N: int, K: int, *, staged: bool) -> LinearModel:
+    """A model of made-up weights; with a stage its features stand in other units."""
+    columns = 1 if head == "sigmoid" else K
+    weights, bias = numbers(f"W {N} {K}", dtype, N, columns), numbers(f"b {N} {K}", dtype, columns)
+    if not staged:
+        return LinearModel(head, weights, bias)
+    mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
+    return LinearModel(head, weights, bias, Stage(mean, scale, 4.5))
+
+
+def rows_of(dtype: type[np.floating], B: int, N: int) -> Array:
+    """Rows (B, N) of ordinary values; every fifth is so small that denormals occur, every seventh large."""
+    X = numbers(f"X {B} {N}", dtype, B, N, step=2.0**-13)
+    X[::5] *= dtype(2.0**-130)
+    X[3::7] *= dtype(16)
+    return X
+
+
+def answers() -> Iterator[tuple[str, Array]]:
+    """Everything that is computed, under the name of the kernel that computes it."""
+    for dtype in DTYPES:
+        x = numbers("exp", dtype, 1, 40_001, step=2.0**-8)
+        out = np.empty_like(x)
+        exp_forward(-np.abs(x), out)
+        yield "exp", out
+        for head in HEADS:
+            for B, N, K in SHAPES:
+                for staged in (False, True):
+                    model, X = model_of(head, dtype, N, K, staged=staged), rows_of(dtype, B, N)
+                    P, labels = model.classify(X)
+                    yield "predictions", P
+                    yield "labels", np.array(labels, np.int64)
+                    yield "log-probabilities", model.log_probabilities(X)
+                    Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
+                    for name, value in zip(("dW", "db", "dX", "losses"), model.gradients(X, Y), strict=False):
+                        yield "losses" if name == "losses" else "gradients", value
+    for head in HEADS:
+        X = rows_of(np.float32, 40, 5)
+        X[::6, 2] = 3e38
+        yield "overflowed rows", model_of(head, np.float32, 5, 20, staged=False).predict(X)
+    x = np.abs(numbers("log", np.float64, 20_000, step=2.0**-10)) + 2.0**-20
+    for kernel, values in ((log_forward, x), (log1p_forward, x / 32)):
+        out = np.empty_like(values)
+        kernel(values, out)
+        yield "logarithms", out
+
+
+def folds() -> Iterator[tuple[str, Array]]:
+    """What learning leaves, for every head, rule and form: losses, the whole state, and the answers after it."""
+    for case, (dtype, head, name, form) in enumerate(itertools.product(DTYPES, HEADS, RULES, FORMS)):
+        B, N, K = 12, (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
+        weights = numbers(f"W {N} {K}", dtype, N, K) * (form != "running")
+        mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
+        start = LinearParameters(head, weights, numbers(f"b {N} {K}", dtype, K))  # type: ignore[arg-type]  # a head's name
+        learned = Stage(mean, scale) if form == "delta" else None
+        steps = LinearLearner(start, form, RULES[name], np.full(K, 0.5), learned)
+        X, Y = rows_of(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
+        h = np.abs(numbers(f"h {B}", np.float64, B)) + 0.1
+        yield "folds", steps.fold(X, Y=Y, weights=h)
+        if head != "sigmoid":
+            steps.add_classes(1)
+        for _, tensor in sorted(steps.tensors().items()):
+            yield "folds", tensor
+        served = steps.served()
+        for array in served.arrays().values():
+            yield "folds", array
+        yield "folds", served.model().predict(X)
+        yield "folds", served.model().gradients(X, np.zeros((B, served.bias.size))).dD
+
+
+def network_of(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, staged: bool) -> NetworkParameters:
+    """A network of made-up weights, every activation in turn."""
+    shapes = list(itertools.pairwise(sizes))
+    affine = [
+        (numbers(f"W {n} {a} {b}", dtype, a, b), numbers(f"b {n} {b}", dtype, b)) for n, (a, b) in enumerate(shapes)
+    ]
+    names = itertools.cycle(ACTIVATIONS)
+    hidden = tuple(LayerArrays(W / dtype(4), b, name) for (W, b), name in zip(affine[:-1], names, strict=False))
+    stage = Stage(np.full(sizes[0], 0.25), np.full(sizes[0], 3.0), 4.5) if staged else None
+    return NetworkParameters(head, hidden, *affine[-1], stage)  # type: ignore[arg-type]  # a head's name
+
+
+def networks() -> Iterator[tuple[str, Array]]:
+    """What networks answer and learn, for every head, rule, depth and activation, and the derivatives beside them."""
+    for dtype in DTYPES:
+        Z, A = numbers("activations", dtype, 3, 1600, step=2.0**-11), np.empty((3, 1600), dtype)
+        for code in ACTIVATIONS.values():
+            activation_forward(Z, code, A)
+            yield "networks", A
+    for case, (dtype, head, name, hidden) in enumerate(itertools.product(DTYPES, HEADS, NETWORK_RULES, HIDDEN)):
+        B, N, K = (1, 12, 70)[case % 3], (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
+        served = network_of(head, dtype, (N, *hidden, K), staged=case % 2 == 0)
+        X, Y = rows_of(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
+        found = served.model().gradients(X, Y)
+        yield from (("networks", value) for layer in found.layers for value in layer)
+        yield from (("networks", value) for value in (found.dX, found.losses, served.model().predict(X)))
+        steps = NetworkLearner(served, NETWORK[name], np.full(K, 0.5))
+        yield "networks", steps.fold(X[:12].copy(), Y=Y[:12])
+        yield from (("networks", tensor) for _, tensor in sorted(steps.tensors().items()))
+        P, V = derivatives.softmax(X, 1.5), numbers(f"V {B} {N}", dtype, B, N)
+        yield "derivatives", P
+        yield "derivatives", derivatives.softmax_jacobian(P)
+        yield "derivatives", derivatives.softmax_product(P, V)
+        yield "derivatives", derivatives.log_softmax_backward(P, V)
+
+
+def explanations() -> Iterator[tuple[str, Array]]:
+    """Why models and networks answer what they answer, for every head, and scores in all their forms."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, HEADS)):
+        for B, N, K in SHAPES[case % 2 :: 2]:
+            X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
+            Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
+            deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
+            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.model()):
+                found = explainer_of(model).explain(X, Y)
+                whole = (found.logits, found.contributions, found.sensitivities, found.losses, found.loss_gradients)
+                yield from (("explanations", array) for array in whole if array is not None)
+    for T, sigmoid in ((1.0, False), (1.5, False), (0.5, True)):
+        first = convert("logits", numbers("scores", np.float64, 9, 7), sigmoid=sigmoid, temperature=T)
+        for form in FORMS_OF_SCORES:
+            again = convert(form, first[form], sigmoid=sigmoid, temperature=T)
+            yield from (("explanations", array) for array in again.values())
+
+
+def calibrations() -> Iterator[tuple[str, Array]]:
+    """What calibrated models answer, and what learning makes of their numbers, for both heads that have some."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
+        first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
+        for B, N, K in SHAPES:
+            model, X = Calibrated(model_of(head, dtype, N, K, staged=case % 2 == 0), first), rows_of(dtype, B, N)
+            Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
+            P, labels = model.classify(X)
+            calibrator = CalibrationLearner(head, first, learn=True)
+            Z = numbers(f"Z {B} {K}", dtype, B, model.n_logits)
+            losses = calibrator.fold(Z, np.zeros(B), None, Y, np.abs(numbers(f"h {B}", np.float64, B)), learning=True)
+            found = (P, np.array(labels, np.int64), model.logits(X), model.losses(X, Y), losses)
+            yield from (("calibrations", value) for value in (*found, *calibrator.tensors().values()))
+
+
+def calibrated_explanations() -> Iterator[tuple[str, Array]]:
+    """Why calibrated models, linear ones and networks, answer what they answer."""
+    for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
+        first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
+        for B, N, K in SHAPES[case % 2 :: 2]:
+            X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
+            Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
+            deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
+            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.model()):
+                found = explainer_of(Calibrated(model, first)).explain(X, Y)
+                whole = (found.logits, found.sensitivities, found.losses, found.loss_gradients)
+                yield from (("calibrated explanations", array) for array in whole if array is not None)
+
+
+def digests() -> dict[str, str]:
+    """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
+    hashes: dict[str, hashlib._Hash] = {}
+    kinds = answers(), folds(), networks(), explanations(), calibrations(), calibrated_explanations()
+    for name, value in itertools.chain(*kinds):
+        little = value.astype(value.dtype.newbyteorder("<"))
+        head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
+        digest = hashes.setdefault(name, hashlib.sha256())
+        digest.update(head.encode())
+        digest.update(little.tobytes())
+    return {name: digest.hexdigest() for name, digest in sorted(hashes.items())}
+
+
+def registers() -> dict[str, int]:
+    """How often each kind of vector register, and fused multiply-add, stands in the code of the predict kernel.
+
+    Code from the cache cannot be inspected, so the kernel is compiled again here.
+    """
+    source = predict_forward
+    fresh = numba.njit([source.signatures[0]], nogil=True, error_model="numpy")(source.py_func)
+    code = fresh.inspect_asm(fresh.signatures[0])
+    return {name: code.count(name) for name in REGISTERS}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"target": TARGET, "digests": digests(), "registers": registers()}))  # noqa: T201

@@ -1,0 +1,460 @@
+"""What the tests of this room share: models to serve, a service in a process, two servers in a thread, raw HTTP.
+
+`Pair` runs the front door and a plain uvicorn with the bare application beside each other on one event loop, from the
+same models. Its client runs on that loop too, so it can wait until a server has taken each piece that was sent.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import httpx
+import numpy as np
+import orjson
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.process.shared_memory import HANDLED, STATUS_MAX, STATUSES, SharedMemory
+from service.process.wakeup import Wakeup
+from service.serve.api.app import make_app
+from service.serve.http.protocol import SoftstepProtocol
+from service.serve.models import load_unload as orders
+from service.serve.wire.feedback_tokens import TokenKeys
+from service.serve.worker import Server, Worker, WorkerLinks, config_of
+from service.settings import Settings
+from service.store.artifact.artifact import Artifact, write_artifact
+from service.store.directory.data_directory import DataDirectory
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "models"
+SECONDS = 5.0
+START_SECONDS = 60.0
+T = TypeVar("T")
+Headers = Iterable[tuple[str, str]]
+Parameters = dict[str, Any]
+
+
+# Models
+
+
+def make_artifact(
+    head: str,
+    n_features: int,
+    classes: list[str],
+    dtype: str = "float32",
+    *,
+    seed: int = 7,
+    hidden: Sequence[int] = (),
+    **fields: Any,
+) -> Artifact:
+    """An artifact with random weights; `hidden` are the widths of hidden layers."""
+    random = np.random.default_rng(seed)
+    n_outputs = 1 if head == "sigmoid" else len(classes)
+    layers, tensors, inputs = [], {}, n_features
+    for number, width in enumerate(hidden):
+        names = f"hidden.{number}.weight", f"hidden.{number}.bias"
+        layers.append({"weight": names[0], "bias": names[1], "activation": ("sigmoid", "tanh", "relu")[number % 3]})
+        tensors[names[0]] = (random.standard_normal((inputs, width)) / np.sqrt(inputs)).astype(dtype)
+        tensors[names[1]] = random.standard_normal(width).astype(dtype)
+        inputs = width
+    layers.append({"weight": "weight", "bias": "bias", "activation": "identity"})
+    features = [f"x{i}" for i in range(n_features)]
+    manifest = {"head": head, "classes": classes, "features": features, "dtype": dtype, "layers": layers, **fields}
+    tensors["weight"] = (random.standard_normal((inputs, n_outputs)) / np.sqrt(inputs)).astype(dtype)
+    return Artifact.seal(manifest, {**tensors, "bias": random.standard_normal(n_outputs).astype(dtype)})
+
+
+def extra_artifacts() -> dict[str, Artifact]:
+    """Models of the kinds that are not shipped."""
+    stage = {"mean": [1.0, -2.0, 0.5], "scale": [2.0, 0.5, 1.0], "clip": 3.0}
+    return {
+        "heavy": make_artifact("softmax", 768, [f"c{k}" for k in range(1000)]),
+        "double": make_artifact("softmax", 3, ["a", "b", "c"], "float64"),
+        "ovr": make_artifact("ovr", 4, ["a", "b", "c"]),
+        "tags": make_artifact("multilabel", 3, ["a", "b", "ü\n"], thresholds=[0.2, 0.5, 0.8]),
+        "staged": make_artifact("softmax", 3, ["a", "b"], stage=stage),
+        "network": make_artifact("softmax", 3, ["a", "b", "c"], hidden=(17, 5), stage=stage),
+        "cool": make_artifact(
+            "softmax",
+            3,
+            ["a", "b", "c"],
+            hidden=(9,),
+            calibration={"kind": "temperature", "learn": True, "temperature": 2.5},
+        ),
+        "platt": make_artifact("sigmoid", 4, ["no", "yes"], calibration={"kind": "platt", "a": 0.5, "b": -1.0}),
+        "deep": make_artifact("multilabel", 4, ["a", "b"], "float64", hidden=(6,) * 12),
+    }
+
+
+def write_models(root: Path) -> Path:
+    """Put the shipped models and the extra ones into a directory."""
+    shutil.copytree(SHIPPED, root, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for name, artifact in extra_artifacts().items():
+        write_artifact(root / name / "1", artifact)
+    return root
+
+
+# A service in processes of its own
+
+
+class Service(NamedTuple):
+    """A running `softstep serve`."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        url = httpx.URL(self.url)
+        return url.host, int(url.port or 80)
+
+
+@contextlib.contextmanager
+def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: object) -> Iterator[Service]:
+    """Run `softstep serve` on a free port until the end of the block; `environment` are further variables."""
+    variables = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("SOFTSTEP_", "AIP_"))},
+        "SOFTSTEP_PORT": "0",
+        "SOFTSTEP_DRAIN_SECONDS": "0",
+        **{name: str(value) for name, value in environment.items()},
+    }
+    command = [sys.executable, "-m", "service", "serve", "--models", str(models), "--data", str(scratch / "data")]
+    log = scratch / "log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*command, "--workers", str(workers)], env=variables, cwd=ROOT, stdout=-1, stderr=errors, text=True
+        ) as process,
+    ):
+        try:
+            yield Service(_ready_url(process, workers, log), process, log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(SECONDS)
+
+
+def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:
+    """Where a service answers, once all its workers do; what it says of itself is told where it never does."""
+    assert process.stdout is not None
+    until = time.monotonic() + START_SECONDS
+    url = ""
+    while time.monotonic() < until and process.poll() is None:
+        if not url and select.select([process.stdout], [], [], 0.1)[0]:
+            url = (process.stdout.readline().split() + [""] * 3)[2]
+        if url and is_ready(url, workers):
+            return url
+        time.sleep(0.02)
+    raise AssertionError(f"the service is not ready, exit code {process.poll()}; it says:\n{log.read_text()}")
+
+
+def is_ready(url: str, workers: int) -> bool:
+    """Whether all workers of a service take predictions."""
+    with contextlib.suppress(httpx.TransportError):
+        return f"softstep_workers_ready {workers}.0\n" in httpx.get(f"{url}/metrics", timeout=2).text
+    return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait for something that happens elsewhere."""
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+# Two servers on one loop
+
+
+class Pair:
+    """The front door and the bare application on one event loop in a thread, with a log and without a learner.
+
+    Attributes:
+        parts: What the door's worker is made of.
+        door: The port of the front door.
+        bare: The port of the bare application under uvicorn's own protocol.
+        received: Bytes that both servers took so far.
+        loop: The event loop of servers and client.
+    """
+
+    def __init__(self, models: Path, **settings: Any) -> None:
+        self.settings = Settings(models=models, **{"scan_seconds": 60.0, **settings})
+        self.board = SharedMemory(1, 64)
+        self.received = 0
+        self.door, self.bare = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        self.loop = uvloop.new_event_loop()
+        self._orders, pipe = os.pipe()
+        self._data = tempfile.TemporaryDirectory()
+        wires = WorkerLinks(DataDirectory(Path(self._data.name)), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
+        self.parts = Worker(self.settings, self.board, 0, pipe, wires)
+        self._servers: list[uvicorn.Server] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_until(lambda: len(self._servers) == 2 and all(server.started for server in self._servers))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.should_exit = True
+        self._thread.join(3 * SECONDS)
+        self.loop.close()
+        self._data.cleanup()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_until_complete(self._serve())
+
+    async def _serve(self) -> None:
+        parts = self.parts
+        self.loop.add_reader(self._orders, self._carry)
+        protocol = self._counting(SoftstepProtocol.bound(parts.gate))
+        door = make_app(parts.context, parts.meter, parts.lifespan)
+        bare = make_app(parts.context, parts.meter)
+        self._servers += [
+            Server(config_of(self.settings, door, protocol), parts.gate),
+            uvicorn.Server(config_of(self.settings, bare, self._counting(HttpToolsProtocol))),
+        ]
+        sockets = (self.door, self.bare)
+        await asyncio.gather(
+            *(server.serve([listener]) for server, listener in zip(self._servers, sockets, strict=True))
+        )
+        self.loop.remove_reader(self._orders)
+
+    @property
+    def connections(self) -> set[Any]:
+        """The door's open connections."""
+        return self._servers[0].server_state.connections
+
+    @property
+    def total_requests(self) -> int:
+        """The requests that uvicorn counted at the door."""
+        return self._servers[0].server_state.total_requests
+
+    def statuses(self) -> dict[int, int]:
+        """How many answers had each status."""
+        counts = {status: self.board.total(STATUSES + status) for status in range(100, STATUS_MAX)}
+        return {status: count for status, count in counts.items() if count}
+
+    def _carry(self) -> None:
+        """Do what the parent process does with a worker's line."""
+        for line in os.read(self._orders, 4096).splitlines():
+            unloaded = orders.changed(frozenset(orjson.loads(self.board.orders()[1] or b"[]")), line)
+            self.board.give_orders(orjson.dumps(sorted(unloaded)))
+            self.board.cells[self.board.slot(0) + HANDLED] = orders.token_of(line)[1]
+
+    def _counting(self, protocol: type[Any]) -> type[Any]:
+        pair = self
+
+        class Counting(protocol):  # type: ignore[misc]
+            def data_received(self, data: bytes) -> None:
+                pair.received += len(data)
+                super().data_received(data)
+
+        return Counting
+
+    def run(self, coroutine: Coroutine[Any, Any, T], seconds: float = 12.0) -> T:
+        """Do something on the servers' loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
+
+    def talk(self, conversation: Callable[["Line"], Coroutine[Any, Any, T]], *, door: bool = True) -> T:
+        """Hold a conversation over one connection."""
+
+        async def connected() -> T:
+            async with self.connect(door=door) as line:
+                return await conversation(line)
+
+        return self.run(connected())
+
+    def ask(self, *requests: bytes, door: bool = True) -> list["Response"]:
+        """Send requests one by one over one connection and return the answers."""
+
+        async def talk(line: Line) -> list[Response]:
+            return [await line.ask(request) for request in requests]
+
+        return self.talk(talk, door=door)
+
+    @contextlib.asynccontextmanager
+    async def connect(self, *, door: bool = True) -> AsyncIterator["Line"]:
+        """A connection to one of the servers."""
+        listener = self.door if door else self.bare
+        with socket.socket() as end:
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self.loop.sock_connect(end, listener.getsockname())
+            yield Line(self, end)
+
+    async def taken(self, count: int) -> None:
+        """Wait until the servers took that many bytes in all."""
+        async with asyncio.timeout(SECONDS):
+            while self.received < count:  # noqa: ASYNC110  # no event tells of it
+                await asyncio.sleep(0)
+
+    async def settled(self) -> tuple[int, int]:
+        """Requests in flight and body bytes held, when nothing moves any more."""
+        gate = self.parts.gate
+        async with asyncio.timeout(SECONDS):
+            while gate.in_flight or gate.body_bytes:  # noqa: ASYNC110  # no event tells of it
+                await asyncio.sleep(0.01)
+        return gate.in_flight, gate.body_bytes
+
+
+class Response(NamedTuple):
+    """An HTTP answer as it stood on the wire, without its date."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, or None."""
+        return dict(self.headers).get(name)
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+CLOSED = Response(0, (), b"")
+
+
+class Line:
+    """A client's end of a connection."""
+
+    def __init__(self, pair: Pair, end: socket.socket) -> None:
+        self.pair = pair
+        self.end = end
+        self.unread = b""
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        await self.pair.loop.sock_sendall(self.end, data)
+
+    async def send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Send pieces, each after the server took the one before; alone on the loop."""
+        for piece in pieces:
+            goal = self.pair.received + len(piece)
+            await self.send(piece)
+            await self.pair.taken(goal)
+
+    async def ask(self, request: bytes) -> Response:
+        """Send a request and read its answer."""
+        await self.send(request)
+        return await self.read(has_body=not request.startswith(b"HEAD"))
+
+    async def more(self) -> bool:
+        """Read what has come; False at the end of the connection."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                data = await self.pair.loop.sock_recv(self.end, 1 << 18)
+        except ConnectionResetError:
+            return False
+        self.unread += data
+        return bool(data)
+
+    async def read(self, *, has_body: bool = True) -> Response:
+        """Read one answer, or CLOSED where the connection ends before one is whole."""
+        while b"\r\n\r\n" not in self.unread:
+            if not await self.more():
+                return CLOSED
+        head, _, self.unread = self.unread.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = tuple((name, value) for name, _, value in (line.partition(": ") for line in lines) if name != "date")
+        length = int(dict(headers).get("content-length", 0)) if has_body else 0
+        while len(self.unread) < length:
+            if not await self.more():
+                return CLOSED
+        body, self.unread = self.unread[:length], self.unread[length:]
+        return Response(int(first.split()[1]), headers, body)
+
+    async def ended(self) -> bool:
+        """Whether the connection ends, without another byte."""
+        return not self.unread and not await self.more()
+
+
+# Requests
+
+
+def request(
+    method: str, target: str, body: bytes | None = None, headers: Headers = (), *, version: str = "1.1"
+) -> bytes:
+    """A request with a fixed id; Content-Length goes with a body."""
+    lines = [f"{method} {target} HTTP/{version}", "Host: softstep", "X-Request-Id: test"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+
+
+def chunked(method: str, target: str, chunks: Iterable[bytes], headers: Headers = (), trailers: bytes = b"") -> bytes:
+    """A request whose body comes in chunks."""
+    head = request(method, target, None, [*headers, ("Transfer-Encoding", "chunked")])
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n" + trailers + b"\r\n"
+
+
+def instances(rows: Any, **more: Any) -> bytes:
+    """A v1 body."""
+    return json.dumps({"instances": rows, **more}).encode()
+
+
+def infer(rows: list[list[float]], datatype: str = "FP32", **more: Any) -> bytes:
+    """A v2 body in JSON."""
+    return json.dumps({"inputs": [tensor(rows, datatype)], **more}).encode()
+
+
+def tensor(rows: list[list[float]], datatype: str = "FP32") -> Parameters:
+    """A v2 input in JSON."""
+    return {"name": "features", "shape": [len(rows), len(rows[0])], "datatype": datatype, "data": rows}
+
+
+def binary(
+    rows: Any, dtype: str = "<f4", datatype: str = "FP32", input_fields: Parameters | None = None, **more: Any
+) -> tuple[bytes, bytes]:
+    """The JSON part and the tensor of a v2 body with binary data."""
+    X = np.asarray(rows, dtype)
+    raw = X.tobytes()
+    parameters = {"binary_data_size": len(raw)}
+    entry = {
+        "name": "x",
+        "shape": list(X.shape),
+        "datatype": datatype,
+        "parameters": parameters,
+        **(input_fields or {}),
+    }
+    return json.dumps({"inputs": [{**entry, **(input_fields or {})}], **more}).encode(), raw
+
+
+def binary_request(target: str, text: bytes, raw: bytes, headers: Headers = ()) -> bytes:
+    """A v2 request with binary data."""
+    return request("POST", target, text + raw, [("Inference-Header-Content-Length", str(len(text))), *headers])
+
+
+def ask(service: Service, data: bytes) -> Response:
+    """Send bytes to a running service and read the answer."""
+    with socket.create_connection(service.address, SECONDS) as end:
+        with contextlib.suppress(ConnectionError):  # a refusal may come before the end
+            end.sendall(data)
+        answer = HTTPResponse(end, method=data.partition(b" ")[0].decode("latin-1"))
+        answer.begin()
+        headers = tuple((name.lower(), value) for name, value in answer.getheaders())
+        return Response(answer.status, headers, answer.read())

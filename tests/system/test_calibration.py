@@ -1,0 +1,87 @@
+"""A calibrated model behind a service of real processes: its numbers are learned, told and kept to the bit."""
+
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.model_factory import model_of
+from tests.serve.metrics.test_prometheus import samples
+from tests.support.artifacts import digits
+from tests.support.data_directories import LIMIT, lines, ran
+from tests.support.processes import children, kill, workers
+from tests.support.servers import SHIPPED, Service, serving, wait_until
+from tests.system.test_learning import data_of, metadata, post
+
+ROWS, BATCH = 400, 20
+
+
+def too_sure(name: str) -> Artifact:
+    """A shipped model whose last layer, and so its scores, are four times too large, with a temperature to learn."""
+    shipped = read_artifact(SHIPPED / name / "1", LIMIT)
+    fields = shipped.manifest.model_dump(mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256"})
+    last = fields["layers"][-1]
+    tensors = {n: t * np.float32(4 if n in {last["weight"], last["bias"]} else 1) for n, t in shipped.tensors.items()}
+    return Artifact.seal(fields | {"calibration": {"kind": "temperature", "learn": True}}, tensors)
+
+
+def taught(service: Service, name: str) -> float:
+    """Post digits with their labels, killing the learner half way; returns the temperature that is served then."""
+    X, y = digits()
+    (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
+    for at in range(0, ROWS, BATCH):
+        body = {"id": f"d{at}", "instances": X[at : at + BATCH].tolist(), "labels": y[at : at + BATCH].tolist()}
+        assert post(service, f"{name}:feedback", body).status_code == 202
+        if at == ROWS // 2:
+            kill(learner)
+    wait_until(lambda: metadata(service, name)["seq"] == ROWS // BATCH, 20)
+    return float(metadata(service, name)["calibration"]["temperature"])
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-mlp"])
+def test_a_temperature_is_learned_told_and_kept(name: str, tmp_path: Path) -> None:
+    """In the metadata, the metrics and the answers; by replay, verify, a restart, an export and a rollback."""
+    made = too_sure(name)
+    write_artifact(tmp_path / "models" / name / "1", made)
+    rows = digits()[0][-50:]
+    asked = {"instances": rows.tolist()}
+    with serving(tmp_path / "models", tmp_path, workers=2) as service:
+        data = data_of(service)
+        told = metadata(service, name)
+        assert (told["calibration"]["temperature"], told["weights_sha256"]) == (1.0, made.weights_sha256)
+        temperature = taught(service, name)
+        assert temperature > 1.2
+        told = metadata(service, name)
+        reliability = told["progressive"]["calibration"]
+        assert (reliability["rows"], sum(each["rows"] for each in reliability["bins"])) == (ROWS, ROWS)
+        labels = {"model": name, "version": "1"}
+        wait_until(lambda: samples(service).get(("softstep_learn_rows", tuple(labels.items()))) == ROWS)
+        seen = samples(service)
+        assert seen["softstep_learn_calibration_error", tuple(labels.items())] == reliability["expected_error"]
+        for number, each in enumerate(reliability["bins"], 1):
+            key = tuple(sorted({**labels, "bin": f"{number / 10:g}"}.items()))
+            values = [seen.get((f"softstep_learn_bin_{cell}", key)) for cell in ("rows", "confidence", "accuracy")]
+            assert values == [each[cell] for cell in ("rows", "confidence", "accuracy")]
+        answer = post(service, f"{name}:predict", asked).json()["predictions"]
+        service.process.kill()
+        service.process.wait()
+    with serving(tmp_path / "models", tmp_path) as service:
+        wait_until(lambda: metadata(service, name)["seq"] == ROWS // BATCH, 10)
+        assert metadata(service, name)["calibration"] == told["calibration"]
+        assert metadata(service, name)["weights_sha256"] == told["weights_sha256"]
+        assert post(service, f"{name}:predict", asked).json()["predictions"] == answer
+        (again,) = lines(ran("replay", name, "--data", data, "--json"))
+        assert (again["weights_sha256"], again["published"]) == (told["weights_sha256"], "equal")
+        assert ran("verify", "--refold", "--data", data).returncode == 0
+        assert ran("export", name, tmp_path / "exported" / name / "2", "--data", data).returncode == 0
+        assert post(service, f"{name}:rollback", {"seq": 0}, wait=True).status_code == 200
+        assert metadata(service, name)["calibration"]["temperature"] == 1.0
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+    exported = read_artifact(tmp_path / "exported" / name / "2", LIMIT)
+    assert exported.manifest.calibration is not None
+    assert exported.manifest.calibration.temperature == temperature
+    assert exported.weights_sha256 == told["weights_sha256"]
+    assert model_of(exported).predict(rows).tobytes() == np.array(answer, np.float32).tobytes()
+    assert ran("check", tmp_path / "exported" / name / "2").returncode == 0

@@ -1,0 +1,161 @@
+"""How a service stops: readiness first, then the listener, then what is under way, and exit code 0."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import (
+    CLIENT,
+    ROW,
+    SECONDS,
+    Load,
+    ask_every_worker,
+    children,
+    is_free,
+    lives,
+    log_of,
+    predict,
+    seconds_until_exit,
+)
+from tests.support.servers import Service, serving, wait_until
+
+BODY = json.dumps(ROW).encode()
+HEAD = b"POST /v1/models/iris:predict HTTP/1.1\r\nHost: softstep\r\nContent-Length: %d\r\n\r\n"
+
+
+@contextmanager
+def connection(service: Service) -> Iterator[socket.socket]:
+    """A connection whose every wait is limited."""
+    with socket.create_connection(service.address, timeout=SECONDS) as end:
+        yield end
+
+
+def read_all(end: socket.socket) -> bytes:
+    """What a server sends until it closes."""
+    parts = []
+    while part := end.recv(1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def is_unready(service: Service) -> bool:
+    """Whether readiness fails while the service still answers."""
+    return CLIENT.get(f"{service.url}/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_fails_readiness_first_and_finishes_what_is_under_way(root: Path, tmp_path: Path, workers: int) -> None:
+    """Requests work during the drain, one in mid-body finishes after it, and then everything is gone."""
+    with serving(root, tmp_path, workers=workers, SOFTSTEP_DRAIN_SECONDS=2.0) as service, connection(service) as slow:
+        family = children(service.process.pid)
+        slow.sendall(HEAD % len(BODY) + BODY[:10])
+        ask_every_worker(service.url, workers)
+        service.process.terminate()
+        wait_until(lambda: is_unready(service))
+        for path in ("/v2/health/ready", "/ping", "/v2/models/iris/ready"):
+            assert CLIENT.get(f"{service.url}{path}").status_code == 503
+        assert CLIENT.get(f"{service.url}/healthz").status_code == 200
+        assert predict(service.url).status_code == 200
+        wait_until(lambda: is_free(service.address))
+        assert service.process.poll() is None
+        slow.sendall(BODY[10:])
+        answer = read_all(slow)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer.lower()
+        assert b'"predictions"' in answer
+        assert seconds_until_exit(service.process) < 10
+        assert service.process.returncode == 0
+        assert not any(map(lives, family))
+
+
+def test_a_large_request_is_answered_whole(root: Path, tmp_path: Path) -> None:
+    """SIGTERM comes while its body is sent, and again before its answer is read."""
+    count = 30_000
+    body = json.dumps({"instances": ROW["instances"] * count}).encode()
+    with serving(root, tmp_path) as service, connection(service) as end:
+        end.sendall(HEAD % len(body) + body[: len(body) // 2])
+        time.sleep(0.1)
+        service.process.terminate()
+        wait_until(lambda: is_free(service.address))
+        end.sendall(body[len(body) // 2 :])
+        head, _, answer = read_all(end).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert len(json.loads(answer)["predictions"]) == count
+        assert service.process.wait(SECONDS) == 0
+
+
+def test_sigterm_under_load_fails_no_request_before_the_listener_closes(root: Path, tmp_path: Path) -> None:
+    """A client that leaves when readiness fails, as a balancer does, sees not a single error."""
+    with serving(root, tmp_path, workers=2, SOFTSTEP_DRAIN_SECONDS=1.5) as service:
+        load = Load(service.url)
+        with load.running():
+            service.process.terminate()
+            wait_until(lambda: is_unready(service))
+        assert len(load.seen) > 40
+        assert load.failed == []
+        assert service.process.wait(SECONDS) == 0
+
+
+def test_a_second_sigterm_changes_nothing(root: Path, tmp_path: Path) -> None:
+    """Neither during the drain nor after it: what is under way still finishes."""
+    with serving(root, tmp_path, SOFTSTEP_DRAIN_SECONDS=0.5) as service, connection(service) as slow:
+        slow.sendall(HEAD % len(BODY) + BODY[:10])
+        time.sleep(0.1)
+        service.process.terminate()
+        wait_until(lambda: is_unready(service))
+        service.process.terminate()
+        wait_until(lambda: is_free(service.address))
+        service.process.terminate()
+        slow.sendall(BODY[10:])
+        assert read_all(slow).startswith(b"HTTP/1.1 200")
+        assert service.process.wait(SECONDS) == 0
+
+
+def test_sigint_stops_without_a_drain(root: Path, tmp_path: Path) -> None:
+    """A person at a terminal does not wait for balancers."""
+    with serving(root, tmp_path, workers=2, SOFTSTEP_DRAIN_SECONDS=30) as service:
+        service.process.send_signal(signal.SIGINT)
+        assert seconds_until_exit(service.process) < 6
+        assert service.process.returncode == 0
+        wait_until(lambda: is_free(service.address))
+
+
+def test_ctrl_c_reaches_the_workers_too_and_they_finish(root: Path, tmp_path: Path) -> None:
+    """A terminal sends SIGINT to every process of the group; the parent alone decides."""
+    with serving(root, tmp_path) as service, connection(service) as slow:
+        slow.sendall(HEAD % len(BODY) + BODY[:10])
+        time.sleep(0.1)
+        for process in (*children(service.process.pid), service.process.pid):
+            os.kill(process, signal.SIGINT)
+        wait_until(lambda: is_free(service.address))
+        slow.sendall(BODY[10:])
+        assert read_all(slow).startswith(b"HTTP/1.1 200")
+        assert service.process.wait(SECONDS) == 0
+
+
+def test_a_request_that_never_ends_holds_nobody_up(root: Path, tmp_path: Path) -> None:
+    """Its time to finish is limited, and the exit code is 0."""
+    with serving(root, tmp_path, SOFTSTEP_SHUTDOWN_SECONDS=1.5) as service, connection(service) as slow:
+        slow.sendall(HEAD % len(BODY) + BODY[:10])
+        time.sleep(0.1)
+        service.process.terminate()
+        assert seconds_until_exit(service.process) < 8
+        assert service.process.returncode == 0
+        assert b"200 OK" not in read_all(slow)
+
+
+def test_the_log_tells_of_the_stop(root: Path, tmp_path: Path) -> None:
+    """And of nothing that went wrong."""
+    with serving(root, tmp_path, workers=2) as service:
+        service.process.terminate()
+        assert service.process.wait(SECONDS) == 0
+        records = [json.loads(line) for line in log_of(service).splitlines()]
+        assert [record["message"] for record in records][-2:] == ["stopping", "stopped"]
+        assert {record["level"] for record in records} == {"info"}

@@ -1,0 +1,42 @@
+"""A service whose learner dies of an event, under the real supervisor: its model waits, and nothing else does."""
+
+from pathlib import Path
+
+import pytest
+
+from service.learn.event_fold import EventFold
+from service.store.artifact.artifact import read_artifact
+from service.store.artifact.hashing import hash_tensors
+from tests.support.data_directories import lines, softstep
+from tests.support.processes import counter
+from tests.support.servers import ROOT, serving, wait_until
+from tests.system.test_learning import IRIS, data_of, events_of, metadata, post, rows_of
+
+
+@pytest.mark.parametrize("kind", ["deadly", "broken"])
+def test_an_event_that_the_learner_fails_at_is_skipped(models: Path, tmp_path: Path, kind: str) -> None:
+    """Predictions, feedback and other models go on; without the event the weights are the fold of all others."""
+    path = f"{Path(__file__).parents[1] / 'support' / 'faulty_fold'}:{ROOT}"
+    with serving(models, tmp_path, workers=2, PYTHONPATH=path) as service:
+        rows = rows_of("digits", 8)
+        post(service, "iris:feedback", {"instances": [IRIS], "labels": [1]}, wait=True)
+        answer = post(service, "iris:feedback", {"id": f"{kind}-1", "instances": [IRIS], "labels": [2]})
+        assert (answer.status_code, answer.json()["seq"]) == (202, 2)
+        for number, row in enumerate(rows):
+            assert post(service, "iris:feedback", {"instances": [IRIS], "labels": [0]}).status_code == 202
+            assert post(service, "iris:predict", {"instances": [IRIS]}).json()["seq"] == 1
+            assert post(service, "digits:feedback", {"instances": [row], "labels": [number]}).status_code == 202
+        wait_until(lambda: metadata(service, "iris")["learner"]["state"] == "stalled")
+        wait_until(lambda: metadata(service, "digits")["seq"] == len(rows))
+        assert metadata(service, "iris")["learner"]["seq"] == 2
+        assert metadata(service, "iris")["lag_events"] == 9
+        assert counter(service.url, "softstep_learn_stalled") == 1
+        taught = post(service, "digits:feedback", {"instances": rows[:1], "labels": [5]}, wait=True)
+        assert taught.status_code == 200
+        (told,) = lines(softstep("skip", "iris", 2, "--data", data_of(service), "--json"))
+        wait_until(lambda: metadata(service, "iris")["seq"] == told["seq"])
+        fold = EventFold(read_artifact(ROOT / "models" / "iris" / "1", 1 << 30))
+        fold.take(event for event in events_of(data_of(service), "iris") if event.seq not in {2, told["seq"]})
+        assert metadata(service, "iris")["weights_sha256"] == hash_tensors(fold.state.served().tensors())
+        assert metadata(service, "iris")["progressive"]["events"] == 9
+        assert metadata(service, "iris")["learner"] == {"state": "following"}

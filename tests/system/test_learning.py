@@ -1,0 +1,272 @@
+"""A service that learns, with real clients, processes and deaths: what is acknowledged is learned, once, to the bit."""
+
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.learn.event_fold import EventFold
+from service.store.artifact.artifact import Artifact, read_artifact
+from service.store.artifact.hashing import hash_tensors
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.events import Event
+from service.store.log.lineage import Lineage, lineage_change
+from service.store.log.sqlite import SqliteLog
+from tests.support.processes import children, kill, lives, workers
+from tests.support.servers import ROOT, Service, serving, wait_until
+
+IRIS = [5.1, 3.5, 1.4, 0.2]
+CLASSES = ["setosa", "versicolor", "virginica"]
+
+
+@pytest.fixture(scope="module")
+def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two workers and a learner, shared by the tests that break nothing."""
+    with serving(models, tmp_path_factory.mktemp("learning"), workers=2) as running:
+        yield running
+
+
+def post(service: Service, path: str, document: Any, **query: Any) -> httpx.Response:
+    """One call, by a client of its own, so that any worker may answer it."""
+    return httpx.post(f"{service.url}/v1/models/{path}", json=document, params=query, timeout=20)
+
+
+def metadata(service: Service, model: str) -> dict[str, Any]:
+    """What a model tells of itself."""
+    return dict(httpx.get(f"{service.url}/v1/models/{model}").json())
+
+
+def rows_of(model: str, count: int, seed: int = 0) -> list[list[float]]:
+    """Rows as the model has seen them in training."""
+    training = read_artifact(ROOT / "models" / model / "1", 1 << 30).manifest.training
+    assert training is not None
+    normal = np.random.default_rng(seed).standard_normal((count, len(training.mean)))
+    return [[round(float(x), 4) for x in row] for row in np.array(training.mean) + normal * np.array(training.scale)]
+
+
+def replayed(data: Path, model: str, n: int | None = None) -> tuple[str, EventFold]:
+    """The hash of state(n), and the fold itself, from the log and the artifact alone; the service may be running."""
+    artifact: Artifact = read_artifact(ROOT / "models" / model / "1", 1 << 30)
+    log = SqliteLog(DataDirectory(data).log)
+    (stream,) = [stream for stream in log.streams() if stream.model == model]
+    last = log.state(stream.number).seq if n is None else n
+    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
+    fold = EventFold(artifact)
+    for seq in lineage.seqs(last):
+        fold.take(log.read(stream.number, seq - 1, 1))
+    log.close()
+    return hash_tensors(fold.state.served().tensors()), fold
+
+
+def events_of(data: Path, model: str) -> list[Event]:
+    """Everything in a model's stream."""
+    log = SqliteLog(DataDirectory(data).log)
+    (stream,) = [stream for stream in log.streams() if stream.model == model]
+    events = log.read(stream.number, 0, 1 << 20)
+    log.close()
+    return events
+
+
+def data_of(service: Service) -> Path:
+    """The service's data directory."""
+    return service.log.parent / "data"
+
+
+def test_feedback_is_acknowledged_and_served(service: Service) -> None:
+    """The first answer comes when it is on disk; the served weights are those of the fold, to the bit."""
+    rows = rows_of("phishing", 20)
+    for number, row in enumerate(rows, 1):
+        answer = post(service, "phishing:feedback", {"id": f"p{number}", "instances": [row], "labels": [number % 2]})
+        assert answer.status_code == 202
+        assert answer.json() == {
+            "model_name": "phishing", "model_version": "1", "id": f"p{number}", "seq": number, "duplicate": False,
+        }  # fmt: skip
+    wait_until(lambda: metadata(service, "phishing")["seq"] == 20)
+    told = metadata(service, "phishing")
+    expected, fold = replayed(data_of(service), "phishing")
+    assert told["weights_sha256"] == expected
+    assert told["progressive"]["events"] == told["progressive"]["rows"] == 20
+    assert told["progressive"]["loss"] == fold.progressive["loss"]
+
+
+def test_waiting_gives_each_rows_loss_before_its_step(service: Service) -> None:
+    """The losses are those of the fold, and the next prediction of that worker comes from the new state."""
+    rows = rows_of("digits", 5)
+    body = {"instances": rows, "labels": [3, "4", 5, 6, 7], "weights": [1, 2, 0.5, 1, 1]}
+    answer = post(service, "digits:feedback", body, wait=True)
+    assert answer.status_code == 200
+    fold = EventFold(read_artifact(ROOT / "models" / "digits" / "1", 1 << 30))
+    (scored,) = fold.take(events_of(data_of(service), "digits"))
+    assert answer.json()["losses"] == scored.losses.tolist()
+    predicted = post(service, "digits:predict", {"instances": rows, "min_seq": answer.json()["seq"]})
+    assert predicted.json()["seq"] >= answer.json()["seq"]
+    P = fold.state.served().model().predict(np.array(rows, np.float32))
+    assert np.array(predicted.json()["predictions"], np.float32).tobytes() == P.tobytes()
+
+
+def test_a_retry_counts_once_and_another_event_under_its_id_is_refused(service: Service) -> None:
+    """Whichever worker is asked, and however often."""
+    body = {"id": "once", "instances": [IRIS], "labels": ["setosa"]}
+    answers = [post(service, "iris:feedback", body).json() for _ in range(8)]
+    assert [answer["duplicate"] for answer in answers] == [False] + [True] * 7
+    assert len({answer["seq"] for answer in answers}) == 1
+    conflict = post(service, "iris:feedback", {**body, "labels": ["virginica"]})
+    assert (conflict.status_code, "id" in conflict.json()["error"]) == (409, True)
+
+
+def test_a_token_brings_its_row_back(service: Service) -> None:
+    """One event for each token; the same token twice counts once; a forged one is refused."""
+    rows = [IRIS, [6.7, 3.0, 5.2, 2.3]]
+    predicted = post(service, "iris:predict", {"instances": rows, "feedback_tokens": True}).json()
+    tokens = predicted["feedback_tokens"]
+    assert len(tokens) == 2
+    body = {"tokens": tokens, "labels": ["setosa", 2]}
+    first, second = (post(service, "iris:feedback", body).json()["events"] for _ in range(2))
+    assert [event["duplicate"] for event in first] == [False, False]
+    assert [event["duplicate"] for event in second] == [True, True]
+    assert [event["seq"] for event in first] == [event["seq"] for event in second]
+    forged = tokens[0][:-1] + ("A" if tokens[0][-1] != "A" else "E")
+    for bad in (forged, tokens[0][:-4], "", "é", predicted["labels"][0]):
+        answer = post(service, "iris:feedback", {"tokens": [bad], "labels": [0]})
+        assert (answer.status_code, list(answer.json())) == (422, ["error"])
+    assert post(service, "digits:feedback", {"tokens": [tokens[0]], "labels": [0]}).status_code == 422
+
+
+def test_a_history_is_turned_back_and_forgotten(models: Path, tmp_path: Path) -> None:
+    """Classes, rollback, forget and pause, each in the state that is served, and nothing of a forgotten row on disk."""
+    secret = [4.0404, 3.1313, 1.2121, 0.2323]
+    with serving(models, tmp_path) as service:
+        data = data_of(service)
+        body = {"id": "secret", "instances": [secret], "labels": [2]}
+        (loss,) = post(service, "iris:feedback", body, wait=True).json()["losses"]
+        other = post(service, "iris:feedback", {"id": "other", "instances": [IRIS], "labels": [1]}, wait=True).json()
+        before = metadata(service, "iris")["weights_sha256"]
+        grown = post(service, "iris:classes", {"add": ["gigantea"]}, wait=True).json()["seq"]
+        assert metadata(service, "iris")["classes"] == [*CLASSES, "gigantea"]
+        taught = post(service, "iris:feedback", {"instances": [IRIS], "labels": ["gigantea"]}, wait=True)
+        assert taught.status_code == 200
+        assert len(post(service, "iris:predict", {"instances": [IRIS]}).json()["predictions"][0]) == 4
+        assert post(service, "iris:rollback", {"seq": grown - 1}, wait=True).status_code == 200
+        told = metadata(service, "iris")
+        assert (told["weights_sha256"], told["classes"]) == (before, CLASSES)
+        assert post(service, "iris:feedback", {"instances": [IRIS], "labels": ["gigantea"]}).status_code == 422
+        assert post(service, "iris:forget", {"ids": ["secret"]}, wait=True).status_code == 200
+        assert metadata(service, "iris")["weights_sha256"] == replayed(data, "iris")[0] != before
+        retry = post(service, "iris:feedback", body, wait=True).json()
+        assert (retry["duplicate"], retry["forgotten"], retry["losses"]) == (True, True, None)
+        needles = np.array(secret, np.float32).tobytes(), np.array(loss).tobytes()
+        wait_until(lambda: metadata(service, "iris")["erased"] is True)
+        files = [path.read_bytes() for path in data.rglob("*") if path.is_file()]
+        assert not [needle for needle in needles if any(needle in file for file in files)]
+        again = post(service, "iris:feedback", {"id": "other", "instances": [IRIS], "labels": [1]}, wait=True).json()
+        assert again == {**other, "duplicate": True}
+        assert post(service, "iris:configure", {"paused": True}, wait=True).status_code == 200
+        paused = metadata(service, "iris")
+        post(service, "iris:feedback", {"instances": [IRIS], "labels": [2]}, wait=True)
+        assert metadata(service, "iris")["weights_sha256"] == paused["weights_sha256"]
+        assert metadata(service, "iris")["progressive"]["rows"] == paused["progressive"]["rows"] + 1
+        assert post(service, "breast-cancer:classes", {"add": ["third"]}).status_code == 409
+        stale = post(service, "iris:rollback", {"seq": 0, "if_seq": 1})
+        assert stale.status_code == 409
+
+
+def test_a_killed_learner_costs_nothing(models: Path, tmp_path: Path) -> None:
+    """Predictions and acknowledgements go on without it, and its successor learns what came meanwhile."""
+    with serving(models, tmp_path) as service:
+        post(service, "iris:feedback", {"instances": [IRIS], "labels": [0]}, wait=True)
+        (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
+        kill(learner)
+        wait_until(lambda: not lives(learner))
+        answers = [post(service, "iris:feedback", {"instances": [IRIS], "labels": [1]}) for _ in range(20)]
+        assert {answer.status_code for answer in answers} == {202}
+        assert post(service, "iris:predict", {"instances": [IRIS]}).status_code == 200
+        wait_until(lambda: metadata(service, "iris")["seq"] == 21, 10)
+        assert metadata(service, "iris")["weights_sha256"] == replayed(data_of(service), "iris")[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_acknowledged_is_lost_when_everything_is_killed(models: Path, tmp_path: Path, seed: int) -> None:
+    """Workers, learner and parent die by kill -9 in the midst of feedback; every event is there once, in one order."""
+    chance = random.Random(seed)
+    acked: dict[str, int] = {}
+    rows = rows_of("digits", 40, seed)
+
+    def teach(service: Service, name: str) -> bool:
+        body = {"id": name, "instances": [rows[len(acked) % 40]], "labels": [len(acked) % 10]}
+        with suppress(httpx.TransportError):
+            answer = post(service, "digits:feedback", body)
+            if answer.status_code == 202:
+                assert acked.setdefault(name, answer.json()["seq"]) == answer.json()["seq"]
+                return True
+        return False
+
+    for start in range(3):
+        with serving(models, tmp_path, workers=2) as service:
+            for number in range(60):
+                name = f"{start}-{number}"
+                if number % 10 == 9:
+                    with suppress(ProcessLookupError):
+                        kill(chance.choice(children(service.process.pid)))
+                wait_until(lambda name=name: teach(service, name), 10)  # type: ignore[misc]
+            service.process.kill()
+            service.process.wait()
+    with serving(models, tmp_path) as service:
+        wait_until(lambda: metadata(service, "digits")["seq"] == len(acked), 10)
+        assert metadata(service, "digits")["weights_sha256"] == replayed(data_of(service), "digits")[0]
+        assert metadata(service, "digits")["progressive"]["events"] == len(acked) == 180
+    events = events_of(tmp_path / "data", "digits")
+    assert {event.id.decode(): event.seq for event in events} == acked
+    assert [event.seq for event in events] == list(range(1, 181))
+
+
+def test_a_service_that_does_not_learn_says_so(models: Path, tmp_path: Path) -> None:
+    """It predicts as ever."""
+    with serving(models, tmp_path, SOFTSTEP_LEARN="false") as service:
+        assert post(service, "iris:predict", {"instances": [IRIS]}).status_code == 200
+        for path, body in (
+            ("iris:feedback", {"instances": [IRIS], "labels": [0]}),
+            ("iris:forget", {"ids": ["a"]}),
+            ("iris:predict", {"instances": [IRIS], "feedback_tokens": True}),
+        ):
+            answer = post(service, path, body)
+            assert (answer.status_code, "does not learn" in answer.json()["error"]) == (503, True)
+
+
+def test_two_instances_do_not_share_a_data_directory(models: Path, tmp_path: Path) -> None:
+    """The second one does not start."""
+    with serving(models, tmp_path), pytest.raises(AssertionError, match="another instance"), serving(models, tmp_path):
+        pass
+
+
+def test_weights_of_any_seq_are_handed_out(models: Path, tmp_path: Path) -> None:
+    """The live ones at once, those of the past when they are folded, and none that held a forgotten event."""
+
+    def weights(service: Service, seq: int | None = None) -> httpx.Response:
+        query = {} if seq is None else {"seq": seq}
+        return httpx.get(f"{service.url}/v1/models/iris/weights", params=query, timeout=20)
+
+    with serving(models, tmp_path) as service:
+        assert weights(service, 1).status_code == 404
+        first = weights(service)
+        assert (first.status_code, first.headers["x-softstep-seq"]) == (200, "0")
+        for number in range(1, 8):
+            body = {"id": f"w{number}", "instances": [[number / 2, 3.0, 4.0, 1.0]], "labels": [number % 3]}
+            post(service, "iris:feedback", body, wait=True)
+        live = weights(service)
+        assert live.headers["x-softstep-seq"] == "7"
+        assert live.headers["x-softstep-weights-sha256"] == metadata(service, "iris")["weights_sha256"]
+        wait_until(lambda: weights(service, 3).status_code == 200, 20)
+        past = weights(service, 3)
+        assert past.headers["x-softstep-weights-sha256"] == replayed(data_of(service), "iris", 3)[0]
+        assert weights(service, 0).content == first.content
+        assert weights(service, 8).status_code == 404
+        for bad in ("x", "-1", "1.5", "9" * 13):
+            assert httpx.get(f"{service.url}/v1/models/iris/weights?seq={bad}").status_code == 422
+        post(service, "iris:forget", {"ids": ["w2"]}, wait=True)
+        assert [weights(service, seq).status_code for seq in (3, 2, 1)][:2] == [410, 410]
+        assert weights(service).status_code == 200

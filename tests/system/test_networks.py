@@ -1,0 +1,152 @@
+"""A network behind a service of real processes: it learns in all its layers, and its log is its state."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from service.store.artifact.artifact import read_artifact, write_artifact
+from service.store.artifact.model_factory import model_of
+from tests.support.data_directories import LIMIT, lines, ran
+from tests.support.processes import children, kill, workers
+from tests.support.servers import SHIPPED, Service, serving, wait_until
+from tests.system.test_learning import data_of, metadata, post, replayed, rows_of
+
+MODEL = "digits-mlp"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models directory with the shipped network alone."""
+    path = tmp_path_factory.mktemp("networks") / "models"
+    shutil.copytree(SHIPPED / MODEL, path / MODEL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two workers and a learner."""
+    with serving(root, tmp_path_factory.mktemp("service"), workers=2) as service:
+        yield service
+
+
+def predictions(service: Service, rows: Any, **more: Any) -> Any:
+    """The whole answer, and its probabilities as bits."""
+    answer = post(service, f"{MODEL}:predict", {"instances": rows, **more}).json()
+    return answer, np.array(answer["predictions"], np.float32).tobytes()
+
+
+def weights(service: Service, seq: int | None = None) -> httpx.Response:
+    """The weights at a seq."""
+    query = {} if seq is None else {"seq": seq}
+    return httpx.get(f"{service.url}/v1/models/{MODEL}/weights", params=query, timeout=20)
+
+
+def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> None:
+    """Feedback, losses, min_seq, tokens, weights of any seq, classes, rollback and forgetting, each to the bit."""
+    service, rows = running, rows_of(MODEL, 12)
+    shipped = model_of(read_artifact(SHIPPED / MODEL / "1", LIMIT))
+    assert predictions(service, rows)[1] == shipped.predict(np.array(rows, np.float32)).tobytes()
+    first = weights(service)
+    assert sorted(safetensors.numpy.load(first.content)) == ["bias", "hidden.bias", "hidden.weight", "weight"]
+    for number, row in enumerate(rows, 1):
+        body = {"id": f"n{number}", "instances": [row], "labels": [number % 10]}
+        answer = post(service, f"{MODEL}:feedback", body, wait=True).json()
+        assert (answer["seq"], len(answer["losses"])) == (number, 1)
+    told, data = metadata(service, MODEL), data_of(service)
+    sha, fold = replayed(data, MODEL)
+    assert (told["weights_sha256"], told["learning"]["rule"], told["learning"]["form"]) == (sha, "adagrad", "layers")
+    assert told["progressive"]["loss"] == fold.progressive["loss"]
+    answer, bits = predictions(service, rows, min_seq=12, feedback_tokens=True)
+    assert answer["seq"] == 12
+    assert bits == fold.state.served().model().predict(np.array(rows, np.float32)).tobytes()
+    live = safetensors.numpy.load(weights(service).content)
+    assert {name: array.shape for name, array in live.items() if name.startswith("layers")} == {
+        "layers.0.weights": (64, 32), "layers.0.bias": (32,), "layers.1.weights": (32, 10), "layers.1.bias": (10,),
+    }  # fmt: skip
+    body = {"tokens": answer["feedback_tokens"][:2], "labels": [3, "4"]}
+    taught = [post(service, f"{MODEL}:feedback", body, wait=True).json() for _ in range(2)]
+    assert [[event["seq"] for event in one["events"]] for one in taught] == [[13, 14], [13, 14]]
+    wait_until(lambda: weights(service, 5).status_code == 200, 20)
+    assert weights(service, 5).headers["x-softstep-weights-sha256"] == replayed(data, MODEL, 5)[0]
+    assert weights(service, 0).content == first.content
+    grown = post(service, f"{MODEL}:classes", {"add": ["ten"]}, wait=True).json()["seq"]
+    told = metadata(service, MODEL)
+    assert (told["classes"][-1], told["layers"][-1]["outputs"], told["parameters"]) == ("ten", 11, 65 * 32 + 33 * 11)
+    post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": ["ten"]}, wait=True)
+    assert len(predictions(service, rows)[0]["predictions"][0]) == 11
+    assert metadata(service, MODEL)["weights_sha256"] == replayed(data, MODEL)[0]
+    post(service, f"{MODEL}:rollback", {"seq": grown - 1}, wait=True)
+    assert metadata(service, MODEL)["weights_sha256"] == replayed(data, MODEL, grown - 1)[0]
+    post(service, f"{MODEL}:forget", {"ids": ["n3"]}, wait=True)
+    assert metadata(service, MODEL)["weights_sha256"] == replayed(data, MODEL)[0]
+    assert weights(service, 5).status_code == 410
+    needle = np.array(rows[2], np.float32).tobytes()
+    wait_until(lambda: metadata(service, MODEL)["erased"] is True)
+    assert [path for path in data.rglob("*") if path.is_file() and needle in path.read_bytes()] == []
+    refused = post(service, f"{MODEL}:configure", {"rule": "newton"})
+    assert refused.status_code == 422
+    assert post(service, f"{MODEL}:configure", {"rule": "sgd"}, wait=True).status_code == 200
+    post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": [1]}, wait=True)
+    assert metadata(service, MODEL)["learning"]["rule"] == "sgd"
+    assert metadata(service, MODEL)["weights_sha256"] == replayed(data, MODEL)[0]
+
+
+def test_kills_backups_and_commands(root: Path, tmp_path: Path) -> None:
+    """A killed learner, a killed service, replay, verify, export and a backup: always the same bits."""
+    rows = rows_of(MODEL, 30, 5)
+    with serving(root, tmp_path) as service:
+        data = data_of(service)
+        (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
+        for number, row in enumerate(rows):
+            body = {"id": f"k{number}", "instances": [row], "labels": [number % 10]}
+            assert post(service, f"{MODEL}:feedback", body).status_code == 202
+            if number == 10:
+                kill(learner)
+        wait_until(lambda: metadata(service, MODEL)["seq"] == 30, 10)
+        sha = metadata(service, MODEL)["weights_sha256"]
+        assert sha == replayed(data, MODEL)[0]
+        service.process.kill()
+        service.process.wait()
+    with serving(root, tmp_path) as service:
+        wait_until(lambda: metadata(service, MODEL)["seq"] == 30, 10)
+        assert metadata(service, MODEL)["weights_sha256"] == sha
+        expected = predictions(service, rows)[1]
+    (told,) = lines(ran("replay", MODEL, "--data", data, "--json"))
+    assert (told["weights_sha256"], told["published"]) == (sha, "equal")
+    assert ran("verify", "--refold", "--data", data).returncode == 0
+    assert ran("backup", tmp_path / "backup", "--data", data).returncode == 0
+    assert ran("verify", "--refold", "--data", tmp_path / "backup").returncode == 0
+    target = tmp_path / "exported" / MODEL / "2"
+    assert ran("export", MODEL, target, "--data", data).returncode == 0
+    exported = read_artifact(target, LIMIT)
+    assert exported.weights_sha256 == sha
+    assert model_of(exported).predict(np.array(rows, np.float32)).tobytes() == expected
+    assert ran("check", target).returncode == 0
+    assert exported.manifest.training is not None
+    assert exported.manifest.training.rows == 1347 + 30
+    assert json.loads((target / "model.json").read_text())["provenance"]["learned_from"] == f"{MODEL}/1"
+
+
+def test_a_new_version_may_have_other_layers(root: Path, tmp_path: Path) -> None:
+    """It is served within two seconds, with a stream of its own, and the old one stays reachable."""
+    shutil.copytree(root, tmp_path / "models")
+    linear = read_artifact(SHIPPED / "digits" / "1", LIMIT)
+    rows = rows_of(MODEL, 3)
+    with serving(tmp_path / "models", tmp_path) as service:
+        post(service, f"{MODEL}:feedback", {"instances": rows, "labels": [1, 2, 3]}, wait=True)
+        write_artifact(tmp_path / "models" / MODEL / "2", linear)
+        wait_until(lambda: metadata(service, MODEL)["version"] == "2")
+        answer, bits = predictions(service, rows)
+        assert (answer["model_version"], answer["seq"]) == ("2", 0)
+        assert bits == model_of(linear).predict(np.array(rows, np.float32)).tobytes()
+        post(service, f"{MODEL}:feedback", {"instances": rows, "labels": [1, 2, 3]}, wait=True)
+        assert metadata(service, MODEL)["learning"]["rule"] == "newton"
+        old = metadata(service, f"{MODEL}/versions/1")
+        assert (old["seq"], len(old["layers"])) == (1, 2)

@@ -1,0 +1,312 @@
+"""Models that come, change, break and go under a running service, while a client never stops asking."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.store.artifact.artifact import MANIFEST_NAME, TENSORS_NAME, Artifact, read_artifact, write_artifact
+from tests.support.processes import (
+    CLIENT,
+    SECONDS,
+    Load,
+    ask_every_worker,
+    kill,
+    lives,
+    log_of,
+    predict,
+    worker_of,
+    workers,
+)
+from tests.support.servers import SHIPPED, Service, is_ready, make_artifact, serving, wait_until
+
+# The issue's bound: a new version is served within 2 s with the default pause between looks.
+PICKED_UP_SECONDS = 2.0
+NAN = struct.pack("<f", float("nan"))
+
+
+def iris() -> Artifact:
+    """The shipped model."""
+    return read_artifact(SHIPPED / "iris" / "1", 1 << 20)
+
+
+def change_tensors(folder: Path, change: Callable[[bytes], bytes], *, seal: bool) -> None:
+    """Replace the tensor file; with `seal`, the manifest names the new bytes' checksum."""
+    raw = change((folder / TENSORS_NAME).read_bytes())
+    (folder / TENSORS_NAME).write_bytes(raw)
+    if seal:
+        manifest = json.loads((folder / MANIFEST_NAME).read_text())
+        manifest["tensors_sha256"] = hashlib.sha256(raw).hexdigest()
+        (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+
+
+def flip(raw: bytes) -> bytes:
+    """Change the last bit."""
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
+BREAKS = {
+    "a wrong checksum": lambda folder: change_tensors(folder, flip, seal=False),
+    "a number that is not finite": lambda folder: change_tensors(folder, lambda raw: raw[:-4] + NAN, seal=True),
+    "a truncated file": lambda folder: change_tensors(folder, lambda raw: raw[:-10], seal=True),
+    "no tensors": lambda folder: (folder / TENSORS_NAME).unlink(),
+    "a broken manifest": lambda folder: (folder / MANIFEST_NAME).write_text('{"head": "softmax"'),
+}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Path]]:
+    """A service with two workers, and its models directory, to which tests add models of their own."""
+    scratch = tmp_path_factory.mktemp("reload")
+    shutil.copytree(SHIPPED / "iris", scratch / "models" / "iris")
+    with serving(scratch / "models", scratch, workers=2) as service:
+        yield service, scratch / "models"
+
+
+@contextmanager
+def model(shared: tuple[Service, Path], name: str) -> Iterator[Path]:
+    """A model for one test, version 1 served by every worker."""
+    service, root = shared
+    write_artifact(root / name / "1", iris())
+    order(service, name, "load")
+    try:
+        yield root / name
+    finally:
+        shutil.rmtree(root / name)
+
+
+def order(service: Service, name: str, do: str) -> int:
+    """Load or unload a model; the status of the answer."""
+    return CLIENT.post(f"{service.url}/v2/repository/models/{name}/{do}").status_code
+
+
+def states(service: Service, name: str) -> dict[str, tuple[str, str]]:
+    """State and reason of each version in the metadata; the index says the same."""
+    versions = CLIENT.get(f"{service.url}/v1/models/{name}").json()["versions"]
+    index = [row for row in CLIENT.post(f"{service.url}/v2/repository/index").json() if row["name"] == name]
+    found = {row["version"]: (row["state"], row["reason"]) for row in versions}
+    return found if found == {row["version"]: (row["state"], row["reason"]) for row in index} else {}
+
+
+def told(service: Service, message: str, times: int = 2) -> None:
+    """Wait until the log tells something so many times: once for each worker."""
+    wait_until(lambda: log_of(service).count(message) >= times)
+    assert log_of(service).count(message) == times
+
+
+def served(service: Service, name: str) -> set[tuple[str, str]]:
+    """Every worker with the version that it answers with."""
+    answers = [predict(service.url, name) for _ in range(30)]
+    assert {answer.status_code for answer in answers} == {200}
+    return {(worker_of(answer), answer.json()["model_version"]) for answer in answers}
+
+
+def test_a_new_version_is_served_without_a_failed_request(shared: tuple[Service, Path]) -> None:
+    """Within 2 s, under load, by every worker, while the old one stays reachable; then it is removed again."""
+    service, _ = shared
+    load = Load(service.url, "new")
+    with model(shared, "new") as folder:
+        with load.running():
+            write_artifact(folder / "2", iris())
+            wait_until(lambda: {version for _, version in served(service, "new")} == {"2"}, PICKED_UP_SECONDS)
+            told(service, "model new version 2: ready")
+            assert predict(service.url, "new/versions/1").json()["model_version"] == "1"
+            shutil.rmtree(folder / "2")
+            wait_until(lambda: {version for _, version in served(service, "new")} == {"1"}, PICKED_UP_SECONDS)
+            told(service, "model new version 2: removed")
+        assert load.failed == []
+        assert {"1", "2"} == set(load.versions())
+        assert predict(service.url, "new/versions/2").status_code == 404
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_broken_new_version_is_refused_and_the_old_one_serves(shared: tuple[Service, Path], what: str) -> None:
+    """Its reason stands in the log, in the metadata and in the index."""
+    service, _ = shared
+    name = what.replace(" ", "-")
+    load = Load(service.url, name)
+    with model(shared, name) as folder, load.running():
+        broken = folder / ".2"
+        write_artifact(broken, iris())
+        BREAKS[what](broken)
+        broken.rename(folder / "2")
+        wait_until(lambda: "2" in states(service, name), PICKED_UP_SECONDS)
+        told(service, f"model {name} version 2 refused")
+        state, reason = states(service, name)["2"]
+        assert state == "UNAVAILABLE"
+        assert reason
+        assert json.dumps(reason)[1:-1] in log_of(service)
+        assert states(service, name)["1"] == ("READY", "")
+        assert {version for _, version in served(service, name)} == {"1"}
+        assert predict(service.url, f"{name}/versions/2").status_code == 503
+        ready = CLIENT.post(f"{service.url}/v2/repository/index", json={"ready": True}).json()
+        assert [row["version"] for row in ready if row["name"] == name] == ["1"]
+    assert load.failed == []
+
+
+def test_a_version_that_breaks_in_place_serves_on_until_it_is_mended(shared: tuple[Service, Path]) -> None:
+    """It is READY, with the reason why the newer files were refused; whole files replace it."""
+    service, _ = shared
+    load = Load(service.url, "place")
+    with model(shared, "place") as folder, load.running():
+        before = CLIENT.get(f"{service.url}/v1/models/place").json()["weights_sha256"]
+        change_tensors(folder / "1", flip, seal=False)
+        told(service, "model place version 1 refused")
+        assert states(service, "place")["1"][1]
+        assert states(service, "place")["1"][0] == "READY"
+        assert CLIENT.get(f"{service.url}/v1/models/place").json()["weights_sha256"] == before
+        assert predict(service.url, "place").status_code == 200
+        write_artifact(folder / "1", make_artifact("softmax", 4, ["a", "b", "c"]))
+        told(service, "model place version 1: ready", 4)
+        assert states(service, "place")["1"] == ("READY", "")
+        assert {predict(service.url, "place").json()["labels"][0] for _ in range(20)} <= {"a", "b", "c"}
+    assert load.failed == []
+
+
+def test_a_version_that_turns_unfit_in_place_serves_on(shared: tuple[Service, Path]) -> None:
+    """Good files whose numbers the kernels cannot take are refused like broken ones, and told once."""
+    service, _ = shared
+    unfit = make_artifact("softmax", 4, ["a", "b"], stage={"mean": [0] * 4, "scale": [1e-300] * 4})
+    with model(shared, "unfit") as folder:
+        write_artifact(folder / "1", unfit)
+        for _ in range(3):
+            assert order(service, "unfit", "load") == 200
+        told(service, "model unfit version 1 refused: it cannot be made ready")
+        assert "cannot be made ready" in states(service, "unfit")["1"][1]
+        assert {version for _, version in served(service, "unfit")} == {"1"}
+        assert set(predict(service.url, "unfit").json()["labels"]) == {"setosa"}
+        write_artifact(folder / "1", iris())
+        assert order(service, "unfit", "load") == 200
+        assert states(service, "unfit")["1"] == ("READY", "")
+
+
+def test_a_removed_model_is_unknown(shared: tuple[Service, Path]) -> None:
+    """And the others are served as before."""
+    service, _ = shared
+    with model(shared, "gone"):
+        assert predict(service.url, "gone").status_code == 200
+    wait_until(lambda: predict(service.url, "gone").status_code == 404, PICKED_UP_SECONDS)
+    assert predict(service.url).status_code == 200
+
+
+def test_every_worker_agrees_once_an_order_is_answered(shared: tuple[Service, Path]) -> None:
+    """Unload and load, ten times over; not one answer of any worker contradicts them."""
+    service, _ = shared
+    with model(shared, "ordered"):
+        for _ in range(10):
+            assert order(service, "ordered", "unload") == 200
+            assert {predict(service.url, "ordered").status_code for _ in range(20)} == {503}
+            assert states(service, "ordered")["1"] == ("UNAVAILABLE", "unloaded")
+            assert order(service, "ordered", "load") == 200
+            assert {predict(service.url, "ordered").status_code for _ in range(20)} == {200}
+        assert len(served(service, "ordered")) == 2
+
+
+def test_a_new_version_is_loaded_at_once_when_asked(shared: tuple[Service, Path]) -> None:
+    """No worker waits for its next look."""
+    service, _ = shared
+    with model(shared, "asked") as folder:
+        for version in ("2", "3", "4"):
+            write_artifact(folder / version, iris())
+            assert order(service, "asked", "load") == 200
+            assert {answered for _, answered in served(service, "asked")} == {version}
+
+
+@pytest.mark.parametrize("name", ["unknown", "UPPER", "x" * 65, "x" * 9000, "%22", "%0A"])
+def test_orders_for_unknown_names_are_refused(shared: tuple[Service, Path], name: str) -> None:
+    """Also names that no model can have, and such as would not fit through the pipe to the parent."""
+    service, _ = shared
+    assert {order(service, name, do) for do in ("load", "unload") for _ in range(4)} == {404}
+    assert order(service, "iris", "load") == 200
+
+
+def test_impossible_names_never_reach_the_parent(shared: tuple[Service, Path]) -> None:
+    """Long lines could fill the pipe and arrive in parts; so they are refused even while the parent stands still."""
+    service, _ = shared
+    os.kill(service.process.pid, signal.SIGSTOP)
+    try:
+        assert {order(service, "x" * 20_000, "load") for _ in range(6)} == {404}
+    finally:
+        os.kill(service.process.pid, signal.SIGCONT)
+    assert order(service, "iris", "load") == 200
+
+
+def test_the_only_model_can_be_unloaded_and_loaded(root: Path, tmp_path: Path) -> None:
+    """The service is not ready in between, and every worker serves again when the call returns."""
+    with serving(root, tmp_path, workers=2) as service:
+        assert order(service, "iris", "unload") == 200
+        wait_until(lambda: is_ready(service.url, 0))
+        assert CLIENT.get(f"{service.url}/readyz").status_code == 503
+        assert order(service, "iris", "load") == 200
+        assert {predict(service.url).status_code for _ in range(30)} == {200}
+        assert CLIENT.get(f"{service.url}/readyz").status_code == 200
+
+
+def test_an_order_holds_for_workers_that_come_later(root: Path, tmp_path: Path) -> None:
+    """An unloaded model stays unloaded when every worker is replaced."""
+    shutil.copytree(root / "iris", root / "second")
+    with serving(root, tmp_path, workers=2) as service:
+        assert order(service, "second", "unload") == 200
+        for victim in workers(service.process.pid):
+            kill(victim)
+            wait_until(lambda victim=victim: not lives(victim))  # type: ignore[misc]
+        wait_until(lambda: is_ready(service.url, 2))
+        ask_every_worker(service.url, 2)
+        assert {predict(service.url, "second").status_code for _ in range(20)} == {503}
+
+
+def test_a_worker_that_is_killed_during_an_order_holds_nobody_up(root: Path, tmp_path: Path) -> None:
+    """The call waits for a worker that hangs, and returns when it is dead; its successor knows the order."""
+    shutil.copytree(root / "iris", root / "second")
+    with serving(root, tmp_path, workers=2) as service:
+        victim = workers(service.process.pid)[0]
+        os.kill(victim, signal.SIGSTOP)
+        # Calls that the stopped worker took are lost with it; those of the other one are answered.
+        with ThreadPoolExecutor(6) as callers:
+            calls = [callers.submit(attempt, service, "second", "unload") for _ in range(6)]
+            assert not wait(calls, 0.5).done
+            kill(victim)
+            assert {call.result(SECONDS) for call in calls} in ({200}, {200, 0})
+        wait_until(lambda: is_ready(service.url, 2))
+        ask_every_worker(service.url, 2)
+        assert {predict(service.url, "second").status_code for _ in range(20)} == {503}
+
+
+def attempt(service: Service, name: str, do: str) -> int:
+    """As `order`, but 0 where the connection breaks."""
+    try:
+        return order(service, name, do)
+    except httpx.TransportError:
+        return 0
+
+
+def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
+    """Fifty reloads of a model of 3 MB leave a worker as it was."""
+    artifacts = [make_artifact("softmax", 768, [f"c{k}" for k in range(1000)], seed=seed) for seed in range(2)]
+    folder = tmp_path / "models" / "large" / "1"
+    write_artifact(folder, artifacts[0])
+    with serving(tmp_path / "models", tmp_path, SOFTSTEP_SCAN_SECONDS=60) as service:
+        (worker,) = workers(service.process.pid)
+        sizes = []
+        hashes = set()
+        for turn in range(55):
+            write_artifact(folder, artifacts[turn % 2])
+            assert order(service, "large", "load") == 200
+            hashes.add(CLIENT.get(f"{service.url}/v1/models/large").json()["weights_sha256"])
+            sizes.append(_resident_bytes(worker))
+        assert len(hashes) == 2
+        assert max(sizes[-5:]) - max(sizes[:5]) < 30 << 20
+        assert len(list(Path(f"/proc/{worker}/fd").iterdir())) < 40
+
+
+def _resident_bytes(process: int) -> int:
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,70 @@
+"""docs/settings.md and service/settings.py say the same."""
+
+import importlib.util
+import re
+from types import ModuleType
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from service.settings import Settings
+from tests.support.servers import ROOT
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """docs/write_settings.py, which lies in no package."""
+    spec = importlib.util.spec_from_file_location("write_settings", ROOT / "docs" / "write_settings.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_script_writes(script: ModuleType) -> None:
+    """Run `python docs/write_settings.py` where this fails."""
+    assert (ROOT / "docs" / "settings.md").read_text() == script.page()
+
+
+def test_every_setting_stands_in_one_group(script: ModuleType) -> None:
+    """With a description, and a value."""
+    names = [name for _, group in script.groups() for name in group]
+    assert names == list(Settings.model_fields)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["Dockerfile", "compose.yaml", "deploy/kubernetes.yaml", "deploy/kserve.yaml", "docs/deployment.md"]
+)
+def test_deployments_set_what_there_is(name: str) -> None:
+    """Every variable that they name is a setting."""
+    named = set(re.findall(r"SOFTSTEP_(\w+)", (ROOT / name).read_text()))
+    assert named <= {field.upper() for field in Settings.model_fields}
+
+
+def test_values_are_written_as_the_environment_takes_them(script: ModuleType) -> None:
+    """Defaults by kind."""
+    assert script.default(None) == "unset"
+    assert script.default(False) == "`false`"
+    assert script.default(64 << 20) == "`67108864` (64 MiB)"
+    assert script.default(()) == "`[]`"
+    assert script.values(Settings.model_fields["port"]) == "whole number ≥ 0, ≤ 65535"
+    assert script.values(Settings.model_fields["scan_seconds"]) == "number > 0"
+
+
+@pytest.mark.parametrize("key", ["secret", "ab" * 31, "ab" * 32 + ",", "ab" * 32 + ",secret", "gh" * 32])
+def test_what_is_no_token_key_is_refused(key: str) -> None:
+    """At the start, without a word of what was given."""
+    with pytest.raises(ValidationError, match="64 hexadecimal digits") as caught:
+        Settings(token_key=SecretStr(key))
+    assert key not in str(caught.value)
+
+
+def test_a_token_key_is_not_shown() -> None:
+    """Where settings are printed or logged, one key or two."""
+    for key in ("ab" * 32, "ab" * 32 + "," + "cd" * 32):
+        settings = Settings(token_key=SecretStr(key))
+        assert settings.token_key is not None
+        assert settings.token_key.get_secret_value() == key
+        assert "abab" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
