@@ -15,15 +15,15 @@ import time
 from pathlib import Path
 
 from tests.torture import report
-from tests.torture.disks import disks
-from tests.torture.flips import flips
-from tests.torture.folds import folds
-from tests.torture.histories import histories
-from tests.torture.kills import kills
-from tests.torture.line import Campaign
-from tests.torture.mixed import mixed
-from tests.torture.moves import moves
-from tests.torture.power import power
+from tests.torture.bit_flips import flips
+from tests.torture.disk_errors import disks
+from tests.torture.fold_determinism import folds
+from tests.torture.mixed_load import mixed
+from tests.torture.power_loss import power
+from tests.torture.process_kills import kills
+from tests.torture.random_histories import histories
+from tests.torture.restores_and_purges import moves
+from tests.torture.results import Campaign
 
 CAMPAIGNS: dict[str, Campaign] = {
     "kills": kills,

@@ -27,8 +27,8 @@ from service.store.log.events import Accepted, Draft, Event, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import latest
-from tests.torture.learner import finish
-from tests.torture.story import ARTIFACT, N, Step, drafts
+from tests.torture.learner_runs import finish
+from tests.torture.scenario import ARTIFACT, N, Step, drafts
 
 EVENTS_MAX = 1 << 20
 

@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from service.store.filesystem import MOUNTS, mount_type
-from tests.torture.line import Campaign, Line
+from tests.torture.results import Campaign, Line
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "reliability.md"

@@ -14,12 +14,12 @@ from service.store.directory import ack_marks as marks
 from service.store.log.admin_payloads import dump_seq
 from service.store.log.events import Event, Kind
 from service.store.states import snapshots
-from tests.torture import flips as damage
-from tests.torture import folds as cut
-from tests.torture.histories import histories
-from tests.torture.line import Line
-from tests.torture.plain import lineage
-from tests.torture.power import power, states
+from tests.torture import bit_flips as damage
+from tests.torture import fold_determinism as cut
+from tests.torture.power_loss import power, states
+from tests.torture.random_histories import histories
+from tests.torture.reference_state import lineage
+from tests.torture.results import Line
 
 
 @pytest.fixture

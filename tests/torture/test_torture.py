@@ -12,12 +12,12 @@ from service.serve.log import worker_log as ledger
 from service.store.log.events import Accepted, Draft, Outcome, Position, Stream
 from service.store.log.log_connection import LogConnection
 from service.store.log.sqlite import SqliteLog
-from tests.torture import disks, kills, mixed, moves, report
-from tests.torture.disks import unkept
-from tests.torture.line import Line
-from tests.torture.strike import STRACE, Strike
+from tests.torture import disk_errors, mixed_load, process_kills, report, restores_and_purges
+from tests.torture.disk_errors import unkept
+from tests.torture.fault_injection import STRACE, Strike
+from tests.torture.load_clients import Weather
+from tests.torture.results import Line
 from tests.torture.sweeps import Sweep, scratch, swept
-from tests.torture.traffic import Weather
 
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 
@@ -33,7 +33,9 @@ def sample(sweeps: Iterator[Sweep], each: int) -> list[Sweep]:
 
 @needs_strace
 @pytest.mark.parametrize(
-    ("sweeps", "each"), [(kills.sweeps, 4), (moves.sweeps, 6), (disks.sweeps, 2)], ids=["kills", "moves", "disks"]
+    ("sweeps", "each"),
+    [(process_kills.sweeps, 4), (restores_and_purges.sweeps, 6), (disk_errors.sweeps, 2)],
+    ids=["kills", "moves", "disks"],
 )
 def test_nothing_is_lost_where_processes_are_killed_and_disks_fail(
     tmp_path: Path, sweeps: Callable[[float], Iterator[Sweep]], each: int
@@ -48,7 +50,7 @@ def test_nothing_is_lost_where_processes_are_killed_and_disks_fail(
 
 def test_nothing_is_lost_under_load(tmp_path: Path) -> None:
     """A service loses some of its processes under requests of all kinds."""
-    lines = list(mixed.mixed(tmp_path, 0.006))
+    lines = list(mixed_load.mixed(tmp_path, 0.006))
     assert [line for line in lines if line.violations or not line.count] == []
 
 
@@ -96,7 +98,7 @@ def test_the_checker_sees_a_log_that_lies(
 ) -> None:
     """Acknowledged before the commit, or in spite of the disk: neither goes unseen."""
     monkeypatch.setattr(ledger, "SqliteLog", log)
-    case = partial(kills.append_case, 0, fault, "pwrite64")
+    case = partial(process_kills.append_case, 0, fault, "pwrite64")
     found = caught(tmp_path, Sweep("lie", "pwrite64", case, 30, 6, 60))
     assert len(found) > 2
     assert all("acknowledged and not there as told" in text for text in found)
@@ -106,7 +108,7 @@ def test_the_checker_sees_a_log_that_lies(
 def test_the_checker_sees_a_sync_that_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that is opened again, and does not write anew what a failed sync was to keep, is found out at the retry."""
     monkeypatch.setattr(LogConnection, "_move_wal", lambda *_: None)
-    case = partial(disks.append_case, 0, Strike("fdatasync", "error=EIO", 1))
+    case = partial(disk_errors.append_case, 0, Strike("fdatasync", "error=EIO", 1))
     found = caught(tmp_path, Sweep("lie", "fdatasync", case, 4, 2, 12))
     assert len([text for text in found if "acknowledged after a sync that failed" in text]) > 1
 
@@ -138,15 +140,15 @@ def test_an_acknowledgement_after_a_failed_sync_is_seen(trace: str, wrong: int) 
 def test_the_load_sees_what_is_lost_and_doubled() -> None:
     """Of events that are missing, elsewhere, or there twice."""
     weather = Weather(0, acked={"a": {1}, "b": {3}, "c": {2, 4}})
-    assert len(mixed._lost([], weather)) == 3
+    assert len(mixed_load._lost([], weather)) == 3
 
 
 def test_the_page_has_every_line_and_no_machine() -> None:
     """Counts, targets, violations and notes of each campaign, and what it does."""
     lines = [Line("a fault", 1200, 1000, 2, "a | note")._asdict()]
     told = {"lines": lines, "share": 0.5, "seconds": 90, "facts": report.facts()}
-    page = report.page({"kills": told}, {"kills": report.told_by(kills.kills)})
+    page = report.page({"kills": told}, {"kills": report.told_by(process_kills.kills)})
     assert "| a fault | 1,200 | 1,000 | 2 | a \\| note |" in page
     assert "Violations in all that follows: 2." in page
-    assert report.told_by(kills.kills) in page
+    assert report.told_by(process_kills.kills) in page
     assert "A share of 0.5" in page

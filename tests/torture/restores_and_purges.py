@@ -20,11 +20,11 @@ from service.store.directory.data_directory import RESTORING
 from service.store.log.events import Kind
 from service.store.log.sqlite import SqliteLog
 from tests.torture.checker import EVENTS_MAX, Acked, check
-from tests.torture.kills import CALLS, KILL, append
-from tests.torture.learner import start_once
-from tests.torture.line import Line
-from tests.torture.story import Step, settings_of, story
-from tests.torture.strike import BROKE, Strike, struck
+from tests.torture.fault_injection import BROKE, Strike, struck
+from tests.torture.learner_runs import start_once
+from tests.torture.process_kills import CALLS, KILL, append
+from tests.torture.results import Line
+from tests.torture.scenario import Step, settings_of, story
 from tests.torture.sweeps import Count, Sweep, portion, scratch, swept
 
 REMOVALS = ("mkdir", "rmdir", "unlinkat", "sendfile", "copy_file_range")

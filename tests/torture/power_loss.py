@@ -1,7 +1,8 @@
 """The power goes, and the disk keeps what was synced, and of the rest whatever it had got to.
 
 A workload of appends, retries, admin calls, restarts, folding, publishing and checkpoints runs on a disk that records
-it (platter.py). For any point of it the directory is made again as a disk may hold it after a loss of power there: all
+it (simulated_disk.py).
+For any point of it the directory is made again as a disk may hold it after a loss of power there: all
 that was synced, and of what was not, each sector of 512 bytes, each truncation and each name in a folder or not. Some
 of these directories are worked on further, until the power goes again. In each the service is started as `softstep
 serve` starts; every acknowledged event must be there once, in order, with its rows, the fold must be that of the plain
@@ -27,10 +28,10 @@ from service.store.log.audit import audit
 from service.store.log.events import Accepted, Draft, Event, Kind, Stream
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import latest, read_snapshot, seqs
-from tests.torture.line import Line
-from tests.torture.lives import ARTIFACT, BYTES_MAX, Learner, Life, Sent, Told, opened, settings
-from tests.torture.plain import state, weights_of
-from tests.torture.platter import Surface
+from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, Learner, Life, Sent, Told, opened, settings
+from tests.torture.reference_state import state, weights_of
+from tests.torture.results import Line
+from tests.torture.simulated_disk import Surface
 
 STATES: Final = 2000
 CONTROL_STATES: Final = 200

@@ -27,7 +27,7 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Accepted, Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from tests.support.data_directories import LIMIT, iris
-from tests.torture.strike import Tell
+from tests.torture.fault_injection import Tell
 
 ARTIFACT = iris()
 GENESIS = genesis(ARTIFACT)

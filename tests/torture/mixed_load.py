@@ -30,8 +30,8 @@ from service.store.log.sqlite import SqliteLog
 from tests.support.processes import children
 from tests.support.servers import ROOT, SHIPPED
 from tests.torture.checker import EVENTS_MAX, state_of
-from tests.torture.line import Line
-from tests.torture.traffic import Client, Weather, predict, teach, teach_tokens, turn
+from tests.torture.load_clients import Client, Weather, predict, teach, teach_tokens, turn
+from tests.torture.results import Line
 
 SECONDS = 600.0
 PAUSE_SECONDS = 2.0

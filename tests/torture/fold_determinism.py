@@ -8,7 +8,7 @@ bytes of a hash function, so that no library has a part in them.
 A fold that goes on from a checkpoint file, at random cuts, must end where the whole one does. After an event is
 forgotten, the follower's state must be the fold of a stream that never had it.
 
-    python -m tests.torture.folds EVENTS
+    python -m tests.torture.fold_determinism EVENTS
 
 prints what this process's fold is, as JSON.
 """
@@ -37,8 +37,8 @@ from service.store.log.events import Accepted, Draft, Event, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.memory import MemoryLog
 from service.store.states.snapshots import read_snapshot, write_snapshot
-from tests.torture.line import Line
-from tests.torture.plain import weights_of
+from tests.torture.reference_state import weights_of
+from tests.torture.results import Line
 
 ROOT: Final = Path(__file__).parents[2]
 EVENTS: Final = 100_000

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.torture.checker import acked_in, check
-from tests.torture.kills import CALLS, append_struck, learn_struck
-from tests.torture.line import Line
-from tests.torture.strike import BROKE, Strike
+from tests.torture.fault_injection import BROKE, Strike
+from tests.torture.process_kills import CALLS, append_struck, learn_struck
+from tests.torture.results import Line
 from tests.torture.sweeps import Count, Sweep, portion, scratch, swept
 
 WATCHED = "write,pwrite64,fdatasync,fsync,ftruncate,sendto"

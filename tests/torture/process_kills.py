@@ -20,12 +20,12 @@ from service.store.directory.ack_marks import AckMarks
 from service.store.log.events import Accepted, Position
 from service.store.log.sqlite import SqliteLog
 from tests.torture.checker import Acked, acked_in, check
-from tests.torture.learner import FINISH_SECONDS, has_published, learn, start_struck, stop
-from tests.torture.line import Line
-from tests.torture.story import GENESIS, K, Step, bound, drafts, settings_of, story, tell_story
-from tests.torture.strike import BROKE, DONE, Child, Ended, Strike, Trace, struck
+from tests.torture.fault_injection import BROKE, DONE, Child, Ended, Strike, Trace, struck
+from tests.torture.learner_runs import FINISH_SECONDS, has_published, learn, start_struck, stop
+from tests.torture.results import Line
+from tests.torture.scenario import GENESIS, K, Step, bound, drafts, settings_of, story, tell_story
 from tests.torture.sweeps import Count, Sweep, portion, scratch, swept
-from tests.torture.whole import serve_struck
+from tests.torture.whole_service import serve_struck
 
 KILL = "signal=KILL"
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "ftruncate", "rename", "openat", "unlink")

@@ -23,7 +23,7 @@ from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import remove_strays
 from tests.support.disk_faults import Fault
 from tests.support.servers import make_artifact
-from tests.torture.platter import NotedMarks, Platter
+from tests.torture.simulated_disk import NotedMarks, Platter
 
 N: Final = 3
 BYTES_MAX: Final = 1 << 20

@@ -18,8 +18,8 @@ from service.store.directory.data_directory import DataDirectory
 from tests.support.processes import children, lives
 from tests.support.servers import SHIPPED
 from tests.torture.checker import Acked, check
-from tests.torture.story import Asked, settings_of, story
-from tests.torture.strike import SECONDS_MAX, Child, Strike, Tell, Trace
+from tests.torture.fault_injection import SECONDS_MAX, Child, Strike, Tell, Trace
+from tests.torture.scenario import Asked, settings_of, story
 
 TRY_SECONDS = 10.0
 # How `ps` names the processes of a service.

@@ -1,4 +1,4 @@
-"""Clients of a running service, for mixed.py: each one a thread that sends one request after the other and keeps count.
+"""Clients of a running service, for mixed_load.py: threads that send one request after the other and keep count.
 
 A prediction whose connection dies is sent once more over a new one. Feedback is sent until it is answered, always with
 its id or its token. While the parent is down (`Weather.down`) nothing counts as failed.

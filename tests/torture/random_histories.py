@@ -27,8 +27,8 @@ from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import latest, remove_strays
 from tests.support.disk_faults import Disk, Fault
 from tests.support.history_machine import Following
-from tests.torture.line import Line
-from tests.torture.plain import out, state, weights_of
+from tests.torture.reference_state import out, state, weights_of
+from tests.torture.results import Line
 
 STEPS: Final = 5000
 STEPS_OF_ONE: Final = 50

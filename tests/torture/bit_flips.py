@@ -33,10 +33,10 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Accepted, Draft, Event, Kind, Position
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import latest, seqs
-from tests.torture.line import Line
-from tests.torture.lives import ARTIFACT, BYTES_MAX, Learner, opened, rows, settings
-from tests.torture.places import Place, anywhere, header, index_pages, marked, tensors
-from tests.torture.plain import state, weights_of
+from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, Learner, opened, rows, settings
+from tests.torture.flip_positions import Place, anywhere, header, index_pages, marked, tensors
+from tests.torture.reference_state import state, weights_of
+from tests.torture.results import Line
 
 BACK_TO: Final = 30
 

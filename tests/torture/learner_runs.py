@@ -17,8 +17,8 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import seqs
 from service.store.states.status import read_status
-from tests.torture.story import bound
-from tests.torture.strike import DONE, SECONDS_MAX, Child, Ended, Strike, Tell, Trace
+from tests.torture.fault_injection import DONE, SECONDS_MAX, Child, Ended, Strike, Tell, Trace
+from tests.torture.scenario import bound
 
 FINISH_SECONDS = 20.0
 PAUSE_SECONDS = 0.001
