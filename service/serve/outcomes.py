@@ -7,8 +7,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from service.errors import SoftstepError
-from service.serve.handlers.predict import HttpResponse, error, refusal, sentence
-from service.serve.metrics.counters import V1
+from service.serve.responses import BROKEN, V1, HttpResponse, refusal, sentence
 from service.store.log.events import Accepted, Outcome
 
 logger = logging.getLogger("softstep.feedback")
@@ -17,7 +16,6 @@ T = TypeVar("T")
 
 # Of the events that were refused, so many are named: an error answer has 16 KiB at most.
 REFUSED_TOLD_MAX: Final = 1000
-BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
 
 
 def accepted(outcome: Outcome) -> Accepted:

@@ -9,13 +9,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import __version__
 from service.errors import SoftstepError
-from service.serve.api.dependencies import Context, Reply, refused
+from service.serve.api.dependencies import Context, refused
 from service.serve.api.routes_convert import conversion
 from service.serve.api.routes_health import operations, readyz
 from service.serve.api.routes_learning import learning
@@ -23,9 +21,9 @@ from service.serve.api.routes_oip import v2
 from service.serve.api.routes_predict import native, predict_default
 from service.serve.api.routes_repository import repository
 from service.serve.api.swagger_ui import documentation
-from service.serve.handlers.predict import RequestHead, error
+from service.serve.asgi import Envelope, Reply
 from service.serve.metrics.counters import WorkerCounters
-from service.serve.request_id import request_id
+from service.serve.responses import error
 
 logger = logging.getLogger("softstep.app")
 
@@ -33,50 +31,8 @@ STATUS_TEXTS: Final = {
     404: "Not found: see /docs for the paths of this service.",
     405: "This path does not take this method; the Allow header names those it takes.",
 }
-# In the scope of a request that the front door has answered while its body came.
-LEFT: Final = "softstep.left"
-BROKEN: Final = "The server failed to answer; the fault is in its log."
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-
-
-class Envelope:
-    """What every answer has in common: a request id, a count by status, and JSON also where an endpoint breaks.
-
-    A client that has left before the end of its request gets no answer, and none is counted. The front door ends a
-    request so too, once it has answered that the body is too slow or too much.
-    """
-
-    def __init__(self, app: ASGIApp, meter: WorkerCounters) -> None:
-        self._app = app
-        self._meter = meter
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and complete its answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = False
-
-        async def complete(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                identity = request_id(RequestHead.of(dict(scope["headers"])).request_id)
-                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
-                if LEFT not in scope:
-                    self._meter.answered(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, complete)
-        except ClientDisconnect:
-            return
-        except Exception:
-            logger.exception("an endpoint broke")
-            if started:
-                raise
-            await Reply(error(500, BROKEN))(scope, receive, complete)
 
 
 async def _http_error(_request: Request, reason: Exception) -> Response:
@@ -139,5 +95,5 @@ def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None 
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(Envelope, meter=meter)
+    app.add_middleware(Envelope, count=meter.answered)
     return app

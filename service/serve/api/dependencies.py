@@ -14,13 +14,14 @@ from starlette.responses import Response
 
 from service.errors import SoftstepError, TooLargeError
 from service.process.shared_memory import SharedMemory
+from service.serve.asgi import Reply
 from service.serve.handlers.feedback import FeedbackHandler
-from service.serve.handlers.predict import HttpResponse, PredictHandler, RequestHead, refusal
+from service.serve.handlers.predict import PredictHandler
 from service.serve.handlers.weights import WeightsHandler
-from service.serve.metrics.counters import V1, V2
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import LiveModels, ModelRegistry
 from service.serve.models.served_model import Endpoint, ServedModel
+from service.serve.responses import V1, V2, HttpResponse, RequestHead, refusal
 from service.settings import Settings
 
 LogCall = Callable[..., Awaitable[Response]]
@@ -76,20 +77,6 @@ def context_of(request: Request) -> Context:
 
 
 With = Annotated[Context, Depends(context_of)]
-
-
-class Reply(Response):
-    """An answer as a response, its headers in the order in which the front door writes them."""
-
-    def __init__(self, answer: HttpResponse) -> None:
-        self.status_code = answer.status
-        self.body = answer.body
-        self.background = None
-        self.raw_headers = [
-            (b"content-type", answer.content_type),
-            (b"content-length", b"%d" % len(answer.body)),
-            *answer.headers,
-        ]
 
 
 def told(value: object, status: int = 200) -> Reply:

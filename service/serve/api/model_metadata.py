@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from service import __version__
-from service.serve.metrics.counters import COMPUTE_NANOSECONDS, EXECUTIONS, FAILURES, LAST_MS, NANOSECONDS, ROWS, V1, V2
+from service.serve.metrics.counters import COMPUTE_NANOSECONDS, EXECUTIONS, FAILURES, LAST_MS, NANOSECONDS, ROWS
 from service.serve.models.registry import LiveModels
 from service.serve.models.served_model import ServedModel
+from service.serve.responses import V1, V2
 from service.serve.wire.oip_tensors import DATATYPE_OF
 from service.store.artifact.repository import Version
 

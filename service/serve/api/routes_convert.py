@@ -6,9 +6,10 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.serve.api.dependencies import Reply, With, read_body
+from service.serve.api.dependencies import With, read_body
 from service.serve.api.schemas.explanations import MATHEMATICS
-from service.serve.handlers.predict import HttpResponse, RequestHead, check_head
+from service.serve.asgi import Reply
+from service.serve.responses import HttpResponse, RequestHead, check_head
 from service.serve.wire.scores_body import converted
 
 conversion = APIRouter(tags=["mathematics"])

@@ -7,10 +7,11 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service import __version__
-from service.serve.api.dependencies import Context, Reply, With, readiness, told
+from service.serve.api.dependencies import Context, With, readiness, told
 from service.serve.api.schemas.requests import DOCS
-from service.serve.handlers.predict import HttpResponse
+from service.serve.asgi import Reply
 from service.serve.metrics.prometheus import Learning, exposition
+from service.serve.responses import HttpResponse
 
 operations = APIRouter(tags=["operations"])
 

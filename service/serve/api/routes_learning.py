@@ -7,12 +7,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.errors import LogUnavailableError, UnacceptableError
-from service.serve.api.dependencies import NAME, Context, LogCall, Reply, With, of_model, read_body
+from service.serve.api.dependencies import NAME, Context, LogCall, With, of_model, read_body
 from service.serve.api.schemas.requests import DOCS
+from service.serve.asgi import Reply
 from service.serve.handlers.admin import AdminRequest, read_turn
 from service.serve.handlers.feedback import FeedbackHandler
-from service.serve.handlers.predict import HttpResponse, RequestHead, check_head
 from service.serve.models.served_model import Endpoint, ServedModel
+from service.serve.responses import HttpResponse, RequestHead, check_head
 from service.serve.wire.json_grammar import load
 from service.store.log.events import Kind
 

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from service.serve.api import model_metadata as describe
 from service.serve.api.dependencies import NAME, LogCall, With, of_model, predict, readiness, told
 from service.serve.api.schemas.requests import DOCS
-from service.serve.metrics.counters import V2, totals
+from service.serve.metrics.counters import totals
+from service.serve.responses import V2
 
 v2 = APIRouter(tags=["Open Inference Protocol v2"])
 

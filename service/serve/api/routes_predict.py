@@ -7,7 +7,7 @@ from service.serve.api import model_metadata as describe
 from service.serve.api.dependencies import NAME, With, of_model, predict, told
 from service.serve.api.schemas.explanations import MATHEMATICS
 from service.serve.api.schemas.requests import DOCS
-from service.serve.metrics.counters import V1
+from service.serve.responses import V1
 
 native = APIRouter(tags=["native v1"])
 

@@ -12,8 +12,8 @@ from typing import Final
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.serve.api.dependencies import Reply
-from service.serve.handlers.predict import HttpResponse
+from service.serve.asgi import Reply
+from service.serve.responses import HttpResponse
 
 PAGE: Final = b"""<!doctype html>
 <html lang="en">

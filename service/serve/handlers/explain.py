@@ -13,9 +13,10 @@ from typing import Final
 
 from service.errors import InputError, UnacceptableError
 from service.serve.handlers.explain_format import ExplainBody, ExplainFormat
-from service.serve.handlers.predict import BINARY, TENSOR_HEADER, HttpResponse, PredictHandler, refusal
-from service.serve.metrics.counters import FAILURES, V1, V2, predicted
+from service.serve.handlers.predict import PredictHandler
+from service.serve.metrics.counters import FAILURES, predicted
 from service.serve.models.served_model import Endpoint, ServedModel
+from service.serve.responses import BINARY, TENSOR_HEADER, V1, V2, HttpResponse, refusal
 from service.serve.wire.oip_tensors import InferenceBody
 
 NO_SUM: Final = "The logits of a network are no sums over features, so it has no contributions; ask for sensitivities."

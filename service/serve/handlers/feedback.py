@@ -22,14 +22,14 @@ import orjson
 
 from service.errors import BehindError, NotReachedError, SoftstepError
 from service.serve.handlers.admin import AdminRequest, forget_everywhere, further
-from service.serve.handlers.predict import HttpResponse, refusal
 from service.serve.handlers.stream_status import standing
 from service.serve.log.writer import SOURCE_COUNTERS, Writer
 from service.serve.log.writer_thread import Source
-from service.serve.metrics.counters import FAILURES, FEEDBACK, V1
+from service.serve.metrics.counters import FAILURES, FEEDBACK
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import Floats, ServedModel
 from service.serve.outcomes import accepted, made, refused, refused_of
+from service.serve.responses import V1, HttpResponse, refusal
 from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
 from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
 from service.serve.wire.labels import LabelParser

@@ -8,34 +8,28 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter_ns
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.errors import (
-    BehindError,
-    ClassesMaxError,
-    GoneError,
-    InputError,
-    LogError,
-    MalformedError,
-    ModelNotFoundError,
-    ModelNotReadyError,
-    NotReachedError,
-    PayloadError,
-    RefusedError,
-    SoftstepError,
-    TooLargeError,
-    UnknownIdError,
-    UnknownSeqError,
-)
+from service.errors import InputError, NotReachedError
 from service.serve.log.writer import settle
-from service.serve.metrics.counters import FAILURES, V1, V2, WorkerCounters, predicted, predicted_alone
+from service.serve.metrics.counters import FAILURES, WorkerCounters, predicted, predicted_alone
 from service.serve.models.batcher import Classified
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import Endpoint, ServedModel
+from service.serve.responses import (
+    BINARY,
+    NO_LEARNING,
+    TENSOR_HEADER,
+    V1,
+    HttpResponse,
+    RequestHead,
+    check_head,
+    refusal,
+)
 from service.serve.wire.json_grammar import load
 from service.serve.wire.oip_request import explains
 from service.serve.wire.oip_tensors import InferenceBody
@@ -43,47 +37,6 @@ from service.serve.wire.predict_body import PredictBody, read_asked
 from service.settings import Settings
 
 Floats = NDArray[np.floating[Any]]
-Header = tuple[bytes, bytes]
-
-JSON: Final = b"application/json"
-BINARY: Final = b"application/octet-stream"
-TENSOR_HEADER: Final = b"inference-header-content-length"
-# Types that are read as JSON, or as JSON with tensors behind it where the header says so. curl -d sends the last.
-CONTENT_TYPES: Final = frozenset((b"", JSON, BINARY, b"application/x-www-form-urlencoded"))
-# Gateways that strip unknown headers carry the size of the JSON part in the content type.
-VENDOR_TYPES: Final = (
-    b"application/vnd.sagemaker-triton.binary+json;json-header-size=",
-    b"application/vnd.vertex-ai-triton.binary+json;json-header-size=",
-)
-RETRY: Final = ((b"retry-after", b"1"),)
-UNACCEPTABLE: Final = 422
-# The status of each kind of error, the first that fits, and its headers.
-STATUS_OF: Final[tuple[tuple[type[SoftstepError], int, tuple[Header, ...]], ...]] = (
-    (TooLargeError, 413, ()),
-    (MalformedError, 400, ()),
-    (InputError, UNACCEPTABLE, ()),
-    (ModelNotFoundError, 404, ()),
-    (ModelNotReadyError, 503, RETRY),
-    (NotReachedError, 409, RETRY),
-    (GoneError, 410, ()),
-    (UnknownIdError, 404, ()),
-    (UnknownSeqError, UNACCEPTABLE, ()),
-    (ClassesMaxError, UNACCEPTABLE, ()),
-    (PayloadError, UNACCEPTABLE, ()),
-    (RefusedError, 409, ()),
-    (BehindError, 429, RETRY),
-    (LogError, 503, RETRY),
-)
-
-
-class HttpResponse(NamedTuple):
-    """An answer: status, body, its content type, and further headers."""
-
-    status: int
-    body: bytes
-    content_type: bytes = JSON
-    headers: tuple[Header, ...] = ()
-
 
 # Takes feedback for a model version: an answer, or None where it is told when the feedback is on disk.
 Teach = Callable[[ServedModel, bytes, Callable[[HttpResponse], None]], HttpResponse | None]
@@ -97,60 +50,6 @@ class Explains(Protocol):
 
     def infer(self, served: ServedModel, request: InferenceBody) -> "HttpResponse | asyncio.Future[HttpResponse]":
         """Answer a v2 request that asks for more than probabilities and labels."""
-
-
-class RequestHead(NamedTuple):
-    """What of a request's headers an answer depends on; None where one is missing."""
-
-    content_type: bytes | None
-    content_encoding: bytes | None
-    tensor_header: bytes | None
-    request_id: bytes | None
-
-    @classmethod
-    def of(cls, fields: dict[bytes, bytes]) -> "RequestHead":
-        """Read headers by their names in lower case."""
-        get = fields.get
-        return cls(get(b"content-type"), get(b"content-encoding"), get(TENSOR_HEADER), get(b"x-request-id"))
-
-
-def error(status: int, message: str, headers: tuple[Header, ...] = ()) -> HttpResponse:
-    """An error answer: one sentence that says what to change."""
-    return HttpResponse(status, orjson.dumps({"error": message}), JSON, headers)
-
-
-def refusal(reason: SoftstepError, protocol: int) -> HttpResponse:
-    """The answer to a request that raised an error; v2 knows 400 for everything that it cannot accept."""
-    for kind, status, headers in STATUS_OF:
-        if isinstance(reason, kind):
-            return error(400 if status == UNACCEPTABLE and protocol == V2 else status, sentence(reason), headers)
-    raise reason
-
-
-def sentence(reason: SoftstepError) -> str:
-    """An error's message with a capital and a full stop: those of the log are written to stand behind a colon."""
-    text = str(reason)
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-
-NO_LEARNING: Final = error(
-    503, "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only."
-)
-
-
-def check_head(head: RequestHead) -> HttpResponse | bytes | None:
-    """An answer that refuses the body's type or encoding, else the size of its JSON part where binary data follows."""
-    if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
-        return error(415, "Content-Encoding is not supported; send the body as it is.")
-    if head.content_type is None or head.content_type in CONTENT_TYPES:
-        return head.tensor_header
-    kind = head.content_type.lower().replace(b" ", b"")
-    for vendor in VENDOR_TYPES:
-        if kind.startswith(vendor):
-            return kind[len(vendor) :]
-    if kind.partition(b";")[0] in CONTENT_TYPES:
-        return head.tensor_header
-    return error(415, "Content-Type must be application/json, or application/octet-stream for binary tensors.")
 
 
 class PredictHandler:

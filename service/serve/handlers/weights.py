@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from service.errors import GoneError, SnapshotError, UnknownIdError
 from service.serve.handlers.feedback import FeedbackHandler
-from service.serve.handlers.predict import BINARY, RETRY, HttpResponse, error
 from service.serve.models.served_model import ServedModel
+from service.serve.responses import BINARY, RETRY, HttpResponse, error
 from service.settings import Settings
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import FeedbackLog

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.serve.api.app import LEFT
-from service.serve.handlers.predict import HttpResponse, RequestHead, error
+from service.serve.asgi import ANSWERED_EARLY
 from service.serve.http.shared_state import CachedHead, ConnectionFlow, PendingRequest, SharedState
 from service.serve.models.served_model import Endpoint
 from service.serve.request_id import REQUEST_IDS, request_id
+from service.serve.responses import HttpResponse, RequestHead, error
 
 IDLE, HEAD, BODY = range(3)
 NEVER: Final = float("inf")
@@ -172,7 +172,7 @@ class Connection(HttpToolsProtocol):
                 return
             cycle.disconnected = True  # the application need not answer what it did not get whole
             if self.endpoint is None:
-                cast("Any", cycle.scope)[LEFT] = (
+                cast("Any", cycle.scope)[ANSWERED_EARLY] = (
                     True  # and what it answers all the same is not counted beside this answer
                 )
             cycle.message_event.set()

@@ -16,11 +16,11 @@ from typing import Any, Final, cast
 import httptools
 import orjson
 
-from service.serve.handlers.predict import HttpResponse, RequestHead, check_head, error
 from service.serve.http.connection import BODY, HEAD, IDLE, NEVER, NO_HEAD, Connection
 from service.serve.http.shared_state import BUSY, PLAN_BYTES_MAX, PREDICTIONS, CachedHead, PendingRequest, SharedState
 from service.serve.models.served_model import Endpoint, ServedModel
 from service.serve.models.single_row import SingleRow
+from service.serve.responses import BROKEN, HttpResponse, RequestHead, check_head, error
 
 logger = logging.getLogger("softstep.door")
 
@@ -30,7 +30,6 @@ PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2
 MALFORMED: Final = error(400, "The request is not valid HTTP/1.1.")
 NO_PATH: Final = error(400, "The request's target must be a path of ASCII characters.")
 LARGE_HEAD: Final = error(431, "The request's line and headers are too many or too large.")
-BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
 NO_TUNNEL: Final = error(405, "This server is no proxy.", ((b"allow", b"GET, POST"),))
 
 

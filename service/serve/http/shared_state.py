@@ -15,12 +15,12 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
-from service.serve.api.app import Envelope
-from service.serve.api.dependencies import Reply
-from service.serve.handlers.predict import JSON, RETRY, PredictHandler, error
+from service.serve.asgi import Envelope, Reply
+from service.serve.handlers.predict import PredictHandler
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.served_model import Endpoint
 from service.serve.request_id import REQUEST_IDS
+from service.serve.responses import JSON, RETRY, error
 from service.settings import Settings
 
 # Remembered heads of a worker, and the longest: a few MiB however many clients there are.
@@ -131,7 +131,7 @@ class SharedState:
         self.numbers = REQUEST_IDS.numbers
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.most = settings.requests_in_flight_max
-        self.busy = Envelope(busy, meter)
+        self.busy = Envelope(busy, meter.answered)
         self.in_flight = 0
         self.body_bytes = 0
         self._default_headers: list[tuple[bytes, bytes]] | None = None

@@ -18,8 +18,9 @@ from service.process.shared_memory import (
 )
 from service.serve.log.writer import SOURCE_COUNTERS
 
-# Counters of one model version, in the order of their cells.
-V1, V2, FAILURES, ROWS, EXECUTIONS, NANOSECONDS, COMPUTE_NANOSECONDS, LAST_MS, BUCKETS = range(9)
+# Counters of one model version, in the order of their cells; before them stand the answered requests of each protocol,
+# at V1 and V2 of responses.py.
+FAILURES, ROWS, EXECUTIONS, NANOSECONDS, COMPUTE_NANOSECONDS, LAST_MS, BUCKETS = range(2, 9)
 # Upper bounds in nanoseconds; the last bucket takes the rest. From below one kernel call to a request that times out.
 BOUNDS: Final = tuple(
     int(seconds * 1e9)

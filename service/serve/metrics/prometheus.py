@@ -27,10 +27,9 @@ from service.serve.metrics.counters import (
     FEEDBACK,
     NANOSECONDS,
     ROWS,
-    V1,
-    V2,
     totals,
 )
+from service.serve.responses import V1, V2
 
 # In the order of the counters of writer.py.
 FEEDBACK_TEXTS: Final = {

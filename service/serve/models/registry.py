@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from service.errors import ModelNotFoundError, ModelNotReadyError, SnapshotError
-from service.serve.metrics.counters import V1, V2
 from service.serve.models.served_model import Endpoint, ModelResources, ServedModel
+from service.serve.responses import V1, V2
 from service.store.artifact.repository import VERSION, Repository, RepositoryView, Version
 from service.store.directory.data_directory import SnapshotWatcher
 from service.store.states.snapshots import latest, read_snapshot

@@ -14,9 +14,10 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import SnapshotError
-from service.serve.metrics.counters import V1, WorkerCounters
+from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.batcher import Batcher, Classified, inline_rows, is_heavy
 from service.serve.models.single_row import SingleRow
+from service.serve.responses import V1
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
 from service.settings import Settings

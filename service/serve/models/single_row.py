@@ -23,9 +23,9 @@ from service.serve.metrics.counters import (
     LAST_MS,
     NANOSECONDS,
     ROWS,
-    V1,
     WorkerCounters,
 )
+from service.serve.responses import V1
 from service.serve.wire.row_scanner import scan_rows
 from service.softmax.kernels.lanes import stack
 from service.softmax.kernels.single import CELLS as PLAN_CELLS

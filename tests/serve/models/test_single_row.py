@@ -18,10 +18,10 @@ from service.serve.metrics.counters import (
     LAST_MS,
     NANOSECONDS,
     ROWS,
-    V1,
     WorkerCounters,
 )
 from service.serve.models.single_row import BYTES_AT, SingleRow
+from service.serve.responses import V1
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.linear_model import Delta, Head, LinearModel, Stage
 from tests.support.servers import Pair, Response, instances

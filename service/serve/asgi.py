@@ -1,0 +1,70 @@
+"""ASGI pieces that `http/` and `api/` share: prepared responses, and the middleware around every response."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.serve.request_id import request_id
+from service.serve.responses import BROKEN, HttpResponse, RequestHead
+
+logger = logging.getLogger("softstep.app")
+
+# In the scope of a request that the protocol has answered while its body came.
+ANSWERED_EARLY: Final = "softstep.answered_early"
+
+
+class Reply(Response):
+    """An answer as a response, its headers in the order in which the front door writes them."""
+
+    def __init__(self, answer: HttpResponse) -> None:
+        self.status_code = answer.status
+        self.body = answer.body
+        self.background = None
+        self.raw_headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            *answer.headers,
+        ]
+
+
+class Envelope:
+    """What every answer has in common: a request id, a count by status, and JSON also where an endpoint breaks.
+
+    A client that has left before the end of its request gets no answer, and none is counted. The front door ends a
+    request so too, once it has answered that the body is too slow or too much.
+    """
+
+    def __init__(self, app: ASGIApp, count: Callable[[int], None]) -> None:
+        self._app = app
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and complete its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def complete(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                identity = request_id(RequestHead.of(dict(scope["headers"])).request_id)
+                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+                if ANSWERED_EARLY not in scope:
+                    self._count(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, complete)
+        except ClientDisconnect:
+            return
+        except Exception:
+            logger.exception("an endpoint broke")
+            if started:
+                raise
+            await Reply(BROKEN)(scope, receive, complete)
