@@ -51,7 +51,7 @@ def passed(artifact: Artifact, data: Rows, rule: str | None) -> tuple[float, flo
     state, losses, windows = LearnerState(artifact), [], []
     for start in range(0, len(data.y), 1000):
         block = data.X[start : start + 1000].copy(), data.y[start : start + 1000].copy()
-        losses.append(state.fold(*block))
+        losses.append(state.fold_rows(*block))
         name = "window" if artifact.manifest.calibration is None else "calibration.window"
         windows.append(state.tensors()[name][:, : len(block[1])])  # a block is as long as the window
     window = np.concatenate(windows, axis=1)

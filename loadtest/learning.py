@@ -82,7 +82,7 @@ def from_zero() -> Iterator[Figure]:
     for name, load in SETS.items():
         data = load()
         passes = [
-            LearnerState(made(data)).fold(order.X, order.y).mean() for order in map(data.shuffled, range(SHUFFLES))
+            LearnerState(made(data)).fold_rows(order.X, order.y).mean() for order in map(data.shuffled, range(SHUFFLES))
         ]
         losses.append(float(np.mean(passes)))
         yield Figure(f"1 progressive log loss, {name}", "", losses[-1], True)
@@ -101,7 +101,7 @@ def from_trained() -> Iterator[Figure]:
                 artifact = trained(order, count)
                 X, y = order.X[count:].copy(), order.y[count:].copy()
                 Y = np.eye(data.n_classes)[y] if data.n_classes > 2 else y[:, None].astype(np.float64)  # noqa: PLR2004
-                learned += LearnerState(artifact).fold(X, y).mean()
+                learned += LearnerState(artifact).fold_rows(X, y).mean()
                 static += model_of(artifact).losses(X, Y).mean()
             ratios.append(learned / static)
             yield Figure(f"2 learned / static after {part:.0%}, {name}", "<= 1.02", ratios[-1], ratios[-1] <= 1.02)  # noqa: PLR2004
@@ -122,8 +122,8 @@ def drift() -> Iterator[Figure]:
     before = {}
     for forget in (0.0, 1e-6):
         state = LearnerState(made(data, learning={"rule": "newton", "constants": {"forget": forget}}))
-        before[forget] = float(state.fold(X, y).mean())
-    losses = state.fold(X_after, (y_after + 1) % data.n_classes)
+        before[forget] = float(state.fold_rows(X, y).mean())
+    losses = state.fold_rows(X_after, (y_after + 1) % data.n_classes)
     trailing = np.convolve(losses, np.ones(DRIFT_WINDOW) / DRIFT_WINDOW, "valid")
     below = np.flatnonzero(trailing < 0.5)  # noqa: PLR2004
     count = int(below[0]) + DRIFT_WINDOW if below.size else len(losses)
@@ -135,7 +135,7 @@ def drift() -> Iterator[Figure]:
 def seconds(state: LearnerState, X: Any, y: Any) -> float:  # noqa: ANN401
     """Time one pass of a fresh state."""
     began = time.perf_counter()
-    state.fold(X, y)
+    state.fold_rows(X, y)
     return time.perf_counter() - began
 
 

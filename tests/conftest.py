@@ -1,11 +1,12 @@
-"""A running service for every test that wants one."""
+"""Fixtures of all tests: models directories and a running service."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Service, serving, write_models
+from tests.support.servers import SHIPPED, Service, serving, write_models
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,10 @@ def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A real `softstep serve` with those models and default limits, shared by all tests."""
     with serving(models, tmp_path_factory.mktemp("service")) as running:
         yield running
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A models directory that holds iris version 1, of the test's own."""
+    shutil.copytree(SHIPPED / "iris", tmp_path / "models" / "iris")
+    return tmp_path / "models"

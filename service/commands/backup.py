@@ -4,7 +4,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from service.commands.verify import refuse_damage
+from service.commands.verify import raise_if_damaged
 from service.console import disk_errors, tell
 from service.settings import Settings
 from service.store.directory.backup_files import CopiedFiles, clear, close_log, make_way, write_backup
@@ -36,7 +36,7 @@ def _made(found: StoredStream, folder: Path, bytes_max: int) -> list[CopiedFiles
     clear(folder)
     copied = write_backup(found, folder, bytes_max)
     with kept(folder) as copy:
-        refuse_damage(copy, bytes_max)
+        raise_if_damaged(copy, bytes_max)
         close_log(*copy)
     (folder / "lock").unlink()
     sync_tree(folder)

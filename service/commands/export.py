@@ -2,7 +2,7 @@
 
 import argparse
 
-from service.commands.replay import replayed
+from service.commands.replay import replay_stream
 from service.console import disk_errors, tell
 from service.settings import Settings
 from service.store.artifact.artifact import write_artifact
@@ -14,10 +14,10 @@ from service.store.directory.offline import kept
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 when the version is written whole; where it is not, nothing is."""
     with kept(settings.data) as found:
-        replay = replayed(settings, found, arguments.model, arguments.seq)
+        replay = replay_stream(settings, found, arguments.model, arguments.seq)
         stream, position = replay.stream, replay.position()
     state = replay.fold.state
-    weights = hash_tensors(state.candidate().tensors())
+    weights = hash_tensors(state.candidate_parameters().tensors())
     provenance = {
         **state.artifact.manifest.provenance,
         "learned_from": f"{stream.model}/{stream.version}",
@@ -26,7 +26,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         "event_hash": position.hash.hex(),
         "weights_sha256": weights,
     }
-    artifact = state.export(replay.fold.classes, provenance)
+    artifact = state.export_artifact(replay.fold.classes, provenance)
     with disk_errors():
         folder = new_version(arguments.directory)
         write_artifact(folder, artifact)

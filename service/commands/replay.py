@@ -7,8 +7,8 @@ from typing import Any
 
 from service.console import Progress, disk_errors, tell
 from service.errors import SnapshotError
-from service.learn.publish import published
-from service.learn.replay import Replay
+from service.learn.publish import snapshot_contents
+from service.learn.replay import StreamReplay
 from service.settings import Settings
 from service.store.directory.offline import StoredStream, bound_artifact, find_stream, kept
 from service.store.states.snapshots import read_snapshot, write_snapshot
@@ -17,8 +17,8 @@ from service.store.states.snapshots import read_snapshot, write_snapshot
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 where the state could be folded and no published one differs, else 1."""
     with kept(settings.data) as found:
-        replay = replayed(settings, found, arguments.model, arguments.seq)
-        fields, arrays = published(replay.fold, replay.place())
+        replay = replay_stream(settings, found, arguments.model, arguments.seq)
+        fields, arrays = snapshot_contents(replay.fold, replay.position_fields())
         folder = found.data.stream(replay.stream.model, replay.stream.version).snapshots
         verdict = _compared(folder / str(replay.seq), fields)
     if arguments.keep is not None:
@@ -45,13 +45,13 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if verdict == "different" else 0
 
 
-def replayed(settings: Settings, found: StoredStream, name: str, seq: int | None) -> Replay:
+def replay_stream(settings: Settings, found: StoredStream, name: str, seq: int | None) -> StreamReplay:
     """The fold of a stream, by its name, at a seq or at its last one; shows how far it is."""
     stream = find_stream(found.log, name)
     folder = found.data.stream(stream.model, stream.version)
-    replay = Replay(stream, bound_artifact(folder, stream, settings.artifact_bytes_max), found.log)
+    replay = StreamReplay(stream, bound_artifact(folder, stream, settings.artifact_bytes_max), found.log)
     progress = Progress("replaying", "events")
-    for done in replay.to(replay.last if seq is None else seq):
+    for done in replay.fold_to(replay.last if seq is None else seq):
         progress.at(*done)
     progress.end()
     return replay

@@ -2,7 +2,7 @@
 
 import argparse
 
-from service.commands.verify import refuse_damage
+from service.commands.verify import raise_if_damaged
 from service.console import disk_errors, tell
 from service.errors import LogUnavailableError
 from service.settings import Settings
@@ -36,7 +36,7 @@ def _restore(settings: Settings, arguments: argparse.Namespace, data: DataDirect
     try:
         copied = restore.copy_backup(arguments.directory, data)
         with kept(copied.path) as copy:
-            refuse_damage(copy, settings.artifact_bytes_max)
+            raise_if_damaged(copy, settings.artifact_bytes_max)
             forgotten = restore.forget_again(copy, ids)
             restore.make_whole(data, copy)
     finally:

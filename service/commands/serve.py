@@ -37,7 +37,7 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     """Serve; 0 when it was stopped, 1 where the address cannot be listened on or the data directory not be trusted."""
     logs.set_up(as_json=settings.log_json, access=settings.access_log)
     try:
-        with _data(settings) as data:
+        with open_data(settings) as data:
             return _serve(settings, data)
     except (LogError, KeyFileError) as reason:
         print(f"softstep: {reason}", file=sys.stderr)
@@ -64,7 +64,7 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
         wires = worker.WorkerLinks(
             data, _keys(settings, data), Wakeup(), tuple(Wakeup() for _ in range(settings.workers))
         )
-        learn = partial(loop.run, settings, board, wires.heard, wires.published)
+        learn = partial(loop.run_learner, settings, board, wires.heard, wires.published)
     unloaded: frozenset[str] = frozenset()
 
     def change(line: bytes) -> tuple[int, int, bytes]:
@@ -83,7 +83,7 @@ def _keys(settings: Settings, data: DataDirectory) -> TokenKeys:
 
 
 @contextmanager
-def _data(settings: Settings) -> Iterator[DataDirectory | None]:
+def open_data(settings: Settings) -> Iterator[DataDirectory | None]:
     """The data directory, locked, with a log that holds all that was acknowledged; None where nothing is learned.
 
     Raises:

@@ -5,8 +5,8 @@ from typing import Final
 
 from service.console import Progress, complain, tell
 from service.errors import SoftstepError
-from service.learn.replay import Replay
-from service.learn.verify_states import refold
+from service.learn.replay import StreamReplay
+from service.learn.verify_states import compare_states
 from service.settings import Settings
 from service.store.directory.offline import StoredStream, kept
 from service.store.directory.verify_files import VerifyReport, check_marks, check_stream
@@ -18,7 +18,7 @@ COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 where all is well, 1 where something is damaged."""
     with kept(settings.data) as found:
-        reports = list(verified(found, settings.artifact_bytes_max, refolds=arguments.refold))
+        reports = list(verify_streams(found, settings.artifact_bytes_max, refolds=arguments.refold))
         marks = check_marks(found)
     if not arguments.json:
         print(COLUMNS.format("stream", "events", "forgotten", "checkpoints", "snapshots", "refolded", "verdict"))
@@ -31,7 +31,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if marks or any(report.damage for report in reports) else 0
 
 
-def verified(found: StoredStream, bytes_max: int, *, refolds: bool) -> list[VerifyReport]:
+def verify_streams(found: StoredStream, bytes_max: int, *, refolds: bool) -> list[VerifyReport]:
     """Check the file, then each stream; shows how far it is.
 
     Raises:
@@ -46,16 +46,16 @@ def verified(found: StoredStream, bytes_max: int, *, refolds: bool) -> list[Veri
         for position in check_stream(found, report, bytes_max):
             progress.at(position.seq, max(total, position.seq))
         if refolds and report.artifact is not None and not report.damage:
-            for done in refold(Replay(stream, report.artifact, found.log), report):
+            for done in compare_states(StreamReplay(stream, report.artifact, found.log), report):
                 progress.at(*done)
         progress.end()
         reports.append(report)
     return reports
 
 
-def refuse_damage(found: StoredStream, bytes_max: int) -> None:
+def raise_if_damaged(found: StoredStream, bytes_max: int) -> None:
     """Raises SoftstepError with the first thing that is damaged."""
-    damage = [*(one for report in verified(found, bytes_max, refolds=False) for one in report.damage)]
+    damage = [*(one for report in verify_streams(found, bytes_max, refolds=False) for one in report.damage)]
     damage += check_marks(found)
     if damage:
         raise SoftstepError(damage[0])

@@ -31,7 +31,7 @@ SEQ_OF: Final = itemgetter(Event._fields.index("seq"))
 FILE_FIELDS: Final = {"format_version", "tensors_sha256"}
 
 
-class ScoredEvent(NamedTuple):
+class RowLosses(NamedTuple):
     """Events that were folded together: for each of their rows, in order, the event's seq and the loss before its step.
 
     Attributes:
@@ -63,9 +63,9 @@ class EventFold:
         self.events = 0
         self.unfit = 0
 
-    def take(self, events: Iterable[Event]) -> list[ScoredEvent]:
+    def fold_events(self, events: Iterable[Event]) -> list[RowLosses]:
         """Apply events in their order; those without a payload, which were forgotten, are passed over."""
-        scored: list[ScoredEvent] = []
+        scored: list[RowLosses] = []
         run: list[Event] = []
         for event in events:
             if event.payload is None:
@@ -73,19 +73,19 @@ class EventFold:
             if event.kind == FEEDBACK:
                 run.append(event)
             else:
-                scored += self._learn(run)
+                scored += self._fold_feedback(run)
                 run = []
-                self._turn(event)
-        return scored + self._learn(run)
+                self._apply_admin(event)
+        return scored + self._fold_feedback(run)
 
-    def learn(self, payloads: Sequence[bytes]) -> None:
-        """Apply the payloads of feedback events in their order, in bulk: the same as `take`, which tells losses."""
+    def fold_payloads(self, payloads: Sequence[bytes]) -> None:
+        """Apply the payloads of feedback events in their order, in bulk, without returning losses."""
         for block in self._blocks(payloads):
             if block is not None:
-                self._learn_block(block)
+                self._fold_block(block)
 
-    def _learn(self, events: list[Event]) -> list[ScoredEvent]:
-        scored: list[ScoredEvent] = []
+    def _fold_feedback(self, events: list[Event]) -> list[RowLosses]:
+        scored: list[RowLosses] = []
         first = 0
         for block in self._blocks([event.payload for event in events if event.payload is not None]):
             if block is None:
@@ -93,10 +93,10 @@ class EventFold:
                 continue
             run = events[first : first + block.events]
             first += block.events
-            losses = self._learn_block(block)
+            losses = self._fold_block(block)
             if losses is not None:
                 seqs = np.fromiter(map(SEQ_OF, run), np.int64, len(run))
-                scored.append(ScoredEvent(seqs.repeat(block.layout.rows), losses))
+                scored.append(RowLosses(seqs.repeat(block.layout.rows), losses))
         return scored
 
     def _blocks(self, payloads: Sequence[bytes]) -> Iterator[Block | None]:
@@ -111,20 +111,20 @@ class EventFold:
                 for payload in payloads:
                     yield from self._blocks([payload])
 
-    def _learn_block(self, block: Block) -> Doubles | None:
+    def _fold_block(self, block: Block) -> Doubles | None:
         """The losses of a block's rows, or None where they are not of this model as it is now."""
         layout, manifest = block.layout, self.artifact.manifest
         sizes = (layout.dtype.name, layout.n_features, layout.n_classes)
-        if sizes != (manifest.dtype, manifest.n_features, self.state.n_classes) or not self._takes(layout.targets):
+        if sizes != (manifest.dtype, manifest.n_features, self.state.n_classes) or not self._accepts(layout.targets):
             self.unfit += block.events
             return None
         weights = None if block.weights is None else block.weights.astype(np.float64)
         self.events += block.events
         if layout.targets == Targets.INDEX:
-            return self.state.fold(block.X, block.targets.astype(np.int64), weights=weights)
-        return self.state.fold(block.X, Y=self._targets(block.targets), weights=weights)
+            return self.state.fold_rows(block.X, block.targets.astype(np.int64), weights=weights)
+        return self.state.fold_rows(block.X, Y=self._targets(block.targets), weights=weights)
 
-    def _takes(self, targets: Targets) -> bool:
+    def _accepts(self, targets: Targets) -> bool:
         """Whether the head learns from targets of that kind: a multilabel head from sets alone, the others not."""
         return (targets == Targets.SET) == (self.artifact.manifest.head == "multilabel")
 
@@ -133,7 +133,7 @@ class EventFold:
         Y = targets.astype(np.float64)
         return np.ascontiguousarray(Y[:, 1:]) if self.artifact.manifest.head == "sigmoid" else Y
 
-    def _turn(self, event: Event) -> None:
+    def _apply_admin(self, event: Event) -> None:
         try:
             if event.kind == Kind.CLASSES:
                 names = parse_classes(event.payload or b"")
@@ -144,13 +144,13 @@ class EventFold:
         except (PayloadError, ArtifactError, ClassesFixedError):
             self.unfit += 1
 
-    def kept(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The fields and arrays that `restored` makes an equal fold of.
+    def checkpoint_contents(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The fields and arrays that `from_checkpoint` makes an equal fold of.
 
         Beside the state they hold it as an artifact, under "manifest" and "artifact.<tensor>", because a later release
         with another fold can go on from that alone; None where what was learned makes no artifact.
         """
-        manifest, tensors = self._exported()
+        manifest, tensors = self._artifact_contents()
         fields = {
             "manifest": manifest,
             "classes": self.classes,
@@ -160,16 +160,16 @@ class EventFold:
         }
         return fields, {**self.state.tensors(), **{f"artifact.{name}": tensor for name, tensor in tensors.items()}}
 
-    def _exported(self) -> tuple[dict[str, Any] | None, Mapping[str, NDArray[Any]]]:
+    def _artifact_contents(self) -> tuple[dict[str, Any] | None, Mapping[str, NDArray[Any]]]:
         try:
-            artifact = self.state.export(self.classes, self.artifact.manifest.provenance)
+            artifact = self.state.export_artifact(self.classes, self.artifact.manifest.provenance)
         except ArtifactError:
             return None, {}
         manifest = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude=FILE_FIELDS)
         return manifest, artifact.tensors
 
     @classmethod
-    def restored(cls, artifact: Artifact, snapshot: Snapshot) -> "EventFold":
+    def from_checkpoint(cls, artifact: Artifact, snapshot: Snapshot) -> "EventFold":
         """The fold that gave a checkpoint.
 
         Raises:
@@ -178,7 +178,7 @@ class EventFold:
         fold = cls(artifact)
         fields = snapshot.fields
         try:
-            fold.state = LearnerState.restore(artifact, snapshot.arrays, fields["scalars"])
+            fold.state = LearnerState.from_tensors(artifact, snapshot.arrays, fields["scalars"])
             fold.classes = list(fields["classes"])
             fold.events, fold.unfit = fields["events"], fields["unfit"]
         except (KeyError, TypeError) as error:
@@ -186,7 +186,7 @@ class EventFold:
         return fold
 
     @property
-    def progressive(self) -> dict[str, Any]:
+    def progressive_validation(self) -> dict[str, Any]:
         """The progressive validation, for the metadata: counts, mean loss and accuracy, in all and recently; bins."""
         counts = {"events": self.events, "unfit_events": self.unfit, **self.state.progress}
         return counts | {"calibration": self.state.reliability}

@@ -13,7 +13,7 @@ from service.store.artifact.calibration_record import told
 DELTA_TENSOR = "delta.weight"
 
 
-def exported(
+def build_artifact(
     artifact: Artifact,
     served: Parameters,
     *,

@@ -115,7 +115,7 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Linea
         frozen = state["frozen"]
         arrays = None if frozen is None else _arrays(frozen["arrays"])
         served = None if arrays is None else served_again(artifact.manifest, arrays, frozen["clips"])
-        fold.state.resume(paused=state["paused"], frozen=served)
+        fold.state.resume_serving(paused=state["paused"], frozen=served)
     except (KeyError, TypeError, ValueError, PayloadError) as error:
         raise ArtifactError("the state of a base is none that this release can go on from") from error
     return fold

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
-from service.learn.event_fold import EventFold, ScoredEvent
+from service.learn.event_fold import EventFold, RowLosses
 from service.learn.fold_upgrade import first_fold
 from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
@@ -64,18 +64,18 @@ class Follower:
         return bool(self._ahead)
 
     @property
-    def refolded(self) -> float:
+    def refold_progress(self) -> float:
         """The share of the refolding that is done."""
         left = sum(hi - lo for lo, hi in self._ahead)
         return 1 - left / self._length if self._length else 1.0
 
     @property
-    def after(self) -> int:
+    def read_after(self) -> int:
         """The seq behind which the next event is to be folded."""
         return self._ahead[0][0] if self._ahead else self.seq
 
     @property
-    def out(self) -> set[int]:
+    def excluded(self) -> set[int]:
         """The seqs that no state holds any more."""
         return self.lineage.forgotten | self.lineage.skipped | self._passed
 
@@ -84,7 +84,7 @@ class Follower:
         """The number of forgets up to `seq`."""
         return sum(turn.kind == Kind.FORGET and turn.seq <= self.seq for turn in self.lineage.turns)
 
-    def next_events(self, limit: int) -> list[Event]:
+    def read_next(self, limit: int) -> list[Event]:
         """The next events that are to be folded or to be turned at, at most that many.
 
         Raises:
@@ -104,8 +104,8 @@ class Follower:
             break
         return events
 
-    def take(self, events: list[Event]) -> list[ScoredEvent]:
-        """Move on by events that `next_events` gave; stops early, behind an event that turns the lineage.
+    def fold_batch(self, events: list[Event]) -> list[RowLosses]:
+        """Move on by events that `read_next` gave; stops early, behind an event that turns the lineage.
 
         Returns:
             The events that were folded for the first time, with the losses of their rows.
@@ -123,17 +123,17 @@ class Follower:
         self._learn_turns(run)
         return self._run(run)
 
-    def _run(self, events: list[Event]) -> list[ScoredEvent]:
-        scored = self.fold.take(self._present(events))
+    def _run(self, events: list[Event]) -> list[RowLosses]:
+        scored = self.fold.fold_events(self._present(events))
         self.seq, self.hash = events[-1].seq, events[-1].hash
         return scored
 
     def _present(self, events: list[Event]) -> list[Event]:
         """Those events that no later one puts out."""
-        out = self.out
+        out = self.excluded
         return [event for event in events if event.seq not in out] if out else events
 
-    def pass_by(self, seq: int) -> bool:
+    def bypass(self, seq: int) -> bool:
         """Find a way past an event that cannot be folded, in what came behind it.
 
         Where a later event puts it out, it is left out already when its turn comes. Where a rollback leads to a state
@@ -221,28 +221,28 @@ class Follower:
             late = [turn for turn in self.lineage.turns[fields["turns"] :] if turn.out]
             if any(within(held, out) for turn in late for out in turn.out):
                 return None
-            return EventFold.restored(self.fold.artifact, snapshot)
+            return EventFold.from_checkpoint(self.fold.artifact, snapshot)
         except (SnapshotError, ArtifactError, KeyError):
             return None
 
     def _refold(self, events: list[Event]) -> None:
-        self.fold.take(self._present(events))
+        self.fold.fold_events(self._present(events))
         _, hi = self._ahead.popleft()
         if events[-1].seq < hi:
             self._ahead.appendleft((events[-1].seq, hi))
 
     # Keeping
 
-    def checkpoint(self) -> None:
+    def write_checkpoint(self) -> None:
         """Write the state where a restart goes on from; not while refolding.
 
         Raises:
             OSError: The disk refuses.
         """
-        fields, arrays = self.fold.kept()
-        write_snapshot(self.folder.checkpoints, self.seq, {**fields, **self.place()}, arrays, durable=True)
+        fields, arrays = self.fold.checkpoint_contents()
+        write_snapshot(self.folder.checkpoints, self.seq, {**fields, **self.position_fields()}, arrays, durable=True)
 
-    def place(self) -> dict[str, Any]:
+    def position_fields(self) -> dict[str, Any]:
         """Where the fold stands, as a checkpoint and a snapshot say it."""
         return {
             "stream": self.stream.number,

@@ -21,7 +21,7 @@ from typing import Final
 from service.errors import LogDamagedError, LogError, SoftstepError
 from service.learn.failure_tracker import FailureTracker
 from service.learn.publish import PUBLISH_SECONDS
-from service.learn.stream_learner import Hold, StreamLearner, tell_held
+from service.learn.stream_learner import RetryDelay, StreamLearner, write_held_status
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
@@ -52,20 +52,20 @@ class LearnerProcess:
         self._data: Final = DataDirectory(settings.data)
         self._heard: Final = heard
         self._published: Final = published
-        self._blame: Final = FailureTracker(board)
-        self._log: Final = SqliteLog(self._data.log, board.faults)
+        self._failures: Final = FailureTracker(board)
+        self._log: Final = SqliteLog(self._data.log, board.disk_faults)
         self._streams: dict[int, Stream] = {}
         self._round_due = 0.0
         self._has_met = False
         self._students: dict[int, StreamLearner] = {}
-        self._holds: defaultdict[int, Hold] = defaultdict(Hold)
+        self._holds: defaultdict[int, RetryDelay] = defaultdict(RetryDelay)
         self._stopped = False
 
     def run(self) -> None:
         """Learn until SIGTERM."""
         signal.signal(signal.SIGTERM, self._on_stop)
         while not self._stopped:
-            self._heard.hush()
+            self._heard.clear()
             try:
                 busy = self._turn(time.monotonic())
             except (LogError, OSError):
@@ -76,12 +76,12 @@ class LearnerProcess:
                 self._rest()
         for number, student in self._students.items():
             with self._alone(self._streams[number]):
-                student.publisher.checkpoint_if_due(idle=True)
+                student.publisher.write_checkpoint_if_due(idle=True)
         self._log.close()
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self._stopped = True
-        self._heard.ring()
+        self._heard.notify()
 
     def _turn(self, now: float) -> bool:
         """One batch of each stream; returns whether more may wait."""
@@ -109,7 +109,7 @@ class LearnerProcess:
         number = stream.number
         if number not in self._students:
             folder = self._data.stream(stream.model, stream.version)
-            self._students[number] = StreamLearner(stream, self._log, folder, self._settings, self._blame)
+            self._students[number] = StreamLearner(stream, self._log, folder, self._settings, self._failures)
         try:
             busy = self._students[number].work()
         except BaseException:
@@ -139,14 +139,14 @@ class LearnerProcess:
             self._hold(stream, str(error))
         except Exception:
             logger.exception("learning of %s/%d failed", stream.model, stream.version)
-            self._blame.accuse()
+            self._failures.record_failure()
             self._hold(stream, "the learner failed; its log says more")
         else:
             if hold.reason is not None:
                 logger.info("learning of %s/%d goes on", stream.model, stream.version)
             hold.end()
         finally:
-            self._blame.drop()
+            self._failures.discard_batch()
 
     def _hold(self, stream: Stream, reason: str) -> None:
         """Let a stream alone for a while, and say why: once in the log, and in its status."""
@@ -157,16 +157,18 @@ class LearnerProcess:
         student = self._students.get(stream.number)
         with suppress(OSError):  # the status is on the disk that refuses
             if student is None:
-                tell_held(self._data.stream(stream.model, stream.version), reason)
+                write_held_status(self._data.stream(stream.model, stream.version), reason)
             else:
-                student.publisher.tell(now, {"state": "held", "reason": reason})
+                student.publisher.report_status(now, {"state": "held", "reason": reason})
 
     def _rest(self) -> None:
         """Wait for a ring, or for what is due without one."""
         now = time.monotonic()
         held = [hold.due - now for hold in self._holds.values() if hold.due > now]
         waits = [
-            student.publisher.wait(now) for number, student in self._students.items() if self._holds[number].due <= now
+            student.publisher.seconds_until_due(now)
+            for number, student in self._students.items()
+            if self._holds[number].due <= now
         ]
         dues = [wait for wait in waits if wait is not None]
         soon = [wait for wait in dues if 0 < wait <= PUBLISH_SECONDS]
@@ -181,6 +183,6 @@ class LearnerProcess:
         select.select([self._heard.fd], [], [], due)
 
 
-def run(settings: Settings, board: SharedMemory, heard: Wakeup, published: Sequence[Wakeup]) -> None:
+def run_learner(settings: Settings, board: SharedMemory, heard: Wakeup, published: Sequence[Wakeup]) -> None:
     """Be the learner's process."""
     LearnerProcess(settings, board, heard, published).run()

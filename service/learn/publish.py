@@ -32,19 +32,19 @@ CHECKPOINT_EVENTS: Final = 1 << 16
 STATUS_SECONDS: Final = 0.25
 
 
-def published(fold: EventFold, place: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def snapshot_contents(fold: EventFold, place: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The fields and arrays of a snapshot: what a fold serves, and where in its stream that is."""
     state = fold.state
-    served = state.served()
+    served = state.served_parameters()
     fields = {
         **place,
         "head": served.head,
         "clips": served.clips(),
         "classes": fold.classes,
         "weights_sha256": hash_tensors(served.tensors()),
-        "learning": {**state.learning, "paused": state.paused, "shadow": state.shadow},
+        "learning": {**state.rule_settings, "paused": state.paused, "shadow": state.shadow},
         "calibration": told(fold.artifact.manifest.calibration, served.calibration),
-        "progressive": fold.progressive,
+        "progressive": fold.progressive_validation,
     }
     return fields, dict(served.arrays())
 
@@ -70,7 +70,7 @@ class Publisher:
         self._erased_epoch = int(self._told.get("erased_epoch", 0))
         self._tell_due = 0.0
 
-    def moved(self, seconds: float) -> None:
+    def add_fold_seconds(self, seconds: float) -> None:
         """Note that folding went on for so long."""
         self._folded += seconds
 
@@ -79,14 +79,14 @@ class Publisher:
         follower = self._follower
         return follower.seq > 0 and follower.seq != self._published and not follower.is_refolding and now >= self._due
 
-    def wait(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         """Seconds until something is to be written though nothing happens; None where nothing is."""
         follower = self._follower
         if follower.is_refolding or follower.seq == 0:
             return None
         return max(0.0, self._due - now) if follower.seq != self._published else None
 
-    def publish(self, now: float, spent: Callable[[], float]) -> None:
+    def publish_snapshot(self, now: float, spent: Callable[[], float]) -> None:
         """Write a snapshot of what is served now.
 
         Args:
@@ -98,7 +98,7 @@ class Publisher:
             OSError: The disk refuses; it is tried again later.
         """
         follower, before = self._follower, spent()
-        fields, arrays = published(follower.fold, follower.place())
+        fields, arrays = snapshot_contents(follower.fold, follower.position_fields())
         fields["published_ms"] = time.time_ns() // 1_000_000  # for people
         self._due = now + PUBLISH_SECONDS
         write_snapshot(self._folder.snapshots, follower.seq, fields, arrays, durable=False)
@@ -113,7 +113,7 @@ class Publisher:
         while len(self._snapshots) > SNAPSHOTS_KEPT:
             (self._folder.snapshots / str(self._snapshots.popleft())).unlink(missing_ok=True)
 
-    def checkpoint_if_due(self, *, idle: bool) -> None:
+    def write_checkpoint_if_due(self, *, idle: bool) -> None:
         """Write a checkpoint where enough was folded since the last, or where there is nothing else to do.
 
         Raises:
@@ -124,19 +124,19 @@ class Publisher:
             return
         enough = self._folded >= CHECKPOINT_FOLD_SECONDS or follower.seq - self._kept >= CHECKPOINT_EVENTS
         if enough or idle:
-            follower.checkpoint()
+            follower.write_checkpoint()
             self._kept, self._folded = follower.seq, 0.0
             thin(self._folder.checkpoints, self._bytes_max)
 
     @property
-    def must_erase(self) -> bool:
+    def needs_erasure(self) -> bool:
         """Whether events were forgotten that files may still hold."""
         follower = self._follower
         is_served = follower.seq == self._published and not follower.is_refolding
         return is_served and follower.epoch > self._erased_epoch
 
-    def erase(self) -> None:
-        """Delete the files that hold forgotten events; who owns the log erases that, and then calls `erased`."""
+    def erase_forgotten(self) -> None:
+        """Delete the files that hold forgotten events; who owns the log erases that, and then calls `mark_erased`."""
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
         for files in (self._folder.snapshots, self._folder.checkpoints, self._folder.history):
             delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
@@ -144,11 +144,11 @@ class Publisher:
         if self._published not in seqs(self._folder.snapshots):
             self._published = -1
 
-    def erased(self) -> None:
+    def mark_erased(self) -> None:
         """Note that nothing holds the forgotten events any more."""
         self._erased_epoch = self._follower.epoch
 
-    def tell(self, now: float, trouble: Mapping[str, Any] | None = None) -> None:
+    def report_status(self, now: float, trouble: Mapping[str, Any] | None = None) -> None:
         """Write how the stream stands where that has changed; how far a refolding is, a few times a second.
 
         Args:
@@ -163,7 +163,7 @@ class Publisher:
         if trouble is not None:
             status |= trouble
         elif follower.is_refolding:
-            status |= {"state": "refolding", "target": follower.seq, "refolded": round(follower.refolded, 3)}
+            status |= {"state": "refolding", "target": follower.seq, "refolded": round(follower.refold_progress, 3)}
         is_progress = status["state"] == self._told.get("state") == "refolding"
         if status != self._told and (now >= self._tell_due or not is_progress):
             write_status(self._folder.path, status)

@@ -30,14 +30,14 @@ class ForgottenError(SoftstepError):
     """The state was made of an event that is forgotten now, so nobody can make it again."""
 
 
-class Done(NamedTuple):
+class ReplayProgress(NamedTuple):
     """How far a replay is: the events that are folded, of all that this one folds."""
 
     events: int
     total: int
 
 
-class Replay:
+class StreamReplay:
     """The fold of one stream at any seq.
 
     Args:
@@ -70,7 +70,7 @@ class Replay:
         self._base: LineageChange | None = None  # what the fold began from
         self._checked = Position(0, stream.genesis)  # how far the chain is known to hold
 
-    def to(self, seq: int) -> Iterator[Done]:
+    def fold_to(self, seq: int) -> Iterator[ReplayProgress]:
         """Move to a state; it is there when the iterator ends.
 
         Yields:
@@ -94,10 +94,10 @@ class Replay:
         for lo, hi in self._runs(ahead):
             self._take(lo, hi)
             done += hi - lo
-            yield Done(done, total)
+            yield ReplayProgress(done, total)
         self.seq = seq
 
-    def place(self) -> dict[str, Any]:
+    def position_fields(self) -> dict[str, Any]:
         """Where the fold stands, as a checkpoint and a snapshot say it."""
         turns = self.lineage.turns
         moves = (turn.seq for turn in turns if turn.seq <= self.seq and self._moves_classes(turn))
@@ -152,9 +152,9 @@ class Replay:
             return
         self._batch = max(1, min(2 * self._batch, BATCH_EVENTS_MAX, BATCH_BYTES // max(map(len, present))))
         if _within(self._turns, lo, hi):
-            self.fold.take(self._log.read(self.stream.number, lo, 1))
+            self.fold.fold_events(self._log.read(self.stream.number, lo, 1))
         else:
-            self.fold.learn(present)
+            self.fold.fold_payloads(present)
 
 
 def _within(ascending: list[int], lo: int, hi: int) -> list[int]:

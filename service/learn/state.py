@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError
-from service.learn.export import exported
+from service.learn.export import build_artifact
 from service.softmax.calibration_learner import CalibrationLearner, fill, reliability_of
 from service.softmax.fold_arguments import Integers
 from service.softmax.input_stage import Stage
@@ -58,17 +58,17 @@ class LearnerState:
         start = replace(served_of(artifact), calibration=None)
         rule = rule_of(artifact, self._name, form, self._constants)
         try:
-            self._steps = learner_of(start, form, rule, thresholds, learned)
+            self._learner = learner_of(start, form, rule, thresholds, learned)
         except ValueError as error:
             raise ArtifactError(str(error)) from None
-        self._calibrator = calibrator_of(artifact)
+        self._calibration_learner = calibration_learner_of(artifact)
         self.paused = False
         self._frozen: Parameters | None = None
 
     @property
     def n_classes(self) -> int:
         """The number of classes now."""
-        return len(self.artifact.manifest.classes) + sum(self._steps.added)
+        return len(self.artifact.manifest.classes) + sum(self._learner.added)
 
     @property
     def shadow(self) -> bool:
@@ -78,30 +78,30 @@ class LearnerState:
     @property
     def progress(self) -> dict[str, float]:
         """The progressive loss and accuracy, in all and over the last rows; see `Steps.progress`."""
-        counted = self._steps.progress
-        return counted if self._calibrator is None else self._calibrator.progress(counted)
+        counted = self._learner.progress
+        return counted if self._calibration_learner is None else self._calibration_learner.progress(counted)
 
     @property
     def reliability(self) -> dict[str, Any]:
         """How far confidence and truth agree over the last rows; see `reliability_of`."""
-        told = self._steps if self._calibrator is None else self._calibrator
+        told = self._learner if self._calibration_learner is None else self._calibration_learner
         return reliability_of(told.window, int(self.progress["rows"]))
 
     @property
-    def learning(self) -> dict[str, Any]:
+    def rule_settings(self) -> dict[str, Any]:
         """The rule, the form, and every constant in effect, for the metadata."""
-        form = self._steps.form
+        form = self._learner.form
         return {"rule": self._name, "form": form, "constants": values_of(self._name, form, self._constants)}
 
     def copy(self) -> "LearnerState":
         """Another state that is equal, and goes its own way."""
         other = LearnerState(self.artifact)
         other._name, other._constants = self._name, dict(self._constants)
-        other._steps, other.paused, other._frozen = self._steps.copy(), self.paused, self._frozen
-        other._calibrator = None if self._calibrator is None else self._calibrator.copy()
+        other._learner, other.paused, other._frozen = self._learner.copy(), self.paused, self._frozen
+        other._calibration_learner = None if self._calibration_learner is None else self._calibration_learner.copy()
         return other
 
-    def fold(
+    def fold_rows(
         self,
         X: Floats,
         labels: Integers | None = None,
@@ -113,11 +113,11 @@ class LearnerState:
         Returns:
             (B,) the loss of each row before its step; NaN for a row that was skipped.
         """
-        learning, calibrator = not self.paused, self._calibrator
+        learning, calibrator = not self.paused, self._calibration_learner
         if calibrator is None:
-            return self._steps.fold(X, labels, Y, weights, learning=learning)
-        scores = np.empty((len(X), self._steps.n_logits), self._steps.dtype)
-        losses = self._steps.fold(X, labels, Y, weights, learning=learning, scores=scores)
+            return self._learner.fold(X, labels, Y, weights, learning=learning)
+        scores = np.empty((len(X), self._learner.n_logits), self._learner.dtype)
+        losses = self._learner.fold(X, labels, Y, weights, learning=learning, scores=scores)
         return calibrator.fold(scores, losses, labels, Y, weights, learning=learning)
 
     def add_classes(self, count: int) -> None:
@@ -131,7 +131,7 @@ class LearnerState:
             raise ClassesFixedError("A sigmoid head has two classes; train a softmax head to add one.")
         if count < 1:
             raise ValueError("at least one class must be added")
-        self._steps.add_classes(count)
+        self._learner.add_classes(count)
         if self._frozen is not None:
             self._frozen = self._frozen.with_classes(count)
 
@@ -153,26 +153,26 @@ class LearnerState:
             self._set_rule(changes.get("rule", self._name), changes.get("constants", {}))
         self.paused = changes.get("paused", self.paused)
         if changes.get("shadow", self.shadow) != self.shadow:
-            self._frozen = None if self.shadow else self.candidate()
+            self._frozen = None if self.shadow else self.candidate_parameters()
 
-    def resume(self, *, paused: bool, frozen: Parameters | None) -> None:
+    def resume_serving(self, *, paused: bool, frozen: Parameters | None) -> None:
         """Go on as a state did that was paused or not, and served something frozen or not."""
         self.paused, self._frozen = paused, frozen
 
-    def candidate(self) -> Parameters:
+    def candidate_parameters(self) -> Parameters:
         """What has been learned, as copies."""
-        served, calibrator = self._steps.served(), self._calibrator
+        served, calibrator = self._learner.served(), self._calibration_learner
         return served if calibrator is None else replace(served, calibration=calibrator.calibration())
 
-    def served(self) -> Parameters:
+    def served_parameters(self) -> Parameters:
         """What answers: the candidate, but in shadow mode what was served when that began."""
-        return self.candidate() if self._frozen is None else self._frozen
+        return self.candidate_parameters() if self._frozen is None else self._frozen
 
     def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
         """All numbers of the state by name, as copies; what a checkpoint keeps beside `scalars`."""
-        kept = self._steps.tensors() | {"window": self._steps.window.copy()}
-        if self._calibrator is not None:
-            kept |= {f"calibration.{name}": tensor for name, tensor in self._calibrator.tensors().items()}
+        kept = self._learner.tensors() | {"window": self._learner.window.copy()}
+        if self._calibration_learner is not None:
+            kept |= {f"calibration.{name}": tensor for name, tensor in self._calibration_learner.tensors().items()}
         if self._frozen is not None:
             kept |= {f"frozen.{name}": tensor for name, tensor in self._frozen.arrays().items()}
         return kept
@@ -183,13 +183,13 @@ class LearnerState:
             "fold_version": FOLD_VERSION,
             "rule": self._name,
             "constants": dict(self._constants),
-            "added_classes": list(self._steps.added),
+            "added_classes": list(self._learner.added),
             "paused": self.paused,
             "frozen_clips": None if self._frozen is None else self._frozen.clips(),
         }
 
     @classmethod
-    def restore(
+    def from_tensors(
         cls, artifact: Artifact, tensors: Mapping[str, NDArray[np.floating[Any]]], scalars: Mapping[str, Any]
     ) -> "LearnerState":
         """The state that gave these tensors and scalars, to the bit.
@@ -207,10 +207,10 @@ class LearnerState:
         frozen = _part(tensors, "frozen.")
         try:
             # Checkpoints of before there was a window have none: what they hold is folded anew.
-            fill({"window": state._steps.window}, {name: own.pop(name) for name in ("window",) if name in own})
-            state._steps.restore(own)
-            if state._calibrator is not None:
-                state._calibrator.restore(_part(tensors, "calibration."))
+            fill({"window": state._learner.window}, {name: own.pop(name) for name in ("window",) if name in own})
+            state._learner.restore(own)
+            if state._calibration_learner is not None:
+                state._calibration_learner.restore(_part(tensors, "calibration."))
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         state.paused = scalars["paused"]
@@ -218,7 +218,7 @@ class LearnerState:
             state._frozen = served_again(artifact.manifest, frozen, scalars["frozen_clips"])
         return state
 
-    def export(self, classes: Sequence[str], provenance: Mapping[str, str]) -> Artifact:
+    def export_artifact(self, classes: Sequence[str], provenance: Mapping[str, str]) -> Artifact:
         """What has been learned as an artifact of its own, which answers with the same bits and goes on learning.
 
         Args:
@@ -228,10 +228,10 @@ class LearnerState:
         Raises:
             ArtifactError: The names are not as many as the classes, or not unique.
         """
-        return exported(
+        return build_artifact(
             self.artifact,
-            self.candidate(),
-            form=self._steps.form,
+            self.candidate_parameters(),
+            form=self._learner.form,
             rows=int(self.progress["steps"]),
             learning=LearningRecord(rule=self._name, constants=self._constants),
             classes=classes,
@@ -243,19 +243,19 @@ class LearnerState:
             raise ArtifactError("constants must be an object of numbers")
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in constants.values()):
             raise ArtifactError("constants must be an object of numbers")
-        name, form = known_rule(str(rule)), self._steps.form
+        name, form = known_rule(str(rule)), self._learner.form
         numbers = {str(key): float(value) for key, value in constants.items()}
         if form in {"running", "delta"}:  # a clip is part of what is served: only who names it changes it
-            numbers.setdefault("clip", self._steps.rule.clip)
+            numbers.setdefault("clip", self._learner.rule.clip)
         check_constants(name, numbers, layers=form == "layers")
         self._take_rule(name, numbers)
 
     def _take_rule(self, name: RuleName, constants: dict[str, float]) -> None:
-        self._steps.set_rule(rule_of(self.artifact, name, self._steps.form, constants))
+        self._learner.set_rule(rule_of(self.artifact, name, self._learner.form, constants))
         self._name, self._constants = name, constants
 
 
-def calibrator_of(artifact: Artifact) -> CalibrationLearner | None:
+def calibration_learner_of(artifact: Artifact) -> CalibrationLearner | None:
     """What calibrates an artifact's answers, where something does."""
     record = artifact.manifest.calibration
     return None if record is None else CalibrationLearner(artifact.manifest.head, record.scaling(), learn=record.learn)

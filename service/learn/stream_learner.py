@@ -32,7 +32,7 @@ HOLD_SECONDS: Final = 0.1
 HOLD_SECONDS_MAX: Final = 5.0
 
 
-class Hold:
+class RetryDelay:
     """Why a stream is let alone, and until when; all times are of one monotonic clock, in seconds.
 
     Attributes:
@@ -64,7 +64,7 @@ class StreamLearner:
         log: Where its events are.
         folder: Where everything else of it is.
         settings: The limits.
-        blame: What knows which events are not to be folded.
+        failures: What knows which events are not to be folded.
 
     Raises:
         SoftstepError: The stream cannot be followed; the message says why.
@@ -72,11 +72,11 @@ class StreamLearner:
     """
 
     def __init__(
-        self, stream: Stream, log: SqliteLog, folder: StreamFolder, settings: Settings, blame: FailureTracker
+        self, stream: Stream, log: SqliteLog, folder: StreamFolder, settings: Settings, failures: FailureTracker
     ) -> None:
         self.stream: Final = stream
         self._log: Final = log
-        self._blame: Final = blame
+        self._failures: Final = failures
         self._stalled_at: int | None = None
         remove_strays(folder.snapshots)
         remove_strays(folder.checkpoints)
@@ -94,28 +94,28 @@ class StreamLearner:
         """Fold the next events; returns whether more may wait. Whoever sees it fail begins with another student."""
         number, follower = self.stream.number, self.follower
         limit = max(1, min(BATCH_EVENTS_MAX, int(BATCH_SECONDS / self._seconds)))
-        limit = self._blame.limit(number, follower.after, limit)
-        events = follower.next_events(limit)
+        limit = self._failures.batch_limit(number, follower.read_after, limit)
+        events = follower.read_next(limit)
         if not events:
             return False
         first = events[0].seq
         self._stalled_at = None
-        if self._blame.is_fatal(number, first) and first not in follower.out:
-            if follower.pass_by(first):
+        if self._failures.is_fatal(number, first) and first not in follower.excluded:
+            if follower.bypass(first):
                 return True
             self._stalled_at = first
             return False
-        self._blame.begin(number, first, len(events))
+        self._failures.start_batch(number, first, len(events))
         began = time.monotonic()
-        scored = follower.take(events)
+        scored = follower.fold_batch(events)
         self._worked_at = time.monotonic()
-        self._blame.end()
+        self._failures.finish_batch()
         taken = self._worked_at - began
         self._seconds += (taken / len(events) - self._seconds) / 8
-        self.publisher.moved(taken)
+        self.publisher.add_fold_seconds(taken)
         for one in scored:
             self._losses.write(one.seqs, one.losses)
-        return len(events) == limit or follower.after < events[-1].seq or follower.is_refolding
+        return len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
 
     def give(self, bells: Sequence[Wakeup]) -> None:
         """Publish, keep, erase and tell what is due.
@@ -126,13 +126,13 @@ class StreamLearner:
         """
         now = time.monotonic()
         if self.publisher.is_due(now):
-            self.publisher.publish(now, time.process_time)
+            self.publisher.publish_snapshot(now, time.process_time)
             for bell in bells:
-                bell.ring()
-        self.publisher.checkpoint_if_due(idle=now - self._worked_at >= IDLE_SECONDS)
-        if self.publisher.must_erase:
+                bell.notify()
+        self.publisher.write_checkpoint_if_due(idle=now - self._worked_at >= IDLE_SECONDS)
+        if self.publisher.needs_erasure:
             self._erase()
-        self.publisher.tell(now, self._stall)
+        self.publisher.report_status(now, self._stall)
 
     @property
     def _stall(self) -> dict[str, Any] | None:
@@ -142,16 +142,16 @@ class StreamLearner:
         return {"state": "stalled", "reason": reason, "seq": self._stalled_at}
 
     def _erase(self) -> None:
-        self.publisher.erase()
+        self.publisher.erase_forgotten()
         self._losses.erase(self.follower.lineage.forgotten)
         try:
             self._log.rewrite()
         except LogUnavailableError as error:  # a long read of it, which holds up nobody else
             raise SoftstepError("what was forgotten cannot be erased from the log while somebody reads it") from error
-        self.publisher.erased()
+        self.publisher.mark_erased()
 
 
-def tell_held(folder: StreamFolder, reason: str) -> None:
+def write_held_status(folder: StreamFolder, reason: str) -> None:
     """Write that a stream without a student is held up.
 
     Raises:

@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 
 from service.errors import EarlierError, SnapshotError
-from service.learn.publish import published
-from service.learn.replay import Done, ForgottenError, Replay
+from service.learn.publish import snapshot_contents
+from service.learn.replay import ForgottenError, ReplayProgress, StreamReplay
 from service.store.directory.verify_files import Good, VerifyReport
 from service.store.states.snapshots import Arrays, Fields, read_snapshot
 
 
-def refold(replay: Replay, report: VerifyReport) -> Iterator[Done]:
+def compare_states(replay: StreamReplay, report: VerifyReport) -> Iterator[ReplayProgress]:
     """Folds the stream anew up to each file that is good so far, and writes to the report which differ.
 
     Yields:
@@ -26,17 +26,17 @@ def refold(replay: Replay, report: VerifyReport) -> Iterator[Done]:
             snapshot = read_snapshot(file.path)
             if snapshot.fields["turns"] > len(replay.lineage.turns) or file.seq > replay.last:
                 continue
-            yield from replay.to(file.seq)
+            yield from replay.fold_to(file.seq)
             if not _equal(snapshot.fields, snapshot.arrays, *_expected(replay, file)):
                 report.damage.append(f"{file.kind} {file.seq}: its state is not what the events fold to")
             report.refolded += 1
 
 
-def _expected(replay: Replay, file: Good) -> tuple[Mapping[str, Any], Arrays]:
+def _expected(replay: StreamReplay, file: Good) -> tuple[Mapping[str, Any], Arrays]:
     if file.kind == "snapshot":
-        return published(replay.fold, replay.place())
-    fields, arrays = replay.fold.kept()
-    return {**fields, **replay.place()}, arrays
+        return snapshot_contents(replay.fold, replay.position_fields())
+    fields, arrays = replay.fold.checkpoint_contents()
+    return {**fields, **replay.position_fields()}, arrays
 
 
 def _equal(fields: Fields, arrays: Arrays, expected_fields: Mapping[str, Any], expected_arrays: Arrays) -> bool:

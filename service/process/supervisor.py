@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from service.process.shared_memory import ACKNOWLEDGED, DRAINING, HANDLED, PID, READY, SharedMemory
+from service.process.unload_list import publish_unload_list
 from service.settings import Settings
 
 logger = logging.getLogger("softstep.supervisor")
@@ -67,7 +68,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def die_with_parent(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """Have the system kill this process when its parent is gone, however that went."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -191,7 +192,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
-            die_with_parent(parent)
+            exit_with_parent(parent)
             for end in (self._orders, self._wake, self._wake_in):
                 os.close(end)
             if self._learn is not None and slot == self._board.workers:
@@ -232,7 +233,7 @@ class Supervisor:
         *lines, rest = unread.split(b"\n")
         for line in lines:
             slot, token, orders = self._change(line)
-            self._board.give_orders(orders)
+            publish_unload_list(self._board, orders)
             self._board.cells[self._board.slot(slot) + HANDLED] = token
         return rest
 

@@ -1,31 +1,31 @@
-"""How one process wakes another: a pipe that carries no message, made before the fork.
+"""Wake another process of the service: a pipe without a message, made before the fork.
 
-What there is to look at stands elsewhere, on disk or on the board; a bell only says that it is worth a look. Rings that
-come before the other has looked are one. Any process may ring, one listens.
+What there is to do is in files or in shared memory; a wakeup only says that it is worth a look. Notifications that come
+before the other process has looked are merged. Any process may notify; one process waits.
 """
 
 import contextlib
 import os
 from typing import Final
 
-UNHEARD_BYTES: Final = 1 << 12
+READ_BYTES: Final = 1 << 12
 
 
 class Wakeup:
-    """One bell; `fd` becomes readable when it rings, for `select` or an event loop."""
+    """A pipe whose `fd` becomes readable after `notify`, for `select` or an event loop."""
 
     def __init__(self) -> None:
-        self.fd, self._rope = os.pipe()
+        self.fd, self._write_fd = os.pipe()
         os.set_blocking(self.fd, False)
-        os.set_blocking(self._rope, False)
+        os.set_blocking(self._write_fd, False)
 
-    def ring(self) -> None:
-        """Wake the listener; a pipe that is full of rings wakes it as well."""
+    def notify(self) -> None:
+        """Wake the waiting process; a full pipe wakes it as well."""
         with contextlib.suppress(BlockingIOError):
-            os.write(self._rope, b"\0")
+            os.write(self._write_fd, b"\0")
 
-    def hush(self) -> None:
-        """Take the rings that have come, before looking."""
+    def clear(self) -> None:
+        """Discard the notifications so far; call it before looking for work."""
         with contextlib.suppress(BlockingIOError):
-            while len(os.read(self.fd, UNHEARD_BYTES)) == UNHEARD_BYTES:
+            while len(os.read(self.fd, READ_BYTES)) == READ_BYTES:
                 pass

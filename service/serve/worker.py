@@ -93,7 +93,7 @@ class Worker:
         ledger = WorkerLog(self.live, data, board, slot, settings)
         writer = Writer(
             WriterCallbacks(ledger.open_log, ledger.bind, ledger.mark, wires.heard),
-            self.meter.commits,
+            self.meter.slot_cells,
             settings.feedback_waiting_max,
             settings.feedback_waiting_bytes_max,
         )
@@ -124,7 +124,7 @@ class Worker:
             while True:
                 await rung.wait()
                 rung.clear()
-                bell.hush()
+                bell.clear()
                 await self.live.renew()
         finally:
             asyncio.get_running_loop().remove_reader(bell.fd)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.learn.replay import Replay
+from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import read_marks
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import seqs, write_snapshot
@@ -47,8 +47,8 @@ def test_a_backup_of_a_running_service_is_served(root: Path, tmp_path: Path) -> 
         assert 50 <= told["seq"] < last
         (mark,) = read_marks(tmp_path / "backup" / "marks" / "0")
         assert (mark[1].seq, mark[1].hash.hex()) == (told["seq"], told["hash"])
-        replay = Replay(history.stream, iris(), history.log)
-        list(replay.to(told["seq"]))
+        replay = StreamReplay(history.stream, iris(), history.log)
+        list(replay.fold_to(told["seq"]))
         history.close()
     (verified, marks) = lines(softstep("verify", "--refold", "--data", tmp_path / "backup", "--json"))
     assert (verified["seq"], verified["damage"], marks) == (told["seq"], [], {"marks": "good"})
@@ -59,7 +59,10 @@ def test_a_backup_of_a_running_service_is_served(root: Path, tmp_path: Path) -> 
     assert (key.read_bytes(), key.stat().st_mode & 0o777) == (KEY, 0o600)
     with serving(root, again) as service:
         metadata = learned(service, told["seq"])
-        assert (metadata["seq"], metadata["progressive"]["rows"]) == (told["seq"], replay.fold.progressive["rows"])
+        assert (metadata["seq"], metadata["progressive"]["rows"]) == (
+            told["seq"],
+            replay.fold.progressive_validation["rows"],
+        )
         refused = softstep("restore", tmp_path / "backup", "--data", again / "data", "--over")
         assert "another instance uses the data directory" in refused.stderr
     (after, _) = lines(softstep("replay", "iris", "--data", again / "data", "--json")) * 2
@@ -68,10 +71,10 @@ def test_a_backup_of_a_running_service_is_served(root: Path, tmp_path: Path) -> 
 
 def checkpoint(history: History, seq: int) -> None:
     """Keep a state as the learner would."""
-    replay = Replay(history.stream, iris(), history.log)
-    list(replay.to(seq))
-    fields, arrays = replay.fold.kept()
-    write_snapshot(history.folder.checkpoints, seq, {**fields, **replay.place()}, arrays, durable=True)
+    replay = StreamReplay(history.stream, iris(), history.log)
+    list(replay.fold_to(seq))
+    fields, arrays = replay.fold.checkpoint_contents()
+    write_snapshot(history.folder.checkpoints, seq, {**fields, **replay.position_fields()}, arrays, durable=True)
 
 
 def holds_row(path: Path, id_: int) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.learn.event_fold import EventFold
-from service.learn.replay import Replay
+from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.model_factory import model_of
@@ -43,10 +43,10 @@ def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
     target = tmp_path / "out" / "deep"
     lines(ran("export", "iris/1", target, "--data", tmp_path / "data", "--seq", seq, "--json"))
     artifact = read_artifact(target, LIMIT)
-    replay = Replay(history.stream, iris(), history.log)
-    list(replay.to(seq))
+    replay = StreamReplay(history.stream, iris(), history.log)
+    list(replay.fold_to(seq))
     X = np.random.default_rng(3).uniform(0, 7, (50, 4)).astype(np.float32)
-    served = replay.fold.state.served().model()
+    served = replay.fold.state.served_parameters().model()
     assert (model_of(artifact).predict(X) == served.predict(X)).all()
     provenance = json.loads((target / "model.json").read_text())["provenance"]
     assert provenance["learned_from"] == "iris/1"
@@ -55,9 +55,9 @@ def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
     assert provenance["weights_sha256"] == artifact.weights_sha256
     assert artifact.manifest.classes[-1] == "new"
     further = EventFold(artifact)
-    further.learn([rows(5, 4)] * 3)
+    further.fold_payloads([rows(5, 4)] * 3)
     assert further.events == 3
-    assert hash_tensors(further.state.candidate().tensors()) != artifact.weights_sha256
+    assert hash_tensors(further.state.candidate_parameters().tensors()) != artifact.weights_sha256
     history.close()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.learn.replay import Replay
+from service.learn.replay import StreamReplay
 from tests.support.data_directories import History, iris, learned, lines, ran, softstep
 from tests.support.servers import serving
 
@@ -20,8 +20,8 @@ def test_a_running_service_goes_on_without_the_event(root: Path, tmp_path: Path)
         metadata = learned(service, 21)
         assert lines(softstep(*argv)) == [{**told, "duplicate": True}]
         assert metadata["progressive"]["rows"] == 19
-        replay = Replay(history.stream, iris(), history.log)
-        list(replay.to(21))
+        replay = StreamReplay(history.stream, iris(), history.log)
+        list(replay.fold_to(21))
         assert replay.fold.events == 19
         history.close()
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from service import __main__ as command
-from service.learn.publish import published
-from service.learn.replay import Replay
+from service.learn.publish import snapshot_contents
+from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import AckMarks
 from service.store.log import tables
 from service.store.log.events import SEQ_BITS, Position
@@ -50,12 +50,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     history.teach(*range(30))
     history.add_class("new")
     seq = history.teach(*range(40, 50), classes=4)
-    replay = Replay(history.stream, iris(), history.log)
+    replay = StreamReplay(history.stream, iris(), history.log)
     for at in (10, 31, seq):
-        list(replay.to(at))
-        fields, arrays = replay.fold.kept()
-        write_snapshot(history.folder.checkpoints, at, {**fields, **replay.place()}, arrays, durable=True)
-        write_snapshot(history.folder.snapshots, at, *published(replay.fold, replay.place()), durable=False)
+        list(replay.fold_to(at))
+        fields, arrays = replay.fold.checkpoint_contents()
+        write_snapshot(history.folder.checkpoints, at, {**fields, **replay.position_fields()}, arrays, durable=True)
+        write_snapshot(
+            history.folder.snapshots, at, *snapshot_contents(replay.fold, replay.position_fields()), durable=False
+        )
     marks = AckMarks(history.data.marks(0), {history.stream.number})
     marks.set(history.stream.number, Position(*history.log.state(history.stream.number)[:2]))
     marks.close()

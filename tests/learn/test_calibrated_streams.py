@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import ArtifactError
 from service.learn.event_fold import EventFold
-from service.learn.publish import published
+from service.learn.publish import snapshot_contents
 from service.learn.state import LearnerState
 from service.softmax.calibration import Calibrated
 from service.softmax.parameters import LinearParameters
@@ -51,10 +51,11 @@ def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
     X, _ = rows(made)
     model = model_of(made)
     assert isinstance(model, Calibrated)
-    assert LearnerState(made).served().model().predict(X).tobytes() == model.predict(X).tobytes()
+    assert LearnerState(made).served_parameters().model().predict(X).tobytes() == model.predict(X).tobytes()
     assert model.predict(X).tobytes() != model_of(artifact(kind, head)).predict(X).tobytes()
     assert (
-        hash_tensors(LearnerState(calibrated("raw", head)).served().tensors()) == calibrated("raw", head).weights_sha256
+        hash_tensors(LearnerState(calibrated("raw", head)).served_parameters().tensors())
+        == calibrated("raw", head).weights_sha256
     )
 
 
@@ -67,15 +68,15 @@ def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> 
     X, Y = rows(made)
     state, hits = LearnerState(made), 0
     for at, (x, y) in enumerate(zip(X, Y, strict=True)):
-        model = state.served().model()
+        model = state.served_parameters().model()
         P, (label,) = model.classify(x[None].copy())
-        assert state.fold(x[None].copy(), Y=y[None])[0] == model.losses(x[None].copy(), y[None])[0]
+        assert state.fold_rows(x[None].copy(), Y=y[None])[0] == model.losses(x[None].copy(), y[None])[0]
         right = y[label] if head == "softmax" else y[0] if label == 1 else 1 - y[0]
         hits += int(right)
         assert state.tensors()["calibration.window"][:, at].tolist() == [P[0, label], right]
     assert state.progress["rows"] == 60
     assert state.progress["accuracy"] == hits / 60
-    assert state.candidate().calibration != LearnerState(made).candidate().calibration
+    assert state.candidate_parameters().calibration != LearnerState(made).candidate_parameters().calibration
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -85,8 +86,8 @@ def test_every_model_tells_how_reliable_it_is(head: str) -> None:
     X, Y = rows(made)
     state = LearnerState(made)
     for at, (x, y) in enumerate(zip(X, Y, strict=True)):
-        P, (label,) = state.served().model().classify(x[None].copy())
-        state.fold(x[None].copy(), Y=y[None])
+        P, (label,) = state.served_parameters().model().classify(x[None].copy())
+        state.fold_rows(x[None].copy(), Y=y[None])
         if head == "multilabel":
             sure = np.maximum(P[0].astype(float), 1 - P[0].astype(float)).mean()
             right = np.where(P[0] >= 0.5, y, 1 - y).mean()
@@ -103,8 +104,8 @@ def test_calibrating_changes_no_weight(head: str, kind: str) -> None:
     """What learns beside a calibration learns what it would without."""
     X, Y = rows(artifact(kind, head))
     with_, without = LearnerState(calibrated(kind, head)), LearnerState(artifact(kind, head))
-    with_.fold(X, Y=Y)
-    without.fold(X, Y=Y)
+    with_.fold_rows(X, Y=Y)
+    without.fold_rows(X, Y=Y)
     kept = with_.tensors()
     assert all(kept[name].tobytes() == tensor.tobytes() for name, tensor in without.tensors().items())
 
@@ -122,7 +123,7 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     for event in stream[:cut]:
         event(first)
     kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
-    restored, copied = LearnerState.restore(made, kept, json.loads(json.dumps(first.scalars()))), first.copy()
+    restored, copied = LearnerState.from_tensors(made, kept, json.loads(json.dumps(first.scalars()))), first.copy()
     assert same(restored, first)
     for event in stream[cut:]:
         event(restored)
@@ -137,9 +138,9 @@ def test_a_checkpoint_without_its_parts_is_refused() -> None:
     state = LearnerState(made)
     for gone in ("window", "calibration.numbers"):
         with pytest.raises(ArtifactError, match="not those"):
-            LearnerState.restore(made, {n: t for n, t in state.tensors().items() if n != gone}, state.scalars())
+            LearnerState.from_tensors(made, {n: t for n, t in state.tensors().items() if n != gone}, state.scalars())
     with pytest.raises(ArtifactError, match="not those"):
-        LearnerState.restore(made, LearnerState(artifact()).tensors(), state.scalars())
+        LearnerState.from_tensors(made, LearnerState(artifact()).tensors(), state.scalars())
 
 
 def test_shadow_keeps_the_calibration_that_is_served() -> None:
@@ -148,9 +149,9 @@ def test_shadow_keeps_the_calibration_that_is_served() -> None:
     X, Y = rows(made)
     state = LearnerState(made)
     state.configure({"shadow": True})
-    state.fold(X, Y=Y)
-    assert state.served().calibration == made.manifest.scaling != state.candidate().calibration
-    assert np.array_equal(state.served().model().predict(X), model_of(made).predict(X))
+    state.fold_rows(X, Y=Y)
+    assert state.served_parameters().calibration == made.manifest.scaling != state.candidate_parameters().calibration
+    assert np.array_equal(state.served_parameters().model().predict(X), model_of(made).predict(X))
 
 
 def test_a_pause_pauses_the_calibration() -> None:
@@ -159,8 +160,8 @@ def test_a_pause_pauses_the_calibration() -> None:
     X, Y = rows(made)
     state = LearnerState(made)
     state.configure({"paused": True})
-    assert np.array_equal(state.fold(X, Y=Y), model_of(made).losses(X, Y))
-    assert state.candidate().calibration == made.manifest.scaling
+    assert np.array_equal(state.fold_rows(X, Y=Y), model_of(made).losses(X, Y))
+    assert state.candidate_parameters().calibration == made.manifest.scaling
     assert state.reliability["rows"] == 60
 
 
@@ -170,16 +171,18 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str) -> 
     made = calibrated(head=head)
     X, Y = rows(made)
     state = LearnerState(made)
-    state.fold(X, Y=Y)
-    write_artifact(tmp_path / "1", state.export(made.manifest.classes, {}))
+    state.fold_rows(X, Y=Y)
+    write_artifact(tmp_path / "1", state.export_artifact(made.manifest.classes, {}))
     exported = read_artifact(tmp_path / "1", 1 << 20)
-    assert exported.manifest.scaling == state.candidate().calibration != made.manifest.scaling
-    assert exported.weights_sha256 == hash_tensors(state.served().tensors())
+    assert exported.manifest.scaling == state.candidate_parameters().calibration != made.manifest.scaling
+    assert exported.weights_sha256 == hash_tensors(state.served_parameters().tensors())
     again = LearnerState(exported)
-    assert again.served().model().predict(X).tobytes() == state.served().model().predict(X).tobytes()
+    assert (
+        again.served_parameters().model().predict(X).tobytes() == state.served_parameters().model().predict(X).tobytes()
+    )
     for _ in range(5):  # it is right each time, and less sure of it than it ought to be
-        again.fold(X, np.array(again.served().model().classify(X)[1]))
-    assert again.candidate().calibration != exported.manifest.scaling
+        again.fold_rows(X, np.array(again.served_parameters().model().classify(X)[1]))
+    assert again.candidate_parameters().calibration != exported.manifest.scaling
 
 
 def test_what_is_published_makes_the_model_again() -> None:
@@ -187,15 +190,15 @@ def test_what_is_published_makes_the_model_again() -> None:
     made = calibrated()
     X, Y = rows(made)
     fold = EventFold(made)
-    fold.state.fold(X, Y=Y)
-    fields, arrays = published(fold, {})
+    fold.state.fold_rows(X, Y=Y)
+    fields, arrays = snapshot_contents(fold, {})
     again = LinearParameters.of("softmax", arrays, fields["clips"])
-    assert again.model().predict(X).tobytes() == fold.state.served().model().predict(X).tobytes()
+    assert again.model().predict(X).tobytes() == fold.state.served_parameters().model().predict(X).tobytes()
     (T,) = again.calibration.numbers if again.calibration is not None else (None,)
     assert fields["calibration"] == {"kind": "temperature", "learn": True, "temperature": T}
     assert fields["weights_sha256"] == hash_tensors(again.tensors())
     assert fields["progressive"]["calibration"]["rows"] == 60
-    assert published(EventFold(artifact()), {})[0]["calibration"] is None
+    assert snapshot_contents(EventFold(artifact()), {})[0]["calibration"] is None
 
 
 def test_defaults_are_the_identity() -> None:

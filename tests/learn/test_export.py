@@ -32,20 +32,20 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str, kin
     added = 0 if head == "sigmoid" else 1
     state = LearnerState(made)
     for turn in (1, 2):
-        state.fold(X, Y=Y if turn == 1 or not added else np.hstack([Y, np.zeros((60, 1))]))
+        state.fold_rows(X, Y=Y if turn == 1 or not added else np.hstack([Y, np.zeros((60, 1))]))
         if turn == 1 and added:
             state.add_classes(1)
-        write_artifact(tmp_path / str(turn), state.export(classes(made, added), {"from": "test"}))
+        write_artifact(tmp_path / str(turn), state.export_artifact(classes(made, added), {"from": "test"}))
         exported = read_artifact(tmp_path / str(turn), BYTES_MAX)
-        expected = state.served().model().predict(X)
+        expected = state.served_parameters().model().predict(X)
         assert model_of(exported).predict(X).tobytes() == expected.tobytes()
-        assert exported.weights_sha256 == hash_tensors(state.served().tensors())
+        assert exported.weights_sha256 == hash_tensors(state.served_parameters().tensors())
         assert exported.manifest.provenance == {"from": "test"}
         if exported.manifest.training is not None:
             known = 0 if made.manifest.training is None else made.manifest.training.rows
             assert exported.manifest.training.rows == known + 60 * turn
         state = LearnerState(exported)
-        assert state.served().model().predict(X).tobytes() == expected.tobytes()
+        assert state.served_parameters().model().predict(X).tobytes() == expected.tobytes()
 
 
 def test_an_export_of_a_delta_goes_on_where_it_stopped() -> None:
@@ -53,22 +53,25 @@ def test_an_export_of_a_delta_goes_on_where_it_stopped() -> None:
     made = artifact(learning={"rule": "sgd", "constants": {"rate": 0.1, "clip": 2.0}})
     X, Y = rows(made)
     whole, first = LearnerState(made), LearnerState(made)
-    whole.fold(X, Y=Y)
-    first.fold(X[:30].copy(), Y=Y[:30])
-    second = LearnerState(first.export(classes(made), {}))
-    assert second.learning["form"] == "delta"
-    second.fold(X[30:].copy(), Y=Y[30:])
+    whole.fold_rows(X, Y=Y)
+    first.fold_rows(X[:30].copy(), Y=Y[:30])
+    second = LearnerState(first.export_artifact(classes(made), {}))
+    assert second.rule_settings["form"] == "delta"
+    second.fold_rows(X[30:].copy(), Y=Y[30:])
     np.testing.assert_allclose(
-        second.served().model().predict(X), whole.served().model().predict(X), rtol=1e-4, atol=1e-6
+        second.served_parameters().model().predict(X),
+        whole.served_parameters().model().predict(X),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
 def test_nothing_learned_is_exported_as_it_was() -> None:
     """Without rows an export of zero weights is of zero weights, and has no statistics."""
     made = artifact("zero")
-    exported = LearnerState(made).export(classes(made), {})
+    exported = LearnerState(made).export_artifact(classes(made), {})
     assert exported.manifest.training is None
-    assert LearnerState(exported).learning["form"] == "running"
+    assert LearnerState(exported).rule_settings["form"] == "running"
 
 
 def test_statistics_beyond_the_dtype_are_exported_as_none() -> None:
@@ -77,24 +80,24 @@ def test_statistics_beyond_the_dtype_are_exported_as_none() -> None:
     made = artifact(training=training)
     X, Y = rows(made)
     state = LearnerState(made)
-    state.fold(X, Y=Y)
-    exported = state.export(classes(made), {})
-    assert model_of(exported).predict(X).tobytes() == state.served().model().predict(X).tobytes()
+    state.fold_rows(X, Y=Y)
+    exported = state.export_artifact(classes(made), {})
+    assert model_of(exported).predict(X).tobytes() == state.served_parameters().model().predict(X).tobytes()
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["class 0", "class 1", "class 1"], []])
 def test_classes_of_an_export(names: list[str]) -> None:
     """The names must be those of the artifact, then those of the added classes."""
     with pytest.raises(ArtifactError):
-        LearnerState(artifact()).export(names, {})
+        LearnerState(artifact()).export_artifact(names, {})
 
 
 def with_delta(**changes: Any) -> Artifact:
     """An artifact with a delta, sealed from changed fields."""
     state = LearnerState(artifact())
     X, Y = rows(state.artifact)
-    state.fold(X, Y=Y)
-    made = state.export(classes(state.artifact), {})
+    state.fold_rows(X, Y=Y)
+    made = state.export_artifact(classes(state.artifact), {})
     fields = made.manifest.model_dump(mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256"})
     fields = {name: value for name, value in (fields | changes).items() if value is not None}
     return Artifact.seal(fields, dict(made.tensors))
@@ -136,4 +139,4 @@ def test_a_delta_keeps_its_clip() -> None:
     learning = {"rule": "newton", "constants": {"clip": 2.0}}
     with pytest.raises(ArtifactError, match="that of the delta"):
         LearnerState(with_delta(learning=learning))
-    assert LearnerState(with_delta(learning={"rule": "sgd"})).learning["form"] == "delta"
+    assert LearnerState(with_delta(learning={"rule": "sgd"})).rule_settings["form"] == "delta"

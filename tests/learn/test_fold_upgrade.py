@@ -22,7 +22,7 @@ from service.errors import ArtifactError, EarlierError, LogDamagedError
 from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, fold_of, take_over
 from service.learn.follow import Follower
-from service.learn.replay import Replay
+from service.learn.replay import StreamReplay
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.softmax.parameters import LinearParameters
@@ -84,23 +84,23 @@ def learning(path: Path) -> Iterator[History]:
         os.waitpid(process, 0)
 
 
-def published(history: History, seq: int) -> dict[str, Any]:
+def snapshot_contents(history: History, seq: int) -> dict[str, Any]:
     """What is served, once it is that of an event."""
     path = history.folder.snapshots / str(seq)
     wait_until(path.exists)
     return dict(read_fields(path))
 
 
-def replayed(history: History, seq: int) -> EventFold:
+def replay_stream(history: History, seq: int) -> EventFold:
     """state(seq) from the log and the artifact alone."""
-    replay = Replay(history.stream, iris(), history.log)
-    list(replay.to(seq))
+    replay = StreamReplay(history.stream, iris(), history.log)
+    list(replay.fold_to(seq))
     return replay.fold
 
 
 def served_hash(fold: EventFold) -> str:
     """The hash of the weights that answer."""
-    return hash_tensors(fold.state.served().tensors())
+    return hash_tensors(fold.state.served_parameters().tensors())
 
 
 def base_of(history: History) -> Event:
@@ -118,13 +118,13 @@ def test_the_old_release_gets_its_own_bits(path: Path) -> None:
     set_fold(1)
     history = opened(path)
     assert history.stream.genesis.hex() == EXPECTED["genesis"] == genesis(iris(), 1).hex()
-    assert served_hash(replayed(history, 30)) == EXPECTED["weights_sha256"]
+    assert served_hash(replay_stream(history, 30)) == EXPECTED["weights_sha256"]
     assert taken(history) is None
     follower = Follower(history.stream, iris(), history.log, history.folder)
     # Its checkpoint holds no window of confidences, so it is passed over, and the same bits are folded again.
     while follower.is_refolding:
-        follower.take(follower.next_events(7))
-    assert weights_of(follower.fold) == weights_of(replayed(history, 30))
+        follower.fold_batch(follower.read_next(7))
+    assert weights_of(follower.fold) == weights_of(replay_stream(history, 30))
     history.close()
     assert ran("verify", "--refold", "--data", path).returncode == 0
 
@@ -133,9 +133,9 @@ def test_a_new_fold_goes_on_from_what_was_served(path: Path) -> None:
     """From the bits of the old checkpoint, with the events behind it; one base, whatever is started how often."""
     for _ in range(2):
         with learning(path) as history:
-            fields = published(history, LAST + 1)
+            fields = snapshot_contents(history, LAST + 1)
             assert history.log.state(history.stream.number)[::2] == (LAST + 1, 21, 0)
-            assert fields["weights_sha256"] == served_hash(replayed(history, LAST + 1))
+            assert fields["weights_sha256"] == served_hash(replay_stream(history, LAST + 1))
             assert fields["classes"] == EXPECTED["classes"]
             lineage = Lineage(map(lineage_change, history.log.admin(history.stream.number)))
             base = lineage.base(LAST + 1)
@@ -147,19 +147,19 @@ def test_a_new_fold_goes_on_from_what_was_served(path: Path) -> None:
     history = opened(path)
     follower = Follower(history.stream, iris(), history.log, history.folder)
     assert (follower.seq, follower.is_refolding) == (LAST + 1, False)
-    assert weights_of(follower.fold) == weights_of(replayed(history, LAST + 1))
+    assert weights_of(follower.fold) == weights_of(replay_stream(history, LAST + 1))
     history.close()
     with learning(path) as history:
         last = history.teach("new", classes=4)
-        assert published(history, last)["weights_sha256"] == served_hash(replayed(history, last))
+        assert snapshot_contents(history, last)["weights_sha256"] == served_hash(replay_stream(history, last))
     assert ran("verify", "--refold", "--data", path).returncode == 0
     history = opened(path)
     for folder in (history.folder.checkpoints, history.folder.snapshots):
         shutil.rmtree(folder)
     follower = Follower(history.stream, iris(), history.log, history.folder)
-    while events := follower.next_events(7):
-        follower.take(events)
-    assert weights_of(follower.fold) == weights_of(replayed(history, last))
+    while events := follower.read_next(7):
+        follower.fold_batch(events)
+    assert weights_of(follower.fold) == weights_of(replay_stream(history, last))
     history.close()
 
 
@@ -173,15 +173,15 @@ def test_states_of_the_old_fold_cannot_be_made_again(path: Path) -> None:
     assert taken(history) == 30
     for seq in (1, 30, LAST):
         with pytest.raises(EarlierError, match=f"seq {LAST + 1} "):
-            replayed(history, seq)
-    assert weights_of(replayed(history, 0)) == weights_of(EventFold(iris()))
+            replay_stream(history, seq)
+    assert weights_of(replay_stream(history, 0)) == weights_of(EventFold(iris()))
     with pytest.raises(AssertionError, match="EarlierError"):
         history.rollback(30)
     assert history.rollback(0) == LAST + 2
     assert history.teach("again") == LAST + 3
     fold = EventFold(iris())
-    fold.take(history.log.read(history.stream.number, LAST + 2, 1))
-    assert weights_of(replayed(history, LAST + 3)) == weights_of(fold)
+    fold.fold_events(history.log.read(history.stream.number, LAST + 2, 1))
+    assert weights_of(replay_stream(history, LAST + 3)) == weights_of(fold)
     history.close()
     assert ran("replay", "iris", "--seq", "30", "--data", path).returncode == 1
     assert ran("replay", "iris", "--data", path).returncode == 0
@@ -190,16 +190,16 @@ def test_states_of_the_old_fold_cannot_be_made_again(path: Path) -> None:
 def test_an_event_of_the_old_fold_is_forgotten_exactly(path: Path) -> None:
     """The state of the base goes with it, and all others are folded anew, from the artifact, by this release."""
     with learning(path) as history:
-        published(history, LAST + 1)
+        snapshot_contents(history, LAST + 1)
         (event,) = history.log.read(history.stream.number, 6, 1)
         base = base_of(history)
         needles = [event.payload or b"", base.payload or b"", *tensors_of(base)]
         assert all(any(needle in file.read_bytes() for file in files(path)) for needle in needles)
         last = history.forget(event.id.decode())
-        fields = published(history, last)
+        fields = snapshot_contents(history, last)
         fold = EventFold(iris())
-        fold.take(one for one in history.log.read(history.stream.number, 0, LAST) if one.seq != event.seq)
-        assert fields["weights_sha256"] == served_hash(fold) == served_hash(replayed(history, last))
+        fold.fold_events(one for one in history.log.read(history.stream.number, 0, LAST) if one.seq != event.seq)
+        assert fields["weights_sha256"] == served_hash(fold) == served_hash(replay_stream(history, last))
         assert fields["progressive"]["events"] == LAST - 2
         status = history.folder.path / "status"
         wait_until(lambda: orjson.loads(status.read_bytes())["erased_epoch"] == 1)
@@ -228,7 +228,7 @@ def test_an_event_behind_the_old_state_is_forgotten_as_ever(path: Path) -> None:
     assert taken(history) == 30
     last = history.forget("33")
     assert base_of(history).payload is not None
-    fold = replayed(history, last)
+    fold = replay_stream(history, last)
     assert fold.events == 4
     history.close()
 
@@ -238,7 +238,7 @@ def test_a_backup_of_what_was_taken_over_is_whole(path: Path, tmp_path: Path) ->
     history = opened(path)
     assert ran("backup", tmp_path / "before", "--data", path).returncode == 0
     assert taken(history) == 30
-    expected = weights_of(replayed(history, LAST + 1))
+    expected = weights_of(replay_stream(history, LAST + 1))
     assert ran("backup", tmp_path / "after", "--data", path).returncode == 0
     history.forget("7")
     history.close()
@@ -246,13 +246,13 @@ def test_a_backup_of_what_was_taken_over_is_whole(path: Path, tmp_path: Path) ->
         assert ran("verify", "--data", tmp_path / name).returncode == 0
     copy = opened(tmp_path / "before")
     assert taken(copy) == 30
-    assert weights_of(replayed(copy, LAST + 1)) == expected
+    assert weights_of(replay_stream(copy, LAST + 1)) == expected
     copy.close()
     done = ran("restore", tmp_path / "after", "--over", "--data", path)
     assert (done.returncode, done.stderr) == (0, "")
     history = opened(path)
     assert base_of(history).payload is None
-    assert replayed(history, history.log.state(history.stream.number).seq).events == LAST - 2
+    assert replay_stream(history, history.log.state(history.stream.number).seq).events == LAST - 2
     history.close()
 
 
@@ -262,8 +262,8 @@ def test_without_a_checkpoint_all_is_folded_anew(path: Path) -> None:
     shutil.rmtree(history.folder.checkpoints)
     assert taken(history) == 0
     fold = EventFold(iris())
-    fold.take(history.log.read(history.stream.number, 0, LAST))
-    assert weights_of(replayed(history, LAST + 1)) == weights_of(fold)
+    fold.fold_events(history.log.read(history.stream.number, 0, LAST))
+    assert weights_of(replay_stream(history, LAST + 1)) == weights_of(fold)
     history.close()
 
 
@@ -284,8 +284,8 @@ def test_a_checkpoint_that_is_not_on_the_way_is_no_base(path: Path, turn: str) -
     last = history.log.state(history.stream.number).seq
     fold = EventFold(iris())
     for seq in Lineage(map(lineage_change, history.log.admin(history.stream.number))).seqs(last):
-        fold.take(history.log.read(history.stream.number, seq - 1, 1))
-    assert weights_of(replayed(history, last)) == weights_of(fold)
+        fold.fold_events(history.log.read(history.stream.number, seq - 1, 1))
+    assert weights_of(replay_stream(history, last)) == weights_of(fold)
     history.close()
 
 
@@ -295,18 +295,18 @@ def test_a_third_fold_goes_on_from_the_second(path: Path) -> None:
     assert taken(history) == 30
     follower = Follower(history.stream, iris(), history.log, history.folder)
     last = history.teach("a", "b", classes=4)
-    while events := follower.next_events(9):
-        follower.take(events)
-    follower.checkpoint()
+    while events := follower.read_next(9):
+        follower.fold_batch(events)
+    follower.write_checkpoint()
     second = served_hash(follower.fold)
     set_fold(3)
     assert taken(history) == last
-    assert served_hash(replayed(history, last + 1)) == second
+    assert served_hash(replay_stream(history, last + 1)) == second
     assert history.forget("b") == last + 2
     follower = Follower(history.stream, iris(), history.log, history.folder)
-    while events := follower.next_events(9):
-        follower.take(events)
-    assert weights_of(follower.fold) == weights_of(replayed(history, last + 2))
+    while events := follower.read_next(9):
+        follower.fold_batch(events)
+    assert weights_of(follower.fold) == weights_of(replay_stream(history, last + 2))
     assert follower.fold.events == 6
     history.close()
 
@@ -334,17 +334,20 @@ def test_pause_and_shadow_outlive_the_change(path: Path) -> None:
     history.teach("in shadow", classes=4)
     history.append([history.draft(Kind.CONFIGURE, "pause", dump({"paused": True}))])
     follower = Follower(history.stream, iris(), history.log, history.folder)
-    while events := follower.next_events(9):
-        follower.take(events)
-    follower.checkpoint()
+    while events := follower.read_next(9):
+        follower.fold_batch(events)
+    follower.write_checkpoint()
     state = follower.fold.state
     set_fold(2)
     assert taken(history) == follower.seq
-    other = replayed(history, follower.seq + 1).state
+    other = replay_stream(history, follower.seq + 1).state
     assert (other.paused, other.shadow) == (True, True)
-    for old, new in ((state.served(), other.served()), (state.candidate(), other.candidate())):
+    for old, new in (
+        (state.served_parameters(), other.served_parameters()),
+        (state.candidate_parameters(), other.candidate_parameters()),
+    ):
         assert same(old, new)
-    assert not same(state.served(), state.candidate())
+    assert not same(state.served_parameters(), state.candidate_parameters())
     history.close()
 
 
@@ -367,7 +370,7 @@ def test_a_state_that_lacks_a_part_is_told(path: Path, field: str) -> None:
     id_ = b"\xffbase 1 3"
     history.append([Draft(history.stream.number, Kind.BASE, id_, dump(fields), 0)])
     with pytest.raises(ArtifactError, match="none that this release can go on from"):
-        replayed(history, LAST + 2)
+        replay_stream(history, LAST + 2)
     history.close()
 
 
@@ -383,7 +386,7 @@ def test_a_base_that_was_damaged_is_not_gone_on_from(path: Path) -> None:
     (base,) = history.log.read(history.stream.number, LAST, 1)
     assert b'"paused":true ' in (base.payload or b"")
     with pytest.raises(LogDamagedError):
-        replayed(history, LAST + 1)
+        replay_stream(history, LAST + 1)
     history.close()
 
 
@@ -391,6 +394,6 @@ def test_old_files_are_not_rewritten(path: Path) -> None:
     """What the old release published under a seq is never published anew under that seq."""
     before = read_snapshot(path / "streams" / "iris" / "1" / "snapshots" / "30").fields
     with learning(path) as history:
-        published(history, LAST + 1)
+        snapshot_contents(history, LAST + 1)
         assert read_fields(history.folder.snapshots / "30") == before
         assert seqs(history.folder.snapshots) == [30, LAST + 1]

@@ -22,13 +22,13 @@ def test_a_refolding_reads_no_damaged_event(tmp_path: Path, damaged: int) -> Non
     """Also one that was whole when it was folded first, and that no start looks at: it lies before a checkpoint."""
     artifact, log, stream = begun(20)
     follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
-    follower.take(follower.next_events(20))
-    follower.checkpoint()
+    follower.fold_batch(follower.read_next(20))
+    follower.write_checkpoint()
     event, seal = log._stored[stream.number][damaged - 1]
     log._stored[stream.number][damaged - 1] = (event._replace(payload=feedback(stream, 99).payload), seal)
     log.append([Draft(stream.number, Kind.ROLLBACK, b"back", dump_seq(12), 0)])
     again = Follower(stream, artifact, log, StreamFolder(tmp_path))
-    again.take(again.next_events(1))
+    again.fold_batch(again.read_next(1))
     with pytest.raises(LogDamagedError, match=f"event {damaged} "):
         refolded(again)
 
@@ -38,16 +38,16 @@ def test_what_is_forgotten_while_an_event_stalls_is_gone_from_the_state(tmp_path
     artifact, log, stream = begun(12)
     folder = StreamFolder(tmp_path)
     follower = Follower(stream, artifact, log, folder)
-    follower.take(follower.next_events(8))
+    follower.fold_batch(follower.read_next(8))
     log.append([Draft(stream.number, Kind.FORGET, b"forget", dump_forget_ids([b"3"]), 0)])
-    assert not follower.pass_by(9)
+    assert not follower.bypass(9)
     log.append([Draft(stream.number, Kind.SKIP, b"skip", dump_seq(9), 0)])
-    assert follower.pass_by(9)
+    assert follower.bypass(9)
     # What is kept meanwhile says nothing of the forget, which its state does not know of yet.
-    follower.checkpoint()
+    follower.write_checkpoint()
     for one in (follower, Follower(stream, artifact, log, folder)):
         while one.seq < 14 or one.is_refolding:
-            one.take(one.next_events(1))
+            one.fold_batch(one.read_next(1))
         assert weights_of(one.fold) == weights_of(scratch(artifact, log, stream.number, 14))
 
 
@@ -58,10 +58,10 @@ def test_only_a_later_rollback_leads_past_an_admin_event(tmp_path: Path, kind: K
     payload = dump_seq(2) if kind == Kind.ROLLBACK else dump_classes(["d"])
     log.append([Draft(stream.number, kind, b"fatal", payload, 0)])
     follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
-    follower.take(follower.next_events(6))
-    assert not follower.pass_by(7)
+    follower.fold_batch(follower.read_next(6))
+    assert not follower.bypass(7)
     log.append([Draft(stream.number, Kind.ROLLBACK, b"past", dump_seq(5), 0)])
-    assert follower.pass_by(7)
+    assert follower.bypass(7)
     refolded(follower)
     assert follower.seq == 8
     assert weights_of(follower.fold) == weights_of(scratch(artifact, log, stream.number, 5))
@@ -70,4 +70,4 @@ def test_only_a_later_rollback_leads_past_an_admin_event(tmp_path: Path, kind: K
 def refolded(follower: Follower) -> None:
     """A follower at the end of its way back."""
     while follower.is_refolding:
-        follower.take(follower.next_events(5))
+        follower.fold_batch(follower.read_next(5))

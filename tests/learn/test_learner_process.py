@@ -15,8 +15,8 @@ import pytest
 from service.learn import learner_process as loop
 from service.learn.event_fold import EventFold
 from service.learn.failure_tracker import FAILURES_MAX, FailureTracker
-from service.learn.replay import Replay
-from service.learn.stream_learner import HOLD_SECONDS, HOLD_SECONDS_MAX, Hold
+from service.learn.replay import StreamReplay
+from service.learn.stream_learner import HOLD_SECONDS, HOLD_SECONDS_MAX, RetryDelay
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
@@ -41,7 +41,7 @@ def die_of(*ids: str) -> Callable[[], None]:
     """What makes a process die of the events with these ids."""
 
     def poison() -> None:
-        take = EventFold.take
+        take = EventFold.fold_events
 
         def take_or_die(fold: EventFold, events: Any) -> Any:
             chosen = list(events)
@@ -49,7 +49,7 @@ def die_of(*ids: str) -> Callable[[], None]:
                 os.kill(os.getpid(), signal.SIGKILL)
             return take(fold, chosen)
 
-        EventFold.take = take_or_die  # type: ignore[method-assign]
+        EventFold.fold_events = take_or_die  # type: ignore[method-assign]
 
     return poison
 
@@ -58,7 +58,7 @@ def fail_at(id_: str) -> Callable[[], None]:
     """What makes a process raise an error at an event, behind those that come before it in a batch."""
 
     def poison() -> None:
-        take = EventFold.take
+        take = EventFold.fold_events
 
         def take_or_fail(fold: EventFold, events: Any) -> Any:
             scored: list[Any] = []
@@ -68,7 +68,7 @@ def fail_at(id_: str) -> Callable[[], None]:
                 scored += take(fold, [event])
             return scored
 
-        EventFold.take = take_or_fail  # type: ignore[method-assign]
+        EventFold.fold_events = take_or_fail  # type: ignore[method-assign]
 
     return poison
 
@@ -79,7 +79,7 @@ def learner(path: Path, board: SharedMemory, heard: Wakeup, poison: Callable[[],
     if process == 0:
         try:
             poison()
-            loop.run(Settings(data=path), board, heard, [])
+            loop.run_learner(Settings(data=path), board, heard, [])
         finally:
             os._exit(0)
     return process
@@ -119,7 +119,7 @@ def test_a_new_stream_is_met_at_once(tmp_path: Path) -> None:
     """Though its first event comes with those of another stream, which keep the learner busy."""
     with learning(tmp_path, 1) as (known,):
         known.teach("a")
-        wait_until(lambda: published(known) == 1)
+        wait_until(lambda: snapshot_contents(known) == 1)
         heard = []
         for version in range(2, 8):
             new = History(tmp_path, version)
@@ -127,11 +127,11 @@ def test_a_new_stream_is_met_at_once(tmp_path: Path) -> None:
             new.teach(f"first {version}")
             heard.append(new)
         for new in heard:
-            wait_until(lambda new=new: published(new) == 1)  # type: ignore[misc]
+            wait_until(lambda new=new: snapshot_contents(new) == 1)  # type: ignore[misc]
             new.close()
 
 
-def published(history: History) -> int:
+def snapshot_contents(history: History) -> int:
     """The seq that is served."""
     return max(seqs(history.folder.snapshots), default=0)
 
@@ -143,12 +143,12 @@ def status(history: History) -> dict[str, Any]:
 
 def served_is_the_fold(history: History) -> None:
     """What is served at the last seq is what the log folds to, by a process that nothing befell."""
-    replay = Replay(history.stream, iris(), history.log)
-    list(replay.to(replay.last))
+    replay = StreamReplay(history.stream, iris(), history.log)
+    list(replay.fold_to(replay.last))
     fields = read_fields(history.folder.snapshots / str(replay.last))
     assert fields["progressive"]["events"] == replay.fold.events
     assert fields["hash"] == replay.position().hash.hex()
-    learned = replay.fold.state.served()
+    learned = replay.fold.state.served_parameters()
     assert fields["weights_sha256"] == hash_tensors(learned.tensors())
 
 
@@ -162,21 +162,21 @@ def test_a_disk_that_refuses_one_stream_holds_up_no_other(tmp_path: Path, *, is_
     with learning(tmp_path, 2) as (bad, good):
         if is_begun:
             bad.teach("first")
-            wait_until(lambda: published(bad) == 1)
+            wait_until(lambda: snapshot_contents(bad) == 1)
             folder.rename(tmp_path / "aside")
             folder.write_bytes(b"a file in the place of a folder")
         for turn in range(5):
             bad.teach(f"bad {turn}")
             last = good.teach(f"good {turn}")
             # Each is served while the other stream is tried again.
-            wait_until(lambda last=last: published(good) == last, 2)  # type: ignore[misc]
+            wait_until(lambda last=last: snapshot_contents(good) == last, 2)  # type: ignore[misc]
         wait_until(lambda: status(bad).get("state") == "held")
         assert status(bad)["reason"].startswith("the disk refuses: ")
         assert str(tmp_path) not in status(bad)["reason"]
         assert status(good)["state"] == "following"
         served_is_the_fold(good)
         folder.unlink()
-        wait_until(lambda: published(bad) == bad.log.state(bad.stream.number).seq)
+        wait_until(lambda: snapshot_contents(bad) == bad.log.state(bad.stream.number).seq)
         wait_until(lambda: status(bad)["state"] == "following")
         served_is_the_fold(bad)
 
@@ -190,7 +190,7 @@ def test_a_stream_that_cannot_be_taken_up_holds_up_no_other(tmp_path: Path) -> N
     with learning(tmp_path, 1) as (good,):
         for turn in range(3):
             last = good.teach(turn)
-            wait_until(lambda last=last: published(good) == last, 2)  # type: ignore[misc]
+            wait_until(lambda last=last: snapshot_contents(good) == last, 2)  # type: ignore[misc]
         told = tmp_path / "streams" / "iris" / "2"
         wait_until(lambda: read_status(told).get("state") == "held")
         assert str(tmp_path) not in read_status(told)["reason"]
@@ -208,11 +208,11 @@ def test_an_event_that_kills_stalls_its_stream_alone(tmp_path: Path) -> None:
         wait_until(lambda: status(first).get("state") == status(second).get("state") == "stalled")
         assert (status(first)["seq"], status(second)["seq"]) == (31, 2)
         last = well.teach("later")
-        wait_until(lambda: published(well) == last)
+        wait_until(lambda: snapshot_contents(well) == last)
         served_is_the_fold(well)
         for history, seq in ((first, 31), (second, 2)):
             skip = history.append([history.draft(Kind.SKIP, f"skip {seq}", dump_seq(seq))])
-            wait_until(lambda history=history, skip=skip: published(history) == skip)  # type: ignore[misc]
+            wait_until(lambda history=history, skip=skip: snapshot_contents(history) == skip)  # type: ignore[misc]
             wait_until(lambda history=history: status(history)["state"] == "following")  # type: ignore[misc]
             served_is_the_fold(history)
 
@@ -224,9 +224,9 @@ def test_an_event_that_raises_stalls_its_stream_and_is_folded_by_nobody(tmp_path
         wait_until(lambda: status(broken).get("state") == "stalled")
         assert status(broken)["seq"] == 21
         last = well.teach("well")
-        wait_until(lambda: published(well) == last)
+        wait_until(lambda: snapshot_contents(well) == last)
         skip = broken.append([broken.draft(Kind.SKIP, "skip", dump_seq(21))])
-        wait_until(lambda: published(broken) == skip)
+        wait_until(lambda: snapshot_contents(broken) == skip)
         served_is_the_fold(broken)
 
 
@@ -241,11 +241,11 @@ def test_an_admin_event_that_kills_is_rolled_back(tmp_path: Path) -> None:
         # Back to a state that is made of it as well: no way past.
         history.append([history.draft(Kind.ROLLBACK, "too late", dump_seq(good + 1))])
         back = history.append([history.draft(Kind.ROLLBACK, "back", dump_seq(good))])
-        wait_until(lambda: published(history) == back)
+        wait_until(lambda: snapshot_contents(history) == back)
         wait_until(lambda: status(history)["state"] == "following")
         served_is_the_fold(history)
         last = history.teach("on", "and on")
-        wait_until(lambda: published(history) == last)
+        wait_until(lambda: snapshot_contents(history) == last)
         served_is_the_fold(history)
 
 
@@ -254,15 +254,15 @@ def test_an_admin_event_that_kills_is_rolled_back(tmp_path: Path) -> None:
 
 def died(board: SharedMemory, stream: int, seq: int, events: int) -> FailureTracker:
     """A learner dies of a batch, and this is its successor's blame."""
-    FailureTracker(board).begin(stream, seq, events)
+    FailureTracker(board).start_batch(stream, seq, events)
     return FailureTracker(board)
 
 
 def test_suspects_are_folded_one_by_one() -> None:
     """Those of the batch that did not go well, and no event before or behind them with them."""
     blame = died(SharedMemory(1, 4), 7, 100, 50)
-    assert [blame.limit(7, after, 64) for after in (0, 90, 98, 99, 148, 149)] == [64, 9, 1, 1, 1, 64]
-    assert blame.limit(8, 120, 64) == 64
+    assert [blame.batch_limit(7, after, 64) for after in (0, 90, 98, 99, 148, 149)] == [64, 9, 1, 1, 1, 64]
+    assert blame.batch_limit(8, 120, 64) == 64
     assert not blame.is_fatal(7, 100)
 
 
@@ -272,14 +272,14 @@ def test_an_event_is_fatal_after_some_failures_whatever_others_do() -> None:
     for failures in range(1, FAILURES_MAX + 1):
         blame = died(board, 7, 5, 1)
         assert blame.is_fatal(7, 5) is (failures == FAILURES_MAX)
-        blame.begin(8, 5, 1)
-        blame.end()
+        blame.start_batch(8, 5, 1)
+        blame.finish_batch()
         died(board, 9, failures, 1)
     assert FailureTracker(board).is_fatal(7, 5)
     assert not FailureTracker(board).is_fatal(7, 6)
     blame = FailureTracker(board)
-    blame.begin(7, 5, 1)
-    blame.end()
+    blame.start_batch(7, 5, 1)
+    blame.finish_batch()
     assert not FailureTracker(board).is_fatal(7, 5)
     assert not died(board, 7, 5, 1).is_fatal(7, 5)
 
@@ -289,10 +289,10 @@ def test_a_disk_that_fails_accuses_no_event() -> None:
     board = SharedMemory(1, 4)
     for _ in range(FAILURES_MAX):
         blame = FailureTracker(board)
-        blame.begin(7, 5, 1)
-        blame.drop()
+        blame.start_batch(7, 5, 1)
+        blame.discard_batch()
     assert not FailureTracker(board).is_fatal(7, 5)
-    assert FailureTracker(board).limit(7, 4, 64) == 64
+    assert FailureTracker(board).batch_limit(7, 4, 64) == 64
 
 
 def test_a_batch_that_goes_well_up_to_its_end_is_no_suspect_any_more() -> None:
@@ -300,10 +300,10 @@ def test_a_batch_that_goes_well_up_to_its_end_is_no_suspect_any_more() -> None:
     board = SharedMemory(1, 4)
     blame = died(board, 7, 10, 3)
     for seq in (10, 11, 12):
-        assert blame.limit(7, seq - 1, 64) == 1
-        blame.begin(7, seq, 1)
-        blame.end()
-    assert blame.limit(7, 9, 64) == FailureTracker(board).limit(7, 9, 64) == 64
+        assert blame.batch_limit(7, seq - 1, 64) == 1
+        blame.start_batch(7, seq, 1)
+        blame.finish_batch()
+    assert blame.batch_limit(7, 9, 64) == FailureTracker(board).batch_limit(7, 9, 64) == 64
 
 
 def test_more_streams_than_rows_have_suspects() -> None:
@@ -319,7 +319,7 @@ def test_more_streams_than_rows_have_suspects() -> None:
 @pytest.mark.parametrize("failures", [1, 3, 40])
 def test_a_hold_grows_and_is_bounded(failures: int) -> None:
     """And begins anew after a turn that went well."""
-    hold = Hold()
+    hold = RetryDelay()
     for _ in range(failures):
         hold.begin("why", 10.0)
     assert hold.due == 10.0 + min(HOLD_SECONDS * 2 ** (failures - 1), HOLD_SECONDS_MAX)

@@ -25,13 +25,13 @@ def test_a_served_state_that_erasing_took_along_is_written_again(tmp_path: Path)
     log.append([Draft(stream.number, Kind.FEEDBACK, id_, payload, 0) for id_ in (b"a", b"b")])
     log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"a"]), 0)])
     follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
-    while events := follower.next_events(9):
-        follower.take(events)
+    while events := follower.read_next(9):
+        follower.fold_batch(events)
     publisher = Publisher(follower, 1 << 20)
-    publisher.publish(0.0, time.process_time)
-    assert publisher.must_erase
+    publisher.publish_snapshot(0.0, time.process_time)
+    assert publisher.needs_erasure
     (tmp_path / "snapshots" / "3").unlink()
     (tmp_path / "snapshots" / "3").write_bytes(b"")
-    publisher.erase()
+    publisher.erase_forgotten()
     assert seqs(tmp_path / "snapshots") == []
     assert publisher.is_due(float("inf"))

@@ -13,7 +13,7 @@ from service.errors import EarlierError, LogDamagedError, UnknownSeqError
 from service.learn import replay as module
 from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
-from service.learn.replay import ForgottenError, Replay
+from service.learn.replay import ForgottenError, StreamReplay
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import genesis
 from service.store.directory.data_directory import StreamFolder
@@ -38,17 +38,17 @@ class Replaying(Following):
     @rule(data=st.data())
     def replay(self, data: st.DataObject) -> None:
         """Three states, one after the other, with one object."""
-        replay = Replay(self.stream, self.artifact, self.log)
+        replay = StreamReplay(self.stream, self.artifact, self.log)
         for n in data.draw(st.lists(st.integers(0, self.last), min_size=1, max_size=3)):
             if 0 < n < replay.lineage.since:
                 with pytest.raises(EarlierError):
-                    list(replay.to(n))
+                    list(replay.fold_to(n))
                 continue
             if gone(replay.lineage, n):
                 with pytest.raises(ForgottenError):
-                    list(replay.to(n))
+                    list(replay.fold_to(n))
                 continue
-            done = list(replay.to(n))
+            done = list(replay.fold_to(n))
             assert all(at.total == done[-1].events for at in done)
             assert replay.seq == n
             assert weights_of(replay.fold) == weights_of(scratch(self.artifact, self.log, self.stream.number, n))
@@ -57,10 +57,10 @@ class Replaying(Following):
     def replay_what_is_followed(self) -> None:
         """The last state, and where it stands, as the follower has it."""
         self.catch_up()
-        replay = Replay(self.stream, self.artifact, self.log)
-        list(replay.to(replay.last))
+        replay = StreamReplay(self.stream, self.artifact, self.log)
+        list(replay.fold_to(replay.last))
         assert weights_of(replay.fold) == weights_of(self.follower.fold)
-        assert replay.place() == self.follower.place()
+        assert replay.position_fields() == self.follower.position_fields()
 
 
 TestReplaying = Replaying.TestCase
@@ -90,11 +90,11 @@ def test_batches_make_no_difference(bytes_: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "BATCH_BYTES", bytes_)
     artifact, log, stream = begun(150)
     log.append([Draft(stream.number, Kind.FEEDBACK, b"none", b"no rows", 0), feedback(stream, 900, 3)])
-    replay = Replay(stream, artifact, log)
-    steps = list(replay.to(replay.last))
+    replay = StreamReplay(stream, artifact, log)
+    steps = list(replay.fold_to(replay.last))
     assert len(steps) > 100 if bytes_ == 1 else len(steps) < 20
     expected = EventFold(artifact)
-    expected.take(log.read(stream.number, 0, 999))
+    expected.fold_events(log.read(stream.number, 0, 999))
     assert (expected.events, expected.unfit) == (151, 1)
     assert weights_of(replay.fold) == weights_of(expected)
 
@@ -104,22 +104,22 @@ def test_a_state_before_a_forget_is_gone() -> None:
     artifact, log, stream = begun(10)
     log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"4"]), 0), feedback(stream, 99)])
     for n in range(13):
-        replay = Replay(stream, artifact, log)
+        replay = StreamReplay(stream, artifact, log)
         if 5 <= n <= 10:
             with pytest.raises(ForgottenError, match="seq 11"):
-                list(replay.to(n))
+                list(replay.fold_to(n))
         else:
-            list(replay.to(n))
+            list(replay.fold_to(n))
             assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, n))
 
 
 def test_an_event_that_is_forgotten_meanwhile_is_noticed() -> None:
     """The state that was asked for is gone, and is not made of what is left."""
     artifact, log, stream = begun(30)
-    replay = Replay(stream, artifact, log)
+    replay = StreamReplay(stream, artifact, log)
     log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"20"]), 0)])
     with pytest.raises(ForgottenError):
-        list(replay.to(30))
+        list(replay.fold_to(30))
 
 
 @pytest.mark.parametrize("damaged", [1, 7, 30])
@@ -128,10 +128,10 @@ def test_a_damaged_event_is_not_replayed(damaged: int) -> None:
     artifact, log, stream = begun(30)
     event, seal = log._stored[stream.number][damaged - 1]
     log._stored[stream.number][damaged - 1] = (event._replace(payload=feedback(stream, 99).payload), seal)
-    replay = Replay(stream, artifact, log)
+    replay = StreamReplay(stream, artifact, log)
     with pytest.raises(LogDamagedError, match=f"event {damaged} "):
-        list(replay.to(30))
-    list(replay.to(damaged - 1))
+        list(replay.fold_to(30))
+    list(replay.fold_to(damaged - 1))
     assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, damaged - 1))
 
 
@@ -149,11 +149,11 @@ def test_a_damaged_admin_event_turns_nothing(kind: Kind, written: bytes, read: b
     """A state of another lineage is as wrong as one of other rows; neither a replay nor a learner begins."""
     artifact, log, stream = begun(20)
     log.append([Draft(stream.number, kind, b"turn", written, 0), feedback(stream, 99, 1)])
-    list(Replay(stream, artifact, log).to(22))
+    list(StreamReplay(stream, artifact, log).fold_to(22))
     event, seal = log._stored[stream.number][20]
     log._stored[stream.number][20] = (event._replace(payload=read), seal)
     with pytest.raises(LogDamagedError, match="event 21 "):
-        Replay(stream, artifact, log)
+        StreamReplay(stream, artifact, log)
     with pytest.raises(LogDamagedError, match="event 21 "):
         Follower(stream, artifact, log, StreamFolder(Path("none")))
 
@@ -161,13 +161,13 @@ def test_a_damaged_admin_event_turns_nothing(kind: Kind, written: bytes, read: b
 def test_seqs_that_there_are_not() -> None:
     """Beyond the last event, below zero, and one that the log has lost."""
     artifact, log, stream = begun(30)
-    replay = Replay(stream, artifact, log)
+    replay = StreamReplay(stream, artifact, log)
     for n in (-1, 31):
         with pytest.raises(UnknownSeqError):
-            list(replay.to(n))
+            list(replay.fold_to(n))
     del log._stored[stream.number][20:]
     with pytest.raises(LogDamagedError):
-        list(replay.to(30))
+        list(replay.fold_to(30))
     # A replay that broke off does not go on from where it was.
-    list(replay.to(5))
+    list(replay.fold_to(5))
     assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, 5))

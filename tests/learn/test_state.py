@@ -23,7 +23,7 @@ from tests.support.reference import HEADS
 def same(one: LearnerState, other: LearnerState) -> bool:
     """Whether two states hold and serve the same bits."""
     a, b = one.tensors(), other.tensors()
-    parts = zip(one.served().tensors(), other.served().tensors(), strict=True)
+    parts = zip(one.served_parameters().tensors(), other.served_parameters().tensors(), strict=True)
     return (
         a.keys() == b.keys()
         and all(a[name].tobytes() == b[name].tobytes() for name in a)
@@ -38,7 +38,7 @@ def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str)
     """Before the first event the answers have the bits of the artifact's own, whatever the rule is."""
     made = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
     X, _ = rows(made)
-    assert LearnerState(made).served().model().predict(X).tobytes() == model_of(made).predict(X).tobytes()
+    assert LearnerState(made).served_parameters().model().predict(X).tobytes() == model_of(made).predict(X).tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,10 +51,10 @@ def test_learning_lowers_the_loss(head: str, kind: str) -> None:
     Z = truth.logits(X)[:, ::-1] * 2
     Y = (Z > 0).astype(np.float64) if head in {"sigmoid", "multilabel"} else np.eye(3)[Z.argmax(axis=1)]
     learned = LearnerState(made)
-    losses = learned.fold(X, Y=Y)
+    losses = learned.fold_rows(X, Y=Y)
     static = LearnerState(made)
     static.configure({"paused": True})
-    assert losses[1500:].mean() < (1 if kind == "raw" else 0.8) * static.fold(X, Y=Y)[1500:].mean()
+    assert losses[1500:].mean() < (1 if kind == "raw" else 0.8) * static.fold_rows(X, Y=Y)[1500:].mean()
 
 
 Event = Callable[[LearnerState], object]
@@ -68,7 +68,7 @@ def events(made: Artifact, kind: str) -> st.SearchStrategy[Event]:
         def event(state: LearnerState) -> object:
             missing = 0 if made.manifest.head == "sigmoid" else state.n_classes - Y.shape[1]
             targets = np.hstack([Y, np.zeros((len(Y), missing))])[start : start + count]
-            return state.fold(X[start : start + count].copy(), Y=targets)
+            return state.fold_rows(X[start : start + count].copy(), Y=targets)
 
         return event
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     for event in stream[:cut]:
         event(first)
     kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
-    restored = LearnerState.restore(made, kept, json.loads(json.dumps(first.scalars())))
+    restored = LearnerState.from_tensors(made, kept, json.loads(json.dumps(first.scalars())))
     copied = first.copy()
     assert same(restored, first)
     for event in stream[cut:]:
@@ -110,8 +110,8 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     assert same(restored, whole)
     assert same(copied, whole)
     assert (
-        restored.served().model().predict(rows(made)[0]).tobytes()
-        == whole.served().model().predict(rows(made)[0]).tobytes()
+        restored.served_parameters().model().predict(rows(made)[0]).tobytes()
+        == whole.served_parameters().model().predict(rows(made)[0]).tobytes()
     )
 
 
@@ -120,7 +120,7 @@ def test_a_copy_goes_its_own_way() -> None:
     made = artifact()
     X, Y = rows(made)
     state, untouched = LearnerState(made), LearnerState(made)
-    state.copy().fold(X, Y=Y)
+    state.copy().fold_rows(X, Y=Y)
     assert same(state, untouched)
 
 
@@ -129,11 +129,11 @@ def test_restore_refuses_what_is_not_its_own() -> None:
     made, other = artifact(), artifact(N=5)
     state = LearnerState(made)
     with pytest.raises(ArtifactError, match="not those"):
-        LearnerState.restore(made, LearnerState(other).tensors(), state.scalars())
+        LearnerState.from_tensors(made, LearnerState(other).tensors(), state.scalars())
     with pytest.raises(ArtifactError, match="not those"):
-        LearnerState.restore(made, {}, state.scalars())
+        LearnerState.from_tensors(made, {}, state.scalars())
     with pytest.raises(ArtifactError, match="another version"):
-        LearnerState.restore(made, state.tensors(), state.scalars() | {"fold_version": 0})
+        LearnerState.from_tensors(made, state.tensors(), state.scalars() | {"fold_version": 0})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,15 +142,15 @@ def test_added_classes(kind: str) -> None:
     made = artifact(kind, K=4)
     X, Y = rows(made, 200)
     state = LearnerState(made)
-    state.fold(X, Y=Y)
-    before = state.served().model().predict(X)
+    state.fold_rows(X, Y=Y)
+    before = state.served_parameters().model().predict(X)
     state.add_classes(2)
-    after = state.served().model().predict(X)
+    after = state.served_parameters().model().predict(X)
     assert state.n_classes == 6
     assert np.array_equal(after[:, :4].argsort(axis=1, kind="stable"), before.argsort(axis=1, kind="stable"))
     assert after[:, 4:].max() <= 1 / 400 * (1 + 1e-5)
-    state.fold(X, np.full(200, 5))
-    assert state.served().model().predict(X)[:, 5].mean() > after[:, 5].mean()
+    state.fold_rows(X, np.full(200, 5))
+    assert state.served_parameters().model().predict(X)[:, 5].mean() > after[:, 5].mean()
 
 
 def test_classes_of_a_sigmoid_head_are_fixed() -> None:
@@ -167,11 +167,11 @@ def test_the_fold_takes_what_the_log_holds() -> None:
     """Newton for a model that the door would refuse it: an event that was written once means the same for ever."""
     made = artifact(N=1500)
     state = LearnerState(made)
-    assert state.learning["rule"] == "ftrl"
+    assert state.rule_settings["rule"] == "ftrl"
     state.configure({"rule": "newton"})
     state.add_classes(1)
-    assert (state.learning["rule"], state.n_classes) == ("newton", 4)
-    again = LearnerState.restore(made, state.tensors(), json.loads(json.dumps(state.scalars())))
+    assert (state.rule_settings["rule"], state.n_classes) == ("newton", 4)
+    again = LearnerState.from_tensors(made, state.tensors(), json.loads(json.dumps(state.scalars())))
     assert same(again, state)
 
 
@@ -181,16 +181,16 @@ def test_shadow_serves_what_was() -> None:
     X, Y = rows(made)
     state, open_ = LearnerState(made), LearnerState(made)
     state.configure({"shadow": True})
-    state.fold(X, Y=Y)
-    open_.fold(X, Y=Y)
+    state.fold_rows(X, Y=Y)
+    open_.fold_rows(X, Y=Y)
     assert state.shadow
-    assert np.array_equal(state.served().model().predict(X), model_of(made).predict(X))
-    assert np.array_equal(state.candidate().model().predict(X), open_.served().model().predict(X))
+    assert np.array_equal(state.served_parameters().model().predict(X), model_of(made).predict(X))
+    assert np.array_equal(state.candidate_parameters().model().predict(X), open_.served_parameters().model().predict(X))
     state.add_classes(1)
     open_.add_classes(1)
-    assert state.served().model().predict(X).shape == (60, 4)
+    assert state.served_parameters().model().predict(X).shape == (60, 4)
     state.configure({"shadow": False})
-    assert np.array_equal(state.served().model().predict(X), open_.served().model().predict(X))
+    assert np.array_equal(state.served_parameters().model().predict(X), open_.served_parameters().model().predict(X))
 
 
 def test_paused_rows_are_scored_only() -> None:
@@ -199,8 +199,8 @@ def test_paused_rows_are_scored_only() -> None:
     X, Y = rows(made)
     state = LearnerState(made)
     state.configure({"paused": True})
-    assert np.array_equal(state.fold(X, Y=Y), model_of(made).losses(X, Y))
-    assert np.array_equal(state.served().model().predict(X), model_of(made).predict(X))
+    assert np.array_equal(state.fold_rows(X, Y=Y), model_of(made).losses(X, Y))
+    assert np.array_equal(state.served_parameters().model().predict(X), model_of(made).predict(X))
     assert (state.progress["rows"], state.progress["steps"]) == (60, 0)
 
 
@@ -249,13 +249,13 @@ def test_another_rule_keeps_the_answers(kind: str) -> None:
     made = artifact(kind)
     X, Y = rows(made)
     state = LearnerState(made)
-    state.fold(X, Y=Y)
-    before = state.served().model().predict(X)
+    state.fold_rows(X, Y=Y)
+    before = state.served_parameters().model().predict(X)
     for rule in rules_of(kind):
         state.configure({"rule": rule})
-        assert state.learning["rule"] == rule
-        assert np.array_equal(state.served().model().predict(X), before)
-    assert np.isfinite(state.fold(X, Y=Y)).all()
+        assert state.rule_settings["rule"] == rule
+        assert np.array_equal(state.served_parameters().model().predict(X), before)
+    assert np.isfinite(state.fold_rows(X, Y=Y)).all()
 
 
 def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,10 +302,10 @@ def test_genesis_binds_the_widths_of_hidden_layers() -> None:
 def test_the_hash_of_served_weights() -> None:
     """Raw weights that have not learned have the artifact's own hash; a delta is one more tensor."""
     made = artifact("raw")
-    assert hash_tensors(LearnerState(made).served().tensors()) == made.weights_sha256
+    assert hash_tensors(LearnerState(made).served_parameters().tensors()) == made.weights_sha256
     network = artifact("network")
-    assert hash_tensors(LearnerState(network).served().tensors()) == network.weights_sha256
-    served = LearnerState(artifact()).served()
+    assert hash_tensors(LearnerState(network).served_parameters().tensors()) == network.weights_sha256
+    served = LearnerState(artifact()).served_parameters()
     assert len(served.tensors()) == 3
     assert hash_tensors(served.tensors()) == hash_tensors([served.weights, served.bias, np.zeros_like(served.weights)])
 
@@ -313,14 +313,16 @@ def test_the_hash_of_served_weights() -> None:
 def test_digits_in_one_pass() -> None:
     """From zero weights, without a constant chosen, one pass over digits has the loss of the reference's prototype."""
     X, y = digits()
-    losses = LearnerState(artifact("zero", N=64, K=10)).fold(X, y)
+    losses = LearnerState(artifact("zero", N=64, K=10)).fold_rows(X, y)
     assert losses.mean() <= 0.23
 
 
 def test_digits_in_another_unit() -> None:
     """A unit 10**8 times as large changes the loss by its roundings only."""
     X, y = digits()
-    losses = [LearnerState(artifact("zero", N=64, K=10)).fold(rows, y).mean() for rows in (X, X * np.float32(1e-8))]
+    losses = [
+        LearnerState(artifact("zero", N=64, K=10)).fold_rows(rows, y).mean() for rows in (X, X * np.float32(1e-8))
+    ]
     assert losses[1] == pytest.approx(losses[0], abs=2e-3)
 
 
@@ -332,8 +334,8 @@ def test_a_changed_world_is_followed(rule: str) -> None:
     noise = np.random.default_rng(1).standard_normal((55_000, 64)).astype(np.float32)
     state = LearnerState(artifact("zero", N=64, K=10, learning={"rule": rule}))
     stream, labels = X[order] + noise, y[order]
-    state.fold(stream[:50_000].copy(), labels[:50_000])
-    losses = state.fold(stream[50_000:].copy(), (labels[50_000:] + 1) % 10)
+    state.fold_rows(stream[:50_000].copy(), labels[:50_000])
+    losses = state.fold_rows(stream[50_000:].copy(), (labels[50_000:] + 1) % 10)
     assert losses[:100].mean() > 2
     assert losses[-500:].mean() < 0.5
 
@@ -344,5 +346,5 @@ def test_one_wrong_label_does_not_undo_a_trained_model() -> None:
     X, _ = rows(made)
     before = model_of(made).predict(X)
     state = LearnerState(made)
-    state.fold(X[:1].copy(), before[:1].argmin(axis=1))
-    assert np.abs(state.served().model().predict(X) - before).max() < 0.05
+    state.fold_rows(X[:1].copy(), before[:1].argmin(axis=1))
+    assert np.abs(state.served_parameters().model().predict(X) - before).max() < 0.05

@@ -17,25 +17,25 @@ def test_a_ring_wakes_until_it_is_taken() -> None:
     bell = Wakeup()
     assert not rings(bell)
     for _ in range(5000):
-        bell.ring()
+        bell.notify()
     assert rings(bell)
-    bell.hush()
+    bell.clear()
     assert not rings(bell)
-    bell.hush()
+    bell.clear()
 
 
 def test_a_full_bell_does_not_block() -> None:
     """A listener that never looks stops nobody."""
     bell = Wakeup()
     for _ in range(100_000):
-        bell.ring()
-    bell.hush()
+        bell.notify()
+    bell.clear()
     assert not rings(bell)
 
 
 def test_another_process_rings() -> None:
     """The pipe is shared by all that were forked after it was made."""
     bell = Wakeup()
-    program = f"import os; os.write({bell._rope}, b'0')"
-    subprocess.run([sys.executable, "-c", program], pass_fds=[bell._rope], check=True)
+    program = f"import os; os.write({bell._write_fd}, b'0')"
+    subprocess.run([sys.executable, "-c", program], pass_fds=[bell._write_fd], check=True)
     assert rings(bell)

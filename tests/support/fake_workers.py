@@ -14,6 +14,7 @@ from collections.abc import Callable
 from service.process import supervisor
 from service.process.shared_memory import GENERATION, SharedMemory
 from service.process.supervisor import Learn, Supervisor, Work, listen
+from service.process.unload_list import publish_unload_list, read_unload_list
 from service.settings import Settings
 
 SETTINGS = Settings(drain_seconds=0, shutdown_seconds=0.5)
@@ -114,7 +115,7 @@ def race() -> None:
     if reader == 0:
         os._exit(_read_orders(board))
     for number in range(1, 30_001):
-        board.give_orders(_text_of(number))
+        publish_unload_list(board, _text_of(number))
     _, status = os.waitpid(reader, 0)
     sys.exit(os.waitstatus_to_exitcode(status))
 
@@ -126,7 +127,7 @@ def _text_of(number: int) -> bytes:
 def _read_orders(board: SharedMemory) -> int:
     looks = 0
     while board.cells[GENERATION] < 30_000:
-        number, text = board.orders()
+        number, text = read_unload_list(board)
         looks += 1
         if number and text != _text_of(number):
             return 1

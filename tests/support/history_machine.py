@@ -34,7 +34,7 @@ N = 3
 
 def weights_of(fold: EventFold) -> str:
     """The hash of what a fold serves, with everything else that it keeps."""
-    fields, arrays = fold.kept()
+    fields, arrays = fold.checkpoint_contents()
     return hash_tensors(arrays.values()) + repr(fields)
 
 
@@ -49,7 +49,7 @@ def scratch(artifact: Artifact, log: FeedbackLog, stream: int, n: int) -> EventF
     fold = first_fold(known, artifact, log, base)
     for seq in lineage.seqs(n):
         if base is None or seq > base.target:
-            fold.take(log.read(stream, seq - 1, 1))
+            fold.fold_events(log.read(stream, seq - 1, 1))
     return fold
 
 
@@ -148,15 +148,15 @@ class Following(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 7))
     def follow(self, limit: int) -> None:
         """The learner has time for some events."""
-        events = self.follower.next_events(limit)
+        events = self.follower.read_next(limit)
         if events:
-            self.follower.take(events)
+            self.follower.fold_batch(events)
 
     @precondition(lambda self: not self.follower.is_refolding and self.follower.seq > 0)
     @rule()
     def checkpoint(self) -> None:
         """The state is kept."""
-        self.follower.checkpoint()
+        self.follower.write_checkpoint()
 
     @rule()
     def restart(self) -> None:
@@ -189,8 +189,8 @@ class Following(RuleBasedStateMachine):
     @rule()
     def catch_up(self) -> None:
         """The learner folds all there is."""
-        while events := self.follower.next_events(4):
-            self.follower.take(events)
+        while events := self.follower.read_next(4):
+            self.follower.fold_batch(events)
         assert self.follower.seq == self.last
         expected = scratch(self.artifact, self.log, self.stream.number, self.last)
         assert weights_of(self.follower.fold) == weights_of(expected)

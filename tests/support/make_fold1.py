@@ -38,10 +38,10 @@ def main() -> None:
         history.add_class("gigantea")
         history.teach(*range(21, 30), classes=4)
         follower = Follower(history.stream, iris(), history.log, history.folder)
-        while events := follower.next_events(99):
-            follower.take(events)
-        follower.checkpoint()
-        Publisher(follower, 1 << 20).publish(0.0, lambda: 0.0)
+        while events := follower.read_next(99):
+            follower.fold_batch(events)
+        follower.write_checkpoint()
+        Publisher(follower, 1 << 20).publish_snapshot(0.0, lambda: 0.0)
         history.teach(*range(30, 35), classes=4)
         close_log(history.data, history.log)
         fields = read_fields(history.folder.snapshots / "30")

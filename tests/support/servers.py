@@ -30,6 +30,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.process.shared_memory import HANDLED, STATUS_MAX, STATUSES, SharedMemory
+from service.process.unload_list import publish_unload_list, read_unload_list
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.http.protocol import SoftstepProtocol
@@ -252,14 +253,14 @@ class Pair:
 
     def statuses(self) -> dict[int, int]:
         """How many answers had each status."""
-        counts = {status: self.board.total(STATUSES + status) for status in range(100, STATUS_MAX)}
+        counts = {status: self.board.sum_over_workers(STATUSES + status) for status in range(100, STATUS_MAX)}
         return {status: count for status, count in counts.items() if count}
 
     def _carry(self) -> None:
         """Do what the parent process does with a worker's line."""
         for line in os.read(self._orders, 4096).splitlines():
-            unloaded = orders.changed(frozenset(orjson.loads(self.board.orders()[1] or b"[]")), line)
-            self.board.give_orders(orjson.dumps(sorted(unloaded)))
+            unloaded = orders.changed(frozenset(orjson.loads(read_unload_list(self.board)[1] or b"[]")), line)
+            publish_unload_list(self.board, orjson.dumps(sorted(unloaded)))
             self.board.cells[self.board.slot(0) + HANDLED] = orders.token_of(line)[1]
 
     def _counting(self, protocol: type[Any]) -> type[Any]:

@@ -49,7 +49,7 @@ def rows_of(model: str, count: int, seed: int = 0) -> list[list[float]]:
     return [[round(float(x), 4) for x in row] for row in np.array(training.mean) + normal * np.array(training.scale)]
 
 
-def replayed(data: Path, model: str, n: int | None = None) -> tuple[str, EventFold]:
+def replay_stream(data: Path, model: str, n: int | None = None) -> tuple[str, EventFold]:
     """The hash of state(n), and the fold itself, from the log and the artifact alone; the service may be running."""
     artifact: Artifact = read_artifact(ROOT / "models" / model / "1", 1 << 30)
     log = SqliteLog(DataDirectory(data).log)
@@ -58,9 +58,9 @@ def replayed(data: Path, model: str, n: int | None = None) -> tuple[str, EventFo
     lineage = Lineage(map(lineage_change, log.admin(stream.number)))
     fold = EventFold(artifact)
     for seq in lineage.seqs(last):
-        fold.take(log.read(stream.number, seq - 1, 1))
+        fold.fold_events(log.read(stream.number, seq - 1, 1))
     log.close()
-    return hash_tensors(fold.state.served().tensors()), fold
+    return hash_tensors(fold.state.served_parameters().tensors()), fold
 
 
 def events_of(data: Path, model: str) -> list[Event]:
@@ -88,10 +88,10 @@ def test_feedback_is_acknowledged_and_served(service: Service) -> None:
         }  # fmt: skip
     wait_until(lambda: metadata(service, "phishing")["seq"] == 20)
     told = metadata(service, "phishing")
-    expected, fold = replayed(data_of(service), "phishing")
+    expected, fold = replay_stream(data_of(service), "phishing")
     assert told["weights_sha256"] == expected
     assert told["progressive"]["events"] == told["progressive"]["rows"] == 20
-    assert told["progressive"]["loss"] == fold.progressive["loss"]
+    assert told["progressive"]["loss"] == fold.progressive_validation["loss"]
 
 
 def test_waiting_gives_each_rows_loss_before_its_step(service: Service) -> None:
@@ -101,11 +101,11 @@ def test_waiting_gives_each_rows_loss_before_its_step(service: Service) -> None:
     answer = post(service, "digits:feedback", body, wait=True)
     assert answer.status_code == 200
     fold = EventFold(read_artifact(ROOT / "models" / "digits" / "1", 1 << 30))
-    (scored,) = fold.take(events_of(data_of(service), "digits"))
+    (scored,) = fold.fold_events(events_of(data_of(service), "digits"))
     assert answer.json()["losses"] == scored.losses.tolist()
     predicted = post(service, "digits:predict", {"instances": rows, "min_seq": answer.json()["seq"]})
     assert predicted.json()["seq"] >= answer.json()["seq"]
-    P = fold.state.served().model().predict(np.array(rows, np.float32))
+    P = fold.state.served_parameters().model().predict(np.array(rows, np.float32))
     assert np.array(predicted.json()["predictions"], np.float32).tobytes() == P.tobytes()
 
 
@@ -156,7 +156,7 @@ def test_a_history_is_turned_back_and_forgotten(models: Path, tmp_path: Path) ->
         assert (told["weights_sha256"], told["classes"]) == (before, CLASSES)
         assert post(service, "iris:feedback", {"instances": [IRIS], "labels": ["gigantea"]}).status_code == 422
         assert post(service, "iris:forget", {"ids": ["secret"]}, wait=True).status_code == 200
-        assert metadata(service, "iris")["weights_sha256"] == replayed(data, "iris")[0] != before
+        assert metadata(service, "iris")["weights_sha256"] == replay_stream(data, "iris")[0] != before
         retry = post(service, "iris:feedback", body, wait=True).json()
         assert (retry["duplicate"], retry["forgotten"], retry["losses"]) == (True, True, None)
         needles = np.array(secret, np.float32).tobytes(), np.array(loss).tobytes()
@@ -186,7 +186,7 @@ def test_a_killed_learner_costs_nothing(models: Path, tmp_path: Path) -> None:
         assert {answer.status_code for answer in answers} == {202}
         assert post(service, "iris:predict", {"instances": [IRIS]}).status_code == 200
         wait_until(lambda: metadata(service, "iris")["seq"] == 21, 10)
-        assert metadata(service, "iris")["weights_sha256"] == replayed(data_of(service), "iris")[0]
+        assert metadata(service, "iris")["weights_sha256"] == replay_stream(data_of(service), "iris")[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -217,7 +217,7 @@ def test_nothing_acknowledged_is_lost_when_everything_is_killed(models: Path, tm
             service.process.wait()
     with serving(models, tmp_path) as service:
         wait_until(lambda: metadata(service, "digits")["seq"] == len(acked), 10)
-        assert metadata(service, "digits")["weights_sha256"] == replayed(data_of(service), "digits")[0]
+        assert metadata(service, "digits")["weights_sha256"] == replay_stream(data_of(service), "digits")[0]
         assert metadata(service, "digits")["progressive"]["events"] == len(acked) == 180
     events = events_of(tmp_path / "data", "digits")
     assert {event.id.decode(): event.seq for event in events} == acked
@@ -262,7 +262,7 @@ def test_weights_of_any_seq_are_handed_out(models: Path, tmp_path: Path) -> None
         assert live.headers["x-softstep-weights-sha256"] == metadata(service, "iris")["weights_sha256"]
         wait_until(lambda: weights(service, 3).status_code == 200, 20)
         past = weights(service, 3)
-        assert past.headers["x-softstep-weights-sha256"] == replayed(data_of(service), "iris", 3)[0]
+        assert past.headers["x-softstep-weights-sha256"] == replay_stream(data_of(service), "iris", 3)[0]
         assert weights(service, 0).content == first.content
         assert weights(service, 8).status_code == 404
         for bad in ("x", "-1", "1.5", "9" * 13):

@@ -16,7 +16,7 @@ from service.store.artifact.model_factory import model_of
 from tests.support.data_directories import LIMIT, lines, ran
 from tests.support.processes import children, kill, workers
 from tests.support.servers import SHIPPED, Service, serving, wait_until
-from tests.system.test_learning import data_of, metadata, post, replayed, rows_of
+from tests.system.test_learning import data_of, metadata, post, replay_stream, rows_of
 
 MODEL = "digits-mlp"
 
@@ -60,12 +60,12 @@ def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> 
         answer = post(service, f"{MODEL}:feedback", body, wait=True).json()
         assert (answer["seq"], len(answer["losses"])) == (number, 1)
     told, data = metadata(service, MODEL), data_of(service)
-    sha, fold = replayed(data, MODEL)
+    sha, fold = replay_stream(data, MODEL)
     assert (told["weights_sha256"], told["learning"]["rule"], told["learning"]["form"]) == (sha, "adagrad", "layers")
-    assert told["progressive"]["loss"] == fold.progressive["loss"]
+    assert told["progressive"]["loss"] == fold.progressive_validation["loss"]
     answer, bits = predictions(service, rows, min_seq=12, feedback_tokens=True)
     assert answer["seq"] == 12
-    assert bits == fold.state.served().model().predict(np.array(rows, np.float32)).tobytes()
+    assert bits == fold.state.served_parameters().model().predict(np.array(rows, np.float32)).tobytes()
     live = safetensors.numpy.load(weights(service).content)
     assert {name: array.shape for name, array in live.items() if name.startswith("layers")} == {
         "layers.0.weights": (64, 32), "layers.0.bias": (32,), "layers.1.weights": (32, 10), "layers.1.bias": (10,),
@@ -74,18 +74,18 @@ def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> 
     taught = [post(service, f"{MODEL}:feedback", body, wait=True).json() for _ in range(2)]
     assert [[event["seq"] for event in one["events"]] for one in taught] == [[13, 14], [13, 14]]
     wait_until(lambda: weights(service, 5).status_code == 200, 20)
-    assert weights(service, 5).headers["x-softstep-weights-sha256"] == replayed(data, MODEL, 5)[0]
+    assert weights(service, 5).headers["x-softstep-weights-sha256"] == replay_stream(data, MODEL, 5)[0]
     assert weights(service, 0).content == first.content
     grown = post(service, f"{MODEL}:classes", {"add": ["ten"]}, wait=True).json()["seq"]
     told = metadata(service, MODEL)
     assert (told["classes"][-1], told["layers"][-1]["outputs"], told["parameters"]) == ("ten", 11, 65 * 32 + 33 * 11)
     post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": ["ten"]}, wait=True)
     assert len(predictions(service, rows)[0]["predictions"][0]) == 11
-    assert metadata(service, MODEL)["weights_sha256"] == replayed(data, MODEL)[0]
+    assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
     post(service, f"{MODEL}:rollback", {"seq": grown - 1}, wait=True)
-    assert metadata(service, MODEL)["weights_sha256"] == replayed(data, MODEL, grown - 1)[0]
+    assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL, grown - 1)[0]
     post(service, f"{MODEL}:forget", {"ids": ["n3"]}, wait=True)
-    assert metadata(service, MODEL)["weights_sha256"] == replayed(data, MODEL)[0]
+    assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
     assert weights(service, 5).status_code == 410
     needle = np.array(rows[2], np.float32).tobytes()
     wait_until(lambda: metadata(service, MODEL)["erased"] is True)
@@ -95,7 +95,7 @@ def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> 
     assert post(service, f"{MODEL}:configure", {"rule": "sgd"}, wait=True).status_code == 200
     post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": [1]}, wait=True)
     assert metadata(service, MODEL)["learning"]["rule"] == "sgd"
-    assert metadata(service, MODEL)["weights_sha256"] == replayed(data, MODEL)[0]
+    assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
 
 
 def test_kills_backups_and_commands(root: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_kills_backups_and_commands(root: Path, tmp_path: Path) -> None:
                 kill(learner)
         wait_until(lambda: metadata(service, MODEL)["seq"] == 30, 10)
         sha = metadata(service, MODEL)["weights_sha256"]
-        assert sha == replayed(data, MODEL)[0]
+        assert sha == replay_stream(data, MODEL)[0]
         service.process.kill()
         service.process.wait()
     with serving(root, tmp_path) as service:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from service.commands import verify
-from service.commands.serve import _data
+from service.commands.serve import open_data
 from service.errors import SoftstepError
 from service.store.artifact.fingerprint import genesis
 from service.store.artifact.hashing import hash_tensors
@@ -69,7 +69,7 @@ class Before:
 def written(root: Path, *, moved: bool) -> Before:
     """Writes a data directory, with or without a write-ahead log behind the database, and tells what it holds."""
     drafts: list[Draft] = []
-    with _data(settings(root)) as data:
+    with open_data(settings(root)) as data:
         assert data is not None
         folder = data.stream("m", 1)
         folder.bind(ARTIFACT, BYTES_MAX)
@@ -110,7 +110,7 @@ def written(root: Path, *, moved: bool) -> Before:
                 marks.close()
             events = log.read(stream.number, 0, 9999)
             states = {seq: state(ARTIFACT, events, seq) for seq in (*seqs(folder.snapshots), len(events), BACK_TO)}
-    served = {seq: hash_tensors(fold.state.served().tensors()) for seq, fold in states.items()}
+    served = {seq: hash_tensors(fold.state.served_parameters().tensors()) for seq, fold in states.items()}
     return Before(root, drafts, events, weights_of(states[len(events)]), weights_of(states[BACK_TO]), served)
 
 
@@ -129,13 +129,13 @@ def judge(before: Before, damaged: Path, again: Path) -> str:
     except SoftstepError as reason:
         told = f"the start ({type(reason).__name__})"
     except WrongError as wrong:
-        if "retry" not in str(wrong) or not verified(again):
+        if "retry" not in str(wrong) or not verify_streams(again):
             raise
         return f"verify alone, while {wrong}"
     except Exception as error:
         raise WrongError(f"the service met {type(error).__name__}") from error
     try:
-        said = verified(again)
+        said = verify_streams(again)
     except Exception as error:
         raise WrongError(f"verify met {type(error).__name__}") from error
     return told or ("verify" if said else "harmless")
@@ -143,7 +143,7 @@ def judge(before: Before, damaged: Path, again: Path) -> str:
 
 def serve(before: Before, root: Path) -> None:
     """Starts the service, in one process, and holds everything that it gives to what was before."""
-    with _data(settings(root)) as data:
+    with open_data(settings(root)) as data:
         assert data is not None
         with closing(opened(data)) as log:
             (stream,) = log.streams()
@@ -178,7 +178,7 @@ def send_again(before: Before, log: SqliteLog) -> None:
         raise WrongError("a new event is taken for a retry")
 
 
-def verified(root: Path) -> bool:
+def verify_streams(root: Path) -> bool:
     """Whether `softstep verify --refold` says that something is damaged."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         try:

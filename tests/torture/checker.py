@@ -16,7 +16,7 @@ import numpy as np
 
 from service.commands import serve
 from service.learn.event_fold import EventFold
-from service.learn.publish import published
+from service.learn.publish import snapshot_contents
 from service.settings import Settings
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.hashing import hash_tensors
@@ -65,7 +65,7 @@ def check(settings: Settings, acked: Acked, steps: list[Step], others: frozenset
         AssertionError: What must hold does not.
         SoftstepError: The service does not start, or the log is not what was written.
     """
-    with serve._data(settings) as data:
+    with serve.open_data(settings) as data:
         assert data is not None, "the data directory cannot be written"
         with closing(SqliteLog(data.log)) as log:
             streams = [stream for stream in log.streams() if stream.model == "iris"]
@@ -121,8 +121,8 @@ def check_learned(data: DataDirectory, stream: Stream, events: list[Event]) -> N
         return
     fold, place = state_of(events), {}
     folder = data.stream(stream.model, stream.version)
-    fields, arrays = published(fold, place)
-    kept_fields, kept_arrays = fold.kept()
+    fields, arrays = snapshot_contents(fold, place)
+    kept_fields, kept_arrays = fold.checkpoint_contents()
     for files, wanted in ((folder.snapshots, arrays), (folder.checkpoints, kept_arrays)):
         found = latest(files)
         assert found is not None, f"no {files.name}"
@@ -160,7 +160,7 @@ def state_of(events: list[Event], artifact: Artifact = ARTIFACT) -> EventFold:
     fold = EventFold(artifact)
     for seq in reversed(wanted):
         if seq not in out:
-            fold.take([events[seq - 1]])
+            fold.fold_events([events[seq - 1]])
     return fold
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from service.commands.serve import _data
+from service.commands.serve import open_data
 from service.errors import LogError
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
@@ -107,7 +107,7 @@ class Life:
         if self._is_running and self._seeded.random() < 0.5:
             return nullcontext(DataDirectory(self._root / "data"))
         self._is_running = True
-        return _data(settings(self._root))
+        return open_data(settings(self._root))
 
     def _die(self, log: SqliteLog, stream: Stream, marks: NotedMarks) -> None:
         """The process ends in the middle of an append: at one of its writes, or before it syncs what it has written."""
@@ -165,8 +165,8 @@ class Learner:
 
     def catch_up(self, limit: int = 16) -> None:
         """Fold all there is."""
-        while events := self.follower.next_events(limit):
-            self.follower.take(events)
+        while events := self.follower.read_next(limit):
+            self.follower.fold_batch(events)
 
     def work(self, seeded: random.Random) -> None:
         """Fold and give it away, in batches of any size, with a checkpoint now and then."""
@@ -177,13 +177,13 @@ class Learner:
         self.catch_up(limit)
         publisher = self._publisher
         if publisher.is_due(float("inf")):
-            publisher.publish(0.0, time.process_time)
-        if publisher.must_erase:
-            publisher.erase()
+            publisher.publish_snapshot(0.0, time.process_time)
+        if publisher.needs_erasure:
+            publisher.erase_forgotten()
             self._log.rewrite()
-            publisher.erased()
-        publisher.tell(0.0)
-        publisher.checkpoint_if_due(idle=checkpoint)
+            publisher.mark_erased()
+        publisher.report_status(0.0)
+        publisher.write_checkpoint_if_due(idle=checkpoint)
 
 
 def settings(root: Path) -> Settings:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from service.errors import SoftstepError
-from service.process.supervisor import die_with_parent
+from service.process.supervisor import exit_with_parent
 
 STRACE = shutil.which("strace")
 Tell = Callable[[str], None]
@@ -161,7 +161,7 @@ def struck(work: Work, strike: Strike, log: Path, watched: str = "") -> Ended:
 def _be(work: Work, far: socket.socket, parent: int) -> NoReturn:
     code = BROKE
     try:
-        die_with_parent(parent)
+        exit_with_parent(parent)
         far.recv(1)
         work(lambda line: far.sendall(f"{line}\n".encode()))
         code = DONE

@@ -108,7 +108,7 @@ def digests(count: int) -> dict[str, str]:
     rows, found = payloads(count), {}
     for model in MODELS:
         fold = EventFold(made(model))
-        fold.learn(rows)
+        fold.fold_payloads(rows)
         assert fold.events == count
         found[model] = hashlib.sha256(weights_of(fold).encode()).hexdigest()
     return found
@@ -189,15 +189,15 @@ def cuts(folder: Path, share: float) -> Line:
     for model in MODELS:
         artifact, events = made(model), history(300)
         whole, fold, done = EventFold(artifact), EventFold(artifact), 0
-        whole.take(events)
+        whole.fold_events(events)
         for cut in sorted(seeded.choices(range(len(events) + 1), k=max(1, round(CUTS * share / len(MODELS))))):
-            fold.take(events[done:cut])
+            fold.fold_events(events[done:cut])
             done = cut
-            fields, arrays = fold.kept()
+            fields, arrays = fold.checkpoint_contents()
             path = write_snapshot(folder / model, cut, fields, arrays, durable=False)
-            restored = EventFold.restored(artifact, read_snapshot(path))
+            restored = EventFold.from_checkpoint(artifact, read_snapshot(path))
             for start in range(cut, len(events), step := seeded.randint(1, 40)):
-                restored.take(events[start : start + step])
+                restored.fold_events(events[start : start + step])
             count += 1
             if weights_of(restored) != weights_of(whole):
                 wrong.append(f"{model} at {cut}")
@@ -215,17 +215,17 @@ def forgets(folder: Path, share: float) -> Line:
             append(event.kind, event.id, event.payload or b"")
         follower = Follower(stream, artifact, log, StreamFolder(folder / f"forgets {model}"))
         for at in (40, 120, 199):
-            follower.take(follower.next_events(at - follower.seq))
-            follower.checkpoint()
+            follower.fold_batch(follower.read_next(at - follower.seq))
+            follower.write_checkpoint()
         feedback = [event.seq for event in events if event.kind == Kind.FEEDBACK]
         gone: set[int] = set()
         for seq in seeded.sample(feedback, max(1, round(FORGETS * share / len(MODELS)))):
             append(Kind.FORGET, b"forget %d" % seq, dump_forget_ids([b"%d" % seq]))
             gone.add(seq)
-            while more := follower.next_events(seeded.randint(1, 60)):
-                follower.take(more)
+            while more := follower.read_next(seeded.randint(1, 60)):
+                follower.fold_batch(more)
             without = EventFold(artifact)
-            without.take(event for event in events if event.seq not in gone)
+            without.fold_events(event for event in events if event.seq not in gone)
             count += 1
             if weights_of(follower.fold) != weights_of(without):
                 wrong.append(f"{model} without {seq}")

@@ -29,12 +29,12 @@ MISSING_SECONDS = 0.1
 def learn(settings: Settings, board: SharedMemory, heard: Wakeup, _tell: Tell) -> None:
     """Be the learner's process until SIGTERM; it looks, and writes checkpoints, more often than for real."""
     loop.LOOK_SECONDS, publish.CHECKPOINT_EVENTS, publish.PUBLISH_PAUSE = 0.02, 6, 1  # type: ignore[misc]
-    loop.run(settings, board, heard, [])
+    loop.run_learner(settings, board, heard, [])
 
 
 def start(settings: Settings, tell: Tell) -> None:
     """What `softstep serve` does before it forks, and what the learner does then; tells "last <seq>" in between."""
-    with serve._data(settings) as data:
+    with serve.open_data(settings) as data:
         last = 0
         if data is not None and data.log.exists():
             with closing(SqliteLog(data.log)) as log:

@@ -185,7 +185,7 @@ def _wrong(running: Running, weather: Weather) -> list[str]:
         if [seq for _, (seq, _) in audit(log, EVENTS_MAX)] != [last]:
             wrong.append("the chain is not whole")
     fold = state_of(events)
-    if (told["seq"], told["weights_sha256"]) != (last, hash_tensors(fold.state.served().tensors())):
+    if (told["seq"], told["weights_sha256"]) != (last, hash_tensors(fold.state.served_parameters().tensors())):
         wrong.append("the weights that are served are not those of a replay")
     return wrong
 

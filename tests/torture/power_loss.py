@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
-from service.commands.serve import _data
+from service.commands.serve import open_data
 from service.errors import LogError, SoftstepError
 from service.store.directory.data_directory import DataDirectory, StreamFolder
 from service.store.log import database
@@ -55,7 +55,7 @@ def check(root: Path, notes: list[Any]) -> None:
     Raises:
         AssertionError, SoftstepError: Something is not as it must be.
     """
-    with _data(settings(root)) as data:
+    with open_data(settings(root)) as data:
         assert data is not None
         told = {note.draft.id: note.seq for note in notes if isinstance(note, Told)}
         sent = {note.draft.id: note.draft for note in notes if isinstance(note, Sent)}

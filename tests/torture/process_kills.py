@@ -130,7 +130,7 @@ def learn_struck(
     with closing(SqliteLog(data.log)) as log:
         for step in [None, *steps[first:]]:
             append_to(log, settings, [step], acked)
-            bell.ring()
+            bell.notify()
             last = log.state(1).seq
             late = time.monotonic() + (0.3 if strike.forever else FINISH_SECONDS)
             while not child.poll() and not has_published(settings, last) and time.monotonic() < late:

@@ -109,14 +109,14 @@ class Histories(Following):
         if not hasattr(self, "follower") or self.follower.is_refolding:
             return
         events = self.events()
-        if out(events) == self.follower.out:
+        if out(events) == self.follower.excluded:
             assert weights_of(self.follower.fold) == weights_of(state(self.artifact, events, self.follower.seq))
 
     @rule()
     def catch_up(self) -> None:
         """The learner folds all there is."""
-        while events := self.follower.next_events(4):
-            self.follower.take(events)
+        while events := self.follower.read_next(4):
+            self.follower.fold_batch(events)
         assert self.follower.seq == len(self.drafts)
         expected = state(self.artifact, self.events(), len(self.drafts))
         assert weights_of(self.follower.fold) == weights_of(expected)
@@ -139,21 +139,21 @@ class Histories(Following):
     def publish(self) -> None:
         """What is folded is served, and what was forgotten is erased where that is due."""
         publisher, follower = self.publisher, self.follower
-        publisher.publish(0.0, time.process_time)
+        publisher.publish_snapshot(0.0, time.process_time)
         newest = latest(follower.folder.snapshots, follower.seq)
         assert newest is not None
         assert newest[0] == follower.seq
-        served = follower.fold.state.served()
+        served = follower.fold.state.served_parameters()
         assert newest[1].fields["weights_sha256"] == hash_tensors(served.tensors())
         assert {name: array.tobytes() for name, array in newest[1].arrays.items()} == {
             name: array.tobytes() for name, array in served.arrays().items()
         }
-        if publisher.must_erase:
-            publisher.erase()
+        if publisher.needs_erasure:
+            publisher.erase_forgotten()
             self.log.rewrite()  # type: ignore[attr-defined]  # the log is SQLite's
-            publisher.erased()
-        publisher.tell(0.0)
-        publisher.checkpoint_if_due(idle=True)
+            publisher.mark_erased()
+        publisher.report_status(0.0)
+        publisher.write_checkpoint_if_due(idle=True)
 
     @rule()
     def audit(self) -> None:

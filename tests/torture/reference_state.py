@@ -40,11 +40,11 @@ def state(artifact: Artifact, events: Sequence[Event], n: int) -> EventFold:
     fold, gone = EventFold(artifact), out(events)
     for seq in lineage(events, n):
         if seq not in gone:
-            fold.take([events[seq - 1]])
+            fold.fold_events([events[seq - 1]])
     return fold
 
 
 def weights_of(fold: EventFold) -> str:
     """The hash of what a fold serves, with everything else that it keeps."""
-    fields, arrays = fold.kept()
+    fields, arrays = fold.checkpoint_contents()
     return hash_tensors(arrays.values()) + repr(fields)

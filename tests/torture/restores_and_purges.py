@@ -78,7 +78,7 @@ def move_case(seed: int, call: str, folder: Path, at: int) -> bool:
 
 def _check_moved(settings: Settings, steps: list[Step], old: Acked, new: Acked, *, is_purge: bool) -> None:
     """What is there is the backup, or all that there was, or of what was purged nothing; never a part."""
-    with serve._data(settings), closing(SqliteLog(settings.data / "log.sqlite")) as log:
+    with serve.open_data(settings), closing(SqliteLog(settings.data / "log.sqlite")) as log:
         streams = log.streams()
         events = log.read(streams[0].number, 0, EVENTS_MAX) if streams else []
     there = {event.id.decode(): {event.seq} for event in events}

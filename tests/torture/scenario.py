@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from service.errors import LogError, SoftstepError
-from service.process.shared_memory import SharedMemory
+from service.process.shared_memory import STATUSES, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.log.worker_log import WorkerLog
-from service.serve.log.writer import SOURCE_COUNTERS, WRITER_COUNTERS, Writer
+from service.serve.log.writer import Writer
 from service.serve.log.writer_thread import Source, WriterCallbacks
+from service.serve.metrics.counters import FEEDBACK_COUNTERS
 from service.serve.wire.feedback_body import PostedEvent
 from service.settings import Settings
 from service.store.artifact.fingerprint import genesis
@@ -117,9 +118,9 @@ def tell_story(  # noqa: PLR0917  # all but the last are bound before the fork
 
 
 async def _tell_story(ways: WriterCallbacks, steps: list[Step], tell: Tell) -> None:
-    writer = Writer(ways, cells(WRITER_COUNTERS), 1000, 1 << 20)
+    writer = Writer(ways, cells(STATUSES), 1000, 1 << 20)
     writer.start()
-    source = Source("iris", 1, (GENESIS,), K, 0, cells(SOURCE_COUNTERS))
+    source = Source("iris", 1, (GENESIS,), K, 0, cells(FEEDBACK_COUNTERS))
     for step in steps:
         for _ in range(TRIES):
             try:

@@ -23,9 +23,9 @@ import orjson
 from service.errors import BehindError, NotReachedError, SoftstepError
 from service.serve.handlers.admin import AdminRequest, forget_everywhere, further
 from service.serve.handlers.stream_status import standing
-from service.serve.log.writer import SOURCE_COUNTERS, Writer
+from service.serve.log.writer import Writer
 from service.serve.log.writer_thread import Source
-from service.serve.metrics.counters import FAILURES, FEEDBACK
+from service.serve.metrics.counters import FAILURES, FEEDBACK, FEEDBACK_COUNTERS
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import Floats, ServedModel
 from service.serve.outcomes import accepted, made, refused, refused_of
@@ -106,7 +106,7 @@ class FeedbackHandler:
         if bound is None:
             bound = self._geneses[artifact] = geneses(artifact)
         epoch = 0 if served.learned is None else int(served.learned.fields["class_epoch"])
-        counters = served.counters[FEEDBACK : FEEDBACK + SOURCE_COUNTERS]
+        counters = served.counters[FEEDBACK : FEEDBACK + FEEDBACK_COUNTERS]
         source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
         last = self._taught.get((served.name, served.version))
         if last is not None and (last.source[:5], last.classes) == (source[:5], served.classes):

@@ -21,7 +21,7 @@ class WorkerLog:
     ) -> None:
         self._live: Final = live
         self._data: Final = data
-        self._faults: Final = board.faults
+        self._faults: Final = board.disk_faults
         self._slot: Final = slot
         self._settings: Final = settings
         self._marks: AckMarks | None = None

@@ -22,16 +22,13 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from service.errors import BehindError, LogUnavailableError
+from service.process.shared_memory import COMMIT_NANOSECONDS, COMMITS
 from service.serve.log.writer_thread import Item, LogCall, Result, Source, Submission, WriterCallbacks, WriterThread
+from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS, FEEDBACK_REFUSALS, FEEDBACK_ROWS
 from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import Accepted, FeedbackLog, Kind, Outcome
 
 logger = logging.getLogger("softstep.writer")
-
-# Counters of one model version, in the order of the cells that a source brings.
-EVENTS, ROWS, DUPLICATES, REFUSALS, SOURCE_COUNTERS = range(5)
-# Counters of the worker.
-BATCHES, COMMIT_NANOSECONDS, WRITER_COUNTERS = range(3)
 
 FEEDBACK: Final = Kind.FEEDBACK  # a member costs more to look up than to compare
 # A batch is answered in so many events at a time, so that a prediction waits for a few answers and not for all of them.
@@ -45,7 +42,7 @@ class Writer:
 
     Args:
         ways: What it works with.
-        counters: BATCHES and COMMIT_NANOSECONDS.
+        counters: The cells of the worker's slot; COMMITS and COMMIT_NANOSECONDS are counted.
         drafts_max: Events that may wait.
         bytes_max: Bytes of payload that may wait; a larger post is taken where nothing else does.
     """
@@ -159,7 +156,7 @@ class Writer:
     def _answer(self, items: Sequence[Item], results: Sequence[Result], nanoseconds: int) -> None:
         """Give everybody of a batch what became of theirs."""
         if nanoseconds:
-            self._counters[BATCHES] += 1
+            self._counters[COMMITS] += 1
             self._counters[COMMIT_NANOSECONDS] += nanoseconds
         is_telling = bool(self._told)
         self._told.extend(zip(items, results, strict=True))
@@ -196,12 +193,12 @@ def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
     counters = item.source.counters
     for post, outcome in zip(item.posts, outcomes, strict=True):
         if type(outcome) is not Accepted:
-            counters[REFUSALS] += 1
+            counters[FEEDBACK_REFUSALS] += 1
         elif outcome.duplicate:
-            counters[DUPLICATES] += 1
+            counters[FEEDBACK_DUPLICATES] += 1
         else:
-            counters[EVENTS] += 1
-            counters[ROWS] += post.rows
+            counters[FEEDBACK_EVENTS] += 1
+            counters[FEEDBACK_ROWS] += post.rows
 
 
 def settle(future: asyncio.Future[Any], result: Result) -> None:

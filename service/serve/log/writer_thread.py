@@ -46,7 +46,7 @@ class Source(NamedTuple):
         geneses: What binds its fold to its artifact, by this release's fold and by each earlier one's.
         n_classes: The artifact's number of classes.
         class_epoch: The class epoch of what is served, which labels were read with.
-        counters: EVENTS to REFUSALS.
+        counters: FEEDBACK_EVENTS to FEEDBACK_REFUSALS.
     """
 
     model: str
@@ -254,7 +254,7 @@ class WriterThread:
         except SoftstepError:
             logger.exception("feedback is on disk, but cannot be marked")
         if streams:
-            self._ways.bell.ring()
+            self._ways.bell.notify()
 
     def _tell(self, error: LogError) -> None:
         """Log why nothing can be written, once until something is."""

@@ -8,15 +8,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import Final
 
-from service.process.shared_memory import (
-    COMMIT_NANOSECONDS,
-    COMMITS,
-    COUNTERS,
-    STATUS_MAX,
-    STATUSES,
-    SharedMemory,
-)
-from service.serve.log.writer import SOURCE_COUNTERS
+from service.process.counter_rows import counter_row, counter_rows
+from service.process.shared_memory import COUNTERS, STATUS_MAX, STATUSES, SharedMemory
 
 # Counters of one model version, in the order of their cells; before them stand the answered requests of each protocol,
 # at V1 and V2 of responses.py.
@@ -28,9 +21,10 @@ BOUNDS: Final = tuple(
         2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0
     )
 )  # fmt: skip
-# Then the four counters of feedback (writer.py): EVENTS, ROWS, DUPLICATES, REFUSALS.
+# Then the counters of feedback, from the cell FEEDBACK on.
 FEEDBACK: Final = BUCKETS + len(BOUNDS) + 1
-assert FEEDBACK + SOURCE_COUNTERS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
+FEEDBACK_EVENTS, FEEDBACK_ROWS, FEEDBACK_DUPLICATES, FEEDBACK_REFUSALS, FEEDBACK_COUNTERS = range(5)
+assert FEEDBACK + FEEDBACK_COUNTERS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
 
 
 def predicted(counters: memoryview, protocol: int, rows: int, nanoseconds: int) -> None:
@@ -64,12 +58,12 @@ class WorkerCounters:
         # Milliseconds since 1970 in one cell, renewed ten times a second: exact enough, and free.
         self.now_ms = memoryview(bytearray(8)).cast("q")
         self._at = board.slot(slot)
-        self.commits = board.cells[self._at + COMMITS : self._at + COMMIT_NANOSECONDS + 1]
+        self.slot_cells = board.cells[self._at : self._at + STATUSES]
         self.statuses = board.cells[self._at + STATUSES : self._at + STATUSES + STATUS_MAX]
 
     def row(self, name: str, version: int) -> memoryview:
         """The counters of a model version, in the order of the constants above."""
-        start = self.board.row(self.slot, f"{name}/{version}")
+        start = counter_row(self.board, self.slot, f"{name}/{version}")
         return self.cells[start : start + COUNTERS]
 
     def answered(self, status: int) -> None:
@@ -90,7 +84,7 @@ class WorkerCounters:
 def totals(board: SharedMemory) -> dict[str, list[int]]:
     """The counters of each "name/version", summed over all workers; the time of the last inference is the latest."""
     sums: defaultdict[str, list[int]] = defaultdict(lambda: [0] * COUNTERS)
-    for name, counters in board.counted():
+    for name, counters in counter_rows(board):
         row = sums[name]
         last = max(row[LAST_MS], counters[LAST_MS])
         sums[name] = [a + b for a, b in zip(row, counters, strict=True)]

@@ -87,19 +87,19 @@ class BoardCollector(Collector):
         yield self._gauge("softstep_request_body_bytes", "Request body bytes held in memory.", BODY_BYTES)
         answers = CounterMetricFamily("softstep_http_responses", "Answers by HTTP status.", labels=["status"])
         for status in range(100, STATUS_MAX):
-            count = self._board.total(STATUSES + status)
+            count = self._board.sum_over_workers(STATUSES + status)
             if count:
                 answers.add_metric([str(status)], count)
         yield answers
-        commits = self._board.total(COMMITS)
-        seconds = self._board.total(COMMIT_NANOSECONDS) / 1e9
+        commits = self._board.sum_over_workers(COMMITS)
+        seconds = self._board.sum_over_workers(COMMIT_NANOSECONDS) / 1e9
         yield CounterMetricFamily("softstep_feedback_commits", "Transactions that hold feedback.", value=commits)
         yield CounterMetricFamily("softstep_feedback_commit_seconds", "Seconds in those transactions.", value=seconds)
         yield from self._models()
         yield from self._states()
 
     def _gauge(self, name: str, text: str, cell: int) -> Metric:
-        return GaugeMetricFamily(name, text, value=self._board.total(cell))
+        return GaugeMetricFamily(name, text, value=self._board.sum_over_workers(cell))
 
     def _models(self) -> Iterable[Metric]:
         labels = ["model", "version"]

@@ -15,6 +15,7 @@ import orjson
 
 from service.errors import ModelNotFoundError, ModelNotReadyError
 from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PAGE_BYTES, SharedMemory
+from service.process.unload_list import all_workers_applied, read_unload_list
 from service.serve.models.registry import ModelRegistry
 from service.store.artifact.repository import NAME
 
@@ -54,7 +55,7 @@ class LoadUnload:
 
     def unloaded(self) -> tuple[int, frozenset[str]]:
         """The number of the orders in force, and the names that they unload."""
-        number, text = self._board.orders()
+        number, text = read_unload_list(self._board)
         return number, frozenset(orjson.loads(text) if text else ())
 
     @property
@@ -87,6 +88,6 @@ class LoadUnload:
                 # The board is plain memory that other processes write: there is nothing to wait on but time.
                 await _until(lambda: self._board.cells[self._at + HANDLED] >= token)
                 number = self._board.generation
-                await _until(lambda: not self.pending and self._board.acknowledged(number))
+                await _until(lambda: not self.pending and all_workers_applied(self._board, number))
         except (TimeoutError, BlockingIOError):
             raise ModelNotReadyError("Not every worker has carried this out yet; look again in a moment.") from None

@@ -621,7 +621,7 @@ def test_requests_of_the_application_are_in_flight_too(paired: Paired) -> None:
     pair = paired()
 
     def in_flight() -> int:
-        return pair.board.total(IN_FLIGHT)
+        return pair.board.sum_over_workers(IN_FLIGHT)
 
     async def becomes(count: int) -> None:
         async with asyncio.timeout(2):

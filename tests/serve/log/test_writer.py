@@ -33,20 +33,20 @@ from service.errors import (
     SeqMovedError,
     StreamGoneError,
 )
+from service.process.shared_memory import COMMIT_NANOSECONDS, COMMITS, STATUSES
 from service.process.wakeup import Wakeup
 from service.serve.log import writer_thread as scribe
 from service.serve.log.writer import (
-    BATCHES,
-    COMMIT_NANOSECONDS,
-    DUPLICATES,
-    EVENTS,
-    REFUSALS,
-    ROWS,
-    SOURCE_COUNTERS,
-    WRITER_COUNTERS,
     Writer,
 )
 from service.serve.log.writer_thread import Source, WriterCallbacks
+from service.serve.metrics.counters import (
+    FEEDBACK_COUNTERS,
+    FEEDBACK_DUPLICATES,
+    FEEDBACK_EVENTS,
+    FEEDBACK_REFUSALS,
+    FEEDBACK_ROWS,
+)
 from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
 from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
 from service.serve.wire.labels import LabelParser
@@ -66,7 +66,7 @@ def cells(count: int) -> memoryview:
 
 
 def source(**changes: Any) -> Source:
-    return Source("iris", 1, (GENESIS,), 3, 0, cells(SOURCE_COUNTERS))._replace(**changes)
+    return Source("iris", 1, (GENESIS,), 3, 0, cells(FEEDBACK_COUNTERS))._replace(**changes)
 
 
 def post(name: str, value: float = 0.0, rows: int = 1) -> PostedEvent:
@@ -114,7 +114,7 @@ class Rig:
         self.committed = self.closed = self.opened = 0
         self.limits = limits
         self.bell = Wakeup()
-        self.counters = cells(WRITER_COUNTERS)
+        self.counters = cells(STATUSES)
         self.writer = Writer(
             WriterCallbacks(self.open, self.bind, self.mark, self.bell), self.counters, drafts_max, bytes_max
         )
@@ -138,7 +138,7 @@ class Rig:
     def rang(self) -> bool:
         """Whether the bell rang since the last time it was asked."""
         heard = bool(select.select([self.bell.fd], [], [], 0)[0])
-        self.bell.hush()
+        self.bell.clear()
         return heard
 
     def run(self, play: Callable[[Writer], Awaitable[None]]) -> None:
@@ -186,8 +186,13 @@ def test_an_event_is_on_disk_marked_and_rung_when_it_is_told(rig: Rig) -> None:
     assert rig.marks == [(1, Position(1, event.hash))]
     assert log.streams() == [Stream(1, "iris", 1, GENESIS, 3)]
     assert (event.payload, event.kind) == (post("a", rows=3).payload, Kind.FEEDBACK)
-    assert [of.counters[cell] for cell in (EVENTS, ROWS, DUPLICATES, REFUSALS)] == [1, 3, 0, 0]
-    assert rig.counters[BATCHES] == 1
+    assert [of.counters[cell] for cell in (FEEDBACK_EVENTS, FEEDBACK_ROWS, FEEDBACK_DUPLICATES, FEEDBACK_REFUSALS)] == [
+        1,
+        3,
+        0,
+        0,
+    ]
+    assert rig.counters[COMMITS] == 1
     assert rig.counters[COMMIT_NANOSECONDS] > 0
 
 
@@ -205,7 +210,12 @@ def test_a_retry_is_told_the_same_seq(rig: Rig) -> None:
         assert len(rig.marks) == 1
 
     rig.run(play)
-    assert [of.counters[cell] for cell in (EVENTS, ROWS, DUPLICATES, REFUSALS)] == [1, 1, 1, 1]
+    assert [of.counters[cell] for cell in (FEEDBACK_EVENTS, FEEDBACK_ROWS, FEEDBACK_DUPLICATES, FEEDBACK_REFUSALS)] == [
+        1,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_posts_of_one_turn_are_one_batch_in_their_order(rig: Rig) -> None:
@@ -253,7 +263,12 @@ def test_several_events_of_one_request_share_a_transaction(rig: Rig) -> None:
 
     rig.run(play)
     assert rig.batches == [1, 5]
-    assert [of.counters[cell] for cell in (EVENTS, ROWS, DUPLICATES, REFUSALS)] == [3, 3, 2, 1]
+    assert [of.counters[cell] for cell in (FEEDBACK_EVENTS, FEEDBACK_ROWS, FEEDBACK_DUPLICATES, FEEDBACK_REFUSALS)] == [
+        3,
+        3,
+        2,
+        1,
+    ]
 
 
 def test_admin_events_go_the_same_way(rig: Rig) -> None:
@@ -275,7 +290,7 @@ def test_admin_events_go_the_same_way(rig: Rig) -> None:
         assert (await writer.submit(of._replace(class_epoch=2), post("b"))).seq == 3
 
     rig.run(play)
-    assert [of.counters[cell] for cell in (EVENTS, REFUSALS)] == [2, 1]
+    assert [of.counters[cell] for cell in (FEEDBACK_EVENTS, FEEDBACK_REFUSALS)] == [2, 1]
 
 
 def test_a_token_is_one_event_however_often_it_is_posted(rig: Rig) -> None:

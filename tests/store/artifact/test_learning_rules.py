@@ -18,7 +18,7 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
 
 def learns(kind: str, learning: dict[str, Any] | None = None, **fields: Any) -> tuple[str, str]:
     """The rule and the form of an artifact with a `learning` field."""
-    found = LearnerState(artifact(kind, **fields, **({} if learning is None else {"learning": learning}))).learning
+    found = LearnerState(artifact(kind, **fields, **({} if learning is None else {"learning": learning}))).rule_settings
     return found["rule"], found["form"]
 
 
@@ -69,20 +69,20 @@ def test_the_document_names_every_constant(rule: str) -> None:
 
 def start(made: Artifact) -> float:
     """What the rule's sums begin at."""
-    return LearnerState(made)._steps.rule.start
+    return LearnerState(made)._learner.rule.start
 
 
 def test_constants_take_effect() -> None:
     """A constant of the manifest is the one that is used; the others keep their defaults."""
     made = artifact("zero", learning={"rule": "newton", "constants": {"rate": 2.0, "lambda": 4.0}})
-    constants = LearnerState(made).learning["constants"]
+    constants = LearnerState(made).rule_settings["constants"]
     assert (constants["rate"], constants["lambda"], constants["clip"]) == (2.0, 4.0, 1.25)
     assert start(made) == 0.25
-    assert LearnerState(artifact("raw")).learning["constants"]["rate"] == PLAIN_RATE
+    assert LearnerState(artifact("raw")).rule_settings["constants"]["rate"] == PLAIN_RATE
     learning = {"rule": "adagrad", "constants": {"epsilon": 0.5}}
-    network = LearnerState(artifact("network", learning=learning)).learning["constants"]
+    network = LearnerState(artifact("network", learning=learning)).rule_settings["constants"]
     assert (network["rate"], network["epsilon"], "clip" in network) == (NETWORK_RATES["adagrad"], 0.5, False)
-    assert LearnerState(artifact("zero", learning={"rule": "sgd"})).learning["constants"] == {"rate": 0.01}
+    assert LearnerState(artifact("zero", learning={"rule": "sgd"})).rule_settings["constants"] == {"rate": 0.01}
 
 
 def test_training_rows_make_weights_firm() -> None:

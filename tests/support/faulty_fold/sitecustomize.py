@@ -9,13 +9,13 @@ import os
 import signal
 from collections.abc import Iterable
 
-from service.learn.event_fold import EventFold, ScoredEvent
+from service.learn.event_fold import EventFold, RowLosses
 from service.store.log.events import Event
 
-take = EventFold.take
+take = EventFold.fold_events
 
 
-def take_or_die(self: EventFold, events: Iterable[Event]) -> list[ScoredEvent]:
+def take_or_die(self: EventFold, events: Iterable[Event]) -> list[RowLosses]:
     """Fold events, but for those that cannot be."""
     scored = []
     for event in events:
@@ -27,4 +27,4 @@ def take_or_die(self: EventFold, events: Iterable[Event]) -> list[ScoredEvent]:
     return scored
 
 
-EventFold.take = take_or_die  # type: ignore[method-assign]
+EventFold.fold_events = take_or_die  # type: ignore[method-assign]

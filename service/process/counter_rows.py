@@ -1,0 +1,49 @@
+"""Counters per model version in shared memory: rows of a name and 32 counters, in the slot of each worker.
+
+    row   the name "model/version" as UTF-8, padded with zeros to KEY_CELLS cells; then COUNTERS cells
+
+A slot's rows are filled from the first one on, each by the slot's own worker, and are never freed.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from service.process.shared_memory import KEY_CELLS, ROW_CELLS, ROWS_START, SharedMemory
+
+KEY_BYTES: Final = KEY_CELLS * 8
+OTHER: Final = b"other".ljust(KEY_BYTES, b"\0")
+
+
+def counter_row(memory: SharedMemory, slot: int, name: str) -> int:
+    """Find or make the row of a name; only the slot's own worker may call this.
+
+    Returns:
+        The index of the row's first counter in `memory.cells`.
+    """
+    key = name.encode().ljust(KEY_BYTES, b"\0")
+    for number in range(memory.rows):
+        start = _row_start(memory, slot, number)
+        if number == memory.rows - 1:
+            key = OTHER
+        stored = memory.raw_bytes[start * 8 : start * 8 + KEY_BYTES]
+        if stored == key:
+            return start + KEY_CELLS
+        if not stored.rstrip(b"\0"):
+            memory.raw_bytes[start * 8 : start * 8 + KEY_BYTES] = key
+            return start + KEY_CELLS
+    raise AssertionError("the last row counts every name")
+
+
+def counter_rows(memory: SharedMemory) -> Iterator[tuple[str, list[int]]]:
+    """Yield the name and the counters of each row of each slot; a name comes once for every slot that counts it."""
+    for slot in range(memory.slots):
+        for number in range(memory.rows):
+            start = _row_start(memory, slot, number)
+            name = memory.raw_bytes[start * 8 : start * 8 + KEY_BYTES].rstrip(b"\0")
+            if not name:
+                break
+            yield name.decode(), memory.cells[start + KEY_CELLS : start + ROW_CELLS].tolist()
+
+
+def _row_start(memory: SharedMemory, slot: int, number: int) -> int:
+    return memory.slot(slot) + ROWS_START + number * ROW_CELLS

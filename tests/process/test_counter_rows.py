@@ -1,0 +1,35 @@
+"""Counter rows: every count is found under its name."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.process.counter_rows import KEY_BYTES, counter_row, counter_rows
+from service.process.shared_memory import COUNTERS, SharedMemory
+
+NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789._-/", min_size=1, max_size=KEY_BYTES)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), NAMES, st.integers(0, COUNTERS - 1)), max_size=60), st.integers(1, 8))
+def test_counts_are_found_by_slot_and_name(counts: list[tuple[int, str, int]], rows: int) -> None:
+    """Counts equal those of a plain dictionary; names without a row are counted as "other"."""
+    memory = SharedMemory(3, rows)
+    expected: Counter[tuple[str, int]] = Counter()
+    known: list[list[str]] = [[], [], []]
+    for slot, name, counter in counts:
+        memory.cells[counter_row(memory, slot, name) + counter] += 1
+        if name not in known[slot] and len(known[slot]) < rows - 1:
+            known[slot].append(name)
+        expected[name if name in known[slot] else "other", counter] += 1
+    found: Counter[tuple[str, int]] = Counter()
+    for name, counters in counter_rows(memory):
+        found.update({(name, counter): count for counter, count in enumerate(counters) if count})
+    assert found == expected
+
+
+def test_a_row_outlives_the_process_that_made_it() -> None:
+    """The same name in the same slot is the same row, whichever process asks."""
+    memory = SharedMemory(1, 4)
+    memory.cells[counter_row(memory, 0, "iris/1")] = 7
+    assert memory.cells[counter_row(memory, 0, "iris/1")] == 7
