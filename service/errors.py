@@ -1,160 +1,294 @@
-"""What can go wrong, as one tree. Nothing here knows HTTP; the serve room maps each leaf to a status.
+"""Every error that Softstep raises on purpose, as one tree.
 
     SoftstepError
-     ├─ ArtifactError        a model on disk cannot be served: its files are missing, damaged or contradictory
-     ├─ ModelNotFoundError   no model, or no version of it, has the name that was asked for
-     ├─ ModelNotReadyError   the model is known but is not served now
-     ├─ NotReachedError      the model has not learned as far as a caller asks for
-     ├─ GoneError            a state cannot be had any more: a forgotten event was a part of it
-     ├─ LogError             the feedback log cannot do what was asked now
-     │   ├─ LogDamagedError    what is stored is not what was written, or a part of it is missing
-     │   ├─ LogUnsafeError     this SQLite, disk or directory would not keep what is written
-     │   ├─ LogFullError       the disk or the write-ahead log is too full to take more; nothing was written
-     │   ├─ LogUnavailableError  it cannot be opened, or another process holds it; nothing was written
-     │   ├─ BehindError        feedback comes faster than it is written or learnt; nothing was written
-     │   └─ OutcomeUnknownError  the disk failed: what was to be written may be there or not; a retry tells
-     ├─ RefusedError         the log is well, but refuses this one event
-     │   ├─ IdConflictError    the id names another event of this model
-     │   ├─ ClassesMovedError  the class set changed since the event was made
-     │   ├─ SeqMovedError      the stream has gone on since the seq that the event asks for
-     │   ├─ StreamGoneError    there is no such stream, or no more
-     │   ├─ ArtifactMovedError the model's files are not those that its stream began with
-     │   ├─ ClassesFixedError  the model can have no further classes
-     │   ├─ ClassesMaxError    the model would have more classes than any may have
-     │   ├─ UnknownIdError     an id to forget names no feedback of this stream
-     │   ├─ UnknownSeqError    a seq to go back to, or to skip, is none that can be
-     │   ├─ EarlierError       a state was made by an earlier release, and this one cannot make it again
-     │   └─ PayloadError       the payload is not what its kind of event holds
-     ├─ KeyFileError         the key of feedback tokens is missing or is none
-     ├─ SnapshotError        a published or checkpointed state cannot be read; it is derived and made anew
-     └─ InputError           what a caller sent cannot be used; the message says what to change
-         ├─ MalformedError   it cannot be parsed at all
-         ├─ UnacceptableError  it parses, but this model cannot accept it
-         └─ TooLargeError    it is larger than a limit in settings.py
+     ├─ ArtifactError              a model on disk cannot be served: its files are missing, damaged or contradictory
+     ├─ KeyFileError               the key of feedback tokens is missing or is not a key
+     ├─ SnapshotError              a snapshot or checkpoint cannot be read; it is derived and will be made again
+     ├─ ModelNotFoundError         no model has that name
+     │   ├─ VersionNotFoundError     the model has no such version
+     │   └─ ModelNotNamedError       the request names no model, and several are served
+     ├─ ModelNotReadyError         the model is known but not served now
+     │   └─ LoadPendingError         not every worker has loaded or unloaded the model yet
+     ├─ NotReachedError            the served state does not hold an event yet
+     │   └─ VersionNotServedError    the event belongs to a version that is not served
+     ├─ StateForgottenError        a forgotten event was part of the state, so it is gone
+     ├─ StateIrreproducibleError   an earlier release made the state, and this one cannot make it again
+     ├─ LogError                   the feedback log cannot do what was asked now
+     │   ├─ LearningOffError         this service does not learn
+     │   ├─ LogDamagedError          stored data differs from what was written, or part of it is missing
+     │   ├─ LogUnsafeError           this SQLite, disk or directory would not keep what is written
+     │   ├─ LogFullError             the disk or the write-ahead log is too full; nothing was written
+     │   ├─ LogUnavailableError      the log cannot be opened, or another process holds it; nothing was written
+     │   ├─ QueueFullError           feedback arrives faster than it is written; nothing was written
+     │   ├─ LearnerBehindError       feedback arrives faster than it is learned; nothing was written
+     │   └─ OutcomeUnknownError      the disk failed: the event may be written or not; a retry with its id finds out
+     ├─ RefusedError               the log works, but refuses this event
+     │   ├─ IdConflictError          the id already names another event of this model
+     │   ├─ ClassesChangedError      the set of classes changed since the event was made
+     │   ├─ SeqMovedError            the stream has moved on since the seq that the event requires
+     │   ├─ StreamGoneError          the stream does not exist, or no longer exists
+     │   ├─ ArtifactChangedError     the model's files differ from those that its stream began with
+     │   ├─ ClassesFixedError        the model cannot have further classes
+     │   ├─ ClassesMaxError          the model would have more classes than the limit
+     │   ├─ UnknownIdError           an id to forget names no feedback
+     │   ├─ SeqNotFoundError         the stream has no event with that seq
+     │   ├─ UnknownSeqError          a seq to roll back to, or to skip, is not valid
+     │   ├─ EarlierReleaseError      an earlier release made the state, so nothing can roll back to it
+     │   └─ PayloadError             the payload does not fit its kind of event
+     └─ InputError                 the input cannot be used; the message says what to change
+         ├─ MalformedError           it cannot be parsed
+         ├─ UnacceptableError        it parses, but this model cannot accept it
+         │   └─ InvalidTokenError      a feedback token cannot be opened
+         │       └─ ExpiredTokenError    a feedback token is too old
+         └─ TooLargeError            it is larger than a limit in settings.py
+             └─ BodyTooLargeError      the body has too many bytes
 
-Every message is one sentence for the person who sent the input and never repeats that input.
+Each message is one sentence for the person who sent the input, and never repeats that input. `code` names the error for
+programs; `serve/error_codes.py` gives each code its HTTP status. Errors without a code never reach a client.
 """
+
+from typing import ClassVar
 
 
 class SoftstepError(Exception):
-    """The root of every error that Softstep raises on purpose."""
+    """The root of every error that Softstep raises on purpose.
+
+    Attributes:
+        code: The stable name of the error for clients, or "" if clients never see it.
+    """
+
+    code: ClassVar[str] = ""
 
 
 class ArtifactError(SoftstepError):
     """A model on disk cannot be served; the message is the reason shown to operators."""
 
 
+class KeyFileError(SoftstepError):
+    """The key of feedback tokens cannot be read, or is not a key."""
+
+
+class SnapshotError(SoftstepError):
+    """A snapshot or checkpoint cannot be read; it is derived from the log and can be made again."""
+
+
 class ModelNotFoundError(SoftstepError):
-    """No model, or no version of it, has the name that was asked for."""
+    """No model has the requested name."""
+
+    code = "model_not_found"
+
+
+class VersionNotFoundError(ModelNotFoundError):
+    """The model has no such version."""
+
+    code = "version_not_found"
+
+
+class ModelNotNamedError(ModelNotFoundError):
+    """The request names no model, and there is no single or default one."""
+
+    code = "model_not_named"
 
 
 class ModelNotReadyError(SoftstepError):
-    """The model is known but is not served now."""
+    """The model is known but not served now."""
+
+    code = "model_not_ready"
+
+
+class LoadPendingError(ModelNotReadyError):
+    """Not every worker has loaded or unloaded the model in the time that a caller may wait."""
+
+    code = "load_pending"
 
 
 class NotReachedError(SoftstepError):
-    """The model has not learned as far as a caller asks for."""
+    """The served state does not hold the requested event yet."""
+
+    code = "not_reached_yet"
 
 
-class GoneError(SoftstepError):
-    """A state cannot be had any more, because a forgotten event was a part of it."""
+class VersionNotServedError(NotReachedError):
+    """The event is stored by a version of the model that is not served."""
+
+    code = "version_not_served"
+
+
+class StateForgottenError(SoftstepError):
+    """The state is gone because a forgotten event was part of it."""
+
+    code = "state_forgotten"
+
+
+class StateIrreproducibleError(SoftstepError):
+    """The state was made by the fold of an earlier release and cannot be made again."""
+
+    code = "state_irreproducible"
 
 
 class LogError(SoftstepError):
     """The feedback log cannot do what was asked now."""
 
 
+class LearningOffError(LogError):
+    """This service does not learn, by its settings or because its data directory is read-only."""
+
+    code = "learning_off"
+
+
 class LogDamagedError(LogError):
-    """What is stored is not what was written, or a part of it is missing."""
+    """Stored data differs from what was written, or part of it is missing."""
+
+    code = "log_damaged"
 
 
 class LogUnsafeError(LogError):
     """This SQLite, disk or directory would not keep what is written to it."""
 
+    code = "log_unsafe"
+
 
 class LogFullError(LogError):
-    """The disk or the write-ahead log is too full to take more; nothing was written."""
+    """The disk or the write-ahead log is too full to append; nothing was written."""
+
+    code = "log_full"
 
 
 class LogUnavailableError(LogError):
     """The log cannot be opened, or another process holds it for too long; nothing was written."""
 
+    code = "log_unavailable"
 
-class BehindError(LogError):
-    """Feedback comes faster than it is written or learnt; nothing was written, and it may be sent again later."""
+
+class QueueFullError(LogError):
+    """Feedback arrives faster than it is written; nothing was written, and it may be sent again later."""
+
+    code = "feedback_queue_full"
+
+
+class LearnerBehindError(LogError):
+    """Feedback arrives faster than it is learned; nothing was written, and it may be sent again later."""
+
+    code = "learner_behind"
 
 
 class OutcomeUnknownError(LogError):
-    """The disk failed in the middle: events may be written or not, and a retry with the same ids tells."""
+    """The disk failed during the write: events may be stored or not, and a retry with the same ids finds out."""
+
+    code = "outcome_unknown"
 
 
 class RefusedError(SoftstepError):
-    """The log is well, but refuses this one event."""
+    """The log works, but refuses this event."""
 
 
 class IdConflictError(RefusedError):
-    """The id names another event of this model."""
+    """The id already names another event of this model."""
+
+    code = "id_taken"
 
 
-class ClassesMovedError(RefusedError):
-    """The class set changed since the event was made."""
+class ClassesChangedError(RefusedError):
+    """The set of classes changed since the event was made."""
+
+    code = "classes_changed"
 
 
 class SeqMovedError(RefusedError):
-    """The stream has gone on since the seq that the event asks for."""
+    """The stream has moved on since the seq that the event requires."""
+
+    code = "seq_moved"
 
 
 class StreamGoneError(RefusedError):
-    """There is no such stream, or no more."""
+    """The stream does not exist, or no longer exists."""
+
+    code = "stream_gone"
 
 
-class ArtifactMovedError(RefusedError):
-    """The model's files are not those that its stream began with."""
+class ArtifactChangedError(RefusedError):
+    """The model's files differ from those that its stream began with."""
+
+    code = "artifact_changed"
 
 
 class ClassesFixedError(RefusedError):
-    """The model can have no further classes."""
+    """The model cannot have further classes."""
+
+    code = "classes_fixed"
 
 
 class ClassesMaxError(RefusedError):
-    """The model would have more classes than any may have."""
+    """The model would have more classes than the limit."""
+
+    code = "too_many_classes"
 
 
 class UnknownIdError(RefusedError):
-    """An id to forget names no feedback of this stream."""
+    """An id to forget names no feedback."""
+
+    code = "unknown_id"
+
+
+class SeqNotFoundError(RefusedError):
+    """The stream has no event with that seq."""
+
+    code = "seq_not_found"
 
 
 class UnknownSeqError(RefusedError):
-    """A seq to go back to, or to skip, is none that can be."""
+    """A seq to roll back to, or to skip, is not valid."""
+
+    code = "unknown_seq"
 
 
-class EarlierError(RefusedError):
-    """A state was made by the fold of an earlier release, and cannot be made again by this one."""
+class EarlierReleaseError(RefusedError):
+    """The state was made by the fold of an earlier release, so nothing can roll back to it."""
+
+    code = "earlier_release"
 
 
 class PayloadError(RefusedError):
-    """The payload is not what its kind of event holds."""
+    """The payload does not fit its kind of event."""
 
-
-class KeyFileError(SoftstepError):
-    """The key of feedback tokens cannot be read, or is none."""
-
-
-class SnapshotError(SoftstepError):
-    """A published or checkpointed state cannot be read; it is derived from the log and can be made anew."""
+    code = "invalid_payload"
 
 
 class InputError(SoftstepError):
-    """What a caller sent cannot be used."""
+    """The input cannot be used."""
 
 
 class MalformedError(InputError):
     """The bytes cannot be parsed."""
 
+    code = "malformed_body"
+
 
 class UnacceptableError(InputError):
-    """The bytes parse, but the model cannot accept what they say."""
+    """The bytes parse, but the model cannot accept them."""
+
+    code = "invalid_request"
+
+
+class InvalidTokenError(UnacceptableError):
+    """A feedback token was not issued by this model version, or was altered."""
+
+    code = "invalid_token"
+
+
+class ExpiredTokenError(InvalidTokenError):
+    """A feedback token is older than the limit."""
+
+    code = "token_expired"
 
 
 class TooLargeError(InputError):
     """The input is larger than a limit in settings.py."""
+
+    code = "request_too_large"
+
+
+class BodyTooLargeError(TooLargeError):
+    """The body has more bytes than the limit."""
+
+    code = "body_too_large"

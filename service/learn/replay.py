@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from service.errors import EarlierError, LogDamagedError, SoftstepError, UnknownSeqError
+from service.errors import EarlierReleaseError, LogDamagedError, SoftstepError, UnknownSeqError
 from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, fold_of
 from service.store.artifact.artifact import Artifact
@@ -79,7 +79,7 @@ class StreamReplay:
         Raises:
             UnknownSeqError: The stream has no such event.
             ForgottenError: The state cannot be had any more.
-            EarlierError: An earlier release made the state.
+            EarlierReleaseError: An earlier release made the state.
             LogDamagedError: An event is missing or is not what was written.
         """
         self._refuse(seq)
@@ -118,7 +118,7 @@ class StreamReplay:
         if not 0 <= seq <= self.last:
             raise UnknownSeqError(f"the stream has the seqs 0 to {self.last}")
         if 0 < seq < self._since:
-            raise EarlierError(f"an earlier release made that state; those of seq {self._since} and later can be had")
+            raise EarlierReleaseError(f"an earlier release made that state; use a seq from {self._since} on")
         for turn in self.lineage.turns:
             if turn.kind == Kind.FORGET and turn.seq > seq and any(self.lineage.holds(seq, one) for one in turn.out):
                 raise ForgottenError(f"event {turn.seq} forgot an event of that state; ask for seq {turn.seq} or later")

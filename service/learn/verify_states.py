@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from service.errors import EarlierError, SnapshotError
+from service.errors import EarlierReleaseError, SnapshotError
 from service.learn.publish import snapshot_contents
 from service.learn.replay import ForgottenError, ReplayProgress, StreamReplay
 from service.store.directory.verify_files import Good, VerifyReport
@@ -22,7 +22,7 @@ def compare_states(replay: StreamReplay, report: VerifyReport) -> Iterator[Repla
     for file in sorted(report.good, key=lambda file: file.seq):
         # Files that are deleted and events that are forgotten meanwhile are no damage; files of an earlier release's
         # fold cannot be held against this one's.
-        with suppress(SnapshotError, ForgottenError, EarlierError):
+        with suppress(SnapshotError, ForgottenError, EarlierReleaseError):
             snapshot = read_snapshot(file.path)
             if snapshot.fields["turns"] > len(replay.lineage.turns) or file.seq > replay.last:
                 continue

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from service.errors import SoftstepError
+from service.serve.error_codes import SOME_REFUSED
 from service.serve.responses import BROKEN, V1, HttpResponse, refusal, sentence
 from service.store.log.events import Accepted, Outcome
 
@@ -54,7 +55,9 @@ def refused_of(result: Any) -> HttpResponse | None:  # noqa: ANN401  # see Write
     if len(places) == len(result):
         return answer
     told = {
-        "error": f"Some events were refused, the others are kept: {sentence(reason)}",
+        "error": f"Some events were refused; the others are stored: {sentence(reason)}",
+        "code": SOME_REFUSED,
+        "reason": reason.code,
         "accepted": len(result) - len(places),
         "refused": places[:REFUSED_TOLD_MAX],
     }

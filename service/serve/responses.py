@@ -8,23 +8,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from service.errors import (
-    BehindError,
-    ClassesMaxError,
-    GoneError,
-    InputError,
-    LogError,
-    MalformedError,
-    ModelNotFoundError,
-    ModelNotReadyError,
-    NotReachedError,
-    PayloadError,
-    RefusedError,
-    SoftstepError,
-    TooLargeError,
-    UnknownIdError,
-    UnknownSeqError,
-)
+from service.errors import LearningOffError, SoftstepError
+from service.serve.error_codes import ERROR_CODES
 
 Header = tuple[bytes, bytes]
 
@@ -42,23 +27,6 @@ VENDOR_TYPES: Final = (
 )
 RETRY: Final = ((b"retry-after", b"1"),)
 UNACCEPTABLE: Final = 422
-# The status of each kind of error, the first that fits, and its headers.
-STATUS_OF: Final[tuple[tuple[type[SoftstepError], int, tuple[Header, ...]], ...]] = (
-    (TooLargeError, 413, ()),
-    (MalformedError, 400, ()),
-    (InputError, UNACCEPTABLE, ()),
-    (ModelNotFoundError, 404, ()),
-    (ModelNotReadyError, 503, RETRY),
-    (NotReachedError, 409, RETRY),
-    (GoneError, 410, ()),
-    (UnknownIdError, 404, ()),
-    (UnknownSeqError, UNACCEPTABLE, ()),
-    (ClassesMaxError, UNACCEPTABLE, ()),
-    (PayloadError, UNACCEPTABLE, ()),
-    (RefusedError, 409, ()),
-    (BehindError, 429, RETRY),
-    (LogError, 503, RETRY),
-)
 
 
 class HttpResponse(NamedTuple):
@@ -85,17 +53,35 @@ class RequestHead(NamedTuple):
         return cls(get(b"content-type"), get(b"content-encoding"), get(TENSOR_HEADER), get(b"x-request-id"))
 
 
-def error(status: int, message: str, headers: tuple[Header, ...] = ()) -> HttpResponse:
-    """An error answer: one sentence that says what to change."""
-    return HttpResponse(status, orjson.dumps({"error": message}), JSON, headers)
+def error(code: str, message: str, headers: tuple[Header, ...] = (), status: int | None = None) -> HttpResponse:
+    """Return an error response.
+
+    Args:
+        code: A code of the table in error_codes.py, which gives the status and Retry-After.
+        message: One sentence that says what to change.
+        headers: Further headers.
+        status: Another status than the table's.
+    """
+    row = ERROR_CODES[code]
+    body = orjson.dumps({"error": message, "code": code})
+    return HttpResponse(status or row.status, body, JSON, (*headers, *(RETRY if row.retry_after else ())))
 
 
 def refusal(reason: SoftstepError, protocol: int) -> HttpResponse:
-    """The answer to a request that raised an error; v2 knows 400 for everything that it cannot accept."""
-    for kind, status, headers in STATUS_OF:
-        if isinstance(reason, kind):
-            return error(400 if status == UNACCEPTABLE and protocol == V2 else status, sentence(reason), headers)
-    raise reason
+    """Return the response to a request that raised an error; v2 has 400 for everything that it cannot accept.
+
+    Raises:
+        SoftstepError: `reason`, if no client may see it.
+    """
+    if not reason.code:
+        raise reason
+    unacceptable = protocol == V2 and ERROR_CODES[reason.code].status == UNACCEPTABLE
+    return error(reason.code, sentence(reason), status=400 if unacceptable else None)
+
+
+def learning_off() -> LearningOffError:
+    """Return the error of a request that needs learning where there is none."""
+    return LearningOffError("This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.")
 
 
 def sentence(reason: SoftstepError) -> str:
@@ -105,16 +91,13 @@ def sentence(reason: SoftstepError) -> str:
 
 
 # An exception that nobody expected; its traceback is in the log.
-BROKEN: Final = error(500, "The server failed to answer; the fault is in its log.")
-NO_LEARNING: Final = error(
-    503, "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only."
-)
+BROKEN: Final = error("internal_error", "The server failed to answer; the fault is in its log.")
 
 
 def check_head(head: RequestHead) -> HttpResponse | bytes | None:
     """An answer that refuses the body's type or encoding, else the size of its JSON part where binary data follows."""
     if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
-        return error(415, "Content-Encoding is not supported; send the body as it is.")
+        return error("unsupported_encoding", "Content-Encoding is not supported; send the body uncompressed.")
     if head.content_type is None or head.content_type in CONTENT_TYPES:
         return head.tensor_header
     kind = head.content_type.lower().replace(b" ", b"")
@@ -123,4 +106,7 @@ def check_head(head: RequestHead) -> HttpResponse | bytes | None:
             return kind[len(vendor) :]
     if kind.partition(b";")[0] in CONTENT_TYPES:
         return head.tensor_header
-    return error(415, "Content-Type must be application/json, or application/octet-stream for binary tensors.")
+    return error(
+        "unsupported_media_type",
+        "Content-Type must be application/json, or application/octet-stream for binary tensors.",
+    )

@@ -18,7 +18,7 @@ import apsw
 import orjson
 import pytest
 
-from service.errors import ArtifactError, EarlierError, LogDamagedError
+from service.errors import ArtifactError, EarlierReleaseError, LogDamagedError
 from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, fold_of, take_over
 from service.learn.follow import Follower
@@ -172,10 +172,10 @@ def test_states_of_the_old_fold_cannot_be_made_again(path: Path) -> None:
     history = opened(path)
     assert taken(history) == 30
     for seq in (1, 30, LAST):
-        with pytest.raises(EarlierError, match=f"seq {LAST + 1} "):
+        with pytest.raises(EarlierReleaseError, match=f"seq {LAST + 1} "):
             replay_stream(history, seq)
     assert weights_of(replay_stream(history, 0)) == weights_of(EventFold(iris()))
-    with pytest.raises(AssertionError, match="EarlierError"):
+    with pytest.raises(AssertionError, match="EarlierReleaseError"):
         history.rollback(30)
     assert history.rollback(0) == LAST + 2
     assert history.teach("again") == LAST + 3

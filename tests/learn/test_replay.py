@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from service.errors import EarlierError, LogDamagedError, UnknownSeqError
+from service.errors import EarlierReleaseError, LogDamagedError, UnknownSeqError
 from service.learn import replay as module
 from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
@@ -41,7 +41,7 @@ class Replaying(Following):
         replay = StreamReplay(self.stream, self.artifact, self.log)
         for n in data.draw(st.lists(st.integers(0, self.last), min_size=1, max_size=3)):
             if 0 < n < replay.lineage.since:
-                with pytest.raises(EarlierError):
+                with pytest.raises(EarlierReleaseError):
                     list(replay.fold_to(n))
                 continue
             if gone(replay.lineage, n):

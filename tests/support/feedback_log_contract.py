@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from service.errors import (
+    ClassesChangedError,
     ClassesMaxError,
-    ClassesMovedError,
-    EarlierError,
+    EarlierReleaseError,
     IdConflictError,
     LogDamagedError,
     PayloadError,
@@ -229,7 +229,7 @@ class FeedbackLogTests:
         assert kinds(log.append([early, classes(stream, "c", "x", "y"), feedback(stream, "b", class_epoch=0)])) == [
             1,
             2,
-            ClassesMovedError,
+            ClassesChangedError,
         ]
         assert log.state(stream.number)[2:] == (2, 5, 0)
         assert kinds(log.append([early, feedback(stream, "b", class_epoch=2)])) == [1, 3]
@@ -307,7 +307,7 @@ class FeedbackLogTests:
         assert kinds(log.append(drafts)) == [1, 2, 3, 4]
         assert log.state(stream.number)[2:4] == (4, 5)
         backs = [rollback(stream, f"r{seq}", seq) for seq in (1, 2, 3, 0)]
-        assert kinds(log.append(backs)) == [EarlierError, EarlierError, 5, 6]
+        assert kinds(log.append(backs)) == [EarlierReleaseError, EarlierReleaseError, 5, 6]
         assert log.state(stream.number)[2:4] == (6, 3)
         assert kinds(log.append([base])) == [3]
 

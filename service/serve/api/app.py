@@ -27,9 +27,10 @@ from service.serve.responses import error
 
 logger = logging.getLogger("softstep.app")
 
-STATUS_TEXTS: Final = {
-    404: "Not found: see /docs for the paths of this service.",
-    405: "This path does not take this method; the Allow header names those it takes.",
+# The router's refusals: code and sentence.
+ROUTER_ERRORS: Final = {
+    404: ("not_found", "Not found: see /docs for the paths of this service."),
+    405: ("method_not_allowed", "This path does not take this method; the Allow header names those it takes."),
 }
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -39,7 +40,8 @@ async def _http_error(_request: Request, reason: Exception) -> Response:
     """Answer what the router refuses in the one form of errors."""
     assert isinstance(reason, HTTPException)  # noqa: S101  # registered for it
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (reason.headers or {}).items())
-    return Reply(error(reason.status_code, STATUS_TEXTS.get(reason.status_code, "The request is refused."), headers))
+    code, text = ROUTER_ERRORS.get(reason.status_code, ("invalid_request", "The request is refused."))
+    return Reply(error(code, text, headers, reason.status_code))
 
 
 async def _softstep_error(request: Request, reason: Exception) -> Response:
@@ -49,7 +51,7 @@ async def _softstep_error(request: Request, reason: Exception) -> Response:
 
 async def _invalid(_request: Request, _reason: Exception) -> Response:
     """Answer what FastAPI refuses; its own answer would repeat the input."""
-    return Reply(error(422, "The path or query of the request is not valid."))
+    return Reply(error("invalid_parameter", "The path or query of the request is not valid."))
 
 
 def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None = None) -> FastAPI:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
-from service.errors import SoftstepError, TooLargeError
+from service.errors import BodyTooLargeError, SoftstepError
 from service.process.shared_memory import SharedMemory
 from service.serve.asgi import Reply
 from service.serve.handlers.feedback import FeedbackHandler
@@ -21,7 +21,7 @@ from service.serve.handlers.weights import WeightsHandler
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import LiveModels, ModelRegistry
 from service.serve.models.served_model import Endpoint, ServedModel
-from service.serve.responses import V1, V2, HttpResponse, RequestHead, refusal
+from service.serve.responses import V1, V2, HttpResponse, RequestHead, error, refusal
 from service.settings import Settings
 
 LogCall = Callable[..., Awaitable[Response]]
@@ -88,10 +88,10 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     """The whole body.
 
     Raises:
-        TooLargeError: It is larger than the limit; a declared size is refused before a byte is read.
+        BodyTooLargeError: It is larger than the limit; a declared size is refused before a byte is read.
         ClientDisconnect: The client left before its end.
     """
-    too_large = TooLargeError(f"The body may have at most {bytes_max} bytes.")
+    too_large = BodyTooLargeError(f"The body may have at most {bytes_max} bytes.")
     if int(request.headers.get("content-length", 0)) > bytes_max:
         raise too_large
     parts, size = [], 0
@@ -158,6 +158,5 @@ def readiness(context: Context) -> Reply:
     """Whether this worker takes predictions, as every readiness path says it."""
     if context.ready:
         return told({"ready": True})
-    return Reply(
-        HttpResponse(503, b'{"ready":false,"error":"Not ready: no model is served, or the server is draining."}')
-    )
+    response = error("not_ready", "Not ready: no model is served, or the server is draining.")
+    return Reply(response._replace(body=b'{"ready":false,' + response.body[1:]))

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.errors import LogUnavailableError, UnacceptableError
+from service.errors import UnacceptableError
 from service.serve.api.dependencies import NAME, Context, LogCall, With, of_model, read_body
 from service.serve.api.schemas.requests import DOCS
 from service.serve.asgi import Reply
 from service.serve.handlers.admin import AdminRequest, read_turn
 from service.serve.handlers.feedback import FeedbackHandler
 from service.serve.models.served_model import Endpoint, ServedModel
-from service.serve.responses import HttpResponse, RequestHead, check_head
+from service.serve.responses import HttpResponse, RequestHead, check_head, learning_off
 from service.serve.wire.json_grammar import load
 from service.store.log.events import Kind
 
@@ -25,9 +25,7 @@ WAIT = {"true": True, "1": True, "false": False, "0": False}
 
 def _teaching(context: Context) -> FeedbackHandler:
     if context.teaching is None:
-        raise LogUnavailableError(
-            "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only."
-        )
+        raise learning_off()
     return context.teaching
 
 

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from service.errors import BehindError, NotReachedError, SoftstepError
+from service.errors import LearnerBehindError, NotReachedError, SoftstepError, VersionNotServedError
 from service.serve.handlers.admin import AdminRequest, forget_everywhere, further
 from service.serve.handlers.stream_status import standing
 from service.serve.log.writer import Writer
@@ -148,7 +148,7 @@ class FeedbackHandler:
     def _check_lag(self, served: ServedModel, taught: FeedbackContext) -> None:
         """Refuse feedback while the learner is too far behind: it would be served ever later."""
         if taught.reached.seq - served.seq > self._lag_max:
-            raise BehindError("the model learns slower than feedback comes; send it again later")
+            raise LearnerBehindError("Feedback arrives faster than the model learns; send it again later.")
 
     def _answer(self, taught: FeedbackContext, post: PostedEvent, result: Any) -> HttpResponse:  # noqa: ANN401  # see Writer.send
         """The answer to one event that is on disk, whose seq tells how far the served state is behind."""
@@ -228,13 +228,13 @@ class FeedbackHandler:
             NotReachedError: It does not in the time that a caller may wait; the event is on disk all the same.
         """
         if any((name, version) not in self._live.now.served for version in last):
-            raise NotReachedError("The event is kept by a version of the model that is not served.")
+            raise VersionNotServedError("The event is stored by a version of the model that is not served.")
         try:
             async with asyncio.timeout(self._settings.wait_seconds):
                 for version, seq in last.items():
                     await self._live.reached((name, version), seq)
         except TimeoutError:
-            raise NotReachedError("The event is kept, but not served yet; ask with min_seq in a moment.") from None
+            raise NotReachedError("The event is stored but not served yet; ask with min_seq in a moment.") from None
 
     def folder(self, served: ServedModel) -> StreamFolder:
         """Where a version's stream is kept."""

@@ -22,12 +22,12 @@ from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import Endpoint, ServedModel
 from service.serve.responses import (
     BINARY,
-    NO_LEARNING,
     TENSOR_HEADER,
     V1,
     HttpResponse,
     RequestHead,
     check_head,
+    learning_off,
     refusal,
 )
 from service.serve.wire.json_grammar import load
@@ -71,7 +71,7 @@ class PredictHandler:
         self.meter = meter
         self.settings = settings
         # Answers feedback; put in place where the service learns (feedback.py).
-        self.teach: Teach = lambda _served, _body, _tell: NO_LEARNING
+        self.teach: Teach = lambda _served, _body, _tell: refusal(learning_off(), V1)
         self.seal: Callable[[ServedModel, Floats], list[str]] | None = None
 
     def respond(
@@ -128,7 +128,7 @@ class PredictHandler:
         if asked.min_seq > served.seq:
             return asyncio.ensure_future(self.wait(endpoint, asked.min_seq, body))
         if self.seal is None:
-            return _failed(served, NO_LEARNING)
+            return _failed(served, refusal(learning_off(), V1))
         return _later(V1, served, None, asked.X, started, self.seal(served, asked.X))
 
     async def wait(self, endpoint: Endpoint, min_seq: int, body: bytes) -> HttpResponse:

@@ -15,10 +15,10 @@ import orjson
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from service.errors import GoneError, SnapshotError, UnknownIdError
+from service.errors import SeqNotFoundError, SnapshotError, StateForgottenError, StateIrreproducibleError
 from service.serve.handlers.feedback import FeedbackHandler
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import BINARY, RETRY, HttpResponse, error
+from service.serve.responses import BINARY, HttpResponse, error
 from service.settings import Settings
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import FeedbackLog
@@ -45,7 +45,7 @@ class WeightsHandler:
 
         Raises:
             UnknownIdError: There is no such event yet.
-            GoneError: A forgotten event was a part of that state, or an earlier release made it.
+            StateForgottenError: A forgotten event was a part of that state, or an earlier release made it.
         """
         if seq is None or seq == served.seq:
             learned = served.learned
@@ -53,12 +53,12 @@ class WeightsHandler:
             sha256 = served.artifact.weights_sha256 if learned is None else learned.fields["weights_sha256"]
             return await _file(arrays, served.seq, sha256)
         if self._teaching is None:
-            raise UnknownIdError("The model has no event with that seq.")
+            raise SeqNotFoundError("The model has no event with that seq.")
         folder = self._teaching.folder(served)
         is_gone = await self._teaching.writer.call(lambda log: _check(log, served, seq))
         if is_gone:
             (folder.history / str(seq)).unlink(missing_ok=True)
-            raise GoneError("A forgotten event was a part of that state, which is gone for good.")
+            raise StateForgottenError("A forgotten event was a part of that state, which is gone for good.")
         if seq == 0:
             return await _file(served.artifact.tensors, 0, served.artifact.weights_sha256)
         snapshot = await asyncio.to_thread(_kept, folder, seq)
@@ -67,7 +67,7 @@ class WeightsHandler:
         task = self._replays.get(str(folder.history))
         if task is None or task.done():
             self._replays[str(folder.history)] = asyncio.create_task(self._replay(served, folder, seq))
-        return error(202, "The state is being folded; ask again in a moment.", RETRY)
+        return error("state_pending", "The state is being computed; ask again in a moment.")
 
     async def _replay(self, served: ServedModel, folder: StreamFolder, seq: int) -> None:
         """Have a state made by a process of its own."""
@@ -88,15 +88,15 @@ def _check(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
     """Whether a forgotten event was a part of the state at a seq; on the writer's thread.
 
     Raises:
-        GoneError: This release cannot make the state again.
+        StateForgottenError: This release cannot make the state again.
     """
     for stream in log.streams():
         if stream[1:3] == (served.name, int(served.version)) and seq <= log.state(stream.number).seq:
             lineage = Lineage(map(lineage_change, log.admin(stream.number)))
             if 0 < seq < lineage.since:
-                raise GoneError("An earlier release made that state, and this one cannot make it again.")
+                raise StateIrreproducibleError("An earlier release made that state, and this one cannot make it again.")
             return any(lineage.holds(seq, forgotten) for forgotten in lineage.forgotten)
-    raise UnknownIdError("The model has no event with that seq.")
+    raise SeqNotFoundError("The model has no event with that seq.")
 
 
 def _kept(folder: StreamFolder, seq: int) -> Snapshot | None:

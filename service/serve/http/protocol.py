@@ -27,10 +27,10 @@ logger = logging.getLogger("softstep.door")
 # A busy server still tells that it lives and how it fares.
 PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
 
-MALFORMED: Final = error(400, "The request is not valid HTTP/1.1.")
-NO_PATH: Final = error(400, "The request's target must be a path of ASCII characters.")
-LARGE_HEAD: Final = error(431, "The request's line and headers are too many or too large.")
-NO_TUNNEL: Final = error(405, "This server is no proxy.", ((b"allow", b"GET, POST"),))
+MALFORMED: Final = error("malformed_http", "The request is not valid HTTP/1.1.")
+NO_PATH: Final = error("invalid_target", "The request's target must be a path of ASCII characters.")
+LARGE_HEAD: Final = error("head_too_large", "The request's line and headers are too many or too large.")
+NO_TUNNEL: Final = error("method_not_allowed", "This server is no proxy.", ((b"allow", b"GET, POST"),))
 
 
 class SoftstepProtocol(Connection):
@@ -224,7 +224,7 @@ class SoftstepProtocol(Connection):
         return bool(keeps) and not self.last
 
     def _too_large(self) -> HttpResponse:
-        return error(413, f"The body may have at most {self.gate.settings.body_bytes_max} bytes.")
+        return error("body_too_large", f"The body may have at most {self.gate.settings.body_bytes_max} bytes.")
 
     def _pass_on(self) -> None:
         """Hand a request to the application, by way of uvicorn."""

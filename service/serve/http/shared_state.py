@@ -20,7 +20,7 @@ from service.serve.handlers.predict import PredictHandler
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.served_model import Endpoint
 from service.serve.request_id import REQUEST_IDS
-from service.serve.responses import JSON, RETRY, error
+from service.serve.responses import JSON, error
 from service.settings import Settings
 
 # Remembered heads of a worker, and the longest: a few MiB however many clients there are.
@@ -30,7 +30,7 @@ PLAN_BYTES_MAX: Final = 2048
 # The body of the answer to a lone row begins so.
 PREDICTIONS: Final = b'{"predictions":'
 
-BUSY: Final = error(503, "The server has too many requests at hand; try again in a moment.", RETRY)
+BUSY: Final = error("overloaded", "The server has too many requests in flight; try again in a moment.")
 
 
 class NullEvent:

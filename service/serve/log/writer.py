@@ -21,7 +21,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
-from service.errors import BehindError, LogUnavailableError
+from service.errors import LogUnavailableError, QueueFullError
 from service.process.shared_memory import COMMIT_NANOSECONDS, COMMITS
 from service.serve.log.writer_thread import Item, LogCall, Result, Source, Submission, WriterCallbacks, WriterThread
 from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS, FEEDBACK_REFUSALS, FEEDBACK_ROWS
@@ -94,14 +94,14 @@ class Writer:
             if_seq: The last seq that the caller knows, or None.
 
         Raises:
-            BehindError: Too much waits already.
+            QueueFullError: Too much waits already.
             LogUnavailableError: The server stops.
         """
         size = len(posts[0].payload) if len(posts) == 1 else sum([len(post.payload) for post in posts])
         if self._closing:
             raise LogUnavailableError("the server is stopping; send the event again")
         if self._drafts + len(posts) > self._drafts_max or (self._drafts and self._bytes + size > self._bytes_max):
-            raise BehindError("feedback comes faster than it can be written; send it again in a moment")
+            raise QueueFullError("Feedback arrives faster than it can be written; send it again in a moment.")
         self._drafts += len(posts)
         self._bytes += size
         self._gather(Submission(source, kind, posts, if_seq, size, tell))

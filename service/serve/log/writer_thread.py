@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
 from service.errors import (
-    ArtifactMovedError,
+    ArtifactChangedError,
     LogError,
     LogUnavailableError,
     OutcomeUnknownError,
@@ -233,7 +233,7 @@ class WriterThread:
                 logger.exception("an artifact cannot be kept")
                 return LogUnavailableError("the model's files cannot be kept now; send the event again")
             if stream.genesis not in source.geneses:
-                return ArtifactMovedError("the model's files are not those that its feedback began with")
+                return ArtifactChangedError("the model's files are not those that its feedback began with")
             number = self._streams[source[:3]] = stream.number
         return number
 

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import orjson
 
-from service.errors import ModelNotFoundError, ModelNotReadyError
+from service.errors import LoadPendingError, ModelNotFoundError
 from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PAGE_BYTES, SharedMemory
 from service.process.unload_list import all_workers_applied, read_unload_list
 from service.serve.models.registry import ModelRegistry
@@ -74,7 +74,7 @@ class LoadUnload:
 
         Raises:
             ModelNotFoundError: No model can have that name.
-            ModelNotReadyError: They have not in the time that a caller may wait.
+            LoadPendingError: They have not in the time that a caller may wait.
         """
         # A name has at most 64 characters, so a pipe takes the line whole, also from several writers (PIPE_BUF is at
         # least 512); the parent could not read parts of lines.
@@ -90,4 +90,4 @@ class LoadUnload:
                 number = self._board.generation
                 await _until(lambda: not self.pending and all_workers_applied(self._board, number))
         except (TimeoutError, BlockingIOError):
-            raise ModelNotReadyError("Not every worker has carried this out yet; look again in a moment.") from None
+            raise LoadPendingError("Not every worker has carried this out yet; look again in a moment.") from None

@@ -11,7 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from service.errors import ModelNotFoundError, ModelNotReadyError, SnapshotError
+from service.errors import (
+    ModelNotFoundError,
+    ModelNotNamedError,
+    ModelNotReadyError,
+    SnapshotError,
+    VersionNotFoundError,
+)
 from service.serve.models.served_model import Endpoint, ModelResources, ServedModel
 from service.serve.responses import V1, V2
 from service.store.artifact.repository import VERSION, Repository, RepositoryView, Version
@@ -75,7 +81,7 @@ class LiveModels:
             return latest
         key = (name, int(version) if VERSION.fullmatch(version) else 0)  # no version is 0
         if key not in self.versions:
-            raise ModelNotFoundError("Request for unknown model version: the model has no such version.")
+            raise VersionNotFoundError("Request for unknown model version: the model has no such version.")
         if key not in self.served:
             raise ModelNotReadyError("Model version is not ready: it was refused or unloaded.")
         return self.served[key]
@@ -89,7 +95,7 @@ class LiveModels:
         """
         names = self.names()
         if name is None and len(names) != 1:
-            raise ModelNotFoundError("Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.")
+            raise ModelNotNamedError("Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.")
         return self.find(name or names[0], None)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.errors import InputError, UnacceptableError
+from service.errors import InputError, InvalidTokenError, UnacceptableError
 from service.serve.wire.json_grammar import check_fields, check_lists, load
 from service.serve.wire.labels import NUMBERS, LabelParser
 from service.serve.wire.rows import RowParser
@@ -193,8 +193,8 @@ class FeedbackParser:
         """The event's id and the row of one token of several."""
         try:
             return self._open_token(token)
-        except UnacceptableError as reason:
-            raise UnacceptableError(f"Token {i}: {reason}") from None
+        except InvalidTokenError as reason:
+            raise type(reason)(f"Token {i}: {reason}") from None
 
     def _payload(self, X: Floats, kind: Targets, targets: NDArray[Any], weights: Floats | None) -> bytes:
         return encode_rows(X, targets, kind, self._labels.n_classes, weights)

@@ -27,7 +27,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
-from service.errors import UnacceptableError
+from service.errors import ExpiredTokenError, InvalidTokenError
 
 FORMAT_VERSION: Final = b"\x01"
 KEY_ID_BYTES: Final = 4
@@ -109,18 +109,18 @@ class TokenSealer:
         """The id of the event that a token becomes, as text, and its row X (1, N), read-only.
 
         Raises:
-            UnacceptableError: It was not sealed with one of the keys for this model version, or is too old.
+            InvalidTokenError: It was not sealed with one of the keys for this model version, or is too old.
         """
         if len(token) != self._characters or token[-1] not in self._last:
-            raise UnacceptableError(STRANGE)
+            raise InvalidTokenError(STRANGE)
         try:
             sealed = binascii.a2b_base64(token.encode().translate(STANDARD) + self._padding)
             head, id_ = sealed[:HEAD_BYTES], sealed[HEAD_BYTES - ID_BYTES : HEAD_BYTES]
             row = self._keys.openers[sealed[: HEAD_BYTES - ID_BYTES]](id_, sealed[HEAD_BYTES:], head + self._bound)
         except (LookupError, ValueError, InvalidTag):  # of base64, of the text, of the key, of the seal
-            raise UnacceptableError(STRANGE) from None
+            raise InvalidTokenError(STRANGE) from None
         if self._now_ms() - int.from_bytes(id_[:TIME_BYTES]) > self._milliseconds:
-            raise UnacceptableError(EXPIRED)
+            raise ExpiredTokenError(EXPIRED)
         return _uuid_text(id_), np.frombuffer(row, self._little).reshape(1, -1)
 
 

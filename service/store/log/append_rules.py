@@ -6,10 +6,10 @@ For each draft, in order, with what the drafts before it in the batch have chang
     FORGET: an id names no feedback of the stream       UnknownIdError; else its ids become seqs, and the payload theirs
     the id names an event of the model already          that event's seq where kind and payload are equal or the payload
                                                         is forgotten, else IdConflictError
-    class_epoch, if_seq are given and differ            ClassesMovedError, SeqMovedError
+    class_epoch, if_seq are given and differ            ClassesChangedError, SeqMovedError
     FORGET of what the state of a BASE was made of      takes the BASE along
     ROLLBACK to a seq beyond the last                   UnknownSeqError
-    ROLLBACK to a state that an earlier release made    EarlierError; but seq 0, the artifact, is anybody's
+    ROLLBACK to a state that an earlier release made    EarlierReleaseError; but seq 0, the artifact, is anybody's
     CLASSES, and there would be more than CLASSES_MAX   ClassesMaxError
     SKIP of what is no feedback                         UnknownSeqError; anything else can be rolled back
     a payload that its kind does not have               PayloadError (the bytes of FEEDBACK are the fold's to check)
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import (
+    ClassesChangedError,
     ClassesMaxError,
-    ClassesMovedError,
-    EarlierError,
+    EarlierReleaseError,
     IdConflictError,
     PayloadError,
     RefusedError,
@@ -128,7 +128,7 @@ class AppendBatch:
         if known is not None:
             return _again(known, draft)
         if class_epoch is not None and class_epoch != head.class_epoch:
-            raise ClassesMovedError("the model's classes have changed; ask for its metadata and send the event again")
+            raise ClassesChangedError("the model's classes have changed; ask for its metadata and send the event again")
         if if_seq is not None and if_seq != head.seq:
             raise SeqMovedError("the model has learnt since that seq; ask for its metadata and decide again")
         if not 0 < len(id_) <= ID_BYTES_MAX:
@@ -166,7 +166,7 @@ class AppendBatch:
         if turn.target > head.seq:
             raise UnknownSeqError("the seq to go back to is beyond the last one")
         if turn.kind == Kind.ROLLBACK and 0 < turn.target < lineage.since:
-            raise EarlierError(
+            raise EarlierReleaseError(
                 f"that state was made by an earlier release; go back to seq {lineage.since} or a later one, or to 0, "
                 "the model as it was trained"
             )

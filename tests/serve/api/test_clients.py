@@ -263,7 +263,7 @@ def test_triton_controls_the_repository(own: Service, tmp_path: Path) -> None:
     client.unload_model("one")
     for _ in range(20):  # whichever worker is asked
         answer = httpx.get(f"{own.url}/v2/models/one/ready")
-        assert (answer.status_code, list(answer.json())) == (503, ["error"])
+        assert (answer.status_code, list(answer.json())) == (503, ["error", "code"])
         assert httpx.post(f"{own.url}/v1/models/one:predict", json={"instances": [[1, 2]]}).status_code == 503
     assert not client.is_model_ready("one")
     with pytest.raises(InferenceServerException, match=r"\[503\] Model is not ready"):

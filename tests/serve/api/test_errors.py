@@ -555,7 +555,7 @@ def check_error(status: int, headers: dict[str, str], body: bytes) -> None:
     assert headers["content-type"] == "application/json"
     assert len(body) <= ERROR_BYTES_MAX
     document = json.loads(body)
-    assert list(document) == ["error"]
+    assert list(document) == ["error", "code"]
     sentence = document["error"]
     assert sentence[:1].isupper() or sentence[:1] == '"'
     assert sentence.endswith(".")

@@ -30,7 +30,11 @@ def test_feedback_waits_for_a_learner_that_is_behind(tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [202] * (LAG + 1) + [429] * 3
         waited = teach(service, ":feedback", wait="true")
         for refused in (answers[-1], waited):
-            assert (refused.status_code, refused.headers["retry-after"], list(refused.json())) == (429, "1", ["error"])
+            assert (refused.status_code, refused.headers["retry-after"], list(refused.json())) == (
+                429,
+                "1",
+                ["error", "code"],
+            )
         predicted = httpx.post(f"{service.url}/v1/models/iris:predict", json={"instances": [ROW]})
         assert (predicted.status_code, predicted.json()["seq"]) == (200, 0)
         os.kill(learner, signal.SIGCONT)

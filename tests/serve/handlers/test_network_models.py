@@ -120,7 +120,7 @@ def test_bad_rows_are_refused_as_ever(pair: Pair, body: Any, status: int) -> Non
     """With one sentence, by both servers in the same words."""
     asked = request("POST", "/v1/models/network:predict", orjson.dumps(body))
     (door,), (bare,) = pair.ask(asked), pair.ask(asked, door=False)
-    assert (door.status, list(door.json)) == (status, ["error"])
+    assert (door.status, list(door.json)) == (status, ["error", "code"])
     assert door.body == bare.body
 
 
@@ -150,7 +150,8 @@ def test_newton_is_refused_where_its_matrices_would_be_large(pair: Pair, path: s
         (answer,) = pair.ask(request("POST", f"/v1/models/{path}", orjson.dumps(body)), door=door)
         assert answer.status == 422
         assert answer.json == {
-            "error": "The rule newton is not for a model of so many features and classes; ftrl takes any."
+            "error": "The rule newton is not for a model of so many features and classes; ftrl takes any.",
+            "code": "invalid_request",
         }
 
 

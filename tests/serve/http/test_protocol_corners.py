@@ -430,7 +430,7 @@ def test_a_large_head_is_refused(pair: Pair, name: str, piece: int) -> None:
             await asyncio.sleep(0)
 
     answer = pair.talk(talk)
-    assert (answer.status, list(answer.json)) == (431, ["error"])
+    assert (answer.status, list(answer.json)) == (431, ["error", "code"])
 
 
 MALFORMED = {
@@ -467,14 +467,14 @@ def test_what_is_not_http_is_refused_as_json(pair: Pair, name: str) -> None:
     for pieces in ([data], [data[:4], data[4:]]):
         answer = pair.talk(lambda line, pieces=pieces: talk(line, pieces))
         if name != "unknown path's body":  # answered 404 before its body is read
-            assert (answer.status, list(answer.json), answer.header("connection")) == (400, ["error"], "close")
+            assert (answer.status, list(answer.json), answer.header("connection")) == (400, ["error", "code"], "close")
     assert pair.run(pair.settled()) == (0, 0)
 
 
 def test_connect_is_refused(pair: Pair) -> None:
     """This is no proxy."""
     (answer,) = pair.ask(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")
-    assert (answer.status, answer.header("allow"), list(answer.json)) == (405, "GET, POST", ["error"])
+    assert (answer.status, answer.header("allow"), list(answer.json)) == (405, "GET, POST", ["error", "code"])
 
 
 @BOTH
@@ -548,7 +548,7 @@ def test_a_large_body_is_refused(paired: Paired, target: str, headers: list[tupl
         return answer
 
     answer = pair.talk(talk)
-    assert (answer.status, list(answer.json)) == (413, ["error"])
+    assert (answer.status, list(answer.json)) == (413, ["error", "code"])
     assert pair.run(pair.settled()) == (0, 0)
 
 

@@ -21,15 +21,15 @@ import pytest
 import uvloop
 
 from service.errors import (
+    ArtifactChangedError,
     ArtifactError,
-    ArtifactMovedError,
-    BehindError,
-    ClassesMovedError,
+    ClassesChangedError,
     IdConflictError,
     LogDamagedError,
     LogFullError,
     LogUnavailableError,
     OutcomeUnknownError,
+    QueueFullError,
     SeqMovedError,
     StreamGoneError,
 )
@@ -285,7 +285,7 @@ def test_admin_events_go_the_same_way(rig: Rig) -> None:
             writer.submit(of, post("b")),
         )
         assert [(await first).seq, (await second).seq] == [1, 2]
-        with pytest.raises(ClassesMovedError):
+        with pytest.raises(ClassesChangedError):
             await third
         assert (await writer.submit(of._replace(class_epoch=2), post("b"))).seq == 3
 
@@ -327,9 +327,9 @@ def test_too_much_that_waits_is_refused(tmp_path: Path) -> None:
         for turn in range(3):
             futures = [writer.submit(of, post(f"{turn}-{n}")) for n in range(10)]
             assert writer.waiting == 10
-            with pytest.raises(BehindError):
+            with pytest.raises(QueueFullError):
                 writer.submit(of, post("more"))
-            with pytest.raises(BehindError):
+            with pytest.raises(QueueFullError):
                 writer.submit_all(of, [post("more")])
             await asyncio.gather(*futures)
 
@@ -346,7 +346,7 @@ def test_too_many_bytes_that_wait_are_refused(tmp_path: Path) -> None:
         of = source()
         for turn in "ab":
             futures = [writer.submit(of, post(f"{turn}{n}", rows=10)) for n in range(2)]
-            with pytest.raises(BehindError):
+            with pytest.raises(QueueFullError):
                 writer.submit(of, post("c"))
             await asyncio.gather(*futures)
         await writer.submit(of, post("d", rows=100))
@@ -450,7 +450,7 @@ def test_an_artifact_that_was_changed_is_refused(rig: Rig) -> None:
     async def play(writer: Writer) -> None:
         await writer.submit(source(), post("a"))
         for _ in range(2):
-            with pytest.raises(ArtifactMovedError):
+            with pytest.raises(ArtifactChangedError):
                 await writer.submit(source(geneses=(bytes(32),)), post("b"))
         assert (await writer.submit(source(), post("c"))).seq == 2
 

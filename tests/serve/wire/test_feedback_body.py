@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
+from service.errors import InputError, InvalidTokenError, MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import feedback_body as posts
 from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
 from service.serve.wire.labels import LabelParser
@@ -42,7 +42,7 @@ def _one_id() -> Iterator[None]:
 def opened(token: str) -> tuple[bytes, Any]:
     """A token's id and row; "bad" is none."""
     if len(token) == 3:  # "bad"
-        raise UnacceptableError("A token is not one of this service.")
+        raise InvalidTokenError("A token is not one of this service.")
     return token.encode(), np.full((1, N), len(token), FLOAT32)
 
 
@@ -167,7 +167,7 @@ BODIES = {
 
 def test_the_token_that_is_refused_is_named() -> None:
     """By its place: the first of those that are none."""
-    with pytest.raises(UnacceptableError, match=r"^Token 1: A token is not one of this service\.$"):
+    with pytest.raises(InvalidTokenError, match=r"^Token 1: A token is not one of this service\.$"):
         reader().read(b'{"tokens":["t","bad","bad"],"labels":[1,2,1]}')
 
 

@@ -124,7 +124,7 @@ def test_a_token_expires() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "=", TOKEN + "=", TOKEN + "A", " " + TOKEN, TOKEN[1:], TOKEN[:-1], TOKEN * 2,
                                   "é" * len(TOKEN), "\0" * len(TOKEN), "\ud800" * len(TOKEN), "A" * len(TOKEN),
-                                  "+" * len(TOKEN), "=" * len(TOKEN), "\n" * len(TOKEN)])  # fmt: skip
+                                  "+" * len(TOKEN), "=" * len(TOKEN), "\n" * len(TOKEN)], ids=range(16))  # fmt: skip
 def test_what_is_no_token_is_refused(text: str) -> None:
     assert refusal(lambda: made().open(text)) == STRANGE
 

@@ -123,7 +123,7 @@ def test_what_is_wrong_is_refused(pair: Pair, name: str) -> None:
     """With its status and a sentence that says what to change."""
     document, status, word = REFUSED[name]
     answer = ask(pair, json.dumps(document).encode())
-    assert (answer.status, list(answer.json)) == (status, ["error"])
+    assert (answer.status, list(answer.json)) == (status, ["error", "code"])
     assert word in answer.json["error"]
 
 
@@ -158,7 +158,7 @@ def test_limits_hold(paired: Callable[..., Pair]) -> None:
     assert ask(pair, json.dumps({"logits": [[1, 2]] * 3}).encode()).status == 200
     for rows in ([[1]] * 4, [[1, 2, 3]] * 3, [[1] * 7]):
         answer = ask(pair, json.dumps({"logits": rows}).encode())
-        assert (answer.status, list(answer.json)) == (413, ["error"])
+        assert (answer.status, list(answer.json)) == (413, ["error", "code"])
 
 
 words = st.sampled_from(["softmax", "sigmoid", ""])

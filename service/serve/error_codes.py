@@ -1,0 +1,90 @@
+"""The table of error codes: every code that an error body may have, with its HTTP status and what a client may do.
+
+The codes of errors in `service/errors.py` stand here with all others. docs/write_errors.py writes this table into
+docs/http.md, and the OpenAPI document lists the codes.
+"""
+
+from typing import Final, NamedTuple
+
+
+class ErrorCode(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        status: The HTTP status; on v2 paths 422 becomes 400.
+        meaning: What happened, as a sentence.
+        retry: What sending the same request again does, in a few words.
+        stored: Whether anything of the request was stored.
+        retry_after: Whether the response has a Retry-After header.
+    """
+
+    status: int
+    meaning: str
+    retry: str = "after a change"
+    stored: str = "no"
+    retry_after: bool = False
+
+
+LATER: Final = "later"
+SAME_ID: Final = "later, with the same id"
+
+ERROR_CODES: Final[dict[str, ErrorCode]] = {
+    "state_pending": ErrorCode(202, "The weights at that seq are being computed.", LATER, retry_after=True),
+    "malformed_http": ErrorCode(400, "The request is not valid HTTP/1.1."),
+    "invalid_target": ErrorCode(400, "The request's target is not a path of ASCII characters."),
+    "malformed_body": ErrorCode(400, "The body cannot be parsed."),
+    "model_not_found": ErrorCode(404, "No model has that name."),
+    "version_not_found": ErrorCode(404, "The model has no such version."),
+    "model_not_named": ErrorCode(404, "The path names no model, and there is no single or default one."),
+    "unknown_id": ErrorCode(404, "An id to forget names no feedback of this model."),
+    "seq_not_found": ErrorCode(404, "The model has no event with that seq."),
+    "not_found": ErrorCode(404, "The service has no such path."),
+    "method_not_allowed": ErrorCode(405, "The path does not take this method; `Allow` names those it takes."),
+    "request_timeout": ErrorCode(408, "The request took too long to arrive.", "yes"),
+    "id_taken": ErrorCode(409, "The id already names an event with other content.", "with another id"),
+    "classes_changed": ErrorCode(409, "Classes were added since the event was made.", "after reading the metadata"),
+    "classes_fixed": ErrorCode(409, "The model cannot have further classes.", "no"),
+    "seq_moved": ErrorCode(409, "The model has learned since the seq in `if_seq`.", "after reading the metadata"),
+    "stream_gone": ErrorCode(409, "The feedback of this version is no longer stored.", SAME_ID),
+    "artifact_changed": ErrorCode(
+        409, "The model's files differ from those that its feedback began with.", "with a new version"
+    ),
+    "earlier_release": ErrorCode(409, "An earlier release made that state, so nothing can roll back to it.", "no"),
+    "version_not_served": ErrorCode(
+        409, "The event belongs to a version of the model that is not served.", "yes, with the same id", "yes"
+    ),
+    "not_reached_yet": ErrorCode(
+        409, "The served state does not hold the event yet.", SAME_ID, "feedback and admin calls: yes", retry_after=True
+    ),
+    "state_forgotten": ErrorCode(410, "A forgotten event was part of that state, so it is gone.", "no"),
+    "state_irreproducible": ErrorCode(410, "An earlier release made that state, and this one cannot.", "no"),
+    "body_too_large": ErrorCode(413, "The body has more bytes than the limit."),
+    "request_too_large": ErrorCode(413, "The request, or its response, is larger than a limit."),
+    "unsupported_encoding": ErrorCode(415, "The body is compressed; Content-Encoding is not supported."),
+    "unsupported_media_type": ErrorCode(415, "The Content-Type is not supported."),
+    "invalid_request": ErrorCode(422, "The body parses, but this model cannot accept it."),
+    "invalid_parameter": ErrorCode(422, "A parameter in the path or query is not valid."),
+    "invalid_token": ErrorCode(422, "A feedback token was altered, or another model version issued it.", "no"),
+    "token_expired": ErrorCode(422, "A feedback token is too old.", "no"),
+    "invalid_payload": ErrorCode(422, "The event does not fit its kind."),
+    "too_many_classes": ErrorCode(422, "The model would have more classes than the limit."),
+    "unknown_seq": ErrorCode(422, "The seq to roll back to is beyond the last one."),
+    "feedback_queue_full": ErrorCode(429, "Feedback arrives faster than it is written.", SAME_ID, retry_after=True),
+    "learner_behind": ErrorCode(429, "Feedback arrives faster than it is learned.", SAME_ID, retry_after=True),
+    "head_too_large": ErrorCode(431, "The request line and headers are too many or too large."),
+    "internal_error": ErrorCode(500, "The server failed; its log has the details.", SAME_ID, "unknown"),
+    "not_ready": ErrorCode(503, "No model is served, or the server is draining.", LATER),
+    "model_not_ready": ErrorCode(503, "The model is known but not served now.", LATER, retry_after=True),
+    "load_pending": ErrorCode(503, "Not every worker has carried out the load or unload yet.", "yes", retry_after=True),
+    "overloaded": ErrorCode(503, "The server has too many requests in flight.", LATER, retry_after=True),
+    "learning_off": ErrorCode(503, "This service does not learn.", "no"),
+    "log_full": ErrorCode(503, "The disk or the write-ahead log is too full.", SAME_ID, retry_after=True),
+    "log_unavailable": ErrorCode(503, "The feedback log cannot be used now.", SAME_ID, retry_after=True),
+    "log_unsafe": ErrorCode(503, "The disk would not keep what is written.", SAME_ID, retry_after=True),
+    "log_damaged": ErrorCode(503, "The feedback log is damaged and must be restored.", SAME_ID, retry_after=True),
+    "outcome_unknown": ErrorCode(
+        503, "The disk failed during the write.", "yes, with the same id", "unknown", retry_after=True
+    ),
+}
+# A response to several events of which some were refused; its status is that of the first refusal.
+SOME_REFUSED: Final = "some_refused"
