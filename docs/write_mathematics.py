@@ -22,7 +22,7 @@ from service.softmax.calibration_learner import CalibrationLearner, reliability_
 from service.softmax.derivatives import sigmoid_slope, softmax, softmax_jacobian
 from service.softmax.linear_model import LinearModel
 from service.store.artifact.artifact import read_artifact
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 
 mpl.use("Agg")
 
@@ -154,7 +154,7 @@ def too_sure() -> tuple[Doubles, NDArray[np.int64]]:
 def least_certain() -> tuple[int, Doubles, Doubles]:
     """Of all digits that whose largest probability is the smallest: its row, its image (8, 8), its probabilities."""
     digits = load_digits()
-    P = model_of(read_artifact(ROOT / "models/digits/1", ARTIFACT_BYTES_MAX)).predict(digits.data.astype(np.float32))
+    P = build_model(read_artifact(ROOT / "models/digits/1", ARTIFACT_BYTES_MAX)).predict(digits.data.astype(np.float32))
     row = int(P.max(axis=1).argmin())
     return row, digits.images[row], P[row].astype(np.float64)
 

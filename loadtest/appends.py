@@ -19,7 +19,7 @@ import numpy as np
 
 from service.store.log import database
 from service.store.log.events import Draft, Kind, Position, Stream
-from service.store.log.feedback_payload import Targets, decode_many, encode_rows
+from service.store.log.feedback_payload import Targets, decode_events, encode_rows
 from service.store.log.sqlite import SqliteLog
 
 BATCH, BATCHES, TURNS, FILL = 64, 400, 7, 10_000
@@ -38,9 +38,9 @@ def filled(path: Path, rows: int) -> tuple[SqliteLog, Stream]:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     log = SqliteLog(path)
     stream = log.open_stream("iris", 1, bytes(32), 3)
-    while (missing := rows - log.state(stream.number).seq) > 0:
+    while (missing := rows - log.stream_state(stream.number).seq) > 0:
         log.append(drafts(stream, min(FILL, missing)))
-        log.checkpoint()
+        log.checkpoint_wal()
     return log, stream
 
 
@@ -48,7 +48,7 @@ def appended(log: SqliteLog, stream: Stream) -> tuple[float, float, float]:
     """Return microseconds of processor and of the clock, and bytes of log, for one event of one turn."""
     batches = [drafts(stream, BATCH) for _ in range(BATCHES)]
     log.append(drafts(stream, 1))  # reads what the slices do not cover
-    log.rewrite()
+    log.empty_wal()
     cpu, clock = time.process_time(), time.perf_counter()
     for batch in batches:
         log.append(batch)
@@ -60,7 +60,7 @@ def appended(log: SqliteLog, stream: Stream) -> tuple[float, float, float]:
 def checkpointed(log: SqliteLog) -> float:
     """Return microseconds of processor for one event when the write-ahead log is moved to its place."""
     cpu = time.process_time()
-    log.rewrite()
+    log.empty_wal()
     return (time.process_time() - cpu) / (BATCH * BATCHES) * 1e6
 
 
@@ -68,12 +68,12 @@ def replayed(log: SqliteLog, stream: Stream) -> dict[str, float]:
     """Return events a second: read and decoded into arrays, and verified."""
     began, after = time.perf_counter(), 0
     while after < READ:
-        events = log.read(stream.number, after, CHUNK)
-        decode_many([event.payload for event in events if event.payload])
+        events = log.read_events(stream.number, after, CHUNK)
+        decode_events([event.payload for event in events if event.payload])
         after = events[-1].seq
     read = after / (time.perf_counter() - began)
     began = time.perf_counter()
-    for seq, _ in log.verify(stream.number, Position(0, stream.genesis), CHUNK):
+    for seq, _ in log.verify_chain(stream.number, Position(0, stream.genesis), CHUNK):
         if seq >= READ:
             break
     return {"read_and_decoded_per_s": round(read), "verified_per_s": round(seq / (time.perf_counter() - began))}
@@ -88,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     database.PAGE_BYTES = options.page_bytes  # type: ignore[misc]
     log, stream = filled(options.folder / f"appends-{options.page_bytes}.sqlite", options.rows)
-    log.rewrite()
+    log.empty_wal()
     copy = Path(shutil.copy(log.path, log.path.with_suffix(".copy")))
     ways = {"late": log, "at_once": SqliteLog(copy, tail_events_max=1)}
     turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}

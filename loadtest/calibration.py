@@ -30,7 +30,7 @@ def calibrating(artifact: Artifact, scale: float = 1.0) -> Artifact:
     kind = "temperature" if artifact.manifest.head == "softmax" else "platt"
     fields = artifact.manifest.model_dump(exclude_none=True, exclude={"format_version", "tensors_sha256"}, mode="json")
     tensors = {name: (tensor * scale).astype(np.float32) for name, tensor in artifact.tensors.items()}
-    return Artifact.seal(fields | {"calibration": {"kind": kind, "learn": True}}, tensors)
+    return Artifact.from_fields(fields | {"calibration": {"kind": kind, "learn": True}}, tensors)
 
 
 def plain(artifact: Artifact) -> Artifact:
@@ -38,7 +38,7 @@ def plain(artifact: Artifact) -> Artifact:
     fields = artifact.manifest.model_dump(
         exclude_none=True, exclude={"format_version", "tensors_sha256", "calibration"}, mode="json"
     )
-    return Artifact.seal(fields, artifact.tensors)
+    return Artifact.from_fields(fields, artifact.tensors)
 
 
 def passed(artifact: Artifact, data: Rows, rule: str | None) -> tuple[float, float]:
@@ -47,7 +47,9 @@ def passed(artifact: Artifact, data: Rows, rule: str | None) -> tuple[float, flo
         fields = artifact.manifest.model_dump(
             exclude_none=True, exclude={"format_version", "tensors_sha256"}, mode="json"
         )
-        artifact = Artifact.seal(fields | {"learning": {"rule": "sgd", "constants": {"rate": 1e-12}}}, artifact.tensors)
+        artifact = Artifact.from_fields(
+            fields | {"learning": {"rule": "sgd", "constants": {"rate": 1e-12}}}, artifact.tensors
+        )
     state, losses, windows = LearnerState(artifact), [], []
     for start in range(0, len(data.y), 1000):
         block = data.X[start : start + 1000].copy(), data.y[start : start + 1000].copy()

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
-from service.store.artifact.fingerprint import genesis
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.fingerprint import compute_genesis
+from service.store.artifact.model_factory import build_model
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
@@ -31,7 +31,7 @@ def model(folder: Path, rule: str | None) -> Artifact:
     fields = shipped.manifest.model_dump(mode="json", exclude_none=True, exclude={"tensors_sha256"})
     if rule is not None:
         fields["learning"] = {"rule": rule}
-    artifact = Artifact.seal(fields, shipped.tensors)
+    artifact = Artifact.from_fields(fields, shipped.tensors)
     write_artifact(folder / "iris" / "1", artifact)
     return artifact
 
@@ -42,7 +42,7 @@ def payloads(artifact: Artifact, count: int, rng: np.random.Generator) -> list[b
     mean, scale = np.array(training.mean), np.array(training.scale)
     X = (mean + SPREAD * scale * rng.standard_normal((count, len(mean)))).astype(np.float32)
     K = len(artifact.manifest.classes)
-    y = model_of(artifact).predict(X).argmax(axis=1)
+    y = build_model(artifact).predict(X).argmax(axis=1)
     strange = rng.random(count) < STRANGE_SHARE
     y[strange] = rng.integers(0, K, strange.sum())
     return [encode_rows(X[i : i + 1], y[i : i + 1], Targets.INDEX, K) for i in range(count)]
@@ -60,15 +60,15 @@ def main() -> None:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
     artifact, data, rng = model(options.models, options.rule), DataDirectory(options.data), np.random.default_rng(0)
-    folder = data.stream("iris", 1)
+    folder = data.stream_folder("iris", 1)
     folder.path.mkdir(parents=True)
-    folder.bind(artifact, BYTES_MAX)
+    folder.bind_artifact(artifact, BYTES_MAX)
     log = SqliteLog(data.log)
-    stream = log.open_stream("iris", 1, genesis(artifact), len(artifact.manifest.classes))
+    stream = log.open_stream("iris", 1, compute_genesis(artifact), len(artifact.manifest.classes))
     for start in range(0, options.rows, BATCH):
         made = payloads(artifact, min(BATCH, options.rows - start), rng)
         log.append([Draft(stream.number, Kind.FEEDBACK, os.urandom(16).hex().encode(), one, 0) for one in made])
-        log.checkpoint()
+        log.checkpoint_wal()
     log.close()
 
 

@@ -28,7 +28,7 @@ from datasets import SETS, Rows
 from service.compiler import TARGET
 from service.learn.state import LearnerState
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 
 SHUFFLES = 5
 TURNS = 9
@@ -59,7 +59,7 @@ def made(data: Rows, weight: Any = None, bias: Any = None, **fields: Any) -> Art
         "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
         **fields,
     }
-    return Artifact.seal(manifest, {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)})
+    return Artifact.from_fields(manifest, {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)})
 
 
 def trained(data: Rows, count: int) -> Artifact:
@@ -102,7 +102,7 @@ def from_trained() -> Iterator[Figure]:
                 X, y = order.X[count:].copy(), order.y[count:].copy()
                 Y = np.eye(data.n_classes)[y] if data.n_classes > 2 else y[:, None].astype(np.float64)  # noqa: PLR2004
                 learned += LearnerState(artifact).fold_rows(X, y).mean()
-                static += model_of(artifact).losses(X, Y).mean()
+                static += build_model(artifact).losses(X, Y).mean()
             ratios.append(learned / static)
             yield Figure(f"2 learned / static after {part:.0%}, {name}", "<= 1.02", ratios[-1], ratios[-1] <= 1.02)  # noqa: PLR2004
         mean = geometric_mean(ratios)

@@ -120,7 +120,7 @@ def fit(name: str, C: float | None = None) -> Trained:
     fields["metrics"] = metrics
     if threshold is not None:
         fields["thresholds"] = [threshold] * len(data.classes)
-    return Trained(pipeline, data.X[test], data.y[test], Artifact.seal(fields, tensors))
+    return Trained(pipeline, data.X[test], data.y[test], Artifact.from_fields(fields, tensors))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

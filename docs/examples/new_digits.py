@@ -72,7 +72,7 @@ def train(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         "training": {"rows": len(seen), "mean": scaler.mean_.tolist(), "scale": scaler.scale_.tolist()},
     }
     tensors = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
-    write_artifact(folder / "digits" / "1", Artifact.seal(manifest, tensors))
+    write_artifact(folder / "digits" / "1", Artifact.from_fields(manifest, tensors))
     rest = np.setdiff1d(np.arange(len(y)), seen)
     rest = np.random.default_rng(1).permutation(rest)
     return X[rest], y[rest]

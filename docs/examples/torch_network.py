@@ -44,7 +44,7 @@ def artifact_of(modules: Iterable[Any], **fields: object) -> Artifact:
             layers[-1]["activation"] = ACTIVATIONS[kind]
         elif kind not in PASSED_OVER:
             raise ValueError("give Linear modules with one Sigmoid, Tanh or ReLU between each two, and no head")
-    return Artifact.seal({"dtype": "float32", "layers": layers, **fields}, tensors)
+    return Artifact.from_fields({"dtype": "float32", "layers": layers, **fields}, tensors)
 
 
 def _array(tensor: Any) -> Any:  # noqa: ANN401  # a library that need not be there has no types here

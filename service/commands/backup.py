@@ -7,19 +7,25 @@ from pathlib import Path
 from service.commands.verify import raise_if_damaged
 from service.console import disk_errors, tell
 from service.settings import Settings
-from service.store.directory.backup_files import CopiedFiles, clear, close_log, make_way, write_backup
+from service.store.directory.backup_files import (
+    StreamBackup,
+    clear_folder,
+    close_log,
+    partial_backup_folder,
+    write_backup,
+)
 from service.store.directory.data_directory import DataDirectory
-from service.store.directory.offline import StoredStream, kept
+from service.store.directory.offline import StoredData, open_stored_data
 from service.store.filesystem import sync_folder, sync_tree
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 when the backup is whole, on disk and checked; until then it does not have its name."""
     target = arguments.directory.absolute()
-    with kept(settings.data) as found, disk_errors():
-        partial = make_way(target)
+    with open_stored_data(settings.data) as found, disk_errors():
+        partial = partial_backup_folder(target)
         partial.mkdir(parents=True, exist_ok=True)
-        with DataDirectory(partial).lock():
+        with DataDirectory(partial).acquire_lock():
             try:
                 copied = _made(found, partial, settings.artifact_bytes_max)
                 partial.rename(target)
@@ -31,11 +37,11 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _made(found: StoredStream, folder: Path, bytes_max: int) -> list[CopiedFiles]:
+def _made(found: StoredData, folder: Path, bytes_max: int) -> list[StreamBackup]:
     """Make and check a backup in a folder, without its name yet; what a killed process left there goes first."""
-    clear(folder)
+    clear_folder(folder)
     copied = write_backup(found, folder, bytes_max)
-    with kept(folder) as copy:
+    with open_stored_data(folder) as copy:
         raise_if_damaged(copy, bytes_max)
         close_log(*copy)
     (folder / "lock").unlink()
@@ -43,7 +49,7 @@ def _made(found: StoredStream, folder: Path, bytes_max: int) -> list[CopiedFiles
     return copied
 
 
-def _tell(one: CopiedFiles, *, as_json: bool) -> None:
+def _tell(one: StreamBackup, *, as_json: bool) -> None:
     """Write what a backup holds of one stream."""
     stream, (seq, hash_), checkpoint = one
     fields = {

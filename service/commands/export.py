@@ -7,13 +7,13 @@ from service.console import disk_errors, tell
 from service.settings import Settings
 from service.store.artifact.artifact import write_artifact
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.versions import new_version
-from service.store.directory.offline import kept
+from service.store.artifact.versions import new_version_folder
+from service.store.directory.offline import open_stored_data
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 when the version is written whole; where it is not, nothing is."""
-    with kept(settings.data) as found:
+    with open_stored_data(settings.data) as found:
         replay = replay_stream(settings, found, arguments.model, arguments.seq)
         stream, position = replay.stream, replay.position()
     state = replay.fold.state
@@ -28,7 +28,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     }
     artifact = state.export_artifact(replay.fold.classes, provenance)
     with disk_errors():
-        folder = new_version(arguments.directory)
+        folder = new_version_folder(arguments.directory)
         write_artifact(folder, artifact)
     told = {
         "model": stream.model,

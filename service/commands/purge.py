@@ -4,18 +4,18 @@ import argparse
 
 from service.console import complain, disk_errors, tell
 from service.settings import Settings
-from service.store.directory.ack_marks import drop_marks
-from service.store.directory.offline import StoredStream, find_stream, kept
+from service.store.directory.ack_marks import delete_mark
+from service.store.directory.offline import StoredData, find_stream, open_stored_data
 from service.store.log.events import Stream
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 when nothing of it is left, 2 where it was not meant, 1 where an instance uses the directory."""
-    with kept(settings.data) as found, found.data.lock():
+    with open_stored_data(settings.data) as found, found.data.acquire_lock():
         # First what an interrupted purge has left: it may be the one that is asked for again.
         _finish(found)
         stream = find_stream(found.log, arguments.model)
-        events = found.log.state(stream.number).seq
+        events = found.log.stream_state(stream.number).seq
         name = f"{stream.model}/{stream.version}"
         if not arguments.yes:
             complain(f"{events} events of {name} and all that was learned from them would be deleted; say --yes")
@@ -26,23 +26,23 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _purge(found: StoredStream, stream: Stream) -> None:
+def _purge(found: StoredData, stream: Stream) -> None:
     """Delete folder, events and ids; whenever it is interrupted, what is left is a stream or remnants.
 
     The folder goes first: a stream without one is bound anew, but a folder without its stream would be taken for the
     beginning of the next one. Then its marks: a stream that has one and is not in the log is taken for lost.
     """
     with disk_errors():
-        found.data.set_aside(stream.model, stream.version)
-        for path in found.data.all_marks():
-            drop_marks(path, stream.number)
-    found.log.purge(stream.number)
+        found.data.hide_stream(stream.model, stream.version)
+        for path in found.data.mark_files():
+            delete_mark(path, stream.number)
+    found.log.purge_stream(stream.number)
     _finish(found)
 
 
-def _finish(found: StoredStream) -> None:
+def _finish(found: StoredData) -> None:
     """Delete what is out of sight already, and leave nothing of it in the write-ahead log."""
     found.log.finish_purges()
     with disk_errors():
-        found.data.finish_removals()
-    found.log.rewrite()
+        found.data.delete_hidden_streams()
+    found.log.empty_wal()

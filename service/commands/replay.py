@@ -10,16 +10,16 @@ from service.errors import SnapshotError
 from service.learn.publish import snapshot_contents
 from service.learn.replay import StreamReplay
 from service.settings import Settings
-from service.store.directory.offline import StoredStream, bound_artifact, find_stream, kept
+from service.store.directory.offline import StoredData, find_stream, open_stored_data, read_bound_artifact
 from service.store.states.snapshots import read_snapshot, write_snapshot
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 where the state could be folded and no published one differs, else 1."""
-    with kept(settings.data) as found:
+    with open_stored_data(settings.data) as found:
         replay = replay_stream(settings, found, arguments.model, arguments.seq)
         fields, arrays = snapshot_contents(replay.fold, replay.position_fields())
-        folder = found.data.stream(replay.stream.model, replay.stream.version).snapshots
+        folder = found.data.stream_folder(replay.stream.model, replay.stream.version).snapshots
         verdict = _compared(folder / str(replay.seq), fields)
     if arguments.keep is not None:
         with disk_errors():
@@ -45,11 +45,11 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if verdict == "different" else 0
 
 
-def replay_stream(settings: Settings, found: StoredStream, name: str, seq: int | None) -> StreamReplay:
+def replay_stream(settings: Settings, found: StoredData, name: str, seq: int | None) -> StreamReplay:
     """The fold of a stream, by its name, at a seq or at its last one; shows how far it is."""
     stream = find_stream(found.log, name)
-    folder = found.data.stream(stream.model, stream.version)
-    replay = StreamReplay(stream, bound_artifact(folder, stream, settings.artifact_bytes_max), found.log)
+    folder = found.data.stream_folder(stream.model, stream.version)
+    replay = StreamReplay(stream, read_bound_artifact(folder, stream, settings.artifact_bytes_max), found.log)
     progress = Progress("replaying", "events")
     for done in replay.fold_to(replay.last if seq is None else seq):
         progress.at(*done)

@@ -19,13 +19,13 @@ from service.serve import worker
 from service.serve.models import load_unload as orders
 from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
-from service.store.directory.ack_marks import read_marks, refuse_cut
+from service.store.directory.ack_marks import read_marks, refuse_truncated_log
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.keyfile import parse_keys, read_or_make_keys
-from service.store.directory.restore_files import drop_partial
+from service.store.directory.restore_files import delete_partial_copy
 from service.store.log.events import Position
 from service.store.log.sqlite import SqliteLog
-from service.store.states.checkpoints import kept_positions
+from service.store.states.checkpoints import stored_positions
 
 # Events between two looks of the verification at a start.
 VERIFY_EVENTS: Final = 1 << 14
@@ -94,14 +94,14 @@ def open_data(settings: Settings) -> Iterator[DataDirectory | None]:
         return
     try:
         data = DataDirectory(settings.data)
-        lock = data.lock(seconds=LOCK_SECONDS)
+        lock = data.acquire_lock(seconds=LOCK_SECONDS)
     except OSError as reason:
         print(f"softstep: {settings.data} cannot be written ({reason.strerror}); nothing is learned", file=sys.stderr)
         yield None
         return
     with lock:
-        drop_partial(data)
-        data.finish_removals()
+        delete_partial_copy(data)
+        data.delete_hidden_streams()
         _check(data)
         yield data
 
@@ -115,7 +115,7 @@ def _check(data: DataDirectory) -> None:
     if not data.log.exists():
         return
     with closing(SqliteLog(data.log)) as log:
-        log.rewrite()  # what a sync that failed has left becomes durable, or the start fails
+        log.empty_wal()  # what a sync that failed has left becomes durable, or the start fails
         log.finish_purges()
         try:
             _hold(data, log, whole=False)
@@ -126,13 +126,13 @@ def _check(data: DataDirectory) -> None:
 
 def _hold(data: DataDirectory, log: SqliteLog, *, whole: bool) -> None:
     """Hold the log to marks, checkpoints and snapshots; of these to those alone that are whole, where that is asked."""
-    reached = [mark for path in data.all_marks() for mark in read_marks(path)]
-    for stream in log.streams():
-        folder = data.stream(stream.model, stream.version)
-        kept = kept_positions(folder.checkpoints, stream, whole=whole)
-        published = kept_positions(folder.snapshots, stream, whole=whole)
+    reached = [mark for path in data.mark_files() for mark in read_marks(path)]
+    for stream in log.list_streams():
+        folder = data.stream_folder(stream.model, stream.version)
+        kept = stored_positions(folder.checkpoints, stream, whole=whole)
+        published = stored_positions(folder.snapshots, stream, whole=whole)
         reached += [(stream.number, position) for position in (*kept, *published)]
         since = max(kept, default=Position(0, stream.genesis), key=lambda position: position.seq)
-        for _ in log.verify(stream.number, since, VERIFY_EVENTS):
+        for _ in log.verify_chain(stream.number, since, VERIFY_EVENTS):
             pass
-    refuse_cut(log, reached)
+    refuse_truncated_log(log, reached)

@@ -6,7 +6,7 @@ import time
 from service.console import tell
 from service.errors import LogFullError, RefusedError
 from service.settings import Settings
-from service.store.directory.offline import find_stream, kept
+from service.store.directory.offline import find_stream, open_stored_data
 from service.store.log.admin_payloads import dump_seq
 from service.store.log.events import Draft, Kind
 from service.store.log.ids import new_id
@@ -15,7 +15,7 @@ from service.store.log.ids import new_id
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 when it is on disk; a retry with the same id finds what was written."""
     id_ = new_id() if arguments.id is None else arguments.id.encode()
-    with kept(settings.data) as found:
+    with open_stored_data(settings.data) as found:
         stream = find_stream(found.log, arguments.model)
         now_ms = time.time_ns() // 1_000_000
         (outcome,) = found.log.append([Draft(stream.number, Kind.SKIP, id_, dump_seq(arguments.seq), now_ms)])

@@ -8,7 +8,7 @@ from service.errors import SoftstepError
 from service.learn.replay import StreamReplay
 from service.learn.verify_states import compare_states
 from service.settings import Settings
-from service.store.directory.offline import StoredStream, kept
+from service.store.directory.offline import StoredData, open_stored_data
 from service.store.directory.verify_files import VerifyReport, check_marks, check_stream
 from service.store.log.events import Position
 
@@ -17,7 +17,7 @@ COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 where all is well, 1 where something is damaged."""
-    with kept(settings.data) as found:
+    with open_stored_data(settings.data) as found:
         reports = list(verify_streams(found, settings.artifact_bytes_max, refolds=arguments.refold))
         marks = check_marks(found)
     if not arguments.json:
@@ -31,7 +31,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if marks or any(report.damage for report in reports) else 0
 
 
-def verify_streams(found: StoredStream, bytes_max: int, *, refolds: bool) -> list[VerifyReport]:
+def verify_streams(found: StoredData, bytes_max: int, *, refolds: bool) -> list[VerifyReport]:
     """Check the file, then each stream; shows how far it is.
 
     Raises:
@@ -39,9 +39,9 @@ def verify_streams(found: StoredStream, bytes_max: int, *, refolds: bool) -> lis
     """
     found.log.check_file()
     reports = []
-    for stream in found.log.streams():
+    for stream in found.log.list_streams():
         report = VerifyReport(stream, Position(0, stream.genesis))
-        total = found.log.state(stream.number).seq
+        total = found.log.stream_state(stream.number).seq
         progress = Progress(f"verifying {stream.model}/{stream.version}", "events")
         for position in check_stream(found, report, bytes_max):
             progress.at(position.seq, max(total, position.seq))
@@ -53,7 +53,7 @@ def verify_streams(found: StoredStream, bytes_max: int, *, refolds: bool) -> lis
     return reports
 
 
-def raise_if_damaged(found: StoredStream, bytes_max: int) -> None:
+def raise_if_damaged(found: StoredData, bytes_max: int) -> None:
     """Raises SoftstepError with the first thing that is damaged."""
     damage = [*(one for report in verify_streams(found, bytes_max, refolds=False) for one in report.damage)]
     damage += check_marks(found)
@@ -67,8 +67,8 @@ def _tell(report: VerifyReport, *, as_json: bool) -> None:
     counts = {
         "seq": report.position.seq,
         "forgotten": report.forgotten,
-        "checkpoints": sum(file.kind == "checkpoint" for file in report.good),
-        "snapshots": sum(file.kind == "snapshot" for file in report.good),
+        "checkpoints": sum(file.kind == "checkpoint" for file in report.intact),
+        "snapshots": sum(file.kind == "snapshot" for file in report.intact),
         "refolded": report.refolded,
     }
     fields = {

@@ -22,7 +22,7 @@ from service.softmax.linear_model import Doubles
 from service.store.artifact.artifact import Artifact
 from service.store.log.admin_payloads import parse, parse_classes
 from service.store.log.events import Event, Kind
-from service.store.log.feedback_payload import Block, Targets, decode_many
+from service.store.log.feedback_payload import Block, Targets, decode_events
 from service.store.states.snapshots import Snapshot
 
 FEEDBACK: Final = int(Kind.FEEDBACK)  # comparing with a member of an enumeration costs more than a row's decoding
@@ -102,7 +102,7 @@ class EventFold:
     def _blocks(self, payloads: Sequence[bytes]) -> Iterator[Block | None]:
         """The rows of payloads, joined where they can be; None for one that is no payload, which is counted."""
         try:
-            yield from decode_many(payloads)
+            yield from decode_events(payloads)
         except PayloadError:
             if len(payloads) == 1:
                 self.unfit += 1

@@ -8,7 +8,7 @@ from service.softmax.learner import Parameters
 from service.softmax.linear_model import Stage
 from service.softmax.parameters import Form, LinearParameters
 from service.store.artifact.artifact import Artifact, LearningRecord
-from service.store.artifact.calibration_record import told
+from service.store.artifact.calibration_record import describe_calibration
 
 DELTA_TENSOR = "delta.weight"
 
@@ -50,14 +50,14 @@ def build_artifact(
     elif form == "running" and served.stage is not None and rows:
         fields["training"] = _numbers(served.stage) | {"rows": rows}
     if manifest.calibration is not None:
-        fields["calibration"] = told(manifest.calibration, served.calibration)
+        fields["calibration"] = describe_calibration(manifest.calibration, served.calibration)
     if isinstance(served, LinearParameters) and served.delta is not None:
         # Statistics that the dtype cannot represent were left out of learning, and stand as 0 and 1 here.
         fields["training"] |= _numbers(served.delta.stage)
         name = DELTA_TENSOR if manifest.delta is None else manifest.delta.weight
         fields["delta"] = {"weight": name, "clip": served.delta.stage.clip}
         tensors[name] = served.delta.weights
-    return Artifact.seal(fields, tensors)
+    return Artifact.from_fields(fields, tensors)
 
 
 def _numbers(stage: Stage) -> dict[str, object]:

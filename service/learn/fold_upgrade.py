@@ -32,13 +32,14 @@ from numpy.typing import NDArray
 from service.errors import ArtifactError, LogDamagedError, LogUnavailableError, PayloadError, SnapshotError
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import FOLD_VERSION, begun_with
-from service.store.artifact.model_factory import served_again
-from service.store.directory.verify_files import late_turns, misplaced
+from service.store.artifact.fingerprint import FOLD_VERSION, fold_version_of
+from service.store.artifact.model_factory import restore_parameters
+from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.admin_payloads import BASE_BYTES_MAX, base_id, dump, parse
-from service.store.log.events import Accepted, Draft, Event, FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, LineageChange, begins_with, lineage_change
-from service.store.states.snapshots import Snapshot, read_snapshot, seqs
+from service.store.log.events import Draft, Event, EventLocation, Kind, Position, Stream
+from service.store.log.feedback_log import FeedbackLog, read_event, read_lineage, read_position
+from service.store.log.lineage import Lineage, LineageChange, segments_begin_with
+from service.store.states.snapshots import Snapshot, list_seqs, read_snapshot
 
 DTYPES: Final = ("<f4", "<f8")
 
@@ -51,7 +52,7 @@ def fold_of(stream: Stream, artifact: Artifact, lineage: Lineage) -> int:
     Raises:
         ArtifactError: The stream is another artifact's, or was begun or taken over by a later release.
     """
-    begun = begun_with(artifact, stream.genesis)
+    begun = fold_version_of(artifact, stream.genesis)
     if begun is None:
         raise ArtifactError("its artifact is not what the stream was begun with, or a later release began it")
     version = max([begun, *(base.fold for base in lineage.bases)])
@@ -77,11 +78,11 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
         ArtifactError: As for `fold_of`.
         LogError: The log cannot be used now.
     """
-    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
+    lineage = read_lineage(log, stream.number)
     version = fold_of(stream, artifact, lineage)
     if version == FOLD_VERSION:
         return None
-    seq, turns, state = 0, len(lineage.turns), None
+    seq, turns, state = 0, len(lineage.changes), None
     n_classes = stream.n_classes
     found = _newest(stream, log, checkpoints, lineage, version)
     if found is not None:
@@ -90,7 +91,7 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
     payload = dump({"seq": seq, "turns": turns, "n_classes": n_classes, "state": state})
     draft = Draft(stream.number, Kind.BASE, base_id(stream.version, FOLD_VERSION), payload, now_ms)
     (outcome,) = log.append([draft])
-    if not isinstance(outcome, Accepted):
+    if not isinstance(outcome, EventLocation):
         raise LogUnavailableError(f"the stream cannot be taken over now: {outcome}")
     return seq
 
@@ -111,10 +112,10 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Linea
     if state is None:
         return EventFold(artifact)
     try:
-        fold = EventFold(Artifact.seal(state["manifest"], _arrays(state["tensors"])))
+        fold = EventFold(Artifact.from_fields(state["manifest"], _arrays(state["tensors"])))
         frozen = state["frozen"]
         arrays = None if frozen is None else _arrays(frozen["arrays"])
-        served = None if arrays is None else served_again(artifact.manifest, arrays, frozen["clips"])
+        served = None if arrays is None else restore_parameters(artifact.manifest, arrays, frozen["clips"])
         fold.state.resume_serving(paused=state["paused"], frozen=served)
     except (KeyError, TypeError, ValueError, PayloadError) as error:
         raise ArtifactError("the state of a base is none that this release can go on from") from error
@@ -123,26 +124,27 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Linea
 
 def _verified(stream: Stream, log: FeedbackLog, seq: int) -> Event:
     """An event that is what was written, as its hash and the one before it say."""
-    before = log.read(stream.number, seq - 2, 1) if seq > 1 else []
-    since = Position(seq - 1, before[0].hash if before else stream.genesis)
-    position = next(log.verify(stream.number, since, 1), None)
-    events = log.read(stream.number, seq - 1, 1)
-    if position is None or not events or events[0].hash != position.hash:
+    since = read_position(log, stream, seq - 1) or Position(seq - 1, stream.genesis)
+    position = next(log.verify_chain(stream.number, since, 1), None)
+    event = read_event(log, stream.number, seq)
+    if position is None or event is None or event.hash != position.hash:
         raise LogDamagedError(f"the feedback log has no event {seq} where one was written")
-    return events[0]
+    return event
 
 
 def _newest(
     stream: Stream, log: FeedbackLog, folder: Path, lineage: Lineage, version: int
 ) -> tuple[int, Snapshot] | None:
     """The newest checkpoint of a fold's that is a state on the way to the last seq, with its seq."""
-    wanted = lineage.segments(log.state(stream.number).seq)
-    for seq in reversed(seqs(folder)):
+    wanted = lineage.segments(log.stream_state(stream.number).seq)
+    for seq in reversed(list_seqs(folder)):
         with suppress(SnapshotError, KeyError, TypeError, ValueError):
             kept = read_snapshot(folder / str(seq))
             is_theirs = kept.fields["scalars"]["fold_version"] == version and kept.fields["manifest"] is not None
-            is_whole = misplaced(log, stream, seq, kept) is None and not late_turns(kept.fields, seq, lineage)
-            if is_theirs and is_whole and begins_with(wanted, lineage.segments(seq), seq):
+            is_whole = position_mismatch(log, stream, seq, kept) is None and not later_exclusions(
+                kept.fields, seq, lineage
+            )
+            if is_theirs and is_whole and segments_begin_with(wanted, lineage.segments(seq), seq):
                 return seq, kept
     return None
 

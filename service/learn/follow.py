@@ -18,9 +18,18 @@ from service.learn.event_fold import EventFold, RowLosses
 from service.learn.fold_upgrade import first_fold
 from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
-from service.store.log.events import Event, FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, LineageChange, Segments, begins_with, behind, lineage_change, within
-from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
+from service.store.log.events import Event, Kind, Position, Stream
+from service.store.log.feedback_log import FeedbackLog, read_position
+from service.store.log.lineage import (
+    Lineage,
+    LineageChange,
+    Segments,
+    lineage_change,
+    segments_after,
+    segments_begin_with,
+    segments_contain,
+)
+from service.store.states.snapshots import list_seqs, read_snapshot, write_snapshot
 
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
 # Events that change the lineage, and with it perhaps what was folded already.
@@ -50,7 +59,7 @@ class Follower:
         self.lineage = Lineage()
         self._class_moves: list[int] = []
         self._passed: set[int] = set()  # events of which it is known before its time that a later one puts them out
-        for event in log.admin(stream.number):
+        for event in log.read_admin_events(stream.number):
             self._add_turn(lineage_change(event))
         self._ahead: deque[tuple[int, int]] = deque()
         self._length = 0  # events of the whole refolding, for its progress
@@ -82,7 +91,7 @@ class Follower:
     @property
     def epoch(self) -> int:
         """The number of forgets up to `seq`."""
-        return sum(turn.kind == Kind.FORGET and turn.seq <= self.seq for turn in self.lineage.turns)
+        return sum(turn.kind == Kind.FORGET and turn.seq <= self.seq for turn in self.lineage.changes)
 
     def read_next(self, limit: int) -> list[Event]:
         """The next events that are to be folded or to be turned at, at most that many.
@@ -92,13 +101,13 @@ class Follower:
                 the chain behind the newest checkpoint alone, and a refolding may begin long before that.
         """
         if not self._ahead:
-            return self._log.read(self.stream.number, self.seq, limit)
+            return self._log.read_events(self.stream.number, self.seq, limit)
         lo, hi = self._ahead[0]
-        events = self._log.read(self.stream.number, lo, min(limit, hi - lo))
-        if not events:
+        events = self._log.read_events(self.stream.number, lo, min(limit, hi - lo))
+        since = read_position(self._log, self.stream, lo)
+        if not events or since is None:
             raise LogDamagedError(f"the feedback log has no event {lo + 1} where one was written")
-        since = self._log.read(self.stream.number, lo - 1, 1)[0].hash if lo else self.stream.genesis
-        for position in self._log.verify(self.stream.number, Position(lo, since), len(events)):
+        for position in self._log.verify_chain(self.stream.number, since, len(events)):
             if position.hash != events[-1].hash:
                 raise LogDamagedError(f"event {position.seq} of the feedback log is read now one way, now another")
             break
@@ -142,7 +151,7 @@ class Follower:
         Returns:
             Whether there is one; what is next is to be asked for again then.
         """
-        admin = self._log.admin(self.stream.number)
+        admin = self._log.read_admin_events(self.stream.number)
         lineage = Lineage(map(lineage_change, admin))
         if seq in lineage.forgotten | lineage.skipped:
             self._passed.add(seq)
@@ -150,7 +159,7 @@ class Follower:
         for event in reversed(admin):
             if event.seq <= max(self.seq, seq):
                 break
-            if event.kind == Kind.ROLLBACK and not lineage.holds(event.seq, seq):
+            if event.kind == Kind.ROLLBACK and not lineage.contains(event.seq, seq):
                 self._learn_turns(admin)
                 self.seq, self.hash = event.seq, event.hash
                 self._begin()
@@ -159,7 +168,7 @@ class Follower:
 
     def _learn_turns(self, events: list[Event]) -> bool:
         """Let the lineage know the admin events among those that were read; returns whether it knew any less."""
-        known = self.lineage.turns[-1].seq if self.lineage.turns else 0
+        known = self.lineage.changes[-1].seq if self.lineage.changes else 0
         new = [event for event in events if event.kind != Kind.FEEDBACK and event.seq > known]
         for event in new:
             self._add_turn(lineage_change(event))
@@ -175,7 +184,7 @@ class Follower:
         held = self.lineage.segments(self.seq)
         # What the lineage knew before was left out already when its turn came.
         is_new = self._learn_turns([event])
-        must_go = is_new and any(within(held, seq) for seq in lineage_change(event).out)
+        must_go = is_new and any(segments_contain(held, seq) for seq in lineage_change(event).excluded)
         self.seq, self.hash = event.seq, event.hash
         if must_go or event.kind == Kind.ROLLBACK:
             self._begin()
@@ -184,24 +193,23 @@ class Follower:
 
     def _reached(self) -> Position:
         """How far the process before this one has come, as its files tell; what came after is folded as it comes."""
-        last = self._log.state(self.stream.number).seq
+        last = self._log.stream_state(self.stream.number).seq
         # From the newest base on: states before it were another fold's, and none is told anew under their seqs.
-        kept = [self.lineage.since, *seqs(self.folder.checkpoints), *seqs(self.folder.snapshots)]
+        kept = [self.lineage.newest_base_seq, *list_seqs(self.folder.checkpoints), *list_seqs(self.folder.snapshots)]
         seq = max(seq for seq in kept if seq <= last)
-        events = self._log.read(self.stream.number, seq - 1, 1) if seq else []
-        return Position(seq, events[0].hash) if events else Position(0, self.stream.genesis)
+        return read_position(self._log, self.stream, seq) or Position(0, self.stream.genesis)
 
     def _begin(self) -> None:
         """Go back to the newest checkpoint on the way to state(seq), and fold on from there."""
-        wanted, base = self.lineage.segments(self.seq), self.lineage.base(self.seq)
+        wanted, base = self.lineage.segments(self.seq), self.lineage.base_of_state(self.seq)
         self.fold = first_fold(self.stream, self._artifact, self._log, base)
         start = 0 if base is None else base.target
-        for seq in reversed(seqs(self.folder.checkpoints)):
+        for seq in reversed(list_seqs(self.folder.checkpoints)):
             fold = self._restored(seq, wanted) if seq <= self.seq else None
             if fold is not None:
                 self.fold, start = fold, seq
                 break
-        self._ahead = deque(behind(wanted, start))
+        self._ahead = deque(segments_after(wanted, start))
         self._length = sum(hi - lo for lo, hi in self._ahead)
 
     def _restored(self, seq: int, wanted: Segments) -> EventFold | None:
@@ -211,15 +219,15 @@ class Follower:
         an event that is out.
         """
         held = self.lineage.segments(seq)
-        if not begins_with(wanted, held, seq):
+        if not segments_begin_with(wanted, held, seq):
             return None
         try:
             snapshot = read_snapshot(self.folder.checkpoints / str(seq))
             fields = snapshot.fields
             if fields["genesis"] != self.stream.genesis.hex():
                 return None
-            late = [turn for turn in self.lineage.turns[fields["turns"] :] if turn.out]
-            if any(within(held, out) for turn in late for out in turn.out):
+            late = [turn for turn in self.lineage.changes[fields["turns"] :] if turn.excluded]
+            if any(segments_contain(held, out) for turn in late for out in turn.excluded):
                 return None
             return EventFold.from_checkpoint(self.fold.artifact, snapshot)
         except (SnapshotError, ArtifactError, KeyError):
@@ -250,7 +258,7 @@ class Follower:
             "hash": self.hash.hex(),
             "epoch": self.epoch,
             "class_epoch": max((seq for seq in self._class_moves if seq <= self.seq), default=0),
-            "turns": len(self.lineage.turns),
+            "turns": len(self.lineage.changes),
         }
 
     def position(self) -> Position:

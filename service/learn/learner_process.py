@@ -88,7 +88,7 @@ class LearnerProcess:
         self._has_met = now >= self._round_due
         if self._has_met:
             self._meet()
-            self._log.checkpoint()
+            self._log.checkpoint_wal()
             self._round_due = now + ROUND_SECONDS
         busy = False
         for number, stream in self._streams.items():
@@ -99,7 +99,7 @@ class LearnerProcess:
 
     def _meet(self) -> None:
         """See which streams there are, and let go of those that were purged."""
-        self._streams = {stream.number: stream for stream in self._log.streams()}
+        self._streams = {stream.number: stream for stream in self._log.list_streams()}
         for number in self._holds.keys() - self._streams.keys():
             del self._holds[number]
             self._students.pop(number, None)
@@ -108,7 +108,7 @@ class LearnerProcess:
         """One stream's turn; returns whether more may wait."""
         number = stream.number
         if number not in self._students:
-            folder = self._data.stream(stream.model, stream.version)
+            folder = self._data.stream_folder(stream.model, stream.version)
             self._students[number] = StreamLearner(stream, self._log, folder, self._settings, self._failures)
         try:
             busy = self._students[number].work()
@@ -157,7 +157,7 @@ class LearnerProcess:
         student = self._students.get(stream.number)
         with suppress(OSError):  # the status is on the disk that refuses
             if student is None:
-                write_held_status(self._data.stream(stream.model, stream.version), reason)
+                write_held_status(self._data.stream_folder(stream.model, stream.version), reason)
             else:
                 student.publisher.report_status(now, {"state": "held", "reason": reason})
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
-from service.store.artifact.calibration_record import told
+from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.hashing import hash_tensors
-from service.store.states.checkpoints import delete_holding, thin
-from service.store.states.snapshots import seqs, write_snapshot
+from service.store.states.checkpoints import delete_states, thin_checkpoints
+from service.store.states.snapshots import list_seqs, write_snapshot
 from service.store.states.status import read_status, write_status
 
 # A snapshot is written at most so often, and at least so many times as long after the last as that one took to make.
@@ -43,7 +43,7 @@ def snapshot_contents(fold: EventFold, place: Mapping[str, Any]) -> tuple[dict[s
         "classes": fold.classes,
         "weights_sha256": hash_tensors(served.tensors()),
         "learning": {**state.rule_settings, "paused": state.paused, "shadow": state.shadow},
-        "calibration": told(fold.artifact.manifest.calibration, served.calibration),
+        "calibration": describe_calibration(fold.artifact.manifest.calibration, served.calibration),
         "progressive": fold.progressive_validation,
     }
     return fields, dict(served.arrays())
@@ -62,9 +62,9 @@ class Publisher:
         self._folder: Final = follower.folder
         self._bytes_max: Final = checkpoint_bytes_max
         self._published = -1  # the seq that is served
-        self._snapshots = deque(seqs(self._folder.snapshots))
+        self._snapshots = deque(list_seqs(self._folder.snapshots))
         self._due = 0.0
-        self._kept = max(seqs(self._folder.checkpoints), default=0)  # the seq of the newest checkpoint
+        self._kept = max(list_seqs(self._folder.checkpoints), default=0)  # the seq of the newest checkpoint
         self._folded = 0.0  # seconds of folding since then
         self._told = read_status(self._folder.path)
         self._erased_epoch = int(self._told.get("erased_epoch", 0))
@@ -126,7 +126,7 @@ class Publisher:
         if enough or idle:
             follower.write_checkpoint()
             self._kept, self._folded = follower.seq, 0.0
-            thin(self._folder.checkpoints, self._bytes_max)
+            thin_checkpoints(self._folder.checkpoints, self._bytes_max)
 
     @property
     def needs_erasure(self) -> bool:
@@ -139,9 +139,9 @@ class Publisher:
         """Delete the files that hold forgotten events; who owns the log erases that, and then calls `mark_erased`."""
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
         for files in (self._folder.snapshots, self._folder.checkpoints, self._folder.history):
-            delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
+            delete_states(files, self._follower.epoch, lambda seq: any(lineage.contains(seq, one) for one in forgotten))
         # A file that could not be read went too; where it is what is served, it is written again.
-        if self._published not in seqs(self._folder.snapshots):
+        if self._published not in list_seqs(self._folder.snapshots):
             self._published = -1
 
     def mark_erased(self) -> None:

@@ -17,8 +17,9 @@ from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, fold_of
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
-from service.store.log.events import FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, LineageChange, Segments, begins_with, behind, lineage_change
+from service.store.log.events import Kind, Position, Stream
+from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position
+from service.store.log.lineage import LineageChange, Segments, segments_after, segments_begin_with
 
 BATCH_EVENTS_MAX: Final = 8192
 BATCH_BYTES: Final = 16 << 20  # of payloads that are held at one time, or one payload where it is larger
@@ -58,11 +59,11 @@ class StreamReplay:
         self.stream: Final = stream
         self._artifact: Final = artifact
         self._log: Final = log
-        self.last: Final = log.state(stream.number).seq
-        self.lineage: Final = Lineage(map(lineage_change, log.admin(stream.number)))
+        self.last: Final = log.stream_state(stream.number).seq
+        self.lineage: Final = read_lineage(log, stream.number)
         is_ours = fold_of(stream, artifact, self.lineage) == FOLD_VERSION
-        self._since: Final = self.lineage.since if is_ours else self.last + 1
-        self._turns: Final = [turn.seq for turn in self.lineage.turns]
+        self._since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
+        self._turns: Final = [turn.seq for turn in self.lineage.changes]
         self._out: Final = sorted(self.lineage.forgotten | self.lineage.skipped)
         self._batch = FIRST_EVENTS
         self.seq = 0
@@ -83,12 +84,12 @@ class StreamReplay:
             LogDamagedError: An event is missing or is not what was written.
         """
         self._refuse(seq)
-        wanted, base = self.lineage.segments(seq), self.lineage.base(seq)
+        wanted, base = self.lineage.segments(seq), self.lineage.base_of_state(seq)
         start, self.seq = self.seq, -1  # the fold is of no seq until the end is reached
-        if start < 0 or base != self._base or not begins_with(wanted, self.lineage.segments(start), start):
+        if start < 0 or base != self._base or not segments_begin_with(wanted, self.lineage.segments(start), start):
             self.fold, self._base = first_fold(self.stream, self._artifact, self._log, base), base
             start = 0 if base is None else base.target
-        ahead = behind(wanted, start)
+        ahead = segments_after(wanted, start)
         total = sum(hi - lo for lo, hi in ahead)
         done = 0
         for lo, hi in self._runs(ahead):
@@ -99,7 +100,7 @@ class StreamReplay:
 
     def position_fields(self) -> dict[str, Any]:
         """Where the fold stands, as a checkpoint and a snapshot say it."""
-        turns = self.lineage.turns
+        turns = self.lineage.changes
         moves = (turn.seq for turn in turns if turn.seq <= self.seq and self._moves_classes(turn))
         return {
             "stream": self.stream.number,
@@ -119,8 +120,12 @@ class StreamReplay:
             raise UnknownSeqError(f"the stream has the seqs 0 to {self.last}")
         if 0 < seq < self._since:
             raise EarlierReleaseError(f"an earlier release made that state; use a seq from {self._since} on")
-        for turn in self.lineage.turns:
-            if turn.kind == Kind.FORGET and turn.seq > seq and any(self.lineage.holds(seq, one) for one in turn.out):
+        for turn in self.lineage.changes:
+            if (
+                turn.kind == Kind.FORGET
+                and turn.seq > seq
+                and any(self.lineage.contains(seq, one) for one in turn.excluded)
+            ):
                 raise ForgottenError(f"event {turn.seq} forgot an event of that state; ask for seq {turn.seq} or later")
 
     def _moves_classes(self, turn: LineageChange) -> bool:
@@ -140,7 +145,7 @@ class StreamReplay:
         """Fold the events of (lo, hi]: feedback alone, or one admin event."""
         if self._checked.seq != lo:
             self._checked = position_at(self._log, self.stream, lo)
-        payloads, self._checked = self._log.payloads(self.stream.number, self._checked, hi - lo)
+        payloads, self._checked = self._log.read_payloads(self.stream.number, self._checked, hi - lo)
         if len(payloads) != hi - lo:
             raise LogDamagedError(f"the feedback log has no event {lo + len(payloads) + 1} where one was written")
         for seq in reversed(_within(self._out, lo, hi)):
@@ -152,7 +157,7 @@ class StreamReplay:
             return
         self._batch = max(1, min(2 * self._batch, BATCH_EVENTS_MAX, BATCH_BYTES // max(map(len, present))))
         if _within(self._turns, lo, hi):
-            self.fold.fold_events(self._log.read(self.stream.number, lo, 1))
+            self.fold.fold_events(self._log.read_events(self.stream.number, lo, 1))
         else:
             self.fold.fold_payloads(present)
 
@@ -164,9 +169,7 @@ def _within(ascending: list[int], lo: int, hi: int) -> list[int]:
 
 def position_at(log: FeedbackLog, stream: Stream, seq: int) -> Position:
     """The place of an event in its stream's chain; raises LogDamagedError where there is no such event."""
-    if seq == 0:
-        return Position(0, stream.genesis)
-    events = log.read(stream.number, seq - 1, 1)
-    if not events or events[0].seq != seq:
+    position = read_position(log, stream, seq)
+    if position is None:
         raise LogDamagedError(f"the feedback log has no event {seq} where one was written")
-    return Position(seq, events[0].hash)
+    return position

@@ -27,8 +27,15 @@ from service.softmax.linear_model import Doubles, Floats
 from service.softmax.parameters import RuleName
 from service.store.artifact.artifact import Artifact, LearningRecord
 from service.store.artifact.fingerprint import FOLD_VERSION
-from service.store.artifact.learning_rules import check_constants, chosen, form_of, known_rule, rule_of, values_of
-from service.store.artifact.model_factory import served_again, served_of
+from service.store.artifact.learning_rules import (
+    build_rule,
+    check_constants,
+    effective_constants,
+    learning_form,
+    parse_rule_name,
+    select_rule,
+)
+from service.store.artifact.model_factory import initial_parameters, restore_parameters
 
 THRESHOLD: Final = 0.5
 # Tensors that stand beside those of the rule.
@@ -48,15 +55,15 @@ class LearnerState:
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact: Final = artifact
-        self._name, self._constants = chosen(artifact)
-        form = form_of(artifact, self._name, self._constants)
+        self._name, self._constants = select_rule(artifact)
+        form = learning_form(artifact, self._name, self._constants)
         manifest = artifact.manifest
         thresholds = np.array(manifest.thresholds or [THRESHOLD] * manifest.n_outputs)
         learned = None
         if form == "delta" and manifest.delta is None and manifest.training is not None:
             learned = Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
-        start = replace(served_of(artifact), calibration=None)
-        rule = rule_of(artifact, self._name, form, self._constants)
+        start = replace(initial_parameters(artifact), calibration=None)
+        rule = build_rule(artifact, self._name, form, self._constants)
         try:
             self._learner = learner_of(start, form, rule, thresholds, learned)
         except ValueError as error:
@@ -91,7 +98,7 @@ class LearnerState:
     def rule_settings(self) -> dict[str, Any]:
         """The rule, the form, and every constant in effect, for the metadata."""
         form = self._learner.form
-        return {"rule": self._name, "form": form, "constants": values_of(self._name, form, self._constants)}
+        return {"rule": self._name, "form": form, "constants": effective_constants(self._name, form, self._constants)}
 
     def copy(self) -> "LearnerState":
         """Another state that is equal, and goes its own way."""
@@ -202,7 +209,7 @@ class LearnerState:
         state = cls(artifact)
         for count in scalars["added_classes"]:
             state.add_classes(count)
-        state._take_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
+        state._take_rule(parse_rule_name(scalars["rule"]), dict(scalars["constants"]))
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PARTS)}
         frozen = _part(tensors, "frozen.")
         try:
@@ -215,7 +222,7 @@ class LearnerState:
             raise ArtifactError(str(error)) from None
         state.paused = scalars["paused"]
         if scalars["frozen_clips"] is not None:
-            state._frozen = served_again(artifact.manifest, frozen, scalars["frozen_clips"])
+            state._frozen = restore_parameters(artifact.manifest, frozen, scalars["frozen_clips"])
         return state
 
     def export_artifact(self, classes: Sequence[str], provenance: Mapping[str, str]) -> Artifact:
@@ -243,7 +250,7 @@ class LearnerState:
             raise ArtifactError("constants must be an object of numbers")
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in constants.values()):
             raise ArtifactError("constants must be an object of numbers")
-        name, form = known_rule(str(rule)), self._learner.form
+        name, form = parse_rule_name(str(rule)), self._learner.form
         numbers = {str(key): float(value) for key, value in constants.items()}
         if form in {"running", "delta"}:  # a clip is part of what is served: only who names it changes it
             numbers.setdefault("clip", self._learner.rule.clip)
@@ -251,7 +258,7 @@ class LearnerState:
         self._take_rule(name, numbers)
 
     def _take_rule(self, name: RuleName, constants: dict[str, float]) -> None:
-        self._learner.set_rule(rule_of(self.artifact, name, self._learner.form, constants))
+        self._learner.set_rule(build_rule(self.artifact, name, self._learner.form, constants))
         self._name, self._constants = name, constants
 
 

@@ -17,7 +17,7 @@ from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Stream
 from service.store.log.sqlite import SqliteLog
 from service.store.states.losses import LossWriter
-from service.store.states.snapshots import remove_strays
+from service.store.states.snapshots import delete_temporary_files
 from service.store.states.status import read_status, write_status
 
 logger = logging.getLogger("softstep.learner")
@@ -78,8 +78,8 @@ class StreamLearner:
         self._log: Final = log
         self._failures: Final = failures
         self._stalled_at: int | None = None
-        remove_strays(folder.snapshots)
-        remove_strays(folder.checkpoints)
+        delete_temporary_files(folder.snapshots)
+        delete_temporary_files(folder.checkpoints)
         artifact = read_artifact(folder.artifact, settings.artifact_bytes_max)
         seq = take_over(stream, artifact, log, folder.checkpoints, time.time_ns() // 1_000_000)
         if seq is not None:
@@ -114,7 +114,7 @@ class StreamLearner:
         self._seconds += (taken / len(events) - self._seconds) / 8
         self.publisher.add_fold_seconds(taken)
         for one in scored:
-            self._losses.write(one.seqs, one.losses)
+            self._losses.write_losses(one.seqs, one.losses)
         return len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
 
     def give(self, bells: Sequence[Wakeup]) -> None:
@@ -143,9 +143,9 @@ class StreamLearner:
 
     def _erase(self) -> None:
         self.publisher.erase_forgotten()
-        self._losses.erase(self.follower.lineage.forgotten)
+        self._losses.erase_events(self.follower.lineage.forgotten)
         try:
-            self._log.rewrite()
+            self._log.empty_wal()
         except LogUnavailableError as error:  # a long read of it, which holds up nobody else
             raise SoftstepError("what was forgotten cannot be erased from the log while somebody reads it") from error
         self.publisher.mark_erased()

@@ -9,7 +9,7 @@ import orjson
 from service.errors import EarlierReleaseError, SnapshotError
 from service.learn.publish import snapshot_contents
 from service.learn.replay import ForgottenError, ReplayProgress, StreamReplay
-from service.store.directory.verify_files import Good, VerifyReport
+from service.store.directory.verify_files import StateFile, VerifyReport
 from service.store.states.snapshots import Arrays, Fields, read_snapshot
 
 
@@ -19,12 +19,12 @@ def compare_states(replay: StreamReplay, report: VerifyReport) -> Iterator[Repla
     Yields:
         How far the fold to the next file is.
     """
-    for file in sorted(report.good, key=lambda file: file.seq):
+    for file in sorted(report.intact, key=lambda file: file.seq):
         # Files that are deleted and events that are forgotten meanwhile are no damage; files of an earlier release's
         # fold cannot be held against this one's.
         with suppress(SnapshotError, ForgottenError, EarlierReleaseError):
             snapshot = read_snapshot(file.path)
-            if snapshot.fields["turns"] > len(replay.lineage.turns) or file.seq > replay.last:
+            if snapshot.fields["turns"] > len(replay.lineage.changes) or file.seq > replay.last:
                 continue
             yield from replay.fold_to(file.seq)
             if not _equal(snapshot.fields, snapshot.arrays, *_expected(replay, file)):
@@ -32,7 +32,7 @@ def compare_states(replay: StreamReplay, report: VerifyReport) -> Iterator[Repla
             report.refolded += 1
 
 
-def _expected(replay: StreamReplay, file: Good) -> tuple[Mapping[str, Any], Arrays]:
+def _expected(replay: StreamReplay, file: StateFile) -> tuple[Mapping[str, Any], Arrays]:
     if file.kind == "snapshot":
         return snapshot_contents(replay.fold, replay.position_fields())
     fields, arrays = replay.fold.checkpoint_contents()

@@ -9,7 +9,7 @@ import orjson
 from service.errors import SoftstepError
 from service.serve.error_codes import SOME_REFUSED
 from service.serve.responses import BROKEN, V1, HttpResponse, refusal, sentence
-from service.store.log.events import Accepted, Outcome
+from service.store.log.events import EventLocation, Outcome
 
 logger = logging.getLogger("softstep.feedback")
 
@@ -19,9 +19,9 @@ T = TypeVar("T")
 REFUSED_TOLD_MAX: Final = 1000
 
 
-def accepted(outcome: Outcome) -> Accepted:
+def accepted(outcome: Outcome) -> EventLocation:
     """The place of an event, or what was raised against it."""
-    if isinstance(outcome, Accepted):
+    if isinstance(outcome, EventLocation):
         return outcome
     raise outcome
 
@@ -47,7 +47,7 @@ def refused_of(result: Any) -> HttpResponse | None:  # noqa: ANN401  # see Write
     """The answer where all or some of several events were refused, and which; None where none was."""
     if type(result) is not list:
         return refused(result)
-    places = [index for index, outcome in enumerate(result) if type(outcome) is not Accepted]
+    places = [index for index, outcome in enumerate(result) if type(outcome) is not EventLocation]
     if not places:
         return None
     reason = result[places[0]]

@@ -21,7 +21,7 @@ UNSAFE: Final = re.compile(
 ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
-def refuse_unsafe(folder: Path) -> None:
+def refuse_unsafe_filesystem(folder: Path) -> None:
     """Raises LogUnsafeError where a folder lies on a file system that does not keep what is written to it.
 
     Where the system has no table of mounts, as on macOS, the folder is taken.

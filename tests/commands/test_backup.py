@@ -10,7 +10,7 @@ import pytest
 from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import read_marks
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import seqs, write_snapshot
+from service.store.states.snapshots import list_seqs, write_snapshot
 from tests.support.data_directories import History, iris, killed_at, learned, lines, ran, rows, softstep, tree
 from tests.support.servers import serving
 
@@ -43,7 +43,7 @@ def test_a_backup_of_a_running_service_is_served(root: Path, tmp_path: Path) -> 
         finally:
             stop.set()
             teacher.join()
-        last = history.log.state(history.stream.number).seq
+        last = history.log.stream_state(history.stream.number).seq
         assert 50 <= told["seq"] < last
         (mark,) = read_marks(tmp_path / "backup" / "marks" / "0")
         assert (mark[1].seq, mark[1].hash.hex()) == (told["seq"], told["hash"])
@@ -96,14 +96,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint(history, 2)
     checkpoint(history, 31)
     assert softstep("backup", path / "backup", "--data", path / "data").returncode == 0
-    assert seqs(path / "backup" / "streams" / "iris" / "1" / "checkpoints") == [31]
+    assert list_seqs(path / "backup" / "streams" / "iris" / "1" / "checkpoints") == [31]
     # What the second stream has was made of an event that is forgotten.
-    assert seqs(path / "backup" / "streams" / "iris" / "2" / "checkpoints") == []
+    assert list_seqs(path / "backup" / "streams" / "iris" / "2" / "checkpoints") == []
     history.teach(*range(40, 50))
     history.forget(9, 45)
     second.forget(203)
     for each in (history, second):
-        each.log.rewrite()
+        each.log.empty_wal()
         each.close()
     return path
 
@@ -124,8 +124,8 @@ def test_what_was_forgotten_stays_forgotten(whole: Path, tmp_path: Path) -> None
 def is_restored(path: Path) -> None:
     """The backup, without what was forgotten since."""
     log = SqliteLog(path / "log.sqlite")
-    assert [log.state(stream.number).seq for stream in log.streams()] == [32, 12]
-    places = log.find("iris", [b"4", b"9", b"45", b"203", b"8"])
+    assert [log.stream_state(stream.number).seq for stream in log.list_streams()] == [32, 12]
+    places = log.find_ids("iris", [b"4", b"9", b"45", b"203", b"8"])
     log.close()
     assert {id_: place.forgotten for id_, place in places.items()} == {
         b"4": True,
@@ -135,7 +135,7 @@ def is_restored(path: Path) -> None:
     }
     assert holds_row(path, 9) == holds_row(path, 203) == []
     assert holds_row(path, 8) == ["log.sqlite"]
-    assert seqs(path / "streams" / "iris" / "1" / "checkpoints") == []
+    assert list_seqs(path / "streams" / "iris" / "1" / "checkpoints") == []
     assert not [file for file in path.iterdir() if file.name.startswith(".restore")]
     assert killed_at(0, ("verify", "--refold", "--data", path)) == 0
 
@@ -150,7 +150,7 @@ def flip(path: Path) -> None:
 def cut(folder: Path) -> None:
     """The last event is not there."""
     log = SqliteLog(folder / "log.sqlite")
-    with log._connection.written() as database:
+    with log._connection.write_transaction() as database:
         database.execute("DELETE FROM events WHERE position IN (SELECT max(position) FROM events)")
     log.close()
 
@@ -248,8 +248,10 @@ def test_a_killed_restore_is_finished_by_the_next(whole: Path, tmp_path: Path, *
         is_done = not over and not is_unfinished and (path / "log.sqlite").exists()
         assert is_done or killed_at(0, argv) == 0
         log = SqliteLog(path / "log.sqlite")
-        assert [log.state(stream.number).seq for stream in log.streams()] == ([32, 12] if over else [31, 11])
-        assert log.find("iris", [b"9"])[b"9"].forgotten == over
+        assert [log.stream_state(stream.number).seq for stream in log.list_streams()] == (
+            [32, 12] if over else [31, 11]
+        )
+        assert log.find_ids("iris", [b"9"])[b"9"].forgotten == over
         log.close()
         if over and tick % 9 == 0:
             is_restored(path)

@@ -11,7 +11,7 @@ from service.learn.event_fold import EventFold
 from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 from tests.support.data_directories import LIMIT, History, iris, learned, lines, ran, rows, softstep
 from tests.support.processes import CLIENT, predict
 from tests.support.servers import serving, wait_until
@@ -47,7 +47,7 @@ def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
     list(replay.fold_to(seq))
     X = np.random.default_rng(3).uniform(0, 7, (50, 4)).astype(np.float32)
     served = replay.fold.state.served_parameters().model()
-    assert (model_of(artifact).predict(X) == served.predict(X)).all()
+    assert (build_model(artifact).predict(X) == served.predict(X)).all()
     provenance = json.loads((target / "model.json").read_text())["provenance"]
     assert provenance["learned_from"] == "iris/1"
     assert provenance["stream_genesis"] == history.stream.genesis.hex()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.store.directory.ack_marks import read_marks
 from service.store.directory.backup_files import write_marks
-from service.store.log.events import Accepted
+from service.store.log.events import EventLocation
 from service.store.log.sqlite import SqliteLog
 from tests.support.data_directories import History, killed_at, learned, lines, ran, rows, softstep
 from tests.support.servers import serving
@@ -24,10 +24,10 @@ def filled(path: Path) -> Path:
 def is_purged(path: Path) -> None:
     """Of version 1 nothing is left, not even in free pages, and version 2 is whole."""
     log = SqliteLog(path / "log.sqlite")
-    (stream,) = log.streams()
+    (stream,) = log.list_streams()
     assert stream.version == 2
-    assert log.state(stream.number).seq == 30
-    assert log.find("iris", [b"1-3", b"2-3"]).keys() == {b"2-3"}
+    assert log.stream_state(stream.number).seq == 30
+    assert log.find_ids("iris", [b"1-3", b"2-3"]).keys() == {b"2-3"}
     assert [mark for mark, _ in read_marks(path / "marks" / "0")] == [stream.number]
     log.close()
     assert [folder.name for folder in (path / "streams").iterdir()] == ["iris"]
@@ -70,7 +70,7 @@ def test_a_killed_purge_is_finished_by_the_next(tmp_path: Path) -> None:
         kills += 1
         assert killed_at(0, argv) in {0, 1}
         log = SqliteLog(path / "log.sqlite")
-        assert [stream.version for stream in log.streams()] == [2]
+        assert [stream.version for stream in log.list_streams()] == [2]
         log.close()
         if tick % 5 == 0:
             is_purged(path)
@@ -93,5 +93,5 @@ def test_a_directory_in_use_is_refused(root: Path, tmp_path: Path) -> None:
     history.close()
     history = History(tmp_path / "data")
     (outcome,) = history.log.append([history.draft(1, "1", rows(9))])  # type: ignore[arg-type]
-    assert outcome == Accepted(2, 1)
+    assert outcome == EventLocation(2, 1)
     history.close()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store.states.snapshots import latest, seqs
+from service.store.states.snapshots import list_seqs, read_latest
 from tests.support.data_directories import History, learned, lines, ran, softstep
 from tests.support.servers import serving
 
@@ -49,8 +49,8 @@ def test_a_state_is_kept_as_a_snapshot(tmp_path: Path) -> None:
     (told,) = lines(
         ran("replay", "iris", "--data", tmp_path / "data", "--seq", 5, "--keep", tmp_path / "kept", "--json")
     )
-    assert seqs(tmp_path / "kept") == [5]
-    found = latest(tmp_path / "kept")
+    assert list_seqs(tmp_path / "kept") == [5]
+    found = read_latest(tmp_path / "kept")
     assert found is not None
     assert found[1].fields["weights_sha256"] == told["weights_sha256"]
     assert found[1].arrays["weights"].shape == (4, 3)

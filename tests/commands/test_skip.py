@@ -39,9 +39,9 @@ def test_what_cannot_be_skipped_is_told(tmp_path: Path) -> None:
     ):
         done = ran("skip", "iris", *argv, "--data", tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"softstep: {sentence}\n")
-    assert history.log.state(history.stream.number).seq == 3
+    assert history.log.stream_state(history.stream.number).seq == 3
     assert ran("skip", "iris/1", 1, "--data", tmp_path).stdout == "iris/1: event 1 is skipped, by event 4\n"
-    assert len(history.log.read(history.stream.number, 3, 1)[0].id) == 36
+    assert len(history.log.read_events(history.stream.number, 3, 1)[0].id) == 36
     history.close()
 
 

@@ -13,7 +13,7 @@ from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import AckMarks
 from service.store.log import tables
 from service.store.log.events import SEQ_BITS, Position
-from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
+from service.store.states.snapshots import list_seqs, read_snapshot, write_snapshot
 from service.store.states.status import write_status
 from tests.support.data_directories import History, iris, learned, lines, softstep
 from tests.support.servers import serving
@@ -58,10 +58,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_snapshot(
             history.folder.snapshots, at, *snapshot_contents(replay.fold, replay.position_fields()), durable=False
         )
-    marks = AckMarks(history.data.marks(0), {history.stream.number})
-    marks.set(history.stream.number, Position(*history.log.state(history.stream.number)[:2]))
+    marks = AckMarks(history.data.mark_file(0), {history.stream.number})
+    marks.write_mark(history.stream.number, Position(*history.log.stream_state(history.stream.number)[:2]))
     marks.close()
-    history.log.rewrite()
+    history.log.empty_wal()
     history.close()
     return path
 
@@ -97,14 +97,14 @@ def told_surer(history: History) -> None:
 
 def lose_rows(history: History) -> None:
     """An event's rows are gone, though nothing forgot it."""
-    with history.log._connection.written() as database:
-        tables.forget(database, history.stream.number << SEQ_BITS | 7)
+    with history.log._connection.write_transaction() as database:
+        tables.forget_payload(database, history.stream.number << SEQ_BITS | 7)
 
 
 def mark_further(history: History) -> None:
     """An event was acknowledged that the log does not have."""
-    marks = AckMarks(history.data.marks(1), {history.stream.number})
-    marks.set(history.stream.number, Position(50, bytes(32)))
+    marks = AckMarks(history.data.mark_file(1), {history.stream.number})
+    marks.write_mark(history.stream.number, Position(50, bytes(32)))
     marks.close()
 
 
@@ -128,7 +128,7 @@ DAMAGE: dict[str, tuple[Callable[[History], None], str]] = {
     "claims": (lambda h: rewritten(h.folder.snapshots / "41", classes=[]), "snapshot 41: its state is not what"),
     "rows": (lose_rows, "an event has lost its rows though nothing forgot it"),
     "marks": (mark_further, "the feedback log ends before event 50"),
-    "mark file": (lambda h: flip(h.data.marks(0)), "the mark file 0 is damaged"),
+    "mark file": (lambda h: flip(h.data.mark_file(0)), "the mark file 0 is damaged"),
     "erased": (erase_in_word_only, "checkpoint 10: it holds an event that was forgotten and is said to be erased"),
 }
 
@@ -161,7 +161,7 @@ def test_what_is_to_be_erased_yet_is_no_damage(whole: Path, tmp_path: Path, caps
     history.close()
     assert command.main(["verify", "--refold", "--data", str(tmp_path / "data"), "--json"]) == 0
     assert '"checkpoints":1,"snapshots":1,"refolded":2,"outdated":4,"damage":[]' in capsys.readouterr().out
-    assert seqs(history.folder.checkpoints) == [10, 31, 41]
+    assert list_seqs(history.folder.checkpoints) == [10, 31, 41]
 
 
 def test_a_damaged_database_is_told(whole: Path, tmp_path: Path) -> None:

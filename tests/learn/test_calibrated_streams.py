@@ -16,9 +16,9 @@ from service.learn.state import LearnerState
 from service.softmax.calibration import Calibrated
 from service.softmax.parameters import LinearParameters
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 from tests.learn.test_state import events, same
 from tests.support.artifacts import KINDS, artifact, rows
 from tests.support.reference import HEADS
@@ -39,7 +39,7 @@ def calibrated(kind: str = "trained", head: str = "softmax", dtype: str = "float
 def test_genesis_binds_the_calibration() -> None:
     """Another kind, number or switch is another stream's."""
     made = [artifact(), calibrated(), calibrated(learn=False), calibrated(temperature=1.25)]
-    assert len({genesis(one) for one in made}) == 4
+    assert len({compute_genesis(one) for one in made}) == 4
     assert len({one.weights_sha256 for one in made}) == 3
 
 
@@ -49,10 +49,10 @@ def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
     """Before the first event the answers have the bits of the calibrated artifact's own."""
     made = calibrated(kind, head)
     X, _ = rows(made)
-    model = model_of(made)
+    model = build_model(made)
     assert isinstance(model, Calibrated)
     assert LearnerState(made).served_parameters().model().predict(X).tobytes() == model.predict(X).tobytes()
-    assert model.predict(X).tobytes() != model_of(artifact(kind, head)).predict(X).tobytes()
+    assert model.predict(X).tobytes() != build_model(artifact(kind, head)).predict(X).tobytes()
     assert (
         hash_tensors(LearnerState(calibrated("raw", head)).served_parameters().tensors())
         == calibrated("raw", head).weights_sha256
@@ -151,7 +151,7 @@ def test_shadow_keeps_the_calibration_that_is_served() -> None:
     state.configure({"shadow": True})
     state.fold_rows(X, Y=Y)
     assert state.served_parameters().calibration == made.manifest.scaling != state.candidate_parameters().calibration
-    assert np.array_equal(state.served_parameters().model().predict(X), model_of(made).predict(X))
+    assert np.array_equal(state.served_parameters().model().predict(X), build_model(made).predict(X))
 
 
 def test_a_pause_pauses_the_calibration() -> None:
@@ -160,7 +160,7 @@ def test_a_pause_pauses_the_calibration() -> None:
     X, Y = rows(made)
     state = LearnerState(made)
     state.configure({"paused": True})
-    assert np.array_equal(state.fold_rows(X, Y=Y), model_of(made).losses(X, Y))
+    assert np.array_equal(state.fold_rows(X, Y=Y), build_model(made).losses(X, Y))
     assert state.candidate_parameters().calibration == made.manifest.scaling
     assert state.reliability["rows"] == 60
 
@@ -208,7 +208,7 @@ def test_defaults_are_the_identity() -> None:
         X, _ = rows(made)
         assert made.manifest.calibration is not None
         assert not made.manifest.calibration.learn
-        assert model_of(made).predict(X).tobytes() == model_of(artifact(head=head)).predict(X).tobytes()
+        assert build_model(made).predict(X).tobytes() == build_model(artifact(head=head)).predict(X).tobytes()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from service.errors import ArtifactError
 from service.learn.state import LearnerState
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.model_factory import delta_of, model_of
+from service.store.artifact.model_factory import build_delta, build_model
 from tests.support.artifacts import KINDS, artifact, rows
 from tests.support.reference import HEADS
 
@@ -38,7 +38,7 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str, kin
         write_artifact(tmp_path / str(turn), state.export_artifact(classes(made, added), {"from": "test"}))
         exported = read_artifact(tmp_path / str(turn), BYTES_MAX)
         expected = state.served_parameters().model().predict(X)
-        assert model_of(exported).predict(X).tobytes() == expected.tobytes()
+        assert build_model(exported).predict(X).tobytes() == expected.tobytes()
         assert exported.weights_sha256 == hash_tensors(state.served_parameters().tensors())
         assert exported.manifest.provenance == {"from": "test"}
         if exported.manifest.training is not None:
@@ -82,7 +82,7 @@ def test_statistics_beyond_the_dtype_are_exported_as_none() -> None:
     state = LearnerState(made)
     state.fold_rows(X, Y=Y)
     exported = state.export_artifact(classes(made), {})
-    assert model_of(exported).predict(X).tobytes() == state.served_parameters().model().predict(X).tobytes()
+    assert build_model(exported).predict(X).tobytes() == state.served_parameters().model().predict(X).tobytes()
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["class 0", "class 1", "class 1"], []])
@@ -100,7 +100,7 @@ def with_delta(**changes: Any) -> Artifact:
     made = state.export_artifact(classes(state.artifact), {})
     fields = made.manifest.model_dump(mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256"})
     fields = {name: value for name, value in (fields | changes).items() if value is not None}
-    return Artifact.seal(fields, dict(made.tensors))
+    return Artifact.from_fields(fields, dict(made.tensors))
 
 
 def test_a_delta_of_the_format() -> None:
@@ -108,12 +108,12 @@ def test_a_delta_of_the_format() -> None:
     made = with_delta()
     assert list(made.tensors) == ["weight", "bias", "delta.weight"]
     assert made.weights_sha256 == hash_tensors([made.weights, made.bias, made.tensors["delta.weight"]])
-    delta = delta_of(made)
+    delta = build_delta(made)
     assert delta is not None
     assert made.manifest.training is not None
     assert delta.stage.mean.tolist() == list(made.manifest.training.mean)
     assert delta.stage.clip == 1.25
-    assert delta_of(artifact()) is None
+    assert build_delta(artifact()) is None
 
 
 @pytest.mark.parametrize(

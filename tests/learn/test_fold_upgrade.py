@@ -26,14 +26,15 @@ from service.learn.replay import StreamReplay
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.softmax.parameters import LinearParameters
-from service.store.artifact.fingerprint import FOLD_VERSION, genesis
+from service.store.artifact.fingerprint import FOLD_VERSION, compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, parse
 from service.store.log.events import Draft, Event, Kind
-from service.store.log.lineage import Lineage, lineage_change
+from service.store.log.feedback_log import read_lineage
+from service.store.log.lineage import Lineage
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import read_fields, read_snapshot, seqs
+from service.store.states.snapshots import list_seqs, read_fields, read_snapshot
 from tests.learn.test_learner_process import learner
 from tests.support.data_directories import History, iris, ran
 from tests.support.history_machine import set_fold, weights_of
@@ -64,9 +65,9 @@ def opened(path: Path) -> History:
     """The stream as it is found."""
     history = object.__new__(History)
     history.data = DataDirectory(path)
-    history.folder = history.data.stream("iris", 1)
+    history.folder = history.data.stream_folder("iris", 1)
     history.log = SqliteLog(history.data.log)
-    (history.stream,) = history.log.streams()
+    (history.stream,) = history.log.list_streams()
     return history
 
 
@@ -105,7 +106,7 @@ def served_hash(fold: EventFold) -> str:
 
 def base_of(history: History) -> Event:
     """The last BASE event."""
-    return [event for event in history.log.admin(history.stream.number) if event.kind == Kind.BASE][-1]
+    return [event for event in history.log.read_admin_events(history.stream.number) if event.kind == Kind.BASE][-1]
 
 
 def taken(history: History) -> int | None:
@@ -117,7 +118,7 @@ def test_the_old_release_gets_its_own_bits(path: Path) -> None:
     """What it wrote is what its fold makes of the events to this day, checkpoint and all."""
     set_fold(1)
     history = opened(path)
-    assert history.stream.genesis.hex() == EXPECTED["genesis"] == genesis(iris(), 1).hex()
+    assert history.stream.genesis.hex() == EXPECTED["genesis"] == compute_genesis(iris(), 1).hex()
     assert served_hash(replay_stream(history, 30)) == EXPECTED["weights_sha256"]
     assert taken(history) is None
     follower = Follower(history.stream, iris(), history.log, history.folder)
@@ -134,13 +135,13 @@ def test_a_new_fold_goes_on_from_what_was_served(path: Path) -> None:
     for _ in range(2):
         with learning(path) as history:
             fields = snapshot_contents(history, LAST + 1)
-            assert history.log.state(history.stream.number)[::2] == (LAST + 1, 21, 0)
+            assert history.log.stream_state(history.stream.number)[::2] == (LAST + 1, 21, 0)
             assert fields["weights_sha256"] == served_hash(replay_stream(history, LAST + 1))
             assert fields["classes"] == EXPECTED["classes"]
-            lineage = Lineage(map(lineage_change, history.log.admin(history.stream.number)))
-            base = lineage.base(LAST + 1)
+            lineage = read_lineage(history.log, history.stream.number)
+            base = lineage.base_of_state(LAST + 1)
             assert base is not None
-            assert (base.seq, base.target, base.fold, base.known) == (LAST + 1, 30, 2, 1)
+            assert (base.seq, base.target, base.fold, base.known_changes) == (LAST + 1, 30, 2, 1)
             old = first_fold(history.stream, iris(), history.log, base)
             assert served_hash(old) == EXPECTED["weights_sha256"]
             assert served_hash(old) != fields["weights_sha256"]
@@ -180,7 +181,7 @@ def test_states_of_the_old_fold_cannot_be_made_again(path: Path) -> None:
     assert history.rollback(0) == LAST + 2
     assert history.teach("again") == LAST + 3
     fold = EventFold(iris())
-    fold.fold_events(history.log.read(history.stream.number, LAST + 2, 1))
+    fold.fold_events(history.log.read_events(history.stream.number, LAST + 2, 1))
     assert weights_of(replay_stream(history, LAST + 3)) == weights_of(fold)
     history.close()
     assert ran("replay", "iris", "--seq", "30", "--data", path).returncode == 1
@@ -191,14 +192,14 @@ def test_an_event_of_the_old_fold_is_forgotten_exactly(path: Path) -> None:
     """The state of the base goes with it, and all others are folded anew, from the artifact, by this release."""
     with learning(path) as history:
         snapshot_contents(history, LAST + 1)
-        (event,) = history.log.read(history.stream.number, 6, 1)
+        (event,) = history.log.read_events(history.stream.number, 6, 1)
         base = base_of(history)
         needles = [event.payload or b"", base.payload or b"", *tensors_of(base)]
         assert all(any(needle in file.read_bytes() for file in files(path)) for needle in needles)
         last = history.forget(event.id.decode())
         fields = snapshot_contents(history, last)
         fold = EventFold(iris())
-        fold.fold_events(one for one in history.log.read(history.stream.number, 0, LAST) if one.seq != event.seq)
+        fold.fold_events(one for one in history.log.read_events(history.stream.number, 0, LAST) if one.seq != event.seq)
         assert fields["weights_sha256"] == served_hash(fold) == served_hash(replay_stream(history, last))
         assert fields["progressive"]["events"] == LAST - 2
         status = history.folder.path / "status"
@@ -252,7 +253,7 @@ def test_a_backup_of_what_was_taken_over_is_whole(path: Path, tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
     history = opened(path)
     assert base_of(history).payload is None
-    assert replay_stream(history, history.log.state(history.stream.number).seq).events == LAST - 2
+    assert replay_stream(history, history.log.stream_state(history.stream.number).seq).events == LAST - 2
     history.close()
 
 
@@ -262,7 +263,7 @@ def test_without_a_checkpoint_all_is_folded_anew(path: Path) -> None:
     shutil.rmtree(history.folder.checkpoints)
     assert taken(history) == 0
     fold = EventFold(iris())
-    fold.fold_events(history.log.read(history.stream.number, 0, LAST))
+    fold.fold_events(history.log.read_events(history.stream.number, 0, LAST))
     assert weights_of(replay_stream(history, LAST + 1)) == weights_of(fold)
     history.close()
 
@@ -281,10 +282,10 @@ def test_a_checkpoint_that_is_not_on_the_way_is_no_base(path: Path, turn: str) -
         taken(history)
         set_fold(3)
     assert taken(history) == 0
-    last = history.log.state(history.stream.number).seq
+    last = history.log.stream_state(history.stream.number).seq
     fold = EventFold(iris())
-    for seq in Lineage(map(lineage_change, history.log.admin(history.stream.number))).seqs(last):
-        fold.fold_events(history.log.read(history.stream.number, seq - 1, 1))
+    for seq in read_lineage(history.log, history.stream.number).seqs(last):
+        fold.fold_events(history.log.read_events(history.stream.number, seq - 1, 1))
     assert weights_of(replay_stream(history, last)) == weights_of(fold)
     history.close()
 
@@ -318,10 +319,10 @@ def test_an_older_release_leaves_a_taken_stream_alone(path: Path) -> None:
     set_fold(1)
     with pytest.raises(ArtifactError, match="a later release has gone on"):
         taken(history)
-    stream = history.stream._replace(genesis=genesis(iris(), 2))
+    stream = history.stream._replace(genesis=compute_genesis(iris(), 2))
     with pytest.raises(ArtifactError, match="a later release began it"):
         fold_of(stream, iris(), Lineage())
-    assert history.log.state(history.stream.number).seq == LAST + 1
+    assert history.log.stream_state(history.stream.number).seq == LAST + 1
     history.close()
 
 
@@ -383,7 +384,7 @@ def test_a_base_that_was_damaged_is_not_gone_on_from(path: Path) -> None:
         sql = "UPDATE events SET payload = CAST(replace(payload, '\"paused\":false', '\"paused\":true ') AS BLOB)"
         damage.execute(f"{sql} WHERE kind = ?", (int(Kind.BASE),))
     history = opened(path)
-    (base,) = history.log.read(history.stream.number, LAST, 1)
+    (base,) = history.log.read_events(history.stream.number, LAST, 1)
     assert b'"paused":true ' in (base.payload or b"")
     with pytest.raises(LogDamagedError):
         replay_stream(history, LAST + 1)
@@ -396,4 +397,4 @@ def test_old_files_are_not_rewritten(path: Path) -> None:
     with learning(path) as history:
         snapshot_contents(history, LAST + 1)
         assert read_fields(history.folder.snapshots / "30") == before
-        assert seqs(history.folder.snapshots) == [30, LAST + 1]
+        assert list_seqs(history.folder.snapshots) == [30, LAST + 1]

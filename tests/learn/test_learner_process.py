@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.store.artifact.hashing import hash_tensors
 from service.store.log.admin_payloads import dump_classes, dump_seq
 from service.store.log.events import Kind
-from service.store.states.snapshots import read_fields, seqs
+from service.store.states.snapshots import list_seqs, read_fields
 from service.store.states.status import read_status
 from tests.support.data_directories import History, iris
 from tests.support.servers import wait_until
@@ -133,7 +133,7 @@ def test_a_new_stream_is_met_at_once(tmp_path: Path) -> None:
 
 def snapshot_contents(history: History) -> int:
     """The seq that is served."""
-    return max(seqs(history.folder.snapshots), default=0)
+    return max(list_seqs(history.folder.snapshots), default=0)
 
 
 def status(history: History) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_a_disk_that_refuses_one_stream_holds_up_no_other(tmp_path: Path, *, is_
         assert status(good)["state"] == "following"
         served_is_the_fold(good)
         folder.unlink()
-        wait_until(lambda: snapshot_contents(bad) == bad.log.state(bad.stream.number).seq)
+        wait_until(lambda: snapshot_contents(bad) == bad.log.stream_state(bad.stream.number).seq)
         wait_until(lambda: status(bad)["state"] == "following")
         served_is_the_fold(bad)
 

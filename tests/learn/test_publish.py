@@ -7,20 +7,20 @@ import numpy as np
 
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump_forget_ids
 from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.log.memory import MemoryLog
-from service.store.states.snapshots import seqs
+from service.store.states.snapshots import list_seqs
+from tests.support.memory_log import MemoryLog
 from tests.support.servers import make_artifact
 
 
 def test_a_served_state_that_erasing_took_along_is_written_again(tmp_path: Path) -> None:
     """A file that cannot be read goes when events are forgotten; a worker that starts must find the state."""
     artifact, log = make_artifact("softmax", 3, ["a", "b", "c"]), MemoryLog()
-    stream = log.open_stream("m", 1, genesis(artifact), 3)
+    stream = log.open_stream("m", 1, compute_genesis(artifact), 3)
     payload = encode_rows(np.ones((1, 3), np.float32), np.array([1]), Targets.INDEX, 3)
     log.append([Draft(stream.number, Kind.FEEDBACK, id_, payload, 0) for id_ in (b"a", b"b")])
     log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"a"]), 0)])
@@ -33,5 +33,5 @@ def test_a_served_state_that_erasing_took_along_is_written_again(tmp_path: Path)
     (tmp_path / "snapshots" / "3").unlink()
     (tmp_path / "snapshots" / "3").write_bytes(b"")
     publisher.erase_forgotten()
-    assert seqs(tmp_path / "snapshots") == []
+    assert list_seqs(tmp_path / "snapshots") == []
     assert publisher.is_due(float("inf"))

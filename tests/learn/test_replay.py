@@ -15,21 +15,23 @@ from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
 from service.learn.replay import ForgottenError, StreamReplay
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.lineage import Lineage
-from service.store.log.memory import MemoryLog
 from tests.support.history_machine import Following, N, scratch, weights_of
+from tests.support.memory_log import MemoryLog
 from tests.support.servers import make_artifact
 
 
 def gone(lineage: Lineage, n: int) -> bool:
     """Whether state(n) held an event that was forgotten behind n."""
-    forgets = [turn for turn in lineage.turns if turn.kind == Kind.FORGET and turn.seq > n]
-    return any(seq in range(lo + 1, hi + 1) for turn in forgets for seq in turn.out for lo, hi in lineage.segments(n))
+    forgets = [turn for turn in lineage.changes if turn.kind == Kind.FORGET and turn.seq > n]
+    return any(
+        seq in range(lo + 1, hi + 1) for turn in forgets for seq in turn.excluded for lo, hi in lineage.segments(n)
+    )
 
 
 class Replaying(Following):
@@ -40,7 +42,7 @@ class Replaying(Following):
         """Three states, one after the other, with one object."""
         replay = StreamReplay(self.stream, self.artifact, self.log)
         for n in data.draw(st.lists(st.integers(0, self.last), min_size=1, max_size=3)):
-            if 0 < n < replay.lineage.since:
+            if 0 < n < replay.lineage.newest_base_seq:
                 with pytest.raises(EarlierReleaseError):
                     list(replay.fold_to(n))
                 continue
@@ -79,7 +81,7 @@ def begun(events: int, **more: Any) -> tuple[Artifact, MemoryLog, Stream]:
     """A log with a stream of single rows."""
     artifact = make_artifact("softmax", N, ["a", "b", "c"], **more)
     log = MemoryLog()
-    stream = log.open_stream("m", 1, genesis(artifact), 3)
+    stream = log.open_stream("m", 1, compute_genesis(artifact), 3)
     log.append([feedback(stream, n) for n in range(events)])
     return artifact, log, stream
 
@@ -94,7 +96,7 @@ def test_batches_make_no_difference(bytes_: int, monkeypatch: pytest.MonkeyPatch
     steps = list(replay.fold_to(replay.last))
     assert len(steps) > 100 if bytes_ == 1 else len(steps) < 20
     expected = EventFold(artifact)
-    expected.fold_events(log.read(stream.number, 0, 999))
+    expected.fold_events(log.read_events(stream.number, 0, 999))
     assert (expected.events, expected.unfit) == (151, 1)
     assert weights_of(replay.fold) == weights_of(expected)
 

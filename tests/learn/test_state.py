@@ -13,9 +13,9 @@ from service.errors import ArtifactError, ClassesFixedError
 from service.learn.state import LearnerState
 from service.store.artifact import fingerprint as binding
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 from tests.support.artifacts import KINDS, artifact, digits, ones, rows, rules_of
 from tests.support.reference import HEADS
 
@@ -38,7 +38,7 @@ def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str)
     """Before the first event the answers have the bits of the artifact's own, whatever the rule is."""
     made = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
     X, _ = rows(made)
-    assert LearnerState(made).served_parameters().model().predict(X).tobytes() == model_of(made).predict(X).tobytes()
+    assert LearnerState(made).served_parameters().model().predict(X).tobytes() == build_model(made).predict(X).tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -47,7 +47,7 @@ def test_learning_lowers_the_loss(head: str, kind: str) -> None:
     """Rows that follow a rule are learned: the second half's loss is under what not learning would have."""
     made = artifact(kind, head)
     X, _ = rows(made, 3000)
-    truth = model_of(artifact("raw", head, provenance={"other": "weights"}))
+    truth = build_model(artifact("raw", head, provenance={"other": "weights"}))
     Z = truth.logits(X)[:, ::-1] * 2
     Y = (Z > 0).astype(np.float64) if head in {"sigmoid", "multilabel"} else np.eye(3)[Z.argmax(axis=1)]
     learned = LearnerState(made)
@@ -184,7 +184,7 @@ def test_shadow_serves_what_was() -> None:
     state.fold_rows(X, Y=Y)
     open_.fold_rows(X, Y=Y)
     assert state.shadow
-    assert np.array_equal(state.served_parameters().model().predict(X), model_of(made).predict(X))
+    assert np.array_equal(state.served_parameters().model().predict(X), build_model(made).predict(X))
     assert np.array_equal(state.candidate_parameters().model().predict(X), open_.served_parameters().model().predict(X))
     state.add_classes(1)
     open_.add_classes(1)
@@ -199,8 +199,8 @@ def test_paused_rows_are_scored_only() -> None:
     X, Y = rows(made)
     state = LearnerState(made)
     state.configure({"paused": True})
-    assert np.array_equal(state.fold_rows(X, Y=Y), model_of(made).losses(X, Y))
-    assert np.array_equal(state.served_parameters().model().predict(X), model_of(made).predict(X))
+    assert np.array_equal(state.fold_rows(X, Y=Y), build_model(made).losses(X, Y))
+    assert np.array_equal(state.served_parameters().model().predict(X), build_model(made).predict(X))
     assert (state.progress["rows"], state.progress["steps"]) == (60, 0)
 
 
@@ -276,12 +276,12 @@ def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> N
         artifact("network", layers=activated("tanh", "tanh")),
         Artifact(made.manifest, {**made.tensors, "bias": made.bias + 1}),
     ]
-    found = [genesis(one) for one in (made, *others)]
+    found = [compute_genesis(one) for one in (made, *others)]
     assert {len(one) for one in found} == {32}
     assert len(set(found)) == len(found)
-    assert genesis(artifact(provenance={"a": "b"}, metrics={"loss": 1.0})) == found[0]
+    assert compute_genesis(artifact(provenance={"a": "b"}, metrics={"loss": 1.0})) == found[0]
     monkeypatch.setattr(binding, "FOLD_VERSION", 2)
-    assert genesis(made) != found[0]
+    assert compute_genesis(made) != found[0]
 
 
 def activated(*activations: str) -> list[dict[str, str]]:
@@ -295,7 +295,7 @@ def activated(*activations: str) -> list[dict[str, str]]:
 
 def test_genesis_binds_the_widths_of_hidden_layers() -> None:
     """Two networks whose tensors are the same bytes in a row, of other widths, are two."""
-    assert genesis(ones(1, 4)) != genesis(ones(3, 2))
+    assert compute_genesis(ones(1, 4)) != compute_genesis(ones(3, 2))
     assert ones(1, 4).weights_sha256 == ones(3, 2).weights_sha256
 
 
@@ -344,7 +344,7 @@ def test_one_wrong_label_does_not_undo_a_trained_model() -> None:
     """Trained weights are a prior: a single wrong label moves the answers to other rows by little."""
     made = artifact(training={"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 5000})
     X, _ = rows(made)
-    before = model_of(made).predict(X)
+    before = build_model(made).predict(X)
     state = LearnerState(made)
     state.fold_rows(X[:1].copy(), before[:1].argmin(axis=1))
     assert np.abs(state.served_parameters().model().predict(X) - before).max() < 0.05

@@ -26,7 +26,7 @@ def make_artifact() -> MakeArtifact:
             **changes,
         }
         weight = np.arange(6, dtype=fields["dtype"]).reshape(2, 3)
-        return Artifact.seal(fields, {"weight": weight, "bias": np.full(3, bias, dtype=fields["dtype"])})
+        return Artifact.from_fields(fields, {"weight": weight, "bias": np.full(3, bias, dtype=fields["dtype"])})
 
     return make
 

@@ -43,7 +43,7 @@ def artifact(
     tensors["weight"] = rng.standard_normal((inputs, columns)) * (kind != "zero")
     tensors["bias"] = rng.standard_normal(columns)
     tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
-    return Artifact.seal(manifest | fields, tensors)
+    return Artifact.from_fields(manifest | fields, tensors)
 
 
 def ones(first: int, second: int) -> Artifact:
@@ -54,7 +54,7 @@ def ones(first: int, second: int) -> Artifact:
     tensors = {}
     for n, (inputs, outputs) in enumerate(pairwise((1, first, second, 2))):
         tensors |= {f"w{n}": np.ones((inputs, outputs), np.float32), f"b{n}": np.ones(outputs, np.float32)}
-    return Artifact.seal(fields, tensors)
+    return Artifact.from_fields(fields, tensors)
 
 
 def rules_of(kind: str) -> tuple[str, ...]:

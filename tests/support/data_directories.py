@@ -18,11 +18,11 @@ import numpy as np
 
 from service import __main__ as command
 from service.store.artifact.artifact import Artifact, read_artifact
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import DataDirectory
 from service.store.log import log_connection as connection
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
-from service.store.log.events import Accepted, Draft, Kind, Stream
+from service.store.log.events import Draft, EventLocation, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 from tests.support.processes import CLIENT, SECONDS
@@ -53,17 +53,17 @@ class History:
 
     def __init__(self, path: Path, version: int = 1) -> None:
         self.data = DataDirectory(path)
-        self.folder = self.data.stream("iris", version)
+        self.folder = self.data.stream_folder("iris", version)
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        self.folder.bind(iris(), LIMIT)
+        self.folder.bind_artifact(iris(), LIMIT)
         self.log = SqliteLog(self.data.log)
-        self.stream: Stream = self.log.open_stream("iris", version, genesis(iris()), 3)
+        self.stream: Stream = self.log.open_stream("iris", version, compute_genesis(iris()), 3)
 
     def append(self, drafts: Iterable[Draft]) -> int:
         """Commit events, all of which are taken; the last one's seq."""
         outcomes = self.log.append(list(drafts))
-        assert all(isinstance(outcome, Accepted) for outcome in outcomes), outcomes
-        return self.log.state(self.stream.number).seq
+        assert all(isinstance(outcome, EventLocation) for outcome in outcomes), outcomes
+        return self.log.stream_state(self.stream.number).seq
 
     def draft(self, kind: Kind, id_: str, payload: bytes) -> Draft:
         """An event."""

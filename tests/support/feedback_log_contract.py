@@ -23,15 +23,15 @@ from service.store.log.admin_payloads import base_id, dump, dump_classes, dump_f
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import (
     ID_BYTES_MAX,
-    Accepted,
     Draft,
-    FeedbackLog,
+    EventLocation,
     Kind,
     Outcome,
     Position,
     Stream,
     StreamState,
 )
+from service.store.log.feedback_log import FeedbackLog
 from service.store.log.feedback_payload import Targets, encode_rows
 
 GENESIS = bytes(range(32))
@@ -70,7 +70,7 @@ def classes(stream: Stream, name: str, *names: str) -> Draft:
 
 def kinds(outcomes: list[Outcome]) -> list[object]:
     """The seq of each accepted draft, the type of each refusal."""
-    return [outcome.seq if isinstance(outcome, Accepted) else type(outcome) for outcome in outcomes]
+    return [outcome.seq if isinstance(outcome, EventLocation) else type(outcome) for outcome in outcomes]
 
 
 class FeedbackLogTests:
@@ -102,23 +102,23 @@ class FeedbackLogTests:
         second = log.open_stream("iris", 2, GENESIS, 3)
         third = log.open_stream("digits", 1, GENESIS, 10)
         assert len({first.number, second.number, third.number}) == 3
-        assert sorted(log.streams()) == sorted([first, second, third])
+        assert sorted(log.list_streams()) == sorted([first, second, third])
 
     def test_a_new_stream_stands_at_its_genesis(self, log: FeedbackLog, stream: Stream) -> None:
-        assert log.state(stream.number) == StreamState(0, GENESIS, 0, 3, 0)
-        assert log.read(stream.number, 0, 10) == []
-        assert log.admin(stream.number) == []
-        assert list(log.verify(stream.number, Position(0, GENESIS), 10)) == []
+        assert log.stream_state(stream.number) == StreamState(0, GENESIS, 0, 3, 0)
+        assert log.read_events(stream.number, 0, 10) == []
+        assert log.read_admin_events(stream.number) == []
+        assert list(log.verify_chain(stream.number, Position(0, GENESIS), 10)) == []
 
     def test_an_unknown_stream_is_told(self, log: FeedbackLog, stream: Stream) -> None:
         gone = stream._replace(number=stream.number + 1)
-        for ask in (log.state, log.admin, log.purge):
+        for ask in (log.stream_state, log.read_admin_events, log.purge_stream):
             with pytest.raises(StreamGoneError):
                 ask(gone.number)
         with pytest.raises(StreamGoneError):
-            log.read(gone.number, 0, 1)
+            log.read_events(gone.number, 0, 1)
         with pytest.raises(StreamGoneError):
-            log.payloads(gone.number, Position(0, GENESIS), 1)
+            log.read_payloads(gone.number, Position(0, GENESIS), 1)
         outcomes = log.append([feedback(gone, "a"), feedback(stream, "a"), forget(gone, "f", "a")])
         assert kinds(outcomes) == [StreamGoneError, 1, StreamGoneError]
 
@@ -129,53 +129,58 @@ class FeedbackLogTests:
         other = log.open_stream("iris", 2, GENESIS, 3)
         log.append([feedback(stream, "a"), feedback(stream, "b")])
         outcomes = log.append([feedback(other, "b"), feedback(other, "c")])
-        assert [type(outcome) is Accepted and outcome.stream for outcome in outcomes] == [stream.number, other.number]
+        assert [type(outcome) is EventLocation and outcome.stream for outcome in outcomes] == [
+            stream.number,
+            other.number,
+        ]
         for one in (stream, other):
-            state = log.state(one.number)
-            assert log.reached(one.number) == (one, Position(state.seq, state.hash))
+            state = log.stream_state(one.number)
+            assert log.position_after_append(one.number) == (one, Position(state.seq, state.hash))
 
     def test_events_are_numbered_in_order(self, log: FeedbackLog, stream: Stream) -> None:
         """Each stream counts for itself, over batches; nothing of an event is lost."""
         other = log.open_stream("iris", 2, GENESIS, 3)
         assert kinds(log.append([feedback(stream, "a"), feedback(other, "b"), feedback(stream, "c")])) == [1, 1, 2]
-        assert log.append([feedback(stream, "d", 2.0)]) == [Accepted(stream.number, 3, False, False)]
-        events = log.read(stream.number, 0, 10)
+        assert log.append([feedback(stream, "d", 2.0)]) == [EventLocation(stream.number, 3, False, False)]
+        events = log.read_events(stream.number, 0, 10)
         assert [(e.seq, e.kind, e.id, e.time_ms) for e in events] == [
             (1, Kind.FEEDBACK, b"a", NOW),
             (2, Kind.FEEDBACK, b"c", NOW),
             (3, Kind.FEEDBACK, b"d", NOW),
         ]
         assert events[2].payload == payload(2.0)
-        assert log.state(stream.number) == StreamState(3, events[2].hash, 0, 3, 0)
+        assert log.stream_state(stream.number) == StreamState(3, events[2].hash, 0, 3, 0)
         assert log.append([]) == []
 
     def test_reading_goes_on_from_any_seq(self, log: FeedbackLog, stream: Stream) -> None:
         log.append([feedback(stream, str(n)) for n in range(10)])
-        seqs = [[e.seq for e in log.read(stream.number, after, limit)] for after, limit in ((0, 3), (3, 4), (8, 9))]
+        seqs = [
+            [e.seq for e in log.read_events(stream.number, after, limit)] for after, limit in ((0, 3), (3, 4), (8, 9))
+        ]
         assert seqs == [[1, 2, 3], [4, 5, 6, 7], [9, 10]]
-        assert log.read(stream.number, 10, 5) == []
-        places = [Position(0, GENESIS), *(Position(e.seq, e.hash) for e in log.read(stream.number, 0, 10))]
+        assert log.read_events(stream.number, 10, 5) == []
+        places = [Position(0, GENESIS), *(Position(e.seq, e.hash) for e in log.read_events(stream.number, 0, 10))]
         for after, limit in ((0, 3), (3, 4), (8, 9), (10, 5)):
-            events = log.read(stream.number, after, limit)
+            events = log.read_events(stream.number, after, limit)
             expected = [event.payload for event in events], places[after + len(events)]
-            assert log.payloads(stream.number, places[after], limit) == expected
+            assert log.read_payloads(stream.number, places[after], limit) == expected
         with pytest.raises(LogDamagedError, match="event 4 "):
-            log.payloads(stream.number, Position(3, GENESIS), 2)
+            log.read_payloads(stream.number, Position(3, GENESIS), 2)
 
     def test_streams_do_not_mix(self, log: FeedbackLog) -> None:
         """A read ends where its stream ends, though another one follows."""
         first, second = (log.open_stream("m", version, GENESIS, 3) for version in (1, 2))
         log.append([feedback(first, "a"), feedback(second, "b"), classes(second, "c", "x")])
-        assert [e.id for e in log.read(first.number, 0, 99)] == [b"a"]
-        assert len(log.payloads(first.number, Position(0, GENESIS), 99)[0]) == 1
-        assert log.admin(first.number) == []
-        assert [e.id for e in log.admin(second.number)] == [b"c"]
+        assert [e.id for e in log.read_events(first.number, 0, 99)] == [b"a"]
+        assert len(log.read_payloads(first.number, Position(0, GENESIS), 99)[0]) == 1
+        assert log.read_admin_events(first.number) == []
+        assert [e.id for e in log.read_admin_events(second.number)] == [b"c"]
 
     @pytest.mark.parametrize("id_", [b"\0", b"x" * ID_BYTES_MAX, bytes(range(128, 256))])
     def test_ids_are_any_bytes(self, log: FeedbackLog, stream: Stream, id_: bytes) -> None:
         draft = feedback(stream, "")._replace(id=id_)
         assert kinds(log.append([draft, draft])) == [1, 1]
-        assert log.read(stream.number, 0, 9)[0].id == id_
+        assert log.read_events(stream.number, 0, 9)[0].id == id_
 
     @pytest.mark.parametrize("id_", [b"", b"x" * (ID_BYTES_MAX + 1)])
     def test_ids_have_a_length(self, log: FeedbackLog, stream: Stream, id_: bytes) -> None:
@@ -187,34 +192,34 @@ class FeedbackLogTests:
     def test_a_retry_gets_its_seq_again(self, log: FeedbackLog, stream: Stream) -> None:
         """In the same batch and in a later one, whatever the time; nothing is written twice."""
         late = feedback(stream, "a")._replace(time_ms=NOW + 1)
-        again = Accepted(stream.number, 1, duplicate=True)
-        assert log.append([feedback(stream, "a"), late]) == [Accepted(stream.number, 1), again]
-        assert log.append([feedback(stream, "b"), late]) == [Accepted(stream.number, 2), again]
-        assert len(log.read(stream.number, 0, 9)) == 2
+        again = EventLocation(stream.number, 1, duplicate=True)
+        assert log.append([feedback(stream, "a"), late]) == [EventLocation(stream.number, 1), again]
+        assert log.append([feedback(stream, "b"), late]) == [EventLocation(stream.number, 2), again]
+        assert len(log.read_events(stream.number, 0, 9)) == 2
 
     def test_an_id_means_one_payload(self, log: FeedbackLog, stream: Stream) -> None:
         """Another payload or another kind with the same id is refused; the first one stands."""
         log.append([feedback(stream, "a", 1.0)])
         assert kinds(log.append([feedback(stream, "a", 2.0), feedback(stream, "b")])) == [IdConflictError, 2]
         assert kinds(log.append([classes(stream, "a", "x")])) == [IdConflictError]
-        assert log.read(stream.number, 0, 1)[0].payload == payload(1.0)
+        assert log.read_events(stream.number, 0, 1)[0].payload == payload(1.0)
 
     def test_an_id_is_known_across_versions(self, log: FeedbackLog, stream: Stream) -> None:
         """A retry after a deploy gets the seq in the old version; another model has ids of its own."""
         newer = log.open_stream("iris", 2, GENESIS, 3)
         other = log.open_stream("digits", 1, GENESIS, 3)
         log.append([feedback(stream, "first"), feedback(stream, "a")])
-        assert log.append([feedback(newer, "a")]) == [Accepted(stream.number, 2, duplicate=True)]
+        assert log.append([feedback(newer, "a")]) == [EventLocation(stream.number, 2, duplicate=True)]
         assert kinds(log.append([feedback(newer, "a", 3.0), feedback(other, "a", 3.0)])) == [IdConflictError, 1]
 
     def test_ids_are_found(self, log: FeedbackLog, stream: Stream) -> None:
         newer = log.open_stream("iris", 2, GENESIS, 3)
         log.append([feedback(stream, "a"), feedback(newer, "b"), forget(stream, "f", "a")])
-        assert log.find("iris", [b"a", b"b", b"c"]) == {
-            b"a": Accepted(stream.number, 1, duplicate=True, forgotten=True),
-            b"b": Accepted(newer.number, 1, duplicate=True),
+        assert log.find_ids("iris", [b"a", b"b", b"c"]) == {
+            b"a": EventLocation(stream.number, 1, duplicate=True, forgotten=True),
+            b"b": EventLocation(newer.number, 1, duplicate=True),
         }
-        assert log.find("digits", [b"a"]) == {}
+        assert log.find_ids("digits", [b"a"]) == {}
 
     # What a draft may expect
 
@@ -231,7 +236,7 @@ class FeedbackLogTests:
             2,
             ClassesChangedError,
         ]
-        assert log.state(stream.number)[2:] == (2, 5, 0)
+        assert log.stream_state(stream.number)[2:] == (2, 5, 0)
         assert kinds(log.append([early, feedback(stream, "b", class_epoch=2)])) == [1, 3]
 
     # Admin calls
@@ -239,32 +244,32 @@ class FeedbackLogTests:
     def test_forgetting_takes_the_payload_and_nothing_else(self, log: FeedbackLog, stream: Stream) -> None:
         """The event keeps its place, id, time and hash, the chain verifies, and the id stays used."""
         log.append([feedback(stream, "a", 1.0), feedback(stream, "b", 2.0)])
-        before = log.read(stream.number, 0, 2)
+        before = log.read_events(stream.number, 0, 2)
         assert kinds(log.append([forget(stream, "f", "a", "a")])) == [3]
-        first, second, third = log.read(stream.number, 0, 9)
+        first, second, third = log.read_events(stream.number, 0, 9)
         assert (first, second) == (before[0]._replace(payload=None), before[1])
         assert third.payload == dump_forget([1])
-        payloads, reached = log.payloads(stream.number, Position(0, GENESIS), 9)
+        payloads, reached = log.read_payloads(stream.number, Position(0, GENESIS), 9)
         assert (payloads, reached) == ([None, before[1].payload, third.payload], Position(3, third.hash))
-        assert log.state(stream.number).epoch == 1
-        known = Accepted(stream.number, 1, duplicate=True, forgotten=True)
+        assert log.stream_state(stream.number).epoch == 1
+        known = EventLocation(stream.number, 1, duplicate=True, forgotten=True)
         assert log.append([feedback(stream, "a", 1.0), feedback(stream, "a", 9.0)]) == [known, known]
-        assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 2)] == [2, 3]
+        assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 2)] == [2, 3]
 
     def test_what_a_batch_brings_it_can_forget(self, log: FeedbackLog, stream: Stream) -> None:
         drafts = [feedback(stream, "a"), forget(stream, "f", "a"), feedback(stream, "a", 5.0)]
         assert log.append(drafts) == [
-            Accepted(stream.number, 1),
-            Accepted(stream.number, 2),
-            Accepted(stream.number, 1, duplicate=True, forgotten=True),
+            EventLocation(stream.number, 1),
+            EventLocation(stream.number, 2),
+            EventLocation(stream.number, 1, duplicate=True, forgotten=True),
         ]
-        assert log.read(stream.number, 0, 1)[0].payload is None
-        assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 9)] == [2]
+        assert log.read_events(stream.number, 0, 1)[0].payload is None
+        assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 9)] == [2]
 
     def test_a_forget_can_be_retried(self, log: FeedbackLog, stream: Stream) -> None:
         """The same ids in any order are the same event; others with its id are a conflict."""
         log.append([feedback(stream, "a"), feedback(stream, "b"), forget(stream, "f", "a", "b")])
-        assert log.append([forget(stream, "f", "b", "a")]) == [Accepted(stream.number, 3, duplicate=True)]
+        assert log.append([forget(stream, "f", "b", "a")]) == [EventLocation(stream.number, 3, duplicate=True)]
         assert kinds(log.append([forget(stream, "f", "a")])) == [IdConflictError]
         assert kinds(log.append([forget(stream, "g", "a")])) == [4]
 
@@ -274,7 +279,7 @@ class FeedbackLogTests:
         log.append([feedback(stream, "a"), feedback(newer, "b"), classes(stream, "c", "x")])
         for ids in (("a", "b"), ("a", "c"), ("a", "never")):
             assert kinds(log.append([forget(stream, "f", *ids)])) == [UnknownIdError]
-        assert log.read(stream.number, 0, 1)[0].payload == payload()
+        assert log.read_events(stream.number, 0, 1)[0].payload == payload()
 
     def test_a_rollback_stays_within_the_past(self, log: FeedbackLog, stream: Stream) -> None:
         log.append([feedback(stream, "a"), feedback(stream, "b")])
@@ -285,11 +290,11 @@ class FeedbackLogTests:
     def test_a_rollback_takes_classes_back(self, log: FeedbackLog, stream: Stream) -> None:
         """The class set is that of the seq it goes back to; its epoch moves only where the set does."""
         log.append([feedback(stream, "a"), classes(stream, "c", "x"), rollback(stream, "r", 2)])
-        assert log.state(stream.number)[2:4] == (2, 4)
+        assert log.stream_state(stream.number)[2:4] == (2, 4)
         log.append([rollback(stream, "s", 1)])
-        assert log.state(stream.number)[2:4] == (4, 3)
+        assert log.stream_state(stream.number)[2:4] == (4, 3)
         log.append([rollback(stream, "t", 3)])
-        assert log.state(stream.number)[2:4] == (5, 4)
+        assert log.stream_state(stream.number)[2:4] == (5, 4)
 
     def test_a_stream_has_no_more_classes_than_any_may_have(self, log: FeedbackLog, stream: Stream) -> None:
         """Whoever asks before the additions of others are served; a retry of what was taken is taken."""
@@ -297,7 +302,7 @@ class FeedbackLogTests:
         drafts = [classes(stream, "a", *many), classes(stream, "b", "y", "z"), classes(stream, "c", "y")]
         assert kinds(log.append(drafts)) == [1, ClassesMaxError, 2]
         assert kinds(log.append([classes(stream, "d", "z"), drafts[2]])) == [ClassesMaxError, 2]
-        assert log.state(stream.number)[2:4] == (2, CLASSES_MAX)
+        assert log.stream_state(stream.number)[2:4] == (2, CLASSES_MAX)
         assert kinds(log.append([rollback(stream, "r", 0), classes(stream, "d", "z")])) == [3, 4]
 
     def test_a_base_divides_a_stream(self, log: FeedbackLog, stream: Stream) -> None:
@@ -305,10 +310,10 @@ class FeedbackLogTests:
         base = Draft(stream.number, Kind.BASE, base_id(1, 2), dump({"seq": 2, "turns": 1}), 0)
         drafts = [feedback(stream, "a"), classes(stream, "c", "x"), base, classes(stream, "d", "y")]
         assert kinds(log.append(drafts)) == [1, 2, 3, 4]
-        assert log.state(stream.number)[2:4] == (4, 5)
+        assert log.stream_state(stream.number)[2:4] == (4, 5)
         backs = [rollback(stream, f"r{seq}", seq) for seq in (1, 2, 3, 0)]
         assert kinds(log.append(backs)) == [EarlierReleaseError, EarlierReleaseError, 5, 6]
-        assert log.state(stream.number)[2:4] == (6, 3)
+        assert log.stream_state(stream.number)[2:4] == (6, 3)
         assert kinds(log.append([base])) == [3]
 
     def test_what_a_base_was_made_of_takes_it_along(self, log: FeedbackLog, stream: Stream) -> None:
@@ -316,12 +321,12 @@ class FeedbackLogTests:
         base = Draft(stream.number, Kind.BASE, base_id(1, 2), dump({"seq": 2, "turns": 0}), 0)
         log.append([feedback(stream, "a"), feedback(stream, "b"), feedback(stream, "c"), base, feedback(stream, "d")])
         assert kinds(log.append([forget(stream, "f", "c", "d")])) == [6]
-        assert [event.seq for event in log.read(stream.number, 0, 9) if event.payload is None] == [3, 5]
+        assert [event.seq for event in log.read_events(stream.number, 0, 9) if event.payload is None] == [3, 5]
         assert kinds(log.append([forget(stream, "g", "b")])) == [7]
-        assert [event.seq for event in log.read(stream.number, 0, 9) if event.payload is None] == [2, 3, 4, 5]
-        assert [event.payload for event in log.admin(stream.number)][2] == dump_forget([2], [4])
-        assert log.append([forget(stream, "g", "b")]) == [Accepted(stream.number, 7, duplicate=True)]
-        assert list(log.verify(stream.number, Position(0, GENESIS), 9))
+        assert [event.seq for event in log.read_events(stream.number, 0, 9) if event.payload is None] == [2, 3, 4, 5]
+        assert [event.payload for event in log.read_admin_events(stream.number)][2] == dump_forget([2], [4])
+        assert log.append([forget(stream, "g", "b")]) == [EventLocation(stream.number, 7, duplicate=True)]
+        assert list(log.verify_chain(stream.number, Position(0, GENESIS), 9))
 
     def test_feedback_can_be_skipped(self, log: FeedbackLog, stream: Stream) -> None:
         def skip(name: str, seq: int) -> Draft:
@@ -334,28 +339,30 @@ class FeedbackLogTests:
     def test_settings_of_the_fold_are_events(self, log: FeedbackLog, stream: Stream) -> None:
         content = dump({"rule": "sgd"})
         assert kinds(log.append([admin(stream, "x", Kind.CONFIGURE, content)])) == [1]
-        assert [(e.seq, e.kind, e.payload) for e in log.admin(stream.number)] == [(1, Kind.CONFIGURE, content)]
+        assert [(e.seq, e.kind, e.payload) for e in log.read_admin_events(stream.number)] == [
+            (1, Kind.CONFIGURE, content)
+        ]
 
     @pytest.mark.parametrize("kind", [kind for kind in Kind if kind != Kind.FEEDBACK])
     def test_an_admin_payload_is_an_object(self, log: FeedbackLog, stream: Stream, kind: Kind) -> None:
         outcomes = log.append([admin(stream, "x", kind, content) for content in (b"", b"[]", b"{", b"\xff")])
         assert kinds(outcomes) == [PayloadError] * 4
-        assert log.state(stream.number).seq == 0
+        assert log.stream_state(stream.number).seq == 0
 
     @pytest.mark.parametrize("kind", [Kind.CLASSES, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP, Kind.BASE])
     def test_an_admin_payload_says_what_it_must(self, log: FeedbackLog, stream: Stream, kind: Kind) -> None:
         """Nothing of a refused call stays: the next event is as if it had never been."""
         assert kinds(log.append([admin(stream, "x", kind, b"{}"), feedback(stream, "x")])) == [PayloadError, 1]
-        assert log.state(stream.number)[2:] == (0, 3, 0)
+        assert log.stream_state(stream.number)[2:] == (0, 3, 0)
 
     # The chain
 
     def test_the_chain_verifies_from_any_position(self, log: FeedbackLog, stream: Stream) -> None:
         log.append([feedback(stream, str(n), n) for n in range(10)])
-        events = log.read(stream.number, 0, 10)
+        events = log.read_events(stream.number, 0, 10)
         for after in range(10):
             since = Position(after, events[after - 1].hash if after else GENESIS)
-            positions = list(log.verify(stream.number, since, 4))
+            positions = list(log.verify_chain(stream.number, since, 4))
             assert positions[-1] == Position(10, events[-1].hash)
             assert [p.hash for p in positions] == [events[p.seq - 1].hash for p in positions]
 
@@ -363,7 +370,7 @@ class FeedbackLogTests:
         """The salt keeps a forgotten row from being guessed."""
         streams = [log.open_stream(model, 1, GENESIS, 3) for model in ("m", "n")]
         log.append([feedback(stream, "a") for stream in streams])
-        assert len({log.state(stream.number).hash for stream in streams}) == 2
+        assert len({log.stream_state(stream.number).hash for stream in streams}) == 2
 
     # Purging and reopening
 
@@ -371,24 +378,24 @@ class FeedbackLogTests:
         """Its ids are free, its number is not; other streams keep everything."""
         other = log.open_stream("iris", 2, GENESIS, 3)
         log.append([feedback(stream, "a"), feedback(other, "b"), classes(stream, "c", "x")])
-        log.purge(stream.number)
-        assert log.streams() == [other]
-        assert log.find("iris", [b"a", b"b"]) == {b"b": Accepted(other.number, 1, duplicate=True)}
+        log.purge_stream(stream.number)
+        assert log.list_streams() == [other]
+        assert log.find_ids("iris", [b"a", b"b"]) == {b"b": EventLocation(other.number, 1, duplicate=True)}
         assert kinds(log.append([feedback(stream, "z")])) == [StreamGoneError]
         again = log.open_stream("iris", 1, GENESIS, 3)
         assert again.number not in {stream.number, other.number}
-        assert log.read(again.number, 0, 9) == []
+        assert log.read_events(again.number, 0, 9) == []
         assert kinds(log.append([feedback(again, "a", 4.0), feedback(other, "b")])) == [1, 1]
 
     def test_everything_is_there_after_reopening(self, log: FeedbackLog, stream: Stream, tmp_path: Path) -> None:
         log.append([feedback(stream, "a"), classes(stream, "c", "x"), forget(stream, "f", "a"), feedback(stream, "b")])
-        state, events = log.state(stream.number), log.read(stream.number, 0, 9)
+        state, events = log.stream_state(stream.number), log.read_events(stream.number, 0, 9)
         again = self.reopen(log, tmp_path)
         assert again.open_stream("iris", 1, GENESIS, 3) == stream
-        assert again.state(stream.number) == state
-        assert again.read(stream.number, 0, 9) == events
+        assert again.stream_state(stream.number) == state
+        assert again.read_events(stream.number, 0, 9) == events
         assert kinds(again.append([feedback(stream, "b"), feedback(stream, "a"), feedback(stream, "d")])) == [4, 1, 5]
-        assert [seq for seq, _ in again.verify(stream.number, Position(0, GENESIS), 9)] == [5]
+        assert [seq for seq, _ in again.verify_chain(stream.number, Position(0, GENESIS), 9)] == [5]
 
     # Races
 
@@ -402,15 +409,15 @@ class FeedbackLogTests:
             for turn in range(20):
                 names = [f"{number}-{turn}", f"shared-{turn}"]
                 for name, outcome in zip(names, own.append([feedback(stream, name) for name in names]), strict=True):
-                    assert isinstance(outcome, Accepted)
+                    assert isinstance(outcome, EventLocation)
                     with lock:
                         told.setdefault(name, set()).add(outcome.seq)
 
         run_all([lambda number=number: post(number) for number in range(4)])
-        events = log.read(stream.number, 0, 1000)
+        events = log.read_events(stream.number, 0, 1000)
         assert [e.seq for e in events] == list(range(1, 101))
         assert {e.id.decode(): {e.seq} for e in events} == told
-        assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 1000)] == [100]
+        assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 1000)] == [100]
 
     def racer(self, log: FeedbackLog, folder: Path) -> FeedbackLog:  # noqa: ARG002  # for those that make one
         """The log object that a racing thread uses: its own where a backend wants one for each thread."""

@@ -18,15 +18,15 @@ from service.learn.fold_upgrade import first_fold, take_over
 from service.learn.follow import Follower
 from service.store.artifact import fingerprint as genesis_module
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import FOLD_VERSION, genesis
+from service.store.artifact.fingerprint import FOLD_VERSION, compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
-from service.store.log.events import Accepted, Draft, FeedbackLog, Kind
+from service.store.log.events import Draft, EventLocation, Kind
+from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.log.lineage import Lineage, lineage_change
-from service.store.log.memory import MemoryLog
-from service.store.states.snapshots import read_snapshot, seqs
+from service.store.states.snapshots import list_seqs, read_snapshot
+from tests.support.memory_log import MemoryLog
 from tests.support.servers import make_artifact
 
 N = 3
@@ -43,13 +43,13 @@ def scratch(artifact: Artifact, log: FeedbackLog, stream: int, n: int) -> EventF
 
     Where a base stands for the first of them, those behind it.
     """
-    lineage = Lineage(map(lineage_change, log.admin(stream)))
-    base = lineage.base(n)
-    (known,) = [known for known in log.streams() if known.number == stream]
+    lineage = read_lineage(log, stream)
+    base = lineage.base_of_state(n)
+    (known,) = [known for known in log.list_streams() if known.number == stream]
     fold = first_fold(known, artifact, log, base)
     for seq in lineage.seqs(n):
         if base is None or seq > base.target:
-            fold.fold_events(log.read(stream, seq - 1, 1))
+            fold.fold_events(log.read_events(stream, seq - 1, 1))
     return fold
 
 
@@ -71,7 +71,7 @@ class Following(RuleBasedStateMachine):
         self.artifact = make_artifact("softmax", N, ["a", "b", "c"], hidden=hidden, **more)
         self.folder = tempfile.TemporaryDirectory()
         self.log = self.make_log()
-        self.stream = self.log.open_stream("m", 1, genesis(self.artifact), 3)
+        self.stream = self.log.open_stream("m", 1, compute_genesis(self.artifact), 3)
         self.random = np.random.default_rng(1)
         self.ids: list[bytes] = []
         self.start()
@@ -91,21 +91,21 @@ class Following(RuleBasedStateMachine):
 
     def append(self, kind: Kind, payload: bytes) -> bool:
         """Commit one event; returns whether the log took it."""
-        id_ = b"%d" % (self.log.state(self.stream.number).seq + 1)
+        id_ = b"%d" % (self.log.stream_state(self.stream.number).seq + 1)
         (outcome,) = self.log.append([Draft(self.stream.number, kind, id_, payload, 0)])
-        if isinstance(outcome, Accepted) and kind == Kind.FEEDBACK:
+        if isinstance(outcome, EventLocation) and kind == Kind.FEEDBACK:
             self.ids.append(id_)
-        return isinstance(outcome, Accepted)
+        return isinstance(outcome, EventLocation)
 
     @property
     def last(self) -> int:
         """The last seq of the log."""
-        return self.log.state(self.stream.number).seq
+        return self.log.stream_state(self.stream.number).seq
 
     @rule(rows=st.integers(1, 3), soft=st.booleans(), events=st.integers(1, 5))
     def feedback(self, rows: int, events: int, *, soft: bool) -> None:
         """Labelled rows come in."""
-        classes = self.log.state(self.stream.number).n_classes
+        classes = self.log.stream_state(self.stream.number).n_classes
         for _ in range(events):
             X = self.random.standard_normal((rows, N)).astype(np.float32)
             if soft:
@@ -132,7 +132,7 @@ class Following(RuleBasedStateMachine):
     def rollback(self, data: st.DataObject) -> None:
         """Back to a state of before, unless an earlier release made it."""
         seq = data.draw(st.integers(0, self.last))
-        since = Lineage(map(lineage_change, self.log.admin(self.stream.number))).since
+        since = read_lineage(self.log, self.stream.number).newest_base_seq
         assert self.append(Kind.ROLLBACK, dump({"seq": seq})) is (seq == 0 or seq >= since)
 
     @rule()
@@ -167,8 +167,8 @@ class Following(RuleBasedStateMachine):
     def lose_a_checkpoint(self, data: st.DataObject) -> None:
         """One is damaged or gone."""
         folder = self.follower.folder.checkpoints
-        if seqs(folder):
-            path = folder / str(data.draw(st.sampled_from(seqs(folder))))
+        if list_seqs(folder):
+            path = folder / str(data.draw(st.sampled_from(list_seqs(folder))))
             content = path.read_bytes()
             path.unlink()
             path.write_bytes(content[:-1])
@@ -181,8 +181,8 @@ class Following(RuleBasedStateMachine):
         if not hasattr(self, "follower") or self.follower.is_refolding:
             return
         # What later events put out is out at once where the follower knows of it, and is seen to when their turn comes.
-        known = {turn.seq for turn in self.follower.lineage.turns}
-        if all(event.seq in known for event in self.log.admin(self.stream.number)):
+        known = {turn.seq for turn in self.follower.lineage.changes}
+        if all(event.seq in known for event in self.log.read_admin_events(self.stream.number)):
             expected = scratch(self.artifact, self.log, self.stream.number, self.follower.seq)
             assert weights_of(self.follower.fold) == weights_of(expected)
 

@@ -77,7 +77,7 @@ def make_artifact(
     features = [f"x{i}" for i in range(n_features)]
     manifest = {"head": head, "classes": classes, "features": features, "dtype": dtype, "layers": layers, **fields}
     tensors["weight"] = (random.standard_normal((inputs, n_outputs)) / np.sqrt(inputs)).astype(dtype)
-    return Artifact.seal(manifest, {**tensors, "bias": random.standard_normal(n_outputs).astype(dtype)})
+    return Artifact.from_fields(manifest, {**tensors, "bias": random.standard_normal(n_outputs).astype(dtype)})
 
 
 def extra_artifacts() -> dict[str, Artifact]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 from tests.serve.metrics.test_prometheus import samples
 from tests.support.artifacts import digits
 from tests.support.data_directories import LIMIT, lines, ran
@@ -24,7 +24,7 @@ def too_sure(name: str) -> Artifact:
     fields = shipped.manifest.model_dump(mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256"})
     last = fields["layers"][-1]
     tensors = {n: t * np.float32(4 if n in {last["weight"], last["bias"]} else 1) for n, t in shipped.tensors.items()}
-    return Artifact.seal(fields | {"calibration": {"kind": "temperature", "learn": True}}, tensors)
+    return Artifact.from_fields(fields | {"calibration": {"kind": "temperature", "learn": True}}, tensors)
 
 
 def taught(service: Service, name: str) -> float:
@@ -83,5 +83,5 @@ def test_a_temperature_is_learned_told_and_kept(name: str, tmp_path: Path) -> No
     assert exported.manifest.calibration is not None
     assert exported.manifest.calibration.temperature == temperature
     assert exported.weights_sha256 == told["weights_sha256"]
-    assert model_of(exported).predict(rows).tobytes() == np.array(answer, np.float32).tobytes()
+    assert build_model(exported).predict(rows).tobytes() == np.array(answer, np.float32).tobytes()
     assert ran("check", tmp_path / "exported" / name / "2").returncode == 0

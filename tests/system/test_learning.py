@@ -15,7 +15,7 @@ from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Event
-from service.store.log.lineage import Lineage, lineage_change
+from service.store.log.feedback_log import read_lineage
 from service.store.log.sqlite import SqliteLog
 from tests.support.processes import children, kill, lives, workers
 from tests.support.servers import ROOT, Service, serving, wait_until
@@ -53,12 +53,12 @@ def replay_stream(data: Path, model: str, n: int | None = None) -> tuple[str, Ev
     """The hash of state(n), and the fold itself, from the log and the artifact alone; the service may be running."""
     artifact: Artifact = read_artifact(ROOT / "models" / model / "1", 1 << 30)
     log = SqliteLog(DataDirectory(data).log)
-    (stream,) = [stream for stream in log.streams() if stream.model == model]
-    last = log.state(stream.number).seq if n is None else n
-    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
+    (stream,) = [stream for stream in log.list_streams() if stream.model == model]
+    last = log.stream_state(stream.number).seq if n is None else n
+    lineage = read_lineage(log, stream.number)
     fold = EventFold(artifact)
     for seq in lineage.seqs(last):
-        fold.fold_events(log.read(stream.number, seq - 1, 1))
+        fold.fold_events(log.read_events(stream.number, seq - 1, 1))
     log.close()
     return hash_tensors(fold.state.served_parameters().tensors()), fold
 
@@ -66,8 +66,8 @@ def replay_stream(data: Path, model: str, n: int | None = None) -> tuple[str, Ev
 def events_of(data: Path, model: str) -> list[Event]:
     """Everything in a model's stream."""
     log = SqliteLog(DataDirectory(data).log)
-    (stream,) = [stream for stream in log.streams() if stream.model == model]
-    events = log.read(stream.number, 0, 1 << 20)
+    (stream,) = [stream for stream in log.list_streams() if stream.model == model]
+    events = log.read_events(stream.number, 0, 1 << 20)
     log.close()
     return events
 

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from service.store.artifact.artifact import read_artifact, write_artifact
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 from tests.support.data_directories import LIMIT, lines, ran
 from tests.support.processes import children, kill, workers
 from tests.support.servers import SHIPPED, Service, serving, wait_until
@@ -51,7 +51,7 @@ def weights(service: Service, seq: int | None = None) -> httpx.Response:
 def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> None:
     """Feedback, losses, min_seq, tokens, weights of any seq, classes, rollback and forgetting, each to the bit."""
     service, rows = running, rows_of(MODEL, 12)
-    shipped = model_of(read_artifact(SHIPPED / MODEL / "1", LIMIT))
+    shipped = build_model(read_artifact(SHIPPED / MODEL / "1", LIMIT))
     assert predictions(service, rows)[1] == shipped.predict(np.array(rows, np.float32)).tobytes()
     first = weights(service)
     assert sorted(safetensors.numpy.load(first.content)) == ["bias", "hidden.bias", "hidden.weight", "weight"]
@@ -127,7 +127,7 @@ def test_kills_backups_and_commands(root: Path, tmp_path: Path) -> None:
     assert ran("export", MODEL, target, "--data", data).returncode == 0
     exported = read_artifact(target, LIMIT)
     assert exported.weights_sha256 == sha
-    assert model_of(exported).predict(np.array(rows, np.float32)).tobytes() == expected
+    assert build_model(exported).predict(np.array(rows, np.float32)).tobytes() == expected
     assert ran("check", target).returncode == 0
     assert exported.manifest.training is not None
     assert exported.manifest.training.rows == 1347 + 30
@@ -145,7 +145,7 @@ def test_a_new_version_may_have_other_layers(root: Path, tmp_path: Path) -> None
         wait_until(lambda: metadata(service, MODEL)["version"] == "2")
         answer, bits = predictions(service, rows)
         assert (answer["model_version"], answer["seq"]) == ("2", 0)
-        assert bits == model_of(linear).predict(np.array(rows, np.float32)).tobytes()
+        assert bits == build_model(linear).predict(np.array(rows, np.float32)).tobytes()
         post(service, f"{MODEL}:feedback", {"instances": rows, "labels": [1, 2, 3]}, wait=True)
         assert metadata(service, MODEL)["learning"]["rule"] == "newton"
         old = metadata(service, f"{MODEL}/versions/1")

@@ -26,13 +26,14 @@ from typing import Final
 from service.commands import verify
 from service.commands.serve import open_data
 from service.errors import SoftstepError
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.ack_marks import AckMarks
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
-from service.store.log.events import Accepted, Draft, Event, Kind, Position
+from service.store.log.events import Draft, Event, EventLocation, Kind
+from service.store.log.feedback_log import read_position
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import latest, seqs
+from service.store.states.snapshots import list_seqs, read_latest
 from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, Learner, opened, rows, settings
 from tests.torture.flip_positions import Place, anywhere, header, index_pages, marked, tensors
 from tests.torture.reference_state import state, weights_of
@@ -71,10 +72,10 @@ def written(root: Path, *, moved: bool) -> Before:
     drafts: list[Draft] = []
     with open_data(settings(root)) as data:
         assert data is not None
-        folder = data.stream("m", 1)
-        folder.bind(ARTIFACT, BYTES_MAX)
+        folder = data.stream_folder("m", 1)
+        folder.bind_artifact(ARTIFACT, BYTES_MAX)
         with closing(opened(data)) as log:
-            stream = log.open_stream("m", 1, genesis(ARTIFACT), 3)
+            stream = log.open_stream("m", 1, compute_genesis(ARTIFACT), 3)
             learner = Learner(stream, folder, log)
 
             def append(kind: Kind, payload: bytes) -> None:
@@ -94,22 +95,22 @@ def written(root: Path, *, moved: bool) -> Before:
             append(Kind.ROLLBACK, dump_seq(50))
             append(Kind.SKIP, dump({"seq": 45}))
             learner.follow()
-            log.rewrite()
+            log.empty_wal()
             teach(10, 4)
             append(Kind.CONFIGURE, dump({"rule": "ftrl"}))
             learner.follow()
             teach(15, 4)
             learner.follow(checkpoint=False)
             if moved:
-                log.rewrite()
+                log.empty_wal()
             # Two workers, one of which has not written for long.
             for slot, seq in enumerate((60, len(drafts))):
-                marks = AckMarks(data.marks(slot), {stream.number})
+                marks = AckMarks(data.mark_file(slot), {stream.number})
                 for at in (seq - 5, seq):
-                    marks.set(stream.number, Position(at, log.read(stream.number, at - 1, 1)[0].hash))
+                    marks.write_mark(stream.number, read_position(log, stream, at))
                 marks.close()
-            events = log.read(stream.number, 0, 9999)
-            states = {seq: state(ARTIFACT, events, seq) for seq in (*seqs(folder.snapshots), len(events), BACK_TO)}
+            events = log.read_events(stream.number, 0, 9999)
+            states = {seq: state(ARTIFACT, events, seq) for seq in (*list_seqs(folder.snapshots), len(events), BACK_TO)}
     served = {seq: hash_tensors(fold.state.served_parameters().tensors()) for seq, fold in states.items()}
     return Before(root, drafts, events, weights_of(states[len(events)]), weights_of(states[BACK_TO]), served)
 
@@ -146,9 +147,9 @@ def serve(before: Before, root: Path) -> None:
     with open_data(settings(root)) as data:
         assert data is not None
         with closing(opened(data)) as log:
-            (stream,) = log.streams()
-            folder = data.stream(stream.model, stream.version)
-            newest = latest(folder.snapshots)
+            (stream,) = log.list_streams()
+            folder = data.stream_folder(stream.model, stream.version)
+            newest = read_latest(folder.snapshots)
             if newest is not None and hash_tensors(
                 tensor for name, tensor in newest[1].arrays.items() if name in {"weights", "bias"}
             ) != before.served.get(newest[0]):
@@ -169,12 +170,12 @@ def send_again(before: Before, log: SqliteLog) -> None:
     last = len(before.drafts)
     for seq, draft in enumerate(before.drafts, 1):
         (outcome,) = log.append([draft])
-        if not isinstance(outcome, Accepted):
+        if not isinstance(outcome, EventLocation):
             raise WrongError("a retry is refused")
         if (outcome.duplicate, outcome.seq) != (True, seq):
             raise WrongError("a retry is taken for a new event")
     (outcome,) = log.append([before.drafts[0]._replace(id=b"nobody's")])
-    if not isinstance(outcome, Accepted) or (outcome.duplicate, outcome.seq) != (False, last + 2):
+    if not isinstance(outcome, EventLocation) or (outcome.duplicate, outcome.seq) != (False, last + 2):
         raise WrongError("a new event is taken for a retry")
 
 

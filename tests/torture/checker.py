@@ -22,11 +22,11 @@ from service.store.artifact.artifact import Artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import parse_forget, parse_seq
-from service.store.log.audit import audit
-from service.store.log.events import Accepted, Draft, Event, Kind, Stream
+from service.store.log.audit import audit_log
+from service.store.log.events import Draft, Event, EventLocation, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import latest
+from service.store.states.snapshots import read_latest
 from tests.torture.learner_runs import finish
 from tests.torture.scenario import ARTIFACT, N, Step, drafts
 
@@ -68,21 +68,21 @@ def check(settings: Settings, acked: Acked, steps: list[Step], others: frozenset
     with serve.open_data(settings) as data:
         assert data is not None, "the data directory cannot be written"
         with closing(SqliteLog(data.log)) as log:
-            streams = [stream for stream in log.streams() if stream.model == "iris"]
+            streams = [stream for stream in log.list_streams() if stream.model == "iris"]
             if not streams:
                 assert not acked, f"the stream is gone with {len(acked)} acknowledged events"
                 return
             check_log(log, streams[0], acked, steps, others)
             last = append_last(log, streams[0])
-            epoch = log.state(streams[0].number).epoch
+            epoch = log.stream_state(streams[0].number).epoch
         finish(settings, last, epoch)
         with closing(SqliteLog(data.log)) as log:
-            check_learned(data, streams[0], log.read(streams[0].number, 0, EVENTS_MAX))
+            check_learned(data, streams[0], log.read_events(streams[0].number, 0, EVENTS_MAX))
 
 
 def check_log(log: SqliteLog, stream: Stream, acked: Acked, steps: list[Step], others: frozenset[str]) -> None:
     """The first three."""
-    events = log.read(stream.number, 0, EVENTS_MAX)
+    events = log.read_events(stream.number, 0, EVENTS_MAX)
     assert [event.seq for event in events] == list(range(1, len(events) + 1)), "seqs are not 1, 2, 3, …"
     there = {event.id.decode(): event.seq for event in events}
     assert len(there) == len(events), "an event is there twice"
@@ -93,25 +93,25 @@ def check_log(log: SqliteLog, stream: Stream, acked: Acked, steps: list[Step], o
     for _ in range(2):
         for draft in every:
             (outcome,) = log.append([draft])
-            if isinstance(outcome, Accepted):
+            if isinstance(outcome, EventLocation):
                 name = draft.id.decode()
                 assert there.setdefault(name, outcome.seq) == outcome.seq, f"a retry of {name} got another seq"
             else:
                 assert draft.id.decode() not in there, f"a retry was refused: {outcome!r}"
-    events = log.read(stream.number, 0, EVENTS_MAX)
+    events = log.read_events(stream.number, 0, EVENTS_MAX)
     assert {event.id.decode(): event.seq for event in events} == there, "a retry is not there as told"
     assert [event.seq for event in events] == list(range(1, len(there) + 1)), "seqs are not 1, 2, 3, …"
-    assert [seq for _, (seq, _) in audit(log, EVENTS_MAX)] == [len(there)] * bool(there), "the chain is not whole"
+    assert [seq for _, (seq, _) in audit_log(log, EVENTS_MAX)] == [len(there)] * bool(there), "the chain is not whole"
     log.check_file()
 
 
 def append_last(log: SqliteLog, stream: Stream) -> int:
     """One more event, which nobody has published yet; its seq."""
     payload = encode_rows(
-        np.full((1, N), 3, np.float32), np.zeros(1, int), Targets.INDEX, log.state(stream.number).n_classes
+        np.full((1, N), 3, np.float32), np.zeros(1, int), Targets.INDEX, log.stream_state(stream.number).n_classes
     )
     (outcome,) = log.append([Draft(stream.number, Kind.FEEDBACK, b"last", payload, 1)])
-    assert isinstance(outcome, Accepted), f"no event is taken any more: {outcome!r}"
+    assert isinstance(outcome, EventLocation), f"no event is taken any more: {outcome!r}"
     return outcome.seq
 
 
@@ -120,11 +120,11 @@ def check_learned(data: DataDirectory, stream: Stream, events: list[Event]) -> N
     if not events:
         return
     fold, place = state_of(events), {}
-    folder = data.stream(stream.model, stream.version)
+    folder = data.stream_folder(stream.model, stream.version)
     fields, arrays = snapshot_contents(fold, place)
     kept_fields, kept_arrays = fold.checkpoint_contents()
     for files, wanted in ((folder.snapshots, arrays), (folder.checkpoints, kept_arrays)):
-        found = latest(files)
+        found = read_latest(files)
         assert found is not None, f"no {files.name}"
         seq, snapshot = found
         assert seq == len(events), f"{files.name} end at {seq} of {len(events)}"

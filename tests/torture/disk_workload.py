@@ -13,14 +13,14 @@ from service.errors import LogError
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
 from service.settings import Settings
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import DataDirectory, StreamFolder
-from service.store.directory.offline import bound_artifact
+from service.store.directory.offline import read_bound_artifact
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
-from service.store.log.events import Accepted, Draft, Kind, Position, Stream
+from service.store.log.events import Draft, EventLocation, Kind, Position, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import remove_strays
+from service.store.states.snapshots import delete_temporary_files
 from tests.support.disk_faults import Fault
 from tests.support.servers import make_artifact
 from tests.torture.simulated_disk import NotedMarks, Platter
@@ -75,11 +75,11 @@ class Life:
         """From a start to an end, which may come in the middle of a write; returns how many turns are left."""
         with self._start() as data:
             assert data is not None
-            folder = data.stream("m", 1)
-            folder.bind(ARTIFACT, BYTES_MAX)
+            folder = data.stream_folder("m", 1)
+            folder.bind_artifact(ARTIFACT, BYTES_MAX)
             with closing(opened(data)) as log, closing(opened(data)) as its_log:
-                stream = log.open_stream("m", 1, genesis(ARTIFACT), 3)
-                marks = NotedMarks(data.marks(0), {stream.number}, self.platter)
+                stream = log.open_stream("m", 1, compute_genesis(ARTIFACT), 3)
+                marks = NotedMarks(data.mark_file(0), {stream.number}, self.platter)
                 learner = Learner(stream, folder, its_log)
                 # Where an earlier process has written them, nothing is written now: the answer rests on what was found.
                 if self._unanswered:
@@ -93,7 +93,7 @@ class Life:
                         case "learn":
                             learner.work(self._seeded)
                         case "move":
-                            log.rewrite()
+                            log.empty_wal()
                         case "die":
                             self._die(log, stream, marks)
                             ended = True
@@ -129,9 +129,9 @@ class Life:
         self.platter.ops += map(Sent, drafts)
         self._sent += drafts
         outcomes = log.append(drafts)
-        marks.set(stream.number, Position(*log.state(stream.number)[:2]))
+        marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
         for draft, outcome in zip(drafts, outcomes, strict=True):
-            if isinstance(outcome, Accepted):
+            if isinstance(outcome, EventLocation):
                 self.platter.ops.append(Told(draft, outcome.seq))
                 if draft.kind == Kind.FEEDBACK:
                     self._ids.append(draft.id)
@@ -139,7 +139,7 @@ class Life:
 
     def _draft(self, log: SqliteLog, stream: Stream) -> Draft:
         self._next += 1
-        now = log.state(stream.number)
+        now = log.stream_state(stream.number)
         kind, payload = Kind.FEEDBACK, rows(self._next, now.n_classes)
         match self._seeded.random() if self._ids else 1.0:
             case chance if chance < 0.06:
@@ -157,10 +157,10 @@ class Learner:
     """The learner's work on one stream, done by hand."""
 
     def __init__(self, stream: Stream, folder: StreamFolder, log: SqliteLog) -> None:
-        remove_strays(folder.snapshots)
-        remove_strays(folder.checkpoints)
+        delete_temporary_files(folder.snapshots)
+        delete_temporary_files(folder.checkpoints)
         self._log = log
-        self.follower = Follower(stream, bound_artifact(folder, stream, BYTES_MAX), log, folder)
+        self.follower = Follower(stream, read_bound_artifact(folder, stream, BYTES_MAX), log, folder)
         self._publisher = Publisher(self.follower, BYTES_MAX)
 
     def catch_up(self, limit: int = 16) -> None:
@@ -180,7 +180,7 @@ class Learner:
             publisher.publish_snapshot(0.0, time.process_time)
         if publisher.needs_erasure:
             publisher.erase_forgotten()
-            self._log.rewrite()
+            self._log.empty_wal()
             publisher.mark_erased()
         publisher.report_status(0.0)
         publisher.write_checkpoint_if_due(idle=checkpoint)

@@ -30,13 +30,13 @@ from service import compiler
 from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
-from service.store.log.events import Accepted, Draft, Event, Kind
+from service.store.log.events import Draft, Event, EventLocation, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.log.memory import MemoryLog
 from service.store.states.snapshots import read_snapshot, write_snapshot
+from tests.support.memory_log import MemoryLog
 from tests.torture.reference_state import weights_of
 from tests.torture.results import Line
 
@@ -84,7 +84,7 @@ def made(model: str) -> Artifact:
     else:
         fields["learning"] = {"rule": model, "constants": {}}
     tensors |= {"weight": numbers("weight", inputs * K).reshape(inputs, K) / 4, "bias": numbers("bias", K)}
-    return Artifact.seal(fields, {name: tensor.astype(np.float32) for name, tensor in tensors.items()})
+    return Artifact.from_fields(fields, {name: tensor.astype(np.float32) for name, tensor in tensors.items()})
 
 
 def payloads(count: int) -> list[bytes]:
@@ -209,7 +209,7 @@ def forgets(folder: Path, share: float) -> Line:
     seeded, wrong, count = random.Random(4), [], 0
     for model in MODELS:
         artifact, log, events = made(model), MemoryLog(), history(200)
-        stream = log.open_stream("m", 1, genesis(artifact), K)
+        stream = log.open_stream("m", 1, compute_genesis(artifact), K)
         append = _appender(log, stream.number)
         for event in events:
             append(event.kind, event.id, event.payload or b"")
@@ -235,7 +235,7 @@ def forgets(folder: Path, share: float) -> Line:
 def _appender(log: MemoryLog, stream: int) -> Any:
     def append(kind: int, id_: bytes, payload: bytes) -> None:
         (outcome,) = log.append([Draft(stream, Kind(kind), id_, payload, 0)])
-        assert isinstance(outcome, Accepted)
+        assert isinstance(outcome, EventLocation)
 
     return append
 

@@ -15,7 +15,7 @@ from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import seqs
+from service.store.states.snapshots import list_seqs
 from service.store.states.status import read_status
 from tests.torture.fault_injection import DONE, SECONDS_MAX, Child, Ended, Strike, Tell, Trace
 from tests.torture.scenario import bound
@@ -38,7 +38,7 @@ def start(settings: Settings, tell: Tell) -> None:
         last = 0
         if data is not None and data.log.exists():
             with closing(SqliteLog(data.log)) as log:
-                last = max((log.state(stream.number).seq for stream in log.streams()), default=0)
+                last = max((log.stream_state(stream.number).seq for stream in log.list_streams()), default=0)
         tell(f"last {last}")
         learn(settings, SharedMemory(1, 8), Wakeup(), tell)
 
@@ -72,7 +72,7 @@ def finish(settings: Settings, seq: int, epoch: int) -> None:
     """
     child = Child(partial(learn, settings, SharedMemory(1, 8), Wakeup()))
     child.go()
-    folder = DataDirectory(settings.data).stream("iris", 1)
+    folder = DataDirectory(settings.data).stream_folder("iris", 1)
     if not folder.artifact.exists():  # a purge was interrupted; the next feedback binds the stream anew
         time.sleep(MISSING_SECONDS)
         bound(settings)
@@ -90,7 +90,7 @@ def finish(settings: Settings, seq: int, epoch: int) -> None:
 
 def has_published(settings: Settings, seq: int) -> bool:
     """Whether a state up to an event, or a later one, is served."""
-    return max(seqs(DataDirectory(settings.data).stream("iris", 1).snapshots), default=0) >= seq
+    return max(list_seqs(DataDirectory(settings.data).stream_folder("iris", 1).snapshots), default=0) >= seq
 
 
 def stop(child: Child) -> None:

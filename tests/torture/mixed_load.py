@@ -24,7 +24,7 @@ import httpx
 
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import DataDirectory
-from service.store.log.audit import audit
+from service.store.log.audit import audit_log
 from service.store.log.events import Event, Kind
 from service.store.log.sqlite import SqliteLog
 from tests.support.processes import children
@@ -175,14 +175,14 @@ def _calm(weather: Weather, clients: list[Client]) -> None:
 def _wrong(running: Running, weather: Weather) -> list[str]:
     """What is not as it was acknowledged, and whether the weights are those of the log."""
     with closing(SqliteLog(DataDirectory(running.data).log)) as log:
-        (stream,) = log.streams()
-        last = log.state(stream.number).seq
+        (stream,) = log.list_streams()
+        last = log.stream_state(stream.number).seq
         late = time.monotonic() + WAIT_SECONDS
         while (told := running.metadata())["seq"] < last and time.monotonic() < late:
             time.sleep(0.05)
-        events = log.read(stream.number, 0, EVENTS_MAX)
+        events = log.read_events(stream.number, 0, EVENTS_MAX)
         wrong = _lost(events, weather)
-        if [seq for _, (seq, _) in audit(log, EVENTS_MAX)] != [last]:
+        if [seq for _, (seq, _) in audit_log(log, EVENTS_MAX)] != [last]:
             wrong.append("the chain is not whole")
     fold = state_of(events)
     if (told["seq"], told["weights_sha256"]) != (last, hash_tensors(fold.state.served_parameters().tensors())):

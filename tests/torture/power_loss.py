@@ -24,10 +24,10 @@ from service.commands.serve import open_data
 from service.errors import LogError, SoftstepError
 from service.store.directory.data_directory import DataDirectory, StreamFolder
 from service.store.log import database
-from service.store.log.audit import audit
-from service.store.log.events import Accepted, Draft, Event, Kind, Stream
+from service.store.log.audit import audit_log
+from service.store.log.events import Draft, Event, EventLocation, Kind, Stream
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import latest, read_snapshot, seqs
+from service.store.states.snapshots import list_seqs, read_latest, read_snapshot
 from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, Learner, Life, Sent, Told, opened, settings
 from tests.torture.reference_state import state, weights_of
 from tests.torture.results import Line
@@ -60,7 +60,7 @@ def check(root: Path, notes: list[Any]) -> None:
         told = {note.draft.id: note.seq for note in notes if isinstance(note, Told)}
         sent = {note.draft.id: note.draft for note in notes if isinstance(note, Sent)}
         with closing(opened(data)) as log:
-            streams = log.streams()
+            streams = log.list_streams()
             assert streams or not told, "the stream is gone"
             if streams:
                 _check_stream(data, log, streams[0], sent, told)
@@ -70,28 +70,28 @@ def check(root: Path, notes: list[Any]) -> None:
 def _check_stream(
     data: DataDirectory, log: SqliteLog, stream: Stream, sent: dict[bytes, Draft], told: dict[bytes, int]
 ) -> None:
-    folder = data.stream("m", 1)
-    events = log.read(stream.number, 0, 9999)
+    folder = data.stream_folder("m", 1)
+    events = log.read_events(stream.number, 0, 9999)
     _check_events(events, sent, told)
     if events:
-        for seq in seqs(folder.checkpoints):
+        for seq in list_seqs(folder.checkpoints):
             read_snapshot(folder.checkpoints / str(seq))
-        newest = latest(folder.snapshots)
+        newest = read_latest(folder.snapshots)
         assert newest is None or newest[0] <= len(events), "a state was published of events that are not there"
         _check_fold(folder, log, stream, events)
     # All that was sent is sent again.
     for id_, draft in sent.items():
         (outcome,) = log.append([draft])
         if id_ in told:
-            assert isinstance(outcome, Accepted), "a retry was refused"
+            assert isinstance(outcome, EventLocation), "a retry was refused"
             assert (outcome.duplicate, outcome.seq) == (True, told[id_]), "a retry has another seq"
-    events = log.read(stream.number, 0, 9999)
+    events = log.read_events(stream.number, 0, 9999)
     _check_events(events, sent, told)
     if events:
-        bound = folder.bind(ARTIFACT, BYTES_MAX)
+        bound = folder.bind_artifact(ARTIFACT, BYTES_MAX)
         assert not bound.differs
         _check_fold(folder, log, stream, events)
-    assert [seq for _, (seq, _) in audit(log, 9999)] == ([len(events)] if events else [])
+    assert [seq for _, (seq, _) in audit_log(log, 9999)] == ([len(events)] if events else [])
 
 
 def _check_events(events: list[Event], sent: dict[bytes, Draft], told: dict[bytes, int]) -> None:

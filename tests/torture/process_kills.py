@@ -17,7 +17,7 @@ from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.ack_marks import AckMarks
-from service.store.log.events import Accepted, Position
+from service.store.log.events import EventLocation, Position
 from service.store.log.sqlite import SqliteLog
 from tests.torture.checker import Acked, acked_in, check
 from tests.torture.fault_injection import BROKE, DONE, Child, Ended, Strike, Trace, struck
@@ -131,7 +131,7 @@ def learn_struck(
         for step in [None, *steps[first:]]:
             append_to(log, settings, [step], acked)
             bell.notify()
-            last = log.state(1).seq
+            last = log.stream_state(1).seq
             late = time.monotonic() + (0.3 if strike.forever else FINISH_SECONDS)
             while not child.poll() and not has_published(settings, last) and time.monotonic() < late:
                 time.sleep(0.001)
@@ -151,14 +151,14 @@ def append_to(log: SqliteLog, settings: Settings, steps: list[Step], acked: Acke
     """The same in a log that is open."""
     for step in steps:
         if step is None:
-            log.checkpoint()
+            log.checkpoint_wal()
             continue
         every = drafts(1, [step])
         for draft, outcome in zip(every, log.append(every), strict=True):
-            if isinstance(outcome, Accepted):
+            if isinstance(outcome, EventLocation):
                 acked.setdefault(draft.id.decode(), set()).add(outcome.seq)
-    marks = AckMarks(bound(settings).marks(0), {1})
-    marks.set(1, Position(*log.state(1)[:2]))
+    marks = AckMarks(bound(settings).mark_file(0), {1})
+    marks.write_mark(1, Position(*log.stream_state(1)[:2]))
     marks.close()
 
 

@@ -21,10 +21,11 @@ from service.errors import IdConflictError, LogError
 from service.learn.publish import Publisher
 from service.store.artifact.hashing import hash_tensors
 from service.store.log.admin_payloads import dump_classes, dump_forget, parse_forget_ids
-from service.store.log.audit import audit
-from service.store.log.events import Accepted, Draft, Event, FeedbackLog, Kind
+from service.store.log.audit import audit_log
+from service.store.log.events import Draft, Event, EventLocation, Kind
+from service.store.log.feedback_log import FeedbackLog
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import latest, remove_strays
+from service.store.states.snapshots import delete_temporary_files, read_latest
 from tests.support.disk_faults import Disk, Fault
 from tests.support.history_machine import Following
 from tests.torture.reference_state import out, state, weights_of
@@ -55,8 +56,8 @@ class Histories(Following):
     def start(self) -> None:
         """A learner's process takes the stream up."""
         super().start()
-        remove_strays(self.follower.folder.snapshots)
-        remove_strays(self.follower.folder.checkpoints)
+        delete_temporary_files(self.follower.folder.snapshots)
+        delete_temporary_files(self.follower.folder.checkpoints)
         self.publisher = Publisher(self.follower, BYTES_MAX)
 
     def teardown(self) -> None:
@@ -72,10 +73,10 @@ class Histories(Following):
         """Commit one event, and note it where it is accepted."""
         draft = Draft(self.stream.number, kind, b"%d" % (self.last + 1), payload, 0)
         (outcome,) = self.log.append([draft])
-        if isinstance(outcome, Accepted):
+        if isinstance(outcome, EventLocation):
             assert (outcome.seq, outcome.duplicate) == (len(self.drafts) + 1, False)
             self.note(draft)
-        return isinstance(outcome, Accepted)
+        return isinstance(outcome, EventLocation)
 
     def note(self, draft: Draft) -> None:
         """An event is in the log."""
@@ -100,7 +101,7 @@ class Histories(Following):
         """Every event once, in the order of its acceptance."""
         if hasattr(self, "follower"):
             self._steps += 1
-            events = self.log.read(self.stream.number, 0, 9999)
+            events = self.log.read_events(self.stream.number, 0, 9999)
             assert [event._replace(hash=b"") for event in events] == self.events()
 
     @invariant()
@@ -130,7 +131,7 @@ class Histories(Following):
         draft = data.draw(st.sampled_from(self.drafts))
         other = draft._replace(kind=Kind.CLASSES, payload=dump_classes(["other rows"]))
         again, conflict = self.log.append([draft, other])
-        assert isinstance(again, Accepted)
+        assert isinstance(again, EventLocation)
         assert (again.seq, again.duplicate) == (self.seqs[draft.id], True)
         assert isinstance(conflict, IdConflictError)
 
@@ -140,7 +141,7 @@ class Histories(Following):
         """What is folded is served, and what was forgotten is erased where that is due."""
         publisher, follower = self.publisher, self.follower
         publisher.publish_snapshot(0.0, time.process_time)
-        newest = latest(follower.folder.snapshots, follower.seq)
+        newest = read_latest(follower.folder.snapshots, follower.seq)
         assert newest is not None
         assert newest[0] == follower.seq
         served = follower.fold.state.served_parameters()
@@ -158,7 +159,7 @@ class Histories(Following):
     @rule()
     def audit(self) -> None:
         """The chain, the ids and all that admin events led to are checked."""
-        assert [seq for _, (seq, _) in audit(self.log, 9999)] == ([len(self.drafts)] if self.drafts else [])
+        assert [seq for _, (seq, _) in audit_log(self.log, 9999)] == ([len(self.drafts)] if self.drafts else [])
 
     @rule()
     def restart(self) -> None:
@@ -180,10 +181,10 @@ class Histories(Following):
             (outcome,) = self.log.append([draft])
         self.disk.heal()
         self.log = self.opened()
-        there = len(self.log.read(self.stream.number, 0, 9999)) > len(self.drafts)
-        assert there or not isinstance(outcome, Accepted)
+        there = len(self.log.read_events(self.stream.number, 0, 9999)) > len(self.drafts)
+        assert there or not isinstance(outcome, EventLocation)
         (again,) = self.log.append([draft])
-        assert isinstance(again, Accepted)
+        assert isinstance(again, EventLocation)
         assert (again.seq, again.duplicate) == (len(self.drafts) + 1, there)
         self.note(draft)
         self.start()

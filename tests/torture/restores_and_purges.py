@@ -79,8 +79,8 @@ def move_case(seed: int, call: str, folder: Path, at: int) -> bool:
 def _check_moved(settings: Settings, steps: list[Step], old: Acked, new: Acked, *, is_purge: bool) -> None:
     """What is there is the backup, or all that there was, or of what was purged nothing; never a part."""
     with serve.open_data(settings), closing(SqliteLog(settings.data / "log.sqlite")) as log:
-        streams = log.streams()
-        events = log.read(streams[0].number, 0, EVENTS_MAX) if streams else []
+        streams = log.list_streams()
+        events = log.read_events(streams[0].number, 0, EVENTS_MAX) if streams else []
     there = {event.id.decode(): {event.seq} for event in events}
     # What was forgotten since the backup is forgotten again, by an event that the restore appends.
     again = {event.id.decode() for event in events if event.kind == Kind.FORGET} - new.keys()

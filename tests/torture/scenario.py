@@ -22,16 +22,16 @@ from service.serve.log.writer_thread import Source, WriterCallbacks
 from service.serve.metrics.counters import FEEDBACK_COUNTERS
 from service.serve.wire.feedback_body import PostedEvent
 from service.settings import Settings
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
-from service.store.log.events import Accepted, Draft, Kind
+from service.store.log.events import Draft, EventLocation, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from tests.support.data_directories import LIMIT, iris
 from tests.torture.fault_injection import Tell
 
 ARTIFACT = iris()
-GENESIS = genesis(ARTIFACT)
+GENESIS = compute_genesis(ARTIFACT)
 N, K = 4, 3
 TURNS = 7
 TRIES = 3
@@ -137,16 +137,16 @@ async def _tell_story(ways: WriterCallbacks, steps: list[Step], tell: Tell) -> N
 async def _take(writer: Writer, source: Source, step: Step, tell: Tell) -> Source:
     """Post one step; returns the source with the class epoch that the stream has then."""
     if step is None:
-        await writer.call(lambda log: cast("Any", log).rewrite())
+        await writer.call(lambda log: cast("Any", log).empty_wal())
         return source
     if step[0].kind == Kind.FEEDBACK:
         outcomes = await writer.submit_all(source, [one.post for one in step])
     else:
         outcomes = [await writer.submit(source, step[0].post, step[0].kind)]
     for one, outcome in zip(step, outcomes, strict=True):
-        if isinstance(outcome, Accepted):
+        if isinstance(outcome, EventLocation):
             tell(f"ack {one.post.id.decode()} {outcome.seq}")
-    state = await writer.call(lambda log: log.state(log.streams()[0].number))
+    state = await writer.call(lambda log: log.stream_state(log.list_streams()[0].number))
     return source._replace(class_epoch=state.class_epoch)
 
 
@@ -158,6 +158,6 @@ def cells(count: int) -> memoryview:
 def bound(settings: Settings) -> DataDirectory:
     """The data directory with the artifact bound."""
     data = DataDirectory(settings.data)
-    data.stream("iris", 1).path.mkdir(parents=True, exist_ok=True)
-    data.stream("iris", 1).bind(ARTIFACT, LIMIT)
+    data.stream_folder("iris", 1).path.mkdir(parents=True, exist_ok=True)
+    data.stream_folder("iris", 1).bind_artifact(ARTIFACT, LIMIT)
     return data

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.serve.log import worker_log as ledger
-from service.store.log.events import Accepted, Draft, Outcome, Position, Stream
+from service.store.log.events import Draft, EventLocation, Outcome, Position, Stream
 from service.store.log.log_connection import LogConnection
 from service.store.log.sqlite import SqliteLog
 from tests.torture import disk_errors, mixed_load, process_kills, report, restores_and_purges
@@ -62,10 +62,10 @@ class Hasty(SqliteLog):
         if late:
             super().append(late)
         self.late = list(drafts)
-        first = self.state(drafts[0].stream).seq + 1
-        known = self.find("iris", [draft.id for draft in drafts])
+        first = self.stream_state(drafts[0].stream).seq + 1
+        known = self.find_ids("iris", [draft.id for draft in drafts])
         fresh = dict.fromkeys(draft.id for draft in drafts if draft.id not in known)
-        places = {id_: Accepted(drafts[0].stream, seq) for seq, id_ in enumerate(fresh, first)}
+        places = {id_: EventLocation(drafts[0].stream, seq) for seq, id_ in enumerate(fresh, first)}
         return [places.get(draft.id) or known[draft.id] for draft in drafts]
 
 
@@ -76,11 +76,11 @@ class Deaf(SqliteLog):
         try:
             return super().append(drafts)
         except Exception:  # noqa: BLE001  # that is what it is for
-            return [Accepted(draft.stream, 1) for draft in drafts]
+            return [EventLocation(draft.stream, 1) for draft in drafts]
 
-    def reached(self, stream: int) -> tuple[Stream, Position]:
-        (known,) = [one for one in self.streams() if one.number == stream]
-        return known, Position(*self.state(stream)[:2])
+    def position_after_append(self, stream: int) -> tuple[Stream, Position]:
+        (known,) = [one for one in self.list_streams() if one.number == stream]
+        return known, Position(*self.stream_state(stream)[:2])
 
 
 def caught(tmp_path: Path, sweep: Sweep) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def stop(child: Child, settings: Settings) -> None:
     late = time.monotonic() + SECONDS_MAX
     while time.monotonic() < late:
         with suppress(LogUnavailableError):
-            DataDirectory(settings.data).lock().close()
+            DataDirectory(settings.data).acquire_lock().close()
             return
         time.sleep(0.002)
     raise AssertionError("a process of the service outlives its parent")

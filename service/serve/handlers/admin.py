@@ -21,11 +21,12 @@ from service.serve.wire.json_grammar import check_fields
 from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.parameters import RuleName
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
-from service.store.artifact.learning_rules import check_constants, check_size, chosen, known_rule
+from service.store.artifact.learning_rules import check_constants, check_newton_size, parse_rule_name, select_rule
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX, dump_manifest
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, parse_forget_ids
 from service.store.log.append_rules import CLASSES_MAX
-from service.store.log.events import ID_BYTES_MAX, SEQ_MAX, Draft, FeedbackLog, Kind, Outcome
+from service.store.log.events import ID_BYTES_MAX, SEQ_MAX, Draft, Kind, Outcome
+from service.store.log.feedback_log import FeedbackLog
 from service.store.log.ids import new_id
 
 FORGET_MAX: Final = 100_000
@@ -77,18 +78,18 @@ def forget_everywhere(log: FeedbackLog, model: str, turn: AdminRequest, now_ms: 
         UnacceptableError: The ids lie in several streams, and `if_seq` or a long id is for one.
     """
     ids = parse_forget_ids(turn.post.payload)
-    places = log.find(model, ids)
+    places = log.find_ids(model, ids)
     of_stream: defaultdict[int, list[bytes]] = defaultdict(list)
     for id_ in ids:
         if id_ not in places:
             raise UnknownIdError("an id to forget names no feedback of this model")
         of_stream[places[id_].stream].append(id_)
-    streams = sorted((one for one in log.streams() if one.number in of_stream), key=lambda one: -one.version)
+    streams = sorted((one for one in log.list_streams() if one.number in of_stream), key=lambda one: -one.version)
     if len(streams) > 1:
         if turn.if_seq is not None:
             raise UnacceptableError('The ids lie in several versions; name one in the path to send "if_seq".')
         for stream in streams:
-            turned = {event.id for event in log.admin(stream.number)}
+            turned = {event.id for event in log.read_admin_events(stream.number)}
             if not turned.isdisjoint(of_stream[stream.number]):
                 raise UnknownIdError("an id to forget names no feedback of this model")
     names = [turn.post.id, *(further(turn.post, stream.version).id for stream in streams[1:])]
@@ -161,7 +162,7 @@ def _configure(document: Document, served: ServedModel) -> bytes:
 
 def _check_rule(rule: str, constants: Mapping[str, int | float], served: ServedModel) -> None:
     try:
-        name, layers = known_rule(rule), bool(served.manifest.hidden)
+        name, layers = parse_rule_name(rule), bool(served.manifest.hidden)
         if layers and name not in NETWORK_RULES:
             raise UnacceptableError("A model with hidden layers learns by sgd, adagrad or ftrl.")
         check_constants(name, {key: float(value) for key, value in constants.items()}, layers=layers)
@@ -174,7 +175,7 @@ def _check_size(rule: RuleName | None, served: ServedModel, more: int) -> None:
     """Refuse a rule for so many features and classes; the learner has the last word, for it may be ahead."""
     try:
         if rule is not None:
-            check_size(rule, served.model.n_features, served.model.n_logits + more)
+            check_newton_size(rule, served.model.n_features, served.model.n_logits + more)
     except ArtifactError:
         raise UnacceptableError(
             "The rule newton is not for a model of so many features and classes; ftrl takes any."
@@ -185,8 +186,8 @@ def _rule_of(served: ServedModel) -> RuleName | None:
     """The rule that a model learns by; None where its manifest names one that there is not."""
     try:
         if served.learned is not None:
-            return known_rule(served.learned.fields["learning"]["rule"])
-        return chosen(served.artifact)[0]
+            return parse_rule_name(served.learned.fields["learning"]["rule"])
+        return select_rule(served.artifact)[0]
     except ArtifactError:
         return None
 

@@ -34,9 +34,9 @@ from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
 from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
 from service.serve.wire.labels import LabelParser
 from service.settings import Settings
-from service.store.artifact.fingerprint import geneses
+from service.store.artifact.fingerprint import compute_geneses
 from service.store.directory.data_directory import DataDirectory, StreamFolder
-from service.store.log.events import Accepted, Kind
+from service.store.log.events import EventLocation, Kind
 from service.store.states.losses import LossReader
 
 
@@ -104,7 +104,7 @@ class FeedbackHandler:
         artifact, version = served.artifact, int(served.version)
         bound = self._geneses.get(artifact)
         if bound is None:
-            bound = self._geneses[artifact] = geneses(artifact)
+            bound = self._geneses[artifact] = compute_geneses(artifact)
         epoch = 0 if served.learned is None else int(served.learned.fields["class_epoch"])
         counters = served.counters[FEEDBACK : FEEDBACK + FEEDBACK_COUNTERS]
         source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
@@ -153,7 +153,7 @@ class FeedbackHandler:
     def _answer(self, taught: FeedbackContext, post: PostedEvent, result: Any) -> HttpResponse:  # noqa: ANN401  # see Writer.send
         """The answer to one event that is on disk, whose seq tells how far the served state is behind."""
         place = result[0] if type(result) is list else result
-        if type(place) is not Accepted:
+        if type(place) is not EventLocation:
             return refused(place)
         if place.duplicate:
             return HttpResponse(202, orjson.dumps({**_names(taught), **self._event(taught, post, place)}))
@@ -238,7 +238,7 @@ class FeedbackHandler:
 
     def folder(self, served: ServedModel) -> StreamFolder:
         """Where a version's stream is kept."""
-        return self._data.stream(served.name, int(served.version))
+        return self._data.stream_folder(served.name, int(served.version))
 
     async def standing(self, served: ServedModel) -> dict[str, Any]:
         """How a stream stands (standing.py)."""
@@ -248,10 +248,10 @@ class FeedbackHandler:
         """The loss of each row of an event, as the learner told it; None where that is too long ago."""
         reader = self._losses.get((name, version))
         if reader is None:
-            reader = self._losses[name, version] = LossReader(self._data.stream(name, version).path / "losses")
-        return reader.of(seq)
+            reader = self._losses[name, version] = LossReader(self._data.stream_folder(name, version).path / "losses")
+        return reader.read_losses(seq)
 
-    def _event(self, taught: FeedbackContext, post: PostedEvent, place: Accepted) -> dict[str, Any]:
+    def _event(self, taught: FeedbackContext, post: PostedEvent, place: EventLocation) -> dict[str, Any]:
         """What is told of one event; its version where that is not the one that was asked."""
         told: dict[str, Any] = {"id": post.id.decode(), "seq": place.seq, "duplicate": place.duplicate}
         if place.forgotten:

@@ -13,7 +13,7 @@ from service.errors import LogError
 from service.serve.log.writer import Writer
 from service.serve.models.served_model import ServedModel
 from service.store.directory.data_directory import StreamFolder
-from service.store.log.events import FeedbackLog
+from service.store.log.feedback_log import FeedbackLog
 from service.store.states.status import read_status
 
 
@@ -44,9 +44,9 @@ class CommittedState(NamedTuple):
 
 def _kept(log: FeedbackLog, model: str, version: int, served: int) -> CommittedState:
     """Look at the log; on the writer's thread."""
-    for stream in log.streams():
+    for stream in log.list_streams():
         if stream[1:3] == (model, version):
-            state = log.state(stream.number)
-            waiting = log.read(stream.number, served, 1)
+            state = log.stream_state(stream.number)
+            waiting = log.read_events(stream.number, served, 1)
             return CommittedState(state.seq, state.epoch, waiting[0].time_ms if waiting else None)
     return CommittedState()

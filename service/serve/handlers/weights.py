@@ -21,9 +21,8 @@ from service.serve.models.served_model import ServedModel
 from service.serve.responses import BINARY, HttpResponse, error
 from service.settings import Settings
 from service.store.directory.data_directory import StreamFolder
-from service.store.log.events import FeedbackLog
-from service.store.log.lineage import Lineage, lineage_change
-from service.store.states.snapshots import Snapshot, prune, read_snapshot
+from service.store.log.feedback_log import FeedbackLog
+from service.store.states.snapshots import Snapshot, prune_snapshots, read_snapshot
 
 # States of the past that are kept at hand for the next who asks.
 HISTORY_KEPT: Final = 4
@@ -71,7 +70,7 @@ class WeightsHandler:
 
     async def _replay(self, served: ServedModel, folder: StreamFolder, seq: int) -> None:
         """Have a state made by a process of its own."""
-        await asyncio.to_thread(prune, folder.history, HISTORY_KEPT - 1)
+        await asyncio.to_thread(prune_snapshots, folder.history, HISTORY_KEPT - 1)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "service", "replay", f"{served.name}/{served.version}",
             "--data", str(self._settings.data), "--seq", str(seq), "--keep", str(folder.history),
@@ -90,10 +89,10 @@ def _check(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
     Raises:
         StateForgottenError: This release cannot make the state again.
     """
-    for stream in log.streams():
-        if stream[1:3] == (served.name, int(served.version)) and seq <= log.state(stream.number).seq:
-            lineage = Lineage(map(lineage_change, log.admin(stream.number)))
-            if 0 < seq < lineage.since:
+    for stream in log.list_streams():
+        if stream[1:3] == (served.name, int(served.version)) and seq <= log.stream_state(stream.number).seq:
+            lineage = read_lineage(log, stream.number)
+            if 0 < seq < lineage.newest_base_seq:
                 raise StateIrreproducibleError("An earlier release made that state, and this one cannot make it again.")
             return any(lineage.holds(seq, forgotten) for forgotten in lineage.forgotten)
     raise SeqNotFoundError("The model has no event with that seq.")

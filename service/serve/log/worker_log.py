@@ -9,7 +9,8 @@ from service.serve.models.registry import ModelRegistry
 from service.settings import Settings
 from service.store.directory.ack_marks import AckMarks
 from service.store.directory.data_directory import DataDirectory
-from service.store.log.events import FeedbackLog, Position
+from service.store.log.events import Position
+from service.store.log.feedback_log import FeedbackLog
 from service.store.log.sqlite import SqliteLog
 
 
@@ -37,7 +38,7 @@ class WorkerLog:
         )
         if self._marks is not None:
             self._marks.close()
-        self._marks = AckMarks(self._data.marks(self._slot), [stream.number for stream in log.streams()])
+        self._marks = AckMarks(self._data.mark_file(self._slot), [stream.number for stream in log.list_streams()])
         return log
 
     def bind(self, source: Source) -> None:
@@ -46,11 +47,13 @@ class WorkerLog:
         if served is None:
             raise LogUnavailableError("the model version is not served any more; send the event again")
         try:
-            self._data.stream(source.model, source.version).bind(served.artifact, self._settings.artifact_bytes_max)
+            self._data.stream_folder(source.model, source.version).bind_artifact(
+                served.artifact, self._settings.artifact_bytes_max
+            )
         except OSError as reason:
             raise LogUnavailableError("the model's files cannot be kept with its feedback; try again") from reason
 
     def mark(self, stream: int, position: Position) -> None:
         """Note how far a stream is committed."""
         if self._marks is not None:
-            self._marks.set(stream, position)
+            self._marks.write_mark(stream, position)

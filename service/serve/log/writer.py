@@ -26,7 +26,8 @@ from service.process.shared_memory import COMMIT_NANOSECONDS, COMMITS
 from service.serve.log.writer_thread import Item, LogCall, Result, Source, Submission, WriterCallbacks, WriterThread
 from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS, FEEDBACK_REFUSALS, FEEDBACK_ROWS
 from service.serve.wire.feedback_body import PostedEvent
-from service.store.log.events import Accepted, FeedbackLog, Kind, Outcome
+from service.store.log.events import EventLocation, Kind, Outcome
+from service.store.log.feedback_log import FeedbackLog
 
 logger = logging.getLogger("softstep.writer")
 
@@ -108,9 +109,9 @@ class Writer:
 
     def submit(
         self, source: Source, post: PostedEvent, kind: Kind = FEEDBACK, if_seq: int | None = None
-    ) -> asyncio.Future[Accepted]:
+    ) -> asyncio.Future[EventLocation]:
         """As `send` for one event: the future has its place, or a RefusedError or LogError."""
-        future: asyncio.Future[Accepted] = self._loop.create_future()
+        future: asyncio.Future[EventLocation] = self._loop.create_future()
         self.send(source, (post,), partial(_settle_one, future), kind, if_seq)
         return future
 
@@ -192,7 +193,7 @@ def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
     """Count what became of feedback."""
     counters = item.source.counters
     for post, outcome in zip(item.posts, outcomes, strict=True):
-        if type(outcome) is not Accepted:
+        if type(outcome) is not EventLocation:
             counters[FEEDBACK_REFUSALS] += 1
         elif outcome.duplicate:
             counters[FEEDBACK_DUPLICATES] += 1

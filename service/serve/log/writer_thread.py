@@ -26,7 +26,8 @@ from service.errors import (
 from service.process.wakeup import Wakeup
 from service.serve.thread_priority import give_way
 from service.serve.wire.feedback_body import PostedEvent
-from service.store.log.events import Accepted, Draft, FeedbackLog, Kind, Outcome, Position
+from service.store.log.events import Draft, EventLocation, Kind, Outcome, Position
+from service.store.log.feedback_log import FeedbackLog
 
 logger = logging.getLogger("softstep.writer")
 
@@ -241,16 +242,16 @@ class WriterThread:
         """Mark what is committed, before anybody is told, and wake the learner."""
         streams = set()
         for outcome in outcomes:
-            if type(outcome) is Accepted:
+            if type(outcome) is EventLocation:
                 if outcome.stream not in self.versions:
-                    self.versions[outcome.stream] = log.reached(outcome.stream)[0].version
+                    self.versions[outcome.stream] = log.position_after_append(outcome.stream)[0].version
                 if not outcome.duplicate:
                     streams.add(outcome.stream)
             elif type(outcome) is StreamGoneError:
                 self._streams.clear()
         try:
             for stream in streams:
-                self._ways.mark(stream, log.reached(stream)[1])
+                self._ways.mark(stream, log.position_after_append(stream)[1])
         except SoftstepError:
             logger.exception("feedback is on disk, but cannot be marked")
         if streams:

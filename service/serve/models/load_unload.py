@@ -17,7 +17,7 @@ from service.errors import LoadPendingError, ModelNotFoundError
 from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PAGE_BYTES, SharedMemory
 from service.process.unload_list import all_workers_applied, read_unload_list
 from service.serve.models.registry import ModelRegistry
-from service.store.artifact.repository import NAME
+from service.store.artifact.repository import MODEL_NAME
 
 POLL_SECONDS: Final = 0.02
 # Every worker reads the models directory again in this time, or the caller is told to look later.
@@ -78,7 +78,7 @@ class LoadUnload:
         """
         # A name has at most 64 characters, so a pipe takes the line whole, also from several writers (PIPE_BUF is at
         # least 512); the parent could not read parts of lines.
-        if not NAME.fullmatch(name):
+        if not MODEL_NAME.fullmatch(name):
             raise ModelNotFoundError("Request for unknown model: no model can have that name.")
         token = next(self._tokens)
         line = orjson.dumps({"slot": self._slot, "token": token, "do": do, "name": name}) + b"\n"

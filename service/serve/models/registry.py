@@ -20,9 +20,9 @@ from service.errors import (
 )
 from service.serve.models.served_model import Endpoint, ModelResources, ServedModel
 from service.serve.responses import V1, V2
-from service.store.artifact.repository import VERSION, Repository, RepositoryView, Version
+from service.store.artifact.repository import VERSION_NUMBER, Repository, RepositoryView, Version
 from service.store.directory.data_directory import SnapshotWatcher
-from service.store.states.snapshots import latest, read_snapshot
+from service.store.states.snapshots import read_latest, read_snapshot
 
 logger = logging.getLogger("softstep.live")
 
@@ -79,7 +79,7 @@ class LiveModels:
             if latest is None:
                 raise ModelNotReadyError("Model is not ready: none of its versions is loaded.")
             return latest
-        key = (name, int(version) if VERSION.fullmatch(version) else 0)  # no version is 0
+        key = (name, int(version) if VERSION_NUMBER.fullmatch(version) else 0)  # no version is 0
         if key not in self.versions:
             raise VersionNotFoundError("Request for unknown model version: the model has no such version.")
         if key not in self.served:
@@ -167,13 +167,15 @@ class ModelRegistry:
             return known
         if self._kit.data is None:
             return ServedModel(version, version.artifact, self._kit)
-        folder = self._kit.data.stream(*key)
+        folder = self._kit.data.stream_folder(*key)
         if not folder.artifact.exists():
             return ServedModel(version, version.artifact, self._kit)
-        bound = folder.bind(version.artifact, self._kit.settings.artifact_bytes_max)
+        bound = folder.bind_artifact(version.artifact, self._kit.settings.artifact_bytes_max)
         if bound.differs:
             logger.warning("model %s version %s is not what its stream began with; that is served", *key)
-        return ServedModel(version, bound.artifact, self._kit, latest(folder.snapshots), bound_differs=bound.differs)
+        return ServedModel(
+            version, bound.artifact, self._kit, read_latest(folder.snapshots), bound_differs=bound.differs
+        )
 
     async def renew(self) -> None:
         """Serve what was learned since: the newest snapshot of each version."""
@@ -212,15 +214,15 @@ class ModelRegistry:
         data, news = self._kit.data, self._news
         if data is None or news is None:
             return newer
-        for key, seq in news.snapshots().items():
+        for key, seq in news.changed_snapshots().items():
             served = self.now.served.get(key)
             if served is not None and seq > served.seq:
                 try:
-                    newer[key] = served.learned_more(seq, read_snapshot(data.stream(*key).snapshots / str(seq)))
+                    newer[key] = served.learned_more(seq, read_snapshot(data.stream_folder(*key).snapshots / str(seq)))
                 except (SnapshotError, ValueError) as error:
                     # One that was replaced while it was looked at is announced again with the next.
                     logger.warning("a snapshot of model %s version %s cannot be served: %s", *key, error)
-                    news.forget(*key)
+                    news.recheck(*key)
         return newer
 
     def _assemble(self, view: RepositoryView, ready: dict[Key, ServedModel], unloaded: frozenset[str]) -> LiveModels:

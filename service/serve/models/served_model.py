@@ -24,8 +24,8 @@ from service.settings import Settings
 from service.softmax.classifier import Classifier
 from service.softmax.learner import Parameters
 from service.store.artifact.artifact import Artifact, Manifest
-from service.store.artifact.calibration_record import told
-from service.store.artifact.model_factory import served_again, served_of
+from service.store.artifact.calibration_record import describe_calibration
+from service.store.artifact.model_factory import initial_parameters, restore_parameters
 from service.store.artifact.repository import Version
 from service.store.directory.data_directory import DataDirectory
 from service.store.states.snapshots import Snapshot
@@ -94,7 +94,7 @@ class ServedModel:
         self.manifest: Final = manifest
         self.seq, learned = snapshot or (0, None)
         self.learned: Final = learned
-        answering = served_of(artifact) if learned is None else _learned(manifest, learned)
+        answering = initial_parameters(artifact) if learned is None else _learned(manifest, learned)
         self.model: Final = answering.model()
         self.parameters: Final = sum(tensor.size for tensor in answering.tensors())
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
@@ -181,7 +181,7 @@ class ServedModel:
             "published_seconds": self._published_seconds(),
             "weights_sha256": learned.get("weights_sha256", self.artifact.weights_sha256),
             "learning": learned.get("learning", chosen),
-            "calibration": learned.get("calibration", told(manifest.calibration, manifest.scaling)),
+            "calibration": learned.get("calibration", describe_calibration(manifest.calibration, manifest.scaling)),
             "progressive": learned.get("progressive", {"events": 0, "rows": 0, "loss": None, "accuracy": None}),
             "metrics": manifest.metrics,
             "provenance": manifest.provenance,
@@ -202,7 +202,7 @@ def _counted(meter: WorkerCounters, counters: memoryview) -> Callable[[Classifie
 
 def _learned(manifest: Manifest, snapshot: Snapshot) -> Parameters:
     try:
-        return served_again(manifest, snapshot.arrays, snapshot.fields["clips"])
+        return restore_parameters(manifest, snapshot.arrays, snapshot.fields["clips"])
     except KeyError as error:
         raise SnapshotError("a snapshot lacks a part of the model") from error
 

@@ -99,7 +99,7 @@ class Artifact:
         object.__setattr__(self, "tensors", MappingProxyType(checked_copies(self.manifest, self.tensors)))
 
     @classmethod
-    def seal(cls, fields: Mapping[str, object], tensors: Mapping[str, Array]) -> "Artifact":
+    def from_fields(cls, fields: Mapping[str, object], tensors: Mapping[str, Array]) -> "Artifact":
         """Makes an artifact from the manifest's fields, adding `format_version` and `tensors_sha256`.
 
         Args:

@@ -43,11 +43,13 @@ class CalibrationRecord(Record):
         return calibration.Calibration(self.kind, tuple({**IDENTITY[self.kind], **given}.values()))
 
 
-def fits(record: CalibrationRecord, head: Head) -> bool:
+def calibration_fits_head(record: CalibrationRecord, head: Head) -> bool:
     """Whether logits before that head can be calibrated so."""
     return KINDS.get(head) == record.kind
 
 
-def told(record: CalibrationRecord | None, now: calibration.Calibration | None) -> dict[str, Any] | None:
+def describe_calibration(
+    record: CalibrationRecord | None, now: calibration.Calibration | None
+) -> dict[str, Any] | None:
     """A calibration as a manifest and metadata tell it, with the numbers that it has now; None where there is none."""
     return None if record is None or now is None else {"kind": record.kind, "learn": record.learn, **now.named()}

@@ -28,7 +28,7 @@ class Constant(NamedTuple):
 
 
 RATE_MAX: Final = 1e3
-SMALL: Final = 1e-12
+MIN_CONSTANT: Final = 1e-12
 _CLIP: Final = Constant(2.0, 1e-3, 1e6)
 _SHARED: Final = {
     "clip": _CLIP,
@@ -38,14 +38,22 @@ _SHARED: Final = {
 }
 CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
     "sgd": {
-        "rate": Constant(0.01, SMALL, RATE_MAX),
+        "rate": Constant(0.01, MIN_CONSTANT, RATE_MAX),
         "clip": _CLIP._replace(default=None),
         "step_clip": _SHARED["step_clip"]._replace(default=None),
     },
-    "adagrad": {"rate": Constant(0.3, SMALL, RATE_MAX), "epsilon": Constant(1e-8, SMALL, 1e6), **_SHARED},
-    "ftrl": {"rate": Constant(0.3, SMALL, RATE_MAX), "beta": Constant(1.0, SMALL, 1e6), **_SHARED},
+    "adagrad": {
+        "rate": Constant(0.3, MIN_CONSTANT, RATE_MAX),
+        "epsilon": Constant(1e-8, MIN_CONSTANT, 1e6),
+        **_SHARED,
+    },
+    "ftrl": {
+        "rate": Constant(0.3, MIN_CONSTANT, RATE_MAX),
+        "beta": Constant(1.0, MIN_CONSTANT, 1e6),
+        **_SHARED,
+    },
     "newton": {
-        "rate": Constant(4.0, SMALL, RATE_MAX),
+        "rate": Constant(4.0, MIN_CONSTANT, RATE_MAX),
         "lambda": Constant(10.0, 1e-6, 1e9),
         "floor": Constant(0.001, 1e-9, 0.25),
         "pull": Constant(0.5, 0.0, 10.0),
@@ -56,7 +64,7 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
 }
 # AdaGrad's first step moves each weight by the rate. Behind a stage that is a sensible part of a logit; of raw features
 # nothing is known, so that there the step is small.
-PLAIN_RATE: Final = 0.0003
+RAW_FEATURES_RATE: Final = 0.0003
 # In a network all layers move at a time, and each changes what the next one sees; so its steps are smaller. Measured in
 # one pass over each of the six data sets of loadtest/datasets.py, geometric means of the progressive loss. Seven
 # networks of one to three hidden layers from random weights: AdaGrad 0.266 at the rate 0.05, 0.270 at 0.08 and 0.281 at
@@ -66,7 +74,7 @@ PLAIN_RATE: Final = 0.0003
 NETWORK_RATES: Final[dict[RuleName, float]] = {"adagrad": 0.08, "ftrl": 0.2}
 
 
-def size_of(n_features: int, n_outputs: int) -> int:
+def newton_size(n_features: int, n_outputs: int) -> int:
     """K (N + 1)^2, what Newton's time and memory grow with."""
     return n_outputs * (n_features + 1) ** 2
 
@@ -76,10 +84,10 @@ def default_rule(artifact: Artifact) -> RuleName:
     manifest = artifact.manifest
     if manifest.hidden or (manifest.training is None and artifact.weights.any()):
         return "adagrad"
-    return "newton" if size_of(artifact.n_features, manifest.n_outputs) <= NEWTON_DEFAULT_MAX else "ftrl"
+    return "newton" if newton_size(artifact.n_features, manifest.n_outputs) <= NEWTON_DEFAULT_MAX else "ftrl"
 
 
-def form_of(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
+def learning_form(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
     """What learns; see `softmax/linear_learner.py` for the forms."""
     manifest = artifact.manifest
     if manifest.hidden:
@@ -93,23 +101,23 @@ def form_of(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) 
     return "plain" if artifact.weights.any() else "running"
 
 
-def chosen(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
+def select_rule(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
     """The rule that an artifact learns by, and the constants that it sets.
 
     Raises:
         ArtifactError: The manifest names a rule or a constant that there is not, or a number outside its range.
     """
     learning, delta = artifact.manifest.learning, artifact.manifest.delta
-    name = default_rule(artifact) if learning is None else known_rule(learning.rule)
+    name = default_rule(artifact) if learning is None else parse_rule_name(learning.rule)
     constants = {} if learning is None else dict(learning.constants)
     if delta is not None and constants.setdefault("clip", delta.clip) != delta.clip:
         raise ArtifactError("learning.constants.clip must be that of the delta")
     check_constants(name, constants, layers=bool(artifact.manifest.hidden))
-    check_size(name, artifact.n_features, artifact.manifest.n_outputs)
+    check_newton_size(name, artifact.n_features, artifact.manifest.n_outputs)
     return name, constants
 
 
-def known_rule(name: str) -> RuleName:
+def parse_rule_name(name: str) -> RuleName:
     """The name of a rule, or an ArtifactError."""
     for rule in get_args(RuleName):
         if rule == name:
@@ -117,9 +125,9 @@ def known_rule(name: str) -> RuleName:
     raise ArtifactError(f"learning.rule must be one of {', '.join(CONSTANTS)}")
 
 
-def check_size(name: RuleName, n_features: int, n_outputs: int) -> None:
+def check_newton_size(name: RuleName, n_features: int, n_outputs: int) -> None:
     """Raise ArtifactError where a rule is not for a model of so many features and logits."""
-    if name == "newton" and size_of(n_features, n_outputs) > NEWTON_MAX:
+    if name == "newton" and newton_size(n_features, n_outputs) > NEWTON_MAX:
         raise ArtifactError(f"the rule newton takes models up to K (N + 1)^2 = {NEWTON_MAX}; ftrl takes any")
 
 
@@ -142,19 +150,19 @@ def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: b
             raise ArtifactError(f"learning.constants.{constant} of {name} must be from {least:g} to {most:g}")
 
 
-def values_of(name: RuleName, form: Form, constants: Mapping[str, float]) -> dict[str, float]:
+def effective_constants(name: RuleName, form: Form, constants: Mapping[str, float]) -> dict[str, float]:
     """Every constant in effect by its name: those that are given, the others by default."""
     defaults = {key: constant.default for key, constant in CONSTANTS[name].items()}
     if name == "adagrad" and form == "plain":
-        defaults["rate"] = PLAIN_RATE
+        defaults["rate"] = RAW_FEATURES_RATE
     if form == "layers":
         defaults |= {"rate": NETWORK_RATES.get(name, defaults["rate"]), "clip": None}
     return {key: value for key, value in {**defaults, **constants}.items() if value is not None}
 
 
-def rule_of(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float]) -> Rule:
+def build_rule(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float]) -> Rule:
     """The rule with all its numbers."""
-    values = values_of(name, form, constants)
+    values = effective_constants(name, form, constants)
     training = artifact.manifest.training
     rows = 0 if training is None or form not in {"delta", "layers"} else training.rows
     firmness = values.get("firmness", 0.0) * rows

@@ -21,7 +21,7 @@ from pydantic import (
 
 from service.errors import ArtifactError
 from service.softmax.calibration import Calibration, numbers_of
-from service.store.artifact.calibration_record import CalibrationRecord, fits
+from service.store.artifact.calibration_record import CalibrationRecord, calibration_fits_head
 from service.store.artifact.record import Record
 
 FORMAT_VERSION = 1
@@ -203,7 +203,7 @@ class Manifest(Record):
             raise ValueError(f"a head of the kind {self.head} has at least two classes")
         if self.thresholds is not None and self.head != "multilabel":
             raise ValueError("only a multilabel head has thresholds")
-        if self.calibration is not None and not fits(self.calibration, self.head):
+        if self.calibration is not None and not calibration_fits_head(self.calibration, self.head):
             raise ValueError("calibration is of the kind temperature for a softmax head, platt for a sigmoid head")
 
     def _check_layers(self) -> None:

@@ -15,13 +15,13 @@ from service.softmax.parameters import LinearParameters
 from service.store.artifact.artifact import Artifact, Manifest
 
 
-def stage_of(artifact: Artifact) -> Stage | None:
+def build_stage(artifact: Artifact) -> Stage | None:
     """What is done to a row before the weights see it."""
     stage = artifact.manifest.stage
     return None if stage is None else Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
 
 
-def delta_of(artifact: Artifact) -> Delta | None:
+def build_delta(artifact: Artifact) -> Delta | None:
     """What learning has added: the delta's weights behind the training statistics."""
     delta, training = artifact.manifest.delta, artifact.manifest.training
     if delta is None or training is None:
@@ -30,21 +30,21 @@ def delta_of(artifact: Artifact) -> Delta | None:
     return Delta(artifact.tensors[delta.weight], stage)
 
 
-def served_of(artifact: Artifact) -> Parameters:
+def initial_parameters(artifact: Artifact) -> Parameters:
     """What an artifact answers with before anything is learned: state(0)."""
     manifest, tensors = artifact.manifest, artifact.tensors
     if not manifest.hidden:
-        stage, delta = stage_of(artifact), delta_of(artifact)
+        stage, delta = build_stage(artifact), build_delta(artifact)
         return LinearParameters(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
     hidden = tuple(
         LayerArrays(tensors[layer.weight], tensors[layer.bias], activation)
-        for layer, activation in zip(manifest.hidden, activations_of(manifest), strict=True)
+        for layer, activation in zip(manifest.hidden, hidden_activations(manifest), strict=True)
     )
-    stage = stage_of(artifact)
+    stage = build_stage(artifact)
     return NetworkParameters(manifest.head, hidden, artifact.weights, artifact.bias, stage, manifest.scaling)
 
 
-def served_again(
+def restore_parameters(
     manifest: Manifest, arrays: Mapping[str, NDArray[np.floating[Any]]], clips: Mapping[str, float | None]
 ) -> Parameters:
     """What gave these arrays and clips, learned from an artifact with that manifest.
@@ -54,18 +54,18 @@ def served_again(
     """
     if not manifest.hidden:
         return LinearParameters.of(manifest.head, arrays, clips)
-    return NetworkParameters.of(manifest.head, activations_of(manifest), arrays, clips)
+    return NetworkParameters.of(manifest.head, hidden_activations(manifest), arrays, clips)
 
 
-def activations_of(manifest: Manifest) -> tuple[Activation, ...]:
+def hidden_activations(manifest: Manifest) -> tuple[Activation, ...]:
     """What follows each hidden layer."""
     return tuple(layer.activation for layer in manifest.hidden if layer.activation != "identity")
 
 
-def model_of(artifact: Artifact) -> Classifier:
+def build_model(artifact: Artifact) -> Classifier:
     """The model that an artifact describes.
 
     Raises:
         ValueError: A statistic cannot be represented in the model's dtype.
     """
-    return served_of(artifact).model()
+    return initial_parameters(artifact).model()

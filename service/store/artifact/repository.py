@@ -28,10 +28,10 @@ from typing import Literal, NamedTuple
 from service.errors import ArtifactError
 from service.store.artifact.artifact import MANIFEST_NAME, TENSORS_NAME, Artifact, read_artifact
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # At most 18 digits: every version fits into a signed 64-bit integer.
-VERSION = re.compile(r"[1-9][0-9]{0,17}")
-NAMELESS = "model"
+VERSION_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+DEFAULT_MODEL_NAME = "model"
 
 Key = tuple[str, int]  # a model's name and version
 
@@ -85,13 +85,13 @@ class RepositoryView:
     versions: Mapping[Key, Version]
     reason: str | None = None
 
-    def of(self, name: str) -> tuple[Version, ...]:
+    def versions_of(self, name: str) -> tuple[Version, ...]:
         """All versions of a model, the smallest number first; empty where the name is unknown."""
         return tuple(version for (model, _), version in self.versions.items() if model == name)
 
-    def latest(self, name: str) -> Version | None:
+    def default_version(self, name: str) -> Version | None:
         """The version that is served by default: the largest that is READY, or None."""
-        return next((version for version in reversed(self.of(name)) if version.state == "READY"), None)
+        return next((version for version in reversed(self.versions_of(name)) if version.state == "READY"), None)
 
 
 class _Found(NamedTuple):
@@ -161,7 +161,7 @@ class Repository:
         found: dict[Key, _Found] = {}
         names = _names_in(self._root)
         reason = None
-        for name in filter(NAME.fullmatch, names):
+        for name in filter(MODEL_NAME.fullmatch, names):
             try:
                 folders = _version_folders(name, self._root / name)
             except OSError as error:
@@ -169,7 +169,7 @@ class Repository:
                 folders = [(key, entry.folder) for key, entry in self._known.items() if key[0] == name]
             _add(found, folders)
         own = self._root.absolute().name
-        own = own if NAME.fullmatch(own) else NAMELESS
+        own = own if MODEL_NAME.fullmatch(own) else DEFAULT_MODEL_NAME
         _add(found, [*_version_folders(own, self._root), ((own, 1), self._root)])
         return found, reason
 
@@ -222,7 +222,7 @@ def _names_in(folder: Path) -> list[str]:
 def _version_folders(name: str, folder: Path) -> list[tuple[Key, Path]]:
     """The entries of a model's folder that are named like a version; none where it is a file, or gone."""
     try:
-        return [((name, int(entry)), folder / entry) for entry in _names_in(folder) if VERSION.fullmatch(entry)]
+        return [((name, int(entry)), folder / entry) for entry in _names_in(folder) if VERSION_NUMBER.fullmatch(entry)]
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from service.errors import ArtifactError
 from service.store.artifact.artifact import MANIFEST_NAME
-from service.store.artifact.repository import VERSION
+from service.store.artifact.repository import VERSION_NUMBER
 
 
-def new_version(folder: Path) -> Path:
+def new_version_folder(folder: Path) -> Path:
     """The folder of a version that is to be written.
 
     Args:
@@ -24,5 +24,5 @@ def new_version(folder: Path) -> Path:
         raise ArtifactError("the target is a file; name a folder that does not exist yet, or a model's folder")
     if (folder / MANIFEST_NAME).exists():
         raise ArtifactError("the target holds a version already; name a folder that does not exist yet")
-    versions = [int(path.name) for path in folder.iterdir() if VERSION.fullmatch(path.name)]
+    versions = [int(path.name) for path in folder.iterdir() if VERSION_NUMBER.fullmatch(path.name)]
     return folder / str(max(versions, default=0) + 1)

@@ -32,7 +32,8 @@ from typing import Final, Literal
 
 from service.errors import LogDamagedError
 from service.store.filesystem import sync_file
-from service.store.log.events import FeedbackLog, Position
+from service.store.log.events import Position
+from service.store.log.feedback_log import FeedbackLog, read_event
 
 MAGIC: Final = b"SFSTMARK" + (1).to_bytes(8, "little")
 HEAD_BYTES: Final = 64
@@ -74,7 +75,7 @@ class AckMarks:
                 self._memory[at : at + RECORD_BYTES] = bytes(RECORD_BYTES)
                 self._free.append(at)
 
-    def set(self, stream: int, position: Position) -> None:
+    def write_mark(self, stream: int, position: Position) -> None:
         """Notes that a stream is committed up to a position; that outlives the process from here on."""
         at = self._next.get(stream)
         if at is None:
@@ -107,26 +108,26 @@ def read_marks(path: Path) -> list[tuple[int, Position]]:
     return marks
 
 
-def refuse_cut(log: FeedbackLog, reached: Iterable[tuple[int, Position]]) -> None:
+def refuse_truncated_log(log: FeedbackLog, reached: Iterable[tuple[int, Position]]) -> None:
     """Refuses a log that does not hold every position that was reached once: those of marks, snapshots, checkpoints.
 
     Raises:
         LogDamagedError: An event or a stream is missing, or is another one.
     """
-    live = {stream.number for stream in log.streams()}
+    live = {stream.number for stream in log.list_streams()}
     for stream, (seq, hash_) in reached:
         if stream not in live:
             raise LogDamagedError("the feedback log has lost a stream that was acknowledged; restore a backup")
         if seq > 0:
-            events = log.read(stream, seq - 1, 1)
-            if not events or (events[0].seq, events[0].hash) != (seq, hash_):
+            event = read_event(log, stream, seq)
+            if event is None or event.hash != hash_:
                 raise LogDamagedError(
                     f"the feedback log ends before event {seq}, which was acknowledged, or holds another one there; "
                     "restore a backup"
                 )
 
 
-def drop_marks(path: Path, stream: int) -> None:
+def delete_mark(path: Path, stream: int) -> None:
     """Deletes a stream's mark from a worker's file, for good: what comes after may delete the stream.
 
     Raises:

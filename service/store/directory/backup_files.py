@@ -20,17 +20,17 @@ from service.errors import LogUnavailableError, SnapshotError
 from service.store.artifact.artifact import write_artifact
 from service.store.directory.ack_marks import AckMarks
 from service.store.directory.data_directory import DataDirectory, StreamFolder
-from service.store.directory.offline import StoredStream, bound_artifact
-from service.store.directory.verify_files import late_turns, misplaced
+from service.store.directory.offline import StoredData, read_bound_artifact
+from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.events import Position, Stream
-from service.store.log.lineage import Lineage, lineage_change
+from service.store.log.feedback_log import read_lineage
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
+from service.store.states.snapshots import list_seqs, read_snapshot, write_snapshot
 
 KEY_NAME: Final = "token.key"
 
 
-class CopiedFiles(NamedTuple):
+class StreamBackup(NamedTuple):
     """A stream in a backup: itself, where it ends, and the seq of its checkpoint, 0 where there is none."""
 
     stream: Stream
@@ -38,7 +38,7 @@ class CopiedFiles(NamedTuple):
     checkpoint: int
 
 
-def write_backup(found: StoredStream, folder: Path, bytes_max: int) -> list[CopiedFiles]:
+def write_backup(found: StoredData, folder: Path, bytes_max: int) -> list[StreamBackup]:
     """Fills a folder, which is empty, from a data directory that may be in use.
 
     Raises:
@@ -47,10 +47,10 @@ def write_backup(found: StoredStream, folder: Path, bytes_max: int) -> list[Copi
         OSError: The disk refuses.
     """
     target = DataDirectory(folder)
-    found.log.backup(target.log)
+    found.log.write_copy(target.log)
     log = SqliteLog(target.log)
     try:
-        copied = [_copy_stream(found.data, StoredStream(target, log), stream, bytes_max) for stream in log.streams()]
+        copied = [_copy_stream(found.data, StoredData(target, log), stream, bytes_max) for stream in log.list_streams()]
         write_marks(target, log)
     finally:
         log.close()
@@ -60,12 +60,12 @@ def write_backup(found: StoredStream, folder: Path, bytes_max: int) -> list[Copi
 
 def write_marks(data: DataDirectory, log: SqliteLog) -> None:
     """One mark for each stream, where it ends, in place of all that there are."""
-    for path in data.all_marks():
+    for path in data.mark_files():
         path.unlink()
-    streams = log.streams()
-    marks = AckMarks(data.marks(0), {stream.number for stream in streams})
+    streams = log.list_streams()
+    marks = AckMarks(data.mark_file(0), {stream.number for stream in streams})
     for stream in streams:
-        marks.set(stream.number, Position(*log.state(stream.number)[:2]))
+        marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
     marks.close()
 
 
@@ -80,13 +80,13 @@ def copy_token_key(source: Path, target: Path) -> None:
 
 def close_log(data: DataDirectory, log: SqliteLog) -> None:
     """Moves all of a log into its one file, and leaves nothing beside it."""
-    log.rewrite()
+    log.empty_wal()
     log.close()
     for end in ("-wal", "-shm"):
         Path(f"{data.log}{end}").unlink(missing_ok=True)
 
 
-def clear(folder: Path) -> None:
+def clear_folder(folder: Path) -> None:
     """Empties a folder, but for its lock."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -95,30 +95,30 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
-def _copy_stream(source: DataDirectory, target: StoredStream, stream: Stream, bytes_max: int) -> CopiedFiles:
-    old, new = (data.stream(stream.model, stream.version) for data in (source, target.data))
-    write_artifact(new.artifact, bound_artifact(old, stream, bytes_max))
+def _copy_stream(source: DataDirectory, target: StoredData, stream: Stream, bytes_max: int) -> StreamBackup:
+    old, new = (data.stream_folder(stream.model, stream.version) for data in (source, target.data))
+    write_artifact(new.artifact, read_bound_artifact(old, stream, bytes_max))
     checkpoint = _copy_checkpoint(old, new, target.log, stream)
-    return CopiedFiles(stream, Position(*target.log.state(stream.number)[:2]), checkpoint)
+    return StreamBackup(stream, Position(*target.log.stream_state(stream.number)[:2]), checkpoint)
 
 
 def _copy_checkpoint(old: StreamFolder, new: StreamFolder, log: SqliteLog, stream: Stream) -> int:
     """Copies the newest checkpoint that is a state of the copied log; returns its seq, or 0."""
-    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
-    last = log.state(stream.number).seq
-    for seq in reversed(seqs(old.checkpoints)):
+    lineage = read_lineage(log, stream.number)
+    last = log.stream_state(stream.number).seq
+    for seq in reversed(list_seqs(old.checkpoints)):
         # The learner may delete one meanwhile, or know of what came after the copy.
         with suppress(SnapshotError):
             snapshot = read_snapshot(old.checkpoints / str(seq))
-            if seq <= last and misplaced(log, stream, seq, snapshot) is None:
-                is_known = snapshot.fields["turns"] <= len(lineage.turns)
-                if is_known and not late_turns(snapshot.fields, seq, lineage):
+            if seq <= last and position_mismatch(log, stream, seq, snapshot) is None:
+                is_known = snapshot.fields["turns"] <= len(lineage.changes)
+                if is_known and not later_exclusions(snapshot.fields, seq, lineage):
                     write_snapshot(new.checkpoints, seq, snapshot.fields, snapshot.arrays, durable=True)
                     return seq
     return 0
 
 
-def make_way(target: Path) -> Path:
+def partial_backup_folder(target: Path) -> Path:
     """The folder beside a backup that is to be, in which it is made; raises LogUnavailableError where there is one."""
     if target.exists():
         raise LogUnavailableError("the folder for the backup exists already; name one that does not")

@@ -27,7 +27,7 @@ from typing import IO, Final, NamedTuple
 from service.errors import LogUnavailableError
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.filesystem import make_folder, sync_folder
-from service.store.states.snapshots import seqs
+from service.store.states.snapshots import list_seqs
 
 SET_ASIDE: Final = ".purged-"
 LOCK_POLL_SECONDS: Final = 0.02
@@ -67,7 +67,7 @@ class StreamFolder:
         self.checkpoints = path / "checkpoints"
         self.history = path / "history"
 
-    def bind(self, artifact: Artifact, bytes_max: int) -> BoundArtifact:
+    def bind_artifact(self, artifact: Artifact, bytes_max: int) -> BoundArtifact:
         """The artifact that the stream is bound to: this one where the stream begins, else the copy.
 
         Args:
@@ -100,7 +100,7 @@ class DataDirectory:
         self._streams = path / "streams"
         make_folder(self._marks)
 
-    def lock(self, *, resumes: bool = False, seconds: float = 0.0) -> IO[bytes]:
+    def acquire_lock(self, *, resumes: bool = False, seconds: float = 0.0) -> IO[bytes]:
         """Takes the directory for this process and those it forks, until the file that is returned is closed.
 
         Args:
@@ -125,32 +125,32 @@ class DataDirectory:
             raise
         return file
 
-    def marks(self, slot: int) -> Path:
+    def mark_file(self, slot: int) -> Path:
         """The file of a worker's marks."""
         return self._marks / str(slot)
 
-    def all_marks(self) -> list[Path]:
+    def mark_files(self) -> list[Path]:
         """The marks of all workers there ever were."""
         return sorted(path for path in self._marks.iterdir() if not path.name.startswith("."))
 
-    def stream(self, model: str, version: int) -> StreamFolder:
+    def stream_folder(self, model: str, version: int) -> StreamFolder:
         """The folder of a model version's stream. Names are checked by the repository, and safe in a path."""
         return StreamFolder(self._streams / model / str(version))
 
-    def set_aside(self, model: str, version: int) -> None:
+    def hide_stream(self, model: str, version: int) -> None:
         """Takes a stream's folder out of sight, in one step, before its purge; `finish_removals` deletes it.
 
         Raises:
             OSError: The disk refuses.
         """
-        folder = self.stream(model, version).path
+        folder = self.stream_folder(model, version).path
         if folder.exists():
             folder.rename(self._streams / f"{SET_ASIDE}{secrets.token_hex(8)}")
             sync_folder(self._streams)
             with suppress(OSError):  # other versions are still there
                 folder.parent.rmdir()
 
-    def finish_removals(self) -> None:
+    def delete_hidden_streams(self) -> None:
         """Deletes the folders that were set aside, also by processes that were killed then."""
         for path in self._streams.glob(f"{SET_ASIDE}*"):
             shutil.rmtree(path)
@@ -170,18 +170,18 @@ class SnapshotWatcher:
         self._settled: dict[str, int] = {}
         self._names: dict[str, list[str]] = {}
 
-    def snapshots(self) -> dict[tuple[str, int], int]:
+    def changed_snapshots(self) -> dict[tuple[str, int], int]:
         """The newest seq of each stream's snapshots whose folder may have changed since the last call."""
         found = {}
         for model in self._listed(self._root):
             of_model = f"{self._root}/{model}"
             for version in self._listed(of_model):
                 folder = f"{of_model}/{version}/snapshots"
-                if self._may_have_changed(folder) and (known := seqs(Path(folder))):
+                if self._may_have_changed(folder) and (known := list_seqs(Path(folder))):
                     found[model, int(version)] = known[-1]
         return found
 
-    def forget(self, model: str, version: int) -> None:
+    def recheck(self, model: str, version: int) -> None:
         """Let the next call tell of a stream, changed or not."""
         self._settled.pop(f"{self._root}/{model}/{version}/snapshots", None)
 

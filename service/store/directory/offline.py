@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from service.errors import ArtifactError, LogUnavailableError, ModelNotFoundError
 from service.store.artifact.artifact import Artifact, read_artifact
-from service.store.artifact.fingerprint import begun_with
+from service.store.artifact.fingerprint import fold_version_of
 from service.store.directory.data_directory import DataDirectory, StreamFolder, refuse_unfinished
 from service.store.log.events import Stream
 from service.store.log.sqlite import SqliteLog
 
 
-class StoredStream(NamedTuple):
+class StoredData(NamedTuple):
     """What a data directory keeps: itself, and its log, which may be in use by a running service too."""
 
     data: DataDirectory
@@ -21,7 +21,7 @@ class StoredStream(NamedTuple):
 
 
 @contextmanager
-def kept(path: Path) -> Iterator[StoredStream]:
+def open_stored_data(path: Path) -> Iterator[StoredData]:
     """A data directory's log, open until the end of the block.
 
     Raises:
@@ -37,7 +37,7 @@ def kept(path: Path) -> Iterator[StoredStream]:
         raise LogUnavailableError(f"the data directory cannot be used: {error.strerror}") from error
     log = SqliteLog(data.log)
     try:
-        yield StoredStream(data, log)
+        yield StoredData(data, log)
     finally:
         log.close()
 
@@ -49,7 +49,7 @@ def find_stream(log: SqliteLog, name: str) -> Stream:
         ModelNotFoundError: There is none, or several; the message says which there are.
     """
     model, slash, version = name.partition("/")
-    streams = [stream for stream in log.streams() if stream.model == model]
+    streams = [stream for stream in log.list_streams() if stream.model == model]
     wanted = [stream for stream in streams if not slash or str(stream.version) == version]
     if len(wanted) == 1:
         return wanted[0]
@@ -59,13 +59,13 @@ def find_stream(log: SqliteLog, name: str) -> Stream:
     raise ModelNotFoundError(f"say which version is meant: there are streams of {versions}")
 
 
-def bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) -> Artifact:
+def read_bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) -> Artifact:
     """The artifact that a stream is bound to.
 
     Raises:
         ArtifactError: It is damaged or missing, or the stream was begun with another one, or by a later release.
     """
     artifact = read_artifact(folder.artifact, bytes_max)
-    if begun_with(artifact, stream.genesis) is None:
+    if fold_version_of(artifact, stream.genesis) is None:
         raise ArtifactError("it is not what the stream was begun with, or a later release began it")
     return artifact

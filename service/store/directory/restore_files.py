@@ -19,33 +19,35 @@ from typing import Final
 from service.errors import LogError, LogUnavailableError, RefusedError
 from service.store.directory.backup_files import KEY_NAME, close_log, copy_token_key, write_marks
 from service.store.directory.data_directory import RESTORING, DataDirectory
-from service.store.directory.offline import StoredStream
+from service.store.directory.offline import StoredData
 from service.store.filesystem import sync_folder, sync_tree
 from service.store.log.admin_payloads import dump_forget_ids
-from service.store.log.events import Accepted, Draft, Kind, Stream
+from service.store.log.events import Draft, EventLocation, Kind, Stream
+from service.store.log.feedback_log import read_event, read_lineage
 from service.store.log.ids import new_id
-from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.sqlite import SqliteLog
-from service.store.states.checkpoints import delete_holding
+from service.store.states.checkpoints import delete_states
 
 PARTIAL: Final = ".restore.partial"
 LOG: Final = "log.sqlite"
 FORGET_IDS: Final = 1000
 
-IdGenerator = Mapping[str, Sequence[bytes]]
+IdsByModel = Mapping[str, Sequence[bytes]]
 
 
-def forgotten_ids(log: SqliteLog) -> IdGenerator:
+def forgotten_ids(log: SqliteLog) -> IdsByModel:
     """The ids of all events of a log that were forgotten, by the model's name."""
     ids: defaultdict[str, list[bytes]] = defaultdict(list)
-    for stream in log.streams():
-        lineage = Lineage(map(lineage_change, log.admin(stream.number)))
+    for stream in log.list_streams():
+        lineage = read_lineage(log, stream.number)
         for seq in sorted(lineage.forgotten):
-            ids[stream.model] += [event.id for event in log.read(stream.number, seq - 1, 1)]
+            event = read_event(log, stream.number, seq)
+            if event is not None:
+                ids[stream.model].append(event.id)
     return ids
 
 
-def known_forgets(data: DataDirectory) -> IdGenerator:
+def read_forgotten_ids(data: DataDirectory) -> IdsByModel:
     """The same of the log that is to be replaced.
 
     Raises:
@@ -75,7 +77,7 @@ def copy_backup(backup: Path, data: DataDirectory) -> DataDirectory:
     """
     if not (backup / LOG).is_file():
         raise LogUnavailableError("the folder holds no backup; name one that softstep backup has written")
-    drop_partial(data)
+    delete_partial_copy(data)
     partial = data.path / PARTIAL
     copy = DataDirectory(partial)
     for name in (LOG, f"{LOG}-wal"):  # of a data directory that was copied as it lay, the second counts too
@@ -89,12 +91,12 @@ def copy_backup(backup: Path, data: DataDirectory) -> DataDirectory:
     return copy
 
 
-def drop_partial(data: DataDirectory) -> None:
+def delete_partial_copy(data: DataDirectory) -> None:
     """Deletes a copy that does not count."""
     shutil.rmtree(data.path / PARTIAL, ignore_errors=True)
 
 
-def forget_again(copy: StoredStream, ids: IdGenerator) -> int:
+def repeat_forgets(copy: StoredData, ids: IdsByModel) -> int:
     """Forgets events in a copy that still has their rows; returns how many.
 
     Raises:
@@ -104,33 +106,33 @@ def forget_again(copy: StoredStream, ids: IdGenerator) -> int:
     for model, all_ids in ids.items():
         for start in range(0, len(all_ids), FORGET_IDS):
             present: defaultdict[int, list[bytes]] = defaultdict(list)
-            for id_, place in copy.log.find(model, all_ids[start : start + FORGET_IDS]).items():
+            for id_, place in copy.log.find_ids(model, all_ids[start : start + FORGET_IDS]).items():
                 if not place.forgotten:
                     present[place.stream].append(id_)
             for number, its_ids in present.items():
                 _forget(copy.log, number, its_ids)
                 count += len(its_ids)
-    for stream in copy.log.streams():
+    for stream in copy.log.list_streams():
         _delete_holding(copy, stream)
     return count
 
 
-def _delete_holding(copy: StoredStream, stream: Stream) -> None:
+def _delete_holding(copy: StoredData, stream: Stream) -> None:
     """Deletes the files of a stream that were made of forgotten events."""
-    lineage = Lineage(map(lineage_change, copy.log.admin(stream.number)))
-    folder, epoch = copy.data.stream(stream.model, stream.version), copy.log.state(stream.number).epoch
+    lineage = read_lineage(copy.log, stream.number)
+    folder, epoch = copy.data.stream_folder(stream.model, stream.version), copy.log.stream_state(stream.number).epoch
     for files in (folder.snapshots, folder.checkpoints):
-        delete_holding(files, epoch, lambda seq: any(lineage.holds(seq, one) for one in lineage.forgotten))
+        delete_states(files, epoch, lambda seq: any(lineage.contains(seq, one) for one in lineage.forgotten))
 
 
 def _forget(log: SqliteLog, stream: int, ids: Sequence[bytes]) -> None:
     draft = Draft(stream, Kind.FORGET, new_id(), dump_forget_ids(ids), time.time_ns() // 1_000_000)
     (outcome,) = log.append([draft])
-    if not isinstance(outcome, Accepted):
+    if not isinstance(outcome, EventLocation):
         raise outcome if isinstance(outcome, RefusedError) else LogUnavailableError(str(outcome))
 
 
-def make_whole(data: DataDirectory, copy: StoredStream) -> None:
+def commit_copy(data: DataDirectory, copy: StoredData) -> None:
     """Lets a copy count: from here on a restore only goes forwards."""
     write_marks(copy.data, copy.log)
     close_log(copy.data, copy.log)
@@ -139,7 +141,7 @@ def make_whole(data: DataDirectory, copy: StoredStream) -> None:
     sync_folder(data.path)
 
 
-def finish(data: DataDirectory) -> None:
+def finish_restore(data: DataDirectory) -> None:
     """Moves a whole copy to its place, in place of what is there; going on where an earlier try was killed.
 
     What is in the copy still has not been moved, so what has its name beside it is the old one.

@@ -38,14 +38,14 @@ from service.store.log.events import (
     SALT_BYTES,
     SEQ_BITS,
     SEQ_MAX,
-    Accepted,
     Draft,
     Event,
+    EventLocation,
     Kind,
     Stream,
     StreamState,
-    digest,
-    link,
+    hash_event,
+    hash_payload,
 )
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
 
@@ -63,7 +63,7 @@ FORGET: Final = Kind.FORGET
 
 
 @dataclass(slots=True)
-class Head:
+class StreamHead:
     """Where a stream stands while a batch is admitted; the batch writes to it.
 
     Attributes:
@@ -103,7 +103,7 @@ class AppendBatch:
         turned: The streams whose class_epoch, n_classes or epoch changed.
     """
 
-    heads: Mapping[int, Head]
+    heads: Mapping[int, StreamHead]
     names: Names
     turns: Callable[[int], Sequence[LineageChange]]
     rows: list[Row] = field(default_factory=list)
@@ -111,7 +111,7 @@ class AppendBatch:
     forgotten: list[int] = field(default_factory=list)
     turned: set[int] = field(default_factory=set)
 
-    def admit(self, draft: Draft, salt: bytes) -> Accepted | RefusedError:
+    def admit(self, draft: Draft, salt: bytes) -> EventLocation | RefusedError:
         """What becomes of one draft: its place in the log, or why it has none."""
         head = self.heads.get(draft.stream)
         if head is None:
@@ -121,7 +121,7 @@ class AppendBatch:
         except RefusedError as refusal:
             return refusal
 
-    def _admit(self, head: Head, draft: Draft, salt: bytes) -> Accepted:
+    def _admit(self, head: StreamHead, draft: Draft, salt: bytes) -> EventLocation:
         stream, kind, id_, payload, time_ms, class_epoch, if_seq = draft
         name = (head.stream.model, id_)
         known = self.names.get(name)
@@ -134,7 +134,7 @@ class AppendBatch:
         if not 0 < len(id_) <= ID_BYTES_MAX:
             raise PayloadError(f"an id has 1 to {ID_BYTES_MAX} bytes")
         seq = head.seq + 1
-        hash_ = link(head.hash, seq, kind, id_, time_ms, digest(salt, payload))
+        hash_ = hash_event(head.hash, seq, kind, id_, time_ms, hash_payload(salt, payload))
         if kind != FEEDBACK:
             self._turn(head, Event(seq, kind, id_, time_ms, payload, hash_))
         position = stream << SEQ_BITS | seq
@@ -143,9 +143,9 @@ class AppendBatch:
         self.places.append((position, name))
         self.names[name] = row
         head.seq, head.hash = seq, hash_
-        return Accepted(stream, seq)
+        return EventLocation(stream, seq)
 
-    def _resolved(self, head: Head, draft: Draft) -> Draft:
+    def _resolved(self, head: StreamHead, draft: Draft) -> Draft:
         """An admin draft with the payload that is stored."""
         if draft.kind == Kind.BASE:  # which may be larger than others, and is parsed as what it is
             return draft
@@ -158,19 +158,19 @@ class AppendBatch:
             if known is None or known[0] >> SEQ_BITS != draft.stream or known[1] != Kind.FEEDBACK:
                 raise UnknownIdError("an id to forget names no feedback of this model version")
             seqs.append(known[0] & SEQ_MAX)
-        return draft._replace(payload=dump_forget(seqs, self._lineage(head).bases_of(seqs)))
+        return draft._replace(payload=dump_forget(seqs, self._lineage(head).bases_containing(seqs)))
 
-    def _turn(self, head: Head, event: Event) -> None:
+    def _turn(self, head: StreamHead, event: Event) -> None:
         """Lets an admin event change the stream's head, or refuses it with nothing changed."""
         turn, lineage = lineage_change(event), self._lineage(head)
         if turn.target > head.seq:
             raise UnknownSeqError("the seq to go back to is beyond the last one")
-        if turn.kind == Kind.ROLLBACK and 0 < turn.target < lineage.since:
+        if turn.kind == Kind.ROLLBACK and 0 < turn.target < lineage.newest_base_seq:
             raise EarlierReleaseError(
-                f"that state was made by an earlier release; go back to seq {lineage.since} or a later one, or to 0, "
-                "the model as it was trained"
+                f"that state was made by an earlier release; go back to seq {lineage.newest_base_seq} or a later one, "
+                "or to 0, the model as it was trained"
             )
-        if turn.kind == Kind.SKIP and not _is_feedback(head, *turn.out):
+        if turn.kind == Kind.SKIP and not _is_feedback(head, *turn.excluded):
             raise UnknownSeqError("the seq to skip is not that of a feedback event")
         if turn.classes and head.n_classes + turn.classes > CLASSES_MAX:
             raise ClassesMaxError(f"a model may have at most {CLASSES_MAX} classes")
@@ -181,15 +181,15 @@ class AppendBatch:
             head.n_classes = lineage.n_classes(turn.seq, head.stream.n_classes)
         if turn.kind == Kind.FORGET:
             head.epoch += 1
-            self._forget(head, (*turn.out, *turn.bases))
+            self._forget(head, (*turn.excluded, *turn.bases))
         self.turned.add(head.stream.number)
 
-    def _lineage(self, head: Head) -> Lineage:
+    def _lineage(self, head: StreamHead) -> Lineage:
         if head.lineage is None:
             head.lineage = Lineage(self.turns(head.stream.number))
         return head.lineage
 
-    def _forget(self, head: Head, seqs: Sequence[int]) -> None:
+    def _forget(self, head: StreamHead, seqs: Sequence[int]) -> None:
         out = {head.stream.number << SEQ_BITS | seq for seq in seqs}
         self.forgotten += sorted(out)
         for name, (position, kind, id_, time_ms, _, hash_, seal) in self.names.items():
@@ -197,17 +197,17 @@ class AppendBatch:
                 self.names[name] = (position, kind, id_, time_ms, None, hash_, seal)
 
 
-def placed(row: Row) -> Accepted:
+def duplicate_of(row: Row) -> EventLocation:
     """What a retry of a stored event is told."""
     position, forgotten = row[0], row[4] is None
-    return Accepted(position >> SEQ_BITS, position & SEQ_MAX, duplicate=True, forgotten=forgotten)
+    return EventLocation(position >> SEQ_BITS, position & SEQ_MAX, duplicate=True, forgotten=forgotten)
 
 
-def _again(known: Row, draft: Draft) -> Accepted:
+def _again(known: Row, draft: Draft) -> EventLocation:
     """The answer to a draft whose id is taken: the same event's place, or a conflict."""
     if known[1] != draft.kind or not _is_same(known[4], draft):
         raise IdConflictError("the id was used for another event of this model; give this one an id of its own")
-    return placed(known)
+    return duplicate_of(known)
 
 
 def _is_same(stored: bytes | None, draft: Draft) -> bool:
@@ -218,17 +218,17 @@ def _is_same(stored: bytes | None, draft: Draft) -> bool:
     return draft.kind == Kind.FORGET and parse_forget(stored) == parse_forget(draft.payload)
 
 
-def _is_feedback(head: Head, seq: int) -> bool:
-    return 0 < seq <= head.seq and head.lineage is not None and seq not in {t.seq for t in head.lineage.turns}
+def _is_feedback(head: StreamHead, seq: int) -> bool:
+    return 0 < seq <= head.seq and head.lineage is not None and seq not in {t.seq for t in head.lineage.changes}
 
 
-def salts_for(drafts: Sequence[Draft], random: Callable[[int], bytes]) -> list[bytes]:
+def draw_salts(drafts: Sequence[Draft], random: Callable[[int], bytes]) -> list[bytes]:
     """One salt for each draft, from one call for random bytes."""
     all_ = random(SALT_BYTES * len(drafts))
     return [all_[at : at + SALT_BYTES] for at in range(0, len(all_), SALT_BYTES)]
 
 
-def names_in(drafts: Sequence[Draft], heads: Mapping[int, Head]) -> set[tuple[str, bytes]]:
+def find_names(drafts: Sequence[Draft], heads: Mapping[int, StreamHead]) -> set[tuple[str, bytes]]:
     """Every (model, id) that `AppendBatch.names` must know of: those of the drafts, and those that drafts forget."""
     models = {number: head.stream.model for number, head in heads.items()}
     names = {(models[draft.stream], draft.id) for draft in drafts if draft.stream in models}

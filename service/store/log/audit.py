@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 from service.errors import LogDamagedError
-from service.store.log.events import Event, FeedbackLog, Kind, Position, Stream
+from service.store.log.events import Event, Kind, Position, Stream
+from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.log.lineage import Lineage, lineage_change
 
 
-def audit(log: FeedbackLog, rows: int) -> Iterator[tuple[Stream, Position]]:
+def audit_log(log: FeedbackLog, rows: int) -> Iterator[tuple[Stream, Position]]:
     """Checks each stream's chain, that each event is found by its id, and what admin events made of the stream.
 
     Args:
@@ -20,7 +21,7 @@ def audit(log: FeedbackLog, rows: int) -> Iterator[tuple[Stream, Position]]:
     Raises:
         LogDamagedError: Something is not what was written.
     """
-    for stream in log.streams():
+    for stream in log.list_streams():
         for position in audit_stream(log, stream, rows):
             yield stream, position
 
@@ -30,8 +31,8 @@ def audit_stream(log: FeedbackLog, stream: Stream, rows: int) -> Iterator[Positi
     _check_state(log, stream)
     forgotten = _forgotten(log, stream)
     since = 0
-    for position in log.verify(stream.number, Position(0, stream.genesis), rows):
-        events = log.read(stream.number, since, position.seq - since)
+    for position in log.verify_chain(stream.number, Position(0, stream.genesis), rows):
+        events = log.read_events(stream.number, since, position.seq - since)
         _check_ids(log, stream, events)
         forgotten = _check_forgotten(log, stream, events, forgotten)
         since = position.seq
@@ -52,12 +53,12 @@ def _check_forgotten(log: FeedbackLog, stream: Stream, events: Sequence[Event], 
 
 
 def _forgotten(log: FeedbackLog, stream: Stream) -> set[int]:
-    lineage = Lineage(map(lineage_change, log.admin(stream.number)))
-    return lineage.forgotten | lineage.erased
+    lineage = read_lineage(log, stream.number)
+    return lineage.forgotten | lineage.forgotten_bases
 
 
 def _check_ids(log: FeedbackLog, stream: Stream, events: Sequence[Event]) -> None:
-    places = log.find(stream.model, [event.id for event in events])
+    places = log.find_ids(stream.model, [event.id for event in events])
     for event in events:
         place = places.get(event.id)
         if place is None or (place.stream, place.seq) != (stream.number, event.seq):
@@ -65,8 +66,8 @@ def _check_ids(log: FeedbackLog, stream: Stream, events: Sequence[Event]) -> Non
 
 
 def _check_state(log: FeedbackLog, stream: Stream) -> None:
-    state = log.state(stream.number)
-    turns = [lineage_change(event) for event in log.admin(stream.number) if event.seq <= state.seq]
+    state = log.stream_state(stream.number)
+    turns = [lineage_change(event) for event in log.read_admin_events(stream.number) if event.seq <= state.seq]
     lineage = Lineage(turns)
     epoch = sum(turn.kind == Kind.FORGET for turn in turns)
     n_classes = lineage.n_classes(state.seq, stream.n_classes)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from service.errors import LogDamagedError
-from service.store.log.events import Position, digest, link
+from service.store.log.events import Position, hash_event, hash_payload
 
 SEAL_BYTES: Final = 8
 
@@ -35,7 +35,7 @@ def check_chain(since: Position, links: Iterable[Link]) -> Position:
         if seq != expected:
             raise LogDamagedError(f"the feedback log has no event {expected} where one was written; restore a backup")
         try:
-            hash_ = link(hash_, seq, kind, id_, time_ms, seal if payload is None else digest(seal, payload))
+            hash_ = hash_event(hash_, seq, kind, id_, time_ms, seal if payload is None else hash_payload(seal, payload))
         except (TypeError, struct.error):
             # A flipped bit can make a text of bytes, or a number that no event has.
             hash_ = b""
@@ -44,18 +44,18 @@ def check_chain(since: Position, links: Iterable[Link]) -> Position:
     return Position(expected, hash_)
 
 
-def check_alone(before: bytes, event: Link) -> None:
+def check_event(before: bytes, event: Link) -> None:
     """Holds one event against the hash of the one before it; raises LogDamagedError where it is not as written."""
     check_chain(Position(event[0] - 1, before), [event])
 
 
-def sealed(content: bytes) -> bytes:
+def add_checksum(content: bytes) -> bytes:
     """Bytes with 8 bytes of their checksum behind them, for what stands in no chain."""
     return content + hashlib.sha256(content).digest()[:SEAL_BYTES]
 
 
-def unsealed(content: object) -> bytes:
+def strip_checksum(content: object) -> bytes:
     """The bytes that were sealed; raises LogDamagedError where they are not what was written."""
-    if not isinstance(content, bytes) or sealed(content[:-SEAL_BYTES]) != content:
+    if not isinstance(content, bytes) or add_checksum(content[:-SEAL_BYTES]) != content:
         raise LogDamagedError("a table of the feedback log is not what was written; restore a backup")
     return content[:-SEAL_BYTES]

@@ -14,7 +14,7 @@ from typing import Final
 import apsw
 
 from service.errors import LogDamagedError, LogUnavailableError, LogUnsafeError
-from service.store.filesystem import refuse_unsafe, sync_file, sync_folder
+from service.store.filesystem import refuse_unsafe_filesystem, sync_file, sync_folder
 
 APPLICATION_ID: Final = int.from_bytes(b"SFST")
 USER_VERSION: Final = 1
@@ -40,7 +40,7 @@ PRAGMAS: Final = (
 )
 
 
-def refuse_version(version: str) -> None:
+def refuse_unsafe_version(version: str) -> None:
     """Raises LogUnsafeError for an SQLite version, such as 3.46.1, that has the WAL-reset bug."""
     match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
     if match is None:
@@ -67,14 +67,14 @@ def open_database(path: Path, make: Callable[[apsw.Connection], None], vfs: str 
         LogDamagedError: The file is no database any more.
         LogUnavailableError: It cannot be opened now.
     """
-    refuse_version(apsw.sqlite_lib_version())
-    refuse_unsafe(path.parent)
-    with translated():
+    refuse_unsafe_version(apsw.sqlite_lib_version())
+    refuse_unsafe_filesystem(path.parent)
+    with translate_errors():
         database = apsw.Connection(str(path), vfs=vfs)
         try:
             _configure(database)
             _create(database, make)
-            settle(path)
+            sync_recovered_wal(path)
             sync_folder(path.parent)
         except BaseException:
             close_quietly(database)
@@ -82,7 +82,7 @@ def open_database(path: Path, make: Callable[[apsw.Connection], None], vfs: str 
     return database
 
 
-def settle(path: Path) -> None:
+def sync_recovered_wal(path: Path) -> None:
     """Syncs what a recovery found in the write-ahead log.
 
     A process that is killed between a write and its sync leaves frames that the next one takes for committed. They must
@@ -140,7 +140,7 @@ def transaction(database: apsw.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raises a LogError in place of the driver's; disk errors (apsw.IOError, apsw.FullError) become "unavailable"."""
     try:
         yield

@@ -25,11 +25,9 @@ What always holds of a log, whatever its backend:
 """
 
 import struct
-from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from hashlib import sha256
-from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from service.errors import LogFullError, RefusedError
 
@@ -118,7 +116,7 @@ class Draft(NamedTuple):
     if_seq: int | None = None
 
 
-class Accepted(NamedTuple):
+class EventLocation(NamedTuple):
     """A draft that is on disk.
 
     Attributes:
@@ -134,7 +132,7 @@ class Accepted(NamedTuple):
     forgotten: bool = False
 
 
-Outcome = Accepted | RefusedError | LogFullError
+Outcome = EventLocation | RefusedError | LogFullError
 
 
 class Event(NamedTuple):
@@ -148,89 +146,12 @@ class Event(NamedTuple):
     hash: bytes
 
 
-class FeedbackLog(Protocol):
-    """What every backend does. One thread at a time uses one object; several processes may each have their own.
-
-    All methods raise a `LogError` where the log cannot do it now; `append` says which in its own words.
-    """
-
-    def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
-        """The stream of a model version, made where there is none.
-
-        Returns:
-            The stream as it was first opened: its genesis differs from the argument where the version's files do.
-        """
-
-    def streams(self) -> list[Stream]:
-        """All streams, by number."""
-
-    def state(self, stream: int) -> StreamState:
-        """Where a stream stands. Raises StreamGoneError where it was purged."""
-
-    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        """Writes drafts in one transaction, and returns when it is on disk.
-
-        Returns:
-            For each draft, in order, what became of it: `Accepted`, or an error that says why it was refused alone. It
-            is LogFullError for feedback where the disk is too full, while admin calls still fit.
-
-        Raises:
-            LogUnavailableError: It cannot be opened, or another process held it for too long; nothing was written.
-            OutcomeUnknownError: The disk failed; drafts may be written or not. A retry with the same ids tells.
-        """
-
-    def reached(self, stream: int) -> tuple[Stream, Position]:
-        """A stream that an outcome of the last `append` names, and where it stands since then; from memory."""
-
-    def read(self, stream: int, after: int, limit: int) -> list[Event]:
-        """The events with after < seq, at most `limit` of them, by seq. No read lasts beyond the call."""
-
-    def payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
-        """The payloads of the events behind a position, None where one was forgotten: what a long fold needs, in bulk.
-
-        Returns:
-            The payloads, and the position of the last of their events: the chain from `since` up to there is checked.
-
-        Raises:
-            LogDamagedError: An event is missing or is not what was written.
-        """
-
-    def admin(self, stream: int) -> list[Event]:
-        """Every event that is no FEEDBACK, by seq; each is held against the hash of the one before it.
-
-        Raises:
-            LogDamagedError: One is not what was written.
-        """
-
-    def find(self, model: str, ids: Sequence[bytes]) -> dict[bytes, Accepted]:
-        """Where the events with these ids are; ids that no event of the model has are left out."""
-
-    def verify(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
-        """Checks the chain behind a position that is known to be good, and yields after each `rows` events.
-
-        Yields:
-            The position up to which the chain holds; a later call may go on from there.
-
-        Raises:
-            LogDamagedError: An event is missing or is not what was written.
-        """
-
-    def purge(self, stream: int) -> None:
-        """Deletes a stream with its events and ids; its number is not given again."""
-
-    def backup(self, path: Path) -> None:
-        """Writes a whole copy of the log, as of one moment, to a file that does not exist."""
-
-    def close(self) -> None:
-        """Lets go of files; the object cannot be used any more."""
-
-
-def digest(salt: bytes, payload: bytes) -> bytes:
+def hash_payload(salt: bytes, payload: bytes) -> bytes:
     """What the chain holds of a payload, 32 bytes: it tells nothing of the payload once the salt is deleted."""
     return sha256(salt + payload).digest()
 
 
-def link(  # noqa: PLR0917  # the parts of one hash, in its order
+def hash_event(  # noqa: PLR0917  # the parts of one hash, in its order
     prev: bytes, seq: int, kind: int, id_: bytes, time_ms: int, payload_digest: bytes
 ) -> bytes:
     """The hash of an event, 32 bytes, from the one before it and everything that it holds."""

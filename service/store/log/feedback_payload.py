@@ -124,7 +124,7 @@ def encode_rows(
     return b"".join((*parts, stored.tobytes()))
 
 
-def layout_of(payload: bytes) -> Layout:
+def parse_layout(payload: bytes) -> Layout:
     """What a payload's head says, held against the payload's length.
 
     Raises:
@@ -148,11 +148,11 @@ def decode_rows(payload: bytes) -> Block:
     return _decode_equal([payload])
 
 
-def decode_many(payloads: Sequence[bytes]) -> list[Block]:
+def decode_events(payloads: Sequence[bytes]) -> list[Block]:
     """The rows of many events: one block for each run of events that have the same layout, in order.
 
     Raises:
-        PayloadError: The bytes of one of them are no feedback payload; `layout_of` and `decode_rows` tell which.
+        PayloadError: The bytes of one of them are no feedback payload; `parse_layout` and `decode_rows` tell which.
     """
     if not payloads:
         return []
@@ -165,7 +165,7 @@ def decode_many(payloads: Sequence[bytes]) -> list[Block]:
 
 def _decode_equal(payloads: Sequence[bytes]) -> Block:
     """One block from payloads with equal heads."""
-    layout = layout_of(payloads[0])
+    layout = parse_layout(payloads[0])
     if set(map(len, payloads)) != {len(payloads[0])}:
         raise PayloadError("a feedback payload is not as long as its head says")
     records = np.frombuffer(b"".join(payloads), layout.record())

@@ -20,7 +20,7 @@ from typing import Final, cast
 import apsw
 
 from service.errors import LogDamagedError
-from service.store.log.chain import sealed, unsealed
+from service.store.log.chain import add_checksum, strip_checksum
 from service.store.log.events import SEQ_BITS, SEQ_MAX
 
 SLICES: Final = 64
@@ -154,7 +154,7 @@ class IdIndex:
     def _write(self, database: apsw.Connection, number: int) -> None:
         database.executemany("INSERT INTO ids VALUES(?, ?)", sorted(zip(*self._slices[number], strict=True)))
         cover = b"".join(COVER.pack(*item) for item in self._seen.items())
-        database.execute("INSERT OR REPLACE INTO slices VALUES(?, ?)", (number, sealed(cover)))
+        database.execute("INSERT OR REPLACE INTO slices VALUES(?, ?)", (number, add_checksum(cover)))
 
     def _cover(self, number: int, cover: Cover) -> None:
         """Drops from the tail what another process has written to a slice."""
@@ -180,4 +180,4 @@ def _read_covers(database: apsw.Connection) -> list[tuple[int, Cover]]:
     rows = cast("list[tuple[int, bytes]]", database.execute("SELECT slice, cover FROM slices").fetchall())
     if not all(number in range(SLICES) for number, _ in rows):
         raise LogDamagedError("the index of ids has a slice that there is not; restore a backup")
-    return [(number, dict(COVER.iter_unpack(unsealed(cover)))) for number, cover in rows]
+    return [(number, dict(COVER.iter_unpack(strip_checksum(cover)))) for number, cover in rows]

@@ -23,7 +23,7 @@ class IdGenerator:
         self._lock = threading.Lock()
         self._last = 0  # milliseconds and counter as one number, so that a full counter runs into the next millisecond
 
-    def new(self, now_ms: int) -> bytes:
+    def next_id(self, now_ms: int) -> bytes:
         """The next id: 36 ASCII characters such as 0190163d-8694-739b-aea5-966c26f8ad91.
 
         Args:
@@ -41,4 +41,4 @@ _ids = IdGenerator()
 
 def new_id() -> bytes:
     """An id that nobody else has, greater than every earlier one of this process."""
-    return _ids.new(time.time_ns() // 1_000_000)
+    return _ids.next_id(time.time_ns() // 1_000_000)

@@ -42,21 +42,21 @@ class LineageChange(NamedTuple):
         kind: Its kind.
         target: ROLLBACK: the seq to go back to; BASE: the seq up to which it stands for the events, 0 where it was
             forgotten.
-        out: FORGET and SKIP: the seqs that are left out from then on.
+        excluded: FORGET and SKIP: the seqs that are left out from then on.
         classes: CLASSES: the number of classes that are added.
         bases: FORGET: the seqs of the BASE events that are forgotten with the others.
         fold: BASE: the version of the fold that goes on from it.
-        known: BASE: how many of the stream's admin events its state knew of.
+        known_changes: BASE: how many of the stream's admin events its state knew of.
     """
 
     seq: int
     kind: int
     target: int = 0
-    out: tuple[int, ...] = ()
+    excluded: tuple[int, ...] = ()
     classes: int = 0
     bases: tuple[int, ...] = ()
     fold: int = 0
-    known: int = 0
+    known_changes: int = 0
 
 
 def lineage_change(event: Event) -> LineageChange:
@@ -66,14 +66,16 @@ def lineage_change(event: Event) -> LineageChange:
         case Kind.ROLLBACK:
             return LineageChange(event.seq, event.kind, target=parse_seq(payload))
         case Kind.FORGET:
-            return LineageChange(event.seq, event.kind, out=parse_forget(payload), bases=parse_forgotten_bases(payload))
+            return LineageChange(
+                event.seq, event.kind, excluded=parse_forget(payload), bases=parse_forgotten_bases(payload)
+            )
         case Kind.SKIP:
-            return LineageChange(event.seq, event.kind, out=(parse_seq(payload),))
+            return LineageChange(event.seq, event.kind, excluded=(parse_seq(payload),))
         case Kind.CLASSES:
             return LineageChange(event.seq, event.kind, classes=len(parse_classes(payload)))
         case Kind.BASE:
             target, known = (0, 0) if event.payload is None else parse_base(payload)
-            return LineageChange(event.seq, event.kind, target=target, fold=fold_of_base(event.id), known=known)
+            return LineageChange(event.seq, event.kind, target=target, fold=fold_of_base(event.id), known_changes=known)
     return LineageChange(event.seq, event.kind)
 
 
@@ -81,15 +83,15 @@ class Lineage:
     """The lineage of one stream at every seq, from the admin events that are known so far.
 
     Args:
-        turns: What its admin events do, by ascending seq; `add` takes further ones.
+        changes: What its admin events do, by ascending seq; `add` takes further ones.
     """
 
     def __init__(self, turns: Iterable[LineageChange] = ()) -> None:
-        self.turns: list[LineageChange] = []
+        self.changes: list[LineageChange] = []
         self.forgotten: set[int] = set()
         self.skipped: set[int] = set()
         self.bases: list[LineageChange] = []
-        self.erased: set[int] = set()  # the bases that were forgotten
+        self.forgotten_bases: set[int] = set()  # the bases that were forgotten
         # For each turn the closed segments at its seq; the open one behind it runs on to any n.
         self._starts: list[int] = [0]
         self._closed: list[Segments] = [()]
@@ -99,16 +101,16 @@ class Lineage:
     def add(self, turn: LineageChange) -> None:
         """Takes one more turn, of a greater seq than those before."""
         closed = self._after(turn)
-        self.turns.append(turn)
+        self.changes.append(turn)
         self._starts.append(turn.seq)
         self._closed.append(closed)
         if turn.kind == Kind.FORGET:
-            self.forgotten.update(turn.out)
-            self.erased.update(turn.bases)
+            self.forgotten.update(turn.excluded)
+            self.forgotten_bases.update(turn.bases)
         elif turn.kind == Kind.BASE:
             self.bases.append(turn)
         elif turn.kind == Kind.SKIP:
-            self.skipped.update(turn.out)
+            self.skipped.update(turn.excluded)
 
     def segments(self, n: int) -> Segments:
         """E(n) as ascending segments (lo, hi], forgotten and skipped events included.
@@ -126,44 +128,44 @@ class Lineage:
         out = self.forgotten | self.skipped
         return [seq for lo, hi in self.segments(n) for seq in range(lo + 1, hi + 1) if seq not in out]
 
-    def holds(self, n: int, seq: int) -> bool:
+    def contains(self, n: int, seq: int) -> bool:
         """Whether an event is in E(n), forgotten or not."""
-        return within(self.segments(n), seq)
+        return segments_contain(self.segments(n), seq)
 
-    def base(self, n: int) -> LineageChange | None:
+    def base_of_state(self, n: int) -> LineageChange | None:
         """The BASE event that state(n) is folded from, the newest that it can be; None where that is the artifact."""
         wanted = self.segments(n)
         for base in reversed(self.bases):
             held = self.segments(base.target)
-            if begins_with(wanted, held, base.target) and base.seq not in self.erased:
-                late = (one for turn in self.turns[base.known :] for one in turn.out)
-                if not any(within(held, one) for one in late):
+            if segments_begin_with(wanted, held, base.target) and base.seq not in self.forgotten_bases:
+                late = (one for turn in self.changes[base.known_changes :] for one in turn.excluded)
+                if not any(segments_contain(held, one) for one in late):
                     return base
         return None
 
-    def bases_of(self, seqs: Iterable[int]) -> tuple[int, ...]:
+    def bases_containing(self, seqs: Iterable[int]) -> tuple[int, ...]:
         """The seqs of the BASE events whose states were made of any of these events."""
         wanted, found = set(seqs), []
         for base in self.bases:
             held = self.segments(base.target)
-            out = {one for turn in self.turns[: base.known] for one in turn.out}
-            if base.seq not in self.erased and any(within(held, seq) for seq in wanted - out):
+            out = {one for turn in self.changes[: base.known_changes] for one in turn.excluded}
+            if base.seq not in self.forgotten_bases and any(segments_contain(held, seq) for seq in wanted - out):
                 found.append(base.seq)
         return tuple(found)
 
     @property
-    def since(self) -> int:
+    def newest_base_seq(self) -> int:
         """The seq of the newest BASE event: between 0 and it states were made by an earlier release; 0 without any."""
         return self.bases[-1].seq if self.bases else 0
 
     def class_set(self, n: int) -> tuple[int, ...]:
         """The seqs of the CLASSES events that the class set at n is made of; equal sets, equal answers."""
-        return tuple(t.seq for t in self.turns if t.kind == Kind.CLASSES and t.seq <= n and self.holds(n, t.seq))
+        return tuple(t.seq for t in self.changes if t.kind == Kind.CLASSES and t.seq <= n and self.contains(n, t.seq))
 
     def n_classes(self, n: int, at_start: int) -> int:
         """The number of classes at n, where the stream began with `at_start`."""
         members = set(self.class_set(n))
-        return at_start + sum(turn.classes for turn in self.turns if turn.seq in members)
+        return at_start + sum(turn.classes for turn in self.changes if turn.seq in members)
 
     def _after(self, turn: LineageChange) -> Segments:
         before = self.segments(turn.seq - 1)
@@ -175,17 +177,17 @@ class Lineage:
         return _joined(before, turn.seq - 1, turn.seq)
 
 
-def within(segments: Segments, seq: int) -> bool:
+def segments_contain(segments: Segments, seq: int) -> bool:
     """Whether an event is in one of the segments."""
     return any(lo < seq <= hi for lo, hi in segments)
 
 
-def begins_with(segments: Segments, held: Segments, seq: int) -> bool:
+def segments_begin_with(segments: Segments, held: Segments, seq: int) -> bool:
     """Whether segments begin with those of E(seq): what they have up to seq is all of it."""
     return held == tuple((lo, min(hi, seq)) for lo, hi in segments if lo < seq)
 
 
-def behind(segments: Segments, seq: int) -> Segments:
+def segments_after(segments: Segments, seq: int) -> Segments:
     """The part of segments that comes behind a seq."""
     return tuple((max(lo, seq), hi) for lo, hi in segments if hi > seq)
 

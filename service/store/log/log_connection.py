@@ -25,7 +25,7 @@ from service.store.log.database import (
     close_quietly,
     open_database,
     transaction,
-    translated,
+    translate_errors,
     wal_size,
 )
 
@@ -96,9 +96,9 @@ class LogConnection:
         return min(self._wal_frames * WAL_FRAME_BYTES, wal_size(self.path))
 
     @contextmanager
-    def used(self) -> Iterator[apsw.Connection]:
+    def connection(self) -> Iterator[apsw.Connection]:
         """The connection, opened again where the disk has failed since; what the driver raises is translated."""
-        with translated():
+        with translate_errors():
             if self._generation.get() != self._opened_in:
                 self.close()
             database = self._database or self._connect()
@@ -109,13 +109,13 @@ class LogConnection:
                 raise
 
     @contextmanager
-    def written(self) -> Iterator[apsw.Connection]:
+    def write_transaction(self) -> Iterator[apsw.Connection]:
         """The same within one write transaction, which is on disk at the end.
 
         Raises:
             OutcomeUnknownError: The disk failed; every process opens the log again before it goes on.
         """
-        with self.used() as database:
+        with self.connection() as database:
             try:
                 with transaction(database):
                     yield database
@@ -124,14 +124,14 @@ class LogConnection:
                 self.close()
                 raise OutcomeUnknownError("the disk failed; send the event again, with the same id") from error
 
-    def checkpoint(self) -> None:
+    def checkpoint_wal(self) -> None:
         """Moves the write-ahead log into the database where its file is above 64 MiB, and lets it begin anew.
 
         Any process may do that at any time. It takes a tenth of a second, in which others read and write; a thread
         with a connection of its own keeps that from whoever waits for an answer.
         """
         if wal_size(self.path) > WAL_BYTES_KEPT:
-            with self.used() as database, suppress(apsw.BusyError):
+            with self.connection() as database, suppress(apsw.BusyError):
                 self._move_wal(database, apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if self._wal_frames:
                     # Others have written meanwhile; with them held up for a moment the log can begin anew.
@@ -141,13 +141,13 @@ class LogConnection:
                     finally:
                         database.set_busy_timeout(BUSY_MS)
 
-    def rewrite(self) -> None:
+    def empty_wal(self) -> None:
         """Moves all of the write-ahead log into the database and empties it: at start, and to erase what was forgotten.
 
         Raises:
             LogUnavailableError: Another process reads for too long.
         """
-        with self.used() as database:
+        with self.connection() as database:
             self._move_wal(database, apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self) -> None:

@@ -21,9 +21,9 @@ import apsw
 from service.errors import LogDamagedError, LogFullError, LogUnavailableError
 from service.store.filesystem import free_bytes, sync_file, sync_folder
 from service.store.log import tables
-from service.store.log.append_rules import AppendBatch, Head, Row, names_in, placed, salts_for
+from service.store.log.append_rules import AppendBatch, Row, StreamHead, draw_salts, duplicate_of, find_names
 from service.store.log.chain import check_chain
-from service.store.log.events import SEQ_BITS, Accepted, Draft, Event, Kind, Outcome, Position, Stream, StreamState
+from service.store.log.events import SEQ_BITS, Draft, Event, EventLocation, Kind, Outcome, Position, Stream, StreamState
 from service.store.log.id_index import TAIL_EVENTS_MAX, IdIndex, Name
 from service.store.log.lineage import LineageChange, lineage_change
 from service.store.log.log_connection import Generation, LogConnection
@@ -65,60 +65,60 @@ class SqliteLog:
         self._wal_bytes_max = wal_bytes_max
         self._tail_events_max = tail_events_max
         self._known: dict[int, Position] = {}
-        self._heads: dict[int, Head] | None = None
-        self._connection = LogConnection(path, tables.make, self._opened, generation, vfs)
-        with self._connection.used():
+        self._heads: dict[int, StreamHead] | None = None
+        self._connection = LogConnection(path, tables.create_tables, self._opened, generation, vfs)
+        with self._connection.connection():
             pass
 
     # Reading
 
-    def streams(self) -> list[Stream]:
+    def list_streams(self) -> list[Stream]:
         """See FeedbackLog."""
-        with self._connection.used() as database:
+        with self._connection.connection() as database:
             return tables.read_streams(database)
 
-    def state(self, stream: int) -> StreamState:
+    def stream_state(self, stream: int) -> StreamState:
         """See FeedbackLog."""
-        with self._connection.used() as database:
+        with self._connection.connection() as database:
             return tables.read_head(database, stream).state()
 
-    def reached(self, stream: int) -> tuple[Stream, Position]:
+    def position_after_append(self, stream: int) -> tuple[Stream, Position]:
         """See FeedbackLog."""
         assert self._heads is not None  # noqa: S101  # so after an append
         head = self._heads[stream]
         return head.stream, Position(head.seq, head.hash)
 
-    def read(self, stream: int, after: int, limit: int) -> list[Event]:
+    def read_events(self, stream: int, after: int, limit: int) -> list[Event]:
         """See FeedbackLog. Raises LogDamagedError where events are missing."""
-        with self._connection.used() as database:
+        with self._connection.connection() as database:
             events = tables.read_events(database, stream, after, limit)
             if not events:
                 tables.read_head(database, stream)
             return events
 
-    def payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
+    def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
         """See FeedbackLog."""
-        with self._connection.used() as database:
+        with self._connection.connection() as database:
             links = tables.read_links(database, stream, since.seq, limit)
             if not links:
                 tables.read_head(database, stream)
         return [payload for *_, payload, _, _ in links], check_chain(since, links)
 
-    def admin(self, stream: int) -> list[Event]:
+    def read_admin_events(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
-        with self._connection.used() as database:
-            return tables.read_admin(database, tables.read_head(database, stream).stream)
+        with self._connection.connection() as database:
+            return tables.read_admin_events(database, tables.read_head(database, stream).stream)
 
-    def find(self, model: str, ids: Sequence[bytes]) -> dict[bytes, Accepted]:
+    def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
         """See FeedbackLog."""
-        with self._connection.written() as database:
+        with self._connection.write_transaction() as database:
             rows = self._look_up(database, {(model, id_) for id_ in ids}, self._catch_up(database))
-            return {id_: placed(row) for (_, id_), row in rows.items()}
+            return {id_: duplicate_of(row) for (_, id_), row in rows.items()}
 
-    def verify(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
+    def verify_chain(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
         """See FeedbackLog."""
         while True:
-            with self._connection.used() as database:
+            with self._connection.connection() as database:
                 head = tables.read_head(database, stream)
                 links = tables.read_links(database, stream, since.seq, rows)
             if not links:
@@ -132,7 +132,7 @@ class SqliteLog:
 
     def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
         """See FeedbackLog."""
-        with self._connection.written() as database:
+        with self._connection.write_transaction() as database:
             for stream in tables.read_streams(database):
                 if (stream.model, stream.version) == (model, version):
                     return stream
@@ -141,16 +141,16 @@ class SqliteLog:
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """See FeedbackLog."""
-        with self._connection.used():
+        with self._connection.connection():
             full = self._fullness(drafts)
-        with self._connection.written() as database:
+        with self._connection.write_transaction() as database:
             # Out of sight until the commit: a batch that fails leaves them half moved.
             heads, self._heads = self._catch_up(database), None
-            names = self._look_up(database, names_in(drafts, heads), heads)
+            names = self._look_up(database, find_names(drafts, heads), heads)
             batch = AppendBatch(heads, names, self._turns(database, heads))
             outcomes: list[Outcome] = [
                 full if full and draft.kind == Kind.FEEDBACK else batch.admit(draft, salt)
-                for draft, salt in zip(drafts, salts_for(drafts, secrets.token_bytes), strict=True)
+                for draft, salt in zip(drafts, draw_salts(drafts, secrets.token_bytes), strict=True)
             ]
             slices = self._write(database, batch)
         self._heads = heads
@@ -160,9 +160,9 @@ class SqliteLog:
             self._known[number] = Position(heads[number].seq, heads[number].hash)
         return outcomes
 
-    def purge(self, stream: int) -> None:
+    def purge_stream(self, stream: int) -> None:
         """See FeedbackLog. One that was interrupted is finished by the next `finish_purges`."""
-        with self._connection.written() as database:
+        with self._connection.write_transaction() as database:
             tables.read_head(database, stream)
             tables.mark_purged(database, stream)
         self._known.pop(stream, None)
@@ -172,9 +172,9 @@ class SqliteLog:
         """Deletes what is left of streams whose purge has begun, in short transactions."""
         left = True
         while left:
-            with self._connection.written() as database:
+            with self._connection.write_transaction() as database:
                 left = tables.purge_some(database, self._index.keys, PURGE_EVENTS)
-        with self._connection.used() as database:
+        with self._connection.connection() as database:
             self._start_index(database)
 
     # Files
@@ -184,26 +184,26 @@ class SqliteLog:
         """The bytes of write-ahead log that the next write adds to, as of this object's last commit or checkpoint."""
         return self._connection.wal_bytes
 
-    def checkpoint(self) -> None:
+    def checkpoint_wal(self) -> None:
         """See LogConnection."""
-        self._connection.checkpoint()
+        self._connection.checkpoint_wal()
 
-    def rewrite(self) -> None:
+    def empty_wal(self) -> None:
         """See LogConnection."""
-        self._connection.rewrite()
+        self._connection.empty_wal()
 
-    def backup(self, path: Path) -> None:
+    def write_copy(self, path: Path) -> None:
         """See FeedbackLog. The copy is a log of its own, synced."""
         if path.exists():
             raise LogUnavailableError("the file for the backup exists already")
-        with self._connection.used() as database:
+        with self._connection.connection() as database:
             database.execute("VACUUM INTO ?", (str(path),))
             sync_file(path)
             sync_folder(path.parent)
 
     def check_file(self) -> None:
         """Lets SQLite look at every page, which takes a while; raises LogDamagedError where one is not right."""
-        with self._connection.used() as database:
+        with self._connection.connection() as database:
             if database.pragma("integrity_check") != "ok":
                 raise LogDamagedError("the feedback log's database is damaged; restore a backup")
 
@@ -224,7 +224,7 @@ class SqliteLog:
         self._heads = None
         self._data_version = 0
 
-    def _catch_up(self, database: apsw.Connection) -> dict[int, Head]:
+    def _catch_up(self, database: apsw.Connection) -> dict[int, StreamHead]:
         """Where every stream stands, and with it the index; within a transaction."""
         version = database.pragma("data_version")
         if self._heads is None or version != self._data_version:
@@ -234,21 +234,23 @@ class SqliteLog:
         return self._heads
 
     def _look_up(
-        self, database: apsw.Connection, names: Collection[Name], heads: Mapping[int, Head]
+        self, database: apsw.Connection, names: Collection[Name], heads: Mapping[int, StreamHead]
     ) -> dict[Name, Row]:
         """The stored events that have these names."""
         rows = tables.read_rows(database, self._index.find(database, names))
         found = {(heads[row[0] >> SEQ_BITS].stream.model, row[2]): row for row in rows if row[0] >> SEQ_BITS in heads}
         return {name: row for name, row in found.items() if name in names}
 
-    def _turns(self, database: apsw.Connection, heads: Mapping[int, Head]) -> Callable[[int], list[LineageChange]]:
-        return lambda number: list(map(lineage_change, tables.read_admin(database, heads[number].stream)))
+    def _turns(
+        self, database: apsw.Connection, heads: Mapping[int, StreamHead]
+    ) -> Callable[[int], list[LineageChange]]:
+        return lambda number: list(map(lineage_change, tables.read_admin_events(database, heads[number].stream)))
 
     def _write(self, database: apsw.Connection, batch: AppendBatch) -> list[int]:
         """Writes what a batch brought; returns the slices of the index that were written with it."""
         tables.insert_rows(database, batch.rows)
         for position in batch.forgotten:
-            tables.forget(database, position)
+            tables.forget_payload(database, position)
         for number in batch.turned:
             tables.write_head(database, batch.heads[number])
         return self._index.flush(database)
@@ -256,7 +258,7 @@ class SqliteLog:
     def _fullness(self, drafts: Sequence[Draft]) -> LogFullError | None:
         """Why no feedback can be taken, or None."""
         if self._wal_is_long() and self.wal_bytes > self._wal_bytes_max:
-            self.checkpoint()
+            self.checkpoint_wal()
             if self.wal_bytes > self._wal_bytes_max:
                 return LogFullError("the feedback log waits for a reader and cannot be moved to its place; try again")
         # Everything is written twice, to the write-ahead log and to its place.

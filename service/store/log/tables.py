@@ -20,9 +20,9 @@ import apsw
 import orjson
 
 from service.errors import LogDamagedError, StreamGoneError
-from service.store.log.append_rules import Head, Row
-from service.store.log.chain import Link, check_alone, sealed, unsealed
-from service.store.log.events import SEQ_BITS, SEQ_MAX, Event, Stream, digest
+from service.store.log.append_rules import Row, StreamHead
+from service.store.log.chain import Link, add_checksum, check_event, strip_checksum
+from service.store.log.events import SEQ_BITS, SEQ_MAX, Event, Stream, hash_payload
 
 SCHEMA: Final = """
 CREATE TABLE streams(number INTEGER PRIMARY KEY AUTOINCREMENT, purged INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
@@ -45,15 +45,15 @@ FROM streams WHERE NOT purged
 """  # noqa: S608  # made of constants
 
 
-def make(database: apsw.Connection) -> None:
+def create_tables(database: apsw.Connection) -> None:
     """Makes the tables of a new database."""
     database.execute(SCHEMA)
-    database.execute("INSERT INTO facts VALUES('secret', ?)", (sealed(secrets.token_bytes(SECRET_BYTES)),))
+    database.execute("INSERT INTO facts VALUES('secret', ?)", (add_checksum(secrets.token_bytes(SECRET_BYTES)),))
 
 
 def read_secret(database: apsw.Connection) -> bytes:
     """The secret of the ids' hash."""
-    return unsealed(database.execute("SELECT value FROM facts WHERE name = 'secret'").get)
+    return strip_checksum(database.execute("SELECT value FROM facts WHERE name = 'secret'").get)
 
 
 def read_streams(database: apsw.Connection) -> list[Stream]:
@@ -66,11 +66,11 @@ def insert_stream(database: apsw.Connection, model: str, version: int, genesis: 
     """Makes a stream."""
     database.execute("INSERT INTO streams VALUES(NULL, 0, x'')")
     stream = Stream(database.last_insert_rowid(), model, version, genesis, n_classes)
-    write_head(database, Head(stream, 0, genesis, 0, n_classes, 0))
+    write_head(database, StreamHead(stream, 0, genesis, 0, n_classes, 0))
     return stream
 
 
-def read_heads(database: apsw.Connection, stream: int | None = None) -> dict[int, Head]:
+def read_heads(database: apsw.Connection, stream: int | None = None) -> dict[int, StreamHead]:
     """Where streams stand, by number: one of them, or all."""
     where, bindings = ("", ()) if stream is None else (" AND number = ?", (stream,))
     rows = cast("list[tuple[int, bytes, int | None, bytes]]", database.execute(HEADS + where, bindings).fetchall())
@@ -79,11 +79,11 @@ def read_heads(database: apsw.Connection, stream: int | None = None) -> dict[int
         opened, turned = _unpacked(number, record)
         seq, last = (0, opened.genesis) if position is None else (position & SEQ_MAX, hash_)
         class_epoch, n_classes, epoch = turned
-        heads[number] = Head(opened, seq, last, class_epoch, n_classes, epoch)
+        heads[number] = StreamHead(opened, seq, last, class_epoch, n_classes, epoch)
     return heads
 
 
-def read_head(database: apsw.Connection, stream: int) -> Head:
+def read_head(database: apsw.Connection, stream: int) -> StreamHead:
     """Where one stream stands; raises StreamGoneError where there is none."""
     head = read_heads(database, stream).get(stream)
     if head is None:
@@ -91,17 +91,17 @@ def read_head(database: apsw.Connection, stream: int) -> Head:
     return head
 
 
-def write_head(database: apsw.Connection, head: Head) -> None:
+def write_head(database: apsw.Connection, head: StreamHead) -> None:
     """Writes what a stream is, and what admin events changed of it."""
     number, model, version, genesis, n_classes_first = head.stream
     turned = [head.class_epoch, head.n_classes, head.epoch]
-    record = sealed(orjson.dumps([number, model, version, genesis.hex(), n_classes_first, turned]))
+    record = add_checksum(orjson.dumps([number, model, version, genesis.hex(), n_classes_first, turned]))
     database.execute("UPDATE streams SET record = ? WHERE number = ?", (record, number))
 
 
 def _unpacked(number: int, record: bytes) -> tuple[Stream, list[int]]:
     """A stream, with its class_epoch, n_classes and epoch."""
-    own, model, version, genesis, n_classes_first, turned = orjson.loads(unsealed(record))
+    own, model, version, genesis, n_classes_first, turned = orjson.loads(strip_checksum(record))
     if own != number:
         raise LogDamagedError("a stream of the feedback log is not what was written; restore a backup")
     return Stream(number, model, version, bytes.fromhex(genesis), n_classes_first), turned
@@ -118,14 +118,14 @@ def read_events(database: apsw.Connection, stream: int, after: int, limit: int) 
     return events
 
 
-def read_admin(database: apsw.Connection, stream: Stream) -> list[Event]:
+def read_admin_events(database: apsw.Connection, stream: Stream) -> list[Event]:
     """The events of a stream that are no FEEDBACK, each held against the one before it."""
     # All that follows hangs on them: one that is damaged must not turn the lineage another way.
     before = "(SELECT hash FROM events AS before WHERE before.position = events.position - 1)"
     sql = f"SELECT {before}, {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
     events = []
     for hash_, *link in database.execute(sql, _range(stream.number, 0)):
-        check_alone(stream.genesis if hash_ is None else cast("bytes", hash_), cast("Link", tuple(link)))
+        check_event(stream.genesis if hash_ is None else cast("bytes", hash_), cast("Link", tuple(link)))
         events.append(Event._make(link[:-1]))
     return events
 
@@ -149,12 +149,12 @@ def insert_rows(database: apsw.Connection, rows: Iterable[Row]) -> None:
     database.executemany("INSERT INTO events VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def forget(database: apsw.Connection, position: int) -> None:
+def forget_payload(database: apsw.Connection, position: int) -> None:
     """Deletes the payload and the salt of an event; its digest stays in their place."""
     rows = database.execute("SELECT seal, payload FROM events WHERE position = ? AND payload NOTNULL", (position,))
     for seal, payload in cast("list[tuple[bytes, bytes]]", rows.fetchall()):
         database.execute(
-            "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (digest(seal, payload), position)
+            "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (hash_payload(seal, payload), position)
         )
 
 

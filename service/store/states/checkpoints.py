@@ -11,12 +11,12 @@ from pathlib import Path
 
 from service.errors import SnapshotError
 from service.store.log.events import Position, Stream
-from service.store.states.snapshots import read_fields, read_snapshot, remove_strays, seqs
+from service.store.states.snapshots import delete_temporary_files, list_seqs, read_fields, read_snapshot
 
 AGE_SHARE = 4
 
 
-def kept(sizes: Mapping[int, int], bytes_max: int) -> set[int]:
+def checkpoints_to_keep(sizes: Mapping[int, int], bytes_max: int) -> set[int]:
     """The seqs that stay.
 
     Args:
@@ -29,15 +29,15 @@ def kept(sizes: Mapping[int, int], bytes_max: int) -> set[int]:
     return set(rungs)
 
 
-def thin(folder: Path, bytes_max: int) -> None:
+def thin_checkpoints(folder: Path, bytes_max: int) -> None:
     """Deletes the checkpoints of a folder that the ladder does not need, and what killed processes left."""
-    remove_strays(folder)
-    sizes = {seq: (folder / str(seq)).stat().st_size for seq in seqs(folder)}
-    for seq in sizes.keys() - kept(sizes, bytes_max):
+    delete_temporary_files(folder)
+    sizes = {seq: (folder / str(seq)).stat().st_size for seq in list_seqs(folder)}
+    for seq in sizes.keys() - checkpoints_to_keep(sizes, bytes_max):
         (folder / str(seq)).unlink(missing_ok=True)
 
 
-def delete_holding(folder: Path, epoch: int, holds: Callable[[int], bool]) -> list[int]:
+def delete_states(folder: Path, epoch: int, holds: Callable[[int], bool]) -> list[int]:
     """Deletes the snapshots or checkpoints that hold an event that is forgotten now.
 
     Args:
@@ -48,13 +48,13 @@ def delete_holding(folder: Path, epoch: int, holds: Callable[[int], bool]) -> li
     Returns:
         The seqs that are gone. A file that cannot be read goes too, for nobody knows what it holds.
     """
-    gone = [seq for seq in seqs(folder) if _epoch(folder / str(seq)) < epoch and holds(seq)]
+    gone = [seq for seq in list_seqs(folder) if _epoch(folder / str(seq)) < epoch and holds(seq)]
     for seq in gone:
         (folder / str(seq)).unlink(missing_ok=True)
     return gone
 
 
-def kept_positions(folder: Path, stream: Stream, *, whole: bool = False) -> list[Position]:
+def stored_positions(folder: Path, stream: Stream, *, whole: bool = False) -> list[Position]:
     """Where in a stream's chain its snapshots or checkpoints stand; those that cannot be read tell nothing.
 
     Args:
@@ -63,7 +63,7 @@ def kept_positions(folder: Path, stream: Stream, *, whole: bool = False) -> list
         whole: Whether each file is read to its end and held to its checksum, which takes a while.
     """
     positions = []
-    for seq in seqs(folder):
+    for seq in list_seqs(folder):
         with suppress(SnapshotError, KeyError, TypeError, ValueError):
             path = folder / str(seq)
             fields = read_snapshot(path).fields if whole else read_fields(path)

@@ -52,7 +52,7 @@ class LossWriter:
         self._count = 0
         temporary.rename(path)
 
-    def write(self, seqs: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
+    def write_losses(self, seqs: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
         """Add the seqs (R,) and losses (R,) of rows; of more than fit, the latest."""
         rows = np.empty(len(losses), RECORD)
         rows["seq"], rows["loss"] = seqs, losses
@@ -62,7 +62,7 @@ class LossWriter:
         self._count = count
         COUNT.pack_into(self._memory, COUNT_AT, count)
 
-    def erase(self, seqs: Iterable[int]) -> None:
+    def erase_events(self, seqs: Iterable[int]) -> None:
         """Overwrite the records of events that were forgotten with zeros, on the disk too.
 
         Raises:
@@ -82,7 +82,7 @@ class LossReader:
         self._inode = 0
         self._ring: Records = np.empty(0, RECORD)
 
-    def of(self, seq: int) -> list[float] | None:
+    def read_losses(self, seq: int) -> list[float] | None:
         """The loss of each row of an event, or None where it is not among the latest rows."""
         if not self._open():
             return None

@@ -43,7 +43,7 @@ FORMAT_VERSION: Final = 1
 HEAD: Final = struct.Struct("<8sIIQ32s8x")
 ALIGNMENT: Final = 64  # of a cache line, and of the widest vector
 DTYPES: Final = ("<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1", "|i1", "|b1")
-NAME: Final = re.compile(r"0|[1-9][0-9]{0,12}")
+SEQ_NAME: Final = re.compile(r"0|[1-9][0-9]{0,12}")
 
 Fields = Mapping[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
@@ -119,35 +119,35 @@ def read_fields(path: Path) -> Fields:
     return fields
 
 
-def seqs(folder: Path) -> list[int]:
+def list_seqs(folder: Path) -> list[int]:
     """The seqs of a folder's files, ascending; none where there is no folder."""
     with suppress(FileNotFoundError):
-        return sorted(int(path.name) for path in folder.iterdir() if NAME.fullmatch(path.name))
+        return sorted(int(path.name) for path in folder.iterdir() if SEQ_NAME.fullmatch(path.name))
     return []
 
 
-def latest(folder: Path, at_most: int | None = None) -> tuple[int, Snapshot] | None:
+def read_latest(folder: Path, at_most: int | None = None) -> tuple[int, Snapshot] | None:
     """The newest file that is whole, with its seq; those that are damaged are passed over.
 
     Args:
         folder: Where they are.
         at_most: The greatest seq that is wanted, or None for any.
     """
-    for seq in reversed(seqs(folder)):
+    for seq in reversed(list_seqs(folder)):
         if at_most is None or seq <= at_most:
             with suppress(SnapshotError):
                 return seq, read_snapshot(folder / str(seq))
     return None
 
 
-def prune(folder: Path, keep: int) -> None:
+def prune_snapshots(folder: Path, keep: int) -> None:
     """Deletes all but the newest `keep` files, and what killed processes left; whoever has mapped one keeps it."""
-    remove_strays(folder)
-    for seq in seqs(folder)[:-keep]:
+    delete_temporary_files(folder)
+    for seq in list_seqs(folder)[:-keep]:
         (folder / str(seq)).unlink(missing_ok=True)
 
 
-def remove_strays(folder: Path) -> None:
+def delete_temporary_files(folder: Path) -> None:
     """Deletes what a killed process was writing; nobody writes to the folder meanwhile."""
     if folder.is_dir():
         for path in folder.glob(".*"):

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import orjson
 
-NAME: Final = "status"
+STATUS_NAME: Final = "status"
 
 
 def read_status(folder: Path) -> dict[str, Any]:
     """What was told last of the stream with this folder; empty where nothing was, or nothing that can be read."""
     try:
-        status = orjson.loads((folder / NAME).read_bytes())
+        status = orjson.loads((folder / STATUS_NAME).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}
     return status if isinstance(status, dict) else {}
@@ -32,6 +32,6 @@ def write_status(folder: Path, status: dict[str, Any]) -> None:
     Raises:
         OSError: The disk refuses.
     """
-    temporary = folder / f".{NAME}.{os.getpid()}"
+    temporary = folder / f".{STATUS_NAME}.{os.getpid()}"
     temporary.write_bytes(orjson.dumps(status))
-    temporary.rename(folder / NAME)
+    temporary.rename(folder / STATUS_NAME)

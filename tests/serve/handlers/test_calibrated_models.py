@@ -14,7 +14,7 @@ from service.serve.api.schemas.metadata import METADATA, PROGRESSIVE, RELIABILIT
 from service.softmax.calibration import Calibrated
 from service.softmax.calibration_learner import reliability_of
 from service.softmax.parameters import progress_of
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 from tests.support.servers import Pair, binary, binary_request, extra_artifacts, infer, instances, request
 
 CALIBRATED = {name: made for name, made in extra_artifacts().items() if made.manifest.calibration is not None}
@@ -22,7 +22,7 @@ CALIBRATED = {name: made for name, made in extra_artifacts().items() if made.man
 
 def test_there_are_both_kinds_and_a_network() -> None:
     """A temperature behind hidden layers, and Platt scaling."""
-    assert {type(model_of(made)) for made in CALIBRATED.values()} == {Calibrated}
+    assert {type(build_model(made)) for made in CALIBRATED.values()} == {Calibrated}
     assert {made.manifest.head for made in CALIBRATED.values()} == {"softmax", "sigmoid"}
     assert {bool(made.manifest.hidden) for made in CALIBRATED.values()} == {True, False}
 
@@ -34,7 +34,7 @@ def test_answers_have_the_bits_of_the_calibrated_model(pair: Pair, name: str, co
     """By v1 and v2, in JSON and binary, one row and many, at the door and without it; labels follow."""
     made = CALIBRATED[name]
     X = np.random.default_rng(seed).standard_normal((count, made.n_features)).astype(np.float32) * 3
-    P, labels = model_of(made).classify(X)
+    P, labels = build_model(made).classify(X)
     for door in (True, False):
         (answer,) = pair.ask(request("POST", f"/v1/models/{name}:predict", instances(X.tolist())), door=door)
         assert np.array(answer.json["predictions"], np.float32).tobytes() == P.tobytes()

@@ -53,7 +53,7 @@ def events(pair: Pair) -> dict[int, list[Event]]:
 
     async def read() -> dict[int, list[Event]]:
         return await teaching.writer.call(
-            lambda log: {stream.version: log.read(stream.number, 0, 100) for stream in log.streams()}
+            lambda log: {stream.version: log.read_events(stream.number, 0, 100) for stream in log.list_streams()}
         )
 
     return pair.run(read())
@@ -218,7 +218,9 @@ def test_a_stream_that_an_earlier_fold_began_is_taught_on(two: Pair, monkeypatch
     assert teaching is not None
 
     async def begin(version: int, fold: int) -> None:
-        await teaching.writer.call(lambda log: log.open_stream("iris", version, genesis.genesis(artifact, fold), 3))
+        await teaching.writer.call(
+            lambda log: log.open_stream("iris", version, genesis.compute_genesis(artifact, fold), 3)
+        )
 
     monkeypatch.setattr(genesis, "FOLD_VERSION", genesis.FOLD_VERSION + 1)
     two.run(begin(2, genesis.FOLD_VERSION - 1))

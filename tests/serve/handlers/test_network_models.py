@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service.serve.models.batcher import HEAVY_WEIGHTS, inline_rows, is_heavy
 from service.softmax.network_model import NetworkModel
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 from tests.support.servers import (
     Pair,
     binary,
@@ -47,7 +47,7 @@ def test_there_are_networks_of_both_dtypes() -> None:
     """And with and without a stage."""
     assert {made.manifest.dtype for made in NETWORKS.values()} == {"float32", "float64"}
     assert {made.manifest.stage is None for made in NETWORKS.values()} == {True, False}
-    assert all(isinstance(model_of(made), NetworkModel) for made in NETWORKS.values())
+    assert all(isinstance(build_model(made), NetworkModel) for made in NETWORKS.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +56,7 @@ def test_there_are_networks_of_both_dtypes() -> None:
 def test_answers_have_the_bits_of_the_network(pair: Pair, name: str, count: int, seed: int) -> None:
     """By v1 and v2, in JSON and binary, at the door and without it; labels follow the probabilities."""
     X, made = rows(name, count, seed), NETWORKS[name]
-    P, labels = model_of(made).classify(X)
+    P, labels = build_model(made).classify(X)
     for door in (True, False):
         answer = post(pair, f"/v1/models/{name}:predict", instances(X.tolist()), door=door)
         assert np.array(answer.json["predictions"], made.manifest.dtype).tobytes() == P.tobytes()
@@ -87,7 +87,7 @@ def test_requests_of_one_turn_share_a_call_and_keep_their_bits(pair: Pair, name:
         return await asyncio.gather(*(one(part) for part in X))
 
     answers = pair.run(talk(), 60)
-    model = model_of(made)
+    model = build_model(made)
     for part, answer in zip(X, answers, strict=True):
         expected = model.predict(part)
         assert np.array(answer.json["predictions"], made.manifest.dtype).tobytes() == expected.tobytes()
@@ -162,11 +162,11 @@ def of(*hidden: int, N: int = 64, K: int = 10) -> Artifact:
 
 def test_the_cost_of_a_call_counts_every_layer() -> None:
     """Layers add up, activations count too, and a network of a million bytes is heavy."""
-    linear, network, deep = (model_of(of(*hidden)) for hidden in ((), (32,), (32, 32, 32)))
+    linear, network, deep = (build_model(of(*hidden)) for hidden in ((), (32,), (32, 32, 32)))
     assert inline_rows(linear, 200) > inline_rows(network, 200) > inline_rows(deep, 200)
     assert inline_rows(linear, 200) == 200 * 50_000 // 640
     assert inline_rows(network, 200) == 200 * 50_000 // (64 * 32 + 32 * 32 + 32 * 10)
     heavy = of(600, 600)
-    assert sum(layer.inputs * layer.outputs for layer in model_of(heavy).layers) > HEAVY_WEIGHTS
-    assert is_heavy(model_of(heavy))
+    assert sum(layer.inputs * layer.outputs for layer in build_model(heavy).layers) > HEAVY_WEIGHTS
+    assert is_heavy(build_model(heavy))
     assert not is_heavy(network)

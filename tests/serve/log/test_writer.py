@@ -52,7 +52,7 @@ from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser
 from service.store.log.admin_payloads import dump_classes
-from service.store.log.events import Accepted, Draft, Kind, Outcome, Position, Stream
+from service.store.log.events import Draft, EventLocation, Kind, Outcome, Position, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 from tests.support.servers import ROOT
@@ -87,7 +87,7 @@ class Log(SqliteLog):
         if self.rig.before:
             raise self.rig.before.pop(0)
         outcomes = super().append(drafts)
-        self.rig.committed += sum(type(outcome) is Accepted for outcome in outcomes)
+        self.rig.committed += sum(type(outcome) is EventLocation for outcome in outcomes)
         if self.rig.after:
             raise self.rig.after.pop(0)
         return outcomes
@@ -156,7 +156,7 @@ class Rig:
     def stored(self) -> list[bytes]:
         """The ids of all events on disk, by position."""
         log = SqliteLog(self.path)
-        events = [event.id for stream in log.streams() for event in log.read(stream.number, 0, 10**6)]
+        events = [event.id for stream in log.list_streams() for event in log.read_events(stream.number, 0, 10**6)]
         log.close()
         return events
 
@@ -173,7 +173,7 @@ def test_an_event_is_on_disk_marked_and_rung_when_it_is_told(rig: Rig) -> None:
     of = source()
 
     async def play(writer: Writer) -> None:
-        assert await writer.submit(of, post("a", rows=3)) == Accepted(1, 1)
+        assert await writer.submit(of, post("a", rows=3)) == EventLocation(1, 1)
         assert rig.committed == 1
         assert [(stream, position.seq) for stream, position in rig.marks] == [(1, 1)]
         assert rig.rang()
@@ -182,9 +182,9 @@ def test_an_event_is_on_disk_marked_and_rung_when_it_is_told(rig: Rig) -> None:
 
     rig.run(play)
     log = SqliteLog(rig.path)
-    (event,) = log.read(1, 0, 10)
+    (event,) = log.read_events(1, 0, 10)
     assert rig.marks == [(1, Position(1, event.hash))]
-    assert log.streams() == [Stream(1, "iris", 1, GENESIS, 3)]
+    assert log.list_streams() == [Stream(1, "iris", 1, GENESIS, 3)]
     assert (event.payload, event.kind) == (post("a", rows=3).payload, Kind.FEEDBACK)
     assert [of.counters[cell] for cell in (FEEDBACK_EVENTS, FEEDBACK_ROWS, FEEDBACK_DUPLICATES, FEEDBACK_REFUSALS)] == [
         1,
@@ -203,7 +203,7 @@ def test_a_retry_is_told_the_same_seq(rig: Rig) -> None:
     async def play(writer: Writer) -> None:
         await writer.submit(of, post("a"))
         assert rig.rang()
-        assert await writer.submit(of, post("a")) == Accepted(1, 1, duplicate=True)
+        assert await writer.submit(of, post("a")) == EventLocation(1, 1, duplicate=True)
         assert not rig.rang()
         with pytest.raises(IdConflictError):
             await writer.submit(of, post("a", 1.0))
@@ -256,10 +256,13 @@ def test_several_events_of_one_request_share_a_transaction(rig: Rig) -> None:
         await writer.submit(of, post("a"))
         outcomes = await writer.submit_all(of, [post("b"), post("a"), post("a", 2.0), post("c"), post("c")])
         kinds = [type(outcome) for outcome in outcomes]
-        assert kinds == [Accepted, Accepted, IdConflictError, Accepted, Accepted]
-        assert [outcome for outcome in outcomes if isinstance(outcome, Accepted)] == [
-            Accepted(1, 2), Accepted(1, 1, duplicate=True), Accepted(1, 3), Accepted(1, 3, duplicate=True)
-        ]  # fmt: skip
+        assert kinds == [EventLocation, EventLocation, IdConflictError, EventLocation, EventLocation]
+        assert [outcome for outcome in outcomes if isinstance(outcome, EventLocation)] == [
+            EventLocation(1, 2),
+            EventLocation(1, 1, duplicate=True),
+            EventLocation(1, 3),
+            EventLocation(1, 3, duplicate=True),
+        ]
 
     rig.run(play)
     assert rig.batches == [1, 5]
@@ -306,8 +309,11 @@ def test_a_token_is_one_event_however_often_it_is_posted(rig: Rig) -> None:
         return await writer.submit_all(source(), read)
 
     async def play(writer: Writer) -> None:
-        assert await post_tokens(writer, [first], [0]) == [Accepted(1, 1)]
-        assert await post_tokens(writer, [second, first], ["b", "a"]) == [Accepted(1, 2), Accepted(1, 1, True)]
+        assert await post_tokens(writer, [first], [0]) == [EventLocation(1, 1)]
+        assert await post_tokens(writer, [second, first], ["b", "a"]) == [
+            EventLocation(1, 2),
+            EventLocation(1, 1, True),
+        ]
         (refused,) = await post_tokens(writer, [first], [2])
         assert isinstance(refused, IdConflictError)
 
@@ -397,7 +403,7 @@ def test_a_thread_that_breaks_goes_on(rig: Rig, error: BaseException, caplog: py
         broken = writer.submit(of, post("a"))
         with pytest.raises(OutcomeUnknownError):
             await broken
-        assert await writer.submit(of, post("a")) == Accepted(1, 1, duplicate=True)
+        assert await writer.submit(of, post("a")) == EventLocation(1, 1, duplicate=True)
         assert (await writer.submit(of, post("b"))).seq == 2
 
     rig.run(play)
@@ -459,11 +465,11 @@ def test_an_artifact_that_was_changed_is_refused(rig: Rig) -> None:
 
 def test_a_stream_that_was_purged_begins_anew(rig: Rig) -> None:
     async def play(writer: Writer) -> None:
-        assert await writer.submit(source(), post("a")) == Accepted(1, 1)
-        await writer.call(lambda log: log.purge(1))
+        assert await writer.submit(source(), post("a")) == EventLocation(1, 1)
+        await writer.call(lambda log: log.purge_stream(1))
         with pytest.raises(StreamGoneError):
             await writer.submit(source(), post("a"))
-        assert await writer.submit(source(), post("a")) == Accepted(2, 1)
+        assert await writer.submit(source(), post("a")) == EventLocation(2, 1)
 
     rig.run(play)
 
@@ -501,14 +507,14 @@ def test_a_call_has_the_log_to_itself_in_its_turn(rig: Rig) -> None:
     async def play(writer: Writer) -> None:
         of = source()
         futures = [writer.submit(of, post(f"a{n}")) for n in range(3)]
-        seen = writer.call(lambda log: (log.state(1).seq, threading.get_ident()))
+        seen = writer.call(lambda log: (log.stream_state(1).seq, threading.get_ident()))
         last = writer.submit(of, post("b"))
         seq, thread = await seen
         assert (seq, {thread}) == (3, rig.threads)
         assert (await last).seq == 4
         assert all(future.done() for future in futures)
         with pytest.raises(StreamGoneError):
-            await writer.call(lambda log: log.state(99))
+            await writer.call(lambda log: log.stream_state(99))
         with pytest.raises(ZeroDivisionError):
             await writer.call(lambda _log: 1 // 0)
         assert rig.opened == 1
@@ -530,7 +536,7 @@ def test_what_waits_at_the_end_is_written(rig: Rig) -> None:
         futures = [writer.submit(of, post(f"e{n}")) for n in range(50)]
         await writer.close()
         assert [future.result().seq for future in futures] == list(range(2, 52))
-        for take in (lambda: writer.submit(of, post("late")), lambda: writer.call(lambda log: log.streams())):
+        for take in (lambda: writer.submit(of, post("late")), lambda: writer.call(lambda log: log.list_streams())):
             with pytest.raises(LogUnavailableError, match="stopping"):
                 take()
 
@@ -571,7 +577,7 @@ def test_many_connections_lose_nothing_and_keep_their_order(tmp_path: Path) -> N
             assert accepted.seq > last
             told[event.id] = last = accepted.seq
             if n % 7 == 0:
-                assert await writer.submit(of, event) == Accepted(1, last, duplicate=True)
+                assert await writer.submit(of, event) == EventLocation(1, last, duplicate=True)
 
     async def play() -> None:
         for rig in rigs:

@@ -149,7 +149,7 @@ def artifacts(draw: st.DrawFn) -> Artifact:
         fields["thresholds"] = draw(st.none() | st.lists(st.floats(0, 1), min_size=k, max_size=k))
     parts = np.split(values, np.cumsum(sizes)[:-1])
     shaped = (part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
-    return Artifact.seal(fields, dict(zip(tensors, shaped, strict=True)))
+    return Artifact.from_fields(fields, dict(zip(tensors, shaped, strict=True)))
 
 
 @on_disk

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.store.artifact.artifact import read_artifact
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from tests.store.conftest import MakeArtifact
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -28,7 +28,7 @@ PINNED = {
 def test_the_genesis_of_a_shipped_model_stays(name: str) -> None:
     """Also that of the golden artifacts, with a stage, thresholds and a rule, and of networks."""
     folder = MODELS / name if name in {path.name for path in MODELS.iterdir()} else GOLDEN / name
-    assert genesis(read_artifact(folder / "1", 1 << 20), 1).hex() == PINNED[name]
+    assert compute_genesis(read_artifact(folder / "1", 1 << 20), 1).hex() == PINNED[name]
 
 
 def test_the_genesis_of_a_calibrated_model_stays(make_artifact: MakeArtifact) -> None:
@@ -37,7 +37,7 @@ def test_the_genesis_of_a_calibrated_model_stays(make_artifact: MakeArtifact) ->
         make_artifact(calibration={"kind": "temperature", "learn": True, **numbers})
         for numbers in ({}, {"temperature": 1.0}, {"temperature": 1.5})
     ]
-    found = [genesis(artifact, 1).hex() for artifact in made]
+    found = [compute_genesis(artifact, 1).hex() for artifact in made]
     assert found[0] == found[1] == "f04293881f665040bbd6f2e9d4502173c2c4cca8a33a7130926f77580a5201fd"
     assert found[2] != found[0]
 

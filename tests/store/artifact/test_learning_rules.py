@@ -10,7 +10,13 @@ from service.errors import ArtifactError
 from service.learn.state import LearnerState
 from service.softmax.network_learner import NETWORK_RULES
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.learning_rules import CONSTANTS, NETWORK_RATES, NEWTON_DEFAULT_MAX, PLAIN_RATE, default_rule
+from service.store.artifact.learning_rules import (
+    CONSTANTS,
+    NETWORK_RATES,
+    NEWTON_DEFAULT_MAX,
+    RAW_FEATURES_RATE,
+    default_rule,
+)
 from tests.support.artifacts import artifact
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
@@ -78,7 +84,7 @@ def test_constants_take_effect() -> None:
     constants = LearnerState(made).rule_settings["constants"]
     assert (constants["rate"], constants["lambda"], constants["clip"]) == (2.0, 4.0, 1.25)
     assert start(made) == 0.25
-    assert LearnerState(artifact("raw")).rule_settings["constants"]["rate"] == PLAIN_RATE
+    assert LearnerState(artifact("raw")).rule_settings["constants"]["rate"] == RAW_FEATURES_RATE
     learning = {"rule": "adagrad", "constants": {"epsilon": 0.5}}
     network = LearnerState(artifact("network", learning=learning)).rule_settings["constants"]
     assert (network["rate"], network["epsilon"], "clip" in network) == (NETWORK_RATES["adagrad"], 0.5, False)

@@ -165,18 +165,18 @@ def test_the_latest_version_is_the_largest_that_is_ready(root: Path, put: Put) -
     put("iris/10")
     (put("iris/11") / "model.safetensors").unlink()
     view = over(root).scan()
-    latest = view.latest("iris")
+    latest = view.default_version("iris")
     assert latest is not None
     assert latest.version == 10
-    assert [version.version for version in view.of("iris")] == [2, 10, 11]
-    assert (view.latest("unknown"), view.of("unknown")) == (None, ())
+    assert [version.version for version in view.versions_of("iris")] == [2, 10, 11]
+    assert (view.default_version("unknown"), view.versions_of("unknown")) == (None, ())
 
 
 def test_a_model_without_a_ready_version_has_no_latest(root: Path, put: Put) -> None:
     """It is listed with its reason all the same."""
     (put("iris/1") / "model.safetensors").unlink()
     view = over(root).scan()
-    assert view.latest("iris") is None
+    assert view.default_version("iris") is None
     assert told(view) == {("iris", 1): ("UNAVAILABLE", None, "model.safetensors is missing")}
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError
 from service.store.artifact.artifact import read_artifact, write_artifact
-from service.store.artifact.model_factory import model_of
+from service.store.artifact.model_factory import build_model
 
 ROOT = Path(__file__).parents[3]
 RANDOM = np.random.default_rng(0)
@@ -92,7 +92,7 @@ def test_an_artifact_of_plain_arrays(example: ModuleType, tmp_path: Path) -> Non
         else:
             A = functions.get(type(module).__name__, lambda z: z)(A)
     powers = np.exp(A - A.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(model_of(made).predict(X), powers / powers.sum(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(build_model(made).predict(X), powers / powers.sum(axis=1, keepdims=True), atol=1e-6)
 
 
 def test_modules_that_make_no_network(example: ModuleType) -> None:
@@ -118,4 +118,4 @@ def test_an_artifact_of_torch(example: ModuleType) -> None:
     )
     X = RANDOM.standard_normal((20, 4)).astype(np.float32)
     expected = torch.softmax(network(torch.from_numpy(X)), dim=1).detach().numpy()
-    np.testing.assert_allclose(model_of(example.artifact_of(network, **FIELDS)).predict(X), expected, atol=1e-6)
+    np.testing.assert_allclose(build_model(example.artifact_of(network, **FIELDS)).predict(X), expected, atol=1e-6)

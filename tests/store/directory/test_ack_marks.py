@@ -12,11 +12,11 @@ import pytest
 
 from service.errors import LogDamagedError, LogError
 from service.store.directory import ack_marks as module
-from service.store.directory.ack_marks import AckMarks, drop_marks, read_marks, refuse_cut
-from service.store.log.events import Accepted, Position
-from service.store.log.memory import MemoryLog
+from service.store.directory.ack_marks import AckMarks, delete_mark, read_marks, refuse_truncated_log
+from service.store.log.events import EventLocation, Position
 from service.store.log.sqlite import SqliteLog
 from tests.support.feedback_log_contract import GENESIS, feedback
+from tests.support.memory_log import MemoryLog
 
 
 def position(seq: int) -> Position:
@@ -29,8 +29,8 @@ def test_the_last_mark_of_each_stream_is_read(tmp_path: Path) -> None:
     for start in (1, 4):
         marks = AckMarks(path, {1, 2, 3})
         for seq in range(start, start + 3):
-            marks.set(1, position(seq))
-            marks.set(3, position(2 * seq))
+            marks.write_mark(1, position(seq))
+            marks.write_mark(3, position(2 * seq))
             assert sorted(read_marks(path)) == [(1, position(seq)), (3, position(2 * seq))]
         marks.close()
 
@@ -38,21 +38,21 @@ def test_the_last_mark_of_each_stream_is_read(tmp_path: Path) -> None:
 def test_marks_of_purged_streams_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RECORDS_MAX", 2)
     marks = AckMarks(tmp_path / "0", {1, 2})
-    marks.set(1, position(1))
-    marks.set(2, position(1))
+    marks.write_mark(1, position(1))
+    marks.write_mark(2, position(1))
     with pytest.raises(LogDamagedError):
-        marks.set(3, position(1))
-    AckMarks(tmp_path / "0", {2}).set(3, position(5))
+        marks.write_mark(3, position(1))
+    AckMarks(tmp_path / "0", {2}).write_mark(3, position(5))
     assert sorted(read_marks(tmp_path / "0")) == [(2, position(1)), (3, position(5))]
 
 
 def test_a_torn_mark_leaves_the_one_before(tmp_path: Path) -> None:
     """Whatever part of the later half was written when the process died, which may be a successor of the first."""
     path = tmp_path / "0"
-    AckMarks(path, {1}).set(1, position(1))
+    AckMarks(path, {1}).write_mark(1, position(1))
     for seq in (2, 3):
         before = path.read_bytes()
-        AckMarks(path, {1}).set(1, position(seq))
+        AckMarks(path, {1}).write_mark(1, position(seq))
         after = path.read_bytes()
         changed = [at for at in range(len(before)) if before[at] != after[at]]
         for end in range(changed[0], changed[-1] + 1):
@@ -64,7 +64,7 @@ def test_a_torn_mark_leaves_the_one_before(tmp_path: Path) -> None:
 
 def test_damaged_marks_are_told(tmp_path: Path) -> None:
     path = tmp_path / "0"
-    AckMarks(path, {1}).set(1, position(1))
+    AckMarks(path, {1}).write_mark(1, position(1))
     content = bytearray(path.read_bytes())
     content[module.HEAD_BYTES + 20] ^= 1
     path.write_bytes(content)
@@ -81,7 +81,7 @@ def test_marks_outlive_a_killed_process(tmp_path: Path) -> None:
     if pid == 0:
         marks = AckMarks(tmp_path / "0", {1})
         for seq in range(1, 100):
-            marks.set(1, position(seq))
+            marks.write_mark(1, position(seq))
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
     assert read_marks(tmp_path / "0") == [(1, position(99))]
@@ -92,13 +92,13 @@ def test_a_log_must_hold_what_was_reached() -> None:
     log = MemoryLog()
     stream = log.open_stream("iris", 1, GENESIS, 3)
     log.append([feedback(stream, "a"), feedback(stream, "b")])
-    hashes = [event.hash for event in log.read(stream.number, 0, 9)]
-    refuse_cut(log, [(stream.number, Position(seq, hash_)) for seq, hash_ in enumerate([GENESIS, *hashes])])
+    hashes = [event.hash for event in log.read_events(stream.number, 0, 9)]
+    refuse_truncated_log(log, [(stream.number, Position(seq, hash_)) for seq, hash_ in enumerate([GENESIS, *hashes])])
     with pytest.raises(LogDamagedError, match="lost a stream"):
-        refuse_cut(log, [(stream.number + 1, position(8))])
+        refuse_truncated_log(log, [(stream.number + 1, position(8))])
     for reached in (Position(3, hashes[1]), Position(1, hashes[1])):
         with pytest.raises(LogDamagedError):
-            refuse_cut(log, [(stream.number, reached)])
+            refuse_truncated_log(log, [(stream.number, reached)])
 
 
 def test_a_stream_that_is_lost_is_told_from_one_that_was_purged(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_stream_that_is_lost_is_told_from_one_that_was_purged(tmp_path: Path) 
         marks = AckMarks(tmp_path / slot, {1, 2})
         for stream in streams:
             log.append([feedback(stream, f"{slot}-{stream.version}")])
-            marks.set(stream.number, Position(*log.state(stream.number)[:2]))
+            marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
         marks.close()
     log.close()
     with closing(apsw.Connection(str(path))) as damage:
@@ -118,12 +118,12 @@ def test_a_stream_that_is_lost_is_told_from_one_that_was_purged(tmp_path: Path) 
     log = SqliteLog(path)
     for slot in ("0", "1"):
         with pytest.raises(LogDamagedError, match="lost a stream"):
-            refuse_cut(log, read_marks(tmp_path / slot))
-        drop_marks(tmp_path / slot, 1)
-        drop_marks(tmp_path / slot, 7)
+            refuse_truncated_log(log, read_marks(tmp_path / slot))
+        delete_mark(tmp_path / slot, 1)
+        delete_mark(tmp_path / slot, 7)
         ((number, _),) = read_marks(tmp_path / slot)
         assert number == 2
-        refuse_cut(log, read_marks(tmp_path / slot))
+        refuse_truncated_log(log, read_marks(tmp_path / slot))
     log.close()
 
 
@@ -136,12 +136,12 @@ def acknowledged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
     marks = AckMarks(folder / "marks", {stream.number})
     for turn in range(15):
         outcomes = log.append([feedback(stream, f"{turn}-{n}", turn) for n in range(10)])
-        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
-        marks.set(stream.number, Position(*log.state(stream.number)[:2]))
+        assert all(isinstance(outcome, EventLocation) for outcome in outcomes)
+        marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
         if turn == 7:
-            log.rewrite()
+            log.empty_wal()
     log.close()
-    events = log.read(stream.number, 0, 999)
+    events = log.read_events(stream.number, 0, 999)
     log.close()
     return folder, events
 
@@ -150,11 +150,11 @@ def started(folder: Path) -> list:
     """What a service that starts on these files would serve."""
     log = SqliteLog(folder / "log.sqlite")
     try:
-        refuse_cut(log, read_marks(folder / "marks"))
-        (stream,) = log.streams()
-        for _ in log.verify(stream.number, Position(0, stream.genesis), 64):
+        refuse_truncated_log(log, read_marks(folder / "marks"))
+        (stream,) = log.list_streams()
+        for _ in log.verify_chain(stream.number, Position(0, stream.genesis), 64):
             pass
-        return log.read(stream.number, 0, 999)
+        return log.read_events(stream.number, 0, 999)
     finally:
         log.close()
 

@@ -25,55 +25,55 @@ def data(tmp_path: Path) -> DataDirectory:
 
 def test_one_instance_uses_it(data: DataDirectory) -> None:
     """A second one is refused, also from another process, until the first one lets go."""
-    held = data.lock()
+    held = data.acquire_lock()
     with pytest.raises(LogUnavailableError):
-        DataDirectory(data.path).lock()
+        DataDirectory(data.path).acquire_lock()
     held.close()
-    data.lock().close()
+    data.acquire_lock().close()
 
 
 def test_an_instance_that_ends_is_waited_for(data: DataDirectory) -> None:
     """As one whose workers outlive it by a moment."""
-    held = data.lock()
+    held = data.acquire_lock()
     closing = threading.Timer(0.2, held.close)
     closing.start()
-    DataDirectory(data.path).lock(seconds=20).close()
+    DataDirectory(data.path).acquire_lock(seconds=20).close()
     closing.join()
 
 
 def test_a_forked_child_keeps_the_lock(data: DataDirectory) -> None:
     """A parent that dies does not free the directory while its children write to it."""
     reading, writing = os.pipe()
-    with data.lock():
+    with data.acquire_lock():
         pid = os.fork()
         if pid == 0:
             os.close(writing)
             os.read(reading, 1)
             os._exit(0)
     with pytest.raises(LogUnavailableError):
-        data.lock()
+        data.acquire_lock()
     os.close(writing)
     os.waitpid(pid, 0)
-    data.lock().close()
+    data.acquire_lock().close()
     os.close(reading)
 
 
 def test_marks_of_all_workers_are_found(data: DataDirectory) -> None:
     for slot in (1, 0):
-        AckMarks(data.marks(slot), ()).close()
+        AckMarks(data.mark_file(slot), ()).close()
     (data.path / "marks" / ".2").touch()
-    assert data.all_marks() == [data.marks(0), data.marks(1)]
+    assert data.mark_files() == [data.mark_file(0), data.mark_file(1)]
 
 
 def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArtifact) -> None:
     """Another one under the same name later changes nothing but what is told."""
-    folder = data.stream("iris", 1)
-    first = folder.bind(make_artifact(0.5), BYTES_MAX)
+    folder = data.stream_folder("iris", 1)
+    first = folder.bind_artifact(make_artifact(0.5), BYTES_MAX)
     assert (float(first.artifact.bias[0]), first.differs) == (0.5, False)
-    again = folder.bind(make_artifact(0.5), BYTES_MAX)
+    again = folder.bind_artifact(make_artifact(0.5), BYTES_MAX)
     assert (float(again.artifact.bias[0]), again.differs) == (0.5, False)
     for changed in (make_artifact(0.75), make_artifact(0.5, classes=["x", "y", "z"])):
-        bound = folder.bind(changed, BYTES_MAX)
+        bound = folder.bind_artifact(changed, BYTES_MAX)
         assert (float(bound.artifact.bias[0]), bound.artifact.manifest.classes[0]) == (0.5, "a")
         assert bound.differs
     assert folder.artifact == data.path / "streams" / "iris" / "1" / "artifact"
@@ -81,51 +81,51 @@ def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArti
 
 def test_other_widths_are_another_artifact(data: DataDirectory) -> None:
     """Also where the tensors of two networks are the same bytes in a row."""
-    folder = data.stream("net", 1)
-    assert not folder.bind(ones(1, 4), BYTES_MAX).differs
-    assert folder.bind(ones(3, 2), BYTES_MAX).differs
+    folder = data.stream_folder("net", 1)
+    assert not folder.bind_artifact(ones(1, 4), BYTES_MAX).differs
+    assert folder.bind_artifact(ones(3, 2), BYTES_MAX).differs
 
 
 def test_a_damaged_copy_is_told(data: DataDirectory, make_artifact: MakeArtifact) -> None:
-    folder = data.stream("iris", 1)
-    folder.bind(make_artifact(), BYTES_MAX)
+    folder = data.stream_folder("iris", 1)
+    folder.bind_artifact(make_artifact(), BYTES_MAX)
     (folder.artifact / "model.safetensors").write_bytes(b"")
     with pytest.raises(ArtifactError):
-        folder.bind(make_artifact(), BYTES_MAX)
+        folder.bind_artifact(make_artifact(), BYTES_MAX)
 
 
 def test_a_purged_streams_folder_goes(data: DataDirectory, make_artifact: MakeArtifact) -> None:
     for version in (1, 2):
-        data.stream("iris", version).bind(make_artifact(), BYTES_MAX)
-    data.set_aside("iris", 1)
-    data.set_aside("iris", 7)
-    assert not data.stream("iris", 1).path.exists()
-    assert data.stream("iris", 2).artifact.exists()
-    data.set_aside("iris", 2)
+        data.stream_folder("iris", version).bind_artifact(make_artifact(), BYTES_MAX)
+    data.hide_stream("iris", 1)
+    data.hide_stream("iris", 7)
+    assert not data.stream_folder("iris", 1).path.exists()
+    assert data.stream_folder("iris", 2).artifact.exists()
+    data.hide_stream("iris", 2)
     streams = data.path / "streams"
     assert len(list(streams.iterdir())) == 2
-    DataDirectory(data.path).finish_removals()
+    DataDirectory(data.path).delete_hidden_streams()
     assert list(streams.iterdir()) == []
 
 
 def publish(data: DataDirectory, model: str, version: int, seq: int) -> None:
-    write_snapshot(data.stream(model, version).snapshots, seq, {}, {}, durable=False)
+    write_snapshot(data.stream_folder(model, version).snapshots, seq, {}, {}, durable=False)
 
 
 def test_news_are_told_of_every_stream_at_any_rate(data: DataDirectory) -> None:
     """Snapshots that come within one tick of the file system's clock too, of streams old and new."""
     news = SnapshotWatcher(data)
-    assert news.snapshots() == {}
+    assert news.changed_snapshots() == {}
     tick = time.time_ns() + 10**10  # one that is not over before the test is
     for seq in range(1, 20):
         publish(data, "iris", 1, seq)
-        for folder in (data.stream("iris", 1).snapshots, data.path / "streams", data.path / "streams" / "iris"):
+        for folder in (data.stream_folder("iris", 1).snapshots, data.path / "streams", data.path / "streams" / "iris"):
             os.utime(folder, ns=(tick, tick))
-        assert news.snapshots()["iris", 1] == seq
+        assert news.changed_snapshots()["iris", 1] == seq
         if seq == 10:
             publish(data, "iris", 2, 5)
             publish(data, "digits", 1, 7)
-            assert news.snapshots() == {("iris", 1): 10, ("iris", 2): 5, ("digits", 1): 7}
+            assert news.changed_snapshots() == {("iris", 1): 10, ("iris", 2): 5, ("digits", 1): 7}
 
 
 def test_a_folder_that_has_settled_is_not_listed_again(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,19 +135,19 @@ def test_a_folder_that_has_settled_is_not_listed_again(data: DataDirectory, monk
     monkeypatch.setattr(directory, "seqs", lambda folder: listed.append(folder.parent.name) or seqs(folder))
     for version in (1, 2):
         publish(data, "iris", version, 3)
-        os.utime(data.stream("iris", version).snapshots, (1, version))
+        os.utime(data.stream_folder("iris", version).snapshots, (1, version))
     news = SnapshotWatcher(data)
-    assert news.snapshots() == {("iris", 1): 3, ("iris", 2): 3}
-    assert news.snapshots() == {}
+    assert news.changed_snapshots() == {("iris", 1): 3, ("iris", 2): 3}
+    assert news.changed_snapshots() == {}
     assert sorted(listed) == ["1", "2"]
     publish(data, "iris", 2, 4)
-    assert news.snapshots() == {("iris", 2): 4}
-    news.forget("iris", 1)
-    assert news.snapshots()["iris", 1] == 3
+    assert news.changed_snapshots() == {("iris", 2): 4}
+    news.recheck("iris", 1)
+    assert news.changed_snapshots()["iris", 1] == 3
     assert listed.count("1") == 2
 
 
 def test_what_is_being_purged_is_no_news(data: DataDirectory) -> None:
     publish(data, "iris", 1, 3)
-    data.set_aside("iris", 1)
-    assert SnapshotWatcher(data).snapshots() == {}
+    data.hide_stream("iris", 1)
+    assert SnapshotWatcher(data).changed_snapshots() == {}

@@ -6,11 +6,12 @@ import pytest
 
 from service.errors import LogDamagedError
 from service.store.log import tables
-from service.store.log.audit import audit
-from service.store.log.events import SEQ_BITS, FeedbackLog, Position, Stream
-from service.store.log.memory import MemoryLog
+from service.store.log.audit import audit_log
+from service.store.log.events import SEQ_BITS, Position, Stream
+from service.store.log.feedback_log import FeedbackLog
 from service.store.log.sqlite import SqliteLog
 from tests.support.feedback_log_contract import GENESIS, classes, feedback, forget, rollback
+from tests.support.memory_log import MemoryLog
 
 
 def filled(log: FeedbackLog) -> Stream:
@@ -32,14 +33,14 @@ def test_a_whole_log_passes(log: SqliteLog) -> None:
     """With every stream's progress, whatever keeps it."""
     for kept in (log, MemoryLog()):
         stream = filled(kept)
-        told = [(checked.number, seq) for checked, (seq, _) in audit(kept, 10)]
+        told = [(checked.number, seq) for checked, (seq, _) in audit_log(kept, 10)]
         assert told == [(stream.number, 10), (stream.number, 20), (stream.number, 23), (stream.number + 1, 1)]
     log.check_file()
 
 
 def tell(log: SqliteLog, statement: str) -> None:
     filled(log)
-    with log._connection.written() as connection:
+    with log._connection.write_transaction() as connection:
         connection.execute(statement)
 
 
@@ -62,37 +63,37 @@ def test_what_was_changed_is_told(log: SqliteLog, statement: str) -> None:
     """Each of them by the chain, by the ids, or by the state that the events lead to."""
     tell(log, statement)
     with pytest.raises(LogDamagedError):
-        for _ in audit(log, 10):
+        for _ in audit_log(log, 10):
             pass
 
 
 def test_rows_that_nothing_forgot_must_be_there(log: SqliteLog) -> None:
     """The chain holds without them, and so would not tell."""
     stream = filled(log)
-    with log._connection.written() as connection:
-        tables.forget(connection, stream.number << SEQ_BITS | 9)
-    list(log.verify(stream.number, Position(0, GENESIS), 10))
+    with log._connection.write_transaction() as connection:
+        tables.forget_payload(connection, stream.number << SEQ_BITS | 9)
+    list(log.verify_chain(stream.number, Position(0, GENESIS), 10))
     with pytest.raises(LogDamagedError, match="nothing forgot"):
-        list(audit(log, 10))
+        list(audit_log(log, 10))
 
 
 def test_rows_that_were_forgotten_must_be_gone(log: SqliteLog) -> None:
     """With the very rows that were there, the chain would hold."""
     stream = filled(log)
     position = stream.number << SEQ_BITS | 9
-    with log._connection.written() as connection:
+    with log._connection.write_transaction() as connection:
         (row,) = tables.read_rows(connection, [position])
     log.append([forget(stream, "g", "8")])
-    with log._connection.written() as connection:
+    with log._connection.write_transaction() as connection:
         connection.execute("UPDATE events SET payload = ?, seal = ? WHERE position = ?", (row[4], row[6], position))
-    list(log.verify(stream.number, Position(0, GENESIS), 10))
+    list(log.verify_chain(stream.number, Position(0, GENESIS), 10))
     with pytest.raises(LogDamagedError, match="still has its rows"):
-        list(audit(log, 10))
+        list(audit_log(log, 10))
 
 
 def test_what_is_forgotten_during_an_audit_is_no_damage(log: SqliteLog) -> None:
     stream = filled(log)
-    audited = audit(log, 10)
+    audited = audit_log(log, 10)
     next(audited)
     log.append([forget(stream, "g", "12")])
     assert [seq for _, (seq, _) in audited][-1] == 1
@@ -100,18 +101,18 @@ def test_what_is_forgotten_during_an_audit_is_no_damage(log: SqliteLog) -> None:
 
 def test_a_stream_that_stands_elsewhere_is_told(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(log)
-    state = log.state
+    state = log.stream_state
     for wrong in ({"class_epoch": 2}, {"n_classes": 9}, {"epoch": 0}):
-        monkeypatch.setattr(log, "state", lambda stream, wrong=wrong: state(stream)._replace(**wrong))
+        monkeypatch.setattr(log, "stream_state", lambda stream, wrong=wrong: state(stream)._replace(**wrong))
         with pytest.raises(LogDamagedError):
-            list(audit(log, 10))
+            list(audit_log(log, 10))
 
 
 def test_pages_that_do_not_fit_are_told(log: SqliteLog) -> None:
     """SQLite's own check sees an index that lacks an entry."""
     filled(log)
-    log.rewrite()
-    with log._connection.written() as connection:
+    log.empty_wal()
+    with log._connection.write_transaction() as connection:
         connection.execute("PRAGMA writable_schema=on")
         page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'admin_events'").get
     log.close()
@@ -124,7 +125,7 @@ def test_pages_that_do_not_fit_are_told(log: SqliteLog) -> None:
 
 def test_verifying_goes_on_where_it_stopped(log: SqliteLog) -> None:
     stream = filled(log)
-    positions = [position for checked, position in audit(log, 10) if checked == stream]
-    assert list(log.verify(stream.number, positions[1], 10)) == positions[2:]
+    positions = [position for checked, position in audit_log(log, 10) if checked == stream]
+    assert list(log.verify_chain(stream.number, positions[1], 10)) == positions[2:]
     with pytest.raises(LogDamagedError):
-        list(log.verify(stream.number, Position(positions[1].seq, bytes(32)), 10))
+        list(log.verify_chain(stream.number, Position(positions[1].seq, bytes(32)), 10))

@@ -25,7 +25,7 @@ SAFE = {
 @pytest.mark.parametrize("name", SAFE)
 def test_a_connection_keeps_what_it_promises(tmp_path: Path, name: str) -> None:
     """Every setting has the value that the promises rest on, in the connection itself."""
-    database = open_database(tmp_path / "log.sqlite", tables.make)
+    database = open_database(tmp_path / "log.sqlite", tables.create_tables)
     assert database.pragma(name) == SAFE[name]
     database.close()
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import LogError, OutcomeUnknownError
-from service.store.directory.ack_marks import AckMarks, read_marks, refuse_cut
-from service.store.log.audit import audit
-from service.store.log.events import Accepted, Draft, Position, Stream
+from service.store.directory.ack_marks import AckMarks, read_marks, refuse_truncated_log
+from service.store.log.audit import audit_log
+from service.store.log.events import Draft, EventLocation, Position, Stream
 from service.store.log.sqlite import SqliteLog
 from tests.support.disk_faults import Disk, Fault
 from tests.support.feedback_log_contract import GENESIS, classes, feedback, forget
@@ -40,19 +40,19 @@ def drafts(stream: Stream) -> Iterator[list[Draft]]:
 def work(folder: Path, disk: Disk | None, acknowledge: Acknowledge) -> None:
     """The workload on a log that may be new; what the disk refuses is not acknowledged, and the work goes on."""
     log = SqliteLog(folder / "log.sqlite", tail_events_max=5, vfs=disk and disk.name)
-    log.rewrite()
+    log.empty_wal()
     stream = log.open_stream("iris", 1, GENESIS, 3)
     marks = AckMarks(folder / "marks", {stream.number})
     for turn, batch in enumerate(drafts(stream)):
         with suppress(LogError):
             outcomes = log.append(batch)
-            marks.set(stream.number, Position(*log.state(stream.number)[:2]))
+            marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
             for draft, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, Accepted):  # an event to forget may not be there
+                if isinstance(outcome, EventLocation):  # an event to forget may not be there
                     acknowledge(draft.id.decode(), outcome.seq)
         if turn == 3:
             with suppress(LogError):
-                log.rewrite()
+                log.empty_wal()
     log.close()
 
 
@@ -60,19 +60,19 @@ def check(folder: Path, acknowledged: dict[str, set[int]]) -> None:
     """Holds a log to what was acknowledged, on a healthy disk, with a retry of everything."""
     log = SqliteLog(folder / "log.sqlite", tail_events_max=5)
     if (folder / "marks").exists():
-        refuse_cut(log, read_marks(folder / "marks"))
+        refuse_truncated_log(log, read_marks(folder / "marks"))
     stream = log.open_stream("iris", 1, GENESIS, 3)
-    there = {event.id.decode(): event.seq for event in log.read(stream.number, 0, 999)}
+    there = {event.id.decode(): event.seq for event in log.read_events(stream.number, 0, 999)}
     assert {name: {there.get(name)} for name in acknowledged} == acknowledged
     for batch in drafts(stream):
         for draft, outcome in zip(batch, log.append(batch), strict=True):
-            assert isinstance(outcome, Accepted)
+            assert isinstance(outcome, EventLocation)
             assert outcome.seq == there.setdefault(draft.id.decode(), outcome.seq)
-    events = log.read(stream.number, 0, 999)
+    events = log.read_events(stream.number, 0, 999)
     assert {event.id.decode(): event.seq for event in events} == there
     assert [event.seq for event in events] == list(range(1, len(there) + 1))
     assert len(there) == 20
-    assert [seq for _, (seq, _) in audit(log, 100)] == [20]
+    assert [seq for _, (seq, _) in audit_log(log, 100)] == [20]
     log.check_file()
     log.close()
 
@@ -210,10 +210,10 @@ def test_a_retry_is_not_acknowledged_from_memory(folders: Callable[[], Path]) ->
     disk.fail(0, Fault.IO, operations=frozenset({"sync"}))
     with pytest.raises(OutcomeUnknownError):
         log.append([feedback(stream, "a")])
-    assert log.append([feedback(stream, "a")]) == [Accepted(stream.number, 1, duplicate=True)]
+    assert log.append([feedback(stream, "a")]) == [EventLocation(stream.number, 1, duplicate=True)]
     disk.lose_power(random.Random(1))
     leave(disk, after)
-    assert [event.id for event in SqliteLog(after / "log.sqlite").read(stream.number, 0, 9)] == [b"a"]
+    assert [event.id for event in SqliteLog(after / "log.sqlite").read_events(stream.number, 0, 9)] == [b"a"]
 
 
 def powerless(folder: Path, after: Path, at: int, seeded: random.Random, *, lying: bool) -> dict[str, set[int]]:

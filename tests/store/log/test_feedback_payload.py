@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.errors import PayloadError
-from service.store.log.feedback_payload import HEAD, Block, Targets, decode_many, decode_rows, encode_rows, layout_of
+from service.store.log.feedback_payload import (
+    HEAD,
+    Block,
+    Targets,
+    decode_events,
+    decode_rows,
+    encode_rows,
+    parse_layout,
+)
 
 
 @st.composite
@@ -35,7 +43,7 @@ def test_what_is_encoded_is_decoded(event: tuple) -> None:
     X, targets, kind, K, weights = event
     payload = encode_rows(*event)
     block = decode_rows(payload)
-    assert block.layout == layout_of(payload)
+    assert block.layout == parse_layout(payload)
     assert (block.layout.targets, block.layout.n_classes, block.events) == (kind, K, 1)
     assert (bits(block.X), bits(block.weights)) == (bits(X), bits(weights))
     np.testing.assert_array_equal(block.targets, targets)
@@ -47,7 +55,7 @@ def test_what_is_encoded_is_decoded(event: tuple) -> None:
 def test_many_are_decoded_as_one_by_one(given_events: list, times: int) -> None:
     """The blocks hold the same rows in the same order; neighbours of one layout share a block."""
     payloads = [encode_rows(*event) for event in given_events for _ in range(times)]
-    blocks = decode_many(payloads)
+    blocks = decode_events(payloads)
     singles = [decode_rows(payload) for payload in payloads]
     for part in ("X", "targets", "weights"):
         assert joined(blocks, part) == joined(singles, part)
@@ -67,7 +75,7 @@ def test_any_bytes_are_rows_or_an_error(first: bytes, rest: bytes) -> None:
     for payload in (first, good[:2] + first, good[:12] + rest, good[: HEAD.size] + rest):
         for payloads in ([payload], [good, payload], [payload, good]):
             try:
-                decode_many(payloads)
+                decode_events(payloads)
             except PayloadError:
                 continue
             assert len(payload) == len(encode_rows(*parts(decode_rows(payload))))

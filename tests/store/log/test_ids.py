@@ -10,16 +10,16 @@ NOW = 1_700_000_000_123
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
     """With the time in its first 48 bits."""
-    made = uuid.UUID(IdGenerator().new(NOW).decode())
+    made = uuid.UUID(IdGenerator().next_id(NOW).decode())
     assert (made.version, made.variant, made.int >> 80) == (7, uuid.RFC_4122, NOW)
 
 
 def test_ids_ascend_whatever_the_clock_does() -> None:
     """More of them in a millisecond than the counter holds, and when the clock steps back."""
     ids = IdGenerator()
-    made = [ids.new(NOW - number // 5000) for number in range(10_000)]
+    made = [ids.next_id(NOW - number // 5000) for number in range(10_000)]
     assert made == sorted(set(made))
-    assert uuid.UUID(ids.new(NOW + 9).decode()).int >> 80 == NOW + 9
+    assert uuid.UUID(ids.next_id(NOW + 9).decode()).int >> 80 == NOW + 9
 
 
 def test_the_process_has_one_maker() -> None:
@@ -30,13 +30,13 @@ def test_the_process_has_one_maker() -> None:
 def test_forked_processes_do_not_agree() -> None:
     """Both go on from the same counter; the random bits tell their ids apart."""
     ids = IdGenerator()
-    ids.new(NOW)
+    ids.next_id(NOW)
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.write(writing, ids.new(NOW))
+        os.write(writing, ids.next_id(NOW))
         os._exit(0)
     os.waitpid(pid, 0)
-    theirs, ours = os.read(reading, 99), ids.new(NOW)
+    theirs, ours = os.read(reading, 99), ids.next_id(NOW)
     assert uuid.UUID(theirs.decode()).int >> 64 == uuid.UUID(ours.decode()).int >> 64
     assert theirs != ours

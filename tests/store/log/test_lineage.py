@@ -24,15 +24,15 @@ def histories(draw: st.DrawFn) -> list[LineageChange | None]:
             {
                 Kind.FEEDBACK: None,
                 Kind.ROLLBACK: LineageChange(seq, kind, target=draw(past)),
-                Kind.FORGET: LineageChange(seq, kind, out=out),
-                Kind.SKIP: LineageChange(seq, kind, out=out[:1]),
+                Kind.FORGET: LineageChange(seq, kind, excluded=out),
+                Kind.SKIP: LineageChange(seq, kind, excluded=out[:1]),
                 Kind.CLASSES: LineageChange(seq, kind, classes=draw(st.integers(1, 3))),
                 Kind.BASE: LineageChange(
                     seq,
                     kind,
                     target=draw(past),
                     fold=seq,
-                    known=draw(st.integers(0, sum(turn is not None for turn in history))),
+                    known_changes=draw(st.integers(0, sum(turn is not None for turn in history))),
                 ),
                 Kind.CONFIGURE: LineageChange(seq, kind),
             }[kind]
@@ -58,13 +58,13 @@ def test_segments_are_the_definition(history: list[LineageChange | None]) -> Non
     """At every seq, however the history turned; ascending and as few as there can be."""
     turns = [turn for turn in history if turn is not None]
     lineage = Lineage(turns)
-    out = {seq for turn in turns for seq in turn.out}
+    out = {seq for turn in turns for seq in turn.excluded}
     for n, members in enumerate(plain(history)):
         segments = lineage.segments(n)
         assert [seq for lo, hi in segments for seq in range(lo + 1, hi + 1)] == members
         assert all(first[1] < second[0] for first, second in pairwise(segments))
         assert lineage.seqs(n) == [seq for seq in members if seq not in out]
-        assert [seq for seq in range(len(history) + 2) if lineage.holds(n, seq)] == members
+        assert [seq for seq in range(len(history) + 2) if lineage.contains(n, seq)] == members
 
 
 @given(histories())
@@ -91,25 +91,28 @@ def test_a_base_stands_for_what_a_state_begins_with(history: list[LineageChange 
             base
             for base in bases
             if E[base.target] == [seq for seq in members if seq <= base.target]
-            and not {seq for turn in turns[base.known :] for seq in turn.out} & set(E[base.target])
+            and not {seq for turn in turns[base.known_changes :] for seq in turn.excluded} & set(E[base.target])
         ]
-        assert lineage.base(n) == (whole[-1] if whole else None)
+        assert lineage.base_of_state(n) == (whole[-1] if whole else None)
     for seq in range(1, len(history) + 1):
         made_of = [base.seq for base in bases if seq in E[base.target]]
-        out = {base.seq for base in bases if any(seq in turn.out for turn in turns[: base.known])}
-        assert list(lineage.bases_of([seq])) == [base for base in made_of if base not in out]
-    assert lineage.since == max((base.seq for base in bases), default=0)
+        out = {base.seq for base in bases if any(seq in turn.excluded for turn in turns[: base.known_changes])}
+        assert list(lineage.bases_containing([seq])) == [base for base in made_of if base not in out]
+    assert lineage.newest_base_seq == max((base.seq for base in bases), default=0)
 
 
 def test_a_base_that_is_forgotten_stands_for_nothing() -> None:
     """The one before it does again."""
-    bases = [LineageChange(4, Kind.BASE, target=2, fold=2), LineageChange(8, Kind.BASE, target=6, fold=3, known=1)]
+    bases = [
+        LineageChange(4, Kind.BASE, target=2, fold=2),
+        LineageChange(8, Kind.BASE, target=6, fold=3, known_changes=1),
+    ]
     lineage = Lineage(bases)
-    assert [lineage.base(n) for n in (1, 2, 5, 6, 9)] == [None, bases[0], bases[0], bases[1], bases[1]]
-    lineage.add(LineageChange(10, Kind.FORGET, out=(5,), bases=(8,)))
-    assert [lineage.base(n) for n in (5, 6, 11)] == [bases[0]] * 3
-    assert lineage.bases_of([5]) == ()
-    assert lineage.bases_of([1]) == (4,)
+    assert [lineage.base_of_state(n) for n in (1, 2, 5, 6, 9)] == [None, bases[0], bases[0], bases[1], bases[1]]
+    lineage.add(LineageChange(10, Kind.FORGET, excluded=(5,), bases=(8,)))
+    assert [lineage.base_of_state(n) for n in (5, 6, 11)] == [bases[0]] * 3
+    assert lineage.bases_containing([5]) == ()
+    assert lineage.bases_containing([1]) == (4,)
 
 
 def test_the_example_of_the_design() -> None:
@@ -126,9 +129,9 @@ def test_the_example_of_the_design() -> None:
     ("kind", "payload", "turn"),
     [
         (Kind.ROLLBACK, dump_seq(3), LineageChange(9, Kind.ROLLBACK, target=3)),
-        (Kind.SKIP, dump_seq(3), LineageChange(9, Kind.SKIP, out=(3,))),
-        (Kind.FORGET, dump_forget([5, 3, 5]), LineageChange(9, Kind.FORGET, out=(3, 5))),
-        (Kind.FORGET, dump_forget([5], [8]), LineageChange(9, Kind.FORGET, out=(5,), bases=(8,))),
+        (Kind.SKIP, dump_seq(3), LineageChange(9, Kind.SKIP, excluded=(3,))),
+        (Kind.FORGET, dump_forget([5, 3, 5]), LineageChange(9, Kind.FORGET, excluded=(3, 5))),
+        (Kind.FORGET, dump_forget([5], [8]), LineageChange(9, Kind.FORGET, excluded=(5,), bases=(8,))),
         (Kind.CLASSES, dump_classes(["a", "b"]), LineageChange(9, Kind.CLASSES, classes=2)),
         (Kind.CONFIGURE, dump({}), LineageChange(9, Kind.CONFIGURE)),
     ],
@@ -141,7 +144,7 @@ def test_a_base_becomes_a_turn() -> None:
     """Which fold goes on from it outlives what it holds."""
     payload = dump({"seq": 5, "turns": 2, "x": None})
     assert lineage_change(Event(9, Kind.BASE, base_id(7, 3), 0, payload, b"")) == LineageChange(
-        9, Kind.BASE, target=5, fold=3, known=2
+        9, Kind.BASE, target=5, fold=3, known_changes=2
     )
     assert lineage_change(Event(9, Kind.BASE, base_id(7, 3), 0, None, b"")) == LineageChange(9, Kind.BASE, fold=3)
     with pytest.raises(PayloadError):

@@ -11,12 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from service.errors import OutcomeUnknownError
 from service.store.log.admin_payloads import dump_classes, dump_forget, dump_forget_ids, dump_seq
-from service.store.log.audit import audit
-from service.store.log.events import Accepted, Draft, Kind, Outcome
+from service.store.log.audit import audit_log
+from service.store.log.events import Draft, EventLocation, Kind, Outcome
 from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.log.memory import MemoryLog
 from service.store.log.sqlite import SqliteLog
 from tests.support.disk_faults import Disk, Fault
+from tests.support.memory_log import MemoryLog
 
 GENESIS = bytes(32)
 # Few enough that retries, conflicts and unknown ids happen often.
@@ -83,7 +83,7 @@ class LogMachine(RuleBasedStateMachine):
         return self.sqlite.append(drafts)
 
     def told(self, outcome: Outcome) -> object:
-        if isinstance(outcome, Accepted):
+        if isinstance(outcome, EventLocation):
             return (self.numbers.index(outcome.stream), *outcome[1:])
         return type(outcome).__name__
 
@@ -117,7 +117,9 @@ class LogMachine(RuleBasedStateMachine):
                 self.disk.heal()
                 # Written or not before, it is there once now; which of the two is not for the caller to know.
                 return [
-                    outcome._replace(duplicate=self.plain_says_duplicate) if isinstance(outcome, Accepted) else outcome
+                    outcome._replace(duplicate=self.plain_says_duplicate)
+                    if isinstance(outcome, EventLocation)
+                    else outcome
                     for outcome in self.sqlite.append(drafts)
                 ]
             finally:
@@ -142,16 +144,16 @@ class LogMachine(RuleBasedStateMachine):
             return
         for at, events in enumerate(self.plain.streams):
             number = self.numbers[at]
-            assert self.memory.state(number)[2:] == self.sqlite.state(number)[2:]
+            assert self.memory.stream_state(number)[2:] == self.sqlite.stream_state(number)[2:]
             for log in (self.memory, self.sqlite):
-                stored = log.read(number, 0, 999)
+                stored = log.read_events(number, 0, 999)
                 assert [[event.kind, event.id, event.payload] for event in stored] == events
                 assert [event.seq for event in stored] == list(range(1, len(events) + 1))
 
     def teardown(self) -> None:
         if hasattr(self, "plain"):
             for log in (self.memory, self.sqlite):
-                told = {stream.number: seq for stream, (seq, _) in audit(log, 7)}
+                told = {stream.number: seq for stream, (seq, _) in audit_log(log, 7)}
                 assert list(told.values()) == [len(events) for events in self.plain.streams if events]
             self.folder.cleanup()
 

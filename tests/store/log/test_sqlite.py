@@ -19,8 +19,9 @@ from service.errors import (
 from service.store import filesystem
 from service.store.filesystem import mount_type
 from service.store.log import database
-from service.store.log.database import refuse_version
-from service.store.log.events import Accepted, FeedbackLog, Position, Stream
+from service.store.log.database import refuse_unsafe_version
+from service.store.log.events import EventLocation, Position, Stream
+from service.store.log.feedback_log import FeedbackLog
 from service.store.log.log_connection import OneGeneration
 from service.store.log.sqlite import SqliteLog
 from tests.support.disk_faults import Disk, Fault
@@ -69,7 +70,7 @@ def stream(log: SqliteLog) -> Stream:
 
 @pytest.mark.parametrize("version", ["3.51.3", "3.51.4", "3.50.7", "3.44.6", "3.52.1", "3.53.0", "3.54.1", "4.0.0"])
 def test_cured_versions_are_taken(version: str) -> None:
-    refuse_version(version)
+    refuse_unsafe_version(version)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_cured_versions_are_taken(version: str) -> None:
 )
 def test_versions_with_the_wal_reset_bug_are_refused(version: str) -> None:
     with pytest.raises(LogUnsafeError):
-        refuse_version(version)
+        refuse_unsafe_version(version)
 
 
 def test_a_start_refuses_such_a_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,9 +192,9 @@ def test_feedback_waits_where_the_write_ahead_log_cannot_shrink(path: Path, stre
         small.append([feedback(stream, str(next(names))) for _ in range(20)])
     assert kinds(small.append([feedback(stream, "refused")])) == [LogFullError]
     reader.close()
-    SqliteLog(path).rewrite()
+    SqliteLog(path).empty_wal()
     assert small.wal_bytes == 0
-    assert isinstance(small.append([feedback(stream, "refused")])[0], Accepted)
+    assert isinstance(small.append([feedback(stream, "refused")])[0], EventLocation)
 
 
 def test_a_checkpoint_begins_the_write_ahead_log_anew(
@@ -202,10 +203,10 @@ def test_a_checkpoint_begins_the_write_ahead_log_anew(
     """Below the limit it does nothing; above it the log's bytes go to their place."""
     log.append([feedback(stream, str(n)) for n in range(100)])
     before = log.wal_bytes
-    log.checkpoint()
+    log.checkpoint_wal()
     assert log.wal_bytes == before > 0
     monkeypatch.setattr("service.store.log.log_connection.WAL_BYTES_KEPT", 0)
-    log.checkpoint()
+    log.checkpoint_wal()
     log.append([feedback(stream, "x")])
     assert 0 < log.wal_bytes < before
 
@@ -214,9 +215,9 @@ def test_what_was_forgotten_is_in_no_file(path: Path, log: SqliteLog, stream: St
     """After the forget and a rewrite the row's bytes are neither in the database nor in the write-ahead log."""
     drafts = [feedback(stream, str(n), 1.2345678 + n) for n in range(60)]
     log.append(drafts)
-    log.rewrite()
+    log.empty_wal()
     log.append([forget(stream, "f", *(str(n) for n in range(0, 60, 2)))])
-    log.rewrite()
+    log.empty_wal()
     content = b"".join(file.read_bytes() for file in path.parent.iterdir() if not file.name.endswith("-shm"))
     assert [draft.payload[16:32] in content for draft in drafts] == [False, True] * 30
 
@@ -237,13 +238,13 @@ def test_a_write_that_waits_too_long_is_told(path: Path, stream: Stream, monkeyp
 
 def test_a_backup_is_a_log(tmp_path: Path, log: SqliteLog, stream: Stream) -> None:
     log.append([feedback(stream, "a"), feedback(stream, "b"), forget(stream, "f", "a")])
-    log.backup(tmp_path / "copy.sqlite")
+    log.write_copy(tmp_path / "copy.sqlite")
     copy = SqliteLog(tmp_path / "copy.sqlite")
-    assert copy.streams() == [stream]
-    assert copy.read(stream.number, 0, 9) == log.read(stream.number, 0, 9)
-    assert [seq for seq, _ in copy.verify(stream.number, Position(0, GENESIS), 9)] == [3]
+    assert copy.list_streams() == [stream]
+    assert copy.read_events(stream.number, 0, 9) == log.read_events(stream.number, 0, 9)
+    assert [seq for seq, _ in copy.verify_chain(stream.number, Position(0, GENESIS), 9)] == [3]
     with pytest.raises(LogUnavailableError):
-        log.backup(tmp_path / "copy.sqlite")
+        log.write_copy(tmp_path / "copy.sqlite")
 
 
 def test_an_interrupted_purge_is_finished(log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,10 +253,10 @@ def test_an_interrupted_purge_is_finished(log: SqliteLog, stream: Stream, monkey
     log.append([feedback(stream, str(n)) for n in range(10)])
     with monkeypatch.context() as patch:
         patch.setattr(SqliteLog, "finish_purges", lambda _: None)
-        log.purge(stream.number)
-    assert log.streams() == []
+        log.purge_stream(stream.number)
+    assert log.list_streams() == []
     log.finish_purges()
-    with log._connection.used() as connection:
+    with log._connection.connection() as connection:
         assert connection.execute("SELECT count(*) FROM events").get == 0
         assert connection.execute("SELECT count(*) FROM streams").get == 0
 
@@ -263,13 +264,13 @@ def test_an_interrupted_purge_is_finished(log: SqliteLog, stream: Stream, monkey
 def test_a_purge_by_another_process_is_noticed(path: Path, log: SqliteLog, stream: Stream) -> None:
     """The names of the purged stream are in this object's memory still; they name nothing any more."""
     log.append([feedback(stream, "a"), feedback(stream, "b")])
-    SqliteLog(path).purge(stream.number)
+    SqliteLog(path).purge_stream(stream.number)
     again = log.open_stream("iris", 1, GENESIS, 3)
     assert kinds(log.append([feedback(again, "a", 9.0), feedback(again, "a", 9.0), feedback(stream, "c")]))[:2] == [
         1,
         1,
     ]
-    assert log.find("iris", [b"b"]) == {}
+    assert log.find_ids("iris", [b"b"]) == {}
 
 
 # The index of ids
@@ -283,10 +284,10 @@ def test_ids_are_found_wherever_they_are(path: Path) -> None:
         writer = (first, second)[turn % 2]
         writer.append([feedback(stream, f"{turn}-{n}") for n in range(20)])
     ids = [f"{turn}-{n}".encode() for turn in range(12) for n in range(20)]
-    expected = {id_: Accepted(stream.number, seq, duplicate=True) for seq, id_ in enumerate(ids, 1)}
+    expected = {id_: EventLocation(stream.number, seq, duplicate=True) for seq, id_ in enumerate(ids, 1)}
     for log in (first, second, SqliteLog(path, tail_events_max=50)):
-        assert log.find("iris", ids) == expected
-    with first._connection.used() as connection:
+        assert log.find_ids("iris", ids) == expected
+    with first._connection.connection() as connection:
         assert connection.execute("SELECT count(*) FROM ids").get >= 240 - 50 - 20
         assert connection.execute("SELECT count(DISTINCT position) = count(*) FROM ids").get == 1
 
@@ -325,10 +326,10 @@ def test_racing_processes_agree_on_one_order(path: Path, log: SqliteLog, stream:
         return " ".join(f"{name}={seq}" for name, seq in zip(names, kinds(outcomes), strict=True))
 
     told = {pair for text in in_children([lambda n=n: post(n) for n in range(3)]) for pair in text.split()}
-    events = log.read(stream.number, 0, 1000)
+    events = log.read_events(stream.number, 0, 1000)
     assert told == {f"{event.id.decode()}={event.seq}" for event in events}
     assert [event.seq for event in events] == list(range(1, 121))
-    assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 1000)] == [120]
+    assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 1000)] == [120]
 
 
 def in_children(calls: list) -> list[str]:
@@ -370,7 +371,7 @@ def test_all_processes_open_again_after_a_failure(path: Path) -> None:
     told = kinds(other.append([feedback(stream, "c"), feedback(stream, "a")]))
     assert other._connection._database is not before
     told += kinds(failing.append([feedback(stream, "b")]))
-    seqs = {event.id: event.seq for event in other.read(stream.number, 0, 9)}
+    seqs = {event.id: event.seq for event in other.read_events(stream.number, 0, 9)}
     assert told == [seqs[b"c"], 1, seqs[b"b"]]
     assert sorted(seqs.values()) == [1, 2, 3]
 
@@ -395,7 +396,7 @@ def test_a_batch_that_fails_leaves_nothing(log: SqliteLog, stream: Stream) -> No
     with pytest.raises(struct.error):
         log.append([feedback(stream, "b"), feedback(stream, "c")._replace(time_ms=-1)])
     assert kinds(log.append([feedback(stream, "c"), feedback(stream, "b")])) == [2, 3]
-    assert [seq for seq, _ in log.verify(stream.number, Position(0, GENESIS), 9)] == [3]
+    assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 9)] == [3]
 
 
 def test_what_a_recovery_finds_is_synced_first(
@@ -412,7 +413,7 @@ def test_what_a_recovery_finds_is_synced_first(
 def test_a_log_that_lost_events_is_refused_after_reopening(path: Path, log: SqliteLog, stream: Stream) -> None:
     """The disk comes back with an older state: whoever has acknowledged more does not go on with it."""
     log.append([feedback(stream, "a")])
-    log.rewrite()
+    log.empty_wal()
     shutil.copy(path, path.parent / "old")
     log.append([feedback(stream, "b")])
     log.close()
@@ -425,12 +426,12 @@ def test_a_log_that_lost_events_is_refused_after_reopening(path: Path, log: Sqli
 
 def test_a_gap_is_not_served(log: SqliteLog, stream: Stream) -> None:
     log.append([feedback(stream, str(n)) for n in range(5)])
-    with log._connection.written() as connection:
+    with log._connection.write_transaction() as connection:
         connection.execute("DELETE FROM events WHERE position & 7 = 3")
     with pytest.raises(LogDamagedError):
-        log.read(stream.number, 0, 9)
+        log.read_events(stream.number, 0, 9)
     with pytest.raises(LogDamagedError):
-        log.payloads(stream.number, Position(0, GENESIS), 9)
-    assert len(log.payloads(stream.number, Position(0, GENESIS), 2)[0]) == 2
+        log.read_payloads(stream.number, Position(0, GENESIS), 9)
+    assert len(log.read_payloads(stream.number, Position(0, GENESIS), 2)[0]) == 2
     with pytest.raises(LogDamagedError):
-        list(log.verify(stream.number, Position(0, GENESIS), 9))
+        list(log.verify_chain(stream.number, Position(0, GENESIS), 9))

@@ -13,13 +13,13 @@ from service.store.states.losses import WHOLE, LossReader, LossWriter
 def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
     """In the order of its rows; of an event that nobody wrote there are none."""
     reader = LossReader(tmp_path / "losses")
-    assert reader.of(1) is None
+    assert reader.read_losses(1) is None
     writer = LossWriter(tmp_path / "losses")
-    assert reader.of(1) is None
-    writer.write(np.array([1, 1, 3]), np.array([0.5, 0.25, np.nan]))
-    assert reader.of(1) == [0.5, 0.25]
-    assert np.isnan(reader.of(3) or [0.0]).all()
-    assert reader.of(2) is None
+    assert reader.read_losses(1) is None
+    writer.write_losses(np.array([1, 1, 3]), np.array([0.5, 0.25, np.nan]))
+    assert reader.read_losses(1) == [0.5, 0.25]
+    assert np.isnan(reader.read_losses(3) or [0.0]).all()
+    assert reader.read_losses(2) is None
 
 
 @given(st.lists(st.integers(1, WHOLE + 9), min_size=1, max_size=12))
@@ -29,24 +29,24 @@ def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFacto
     writer, reader = LossWriter(folder / "losses"), LossReader(folder / "losses")
     for seq, size in enumerate(sizes, 1):
         losses = np.arange(size) + seq / 100
-        writer.write(np.full(size, seq), losses)
-        assert reader.of(seq) == losses[-WHOLE:].tolist()
+        writer.write_losses(np.full(size, seq), losses)
+        assert reader.read_losses(seq) == losses[-WHOLE:].tolist()
     if sum(sizes[1:]) >= WHOLE:
-        assert reader.of(1) is None
+        assert reader.read_losses(1) is None
 
 
 def test_what_is_erased_is_in_no_byte_of_the_file(tmp_path: Path) -> None:
     """Wherever in the ring it stands; the other events keep theirs, and what is written next goes behind them."""
     writer, reader = LossWriter(tmp_path / "losses"), LossReader(tmp_path / "losses")
-    writer.write(np.array([1]), np.array([0.125]))
-    writer.write(np.full(WHOLE, 2), np.full(WHOLE, 0.25))
-    writer.write(np.array([3, 4, 3]), np.array([0.3, 0.4, 0.35]))
-    writer.erase({1, 3, 99})
+    writer.write_losses(np.array([1]), np.array([0.125]))
+    writer.write_losses(np.full(WHOLE, 2), np.full(WHOLE, 0.25))
+    writer.write_losses(np.array([3, 4, 3]), np.array([0.3, 0.4, 0.35]))
+    writer.erase_events({1, 3, 99})
     text = (tmp_path / "losses").read_bytes()
     assert not [loss for loss in (0.125, 0.3, 0.35) if np.array(loss).tobytes() in text]
-    writer.write(np.array([5]), np.array([0.5]))
-    assert (reader.of(3), reader.of(4), reader.of(5)) == (None, [0.4], [0.5])
-    assert reader.of(2) == [0.25] * (WHOLE - 4)
+    writer.write_losses(np.array([5]), np.array([0.5]))
+    assert (reader.read_losses(3), reader.read_losses(4), reader.read_losses(5)) == (None, [0.4], [0.5])
+    assert reader.read_losses(2) == [0.25] * (WHOLE - 4)
 
 
 def test_a_ring_has_its_place_on_the_disk(tmp_path: Path) -> None:
@@ -59,9 +59,9 @@ def test_a_ring_has_its_place_on_the_disk(tmp_path: Path) -> None:
 def test_a_learner_that_starts_again_begins_a_new_ring(tmp_path: Path) -> None:
     """And a reader follows."""
     reader = LossReader(tmp_path / "losses")
-    LossWriter(tmp_path / "losses").write(np.array([7]), np.array([1.0]))
-    assert reader.of(7) == [1.0]
+    LossWriter(tmp_path / "losses").write_losses(np.array([7]), np.array([1.0]))
+    assert reader.read_losses(7) == [1.0]
     second = LossWriter(tmp_path / "losses")
-    assert reader.of(7) is None
-    second.write(np.array([8]), np.array([2.0]))
-    assert reader.of(8) == [2.0]
+    assert reader.read_losses(7) is None
+    second.write_losses(np.array([8]), np.array([2.0]))
+    assert reader.read_losses(8) == [2.0]

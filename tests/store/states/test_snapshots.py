@@ -12,8 +12,15 @@ from hypothesis.extra import numpy as arrays
 
 from service.errors import SnapshotError
 from service.store.states import snapshots as module
-from service.store.states.checkpoints import delete_holding, kept, thin
-from service.store.states.snapshots import latest, prune, read_fields, read_snapshot, seqs, write_snapshot
+from service.store.states.checkpoints import checkpoints_to_keep, delete_states, thin_checkpoints
+from service.store.states.snapshots import (
+    list_seqs,
+    prune_snapshots,
+    read_fields,
+    read_latest,
+    read_snapshot,
+    write_snapshot,
+)
 
 # A slow disk is no failure.
 on_disk = settings(deadline=None, max_examples=60)
@@ -144,14 +151,14 @@ def test_a_link_or_a_pipe_is_no_snapshot(tmp_path: Path) -> None:
 
 def test_the_newest_whole_file_is_found(tmp_path: Path) -> None:
     """Names that are no seq do not count; a damaged file is passed over."""
-    assert (seqs(tmp_path / "missing"), latest(tmp_path / "missing")) == ([], None)
+    assert (list_seqs(tmp_path / "missing"), read_latest(tmp_path / "missing")) == ([], None)
     for seq in (3, 20, 100):
         write(tmp_path, seq, seq=seq)
     for name in ("007", "x", ".9.abc", "9" * 14):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "100").write_bytes(b"damaged")
-    assert seqs(tmp_path) == [3, 20, 100]
-    found = [latest(tmp_path, at_most) for at_most in (None, 99, 19, 2)]
+    assert list_seqs(tmp_path) == [3, 20, 100]
+    found = [read_latest(tmp_path, at_most) for at_most in (None, 99, 19, 2)]
     assert [pair and (pair[0], pair[1].fields["seq"]) for pair in found] == [(20, 20), (20, 20), (3, 3), None]
 
 
@@ -159,7 +166,7 @@ def test_old_files_and_strays_go(tmp_path: Path) -> None:
     for seq in range(5):
         write(tmp_path, seq)
     (tmp_path / ".9.abc").write_bytes(b"")
-    prune(tmp_path, 2)
+    prune_snapshots(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
 
 
@@ -176,7 +183,7 @@ def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path: Path, call: str) 
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     assert read_snapshot(path).fields["seq"] == (2 if call == "unlink" else 1)
-    prune(tmp_path, 9)
+    prune_snapshots(tmp_path, 9)
     assert [file.name for file in tmp_path.iterdir()] == ["7"]
 
 
@@ -213,7 +220,7 @@ def test_the_way_back_is_a_quarter_of_the_age(interval: int, rungs: int) -> None
     ladder: list[int] = []
     for turn in range(1, rungs * 8):
         head = turn * interval
-        ladder = sorted(kept(dict.fromkeys([*ladder, head], 1), 10**9))
+        ladder = sorted(checkpoints_to_keep(dict.fromkeys([*ladder, head], 1), 10**9))
         assert ladder[-1] == head
         for older, newer in zip([0, *ladder], ladder, strict=False):
             assert newer - older <= max(interval, (head - newer) / 4)
@@ -223,24 +230,24 @@ def test_the_way_back_is_a_quarter_of_the_age(interval: int, rungs: int) -> None
 @given(st.dictionaries(st.integers(1, 10**6), st.integers(1, 100), min_size=1), st.integers(0, 500))
 def test_the_bytes_are_capped(sizes: dict[int, int], bytes_max: int) -> None:
     """The newest one stays in any case; nothing is kept that was not there."""
-    stay = kept(sizes, bytes_max)
+    stay = checkpoints_to_keep(sizes, bytes_max)
     assert max(sizes) in stay <= sizes.keys()
     assert sum(sizes[seq] for seq in stay) <= bytes_max or len(stay) == 1
 
 
 def test_no_checkpoints_are_no_ladder() -> None:
-    assert kept({}, 10) == set()
+    assert checkpoints_to_keep({}, 10) == set()
 
 
 def test_a_folder_is_thinned(tmp_path: Path) -> None:
     for seq in range(1, 101):
         write(tmp_path, seq)
-    expected = sorted(kept(dict.fromkeys(range(1, 101), 1), 10**9))
-    thin(tmp_path, 10**9)
-    assert seqs(tmp_path) == expected
+    expected = sorted(checkpoints_to_keep(dict.fromkeys(range(1, 101), 1), 10**9))
+    thin_checkpoints(tmp_path, 10**9)
+    assert list_seqs(tmp_path) == expected
     assert 10 < len(expected) < 40
-    thin(tmp_path, 1)
-    assert seqs(tmp_path) == [100]
+    thin_checkpoints(tmp_path, 1)
+    assert list_seqs(tmp_path) == [100]
 
 
 def test_what_holds_a_forgotten_event_goes(tmp_path: Path) -> None:
@@ -250,5 +257,5 @@ def test_what_holds_a_forgotten_event_goes(tmp_path: Path) -> None:
     (tmp_path / "7").write_bytes(b"damaged")
     write(tmp_path, 8, epoch="none")
     assert read_fields(tmp_path / "9")["epoch"] == 1
-    assert delete_holding(tmp_path, 2, lambda seq: seq >= 5) == [5, 6, 7, 8, 9]
-    assert seqs(tmp_path) == [1, 12]
+    assert delete_states(tmp_path, 2, lambda seq: seq >= 5) == [5, 6, 7, 8, 9]
+    assert list_seqs(tmp_path) == [1, 12]

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.errors import LogUnsafeError, StreamGoneError
-from service.store.log.append_rules import AppendBatch, Head, Row, names_in, placed, salts_for
-from service.store.log.chain import Link, check_alone, check_chain
+from service.store.log.append_rules import AppendBatch, Row, StreamHead, draw_salts, duplicate_of, find_names
+from service.store.log.chain import Link, check_chain, check_event
 from service.store.log.events import (
     SEQ_BITS,
     SEQ_MAX,
-    Accepted,
     Draft,
     Event,
+    EventLocation,
     Kind,
     Outcome,
     Position,
     Stream,
     StreamState,
-    digest,
+    hash_payload,
 )
 from service.store.log.lineage import LineageChange, lineage_change
 
@@ -29,7 +29,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._heads: dict[int, Head] = {}
+        self._heads: dict[int, StreamHead] = {}
         self._stored: dict[int, list[tuple[Event, bytes]]] = {}
         self._places: dict[tuple[str, bytes], int] = {}
         self._opened = 0
@@ -42,16 +42,16 @@ class MemoryLog:
                     return head.stream
             self._opened += 1
             stream = Stream(self._opened, model, version, genesis, n_classes)
-            self._heads[stream.number] = Head(stream, 0, genesis, 0, n_classes, 0)
+            self._heads[stream.number] = StreamHead(stream, 0, genesis, 0, n_classes, 0)
             self._stored[stream.number] = []
             return stream
 
-    def streams(self) -> list[Stream]:
+    def list_streams(self) -> list[Stream]:
         """See FeedbackLog."""
         with self._lock:
             return [head.stream for head in self._heads.values()]
 
-    def state(self, stream: int) -> StreamState:
+    def stream_state(self, stream: int) -> StreamState:
         """See FeedbackLog."""
         with self._lock:
             return self._head(stream).state()
@@ -59,9 +59,9 @@ class MemoryLog:
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """See FeedbackLog."""
         with self._lock:
-            names = {name: known for name in names_in(drafts, self._heads) if (known := self._known(name))}
+            names = {name: known for name in find_names(drafts, self._heads) if (known := self._known(name))}
             batch = AppendBatch(self._heads, names, self._turns)
-            salts = salts_for(drafts, secrets.token_bytes)
+            salts = draw_salts(drafts, secrets.token_bytes)
             outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
             for row in batch.rows:
                 self._insert(row)
@@ -69,55 +69,55 @@ class MemoryLog:
                 self._forget(position >> SEQ_BITS, position & SEQ_MAX)
             return outcomes
 
-    def reached(self, stream: int) -> tuple[Stream, Position]:
+    def position_after_append(self, stream: int) -> tuple[Stream, Position]:
         """See FeedbackLog."""
         with self._lock:
             head = self._heads[stream]
             return head.stream, Position(head.seq, head.hash)
 
-    def read(self, stream: int, after: int, limit: int) -> list[Event]:
+    def read_events(self, stream: int, after: int, limit: int) -> list[Event]:
         """See FeedbackLog."""
         with self._lock:
             self._head(stream)
             return [event for event, _ in self._stored[stream][after : after + limit]]
 
-    def payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
+    def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
         """See FeedbackLog."""
         links = self._links(stream, since.seq, limit)
         return [payload for *_, payload, _, _ in links], check_chain(since, links)
 
-    def admin(self, stream: int) -> list[Event]:
+    def read_admin_events(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
         with self._lock:
             before, stored = self._head(stream).stream.genesis, list(self._stored[stream])
         events = []
         for event, seal in stored:
             if event.kind != Kind.FEEDBACK:
-                check_alone(before, (*event, seal))
+                check_event(before, (*event, seal))
                 events.append(event)
             before = event.hash
         return events
 
-    def find(self, model: str, ids: Sequence[bytes]) -> dict[bytes, Accepted]:
+    def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
         """See FeedbackLog."""
         with self._lock:
             known = {id_: self._known((model, id_)) for id_ in ids}
-            return {id_: placed(row) for id_, row in known.items() if row}
+            return {id_: duplicate_of(row) for id_, row in known.items() if row}
 
-    def verify(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
+    def verify_chain(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
         """See FeedbackLog."""
         while links := self._links(stream, since.seq, rows):
             since = check_chain(since, links)
             yield since
 
-    def purge(self, stream: int) -> None:
+    def purge_stream(self, stream: int) -> None:
         """See FeedbackLog."""
         with self._lock:
             self._head(stream)
             del self._heads[stream], self._stored[stream]
             self._places = {name: place for name, place in self._places.items() if place >> SEQ_BITS != stream}
 
-    def backup(self, path: Path) -> None:
+    def write_copy(self, path: Path) -> None:
         """Refused: there is nothing to copy a file from."""
         raise LogUnsafeError(f"a log in memory has no backup, so {path.name} is not written")
 
@@ -129,7 +129,7 @@ class MemoryLog:
             self._head(stream)
             return [(*event, seal) for event, seal in self._stored[stream][after : after + limit]]
 
-    def _head(self, stream: int) -> Head:
+    def _head(self, stream: int) -> StreamHead:
         if stream not in self._heads:
             raise StreamGoneError("there is no such stream, or no more")
         return self._heads[stream]
@@ -154,4 +154,4 @@ class MemoryLog:
     def _forget(self, stream: int, seq: int) -> None:
         event, seal = self._stored[stream][seq - 1]
         if event.payload is not None:
-            self._stored[stream][seq - 1] = (event._replace(payload=None), digest(seal, event.payload))
+            self._stored[stream][seq - 1] = (event._replace(payload=None), hash_payload(seal, event.payload))

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import LogUnsafeError
-from service.store.log.events import FeedbackLog
-from service.store.log.memory import MemoryLog
+from service.store.log.feedback_log import FeedbackLog
 from tests.support.feedback_log_contract import FeedbackLogTests
+from tests.support.memory_log import MemoryLog
 
 
 class TestMemoryLog(FeedbackLogTests):
@@ -22,4 +22,4 @@ class TestMemoryLog(FeedbackLogTests):
 
     def test_it_has_no_backup(self, log: FeedbackLog, tmp_path: Path) -> None:
         with pytest.raises(LogUnsafeError):
-            log.backup(tmp_path / "copy")
+            log.write_copy(tmp_path / "copy")
