@@ -131,8 +131,8 @@ def test_news_are_told_of_every_stream_at_any_rate(data: DataDirectory) -> None:
 def test_a_folder_that_has_settled_is_not_listed_again(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it changes, or is asked for."""
     listed = []
-    seqs = directory.seqs
-    monkeypatch.setattr(directory, "seqs", lambda folder: listed.append(folder.parent.name) or seqs(folder))
+    seqs = directory.list_seqs
+    monkeypatch.setattr(directory, "list_seqs", lambda folder: listed.append(folder.parent.name) or seqs(folder))
     for version in (1, 2):
         publish(data, "iris", version, 3)
         os.utime(data.stream_folder("iris", version).snapshots, (1, version))
