@@ -151,7 +151,7 @@ class Histories(Following):
         }
         if publisher.needs_erasure:
             publisher.erase_forgotten()
-            self.log.rewrite()  # type: ignore[attr-defined]  # the log is SQLite's
+            self.log.empty_wal()  # type: ignore[attr-defined]  # the log is SQLite's
             publisher.mark_erased()
         publisher.report_status(0.0)
         publisher.write_checkpoint_if_due(idle=True)

@@ -21,7 +21,7 @@ from service.serve.models.served_model import ServedModel
 from service.serve.responses import BINARY, HttpResponse, error
 from service.settings import Settings
 from service.store.directory.data_directory import StreamFolder
-from service.store.log.feedback_log import FeedbackLog
+from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.states.snapshots import Snapshot, prune_snapshots, read_snapshot
 
 # States of the past that are kept at hand for the next who asks.
@@ -94,7 +94,7 @@ def _check(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
             lineage = read_lineage(log, stream.number)
             if 0 < seq < lineage.newest_base_seq:
                 raise StateIrreproducibleError("An earlier release made that state, and this one cannot make it again.")
-            return any(lineage.holds(seq, forgotten) for forgotten in lineage.forgotten)
+            return any(lineage.contains(seq, forgotten) for forgotten in lineage.forgotten)
     raise SeqNotFoundError("The model has no event with that seq.")
 
 

@@ -132,7 +132,7 @@ class LogMachine(RuleBasedStateMachine):
         finally:
             self.append = healthy  # type: ignore[method-assign]
 
-    @rule(how=st.sampled_from(["close", "rewrite", "checkpoint"]))
+    @rule(how=st.sampled_from(["close", "empty_wal", "checkpoint_wal"]))
     def reopen(self, how: str) -> None:
         """What a restart or a checkpoint does changes nothing; a second object takes over in the middle."""
         getattr(self.sqlite, how)()
