@@ -79,7 +79,7 @@ class Disk:
         """Notes that all writes to a file are on the disk now."""
         if not self._lying:
             for change in self._pending.pop(name, []):
-                _apply(self._synced.setdefault(name, bytearray()), *change)
+                apply_write(self._synced.setdefault(name, bytearray()), *change)
 
     def deleted(self, name: str) -> None:
         """Notes that a file is gone; SQLite syncs the folder with it."""
@@ -98,11 +98,11 @@ class Disk:
             for offset, data in self._pending.get(name, []):
                 if data is None:
                     if seeded.random() < 0.5:
-                        _apply(content, offset, None)
+                        apply_write(content, offset, None)
                     continue
                 for start in range(0, len(data), SECTOR):
                     if seeded.random() < 0.5:
-                        _apply(content, offset + start, data[start : start + SECTOR])
+                        apply_write(content, offset + start, data[start : start + SECTOR])
             self.cut[name] = bytes(content)
 
     def do(self, operation: str, whole: Callable[[], None], half: Callable[[], None] | None = None) -> None:
@@ -126,7 +126,7 @@ class Disk:
         raise apsw.IOError("the disk fails, on purpose")
 
 
-def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
+def apply_write(content: bytearray, offset: int, data: bytes | None) -> None:
     if data is None:
         del content[offset:]
         return

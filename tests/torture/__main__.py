@@ -1,11 +1,11 @@
-"""Runs the campaigns that docs/reliability.md tells of, and writes it.
+"""Run the fault-injection campaigns and write docs/reliability.md from their results.
 
-    python -m tests.torture                          everything, and then the page
-    python -m tests.torture --only kills disks       these alone
-    python -m tests.torture --share 0.1              a tenth of each
-    python -m tests.torture --write                  the page, from the results that there are
+    python -m tests.torture                          run every campaign, then write the page
+    python -m tests.torture --only kills disks       run these campaigns
+    python -m tests.torture --share 0.1              run a tenth of each
+    python -m tests.torture --write                  write the page from stored results
 
-What came of each campaign is kept in build/torture, so that they can run one at a time.
+Results are stored in build/torture, one file per campaign, so that campaigns can run separately.
 """
 
 import argparse
@@ -14,55 +14,61 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture import report
-from tests.torture.bit_flips import flips
-from tests.torture.disk_errors import disks
-from tests.torture.fold_determinism import folds
-from tests.torture.mixed_load import mixed
-from tests.torture.power_loss import power
-from tests.torture.process_kills import kills
-from tests.torture.random_histories import histories
-from tests.torture.restores_and_purges import moves
+from tests.torture import (
+    bit_flips,
+    disk_errors,
+    fold_determinism,
+    mixed_load,
+    power_loss,
+    process_kills,
+    random_histories,
+    report,
+    restores_and_purges,
+)
 from tests.torture.results import Campaign
 
 CAMPAIGNS: dict[str, Campaign] = {
-    "kills": kills,
-    "moves": moves,
-    "disks": disks,
-    "power": power,
-    "flips": flips,
-    "histories": histories,
-    "folds": folds,
-    "mixed": mixed,
+    "kills": process_kills.run_campaign,
+    "restores": restores_and_purges.run_campaign,
+    "disks": disk_errors.run_campaign,
+    "power": power_loss.run_campaign,
+    "flips": bit_flips.run_campaign,
+    "histories": random_histories.run_campaign,
+    "folds": fold_determinism.run_campaign,
+    "load": mixed_load.run_campaign,
 }
 
 
 def main() -> int:
-    """0 where nothing was violated."""
+    """Run the chosen campaigns.
+
+    Returns:
+        The exit code: 0 without violations, else 1.
+    """
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
-    parser.add_argument("--share", type=float, default=1.0, help="how much of each campaign is run, in (0, 1]")
-    parser.add_argument("--only", nargs="+", choices=CAMPAIGNS, default=list(CAMPAIGNS), help="the campaigns to run")
-    parser.add_argument("--write", action="store_true", help="run nothing, and write the page")
+    parser.add_argument("--share", type=float, default=1.0, help="share of each campaign to run, in (0, 1]")
+    parser.add_argument("--only", nargs="+", choices=CAMPAIGNS, default=list(CAMPAIGNS), help="campaigns to run")
+    parser.add_argument("--write", action="store_true", help="run nothing; write the page from stored results")
     options = parser.parse_args()
     violations = 0
     if not options.write:
         violations = sum(run(name, options.share) for name in options.only)
     if options.write or len(options.only) == len(CAMPAIGNS):
-        report.write(CAMPAIGNS)
+        report.write_page(CAMPAIGNS)
     return 1 if violations else 0
 
 
 def run(name: str, share: float) -> int:
-    """Run one campaign, tell its lines, and keep them; returns the number of violations."""
-    began = time.monotonic()
+    """Run one campaign, print and store its rows, and return the number of violations."""
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        lines = []
-        for line in CAMPAIGNS[name](Path(folder), share):
-            lines.append(line)
-            sys.stdout.write(f"{name}: {line.fault}: {line.count}, violations: {line.violations} {line.note}\n")
+        rows = []
+        for row in CAMPAIGNS[name](Path(folder), share):
+            rows.append(row)
+            sys.stdout.write(f"{name}: {row.fault}: {row.count}, violations: {row.violations} {row.note}\n")
             sys.stdout.flush()
-    report.keep(name, lines, share, time.monotonic() - began)
-    return sum(line.violations for line in lines)
+    report.store_results(name, rows, share, time.monotonic() - started)
+    return sum(row.violations for row in rows)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""One bit of a file is another one when the service starts.
+"""One bit of a file is flipped before the service starts.
 
-A data directory is written with everything that there is in one: events in the database and in the write-ahead log,
-ids in their index, retries, forgotten and rolled-back events, classes, checkpoints, snapshots, marks, and the bound
-artifact. In a copy of it one bit is flipped. Then the service is started as `softstep serve` starts, the learner folds
-what is left and is asked to go back to an earlier state, what workers would serve is read, and every event is sent
-again; in another copy `softstep verify --refold` is run.
+A data directory is made that holds one of everything: events in the database and in the write-ahead log, ids in their
+index, retries, forgotten and rolled-back events, classes, checkpoints, snapshots, marks, and the bound artifact. One
+bit is flipped in a copy. Then the service starts as `softstep serve` does, the learner folds what is left and rolls
+back to an earlier state, the latest snapshot is read as workers read it, and every event is sent again. In another copy
+`softstep verify --refold` runs.
 
-A flip is detected where any of them says so with an error of its own, or passes the file over and comes to the same by
-another way; it is harmless where everything is as before. Weights or seqs that differ without a word, and errors of an
-unexpected kind, are violations. Ids are looked for in an index whose pages have no checksum: how often a retry got
-another answer is told, and is a violation where `verify` does not see it.
+A flip is detected if one of them reports an error of the service's own types. It is harmless if everything is as
+before, also because a damaged file was ignored and rebuilt. Other weights or seqs without an error, and errors of other
+types, are violations. The pages of the id index have no checksum: a retry that gets another answer is counted, and is a
+violation only if `verify` does not report it.
 """
 
 import io
@@ -34,232 +34,241 @@ from service.store.log.events import Draft, Event, EventLocation, Kind
 from service.store.log.feedback_log import read_position
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import list_seqs, read_latest
-from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, Learner, opened, rows, settings
-from tests.torture.flip_positions import Place, anywhere, header, index_pages, marked, tensors
-from tests.torture.reference_state import state, weights_of
-from tests.torture.results import Line
+from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, InlineLearner, make_rows, open_log, workload_settings
+from tests.torture.flip_positions import PositionChooser, anywhere, in_header, in_marks, in_tensors, index_pages
+from tests.torture.reference_state import fold_lineage, state_hash
+from tests.torture.results import ResultRow
 
-BACK_TO: Final = 30
+ROLLBACK_SEQ: Final = 30
+PAGE_BYTES: Final = 4096
 
 
-class WrongError(Exception):
-    """What must hold does not, and nobody said so."""
+class UndetectedError(Exception):
+    """Something differs, and nothing reported it."""
 
 
 @dataclass(frozen=True)
-class Before:
-    """What a whole data directory holds.
+class IntactDirectory:
+    """The content of a data directory without damage.
 
     Attributes:
-        root: The folder that it is in.
+        root: The folder that holds it.
         drafts: What was sent, by seq from 1.
-        events: What is in its log.
-        state: What the fold is.
-        back: What it is after going back to BACK_TO.
-        served: The hash of what is served at each seq that there is a snapshot of.
+        events: The events of its log.
+        state: The hash of the fold of all events.
+        rolled_back: The hash of the fold after a rollback to ROLLBACK_SEQ.
+        served: The hash of the served weights at the seq of each snapshot.
     """
 
     root: Path
     drafts: list[Draft]
     events: list[Event]
     state: str
-    back: str
+    rolled_back: str
     served: dict[int, str]
 
 
-def written(root: Path, *, moved: bool) -> Before:
-    """Writes a data directory, with or without a write-ahead log behind the database, and tells what it holds."""
-    drafts: list[Draft] = []
-    with open_data(settings(root)) as data:
+def make_directory(root: Path, *, wal_is_moved: bool) -> IntactDirectory:
+    """Make a data directory; `wal_is_moved` says whether the write-ahead log is moved into the database at the end."""
+    with open_data(workload_settings(root)) as data:
         assert data is not None
         folder = data.stream_folder("m", 1)
         folder.bind_artifact(ARTIFACT, BYTES_MAX)
-        with closing(opened(data)) as log:
+        with closing(open_log(data)) as log:
             stream = log.open_stream("m", 1, compute_genesis(ARTIFACT), 3)
-            learner = Learner(stream, folder, log)
-
-            def append(kind: Kind, payload: bytes) -> None:
-                drafts.append(Draft(stream.number, kind, b"event-%d" % len(drafts), payload, 7))
-                log.append(drafts[-1:])
-
-            def teach(count: int, classes: int) -> None:
-                for _ in range(count):
-                    append(Kind.FEEDBACK, rows(len(drafts), classes))
-
-            teach(40, 3)
-            learner.follow()
-            append(Kind.FORGET, dump_forget_ids([b"event-3", b"event-33"]))
-            learner.follow()
-            append(Kind.CLASSES, dump_classes(["new"]))
-            teach(20, 4)
-            append(Kind.ROLLBACK, dump_seq(50))
-            append(Kind.SKIP, dump({"seq": 45}))
-            learner.follow()
-            log.empty_wal()
-            teach(10, 4)
-            append(Kind.CONFIGURE, dump({"rule": "ftrl"}))
-            learner.follow()
-            teach(15, 4)
-            learner.follow(checkpoint=False)
-            if moved:
+            drafts = _append_everything(log, stream.number, InlineLearner(stream, folder, log))
+            if wal_is_moved:
                 log.empty_wal()
-            # Two workers, one of which has not written for long.
+            # The marks of two workers, one of which has written nothing for long.
             for slot, seq in enumerate((60, len(drafts))):
                 marks = AckMarks(data.mark_file(slot), {stream.number})
                 for at in (seq - 5, seq):
                     marks.write_mark(stream.number, read_position(log, stream, at))
                 marks.close()
             events = log.read_events(stream.number, 0, 9999)
-            states = {seq: state(ARTIFACT, events, seq) for seq in (*list_seqs(folder.snapshots), len(events), BACK_TO)}
+            wanted = (*list_seqs(folder.snapshots), len(events), ROLLBACK_SEQ)
+            states = {seq: fold_lineage(ARTIFACT, events, seq) for seq in wanted}
     served = {seq: hash_tensors(fold.state.served_parameters().tensors()) for seq, fold in states.items()}
-    return Before(root, drafts, events, weights_of(states[len(events)]), weights_of(states[BACK_TO]), served)
+    return IntactDirectory(
+        root, drafts, events, state_hash(states[len(events)]), state_hash(states[ROLLBACK_SEQ]), served
+    )
 
 
-def judge(before: Before, damaged: Path, again: Path) -> str:
-    """What becomes of two equal directories, the first of which is served from, and the second one verified.
+def _append_everything(log: SqliteLog, stream: int, learner: InlineLearner) -> list[Draft]:
+    """Append events of every kind, with snapshots and checkpoints between them; return the drafts."""
+    drafts: list[Draft] = []
+
+    def append(kind: Kind, payload: bytes) -> None:
+        drafts.append(Draft(stream, kind, b"event-%d" % len(drafts), payload, 7))
+        log.append(drafts[-1:])
+
+    def append_feedback(count: int, classes: int) -> None:
+        for _ in range(count):
+            append(Kind.FEEDBACK, make_rows(len(drafts), classes))
+
+    append_feedback(40, 3)
+    learner.learn()
+    append(Kind.FORGET, dump_forget_ids([b"event-3", b"event-33"]))
+    learner.learn()
+    append(Kind.CLASSES, dump_classes(["new"]))
+    append_feedback(20, 4)
+    append(Kind.ROLLBACK, dump_seq(50))
+    append(Kind.SKIP, dump({"seq": 45}))
+    learner.learn()
+    log.empty_wal()
+    append_feedback(10, 4)
+    append(Kind.CONFIGURE, dump({"rule": "ftrl"}))
+    learner.learn()
+    append_feedback(15, 4)
+    learner.learn(checkpoint=False)
+    return drafts
+
+
+def classify_damage(intact: IntactDirectory, damaged: Path, second_copy: Path) -> str:
+    """Serve from one damaged directory, and verify an equal one.
 
     Returns:
-        "harmless", or who detected the damage.
+        "harmless", or what detected the damage.
 
     Raises:
-        WrongError: Something is wrong that nobody said.
+        UndetectedError: Something differs, and nothing reported it.
     """
-    told = ""
+    detected_by = ""
     try:
-        serve(before, damaged)
+        serve_and_compare(intact, damaged)
     except SoftstepError as reason:
-        told = f"the start ({type(reason).__name__})"
-    except WrongError as wrong:
-        if "retry" not in str(wrong) or not verify_streams(again):
+        detected_by = f"the start ({type(reason).__name__})"
+    except UndetectedError as violation:
+        if "retry" not in str(violation) or not verify_reports_damage(second_copy):
             raise
-        return f"verify alone, while {wrong}"
+        return f"verify alone: {violation}"
     except Exception as error:
-        raise WrongError(f"the service met {type(error).__name__}") from error
+        raise UndetectedError(f"the service raised {type(error).__name__}") from error
     try:
-        said = verify_streams(again)
+        is_reported = verify_reports_damage(second_copy)
     except Exception as error:
-        raise WrongError(f"verify met {type(error).__name__}") from error
-    return told or ("verify" if said else "harmless")
+        raise UndetectedError(f"verify raised {type(error).__name__}") from error
+    return detected_by or ("verify" if is_reported else "harmless")
 
 
-def serve(before: Before, root: Path) -> None:
-    """Starts the service, in one process, and holds everything that it gives to what was before."""
-    with open_data(settings(root)) as data:
+def serve_and_compare(intact: IntactDirectory, root: Path) -> None:
+    """Start the service in this process, and compare everything it returns with the intact directory."""
+    with open_data(workload_settings(root)) as data:
         assert data is not None
-        with closing(opened(data)) as log:
+        with closing(open_log(data)) as log:
             (stream,) = log.list_streams()
             folder = data.stream_folder(stream.model, stream.version)
             newest = read_latest(folder.snapshots)
             if newest is not None and hash_tensors(
                 tensor for name, tensor in newest[1].arrays.items() if name in {"weights", "bias"}
-            ) != before.served.get(newest[0]):
-                raise WrongError("other weights are served")
-            learner = Learner(stream, folder, log)
+            ) != intact.served.get(newest[0]):
+                raise UndetectedError("other weights are served")
+            learner = InlineLearner(stream, folder, log)
             learner.catch_up()
-            if weights_of(learner.follower.fold) != before.state:
-                raise WrongError("the fold is another one")
-            log.append([Draft(stream.number, Kind.ROLLBACK, b"back", dump_seq(BACK_TO), 7)])
+            if state_hash(learner.follower.fold) != intact.state:
+                raise UndetectedError("the fold differs")
+            log.append([Draft(stream.number, Kind.ROLLBACK, b"back", dump_seq(ROLLBACK_SEQ), 7)])
             learner.catch_up()
-            if weights_of(learner.follower.fold) != before.back:
-                raise WrongError("the fold after a rollback is another one")
-            send_again(before, log)
+            if state_hash(learner.follower.fold) != intact.rolled_back:
+                raise UndetectedError("the fold after a rollback differs")
+            retry_everything(intact, log)
 
 
-def send_again(before: Before, log: SqliteLog) -> None:
-    """A retry of everything gets its seq, and what is new the next one."""
-    last = len(before.drafts)
-    for seq, draft in enumerate(before.drafts, 1):
+def retry_everything(intact: IntactDirectory, log: SqliteLog) -> None:
+    """Check that each retry gets its seq, and that a new event gets the next one."""
+    last = len(intact.drafts)
+    for seq, draft in enumerate(intact.drafts, 1):
         (outcome,) = log.append([draft])
         if not isinstance(outcome, EventLocation):
-            raise WrongError("a retry is refused")
+            raise UndetectedError("a retry is rejected")
         if (outcome.duplicate, outcome.seq) != (True, seq):
-            raise WrongError("a retry is taken for a new event")
-    (outcome,) = log.append([before.drafts[0]._replace(id=b"nobody's")])
+            raise UndetectedError("a retry counts as a new event")
+    (outcome,) = log.append([intact.drafts[0]._replace(id=b"a new id")])
     if not isinstance(outcome, EventLocation) or (outcome.duplicate, outcome.seq) != (False, last + 2):
-        raise WrongError("a new event is taken for a retry")
+        raise UndetectedError("a new event counts as a retry")
 
 
-def verify_streams(root: Path) -> bool:
-    """Whether `softstep verify --refold` says that something is damaged."""
+def verify_reports_damage(root: Path) -> bool:
+    """Return whether `softstep verify --refold` reports damage."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         try:
-            return bool(verify.run(settings(root), Namespace(json=False, refold=True)))
+            return bool(verify.run(workload_settings(root), Namespace(json=False, refold=True)))
         except SoftstepError:
             return True
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is hit.
+    """A kind of file to damage.
 
     Attributes:
-        name: What it is called.
-        count: How often it is hit in a whole campaign.
-        files: Patterns of its files within a data directory.
-        place: Where in one.
+        name: Its name in the report.
+        count: The number of flips in a full campaign.
+        files: The pattern of its files within a data directory.
+        choose: Chooses the byte in a file.
     """
 
     name: str
     count: int
     files: str
-    place: Place = anywhere
+    choose: PositionChooser = anywhere
 
 
 LOG: Final = "log.sqlite"
 STREAM: Final = "streams/m/1"
 TARGETS: Final = (
     Target("the log's database", 400, LOG),
-    Target("the log's index of ids", 150, LOG),
+    Target("the log's id index", 150, LOG),
     Target("the write-ahead log", 250, "log.sqlite-wal"),
-    Target("a checkpoint's tensors", 100, f"{STREAM}/checkpoints/*", tensors),
-    Target("a checkpoint's header", 100, f"{STREAM}/checkpoints/*", header),
-    Target("a snapshot's tensors", 100, f"{STREAM}/snapshots/*", tensors),
-    Target("a snapshot's header", 100, f"{STREAM}/snapshots/*", header),
-    Target("marks", 100, "marks/*", marked),
+    Target("a checkpoint's tensors", 100, f"{STREAM}/checkpoints/*", in_tensors),
+    Target("a checkpoint's header", 100, f"{STREAM}/checkpoints/*", in_header),
+    Target("a snapshot's tensors", 100, f"{STREAM}/snapshots/*", in_tensors),
+    Target("a snapshot's header", 100, f"{STREAM}/snapshots/*", in_header),
+    Target("marks", 100, "marks/*", in_marks),
     Target("the bound artifact's manifest", 100, f"{STREAM}/artifact/model.json"),
     Target("the bound artifact's tensors", 100, f"{STREAM}/artifact/model.safetensors"),
 )
 
 
-def flips(folder: Path, share: float = 1.0) -> Iterator[Line]:
-    """The campaign."""
-    seeded = random.Random(5)
-    copies = folder / "damaged", folder / "again"
-    wholes = {}
-    for moved in (False, True):
-        root = folder / f"whole {moved}"
+def run_campaign(folder: Path, share: float = 1.0) -> Iterator[ResultRow]:
+    """Run a share of the campaign in a folder."""
+    rng = random.Random(5)
+    copies = folder / "damaged", folder / "second copy"
+    directories = {}
+    for wal_is_moved in (False, True):
+        root = folder / f"intact {wal_is_moved}"
         root.mkdir()
-        wholes[moved] = before = written(root, moved=moved)
+        directories[wal_is_moved] = intact = make_directory(root, wal_is_moved=wal_is_moved)
         for copy in copies:
-            shutil.copytree(before.root, copy)
-        assert judge(before, *copies) == "harmless", "a whole directory is not taken for one"
+            shutil.copytree(intact.root, copy)
+        assert classify_damage(intact, *copies) == "harmless", "an intact directory counts as damaged"
         for copy in copies:
             shutil.rmtree(copy)
     for target in TARGETS:
-        before = wholes[target.files == LOG]
-        counts, wrongs = Counter[str](), Counter[str]()
+        intact = directories[target.files == LOG]
+        detections, violations = Counter[str](), Counter[str]()
         count = max(4, round(target.count * share))
         for _ in range(count):
             try:
-                counts[hit(before, target, seeded, *copies)] += 1
-            except WrongError as wrong:
-                wrongs[str(wrong)] += 1
-        note = ", ".join(f"{number} {kind}" for kind, number in (*wrongs.most_common(), *counts.most_common()))
-        yield Line(f"a flipped bit in {target.name}", count, target.count, wrongs.total(), note)
+                detections[flip_bit(intact, target, rng, *copies)] += 1
+            except UndetectedError as violation:
+                violations[str(violation)] += 1
+        note = ", ".join(f"{number} {kind}" for kind, number in (*violations.most_common(), *detections.most_common()))
+        yield ResultRow(f"a flipped bit in {target.name}", count, target.count, violations.total(), note)
 
 
-def hit(before: Before, target: Target, seeded: random.Random, *copies: Path) -> str:
-    """Flips one bit in copies of a directory and says what became of it."""
-    path = seeded.choice(sorted((before.root / "data").glob(target.files)))
+def flip_bit(intact: IntactDirectory, target: Target, rng: random.Random, *copies: Path) -> str:
+    """Flip one bit in copies of a directory; return the class of the damage."""
+    path = rng.choice(sorted((intact.root / "data").glob(target.files)))
     content = bytearray(path.read_bytes())
-    if target.name.endswith("index of ids"):
-        page = seeded.choice(index_pages(path))
-        at = page * 4096 + anywhere(seeded, bytes(content[page * 4096 : (page + 1) * 4096]))
+    if target.name.endswith("id index"):
+        page = rng.choice(index_pages(path)) * PAGE_BYTES
+        at = page + anywhere(rng, bytes(content[page : page + PAGE_BYTES]))
     else:
-        at = target.place(seeded, bytes(content))
-    content[at] ^= 1 << seeded.randrange(8)
+        at = target.choose(rng, bytes(content))
+    content[at] ^= 1 << rng.randrange(8)
     for copy in copies:
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(before.root, copy)
-        (copy / path.relative_to(before.root)).write_bytes(content)
-    return judge(before, *copies)
+        shutil.copytree(intact.root, copy)
+        (copy / path.relative_to(intact.root)).write_bytes(content)
+    return classify_damage(intact, *copies)

@@ -1,116 +1,113 @@
-"""The disk of a worker and of the learner fails: each of their calls that write, sync, cut, rename, open or remove
-returns EIO or ENOSPC, once or from then on, one call after the other until none is left.
+"""The disk of a worker and of the learner fails.
 
-No event is acknowledged between a sync of the log that failed and the writing again of what it was to keep; strace's
-record of the calls shows the order. Then the disk is well again, a service starts on what is left, and is held to what
-was acknowledged (checker.py).
+A system call that writes, syncs, truncates, renames, opens or removes returns EIO or ENOSPC, once or from then on: the
+first call, the second, and so on until no call is left.
+
+After a failed sync of the log no event may be acknowledged until the data of that sync has been written again; the
+order of the calls that strace records shows it. Then the disk works again, a service starts on what is left, and its
+data is checked against what was acknowledged (checker.py).
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.torture.checker import acked_in, check
-from tests.torture.fault_injection import BROKE, Strike
-from tests.torture.process_kills import CALLS, append_struck, learn_struck
-from tests.torture.results import Line
-from tests.torture.sweeps import Count, Sweep, portion, scratch, swept
+from tests.torture.checker import check, parse_acknowledged
+from tests.torture.fault_injection import BROKEN, Injection
+from tests.torture.process_kills import CALLS, append_injected, learn_injected
+from tests.torture.results import ResultRow
+from tests.torture.sweeps import Count, Sweep, run_sweeps, sample_seeds
 
 WATCHED = "write,pwrite64,fdatasync,fsync,ftruncate,sendto"
 SEEDS = 3
 TARGET = 300
 CALL = re.compile(r"(\w+)\(\d+(?:<([^>]*)>)?(.*)\) += (-?\d+)")
 LOG = re.compile(r".*/log\.sqlite(-wal)?")
-WHO = {"a worker": "append", "the learner": "learn"}
+PROCESSES = ("a worker", "the learner")
+ERRORS = ("EIO", "ENOSPC")
 
 
-def disks(folder: Path, share: float) -> Iterator[Line]:
-    """The campaign."""
-    place = scratch(folder)
-    try:
-        counts = swept(place, list(sweeps(share)))
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    for who in WHO:
-        for error in ("EIO", "ENOSPC"):
+def run_campaign(folder: Path, share: float) -> Iterator[ResultRow]:
+    """Run a share of the campaign in a folder."""
+    counts = run_sweeps(folder, list(sweeps(share)))
+    for process in PROCESSES:
+        for error in ERRORS:
             for forever in (False, True):
-                found = counts.get(_name(who, error, forever=forever), Count())
-                fault = f"{error} {'from one call of ' + who + ' on' if forever else 'at one call of ' + who}"
-                yield Line(fault, found.cases, TARGET, len(found.violations), "; ".join(found.violations[:3]))
+                fault = f"{error} {'from one call of ' + process + ' on' if forever else 'at one call of ' + process}"
+                yield counts.get(_name(process, error, forever=forever), Count()).row(fault, TARGET)
 
 
 def sweeps(share: float) -> Iterator[Sweep]:
-    """Every sweep of the campaign, or of a share of it."""
-    seeds, stride = portion(SEEDS, share)
+    """Yield the sweeps for a share of the campaign."""
+    seeds, stride = sample_seeds(SEEDS, share)
     for seed in range(seeds):
-        for who in WHO:
+        for process in PROCESSES:
             for number, call in enumerate(CALLS):
-                for error in ("EIO", "ENOSPC"):
+                for error in ERRORS:
                     for forever in (False, True):
-                        strike = Strike(call, f"error={error}", 1, forever)
-                        case = partial(append_case if who == "a worker" else learn_case, seed, strike)
+                        injection = Injection(call, f"error={error}", 1, forever)
+                        case = partial(append_case if process == "a worker" else learn_case, seed, injection)
                         start = 1 + (number * 3 + seed + 2 * forever) % stride
-                        yield Sweep(_name(who, error, forever=forever), f"{call} {seed}", case, start, stride)
+                        yield Sweep(_name(process, error, forever=forever), f"{call} {seed}", case, start, stride)
 
 
-def _name(who: str, error: str, *, forever: bool) -> str:
-    return f"{who} {error} {forever}"
+def _name(process: str, error: str, *, forever: bool) -> str:
+    return f"{process} {error} {forever}"
 
 
-def append_case(seed: int, strike: Strike, folder: Path, at: int) -> bool:
-    """A worker's disk fails; with an odd seed another worker, whose disk is well, appends beside it."""
-    settings, steps, told, ended = append_struck(seed, strike._replace(at=at), folder, WATCHED)
-    assert ended.code != BROKE, ended.told
-    assert not unkept(ended.trace), "acknowledged after a sync that failed"
-    check(settings, acked_in(told), steps)
-    return ended.hit
+def append_case(seed: int, injection: Injection, folder: Path, at: int) -> bool:
+    """Fail the disk of a worker; with an odd seed another worker, whose disk works, appends beside it."""
+    settings, steps, lines, result = append_injected(seed, injection._replace(at=at), folder, WATCHED)
+    assert result.code != BROKEN, result.lines
+    assert not acks_after_failed_sync(result.trace), "acknowledged after a failed sync"
+    check(settings, parse_acknowledged(lines), steps)
+    return result.hit
 
 
-def learn_case(seed: int, strike: Strike, folder: Path, at: int) -> bool:
-    """The learner's disk fails while others append."""
-    settings, steps, acked, ended = learn_struck(seed, strike._replace(at=at), folder)
-    assert ended.code != BROKE, ended.told
-    check(settings, acked, steps)
-    return ended.hit
+def learn_case(seed: int, injection: Injection, folder: Path, at: int) -> bool:
+    """Fail the disk of the learner while others append."""
+    settings, steps, acknowledged, result = learn_injected(seed, injection._replace(at=at), folder)
+    assert result.code != BROKEN, result.lines
+    check(settings, acknowledged, steps)
+    return result.hit
 
 
-def unkept(trace: str) -> list[str]:
-    """The acknowledgements in a record of calls that came while a sync of the log had failed.
+def acks_after_failed_sync(trace: str) -> list[str]:
+    """Return the acknowledgements in a trace that came while data of a failed sync was unsafe.
 
-    What was to be kept is kept again once the file was written to and synced after that, or was cut: the write-ahead
-    log is cut once everything in it was written to the database, and synced there.
+    The data is safe again once the file has been written and then synced, or once it has been truncated: SQLite
+    truncates the write-ahead log after it has copied all of it to the database and synced that.
     """
-    lost: dict[str, bool] = {}  # of each file whose sync failed, whether it was written to since
+    unsafe: dict[str, bool] = {}  # files whose sync failed -> whether they were written since
     found = []
-    for name, path, rest, result in calls(trace):
-        if name == "sendto" and '"ack ' in rest and lost:
+    for name, path, rest, result in parse_calls(trace):
+        if name == "sendto" and '"ack ' in rest and unsafe:
             found.append(rest)
         elif LOG.fullmatch(path):
             if name in {"fdatasync", "fsync"}:
                 if result < 0:
-                    lost[path] = False
-                elif lost.get(path):
-                    del lost[path]
-            elif path in lost and result >= 0:
-                lost[path] = True
+                    unsafe[path] = False
+                elif unsafe.get(path):
+                    del unsafe[path]
+            elif path in unsafe and result >= 0:
+                unsafe[path] = True
                 if name == "ftruncate":
-                    del lost[path]
+                    del unsafe[path]
     return found
 
 
-def calls(trace: str) -> Iterator[tuple[str, str, str, int]]:
-    """Name, path, further arguments and result of each call that strace saw return."""
-    begun: dict[str, str] = {}
+def parse_calls(trace: str) -> Iterator[tuple[str, str, str, int]]:
+    """Yield name, path, further arguments and result of each call that returned, from the output of strace."""
+    unfinished: dict[str, str] = {}
     for line in trace.splitlines():
         pid, _, text = line.partition(" ")
         text = text.strip()
         if text.endswith("<unfinished ...>"):
-            begun[pid] = text.removesuffix("<unfinished ...>")
+            unfinished[pid] = text.removesuffix("<unfinished ...>")
             continue
         if text.startswith("<... "):
-            text = begun.pop(pid, "") + text.partition("resumed>")[2]
+            text = unfinished.pop(pid, "") + text.partition("resumed>")[2]
         match = CALL.match(text)
         if match is not None:
             yield match[1], match[2] or "", match[3], int(match[4])

@@ -1,4 +1,4 @@
-"""Lives of a worker and a learner on a recorded disk: what they send, what is acknowledged, and how they end."""
+"""A worker and a learner on a recorded disk: what they send, what is acknowledged, and how they end."""
 
 import random
 import time
@@ -23,7 +23,7 @@ from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import delete_temporary_files
 from tests.support.disk_faults import Fault
 from tests.support.servers import make_artifact
-from tests.torture.simulated_disk import NotedMarks, Platter
+from tests.torture.recording_disk import RecordedMarks, RecordingDisk
 
 N: Final = 3
 BYTES_MAX: Final = 1 << 20
@@ -32,129 +32,129 @@ ARTIFACT: Final = make_artifact("softmax", N, ["a", "b", "c"])
 
 
 class Sent(NamedTuple):
-    """A draft that is about to be appended."""
+    """A note on the disk: this draft is about to be appended."""
 
     draft: Draft
 
 
-class Told(NamedTuple):
-    """An event that was acknowledged."""
+class Acknowledged(NamedTuple):
+    """A note on the disk: this event was acknowledged."""
 
     draft: Draft
     seq: int
 
 
-class Life:
-    """One process's life on a recorded disk: a worker and a learner in turns.
+class DiskWorkload:
+    """Processes on a recorded disk, one after another; each is a worker and a learner that take turns.
 
     Args:
-        root: The folder that the data directory is in.
-        seeded: What decides what is done.
-        before: What was sent and told in earlier lives on this disk.
+        root: The folder that holds the data directory.
+        rng: Decides every action.
+        earlier: The notes of earlier workloads on this disk.
     """
 
-    def __init__(self, root: Path, seeded: random.Random, before: list[Any]) -> None:
-        self.platter = Platter(root)
-        self.platter.ops += before
-        self.began = len(self.platter.ops)
-        self._root, self._seeded = root, seeded
-        self._ids = [note.draft.id for note in before if isinstance(note, Told) and note.draft.kind == Kind.FEEDBACK]
-        self._sent = [note.draft for note in before if isinstance(note, Sent)]
+    def __init__(self, root: Path, rng: random.Random, earlier: list[Any]) -> None:
+        self.disk = RecordingDisk(root)
+        self.disk.operations += earlier
+        self.first = len(self.disk.operations)
+        self._root, self._rng = root, rng
+        accepted = [note.draft for note in earlier if isinstance(note, Acknowledged)]
+        self._ids = [draft.id for draft in accepted if draft.kind == Kind.FEEDBACK]
+        self._sent = [note.draft for note in earlier if isinstance(note, Sent)]
         self._next = len(self._sent)
         self._is_running = False
-        self._unanswered: list[Draft] = []
+        self._unacknowledged: list[Draft] = []
 
-    def run(self, turns: int) -> list[Any]:
-        """What was done on the disk, with what was sent and told."""
-        with self.platter.recording():
-            while turns > 0:
-                turns = self._process(turns)
-        return self.platter.ops
+    def run(self, actions: int) -> list[Any]:
+        """Run that many actions; return the operations of the disk, with the notes."""
+        with self.disk.recording():
+            while actions > 0:
+                actions = self._run_process(actions)
+        return self.disk.operations
 
-    def _process(self, turns: int) -> int:
-        """From a start to an end, which may come in the middle of a write; returns how many turns are left."""
+    def _run_process(self, actions: int) -> int:
+        """Run one process until it exits or crashes in a write; return how many actions are left."""
         with self._start() as data:
             assert data is not None
             folder = data.stream_folder("m", 1)
             folder.bind_artifact(ARTIFACT, BYTES_MAX)
-            with closing(opened(data)) as log, closing(opened(data)) as its_log:
+            with closing(open_log(data)) as log, closing(open_log(data)) as learner_log:
                 stream = log.open_stream("m", 1, compute_genesis(ARTIFACT), 3)
-                marks = NotedMarks(data.mark_file(0), {stream.number}, self.platter)
-                learner = Learner(stream, folder, its_log)
-                # Where an earlier process has written them, nothing is written now: the answer rests on what was found.
-                if self._unanswered:
-                    self._send(log, stream, marks, self._unanswered)
-                ended = False
-                while turns and not ended:
-                    turns -= 1
-                    match self._seeded.choices(("append", "learn", "move", "die", "end"), (10, 8, 1, 3, 1))[0]:
+                marks = RecordedMarks(data.mark_file(0), {stream.number}, self.disk)
+                learner = InlineLearner(stream, folder, learner_log)
+                # If the earlier process had written these, nothing is written now; the answer comes from the log.
+                if self._unacknowledged:
+                    self._send(log, stream, marks, self._unacknowledged)
+                has_ended = False
+                while actions and not has_ended:
+                    actions -= 1
+                    action = self._rng.choices(("append", "learn", "move", "crash", "exit"), (10, 8, 1, 3, 1))[0]
+                    match action:
                         case "append":
                             self._append(log, stream, marks)
                         case "learn":
-                            learner.work(self._seeded)
-                        case "move":
+                            learner.learn_randomly(self._rng)
+                        case "move":  # the write-ahead log into the database
                             log.empty_wal()
-                        case "die":
-                            self._die(log, stream, marks)
-                            ended = True
-                        case _:
-                            ended = True
-        self.platter.heal()
-        return turns
+                        case "crash":
+                            self._crash(log, stream, marks)
+                    has_ended = action in {"crash", "exit"}
+        self.disk.heal()
+        return actions
 
     def _start(self) -> AbstractContextManager[DataDirectory | None]:
-        """The start of a service, or of a process in place of one that died, which nobody checks the log for."""
-        if self._is_running and self._seeded.random() < 0.5:
+        """Start a service; or replace a crashed process, for which nothing checks the log."""
+        if self._is_running and self._rng.random() < 0.5:
             return nullcontext(DataDirectory(self._root / "data"))
         self._is_running = True
-        return open_data(settings(self._root))
+        return open_data(workload_settings(self._root))
 
-    def _die(self, log: SqliteLog, stream: Stream, marks: NotedMarks) -> None:
-        """The process ends in the middle of an append: at one of its writes, or before it syncs what it has written."""
-        if self._seeded.random() < 0.5:
-            self.platter.fail(self._seeded.randint(0, 20), Fault.TORN, forever=True)
+    def _crash(self, log: SqliteLog, stream: Stream, marks: RecordedMarks) -> None:
+        """End the process within an append: at one of its writes, or before it syncs them."""
+        if self._rng.random() < 0.5:
+            self.disk.fail(self._rng.randint(0, 20), Fault.TORN, forever=True)
         else:
-            self.platter.fail(0, Fault.IO, forever=True, operations=frozenset({"sync"}))
+            self.disk.fail(0, Fault.IO, forever=True, operations=frozenset({"sync"}))
         with suppress(LogError):
             self._append(log, stream, marks)
 
-    def _append(self, log: SqliteLog, stream: Stream, marks: NotedMarks) -> None:
-        drafts = [self._draft(log, stream) for _ in range(self._seeded.randint(1, 4))]
-        if self._sent and self._seeded.random() < 0.5:
-            drafts.append(self._seeded.choice(self._sent))
+    def _append(self, log: SqliteLog, stream: Stream, marks: RecordedMarks) -> None:
+        drafts = [self._make_draft(log, stream) for _ in range(self._rng.randint(1, 4))]
+        if self._sent and self._rng.random() < 0.5:
+            drafts.append(self._rng.choice(self._sent))
         self._send(log, stream, marks, drafts)
 
-    def _send(self, log: SqliteLog, stream: Stream, marks: NotedMarks, drafts: list[Draft]) -> None:
-        self._unanswered = drafts
-        self.platter.ops += map(Sent, drafts)
+    def _send(self, log: SqliteLog, stream: Stream, marks: RecordedMarks, drafts: list[Draft]) -> None:
+        self._unacknowledged = drafts
+        self.disk.operations += map(Sent, drafts)
         self._sent += drafts
         outcomes = log.append(drafts)
         marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
         for draft, outcome in zip(drafts, outcomes, strict=True):
             if isinstance(outcome, EventLocation):
-                self.platter.ops.append(Told(draft, outcome.seq))
+                self.disk.operations.append(Acknowledged(draft, outcome.seq))
                 if draft.kind == Kind.FEEDBACK:
                     self._ids.append(draft.id)
-        self._unanswered = []
+        self._unacknowledged = []
 
-    def _draft(self, log: SqliteLog, stream: Stream) -> Draft:
+    def _make_draft(self, log: SqliteLog, stream: Stream) -> Draft:
         self._next += 1
         now = log.stream_state(stream.number)
-        kind, payload = Kind.FEEDBACK, rows(self._next, now.n_classes)
-        match self._seeded.random() if self._ids else 1.0:
+        kind, payload = Kind.FEEDBACK, make_rows(self._next, now.n_classes)
+        match self._rng.random() if self._ids else 1.0:
             case chance if chance < 0.06:
-                kind, payload = Kind.FORGET, dump_forget_ids([self._seeded.choice(self._ids)])
+                kind, payload = Kind.FORGET, dump_forget_ids([self._rng.choice(self._ids)])
             case chance if chance < 0.1:
-                kind, payload = Kind.ROLLBACK, dump_seq(self._seeded.randint(0, now.seq))
+                kind, payload = Kind.ROLLBACK, dump_seq(self._rng.randint(0, now.seq))
             case chance if chance < 0.14:
                 kind, payload = Kind.CLASSES, dump_classes([f"new {self._next}"])
             case chance if chance < 0.18:
-                kind, payload = Kind.CONFIGURE, dump({"rule": self._seeded.choice(["ftrl", "adagrad", "newton"])})
-        return Draft(stream.number, kind, b"%d-%d" % (self._seeded.getrandbits(60), self._next), payload, 0)
+                kind, payload = Kind.CONFIGURE, dump({"rule": self._rng.choice(["ftrl", "adagrad", "newton"])})
+        return Draft(stream.number, kind, b"%d-%d" % (self._rng.getrandbits(60), self._next), payload, 0)
 
 
-class Learner:
-    """The learner's work on one stream, done by hand."""
+class InlineLearner:
+    """The learner's work on one stream, called from the process of the test."""
 
     def __init__(self, stream: Stream, folder: StreamFolder, log: SqliteLog) -> None:
         delete_temporary_files(folder.snapshots)
@@ -164,16 +164,16 @@ class Learner:
         self._publisher = Publisher(self.follower, BYTES_MAX)
 
     def catch_up(self, limit: int = 16) -> None:
-        """Fold all there is."""
+        """Fold every event."""
         while events := self.follower.read_next(limit):
             self.follower.fold_batch(events)
 
-    def work(self, seeded: random.Random) -> None:
-        """Fold and give it away, in batches of any size, with a checkpoint now and then."""
-        self.follow(seeded.randint(1, 8), checkpoint=seeded.random() < 0.5)
+    def learn_randomly(self, rng: random.Random) -> None:
+        """Fold and publish in batches of random size, and with a checkpoint in half of the cases."""
+        self.learn(rng.randint(1, 8), checkpoint=rng.random() < 0.5)
 
-    def follow(self, limit: int = 16, *, checkpoint: bool = True) -> None:
-        """Fold, publish, erase, tell, and keep a checkpoint where that is asked for."""
+    def learn(self, limit: int = 16, *, checkpoint: bool = True) -> None:
+        """Fold, publish, erase and report every event, and write a checkpoint on request."""
         self.catch_up(limit)
         publisher = self._publisher
         if publisher.is_due(float("inf")):
@@ -186,18 +186,18 @@ class Learner:
         publisher.write_checkpoint_if_due(idle=checkpoint)
 
 
-def settings(root: Path) -> Settings:
-    """Those of a service whose data directory is in a folder."""
+def workload_settings(root: Path) -> Settings:
+    """Return the settings of a service whose data directory is in a folder."""
     return Settings(data=root / "data", models=root / "models")
 
 
-def opened(data: DataDirectory) -> SqliteLog:
-    """A log that writes its index of ids often."""
+def open_log(data: DataDirectory) -> SqliteLog:
+    """Open a log that writes its id index often."""
     return SqliteLog(data.log, tail_events_max=TAIL_EVENTS_MAX)
 
 
-def rows(seed: int, n_classes: int) -> bytes:
-    """A feedback of one to three rows."""
+def make_rows(seed: int, n_classes: int) -> bytes:
+    """Return the payload of a feedback event with one to three rows."""
     generator = np.random.default_rng(seed)
     B = int(generator.integers(1, 4))
     X = generator.standard_normal((B, N)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Where in a file a bit is flipped."""
+"""Choice of the byte in which a bit is flipped."""
 
 import random
 from collections.abc import Callable
@@ -9,40 +9,40 @@ import apsw
 from service.store.directory.ack_marks import HEAD_BYTES, RECORD_BYTES
 from service.store.states.snapshots import HEAD
 
-# Of a file's content the place of a byte.
-Place = Callable[[random.Random, bytes], int]
+# Returns the offset of a byte in the content of a file.
+PositionChooser = Callable[[random.Random, bytes], int]
 
 
-def anywhere(seeded: random.Random, content: bytes) -> int:
-    """Any byte, most often one that is not zero."""
-    if seeded.random() < 0.3:
-        return seeded.randrange(len(content))
-    return seeded.choice([at for at, byte in enumerate(content) if byte])
+def anywhere(rng: random.Random, content: bytes) -> int:
+    """Choose any byte, most often one that is not zero."""
+    if rng.random() < 0.3:
+        return rng.randrange(len(content))
+    return rng.choice([at for at, byte in enumerate(content) if byte])
 
 
-def tensors(seeded: random.Random, content: bytes) -> int:
-    """Behind a snapshot's header."""
+def in_tensors(rng: random.Random, content: bytes) -> int:
+    """Choose a byte after a snapshot's header."""
     header_bytes = HEAD.unpack_from(content)[2]
-    return seeded.randrange(HEAD.size + header_bytes, len(content))
+    return rng.randrange(HEAD.size + header_bytes, len(content))
 
 
-def header(seeded: random.Random, content: bytes) -> int:
-    """In a snapshot's head or header."""
-    return seeded.randrange(HEAD.size + HEAD.unpack_from(content)[2])
+def in_header(rng: random.Random, content: bytes) -> int:
+    """Choose a byte in a snapshot's head or header."""
+    return rng.randrange(HEAD.size + HEAD.unpack_from(content)[2])
 
 
-def marked(seeded: random.Random, content: bytes) -> int:
-    """In the head of a file of marks, in a record that is written, or in the others."""
+def in_marks(rng: random.Random, content: bytes) -> int:
+    """Choose a byte of a marks file: in its head, in a written record, or anywhere."""
     records = [at for at in range(HEAD_BYTES, len(content), RECORD_BYTES) if any(content[at : at + RECORD_BYTES])]
-    if seeded.random() < 0.2:
-        return seeded.randrange(len(content))
-    if seeded.random() < 0.1:
-        return seeded.randrange(HEAD_BYTES)
-    return seeded.choice(records) + seeded.randrange(RECORD_BYTES)
+    if rng.random() < 0.2:
+        return rng.randrange(len(content))
+    if rng.random() < 0.1:
+        return rng.randrange(HEAD_BYTES)
+    return rng.choice(records) + rng.randrange(RECORD_BYTES)
 
 
 def index_pages(path: Path) -> list[int]:
-    """The numbers of the pages, from 0, of the index of ids and of what it covers."""
+    """Return the page numbers, from 0, of the id index and of its table of slices."""
     database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     sql = "SELECT pageno - 1 FROM dbstat WHERE name IN ('ids', 'slices')"
     pages = [page for (page,) in database.execute(sql)]

@@ -1,16 +1,16 @@
-"""One fold, whatever computes it and however it is cut.
+"""The same events fold to the same bits on every processor, and from every checkpoint.
 
-10^5 events are folded for each rule, for a model with an input stage and for a network, both of which learn their
-calibration, in processes whose kernels are compiled for another processor, and in which NumPy, OpenBLAS and the C
-library are told to do without what this processor has; every one must come to the same hash. Events are made of the
-bytes of a hash function, so that no library has a part in them.
+10^5 events are folded for each rule, for a model with an input stage and for a network; the last two also learn their
+calibration. They are folded in processes with kernels compiled for other processors, and in processes where NumPy,
+OpenBLAS and the C library may not use some features of this processor. Every process must return the same hash. The
+events are made from the output of a hash function, so that no numerical library takes part in making them.
 
-A fold that goes on from a checkpoint file, at random cuts, must end where the whole one does. After an event is
+A fold that continues from a checkpoint file, at random points, must end where the whole fold does. After an event is
 forgotten, the follower's state must be the fold of a stream that never had it.
 
     python -m tests.torture.fold_determinism EVENTS
 
-prints what this process's fold is, as JSON.
+prints the hashes of this process as JSON.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ from service.store.log.events import Draft, Event, EventLocation, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.states.snapshots import read_snapshot, write_snapshot
 from tests.support.memory_log import MemoryLog
-from tests.torture.reference_state import weights_of
-from tests.torture.results import Line
+from tests.torture.reference_state import state_hash
+from tests.torture.results import ResultRow
 
 ROOT: Final = Path(__file__).parents[2]
 EVENTS: Final = 100_000
@@ -49,20 +49,25 @@ N, K = 8, 5
 MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "staged", "network")
 # Widths and activations of the network's hidden layers.
 HIDDEN: Final = ((7, "sigmoid"), (6, "tanh"), (9, "relu"))
-# Events of one form follow one another, as they do where a client sends many.
+# Consecutive events of one form, as a client sends them.
 RUN: Final = 64
-# A smaller share leaves out what may have to be compiled first.
+# Smaller shares skip processors whose kernels may have to be compiled first.
 COMPILING_SHARE: Final = 0.1
 
 
-def numbers(name: str, count: int) -> Any:
-    """(count,) float64 multiples of 2**-13 in [-4, 4), picked by a hash of the name."""
+def hashed_numbers(name: str, count: int) -> Any:
+    """Return (count,) float64 multiples of 2**-13 in [-4, 4), from a hash of the name."""
     return np.frombuffer(hashlib.shake_128(name.encode()).digest(2 * count), "<i2") * 2.0**-13
 
 
-def made(model: str) -> Artifact:
-    """An artifact that learns by a rule, in training coordinates but for sgd; or with a stage, and more behind it."""
-    statistics = {"mean": numbers("mean", N).tolist(), "scale": (abs(numbers("scale", N)) + 0.25).tolist()}
+def make_artifact(model: str) -> Artifact:
+    """Return the artifact of a model of MODELS.
+
+    A model named after a rule learns by it, in training coordinates except for `sgd`. The others have an input stage
+    and a calibration that learns; the network has hidden layers too.
+    """
+    mean, scale = hashed_numbers("mean", N), abs(hashed_numbers("scale", N)) + 0.25
+    statistics = {"mean": mean.tolist(), "scale": scale.tolist()}
     fields: dict[str, Any] = {
         "head": "softmax",
         "classes": [f"class {k}" for k in range(K)],
@@ -75,105 +80,116 @@ def made(model: str) -> Artifact:
     for number, (width, activation) in enumerate(HIDDEN if model == "network" else ()):
         names = f"{number}.weight", f"{number}.bias"
         fields["layers"].insert(number, {"weight": names[0], "bias": names[1], "activation": activation})
-        tensors[names[0]] = numbers(names[0], inputs * width).reshape(inputs, width) / 4
-        tensors[names[1]] = numbers(names[1], width)
+        tensors[names[0]] = hashed_numbers(names[0], inputs * width).reshape(inputs, width) / 4
+        tensors[names[1]] = hashed_numbers(names[1], width)
         inputs = width
     if model in {"staged", "network"}:
         fields["stage"] = {**statistics, "clip": 3.0}
         fields["calibration"] = {"kind": "temperature", "learn": True, "temperature": 0.25}
     else:
         fields["learning"] = {"rule": model, "constants": {}}
-    tensors |= {"weight": numbers("weight", inputs * K).reshape(inputs, K) / 4, "bias": numbers("bias", K)}
+    tensors["weight"] = hashed_numbers("weight", inputs * K).reshape(inputs, K) / 4
+    tensors["bias"] = hashed_numbers("bias", K)
     return Artifact.from_fields(fields, {name: tensor.astype(np.float32) for name, tensor in tensors.items()})
 
 
-def payloads(count: int) -> list[bytes]:
-    """Feedback of one row each: labels, and now and then distributions, some with weights."""
-    X = numbers("X", count * N).reshape(count, N).astype(np.float32)
+def make_payloads(count: int) -> list[bytes]:
+    """Return payloads of one row each: labels, and in every eighth run distributions."""
+    X = hashed_numbers("X", count * N).reshape(count, N).astype(np.float32)
     labels = (np.abs(X[:, 0] * 8191).astype(np.int64) + np.argmax(X[:, :K], axis=1)) % K
-    made_ = []
+    payloads = []
     for at in range(count):
         row, label = X[at : at + 1], labels[at : at + 1]
         if at // RUN % 8 == 3:
             Y = np.full((1, K), 0.125, np.float32)
             Y[0, label] = 0.5
-            made_.append(encode_rows(row, Y, Targets.DISTRIBUTION, K))
+            payloads.append(encode_rows(row, Y, Targets.DISTRIBUTION, K))
         else:
-            made_.append(encode_rows(row, label, Targets.INDEX, K))
-    return made_
+            payloads.append(encode_rows(row, label, Targets.INDEX, K))
+    return payloads
 
 
-def digests(count: int) -> dict[str, str]:
-    """The hash of everything that each model's fold is after so many events."""
-    rows, found = payloads(count), {}
+def fold_hashes(count: int) -> dict[str, str]:
+    """Return the hash of each model's whole state after `count` events."""
+    payloads, hashes = make_payloads(count), {}
     for model in MODELS:
-        fold = EventFold(made(model))
-        fold.fold_payloads(rows)
+        fold = EventFold(make_artifact(model))
+        fold.fold_payloads(payloads)
         assert fold.events == count
-        found[model] = hashlib.sha256(weights_of(fold).encode()).hexdigest()
-    return found
+        hashes[model] = hashlib.sha256(state_hash(fold).encode()).hexdigest()
+    return hashes
 
 
-def settings(*, compiling: bool) -> dict[str, dict[str, str]]:
-    """What is set in the environment of each process, by what it is called."""
-    features = np._core._multiarray_umath  # type: ignore[attr-defined]  # where NumPy says what it chose
-    dispatched = [name for name in features.__cpu_dispatch__ if features.__cpu_features__[name]]
-    without = {"NPY_DISABLE_CPU_FEATURES": " ".join(dispatched)}
+def environments(*, compiling: bool) -> dict[str, dict[str, str]]:
+    """Return the environment variables of each process, by the name of the setting.
+
+    Args:
+        compiling: Whether to include processors for which kernels may have to be compiled first.
+    """
+    without_dispatch = {"NPY_DISABLE_CPU_FEATURES": " ".join(numpy_dispatched())}
     found = {
         "as installed": {},
-        "NumPy without dispatch": without,
+        "NumPy without dispatch": without_dispatch,
         "OpenBLAS for Nehalem and the C library without FMA": {
             "OPENBLAS_CORETYPE": "Nehalem",
             "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-AVX512F",
         },
     }
     if compiling:
+        # The private function is the only place that knows what this processor can execute.
         host = compiler._host_features()
         for target, needed in compiler.BASELINES.items():
             if target != compiler.TARGET and all(host.get(feature, False) for feature in needed):
                 found[target] = {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": ""}
         own = {"NUMBA_CPU_NAME": binding.get_host_cpu_name()}
         own["NUMBA_CPU_FEATURES"] = binding.get_host_cpu_features().flatten()
-        found["this very processor and NumPy without dispatch"] = own | without
+        found["this very processor and NumPy without dispatch"] = own | without_dispatch
     return found
 
 
-def probed(environment: dict[str, str], count: int) -> dict[str, str]:
-    """What a process with that environment prints."""
+def numpy_dispatched() -> list[str]:
+    """Return the processor features that NumPy dispatches to; only a private module of NumPy lists them."""
+    features = np._core._multiarray_umath  # type: ignore[attr-defined]
+    return [name for name in features.__cpu_dispatch__ if features.__cpu_features__[name]]
+
+
+def run_probe(environment: dict[str, str], count: int) -> dict[str, str]:
+    """Run this module in a process with an environment; return its hashes."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", __spec__.name, str(count)],
         cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=1800,  # the first time kernels are compiled, for a minute of the processor
+        timeout=1800,  # the first run compiles kernels, which takes a minute of processor time
         check=True,
     )
     report = json.loads(done.stdout)
     assert report["target"] == environment.get("NUMBA_CPU_NAME", compiler.TARGET)
     off = environment.get("NPY_DISABLE_CPU_FEATURES", "").split()
-    assert not set(off) & set(report["dispatched"]), "NumPy took no notice"
-    digests_: dict[str, str] = report["digests"]
-    return digests_
+    assert not set(off) & set(report["dispatched"]), "NumPy ignored the setting"
+    hashes: dict[str, str] = report["digests"]
+    return hashes
 
 
-def processors(share: float) -> Line:
-    """The same fold under every setting, held to the first one."""
+def compare_processors(share: float) -> ResultRow:
+    """Compare the folds under every setting with those of the first one."""
     count = max(RUN, round(EVENTS * share))
-    found = {name: probed(more, count) for name, more in settings(compiling=share >= COMPILING_SHARE).items()}
+    settings = environments(compiling=share >= COMPILING_SHARE)
+    found = {name: run_probe(environment, count) for name, environment in settings.items()}
     first = found["as installed"]
     assert len(set(first.values())) == len(MODELS), "two models fold to one state"
-    wrong = [f"{name}: {model}" for name, each in found.items() for model in MODELS if each[model] != first[model]]
-    note = f"{count} events; {', '.join(found)}" + "".join(f"; another hash: {one}" for one in wrong)
-    return Line(
-        "folds under other settings of processor and libraries", len(found) * len(MODELS), FOLDS, len(wrong), note
+    differing = [f"{name}: {model}" for name, each in found.items() for model in MODELS if each[model] != first[model]]
+    note = f"{count} events; {', '.join(found)}" + "".join(f"; another hash: {one}" for one in differing)
+    return ResultRow(
+        "folds under other settings of processor and libraries", len(found) * len(MODELS), FOLDS, len(differing), note
     )
 
 
-def history(count: int) -> list[Event]:
-    """Events with a class added and two changes of the rule on the way."""
+def make_events(count: int) -> list[Event]:
+    """Return feedback events with a change of the rule halfway and an added class near the end."""
     events = []
-    for seq, payload in enumerate(payloads(count), 1):
+    for seq, payload in enumerate(make_payloads(count), 1):
         kind, content = Kind.FEEDBACK, payload
         if seq == count // 2:
             kind, content = Kind.CONFIGURE, dump({"rule": "adagrad"})
@@ -183,77 +199,73 @@ def history(count: int) -> list[Event]:
     return events
 
 
-def cuts(folder: Path, share: float) -> Line:
-    """Checkpoint and tail, against the whole."""
-    seeded, wrong, count = random.Random(3), [], 0
+def compare_checkpoints(folder: Path, share: float) -> ResultRow:
+    """Compare folds that continue from a checkpoint with the whole fold."""
+    rng, differing, count = random.Random(3), [], 0
     for model in MODELS:
-        artifact, events = made(model), history(300)
+        artifact, events = make_artifact(model), make_events(300)
         whole, fold, done = EventFold(artifact), EventFold(artifact), 0
         whole.fold_events(events)
-        for cut in sorted(seeded.choices(range(len(events) + 1), k=max(1, round(CUTS * share / len(MODELS))))):
+        for cut in sorted(rng.choices(range(len(events) + 1), k=max(1, round(CUTS * share / len(MODELS))))):
             fold.fold_events(events[done:cut])
             done = cut
             fields, arrays = fold.checkpoint_contents()
             path = write_snapshot(folder / model, cut, fields, arrays, durable=False)
             restored = EventFold.from_checkpoint(artifact, read_snapshot(path))
-            for start in range(cut, len(events), step := seeded.randint(1, 40)):
+            for start in range(cut, len(events), step := rng.randint(1, 40)):
                 restored.fold_events(events[start : start + step])
             count += 1
-            if weights_of(restored) != weights_of(whole):
-                wrong.append(f"{model} at {cut}")
-    return Line("checkpoint and tail, against the whole fold", count, CUTS, len(wrong), "; ".join(wrong))
+            if state_hash(restored) != state_hash(whole):
+                differing.append(f"{model} at {cut}")
+    return ResultRow("checkpoint and tail, against the whole fold", count, CUTS, len(differing), "; ".join(differing))
 
 
-def forgets(folder: Path, share: float) -> Line:
-    """Forgotten one after the other, against the fold of what never was there."""
-    seeded, wrong, count = random.Random(4), [], 0
+def compare_forgets(folder: Path, share: float) -> ResultRow:
+    """Forget one event after another, and compare with the fold of a stream that never had them."""
+    rng, differing, count = random.Random(4), [], 0
     for model in MODELS:
-        artifact, log, events = made(model), MemoryLog(), history(200)
+        artifact, log, events = make_artifact(model), MemoryLog(), make_events(200)
         stream = log.open_stream("m", 1, compute_genesis(artifact), K)
-        append = _appender(log, stream.number)
         for event in events:
-            append(event.kind, event.id, event.payload or b"")
+            _append(log, stream.number, event.kind, event.id, event.payload or b"")
         follower = Follower(stream, artifact, log, StreamFolder(folder / f"forgets {model}"))
         for at in (40, 120, 199):
             follower.fold_batch(follower.read_next(at - follower.seq))
             follower.write_checkpoint()
         feedback = [event.seq for event in events if event.kind == Kind.FEEDBACK]
-        gone: set[int] = set()
-        for seq in seeded.sample(feedback, max(1, round(FORGETS * share / len(MODELS)))):
-            append(Kind.FORGET, b"forget %d" % seq, dump_forget_ids([b"%d" % seq]))
-            gone.add(seq)
-            while more := follower.read_next(seeded.randint(1, 60)):
+        forgotten: set[int] = set()
+        for seq in rng.sample(feedback, max(1, round(FORGETS * share / len(MODELS)))):
+            _append(log, stream.number, Kind.FORGET, b"forget %d" % seq, dump_forget_ids([b"%d" % seq]))
+            forgotten.add(seq)
+            while more := follower.read_next(rng.randint(1, 60)):
                 follower.fold_batch(more)
             without = EventFold(artifact)
-            without.fold_events(event for event in events if event.seq not in gone)
+            without.fold_events(event for event in events if event.seq not in forgotten)
             count += 1
-            if weights_of(follower.fold) != weights_of(without):
-                wrong.append(f"{model} without {seq}")
-    return Line("an event is forgotten, against the fold without it", count, FORGETS, len(wrong), "; ".join(wrong))
+            if state_hash(follower.fold) != state_hash(without):
+                differing.append(f"{model} without {seq}")
+    note = "; ".join(differing)
+    return ResultRow("a forgotten event, against the fold without it", count, FORGETS, len(differing), note)
 
 
-def _appender(log: MemoryLog, stream: int) -> Any:
-    def append(kind: int, id_: bytes, payload: bytes) -> None:
-        (outcome,) = log.append([Draft(stream, Kind(kind), id_, payload, 0)])
-        assert isinstance(outcome, EventLocation)
-
-    return append
+def _append(log: MemoryLog, stream: int, kind: int, id_: bytes, payload: bytes) -> None:
+    (outcome,) = log.append([Draft(stream, Kind(kind), id_, payload, 0)])
+    assert isinstance(outcome, EventLocation)
 
 
-def folds(folder: Path, share: float = 1.0) -> Iterator[Line]:
-    """The campaign."""
-    yield processors(share)
-    yield cuts(folder, share)
-    yield forgets(folder, share)
+def run_campaign(folder: Path, share: float = 1.0) -> Iterator[ResultRow]:
+    """Run a share of the campaign in a folder."""
+    yield compare_processors(share)
+    yield compare_checkpoints(folder, share)
+    yield compare_forgets(folder, share)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Tell what this process's fold is."""
-    features = np._core._multiarray_umath  # type: ignore[attr-defined]  # as above
+    """Print the hashes of this process."""
     report = {
         "target": compiler.TARGET,
-        "dispatched": [name for name in features.__cpu_dispatch__ if features.__cpu_features__[name]],
-        "digests": digests(int(arguments[0])),
+        "dispatched": numpy_dispatched(),
+        "digests": fold_hashes(int(arguments[0])),
     }
     sys.stdout.write(json.dumps(report))
 

@@ -1,4 +1,4 @@
-"""The learner's process, as `softstep serve` forks it: struck while it follows, or run until it has everything."""
+"""The learner process as `softstep serve` forks it: with a fault injected, or run until it has published everything."""
 
 import os
 import signal
@@ -7,9 +7,8 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
-from service.commands import serve
-from service.learn import learner_process as loop
-from service.learn import publish
+from service.commands.serve import open_data
+from service.learn import learner_process, publish
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
@@ -17,102 +16,105 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import list_seqs
 from service.store.states.status import read_status
-from tests.torture.fault_injection import DONE, SECONDS_MAX, Child, Ended, Strike, Tell, Trace
-from tests.torture.scenario import bound
+from tests.torture.fault_injection import DONE, SECONDS_MAX, Child, Emit, Injection, ProcessResult, Strace
+from tests.torture.scenario import bind_artifact
 
 FINISH_SECONDS = 20.0
 PAUSE_SECONDS = 0.001
-# Time in which a learner meets a stream whose artifact is missing.
+# Time for the learner to meet a stream whose artifact is missing.
 MISSING_SECONDS = 0.1
 
 
-def learn(settings: Settings, board: SharedMemory, heard: Wakeup, _tell: Tell) -> None:
-    """Be the learner's process until SIGTERM; it looks, and writes checkpoints, more often than for real."""
-    loop.LOOK_SECONDS, publish.CHECKPOINT_EVENTS, publish.PUBLISH_PAUSE = 0.02, 6, 1  # type: ignore[misc]
-    loop.run_learner(settings, board, heard, [])
+def run_learner(settings: Settings, shared: SharedMemory, wakeup: Wakeup, _emit: Emit) -> None:
+    """Run the learner process until SIGTERM, with shorter intervals than in production.
+
+    It looks for events every 20 ms, writes a checkpoint every 6 events, and pauses only as long as publishing took.
+    """
+    learner_process.LOOK_SECONDS, publish.CHECKPOINT_EVENTS, publish.PUBLISH_PAUSE = 0.02, 6, 1  # type: ignore[misc]
+    learner_process.run_learner(settings, shared, wakeup, [])
 
 
-def start(settings: Settings, tell: Tell) -> None:
-    """What `softstep serve` does before it forks, and what the learner does then; tells "last <seq>" in between."""
-    with serve.open_data(settings) as data:
+def start_and_learn(settings: Settings, emit: Emit) -> None:
+    """Do the start-up of `softstep serve`, emit "last <seq>", then run the learner."""
+    with open_data(settings) as data:
         last = 0
         if data is not None and data.log.exists():
             with closing(SqliteLog(data.log)) as log:
                 last = max((log.stream_state(stream.number).seq for stream in log.list_streams()), default=0)
-        tell(f"last {last}")
-        learn(settings, SharedMemory(1, 8), Wakeup(), tell)
+        emit(f"last {last}")
+        run_learner(settings, SharedMemory(1, 8), Wakeup(), emit)
 
 
-def start_struck(settings: Settings, strike: Strike, log: Path) -> Ended:
-    """A start that is struck, up to where the learner has published everything."""
-    child = Child(partial(start, settings))
-    trace = Trace(child.pid, strike, log)
-    child.go()
-    return _ended(settings, child, trace)
+def start_injected(settings: Settings, injection: Injection, log: Path) -> ProcessResult:
+    """Start with a fault injected, until the learner has published everything."""
+    child = Child(partial(start_and_learn, settings))
+    strace = Strace(child.pid, injection, log)
+    child.start()
+    return _stop_when_published(settings, child, strace)
 
 
-def start_once(settings: Settings) -> None:
-    """A start, up to where the learner has published everything."""
-    child = Child(partial(start, settings))
-    child.go()
-    ended = _ended(settings, child, None)
-    assert ended.code == DONE, ended.told
+def start_until_published(settings: Settings) -> None:
+    """Start without a fault, until the learner has published everything."""
+    child = Child(partial(start_and_learn, settings))
+    child.start()
+    result = _stop_when_published(settings, child, None)
+    assert result.code == DONE, result.lines
 
 
-def finish(settings: Settings, seq: int, epoch: int) -> None:
-    """Run the learner until it has published, erased and kept everything.
+def finish_learning(settings: Settings, seq: int, epoch: int) -> None:
+    """Run the learner until it has published, erased and checkpointed everything.
 
     Args:
-        settings: Where the data is.
-        seq: The last event, which was not published before.
+        settings: Settings with the data directory.
+        seq: The last event, which is not yet published.
         epoch: The number of forgets.
 
     Raises:
-        AssertionError: It does not get there.
+        AssertionError: The learner fails, or does not finish within FINISH_SECONDS.
     """
-    child = Child(partial(learn, settings, SharedMemory(1, 8), Wakeup()))
-    child.go()
+    child = Child(partial(run_learner, settings, SharedMemory(1, 8), Wakeup()))
+    child.start()
     folder = DataDirectory(settings.data).stream_folder("iris", 1)
-    if not folder.artifact.exists():  # a purge was interrupted; the next feedback binds the stream anew
+    if not folder.artifact.exists():  # a purge was interrupted; the next feedback binds the stream again
         time.sleep(MISSING_SECONDS)
-        bound(settings)
-    late = time.monotonic() + FINISH_SECONDS
+        bind_artifact(settings)
+    deadline = time.monotonic() + FINISH_SECONDS
     while not (has_published(settings, seq) and read_status(folder.path).get("erased_epoch", 0) >= epoch):
-        if child.poll() or time.monotonic() > late:
+        if child.has_ended() or time.monotonic() > deadline:
             break
         time.sleep(PAUSE_SECONDS)
-    is_late = time.monotonic() > late
-    stop(child)
-    ended = child.wait()
-    assert not is_late, "the learner does not come to an end"
-    assert ended.code == DONE, ended.told
+    is_late = time.monotonic() > deadline
+    stop_learner(child)
+    result = child.wait()
+    assert not is_late, "the learner does not finish"
+    assert result.code == DONE, result.lines
 
 
 def has_published(settings: Settings, seq: int) -> bool:
-    """Whether a state up to an event, or a later one, is served."""
+    """Return whether there is a snapshot of this seq or a later one."""
     return max(list_seqs(DataDirectory(settings.data).stream_folder("iris", 1).snapshots), default=0) >= seq
 
 
-def stop(child: Child) -> None:
-    """Ask a learner to end, once it listens to that."""
-    listens = 1 << (signal.SIGTERM - 1)
-    late = time.monotonic() + SECONDS_MAX
-    while not child.poll() and time.monotonic() < late:
+def stop_learner(child: Child) -> None:
+    """Send SIGTERM to a learner once it has installed its handler."""
+    handled = 1 << (signal.SIGTERM - 1)
+    deadline = time.monotonic() + SECONDS_MAX
+    while not child.has_ended() and time.monotonic() < deadline:
         with suppress(OSError):
             status = Path(f"/proc/{child.pid}/status").read_text()
-            if int(status.partition("SigCgt:")[2].split()[0], 16) & listens:
+            if int(status.partition("SigCgt:")[2].split()[0], 16) & handled:
                 break
         time.sleep(PAUSE_SECONDS)
     with suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGTERM)
 
 
-def _ended(settings: Settings, child: Child, trace: Trace | None) -> Ended:
-    late = time.monotonic() + FINISH_SECONDS
-    while not child.poll() and time.monotonic() < late:
+def _stop_when_published(settings: Settings, child: Child, strace: Strace | None) -> ProcessResult:
+    deadline = time.monotonic() + FINISH_SECONDS
+    while not child.has_ended() and time.monotonic() < deadline:
         last = [int(line.split()[1]) for line in child.lines() if line.startswith("last ")]
         if last and has_published(settings, last[0]):
             break
         time.sleep(PAUSE_SECONDS)
-    stop(child)
-    return child.wait(trace)
+    stop_learner(child)
+    return child.wait(strace)

@@ -1,7 +1,7 @@
-"""Clients of a running service, for mixed_load.py: threads that send one request after the other and keep count.
+"""Clients of a running service for mixed_load.py: threads that send one request after another and keep count.
 
-A prediction whose connection dies is sent once more over a new one. Feedback is sent until it is answered, always with
-its id or its token. While the parent is down (`Weather.down`) nothing counts as failed.
+A prediction whose connection breaks is sent once more over a new one. Feedback is sent until it is answered, always
+with its id or its token. While the parent is down (`LoadState.down`) nothing counts as failed.
 """
 
 import http.client
@@ -17,31 +17,31 @@ import numpy as np
 
 ANSWER_SECONDS = 15.0
 PAUSE_SECONDS = 0.004
-ACKED = {200, 202}
+ACKNOWLEDGED = {200, 202}
 
 
 @dataclass
-class Weather:
-    """What the clients share.
+class LoadState:
+    """Results and signals that the clients share.
 
     Attributes:
-        port: Where the service is.
+        port: The port of the service.
         stop: Set at the end.
         down: Whether the parent is dead or starting.
-        outages: How often it was.
-        acked: The seqs under which each id was acknowledged.
-        tokens: The same of tokens, by their text.
-        failures: What should have been answered and was not.
-        posts: When each event was first sent, and when it was acknowledged; without those that waited to be served.
-        counts: Requests that were answered, by what they were.
-        slowest: Of predictions while the parent lives, in seconds.
+        outages: How often the parent was killed.
+        acknowledged: The seqs under which each id was acknowledged.
+        tokens: The seqs under which each token was acknowledged.
+        failures: Requests that should have been answered and were not.
+        posts: (sent, acknowledged) times of each event, without those that waited until they were served.
+        counts: Answered requests by kind.
+        slowest: The slowest prediction while the parent was running, in seconds.
     """
 
     port: int
     stop: threading.Event = field(default_factory=threading.Event)
     down: bool = False
     outages: int = 0
-    acked: dict[str, set[int]] = field(default_factory=dict)
+    acknowledged: dict[str, set[int]] = field(default_factory=dict)
     tokens: dict[str, set[int]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     posts: list[tuple[float, float]] = field(default_factory=list)
@@ -49,46 +49,46 @@ class Weather:
     slowest: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, what: str) -> None:
-        """One more of something."""
+    def count(self, kind: str) -> None:
+        """Count one more answered request of a kind."""
         with self.lock:
-            self.counts[what] = self.counts.get(what, 0) + 1
+            self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def acknowledge(self, name: str, seq: int) -> None:
-        """An id was acknowledged under a seq."""
+        """Record that an id was acknowledged under a seq."""
         with self.lock:
-            self.acked.setdefault(name, set()).add(seq)
+            self.acknowledged.setdefault(name, set()).add(seq)
 
 
 class Client(threading.Thread):
-    """A thread that does something again and again, over one connection that is made anew where it dies."""
+    """A thread that repeats an action over one connection, which it opens again after a failure."""
 
-    def __init__(self, weather: Weather, seed: int, do: Callable[["Client"], None]) -> None:
+    def __init__(self, load: LoadState, seed: int, action: Callable[["Client"], None]) -> None:
         super().__init__(daemon=True)
-        self.weather = weather
-        self.chance = random.Random(seed)
-        self.numbers = np.random.default_rng(seed)
+        self.load = load
+        self.rng = random.Random(seed)
+        self.generator = np.random.default_rng(seed)
         self.number = 0
         self.name = f"c{seed}"
-        self._do = do
+        self._action = action
         self._connection: http.client.HTTPConnection | None = None
 
     def run(self) -> None:
         try:
-            while not self.weather.stop.wait(PAUSE_SECONDS):
+            while not self.load.stop.wait(PAUSE_SECONDS):
                 self.number += 1
-                self._do(self)
-        except Exception as error:  # noqa: BLE001  # a client that breaks has seen something that it must not
-            self.weather.failures.append(f"{self.name}: {error!r}")
+                self._action(self)
+        except Exception as error:  # noqa: BLE001  # any exception in a client is a failure of the service
+            self.load.failures.append(f"{self.name}: {error!r}")
         finally:
             if self._connection is not None:
                 self._connection.close()
 
-    def call(self, path: str, body: Any) -> tuple[int, Any]:
-        """One request; status 0 where the connection died."""
+    def send_request(self, path: str, body: Any) -> tuple[int, Any]:
+        """Send one request; the status is 0 if the connection broke."""
         try:
             if self._connection is None:
-                self._connection = http.client.HTTPConnection("127.0.0.1", self.weather.port, timeout=ANSWER_SECONDS)
+                self._connection = http.client.HTTPConnection("127.0.0.1", self.load.port, timeout=ANSWER_SECONDS)
             self._connection.request("POST", f"/v1/models/iris:{path}", json.dumps(body))
             answer = self._connection.getresponse()
             return answer.status, json.loads(answer.read() or b"{}")
@@ -98,98 +98,100 @@ class Client(threading.Thread):
             self._connection = None
             return 0, {}
 
-    def row(self) -> list[float]:
-        """A row of numbers that are float32, so that its bytes in the log are known."""
-        return [float(x) for x in self.numbers.uniform(0.1, 7.0, 4).astype(np.float32)]
+    def make_row(self) -> list[float]:
+        """Return a row of float32 values, so that its bytes in the log are known."""
+        return [float(x) for x in self.generator.uniform(0.1, 7.0, 4).astype(np.float32)]
 
-    def until_acked(self, path: str, body: Any) -> Any:
-        """Send something until it is acknowledged or refused; its answer, or None where there is none at the end."""
-        while not self.weather.stop.is_set():
-            status, answer = self.call(path, body)
-            if status in ACKED:
+    def post_until_acknowledged(self, path: str, body: Any) -> Any:
+        """Post until the answer is an acknowledgement; return it, or None if there is none."""
+        while not self.load.stop.is_set():
+            status, answer = self.send_request(path, body)
+            if status in ACKNOWLEDGED:
                 return answer
             if status not in {0, 409, 429, 503}:
-                self.weather.failures.append(f"{path}: {status}")
+                self.load.failures.append(f"{path}: {status}")
                 return None
-            if status == 409:  # served too late for a wait; the event is kept
+            if status == 409:  # the wait timed out; the event is stored
                 path = path.partition("?")[0]
             time.sleep(0.02)
         return None
 
 
 def predict(client: Client) -> None:
-    """A prediction; now and then of a state that is not older than an event."""
-    weather = client.weather
-    body: dict[str, Any] = {"instances": [client.row()]}
-    began, outages = time.monotonic(), weather.outages
-    status, _ = client.call("predict", body)
+    """Send a prediction, and once more if its connection breaks."""
+    load = client.load
+    body: dict[str, Any] = {"instances": [client.make_row()]}
+    started, outages = time.monotonic(), load.outages
+    status, _ = client.send_request("predict", body)
     if status == 0:
-        if not weather.down:
-            weather.count("predictions sent again")
-        status, _ = client.call("predict", body)
+        if not load.down:
+            load.count("predictions sent again")
+        status, _ = client.send_request("predict", body)
     if status == 200:
-        weather.count("predictions")
-        if outages == weather.outages and not weather.down:
-            weather.slowest = max(weather.slowest, time.monotonic() - began)
-    elif outages == weather.outages and not weather.down:
-        weather.failures.append(f"prediction: {status}")
+        load.count("predictions")
+        if outages == load.outages and not load.down:
+            load.slowest = max(load.slowest, time.monotonic() - started)
+    elif outages == load.outages and not load.down:
+        load.failures.append(f"prediction: {status}")
     else:
         time.sleep(0.05)
 
 
-def teach(client: Client) -> None:
-    """Feedback of a row; some wait until it is served, and some ask for a prediction of that state then."""
+def post_feedback(client: Client) -> None:
+    """Post feedback for one row; some posts wait until it is served, some then predict with its seq."""
     name = f"{client.name}-{client.number}"
-    waits = client.chance.random() < 0.1
-    body = {"id": name, "instances": [client.row()], "labels": [client.chance.randrange(3)]}
-    began = time.monotonic()
-    answer = client.until_acked("feedback?wait=true" if waits else "feedback", body)
+    waits = client.rng.random() < 0.1
+    body = {"id": name, "instances": [client.make_row()], "labels": [client.rng.randrange(3)]}
+    started = time.monotonic()
+    answer = client.post_until_acknowledged("feedback?wait=true" if waits else "feedback", body)
     if answer is None:
         return
-    client.weather.acknowledge(name, answer["seq"])
-    client.weather.count("events")
+    client.load.acknowledge(name, answer["seq"])
+    client.load.count("events")
     if not waits:
-        client.weather.posts.append((began, time.monotonic()))
-    if client.chance.random() < 0.1:
-        status, told = client.call("predict", {"instances": [client.row()], "min_seq": answer["seq"]})
+        client.load.posts.append((started, time.monotonic()))
+    if client.rng.random() < 0.1:
+        status, prediction = client.send_request(
+            "predict", {"instances": [client.make_row()], "min_seq": answer["seq"]}
+        )
         if status == 200:
-            client.weather.count("predictions of a seq")
-            if told["seq"] < answer["seq"]:
-                client.weather.failures.append("a prediction is older than its min_seq")
-    if client.chance.random() < 0.05:  # a client that did not hear the answer
-        again = client.until_acked("feedback", body)
-        if again is not None:
-            client.weather.acknowledge(name, again["seq"])
+            client.load.count("predictions of a seq")
+            if prediction["seq"] < answer["seq"]:
+                client.load.failures.append("a prediction is older than its min_seq")
+    if client.rng.random() < 0.05:  # as a client does that did not receive the answer
+        second = client.post_until_acknowledged("feedback", body)
+        if second is not None:
+            client.load.acknowledge(name, second["seq"])
 
 
-def teach_tokens(client: Client) -> None:
-    """A prediction with a token, and the label with the token."""
-    status, told = client.call("predict", {"instances": [client.row()], "feedback_tokens": True})
+def post_by_token(client: Client) -> None:
+    """Predict with a feedback token, then post the label with the token."""
+    status, prediction = client.send_request("predict", {"instances": [client.make_row()], "feedback_tokens": True})
     if status != 200:
         time.sleep(0.02)
         return
-    (token,) = told["feedback_tokens"]
-    answer = client.until_acked("feedback", {"tokens": [token], "labels": [client.chance.randrange(3)]})
+    (token,) = prediction["feedback_tokens"]
+    answer = client.post_until_acknowledged("feedback", {"tokens": [token], "labels": [client.rng.randrange(3)]})
     if answer is not None:
-        client.weather.tokens.setdefault(token, set()).update(event["seq"] for event in answer["events"])
-        client.weather.count("events by token")
+        client.load.tokens.setdefault(token, set()).update(event["seq"] for event in answer["events"])
+        client.load.count("events by token")
     time.sleep(0.02)
 
 
-def turn(client: Client) -> None:
-    """A forget every few seconds, and now and then a rollback by some events."""
-    if client.weather.stop.wait(3.0):
+def post_admin(client: Client) -> None:
+    """Forget events every three seconds, and every sixth time roll back by some events instead."""
+    if client.load.stop.wait(3.0):
         return
     name = f"{client.name}-{client.number}"
-    with client.weather.lock:
-        # Not turns, which are no feedback.
-        known = [one for one in client.weather.acked.items() if not one[0].startswith(f"{client.name}-")][-50:]
+    with client.load.lock:
+        # The ids of this client are admin events, not feedback.
+        known = [one for one in client.load.acknowledged.items() if not one[0].startswith(f"{client.name}-")][-50:]
     if client.number % 6:
-        chosen = [id_ for id_, _ in client.chance.sample(known, min(3, len(known)))]
-        what, body = "forget", {"id": name, "ids": chosen}
+        chosen = [id_ for id_, _ in client.rng.sample(known, min(3, len(known)))]
+        action, body = "forget", {"id": name, "ids": chosen}
     else:
-        what, body = "rollback", {"id": name, "seq": max(0, max(max(seqs) for _, seqs in known) - 20) if known else 0}
-    answer = client.until_acked(what, body) if known else None
+        action, body = "rollback", {"id": name, "seq": max(0, max(max(seqs) for _, seqs in known) - 20) if known else 0}
+    answer = client.post_until_acknowledged(action, body) if known else None
     if answer is not None:
-        client.weather.acknowledge(name, answer["seq"])
-        client.weather.count(f"{what}s")
+        client.load.acknowledge(name, answer["seq"])
+        client.load.count(f"{action}s")

@@ -1,7 +1,7 @@
-"""Writes docs/reliability.md from what the campaigns told; the prose of the page lives here.
+"""Write docs/reliability.md from the results of the campaigns.
 
-Each campaign's results lie in build/torture/<name>.json until the page is written from all of them. What a campaign
-does is said by its module's docstring.
+Results are stored in build/torture/<name>.json until the page is written from all of them. The docstring of a
+campaign's module describes the campaign on the page.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from service.store.filesystem import MOUNTS, mount_type
-from tests.torture.results import Campaign, Line
+from tests.torture.results import Campaign, ResultRow
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
@@ -25,98 +25,96 @@ RESULTS = ROOT / "build" / "torture"
 HEAD = """\
 # Reliability
 
-What the service promises, and how often each promise was tried. Written by `make torture`, which runs the campaigns
-below against the code as it is; a part of each runs in `make test`.
+What the service promises, and how often each promise was tested. `make torture` runs the campaigns below against the
+current code and writes this page; `make test` runs a part of each.
 
-## What is promised
+## Promises
 
-- **What was acknowledged is kept.** A feedback or an admin call that was answered with a seq is on disk: it is there
-  once, at that seq, whatever process is killed then.
-- **A retry teaches once.** Sent again with its id, an event has one seq, whether or not its first try was written.
-- **A failing disk is never told as a success.** After a sync that failed nothing is acknowledged until what it was to
-  keep has been written again.
-- **The log is the model.** Whatever was interrupted, the weights that are served in the end are the fold of the log,
-  to the bit.
-- **Predictions go on.** While a worker or the learner is dead, the others answer; a request whose connection died with
-  a worker may be sent again.
+- **Acknowledged events are kept.** A feedback or admin call that was answered with a seq is on disk. The event is there
+  once, at that seq, whichever process is killed afterwards.
+- **A retry has no second effect.** An event that is sent again with its id has one seq, whether or not the first try
+  was written.
+- **A failing disk is never reported as success.** After a failed sync nothing is acknowledged until the data of that
+  sync has been written again.
+- **The log determines the model.** After any interruption, the weights that are served in the end are the fold of the
+  log, to the bit.
+- **Predictions continue.** While a worker or the learner is dead, the other workers answer. A request whose connection
+  broke with a worker is safe to send again.
 
-What is not promised: a cluster. There is one log, on one machine's disk; when that machine is lost, what is left is its
-backup. While the parent is dead nothing is answered until it is started again. A bit that flips in the index of ids is
-found by `softstep verify` alone; until then a retry may count as a new event, or be refused.
+A cluster is not promised. There is one log, on the disk of one machine; if that machine is lost, its backup remains.
+While the parent is dead nothing is answered until it is started again. Only `softstep verify` finds a flipped bit in
+the id index; until then a retry may count as a new event, or be rejected.
 """
 
 READING = """
 ## How to read the tables
 
-A *case* is one fault at one place. Its count is of cases in which the fault really met a call; the target is what a
-whole run has to reach. A *violation* is a case in which anything was lost, doubled, reordered or silently wrong
-afterwards, or in which something broke in a way that no error of the service names.
+A *case* is one fault at one place. Only cases in which the fault met a call are counted; the target is the count that a
+full run must reach. A *violation* is a case in which something was lost, duplicated, reordered or silently wrong
+afterwards, or in which a process failed with an error that is not one of the service's own.
 """
 
 
-def keep(name: str, lines: Iterable[Line], share: float, seconds: float) -> None:
-    """Keep what a campaign told until the page is written."""
+def store_results(name: str, rows: Iterable[ResultRow], share: float, seconds: float) -> None:
+    """Store the results of a campaign until the page is written."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    told = {"lines": [line._asdict() for line in lines], "share": share, "seconds": round(seconds), "facts": facts()}
-    (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+    results = {"rows": [row._asdict() for row in rows], "share": share, "seconds": round(seconds), "facts": facts()}
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
-def write(campaigns: Mapping[str, Campaign]) -> None:
-    """Write the page from the results that there are."""
+def write_page(campaigns: Mapping[str, Campaign]) -> None:
+    """Write the page from the stored results."""
     found = {name: RESULTS / f"{name}.json" for name in campaigns}
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
-    PAGE.write_text(page(results, {name: told_by(campaign) for name, campaign in campaigns.items()}))
+    PAGE.write_text(make_page(results, {name: description(campaign) for name, campaign in campaigns.items()}))
 
 
-def told_by(campaign: Campaign) -> str:
-    """The docstring of a campaign's module."""
+def description(campaign: Campaign) -> str:
+    """Return the docstring of a campaign's module."""
     return (sys.modules[campaign.__module__].__doc__ or "").strip()
 
 
-def page(results: Mapping[str, Any], does: Mapping[str, str]) -> str:
-    """The whole page.
+def make_page(results: Mapping[str, Any], descriptions: Mapping[str, str]) -> str:
+    """Return the page.
 
     Args:
-        results: What each campaign told.
-        does: What each campaign does.
+        results: The stored results of each campaign.
+        descriptions: The description of each campaign.
     """
-    violations = sum(line["violations"] for told in results.values() for line in told["lines"])
-    parts = [HEAD, f"\n**Violations in all that follows: {violations}.**\n", READING]
-    for name, told in results.items():
-        parts.append(f"\n## {name.capitalize()}\n\n{does[name]}\n\n{table(told)}")
-    return "".join([*parts, "\n## Run on\n\n", *(f"- {line}\n" for line in run_on(results))])
+    violations = sum(row["violations"] for result in results.values() for row in result["rows"])
+    parts = [HEAD, f"\n**Violations in all campaigns: {violations}.**\n", READING]
+    for name, result in results.items():
+        parts.append(f"\n## {name.capitalize()}\n\n{descriptions[name]}\n\n{make_table(result)}")
+    return "".join([*parts, "\n## Environment\n\n", *(f"- {fact}\n" for fact in distinct_facts(results))])
 
 
-def table(told: Mapping[str, Any]) -> str:
-    """One campaign's lines, and how much of it was run."""
-    share = f"A share of {told['share']:g} of the campaign. " if told["share"] < 1 else ""
-    rows = "".join(row(Line(**line)) for line in told["lines"])
+def make_table(result: Mapping[str, Any]) -> str:
+    """Return the table of one campaign, with the share that was run and the time it took."""
+    share = f"A share of {result['share']:g} of the campaign. " if result["share"] < 1 else ""
+    rows = "".join(make_row(ResultRow(**row)) for row in result["rows"])
     head = "| fault | cases | target | violations | |\n|---|---:|---:|---:|---|\n"
-    return f"{head}{rows}\n{share}It took {told['seconds'] / 60:.1f} minutes.\n"
+    return f"{head}{rows}\n{share}It took {result['seconds'] / 60:.1f} minutes.\n"
 
 
-def row(line: Line) -> str:
-    """One line of a table."""
-    note = line.note.replace("|", "\\|").replace("\n", " ")
-    return f"| {line.fault} | {line.count:,} | {line.target:,} | {line.violations} | {note} |\n"
+def make_row(row: ResultRow) -> str:
+    """Return one row of a table."""
+    note = row.note.replace("|", "\\|").replace("\n", " ")
+    return f"| {row.fault} | {row.count:,} | {row.target:,} | {row.violations} | {note} |\n"
 
 
-def run_on(results: Mapping[str, Any]) -> list[str]:
-    """The facts of the runs; those that are of several runs once each."""
-    seen: dict[str, None] = {}
-    for told in results.values():
-        seen.update(dict.fromkeys(told["facts"]))
-    return list(seen)
+def distinct_facts(results: Mapping[str, Any]) -> list[str]:
+    """Return the facts of all runs, each once."""
+    return list(dict.fromkeys(fact for result in results.values() for fact in result["facts"]))
 
 
 def facts() -> list[str]:
-    """What a reader needs to judge the numbers: no name and no path of the machine."""
+    """Return the facts that a reader needs to judge the numbers: no name and no path of the machine."""
     cores = len(re.findall(r"^processor\s*:", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
-    place = "a kill loses nothing of what the system has taken, and strace fails calls before any disk is asked"
+    reason = "a kill loses nothing of the system's cache, and strace fails calls before they reach a disk"
     disk = mount_type(MOUNTS.read_text(), Path("/tmp"))  # noqa: S108  # where whole services keep their data
     return [
         f"{time.strftime('%Y-%m-%d')}",
         f"Linux {platform.release()} on {platform.machine()}, {cores} cores",
-        f"kills, moves and disks on tmpfs where there is one ({place}), all others on {disk}",
+        f"kills, restores and disks on tmpfs if available ({reason}), the others on {disk}",
         f"SQLite {apsw.sqlite_lib_version()} (apsw {apsw.apsw_version()}), Python {platform.python_version()}",
     ]

@@ -1,19 +1,19 @@
-"""What a campaign tells: how often something was tried, and how often what must hold did not."""
+"""Result rows of a campaign: how often a fault was injected, and how often a promise was broken."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 
-class Line(NamedTuple):
-    """One line of docs/reliability.md.
+class ResultRow(NamedTuple):
+    """One row of a table in docs/reliability.md.
 
     Attributes:
-        fault: What was done, and to what.
-        count: How often.
-        target: How often it has to be done in a whole campaign.
-        violations: How often something was lost, doubled, reordered or silently wrong.
-        note: What else the reader should know.
+        fault: The fault, and the file or process it was injected into.
+        count: Number of cases.
+        target: Number of cases that a full campaign must reach.
+        violations: Number of cases in which something was lost, duplicated, reordered or silently wrong.
+        note: Further facts for the reader.
     """
 
     fault: str
@@ -23,5 +23,5 @@ class Line(NamedTuple):
     note: str = ""
 
 
-# Runs in a folder of its own; the share, in (0, 1], says how much of the whole campaign is run.
-Campaign = Callable[[Path, float], Iterator[Line]]
+# Takes an empty folder and the share of the campaign to run, in (0, 1].
+Campaign = Callable[[Path, float], Iterator[ResultRow]]

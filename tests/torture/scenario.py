@@ -1,8 +1,8 @@
-"""What happens to a model in one case: events that one or two workers post, and what a learner makes of them.
+"""Seeded scenarios: the events that one or two workers post, and the worker that posts them.
 
-A story is made from a seed: batches of labelled rows of one to four events, retries of some, and among them a class
-that is added, a rollback, a forget, a pause, and the write-ahead log moved to its place. It is told by the real writer
-with its thread and ledger (service/serve), and learned by the real loop (service/learn/learner_process.py).
+A scenario holds batches of one to four events with labeled rows, and retries of some. Among them are an added class, a
+rollback, a forget, a pause, and a move of the write-ahead log into the database. The real writer posts it, with its
+thread and worker log (service/serve/log); the real learner process learns from it (service/learn/learner_process.py).
 """
 
 import asyncio
@@ -28,114 +28,115 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Draft, EventLocation, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from tests.support.data_directories import LIMIT, iris
-from tests.torture.fault_injection import Tell
+from tests.torture.fault_injection import Emit
 
 ARTIFACT = iris()
 GENESIS = compute_genesis(ARTIFACT)
 N, K = 4, 3
-TURNS = 7
+BATCHES = 7
 TRIES = 3
 
 
-class Asked(NamedTuple):
-    """One event that somebody asks for; `body` is what it is over HTTP."""
+class Request(NamedTuple):
+    """One event to post; `body` is its JSON over HTTP."""
 
     kind: Kind
     post: PostedEvent
     body: dict[str, Any]
 
 
-# A batch of feedback, one admin event, or None: the write-ahead log is moved to its place.
-Step = tuple[Asked, ...] | None
+# A batch of feedback, one admin event, or None: a move of the write-ahead log into the database.
+Step = tuple[Request, ...] | None
 
 
-def story(seed: int, who: str = "a", turns: int = TURNS) -> list[Step]:
-    """What somebody asks for, one after the other."""
-    chance, classes = random.Random(f"{seed} {who}"), K
-    numbers = np.random.default_rng([seed, *who.encode()])
+def make_scenario(seed: int, client: str = "a", batches: int = BATCHES) -> list[Step]:
+    """Return the steps of one client, in order."""
+    rng, classes = random.Random(f"{seed} {client}"), K
+    generator = np.random.default_rng([seed, *client.encode()])
     steps: list[Step] = []
-    asked: list[Asked] = []
+    posted: list[Request] = []
     admin = [Kind.FORGET, Kind.CLASSES, Kind.ROLLBACK, Kind.CONFIGURE, None]
-    chance.shuffle(admin)
-    for turn in range(turns):
-        batch = [feedback(f"{who}{turn}-{n}", numbers, classes) for n in range(chance.randint(1, 4))]
-        asked += batch
-        if chance.random() < 0.5:
-            batch.append(chance.choice(asked))
+    rng.shuffle(admin)
+    for number in range(batches):
+        batch = [feedback_request(f"{client}{number}-{n}", generator, classes) for n in range(rng.randint(1, 4))]
+        posted += batch
+        if rng.random() < 0.5:
+            batch.append(rng.choice(posted))
         steps.append(tuple(batch))
-        if turn and admin:
+        if number and admin:
             kind = admin.pop()
-            steps.append(None if kind is None else (turned(kind, f"{who}{turn}", asked, chance),))
+            steps.append(None if kind is None else (admin_request(kind, f"{client}{number}", posted, rng),))
             classes = {Kind.CLASSES: classes + 1, Kind.ROLLBACK: K}.get(cast("Kind", kind), classes)
     return steps
 
 
-def feedback(name: str, numbers: np.random.Generator, classes: int) -> Asked:
-    """One or two labelled rows."""
-    rows = int(numbers.integers(1, 3))
-    X = numbers.uniform(0.1, 7.0, (rows, N)).astype(np.float32)
-    labels = numbers.integers(0, classes, rows)
+def feedback_request(name: str, generator: np.random.Generator, classes: int) -> Request:
+    """Return an event with one or two labeled rows."""
+    rows = int(generator.integers(1, 3))
+    X = generator.uniform(0.1, 7.0, (rows, N)).astype(np.float32)
+    labels = generator.integers(0, classes, rows)
     body = {"id": name, "instances": X.astype(float).tolist(), "labels": labels.tolist()}
-    return Asked(Kind.FEEDBACK, PostedEvent(name.encode(), encode_rows(X, labels, Targets.INDEX, classes), rows), body)
+    post = PostedEvent(name.encode(), encode_rows(X, labels, Targets.INDEX, classes), rows)
+    return Request(Kind.FEEDBACK, post, body)
 
 
-def turned(kind: Kind, who: str, asked: list[Asked], chance: random.Random) -> Asked:
-    """An admin event."""
-    name = f"{who}-{kind.name.lower()}"
-    ids = [one.post.id for one in chance.sample(asked, min(2, len(asked)))]
-    seq = chance.randint(0, 4)
+def admin_request(kind: Kind, name: str, posted: list[Request], rng: random.Random) -> Request:
+    """Return an admin event; a forget chooses among the posted events."""
+    id_ = f"{name}-{kind.name.lower()}"
+    ids = [request.post.id for request in rng.sample(posted, min(2, len(posted)))]
+    seq = rng.randint(0, 4)
     payload, body = {
-        Kind.FORGET: (dump_forget_ids(ids), {"ids": [id_.decode() for id_ in ids]}),
-        Kind.CLASSES: (dump_classes([f"class {who}"]), {"add": [f"class {who}"]}),
+        Kind.FORGET: (dump_forget_ids(ids), {"ids": [one.decode() for one in ids]}),
+        Kind.CLASSES: (dump_classes([f"class {name}"]), {"add": [f"class {name}"]}),
         Kind.ROLLBACK: (dump_seq(seq), {"seq": seq}),
         Kind.CONFIGURE: (dump({"paused": True}), {"paused": True}),
     }[kind]
-    return Asked(kind, PostedEvent(name.encode(), payload, 0), {"id": name, **body})
+    return Request(kind, PostedEvent(id_.encode(), payload, 0), {"id": id_, **body})
 
 
-def drafts(stream: int, steps: list[Step]) -> list[Draft]:
-    """Everything that was asked for, in order, as it goes into a log."""
+def drafts_of(stream: int, steps: list[Step]) -> list[Draft]:
+    """Return the drafts of all steps, in order."""
     return [Draft(stream, one.kind, one.post.id, one.post.payload, 1) for step in steps if step for one in step]
 
 
-def settings_of(folder: Path, **more: Any) -> Settings:
-    """The settings of a service whose data is in a folder."""
+def scenario_settings(folder: Path, **more: Any) -> Settings:
+    """Return the settings of a service whose data directory is in a folder."""
     return Settings(data=folder / "data", disk_reserve_bytes=0, log_json=False, **more)
 
 
-# A worker
+# The worker
 
 
-def tell_story(  # noqa: PLR0917  # all but the last are bound before the fork
-    settings: Settings, board: SharedMemory, slot: int, steps: list[Step], bell: Wakeup, tell: Tell
+def post_scenario(  # noqa: PLR0917  # all but the last are bound before the fork
+    settings: Settings, shared: SharedMemory, slot: int, steps: list[Step], wakeup: Wakeup, emit: Emit
 ) -> None:
-    """Post everything as a worker does, and tell what is acknowledged: "ack <id> <seq>"."""
+    """Post all steps as a worker does, and emit "ack <id> <seq>" for each acknowledged event."""
     served = {("iris", 1): SimpleNamespace(artifact=ARTIFACT)}
-    live = cast("Any", SimpleNamespace(now=SimpleNamespace(served=served)))
-    ledger = WorkerLog(live, DataDirectory(settings.data), board, slot, settings)
-    ways = WriterCallbacks(ledger.open_log, ledger.bind, ledger.mark, bell)
-    asyncio.run(_tell_story(ways, steps, tell))
+    registry = cast("Any", SimpleNamespace(now=SimpleNamespace(served=served)))
+    worker_log = WorkerLog(registry, DataDirectory(settings.data), shared, slot, settings)
+    callbacks = WriterCallbacks(worker_log.open_log, worker_log.bind, worker_log.mark, wakeup)
+    asyncio.run(_post_steps(callbacks, steps, emit))
 
 
-async def _tell_story(ways: WriterCallbacks, steps: list[Step], tell: Tell) -> None:
-    writer = Writer(ways, cells(STATUSES), 1000, 1 << 20)
+async def _post_steps(callbacks: WriterCallbacks, steps: list[Step], emit: Emit) -> None:
+    writer = Writer(callbacks, counters(STATUSES), 1000, 1 << 20)
     writer.start()
-    source = Source("iris", 1, (GENESIS,), K, 0, cells(FEEDBACK_COUNTERS))
+    source = Source("iris", 1, (GENESIS,), K, 0, counters(FEEDBACK_COUNTERS))
     for step in steps:
         for _ in range(TRIES):
             try:
-                source = await _take(writer, source, step, tell)
+                source = await _post_step(writer, source, step, emit)
             except LogError as error:
-                tell(f"error {type(error).__name__}")
-            except SoftstepError:  # refused alone
+                emit(f"error {type(error).__name__}")
+            except SoftstepError:  # the service rejects this step; a retry cannot succeed
                 break
             else:
                 break
     await writer.close()
 
 
-async def _take(writer: Writer, source: Source, step: Step, tell: Tell) -> Source:
-    """Post one step; returns the source with the class epoch that the stream has then."""
+async def _post_step(writer: Writer, source: Source, step: Step, emit: Emit) -> Source:
+    """Post one step; return the source with the class epoch that the stream has afterwards."""
     if step is None:
         await writer.call(lambda log: cast("Any", log).empty_wal())
         return source
@@ -145,18 +146,18 @@ async def _take(writer: Writer, source: Source, step: Step, tell: Tell) -> Sourc
         outcomes = [await writer.submit(source, step[0].post, step[0].kind)]
     for one, outcome in zip(step, outcomes, strict=True):
         if isinstance(outcome, EventLocation):
-            tell(f"ack {one.post.id.decode()} {outcome.seq}")
+            emit(f"ack {one.post.id.decode()} {outcome.seq}")
     state = await writer.call(lambda log: log.stream_state(log.list_streams()[0].number))
     return source._replace(class_epoch=state.class_epoch)
 
 
-def cells(count: int) -> memoryview:
-    """Counters."""
+def counters(count: int) -> memoryview:
+    """Return `count` counters of 8 bytes, all zero."""
     return memoryview(bytearray(8 * count)).cast("q")
 
 
-def bound(settings: Settings) -> DataDirectory:
-    """The data directory with the artifact bound."""
+def bind_artifact(settings: Settings) -> DataDirectory:
+    """Bind the artifact to the stream, and return the data directory."""
     data = DataDirectory(settings.data)
     data.stream_folder("iris", 1).path.mkdir(parents=True, exist_ok=True)
     data.stream_folder("iris", 1).bind_artifact(ARTIFACT, LIMIT)

@@ -1,4 +1,4 @@
-"""Sweeps over the calls of one process, spread over the cores: a fault at the first call, at the second, …"""
+"""Fault sweeps over the system calls of one process, spread over the cores: the first call, the second, …"""
 
 import json
 import logging
@@ -12,20 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.torture.results import ResultRow
+
 NUMBER = struct.Struct("<I")
 MEMORY = Path("/dev/shm")  # noqa: S108  # within a folder that mkdtemp makes
 
 
 class Sweep(NamedTuple):
-    """One case after the other, until one is not hit.
+    """Cases with the fault at a later call each time, until a fault meets no call.
 
     Attributes:
-        name: Under which its cases are counted, and what a violation is told with.
-        call: What is struck, for the same.
-        case: Runs one case in a folder with the number of the call; returns whether it was hit, raises what is wrong.
+        name: The name under which cases are counted and violations reported.
+        call: The system call, for the report of a violation.
+        case: Runs one case in a folder with the number of the call. It returns whether the fault met a call, and
+            raises where a promise is broken.
         start: The first number.
-        stride: How far the next one is.
-        last: The number behind which no call is looked for.
+        stride: The distance between numbers.
+        last: The last number.
     """
 
     name: str
@@ -37,36 +40,50 @@ class Sweep(NamedTuple):
 
 
 class Count(NamedTuple):
-    """What came of the sweeps of one name."""
+    """Cases and violations of the sweeps of one name."""
 
     cases: int = 0
     violations: tuple[str, ...] = ()
 
+    def row(self, fault: str, target: int) -> ResultRow:
+        """Return the row of the report, with the first three violations as its note."""
+        return ResultRow(fault, self.cases, target, len(self.violations), "; ".join(self.violations[:3]))
 
-def scratch(folder: Path) -> Path:
-    """Where cases lie: in memory where there is such a disk, for a kill leaves what is written in the system's."""
-    return Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else folder))
 
+def run_sweeps(folder: Path, sweeps: Sequence[Sweep], processes: int | None = None) -> dict[str, Count]:
+    """Run sweeps in several processes, one sweep at a time in each.
 
-def swept(folder: Path, sweeps: Sequence[Sweep], processes: int | None = None) -> dict[str, Count]:
-    """Run all sweeps in some processes, one sweep at a time in each, and count hits and violations by name."""
+    Cases run in memory where the system has such a disk: a kill loses nothing of what the system has in its cache.
+
+    Args:
+        folder: The folder for cases where there is no disk in memory.
+        sweeps: The sweeps; at most 16,384, whose numbers fit in a pipe's 64 KiB.
+        processes: The number of processes; by default one for each core.
+
+    Returns:
+        The cases and violations of each name.
+    """
+    cases = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else folder))
     queue, filling = os.pipe()
-    os.write(filling, b"".join(NUMBER.pack(number) for number in range(len(sweeps))))  # fits in a pipe's 64 KiB
+    os.write(filling, b"".join(NUMBER.pack(number) for number in range(len(sweeps))))
     os.close(filling)
-    pipes = [_lane(folder, sweeps, queue) for _ in range(processes or os.cpu_count() or 1)]
-    os.close(queue)
     counts: dict[str, Count] = {}
-    for pid, reading in pipes:
-        with os.fdopen(reading) as lines:
-            for name, cases, violations in map(json.loads, lines):
-                before = counts.get(name, Count())
-                counts[name] = Count(before.cases + cases, (*before.violations, *violations))
-        assert os.waitpid(pid, 0)[1] == 0, "a part of the campaign broke"
+    try:
+        pipes = [_fork_runner(cases, sweeps, queue) for _ in range(processes or os.cpu_count() or 1)]
+        os.close(queue)
+        for pid, reading in pipes:
+            with os.fdopen(reading) as records:
+                for name, hits, violations in map(json.loads, records):
+                    before = counts.get(name, Count())
+                    counts[name] = Count(before.cases + hits, (*before.violations, *violations))
+            assert os.waitpid(pid, 0)[1] == 0, "a process of the campaign failed"
+    finally:
+        shutil.rmtree(cases, ignore_errors=True)
     return counts
 
 
-def _lane(folder: Path, sweeps: Sequence[Sweep], queue: int) -> tuple[int, int]:
-    """A process that runs sweeps as long as there are any; its pid, and the pipe in which it tells."""
+def _fork_runner(folder: Path, sweeps: Sequence[Sweep], queue: int) -> tuple[int, int]:
+    """Fork a process that runs sweeps until the queue is empty; return its pid and the pipe with its records."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
@@ -76,21 +93,21 @@ def _lane(folder: Path, sweeps: Sequence[Sweep], queue: int) -> tuple[int, int]:
     try:
         os.close(reading)
         while number := os.read(queue, NUMBER.size):
-            for told in _run(folder, sweeps[NUMBER.unpack(number)[0]]):
-                os.write(writing, f"{json.dumps(told)}\n".encode())
+            for record in _run_sweep(folder, sweeps[NUMBER.unpack(number)[0]]):
+                os.write(writing, f"{json.dumps(record)}\n".encode())
         code = 0
-    except BaseException:  # noqa: BLE001  # told, and then the process ends
+    except BaseException:  # noqa: BLE001  # printed; the exit code reports the failure
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
-def _run(folder: Path, sweep: Sweep) -> Iterator[tuple[str, int, list[str]]]:
-    """One record for each case that was hit."""
+def _run_sweep(folder: Path, sweep: Sweep) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield one record for each case in which the fault met a call."""
     at = sweep.start
     while at <= sweep.last:
         case = Path(tempfile.mkdtemp(dir=folder))
-        hit, violation = _alone(sweep, case, at)
+        hit, violation = _run_isolated(sweep, case, at)
         shutil.rmtree(case, ignore_errors=True)
         if not hit:
             return
@@ -98,8 +115,8 @@ def _run(folder: Path, sweep: Sweep) -> Iterator[tuple[str, int, list[str]]]:
         at += sweep.stride
 
 
-def _alone(sweep: Sweep, folder: Path, at: int) -> tuple[bool, str]:
-    """Run one case in a process of its own, so that it leaves nothing behind; whether it was hit, and what is wrong."""
+def _run_isolated(sweep: Sweep, folder: Path, at: int) -> tuple[bool, str]:
+    """Run one case in a process of its own, so that no state is left; return whether it was hit, and the violation."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -108,21 +125,21 @@ def _alone(sweep: Sweep, folder: Path, at: int) -> tuple[bool, str]:
         try:
             try:
                 hit = sweep.case(folder, at)
-            except Exception as error:  # noqa: BLE001  # whatever went wrong is what the campaign looks for
+            except Exception as error:  # noqa: BLE001  # every failure of a case is a violation
                 violation = f"{sweep.name}, call {at} of {sweep.call}: {type(error).__name__}: {error}"
                 sys.stderr.write(f"violation: {violation}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}")
             os.write(writing, json.dumps([hit, violation]).encode())
         finally:
             os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as answer:
-        told = answer.read()
+    with os.fdopen(reading) as pipe:
+        answer = pipe.read()
     os.waitpid(pid, 0)
-    hit, violation = json.loads(told or '[true, "the case ended without a word"]')
+    hit, violation = json.loads(answer or '[true, "the process of the case ended without a result"]')
     return hit, violation
 
 
-def portion(whole: int, share: float) -> tuple[int, int]:
-    """Of a whole number of seeds and a share: how many seeds, and how far one case is from the next."""
+def sample_seeds(whole: int, share: float) -> tuple[int, int]:
+    """Return the number of seeds for a share of a campaign, and the stride between the calls of a sweep."""
     seeds = max(1, round(whole * share))
     return seeds, max(1, round(seeds / (whole * share)))

@@ -1,4 +1,4 @@
-"""A small share of the campaigns on states of the disk, on histories and on folds; each of them can fail."""
+"""Small shares of the campaigns on disk states, histories and folds, and proofs that their checkers can fail."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,113 +10,112 @@ import numpy as np
 import pytest
 
 from service.learn import follow
-from service.store.directory import ack_marks as marks
+from service.store.directory import ack_marks
 from service.store.log.admin_payloads import dump_seq
 from service.store.log.events import Event, Kind
 from service.store.states import snapshots
-from tests.torture import bit_flips as damage
-from tests.torture import fold_determinism as cut
-from tests.torture.power_loss import power, states
-from tests.torture.random_histories import histories
+from tests.torture import bit_flips, fold_determinism, power_loss, random_histories
 from tests.torture.reference_state import lineage
-from tests.torture.results import Line
+from tests.torture.results import ResultRow
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder in memory where there is such a disk: losses of power and flipped bits are made by the campaigns."""
+    """Make a folder in memory if there is such a disk; the campaigns here simulate every fault themselves."""
     memory = Path("/dev/shm")  # noqa: S108  # within a folder that mkdtemp makes
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as root:
         yield Path(root)
 
 
-def held(lines: list[Line]) -> list[Line]:
-    """Lines of which none tells of a violation."""
-    assert [line for line in lines if line.violations] == []
-    return lines
+def without_violations(rows: Iterator[ResultRow]) -> list[ResultRow]:
+    """Run a campaign and check that no row has violations."""
+    found = list(rows)
+    assert [row for row in found if row.violations] == []
+    return found
 
 
-def test_no_loss_of_power_costs_what_was_acknowledged(folder: Path) -> None:
-    """And the controls show that a loss is seen."""
-    line, normal, lying = held(list(power(folder, 0.015)))
-    assert line.count == 30
+def test_no_loss_of_power_loses_acknowledged_events(folder: Path) -> None:
+    """A loss of power loses nothing acknowledged, and the controls show that the checker sees losses."""
+    row, normal, lying = without_violations(power_loss.run_campaign(folder, 0.015))
+    assert row.count == 30
     assert normal.count == lying.count == 50
 
 
-def test_a_checkpoint_that_is_not_synced_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checker can fail."""
+def test_an_unsynced_checkpoint_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker fails if checkpoints are not synced."""
     write = snapshots.write_snapshot
     monkeypatch.setattr(follow, "write_snapshot", lambda *args, **_: write(*args, durable=False))
-    assert any("snapshot" in (wrong or "") for wrong in states(folder, 1, 25))
+    assert any("snapshot" in (violation or "") for violation in power_loss.lose_power(folder, 1, 25))
 
 
-def test_a_file_of_marks_that_is_not_synced_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checker can fail: the start refuses a file that is none."""
-    monkeypatch.setattr(marks, "sync_file", lambda _: None)
-    assert any("refused" in (wrong or "") for wrong in states(folder, 1, 50))
+def test_an_unsynced_marks_file_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker fails if marks files are not synced: the start refuses a file without a head."""
+    monkeypatch.setattr(ack_marks, "sync_file", lambda _: None)
+    assert any("refused" in (violation or "") for violation in power_loss.lose_power(folder, 1, 50))
 
 
-def test_no_flipped_bit_goes_unnoticed(folder: Path) -> None:
-    """In any kind of file."""
-    assert sum(line.count for line in held(list(damage.flips(folder, 0.02)))) >= 40
+def test_every_flipped_bit_is_detected_or_harmless(folder: Path) -> None:
+    """A flipped bit in any kind of file is reported or changes nothing."""
+    assert sum(row.count for row in without_violations(bit_flips.run_campaign(folder, 0.02))) >= 40
 
 
-def test_a_flipped_bit_that_nobody_looks_for_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checker can fail: every checkpoint and snapshot has one checksum, and so has none."""
+def test_an_undetected_flip_is_a_violation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker fails if the checksums of checkpoints and snapshots are constant."""
 
-    class Blind:
-        """A hash that is always the same."""
+    class ConstantHash:
+        """A hash that is always zero."""
 
         def __init__(self, *_: object) -> None:
             self.update = self.__init__  # type: ignore[misc]
 
         def digest(self) -> bytes:
-            """Zeros."""
+            """Return zeros."""
             return bytes(32)
 
-    monkeypatch.setattr(snapshots, "hashlib", SimpleNamespace(sha256=Blind))
-    monkeypatch.setattr(damage, "TARGETS", [target for target in damage.TARGETS if "tensors" in target.name][:2])
-    assert any(line.violations for line in damage.flips(folder, 0.1))
+    monkeypatch.setattr(snapshots, "hashlib", SimpleNamespace(sha256=ConstantHash))
+    targets = [target for target in bit_flips.TARGETS if "tensors" in target.name][:2]
+    monkeypatch.setattr(bit_flips, "TARGETS", targets)
+    assert any(row.violations for row in bit_flips.run_campaign(folder, 0.1))
 
 
-def test_random_histories_end_where_they_must(folder: Path) -> None:
-    """Held to a plain list after every step."""
-    (line,) = held(list(histories(folder, 0.05)))
-    assert line.count >= 250
+def test_random_histories_match_the_reference(folder: Path) -> None:
+    """Every step of a random history leaves the log, the fold and the snapshot that the reference expects."""
+    (row,) = without_violations(random_histories.run_campaign(folder, 0.05))
+    assert row.count >= 250
 
 
-def test_a_rollback_that_is_not_followed_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine can fail."""
+def test_an_ignored_rollback_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine fails if the follower ignores rollbacks."""
     monkeypatch.setattr(follow, "TURNS", frozenset())
-    (line,) = histories(folder, 0.1)
-    assert line.violations == 1
+    (row,) = random_histories.run_campaign(folder, 0.1)
+    assert row.violations == 1
 
 
-def test_every_fold_is_one_fold(folder: Path) -> None:
-    """Under other settings of the libraries, from any checkpoint, and without what was forgotten."""
-    lines = held(list(cut.folds(folder, 0.04)))
-    assert [line.count for line in lines] == [18, 12, 12]
+def test_every_fold_is_the_same_fold(folder: Path) -> None:
+    """Folds agree under other library settings, from any checkpoint, and without forgotten events."""
+    rows = without_violations(fold_determinism.run_campaign(folder, 0.04))
+    assert [row.count for row in rows] == [18, 12, 12]
 
 
-def test_a_checkpoint_with_another_number_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison can fail, at the last bit of one number."""
+def test_a_checkpoint_with_another_number_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison fails if one number of a checkpoint differs in its last bit."""
 
     def write(to: Path, seq: int, fields: Any, arrays: Any, **more: Any) -> Path:
-        name = min(name for name in arrays if not name.startswith("artifact."))  # a restart does not go on from those
+        name = min(name for name in arrays if not name.startswith("artifact."))  # a restart does not read those
         return snapshots.write_snapshot(to, seq, fields, {**arrays, name: np.nextafter(arrays[name], np.inf)}, **more)
 
-    monkeypatch.setattr(cut, "write_snapshot", write)
-    assert cut.cuts(folder, 0.04).violations > 0
+    monkeypatch.setattr(fold_determinism, "write_snapshot", write)
+    assert fold_determinism.compare_checkpoints(folder, 0.04).violations > 0
 
 
-def test_an_event_that_is_forgotten_by_the_log_alone_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison can fail: a follower that does not go back."""
+def test_a_follower_that_keeps_forgotten_events_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison fails if the follower does not go back; only its private method begins that."""
     monkeypatch.setattr(follow.Follower, "_begin", lambda _: None)
-    assert cut.forgets(folder, 0.04).violations > 0
+    assert fold_determinism.compare_forgets(folder, 0.04).violations > 0
 
 
-def test_the_lineage_is_that_of_its_definition() -> None:
-    """What the other tests are held to, by hand."""
+def test_the_reference_lineage_follows_its_definition() -> None:
+    """The lineage after a rollback consists of the events before its target, and of those that follow it."""
     kinds = [(Kind.FEEDBACK, b""), (Kind.FEEDBACK, b""), (Kind.ROLLBACK, dump_seq(1)), (Kind.FEEDBACK, b"")]
     events = [Event(seq, kind, b"", 0, payload, b"") for seq, (kind, payload) in enumerate(kinds, 1)]
     assert [lineage(events, n) for n in range(5)] == [[], [1], [1, 2], [1], [1, 4]]

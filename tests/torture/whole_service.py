@@ -1,4 +1,4 @@
-"""A whole service, forked: parent, worker and learner as `softstep serve` makes them, on a socket of the machine."""
+"""A whole service, forked: parent, worker and learner as `softstep serve` makes them, on a local socket."""
 
 import argparse
 import http.client
@@ -17,100 +17,118 @@ from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from tests.support.processes import children, lives
 from tests.support.servers import SHIPPED
-from tests.torture.checker import Acked, check
-from tests.torture.fault_injection import SECONDS_MAX, Child, Strike, Tell, Trace
-from tests.torture.scenario import Asked, settings_of, story
+from tests.torture.checker import Acknowledged, check
+from tests.torture.fault_injection import SECONDS_MAX, Child, Emit, Injection, Strace
+from tests.torture.scenario import Request, make_scenario, scenario_settings
 
 TRY_SECONDS = 10.0
-# How `ps` names the processes of a service.
-NAMES = {"worker": "softstep-worker\n", "learn": "softstep-learn\n"}
+# The names that the processes of a service set for themselves, as `ps` prints them.
+NAMES = {"worker": "softstep-worker\n", "learner": "softstep-learn\n"}
 
 
-def serve_struck(seed: int, strike: Strike, who: str, folder: Path, at: int) -> bool:
-    """A service takes requests while one of its processes is struck; each request is sent until it is answered.
+def serve_injected(seed: int, injection: Injection, victim: str, folder: Path, at: int) -> bool:
+    """Send requests to a service while a fault meets one of its processes; retry each request until it is answered.
 
-    The parent makes none of the calls while it waits, so it is killed behind the answer of that number.
+    The parent makes no system calls while it waits. So it is killed after the answer with the number `at`.
+
+    Args:
+        seed: The seed of the scenario.
+        injection: The fault; its number is replaced by `at`.
+        victim: "parent", "worker" or "learner".
+        folder: An empty folder.
+        at: The number of the call, or of the answer for the parent.
+
+    Returns:
+        Whether the fault met a call.
     """
     (folder / "models").mkdir()
     (folder / "models" / "iris").symlink_to(SHIPPED / "iris")
-    settings = settings_of(folder, models=folder / "models", port=0, drain_seconds=0.0)
-    steps, acked = story(seed, turns=4), cast("Acked", {})
-    child, port = begin(settings, folder)
-    struck_one = child.pid if who == "parent" else process(child.pid, who)
-    trace = None if who == "parent" else Trace(struck_one, strike._replace(at=at), folder / "trace")
+    settings = scenario_settings(folder, models=folder / "models", port=0, drain_seconds=0.0)
+    steps, acknowledged = make_scenario(seed, batches=4), cast("Acknowledged", {})
+    child, port = start_service(settings, folder)
+    target = child.pid if victim == "parent" else wait_for_process(child.pid, victim)
+    strace = None if victim == "parent" else Strace(target, injection._replace(at=at), folder / "trace")
     try:
-        for number, one in enumerate((one for step in steps if step for one in step), 1):
-            seq = ask(port, one, child)
+        for number, request in enumerate((request for step in steps if step for request in step), 1):
+            seq = post_until_answered(port, request, child)
             if seq is not None:
-                acked.setdefault(one.post.id.decode(), set()).add(seq)
-            if trace is None and number == at:
+                acknowledged.setdefault(request.post.id.decode(), set()).add(seq)
+            if strace is None and number == at:
                 os.kill(child.pid, signal.SIGKILL)
-        time.sleep(0.03)  # for the learner, which publishes what came last
-        hit = child.poll() or not lives(struck_one)
+        time.sleep(0.03)  # for the learner, which publishes the last events
+        hit = child.has_ended() or not lives(target)
     finally:
-        stop(child, settings)
-    if trace is not None:
-        trace.end()
-    check(settings, acked, steps)
+        kill_service(child, settings)
+    if strace is not None:
+        strace.read_trace()
+    check(settings, acknowledged, steps)
     return hit
 
 
-class _Speech:
-    """A standard output that is told line by line."""
+class _LineOutput:
+    """A standard output that emits each write as a line."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
 
     def write(self, text: str) -> None:
         if text.strip():
-            self._tell(text)
+            self._emit(text)
 
     def flush(self) -> None:
-        """Everything was told already."""
+        """Do nothing: no line is buffered."""
 
 
-def begin(settings: Settings, folder: Path) -> tuple[Child, int]:
-    """Start a service; returns its parent, and the port once a worker answers there."""
+def start_service(settings: Settings, folder: Path) -> tuple[Child, int]:
+    """Start a service; return its parent, and the port once a worker answers there."""
     child = Child(partial(_serve, settings, folder))
-    child.go()
-    late = time.monotonic() + SECONDS_MAX
-    while time.monotonic() < late:
+    child.start()
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:
         for line in child.lines():
             if "http://" in line:
                 port = int(line.split("http://")[1].split()[0].rpartition(":")[2])
-                if call(port, "GET", "/readyz", None)[0] == 200:
+                if send_request(port, "GET", "/readyz", None)[0] == 200:
                     return child, port
-        assert not child.poll(), child.lines()
+        assert not child.has_ended(), child.lines()
         time.sleep(0.005)
     raise AssertionError("the service does not start")
 
 
-def _serve(settings: Settings, folder: Path, tell: Tell) -> None:
+def _serve(settings: Settings, folder: Path, emit: Emit) -> None:
     errors = os.open(folder / "errors", os.O_WRONLY | os.O_CREAT)
     os.dup2(errors, 2)
-    with redirect_stdout(cast("Any", _Speech(tell))):
+    with redirect_stdout(cast("Any", _LineOutput(emit))):
         serve.run(settings, argparse.Namespace())
 
 
-def process(parent: int, who: str) -> int:
-    """The worker or the learner of a service."""
-    late = time.monotonic() + SECONDS_MAX
-    while time.monotonic() < late:
-        for pid in children(parent):
-            with suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text() == NAMES[who]:
-                    return pid
+def process_ids(parent: int, name: str) -> list[int]:
+    """Return the children of a service's parent with a name of NAMES."""
+    found = []
+    for pid in children(parent):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text() == NAMES[name]:
+                found.append(pid)
+    return found
+
+
+def wait_for_process(parent: int, name: str) -> int:
+    """Wait until a worker or the learner of a service runs, and return its pid."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:
+        for pid in process_ids(parent, name):
+            return pid
         time.sleep(0.005)
     raise AssertionError("a process of the service is missing")
 
 
-def stop(child: Child, settings: Settings) -> None:
-    """End all of a service at once, and wait until the last of its processes has let go of the data directory."""
+def kill_service(child: Child, settings: Settings) -> None:
+    """Kill the parent, and wait until the last of its children has released the data directory."""
     with suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    late = time.monotonic() + SECONDS_MAX
-    while time.monotonic() < late:
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:
         with suppress(LogUnavailableError):
             DataDirectory(settings.data).acquire_lock().close()
             return
@@ -118,23 +136,23 @@ def stop(child: Child, settings: Settings) -> None:
     raise AssertionError("a process of the service outlives its parent")
 
 
-def ask(port: int, one: Asked, child: Child) -> int | None:
-    """Send an event until it is answered, always with its id; its seq, or None where it has none."""
-    late = time.monotonic() + TRY_SECONDS
-    while time.monotonic() < late and not child.poll():
-        status, answer = call(port, "POST", f"/v1/models/iris:{one.kind.name.lower()}", one.body)
+def post_until_answered(port: int, request: Request, child: Child) -> int | None:
+    """Post an event with its id until it is answered; return its seq, or None if it is rejected or the parent ends."""
+    deadline = time.monotonic() + TRY_SECONDS
+    while time.monotonic() < deadline and not child.has_ended():
+        status, answer = send_request(port, "POST", f"/v1/models/iris:{request.kind.name.lower()}", request.body)
         if status in {200, 202}:
             return int(answer["seq"])
         if status and status != 503:
             assert status < 500, (status, answer)
             return None
         time.sleep(0.01)
-    assert child.poll(), "an event is not taken any more"
+    assert child.has_ended(), "the service no longer accepts events"
     return None
 
 
-def call(port: int, method: str, path: str, body: Any) -> tuple[int, Any]:
-    """One request over a connection of its own; status 0 where no answer came."""
+def send_request(port: int, method: str, path: str, body: Any) -> tuple[int, Any]:
+    """Send one request over a connection of its own; the status is 0 if no answer came."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request(method, path, json.dumps(body) if body is not None else None)
