@@ -54,10 +54,10 @@ def request_stages(models: Path) -> dict[str, Stage]:
         return gate.lone_form(date) % (size, next(gate.numbers), numbers, rest)
 
     return {
-        "parse": lambda: lone.predict(doubtful, 0),
-        "parse and predict": lambda: lone.predict(BODY, 0),
+        "parse": lambda: lone.predict_row(doubtful, 0),
+        "parse and predict": lambda: lone.predict_row(BODY, 0),
         "encode": encode,
-        "count": lone.count,
+        "count": lone.count_row,
     }
 
 

@@ -69,8 +69,8 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
 
     def change(line: bytes) -> tuple[int, int, bytes]:
         nonlocal unloaded
-        unloaded = orders.changed(unloaded, line)
-        return *orders.token_of(line), orjson.dumps(sorted(unloaded))
+        unloaded = orders.apply_line(unloaded, line)
+        return *orders.parse_slot_and_token(line), orjson.dumps(sorted(unloaded))
 
     Supervisor(settings, board, listener, partial(worker.run, settings, board, wires), change, learn).run()
     return 0

@@ -92,8 +92,9 @@ class Worker:
         settings, data = self.settings, wires.data
         ledger = WorkerLog(self.live, data, board, slot, settings)
         writer = Writer(
-            WriterCallbacks(ledger.open_log, ledger.bind, ledger.mark, wires.heard),
-            self.meter.slot_cells,
+            WriterCallbacks(
+                ledger.open_log, ledger.bind_artifact, ledger.mark_committed, wires.heard, self.meter.count_commit
+            ),
             settings.feedback_waiting_max,
             settings.feedback_waiting_bytes_max,
         )
@@ -102,7 +103,7 @@ class Worker:
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Look at the models before the first request, and keep looking until the last."""
-        await self.orders.carry_out()
+        await self.orders.rescan_models()
         tasks = [asyncio.create_task(self._watch())]
         if self._bell is not None:
             tasks.append(asyncio.create_task(self._follow(self._bell)))
@@ -134,11 +135,11 @@ class Worker:
         looked = time.monotonic()
         while True:
             await asyncio.sleep(min(0.05, self.settings.scan_seconds))
-            self.meter.gauge(READY, int(bool(self.live.now.served)))
+            self.meter.set_gauge(READY, int(bool(self.live.now.served)))
             if not self.orders.pending and time.monotonic() - looked < self.settings.scan_seconds:
                 continue
             try:
-                await self.orders.carry_out()
+                await self.orders.rescan_models()
             except Exception:
                 logger.exception("looking at the models directory broke")
             looked = time.monotonic()

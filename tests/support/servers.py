@@ -259,9 +259,9 @@ class Pair:
     def _carry(self) -> None:
         """Do what the parent process does with a worker's line."""
         for line in os.read(self._orders, 4096).splitlines():
-            unloaded = orders.changed(frozenset(orjson.loads(read_unload_list(self.board)[1] or b"[]")), line)
+            unloaded = orders.apply_line(frozenset(orjson.loads(read_unload_list(self.board)[1] or b"[]")), line)
             publish_unload_list(self.board, orjson.dumps(sorted(unloaded)))
-            self.board.cells[self.board.slot(0) + HANDLED] = orders.token_of(line)[1]
+            self.board.cells[self.board.slot(0) + HANDLED] = orders.parse_slot_and_token(line)[1]
 
     def _counting(self, protocol: type[Any]) -> type[Any]:
         pair = self

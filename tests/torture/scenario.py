@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from service.errors import LogError, SoftstepError
-from service.process.shared_memory import STATUSES, SharedMemory
+from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
@@ -114,12 +114,14 @@ def post_scenario(  # noqa: PLR0917  # all but the last are bound before the for
     served = {("iris", 1): SimpleNamespace(artifact=ARTIFACT)}
     registry = cast("Any", SimpleNamespace(now=SimpleNamespace(served=served)))
     worker_log = WorkerLog(registry, DataDirectory(settings.data), shared, slot, settings)
-    callbacks = WriterCallbacks(worker_log.open_log, worker_log.bind, worker_log.mark, wakeup)
+    callbacks = WriterCallbacks(
+        worker_log.open_log, worker_log.bind_artifact, worker_log.mark_committed, wakeup, lambda _: None
+    )
     asyncio.run(_post_steps(callbacks, steps, emit))
 
 
 async def _post_steps(callbacks: WriterCallbacks, steps: list[Step], emit: Emit) -> None:
-    writer = Writer(callbacks, counters(STATUSES), 1000, 1 << 20)
+    writer = Writer(callbacks, 1000, 1 << 20)
     writer.start()
     source = Source("iris", 1, (GENESIS,), K, 0, counters(FEEDBACK_COUNTERS))
     for step in steps:
@@ -138,16 +140,16 @@ async def _post_steps(callbacks: WriterCallbacks, steps: list[Step], emit: Emit)
 async def _post_step(writer: Writer, source: Source, step: Step, emit: Emit) -> Source:
     """Post one step; return the source with the class epoch that the stream has afterwards."""
     if step is None:
-        await writer.call(lambda log: cast("Any", log).empty_wal())
+        await writer.call_with_log(lambda log: cast("Any", log).empty_wal())
         return source
     if step[0].kind == Kind.FEEDBACK:
-        outcomes = await writer.submit_all(source, [one.post for one in step])
+        outcomes = await writer.submit_events(source, [one.post for one in step])
     else:
-        outcomes = [await writer.submit(source, step[0].post, step[0].kind)]
+        outcomes = [await writer.submit_event(source, step[0].post, step[0].kind)]
     for one, outcome in zip(step, outcomes, strict=True):
         if isinstance(outcome, EventLocation):
             emit(f"ack {one.post.id.decode()} {outcome.seq}")
-    state = await writer.call(lambda log: log.stream_state(log.list_streams()[0].number))
+    state = await writer.call_with_log(lambda log: log.stream_state(log.list_streams()[0].number))
     return source._replace(class_epoch=state.class_epoch)
 
 

@@ -97,5 +97,5 @@ def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None 
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(Envelope, count=meter.answered)
+    app.add_middleware(Envelope, count=meter.count_response)
     return app

@@ -10,7 +10,7 @@ from service.serve.api.dependencies import With, read_body
 from service.serve.api.schemas.explanations import MATHEMATICS
 from service.serve.asgi import Reply
 from service.serve.responses import HttpResponse, RequestHead, check_head
-from service.serve.wire.scores_body import converted
+from service.serve.wire.scores_body import convert_scores
 
 conversion = APIRouter(tags=["mathematics"])
 
@@ -26,6 +26,6 @@ async def convert(request: Request, context: With) -> Response:
         return Reply(refused)
     body, settings = await read_body(request, context.settings.body_bytes_max), context.settings
     if len(body) <= INLINE_BYTES:
-        return Reply(HttpResponse(200, converted(body, settings)))
+        return Reply(HttpResponse(200, convert_scores(body, settings)))
     loop = asyncio.get_running_loop()
-    return Reply(HttpResponse(200, await loop.run_in_executor(context.executor, converted, body, settings)))
+    return Reply(HttpResponse(200, await loop.run_in_executor(context.executor, convert_scores, body, settings)))

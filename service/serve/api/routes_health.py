@@ -10,7 +10,7 @@ from service import __version__
 from service.serve.api.dependencies import Context, With, readiness, told
 from service.serve.api.schemas.requests import DOCS
 from service.serve.asgi import Reply
-from service.serve.metrics.prometheus import Learning, exposition
+from service.serve.metrics.prometheus import Learning, render_metrics
 from service.serve.responses import HttpResponse
 
 operations = APIRouter(tags=["operations"])
@@ -37,7 +37,7 @@ async def ping(context: With) -> Response:
 @operations.get("/metrics", **DOCS["metrics"])
 async def metrics(context: With) -> Response:
     """Metrics of all workers together, in Prometheus' text format."""
-    text = await asyncio.to_thread(exposition, context.board, __version__, await _learning(context))
+    text = await asyncio.to_thread(render_metrics, context.board, __version__, await _learning(context))
     return Reply(HttpResponse(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
 
 

@@ -14,7 +14,7 @@ from service.serve.handlers.admin import AdminRequest, read_turn
 from service.serve.handlers.feedback import FeedbackHandler
 from service.serve.models.served_model import Endpoint, ServedModel
 from service.serve.responses import HttpResponse, RequestHead, check_head, learning_off
-from service.serve.wire.json_grammar import load
+from service.serve.wire.json_grammar import parse_object
 from service.store.log.events import Kind
 
 learning = APIRouter(tags=["learning"])
@@ -39,7 +39,7 @@ def _waits(request: Request) -> bool:
 
 async def _read_turn(request: Request, context: Context, kind: Kind, served: ServedModel) -> AdminRequest:
     body = await read_body(request, context.settings.body_bytes_max)
-    return read_turn(kind, load(body, context.settings.json_depth_max, context.settings.rows_max), served)
+    return read_turn(kind, parse_object(body, context.settings.json_depth_max, context.settings.rows_max), served)
 
 
 async def _turn(request: Request, context: Context, kind: Kind, served: ServedModel) -> Response:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from service.serve.api import model_metadata as describe
 from service.serve.api.dependencies import NAME, LogCall, With, of_model, predict, readiness, told
 from service.serve.api.schemas.requests import DOCS
-from service.serve.metrics.counters import totals
+from service.serve.metrics.counters import sum_counters
 from service.serve.responses import V2
 
 v2 = APIRouter(tags=["Open Inference Protocol v2"])
@@ -36,7 +36,7 @@ async def v2_ready(context: With) -> Response:
 @v2.get("/v2/models/stats", **DOCS["stats"])
 async def all_statistics(context: With) -> Response:
     """Statistics of every served version, summed over workers."""
-    return told(describe.statistics(context.now.served.values(), totals(context.board)))
+    return told(describe.statistics(context.now.served.values(), sum_counters(context.board)))
 
 
 def _declared(method: str, path: str, names: tuple[str, str], docs: str) -> Callable[[LogCall], LogCall]:
@@ -66,7 +66,7 @@ async def config(name: str, version: str | None, context: With) -> Response:
 @_declared("GET", "/stats", ("v2_stats", "v2_version_stats"), "stats")
 async def statistics(name: str, version: str | None, context: With) -> Response:
     """Statistics of a model, summed over workers."""
-    return told(describe.statistics([context.now.find(name, version)], totals(context.board)))
+    return told(describe.statistics([context.now.find(name, version)], sum_counters(context.board)))
 
 
 @_declared("POST", "/infer", ("v2_infer", "v2_version_infer"), "infer")

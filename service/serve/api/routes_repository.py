@@ -9,7 +9,7 @@ from service.errors import UnacceptableError
 from service.serve.api import model_metadata as describe
 from service.serve.api.dependencies import Context, With, read_body, told
 from service.serve.api.schemas.requests import DOCS
-from service.serve.wire.json_grammar import load
+from service.serve.wire.json_grammar import parse_object
 
 repository = APIRouter(tags=["Open Inference Protocol v2"])
 
@@ -17,7 +17,7 @@ repository = APIRouter(tags=["Open Inference Protocol v2"])
 async def _parameters(request: Request, context: Context) -> dict[str, Any]:
     """The JSON object of an administrative request; empty where there is no body."""
     body = await read_body(request, context.settings.body_bytes_max)
-    return load(body, context.settings.json_depth_max, context.settings.rows_max) if body.strip() else {}
+    return parse_object(body, context.settings.json_depth_max, context.settings.rows_max) if body.strip() else {}
 
 
 @repository.post("/v2/repository/index", **DOCS["index"])
@@ -35,7 +35,7 @@ async def repository_load(name: str, request: Request, context: With) -> Respons
     parameters = (await _parameters(request, context)).get("parameters", {})
     if parameters:
         raise UnacceptableError("Models are loaded from the models directory alone; send no parameters.")
-    await context.orders.give("load", name)
+    await context.orders.load_or_unload("load", name)
     context.now.find(name, None)
     return told({"name": name, "load": True})
 
@@ -46,5 +46,5 @@ async def repository_unload(name: str, request: Request, context: With) -> Respo
     await _parameters(request, context)
     if name not in context.now.names():
         context.now.find(name, None)
-    await context.orders.give("unload", name)
+    await context.orders.load_or_unload("unload", name)
     return told({"name": name, "unload": True})

@@ -14,7 +14,7 @@ from typing import Final
 from service.errors import InputError, UnacceptableError
 from service.serve.handlers.explain_format import ExplainBody, ExplainFormat
 from service.serve.handlers.predict import PredictHandler
-from service.serve.metrics.counters import FAILURES, predicted
+from service.serve.metrics.counters import FAILURES, count_prediction
 from service.serve.models.served_model import Endpoint, ServedModel
 from service.serve.responses import BINARY, TENSOR_HEADER, V1, V2, HttpResponse, refusal
 from service.serve.wire.oip_tensors import InferenceBody
@@ -66,7 +66,7 @@ class ExplainHandler:
             TooLargeError: The outputs would have more numbers than the limit.
         """
         started, explained, X = perf_counter_ns(), self.explained(served), request.X
-        wanted = {wish.name for wish in request.wishes}
+        wanted = {output.name for output in request.outputs}
         if "contributions" in wanted and explained.deep:
             raise UnacceptableError(NO_SUM)
         explained.check_outputs(len(X), wanted)
@@ -114,8 +114,8 @@ class ExplainHandler:
         self, served: ServedModel, protocol: int, rows: int, started: int, answer: HttpResponse, taken: int
     ) -> HttpResponse:
         """An answer, counted as a prediction is."""
-        self._answers.meter.executed(served.counters, taken)
-        predicted(served.counters, protocol, rows, perf_counter_ns() - started)
+        self._answers.meter.count_kernel_call(served.counters, taken)
+        count_prediction(served.counters, protocol, rows, perf_counter_ns() - started)
         return answer
 
 
@@ -136,10 +136,10 @@ def _explanations(explained: ExplainFormat, why: ExplainBody) -> HttpResponse:
 
 def _tensors(explained: ExplainFormat, served: ServedModel, request: InferenceBody) -> HttpResponse:
     """The outputs of a v2 request, each whole."""
-    wanted = {wish.name for wish in request.wishes}
+    wanted = {output.name for output in request.outputs}
     P, labels, more = explained.whole(request.X, wanted)
     classified = labels.tolist() if served.thresholds is None else served.thresholds <= P
-    body, json_bytes = served.tensors.write(request, P, classified, more)
+    body, json_bytes = served.tensors.encode_inference(request, P, classified, more)
     if json_bytes is None:
         return HttpResponse(200, body)
     return HttpResponse(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))

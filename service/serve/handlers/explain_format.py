@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from service.errors import TooLargeError, UnacceptableError
 from service.serve.models.served_model import ServedModel
-from service.serve.wire.json_grammar import check_fields, load
+from service.serve.wire.json_grammar import check_fields, parse_object
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.oip_request import EXPLANATIONS
-from service.serve.wire.predict_body import read_min_seq
+from service.serve.wire.predict_body import parse_min_seq
 from service.settings import Settings
 from service.softmax.calibration import Calibrated
 from service.softmax.contributions import Explainer, explainer_of, logits_of
@@ -114,19 +114,19 @@ class ExplainFormat:
             TooLargeError: There are more rows, or would be more numbers in the answer, than the limit.
         """
         rows = self._served.rows
-        X = rows.usual(body)
+        X = rows.parse_usual(body)
         if X is not None:
             return self._checked(ExplainBody(X, None, self._usual_top))
-        document = load(body, self._settings.json_depth_max, self._settings.rows_max)
+        document = parse_object(body, self._settings.json_depth_max, self._settings.rows_max)
         check_fields(document, FIELDS)
         if "instances" not in document:
             raise UnacceptableError('The body must have "instances": a list of rows.')
         top = document.get("top", self._usual_top)
         if type(top) is not int or top < 1:
             raise UnacceptableError('"top" must be a number of features, a whole number from 1.')
-        X = rows.matrix(document["instances"])
+        X = rows.convert_rows(document["instances"])
         Y = self._targets(document["labels"], len(X)) if "labels" in document else None
-        return self._checked(ExplainBody(X, Y, min(top, self.n_features), read_min_seq(document)))
+        return self._checked(ExplainBody(X, Y, min(top, self.n_features), parse_min_seq(document)))
 
     def check_outputs(self, rows: int, wanted: Collection[str]) -> None:
         """Raise TooLargeError where so many rows of the outputs of these names would be too many numbers."""
@@ -152,7 +152,7 @@ class ExplainFormat:
 
     def _targets(self, labels: object, rows: int) -> Doubles:
         """Y (B, K) of labels as feedback has them; the sigmoid head has one logit, that of its second class."""
-        kind, targets = self._labels.read(labels, rows)
+        kind, targets = self._labels.parse_labels(labels, rows)
         if kind == Targets.INDEX:
             Y = np.zeros((rows, self._labels.n_classes))
             Y[np.arange(rows), targets] = 1

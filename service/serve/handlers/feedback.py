@@ -25,7 +25,7 @@ from service.serve.handlers.admin import AdminRequest, forget_everywhere, furthe
 from service.serve.handlers.stream_status import standing
 from service.serve.log.writer import Writer
 from service.serve.log.writer_thread import Source
-from service.serve.metrics.counters import FAILURES, FEEDBACK, FEEDBACK_COUNTERS
+from service.serve.metrics.counters import FAILURES, FEEDBACK_COUNTERS, FEEDBACK_START
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import Floats, ServedModel
 from service.serve.outcomes import accepted, made, refused, refused_of
@@ -106,7 +106,7 @@ class FeedbackHandler:
         if bound is None:
             bound = self._geneses[artifact] = compute_geneses(artifact)
         epoch = 0 if served.learned is None else int(served.learned.fields["class_epoch"])
-        counters = served.counters[FEEDBACK : FEEDBACK + FEEDBACK_COUNTERS]
+        counters = served.counters[FEEDBACK_START : FEEDBACK_START + FEEDBACK_COUNTERS]
         source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
         last = self._taught.get((served.name, served.version))
         if last is not None and (last.source[:5], last.classes) == (source[:5], served.classes):
@@ -120,24 +120,26 @@ class FeedbackHandler:
         start = orjson.dumps({"model_name": served.name, "model_version": served.version})[:-1] + b',"id":'
         reached = CommittedSeq() if last is None else last.reached
         return FeedbackContext(
-            source, served.classes, FeedbackParser(rows, labels, tokens.open), tokens, start, reached
+            source, served.classes, FeedbackParser(rows, labels, tokens.open_token), tokens, start, reached
         )
 
     def seal(self, served: ServedModel, X: Floats) -> list[str]:
         """One token for each row of X (B, N)."""
-        return self.taught(served).tokens.seal(X)
+        return self.taught(served).tokens.seal_rows(X)
 
     def feedback(self, served: ServedModel, body: bytes, tell: Callable[[HttpResponse], None]) -> HttpResponse | None:
         """Answer feedback: at once where it is refused, else None, and `tell` is called when it is on disk."""
         try:
             taught: FeedbackContext = served.taught or self.taught(served)
             self._check_lag(served, taught)
-            post = taught.posts.read(body)
+            post = taught.posts.parse_feedback(body)
             if type(post) is PostedEvent:
-                self.writer.send(taught.source, (post,), lambda result: tell(made(self._answer, taught, post, result)))
+                self.writer.send_events(
+                    taught.source, (post,), lambda result: tell(made(self._answer, taught, post, result))
+                )
             else:
                 posts: Any = post
-                self.writer.send(
+                self.writer.send_events(
                     taught.source, posts, lambda result: tell(made(self._answer_all, taught, posts, result))
                 )
         except SoftstepError as reason:
@@ -173,9 +175,9 @@ class FeedbackHandler:
         """Answer feedback when it is served by this worker, with the losses of its rows."""
         taught = self.taught(served)
         self._check_lag(served, taught)
-        post = taught.posts.read(body)
+        post = taught.posts.parse_feedback(body)
         posts = [post] if isinstance(post, PostedEvent) else post
-        outcomes = await self.writer.submit_all(taught.source, posts)
+        outcomes = await self.writer.submit_events(taught.source, posts)
         answer = refused_of(outcomes)
         if answer is not None:
             return answer
@@ -197,7 +199,7 @@ class FeedbackHandler:
     ) -> HttpResponse:
         """Write an admin event and answer, where asked for, when what came of it is served by this worker."""
         taught = self.taught(served)
-        place = await self.writer.submit(taught.source, post, kind, if_seq)
+        place = await self.writer.submit_event(taught.source, post, kind, if_seq)
         if wait:
             await self._all_served(served.name, {self.writer.version_of(place.stream): place.seq})
         event = self._event(taught, post, place)
@@ -206,7 +208,9 @@ class FeedbackHandler:
     async def forget(self, served: ServedModel, turn: AdminRequest, *, wait: bool) -> HttpResponse:
         """Forget feedback of a model in whichever versions hold it; answers as `turn`, or with the event of each."""
         taught, name = self.taught(served), served.name
-        outcomes = await self.writer.call(lambda log: forget_everywhere(log, name, turn, _now_ms()), appends=True)
+        outcomes = await self.writer.call_with_log(
+            lambda log: forget_everywhere(log, name, turn, _now_ms()), appends=True
+        )
         answer = refused_of(outcomes)
         if answer is not None:
             return answer

@@ -15,9 +15,9 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import InputError, NotReachedError
-from service.serve.log.writer import settle
-from service.serve.metrics.counters import FAILURES, WorkerCounters, predicted, predicted_alone
-from service.serve.models.batcher import Classified
+from service.serve.log.writer import resolve_future
+from service.serve.metrics.counters import FAILURES, WorkerCounters, count_prediction, count_prediction_and_call
+from service.serve.models.batcher import Classification
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import Endpoint, ServedModel
 from service.serve.responses import (
@@ -30,10 +30,10 @@ from service.serve.responses import (
     learning_off,
     refusal,
 )
-from service.serve.wire.json_grammar import load
-from service.serve.wire.oip_request import explains
+from service.serve.wire.json_grammar import parse_object
+from service.serve.wire.oip_request import requests_explanation
 from service.serve.wire.oip_tensors import InferenceBody
-from service.serve.wire.predict_body import PredictBody, read_asked
+from service.serve.wire.predict_body import PredictBody, parse_predict_body
 from service.settings import Settings
 
 Floats = NDArray[np.floating[Any]]
@@ -92,12 +92,14 @@ class PredictHandler:
         if endpoint.teaches or endpoint.explains:
             return self._instead(endpoint, body)
         try:
-            request = None if protocol == V1 else served.tensors.read(body, tensor_header)
-            if request is not None and explains(request.wishes):
+            request = None if protocol == V1 else served.tensors.parse_inference(body, tensor_header)
+            if request is not None and requests_explanation(request.outputs):
                 return self.explaining.infer(served, request)
-            X = served.rows.usual(body) if request is None else request.X
+            X = served.rows.parse_usual(body) if request is None else request.X
             if X is None:
-                asked = read_asked(load(body, self.settings.json_depth_max, self.settings.rows_max), served.rows)
+                asked = parse_predict_body(
+                    parse_object(body, self.settings.json_depth_max, self.settings.rows_max), served.rows
+                )
                 if asked.tokens or asked.min_seq > served.seq:
                     return self._as_asked(endpoint, asked, body, started)
                 X = asked.X
@@ -110,7 +112,7 @@ class PredictHandler:
             return _failed(served, refusal(reason, protocol))
         answer = _v1_answer(served, classified) if request is None else _v2_answer(served, request, classified)
         taken = perf_counter_ns() - started
-        predicted_alone(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
+        count_prediction_and_call(served.counters, protocol, len(X), taken, after - before, self.meter.now_ms[0])
         return answer
 
     def _instead(self, endpoint: Endpoint, body: bytes) -> HttpResponse | asyncio.Future[HttpResponse]:
@@ -118,7 +120,7 @@ class PredictHandler:
         if endpoint.explains:
             return self.explaining.explain(endpoint, body)
         told: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
-        return self.teach(endpoint.served, body, partial(settle, told)) or told
+        return self.teach(endpoint.served, body, partial(resolve_future, told)) or told
 
     def _as_asked(
         self, endpoint: Endpoint, asked: PredictBody, body: bytes, started: int
@@ -156,7 +158,7 @@ def _later(  # noqa: PLR0917  # what an answer is made of
     rows = X.copy() if len(X) == 1 else X  # a single row stands in a buffer that the next request reuses
     answer: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 
-    def computed(call: asyncio.Future[Classified]) -> None:
+    def computed(call: asyncio.Future[Classification]) -> None:
         reason = call.exception()
         if answer.done():
             return
@@ -169,7 +171,7 @@ def _later(  # noqa: PLR0917  # what an answer is made of
             told = (
                 _v1_answer(served, classified, tokens) if request is None else _v2_answer(served, request, classified)
             )
-            predicted(served.counters, protocol, len(classified[1]), perf_counter_ns() - started)
+            count_prediction(served.counters, protocol, len(classified[1]), perf_counter_ns() - started)
             answer.set_result(told)
 
     served.batcher.submit(rows).add_done_callback(computed)
@@ -181,7 +183,7 @@ def _failed(served: ServedModel, answer: HttpResponse) -> HttpResponse:
     return answer
 
 
-def _v1_answer(served: ServedModel, classified: Classified, tokens: Sequence[str] = ()) -> HttpResponse:
+def _v1_answer(served: ServedModel, classified: Classification, tokens: Sequence[str] = ()) -> HttpResponse:
     P, labels = classified
     numbers = orjson.dumps(P, None, orjson.OPT_SERIALIZE_NUMPY)
     if served.thresholds is not None:
@@ -196,9 +198,11 @@ def _v1_answer(served: ServedModel, classified: Classified, tokens: Sequence[str
     return HttpResponse(200, b'{"predictions":' + numbers + b',"labels":[' + names + served.v1_tail)
 
 
-def _v2_answer(served: ServedModel, request: InferenceBody, classified: Classified) -> HttpResponse:
+def _v2_answer(served: ServedModel, request: InferenceBody, classified: Classification) -> HttpResponse:
     P, labels = classified
-    body, json_bytes = served.tensors.write(request, P, labels if served.thresholds is None else served.thresholds <= P)
+    body, json_bytes = served.tensors.encode_inference(
+        request, P, labels if served.thresholds is None else served.thresholds <= P
+    )
     if json_bytes is None:
         return HttpResponse(200, body)
     return HttpResponse(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))

@@ -20,7 +20,7 @@ from service.store.states.status import read_status
 async def standing(writer: Writer, folder: StreamFolder, served: ServedModel, now_ms: int) -> dict[str, Any]:
     """How the stream of a served state stands; `now_ms` are milliseconds since 1970."""
     try:
-        kept = await writer.call(lambda log: _kept(log, served.name, int(served.version), served.seq))
+        kept = await writer.call_with_log(lambda log: _kept(log, served.name, int(served.version), served.seq))
     except LogError:
         return {"learner": {"state": "unavailable"}}
     status = read_status(folder.path)

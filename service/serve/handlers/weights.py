@@ -54,7 +54,7 @@ class WeightsHandler:
         if self._teaching is None:
             raise SeqNotFoundError("The model has no event with that seq.")
         folder = self._teaching.folder(served)
-        is_gone = await self._teaching.writer.call(lambda log: _check(log, served, seq))
+        is_gone = await self._teaching.writer.call_with_log(lambda log: _check(log, served, seq))
         if is_gone:
             (folder.history / str(seq)).unlink(missing_ok=True)
             raise StateForgottenError("A forgotten event was a part of that state, which is gone for good.")

@@ -76,7 +76,7 @@ class SoftstepProtocol(Connection):
         gate = self.gate
         endpoint = plan.endpoint
         lone = endpoint.lone
-        label = -1 if lone is None else lone.predict(data, len(plan.head))
+        label = -1 if lone is None else lone.predict_row(data, len(plan.head))
         if label >= 0:
             self._send_lone(cast("SingleRow", lone), label, endpoint.served)
             status = 200
@@ -129,7 +129,7 @@ class SoftstepProtocol(Connection):
         rest = served.v1_single[label]
         form = gate.lone_form(self.server_state.default_headers)
         size = len(PREDICTIONS) + len(numbers) + len(rest)
-        lone.count()  # before its client can know of it, so that nobody's death comes in between
+        lone.count_row()  # before its client can know of it, so that nobody's death comes in between
         if not self.transport.is_closing():
             self.transport.write(form % (size, next(gate.numbers), numbers, rest))
 

@@ -131,7 +131,7 @@ class SharedState:
         self.numbers = REQUEST_IDS.numbers
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.most = settings.requests_in_flight_max
-        self.busy = Envelope(busy, meter.answered)
+        self.busy = Envelope(busy, meter.count_response)
         self.in_flight = 0
         self.body_bytes = 0
         self._default_headers: list[tuple[bytes, bytes]] | None = None
@@ -191,9 +191,9 @@ class SharedState:
             if connection.is_late(now):
                 connection.expire()
         self.meter.now_ms[0] = time.time_ns() // 1_000_000
-        self.meter.gauge(CONNECTIONS, count)
-        self.meter.gauge(IN_FLIGHT, self.in_flight + tasks)
-        self.meter.gauge(BODY_BYTES, self.body_bytes)
+        self.meter.set_gauge(CONNECTIONS, count)
+        self.meter.set_gauge(IN_FLIGHT, self.in_flight + tasks)
+        self.meter.set_gauge(BODY_BYTES, self.body_bytes)
 
 
 async def busy(scope: Scope, receive: Receive, send: Send) -> None:

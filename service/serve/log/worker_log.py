@@ -41,7 +41,7 @@ class WorkerLog:
         self._marks = AckMarks(self._data.mark_file(self._slot), [stream.number for stream in log.list_streams()])
         return log
 
-    def bind(self, source: Source) -> None:
+    def bind_artifact(self, source: Source) -> None:
         """Keep a copy of the artifact that a stream is about, before its first event."""
         served = self._live.now.served.get((source.model, source.version))
         if served is None:
@@ -53,7 +53,7 @@ class WorkerLog:
         except OSError as reason:
             raise LogUnavailableError("the model's files cannot be kept with its feedback; try again") from reason
 
-    def mark(self, stream: int, position: Position) -> None:
+    def mark_committed(self, stream: int, position: Position) -> None:
         """Note how far a stream is committed."""
         if self._marks is not None:
             self._marks.write_mark(stream, position)

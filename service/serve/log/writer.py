@@ -22,8 +22,16 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from service.errors import LogUnavailableError, QueueFullError
-from service.process.shared_memory import COMMIT_NANOSECONDS, COMMITS
-from service.serve.log.writer_thread import Item, LogCall, Result, Source, Submission, WriterCallbacks, WriterThread
+from service.serve.log.writer_thread import (
+    FEEDBACK,
+    Item,
+    LogCall,
+    Result,
+    Source,
+    Submission,
+    WriterCallbacks,
+    WriterThread,
+)
 from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS, FEEDBACK_REFUSALS, FEEDBACK_ROWS
 from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import EventLocation, Kind, Outcome
@@ -31,7 +39,6 @@ from service.store.log.feedback_log import FeedbackLog
 
 logger = logging.getLogger("softstep.writer")
 
-FEEDBACK: Final = Kind.FEEDBACK  # a member costs more to look up than to compare
 # A batch is answered in so many events at a time, so that a prediction waits for a few answers and not for all of them.
 TOLD_AT_ONCE: Final = 3
 
@@ -42,28 +49,27 @@ class Writer:
     """Takes feedback from one event loop's thread; every method is called there.
 
     Args:
-        ways: What it works with.
-        counters: The cells of the worker's slot; COMMITS and COMMIT_NANOSECONDS are counted.
-        drafts_max: Events that may wait.
+        callbacks: What it works with.
+        events_max: Events that may wait.
         bytes_max: Bytes of payload that may wait; a larger post is taken where nothing else does.
     """
 
-    def __init__(self, ways: WriterCallbacks, counters: memoryview, drafts_max: int, bytes_max: int) -> None:
-        self._counters = counters
-        self._drafts_max = drafts_max
+    def __init__(self, callbacks: WriterCallbacks, events_max: int, bytes_max: int) -> None:
+        self._count_commit = callbacks.count_commit
+        self._events_max = events_max
         self._bytes_max = bytes_max
         self._queue: SimpleQueue[list[Item] | None] = SimpleQueue()
         self._gathered: list[Item] = []
         self._told: deque[tuple[Item, Result]] = deque()  # what is to be told next
-        self._drafts = 0
+        self._events = 0
         self._bytes = 0
         self._closing = False
-        self._scribe = WriterThread(ways, self._queue, self._answer, self._gone)
+        self._scribe = WriterThread(callbacks, self._queue, self._answer, self._gone)
 
     @property
     def waiting(self) -> int:
         """The number of events that are not answered yet."""
-        return self._drafts
+        return self._events
 
     def start(self) -> None:
         """Begin; called once, on the running loop, in the process that serves."""
@@ -76,11 +82,11 @@ class Writer:
         """The version whose stream has this number; an outcome has named it."""
         return self._scribe.versions[stream]
 
-    def send(
+    def send_events(
         self,
         source: Source,
         posts: Sequence[PostedEvent],
-        tell: Callable[[Any], None],
+        on_result: Callable[[Any], None],
         kind: Kind = FEEDBACK,
         if_seq: int | None = None,
     ) -> None:
@@ -89,8 +95,8 @@ class Writer:
         Args:
             source: The stream.
             posts: The events, at least one; an admin event is a post with its payload and no rows.
-            tell: Called in the loop, once: with the list of their outcomes when they are on disk, or with a LogError or
-                RefusedError of all of them.
+            on_result: Called once, in the loop: with the list of outcomes when they are on disk, or with a
+                LogError or RefusedError of all of them.
             kind: What they say.
             if_seq: The last seq that the caller knows, or None.
 
@@ -101,27 +107,27 @@ class Writer:
         size = len(posts[0].payload) if len(posts) == 1 else sum([len(post.payload) for post in posts])
         if self._closing:
             raise LogUnavailableError("the server is stopping; send the event again")
-        if self._drafts + len(posts) > self._drafts_max or (self._drafts and self._bytes + size > self._bytes_max):
+        if self._events + len(posts) > self._events_max or (self._events and self._bytes + size > self._bytes_max):
             raise QueueFullError("Feedback arrives faster than it can be written; send it again in a moment.")
-        self._drafts += len(posts)
+        self._events += len(posts)
         self._bytes += size
-        self._gather(Submission(source, kind, posts, if_seq, size, tell))
+        self._gather(Submission(source, kind, posts, if_seq, size, on_result))
 
-    def submit(
+    def submit_event(
         self, source: Source, post: PostedEvent, kind: Kind = FEEDBACK, if_seq: int | None = None
     ) -> asyncio.Future[EventLocation]:
         """As `send` for one event: the future has its place, or a RefusedError or LogError."""
         future: asyncio.Future[EventLocation] = self._loop.create_future()
-        self.send(source, (post,), partial(_settle_one, future), kind, if_seq)
+        self.send_events(source, (post,), partial(_resolve_with_first, future), kind, if_seq)
         return future
 
-    def submit_all(self, source: Source, posts: Sequence[PostedEvent]) -> asyncio.Future[list[Outcome]]:
+    def submit_events(self, source: Source, posts: Sequence[PostedEvent]) -> asyncio.Future[list[Outcome]]:
         """As `send`: the future has the outcome of each event, or an error of all of them."""
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        self.send(source, posts, partial(settle, future))
+        self.send_events(source, posts, partial(resolve_future, future))
         return future
 
-    def call(self, do: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
+    def call_with_log(self, do: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
         """Let the thread do something with the log, after all that was submitted before; what it raises is raised.
 
         Args:
@@ -131,7 +137,7 @@ class Writer:
         if self._closing:
             raise LogUnavailableError("the server is stopping; send the request again")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._gather(LogCall(do, partial(settle, future), appends))
+        self._gather(LogCall(do, partial(resolve_future, future), appends))
         return future
 
     async def close(self) -> None:
@@ -157,8 +163,7 @@ class Writer:
     def _answer(self, items: Sequence[Item], results: Sequence[Result], nanoseconds: int) -> None:
         """Give everybody of a batch what became of theirs."""
         if nanoseconds:
-            self._counters[COMMITS] += 1
-            self._counters[COMMIT_NANOSECONDS] += nanoseconds
+            self._count_commit(nanoseconds)
         is_telling = bool(self._told)
         self._told.extend(zip(items, results, strict=True))
         if not is_telling:
@@ -174,12 +179,12 @@ class Writer:
 
     def _tell(self, item: Item, result: Result) -> None:
         if type(item) is Submission:
-            self._drafts -= len(item.posts)
+            self._events -= len(item.posts)
             self._bytes -= item.size
             if type(result) is list and item.kind is FEEDBACK:
                 _count(item, result)
         try:
-            item.tell(result)
+            item.on_result(result)
         except Exception:
             logger.exception("an outcome cannot be told")
 
@@ -202,7 +207,7 @@ def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
             counters[FEEDBACK_ROWS] += post.rows
 
 
-def settle(future: asyncio.Future[Any], result: Result) -> None:
+def resolve_future(future: asyncio.Future[Any], result: Result) -> None:
     """Give a future its result, unless who waited has left."""
     if future.done():
         return
@@ -212,6 +217,6 @@ def settle(future: asyncio.Future[Any], result: Result) -> None:
         future.set_result(result)
 
 
-def _settle_one(future: asyncio.Future[Any], result: Result) -> None:
+def _resolve_with_first(future: asyncio.Future[Any], result: Result) -> None:
     """The same with the one outcome of a list."""
-    settle(future, result[0] if type(result) is list else result)
+    resolve_future(future, result[0] if type(result) is list else result)

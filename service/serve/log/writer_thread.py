@@ -66,7 +66,7 @@ class Submission(NamedTuple):
     posts: Sequence[PostedEvent]
     if_seq: int | None
     size: int
-    tell: Callable[[Any], None]
+    on_result: Callable[[Any], None]
 
 
 class LogCall(NamedTuple):
@@ -76,7 +76,7 @@ class LogCall(NamedTuple):
     """
 
     do: Callable[[FeedbackLog], Any]
-    tell: Callable[[Any], None]
+    on_result: Callable[[Any], None]
     appends: bool = False
 
 
@@ -91,22 +91,24 @@ class WriterCallbacks:
 
     Attributes:
         open_log: Opens the log; called in the thread, and again after a failure.
-        bind: Keeps the artifact of a source; called in the thread before its stream is first opened there.
-        mark: Notes how far a stream is committed.
-        bell: Wakes the learner.
+        bind_artifact: Keeps the artifact of a source; called in the thread before its stream is first opened there.
+        mark_committed: Notes how far a stream is committed.
+        wakeup: Wakes the learner.
+        count_commit: Counts a commit of so many nanoseconds; called in the loop.
     """
 
     open_log: Callable[[], FeedbackLog]
-    bind: Callable[[Source], None]
-    mark: Callable[[int, Position], None]
-    bell: Wakeup
+    bind_artifact: Callable[[Source], None]
+    mark_committed: Callable[[int, Position], None]
+    wakeup: Wakeup
+    count_commit: Callable[[int], None]
 
 
 class WriterThread:
     """The thread's side of a writer.
 
     Args:
-        ways: What it works with.
+        callbacks: What it works with.
         queue: What is handed over, in order; None asks for the end.
         answer: Called in the loop with the items of a batch, their results, and the nanoseconds of the commit or 0.
         gone: Called in the loop when the thread is about to end.
@@ -117,12 +119,12 @@ class WriterThread:
 
     def __init__(
         self,
-        ways: WriterCallbacks,
+        callbacks: WriterCallbacks,
         queue: SimpleQueue[list[Item] | None],
         answer: Callable[[Sequence[Item], Sequence[Result], int], None],
         gone: Callable[[], None],
     ) -> None:
-        self._ways = ways
+        self._callbacks = callbacks
         self._queue = queue
         self._answer = answer
         self._gone = gone
@@ -182,7 +184,7 @@ class WriterThread:
 
     def _work(self, items: Sequence[Item]) -> tuple[list[Result], int]:
         """What became of each item, and the nanoseconds of a commit."""
-        log = self._log = self._log or self._ways.open_log()
+        log = self._log = self._log or self._callbacks.open_log()
         first = items[0]
         if not isinstance(first, LogCall):
             return self._append(log, items)
@@ -226,7 +228,7 @@ class WriterThread:
         number = self._streams.get(source[:3])
         if number is None:
             try:
-                self._ways.bind(source)
+                self._callbacks.bind_artifact(source)
                 stream = log.open_stream(source.model, source.version, source.geneses[0], source.n_classes)
             except SoftstepError as error:
                 return error
@@ -251,11 +253,11 @@ class WriterThread:
                 self._streams.clear()
         try:
             for stream in streams:
-                self._ways.mark(stream, log.position_after_append(stream)[1])
+                self._callbacks.mark_committed(stream, log.position_after_append(stream)[1])
         except SoftstepError:
             logger.exception("feedback is on disk, but cannot be marked")
         if streams:
-            self._ways.bell.notify()
+            self._callbacks.wakeup.notify()
 
     def _tell(self, error: LogError) -> None:
         """Log why nothing can be written, once until something is."""

@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Final
 
 from service.process.counter_rows import counter_row, counter_rows
-from service.process.shared_memory import COUNTERS, STATUS_MAX, STATUSES, SharedMemory
+from service.process.shared_memory import COMMIT_NANOSECONDS, COMMITS, COUNTERS, STATUS_MAX, STATUSES, SharedMemory
 
 # Counters of one model version, in the order of their cells; before them stand the answered requests of each protocol,
 # at V1 and V2 of responses.py.
@@ -21,13 +21,13 @@ BOUNDS: Final = tuple(
         2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0
     )
 )  # fmt: skip
-# Then the counters of feedback, from the cell FEEDBACK on.
-FEEDBACK: Final = BUCKETS + len(BOUNDS) + 1
+# Then the counters of feedback, from the cell FEEDBACK_START on.
+FEEDBACK_START: Final = BUCKETS + len(BOUNDS) + 1
 FEEDBACK_EVENTS, FEEDBACK_ROWS, FEEDBACK_DUPLICATES, FEEDBACK_REFUSALS, FEEDBACK_COUNTERS = range(5)
-assert FEEDBACK + FEEDBACK_COUNTERS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
+assert FEEDBACK_START + FEEDBACK_COUNTERS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
 
 
-def predicted(counters: memoryview, protocol: int, rows: int, nanoseconds: int) -> None:
+def count_prediction(counters: memoryview, protocol: int, rows: int, nanoseconds: int) -> None:
     """Count one prediction request that was answered with probabilities."""
     counters[protocol] += 1
     counters[ROWS] += rows
@@ -35,10 +35,10 @@ def predicted(counters: memoryview, protocol: int, rows: int, nanoseconds: int) 
     counters[BUCKETS + bisect_left(BOUNDS, nanoseconds)] += 1
 
 
-def predicted_alone(  # noqa: PLR0917  # six positional numbers: keywords cost a tenth of the call
+def count_prediction_and_call(  # noqa: PLR0917  # six positional numbers: keywords cost a tenth of the call
     counters: memoryview, protocol: int, rows: int, nanoseconds: int, kernel_nanoseconds: int, now_ms: int
 ) -> None:
-    """Count a request that had a kernel call of its own: `predicted` and `WorkerCounters.executed` in one."""
+    """Count a request with a kernel call of its own; replaces `count_prediction` and `count_kernel_call`."""
     counters[protocol] += 1
     counters[ROWS] += rows
     counters[NANOSECONDS] += nanoseconds
@@ -58,30 +58,34 @@ class WorkerCounters:
         # Milliseconds since 1970 in one cell, renewed ten times a second: exact enough, and free.
         self.now_ms = memoryview(bytearray(8)).cast("q")
         self._at = board.slot(slot)
-        self.slot_cells = board.cells[self._at : self._at + STATUSES]
         self.statuses = board.cells[self._at + STATUSES : self._at + STATUSES + STATUS_MAX]
 
-    def row(self, name: str, version: int) -> memoryview:
+    def model_counters(self, name: str, version: int) -> memoryview:
         """The counters of a model version, in the order of the constants above."""
         start = counter_row(self.board, self.slot, f"{name}/{version}")
         return self.cells[start : start + COUNTERS]
 
-    def answered(self, status: int) -> None:
+    def count_response(self, status: int) -> None:
         """Count one answer, whatever it was about."""
         self.statuses[status] += 1
 
-    def executed(self, counters: memoryview, nanoseconds: int) -> None:
+    def count_commit(self, nanoseconds: int) -> None:
+        """Count one transaction that holds feedback, and its duration."""
+        self.cells[self._at + COMMITS] += 1
+        self.cells[self._at + COMMIT_NANOSECONDS] += nanoseconds
+
+    def count_kernel_call(self, counters: memoryview, nanoseconds: int) -> None:
         """Count one call of a kernel, which may have served several requests."""
         counters[EXECUTIONS] += 1
         counters[COMPUTE_NANOSECONDS] += nanoseconds
         counters[LAST_MS] = self.now_ms[0]
 
-    def gauge(self, cell: int, value: int) -> None:
+    def set_gauge(self, cell: int, value: int) -> None:
         """Set one of the slot's own cells."""
         self.cells[self._at + cell] = value
 
 
-def totals(board: SharedMemory) -> dict[str, list[int]]:
+def sum_counters(board: SharedMemory) -> dict[str, list[int]]:
     """The counters of each "name/version", summed over all workers; the time of the last inference is the latest."""
     sums: defaultdict[str, list[int]] = defaultdict(lambda: [0] * COUNTERS)
     for name, counters in counter_rows(board):

@@ -24,10 +24,10 @@ from service.serve.metrics.counters import (
     COMPUTE_NANOSECONDS,
     EXECUTIONS,
     FAILURES,
-    FEEDBACK,
+    FEEDBACK_START,
     NANOSECONDS,
     ROWS,
-    totals,
+    sum_counters,
 )
 from service.serve.responses import V1, V2
 
@@ -68,7 +68,7 @@ BIN_TEXTS: Final = {
 Learning = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
-class BoardCollector(Collector):
+class MetricsCollector(Collector):
     """Turns the board into Prometheus metrics when they are asked for."""
 
     def __init__(self, board: SharedMemory, version: str, learning: Learning) -> None:
@@ -117,7 +117,7 @@ class BoardCollector(Collector):
             CounterMetricFamily(f"softstep_feedback_{name}", text, labels=labels)
             for name, text in FEEDBACK_TEXTS.items()
         ]
-        for key, counters in sorted(totals(self._board).items()):
+        for key, counters in sorted(sum_counters(self._board).items()):
             name, _, version = key.partition("/")
             names = [name, version]
             requests.add_metric([*names, "v1"], counters[V1])
@@ -127,7 +127,7 @@ class BoardCollector(Collector):
             executions.add_metric(names, counters[EXECUTIONS])
             compute.add_metric(names, counters[COMPUTE_NANOSECONDS] / 1e9)
             durations.add_metric(names, _buckets(counters), counters[NANOSECONDS] / 1e9)
-            for family, count in zip(taught, counters[FEEDBACK : FEEDBACK + len(taught)], strict=True):
+            for family, count in zip(taught, counters[FEEDBACK_START : FEEDBACK_START + len(taught)], strict=True):
                 family.add_metric(names, count)
         yield from (requests, failures, rows, executions, compute, durations, *taught)
 
@@ -170,7 +170,7 @@ def _buckets(counters: list[int]) -> list[tuple[str, float]]:
     return buckets
 
 
-def exposition(board: SharedMemory, version: str, learning: Learning) -> bytes:
+def render_metrics(board: SharedMemory, version: str, learning: Learning) -> bytes:
     """The metrics of all workers in Prometheus' text format.
 
     Args:
@@ -179,5 +179,5 @@ def exposition(board: SharedMemory, version: str, learning: Learning) -> bytes:
         learning: For each model and version the values that LEARNING_TEXTS names, as far as they are known.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board, version, learning))
+    registry.register(MetricsCollector(board, version, learning))
     return generate_latest(registry)

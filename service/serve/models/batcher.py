@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from service.softmax.classifier import Classifier
 
 Floats = NDArray[np.floating[Any]]
-Classified = tuple[Floats, list[int]]
+Classification = tuple[Floats, list[int]]
 
 # From a million bytes of float32 weights on, a single row waits for memory (31 us for (1, 768, 1000)) and shares it
 # well (6 us a row for 16 rows); below, a call costs less than the answer around it.
@@ -45,7 +45,7 @@ def inline_rows(model: Classifier, microseconds: int) -> int:
 
 class _Waiting(NamedTuple):
     X: Floats
-    future: asyncio.Future[Classified]
+    future: asyncio.Future[Classification]
 
 
 class Batcher:
@@ -65,7 +65,7 @@ class Batcher:
         rows_max: int,
         thread_after_us: int,
         executor: Executor,
-        classify: Callable[[Classifier, Floats], Classified],
+        classify: Callable[[Classifier, Floats], Classification],
     ) -> None:
         self._model = model
         self._rows_max = rows_max
@@ -75,10 +75,10 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._busy = False
 
-    def submit(self, X: Floats) -> asyncio.Future[Classified]:
+    def submit(self, X: Floats) -> asyncio.Future[Classification]:
         """Queue X (B, N), which must not change until the future is done."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Classified] = loop.create_future()
+        future: asyncio.Future[Classification] = loop.create_future()
         self._waiting.append(_Waiting(X, future))
         if not self._busy:
             self._busy = True
@@ -111,7 +111,7 @@ class Batcher:
         """Run one call in a thread and go on with what waits when it is back."""
         call = asyncio.get_running_loop().run_in_executor(self._executor, self._classify, self._model, X)
 
-        def back(call: asyncio.Future[Classified]) -> None:
+        def back(call: asyncio.Future[Classification]) -> None:
             # A thread pool that shuts down calls off what it has not begun.
             error = asyncio.CancelledError() if call.cancelled() else call.exception()
             if error is None:
@@ -123,7 +123,7 @@ class Batcher:
         call.add_done_callback(back)
 
     @staticmethod
-    def _hand_out(group: list[_Waiting], classified: Classified) -> None:
+    def _hand_out(group: list[_Waiting], classified: Classification) -> None:
         P, labels = classified
         start = 0
         for X, future in group:

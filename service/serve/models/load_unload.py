@@ -24,14 +24,14 @@ POLL_SECONDS: Final = 0.02
 ANSWER_SECONDS: Final = 10.0
 
 
-def changed(unloaded: frozenset[str], line: bytes) -> frozenset[str]:
+def apply_line(unloaded: frozenset[str], line: bytes) -> frozenset[str]:
     """What is unloaded after a worker's line; the parent uses this."""
     order = orjson.loads(line)
     names = unloaded - {order["name"]} if order["do"] == "load" else unloaded | {order["name"]}
     return names if len(orjson.dumps(sorted(names))) <= PAGE_BYTES else unloaded
 
 
-def token_of(line: bytes) -> tuple[int, int]:
+def parse_slot_and_token(line: bytes) -> tuple[int, int]:
     """The slot and the token of a worker's line."""
     order = orjson.loads(line)
     return order["slot"], order["token"]
@@ -63,13 +63,13 @@ class LoadUnload:
         """Whether orders are in force that this worker has not carried out."""
         return self._board.generation != self._board.cells[self._at + ACKNOWLEDGED]
 
-    async def carry_out(self) -> None:
+    async def rescan_models(self) -> None:
         """Bring the live models in line with the disk and the orders, and acknowledge them."""
         number, unloaded = self.unloaded()
         await self._live.refresh(unloaded)
         self._board.cells[self._at + ACKNOWLEDGED] = number
 
-    async def give(self, do: Literal["load", "unload"], name: str) -> None:
+    async def load_or_unload(self, do: Literal["load", "unload"], name: str) -> None:
         """Have every worker load or unload a model; returns when all have.
 
         Raises:

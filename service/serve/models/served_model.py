@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import SnapshotError
 from service.serve.metrics.counters import WorkerCounters
-from service.serve.models.batcher import Batcher, Classified, inline_rows, is_heavy
+from service.serve.models.batcher import Batcher, Classification, inline_rows, is_heavy
 from service.serve.models.single_row import SingleRow
 from service.serve.responses import V1
 from service.serve.wire.oip_tensors import TensorCodec
@@ -112,7 +112,7 @@ class ServedModel:
         self.v1_tail: Final = b"]," + orjson.dumps({**named, **state})[1:]
         self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
         self.tensors: Final = TensorCodec(self.rows, named, state, self.classes)
-        self.counters: Final = meter.row(version.name, version.version)
+        self.counters: Final = meter.model_counters(version.name, version.version)
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
         self.lone: Final = self._lone(meter)
         self.taught: Any = None
@@ -188,13 +188,13 @@ class ServedModel:
         }
 
 
-def _counted(meter: WorkerCounters, counters: memoryview) -> Callable[[Classifier, Floats], Classified]:
+def _counted(meter: WorkerCounters, counters: memoryview) -> Callable[[Classifier, Floats], Classification]:
     """Calls of a model that count themselves."""
 
-    def classify(model: Classifier, X: Floats) -> Classified:
+    def classify(model: Classifier, X: Floats) -> Classification:
         before = perf_counter_ns()
         classified = model.classify(X)
-        meter.executed(counters, perf_counter_ns() - before)
+        meter.count_kernel_call(counters, perf_counter_ns() - before)
         return classified
 
     return classify

@@ -1,10 +1,11 @@
-"""The commonest request, one row in the usual JSON body: read, predicted and counted by two calls of machine code.
+"""Shortest path for the most common request, one row in the usual JSON body: two calls of machine code.
 
     cells   (CELLS,) int64: the plan of softmax/kernels/single.py, then the addresses and numbers below
 
-The steps are those of the general way (scanner.py, Model.classify, metrics.py), written as one kernel on each side of
-the encoding: from Python every call, array argument and counter costs as much as the arithmetic of a small model.
-Whatever is unusual about a request is left to the general way, which finds the same bits or words the refusal.
+One kernel parses the body and predicts the row; the other counts the request once its response is encoded. The steps
+are those of the general path (wire/row_scanner.py, `classify`, metrics/counters.py). From Python, each call, array
+argument and counter costs as much as the arithmetic of a small model. For an unusual request the first kernel returns
+a negative label; the general path then computes the same bits, or words the error.
 """
 
 import time
@@ -31,12 +32,13 @@ from service.softmax.kernels.lanes import stack
 from service.softmax.kernels.single import CELLS as PLAN_CELLS
 from service.softmax.kernels.single import ITEMSIZE, SingleRowPlan, numbers_at, predict_single, single_row
 
-# Cells behind the plan: the addresses of the model's counters, of the counter of the status 200 and of the time of
-# day, and two readings of the clock.
-COUNTED, ANSWERED, NOW_MS, STARTED, COMPUTED, CELLS = range(PLAN_CELLS, PLAN_CELLS + 6)
-DOUBT: Final = -2
-# CPython keeps the bytes of a bytes object at this distance from its start, and a zero byte behind them.
-BYTES_AT: Final = bytes.__basicsize__ - 1
+# Cells after the plan: the addresses of the model's counters, of the counter of status 200 and of the time of day,
+# then two clock readings.
+COUNTERS_ADDRESS, STATUS_ADDRESS, NOW_MS_ADDRESS, STARTED_NS, COMPUTED_NS, CELLS = range(PLAN_CELLS, PLAN_CELLS + 6)
+# The label of a body that is left to the general path.
+UNSCANNED: Final = -2
+# CPython keeps the bytes of a bytes object at this offset, and a zero byte after them.
+BYTES_OFFSET: Final = bytes.__basicsize__ - 1
 
 MONOTONIC: Final = np.int32(time.CLOCK_MONOTONIC)
 _BOUNDS: Final = np.array(BOUNDS)
@@ -44,76 +46,83 @@ _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32
 
 
 class SingleRow:
-    """Answers one model's lone rows. Used by the event loop's thread alone.
+    """Predicts requests of one row for one model. Use it on the event loop's thread only.
 
     Args:
         single: The model's buffers.
-        counters: Where the model's requests are counted.
-        meter: Where the worker's answers are counted.
+        counters: The model version's counters.
+        meter: The worker's counters.
+
+    Attributes:
+        P: Probabilities (1, K) of the last prediction, in the model's dtype.
     """
 
     def __init__(self, single: SingleRowPlan, counters: memoryview, meter: WorkerCounters) -> None:
-        self._kept: Final = (single, counters, meter)  # only their addresses are in use
+        self._owners: Final = (single, counters, meter)  # the kernels use addresses of their memory
         self.P: Final = single.P
         self._cells: Final = np.zeros(CELLS, np.int64)
         self._cells[:PLAN_CELLS] = single.cells
-        self._cells[[COUNTED, ANSWERED, NOW_MS]] = [
+        self._cells[[COUNTERS_ADDRESS, STATUS_ADDRESS, NOW_MS_ADDRESS]] = [
             np.frombuffer(memory, np.int64).ctypes.data for memory in (counters, meter.statuses[200:], meter.now_ms)
         ]
-        self._at: Final = self._cells.ctypes.data
+        self._address: Final = self._cells.ctypes.data
 
-    def predict(self, data: bytes, start: int) -> int:
-        """Write the probabilities of the row in the body data[start:] to P; returns its label, or below 0 in doubt."""
-        label: int = lone_forward(id(data) + BYTES_AT + start, len(data) - start, self._at)
+    def predict_row(self, data: bytes, start: int) -> int:
+        """Write the probabilities of the row in the body data[start:] to P.
+
+        Returns:
+            The label, or a negative number if the general path has to handle the body.
+        """
+        label: int = predict_body_row(id(data) + BYTES_OFFSET + start, len(data) - start, self._address)
         return label
 
-    def count(self) -> None:
-        """Count the request whose answer is ready."""
-        lone_counted(self._at)
+    def count_row(self) -> None:
+        """Count the predicted request; call this when its response is encoded."""
+        count_body_row(self._address)
 
 
 @inlined
-def _clock(like):
-    """Nanoseconds of the clock that `time.perf_counter_ns` reads."""
+def _clock_ns(like):
+    """Return the nanoseconds of the clock that `time.perf_counter_ns` uses."""
     reading = stack(like)
     _clock_gettime(MONOTONIC, reading)
     return reading[0] * 1_000_000_000 + reading[1]
 
 
 @inlined
-def _read_and_predict(start, length, cells, kind):
+def _scan_and_predict(start, length, cells, kind):
     if scan_rows(start, length, single_row(cells, kind)) != 1:
-        return DOUBT
+        return UNSCANNED
     return predict_single(cells, kind)
 
 
 @kernel("int64(int64,int64,int64)", unlocked=False)
-def lone_forward(start, length, at):
-    """Read the text of that length, predict its row, and note the times; cells (CELLS,) stand at the address `at`."""
-    cells = carray(numbers_at(at, np.int64), CELLS)
-    cells[STARTED] = _clock(cells)
+def predict_body_row(start, length, address):
+    """start, length -> label: parse and predict the body at `start`, and record the times in cells (CELLS,)."""
+    cells = carray(numbers_at(address, np.int64), CELLS)
+    cells[STARTED_NS] = _clock_ns(cells)
     if cells[ITEMSIZE] == 4:
-        label = _read_and_predict(start, length, cells, np.float32)
+        label = _scan_and_predict(start, length, cells, np.float32)
     else:
-        label = _read_and_predict(start, length, cells, np.float64)
-    cells[COMPUTED] = _clock(cells)
+        label = _scan_and_predict(start, length, cells, np.float64)
+    cells[COMPUTED_NS] = _clock_ns(cells)
     return label
 
 
 @kernel("void(int64)", unlocked=False)
-def lone_counted(at):
-    """Count one request of one row, from its STARTED to now; cells (CELLS,) stand at the address `at`."""
-    cells = carray(numbers_at(at, np.int64), CELLS)
-    counters = carray(numbers_at(cells[COUNTED], np.int64), COUNTERS)
-    taken = _clock(cells) - cells[STARTED]
+def count_body_row(address):
+    """Cells (CELLS,): count one request of one row, which took from STARTED_NS to now."""
+    cells = carray(numbers_at(address, np.int64), CELLS)
+    counters = carray(numbers_at(cells[COUNTERS_ADDRESS], np.int64), COUNTERS)
+    elapsed = _clock_ns(cells) - cells[STARTED_NS]
     bucket = 0
-    while bucket < _BOUNDS.size and _BOUNDS[bucket] < taken:
+    while bucket < _BOUNDS.size and _BOUNDS[bucket] < elapsed:
         bucket += 1
     counters[V1] += 1
     counters[ROWS] += 1
     counters[EXECUTIONS] += 1
-    counters[NANOSECONDS] += taken
-    counters[COMPUTE_NANOSECONDS] += cells[COMPUTED] - cells[STARTED]
+    counters[NANOSECONDS] += elapsed
+    counters[COMPUTE_NANOSECONDS] += cells[COMPUTED_NS] - cells[STARTED_NS]
     counters[BUCKETS + bucket] += 1
-    counters[LAST_MS] = carray(numbers_at(cells[NOW_MS], np.int64), 1)[0]
-    carray(numbers_at(cells[ANSWERED], np.int64), 1)[0] += 1
+    counters[LAST_MS] = carray(numbers_at(cells[NOW_MS_ADDRESS], np.int64), 1)[0]
+    carray(numbers_at(cells[STATUS_ADDRESS], np.int64), 1)[0] += 1

@@ -21,7 +21,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import InputError, InvalidTokenError, UnacceptableError
-from service.serve.wire.json_grammar import check_fields, check_lists, load
+from service.serve.wire.json_grammar import check_container_count, check_fields, parse_object
 from service.serve.wire.labels import NUMBERS, LabelParser
 from service.serve.wire.rows import RowParser
 from service.softmax.input_stage import NOT_NUMBERS
@@ -73,7 +73,7 @@ class FeedbackParser:
         self._head = HEAD.pack(FORMAT_VERSION, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
         self._pack = struct.Struct(f"<{N}{dtype.char}i").pack
 
-    def read(self, body: bytes) -> PostedEvent | list[PostedEvent]:
+    def parse_feedback(self, body: bytes) -> PostedEvent | list[PostedEvent]:
         """The event of a body with instances, or the events of one with tokens, in their order.
 
         Raises:
@@ -82,10 +82,10 @@ class FeedbackParser:
             TooLargeError: There are more rows than the limit.
         """
         one_row = body.count(b"[") == 3  # noqa: PLR2004  # those of instances, a row, and labels
-        post = self._alone(body) if one_row else self._around(body)
-        return post or self._general(load(body, self._rows.depth_max, self._rows.rows_max))
+        post = self._parse_single_row(body) if one_row else self._parse_many_rows(body)
+        return post or self._parse_any(parse_object(body, self._rows.depth_max, self._rows.rows_max))
 
-    def _alone(self, body: bytes) -> PostedEvent | None:
+    def _parse_single_row(self, body: bytes) -> PostedEvent | None:
         """The event of a small body in the usual form, or None in doubt.
 
         No string hides in what is left out, and no key is repeated, where the text has as many quotes as were seen.
@@ -113,7 +113,7 @@ class FeedbackParser:
             return None
         return PostedEvent(name, payload, 1) if 0 < len(name) <= ID_BYTES_MAX else None
 
-    def _around(self, body: bytes) -> PostedEvent | None:
+    def _parse_many_rows(self, body: bytes) -> PostedEvent | None:
         """The event of a body with many rows, or None in doubt.
 
         The matrix holds no string, so it ends with the last bracket before the next quote. Where its text is one JSON
@@ -130,17 +130,17 @@ class FeedbackParser:
         if b"\\" in rest or rest.count(KEY) != 1:
             return None
         try:
-            check_lists(rest, self._rows.rows_max)
-            document = self._load_flat(rest) or load(rest, self._rows.depth_max, self._rows.rows_max)
+            check_container_count(rest, self._rows.rows_max)
+            document = self._load_flat(rest) or parse_object(rest, self._rows.depth_max, self._rows.rows_max)
             if document.get("instances", rest) is not None:
                 return None
-            return self._event(document, self._rows.instances(b"{%b:%b}" % (KEY, body[start:stop])))
+            return self._make_event(document, self._rows.parse_instances(b"{%b:%b}" % (KEY, body[start:stop])))
         except InputError:
             return None
 
     @staticmethod
     def _load_flat(text: bytes) -> dict[str, Any] | None:
-        """What `load` gives for an object of flat fields, or None in doubt; every string is seen and counted here."""
+        """Return what `parse_object` gives for an object of flat fields; None in doubt."""
         try:
             document = orjson.loads(text)
             kinds = set(map(type, document["labels"]))
@@ -149,15 +149,15 @@ class FeedbackParser:
             return None
         return document if document.keys() <= FLAT_FIELDS and text.count(b'"') == 2 * strings else None
 
-    def _general(self, document: dict[str, Any]) -> PostedEvent | list[PostedEvent]:
+    def _parse_any(self, document: dict[str, Any]) -> PostedEvent | list[PostedEvent]:
         check_fields(document, FIELDS)
         if "tokens" in document:
-            return self._sealed(document)
+            return self._parse_tokens(document)
         if "instances" not in document:
             raise UnacceptableError('The body must have "instances", a list of rows, or "tokens" of predictions.')
-        return self._event(document, self._rows.matrix(document["instances"]))
+        return self._make_event(document, self._rows.convert_rows(document["instances"]))
 
-    def _event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
+    def _make_event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
         """The event of the rows X (B, N) and of everything else in the body."""
         check_fields(document, FIELDS)
         if "tokens" in document:
@@ -165,12 +165,12 @@ class FeedbackParser:
         if not np.isfinite(X).all():
             raise UnacceptableError(NOT_NUMBERS)
         rows = len(X)
-        kind, targets = self._labels.read(document.get("labels"), rows)
+        kind, targets = self._labels.parse_labels(document.get("labels"), rows)
         weights = self._weights(document["weights"], rows) if "weights" in document else None
         name = _name(document["id"]) if "id" in document else new_id()
         return PostedEvent(name, self._payload(X, kind, targets, weights), rows)
 
-    def _sealed(self, document: dict[str, Any]) -> list[PostedEvent]:
+    def _parse_tokens(self, document: dict[str, Any]) -> list[PostedEvent]:
         """One event for each token."""
         for field in ("instances", "id"):
             if field in document:
@@ -178,10 +178,10 @@ class FeedbackParser:
         tokens = document["tokens"]
         if type(tokens) is not list or not tokens or {str} != set(map(type, tokens)):
             raise UnacceptableError('"tokens" must be a list of at least one token of a prediction.')
-        self._rows.check_count(len(tokens))
-        kind, targets = self._labels.read(document.get("labels"), len(tokens))
+        self._rows.check_row_count(len(tokens))
+        kind, targets = self._labels.parse_labels(document.get("labels"), len(tokens))
         weights = self._weights(document["weights"], len(tokens)) if "weights" in document else None
-        opened = [self._opened(i, token) for i, token in enumerate(tokens)]
+        opened = [self._open_token_at(i, token) for i, token in enumerate(tokens)]
         return [
             PostedEvent(
                 name, self._payload(X, kind, targets[i : i + 1], None if weights is None else weights[i : i + 1]), 1
@@ -189,7 +189,7 @@ class FeedbackParser:
             for i, (name, X) in enumerate(opened)
         ]
 
-    def _opened(self, i: int, token: str) -> tuple[bytes, Floats]:
+    def _open_token_at(self, i: int, token: str) -> tuple[bytes, Floats]:
         """The event's id and the row of one token of several."""
         try:
             return self._open_token(token)

@@ -42,8 +42,10 @@ ALPHABET: Final = bytes.maketrans(b"+/", b"-_")
 STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/***")
 CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-STRANGE: Final = "A token is none of this model version's; send it as :predict gave it, to the version that gave it."
-EXPIRED: Final = "A token has expired; send the row itself with its label."
+INVALID_MESSAGE: Final = (
+    "A token is none of this model version's; send it as :predict gave it, to the version that gave it."
+)
+EXPIRED_MESSAGE: Final = "A token has expired; send the row itself with its label."
 
 Floats = NDArray[np.floating[Any]]
 
@@ -95,7 +97,7 @@ class TokenSealer:
         self._milliseconds = int(seconds * 1000)
         self._now_ms = now_ms
 
-    def seal(self, X: Floats) -> list[str]:
+    def seal_rows(self, X: Floats) -> list[str]:
         """One token for each row of X (B, N) of the model's dtype, C-contiguous."""
         rows = X.astype(self._little, copy=False).tobytes()
         size, prefix, seal, bound = self._row_bytes, self._keys.prefix, self._keys.seal, self._bound
@@ -105,22 +107,22 @@ class TokenSealer:
             tokens.append(_text(head + seal(id_, rows[row * size : (row + 1) * size], head + bound)))
         return tokens
 
-    def open(self, token: str) -> tuple[bytes, Floats]:
+    def open_token(self, token: str) -> tuple[bytes, Floats]:
         """The id of the event that a token becomes, as text, and its row X (1, N), read-only.
 
         Raises:
             InvalidTokenError: It was not sealed with one of the keys for this model version, or is too old.
         """
         if len(token) != self._characters or token[-1] not in self._last:
-            raise InvalidTokenError(STRANGE)
+            raise InvalidTokenError(INVALID_MESSAGE)
         try:
             sealed = binascii.a2b_base64(token.encode().translate(STANDARD) + self._padding)
             head, id_ = sealed[:HEAD_BYTES], sealed[HEAD_BYTES - ID_BYTES : HEAD_BYTES]
             row = self._keys.openers[sealed[: HEAD_BYTES - ID_BYTES]](id_, sealed[HEAD_BYTES:], head + self._bound)
         except (LookupError, ValueError, InvalidTag):  # of base64, of the text, of the key, of the seal
-            raise InvalidTokenError(STRANGE) from None
+            raise InvalidTokenError(INVALID_MESSAGE) from None
         if self._now_ms() - int.from_bytes(id_[:TIME_BYTES]) > self._milliseconds:
-            raise ExpiredTokenError(EXPIRED)
+            raise ExpiredTokenError(EXPIRED_MESSAGE)
         return _uuid_text(id_), np.frombuffer(row, self._little).reshape(1, -1)
 
 

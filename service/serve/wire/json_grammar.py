@@ -15,29 +15,29 @@ import orjson
 from service.errors import MalformedError, TooLargeError, UnacceptableError
 
 # Lists and objects of a body beside the rows and their labels: far more than any request has a use for.
-LISTS_BESIDE: Final = 4096
+OTHER_CONTAINERS_MAX: Final = 4096
 # Bytes that are counted at once: what has too many lists is refused before all of it was read.
-STRETCH: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 20
 
 _CONTAINERS: Final = frozenset((list, dict))
 _QUOTE, _BRACKET, _BRACE = b'"[{'
 
 
-def load(body: bytes, depth_max: int, rows_max: int) -> dict[str, Any]:
+def parse_object(body: bytes, depth_max: int, rows_max: int) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
         MalformedError: The bytes are not JSON, are nested too deeply, are not an object, or repeat a key.
         TooLargeError: They hold more lists and objects than that many rows with their labels need.
     """
-    check_lists(body, rows_max)
+    check_container_count(body, rows_max)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedError(_explain(error, body)) from None
     if type(document) is not dict:
         raise MalformedError("The body must be a JSON object.")
-    depth, strings = survey(document)
+    depth, strings = measure_document(document)
     if depth > depth_max:
         raise MalformedError(f"The body nests deeper than {depth_max} levels.")
     if _strings_in_text(body) != strings:
@@ -45,16 +45,16 @@ def load(body: bytes, depth_max: int, rows_max: int) -> dict[str, Any]:
     return document
 
 
-def most_lists(rows_max: int) -> int:
+def containers_max(rows_max: int) -> int:
     """The number of lists and objects that a body may have: an empty one takes 3 bytes, and some 60 as an object."""
-    return 2 * rows_max + LISTS_BESIDE
+    return 2 * rows_max + OTHER_CONTAINERS_MAX
 
 
-def check_lists(body: bytes, rows_max: int) -> None:
+def check_container_count(body: bytes, rows_max: int) -> None:
     """Raise TooLargeError, before anything is made of them, where a body has more lists and objects than it may."""
-    lists_max, seen = most_lists(rows_max), 0
-    for at in range(0, len(body), STRETCH):
-        seen += body.count(b"[", at, at + STRETCH) + body.count(b"{", at, at + STRETCH)
+    lists_max, seen = containers_max(rows_max), 0
+    for at in range(0, len(body), CHUNK_BYTES):
+        seen += body.count(b"[", at, at + CHUNK_BYTES) + body.count(b"{", at, at + CHUNK_BYTES)
         if seen > lists_max:
             if _opens_more(body, lists_max):
                 raise TooLargeError(f"The body may have at most {lists_max} lists and objects; send several requests.")
@@ -65,8 +65,8 @@ def _opens_more(body: bytes, lists_max: int) -> bool:
     """Whether the text of a JSON document has more lists and objects than that; brackets in its strings are none."""
     text = np.frombuffer(_without_escapes(body), np.uint8)
     opened, inside = 0, np.False_
-    for at in range(0, len(text), STRETCH):
-        part = text[at : at + STRETCH]
+    for at in range(0, len(text), CHUNK_BYTES):
+        part = text[at : at + CHUNK_BYTES]
         quoted = np.logical_xor.accumulate(part == _QUOTE) ^ inside
         opened += int(np.count_nonzero(((part == _BRACKET) | (part == _BRACE)) & ~quoted))
         if opened > lists_max:
@@ -98,7 +98,7 @@ def _without_escapes(body: bytes) -> bytes:
     return body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
 
 
-def survey(document: dict[str, Any] | list[Any]) -> tuple[int, int]:
+def measure_document(document: dict[str, Any] | list[Any]) -> tuple[int, int]:
     """How deep lists and objects nest in a parsed document, and the number of its strings, keys included.
 
     There are fewer strings than in its text where a key was repeated. Types are looked at in bulk, for a body may hold
@@ -121,11 +121,11 @@ def survey(document: dict[str, Any] | list[Any]) -> tuple[int, int]:
     return depth, strings
 
 
-def lists_in(document: object) -> int:
+def count_lists(document: object) -> int:
     """The number of lists in a parsed document."""
     if type(document) is dict:
-        return sum(map(lists_in, document.values()))
-    return 1 + sum(map(lists_in, document)) if type(document) is list else 0
+        return sum(map(count_lists, document.values()))
+    return 1 + sum(map(count_lists, document)) if type(document) is list else 0
 
 
 def check_fields(document: dict[str, Any], known: Iterable[str]) -> None:

@@ -26,7 +26,7 @@ NUMBERS: Final = frozenset((int, float))
 UNKNOWN: Final = 'The label of row {} is not one of the model\'s "classes"; a class is added by the endpoint :classes.'
 AMBIGUOUS: Final = "The label of row {} must be a class name: classes of this model are named by other whole numbers."
 
-Read = tuple[Targets, NDArray[Any]]
+ParsedLabels = tuple[Targets, NDArray[Any]]
 
 
 class LabelParser:
@@ -46,12 +46,12 @@ class LabelParser:
         if self._numbered:
             self.indices.update(zip(range(self.n_classes), range(self.n_classes), strict=True))
 
-    def index(self, label: object) -> int:
+    def find_index(self, label: object) -> int:
         """The index of a class by its name or index; -1 where the label is another kind, or needs to be refused."""
         # By type: True and 1.0 are equal to 1.
         return self.indices.get(label, -1) if type(label) is str or type(label) is int else -1
 
-    def read(self, labels: object, rows: int) -> Read:
+    def parse_labels(self, labels: object, rows: int) -> ParsedLabels:
         """The targets of a parsed list of labels.
 
         Returns:
@@ -75,7 +75,7 @@ class LabelParser:
 
     def _class(self, row: int, label: object) -> int:
         """The index of the class that a name or an index means."""
-        index = self.index(label)
+        index = self.find_index(label)
         if index >= 0:
             return index
         if type(label) is int and not self._numbered:

@@ -19,7 +19,7 @@ DATATYPES: Final = {
 # What explanations are made of; the model gives it to who asks.
 EXPLANATIONS: Final = ("logits", "contributions", "sensitivities")
 OUTPUTS: Final = ("probabilities", "labels", *EXPLANATIONS)
-NO_OUTPUT: Final = (
+UNKNOWN_OUTPUT: Final = (
     "The outputs of a model are probabilities and labels, and on request logits, contributions and sensitivities."
 )
 # Tensors are matrices; a longer shape is a mistake, and its product could be made enormous.
@@ -43,7 +43,7 @@ class InferenceHeader(NamedTuple):
         dtype: The little-endian NumPy name of the tensor's datatype.
         size: The bytes of binary data behind the JSON part, or None where `data` holds the numbers.
         data: The JSON value of "data", or None.
-        wishes: The outputs that are asked for.
+        outputs: The requested outputs.
     """
 
     id: str
@@ -51,21 +51,21 @@ class InferenceHeader(NamedTuple):
     dtype: str
     size: int | None
     data: Any
-    wishes: tuple[OutputRequest, ...]
+    outputs: tuple[OutputRequest, ...]
 
 
-JUST_PROBABILITIES: Final = (OutputRequest("probabilities", binary=False, top=0),)
+JSON_PROBABILITIES: Final = (OutputRequest("probabilities", binary=False, top=0),)
 BINARY_PROBABILITIES: Final = (OutputRequest("probabilities", binary=True, top=0),)
 
 
-def explains(wishes: tuple[OutputRequest, ...]) -> bool:
+def requests_explanation(outputs: tuple[OutputRequest, ...]) -> bool:
     """Whether one of the outputs that are asked for is a part of an explanation."""
-    if wishes is JUST_PROBABILITIES or wishes is BINARY_PROBABILITIES:
+    if outputs is JSON_PROBABILITIES or outputs is BINARY_PROBABILITIES:
         return False
-    return any(wish.name in EXPLANATIONS for wish in wishes)
+    return any(output.name in EXPLANATIONS for output in outputs)
 
 
-def announcement(document: dict[str, Any], rows: RowParser) -> InferenceHeader:
+def parse_inference_header(document: dict[str, Any], rows: RowParser) -> InferenceHeader:
     """Read a document, all but the numbers of its tensor.
 
     Raises:
@@ -83,8 +83,8 @@ def announcement(document: dict[str, Any], rows: RowParser) -> InferenceHeader:
     by_default = _parameters(document).get("binary_data_output", False)
     if type(by_default) is not bool:
         raise UnacceptableError('"binary_data_output" must be true or false.')
-    wishes = _wishes(document.get("outputs"), binary=by_default)
-    return InferenceHeader(request_id, count, dtype, size, inputs[0].get("data"), wishes)
+    requested = _parse_outputs(document.get("outputs"), binary=by_default)
+    return InferenceHeader(request_id, count, dtype, size, inputs[0].get("data"), requested)
 
 
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
@@ -121,27 +121,27 @@ def _shape(shape: object, rows: RowParser) -> int:
     count, width = shape
     if width != rows.n_features or count < 1:
         raise UnacceptableError(f'"shape" must be [rows, {rows.n_features}] with at least one row.')
-    rows.check_count(count)
+    rows.check_row_count(count)
     return int(count)
 
 
-def _wishes(outputs: object, *, binary: bool) -> tuple[OutputRequest, ...]:
+def _parse_outputs(outputs: object, *, binary: bool) -> tuple[OutputRequest, ...]:
     if outputs is None:
-        return BINARY_PROBABILITIES if binary else JUST_PROBABILITIES
+        return BINARY_PROBABILITIES if binary else JSON_PROBABILITIES
     if type(outputs) is not list or not outputs or any(type(output) is not dict for output in outputs):
         raise UnacceptableError('"outputs" must be a list of at least one object.')
-    wishes = tuple(_wish(output, binary=binary) for output in outputs)
-    if len({wish.name for wish in wishes}) != len(wishes):
+    requested = tuple(_parse_output(output, binary=binary) for output in outputs)
+    if len({output.name for output in requested}) != len(requested):
         raise UnacceptableError('"outputs" names an output twice.')
-    # The two usual wishes are known by identity where the response is written.
-    return next((usual for usual in (JUST_PROBABILITIES, BINARY_PROBABILITIES) if wishes == usual), wishes)
+    # The two usual requests are known by identity where the response is written.
+    return next((usual for usual in (JSON_PROBABILITIES, BINARY_PROBABILITIES) if requested == usual), requested)
 
 
-def _wish(output: dict[str, Any], *, binary: bool) -> OutputRequest:
+def _parse_output(output: dict[str, Any], *, binary: bool) -> OutputRequest:
     check_fields(output, ("name", "parameters"))
     name, parameters = output.get("name"), _parameters(output)
     if name not in OUTPUTS:
-        raise UnacceptableError(NO_OUTPUT)
+        raise UnacceptableError(UNKNOWN_OUTPUT)
     wanted, top = parameters.get("binary_data", binary), parameters.get("classification", 0)
     if type(wanted) is not bool:
         raise UnacceptableError('"binary_data" must be true or false.')

@@ -21,20 +21,20 @@ from service.errors import MalformedError, UnacceptableError
 from service.serve.wire.oip_request import (
     BINARY_PROBABILITIES,
     DATATYPES,
-    JUST_PROBABILITIES,
+    JSON_PROBABILITIES,
     InferenceHeader,
     OutputRequest,
-    announcement,
+    parse_inference_header,
 )
-from service.serve.wire.rows import QUICK_FROM_BYTES, RowParser
+from service.serve.wire.rows import SIMDJSON_BYTES_MIN, RowParser
 
 Floats = NDArray[np.floating[Any]]
-LabelParser = list[int] | NDArray[np.bool_]
+Labels = list[int] | NDArray[np.bool_]
 
 DATATYPE_OF: Final = {"float32": "FP32", "float64": "FP64"}
 # JSON parts that a model's readers remember, and the longest: a client sends the same one with every tensor.
-REMEMBERED: Final = 256
-REMEMBERED_BYTES: Final = 1024
+CACHED_HEADERS_MAX: Final = 256
+CACHED_HEADER_BYTES_MAX: Final = 1024
 
 _NAMES: Final = {dtype: name.encode() for dtype, name in DATATYPE_OF.items()}
 
@@ -44,7 +44,7 @@ class InferenceBody(NamedTuple):
 
     id: str
     X: Floats
-    wishes: tuple[OutputRequest, ...]
+    outputs: tuple[OutputRequest, ...]
 
 
 class TensorCodec:
@@ -65,9 +65,9 @@ class TensorCodec:
         self._little = rows.dtype.newbyteorder("<")
         datatype = _NAMES[rows.dtype.name]
         self._just = self._middle + b'{"name":"probabilities","datatype":"%b","shape":' % datatype
-        self._announced: dict[bytes, InferenceHeader] = {}
+        self._headers: dict[bytes, InferenceHeader] = {}
 
-    def read(self, body: bytes, header_length: bytes | None) -> InferenceBody:
+    def parse_inference(self, body: bytes, header_length: bytes | None) -> InferenceBody:
         """Parse a request.
 
         Args:
@@ -81,39 +81,39 @@ class TensorCodec:
         """
         rows = self._rows
         if header_length is None:
-            usual = _usual(body, rows) if len(body) < QUICK_FROM_BYTES else None
+            usual = _usual(body, rows) if len(body) < SIMDJSON_BYTES_MIN else None
             if usual is not None:
                 return usual
-            said = announcement(rows.tensor_document(body), rows)
-            if said.size is not None:
+            header = parse_inference_header(rows.parse_tensor_document(body), rows)
+            if header.size is not None:
                 raise MalformedError("The body has no binary data behind its JSON part; send its size in a header.")
-            return InferenceBody(said.id, _from_json(said.data, said.n_rows, rows), said.wishes)
+            return InferenceBody(header.id, _from_json(header.data, header.n_rows, rows), header.outputs)
         length = _header_length(header_length, len(body))
         binary = memoryview(body)[length:]
         if length == 0:
             return InferenceBody("", _raw(binary, rows), BINARY_PROBABILITIES)
-        said = self._announcement(body[:length])
-        if said.size is None:
+        header = self._parse_header(body[:length])
+        if header.size is None:
             if len(binary):
                 raise MalformedError("The body has binary data that no input announces.")
-            return InferenceBody(said.id, _from_json(said.data, said.n_rows, rows), said.wishes)
-        if len(binary) != said.size:
-            raise MalformedError(f"The input announces {said.size} bytes of binary data; the body has {len(binary)}.")
-        return InferenceBody(said.id, rows.raw(binary, said.dtype, said.n_rows), said.wishes)
+            return InferenceBody(header.id, _from_json(header.data, header.n_rows, rows), header.outputs)
+        if len(binary) != header.size:
+            raise MalformedError(f"The input announces {header.size} bytes of binary data; the body has {len(binary)}.")
+        return InferenceBody(header.id, rows.convert_binary(binary, header.dtype, header.n_rows), header.outputs)
 
-    def _announcement(self, text: bytes) -> InferenceHeader:
+    def _parse_header(self, text: bytes) -> InferenceHeader:
         """Parse a JSON part, or remember what the same bytes meant: clients send them again with every tensor."""
-        said = self._announced.get(text)
-        if said is None:
-            said = announcement(self._rows.tensor_document(text), self._rows)
-            if said.size is not None and len(text) <= REMEMBERED_BYTES:
-                if len(self._announced) >= REMEMBERED:
-                    self._announced.clear()
-                self._announced[text] = said
-        return said
+        header = self._headers.get(text)
+        if header is None:
+            header = parse_inference_header(self._rows.parse_tensor_document(text), self._rows)
+            if header.size is not None and len(text) <= CACHED_HEADER_BYTES_MAX:
+                if len(self._headers) >= CACHED_HEADERS_MAX:
+                    self._headers.clear()
+                self._headers[text] = header
+        return header
 
-    def write(
-        self, request: InferenceBody, P: Floats, labels: LabelParser, more: Mapping[str, Floats] | None = None
+    def encode_inference(
+        self, request: InferenceBody, P: Floats, labels: Labels, more: Mapping[str, Floats] | None = None
     ) -> tuple[bytes, int | None]:
         """The response body, and the size of its JSON part where binary data follows it.
 
@@ -123,22 +123,23 @@ class TensorCodec:
             labels: Indices of the B labels, or flags (B, K) of a multi-label model.
             more: Further outputs by their names, where one of them is asked for.
         """
-        if request.wishes is JUST_PROBABILITIES:
+        if request.outputs is JSON_PROBABILITIES:
             identity = orjson.dumps(request.id) if request.id else b'""'
             numbers = orjson.dumps(P.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
             return b'%b%b%b[%d,%d],"data":%b}]}' % (self._start, identity, self._just, *P.shape, numbers), None
-        if request.wishes is BINARY_PROBABILITIES:
+        if request.outputs is BINARY_PROBABILITIES:
             identity = orjson.dumps(request.id) if request.id else b'""'
             raw = P.astype(self._little, copy=False).tobytes()
             text = b'%b%b%b[%d,%d],"parameters":{"binary_data_size":%d}}]}' % (
                 self._start, identity, self._just, *P.shape, len(raw)
             )  # fmt: skip
             return text + raw, len(text)
-        outputs, parts = [], []
-        for wish in request.wishes:
-            datatype, shape, values, raw = self._output(wish, P, labels, more or {})
-            start = b'{"name":"%b","datatype":"%b","shape":%b' % (wish.name.encode(), datatype, _shape_text(shape))
-            if wish.binary:
+        parts: list[bytes] = []
+        outputs: list[bytes] = []
+        for output in request.outputs:
+            datatype, shape, values, raw = self._output(output, P, labels, more or {})
+            start = b'{"name":"%b","datatype":"%b","shape":%b' % (output.name.encode(), datatype, _shape_text(shape))
+            if output.binary:
                 parts.append(raw())
                 outputs.append(start + b',"parameters":{"binary_data_size":%d}}' % len(parts[-1]))
             else:
@@ -149,15 +150,15 @@ class TensorCodec:
         return (b"".join((text, *parts)), len(text)) if parts else (text, None)
 
     def _output(
-        self, wish: OutputRequest, P: Floats, labels: LabelParser, more: Mapping[str, Floats]
+        self, output: OutputRequest, P: Floats, labels: Labels, more: Mapping[str, Floats]
     ) -> tuple[bytes, tuple[int, ...], Any, Any]:
         """Datatype, shape, JSON values and a function that gives the binary data of one output."""
-        if wish.top:
-            texts = _classification(wish.top, P, self._classes)
+        if output.top:
+            texts = _classification(output.top, P, self._classes)
             return b"BYTES", (len(P), len(texts) // len(P)), texts, lambda: _bytes_elements(texts)
-        if wish.name in more:
-            P = more[wish.name]
-        if wish.name != "labels":
+        if output.name in more:
+            P = more[output.name]
+        if output.name != "labels":
             return _NAMES[P.dtype.name], P.shape, P.ravel(), P.astype(self._little, copy=False).tobytes
         if isinstance(labels, np.ndarray):
             return b"BOOL", labels.shape, labels.ravel(), labels.tobytes
@@ -188,10 +189,10 @@ def _usual(body: bytes, rows: RowParser) -> InferenceBody | None:
             and type(tensor["name"]) is type(identity) is str
             and tensor["datatype"] in DATATYPES
         )
-        X = rows.single(data[0] if type(data[0]) is list and len(data) == 1 else data) if usual else None
+        X = rows.pack_row(data[0] if type(data[0]) is list and len(data) == 1 else data) if usual else None
     except (IndexError, KeyError, TypeError, ValueError):
         return None
-    return None if X is None else InferenceBody(identity, X, JUST_PROBABILITIES)
+    return None if X is None else InferenceBody(identity, X, JSON_PROBABILITIES)
 
 
 def _header_length(text: bytes, available: int) -> int:
@@ -204,15 +205,15 @@ def _raw(binary: memoryview, rows: RowParser) -> Floats:
     size = rows.n_features * rows.dtype.itemsize
     if not len(binary) or len(binary) % size:
         raise MalformedError(f"A raw tensor must be whole rows of {size} bytes.")
-    rows.check_count(len(binary) // size)
-    return rows.raw(binary, DATATYPES[DATATYPE_OF[rows.dtype.name]], len(binary) // size)
+    rows.check_row_count(len(binary) // size)
+    return rows.convert_binary(binary, DATATYPES[DATATYPE_OF[rows.dtype.name]], len(binary) // size)
 
 
 def _from_json(data: object, count: int, rows: RowParser) -> Floats:
     """X (count, N) from a flat list of numbers or a list of rows, which the quick parser may have made an array."""
     shape = (count, rows.n_features)
     if isinstance(data, np.ndarray):
-        return rows.cast(data.reshape(shape))
+        return rows.cast_values(data.reshape(shape))
     if type(data) is not list or not data:
         raise UnacceptableError('An input must have "data": a list of numbers.')
     if type(data[0]) is not list:
@@ -221,7 +222,7 @@ def _from_json(data: object, count: int, rows: RowParser) -> Floats:
         data = [data[i : i + rows.n_features] for i in range(0, len(data), rows.n_features)]
     if len(data) != count:
         raise UnacceptableError(f'"data" has {len(data)} rows; "shape" needs {count}.')
-    return rows.matrix(data)
+    return rows.convert_rows(data)
 
 
 def _classification(top: int, P: Floats, classes: tuple[str, ...]) -> list[str]:

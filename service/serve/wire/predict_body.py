@@ -30,7 +30,7 @@ class PredictBody(NamedTuple):
     tokens: bool = False
 
 
-def read_asked(document: dict[str, Any], rows: RowParser) -> PredictBody:
+def parse_predict_body(document: dict[str, Any], rows: RowParser) -> PredictBody:
     """What a parsed body asks for.
 
     Raises:
@@ -40,13 +40,13 @@ def read_asked(document: dict[str, Any], rows: RowParser) -> PredictBody:
     check_fields(document, FIELDS)
     if "instances" not in document:
         raise UnacceptableError('The body must have "instances": a list of rows.')
-    min_seq, tokens = read_min_seq(document), document.get("feedback_tokens", False)
+    min_seq, tokens = parse_min_seq(document), document.get("feedback_tokens", False)
     if type(tokens) is not bool:
         raise UnacceptableError('"feedback_tokens" must be true or false.')
-    return PredictBody(rows.matrix(document["instances"]), min_seq, tokens)
+    return PredictBody(rows.convert_rows(document["instances"]), min_seq, tokens)
 
 
-def read_min_seq(document: dict[str, Any]) -> int:
+def parse_min_seq(document: dict[str, Any]) -> int:
     """The seq that the answer to a parsed body waits for; 0 where it says nothing of one.
 
     Raises:

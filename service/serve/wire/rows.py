@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import TooLargeError, UnacceptableError
-from service.serve.wire.json_grammar import check_fields, lists_in, load, most_lists, survey
+from service.serve.wire.json_grammar import check_fields, containers_max, count_lists, measure_document, parse_object
 from service.serve.wire.row_scanner import scan_instances
 
 try:
@@ -29,7 +29,7 @@ except ImportError:  # no wheel for this Python: orjson reads everything
 Floats = NDArray[np.floating[Any]]
 
 # Below this size making Python objects costs no more than asking for a buffer (measured for rows of 4 to 64 numbers).
-QUICK_FROM_BYTES: Final = 2048
+SIMDJSON_BYTES_MIN: Final = 2048
 
 _NUMBERS: Final = frozenset((int, float))
 _QUOTE, _BRACKET, _BRACE = b'"[{'
@@ -49,7 +49,7 @@ class RowParser:
         self._native = f"<{dtype.char}{dtype.itemsize}" if sys.byteorder == "little" else ""
         self._parser: Any = simdjson.Parser() if simdjson is not None else None
 
-    def instances(self, body: bytes) -> Floats:
+    def parse_instances(self, body: bytes) -> Floats:
         """X (B, N) of a body `{"instances": [[...], ...]}`; a single row stands in a buffer that the next call reuses.
 
         Raises:
@@ -57,15 +57,17 @@ class RowParser:
             UnacceptableError: They are, but hold no rows of this model.
             TooLargeError: There are more rows than the limit.
         """
-        X = self.usual(body)
-        return X if X is not None else self.matrix(instances_of(load(body, self.depth_max, self.rows_max)))
+        X = self.parse_usual(body)
+        return (
+            X if X is not None else self.convert_rows(instances_of(parse_object(body, self.depth_max, self.rows_max)))
+        )
 
-    def usual(self, body: bytes) -> Floats | None:
+    def parse_usual(self, body: bytes) -> Floats | None:
         """As `instances` for a body that holds nothing else and raises nothing, or None in doubt."""
         X = self._scan(body)
         if X is not None:
             return X
-        if len(body) >= QUICK_FROM_BYTES:
+        if len(body) >= SIMDJSON_BYTES_MIN:
             return self._matrix_quickly(body)
         # One key, so none is repeated and nothing else stands beside it.
         return self._row_quickly(body) if body.count(b'"') == 2 else None  # noqa: PLR2004
@@ -80,7 +82,7 @@ class RowParser:
             return None
         X = np.empty((rows, self.n_features), self.dtype)
         count = scan_instances(body, X)
-        self.check_count(count)
+        self.check_row_count(count)
         return X[:count] if count else None
 
     def _row_quickly(self, body: bytes) -> Floats | None:
@@ -89,7 +91,7 @@ class RowParser:
             (row,) = orjson.loads(body)["instances"]
         except (KeyError, TypeError, ValueError):
             return None
-        return self.single(row)
+        return self.pack_row(row)
 
     def _matrix_quickly(self, body: bytes) -> Floats | None:
         """X (B, N) of a large body in the usual form, or None where there is any doubt.
@@ -114,9 +116,9 @@ class RowParser:
             return None
         finally:
             rows = None  # the parser cannot be used again while a part of its document is alive
-        return self.cast(flat.reshape(-1, self.n_features))
+        return self.cast_values(flat.reshape(-1, self.n_features))
 
-    def matrix(self, rows: object) -> Floats:
+    def convert_rows(self, rows: object) -> Floats:
         """X (B, N) of a parsed list of rows.
 
         Raises:
@@ -125,7 +127,7 @@ class RowParser:
         """
         if type(rows) is not list or not rows:
             raise UnacceptableError('"instances" must be a list of at least one row.')
-        self.check_count(len(rows))
+        self.check_row_count(len(rows))
         for i, row in enumerate(rows):
             if type(row) is not list:
                 raise UnacceptableError(f"Row {i} must be a list of {self.n_features} numbers.")
@@ -133,19 +135,19 @@ class RowParser:
                 raise UnacceptableError(f"Row {i} has {len(row)} values; this model takes {self.n_features}.")
             if not _NUMBERS.issuperset(map(type, row)):
                 raise UnacceptableError(f"Row {i} has a value that is not a number.")
-        return self.cast(np.array(rows, np.float64))
+        return self.cast_values(np.array(rows, np.float64))
 
-    def check_count(self, rows: int) -> None:
+    def check_row_count(self, rows: int) -> None:
         """Raise TooLargeError where a request has more rows than the limit."""
         if rows > self.rows_max:
             raise TooLargeError(f"A request may have at most {self.rows_max} rows; send several requests.")
 
-    def cast(self, values: Floats) -> Floats:
+    def cast_values(self, values: Floats) -> Floats:
         """A fresh aligned copy of X in the model's dtype; the model refuses what became infinite, and NaN."""
         with np.errstate(over="ignore", invalid="ignore"):  # "invalid" is what a signalling NaN of binary data raises
             return values.astype(self.dtype)
 
-    def single(self, row: object) -> Floats | None:
+    def pack_row(self, row: object) -> Floats | None:
         """X (1, N) of one parsed row, in a buffer that the next call reuses; None where it is no row of this model."""
         try:
             if not _NUMBERS.issuperset(map(type, row)):  # type: ignore[call-overload]  # what is no list raises
@@ -155,24 +157,24 @@ class RowParser:
             return None
         return self._single
 
-    def raw(self, data: memoryview, datatype: str, count: int) -> Floats:
+    def convert_binary(self, data: memoryview, datatype: str, count: int) -> Floats:
         """X (count, N) of little-endian binary data of exactly that size; a single row as in `single`."""
         if count == 1 and self._native == datatype:
             self._single_bytes[:] = data
             return self._single
-        return self.cast(np.frombuffer(data, datatype).reshape(count, self.n_features))
+        return self.cast_values(np.frombuffer(data, datatype).reshape(count, self.n_features))
 
-    def tensor_document(self, body: bytes) -> dict[str, Any]:
+    def parse_tensor_document(self, body: bytes) -> dict[str, Any]:
         """Parse a v2 body; inputs[0]["data"] is a float64 array (B * N,) where the quick parser is believed.
 
         Raises:
             MalformedError: The bytes are not JSON of our grammar.
         """
-        if len(body) >= QUICK_FROM_BYTES and self._parser is not None and body[:1] != b"\xef" and b"\\" not in body:
+        if len(body) >= SIMDJSON_BYTES_MIN and self._parser is not None and body[:1] != b"\xef" and b"\\" not in body:
             document = _tensor_quickly(self._parser, body, self)
             if document is not None:
                 return document
-        return load(body, self.depth_max, self.rows_max)
+        return parse_object(body, self.depth_max, self.rows_max)
 
 
 def _tensor_quickly(parser: Any, body: bytes, limits: RowParser) -> dict[str, Any] | None:  # noqa: ANN401
@@ -183,7 +185,7 @@ def _tensor_quickly(parser: Any, body: bytes, limits: RowParser) -> dict[str, An
     """
     text = np.frombuffer(body, np.uint8)
     opened, n_features = np.count_nonzero(text == _BRACKET), limits.n_features
-    if opened + body.count(b"{") > most_lists(limits.rows_max):
+    if opened + body.count(b"{") > containers_max(limits.rows_max):
         return None
     root = entry = data = None
     try:
@@ -200,11 +202,11 @@ def _tensor_quickly(parser: Any, body: bytes, limits: RowParser) -> dict[str, An
     finally:
         root = entry = data = None  # the parser cannot be used again while a part of its document is alive
     rest = [document, fields]
-    depth, strings = survey(rest)
+    depth, strings = measure_document(rest)
     if depth > limits.depth_max - 2:  # the deeper of the two stands in an object in a list in an object
         return None
     strings += 2  # "inputs" and "data"
-    brackets = 2 + rows + sum(map(lists_in, rest))  # those of "inputs" and "data"
+    brackets = 2 + rows + sum(map(count_lists, rest))  # those of "inputs" and "data"
     if np.count_nonzero(text == _QUOTE) != 2 * strings or opened != brackets:
         return None
     count, left = divmod(flat.size, n_features)

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from service.errors import TooLargeError, UnacceptableError
-from service.serve.wire.json_grammar import check_fields, load
+from service.serve.wire.json_grammar import check_fields, parse_object
 from service.serve.wire.labels import NUMBERS
 from service.settings import Settings
 from service.softmax.input_stage import Doubles
@@ -37,7 +37,7 @@ class ScoresBody(NamedTuple):
     temperature: float
 
 
-def read_scores(body: bytes, settings: Settings) -> ScoresBody:
+def parse_scores_body(body: bytes, settings: Settings) -> ScoresBody:
     """What a body gives.
 
     Raises:
@@ -45,7 +45,7 @@ def read_scores(body: bytes, settings: Settings) -> ScoresBody:
         UnacceptableError: They are, but hold no scores.
         TooLargeError: There are more rows, or would be more numbers in the answer, than the limit.
     """
-    document = load(body, settings.json_depth_max, settings.rows_max)
+    document = parse_object(body, settings.json_depth_max, settings.rows_max)
     check_fields(document, FIELDS)
     forms = [form for form in FORMS if form in document]
     if len(forms) != 1:
@@ -59,13 +59,13 @@ def read_scores(body: bytes, settings: Settings) -> ScoresBody:
     return ScoresBody(forms[0], _with_infinities(values, forms[0], head), head, float(temperature))
 
 
-def converted(body: bytes, settings: Settings) -> bytes:
+def convert_scores(body: bytes, settings: Settings) -> bytes:
     """The answer's body.
 
     Raises:
-        InputError: As `read_scores`, or the values are no scores of their form.
+        InputError: As `parse_scores_body`, or the values are no scores of their form.
     """
-    form, values, head, temperature = read_scores(body, settings)
+    form, values, head, temperature = parse_scores_body(body, settings)
     scores = convert(form, values, sigmoid=head == "sigmoid", temperature=temperature)
     # What is infinite is written as null.
     return orjson.dumps({**scores, "head": head, "temperature": temperature}, None, orjson.OPT_SERIALIZE_NUMPY)

@@ -52,7 +52,7 @@ def events(pair: Pair) -> dict[int, list[Event]]:
     assert teaching is not None
 
     async def read() -> dict[int, list[Event]]:
-        return await teaching.writer.call(
+        return await teaching.writer.call_with_log(
             lambda log: {stream.version: log.read_events(stream.number, 0, 100) for stream in log.list_streams()}
         )
 
@@ -167,7 +167,7 @@ def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two
 
     async def talk(line: Line) -> Response:
         assert (await line.ask(named("a"))).status == 202
-        writing = teaching.writer.call(lambda _log: held.wait(10))
+        writing = teaching.writer.call_with_log(lambda _log: held.wait(10))
         async with two.connect() as leaving:
             leaving.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends with a reset
             await leaving.send(named("c"))
@@ -218,7 +218,7 @@ def test_a_stream_that_an_earlier_fold_began_is_taught_on(two: Pair, monkeypatch
     assert teaching is not None
 
     async def begin(version: int, fold: int) -> None:
-        await teaching.writer.call(
+        await teaching.writer.call_with_log(
             lambda log: log.open_stream("iris", version, genesis.compute_genesis(artifact, fold), 3)
         )
 

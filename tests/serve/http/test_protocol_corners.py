@@ -15,7 +15,7 @@ import pytest
 
 from service.logs import without_query
 from service.process.shared_memory import IN_FLIGHT
-from service.serve.metrics.counters import EXECUTIONS, totals
+from service.serve.metrics.counters import EXECUTIONS, sum_counters
 from service.store.artifact.artifact import write_artifact
 from tests.support.servers import Line, Pair, Response, chunked, instances, make_artifact, request, wait_until
 
@@ -47,13 +47,13 @@ def bodies(answers: list[Response]) -> list[tuple[int, bytes]]:
 def held(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Keeps every kernel call that runs in a thread waiting for an event, which is set at the end of the block."""
     go = threading.Event()
-    executed = pair.parts.meter.executed
+    executed = pair.parts.meter.count_kernel_call
 
     def wait(*arguments: Any) -> Any:
         go.wait(20)
         return executed(*arguments)
 
-    monkeypatch.setattr(pair.parts.meter, "executed", wait)
+    monkeypatch.setattr(pair.parts.meter, "count_kernel_call", wait)
     try:
         yield go
     finally:
@@ -113,7 +113,7 @@ def test_remembered_heads_are_forgotten_when_models_are_swapped(paired: Paired, 
     ask = unnamed(request("POST", "/v1/models/m:predict", instances([[1, 2]])))
     assert [answer.json["model_version"] for answer in pair.ask(ask, ask)] == ["1", "1"]
     write_artifact(tmp_path / "m" / "2", make_artifact("softmax", 2, ["a", "b"], seed=8))
-    pair.run(pair.parts.orders.carry_out())
+    pair.run(pair.parts.orders.rescan_models())
     assert [answer.json["model_version"] for answer in pair.ask(ask, ask)] == ["2", "2"]
 
 
@@ -223,11 +223,11 @@ def test_requests_that_share_a_kernel_call_get_their_own_rows(pair: Pair) -> Non
     async def together() -> tuple[int, list[Response]]:
         async with AsyncExitStack() as stack:
             lines = [await stack.enter_async_context(pair.connect()) for _ in data]
-            before = totals(pair.board)["heavy/1"][EXECUTIONS]
+            before = sum_counters(pair.board)["heavy/1"][EXECUTIONS]
             for line, each in zip(lines, data, strict=True):
                 await line.send(each)
             answers = [await line.read() for line in lines]
-            return totals(pair.board)["heavy/1"][EXECUTIONS] - before, answers
+            return sum_counters(pair.board)["heavy/1"][EXECUTIONS] - before, answers
 
     calls, answers = pair.run(together())
     assert answers == alone
@@ -708,7 +708,7 @@ def test_every_answer_is_counted_once(paired: Paired) -> None:
     pair.ask(b"CONNECT a:1 HTTP/1.1\r\n\r\n")
     assert pair.statuses() == {200: 6, 400: 2, 404: 1, 405: 1, 415: 1, 431: 1}
     assert pair.total_requests == 12
-    counted = {name: counters[:4] for name, counters in totals(pair.board).items()}
+    counted = {name: counters[:4] for name, counters in sum_counters(pair.board).items()}
     assert counted["iris/1"] == [4, 0, 2, 4]
     assert counted["heavy/1"] == [2, 0, 0, 4]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.serve.models.batcher import Batcher, Classified, inline_rows
+from service.serve.models.batcher import Batcher, Classification, inline_rows
 from service.softmax.linear_model import LinearModel
 
 Floats = NDArray[np.floating[Any]]
@@ -34,7 +34,7 @@ class Spy:
         self.executor = ThreadPoolExecutor(1, "kernel")
         self.batcher = Batcher(MODEL, rows_max, thread_after_us, self.executor, self._classify)
 
-    def _classify(self, model: LinearModel, X: Floats) -> Classified:
+    def _classify(self, model: LinearModel, X: Floats) -> Classification:
         self.sizes.append(len(X))
         self.threads.append(threading.current_thread().name)
         assert self.gate.wait(SECONDS)
@@ -55,7 +55,7 @@ def rows(count: int, fill: float | None = None) -> Floats:
     return X
 
 
-def same(shared: Classified, X: Floats) -> bool:
+def same(shared: Classification, X: Floats) -> bool:
     """Whether an answer has the very bits of a call for its rows alone."""
     P, labels = MODEL.classify(X)
     return shared[0].tobytes() == P.tobytes() and shared[1] == labels

@@ -20,7 +20,7 @@ from service.serve.metrics.counters import (
     ROWS,
     WorkerCounters,
 )
-from service.serve.models.single_row import BYTES_AT, SingleRow
+from service.serve.models.single_row import BYTES_OFFSET, SingleRow
 from service.serve.responses import V1
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.linear_model import Delta, Head, LinearModel, Stage
@@ -39,7 +39,7 @@ NUMBERS = st.one_of(
 def lone_of(model: LinearModel) -> tuple[SingleRow, memoryview, WorkerCounters]:
     """The short way of a model, its counters, and the meter of its worker."""
     meter = WorkerCounters(SharedMemory(1, 2), 0)
-    single, counters = model.single(), meter.row("m", 1)
+    single, counters = model.single(), meter.model_counters("m", 1)
     assert single is not None
     return SingleRow(single, counters, meter), counters, meter
 
@@ -77,7 +77,7 @@ def test_a_lone_row_has_the_bits_of_the_model(model: LinearModel, row: list[floa
     """Wherever in a request the body begins: probabilities and label are those of `classify`."""
     lone = lone_of(model)[0]
     P, labels = model.classify(np.array([row], model.dtype))
-    label = lone.predict(before + instances([row]), len(before))
+    label = lone.predict_row(before + instances([row]), len(before))
     if label < NOT_FINITE:  # digits beyond what the scanner takes
         assert any(len(repr(value)) > 15 for value in row)
         return
@@ -88,19 +88,19 @@ def test_a_lone_row_has_the_bits_of_the_model(model: LinearModel, row: list[floa
 def test_what_is_no_lone_row_is_left_to_the_general_way(body: bytes) -> None:
     """Arbitrary bytes are doubted, and memory outside them has no part in it."""
     lone = lone_of(MODELS["softmax", 3, "float32"])[0]
-    assert lone.predict(body, 0) < NOT_FINITE
-    assert lone.predict(instances([[1.0] * N]) + b"," + body, 0) < NOT_FINITE
+    assert lone.predict_row(body, 0) < NOT_FINITE
+    assert lone.predict_row(instances([[1.0] * N]) + b"," + body, 0) < NOT_FINITE
 
 
 def test_a_row_that_overflows_is_left_to_the_general_way() -> None:
     """Its logits are not finite in float32; the model computes it again in float64."""
     steep = LinearModel("softmax", np.full((N, 2), 1e30, np.float32), np.zeros(2, np.float32))
     lone = lone_of(steep)[0]
-    assert lone.predict(instances([[1e20] * N]), 0) == NOT_FINITE
-    assert lone.predict(instances([[1] * N]), 0) == 0
+    assert lone.predict_row(instances([[1e20] * N]), 0) == NOT_FINITE
+    assert lone.predict_row(instances([[1] * N]), 0) == 0
     clipped = lone_of(STAGED["stage"])[0]
-    assert clipped.predict(instances([[1e22] * N]), 0) >= 0
-    assert clipped.predict(b'{"instances": [[1, 2, 3, 4, 9007199254740992e22]]}', 0) >= 0
+    assert clipped.predict_row(instances([[1e22] * N]), 0) >= 0
+    assert clipped.predict_row(b'{"instances": [[1, 2, 3, 4, 9007199254740992e22]]}', 0) >= 0
 
 
 def test_models_that_do_not_fit_have_no_short_way() -> None:
@@ -116,7 +116,7 @@ def test_models_that_do_not_fit_have_no_short_way() -> None:
 def test_bytes_stand_where_the_short_way_reads_them() -> None:
     """CPython keeps them at one distance from the object's start, with a zero byte behind."""
     for text in (b"", b"a", bytes(range(256)) * 9):
-        assert ctypes.string_at(id(text) + BYTES_AT, len(text) + 1) == text + b"\0"
+        assert ctypes.string_at(id(text) + BYTES_OFFSET, len(text) + 1) == text + b"\0"
 
 
 @pytest.mark.parametrize("times", [1, 7])
@@ -126,8 +126,8 @@ def test_counts_are_those_of_the_general_way(times: int) -> None:
     meter.now_ms[0] = 1234
     began = time.perf_counter_ns()
     for _ in range(times):
-        assert lone.predict(instances([[1] * N]), 0) >= 0
-        lone.count()
+        assert lone.predict_row(instances([[1] * N]), 0) >= 0
+        lone.count_row()
     passed = time.perf_counter_ns() - began
     counts = counters.tolist()
     assert [counts[i] for i in (V1, ROWS, EXECUTIONS, LAST_MS)] == [times, times, times, 1234]
@@ -168,13 +168,13 @@ def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, pa
 def test_the_short_way_is_taken(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repeated request of one row reaches it, and the worker's counts see it."""
     taken: list[SingleRow] = []
-    count = SingleRow.count
+    count = SingleRow.count_row
 
     def noted(lone: SingleRow) -> None:
         taken.append(lone)
         count(lone)
 
-    monkeypatch.setattr(SingleRow, "count", noted)
+    monkeypatch.setattr(SingleRow, "count_row", noted)
     before = pair.statuses().get(200, 0)
     pair.ask(*[unnamed("iris", instances([[5.1, 3.5, 1.4, 0.2]]))] * 5)
     assert len(taken) >= 4

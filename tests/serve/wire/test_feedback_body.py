@@ -18,7 +18,7 @@ from service.errors import InputError, InvalidTokenError, MalformedError, TooLar
 from service.serve.wire import feedback_body as posts
 from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
 from service.serve.wire.labels import LabelParser
-from service.serve.wire.rows import RowParser, load
+from service.serve.wire.rows import RowParser, parse_object
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
 from tests.serve.wire.test_rows import CANARY, NUMBERS
@@ -67,14 +67,14 @@ def agreed(body: bytes, dtype: np.dtype[Any] = FLOAT32, *, multilabel: bool = Fa
     """What all readers say of a body; a quick one may doubt, and must where the general one refuses."""
     ways = reader(dtype, multilabel=multilabel)
     try:
-        general: Any = ways._general(load(body, DEPTH, ROWS_MAX))
+        general: Any = ways._parse_any(parse_object(body, DEPTH, ROWS_MAX))
     except InputError as reason:
         general = refused(reason)
-    for quick in (ways._alone, ways._around):
+    for quick in (ways._parse_single_row, ways._parse_many_rows):
         said = quick(body)
         assert said is None or said == general, (quick.__name__, body)
     try:
-        answer: Any = ways.read(body)
+        answer: Any = ways.parse_feedback(body)
     except InputError as reason:
         answer = refused(reason)
     assert answer == general, body
@@ -168,7 +168,7 @@ BODIES = {
 def test_the_token_that_is_refused_is_named() -> None:
     """By its place: the first of those that are none."""
     with pytest.raises(InvalidTokenError, match=r"^Token 1: A token is not one of this service\.$"):
-        reader().read(b'{"tokens":["t","bad","bad"],"labels":[1,2,1]}')
+        reader().parse_feedback(b'{"tokens":["t","bad","bad"],"labels":[1,2,1]}')
 
 
 @both_dtypes
@@ -252,20 +252,21 @@ def test_a_lone_row_is_the_event_that_it_says(dtype: np.dtype[Any]) -> None:
     """Its payload is that of store/log/feedback_payload.py."""
     X = np.array([[0.1, -2.5, 1e-40]], dtype)
     body = body_of("[[0.1,-2.5,1e-40]]", '["b"]', '"ü"')
-    assert reader(dtype)._alone(body) == PostedEvent("ü".encode(), encode_rows(X, np.array([1]), Targets.INDEX, 4), 1)
+    payload = encode_rows(X, np.array([1]), Targets.INDEX, 4)
+    assert reader(dtype)._parse_single_row(body) == PostedEvent("ü".encode(), payload, 1)
 
 
 def test_many_rows_are_cut_out_of_the_body() -> None:
     """The quick way takes the usual bodies: it is not one that always doubts."""
     for name in ("two rows", "two indices", "two weighted", "instances last", "white space", "most rows"):
-        assert isinstance(reader()._around(BODIES[name]), PostedEvent), name
+        assert isinstance(reader()._parse_many_rows(BODIES[name]), PostedEvent), name
     for name in ("usual", "index", "no id"):
-        assert isinstance(reader()._alone(BODIES[name]), PostedEvent), name
+        assert isinstance(reader()._parse_single_row(BODIES[name]), PostedEvent), name
 
 
 def test_an_event_holds_rows_targets_and_weights() -> None:
     """Of a body of many rows, where one label is a distribution."""
-    post = reader().read(body_of(TWO, '[[0.5,0.25,0.25,0],"b"]', '"e"', weights="[0.5,100]"))
+    post = reader().parse_feedback(body_of(TWO, '[[0.5,0.25,0.25,0],"b"]', '"e"', weights="[0.5,100]"))
     assert isinstance(post, PostedEvent)
     assert (post.id, post.rows) == (b"e", 2)
     block = decode_rows(post.payload)
@@ -278,14 +279,14 @@ def test_an_event_holds_rows_targets_and_weights() -> None:
 
 def test_an_event_without_an_id_gets_one() -> None:
     for body in (body_of(id_=""), body_of(TWO, "[1,1]", id_=""), body_of(id_="", weights="[1]")):
-        post = reader().read(body)
+        post = reader().parse_feedback(body)
         assert isinstance(post, PostedEvent)
         assert post.id == OURS
 
 
 def test_each_token_is_an_event_of_its_own() -> None:
     """With the id and the row that it brings, and its own label and weight."""
-    events = reader().read(b'{"tokens":["t","uu"],"labels":["b",2],"weights":[1,2]}')
+    events = reader().parse_feedback(b'{"tokens":["t","uu"],"labels":["b",2],"weights":[1,2]}')
     assert isinstance(events, list)
     assert [(event.id, event.rows) for event in events] == [(b"t", 1), (b"uu", 1)]
     blocks = [decode_rows(event.payload) for event in events]
@@ -311,5 +312,5 @@ def test_each_token_is_an_event_of_its_own() -> None:
 )  # fmt: skip
 def test_refusals_say_what_to_change(name: str, error: type[InputError], word: str) -> None:
     with pytest.raises(error, match=word) as caught:
-        reader().read(BODIES[name])
+        reader().parse_feedback(BODIES[name])
     refused(caught.value)

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
 from service.serve.wire import feedback_tokens as module
-from service.serve.wire.feedback_tokens import EXPIRED, HEAD_BYTES, STRANGE, TAG_BYTES, TokenKeys, TokenSealer
+from service.serve.wire.feedback_tokens import (
+    EXPIRED_MESSAGE,
+    HEAD_BYTES,
+    INVALID_MESSAGE,
+    TAG_BYTES,
+    TokenKeys,
+    TokenSealer,
+)
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 GENESIS = bytes(range(32, 64))
@@ -34,7 +41,7 @@ def rows(*values: float, dtype: np.dtype[Any] = FLOAT32) -> Any:
     return np.array([[value, -0.0, 3.4e38, 1e-45] for value in values], dtype)
 
 
-TOKEN = made().seal(rows(1.5))[0]
+TOKEN = made().seal_rows(rows(1.5))[0]
 
 
 def refusal(ask: Callable[[], Any]) -> str:
@@ -50,8 +57,8 @@ def test_the_golden_token_is_as_it_always_was(monkeypatch: pytest.MonkeyPatch) -
     tokens = made(bytes.fromhex(GOLDEN["key"]), now=int(GOLDEN["id"].replace("-", "")[:12], 16), **fields)
     monkeypatch.setattr(module, "_new_ids", lambda *_: [bytes.fromhex(GOLDEN["id"].replace("-", ""))])
     X = np.array([GOLDEN["row"]], tokens._little)
-    assert tokens.seal(X) == [GOLDEN["token"]]
-    id_, row = tokens.open(GOLDEN["token"])
+    assert tokens.seal_rows(X) == [GOLDEN["token"]]
+    id_, row = tokens.open_token(GOLDEN["token"])
     assert (id_.decode(), row.tolist()) == (GOLDEN["id"], X.tolist())
 
 
@@ -61,8 +68,8 @@ def test_a_token_opens_to_its_row(n_features: int, dtype: np.dtype[Any]) -> None
     """Bit for bit, for every length that its text can end with."""
     tokens = made(n_features=n_features, dtype=dtype)
     X = np.random.default_rng(n_features).standard_normal((5, n_features)).astype(dtype)
-    sealed = tokens.seal(X)
-    opened = [made(n_features=n_features, dtype=dtype).open(token) for token in sealed]
+    sealed = tokens.seal_rows(X)
+    opened = [made(n_features=n_features, dtype=dtype).open_token(token) for token in sealed]
     assert np.concatenate([row for _, row in opened]).tobytes() == X.tobytes()
     assert {row.dtype.name for _, row in opened} == {dtype.name}
     assert all(token.replace("-", "").replace("_", "").isalnum() for token in sealed)
@@ -71,12 +78,12 @@ def test_a_token_opens_to_its_row(n_features: int, dtype: np.dtype[Any]) -> None
 
 def test_the_id_is_a_uuid_that_tells_the_time_of_issue() -> None:
     """Version 7, variant 10; ids of a later moment are greater, so that they stand together in an index."""
-    ids = [made().open(token)[0] for token in made().seal(rows(*range(100)))]
-    (later,) = made(now=NOW + 1).seal(rows(1))
+    ids = [made().open_token(token)[0] for token in made().seal_rows(rows(*range(100)))]
+    (later,) = made(now=NOW + 1).seal_rows(rows(1))
     assert {len(id_) for id_ in ids} == {36}
     assert {int(id_[:8] + id_[9:13], 16) for id_ in ids} == {NOW}
     assert {(id_[14:15], id_[19:20] in b"89ab") for id_ in ids} == {(b"7", True)}
-    assert max(ids) < made().open(later)[0]
+    assert max(ids) < made().open_token(later)[0]
     assert len(set(ids)) == 100
     assert len({id_[15:18] for id_ in ids}) > 90
     assert len({id_[20:] for id_ in ids}) == 100
@@ -85,7 +92,7 @@ def test_the_id_is_a_uuid_that_tells_the_time_of_issue() -> None:
 def test_a_token_says_nothing_and_never_repeats() -> None:
     """The same row gives another text each time, and its bytes are not in it."""
     X = rows(1.5, 1.5)
-    first, second = made().seal(X)
+    first, second = made().seal_rows(X)
     raw = base64.urlsafe_b64decode(first + "==")
     assert first != second
     assert raw[HEAD_BYTES:] != base64.urlsafe_b64decode(second + "==")[HEAD_BYTES:]
@@ -100,57 +107,57 @@ def test_a_token_says_nothing_and_never_repeats() -> None:
 def test_a_token_of_something_else_is_refused(changes: dict[str, Any]) -> None:
     """Of another model, version, artifact or service, whatever it is, in the same words."""
     keys = changes.pop("keys", ())
-    assert refusal(lambda: made(*keys, **changes).open(TOKEN)) == STRANGE
+    assert refusal(lambda: made(*keys, **changes).open_token(TOKEN)) == INVALID_MESSAGE
 
 
 def test_keys_change_without_a_break() -> None:
     """The first seals, all open; a token of a key that is gone is refused."""
-    new = made(OTHER, KEY).seal(rows(2.0))[0]
-    assert made(OTHER, KEY).open(TOKEN)[1].tolist() == rows(1.5).tolist()
-    assert made(OTHER).open(new)[1].tolist() == rows(2.0).tolist()
-    assert refusal(lambda: made(KEY).open(new)) == STRANGE
-    assert refusal(lambda: made(OTHER).open(TOKEN)) == STRANGE
+    new = made(OTHER, KEY).seal_rows(rows(2.0))[0]
+    assert made(OTHER, KEY).open_token(TOKEN)[1].tolist() == rows(1.5).tolist()
+    assert made(OTHER).open_token(new)[1].tolist() == rows(2.0).tolist()
+    assert refusal(lambda: made(KEY).open_token(new)) == INVALID_MESSAGE
+    assert refusal(lambda: made(OTHER).open_token(TOKEN)) == INVALID_MESSAGE
 
 
 def test_a_token_expires() -> None:
     """After its time, and not before; one from a clock that is ahead is taken."""
-    assert made(now=NOW + 60_000).open(TOKEN)
-    assert made(now=NOW - 3_600_000).open(TOKEN)
-    assert refusal(lambda: made(now=NOW + 60_001).open(TOKEN)) == EXPIRED
+    assert made(now=NOW + 60_000).open_token(TOKEN)
+    assert made(now=NOW - 3_600_000).open_token(TOKEN)
+    assert refusal(lambda: made(now=NOW + 60_001).open_token(TOKEN)) == EXPIRED_MESSAGE
     # Whether one that was forged is too old is not told.
     forged = TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "Q")
-    assert refusal(lambda: made(now=NOW + 60_001).open(forged)) == STRANGE
+    assert refusal(lambda: made(now=NOW + 60_001).open_token(forged)) == INVALID_MESSAGE
 
 
 @pytest.mark.parametrize("text", ["", "x", "=", TOKEN + "=", TOKEN + "A", " " + TOKEN, TOKEN[1:], TOKEN[:-1], TOKEN * 2,
                                   "é" * len(TOKEN), "\0" * len(TOKEN), "\ud800" * len(TOKEN), "A" * len(TOKEN),
                                   "+" * len(TOKEN), "=" * len(TOKEN), "\n" * len(TOKEN)], ids=range(16))  # fmt: skip
 def test_what_is_no_token_is_refused(text: str) -> None:
-    assert refusal(lambda: made().open(text)) == STRANGE
+    assert refusal(lambda: made().open_token(text)) == INVALID_MESSAGE
 
 
 @pytest.mark.parametrize("n_features", [4, 5, 6])
 def test_every_changed_character_is_noticed(n_features: int) -> None:
     """Also in the bits behind the last byte, and by the other alphabet of base64: a token has one form."""
     tokens = made(n_features=n_features)
-    (token,) = tokens.seal(np.ones((1, n_features), np.float32))
+    (token,) = tokens.seal_rows(np.ones((1, n_features), np.float32))
     for at in range(len(token)):
         for character in "A_-+/=9z\n":
             changed = token[:at] + character + token[at + 1 :]
             if changed != token:
-                assert refusal(lambda changed=changed: tokens.open(changed)) == STRANGE  # type: ignore[misc]
+                assert refusal(lambda changed=changed: tokens.open_token(changed)) == INVALID_MESSAGE  # type: ignore[misc]
     for character in module.CHARACTERS:
         if character != token[-1]:
-            assert refusal(lambda c=character: tokens.open(token[:-1] + c)) == STRANGE  # type: ignore[misc]
+            assert refusal(lambda c=character: tokens.open_token(token[:-1] + c)) == INVALID_MESSAGE  # type: ignore[misc]
 
 
 def test_the_other_alphabet_is_refused() -> None:
     """A token that would have + or / in base64 has them as - and _ alone."""
     tokens = made()
-    both = next(token for token in tokens.seal(rows(*[1.0] * 500)) if "-" in token and "_" in token)
-    assert tokens.open(both)
+    both = next(token for token in tokens.seal_rows(rows(*[1.0] * 500)) if "-" in token and "_" in token)
+    assert tokens.open_token(both)
     for other in (both.replace("-", "+"), both.replace("_", "/")):
-        assert refusal(lambda other=other: tokens.open(other)) == STRANGE  # type: ignore[misc]
+        assert refusal(lambda other=other: tokens.open_token(other)) == INVALID_MESSAGE  # type: ignore[misc]
 
 
 @settings(deadline=None, max_examples=300)
@@ -161,11 +168,11 @@ def test_any_bytes_give_a_row_or_the_one_refusal(data: bytes, headed: bool) -> N
     sealed = raw[:5] + data[5:] if headed else data
     text = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
     if sealed != raw:
-        assert refusal(lambda: made().open(text)) == STRANGE
+        assert refusal(lambda: made().open_token(text)) == INVALID_MESSAGE
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.text(max_size=90) | st.text(st.sampled_from(module.CHARACTERS), min_size=len(TOKEN), max_size=len(TOKEN)))
 def test_any_text_gives_the_one_refusal(text: str) -> None:
     if text != TOKEN:
-        assert refusal(lambda: made().open(text)) == STRANGE
+        assert refusal(lambda: made().open_token(text)) == INVALID_MESSAGE

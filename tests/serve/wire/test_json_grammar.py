@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from service.errors import TooLargeError
 from service.serve.wire import json_grammar as grammar
-from service.serve.wire.json_grammar import check_lists, load, most_lists, survey
-from service.serve.wire.oip_request import JUST_PROBABILITIES
+from service.serve.wire.json_grammar import check_container_count, containers_max, measure_document, parse_object
+from service.serve.wire.oip_request import JSON_PROBABILITIES
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
 
 DEPTH, ROWS_MAX = 64, 10
-MOST = most_lists(ROWS_MAX)
+MOST = containers_max(ROWS_MAX)
 texts = st.text(st.sampled_from('[{"\\a€'), max_size=8)
 documents = st.dictionaries(
     texts,
@@ -44,16 +44,16 @@ def plainly(value: Any) -> tuple[int, int, int]:
 @given(document=documents, stretch=st.integers(1, 64))
 def test_what_a_document_holds_is_counted_right(document: dict[str, Any], stretch: int) -> None:
     depth, strings, lists = plainly(document)
-    assert survey(document) == (depth, strings)
+    assert measure_document(document) == (depth, strings)
     body = orjson.dumps(document)
-    assert load(body, DEPTH, ROWS_MAX) == document
+    assert parse_object(body, DEPTH, ROWS_MAX) == document
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grammar, "STRETCH", stretch)
-        patch.setattr(grammar, "LISTS_BESIDE", lists)
-        check_lists(body, 0)
-        patch.setattr(grammar, "LISTS_BESIDE", lists - 1)
+        patch.setattr(grammar, "CHUNK_BYTES", stretch)
+        patch.setattr(grammar, "OTHER_CONTAINERS_MAX", lists)
+        check_container_count(body, 0)
+        patch.setattr(grammar, "OTHER_CONTAINERS_MAX", lists - 1)
         with pytest.raises(TooLargeError, match=f"at most {lists - 1} lists and objects"):
-            check_lists(body, 0)
+            check_container_count(body, 0)
 
 
 @pytest.mark.parametrize("item", ["[]", "{}", '{"":[]}'])
@@ -74,7 +74,9 @@ def test_millions_of_lists_are_refused_before_one_is_made(
     monkeypatch.setattr(grammar.orjson, "loads", made.append)
     monkeypatch.setattr(rows, "_parser", None if rows._parser is None else Untouched())
     with pytest.raises(TooLargeError, match="lists and objects"):
-        rows.instances(data) if kind in {"v1", "beside"} else TensorCodec(rows, {}, {}, ("a", "b")).read(data, None)
+        rows.parse_instances(data) if kind in {"v1", "beside"} else TensorCodec(
+            rows, {}, {}, ("a", "b")
+        ).parse_inference(data, None)
     assert not made
 
 
@@ -89,7 +91,9 @@ def test_brackets_in_strings_are_no_lists() -> None:
     rows = RowParser(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
     names = ['\\"[{' * MOST, "[" * MOST, "{" * MOST]
     body = orjson.dumps({"instances": [[1, 2]] * ROWS_MAX, "parameters": names})
-    assert rows.instances(body).shape == (ROWS_MAX, 2)
+    assert rows.parse_instances(body).shape == (ROWS_MAX, 2)
     tensor = {"name": "x", "shape": [ROWS_MAX, 2], "datatype": "FP32", "data": [[1, 2]] * ROWS_MAX}
-    read = TensorCodec(rows, {}, {}, ("a", "b")).read(orjson.dumps({"inputs": [tensor], "id": "[" * MOST}), None)
-    assert (read.id, read.X.shape, read.wishes) == ("[" * MOST, (ROWS_MAX, 2), JUST_PROBABILITIES)
+    read = TensorCodec(rows, {}, {}, ("a", "b")).parse_inference(
+        orjson.dumps({"inputs": [tensor], "id": "[" * MOST}), None
+    )
+    assert (read.id, read.X.shape, read.outputs) == ("[" * MOST, (ROWS_MAX, 2), JSON_PROBABILITIES)

@@ -18,14 +18,14 @@ TAGS = LabelParser(["a", "b", "c"], multilabel=True)
 
 
 def read(labels: LabelParser, *values: Any) -> tuple[Targets, list[Any], str]:
-    kind, targets = labels.read(list(values), len(values))
+    kind, targets = labels.parse_labels(list(values), len(values))
     return kind, targets.tolist(), targets.dtype.name
 
 
 def test_names_and_indices_are_classes() -> None:
     assert read(IRIS, "virginica", 0, 1, "versicolor") == (Targets.INDEX, [2, 0, 1, 1], "int32")
     assert read(IRIS, 2, 0) == (Targets.INDEX, [2, 0], "int32")
-    assert [IRIS.index(label) for label in ("setosa", 2, 3, -1, "x", True, 1.0, None)] == [0, 2, *[-1] * 6]
+    assert [IRIS.find_index(label) for label in ("setosa", 2, 3, -1, "x", True, 1.0, None)] == [0, 2, *[-1] * 6]
 
 
 def test_a_list_is_a_distribution_and_makes_the_others_one() -> None:
@@ -47,7 +47,7 @@ WRONG = [
 @pytest.mark.parametrize("values", WRONG)
 def test_what_is_no_distribution_is_refused(values: Any) -> None:
     with pytest.raises(UnacceptableError, match="The distribution of row 1"):
-        IRIS.read([[1, 0, 0], values], 2)
+        IRIS.parse_labels([[1, 0, 0], values], 2)
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.floats(-3e-6, 3e-6))
@@ -79,32 +79,32 @@ def test_an_index_is_refused_where_it_could_mean_two(names: list[str], multilabe
     """Every index, and every row's; a name is taken still."""
     labels = LabelParser(names, multilabel=multilabel)
     for index in range(3):
-        assert labels.index(index) == -1
+        assert labels.find_index(index) == -1
         for rows in ([index], [index, names[0]]):
             with pytest.raises(UnacceptableError, match="must be a class name"):
-                labels.read([[label] for label in rows] if multilabel else rows, len(rows))
-    assert [labels.index(name) for name in names] == [0, 1, 2]
+                labels.parse_labels([[label] for label in rows] if multilabel else rows, len(rows))
+    assert [labels.find_index(name) for name in names] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("label", ["x", "", 3, -1, 2**64])
 def test_a_class_that_is_not_known_names_the_way_to_add_it(label: Any) -> None:
     for labels, value in ((IRIS, label), (TAGS, [label])):
         with pytest.raises(UnacceptableError, match=re.escape('one of the model\'s "classes"; a class is added by')):
-            labels.read([value], 1)
+            labels.parse_labels([value], 1)
 
 
 @pytest.mark.parametrize("label", [True, 1.0, None, {}, {"a": 1}])
 def test_another_kind_is_no_label(label: Any) -> None:
     with pytest.raises(UnacceptableError, match="must be a class name, an index, or a distribution"):
-        IRIS.read([label], 1)
+        IRIS.parse_labels([label], 1)
     for value in (label, "a", 1):
         with pytest.raises(UnacceptableError, match="must be a list of class names or indices"):
-            TAGS.read([value], 1)
+            TAGS.parse_labels([value], 1)
     with pytest.raises(UnacceptableError, match="must be a list of class names or indices"):
-        TAGS.read([[label]], 1)
+        TAGS.parse_labels([[label]], 1)
 
 
 @pytest.mark.parametrize("labels", [None, "ab", {"a": 1, "b": 2}, 2])
 def test_labels_are_a_list(labels: Any) -> None:
     with pytest.raises(UnacceptableError, match='must have "labels"'):
-        IRIS.read(labels, 2)
+        IRIS.parse_labels(labels, 2)

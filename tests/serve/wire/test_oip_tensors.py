@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
 from service.serve.wire import rows as codec
-from service.serve.wire.oip_request import BINARY_PROBABILITIES, DATATYPES, JUST_PROBABILITIES, OutputRequest
+from service.serve.wire.oip_request import BINARY_PROBABILITIES, DATATYPES, JSON_PROBABILITIES, OutputRequest
 from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
 from service.serve.wire.rows import RowParser
 from service.softmax.linear_model import LinearModel
@@ -55,9 +55,9 @@ def announced(raw: bytes, tensor: dict[str, Any] | None = None, **more: Any) -> 
 
 
 def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple[Any, ...]:
-    """What a reader makes of a request: id, bits and wishes, or a refusal, which is one short sentence."""
+    """What a reader makes of a request: id, bits and outputs, or a refusal, which is one short sentence."""
     try:
-        request = reader.read(body, header)
+        request = reader.parse_inference(body, header)
     except InputError as reason:
         message = str(reason)
         assert len(message) <= 300
@@ -66,7 +66,7 @@ def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple
         assert CANARY not in message
         return type(reason), message
     assert request.X.flags.carray
-    return request.id, request.X.shape, request.X.dtype.str, request.X.tobytes(), request.wishes
+    return request.id, request.X.shape, request.X.dtype.str, request.X.tobytes(), request.outputs
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def generally(quick_from: int = 0) -> Iterator[None]:
     """Without the way of the usual single row; pysimdjson is asked from so many bytes on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensors, "_usual", lambda *_: None)
-        patch.setattr(codec, "QUICK_FROM_BYTES", quick_from)
+        patch.setattr(codec, "SIMDJSON_BYTES_MIN", quick_from)
         yield
 
 
@@ -91,7 +91,7 @@ def test_binary_data_of_every_datatype_is_read(count: int, datatype: str, dtype:
     """Little-endian and row-major; each number is cast to the model's dtype."""
     values = np.random.default_rng(count).integers(0, 100, (count, N)).astype(DATATYPES[datatype])
     tensor = entry(datatype=datatype, shape=[count, N], data=None, parameters={"binary_data_size": values.nbytes})
-    request = served(dtype).read(*announced(values.tobytes(), tensor))
+    request = served(dtype).parse_inference(*announced(values.tobytes(), tensor))
     assert request.X.dtype == dtype
     assert np.array_equal(request.X, values.astype(dtype))
 
@@ -104,7 +104,7 @@ def test_json_data_of_every_datatype_is_read(datatype: str, dtype: type, *, head
     for values in ([[1, 2, 3]], [[1, 2, 3], [4, 5.5, -6e-7]], [[1, 2, 3]] * 300):
         for data in (values, [x for row in values for x in row]):
             body = document(entry(datatype=datatype, shape=[len(values), N], data=data))
-            request = served(dtype).read(body, b"%d" % len(body) if header else None)
+            request = served(dtype).parse_inference(body, b"%d" % len(body) if header else None)
             assert request.X.dtype == dtype
             assert np.array_equal(request.X, np.array(values, dtype))
 
@@ -119,7 +119,7 @@ def test_extremes_keep_their_bits(values: list[float]) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             raw = np.array(values).astype(name)
         tensor = entry(datatype=datatype, data=None, parameters={"binary_data_size": raw.nbytes})
-        X = served(np.float64).read(*announced(raw.tobytes(), tensor)).X
+        X = served(np.float64).parse_inference(*announced(raw.tobytes(), tensor)).X
         assert X.tobytes() == raw.astype(np.float64).tobytes()
 
 
@@ -131,7 +131,7 @@ def test_what_is_not_finite_is_refused_by_the_model(value: float, datatype: str)
     with np.errstate(over="ignore"):
         raw = np.array([1, 2, value] * 2).astype(DATATYPES[datatype])
     tensor = entry(datatype=datatype, shape=[2, N], data=None, parameters={"binary_data_size": raw.nbytes})
-    request = served().read(*announced(raw.tobytes(), tensor))
+    request = served().parse_inference(*announced(raw.tobytes(), tensor))
     with pytest.raises(UnacceptableError, match="finite"):
         model.predict(request.X)
 
@@ -145,7 +145,7 @@ def test_any_bits_are_read_without_a_warning(count: int, datatype: str) -> None:
     raw = one * N * count
     tensor = entry(datatype=datatype, shape=[count, N], data=None, parameters={"binary_data_size": len(raw)})
     for dtype in DTYPES:
-        assert np.isnan(served(dtype).read(*announced(raw, tensor)).X).all()
+        assert np.isnan(served(dtype).parse_inference(*announced(raw, tensor)).X).all()
 
 
 @both_dtypes
@@ -154,9 +154,9 @@ def test_a_raw_request_is_the_tensor_itself(dtype: type) -> None:
     for count in (1, 2, ROWS_MAX):
         values = np.arange(count * N).reshape(count, N).astype(dtype)
         for header in (b"0", b"000"):
-            request = served(dtype).read(values.tobytes(), header)
+            request = served(dtype).parse_inference(values.tobytes(), header)
             assert np.array_equal(request.X, values)
-            assert (request.id, request.wishes) == ("", BINARY_PROBABILITIES)
+            assert (request.id, request.outputs) == ("", BINARY_PROBABILITIES)
 
 
 @pytest.mark.parametrize(("count", "leaf"), [
@@ -173,21 +173,21 @@ def test_the_id_is_echoed(identity: str) -> None:
     """Any string, in JSON and in binary requests, in JSON and binary answers; without one, it is empty."""
     reader, P = served(), np.full((1, 3), 1 / 3, np.float32)
     for body, header in ((document(id=identity), None), announced(np.float32(ROW).tobytes(), id=identity)):
-        request = reader.read(body, header)
+        request = reader.parse_inference(body, header)
         assert request.id == identity
-        for wishes in (JUST_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("labels", binary=False, top=0),)):
-            text, size = reader.write(request._replace(wishes=wishes), P, [0])
+        for outputs in (JSON_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("labels", binary=False, top=0),)):
+            text, size = reader.encode_inference(request._replace(outputs=outputs), P, [0])
             assert orjson.loads(text[:size])["id"] == identity
-    assert reader.read(document(), None).id == ""
+    assert reader.parse_inference(document(), None).id == ""
 
 
 WISHES: dict[str, tuple[dict[str, Any], tuple[OutputRequest, ...]]] = {
-    "nothing said": ({}, JUST_PROBABILITIES),
-    "null outputs": ({"outputs": None}, JUST_PROBABILITIES),
+    "nothing said": ({}, JSON_PROBABILITIES),
+    "null outputs": ({"outputs": None}, JSON_PROBABILITIES),
     "binary by default": ({"parameters": {"binary_data_output": True}}, BINARY_PROBABILITIES),
-    "not binary by default": ({"parameters": {"binary_data_output": False}}, JUST_PROBABILITIES),
-    "other parameters": ({"parameters": {"priority": 1, "x": [{}]}}, JUST_PROBABILITIES),
-    "probabilities": ({"outputs": [{"name": "probabilities"}]}, JUST_PROBABILITIES),
+    "not binary by default": ({"parameters": {"binary_data_output": False}}, JSON_PROBABILITIES),
+    "other parameters": ({"parameters": {"priority": 1, "x": [{}]}}, JSON_PROBABILITIES),
+    "probabilities": ({"outputs": [{"name": "probabilities"}]}, JSON_PROBABILITIES),
     "labels": ({"outputs": [{"name": "labels"}]}, (OutputRequest("labels", binary=False, top=0),)),
     "both, in their order": (
         {"outputs": [{"name": "labels"}, {"name": "probabilities"}]},
@@ -220,9 +220,9 @@ def test_wishes_are_read(name: str) -> None:
     """What a request says of outputs, in JSON and binary requests; an output's own parameter has the last word."""
     more, expected = WISHES[name]
     for body, header in ((document(**more), None), announced(np.float32(ROW).tobytes(), **more)):
-        assert served().read(body, header).wishes == expected
-    usual = next((one for one in (JUST_PROBABILITIES, BINARY_PROBABILITIES) if one == expected), None)
-    assert usual is None or served().read(document(**more), None).wishes is usual
+        assert served().parse_inference(body, header).outputs == expected
+    usual = next((one for one in (JSON_PROBABILITIES, BINARY_PROBABILITIES) if one == expected), None)
+    assert usual is None or served().parse_inference(document(**more), None).outputs is usual
 
 
 # What is refused
@@ -473,9 +473,9 @@ def test_the_usual_row_is_read_as_any_other(request: dict[str, Any], ascii_only:
 
 def test_the_usual_row_really_takes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compared above is read in two ways: the general one is out of order here."""
-    monkeypatch.setattr(tensors, "announcement", None)
+    monkeypatch.setattr(tensors, "parse_inference_header", None)
     for body in (document(), document(id="a"), document(entry(data=[ROW])), document(entry(datatype="INT8"), id="")):
-        assert served().read(body, None).X.tolist() == [ROW]
+        assert served().parse_inference(body, None).X.tolist() == [ROW]
 
 
 USUAL = '{"id":"ab","inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
@@ -544,21 +544,21 @@ def test_a_json_part_that_is_sent_again_is_not_parsed_again(monkeypatch: pytest.
     """What is compared above comes from memory: the parser is out of order when the same part comes again."""
     reader, (body, header) = served(), announced(np.float32(ROW).tobytes(), id="a")
     first = said(reader, body, header)
-    monkeypatch.setattr(tensors, "announcement", None)
+    monkeypatch.setattr(tensors, "parse_inference_header", None)
     assert said(reader, body, header) == first
 
 
 def test_remembered_json_parts_are_bounded() -> None:
     """In number and in length, and refused ones, or ones with their data inside, are not kept."""
     reader, raw = served(), np.float32(ROW).tobytes()
-    for i in range(3 * tensors.REMEMBERED):
-        assert reader.read(*announced(raw, id=f"{i}")).id == f"{i}"
-        assert len(reader._announced) <= tensors.REMEMBERED
-    kept = dict(reader._announced)
-    reader.read(*announced(raw, id="x" * tensors.REMEMBERED_BYTES))
+    for i in range(3 * tensors.CACHED_HEADERS_MAX):
+        assert reader.parse_inference(*announced(raw, id=f"{i}")).id == f"{i}"
+        assert len(reader._headers) <= tensors.CACHED_HEADERS_MAX
+    kept = dict(reader._headers)
+    reader.parse_inference(*announced(raw, id="x" * tensors.CACHED_HEADER_BYTES_MAX))
     said(reader, *announced(raw, entry(data=None, shape=[0, N], parameters={"binary_data_size": 12})))
-    reader.read(document(), b"%d" % len(document()))
-    assert reader._announced == kept
+    reader.parse_inference(document(), b"%d" % len(document()))
+    assert reader._headers == kept
 
 
 @both_dtypes
@@ -571,7 +571,7 @@ def test_large_json_tensors_are_read_alike_by_both_parsers(dtype: type, *, flat:
     matrix[7], matrix[8] = [0, -0.0, 2**63], [2**64 - 1, -(2**63), 16777217]
     body = document(entry(shape=[ROWS_MAX, N], data=[x for row in matrix for x in row] if flat else matrix), id="a")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "load", None)
+        patch.setattr(codec, "parse_object", None)
         quick = said(served(dtype), body)
     with generally(NEVER):
         assert said(served(dtype), body) == quick
@@ -584,21 +584,21 @@ def test_large_json_tensors_are_read_alike_by_both_parsers(dtype: type, *, flat:
 def answer(request: InferenceBody, P: Array, labels: Any) -> dict[str, Any]:
     """The answer as a plain structure with numbers as JSON; classification and labels are worked out anew."""
     outputs: list[dict[str, Any]] = []
-    for wish in request.wishes:
-        if wish.top:
+    for output in request.outputs:
+        if output.top:
             texts = [
                 f"{P[i, k]!s}:{k}:{CLASSES[k]}"
                 for i in range(len(P))
-                for k in sorted(range(P.shape[1]), key=lambda k, i=i: (-P[i, k], k))[: wish.top]  # type: ignore[misc]
+                for k in sorted(range(P.shape[1]), key=lambda k, i=i: (-P[i, k], k))[: output.top]  # type: ignore[misc]
             ]
             shape, datatype, data = [len(P), len(texts) // len(P)], "BYTES", texts
-        elif wish.name == "probabilities":
+        elif output.name == "probabilities":
             shape, datatype, data = [*P.shape], {"float32": "FP32", "float64": "FP64"}[P.dtype.name], P.ravel()
         elif isinstance(labels, np.ndarray):
             shape, datatype, data = [*labels.shape], "BOOL", labels.ravel().tolist()
         else:
             shape, datatype, data = [len(labels)], "BYTES", [CLASSES[label] for label in labels]
-        outputs.append({"name": wish.name, "datatype": datatype, "shape": shape, "data": data})
+        outputs.append({"name": output.name, "datatype": datatype, "shape": shape, "data": data})
     return {**NAMED, "id": request.id, "parameters": {"seq": 7}, "outputs": outputs}
 
 
@@ -625,16 +625,16 @@ def answers(draw: st.DrawFn) -> tuple[InferenceBody, Array, Any]:
     P = np.array(draw(st.lists(st.lists(chances, min_size=3, max_size=3), min_size=count, max_size=count)), dtype)
     labels = [int(k) for k in P.argmax(axis=1)] if draw(st.booleans()) else P >= 0.2
     tops = st.sampled_from([0, 0, 1, 2, 3, 4, 2**62])
-    wishes = draw(
+    outputs = draw(
         st.lists(
             st.one_of(
                 st.builds(OutputRequest, st.just("probabilities"), st.booleans(), tops),
                 st.builds(OutputRequest, st.just("labels"), st.booleans(), st.just(0)),
             ),
-            min_size=1, max_size=2, unique_by=lambda wish: wish.name,
+            min_size=1, max_size=2, unique_by=lambda output: output.name,
         )
     )  # fmt: skip
-    known = draw(st.sampled_from([tuple(wishes), JUST_PROBABILITIES, BINARY_PROBABILITIES]))
+    known = draw(st.sampled_from([tuple(outputs), JSON_PROBABILITIES, BINARY_PROBABILITIES]))
     return (
         InferenceBody(draw(st.text(st.characters(codec="utf-8"), max_size=5)), np.zeros((count, N)), known),
         P,
@@ -647,16 +647,16 @@ def answers(draw: st.DrawFn) -> tuple[InferenceBody, Array, Any]:
 def test_answers_are_the_plain_structure(case: tuple[InferenceBody, Array, Any]) -> None:
     """As JSON, byte for byte; binary outputs stand in their order behind it and decode to the same values."""
     request, P, labels = case
-    body, size = served(P.dtype.type).write(request, P, labels)
+    body, size = served(P.dtype.type).encode_inference(request, P, labels)
     expected = answer(request, P, labels)
     if size is None:
-        assert not any(wish.binary for wish in request.wishes)
+        assert not any(output.binary for output in request.outputs)
         assert body == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)
         return
     said, rest = orjson.loads(body[:size]), body[size:]
-    for wish, plain_output, output in zip(request.wishes, expected["outputs"], said["outputs"], strict=True):
-        assert ("data" in output, "parameters" in output) == (not wish.binary, wish.binary)
-        if wish.binary:
+    for requested, plain_output, output in zip(request.outputs, expected["outputs"], said["outputs"], strict=True):
+        assert ("data" in output, "parameters" in output) == (not requested.binary, requested.binary)
+        if requested.binary:
             output["data"], rest = decoded(output, rest)
             del output["parameters"]
             plain_output["data"] = np.array(plain_output["data"]).tolist()
@@ -667,8 +667,10 @@ def test_answers_are_the_plain_structure(case: tuple[InferenceBody, Array, Any])
 def test_ties_are_classified_by_index() -> None:
     """The top k classes of each row, the most probable first."""
     P = np.array([[0.25, 0.5, 0.25], [0.125, 0.125, 0.125], [0.2, 0.3, 0.5]], np.float32)
-    request = served().read(document(outputs=[{"name": "probabilities", "parameters": {"classification": 2}}]), None)
-    (output,) = orjson.loads(served().write(request, P, [1, 0, 2])[0])["outputs"]
+    request = served().parse_inference(
+        document(outputs=[{"name": "probabilities", "parameters": {"classification": 2}}]), None
+    )
+    (output,) = orjson.loads(served().encode_inference(request, P, [1, 0, 2])[0])["outputs"]
     assert (output["datatype"], output["shape"]) == ("BYTES", [3, 2])
     assert output["data"] == [
         "0.5:1:eins", "0.25:0:zero", "0.125:0:zero", "0.125:1:eins", f"0.5:2:{CLASSES[2]}", "0.3:1:eins",
@@ -677,10 +679,10 @@ def test_ties_are_classified_by_index() -> None:
 
 def test_more_classes_than_there_are_means_all() -> None:
     """A classification that asks for too many gets every class."""
-    request = served().read(
+    request = served().parse_inference(
         document(outputs=[{"name": "probabilities", "parameters": {"classification": 2**63}}]), None
     )
-    (output,) = orjson.loads(served().write(request, np.float32([[0.2, 0.3, 0.5]]), [2])[0])["outputs"]
+    (output,) = orjson.loads(served().encode_inference(request, np.float32([[0.2, 0.3, 0.5]]), [2])[0])["outputs"]
     assert output["shape"] == [1, 3]
 
 
@@ -689,16 +691,18 @@ def test_probabilities_decode_to_their_bits(dtype: type) -> None:
     """As JSON and as binary data, whatever the numbers are."""
     P = np.random.default_rng(9).random((50, 3)).astype(dtype) ** 20
     X = np.zeros((50, N), dtype)
-    text, none = served(dtype).write(InferenceBody("", X, JUST_PROBABILITIES), P, [])
+    text, none = served(dtype).encode_inference(InferenceBody("", X, JSON_PROBABILITIES), P, [])
     assert none is None
     assert np.array_equal(np.array(orjson.loads(text)["outputs"][0]["data"], dtype), P.ravel())
-    body, size = served(dtype).write(InferenceBody("", X, BINARY_PROBABILITIES), P, [])
+    body, size = served(dtype).encode_inference(InferenceBody("", X, BINARY_PROBABILITIES), P, [])
     assert body[size:] == P.astype(P.dtype.newbyteorder("<")).tobytes()
 
 
 def test_an_answer_is_read_from_a_part_of_a_batch() -> None:
     """Probabilities of one request may be a slice of those of a shared kernel call."""
     shared = np.random.default_rng(1).random((6, 3)).astype(np.float32)
-    for wishes in (JUST_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("probabilities", binary=True, top=2),)):
-        request = InferenceBody("a", np.zeros((2, N), np.float32), wishes)
-        assert served().write(request, shared[2:4], [0, 1]) == served().write(request, shared[2:4].copy(), [0, 1])
+    for outputs in (JSON_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("probabilities", binary=True, top=2),)):
+        request = InferenceBody("a", np.zeros((2, N), np.float32), outputs)
+        assert served().encode_inference(request, shared[2:4], [0, 1]) == served().encode_inference(
+            request, shared[2:4].copy(), [0, 1]
+        )

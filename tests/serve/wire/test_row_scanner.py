@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.serve.wire.row_scanner import DOUBT, scan_instances
+from service.serve.wire.row_scanner import FALLBACK, scan_instances
 from tests.support.reference import DTYPES, Array
 
 GUARD = 0xA5
@@ -74,7 +74,7 @@ def judged(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
 
 
 def scanned(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
-    """The rows that the scanner finds, or None for DOUBT; nothing around them is written."""
+    """The rows that the scanner finds, or None for FALLBACK; nothing around them is written."""
     rows, columns = shape
     surroundings = np.full((rows + 2, columns), 0, dtype)
     surroundings.view(np.uint8)[:] = GUARD
@@ -82,7 +82,7 @@ def scanned(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
     assert 0 <= count <= rows
     assert (surroundings[0].view(np.uint8) == GUARD).all()
     assert (surroundings[-1].view(np.uint8) == GUARD).all()
-    if count == DOUBT:
+    if count == FALLBACK:
         return None
     assert (surroundings[count + 1 :].view(np.uint8) == GUARD).all()
     return surroundings[1 : count + 1]
@@ -308,4 +308,4 @@ def test_nothing_is_read_behind_the_body() -> None:
     for end in range(len(BODY) + 1):
         for tail in tails:
             body = BODY[:end] + tail
-            assert (scan_instances(last(body), out) == DOUBT) == (judged(body, SHAPE, np.float32) is None)
+            assert (scan_instances(last(body), out) == FALLBACK) == (judged(body, SHAPE, np.float32) is None)

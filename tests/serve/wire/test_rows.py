@@ -23,7 +23,7 @@ from service.errors import InputError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
 from service.serve.wire import rows as codec
 from service.serve.wire.oip_tensors import TensorCodec
-from service.serve.wire.row_scanner import DOUBT
+from service.serve.wire.row_scanner import FALLBACK
 from service.serve.wire.rows import RowParser
 from service.settings import Settings
 from service.softmax.linear_model import LinearModel
@@ -37,8 +37,8 @@ CANARY = "c4nary"
 NEVER = 2**62
 # Which readers may answer: the scanner, pysimdjson, and from how many bytes on the latter is asked.
 PATHS = {
-    "as set": (True, True, codec.QUICK_FROM_BYTES),
-    "no pysimdjson": (True, False, codec.QUICK_FROM_BYTES),
+    "as set": (True, True, codec.SIMDJSON_BYTES_MIN),
+    "no pysimdjson": (True, False, codec.SIMDJSON_BYTES_MIN),
     "pysimdjson": (False, True, 0),
     "one row": (False, False, NEVER),
     "general": (False, False, 0),
@@ -49,7 +49,7 @@ unhurried = settings(deadline=None, max_examples=400)
 
 def doubt(_text: bytes, _out: Any) -> int:
     """A scanner that reads nothing."""
-    return DOUBT
+    return FALLBACK
 
 
 @contextmanager
@@ -57,8 +57,8 @@ def reading(path: str, dtype: np.dtype[Any], width: int = N, depth_max: int = DE
     """A reader of rows that takes one path."""
     scanner, quick, quick_from = PATHS[path]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "QUICK_FROM_BYTES", quick_from)
-        patch.setattr(tensors, "QUICK_FROM_BYTES", quick_from)
+        patch.setattr(codec, "SIMDJSON_BYTES_MIN", quick_from)
+        patch.setattr(tensors, "SIMDJSON_BYTES_MIN", quick_from)
         if not scanner:
             patch.setattr(codec, "scan_instances", doubt)
         if not quick:
@@ -85,7 +85,7 @@ def verdict(read: Callable[[], Any]) -> Verdict:
 def v1(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_max: int = DEPTH) -> Verdict:
     """The verdict of one path on a v1 body."""
     with reading(path, dtype, depth_max=depth_max) as rows:
-        return verdict(lambda: rows.instances(body))
+        return verdict(lambda: rows.parse_instances(body))
 
 
 def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_max: int = DEPTH) -> Verdict:
@@ -94,8 +94,8 @@ def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_
     with reading(path, dtype, depth_max=depth_max) as rows:
 
         def read() -> Any:
-            request = TensorCodec(rows, {}, {"seq": 0}, ("a", "b")).read(body, None)
-            said.extend((request.id, request.wishes))
+            request = TensorCodec(rows, {}, {"seq": 0}, ("a", "b")).parse_inference(body, None)
+            said.extend((request.id, request.outputs))
             return request.X
 
         return *verdict(read), *said
@@ -179,7 +179,7 @@ def as_v2(body: bytes) -> bytes:
 @pytest.mark.parametrize("name", CORPUS)
 def test_all_paths_agree_on_the_corpus(name: str, dtype: np.dtype[Any]) -> None:
     """v1 and v2: same bits, same refusal, same words; small bodies and ones that are large enough for pysimdjson."""
-    for body in (CORPUS[name], CORPUS[name] + b" " * codec.QUICK_FROM_BYTES):
+    for body in (CORPUS[name], CORPUS[name] + b" " * codec.SIMDJSON_BYTES_MIN):
         agreed(v1, body, dtype)
     agreed(v2, as_v2(CORPUS[name]), dtype)
 
@@ -305,7 +305,7 @@ def test_what_overflows_the_dtype_is_refused_by_the_model(text: str) -> None:
     assert np.isinf(np.frombuffer(agreed(v1, body, FLOAT32)[3], np.float32)).any()
     for path in PATHS:
         with reading(path, FLOAT32) as rows, pytest.raises(UnacceptableError, match="finite"):
-            model.predict(rows.instances(body))
+            model.predict(rows.parse_instances(body))
 
 
 # Generated documents
@@ -417,7 +417,7 @@ def test_rows_of_any_width_are_read(data: st.DataObject, width: int, count: int)
     for path in PATHS:
         for dtype in (FLOAT32, FLOAT64):
             with reading(path, dtype, width) as rows:
-                assert rows.instances(body).tobytes() == np.array(matrix, dtype).tobytes()
+                assert rows.parse_instances(body).tobytes() == np.array(matrix, dtype).tobytes()
 
 
 # Exactness
@@ -458,14 +458,14 @@ def test_without_the_quick_parser_everything_is_read(monkeypatch: pytest.MonkeyP
     for numbers in ([1, 2.5, -3], [1e-30, 0.1234567890123456789, 2**63]):
         for count in (1, 2, 400):
             body = json.dumps({"instances": [numbers] * count}).encode()
-            assert verdict(lambda body=body: rows.instances(body)) == v1(body)  # type: ignore[misc]
-    assert verdict(lambda: rows.instances(WHOLE["ragged"])) == v1(WHOLE["ragged"])
+            assert verdict(lambda body=body: rows.parse_instances(body)) == v1(body)  # type: ignore[misc]
+    assert verdict(lambda: rows.parse_instances(WHOLE["ragged"])) == v1(WHOLE["ragged"])
 
 
 @pytest.mark.parametrize(("path", "body", "unused"), [
-    ("as set", WHOLE["most rows"], ["load", "orjson"]),
-    ("pysimdjson", WHOLE["most rows"], ["load", "orjson"]),
-    ("one row", b'{"instances":[[1,2,3]]}', ["load"]),
+    ("as set", WHOLE["most rows"], ["parse_object", "orjson"]),
+    ("pysimdjson", WHOLE["most rows"], ["parse_object", "orjson"]),
+    ("one row", b'{"instances":[[1,2,3]]}', ["parse_object"]),
 ])  # fmt: skip
 def test_each_path_is_really_taken(path: str, body: bytes, unused: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the other tests compare is read in different ways: the readers behind a path are out of order here."""
@@ -476,7 +476,7 @@ def test_each_path_is_really_taken(path: str, body: bytes, unused: list[str], mo
 
 def test_large_tensors_are_really_read_by_the_quick_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, for v2: flat data and rows."""
-    monkeypatch.setattr(codec, "load", None)
+    monkeypatch.setattr(codec, "parse_object", None)
     rows = ",".join([ROW] * 300).encode()
     for data in (rows, rows.replace(b"[", b"").replace(b"]", b"")):
         text = b'{"id":"a","inputs":[{"name":"x","datatype":"FP32","shape":[300,3],"data":[' + data + b"]}]}"
@@ -496,16 +496,16 @@ def test_a_refused_row_leaves_nothing_behind(path: str) -> None:
             "too many rows",
             "unfinished",
         ):
-            verdict(lambda name=name: rows.instances(CORPUS[name]))  # type: ignore[misc]
-            assert rows.instances(b'{"instances":[[4,5,6]]}').tolist() == [[4, 5, 6]]
-            assert rows.instances(b'{"instances":[[4,5,6],[7,8,9]]}').tolist() == [[4, 5, 6], [7, 8, 9]]
+            verdict(lambda name=name: rows.parse_instances(CORPUS[name]))  # type: ignore[misc]
+            assert rows.parse_instances(b'{"instances":[[4,5,6]]}').tolist() == [[4, 5, 6]]
+            assert rows.parse_instances(b'{"instances":[[4,5,6],[7,8,9]]}').tolist() == [[4, 5, 6], [7, 8, 9]]
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_several_rows_keep_their_values(path: str) -> None:
     """Only a single row stands in a buffer that the next call reuses; a batch may wait while others are read."""
     with reading(path, FLOAT32) as rows:
-        first = rows.instances(b'{"instances":[[1,2,3],[4,5,6]]}')
-        rows.instances(b'{"instances":[[7,8,9],[7,8,9]]}')
-        rows.instances(b'{"instances":[[7,8,9]]}')
+        first = rows.parse_instances(b'{"instances":[[1,2,3],[4,5,6]]}')
+        rows.parse_instances(b'{"instances":[[7,8,9],[7,8,9]]}')
+        rows.parse_instances(b'{"instances":[[7,8,9]]}')
         assert first.tolist() == [[1, 2, 3], [4, 5, 6]]

@@ -70,9 +70,9 @@ def test_long_bodies_are_read_and_converted_in_a_thread(pair: Pair, monkeypatch:
 
     def converted(body: bytes, limits: Settings) -> bytes:
         threads.append(threading.current_thread().name)
-        return conversion.converted(body, limits)
+        return conversion.convert_scores(body, limits)
 
-    monkeypatch.setattr(routes_convert, "converted", converted)
+    monkeypatch.setattr(routes_convert, "convert_scores", converted)
     short = json.dumps({"logits": [[1, 2]]}).encode()
     first = ask(pair, short)
     here, threads = set(threads), []
