@@ -34,7 +34,7 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SoftstepError(f"the disk refuses: {error.strerror}") from error
+        raise SoftstepError(f"disk error: {error.strerror}") from error
 
 
 class Progress:

@@ -56,5 +56,5 @@ def test_a_person_sees_one_line(
 
 def test_a_disk_that_refuses_is_told_in_a_sentence() -> None:
     """Without the path, and without a traceback."""
-    with pytest.raises(SoftstepError, match=r"^the disk refuses: No space left on device$"), disk_errors():
+    with pytest.raises(SoftstepError, match=r"^disk error: No space left on device$"), disk_errors():
         raise OSError(28, "No space left on device", "secret")

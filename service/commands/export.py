@@ -15,7 +15,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """0 when the version is written whole; where it is not, nothing is."""
     with open_stored_data(settings.data) as found:
         replay = replay_stream(settings, found, arguments.model, arguments.seq)
-        stream, position = replay.stream, replay.position()
+        stream, position = replay.stream, replay.position
     state = replay.fold.state
     weights = hash_tensors(state.candidate_parameters().tensors())
     provenance = {

@@ -1,1 +1,4 @@
-"""Who learns: events in, a new state out; reading the log and publishing stand around the pure step."""
+"""Learn from feedback: fold the events of the log into states, and publish the states.
+
+May import store, softmax, process, settings and errors; commands/ uses it.
+"""

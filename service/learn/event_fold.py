@@ -1,12 +1,21 @@
-"""A stream's fold at one seq: the state, the names of its classes, and how an event moves them.
+"""Fold the events of a stream: the state, the class names, and what each kind of event does to them.
 
-    FEEDBACK     its rows are scored and learned from
-    CLASSES      classes are added
-    CONFIGURE    another rule, pause, resume, shadow
-    the others   move the lineage (store/log/lineage.py); what that means for a state is follow.py's to find out
+    FEEDBACK     score the rows, then learn from them
+    CLASSES      add classes
+    CONFIGURE    change the rule, pause, resume, start or end shadow mode
+    others       move the lineage (store/log/lineage.py); follow.py and replay.py decide what that means for a state
 
-An event that cannot apply (rows of another width or number of classes, a payload that is none) is counted and changes
-nothing else, so the fold is total: whatever the log holds, the same events give the same state.
+Invariants:
+
+- Events change the state in their order. How they are split into calls and batches does not change a bit.
+- The fold is total: whatever the log holds, the same events give the same state. An event that cannot apply (an invalid
+  payload, rows of another width or number of classes) is counted in `unfit` and changes nothing else.
+- An event without a payload was forgotten and is passed over.
+- A row is scored before it is learned from, with the parameters that are served. So its loss is the one a client saw.
+- A checkpoint also holds the state as an artifact, so that a later release with another fold can start from it.
+- A change of any result raises FOLD_VERSION (store/artifact/fingerprint.py).
+
+state.py has the invariants of the state itself.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,24 +28,29 @@ from numpy.typing import NDArray
 from service.errors import ArtifactError, ClassesFixedError, PayloadError
 from service.learn.state import LearnerState
 from service.softmax.linear_model import Doubles
+from service.softmax.logit_targets import logit_targets
 from service.store.artifact.artifact import Artifact
 from service.store.log.admin_payloads import parse, parse_classes
 from service.store.log.events import Event, Kind
 from service.store.log.feedback_payload import Block, Targets, decode_events
 from service.store.states.snapshots import Snapshot
 
-FEEDBACK: Final = int(Kind.FEEDBACK)  # comparing with a member of an enumeration costs more than a row's decoding
+# An int, because comparing with an enumeration's member takes longer than decoding a row.
+FEEDBACK: Final = int(Kind.FEEDBACK)
 SEQ_OF: Final = itemgetter(Event._fields.index("seq"))
-# Of a manifest: what depends on the file that it stands in.
+# Fields of a manifest that depend on the file that it is stored in.
 FILE_FIELDS: Final = {"format_version", "tensors_sha256"}
+
+Contents = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+"""The fields and the arrays of a checkpoint or snapshot."""
 
 
 class RowLosses(NamedTuple):
-    """Events that were folded together: for each of their rows, in order, the event's seq and the loss before its step.
+    """The losses of rows that were folded together, in order.
 
     Attributes:
-        seqs: (R,) int64.
-        losses: (R,).
+        seqs: (R,) int64, the seq of each row's event.
+        losses: (R,) float64, the loss before the row's step; NaN for a row that was skipped.
     """
 
     seqs: NDArray[np.int64]
@@ -47,13 +61,13 @@ class EventFold:
     """The state of one stream after some events.
 
     Args:
-        artifact: What it starts from.
+        artifact: The artifact that the fold starts from.
 
     Attributes:
         state: The model that learns.
         classes: The names of all classes.
-        events: Feedback events that were folded.
-        unfit: Events that could not apply.
+        events: The number of feedback events that were folded.
+        unfit: The number of events that could not apply.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -64,8 +78,8 @@ class EventFold:
         self.unfit = 0
 
     def fold_events(self, events: Iterable[Event]) -> list[RowLosses]:
-        """Apply events in their order; those without a payload, which were forgotten, are passed over."""
-        scored: list[RowLosses] = []
+        """Apply events in their order; return the losses of their rows."""
+        losses: list[RowLosses] = []
         run: list[Event] = []
         for event in events:
             if event.payload is None:
@@ -73,19 +87,19 @@ class EventFold:
             if event.kind == FEEDBACK:
                 run.append(event)
             else:
-                scored += self._fold_feedback(run)
+                losses += self._fold_feedback(run)
                 run = []
                 self._apply_admin(event)
-        return scored + self._fold_feedback(run)
+        return losses + self._fold_feedback(run)
 
     def fold_payloads(self, payloads: Sequence[bytes]) -> None:
-        """Apply the payloads of feedback events in their order, in bulk, without returning losses."""
+        """Apply the payloads of feedback events in their order, in bulk and without returning losses."""
         for block in self._blocks(payloads):
             if block is not None:
                 self._fold_block(block)
 
     def _fold_feedback(self, events: list[Event]) -> list[RowLosses]:
-        scored: list[RowLosses] = []
+        found: list[RowLosses] = []
         first = 0
         for block in self._blocks([event.payload for event in events if event.payload is not None]):
             if block is None:
@@ -96,11 +110,11 @@ class EventFold:
             losses = self._fold_block(block)
             if losses is not None:
                 seqs = np.fromiter(map(SEQ_OF, run), np.int64, len(run))
-                scored.append(RowLosses(seqs.repeat(block.layout.rows), losses))
-        return scored
+                found.append(RowLosses(seqs.repeat(block.layout.rows), losses))
+        return found
 
     def _blocks(self, payloads: Sequence[bytes]) -> Iterator[Block | None]:
-        """The rows of payloads, joined where they can be; None for one that is no payload, which is counted."""
+        """Yield the rows of payloads, joined where they have one layout; None for an invalid one, which is counted."""
         try:
             yield from decode_events(payloads)
         except PayloadError:
@@ -112,7 +126,7 @@ class EventFold:
                     yield from self._blocks([payload])
 
     def _fold_block(self, block: Block) -> Doubles | None:
-        """The losses of a block's rows, or None where they are not of this model as it is now."""
+        """Fold a block's rows; return their losses, or None if they do not fit the model as it is now."""
         layout, manifest = block.layout, self.artifact.manifest
         sizes = (layout.dtype.name, layout.n_features, layout.n_classes)
         if sizes != (manifest.dtype, manifest.n_features, self.state.n_classes) or not self._accepts(layout.targets):
@@ -122,16 +136,11 @@ class EventFold:
         self.events += block.events
         if layout.targets == Targets.INDEX:
             return self.state.fold_rows(block.X, block.targets.astype(np.int64), weights=weights)
-        return self.state.fold_rows(block.X, Y=self._targets(block.targets), weights=weights)
+        return self.state.fold_rows(block.X, Y=logit_targets(block.targets, manifest.head), weights=weights)
 
     def _accepts(self, targets: Targets) -> bool:
-        """Whether the head learns from targets of that kind: a multilabel head from sets alone, the others not."""
+        """Return whether the head learns from such targets: multilabel heads only from sets, others never from sets."""
         return (targets == Targets.SET) == (self.artifact.manifest.head == "multilabel")
-
-    def _targets(self, targets: NDArray[Any]) -> Doubles:
-        """Y (B, K) of distributions or sets; the sigmoid head has one logit, that of its second class."""
-        Y = targets.astype(np.float64)
-        return np.ascontiguousarray(Y[:, 1:]) if self.artifact.manifest.head == "sigmoid" else Y
 
     def _apply_admin(self, event: Event) -> None:
         try:
@@ -144,11 +153,11 @@ class EventFold:
         except (PayloadError, ArtifactError, ClassesFixedError):
             self.unfit += 1
 
-    def checkpoint_contents(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The fields and arrays that `from_checkpoint` makes an equal fold of.
+    def checkpoint_contents(self) -> Contents:
+        """Return the fields and arrays from which `from_checkpoint` makes an equal fold.
 
-        Beside the state they hold it as an artifact, under "manifest" and "artifact.<tensor>", because a later release
-        with another fold can go on from that alone; None where what was learned makes no artifact.
+        They also hold the state as an artifact: its manifest under "manifest", its tensors under "artifact.<tensor>".
+        "manifest" is None if the state makes no valid artifact.
         """
         manifest, tensors = self._artifact_contents()
         fields = {
@@ -170,10 +179,10 @@ class EventFold:
 
     @classmethod
     def from_checkpoint(cls, artifact: Artifact, snapshot: Snapshot) -> "EventFold":
-        """The fold that gave a checkpoint.
+        """Restore the fold that wrote a checkpoint.
 
         Raises:
-            ArtifactError: It is of another artifact or of another version of the fold.
+            ArtifactError: The checkpoint belongs to another artifact or to another version of the fold.
         """
         fold = cls(artifact)
         fields = snapshot.fields
@@ -187,6 +196,6 @@ class EventFold:
 
     @property
     def progressive_validation(self) -> dict[str, Any]:
-        """The progressive validation, for the metadata: counts, mean loss and accuracy, in all and recently; bins."""
+        """Counts, mean loss, accuracy and calibration, each in total and over the recent rows, for the metadata."""
         counts = {"events": self.events, "unfit_events": self.unfit, **self.state.progress}
         return counts | {"calibration": self.state.reliability}

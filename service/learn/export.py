@@ -1,4 +1,4 @@
-"""A learned model as an artifact of its own: it answers with the same bits, and goes on learning where it stopped."""
+"""Export a learned model as an artifact: it answers with the same bits and continues to learn where it stopped."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from service.store.artifact.artifact import Artifact, LearningRecord
 from service.store.artifact.calibration_record import describe_calibration
 
 DELTA_TENSOR = "delta.weight"
+THRESHOLD = 0.5
 
 
 def build_artifact(
@@ -23,10 +24,19 @@ def build_artifact(
     classes: Sequence[str],
     provenance: Mapping[str, str],
 ) -> Artifact:
-    """What `artifact` has become after learning from `rows` rows.
+    """Return an artifact with learned parameters.
 
-    The rows count as training rows, so that the exported weights hold as firmly as they have been learned. A running
-    stage becomes the stage of the artifact, and its statistics the training statistics.
+    The learned rows count as training rows, so the exported weights are as firm as they have become. A running stage
+    becomes the artifact's stage, and its statistics become the training statistics.
+
+    Args:
+        artifact: The artifact that the learning started from.
+        served: The learned parameters.
+        form: What was learned, such as "delta".
+        rows: The number of rows that were learned.
+        learning: The rule and its constants.
+        classes: The names of all classes.
+        provenance: Where the model comes from.
 
     Raises:
         ArtifactError: `classes` are not as many as the model's, or do not begin with the artifact's.
@@ -34,31 +44,31 @@ def build_artifact(
     manifest = artifact.manifest
     K = 2 if served.head == "sigmoid" else served.bias.size
     if len(classes) != K or tuple(classes[: len(manifest.classes)]) != manifest.classes:
-        raise ArtifactError("the classes must be those of the artifact and of its later additions, in their order")
-    # Both name the layers' tensors in one order; a delta's, which may be new, is seen to below.
+        raise ArtifactError("classes must be those of the artifact, then the added ones, in their order")
+    # Both list the layers' tensors in one order; a delta, which may be new, is added below.
     tensors = dict(zip(manifest.tensor_names, served.tensors(), strict=False))
     fields: dict[str, Any] = manifest.model_dump(
         mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256", "metrics"}
     )
     fields |= {"classes": list(classes), "learning": learning.model_dump(), "provenance": dict(provenance)}
     if manifest.thresholds is not None:
-        fields["thresholds"] = [*manifest.thresholds, *[0.5] * (K - len(manifest.thresholds))]
+        fields["thresholds"] = [*manifest.thresholds, *[THRESHOLD] * (K - len(manifest.thresholds))]
     if served.stage is not None:
-        fields["stage"] = _numbers(served.stage) | ({} if served.stage.clip is None else {"clip": served.stage.clip})
+        fields["stage"] = _statistics(served.stage) | ({} if served.stage.clip is None else {"clip": served.stage.clip})
     if manifest.training is not None:
         fields["training"] = manifest.training.model_dump() | {"rows": manifest.training.rows + rows}
     elif form == "running" and served.stage is not None and rows:
-        fields["training"] = _numbers(served.stage) | {"rows": rows}
+        fields["training"] = _statistics(served.stage) | {"rows": rows}
     if manifest.calibration is not None:
         fields["calibration"] = describe_calibration(manifest.calibration, served.calibration)
     if isinstance(served, LinearParameters) and served.delta is not None:
-        # Statistics that the dtype cannot represent were left out of learning, and stand as 0 and 1 here.
-        fields["training"] |= _numbers(served.delta.stage)
+        # Statistics that the dtype cannot hold were not learned from; here they are 0 and 1.
+        fields["training"] |= _statistics(served.delta.stage)
         name = DELTA_TENSOR if manifest.delta is None else manifest.delta.weight
         fields["delta"] = {"weight": name, "clip": served.delta.stage.clip}
         tensors[name] = served.delta.weights
     return Artifact.from_fields(fields, tensors)
 
 
-def _numbers(stage: Stage) -> dict[str, object]:
+def _statistics(stage: Stage) -> dict[str, object]:
     return {"mean": stage.mean.tolist(), "scale": stage.scale.tolist()}

@@ -1,12 +1,12 @@
-"""The learner's process: it reads every stream's events, folds them, and publishes what came of it.
+"""The learner's process: read the events of every stream, fold them and publish the states.
 
-Workers ring when they have committed something; snapshots are published by ringing back. A learner that dies loses
-nothing: its successor goes on from a checkpoint, while workers serve the last snapshot and take feedback.
+Workers notify the learner after a commit; the learner notifies them after publishing. A crash of the learner loses
+nothing: the next one continues from a checkpoint, while workers serve the last snapshot and accept feedback.
 
-What goes wrong with one stream holds up that stream alone: a disk that refuses its files, a damaged artifact, an event
-that the fold fails at. It is let alone for a while that grows, and its status says why. What is wrong with the log is
-everybody's, and all wait. An event at which the fold has failed three times stalls its stream, whether that raised an
-error or ended the process: predictions and feedback go on, and `softstep skip` lets the fold go past it.
+A fault of one stream delays that stream only: a disk that fails its files, a damaged artifact, an event that the fold
+fails at. The stream is left alone for a growing delay, and its status says why. A fault of the log delays all streams.
+An event at which the fold fails three times stalls its stream, by an exception or by a crash of the process:
+predictions and feedback continue, and `softstep skip` makes the fold leave the event out.
 """
 
 import logging
@@ -21,7 +21,8 @@ from typing import Final
 from service.errors import LogDamagedError, LogError, SoftstepError
 from service.learn.failure_tracker import FailureTracker
 from service.learn.publish import PUBLISH_SECONDS
-from service.learn.stream_learner import RetryDelay, StreamLearner, write_held_status
+from service.learn.retry_delay import RetryDelay
+from service.learn.stream_learner import StreamLearner, report_held
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
@@ -31,158 +32,154 @@ from service.store.log.sqlite import SqliteLog
 
 logger = logging.getLogger("softstep.learner")
 
-# Without a ring the log is looked at so often, in case one was lost with a worker.
-LOOK_SECONDS: Final = 0.5
-# What most turns need not is done at most so often: to see which streams there are, and how long the log has grown.
-ROUND_SECONDS: Final = 0.01
+# Longest pause between two looks at the log, in case a notification was lost with a worker.
+POLL_SECONDS: Final = 0.5
+# Shortest pause between two looks at which streams exist and how long the write-ahead log is.
+STREAMS_SECONDS: Final = 0.01
 
 
 class LearnerProcess:
-    """All streams of one data directory.
+    """The learner of all streams of a data directory.
 
     Args:
-        settings: Where the data is, and the limits.
-        board: What the processes share.
-        heard: Rings when something was committed.
-        published: One bell for each worker, rung when something is published.
+        settings: The data directory and the limits.
+        memory: The memory that the processes share.
+        wakeup: Workers notify it after a commit.
+        workers: The wakeup of each worker, notified after publishing.
     """
 
-    def __init__(self, settings: Settings, board: SharedMemory, heard: Wakeup, published: Sequence[Wakeup]) -> None:
+    def __init__(self, settings: Settings, memory: SharedMemory, wakeup: Wakeup, workers: Sequence[Wakeup]) -> None:
         self._settings: Final = settings
         self._data: Final = DataDirectory(settings.data)
-        self._heard: Final = heard
-        self._published: Final = published
-        self._failures: Final = FailureTracker(board)
-        self._log: Final = SqliteLog(self._data.log, board.disk_faults)
+        self._wakeup: Final = wakeup
+        self._workers: Final = workers
+        self._failures: Final = FailureTracker(memory)
+        self._log: Final = SqliteLog(self._data.log, memory.disk_faults)
         self._streams: dict[int, Stream] = {}
-        self._round_due = 0.0
-        self._has_met = False
-        self._students: dict[int, StreamLearner] = {}
-        self._holds: defaultdict[int, RetryDelay] = defaultdict(RetryDelay)
-        self._stopped = False
+        self._streams_due = 0.0
+        self._has_listed_streams = False
+        self._learners: dict[int, StreamLearner] = {}
+        self._delays: defaultdict[int, RetryDelay] = defaultdict(RetryDelay)
+        self._is_stopping = False
 
     def run(self) -> None:
         """Learn until SIGTERM."""
-        signal.signal(signal.SIGTERM, self._on_stop)
-        while not self._stopped:
-            self._heard.clear()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        while not self._is_stopping:
+            self._wakeup.clear()
             try:
-                busy = self._turn(time.monotonic())
+                is_busy = self._learn_all(time.monotonic())
             except (LogError, OSError):
-                logger.exception("the learner cannot go on for now")
-                busy = False
-                time.sleep(LOOK_SECONDS)
-            if not busy:
-                self._rest()
-        for number, student in self._students.items():
-            with self._alone(self._streams[number]):
-                student.publisher.write_checkpoint_if_due(idle=True)
+                logger.exception("the learner pauses: it cannot use the feedback log")
+                is_busy = False
+                time.sleep(POLL_SECONDS)
+            if not is_busy:
+                self._wait()
+        for number, learner in self._learners.items():
+            with self._delay_on_failure(self._streams[number]):
+                learner.publisher.write_checkpoint_if_due(idle=True)
         self._log.close()
 
-    def _on_stop(self, _number: int, _frame: object) -> None:
-        self._stopped = True
-        self._heard.notify()
+    def _on_sigterm(self, _number: int, _frame: object) -> None:
+        self._is_stopping = True
+        self._wakeup.notify()
 
-    def _turn(self, now: float) -> bool:
-        """One batch of each stream; returns whether more may wait."""
-        self._has_met = now >= self._round_due
-        if self._has_met:
-            self._meet()
-            self._log.checkpoint_wal()
-            self._round_due = now + ROUND_SECONDS
-        busy = False
+    def _learn_all(self, now: float) -> bool:
+        """Fold one batch of each stream; return whether more may wait."""
+        self._has_listed_streams = now >= self._streams_due
+        if self._has_listed_streams:
+            self._list_streams()
+            self._log.checkpoint()
+            self._streams_due = now + STREAMS_SECONDS
+        is_busy = False
         for number, stream in self._streams.items():
-            if self._holds[number].due <= now:
-                with self._alone(stream):
-                    busy |= self._tend(stream)
-        return busy
+            if self._delays[number].due <= now:
+                with self._delay_on_failure(stream):
+                    is_busy |= self._learn(stream)
+        return is_busy
 
-    def _meet(self) -> None:
-        """See which streams there are, and let go of those that were purged."""
-        self._streams = {stream.number: stream for stream in self._log.list_streams()}
-        for number in self._holds.keys() - self._streams.keys():
-            del self._holds[number]
-            self._students.pop(number, None)
+    def _list_streams(self) -> None:
+        """Look up which streams exist, and drop the learners of those that were purged."""
+        self._streams = {stream.number: stream for stream in self._log.streams()}
+        for number in self._delays.keys() - self._streams.keys():
+            del self._delays[number]
+            self._learners.pop(number, None)
 
-    def _tend(self, stream: Stream) -> bool:
-        """One stream's turn; returns whether more may wait."""
+    def _learn(self, stream: Stream) -> bool:
+        """Fold one batch of a stream and write what is due; return whether more may wait."""
         number = stream.number
-        if number not in self._students:
-            folder = self._data.stream_folder(stream.model, stream.version)
-            self._students[number] = StreamLearner(stream, self._log, folder, self._settings, self._failures)
+        if number not in self._learners:
+            folder = self._data.stream(stream.model, stream.version)
+            self._learners[number] = StreamLearner(stream, self._log, folder, self._settings, self._failures)
         try:
-            busy = self._students[number].work()
+            is_busy = self._learners[number].fold_next()
         except BaseException:
-            # What it was at may be half done; the next student begins where the files say.
-            del self._students[number]
+            # The state may be half folded; the next learner starts from the files.
+            del self._learners[number]
             raise
-        self._students[number].give(self._published)
-        return busy
+        self._learners[number].write_due(self._workers)
+        return is_busy
 
     @contextmanager
-    def _alone(self, stream: Stream) -> Iterator[None]:
-        """Let a stream alone for a while where its part fails.
+    def _delay_on_failure(self, stream: Stream) -> Iterator[None]:
+        """Delay a stream if its learning fails.
 
         Raises:
             LogError: The log, which all streams share, cannot be used now.
         """
-        hold = self._holds[stream.number]
+        delay = self._delays[stream.number]
         try:
             yield
         except LogDamagedError as error:
-            self._hold(stream, str(error))
+            self._delay(stream, str(error))
         except LogError:
             raise
         except OSError as error:
-            self._hold(stream, f"the disk refuses: {error.strerror}")
+            self._delay(stream, f"disk error: {error.strerror}")
         except SoftstepError as error:
-            self._hold(stream, str(error))
+            self._delay(stream, str(error))
         except Exception:
-            logger.exception("learning of %s/%d failed", stream.model, stream.version)
+            logger.exception("%s/%d: learning failed", stream.model, stream.version)
             self._failures.record_failure()
-            self._hold(stream, "the learner failed; its log says more")
+            self._delay(stream, "the fold failed; the service's log has the traceback")
         else:
-            if hold.reason is not None:
-                logger.info("learning of %s/%d goes on", stream.model, stream.version)
-            hold.end()
+            if delay.reason is not None:
+                logger.info("%s/%d: learning continues", stream.model, stream.version)
+            delay.record_success()
         finally:
             self._failures.discard_batch()
 
-    def _hold(self, stream: Stream, reason: str) -> None:
-        """Let a stream alone for a while, and say why: once in the log, and in its status."""
-        hold, now = self._holds[stream.number], time.monotonic()
-        if reason != hold.reason:
-            logger.error("learning of %s/%d is held up: %s", stream.model, stream.version, reason)
-        hold.begin(reason, now)
-        student = self._students.get(stream.number)
-        with suppress(OSError):  # the status is on the disk that refuses
-            if student is None:
-                write_held_status(self._data.stream_folder(stream.model, stream.version), reason)
+    def _delay(self, stream: Stream, reason: str) -> None:
+        """Delay a stream, log the reason once, and write it to the status."""
+        delay, now = self._delays[stream.number], time.monotonic()
+        if reason != delay.reason:
+            logger.error("%s/%d: learning is held: %s", stream.model, stream.version, reason)
+        delay.record_failure(reason, now)
+        learner = self._learners.get(stream.number)
+        with suppress(OSError):  # the status is on the disk that may have failed
+            if learner is None:
+                report_held(self._data.stream(stream.model, stream.version), reason)
             else:
-                student.publisher.report_status(now, {"state": "held", "reason": reason})
+                learner.publisher.report_status(now, {"state": "held", "reason": reason})
 
-    def _rest(self) -> None:
-        """Wait for a ring, or for what is due without one."""
+    def _wait(self) -> None:
+        """Wait for a notification, or until something is due."""
         now = time.monotonic()
-        held = [hold.due - now for hold in self._holds.values() if hold.due > now]
-        waits = [
-            student.publisher.seconds_until_due(now)
-            for number, student in self._students.items()
-            if self._holds[number].due <= now
-        ]
-        dues = [wait for wait in waits if wait is not None]
-        soon = [wait for wait in dues if 0 < wait <= PUBLISH_SECONDS]
+        retries = [delay.due - now for delay in self._delays.values() if delay.due > now]
+        active = [learner for number, learner in self._learners.items() if self._delays[number].due <= now]
+        pauses = [pause for learner in active if (pause := learner.publisher.seconds_until_due(now)) is not None]
+        soon = [pause for pause in pauses if 0 < pause <= PUBLISH_SECONDS]
         if soon:
-            # What is committed until the next snapshot is folded for it at once: a turn for every commit would take
-            # several times the processor, and nothing of it would be served sooner.
+            # Events that are committed before the next snapshot are folded for it together. A batch for every commit
+            # would take several times the processor time, and nothing would be served sooner.
             time.sleep(min(soon))
             return
-        due = min([LOOK_SECONDS, *held, *dues])
-        if not self._has_met:  # what rang may be a stream that is new
-            due = max(0.0, min(due, self._round_due - now))
-        select.select([self._heard.fd], [], [], due)
+        pause = min([POLL_SECONDS, *retries, *pauses])
+        if not self._has_listed_streams:  # the notification may be about a new stream
+            pause = max(0.0, min(pause, self._streams_due - now))
+        select.select([self._wakeup.fd], [], [], pause)
 
 
-def run_learner(settings: Settings, board: SharedMemory, heard: Wakeup, published: Sequence[Wakeup]) -> None:
-    """Be the learner's process."""
-    LearnerProcess(settings, board, heard, published).run()
+def run_learner(settings: Settings, memory: SharedMemory, wakeup: Wakeup, workers: Sequence[Wakeup]) -> None:
+    """Run the learner in this process until SIGTERM."""
+    LearnerProcess(settings, memory, wakeup, workers).run()

@@ -1,10 +1,10 @@
-"""What one stream's learner gives away: snapshots for workers, checkpoints for itself, and word of how it stands.
+"""Publish what one stream's learner has folded: snapshots, checkpoints and status.
 
-    snapshot     what is served, as often as it is cheap: writing costs at most a few percent of a core
-    checkpoint   what a restart goes on from, and the way back of a refolding: after so much folding, and when idle
-    status       how it stands (store/states/status.py)
+    snapshot     what workers serve; as often as it is cheap, so that writing costs a few percent of a core
+    checkpoint   what a restart or a refolding continues from; after enough folding, and when idle
+    status       how the learning stands (store/states/status.py)
 
-When something is written depends on the clock; what is written depends on the events alone.
+The clock decides when something is written; the events alone decide what is written.
 """
 
 import time
@@ -12,9 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from numpy.typing import NDArray
-
-from service.learn.event_fold import EventFold
+from service.learn.event_fold import Contents, EventFold
 from service.learn.follow import Follower
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.hashing import hash_tensors
@@ -22,22 +20,22 @@ from service.store.states.checkpoints import delete_states, thin_checkpoints
 from service.store.states.snapshots import list_seqs, write_snapshot
 from service.store.states.status import read_status, write_status
 
-# A snapshot is written at most so often, and at least so many times as long after the last as that one took to make.
+# Shortest pause between two snapshots, and its length in multiples of the time that the last one took.
 PUBLISH_SECONDS: Final = 0.01
 PUBLISH_PAUSE: Final = 25
 SNAPSHOTS_KEPT: Final = 3
-# A restart folds at most about this long, or this many events, behind a checkpoint.
+# A restart folds about this long, or this many events, after a checkpoint.
 CHECKPOINT_FOLD_SECONDS: Final = 1.0
 CHECKPOINT_EVENTS: Final = 1 << 16
 STATUS_SECONDS: Final = 0.25
 
 
-def snapshot_contents(fold: EventFold, place: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The fields and arrays of a snapshot: what a fold serves, and where in its stream that is."""
+def snapshot_contents(fold: EventFold, position_fields: Mapping[str, Any]) -> Contents:
+    """Return the fields and arrays of a snapshot: what a fold serves, and its position in the stream."""
     state = fold.state
     served = state.served_parameters()
     fields = {
-        **place,
+        **position_fields,
         "head": served.head,
         "clips": served.clips(),
         "classes": fold.classes,
@@ -50,113 +48,114 @@ def snapshot_contents(fold: EventFold, place: Mapping[str, Any]) -> tuple[dict[s
 
 
 class Publisher:
-    """Writes what a follower's fold gives; all times are of one monotonic clock, in seconds.
+    """Writes the files of one stream's learner. All times are of one monotonic clock, in seconds.
 
     Args:
-        follower: Whose fold.
-        checkpoint_bytes_max: Bytes that the checkpoints of this stream may have together.
+        follower: The follower of the stream.
+        checkpoint_bytes_max: Bytes that the stream's checkpoints may have together.
     """
 
     def __init__(self, follower: Follower, checkpoint_bytes_max: int) -> None:
         self._follower: Final = follower
         self._folder: Final = follower.folder
         self._bytes_max: Final = checkpoint_bytes_max
-        self._published = -1  # the seq that is served
-        self._snapshots = deque(list_seqs(self._folder.snapshots))
-        self._due = 0.0
-        self._kept = max(list_seqs(self._folder.checkpoints), default=0)  # the seq of the newest checkpoint
-        self._folded = 0.0  # seconds of folding since then
-        self._told = read_status(self._folder.path)
-        self._erased_epoch = int(self._told.get("erased_epoch", 0))
-        self._tell_due = 0.0
+        self._published_seq = -1
+        self._snapshots = deque(seqs(self._folder.snapshots))
+        self._publish_due = 0.0
+        self._checkpoint_seq = max(seqs(self._folder.checkpoints), default=0)
+        self._fold_seconds = 0.0  # since the newest checkpoint
+        self._status = read_status(self._folder.path)
+        self._erased_epoch = int(self._status.get("erased_epoch", 0))
+        self._status_due = 0.0
 
     def add_fold_seconds(self, seconds: float) -> None:
-        """Note that folding went on for so long."""
-        self._folded += seconds
+        """Add the time of a batch to that since the newest checkpoint."""
+        self._fold_seconds += seconds
 
     def is_due(self, now: float) -> bool:
-        """Whether there is something new to serve, and time to write it."""
-        follower = self._follower
-        return follower.seq > 0 and follower.seq != self._published and not follower.is_refolding and now >= self._due
+        """Return whether there is a new state to serve, and the pause is over."""
+        return self._has_new_state and now >= self._publish_due
 
     def seconds_until_due(self, now: float) -> float | None:
-        """Seconds until something is to be written though nothing happens; None where nothing is."""
-        follower = self._follower
-        if follower.is_refolding or follower.seq == 0:
-            return None
-        return max(0.0, self._due - now) if follower.seq != self._published else None
+        """Return the seconds until a snapshot is due if no event comes; None if there is nothing to publish."""
+        return max(0.0, self._publish_due - now) if self._has_new_state else None
 
-    def publish_snapshot(self, now: float, spent: Callable[[], float]) -> None:
+    @property
+    def _has_new_state(self) -> bool:
+        follower = self._follower
+        return follower.seq > 0 and follower.seq != self._published_seq and not follower.is_refolding
+
+    def publish_snapshot(self, now: float, process_seconds: Callable[[], float]) -> None:
         """Write a snapshot of what is served now.
 
         Args:
             now: The time.
-            spent: Seconds of processor that the process has used. Not of the clock: where others have the processor
-                meanwhile, a pause by the clock would make what is served ever older without sparing them anything.
+            process_seconds: Returns the processor time of the process. Not the clock's: if other processes have the
+                processor meanwhile, a pause by the clock would make snapshots older and spare nobody anything.
 
         Raises:
-            OSError: The disk refuses; it is tried again later.
+            OSError: The disk failed; it is tried again later.
         """
-        follower, before = self._follower, spent()
+        follower, before = self._follower, process_seconds()
         fields, arrays = snapshot_contents(follower.fold, follower.position_fields())
         fields["published_ms"] = time.time_ns() // 1_000_000  # for people
-        self._due = now + PUBLISH_SECONDS
+        self._publish_due = now + PUBLISH_SECONDS
         write_snapshot(self._folder.snapshots, follower.seq, fields, arrays, durable=False)
-        self._prune(follower.seq)
-        self._published = follower.seq
-        self._due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (spent() - before))
+        self._delete_old_snapshots(follower.seq)
+        self._published_seq = follower.seq
+        self._publish_due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (process_seconds() - before))
 
-    def _prune(self, seq: int) -> None:
-        """Let the oldest snapshots go for a new one; what was written stands here, for a look into the folder costs."""
+    def _delete_old_snapshots(self, seq: int) -> None:
+        """Note a new snapshot and delete the oldest; the seqs are kept because listing the folder takes longer."""
         if seq not in self._snapshots:
             self._snapshots.append(seq)
         while len(self._snapshots) > SNAPSHOTS_KEPT:
             (self._folder.snapshots / str(self._snapshots.popleft())).unlink(missing_ok=True)
 
     def write_checkpoint_if_due(self, *, idle: bool) -> None:
-        """Write a checkpoint where enough was folded since the last, or where there is nothing else to do.
+        """Write a checkpoint if enough was folded since the last one, or if the learner is idle.
 
         Raises:
-            OSError: The disk refuses; it is tried again later.
+            OSError: The disk failed; it is tried again later.
         """
         follower = self._follower
-        if follower.is_refolding or follower.seq == self._kept:
+        if follower.is_refolding or follower.seq == self._checkpoint_seq:
             return
-        enough = self._folded >= CHECKPOINT_FOLD_SECONDS or follower.seq - self._kept >= CHECKPOINT_EVENTS
-        if enough or idle:
+        events = follower.seq - self._checkpoint_seq
+        if idle or self._fold_seconds >= CHECKPOINT_FOLD_SECONDS or events >= CHECKPOINT_EVENTS:
             follower.write_checkpoint()
-            self._kept, self._folded = follower.seq, 0.0
-            thin_checkpoints(self._folder.checkpoints, self._bytes_max)
+            self._checkpoint_seq, self._fold_seconds = follower.seq, 0.0
+            thin(self._folder.checkpoints, self._bytes_max)
 
     @property
     def needs_erasure(self) -> bool:
-        """Whether events were forgotten that files may still hold."""
+        """Whether files may still hold events that were forgotten, and the state without them is published."""
         follower = self._follower
-        is_served = follower.seq == self._published and not follower.is_refolding
-        return is_served and follower.epoch > self._erased_epoch
+        is_published = follower.seq == self._published_seq and not follower.is_refolding
+        return is_published and follower.epoch > self._erased_epoch
 
     def erase_forgotten(self) -> None:
-        """Delete the files that hold forgotten events; who owns the log erases that, and then calls `mark_erased`."""
+        """Delete the files that hold forgotten events; call `mark_erased` once the log is rewritten too."""
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
         for files in (self._folder.snapshots, self._folder.checkpoints, self._folder.history):
-            delete_states(files, self._follower.epoch, lambda seq: any(lineage.contains(seq, one) for one in forgotten))
-        # A file that could not be read went too; where it is what is served, it is written again.
-        if self._published not in list_seqs(self._folder.snapshots):
-            self._published = -1
+            delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
+        # Unreadable files were deleted too. If the published one was among them, write it again.
+        if self._published_seq not in seqs(self._folder.snapshots):
+            self._published_seq = -1
 
     def mark_erased(self) -> None:
-        """Note that nothing holds the forgotten events any more."""
+        """Note that no file holds the forgotten events any more."""
         self._erased_epoch = self._follower.epoch
 
     def report_status(self, now: float, trouble: Mapping[str, Any] | None = None) -> None:
-        """Write how the stream stands where that has changed; how far a refolding is, a few times a second.
+        """Write the status if it has changed; the progress of a refolding a few times a second.
 
         Args:
             now: The time.
-            trouble: The state, the reason and what else is to be said where it cannot go on, or None.
+            trouble: Fields that say why the stream cannot continue, or None.
 
         Raises:
-            OSError: The disk refuses.
+            OSError: The disk failed.
         """
         follower = self._follower
         status: dict[str, Any] = {"state": "following", "erased_epoch": self._erased_epoch}
@@ -164,7 +163,7 @@ class Publisher:
             status |= trouble
         elif follower.is_refolding:
             status |= {"state": "refolding", "target": follower.seq, "refolded": round(follower.refold_progress, 3)}
-        is_progress = status["state"] == self._told.get("state") == "refolding"
-        if status != self._told and (now >= self._tell_due or not is_progress):
+        is_progress = status["state"] == self._status.get("state") == "refolding"
+        if status != self._status and (now >= self._status_due or not is_progress):
             write_status(self._folder.path, status)
-            self._told, self._tell_due = status, now + STATUS_SECONDS
+            self._status, self._status_due = status, now + STATUS_SECONDS

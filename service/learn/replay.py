@@ -1,11 +1,14 @@
-"""Replaying a stream: state(n) for any n, from the bound artifact and the log alone.
+"""Replay a stream: state(n) for any n, from the bound artifact and the log alone.
 
-What is published or kept in a checkpoint is derived; this is what it is derived from. Events are read and folded in
-bulk, so that 10^6 of them take seconds: their payloads alone are read, joined, and given to the kernels as one array.
-A state may be asked for after another one, and the fold goes on where the lineage of the one begins with the other's.
+Snapshots and checkpoints are derived; a replay makes again what they were derived from. Payloads are read and folded in
+bulk, so that 10^6 events take seconds. After one state another can be made; the fold continues if the lineage of the
+new one begins with that of the old one.
 
-    state(n) is gone where an event of E(n) was forgotten behind n: what was is not to be had any more
-    state(n) is another release's where n lies before the newest base, or where this one has not taken over yet
+Some states cannot be made:
+
+    an event of E(n) was forgotten after n           ForgottenError
+    n is before the newest BASE, or this release has
+    not taken over the stream yet                    EarlierError: another release made the state
 """
 
 from bisect import bisect_right
@@ -15,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from service.errors import EarlierReleaseError, LogDamagedError, SoftstepError, UnknownSeqError
 from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, fold_of
+from service.learn.stream_position import StreamPosition
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.log.events import Kind, Position, Stream
@@ -22,17 +26,16 @@ from service.store.log.feedback_log import FeedbackLog, read_lineage, read_posit
 from service.store.log.lineage import LineageChange, Segments, segments_after, segments_begin_with
 
 BATCH_EVENTS_MAX: Final = 8192
-BATCH_BYTES: Final = 16 << 20  # of payloads that are held at one time, or one payload where it is larger
-FIRST_EVENTS: Final = 16
-CLASS_TURNS: Final = (Kind.CLASSES, Kind.ROLLBACK)
+BATCH_BYTES: Final = 16 << 20  # of payloads in memory at one time; a larger payload is a batch of its own
+FIRST_BATCH_EVENTS: Final = 16
 
 
 class ForgottenError(SoftstepError):
-    """The state was made of an event that is forgotten now, so nobody can make it again."""
+    """The state contained an event that was forgotten since, so it cannot be made again."""
 
 
 class ReplayProgress(NamedTuple):
-    """How far a replay is: the events that are folded, of all that this one folds."""
+    """How far a replay is: the events that are folded, and all that it folds."""
 
     events: int
     total: int
@@ -43,16 +46,17 @@ class StreamReplay:
 
     Args:
         stream: The stream.
-        artifact: What it is bound to.
-        log: Where its events are.
+        artifact: The artifact that the stream is bound to.
+        log: The log that holds its events.
 
     Attributes:
         fold: The state.
-        seq: The event up to which it is folded; negative where a replay broke off.
-        lineage: The stream's lineage, as it was when this object was made.
+        seq: The last event that is folded; negative after a replay that did not finish.
+        last: The last seq of the stream when this object was made.
+        lineage: The lineage of the stream at that time.
 
     Raises:
-        ArtifactError: The stream is another artifact's, or a later release's.
+        ArtifactError: The stream belongs to another artifact, or a later release began or took it over.
     """
 
     def __init__(self, stream: Stream, artifact: Artifact, log: FeedbackLog) -> None:
@@ -62,114 +66,107 @@ class StreamReplay:
         self.last: Final = log.stream_state(stream.number).seq
         self.lineage: Final = read_lineage(log, stream.number)
         is_ours = fold_of(stream, artifact, self.lineage) == FOLD_VERSION
-        self._since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
-        self._turns: Final = [turn.seq for turn in self.lineage.changes]
-        self._out: Final = sorted(self.lineage.forgotten | self.lineage.skipped)
-        self._batch = FIRST_EVENTS
+        self._since: Final = self.lineage.since if is_ours else self.last + 1
+        self._admin_seqs: Final = [change.seq for change in self.lineage.turns]
+        self._excluded: Final = sorted(self.lineage.forgotten | self.lineage.skipped)
+        self._positions: Final = StreamPosition(stream, self.lineage)
+        self._batch = FIRST_BATCH_EVENTS
         self.seq = 0
         self.fold = EventFold(artifact)
-        self._base: LineageChange | None = None  # what the fold began from
-        self._checked = Position(0, stream.genesis)  # how far the chain is known to hold
+        self._base: LineageChange | None = None  # the base that the fold started from
+        self._verified = Position(0, stream.genesis)  # the chain is verified up to here
+
+    @property
+    def position(self) -> Position:
+        """The position of the last event that is folded."""
+        return position_at(self._log, self.stream, self.seq)
+
+    def position_fields(self) -> dict[str, Any]:
+        """Return the fields that describe the position in checkpoints and snapshots."""
+        return self._positions.fields(self.position)
 
     def fold_to(self, seq: int) -> Iterator[ReplayProgress]:
-        """Move to a state; it is there when the iterator ends.
+        """Make state(seq); it is complete when the iterator ends.
 
         Yields:
-            How far it is, after each batch.
+            The progress, after each batch.
 
         Raises:
             UnknownSeqError: The stream has no such event.
-            ForgottenError: The state cannot be had any more.
-            EarlierReleaseError: An earlier release made the state.
-            LogDamagedError: An event is missing or is not what was written.
+            ForgottenError: The state contained an event that was forgotten since.
+            EarlierError: Another release made the state.
+            LogDamagedError: An event is missing or altered.
         """
-        self._refuse(seq)
-        wanted, base = self.lineage.segments(seq), self.lineage.base_of_state(seq)
-        start, self.seq = self.seq, -1  # the fold is of no seq until the end is reached
-        if start < 0 or base != self._base or not segments_begin_with(wanted, self.lineage.segments(start), start):
+        self._check_available(seq)
+        wanted, base = self.lineage.segments(seq), self.lineage.base(seq)
+        start, self.seq = self.seq, -1  # until the end the fold is of no seq
+        if start < 0 or base != self._base or not begins_with(wanted, self.lineage.segments(start), start):
             self.fold, self._base = first_fold(self.stream, self._artifact, self._log, base), base
             start = 0 if base is None else base.target
-        ahead = segments_after(wanted, start)
-        total = sum(hi - lo for lo, hi in ahead)
-        done = 0
-        for lo, hi in self._runs(ahead):
-            self._take(lo, hi)
-            done += hi - lo
-            yield ReplayProgress(done, total)
+        segments = behind(wanted, start)
+        total = sum(hi - lo for lo, hi in segments)
+        events = 0
+        for lo, hi in self._batches(segments):
+            self._fold_batch(lo, hi)
+            events += hi - lo
+            yield ReplayProgress(events, total)
         self.seq = seq
 
-    def position_fields(self) -> dict[str, Any]:
-        """Where the fold stands, as a checkpoint and a snapshot say it."""
-        turns = self.lineage.changes
-        moves = (turn.seq for turn in turns if turn.seq <= self.seq and self._moves_classes(turn))
-        return {
-            "stream": self.stream.number,
-            "genesis": self.stream.genesis.hex(),
-            "hash": self.position().hash.hex(),
-            "epoch": sum(turn.kind == Kind.FORGET and turn.seq <= self.seq for turn in turns),
-            "class_epoch": max(moves, default=0),
-            "turns": len(turns),
-        }
-
-    def position(self) -> Position:
-        """The event up to which everything is folded, with the hash that chains it to all before it."""
-        return position_at(self._log, self.stream, self.seq)
-
-    def _refuse(self, seq: int) -> None:
+    def _check_available(self, seq: int) -> None:
         if not 0 <= seq <= self.last:
             raise UnknownSeqError(f"the stream has the seqs 0 to {self.last}")
         if 0 < seq < self._since:
-            raise EarlierReleaseError(f"an earlier release made that state; use a seq from {self._since} on")
-        for turn in self.lineage.changes:
-            if (
-                turn.kind == Kind.FORGET
-                and turn.seq > seq
-                and any(self.lineage.contains(seq, one) for one in turn.excluded)
-            ):
-                raise ForgottenError(f"event {turn.seq} forgot an event of that state; ask for seq {turn.seq} or later")
+            raise EarlierError(f"an earlier release made that state; ask for seq {self._since} or later")
+        for change in self.lineage.turns:
+            is_later = change.kind == Kind.FORGET and change.seq > seq
+            if is_later and any(self.lineage.holds(seq, forgotten) for forgotten in change.out):
+                later = change.seq
+                raise ForgottenError(f"event {later} forgot an event of that state; ask for seq {later} or later")
 
-    def _moves_classes(self, turn: LineageChange) -> bool:
-        is_able = turn.kind in CLASS_TURNS
-        return is_able and self.lineage.class_set(turn.seq) != self.lineage.class_set(turn.seq - 1)
-
-    def _runs(self, segments: Segments) -> Iterator[tuple[int, int]]:
-        """The segments (lo, hi] cut before and behind each admin event, and into batches."""
+    def _batches(self, segments: Segments) -> Iterator[tuple[int, int]]:
+        """Cut segments (lo, hi] into batches, with each admin event in a batch of its own."""
         for lo, hi in segments:
-            for end in (*(cut for seq in _within(self._turns, lo, hi) for cut in (seq - 1, seq)), hi):
+            for end in (*(cut for seq in _between(self._admin_seqs, lo, hi) for cut in (seq - 1, seq)), hi):
                 while lo < end:
-                    step = min(end, lo + self._batch)
-                    yield lo, step
-                    lo = step  # noqa: PLW2901  # what is left of the segment
+                    cut = min(end, lo + self._batch)
+                    yield lo, cut
+                    lo = cut  # noqa: PLW2901  # what is left of the segment
 
-    def _take(self, lo: int, hi: int) -> None:
-        """Fold the events of (lo, hi]: feedback alone, or one admin event."""
-        if self._checked.seq != lo:
-            self._checked = position_at(self._log, self.stream, lo)
-        payloads, self._checked = self._log.read_payloads(self.stream.number, self._checked, hi - lo)
+    def _fold_batch(self, lo: int, hi: int) -> None:
+        """Fold the events of (lo, hi]: feedback only, or one admin event."""
+        if self._verified.seq != lo:
+            self._verified = position_at(self._log, self.stream, lo)
+        payloads, self._verified = self._log.payloads(self.stream.number, self._verified, hi - lo)
         if len(payloads) != hi - lo:
-            raise LogDamagedError(f"the feedback log has no event {lo + len(payloads) + 1} where one was written")
-        for seq in reversed(_within(self._out, lo, hi)):
+            raise LogDamagedError(f"event {lo + len(payloads) + 1} of the feedback log is missing")
+        for seq in reversed(_between(self._excluded, lo, hi)):
             del payloads[seq - lo - 1]
         present = [payload for payload in payloads if payload is not None]
         if len(present) != len(payloads):
-            raise ForgottenError("an event was forgotten while it was replayed; ask again")
+            raise ForgottenError("an event was forgotten during the replay; ask again")
         if not present:
             return
         self._batch = max(1, min(2 * self._batch, BATCH_EVENTS_MAX, BATCH_BYTES // max(map(len, present))))
-        if _within(self._turns, lo, hi):
-            self.fold.fold_events(self._log.read_events(self.stream.number, lo, 1))
+        if _between(self._admin_seqs, lo, hi):
+            self.fold.fold_events(self._log.read(self.stream.number, lo, 1))
         else:
             self.fold.fold_payloads(present)
 
 
-def _within(ascending: list[int], lo: int, hi: int) -> list[int]:
-    """The seqs of (lo, hi]."""
+def _between(ascending: list[int], lo: int, hi: int) -> list[int]:
+    """Return the seqs of (lo, hi]."""
     return ascending[bisect_right(ascending, lo) : bisect_right(ascending, hi)]
 
 
 def position_at(log: FeedbackLog, stream: Stream, seq: int) -> Position:
-    """The place of an event in its stream's chain; raises LogDamagedError where there is no such event."""
-    position = read_position(log, stream, seq)
-    if position is None:
-        raise LogDamagedError(f"the feedback log has no event {seq} where one was written")
-    return position
+    """Return the position of an event; seq 0 is the genesis.
+
+    Raises:
+        LogDamagedError: The log has no such event.
+    """
+    if seq == 0:
+        return Position(0, stream.genesis)
+    events = log.read(stream.number, seq - 1, 1)
+    if not events or events[0].seq != seq:
+        raise LogDamagedError(f"event {seq} of the feedback log is missing")
+    return Position(seq, events[0].hash)

@@ -1,13 +1,22 @@
-"""The fold: state(0) is an artifact, state(n + 1) = step(state(n), event(n + 1)). Pure: no clock, file or environment.
+"""The learning state of one model: state(0) is an artifact, and each event gives the next state.
 
-A state moves by these alone, each a function of the state and of what it is given:
+    fold_rows(rows)     score rows, then learn from them, one after the other
+    add_classes(n)      add classes
+    configure(changes)  change the rule or its constants; pause (only score rows); shadow mode (learn, serve the old)
 
-    fold(rows)          rows are scored, then learned from, one after the other
-    add_classes(n)      classes are added behind the others; no other two change their order in any row
-    configure(changes)  another rule or other constants; paused (rows are scored only); shadow (learn, serve the old)
+Invariants:
 
-The same artifact and the same events give the same bits on every processor, in blocks of any size. A change of what is
-computed, of a default or of a guard raises FOLD_VERSION, because it changes what every log replays to.
+- A state is a function of the artifact and of these calls. No clock, file, environment variable or number of processes
+  changes it; only what is passed in does.
+- The same artifact and calls give the same bits on every processor. Rows may be split into calls at any point.
+- A trained artifact is served with exactly its own weights until the first row is learned.
+- New classes come after the old ones. No two old classes change their order in any row.
+- Another rule starts with new sums and learns the same weights in the same coordinates.
+- The clip of a stage is part of what is served. Another rule leaves it alone unless the change names it.
+- In shadow mode the parameters from its start are served, and new classes are added to them too.
+- A calibration learns beside the weights and never changes what they learn.
+- A change of what is computed, of a default or of a guard raises FOLD_VERSION, because it changes what every log
+  replays to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError
-from service.learn.export import build_artifact
+from service.learn.export import THRESHOLD, build_artifact
 from service.softmax.calibration_learner import CalibrationLearner, fill, reliability_of
 from service.softmax.fold_arguments import Integers
 from service.softmax.input_stage import Stage
@@ -37,35 +46,36 @@ from service.store.artifact.learning_rules import (
 )
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
 
-THRESHOLD: Final = 0.5
-# Tensors that stand beside those of the rule.
+Tensors = Mapping[str, NDArray[np.floating[Any]]]
+
+SETTINGS: Final = frozenset(("rule", "constants", "paused", "shadow"))
+# Prefixes of tensors that are not the learner's.
 PARTS: Final = ("frozen.", "artifact.", "calibration.")
 
 
 class LearnerState:
-    """The state of one model's fold.
+    """The state of one model that learns.
 
     Args:
-        artifact: What it starts from.
+        artifact: The artifact that it starts from.
 
     Raises:
-        ArtifactError: The manifest asks for a rule or constants that there are not, or its statistics cannot be
-            represented in the model's dtype.
+        ArtifactError: The manifest names an unknown rule or constant, or statistics that the model's dtype cannot hold.
     """
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact: Final = artifact
-        self._name, self._constants = select_rule(artifact)
-        form = learning_form(artifact, self._name, self._constants)
+        self._rule_name, self._constants = chosen(artifact)
+        form = form_of(artifact, self._rule_name, self._constants)
         manifest = artifact.manifest
         thresholds = np.array(manifest.thresholds or [THRESHOLD] * manifest.n_outputs)
-        learned = None
+        training_stage = None
         if form == "delta" and manifest.delta is None and manifest.training is not None:
-            learned = Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
-        start = replace(initial_parameters(artifact), calibration=None)
-        rule = build_rule(artifact, self._name, form, self._constants)
+            training_stage = Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
+        start = replace(served_of(artifact), calibration=None)
+        rule = rule_of(artifact, self._rule_name, form, self._constants)
         try:
-            self._learner = learner_of(start, form, rule, thresholds, learned)
+            self._learner = learner_of(start, form, rule, thresholds, training_stage)
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         self._calibration_learner = calibration_learner_of(artifact)
@@ -79,31 +89,31 @@ class LearnerState:
 
     @property
     def shadow(self) -> bool:
-        """Whether what was served when shadow mode began is still served."""
+        """Whether the parameters from the start of shadow mode are served."""
         return self._frozen is not None
 
     @property
     def progress(self) -> dict[str, float]:
-        """The progressive loss and accuracy, in all and over the last rows; see `Steps.progress`."""
-        counted = self._learner.progress
-        return counted if self._calibration_learner is None else self._calibration_learner.progress(counted)
+        """The progressive loss and accuracy, in total and over the recent rows; see `Learner.progress`."""
+        counts = self._learner.progress
+        return counts if self._calibration_learner is None else self._calibration_learner.progress(counts)
 
     @property
     def reliability(self) -> dict[str, Any]:
-        """How far confidence and truth agree over the last rows; see `reliability_of`."""
-        told = self._learner if self._calibration_learner is None else self._calibration_learner
-        return reliability_of(told.window, int(self.progress["rows"]))
+        """The calibration of the answers over the recent rows; see `reliability_of`."""
+        answering = self._learner if self._calibration_learner is None else self._calibration_learner
+        return reliability_of(answering.window, int(self.progress["rows"]))
 
     @property
     def rule_settings(self) -> dict[str, Any]:
-        """The rule, the form, and every constant in effect, for the metadata."""
+        """The rule, the form and every constant in effect, for the metadata."""
         form = self._learner.form
-        return {"rule": self._name, "form": form, "constants": effective_constants(self._name, form, self._constants)}
+        return {"rule": self._rule_name, "form": form, "constants": values_of(self._rule_name, form, self._constants)}
 
     def copy(self) -> "LearnerState":
-        """Another state that is equal, and goes its own way."""
+        """Return an equal state that shares nothing with this one."""
         other = LearnerState(self.artifact)
-        other._name, other._constants = self._name, dict(self._constants)
+        other._rule_name, other._constants = self._rule_name, dict(self._constants)
         other._learner, other.paused, other._frozen = self._learner.copy(), self.paused, self._frozen
         other._calibration_learner = None if self._calibration_learner is None else self._calibration_learner.copy()
         return other
@@ -115,20 +125,26 @@ class LearnerState:
         Y: Doubles | None = None,
         weights: Doubles | None = None,
     ) -> Doubles:
-        """Take the rows of one event, or of several in their order, in place; see `Steps.fold` for the arrays.
+        """Score and learn rows in their order, in place.
+
+        Args:
+            X: (B, N), C-contiguous, of the model's dtype.
+            labels: (B,) class indices, or None with Y.
+            Y: (B, K) float64 targets of the logits, or None with labels.
+            weights: (B,) float64 importance; None means 1 for each row.
 
         Returns:
             (B,) the loss of each row before its step; NaN for a row that was skipped.
         """
-        learning, calibrator = not self.paused, self._calibration_learner
-        if calibrator is None:
+        learning, calibration_learner = not self.paused, self._calibration_learner
+        if calibration_learner is None:
             return self._learner.fold(X, labels, Y, weights, learning=learning)
         scores = np.empty((len(X), self._learner.n_logits), self._learner.dtype)
         losses = self._learner.fold(X, labels, Y, weights, learning=learning, scores=scores)
-        return calibrator.fold(scores, losses, labels, Y, weights, learning=learning)
+        return calibration_learner.fold(scores, losses, labels, Y, weights, learning=learning)
 
     def add_classes(self, count: int) -> None:
-        """Add `count` classes behind the others, each improbable at first.
+        """Add classes after the others, each improbable at first.
 
         Raises:
             ClassesFixedError: The head is sigmoid, which has two classes.
@@ -143,52 +159,53 @@ class LearnerState:
             self._frozen = self._frozen.with_classes(count)
 
     def configure(self, changes: Mapping[str, Any]) -> None:
-        """Change how the fold goes on: any of `rule`, `constants`, `paused`, `shadow`.
+        """Change how the fold continues: any of `rule`, `constants`, `paused`, `shadow`.
 
-        `constants` replaces all that were set before; those that are left out have their defaults. Another rule begins
-        with new sums and learns the same weights in the same coordinates.
+        `constants` replaces all constants that were set before; those it leaves out get their defaults.
 
         Raises:
-            ArtifactError: A name or a value is none that there is; nothing is changed.
+            ArtifactError: A name or a value is invalid; nothing is changed.
         """
-        if not changes.keys() <= {"rule", "constants", "paused", "shadow"}:
-            raise ArtifactError("what can be configured is rule, constants, paused and shadow")
+        if not changes.keys() <= SETTINGS:
+            raise ArtifactError("only rule, constants, paused and shadow can be configured")
         for switch in ("paused", "shadow"):
             if not isinstance(changes.get(switch, False), bool):
                 raise ArtifactError(f"{switch} must be true or false")
         if "rule" in changes or "constants" in changes:
-            self._set_rule(changes.get("rule", self._name), changes.get("constants", {}))
+            self._change_rule(changes.get("rule", self._rule_name), changes.get("constants", {}))
         self.paused = changes.get("paused", self.paused)
         if changes.get("shadow", self.shadow) != self.shadow:
             self._frozen = None if self.shadow else self.candidate_parameters()
 
     def resume_serving(self, *, paused: bool, frozen: Parameters | None) -> None:
-        """Go on as a state did that was paused or not, and served something frozen or not."""
+        """Continue as another state did: paused or not, and with its parameters in shadow mode, or None."""
         self.paused, self._frozen = paused, frozen
 
     def candidate_parameters(self) -> Parameters:
-        """What has been learned, as copies."""
-        served, calibrator = self._learner.served(), self._calibration_learner
-        return served if calibrator is None else replace(served, calibration=calibrator.calibration())
+        """Return copies of the learned parameters."""
+        parameters, calibration_learner = self._learner.served(), self._calibration_learner
+        if calibration_learner is None:
+            return parameters
+        return replace(parameters, calibration=calibration_learner.calibration())
 
     def served_parameters(self) -> Parameters:
-        """What answers: the candidate, but in shadow mode what was served when that began."""
+        """Return the parameters that are served: the learned ones, or in shadow mode those from its start."""
         return self.candidate_parameters() if self._frozen is None else self._frozen
 
     def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
-        """All numbers of the state by name, as copies; what a checkpoint keeps beside `scalars`."""
-        kept = self._learner.tensors() | {"window": self._learner.window.copy()}
+        """Return copies of all arrays of the state by name; a checkpoint holds them and `scalars`."""
+        tensors = self._learner.tensors() | {"window": self._learner.window.copy()}
         if self._calibration_learner is not None:
-            kept |= {f"calibration.{name}": tensor for name, tensor in self._calibration_learner.tensors().items()}
+            tensors |= {f"calibration.{name}": array for name, array in self._calibration_learner.tensors().items()}
         if self._frozen is not None:
-            kept |= {f"frozen.{name}": tensor for name, tensor in self._frozen.arrays().items()}
-        return kept
+            tensors |= {f"frozen.{name}": array for name, array in self._frozen.arrays().items()}
+        return tensors
 
     def scalars(self) -> dict[str, Any]:
-        """The rest of the state, as plain JSON."""
+        """Return the rest of the state as JSON values."""
         return {
             "fold_version": FOLD_VERSION,
-            "rule": self._name,
+            "rule": self._rule_name,
             "constants": dict(self._constants),
             "added_classes": list(self._learner.added),
             "paused": self.paused,
@@ -196,28 +213,28 @@ class LearnerState:
         }
 
     @classmethod
-    def from_tensors(
-        cls, artifact: Artifact, tensors: Mapping[str, NDArray[np.floating[Any]]], scalars: Mapping[str, Any]
-    ) -> "LearnerState":
-        """The state that gave these tensors and scalars, to the bit.
+    def from_tensors(cls, artifact: Artifact, tensors: Tensors, scalars: Mapping[str, Any]) -> "LearnerState":
+        """Restore the state that returned these tensors and scalars, to the bit.
 
         Raises:
             ArtifactError: They belong to another artifact, or to another FOLD_VERSION.
+            KeyError: A scalar is missing.
         """
         if scalars["fold_version"] != FOLD_VERSION:
-            raise ArtifactError("this state was made by another version of the fold")
+            raise ArtifactError("another version of the fold made this state")
         state = cls(artifact)
         for count in scalars["added_classes"]:
             state.add_classes(count)
-        state._take_rule(parse_rule_name(scalars["rule"]), dict(scalars["constants"]))
+        state._set_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PARTS)}
-        frozen = _part(tensors, "frozen.")
+        if "window" not in own:
+            raise ArtifactError("a checkpoint lacks the window of recent rows")
+        frozen = _tensors_below(tensors, "frozen.")
         try:
-            # Checkpoints of before there was a window have none: what they hold is folded anew.
-            fill({"window": state._learner.window}, {name: own.pop(name) for name in ("window",) if name in own})
+            fill({"window": state._learner.window}, {"window": own.pop("window")})
             state._learner.restore(own)
             if state._calibration_learner is not None:
-                state._calibration_learner.restore(_part(tensors, "calibration."))
+                state._calibration_learner.restore(_tensors_below(tensors, "calibration."))
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         state.paused = scalars["paused"]
@@ -226,48 +243,48 @@ class LearnerState:
         return state
 
     def export_artifact(self, classes: Sequence[str], provenance: Mapping[str, str]) -> Artifact:
-        """What has been learned as an artifact of its own, which answers with the same bits and goes on learning.
+        """Return the learned model as an artifact of its own; see `build_artifact`.
 
         Args:
             classes: The names of all classes, those of the artifact first.
-            provenance: Where it comes from.
+            provenance: Where the model comes from.
 
         Raises:
-            ArtifactError: The names are not as many as the classes, or not unique.
+            ArtifactError: The number of names is not that of the classes, or two are equal.
         """
         return build_artifact(
             self.artifact,
             self.candidate_parameters(),
             form=self._learner.form,
             rows=int(self.progress["steps"]),
-            learning=LearningRecord(rule=self._name, constants=self._constants),
+            learning=LearningRecord(rule=self._rule_name, constants=self._constants),
             classes=classes,
             provenance=provenance,
         )
 
-    def _set_rule(self, rule: object, constants: object) -> None:
+    def _change_rule(self, rule: object, constants: object) -> None:
         if not isinstance(constants, Mapping):
             raise ArtifactError("constants must be an object of numbers")
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in constants.values()):
             raise ArtifactError("constants must be an object of numbers")
         name, form = parse_rule_name(str(rule)), self._learner.form
         numbers = {str(key): float(value) for key, value in constants.items()}
-        if form in {"running", "delta"}:  # a clip is part of what is served: only who names it changes it
+        if form in {"running", "delta"}:  # the forms with a clip
             numbers.setdefault("clip", self._learner.rule.clip)
         check_constants(name, numbers, layers=form == "layers")
-        self._take_rule(name, numbers)
+        self._set_rule(name, numbers)
 
-    def _take_rule(self, name: RuleName, constants: dict[str, float]) -> None:
-        self._learner.set_rule(build_rule(self.artifact, name, self._learner.form, constants))
-        self._name, self._constants = name, constants
+    def _set_rule(self, name: RuleName, constants: dict[str, float]) -> None:
+        self._learner.set_rule(rule_of(self.artifact, name, self._learner.form, constants))
+        self._rule_name, self._constants = name, constants
 
 
 def calibration_learner_of(artifact: Artifact) -> CalibrationLearner | None:
-    """What calibrates an artifact's answers, where something does."""
+    """Return the learner of an artifact's calibration, or None if it has no calibration."""
     record = artifact.manifest.calibration
     return None if record is None else CalibrationLearner(artifact.manifest.head, record.scaling(), learn=record.learn)
 
 
-def _part(tensors: Mapping[str, NDArray[np.floating[Any]]], prefix: str) -> dict[str, NDArray[np.floating[Any]]]:
-    """The tensors under a prefix, without it."""
+def _tensors_below(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return the tensors whose names start with a prefix, named without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""One stream's learner: what it does in a turn, and how long it is let alone where that failed."""
+"""Learn one stream: fold its next events and write what is due."""
 
 import logging
 import time
@@ -22,53 +22,26 @@ from service.store.states.status import read_status, write_status
 
 logger = logging.getLogger("softstep.learner")
 
-# A batch is as many events as are folded in about this time, so that what is published is never much older.
+# A batch has as many events as are folded in about this time, so that a snapshot is never much older.
 BATCH_SECONDS: Final = 0.005
 BATCH_EVENTS_MAX: Final = 4096
-# After so long without an event what was folded is kept in a checkpoint.
+# After this time without an event a checkpoint is written.
 IDLE_SECONDS: Final = 5.0
-# A stream whose turn failed is let alone for so long, and for twice as long each time that it fails again.
-HOLD_SECONDS: Final = 0.1
-HOLD_SECONDS_MAX: Final = 5.0
-
-
-class RetryDelay:
-    """Why a stream is let alone, and until when; all times are of one monotonic clock, in seconds.
-
-    Attributes:
-        reason: Why it was held up last, without a path or a name; None where its last turn went well.
-        due: When it has its next turn.
-    """
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self.due = 0.0
-        self._seconds = 0.0
-
-    def begin(self, reason: str, now: float) -> None:
-        """Let it alone for a while, longer than the last time."""
-        self.reason = reason
-        self._seconds = min(max(2 * self._seconds, HOLD_SECONDS), HOLD_SECONDS_MAX)
-        self.due = now + self._seconds
-
-    def end(self) -> None:
-        """It goes on."""
-        self.reason, self._seconds = None, 0.0
 
 
 class StreamLearner:
-    """One stream's learner: follower, publisher and losses.
+    """The follower, the publisher and the losses of one stream.
 
     Args:
         stream: The stream.
-        log: Where its events are.
-        folder: Where everything else of it is.
+        log: The log that holds its events.
+        folder: The folder of its other files.
         settings: The limits.
-        failures: What knows which events are not to be folded.
+        failures: The events that the fold failed at.
 
     Raises:
         SoftstepError: The stream cannot be followed; the message says why.
-        OSError: The disk refuses.
+        OSError: The disk failed.
     """
 
     def __init__(
@@ -77,85 +50,85 @@ class StreamLearner:
         self.stream: Final = stream
         self._log: Final = log
         self._failures: Final = failures
-        self._stalled_at: int | None = None
-        delete_temporary_files(folder.snapshots)
-        delete_temporary_files(folder.checkpoints)
+        self._stalled_seq: int | None = None
+        remove_strays(folder.snapshots)
+        remove_strays(folder.checkpoints)
         artifact = read_artifact(folder.artifact, settings.artifact_bytes_max)
         seq = take_over(stream, artifact, log, folder.checkpoints, time.time_ns() // 1_000_000)
         if seq is not None:
-            logger.warning("%s/%d goes on by a new fold, from its state at %d", stream.model, stream.version, seq)
+            logger.warning("%s/%d continues with a new fold, from its state at %d", stream.model, stream.version, seq)
         self.follower: Final = Follower(stream, artifact, log, folder)
         self.publisher: Final = Publisher(self.follower, settings.checkpoint_bytes_max)
         self._losses: Final = LossWriter(folder.path / "losses")
-        self._seconds = BATCH_SECONDS / 64  # of folding one event, as it went lately
-        self._worked_at = time.monotonic()
+        self._event_seconds = BATCH_SECONDS / 64  # of folding one event, a moving average
+        self._last_fold = time.monotonic()
 
-    def work(self) -> bool:
-        """Fold the next events; returns whether more may wait. Whoever sees it fail begins with another student."""
+    def fold_next(self) -> bool:
+        """Fold the next events; return whether more may wait. After an exception make a new learner."""
         number, follower = self.stream.number, self.follower
-        limit = max(1, min(BATCH_EVENTS_MAX, int(BATCH_SECONDS / self._seconds)))
+        limit = max(1, min(BATCH_EVENTS_MAX, int(BATCH_SECONDS / self._event_seconds)))
         limit = self._failures.batch_limit(number, follower.read_after, limit)
         events = follower.read_next(limit)
         if not events:
             return False
         first = events[0].seq
-        self._stalled_at = None
+        self._stalled_seq = None
         if self._failures.is_fatal(number, first) and first not in follower.excluded:
             if follower.bypass(first):
                 return True
-            self._stalled_at = first
+            self._stalled_seq = first
             return False
         self._failures.start_batch(number, first, len(events))
-        began = time.monotonic()
-        scored = follower.fold_batch(events)
-        self._worked_at = time.monotonic()
+        start = time.monotonic()
+        losses = follower.fold_batch(events)
+        self._last_fold = time.monotonic()
         self._failures.finish_batch()
-        taken = self._worked_at - began
-        self._seconds += (taken / len(events) - self._seconds) / 8
-        self.publisher.add_fold_seconds(taken)
-        for one in scored:
-            self._losses.write_losses(one.seqs, one.losses)
+        seconds = self._last_fold - start
+        self._event_seconds += (seconds / len(events) - self._event_seconds) / 8
+        self.publisher.add_fold_seconds(seconds)
+        for rows in losses:
+            self._losses.write(rows.seqs, rows.losses)
         return len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
 
-    def give(self, bells: Sequence[Wakeup]) -> None:
-        """Publish, keep, erase and tell what is due.
+    def write_due(self, workers: Sequence[Wakeup]) -> None:
+        """Publish, checkpoint, erase and report what is due; wake the workers after publishing.
 
         Raises:
-            SoftstepError: What was forgotten cannot be erased from the log now.
-            OSError: The disk refuses.
+            SoftstepError: Forgotten events cannot be erased from the log now.
+            OSError: The disk failed.
         """
         now = time.monotonic()
         if self.publisher.is_due(now):
             self.publisher.publish_snapshot(now, time.process_time)
-            for bell in bells:
-                bell.notify()
-        self.publisher.write_checkpoint_if_due(idle=now - self._worked_at >= IDLE_SECONDS)
+            for worker in workers:
+                worker.notify()
+        self.publisher.write_checkpoint_if_due(idle=now - self._last_fold >= IDLE_SECONDS)
         if self.publisher.needs_erasure:
-            self._erase()
+            self._erase_forgotten()
         self.publisher.report_status(now, self._stall)
 
     @property
     def _stall(self) -> dict[str, Any] | None:
-        if self._stalled_at is None:
+        if self._stalled_seq is None:
             return None
-        reason = "the fold failed at this event again and again; skip it, or roll back to before it"
-        return {"state": "stalled", "reason": reason, "seq": self._stalled_at}
+        reason = "the fold failed at this event several times; skip it, or roll back to before it"
+        return {"state": "stalled", "reason": reason, "seq": self._stalled_seq}
 
-    def _erase(self) -> None:
+    def _erase_forgotten(self) -> None:
         self.publisher.erase_forgotten()
         self._losses.erase_events(self.follower.lineage.forgotten)
         try:
-            self._log.empty_wal()
-        except LogUnavailableError as error:  # a long read of it, which holds up nobody else
-            raise SoftstepError("what was forgotten cannot be erased from the log while somebody reads it") from error
+            self._log.rewrite()
+        except LogUnavailableError as error:  # a long read, which concerns this stream alone
+            raise SoftstepError("another process reads the log; forgotten events are erased once it ends") from error
         self.publisher.mark_erased()
 
 
-def write_held_status(folder: StreamFolder, reason: str) -> None:
-    """Write that a stream without a student is held up.
+def report_held(folder: StreamFolder, reason: str) -> None:
+    """Write the status "held" for a stream that has no learner.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The disk failed.
     """
     erased = read_status(folder.path).get("erased_epoch", 0)
     write_status(folder.path, {"state": "held", "reason": reason, "erased_epoch": erased})

@@ -51,7 +51,7 @@ def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
     provenance = json.loads((target / "model.json").read_text())["provenance"]
     assert provenance["learned_from"] == "iris/1"
     assert provenance["stream_genesis"] == history.stream.genesis.hex()
-    assert (provenance["seq"], provenance["event_hash"]) == (str(seq), replay.position().hash.hex())
+    assert (provenance["seq"], provenance["event_hash"]) == (str(seq), replay.position.hash.hex())
     assert provenance["weights_sha256"] == artifact.weights_sha256
     assert artifact.manifest.classes[-1] == "new"
     further = EventFold(artifact)
@@ -76,7 +76,7 @@ def test_nothing_is_written_over(root: Path, tmp_path: Path) -> None:
             root / "iris" / "1" / "model.json",
             "the target is a file; name a folder that does not exist yet, or a model's folder",
         ),
-        (Path("/proc/none"), "the disk refuses: No such file or directory"),
+        (Path("/proc/none"), "disk error: No such file or directory"),
     ):
         done = ran(*argv, target)
         assert (done.returncode, done.stderr) == (1, f"softstep: {sentence}\n")

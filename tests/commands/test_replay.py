@@ -75,7 +75,7 @@ def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:
         ("unknown", (), "no version of that model has a stream in this data directory"),
         ("iris/1", ("--seq", 2), "event 3 forgot an event of that state; ask for seq 3 or later"),
         ("iris/1", ("--seq", 4), "the stream has the seqs 0 to 3"),
-        ("iris/1", ("--seq", 1, "--keep", "/proc/none"), "the disk refuses: No such file or directory"),
+        ("iris/1", ("--seq", 1, "--keep", "/proc/none"), "disk error: No such file or directory"),
     ):
         done = ran("replay", name, *more, "--data", tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"softstep: {sentence}\n")
