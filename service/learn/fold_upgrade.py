@@ -38,9 +38,10 @@ from service.store.artifact.fingerprint import FOLD_VERSION, fold_version_of
 from service.store.artifact.model_factory import restore_parameters
 from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.admin_payloads import BASE_BYTES_MAX, base_id, dump, parse
-from service.store.log.events import Accepted, Draft, Event, FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, LineageChange, begins_with, lineage_change
-from service.store.states.snapshots import Arrays, Snapshot, read_snapshot, seqs
+from service.store.log.events import Draft, Event, EventLocation, Kind, Position, Stream
+from service.store.log.feedback_log import FeedbackLog, read_event, read_lineage, read_position
+from service.store.log.lineage import Lineage, LineageChange, segments_begin_with
+from service.store.states.snapshots import Arrays, Snapshot, list_seqs, read_snapshot
 
 DTYPES: Final = ("<f4", "<f8")
 
@@ -112,10 +113,10 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Linea
     if state is None:
         return EventFold(artifact)
     try:
-        fold = EventFold(Artifact.seal(state["manifest"], _decode_arrays(state["tensors"])))
+        fold = EventFold(Artifact.from_fields(state["manifest"], _decode_arrays(state["tensors"])))
         frozen = state["frozen"]
         arrays = None if frozen is None else _decode_arrays(frozen["arrays"])
-        served = None if arrays is None else served_again(artifact.manifest, arrays, frozen["clips"])
+        served = None if arrays is None else restore_parameters(artifact.manifest, arrays, frozen["clips"])
         fold.state.resume_serving(paused=state["paused"], frozen=served)
     except (KeyError, TypeError, ValueError, PayloadError) as error:
         raise ArtifactError("this release cannot start from the state of the base") from error
@@ -124,27 +125,28 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Linea
 
 def _read_verified(stream: Stream, log: FeedbackLog, seq: int) -> Event:
     """Read an event and verify its hash from that of the event before it."""
-    before = log.read(stream.number, seq - 2, 1) if seq > 1 else []
-    since = Position(seq - 1, before[0].hash if before else stream.genesis)
-    position = next(log.verify(stream.number, since, 1), None)
-    events = log.read(stream.number, seq - 1, 1)
-    if position is None or not events or events[0].hash != position.hash:
+    since = read_position(log, stream, seq - 1) or Position(seq - 1, stream.genesis)
+    position = next(log.verify_chain(stream.number, since, 1), None)
+    event = read_event(log, stream.number, seq)
+    if position is None or event is None or event.hash != position.hash:
         raise LogDamagedError(f"event {seq} of the feedback log is missing or altered")
-    return events[0]
+    return event
 
 
 def _newest_checkpoint(
     stream: Stream, log: FeedbackLog, folder: Path, lineage: Lineage, version: int
 ) -> tuple[int, Snapshot] | None:
     """Return the newest intact checkpoint of a fold version on the way to the last seq, with its seq."""
-    wanted = lineage.segments(log.state(stream.number).seq)
-    for seq in reversed(seqs(folder)):
+    wanted = lineage.segments(log.stream_state(stream.number).seq)
+    for seq in reversed(list_seqs(folder)):
         with suppress(SnapshotError, KeyError, TypeError, ValueError):
             checkpoint = read_snapshot(folder / str(seq))
             fields = checkpoint.fields
             is_of_version = fields["scalars"]["fold_version"] == version and fields["manifest"] is not None
-            is_intact = misplaced(log, stream, seq, checkpoint) is None and not late_turns(fields, seq, lineage)
-            if is_of_version and is_intact and begins_with(wanted, lineage.segments(seq), seq):
+            is_intact = position_mismatch(log, stream, seq, checkpoint) is None and not later_exclusions(
+                fields, seq, lineage
+            )
+            if is_of_version and is_intact and segments_begin_with(wanted, lineage.segments(seq), seq):
                 return seq, checkpoint
     return None
 

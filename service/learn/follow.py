@@ -19,9 +19,17 @@ from service.learn.fold_upgrade import first_fold
 from service.learn.stream_position import StreamPosition
 from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
-from service.store.log.events import Event, FeedbackLog, Kind, Position, Stream
-from service.store.log.lineage import Lineage, Segments, begins_with, behind, lineage_change, within
-from service.store.states.snapshots import read_snapshot, seqs, write_snapshot
+from service.store.log.events import Event, Kind, Position, Stream
+from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position
+from service.store.log.lineage import (
+    Lineage,
+    Segments,
+    lineage_change,
+    segments_after,
+    segments_begin_with,
+    segments_contain,
+)
+from service.store.states.snapshots import list_seqs, read_snapshot, write_snapshot
 
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
 # Events that may remove events from the state.
@@ -48,7 +56,7 @@ class Follower:
         self.folder: Final = folder
         self._artifact: Final = artifact
         self._log: Final = log
-        self.lineage: Final = Lineage(map(lineage_change, log.admin(stream.number)))
+        self.lineage: Final = read_lineage(log, stream.number)
         self._positions: Final = StreamPosition(stream, self.lineage)
         self._bypassed: set[int] = set()  # removed by an event that is not folded yet
         self._segments: deque[tuple[int, int]] = deque()  # still to refold
@@ -100,13 +108,13 @@ class Follower:
                 the newest checkpoint, and a refolding may begin long before it.
         """
         if not self._segments:
-            return self._log.read(self.stream.number, self.seq, limit)
+            return self._log.read_events(self.stream.number, self.seq, limit)
         lo, hi = self._segments[0]
-        events = self._log.read(self.stream.number, lo, min(limit, hi - lo))
-        if not events:
+        events = self._log.read_events(self.stream.number, lo, min(limit, hi - lo))
+        since = read_position(self._log, self.stream, lo)
+        if not events or since is None:
             raise LogDamagedError(f"event {lo + 1} of the feedback log is missing")
-        since = self._log.read(self.stream.number, lo - 1, 1)[0].hash if lo else self.stream.genesis
-        for position in self._log.verify(self.stream.number, Position(lo, since), len(events)):
+        for position in self._log.verify_chain(self.stream.number, since, len(events)):
             if position.hash != events[-1].hash:
                 raise LogDamagedError(f"two reads of event {position.seq} of the feedback log differ")
             break
@@ -157,7 +165,7 @@ class Follower:
         for event in reversed(admin):
             if event.seq <= max(self.seq, seq):
                 break
-            if event.kind == Kind.ROLLBACK and not lineage.holds(event.seq, seq):
+            if event.kind == Kind.ROLLBACK and not lineage.contains(event.seq, seq):
                 self._add_changes(admin)
                 self.seq, self.hash = event.seq, event.hash
                 self._start_refolding()
@@ -166,7 +174,7 @@ class Follower:
 
     def _add_changes(self, events: list[Event]) -> bool:
         """Add the admin events to the lineage; return whether any was new."""
-        known = self.lineage.turns[-1].seq if self.lineage.turns else 0
+        known = self.lineage.changes[-1].seq if self.lineage.changes else 0
         new = [event for event in events if event.kind != Kind.FEEDBACK and event.seq > known]
         for event in new:
             self.lineage.add(lineage_change(event))
@@ -177,7 +185,7 @@ class Follower:
         folded = self.lineage.segments(self.seq)
         # An event that the lineage knew already was heeded when the removed events were folded.
         is_new = self._add_changes([event])
-        is_removed = is_new and any(within(folded, seq) for seq in lineage_change(event).out)
+        is_removed = is_new and any(segments_contain(folded, seq) for seq in lineage_change(event).excluded)
         self.seq, self.hash = event.seq, event.hash
         if is_removed or event.kind == Kind.ROLLBACK:
             self._start_refolding()
@@ -186,24 +194,23 @@ class Follower:
 
     def _last_position(self) -> Position:
         """Return how far the learner before this one came, as its files say; later events are folded as usual."""
-        last = self._log.state(self.stream.number).seq
+        last = self._log.stream_state(self.stream.number).seq
         # Not before the newest base: earlier states belong to another fold and cannot be published again.
-        known = [self.lineage.since, *seqs(self.folder.checkpoints), *seqs(self.folder.snapshots)]
+        known = [self.lineage.newest_base_seq, *list_seqs(self.folder.checkpoints), *list_seqs(self.folder.snapshots)]
         seq = max(seq for seq in known if seq <= last)
-        events = self._log.read(self.stream.number, seq - 1, 1) if seq else []
-        return Position(seq, events[0].hash) if events else Position(0, self.stream.genesis)
+        return read_position(self._log, self.stream, seq) or Position(0, self.stream.genesis)
 
     def _start_refolding(self) -> None:
         """Go back to the newest checkpoint on the way to state(seq), and note the events from there on."""
-        wanted, base = self.lineage.segments(self.seq), self.lineage.base(self.seq)
+        wanted, base = self.lineage.segments(self.seq), self.lineage.base_of_state(self.seq)
         self.fold = first_fold(self.stream, self._artifact, self._log, base)
         start = 0 if base is None else base.target
-        for seq in reversed(seqs(self.folder.checkpoints)):
+        for seq in reversed(list_seqs(self.folder.checkpoints)):
             fold = self._read_checkpoint(seq, wanted) if seq <= self.seq else None
             if fold is not None:
                 self.fold, start = fold, seq
                 break
-        self._segments = deque(behind(wanted, start))
+        self._segments = deque(segments_after(wanted, start))
         self._refold_events = sum(hi - lo for lo, hi in self._segments)
 
     def _read_checkpoint(self, seq: int, wanted: Segments) -> EventFold | None:
@@ -213,15 +220,15 @@ class Follower:
         contains a removed event.
         """
         folded = self.lineage.segments(seq)
-        if not begins_with(wanted, folded, seq):
+        if not segments_begin_with(wanted, folded, seq):
             return None
         try:
             snapshot = read_snapshot(self.folder.checkpoints / str(seq))
             fields = snapshot.fields
             if fields["genesis"] != self.stream.genesis.hex():
                 return None
-            later = [change for change in self.lineage.turns[fields["turns"] :] if change.out]
-            if any(within(folded, removed) for change in later for removed in change.out):
+            later = [change for change in self.lineage.changes[fields["turns"] :] if change.excluded]
+            if any(segments_contain(folded, removed) for change in later for removed in change.excluded):
                 return None
             return EventFold.from_checkpoint(self.fold.artifact, snapshot)
         except (SnapshotError, ArtifactError, KeyError):

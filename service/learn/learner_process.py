@@ -89,7 +89,7 @@ class LearnerProcess:
         self._has_listed_streams = now >= self._streams_due
         if self._has_listed_streams:
             self._list_streams()
-            self._log.checkpoint()
+            self._log.checkpoint_wal()
             self._streams_due = now + STREAMS_SECONDS
         is_busy = False
         for number, stream in self._streams.items():
@@ -100,7 +100,7 @@ class LearnerProcess:
 
     def _list_streams(self) -> None:
         """Look up which streams exist, and drop the learners of those that were purged."""
-        self._streams = {stream.number: stream for stream in self._log.streams()}
+        self._streams = {stream.number: stream for stream in self._log.list_streams()}
         for number in self._delays.keys() - self._streams.keys():
             del self._delays[number]
             self._learners.pop(number, None)
@@ -109,7 +109,7 @@ class LearnerProcess:
         """Fold one batch of a stream and write what is due; return whether more may wait."""
         number = stream.number
         if number not in self._learners:
-            folder = self._data.stream(stream.model, stream.version)
+            folder = self._data.stream_folder(stream.model, stream.version)
             self._learners[number] = StreamLearner(stream, self._log, folder, self._settings, self._failures)
         try:
             is_busy = self._learners[number].fold_next()
@@ -158,7 +158,7 @@ class LearnerProcess:
         learner = self._learners.get(stream.number)
         with suppress(OSError):  # the status is on the disk that may have failed
             if learner is None:
-                report_held(self._data.stream(stream.model, stream.version), reason)
+                report_held(self._data.stream_folder(stream.model, stream.version), reason)
             else:
                 learner.publisher.report_status(now, {"state": "held", "reason": reason})
 

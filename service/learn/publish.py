@@ -60,9 +60,9 @@ class Publisher:
         self._folder: Final = follower.folder
         self._bytes_max: Final = checkpoint_bytes_max
         self._published_seq = -1
-        self._snapshots = deque(seqs(self._folder.snapshots))
+        self._snapshots = deque(list_seqs(self._folder.snapshots))
         self._publish_due = 0.0
-        self._checkpoint_seq = max(seqs(self._folder.checkpoints), default=0)
+        self._checkpoint_seq = max(list_seqs(self._folder.checkpoints), default=0)
         self._fold_seconds = 0.0  # since the newest checkpoint
         self._status = read_status(self._folder.path)
         self._erased_epoch = int(self._status.get("erased_epoch", 0))
@@ -125,7 +125,7 @@ class Publisher:
         if idle or self._fold_seconds >= CHECKPOINT_FOLD_SECONDS or events >= CHECKPOINT_EVENTS:
             follower.write_checkpoint()
             self._checkpoint_seq, self._fold_seconds = follower.seq, 0.0
-            thin(self._folder.checkpoints, self._bytes_max)
+            thin_checkpoints(self._folder.checkpoints, self._bytes_max)
 
     @property
     def needs_erasure(self) -> bool:
@@ -138,9 +138,9 @@ class Publisher:
         """Delete the files that hold forgotten events; call `mark_erased` once the log is rewritten too."""
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
         for files in (self._folder.snapshots, self._folder.checkpoints, self._folder.history):
-            delete_holding(files, self._follower.epoch, lambda seq: any(lineage.holds(seq, one) for one in forgotten))
+            delete_states(files, self._follower.epoch, lambda seq: any(lineage.contains(seq, one) for one in forgotten))
         # Unreadable files were deleted too. If the published one was among them, write it again.
-        if self._published_seq not in seqs(self._folder.snapshots):
+        if self._published_seq not in list_seqs(self._folder.snapshots):
             self._published_seq = -1
 
     def mark_erased(self) -> None:

@@ -8,7 +8,7 @@ Some states cannot be made:
 
     an event of E(n) was forgotten after n           ForgottenError
     n is before the newest BASE, or this release has
-    not taken over the stream yet                    EarlierError: another release made the state
+    not taken over the stream yet                    EarlierReleaseError: another release made the state
 """
 
 from bisect import bisect_right
@@ -66,8 +66,8 @@ class StreamReplay:
         self.last: Final = log.stream_state(stream.number).seq
         self.lineage: Final = read_lineage(log, stream.number)
         is_ours = fold_of(stream, artifact, self.lineage) == FOLD_VERSION
-        self._since: Final = self.lineage.since if is_ours else self.last + 1
-        self._admin_seqs: Final = [change.seq for change in self.lineage.turns]
+        self._since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
+        self._admin_seqs: Final = [change.seq for change in self.lineage.changes]
         self._excluded: Final = sorted(self.lineage.forgotten | self.lineage.skipped)
         self._positions: Final = StreamPosition(stream, self.lineage)
         self._batch = FIRST_BATCH_EVENTS
@@ -94,16 +94,16 @@ class StreamReplay:
         Raises:
             UnknownSeqError: The stream has no such event.
             ForgottenError: The state contained an event that was forgotten since.
-            EarlierError: Another release made the state.
+            EarlierReleaseError: Another release made the state.
             LogDamagedError: An event is missing or altered.
         """
         self._check_available(seq)
-        wanted, base = self.lineage.segments(seq), self.lineage.base(seq)
+        wanted, base = self.lineage.segments(seq), self.lineage.base_of_state(seq)
         start, self.seq = self.seq, -1  # until the end the fold is of no seq
-        if start < 0 or base != self._base or not begins_with(wanted, self.lineage.segments(start), start):
+        if start < 0 or base != self._base or not segments_begin_with(wanted, self.lineage.segments(start), start):
             self.fold, self._base = first_fold(self.stream, self._artifact, self._log, base), base
             start = 0 if base is None else base.target
-        segments = behind(wanted, start)
+        segments = segments_after(wanted, start)
         total = sum(hi - lo for lo, hi in segments)
         events = 0
         for lo, hi in self._batches(segments):
@@ -116,10 +116,10 @@ class StreamReplay:
         if not 0 <= seq <= self.last:
             raise UnknownSeqError(f"the stream has the seqs 0 to {self.last}")
         if 0 < seq < self._since:
-            raise EarlierError(f"an earlier release made that state; ask for seq {self._since} or later")
-        for change in self.lineage.turns:
+            raise EarlierReleaseError(f"an earlier release made that state; ask for seq {self._since} or later")
+        for change in self.lineage.changes:
             is_later = change.kind == Kind.FORGET and change.seq > seq
-            if is_later and any(self.lineage.holds(seq, forgotten) for forgotten in change.out):
+            if is_later and any(self.lineage.contains(seq, forgotten) for forgotten in change.excluded):
                 later = change.seq
                 raise ForgottenError(f"event {later} forgot an event of that state; ask for seq {later} or later")
 
@@ -136,7 +136,7 @@ class StreamReplay:
         """Fold the events of (lo, hi]: feedback only, or one admin event."""
         if self._verified.seq != lo:
             self._verified = position_at(self._log, self.stream, lo)
-        payloads, self._verified = self._log.payloads(self.stream.number, self._verified, hi - lo)
+        payloads, self._verified = self._log.read_payloads(self.stream.number, self._verified, hi - lo)
         if len(payloads) != hi - lo:
             raise LogDamagedError(f"event {lo + len(payloads) + 1} of the feedback log is missing")
         for seq in reversed(_between(self._excluded, lo, hi)):
@@ -148,7 +148,7 @@ class StreamReplay:
             return
         self._batch = max(1, min(2 * self._batch, BATCH_EVENTS_MAX, BATCH_BYTES // max(map(len, present))))
         if _between(self._admin_seqs, lo, hi):
-            self.fold.fold_events(self._log.read(self.stream.number, lo, 1))
+            self.fold.fold_events(self._log.read_events(self.stream.number, lo, 1))
         else:
             self.fold.fold_payloads(present)
 
@@ -164,9 +164,7 @@ def position_at(log: FeedbackLog, stream: Stream, seq: int) -> Position:
     Raises:
         LogDamagedError: The log has no such event.
     """
-    if seq == 0:
-        return Position(0, stream.genesis)
-    events = log.read(stream.number, seq - 1, 1)
-    if not events or events[0].seq != seq:
+    position = read_position(log, stream, seq)
+    if position is None:
         raise LogDamagedError(f"event {seq} of the feedback log is missing")
-    return Position(seq, events[0].hash)
+    return position

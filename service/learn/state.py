@@ -65,15 +65,15 @@ class LearnerState:
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact: Final = artifact
-        self._rule_name, self._constants = chosen(artifact)
-        form = form_of(artifact, self._rule_name, self._constants)
+        self._rule_name, self._constants = select_rule(artifact)
+        form = learning_form(artifact, self._rule_name, self._constants)
         manifest = artifact.manifest
         thresholds = np.array(manifest.thresholds or [THRESHOLD] * manifest.n_outputs)
         training_stage = None
         if form == "delta" and manifest.delta is None and manifest.training is not None:
             training_stage = Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
-        start = replace(served_of(artifact), calibration=None)
-        rule = rule_of(artifact, self._rule_name, form, self._constants)
+        start = replace(initial_parameters(artifact), calibration=None)
+        rule = build_rule(artifact, self._rule_name, form, self._constants)
         try:
             self._learner = learner_of(start, form, rule, thresholds, training_stage)
         except ValueError as error:
@@ -108,7 +108,11 @@ class LearnerState:
     def rule_settings(self) -> dict[str, Any]:
         """The rule, the form and every constant in effect, for the metadata."""
         form = self._learner.form
-        return {"rule": self._rule_name, "form": form, "constants": values_of(self._rule_name, form, self._constants)}
+        return {
+            "rule": self._rule_name,
+            "form": form,
+            "constants": effective_constants(self._rule_name, form, self._constants),
+        }
 
     def copy(self) -> "LearnerState":
         """Return an equal state that shares nothing with this one."""
@@ -225,7 +229,7 @@ class LearnerState:
         state = cls(artifact)
         for count in scalars["added_classes"]:
             state.add_classes(count)
-        state._set_rule(known_rule(scalars["rule"]), dict(scalars["constants"]))
+        state._set_rule(parse_rule_name(scalars["rule"]), dict(scalars["constants"]))
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PARTS)}
         if "window" not in own:
             raise ArtifactError("a checkpoint lacks the window of recent rows")
@@ -275,7 +279,7 @@ class LearnerState:
         self._set_rule(name, numbers)
 
     def _set_rule(self, name: RuleName, constants: dict[str, float]) -> None:
-        self._learner.set_rule(rule_of(self.artifact, name, self._learner.form, constants))
+        self._learner.set_rule(build_rule(self.artifact, name, self._learner.form, constants))
         self._rule_name, self._constants = name, constants
 
 

@@ -51,8 +51,8 @@ class StreamLearner:
         self._log: Final = log
         self._failures: Final = failures
         self._stalled_seq: int | None = None
-        remove_strays(folder.snapshots)
-        remove_strays(folder.checkpoints)
+        delete_temporary_files(folder.snapshots)
+        delete_temporary_files(folder.checkpoints)
         artifact = read_artifact(folder.artifact, settings.artifact_bytes_max)
         seq = take_over(stream, artifact, log, folder.checkpoints, time.time_ns() // 1_000_000)
         if seq is not None:
@@ -87,7 +87,7 @@ class StreamLearner:
         self._event_seconds += (seconds / len(events) - self._event_seconds) / 8
         self.publisher.add_fold_seconds(seconds)
         for rows in losses:
-            self._losses.write(rows.seqs, rows.losses)
+            self._losses.write_losses(rows.seqs, rows.losses)
         return len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
 
     def write_due(self, workers: Sequence[Wakeup]) -> None:
@@ -118,7 +118,7 @@ class StreamLearner:
         self.publisher.erase_forgotten()
         self._losses.erase_events(self.follower.lineage.forgotten)
         try:
-            self._log.rewrite()
+            self._log.empty_wal()
         except LogUnavailableError as error:  # a long read, which concerns this stream alone
             raise SoftstepError("another process reads the log; forgotten events are erased once it ends") from error
         self.publisher.mark_erased()

@@ -32,7 +32,7 @@ class StreamPosition:
 
     def epoch(self, seq: int) -> int:
         """Return the number of FORGET events up to a seq."""
-        return sum(change.kind == Kind.FORGET and change.seq <= seq for change in self._lineage.turns)
+        return sum(change.kind == Kind.FORGET and change.seq <= seq for change in self._lineage.changes)
 
     def fields(self, position: Position) -> dict[str, Any]:
         """Return the fields of a state that covers the events up to a position."""
@@ -43,13 +43,13 @@ class StreamPosition:
             "hash": position.hash.hex(),
             "epoch": self.epoch(position.seq),
             "class_epoch": max((seq for seq in self._class_changes if seq <= position.seq), default=0),
-            "turns": len(self._lineage.turns),
+            "turns": len(self._lineage.changes),
         }
 
     def _find_class_changes(self) -> None:
         """Look at the changes that are new: comparing class sets takes longer the more of them there are."""
         lineage = self._lineage
-        for change in lineage.turns[self._known :]:
+        for change in lineage.changes[self._known :]:
             if change.kind in CLASS_CHANGES and lineage.class_set(change.seq) != lineage.class_set(change.seq - 1):
                 self._class_changes.append(change.seq)
-        self._known = len(lineage.turns)
+        self._known = len(lineage.changes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from service.errors import EarlierError, SnapshotError
+from service.errors import EarlierReleaseError, SnapshotError
 from service.learn.event_fold import Contents
 from service.learn.publish import snapshot_contents
 from service.learn.replay import ForgottenError, ReplayProgress, StreamReplay
@@ -20,9 +20,9 @@ def compare_states(replay: StreamReplay, report: VerifyReport) -> Iterator[Repla
     Yields:
         The progress of the fold to the next file.
     """
-    for file in sorted(report.good, key=lambda file: file.seq):
+    for file in sorted(report.intact, key=lambda file: file.seq):
         # No damage: files that are deleted and events that are forgotten meanwhile, and files of an earlier release.
-        with suppress(SnapshotError, ForgottenError, EarlierError):
+        with suppress(SnapshotError, ForgottenError, EarlierReleaseError):
             snapshot = read_snapshot(file.path)
             if snapshot.fields["turns"] > len(replay.lineage.changes) or file.seq > replay.last:
                 continue
@@ -32,7 +32,7 @@ def compare_states(replay: StreamReplay, report: VerifyReport) -> Iterator[Repla
             report.refolded += 1
 
 
-def _expected_contents(replay: StreamReplay, file: Good) -> Contents:
+def _expected_contents(replay: StreamReplay, file: StateFile) -> Contents:
     if file.kind == "snapshot":
         return snapshot_contents(replay.fold, replay.position_fields())
     fields, arrays = replay.fold.checkpoint_contents()

@@ -19,8 +19,8 @@ from service.store.artifact.artifact import Artifact, read_artifact, write_artif
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.model_factory import build_model
-from tests.learn.test_state import events, same
 from tests.support.artifacts import KINDS, artifact, rows
+from tests.support.learner_states import has_same_bits, state_events
 from tests.support.reference import HEADS
 
 FIELDS: dict[str, dict[str, Any]] = {
@@ -115,7 +115,7 @@ def test_calibrating_changes_no_weight(head: str, kind: str) -> None:
 def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str, head: str) -> None:
     """A state restored from its tensors and JSON, or copied, goes on to the bits of the state that never stopped."""
     made = calibrated(kind, head)
-    stream = data.draw(st.lists(events(made, kind), min_size=1, max_size=10))
+    stream = data.draw(st.lists(state_events(made, kind), min_size=1, max_size=10))
     cut = data.draw(st.integers(0, len(stream)))
     whole, first = LearnerState(made), LearnerState(made)
     for event in stream:
@@ -124,20 +124,20 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
         event(first)
     kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
     restored, copied = LearnerState.from_tensors(made, kept, json.loads(json.dumps(first.scalars()))), first.copy()
-    assert same(restored, first)
+    assert has_same_bits(restored, first)
     for event in stream[cut:]:
         event(restored)
         event(copied)
-    assert same(restored, whole)
-    assert same(copied, whole)
+    assert has_same_bits(restored, whole)
+    assert has_same_bits(copied, whole)
 
 
 def test_a_checkpoint_without_its_parts_is_refused() -> None:
     """One of before there was a window, or of a model that was not calibrated, is folded anew and not half taken."""
     made = calibrated()
     state = LearnerState(made)
-    for gone in ("window", "calibration.numbers"):
-        with pytest.raises(ArtifactError, match="not those"):
+    for gone, reason in (("window", "lacks the window"), ("calibration.numbers", "not those")):
+        with pytest.raises(ArtifactError, match=reason):
             LearnerState.from_tensors(made, {n: t for n, t in state.tensors().items() if n != gone}, state.scalars())
     with pytest.raises(ArtifactError, match="not those"):
         LearnerState.from_tensors(made, LearnerState(artifact()).tensors(), state.scalars())

@@ -22,22 +22,19 @@ from service.errors import ArtifactError, EarlierReleaseError, LogDamagedError
 from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, fold_of, take_over
 from service.learn.follow import Follower
-from service.learn.replay import StreamReplay
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.softmax.parameters import LinearParameters
 from service.store.artifact.fingerprint import FOLD_VERSION, compute_genesis
 from service.store.artifact.hashing import hash_tensors
-from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, parse
 from service.store.log.events import Draft, Event, Kind
 from service.store.log.feedback_log import read_lineage
 from service.store.log.lineage import Lineage
-from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import list_seqs, read_fields, read_snapshot
-from tests.learn.test_learner_process import learner
 from tests.support.data_directories import History, iris, ran
 from tests.support.history_machine import set_fold, weights_of
+from tests.support.learner_processes import fork_learner
 from tests.support.make_fold1 import GOLDEN
 from tests.support.servers import wait_until
 
@@ -61,22 +58,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def opened(path: Path) -> History:
-    """The stream as it is found."""
-    history = object.__new__(History)
-    history.data = DataDirectory(path)
-    history.folder = history.data.stream_folder("iris", 1)
-    history.log = SqliteLog(history.data.log)
-    (history.stream,) = history.log.list_streams()
-    return history
-
-
 @contextmanager
 def learning(path: Path) -> Iterator[History]:
     """A learner's process of this release, and the stream that it follows."""
-    heard = Wakeup()
-    process = learner(path, SharedMemory(1, 4), heard)
-    history = opened(path)
+    process = fork_learner(path, SharedMemory(1, 4), Wakeup())
+    history = History.open(path)
     try:
         yield history
     finally:
@@ -85,18 +71,11 @@ def learning(path: Path) -> Iterator[History]:
         os.waitpid(process, 0)
 
 
-def snapshot_contents(history: History, seq: int) -> dict[str, Any]:
+def wait_fields(history: History, seq: int) -> dict[str, Any]:
     """What is served, once it is that of an event."""
     path = history.folder.snapshots / str(seq)
     wait_until(path.exists)
     return dict(read_fields(path))
-
-
-def replay_stream(history: History, seq: int) -> EventFold:
-    """state(seq) from the log and the artifact alone."""
-    replay = StreamReplay(history.stream, iris(), history.log)
-    list(replay.fold_to(seq))
-    return replay.fold
 
 
 def served_hash(fold: EventFold) -> str:
@@ -109,7 +88,7 @@ def base_of(history: History) -> Event:
     return [event for event in history.log.read_admin_events(history.stream.number) if event.kind == Kind.BASE][-1]
 
 
-def taken(history: History) -> int | None:
+def take_over_stream(history: History) -> int | None:
     """What the learner does first with a stream."""
     return take_over(history.stream, iris(), history.log, history.folder.checkpoints, 0)
 
@@ -117,26 +96,26 @@ def taken(history: History) -> int | None:
 def test_the_old_release_gets_its_own_bits(path: Path) -> None:
     """What it wrote is what its fold makes of the events to this day, checkpoint and all."""
     set_fold(1)
-    history = opened(path)
+    history = History.open(path)
     assert history.stream.genesis.hex() == EXPECTED["genesis"] == compute_genesis(iris(), 1).hex()
-    assert served_hash(replay_stream(history, 30)) == EXPECTED["weights_sha256"]
-    assert taken(history) is None
+    assert served_hash(history.replay(30)) == EXPECTED["weights_sha256"]
+    assert take_over_stream(history) is None
     follower = Follower(history.stream, iris(), history.log, history.folder)
-    # Its checkpoint holds no window of confidences, so it is passed over, and the same bits are folded again.
+    # Its checkpoint has no window of recent rows, so it is rejected and the same bits are folded again.
     while follower.is_refolding:
         follower.fold_batch(follower.read_next(7))
-    assert weights_of(follower.fold) == weights_of(replay_stream(history, 30))
+    assert weights_of(follower.fold) == weights_of(history.replay(30))
     history.close()
-    assert ran("verify", "--refold", "--data", path).returncode == 0
+    assert ran("verify", "--data", path).returncode == 0
 
 
 def test_a_new_fold_goes_on_from_what_was_served(path: Path) -> None:
     """From the bits of the old checkpoint, with the events behind it; one base, whatever is started how often."""
     for _ in range(2):
         with learning(path) as history:
-            fields = snapshot_contents(history, LAST + 1)
+            fields = wait_fields(history, LAST + 1)
             assert history.log.stream_state(history.stream.number)[::2] == (LAST + 1, 21, 0)
-            assert fields["weights_sha256"] == served_hash(replay_stream(history, LAST + 1))
+            assert fields["weights_sha256"] == served_hash(history.replay(LAST + 1))
             assert fields["classes"] == EXPECTED["classes"]
             lineage = read_lineage(history.log, history.stream.number)
             base = lineage.base_of_state(LAST + 1)
@@ -145,22 +124,22 @@ def test_a_new_fold_goes_on_from_what_was_served(path: Path) -> None:
             old = first_fold(history.stream, iris(), history.log, base)
             assert served_hash(old) == EXPECTED["weights_sha256"]
             assert served_hash(old) != fields["weights_sha256"]
-    history = opened(path)
+    history = History.open(path)
     follower = Follower(history.stream, iris(), history.log, history.folder)
     assert (follower.seq, follower.is_refolding) == (LAST + 1, False)
-    assert weights_of(follower.fold) == weights_of(replay_stream(history, LAST + 1))
+    assert weights_of(follower.fold) == weights_of(history.replay(LAST + 1))
     history.close()
     with learning(path) as history:
         last = history.teach("new", classes=4)
-        assert snapshot_contents(history, last)["weights_sha256"] == served_hash(replay_stream(history, last))
+        assert wait_fields(history, last)["weights_sha256"] == served_hash(history.replay(last))
     assert ran("verify", "--refold", "--data", path).returncode == 0
-    history = opened(path)
+    history = History.open(path)
     for folder in (history.folder.checkpoints, history.folder.snapshots):
         shutil.rmtree(folder)
     follower = Follower(history.stream, iris(), history.log, history.folder)
     while events := follower.read_next(7):
         follower.fold_batch(events)
-    assert weights_of(follower.fold) == weights_of(replay_stream(history, last))
+    assert weights_of(follower.fold) == weights_of(history.replay(last))
     history.close()
 
 
@@ -170,19 +149,19 @@ def test_states_of_the_old_fold_cannot_be_made_again(path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "an earlier release made that state" in done.stderr
     assert ran("verify", "--refold", "--data", path).returncode == 0
-    history = opened(path)
-    assert taken(history) == 30
+    history = History.open(path)
+    assert take_over_stream(history) == 30
     for seq in (1, 30, LAST):
         with pytest.raises(EarlierReleaseError, match=f"seq {LAST + 1} "):
-            replay_stream(history, seq)
-    assert weights_of(replay_stream(history, 0)) == weights_of(EventFold(iris()))
+            history.replay(seq)
+    assert weights_of(history.replay(0)) == weights_of(EventFold(iris()))
     with pytest.raises(AssertionError, match="EarlierReleaseError"):
         history.rollback(30)
     assert history.rollback(0) == LAST + 2
     assert history.teach("again") == LAST + 3
     fold = EventFold(iris())
     fold.fold_events(history.log.read_events(history.stream.number, LAST + 2, 1))
-    assert weights_of(replay_stream(history, LAST + 3)) == weights_of(fold)
+    assert weights_of(history.replay(LAST + 3)) == weights_of(fold)
     history.close()
     assert ran("replay", "iris", "--seq", "30", "--data", path).returncode == 1
     assert ran("replay", "iris", "--data", path).returncode == 0
@@ -191,23 +170,23 @@ def test_states_of_the_old_fold_cannot_be_made_again(path: Path) -> None:
 def test_an_event_of_the_old_fold_is_forgotten_exactly(path: Path) -> None:
     """The state of the base goes with it, and all others are folded anew, from the artifact, by this release."""
     with learning(path) as history:
-        snapshot_contents(history, LAST + 1)
+        wait_fields(history, LAST + 1)
         (event,) = history.log.read_events(history.stream.number, 6, 1)
         base = base_of(history)
         needles = [event.payload or b"", base.payload or b"", *tensors_of(base)]
         assert all(any(needle in file.read_bytes() for file in files(path)) for needle in needles)
         last = history.forget(event.id.decode())
-        fields = snapshot_contents(history, last)
+        fields = wait_fields(history, last)
         fold = EventFold(iris())
         fold.fold_events(one for one in history.log.read_events(history.stream.number, 0, LAST) if one.seq != event.seq)
-        assert fields["weights_sha256"] == served_hash(fold) == served_hash(replay_stream(history, last))
+        assert fields["weights_sha256"] == served_hash(fold) == served_hash(history.replay(last))
         assert fields["progressive"]["events"] == LAST - 2
         status = history.folder.path / "status"
         wait_until(lambda: orjson.loads(status.read_bytes())["erased_epoch"] == 1)
     assert [file for file in files(path) for needle in needles if needle in file.read_bytes()] == []
     assert ran("verify", "--refold", "--data", path).returncode == 0
-    history = opened(path)
-    assert taken(history) is None
+    history = History.open(path)
+    assert take_over_stream(history) is None
     history.close()
 
 
@@ -225,53 +204,53 @@ def tensors_of(base: Event) -> list[bytes]:
 
 def test_an_event_behind_the_old_state_is_forgotten_as_ever(path: Path) -> None:
     """The base has not seen it and stays."""
-    history = opened(path)
-    assert taken(history) == 30
+    history = History.open(path)
+    assert take_over_stream(history) == 30
     last = history.forget("33")
     assert base_of(history).payload is not None
-    fold = replay_stream(history, last)
+    fold = history.replay(last)
     assert fold.events == 4
     history.close()
 
 
 def test_a_backup_of_what_was_taken_over_is_whole(path: Path, tmp_path: Path) -> None:
     """The old state lies in the log; a restore gives the same bits, also before anything was taken over."""
-    history = opened(path)
+    history = History.open(path)
     assert ran("backup", tmp_path / "before", "--data", path).returncode == 0
-    assert taken(history) == 30
-    expected = weights_of(replay_stream(history, LAST + 1))
+    assert take_over_stream(history) == 30
+    expected = weights_of(history.replay(LAST + 1))
     assert ran("backup", tmp_path / "after", "--data", path).returncode == 0
     history.forget("7")
     history.close()
     for name in ("before", "after"):
         assert ran("verify", "--data", tmp_path / name).returncode == 0
-    copy = opened(tmp_path / "before")
-    assert taken(copy) == 30
-    assert weights_of(replay_stream(copy, LAST + 1)) == expected
+    copy = History.open(tmp_path / "before")
+    assert take_over_stream(copy) == 30
+    assert weights_of(copy.replay(LAST + 1)) == expected
     copy.close()
     done = ran("restore", tmp_path / "after", "--over", "--data", path)
     assert (done.returncode, done.stderr) == (0, "")
-    history = opened(path)
+    history = History.open(path)
     assert base_of(history).payload is None
-    assert replay_stream(history, history.log.stream_state(history.stream.number).seq).events == LAST - 2
+    assert history.replay(history.log.stream_state(history.stream.number).seq).events == LAST - 2
     history.close()
 
 
 def test_without_a_checkpoint_all_is_folded_anew(path: Path) -> None:
     """Nothing is lost but the old fold's bits."""
-    history = opened(path)
+    history = History.open(path)
     shutil.rmtree(history.folder.checkpoints)
-    assert taken(history) == 0
+    assert take_over_stream(history) == 0
     fold = EventFold(iris())
     fold.fold_events(history.log.read_events(history.stream.number, 0, LAST))
-    assert weights_of(replay_stream(history, LAST + 1)) == weights_of(fold)
+    assert weights_of(history.replay(LAST + 1)) == weights_of(fold)
     history.close()
 
 
 @pytest.mark.parametrize("turn", ["rollback", "forget", "skip", "two folds"])
 def test_a_checkpoint_that_is_not_on_the_way_is_no_base(path: Path, turn: str) -> None:
     """Where the old release had not yet seen to a turn of the lineage, or had not written it itself."""
-    history = opened(path)
+    history = History.open(path)
     if turn == "rollback":
         history.rollback(7)
     elif turn == "forget":
@@ -279,21 +258,21 @@ def test_a_checkpoint_that_is_not_on_the_way_is_no_base(path: Path, turn: str) -
     elif turn == "skip":
         history.append([history.draft(Kind.SKIP, "skip", dump({"seq": 7}))])
     else:
-        taken(history)
+        take_over_stream(history)
         set_fold(3)
-    assert taken(history) == 0
+    assert take_over_stream(history) == 0
     last = history.log.stream_state(history.stream.number).seq
     fold = EventFold(iris())
     for seq in read_lineage(history.log, history.stream.number).seqs(last):
         fold.fold_events(history.log.read_events(history.stream.number, seq - 1, 1))
-    assert weights_of(replay_stream(history, last)) == weights_of(fold)
+    assert weights_of(history.replay(last)) == weights_of(fold)
     history.close()
 
 
 def test_a_third_fold_goes_on_from_the_second(path: Path) -> None:
     """Each from the newest checkpoint of the one before; where the newest base is forgotten, from the older one."""
-    history = opened(path)
-    assert taken(history) == 30
+    history = History.open(path)
+    assert take_over_stream(history) == 30
     follower = Follower(history.stream, iris(), history.log, history.folder)
     last = history.teach("a", "b", classes=4)
     while events := follower.read_next(9):
@@ -301,26 +280,26 @@ def test_a_third_fold_goes_on_from_the_second(path: Path) -> None:
     follower.write_checkpoint()
     second = served_hash(follower.fold)
     set_fold(3)
-    assert taken(history) == last
-    assert served_hash(replay_stream(history, last + 1)) == second
+    assert take_over_stream(history) == last
+    assert served_hash(history.replay(last + 1)) == second
     assert history.forget("b") == last + 2
     follower = Follower(history.stream, iris(), history.log, history.folder)
     while events := follower.read_next(9):
         follower.fold_batch(events)
-    assert weights_of(follower.fold) == weights_of(replay_stream(history, last + 2))
+    assert weights_of(follower.fold) == weights_of(history.replay(last + 2))
     assert follower.fold.events == 6
     history.close()
 
 
 def test_an_older_release_leaves_a_taken_stream_alone(path: Path) -> None:
     """It says why, and appends nothing."""
-    history = opened(path)
-    taken(history)
+    history = History.open(path)
+    take_over_stream(history)
     set_fold(1)
     with pytest.raises(ArtifactError, match="a later release has taken over"):
-        taken(history)
+        take_over_stream(history)
     stream = history.stream._replace(genesis=compute_genesis(iris(), 2))
-    with pytest.raises(ArtifactError, match="a later release began it"):
+    with pytest.raises(ArtifactError, match="by a later release"):
         fold_of(stream, iris(), Lineage())
     assert history.log.stream_state(history.stream.number).seq == LAST + 1
     history.close()
@@ -329,7 +308,7 @@ def test_an_older_release_leaves_a_taken_stream_alone(path: Path) -> None:
 def test_pause_and_shadow_outlive_the_change(path: Path) -> None:
     """What was served in shadow is served on, and what was learned beside it is learned on."""
     set_fold(1)
-    history = opened(path)
+    history = History.open(path)
     draft = history.draft(Kind.CONFIGURE, "shadow", dump({"shadow": True}))
     history.append([draft])
     history.teach("in shadow", classes=4)
@@ -340,8 +319,8 @@ def test_pause_and_shadow_outlive_the_change(path: Path) -> None:
     follower.write_checkpoint()
     state = follower.fold.state
     set_fold(2)
-    assert taken(history) == follower.seq
-    other = replay_stream(history, follower.seq + 1).state
+    assert take_over_stream(history) == follower.seq
+    other = history.replay(follower.seq + 1).state
     assert (other.paused, other.shadow) == (True, True)
     for old, new in (
         (state.served_parameters(), other.served_parameters()),
@@ -362,8 +341,8 @@ def same(one: LinearParameters, other: LinearParameters) -> bool:
 @pytest.mark.parametrize("field", ["manifest", "tensors", "paused", "frozen"])
 def test_a_state_that_lacks_a_part_is_told(path: Path, field: str) -> None:
     """As what it is, not by an error of Python's."""
-    history = opened(path)
-    taken(history)
+    history = History.open(path)
+    take_over_stream(history)
     fields = parse(base_of(history).payload or b"")
     state: Any = fields["state"]
     del state[field]
@@ -371,23 +350,23 @@ def test_a_state_that_lacks_a_part_is_told(path: Path, field: str) -> None:
     id_ = b"\xffbase 1 3"
     history.append([Draft(history.stream.number, Kind.BASE, id_, dump(fields), 0)])
     with pytest.raises(ArtifactError, match="cannot start from the state of the base"):
-        replay_stream(history, LAST + 2)
+        history.replay(LAST + 2)
     history.close()
 
 
 def test_a_base_that_was_damaged_is_not_gone_on_from(path: Path) -> None:
     """A bit of it that the database lets pass is told, though a start checks the chain from a checkpoint on alone."""
-    history = opened(path)
-    taken(history)
+    history = History.open(path)
+    take_over_stream(history)
     history.close()
     with closing(apsw.Connection(str(path / "log.sqlite"))) as damage:
         sql = "UPDATE events SET payload = CAST(replace(payload, '\"paused\":false', '\"paused\":true ') AS BLOB)"
         damage.execute(f"{sql} WHERE kind = ?", (int(Kind.BASE),))
-    history = opened(path)
+    history = History.open(path)
     (base,) = history.log.read_events(history.stream.number, LAST, 1)
     assert b'"paused":true ' in (base.payload or b"")
     with pytest.raises(LogDamagedError):
-        replay_stream(history, LAST + 1)
+        history.replay(LAST + 1)
     history.close()
 
 
@@ -395,6 +374,6 @@ def test_old_files_are_not_rewritten(path: Path) -> None:
     """What the old release published under a seq is never published anew under that seq."""
     before = read_snapshot(path / "streams" / "iris" / "1" / "snapshots" / "30").fields
     with learning(path) as history:
-        snapshot_contents(history, LAST + 1)
+        wait_fields(history, LAST + 1)
         assert read_fields(history.folder.snapshots / "30") == before
         assert list_seqs(history.folder.snapshots) == [30, LAST + 1]

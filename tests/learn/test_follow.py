@@ -10,8 +10,8 @@ from service.learn.follow import Follower
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, Kind
-from tests.learn.test_replay import begun, feedback
 from tests.support.history_machine import Upgrading, scratch, weights_of
+from tests.support.memory_streams import damage_event, feedback, memory_stream
 
 TestFollowing = Upgrading.TestCase
 TestFollowing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
@@ -20,12 +20,11 @@ TestFollowing.settings = settings(max_examples=60, stateful_step_count=30, deadl
 @pytest.mark.parametrize("damaged", [1, 7, 12])
 def test_a_refolding_reads_no_damaged_event(tmp_path: Path, damaged: int) -> None:
     """Also one that was whole when it was folded first, and that no start looks at: it lies before a checkpoint."""
-    artifact, log, stream = begun(20)
+    artifact, log, stream = memory_stream(20)
     follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
     follower.fold_batch(follower.read_next(20))
     follower.write_checkpoint()
-    event, seal = log._stored[stream.number][damaged - 1]
-    log._stored[stream.number][damaged - 1] = (event._replace(payload=feedback(stream, 99).payload), seal)
+    damage_event(log, stream, damaged, feedback(stream, 99).payload)
     log.append([Draft(stream.number, Kind.ROLLBACK, b"back", dump_seq(12), 0)])
     again = Follower(stream, artifact, log, StreamFolder(tmp_path))
     again.fold_batch(again.read_next(1))
@@ -35,7 +34,7 @@ def test_a_refolding_reads_no_damaged_event(tmp_path: Path, damaged: int) -> Non
 
 def test_what_is_forgotten_while_an_event_stalls_is_gone_from_the_state(tmp_path: Path) -> None:
     """The forget lies behind the event that cannot be folded, and ahead of the skip that lets the fold past it."""
-    artifact, log, stream = begun(12)
+    artifact, log, stream = memory_stream(12)
     folder = StreamFolder(tmp_path)
     follower = Follower(stream, artifact, log, folder)
     follower.fold_batch(follower.read_next(8))
@@ -54,7 +53,7 @@ def test_what_is_forgotten_while_an_event_stalls_is_gone_from_the_state(tmp_path
 @pytest.mark.parametrize("kind", [Kind.ROLLBACK, Kind.CLASSES])
 def test_only_a_later_rollback_leads_past_an_admin_event(tmp_path: Path, kind: Kind) -> None:
     """Not the event itself, though a rollback is in no state."""
-    artifact, log, stream = begun(6)
+    artifact, log, stream = memory_stream(6)
     payload = dump_seq(2) if kind == Kind.ROLLBACK else dump_classes(["d"])
     log.append([Draft(stream.number, kind, b"fatal", payload, 0)])
     follower = Follower(stream, artifact, log, StreamFolder(tmp_path))

@@ -74,7 +74,7 @@ def test_a_disk_error_of_one_stream_delays_no_other(tmp_path: Path, *, has_event
         assert good.status()["state"] == "following"
         assert_published_is_the_fold(good)
         folder.unlink()
-        wait_published(bad, bad.log.state(bad.stream.number).seq)
+        wait_published(bad, bad.log.stream_state(bad.stream.number).seq)
         wait_state(bad, "following")
         assert_published_is_the_fold(bad)
 
@@ -96,7 +96,7 @@ def test_a_damaged_artifact_delays_no_other_stream(tmp_path: Path) -> None:
 
 
 def test_an_event_that_crashes_the_learner_stalls_only_its_stream(tmp_path: Path) -> None:
-    """Two streams have one such event each while a third is learned; each stream continues after a skip of the event."""
+    """Two streams have one such event each while a third is learned; each continues once its event is skipped."""
     with learning(tmp_path, 3, kill_at("deadly 1", "deadly 2")) as (first, second, healthy):
         first.teach(*range(30), "deadly 1", *range(31, 40))
         second.teach("a", "deadly 2", "b")

@@ -1,9 +1,7 @@
 """Replaying: state(n) from the log alone is what every other way leads to, whatever happened to the stream."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -14,16 +12,12 @@ from service.learn import replay as module
 from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
 from service.learn.replay import ForgottenError, StreamReplay
-from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
-from service.store.log.events import Draft, Kind, Stream
-from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.events import Draft, Kind
 from service.store.log.lineage import Lineage
-from tests.support.history_machine import Following, N, scratch, weights_of
-from tests.support.memory_log import MemoryLog
-from tests.support.servers import make_artifact
+from tests.support.history_machine import Following, scratch, weights_of
+from tests.support.memory_streams import damage_event, feedback, lose_events, memory_stream
 
 
 def gone(lineage: Lineage, n: int) -> bool:
@@ -69,28 +63,11 @@ TestReplaying = Replaying.TestCase
 TestReplaying.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 
 
-def feedback(stream: Stream, n: int, rows: int = 1) -> Draft:
-    """One event of random rows."""
-    random = np.random.default_rng(n)
-    X = random.standard_normal((rows, N)).astype(np.float32)
-    payload = encode_rows(X, random.integers(0, 3, rows), Targets.INDEX, 3)
-    return Draft(stream.number, Kind.FEEDBACK, b"%d" % n, payload, 0)
-
-
-def begun(events: int, **more: Any) -> tuple[Artifact, MemoryLog, Stream]:
-    """A log with a stream of single rows."""
-    artifact = make_artifact("softmax", N, ["a", "b", "c"], **more)
-    log = MemoryLog()
-    stream = log.open_stream("m", 1, compute_genesis(artifact), 3)
-    log.append([feedback(stream, n) for n in range(events)])
-    return artifact, log, stream
-
-
 @pytest.mark.parametrize("bytes_", [1, 1 << 10, 1 << 30])
 def test_batches_make_no_difference(bytes_: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many events are read at one time; what is no payload is counted alone."""
     monkeypatch.setattr(module, "BATCH_BYTES", bytes_)
-    artifact, log, stream = begun(150)
+    artifact, log, stream = memory_stream(150)
     log.append([Draft(stream.number, Kind.FEEDBACK, b"none", b"no rows", 0), feedback(stream, 900, 3)])
     replay = StreamReplay(stream, artifact, log)
     steps = list(replay.fold_to(replay.last))
@@ -103,7 +80,7 @@ def test_batches_make_no_difference(bytes_: int, monkeypatch: pytest.MonkeyPatch
 
 def test_a_state_before_a_forget_is_gone() -> None:
     """Those that held the event; what came before it, and what comes after the forget, can be had."""
-    artifact, log, stream = begun(10)
+    artifact, log, stream = memory_stream(10)
     log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"4"]), 0), feedback(stream, 99)])
     for n in range(13):
         replay = StreamReplay(stream, artifact, log)
@@ -117,7 +94,7 @@ def test_a_state_before_a_forget_is_gone() -> None:
 
 def test_an_event_that_is_forgotten_meanwhile_is_noticed() -> None:
     """The state that was asked for is gone, and is not made of what is left."""
-    artifact, log, stream = begun(30)
+    artifact, log, stream = memory_stream(30)
     replay = StreamReplay(stream, artifact, log)
     log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"20"]), 0)])
     with pytest.raises(ForgottenError):
@@ -127,9 +104,8 @@ def test_an_event_that_is_forgotten_meanwhile_is_noticed() -> None:
 @pytest.mark.parametrize("damaged", [1, 7, 30])
 def test_a_damaged_event_is_not_replayed(damaged: int) -> None:
     """Whatever command or request the state is for; what comes before it can be had."""
-    artifact, log, stream = begun(30)
-    event, seal = log._stored[stream.number][damaged - 1]
-    log._stored[stream.number][damaged - 1] = (event._replace(payload=feedback(stream, 99).payload), seal)
+    artifact, log, stream = memory_stream(30)
+    damage_event(log, stream, damaged, feedback(stream, 99).payload)
     replay = StreamReplay(stream, artifact, log)
     with pytest.raises(LogDamagedError, match=f"event {damaged} "):
         list(replay.fold_to(30))
@@ -149,11 +125,10 @@ def test_a_damaged_event_is_not_replayed(damaged: int) -> None:
 )
 def test_a_damaged_admin_event_turns_nothing(kind: Kind, written: bytes, read: bytes) -> None:
     """A state of another lineage is as wrong as one of other rows; neither a replay nor a learner begins."""
-    artifact, log, stream = begun(20)
+    artifact, log, stream = memory_stream(20)
     log.append([Draft(stream.number, kind, b"turn", written, 0), feedback(stream, 99, 1)])
     list(StreamReplay(stream, artifact, log).fold_to(22))
-    event, seal = log._stored[stream.number][20]
-    log._stored[stream.number][20] = (event._replace(payload=read), seal)
+    damage_event(log, stream, 21, read)
     with pytest.raises(LogDamagedError, match="event 21 "):
         StreamReplay(stream, artifact, log)
     with pytest.raises(LogDamagedError, match="event 21 "):
@@ -162,12 +137,12 @@ def test_a_damaged_admin_event_turns_nothing(kind: Kind, written: bytes, read: b
 
 def test_seqs_that_there_are_not() -> None:
     """Beyond the last event, below zero, and one that the log has lost."""
-    artifact, log, stream = begun(30)
+    artifact, log, stream = memory_stream(30)
     replay = StreamReplay(stream, artifact, log)
     for n in (-1, 31):
         with pytest.raises(UnknownSeqError):
             list(replay.fold_to(n))
-    del log._stored[stream.number][20:]
+    lose_events(log, stream, 20)
     with pytest.raises(LogDamagedError):
         list(replay.fold_to(30))
     # A replay that broke off does not go on from where it was.

@@ -17,6 +17,8 @@ import apsw
 import numpy as np
 
 from service import __main__ as command
+from service.learn.event_fold import EventFold
+from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import DataDirectory
@@ -25,6 +27,8 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Draft, EventLocation, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
+from service.store.states.snapshots import list_seqs
+from service.store.states.status import read_status
 from tests.support.processes import CLIENT, SECONDS
 from tests.support.servers import ROOT, SHIPPED, Service, wait_until
 
@@ -59,6 +63,16 @@ class History:
         self.log = SqliteLog(self.data.log)
         self.stream: Stream = self.log.open_stream("iris", version, compute_genesis(iris()), 3)
 
+    @classmethod
+    def open(cls, path: Path) -> "History":
+        """Open a data directory whose only stream is of iris 1, whatever its genesis."""
+        history = object.__new__(cls)
+        history.data = DataDirectory(path)
+        history.folder = history.data.stream_folder("iris", 1)
+        history.log = SqliteLog(history.data.log)
+        (history.stream,) = history.log.list_streams()
+        return history
+
     def append(self, drafts: Iterable[Draft]) -> int:
         """Commit events, all of which are taken; the last one's seq."""
         outcomes = self.log.append(list(drafts))
@@ -87,6 +101,20 @@ class History:
     def add_class(self, name: str) -> int:
         """One more class."""
         return self.append([self.draft(Kind.CLASSES, f"class {name}", dump_classes([name]))])
+
+    def replay(self, seq: int) -> EventFold:
+        """Return state(seq), from the log and the artifact alone."""
+        replay = StreamReplay(self.stream, iris(), self.log)
+        list(replay.fold_to(seq))
+        return replay.fold
+
+    def published_seq(self) -> int:
+        """Return the seq of the newest snapshot, 0 if there is none."""
+        return max(list_seqs(self.folder.snapshots), default=0)
+
+    def status(self) -> dict[str, Any]:
+        """Return the status that the learner wrote."""
+        return read_status(self.folder.path)
 
     def close(self) -> None:
         """Let go of the log."""

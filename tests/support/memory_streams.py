@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.log.events import Draft, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.log.memory import MemoryLog
+from tests.support.memory_log import MemoryLog
 from tests.support.servers import make_artifact
 
 N = 3
@@ -26,7 +26,7 @@ def memory_stream(events: int, **fields: Any) -> tuple[Artifact, MemoryLog, Stre
     """Return a small artifact and a log with one stream of it, of single rows."""
     artifact = make_artifact("softmax", N, ["a", "b", "c"], **fields)
     log = MemoryLog()
-    stream = log.open_stream("m", 1, genesis(artifact), 3)
+    stream = log.open_stream("m", 1, compute_genesis(artifact), 3)
     log.append([feedback(stream, number) for number in range(events)])
     return artifact, log, stream
 

@@ -1,0 +1,51 @@
+"""Compare learner states, and draw random sequences of events for them."""
+
+from collections.abc import Callable
+
+import numpy as np
+from hypothesis import strategies as st
+
+from service.learn.state import LearnerState
+from service.store.artifact.artifact import Artifact
+from tests.support.artifacts import rows, rules_of
+
+Event = Callable[[LearnerState], object]
+
+
+def state_events(made: Artifact, kind: str) -> st.SearchStrategy[Event]:
+    """Draw an event of a stream: rows, classes, another rule, pause, shadow mode."""
+    X, Y = rows(made)
+
+    def fold(start: int, count: int) -> Event:
+        def event(state: LearnerState) -> object:
+            missing = 0 if made.manifest.head == "sigmoid" else state.n_classes - Y.shape[1]
+            targets = np.hstack([Y, np.zeros((len(Y), missing))])[start : start + count]
+            return state.fold_rows(X[start : start + count].copy(), Y=targets)
+
+        return event
+
+    change = st.sampled_from(
+        [{"rule": rule} for rule in rules_of(kind)]
+        + [{"constants": {"rate": 0.2}}]
+        + [{"rule": rule, "constants": {"clip": 2.0}} for rule in rules_of(kind) if rule == "newton"]
+        + [{switch: value} for switch in ("paused", "shadow") for value in (True, False)]
+    )
+    steps = [
+        st.builds(fold, st.integers(0, 50), st.integers(1, 10)),
+        change.map(lambda c: lambda state: state.configure(c)),
+    ]
+    if made.manifest.head != "sigmoid":
+        steps.append(st.integers(1, 2).map(lambda count: lambda state: state.add_classes(count)))
+    return st.one_of(steps)
+
+
+def has_same_bits(one: LearnerState, other: LearnerState) -> bool:
+    """Return whether two states hold and serve the same bits."""
+    a, b = one.tensors(), other.tensors()
+    parts = zip(one.served_parameters().tensors(), other.served_parameters().tensors(), strict=True)
+    return (
+        a.keys() == b.keys()
+        and all(a[name].tobytes() == b[name].tobytes() for name in a)
+        and all(x.tobytes() == y.tobytes() for x, y in parts)
+        and one.scalars() == other.scalars()
+    )
