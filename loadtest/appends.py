@@ -1,10 +1,10 @@
-"""What a feedback costs the log: processor time, bytes of write-ahead log, and how fast a replay reads.
+"""Measure what feedback costs the log: processor time, bytes of write-ahead log, and the speed of a replay.
 
     python loadtest/appends.py FOLDER [--rows 1000000] [--page-bytes 4096]
 
-Runs in one process, best pinned to a core (`taskset -c 1`), against a log that already holds `rows` events with random
-ids. Two ways to index ids are timed in turn, each on its copy of that log: slices written late (the log's own), and
-every id at once (a tail of one event), which is what an ordinary index does. Each figure is the median of the turns.
+Runs in one process, best pinned to a core (`taskset -c 1`), on a log that already holds `rows` events with random ids.
+Two ways to index ids alternate, each on its own copy of that log: slices that are written late (the log's own way), and
+every id at once (a tail of one event), as an ordinary index does. Each figure is the median of all turns.
 """
 
 import argparse
@@ -27,27 +27,27 @@ CHUNK, READ = 4096, 200_000
 PAYLOAD = encode_rows(np.ones((1, 4), "f4"), np.array([1]), Targets.INDEX, 3)
 
 
-def drafts(stream: Stream, count: int) -> list[Draft]:
-    """Single rows of four features, with ids that no order helps to index."""
+def make_drafts(stream: Stream, count: int) -> list[Draft]:
+    """Return make_drafts of single rows of four features, with random ids, which no order helps to index."""
     return [Draft(stream.number, Kind.FEEDBACK, os.urandom(16).hex().encode(), PAYLOAD, 0, 0) for _ in range(count)]
 
 
-def filled(path: Path, rows: int) -> tuple[SqliteLog, Stream]:
-    """Return a log that holds that many events."""
+def fill_log(path: Path, rows: int) -> tuple[SqliteLog, Stream]:
+    """Return a log that holds `rows` events."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     log = SqliteLog(path)
     stream = log.open_stream("iris", 1, bytes(32), 3)
     while (missing := rows - log.stream_state(stream.number).seq) > 0:
-        log.append(drafts(stream, min(FILL, missing)))
+        log.append(make_drafts(stream, min(FILL, missing)))
         log.checkpoint_wal()
     return log, stream
 
 
-def appended(log: SqliteLog, stream: Stream) -> tuple[float, float, float]:
-    """Return microseconds of processor and of the clock, and bytes of log, for one event of one turn."""
-    batches = [drafts(stream, BATCH) for _ in range(BATCHES)]
-    log.append(drafts(stream, 1))  # reads what the slices do not cover
+def time_appends(log: SqliteLog, stream: Stream) -> tuple[float, float, float]:
+    """Return processor microseconds, elapsed microseconds and bytes of log for each event of one turn."""
+    batches = [make_drafts(stream, BATCH) for _ in range(BATCHES)]
+    log.append(make_drafts(stream, 1))  # reads the ids that no slice covers yet
     log.empty_wal()
     cpu, clock = time.process_time(), time.perf_counter()
     for batch in batches:
@@ -57,15 +57,15 @@ def appended(log: SqliteLog, stream: Stream) -> tuple[float, float, float]:
     return cpu / events * 1e6, clock / events * 1e6, log.wal_bytes / events
 
 
-def checkpointed(log: SqliteLog) -> float:
-    """Return microseconds of processor for one event when the write-ahead log is moved to its place."""
+def time_checkpoint(log: SqliteLog) -> float:
+    """Return processor microseconds for each event when the write-ahead log is moved into the database."""
     cpu = time.process_time()
     log.empty_wal()
     return (time.process_time() - cpu) / (BATCH * BATCHES) * 1e6
 
 
-def replayed(log: SqliteLog, stream: Stream) -> dict[str, float]:
-    """Return events a second: read and decoded into arrays, and verified."""
+def time_replay(log: SqliteLog, stream: Stream) -> dict[str, float]:
+    """Return events per second: read and decoded into arrays, and verified."""
     began, after = time.perf_counter(), 0
     while after < READ:
         events = log.read_events(stream.number, after, CHUNK)
@@ -87,20 +87,20 @@ def main() -> None:
     parser.add_argument("--page-bytes", type=int, default=database.PAGE_BYTES)
     options = parser.parse_args()
     database.PAGE_BYTES = options.page_bytes  # type: ignore[misc]
-    log, stream = filled(options.folder / f"appends-{options.page_bytes}.sqlite", options.rows)
+    log, stream = fill_log(options.folder / f"appends-{options.page_bytes}.sqlite", options.rows)
     log.empty_wal()
     copy = Path(shutil.copy(log.path, log.path.with_suffix(".copy")))
-    ways = {"late": log, "at_once": SqliteLog(copy, tail_events_max=1)}
-    turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}
+    logs = {"late": log, "at_once": SqliteLog(copy, tail_events_max=1)}
+    turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in logs}
     for _ in range(TURNS):
-        for name, way in ways.items():
-            turns[name].append((*appended(way, stream), checkpointed(way)))
+        for name, indexed in logs.items():
+            turns[name].append((*time_appends(indexed, stream), time_checkpoint(indexed)))
     figures = ("cpu_us", "clock_us", "wal_bytes", "checkpoint_cpu_us")
     result: dict[str, object] = {
         name: {figure: round(median(seen), 2) for figure, seen in zip(figures, zip(*rounds, strict=True), strict=True)}
         for name, rounds in turns.items()
     }
-    result |= {"rows": options.rows, "batch": BATCH, "syncs_per_event": 1 / BATCH, **replayed(log, stream)}
+    result |= {"rows": options.rows, "batch": BATCH, "syncs_per_event": 1 / BATCH, **time_replay(log, stream)}
     print(json.dumps(result, indent=2))
 
 

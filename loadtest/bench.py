@@ -1,7 +1,7 @@
-"""Measures every figure of docs/benchmarks in one run. Start here: `python loadtest/bench.py`.
+"""Measure every figure of docs/benchmarks in one run. Start here: `python loadtest/bench.py`.
 
-This file needs the standard library alone: it builds the client's environment and hands over to suite.py inside it,
-with the same arguments.
+This file needs only the standard library. It builds the client's environment, then replaces itself by suite.py inside
+that environment, with the same arguments.
 """
 
 import os
@@ -10,19 +10,19 @@ import sys
 
 from environments import CLIENT, HERE, NotAvailableError
 
-TOOLS = {"wrk": "the HTTP load generator", "taskset": "from util-linux", "strace": "it counts system calls"}
+TOOLS = {"wrk": "the HTTP load generator", "taskset": "from util-linux", "strace": "counts system calls"}
 
 
 def main() -> None:
-    """Check the tools, build the environment, become the suite."""
-    for tool, what in TOOLS.items():
+    """Check the tools, build the environment and run the suite."""
+    for tool, purpose in TOOLS.items():
         if shutil.which(tool) is None:
-            raise SystemExit(f"{tool} ({what}) is not on the path; install your system's package of that name")
+            raise SystemExit(f"{tool} ({purpose}) is not on the path; install your system's package of that name")
     try:
         python = str(CLIENT.ensure())
     except NotAvailableError as error:
         raise SystemExit(f"the client's environment {error}") from error
-    os.execv(python, [python, str(HERE / "suite.py"), *sys.argv[1:]])  # noqa: S606 - hands over, returns never
+    os.execv(python, [python, str(HERE / "suite.py"), *sys.argv[1:]])  # noqa: S606 - replaces this process
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""The open-loop client's inner loop in machine code: send what is due of each load, take the whole answers that come.
+"""The inner loop of the open-loop client, in machine code: send the requests that are due, receive complete answers.
 
-    clock  (CLOCK_CELLS,) int64    what all loads share: the cells START to COUNT
+    clock  (CLOCK_CELLS,) int64    shared by all loads: the cells START to COUNT
     loads  (L, LOAD_CELLS) int64   one row for each load: the cells TOTAL to END
     interval (L,) float64          nanoseconds between two requests of a load
     idle   (L, C) int64            rings of file descriptors without a request under way, of ROOM cells each
-    due, odd, load_of (F,) int64   by file descriptor: when its request was due or -1, 1 where only Python knows what to
-                                   do with it, and its load
+    due, odd, load_of (F,) int64   by file descriptor: the time its request was due or -1; 1 if only Python can handle
+                                   it; its load
     request (R,) uint8             the requests of all loads, each from BEGIN to END
-    latencies (L, most) int64      nanoseconds of good answers, written in order
+    latencies (L, most) int64      nanoseconds of successful answers, in order of arrival
 
-In Python a request cost the client some 13 microseconds, at 50,000/s two thirds of its core, so that after a pause of
-the machine it would catch up more slowly than the server does. Here it is the system calls alone. Whatever is unusual
-(a part of an answer, a status that is no success, a full socket, an error) is handed back to Python by the returned
-reason.
+In Python a request cost the client some 13 microseconds, two thirds of its core at 50,000/s. After a pause of the
+machine it would have caught up more slowly than the server. Here the system calls are the whole cost. Unusual events (a
+partial answer, a status other than success, a full socket, an error) are returned to Python with a reason.
 """
 
 import platform
@@ -46,14 +45,14 @@ _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32
 
 @njit
 def now_of(reading):
-    """Nanoseconds of the clock that `time.perf_counter_ns` reads; reading (2,) is scratch."""
+    """Return the nanoseconds of the clock that `time.perf_counter_ns` reads; reading (2,) is scratch."""
     _clock_gettime(MONOTONIC, reading.ctypes.data)
     return reading[0] * NS + reading[1]
 
 
 @njit
 def length_at(answer, at, count):
-    """The value of a Content-Length line that begins at `at`, or -1 where another line does."""
+    """Return the value of the Content-Length line that starts at `at`, or -1 for any other line."""
     if at + LENGTH.size >= count:
         return -1
     for j in range(LENGTH.size):
@@ -71,7 +70,7 @@ def length_at(answer, at, count):
 
 @njit
 def is_whole(answer, count):
-    """Whether `count` bytes are one answer of success from its first byte to its last, of a length that it tells."""
+    """Return whether `count` bytes are exactly one successful answer with a declared length."""
     if count <= GOOD.size:
         return False
     for i in range(GOOD.size):
@@ -88,7 +87,7 @@ def is_whole(answer, count):
 
 @njit
 def send_due(clock, load, interval, idle, due, request, now):
-    """Send what is due of one load, as far as its connections are free; False where a socket took a part only."""
+    """Send the due requests of one load while connections are free; return False if a socket accepted only a part."""
     size = load[END] - load[BEGIN]
     while load[SENT] < load[TOTAL] and load[HEAD] < load[TAIL]:
         at = clock[START] + np.int64(load[SENT] * interval)
@@ -108,7 +107,7 @@ def send_due(clock, load, interval, idle, due, request, now):
 
 @njit
 def is_over(clock, loads, now):
-    """Whether everything is answered, or waiting for it has an end."""
+    """Return whether everything is answered, or the time to wait for it is over."""
     if now >= clock[DEADLINE]:
         return True
     for load in loads:
@@ -119,7 +118,7 @@ def is_over(clock, loads, now):
 
 @njit
 def burst(clock, loads, interval, idle, due, odd, load_of, request, answer, latencies):
-    """Go on until all is answered, the deadline is past, or something is unusual; returns which."""
+    """Run until all is answered, the deadline passes, or something unusual happens; return which."""
     reading, events = np.empty(2, np.int64), np.empty(EVENTS_MAX * EVENT_WORDS, np.int32)
     while True:
         now = now_of(reading)

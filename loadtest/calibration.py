@@ -1,10 +1,11 @@
-"""What calibration costs and gains on the six data sets: progressive log loss and expected calibration error.
+"""Measure what calibration costs and gains on the six data sets: progressive log loss and expected calibration error.
 
     .venv/bin/python loadtest/calibration.py      (from the repository root)
 
-For each set, of five shuffles: one pass from zero weights, and on from an artifact that was trained on the first 40 %
-of the rows; each with the calibration learned and without. Then the same artifacts with their weights times 4, which
-are far too sure, served without learning any weight. The error is that of all rows of a pass.
+For each of five shuffles of a set there is one pass from zero weights. Another pass continues from an artifact whose
+weights were fitted on the first 40 % of the rows. Each runs with and without a learned calibration. Then the same
+artifacts, with weights times 4, are far too confident and served without learning any weight. The error covers all rows
+of a pass.
 """
 
 import sys
@@ -16,7 +17,7 @@ from environments import HERE
 sys.path.insert(0, str(HERE.parent))
 
 from datasets import SETS, Rows
-from learning import SHUFFLES, geometric_mean, made, trained
+from learning import SHUFFLES, geometric_mean, make_artifact, train_artifact
 
 from service.learn.state import LearnerState
 from service.softmax.calibration_learner import reliability_of
@@ -25,24 +26,24 @@ from service.store.artifact.artifact import Artifact
 SURE = 4.0
 
 
-def calibrating(artifact: Artifact, scale: float = 1.0) -> Artifact:
-    """The same artifact that learns its calibration, its logits `scale` times as large."""
+def with_calibration(artifact: Artifact, scale: float = 1.0) -> Artifact:
+    """Return the artifact with a calibration that learns, and with its logits times `scale`."""
     kind = "temperature" if artifact.manifest.head == "softmax" else "platt"
     fields = artifact.manifest.model_dump(exclude_none=True, exclude={"format_version", "tensors_sha256"}, mode="json")
     tensors = {name: (tensor * scale).astype(np.float32) for name, tensor in artifact.tensors.items()}
     return Artifact.from_fields(fields | {"calibration": {"kind": kind, "learn": True}}, tensors)
 
 
-def plain(artifact: Artifact) -> Artifact:
-    """The same artifact without a calibration."""
+def without_calibration(artifact: Artifact) -> Artifact:
+    """Return the artifact without a calibration."""
     fields = artifact.manifest.model_dump(
         exclude_none=True, exclude={"format_version", "tensors_sha256", "calibration"}, mode="json"
     )
     return Artifact.from_fields(fields, artifact.tensors)
 
 
-def passed(artifact: Artifact, data: Rows, rule: str | None) -> tuple[float, float]:
-    """Mean loss and calibration error of one pass; without a rule no weight is learned."""
+def run_pass(artifact: Artifact, data: Rows, rule: str | None) -> tuple[float, float]:
+    """Return mean loss and calibration error of one pass; without a rule no weight is learned."""
     if rule is None:
         fields = artifact.manifest.model_dump(
             exclude_none=True, exclude={"format_version", "tensors_sha256"}, mode="json"
@@ -62,17 +63,17 @@ def passed(artifact: Artifact, data: Rows, rule: str | None) -> tuple[float, flo
 
 
 def cases(data: Rows) -> Iterator[tuple[str, Artifact, Rows, str | None]]:
-    """Each case of one shuffle: its name, the artifact that calibrates, its rows, and whether weights are learned."""
+    """Yield the cases of one shuffle: name, artifact with calibration, rows, and the rule or None."""
     count = int(0.4 * len(data.y))
     rest = Rows(data.X[count:].copy(), data.y[count:].copy(), data.n_classes)
-    learned = trained(data, count)
-    yield "from zero", calibrating(made(data)), data, "default"
-    yield "from 40 %", calibrating(learned), rest, "default"
-    yield "too sure", calibrating(learned, SURE), rest, None
+    learned = train_artifact(data, count)
+    yield "from zero", with_calibration(make_artifact(data)), data, "default"
+    yield "from 40 %", with_calibration(learned), rest, "default"
+    yield "too sure", with_calibration(learned, SURE), rest, None
 
 
 def main() -> None:
-    """Measure every set, and print a table."""
+    """Measure every set and print a table."""
     print(f"{'':24}{'log loss':>22}{'calibration error':>22}")
     print(f"{'':24}{'plain':>11}{'calibrated':>11}{'plain':>11}{'calibrated':>11}")
     ratios: dict[str, list[float]] = {}
@@ -80,7 +81,7 @@ def main() -> None:
         data, found = load(), {}
         for order in map(data.shuffled, range(SHUFFLES)):
             for case, artifact, given, rule in cases(order):
-                one = [*passed(plain(artifact), given, rule), *passed(artifact, given, rule)]
+                one = [*run_pass(without_calibration(artifact), given, rule), *run_pass(artifact, given, rule)]
                 found.setdefault(case, []).append(one)
         for case, each in found.items():
             loss, error, loss_after, error_after = np.mean(each, axis=0)

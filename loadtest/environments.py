@@ -1,7 +1,7 @@
-"""Throw-away virtual environments under build/bench: one a peer and one for the client, built once.
+"""Virtual environments under build/bench: one for each peer and one for the client, built once.
 
-Each is made of pinned requirements; a stamp holds their hash, so an edited file builds its environment again. What
-shares libraries with Softstep (uvicorn, NumPy) installs the project's own lock first, so that no version differs.
+Each is built from pinned requirements. A stamp file holds their hash, so an edited file rebuilds its environment. Peers
+that share libraries with Softstep (uvicorn, NumPy) install the project's own lock first, so that versions are equal.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ INSTALL_SECONDS = 900
 
 
 class NotAvailableError(Exception):
-    """Something that a measurement needs cannot be had here; the message is the reason shown in the results."""
+    """A requirement of a measurement is not available here; the message is the reason shown in the results."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment to be: its folder's name, its pinned requirements, and the Pythons it supports."""
+    """A virtual environment: its folder's name, its pinned requirements, and the Python versions they support."""
 
     name: str
     requirements: tuple[Path, ...]
@@ -32,11 +32,11 @@ class Environment:
 
     @property
     def python(self) -> Path:
-        """Return the interpreter inside."""
+        """Return the interpreter of the environment."""
         return BUILD / self.name / "bin" / "python"
 
     def ensure(self) -> Path:
-        """Build the environment unless it stands already; return its interpreter."""
+        """Build the environment unless it exists; return its interpreter."""
         base = self.interpreter()
         stamp = self.python.parent / "requirements.stamp"
         wanted = self.digest(base)
@@ -47,7 +47,7 @@ class Environment:
         return self.python
 
     def digest(self, base: str) -> str:
-        """Return a hash of everything that the environment is made of."""
+        """Return a hash of everything that the environment is built from."""
         parts = [base.encode(), *(path.read_bytes() for path in self.requirements)]
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -58,13 +58,13 @@ class Environment:
             return sys.executable
         for version in self.pythons:
             found = shutil.which(f"python{version}")
-            # A version manager may put a stand-in on the path that starts nothing.
+            # A version manager may put a stub on the path that cannot run Python.
             if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
                 return found
         raise NotAvailableError(f"needs Python {' or '.join(self.pythons)}, and none is on the path")
 
     def build(self, base: str) -> None:
-        """Make the environment from nothing."""
+        """Build the environment in an empty folder."""
         folder = BUILD / self.name
         shutil.rmtree(folder, ignore_errors=True)
         uv = shutil.which("uv")
@@ -77,7 +77,7 @@ class Environment:
 
 
 def run(command: list[str]) -> None:
-    """Run one installation step; its last words are the reason if it fails."""
+    """Run one installation step; if it fails, its last line is the reason."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
     except subprocess.TimeoutExpired as error:

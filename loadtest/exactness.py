@@ -1,14 +1,14 @@
-"""How right the gradients are, and whether the bits are the same on every processor.
+"""Measure how accurate the gradients are, and whether the bits are the same on every processor.
 
     PYTHONPATH=. .venv/bin/python loadtest/exactness.py gradients bits
 
-Gradients: a float64 network of three hidden layers, behind each activation and behind all three, with soft targets.
-Every derivative of the summed loss, by each weight, bias and input, is held to central differences of that loss, and to
-what `autograd`, an independent library, derives from the textbook's loss. A difference is relative to the largest
-derivative of the same array.
+Gradients: float64 networks of three hidden layers with soft targets, one with each activation and one with all three.
+Every derivative of the summed loss, by each weight, bias and input, is compared with central differences of that loss,
+and with `autograd`, an independent library, on the textbook's loss. A difference is relative to the largest derivative
+of the same array.
 
 Bits: the probe of the tests (tests/support/kernel_probe.py) hashes predictions, losses, gradients, folds of every rule,
-networks and explanations. It runs once for each target that this processor can execute, with kernels compiled for that.
+networks and explanations. It runs once for each target that this processor can execute, with kernels compiled for it.
 """
 
 import argparse
@@ -35,10 +35,10 @@ from service.softmax.network_model import NetworkModel
 Doubles = NDArray[np.float64]
 
 SIZES, ROWS = (16, 12, 10, 8, 5), 8
-# Central differences are off by some step² and by rounding / step.
+# The error of central differences is of the order of step² + rounding / step.
 STEP = 1e-5
 PROBE_SECONDS = 900
-TWINS: dict[str, Callable[[Any], Any]] = {
+REFERENCES: dict[str, Callable[[Any], Any]] = {
     "relu": lambda z: anp.maximum(z, 0),
     "sigmoid": lambda z: 1 / (1 + anp.exp(-z)),
     "tanh": anp.tanh,
@@ -46,45 +46,45 @@ TWINS: dict[str, Callable[[Any], Any]] = {
 
 
 def loss(names: Sequence[str], Y: Doubles, arrays: list[Any]) -> Any:  # noqa: ANN401  # autograd's numbers
-    """The summed cross-entropy by the textbook; `arrays` are X and of each layer the weights and the bias."""
+    """Return the summed cross-entropy by the textbook; `arrays` are X, then weights and bias of each layer."""
     A, *affine = arrays
     for number, name in enumerate(names):
-        A = TWINS[name](anp.dot(A, affine[2 * number]) + affine[2 * number + 1])
+        A = REFERENCES[name](anp.dot(A, affine[2 * number]) + affine[2 * number + 1])
     Z = anp.dot(A, affine[-2]) + affine[-1]
     top = anp.max(Z, axis=1, keepdims=True)
     return anp.sum(Y * (top + anp.log(anp.sum(anp.exp(Z - top), axis=1, keepdims=True)) - Z))
 
 
 def network(names: Sequence[str], arrays: list[Doubles]) -> NetworkModel:
-    """Our network of these arrays."""
+    """Return our network of these arrays."""
     weights, biases = arrays[1::2], arrays[2::2]
     hidden = tuple(LayerArrays(W, b, name) for W, b, name in zip(weights, biases, names, strict=False))  # type: ignore[arg-type]
     return NetworkModel("softmax", hidden, weights[-1], biases[-1])
 
 
-def by_differences(names: Sequence[str], Y: Doubles, arrays: list[Doubles]) -> list[Doubles]:
-    """The derivative of the summed loss by every number, from our own losses on both sides of it."""
+def central_differences(names: Sequence[str], Y: Doubles, arrays: list[Doubles]) -> list[Doubles]:
+    """Return the derivative of the summed loss by every number, as central differences of our own losses."""
     found = []
     for array in arrays:
         slope = np.empty_like(array)
         for at in np.ndindex(array.shape):
-            kept, losses = array[at], []
-            for moved in (kept + STEP, kept - STEP):
-                array[at] = moved
+            original, losses = array[at], []
+            for shifted in (original + STEP, original - STEP):
+                array[at] = shifted
                 losses.append(network(names, arrays).losses(arrays[0], Y).sum())
-            array[at] = kept
+            array[at] = original
             slope[at] = (losses[0] - losses[1]) / (2 * STEP)
         found.append(slope)
     return found
 
 
-def furthest(ours: list[Doubles], theirs: list[Doubles]) -> float:
-    """The largest relative difference."""
+def largest_difference(ours: list[Doubles], theirs: list[Doubles]) -> float:
+    """Return the largest relative difference."""
     return max(float(np.abs(own - other).max() / np.abs(other).max()) for own, other in zip(ours, theirs, strict=True))
 
 
 def gradients() -> list[dict[str, Any]]:
-    """Hold the gradients of each choice of activations to the others'."""
+    """Compare the gradients for each choice of activations."""
     points = []
     for names in [*((name,) * 3 for name in ACTIVATIONS), tuple(ACTIVATIONS)]:
         rng = np.random.default_rng(0)
@@ -98,15 +98,15 @@ def gradients() -> list[dict[str, Any]]:
         points.append(
             {
                 "activations": names,
-                "differences": furthest(ours, by_differences(names, Y, arrays)),
-                "autograd": furthest(ours, theirs),
+                "differences": largest_difference(ours, central_differences(names, Y, arrays)),
+                "autograd": largest_difference(ours, theirs),
             }
         )
     return points
 
 
 def bits() -> dict[str, str]:
-    """One hash of everything for each target that this processor can execute."""
+    """Return one hash of everything for each target that this processor can execute."""
     has = dict(binding.get_host_cpu_features())
     targets = {name: (name, "") for name, needed in BASELINES.items() if all(has.get(one, False) for one in needed)}
     targets["this processor"] = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
@@ -114,7 +114,7 @@ def bits() -> dict[str, str]:
 
 
 def probe(name: str, features: str) -> str:
-    """The hash that a process with kernels for a target prints."""
+    """Return the hash that a process with kernels for a target prints."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.kernel_probe"],
         cwd=ROOT,
@@ -131,9 +131,9 @@ PARTS: dict[str, Callable[[], Any]] = {"gradients": gradients, "bits": bits}
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the chosen parts and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=PARTS, help="what to hold to the truth")
+    parser.add_argument("parts", nargs="+", choices=PARTS, help="what to measure")
     args = parser.parse_args()
     print(json.dumps({name: PARTS[name]() for name in args.parts}))
 

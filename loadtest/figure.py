@@ -1,6 +1,6 @@
-"""What a figure is: a title, a target, and how its value follows from the measurements of one run. Pure arithmetic.
+"""A figure: its title, its target, and how its value follows from the measurements of one run. Pure arithmetic.
 
-A figure without a value carries the reason instead, so that a peer that cannot run here is told, not left out.
+A figure without a value carries the reason instead, so that a peer that cannot run is reported and not left out.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ US, MB = 1e6, 1e6
 
 
 class MissingError(Exception):
-    """What a figure is made of was not measured; the message is the reason."""
+    """An input of a figure was not measured; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table: `measure` gives the value of each round, `least` or `most` is the median's target."""
+    """One row of the table: `measure` returns one value per round; `least` or `most` is the target of the median."""
 
     number: str
     title: str
@@ -38,7 +38,7 @@ class Figure:
         return f"≤ {self.most:,.7g}{self.unit}" if self.most is not None else "shown"
 
     def met(self, value: float) -> bool | None:
-        """Whether `value` reaches the target; None where there is none."""
+        """Return whether `value` reaches the target; None without a target."""
         if self.least is not None:
             return value >= self.least
         return value <= self.most if self.most is not None else None
@@ -55,7 +55,11 @@ class Figure:
 
 
 def part(results: Results, name: str) -> Any:  # noqa: ANN401 - a part of a JSON document
-    """Return a part of the results, or say why it is missing."""
+    """Return a part of the results.
+
+    Raises:
+        MissingError: The part was not measured.
+    """
     found = results.get(name)
     if found is None:
         raise MissingError("not measured in this run")
@@ -65,7 +69,11 @@ def part(results: Results, name: str) -> Any:  # noqa: ANN401 - a part of a JSON
 
 
 def rounds(results: Results, served: Served) -> list[dict[str, float]]:
-    """Return what each round saw of one contender's load."""
+    """Return the measurements of each round of one contender's load.
+
+    Raises:
+        MissingError: The load was not measured.
+    """
     name, load = served
     server = part(results, "servers").get(name)
     if server is None:
@@ -79,7 +87,7 @@ def rounds(results: Results, served: Served) -> list[dict[str, float]]:
 
 
 def rates(ours: Served, theirs: Served, number: str, title: str, least: float | None) -> Figure:
-    """Return the figure `ours ÷ theirs`, requests/s, round by round."""
+    """Return the figure `ours ÷ theirs` of requests/s, round by round."""
 
     def measure(results: Results) -> list[float]:
         pairs = zip(rounds(results, ours), rounds(results, theirs), strict=False)

@@ -1,4 +1,4 @@
-"""All figures of a run, in the order of the tables, and what must be measured for some of them."""
+"""All figures of a run, in the order of the tables, and the measurements that some of them need."""
 
 import figures_learning
 import figures_mathematics
@@ -15,7 +15,7 @@ NUMBERS = tuple(dict.fromkeys(figure.number for figure in ALL))
 
 
 def evaluate(results: Results, numbers: tuple[str, ...]) -> list[dict[str, object]]:
-    """Return every wanted figure as JSON-ready values."""
+    """Return every requested figure as JSON-ready values."""
     return [
         figure.evaluate(results) | {"table": name}
         for name, figures in TABLES.items()
@@ -25,5 +25,5 @@ def evaluate(results: Results, numbers: tuple[str, ...]) -> list[dict[str, objec
 
 
 def needed(numbers: tuple[str, ...]) -> set[Served]:
-    """Return what must be measured over HTTP beside the peers for the wanted figures."""
+    """Return the loads over HTTP that the requested figures need."""
     return {served for figure in ALL if figure.number in numbers for served in figure.needs}

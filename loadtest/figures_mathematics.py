@@ -1,6 +1,6 @@
-"""The figures of the mathematics: what each one is, its target, and how it follows from the measurements of one run.
+"""The figures of the mathematics: title, target, and how the value follows from the measurements of one run.
 
-Those of gradients and bits come from exactness.py, those of networks beside their peers from networks.py.
+exactness.py measures gradients and bits; networks.py measures networks and their peers.
 """
 
 from typing import Any
@@ -18,19 +18,19 @@ def gradient_error(results: Results, name: str) -> list[float]:
 
 
 def predict_ratios(results: Results, rows: int) -> list[float]:
-    """Return ONNX Runtime's time ÷ ours for that many rows, each round's worst of all activations."""
+    """Return ONNX Runtime's time ÷ ours for that many rows: in each round the worst activation."""
     points = [point["ratio"] for point in measured(results, "networks", "predict") if point["rows"] == rows]
     return [min(ratios) for ratios in zip(*points, strict=True)]
 
 
 def step_ratios(results: Results) -> list[float]:
-    """Return PyTorch's time ÷ ours for the step of one row in a call, each round's worst of all activations."""
+    """Return PyTorch's time ÷ ours for the step of one row in a call: in each round the worst activation."""
     points = [point["ratio"][ONE_CALL] for point in measured(results, "networks", "step")]
     return [min(ratios) for ratios in zip(*points, strict=True)]
 
 
 def hashes(results: Results) -> list[float]:
-    """Return how many different hashes the targets have."""
+    """Return the number of different hashes among the targets."""
     return [float(len(set(measured(results, "exactness", "bits").values())))]
 
 
@@ -45,11 +45,11 @@ def measured(results: Results, name: str, piece: str) -> Any:  # noqa: ANN401 - 
 FIGURES = (
     Figure(
         "M1",
-        "gradients of a network with three hidden layers, furthest from finite differences, relative",
+        "gradients of a network with three hidden layers, largest relative difference from finite differences",
         lambda results: gradient_error(results, "differences"),
         most=EXACT,
     ),
-    Figure("M1", "the same, furthest from autograd's", lambda results: gradient_error(results, "autograd"), most=EXACT),
+    Figure("M1", "the same, from autograd", lambda results: gradient_error(results, "autograd"), most=EXACT),
     Figure(
         "M2",
         "predict of a 64-32-10 network, one row, ONNX Runtime's time ÷ ours, worst activation",
@@ -67,7 +67,7 @@ FIGURES = (
     ),
     Figure(
         "M5",
-        "hashes of all answers, gradients and folds, networks' too, over every processor target",
+        "different hashes of all answers, gradients and folds, of networks too, over every processor target",
         hashes,
         most=1,
     ),

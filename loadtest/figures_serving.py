@@ -1,4 +1,4 @@
-"""The figures of serving: what each one is, its target, and how it follows from the measurements of one run."""
+"""The figures of serving: title, target, and how the value follows from the measurements of one run."""
 
 from math import exp, log
 from statistics import fmean, median
@@ -16,7 +16,7 @@ PREDICT_1, PREDICT_1000, INFER_1, BINARY_1, BINARY_1000 = (
 
 
 def grid_ratios(results: Results, which: str) -> list[list[float]]:
-    """Return ONNX Runtime's time ÷ ours: for each shape, the ratio of each round."""
+    """Return ONNX Runtime's time ÷ ours: for each shape the ratio of each round."""
     return [quotients(point["us"], "onnxruntime") for point in kernel_part(results, which, "grid")]
 
 
@@ -26,7 +26,7 @@ def geo_means(results: Results, which: str) -> list[float]:
 
 
 def worst_shape(results: Results) -> list[float]:
-    """Return the ratio of the shape where its median is least, round by round."""
+    """Return the ratios of the shape with the smallest median, round by round."""
     return min(grid_ratios(results, "kernels"), key=median)
 
 
@@ -36,7 +36,7 @@ def exp_ratio(results: Results) -> list[float]:
 
 
 def exp_error(results: Results) -> list[float]:
-    """Return the largest error of our exponential, in units of the last place."""
+    """Return the largest error of our exponential, in units in the last place."""
     found: list[float] = kernel_part(results, "kernels", "exp")["ulp"]["softstep"]
     return found
 
@@ -47,7 +47,7 @@ def quotients(us: dict[str, list[float]], library: str) -> list[float]:
 
 
 def kernel_part(results: Results, which: str, name: str) -> Any:  # noqa: ANN401 - a part of a JSON document
-    """Return one part of what kernels.py measured."""
+    """Return one part of the measurements of kernels.py."""
     found = part(results, which).get(name)
     if found is None:
         raise MissingError("not measured in this run")
@@ -68,13 +68,13 @@ def worker_megabytes(results: Results) -> list[float]:
 
 
 def start_ratio(results: Results) -> list[float]:
-    """Return our time to readiness ÷ that of the bare imports, pair by pair."""
+    """Return our time until ready ÷ that of the bare imports, pair by pair."""
     start = part(results, "start")
     return [ours / bare for ours, bare in zip(start["softstep_s"], start["imports_s"], strict=True)]
 
 
 def request_us(results: Results) -> list[float]:
-    """Return the whole time of one request at saturation."""
+    """Return the total time of one request at saturation."""
     return [US / seen["per_s"] for seen in rounds(results, SOFTSTEP_ROW)]
 
 
@@ -107,9 +107,9 @@ FIGURES = (
     ),
     Figure("9", "private memory of a worker", worker_megabytes, most=120, unit=" MB", needs=OUR_LOADS),
     Figure("9", "warm start to ready ÷ `import fastapi, uvicorn, numba`", start_ratio, most=3),
-    rates(ours(INFER_1), ("mlserver", INFER_1), "10", "v2 JSON ÷ MLServer as it comes", 30),
+    rates(ours(INFER_1), ("mlserver", INFER_1), "10", "v2 JSON ÷ MLServer, default settings", 30),
     rates(ours(INFER_1), ("mlserver-tuned", INFER_1), "10", "v2 JSON ÷ MLServer tuned", None),
-    rates(ours(INFER_1), ("triton", INFER_1), "10", "v2 JSON ÷ Triton, Python backend, as it comes", 5),
+    rates(ours(INFER_1), ("triton", INFER_1), "10", "v2 JSON ÷ Triton, Python backend, default settings", 5),
     rates(ours(INFER_1), ("triton-tuned", INFER_1), "10", "v2 JSON ÷ Triton, Python backend, dynamic batching", None),
     Figure("11", "one request at saturation (stages below)", request_us, unit=" µs", needs=(SOFTSTEP_ROW,)),
 )

@@ -1,9 +1,9 @@
-"""A data directory that holds many events already: iris, single rows under random ids.
+"""Make a data directory that already holds many events: iris, single rows with random ids.
 
     .venv/bin/python loadtest/history.py MODELS DATA --rows 1000000 [--rule ftrl]     (from the repository root)
 
-Both folders are made new. The model is the shipped one, with the learning rule that is named, else the default. The
-labels are those that the model thinks most probable, one in ten another.
+Both folders are replaced. The model is the shipped one, with the named learning rule or the default. Labels are the
+classes that the model finds most probable; one in ten is random.
 """
 
 import argparse
@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BYTES_MAX, BATCH, STRANGE_SHARE, SPREAD = 1 << 24, 10_000, 0.1, 1.5
 
 
-def model(folder: Path, rule: str | None) -> Artifact:
-    """The shipped model with a learning rule, written as the only one of a models directory."""
+def write_model(folder: Path, rule: str | None) -> Artifact:
+    """Write the shipped model with a learning rule as the only model of a folder."""
     shipped = read_artifact(ROOT / "models" / "iris" / "1", BYTES_MAX)
     fields = shipped.manifest.model_dump(mode="json", exclude_none=True, exclude={"tensors_sha256"})
     if rule is not None:
@@ -36,8 +36,8 @@ def model(folder: Path, rule: str | None) -> Artifact:
     return artifact
 
 
-def payloads(artifact: Artifact, count: int, rng: np.random.Generator) -> list[bytes]:
-    """Rows around the mean of the training set, one an event."""
+def make_payloads(artifact: Artifact, count: int, rng: np.random.Generator) -> list[bytes]:
+    """Return make_payloads of one row each, around the mean of the training set."""
     training = artifact.manifest.training
     mean, scale = np.array(training.mean), np.array(training.scale)
     X = (mean + SPREAD * scale * rng.standard_normal((count, len(mean)))).astype(np.float32)
@@ -59,15 +59,16 @@ def main() -> None:
     for path in (options.models, options.data):
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
-    artifact, data, rng = model(options.models, options.rule), DataDirectory(options.data), np.random.default_rng(0)
+    artifact = write_model(options.models, options.rule)
+    data, rng = DataDirectory(options.data), np.random.default_rng(0)
     folder = data.stream_folder("iris", 1)
     folder.path.mkdir(parents=True)
     folder.bind_artifact(artifact, BYTES_MAX)
     log = SqliteLog(data.log)
     stream = log.open_stream("iris", 1, compute_genesis(artifact), len(artifact.manifest.classes))
     for start in range(0, options.rows, BATCH):
-        made = payloads(artifact, min(BATCH, options.rows - start), rng)
-        log.append([Draft(stream.number, Kind.FEEDBACK, os.urandom(16).hex().encode(), one, 0) for one in made])
+        batch = make_payloads(artifact, min(BATCH, options.rows - start), rng)
+        log.append([Draft(stream.number, Kind.FEEDBACK, os.urandom(16).hex().encode(), one, 0) for one in batch])
         log.checkpoint_wal()
     log.close()
 

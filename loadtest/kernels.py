@@ -1,8 +1,8 @@
-"""The kernel grid (figure 6) and the exponential (figure 7), beside NumPy, scikit-learn and ONNX Runtime.
+"""The kernel grid (figure 6) and the exponential (figure 7), compared with NumPy, scikit-learn and ONNX Runtime.
 
-Whole predict through each library's own safe door: float32 rows in, a fresh array of probabilities out, one thread,
-one process. The contenders take turns, each turn as many calls as last a millisecond; a time is the median of turns.
-Runs in build/bench/kernels with the repository root on PYTHONPATH, and prints one JSON object.
+Predictions go through each library's public, checked call: float32 rows in, a new array of probabilities out, one
+thread, one process. The libraries take turns; a turn has as many calls as last a millisecond, and a time is the median
+of turns. Runs in build/bench/kernels with the repository root on PYTHONPATH, and prints one JSON object.
 """
 
 import argparse
@@ -45,13 +45,13 @@ EXP_SIZE, EXP_LOWEST = 100_000, -87.0
 
 
 def softstep_predict(X: Floats, W: Floats, b: Floats) -> Call:
-    """Softstep's safe door."""
+    """Return Softstep's checked call."""
     model = LinearModel(head="softmax", weights=W, bias=b)
     return lambda: model.predict(X)
 
 
 def numpy_predict(X: Floats, W: Floats, b: Floats) -> Call:
-    """The three lines that everybody writes."""
+    """Return the usual three lines of NumPy."""
 
     def predict() -> Floats:
         logits = X @ W + b
@@ -62,9 +62,9 @@ def numpy_predict(X: Floats, W: Floats, b: Floats) -> Call:
 
 
 def sklearn_predict(X: Floats, W: Floats, b: Floats) -> Call:
-    """scikit-learn's estimator with these weights."""
+    """Return scikit-learn's estimator with these weights."""
     model = LogisticRegression()
-    # Two classes are one row of coefficients there: the difference of the two logits.
+    # For two classes scikit-learn has one row of coefficients: the difference of the two logits.
     binary = len(b) == 2  # noqa: PLR2004
     model.coef_ = np.ascontiguousarray((W[:, 1:] - W[:, :1]).T if binary else W.T)
     model.intercept_ = b[1:] - b[:1] if binary else b
@@ -73,12 +73,24 @@ def sklearn_predict(X: Floats, W: Floats, b: Floats) -> Call:
 
 
 def onnx_predict(X: Floats, W: Floats, b: Floats) -> Call:
-    """ONNX Runtime on a graph of Gemm and Softmax, its fastest form of this model; one thread."""
-    weights = [numpy_helper.from_array(W, "W"), numpy_helper.from_array(b, "b")]
-    rows = helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, W.shape[0]])
-    probabilities = helper.make_tensor_value_info("P", TensorProto.FLOAT, [None, W.shape[1]])
+    """Return ONNX Runtime on a graph of Gemm and Softmax, its fastest form of this model."""
     nodes = [helper.make_node("Gemm", ["X", "W", "b"], ["Z"]), helper.make_node("Softmax", ["Z"], ["P"], axis=1)]
-    graph = helper.make_graph(nodes, "softmax", [rows], [probabilities], weights)
+    return onnx_call(nodes, {"W": W, "b": b}, X, W.shape[1])
+
+
+def onnx_call(nodes: list[Any], arrays: Mapping[str, Floats], X: Floats, outputs: int) -> Call:
+    """Return ONNX Runtime on a graph from "X" to "P"; one thread.
+
+    Args:
+        nodes: The nodes of the graph.
+        arrays: Its weights by name.
+        X: (B, N) float32 rows.
+        outputs: The number of columns of "P".
+    """
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    rows = helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, X.shape[1]])
+    probabilities = helper.make_tensor_value_info("P", TensorProto.FLOAT, [None, outputs])
+    graph = helper.make_graph(nodes, "model", [rows], [probabilities], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     options = onnxruntime.SessionOptions()
@@ -96,7 +108,7 @@ PREDICTORS = {
 
 
 def calls_per_turn(call: Call) -> int:
-    """Return how many calls last about one turn."""
+    """Return the number of calls that last about one turn."""
     count = 1
     while True:
         began = time.perf_counter()
@@ -128,7 +140,7 @@ def exact(X: Floats, W: Floats, b: Floats) -> NDArray[np.float64]:
 
 
 def grid(turns: int) -> list[dict[str, Any]]:
-    """Measure every shape; refuse to time a wrong answer."""
+    """Measure every shape; exit if an answer is wrong."""
     rng, points = np.random.default_rng(0), []
     for B, N, K in GRID:
         X = rng.standard_normal((B, N), dtype=np.float32)
@@ -138,13 +150,13 @@ def grid(turns: int) -> list[dict[str, Any]]:
         truth = exact(X, W, b)
         for name, call in calls.items():
             if not np.abs(call() - truth).max() <= TOLERANCE:
-                raise SystemExit(f"{name} gives other probabilities at {(B, N, K)}")
+                raise SystemExit(f"{name} returns other probabilities at {(B, N, K)}")
         points.append({"shape": [B, N, K], "us": alternate(calls, turns)})
     return points
 
 
 def exponential(turns: int) -> dict[str, Any]:
-    """Measure both exponentials into a given output, and the error of each in units of the last place."""
+    """Measure both exponentials into a given output, and the error of each in units in the last place."""
     x = np.random.default_rng(0).uniform(EXP_LOWEST, 0, EXP_SIZE).astype(np.float32)
     x[0], x[1] = EXP_LOWEST, 0
     outputs = {"softstep": np.empty_like(x), "numpy": np.empty_like(x)}
@@ -164,7 +176,7 @@ PARTS: dict[str, Callable[[int], Any]] = {"grid": grid, "exp": exponential}
 
 
 def measure(description: str, parts: Mapping[str, Callable[[int], Any]]) -> None:
-    """Measure those parts that the command line names, and print them."""
+    """Measure the parts that the command line names, and print them."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=31, help="turns of each library at each measurement")
     parser.add_argument("parts", nargs="+", choices=parts, help="what to measure")

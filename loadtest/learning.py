@@ -1,9 +1,9 @@
-"""The figures of learning: how well a model learns in one pass, how fast, and what it does when the world changes.
+"""The figures of learning: how well a model learns in one pass, how fast, and how it follows a change.
 
     .venv/bin/python loadtest/learning.py [--json FILE] [1] [2] [3] [4]      (from the repository root)
 
-Every loss is progressive: a row's loss is taken with the state before it, and nothing of the row moves anything first.
-No constant is chosen for a set: the rule is the default, or the one that a line names.
+Every loss is progressive: the loss of a row is taken with the state before that row has any effect. No constant is
+chosen for a set: the rule is the default, or the one that a line names.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SPEED_ROWS = 20_000
 
 
 class Figure(NamedTuple):
-    """One line of the table."""
+    """One row of the table."""
 
     name: str
     target: str
@@ -46,8 +46,8 @@ class Figure(NamedTuple):
     reached: bool
 
 
-def made(data: Rows, weight: Any = None, bias: Any = None, **fields: Any) -> Artifact:  # noqa: ANN401
-    """An artifact for a data set; of zero weights where none are given."""
+def make_artifact(data: Rows, weight: Any = None, bias: Any = None, **fields: Any) -> Artifact:  # noqa: ANN401
+    """Return an artifact for a data set, by default with zero weights."""
     N, K = data.X.shape[1], 1 if data.n_classes == 2 else data.n_classes  # noqa: PLR2004
     weight = np.zeros((N, K)) if weight is None else weight
     bias = np.zeros(K) if bias is None else bias
@@ -62,27 +62,28 @@ def made(data: Rows, weight: Any = None, bias: Any = None, **fields: Any) -> Art
     return Artifact.from_fields(manifest, {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)})
 
 
-def trained(data: Rows, count: int) -> Artifact:
-    """scikit-learn's LogisticRegression on the first rows, its standardisation folded in as models/train.py does."""
+def train_artifact(data: Rows, count: int) -> Artifact:
+    """Fit scikit-learn's LogisticRegression on the first rows; fold its standardization in as models/train.py does."""
     scaler = StandardScaler().fit(data.X[:count].astype(np.float64))
     model = LogisticRegression(max_iter=5000).fit(scaler.transform(data.X[:count].astype(np.float64)), data.y[:count])
     weight = model.coef_.T / scaler.scale_[:, None]
     training = {"rows": count, "mean": scaler.mean_.tolist(), "scale": scaler.scale_.tolist()}
-    return made(data, weight, model.intercept_ - scaler.mean_ @ weight, training=training)
+    return make_artifact(data, weight, model.intercept_ - scaler.mean_ @ weight, training=training)
 
 
 def geometric_mean(values: list[float]) -> float:
-    """The geometric mean."""
+    """Return the geometric mean."""
     return float(np.exp(np.mean(np.log(values))))
 
 
 def from_zero() -> Iterator[Figure]:
-    """Figure 1: one pass from zero weights by the default rule."""
+    """Measure figure 1: one pass from zero weights by the default rule."""
     losses = []
     for name, load in SETS.items():
         data = load()
         passes = [
-            LearnerState(made(data)).fold_rows(order.X, order.y).mean() for order in map(data.shuffled, range(SHUFFLES))
+            LearnerState(make_artifact(data)).fold_rows(order.X, order.y).mean()
+            for order in map(data.shuffled, range(SHUFFLES))
         ]
         losses.append(float(np.mean(passes)))
         yield Figure(f"1 progressive log loss, {name}", "", losses[-1], True)
@@ -91,14 +92,14 @@ def from_zero() -> Iterator[Figure]:
 
 
 def from_trained() -> Iterator[Figure]:
-    """Figure 2: learning on from an artifact, against leaving it as it is."""
+    """Measure figure 2: continuing from an artifact, against leaving it unchanged."""
     for part, most in ((0.4, 0.99), (0.1, 0.80)):
         ratios = []
         for name, load in SETS.items():
             data, learned, static = load(), 0.0, 0.0
             for order in map(data.shuffled, range(SHUFFLES)):
                 count = int(part * len(order.y))
-                artifact = trained(order, count)
+                artifact = train_artifact(order, count)
                 X, y = order.X[count:].copy(), order.y[count:].copy()
                 Y = np.eye(data.n_classes)[y] if data.n_classes > 2 else y[:, None].astype(np.float64)  # noqa: PLR2004
                 learned += LearnerState(artifact).fold_rows(X, y).mean()
@@ -110,7 +111,7 @@ def from_trained() -> Iterator[Figure]:
 
 
 def drift() -> Iterator[Figure]:
-    """Figure 3: noisy digits whose labels are all rotated, and what following them costs before."""
+    """Measure figure 3: noisy digits whose labels are all rotated, and what being ready for that costs before."""
     data, rng = SETS["digits"](), np.random.default_rng(0)
 
     def draw(count: int) -> tuple[Any, Any]:
@@ -121,7 +122,7 @@ def drift() -> Iterator[Figure]:
     X_after, y_after = draw(40_000)
     before = {}
     for forget in (0.0, 1e-6):
-        state = LearnerState(made(data, learning={"rule": "newton", "constants": {"forget": forget}}))
+        state = LearnerState(make_artifact(data, learning={"rule": "newton", "constants": {"forget": forget}}))
         before[forget] = float(state.fold_rows(X, y).mean())
     losses = state.fold_rows(X_after, (y_after + 1) % data.n_classes)
     trailing = np.convolve(losses, np.ones(DRIFT_WINDOW) / DRIFT_WINDOW, "valid")
@@ -133,14 +134,14 @@ def drift() -> Iterator[Figure]:
 
 
 def seconds(state: LearnerState, X: Any, y: Any) -> float:  # noqa: ANN401
-    """Time one pass of a fresh state."""
+    """Time one pass of a new state."""
     began = time.perf_counter()
     state.fold_rows(X, y)
     return time.perf_counter() - began
 
 
 def speeds() -> Iterator[Figure]:
-    """Figure 4: rows a second, one after the other, on one core."""
+    """Measure figure 4: rows per second, one after another, on one core."""
     rng, digits = np.random.default_rng(0), SETS["digits"]()
     plain = Rows(rng.standard_normal((SPEED_ROWS, 32), np.float32), rng.integers(0, 10, SPEED_ROWS), 10)
     cases: list[tuple[str, str, Rows, float]] = [
@@ -151,7 +152,7 @@ def speeds() -> Iterator[Figure]:
     times: dict[str, list[float]] = {}
     for _ in range(TURNS):
         for rule, shape, data, _ in cases:
-            state = LearnerState(made(data, learning={"rule": rule}))
+            state = LearnerState(make_artifact(data, learning={"rule": rule}))
             times.setdefault(f"{rule} {shape}", []).append(seconds(state, data.X, data.y))
     for rule, shape, data, least in cases:
         rate = len(data.y) / median(times[f"{rule} {shape}"])
@@ -163,7 +164,7 @@ def speeds() -> Iterator[Figure]:
 
 
 def beside_vowpal(digits: Rows) -> Figure:
-    """FTRL on digits beside Vowpal Wabbit's, in turns."""
+    """Measure FTRL on digits in turns with Vowpal Wabbit's."""
     python, file = VOWPAL.ensure(), BUILD / "digits.txt"
     cells = (" ".join(f"{j}:{x:g}" for j, x in enumerate(row) if x) for row in digits.X.tolist())
     file.write_text("".join(f"{label + 1} | {row}\n" for label, row in zip(digits.y, cells, strict=True)))
@@ -174,10 +175,10 @@ def beside_vowpal(digits: Rows) -> Figure:
         stdout=subprocess.PIPE,
         text=True,
     ) as child:
-        assert child.stdin is not None  # noqa: S101  # both are pipes
+        assert child.stdin is not None  # noqa: S101  # a pipe was requested
         assert child.stdout is not None  # noqa: S101
         for _ in range(TURNS):
-            own.append(seconds(LearnerState(made(digits, learning={"rule": "ftrl"})), digits.X, digits.y))
+            own.append(seconds(LearnerState(make_artifact(digits, learning={"rule": "ftrl"})), digits.X, digits.y))
             child.stdin.write("once\n")
             child.stdin.flush()
             peer.append(float(child.stdout.readline()))
@@ -190,10 +191,12 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {"1": from_zero, "2": from_tr
 
 
 def main() -> None:
-    """Measure the parts that are named, or all, and print a table."""
+    """Measure the named parts, or all, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; none: all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"parts to measure, of {', '.join(PARTS)}; default: all"
+    )
     options = parser.parse_args()
     figures = []
     print(f"{'figure':56} {'target':>12} {'measured':>12}")

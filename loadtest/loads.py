@@ -1,4 +1,4 @@
-"""What is asked of the servers: each load's request, and the check that the answer is right.
+"""The requests of each load, and the check that an answer is right.
 
 load          protocol                     model   rows  answer
 predict-1     v1 :predict, JSON            iris       1  {"predictions": [[…]]}
@@ -34,7 +34,7 @@ Decode = Callable[[bytes, Mapping[str, str]], Floats]
 
 @dataclass(frozen=True)
 class Load:
-    """One request, how to read its answer, and the probabilities that the answer must hold."""
+    """One request, how to decode its answer, and the probabilities that the answer must hold."""
 
     name: str
     path: str
@@ -44,7 +44,7 @@ class Load:
     headers: dict[str, str] = field(default_factory=dict)
 
     def verify(self, port: int, *, empty: bool) -> None:
-        """Ask once and compare with NumPy; `empty` expects the raw application's `{}`."""
+        """Send the request once and compare with NumPy; `empty` expects the raw application's `{}`."""
         connection = HTTPConnection("127.0.0.1", port, timeout=30)
         try:
             connection.request("POST", self.path, self.body, self.headers)
@@ -70,17 +70,17 @@ class Load:
 
 
 def decode_v1(answer: bytes, _: Mapping[str, str]) -> Floats:
-    """Read a v1 answer."""
+    """Return the probabilities of a v1 answer."""
     return np.array(json.loads(answer)["predictions"], np.float32)
 
 
 def decode_explained(answer: bytes, _: Mapping[str, str]) -> Floats:
-    """Read the probabilities of explanations."""
+    """Return the probabilities of an explanation."""
     return np.array([row["probabilities"] for row in json.loads(answer)["explanations"]], np.float32)
 
 
 def decode_v2(answer: bytes, headers: Mapping[str, str]) -> Floats:
-    """Read a v2 answer, whose output is JSON or binary."""
+    """Return the probabilities of a v2 answer, whose output is JSON or binary."""
     given = {name.lower(): value for name, value in headers.items()}
     length = int(given.get(HEADER_LENGTH.lower(), len(answer)))
     output = next(o for o in json.loads(answer[:length])["outputs"] if o["name"] == "probabilities")
@@ -90,7 +90,7 @@ def decode_v2(answer: bytes, headers: Mapping[str, str]) -> Floats:
 
 def v1(name: str, model: str, rows: Floats, expected: Floats, *, verb: str = "predict") -> Load:
     """Return a v1 load."""
-    # Decimal numbers as a client holds them: 5.1, not the 5.099999904632568 of its float32.
+    # Decimal numbers as a client writes them: 5.1, not the 5.099999904632568 of its float32.
     instances = [[float(str(value)) for value in row] for row in rows]
     body = json.dumps({"instances": instances}, separators=(",", ":")).encode()
     decode = decode_explained if verb == "explain" else decode_v1
@@ -118,7 +118,7 @@ def v2_binary(name: str, model: str, rows: Floats, expected: Floats) -> Load:
 def make_loads(models: Path) -> dict[str, Load]:
     """Return every load by name; expected probabilities come from NumPy on the same weight files."""
     iris_rows = np.array(IRIS_ROW, np.float32)
-    # Grey values as the digits data set has them: whole numbers from 0 to 16.
+    # Gray values as in the digits data set: whole numbers from 0 to 16.
     digits_rows = np.random.default_rng(0).integers(0, PIXEL_MAX + 1, (DIGITS_ROWS, 64)).astype(np.float32)
     iris, digits = load(models, "iris").probabilities(iris_rows), load(models, "digits").probabilities(digits_rows)
     made = (

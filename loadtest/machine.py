@@ -1,4 +1,4 @@
-"""What the numbers were measured on: processor, kernel, and the version of everything that took part."""
+"""The machine of the numbers: processor, kernel, and the version of everything that took part."""
 
 import os
 import platform
@@ -35,7 +35,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Return everything that a reader needs to judge the numbers."""
+    """Return the facts that a reader needs to judge the numbers."""
     info = Path("/proc/cpuinfo").read_text()
     model = re.search(r"^(?:model name|CPU part)\s*:\s*(.*)$", info, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
@@ -56,13 +56,13 @@ def describe() -> dict[str, Any]:
 
 
 def first_line(command: list[str]) -> str:
-    """Return the first line that a command prints, wherever it prints it."""
+    """Return the first line that a command prints to either output."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return ((done.stdout or done.stderr).splitlines() or ["unknown"])[0].strip()
 
 
 def versions() -> dict[str, dict[str, str]]:
-    """Return the installed versions of the packages that matter, by environment; read from what is installed."""
+    """Return the installed versions of the relevant packages, by environment."""
     found = {}
     for folder in [ROOT / ".venv", *sorted(path for path in BUILD.glob("*") if (path / "bin" / "python").exists())]:
         names = (path.name.removesuffix(".dist-info") for path in folder.glob("lib/python*/site-packages/*.dist-info"))

@@ -1,24 +1,22 @@
-"""Networks beside ONNX Runtime and PyTorch: the prediction and the online step of a 64-32-10 network.
+"""Compare networks with ONNX Runtime and PyTorch: the prediction and the online step of a 64-32-10 network.
 
     PYTHONPATH=loadtest python -c "from environments import NETWORKS; NETWORKS.ensure()"
     PYTHONPATH=. taskset -c 1 build/bench/networks/bin/python loadtest/networks.py predict step
 
-Predictions go through each library's own safe door, as in kernels.py: float32 rows in, a fresh array of probabilities
-out, one thread. A step takes one labelled row through forward, loss, backward and the update of every weight: ours by
-AdaGrad, one call for a row and as rows of one call, as the learner folds events; PyTorch's by its plain SGD, without
-momentum. Before anything is timed the answers, and one step of plain sgd, are held to each other. The contenders take
-turns; a time is the median of turns. The first line builds the environment once; the second prints one JSON object.
+Predictions go through each library's public, checked call, as in kernels.py. A step takes one labeled row through
+forward, loss, backward and the update of every weight. Ours uses AdaGrad, with one call per row and with rows of one
+call, as the learner folds events; PyTorch uses its plain SGD without momentum. Before anything is timed, the answers
+and one step of plain SGD are compared. The libraries take turns; a time is the median of turns. The first line builds
+the environment once; the second prints one JSON object.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
-from kernels import TOLERANCE, Call, Floats, alternate, measure
-from onnx import TensorProto, helper, numpy_helper
+from kernels import TOLERANCE, Call, Floats, alternate, measure, onnx_call
+from onnx import helper
 
 from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
 from service.softmax.network_learner import NetworkLearner, NetworkParameters
@@ -35,12 +33,12 @@ MODULES: dict[str, Callable[[], torch.nn.Module]] = {
     "sigmoid": torch.nn.Sigmoid,
     "tanh": torch.nn.Tanh,
 }
-# Two float32 steps from one start, of weights near 1.
+# The difference of two float32 steps from one start, with weights near 1.
 STEP_TOLERANCE = 1e-5
 
 
 def network(activation: Any) -> NetworkParameters:  # noqa: ANN401  # a literal's value, out of a dictionary
-    """A network of random weights, scaled as they are after training."""
+    """Return a network of random weights, scaled as they are after training."""
     rng, (N, H, K) = np.random.default_rng(0), SIZES
     first = rng.standard_normal((N, H), dtype=np.float32) / np.float32(np.sqrt(N))
     last = rng.standard_normal((H, K), dtype=np.float32) / np.float32(np.sqrt(H))
@@ -49,13 +47,13 @@ def network(activation: Any) -> NetworkParameters:  # noqa: ANN401  # a literal'
 
 
 def softstep_predict(served: NetworkParameters, X: Floats) -> Call:
-    """Softstep's safe door."""
+    """Return Softstep's checked call."""
     model = served.model()
     return lambda: model.predict(X)
 
 
 def onnx_predict(served: NetworkParameters, X: Floats) -> Call:
-    """ONNX Runtime on Gemm, activation, Gemm and Softmax; one thread."""
+    """Return ONNX Runtime on Gemm, activation, Gemm and Softmax."""
     (hidden,) = served.hidden
     arrays = {"W": hidden.weights, "b": hidden.bias, "V": served.weights, "c": served.bias}
     nodes = [
@@ -64,20 +62,11 @@ def onnx_predict(served: NetworkParameters, X: Floats) -> Call:
         helper.make_node("Gemm", ["A", "V", "c"], ["Z"]),
         helper.make_node("Softmax", ["Z"], ["P"], axis=1),
     ]
-    rows = helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, SIZES[0]])
-    probabilities = helper.make_tensor_value_info("P", TensorProto.FLOAT, [None, SIZES[-1]])
-    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    graph = helper.make_graph(nodes, "network", [rows], [probabilities], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(["P"], {"X": X})[0]
+    return onnx_call(nodes, arrays, X, SIZES[-1])
 
 
 def torch_module(served: NetworkParameters) -> torch.nn.Sequential:
-    """The same network in PyTorch."""
+    """Return the same network in PyTorch."""
     (hidden,) = served.hidden
     module = torch.nn.Sequential(
         torch.nn.Linear(SIZES[0], SIZES[1]), MODULES[hidden.activation](), torch.nn.Linear(SIZES[1], SIZES[2])
@@ -88,7 +77,7 @@ def torch_module(served: NetworkParameters) -> torch.nn.Sequential:
 
 
 def torch_step(module: torch.nn.Sequential, x: Floats, label: int, rate: float) -> Call:
-    """One row's step as PyTorch's own tutorials have it."""
+    """Return one row's step as in PyTorch's own tutorials."""
     optimizer, loss = torch.optim.SGD(module.parameters(), lr=rate), torch.nn.CrossEntropyLoss()
     rows, labels = torch.from_numpy(x), torch.tensor([label])
 
@@ -101,7 +90,7 @@ def torch_step(module: torch.nn.Sequential, x: Floats, label: int, rate: float) 
 
 
 def predict(turns: int) -> list[dict[str, Any]]:
-    """Measure every activation and number of rows; refuse to time answers that differ."""
+    """Measure every activation and number of rows; exit if answers differ."""
     points = []
     for activation in ACTIVATIONS:
         served = network(activation)
@@ -117,7 +106,7 @@ def predict(turns: int) -> list[dict[str, Any]]:
 
 
 def check_step(served: NetworkParameters, x: Floats, label: int) -> None:
-    """Refuse to time a step that is not PyTorch's."""
+    """Exit if our step differs from PyTorch's."""
     module, steps = torch_module(served), NetworkLearner(served, Rule("sgd", rate=0.1), np.full(SIZES[-1], 0.5))
     torch_step(module, x, label, 0.1)()
     steps.fold(x, np.array([label]))
@@ -137,9 +126,9 @@ def step(turns: int) -> list[dict[str, Any]]:
         labels = rng.integers(0, SIZES[-1], BLOCK)
         x, label = X[:1].copy(), labels[:1].copy()
         check_step(served, x, int(label[0]))
-        lone, block = (NetworkLearner(served, ADAGRAD, np.full(SIZES[-1], 0.5)) for _ in range(2))
+        single, block = (NetworkLearner(served, ADAGRAD, np.full(SIZES[-1], 0.5)) for _ in range(2))
         calls: dict[str, Call] = {
-            "softstep, a row a call": lambda steps=lone, x=x, label=label: steps.fold(x, label),
+            "softstep, a row a call": lambda steps=single, x=x, label=label: steps.fold(x, label),
             "softstep, rows of one call": lambda steps=block, X=X, labels=labels: steps.fold(X, labels),
             "pytorch": torch_step(torch_module(served), x, int(label[0]), 0.01),
         }

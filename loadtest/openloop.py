@@ -1,10 +1,10 @@
-"""Open-loop load: requests leave on a fixed schedule, whatever the server does, and latency counts from that schedule.
+"""Open-loop load: requests leave on a fixed schedule, and latency counts from that schedule.
 
     python loadtest/openloop.py http://127.0.0.1:8000/v1/models/iris:predict --rate 5000 --seconds 10 --body row.json
 
-A closed-loop client waits for each answer before it asks again, so a stalled server is asked less and its stall is
-hardly seen (coordinated omission). With `--beside` another request is sent to the same server at the same time, at a
-rate and over connections of its own. The client occupies its core; pin it away from the server.
+A closed-loop client waits for each answer before it sends again. So a stalled server gets fewer requests, and its stall
+hardly shows (coordinated omission). `--beside` sends another request to the same server at the same time, with its own
+rate and connections. The client occupies its core; pin it away from the server.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def encode_request(url: SplitResult, body: bytes, headers: list[str], method: st
 
 
 def loopback_address(url: SplitResult) -> tuple[str, int]:
-    """Return where `url` points to, and refuse what is not this machine: load is for one's own servers."""
+    """Return the address that `url` points to; reject any other machine than this one."""
     if url.scheme != "http" or url.hostname is None:
         raise SystemExit("the URL must start with http:// and name a host")
     try:
@@ -44,7 +44,7 @@ def loopback_address(url: SplitResult) -> tuple[str, int]:
 
 
 def show(name: str, outcome: Outcome) -> None:
-    """Print one outcome for people."""
+    """Print one outcome."""
     summary = outcome.summary()
     print(f"{name}: {outcome.answered} answers at {outcome.rate:.0f}/s, ", end="")
     print(f"late {summary['late_share']:.2%}, errors {outcome.errors}")
@@ -53,7 +53,7 @@ def show(name: str, outcome: Outcome) -> None:
 
 
 def checked(rate: float, connections: int) -> tuple[float, int]:
-    """Return a rate and a number of connections that are not beyond what a test of one machine needs."""
+    """Return a rate and a number of connections within the limits of a test on one machine."""
     if not (0 < rate <= RATE_MAX and 0 < connections <= CONNECTIONS_MAX):
         raise SystemExit(f"at most {RATE_MAX} requests/s and {CONNECTIONS_MAX} connections, all above 0")
     return rate, connections
@@ -65,7 +65,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("url")
     parser.add_argument("--rate", type=float, default=1000, help="requests per second")
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--warmup", type=float, default=0.5, help="seconds of load that are not counted")
+    parser.add_argument("--warmup", type=float, default=0.5, help="seconds of uncounted load before the measurement")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--method", default="POST")
     parser.add_argument("--body", type=Path, help="file with the request body")

@@ -25,14 +25,14 @@ def plain(title: str) -> str:
 
 
 def finish(figure: Figure, path: Path) -> None:
-    """Save and forget a picture; without a date inside, equal numbers give equal bytes."""
+    """Save and close a picture; it holds no date, so equal numbers give equal bytes."""
     figure.tight_layout()
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
     plt.close(figure)
 
 
 def bare(axes: Axes) -> None:
-    """Take away the frame."""
+    """Remove the frame."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -45,8 +45,8 @@ def throughput(results: Results, path: Path) -> None:
             bars.append((median(turn["per_s"] for turn in seen), plain(server["title"]), name))
     bars.sort()
     figure, axes = plt.subplots(figsize=SIZE)
-    colours = [OURS if name == "softstep" else OTHERS for _, _, name in bars]
-    drawn = axes.barh([title for _, title, _ in bars], [rate for rate, _, _ in bars], color=colours)
+    colors = [OURS if name == "softstep" else OTHERS for _, _, name in bars]
+    drawn = axes.barh([title for _, title, _ in bars], [rate for rate, _, _ in bars], color=colors)
     axes.bar_label(drawn, fmt="{:,.0f}", padding=3)
     axes.set_xlabel("requests/s on one core, one JSON row")
     axes.margins(x=0.12)
@@ -78,9 +78,9 @@ def kernels(results: Results, path: Path) -> None:
     figure, axes = plt.subplots(figsize=SIZE)
     shapes = ["x".join(map(str, point["shape"])) for point in parts[0]["grid"]]
     width = 0.8 / len(parts)
-    for i, (one, colour) in enumerate(zip(parts, (OURS, OTHERS), strict=False)):
+    for i, (one, color) in enumerate(zip(parts, (OURS, OTHERS), strict=False)):
         ratios = [median(point["us"]["onnxruntime"]) / median(point["us"]["softstep"]) for point in one["grid"]]
-        axes.bar(np.arange(len(shapes)) + i * width, ratios, width, color=colour, label=one["target"])
+        axes.bar(np.arange(len(shapes)) + i * width, ratios, width, color=color, label=one["target"])
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(np.arange(len(shapes)) + width * (len(parts) - 1) / 2, shapes, rotation=35, ha="right")
     axes.set_ylabel("ONNX Runtime's time ÷ ours")
@@ -90,7 +90,7 @@ def kernels(results: Results, path: Path) -> None:
 
 
 def draw(results: Results, folder: Path) -> list[tuple[str, str]]:
-    """Draw what was measured; return each picture's file name and what it shows."""
+    """Draw what was measured; return file name and description of each picture."""
     drawn = []
     if any(server["loads"] for server in results["servers"].values()):
         throughput(results, folder / "throughput.png")
@@ -100,5 +100,5 @@ def draw(results: Results, folder: Path) -> list[tuple[str, str]]:
         drawn.append(("latency.png", "latency by percentile at half the saturation rate"))
     if "grid" in results.get("kernels", {}):
         kernels(results, folder / "kernels.png")
-        drawn.append(("kernels.png", "the kernel grid beside ONNX Runtime"))
+        drawn.append(("kernels.png", "the kernel grid compared with ONNX Runtime"))
     return drawn

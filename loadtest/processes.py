@@ -1,6 +1,6 @@
 """Servers as child processes: pinned to one core, in a process group of their own, and always stopped.
 
-Only groups that were started here are ever signalled.
+Only groups that were started here are ever signaled.
 """
 
 import os
@@ -22,12 +22,12 @@ POLL_SECONDS = 0.002
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 CORES = sorted(os.sched_getaffinity(0))
-# The first and the last core are never two threads of one, whichever way the kernel counts them.
+# The first and the last core are never two threads of one core, whichever way the kernel numbers them.
 SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return the environment of every child: one thread a library, and OpenBLAS free to choose its kernels."""
+    """Return the environment of every child: one thread per library, and OpenBLAS free to choose its kernels."""
     dropped = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONPATH")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | extra
@@ -39,7 +39,7 @@ def pinned(command: list[str], core: int) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, with the next two free as well (MLServer opens three)."""
+    """Return a free port whose next two are free as well (MLServer opens three)."""
     while True:
         with ExitStack() as stack:
             first = stack.enter_context(socket.socket())
@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @dataclass
 class Running:
-    """A server that answers."""
+    """A server that is ready."""
 
     process: "subprocess.Popen[bytes]"
     port: int
@@ -80,7 +80,7 @@ class Running:
         return sum(int(s[11]) for s in stats) * TICK_SECONDS, sum(int(s[12]) for s in stats) * TICK_SECONDS
 
     def worker_private_bytes(self) -> int:
-        """Return the Private_Dirty of the largest process that is not the parent, or of a parent without children."""
+        """Return Private_Dirty of the largest child, or of the parent if it has no children."""
         pids = self.pids()
         return max(private_dirty(pid) for pid in ([p for p in pids if p != self.process.pid] or pids))
 
@@ -91,7 +91,7 @@ def stat_fields(pid: int) -> list[str]:
 
 
 def private_dirty(pid: int) -> int:
-    """Return the bytes that only this process has and has written."""
+    """Return the bytes that only this process maps and has written."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Private_Dirty:"):
             return int(line.split()[1]) * 1024
@@ -100,34 +100,34 @@ def private_dirty(pid: int) -> int:
 
 @contextmanager
 def serving(command: list[str], port: int, ready: str, log: Path) -> Iterator[Running]:
-    """Start `command`, wait until GET `ready` answers 200, and stop the whole group in the end."""
+    """Start `command`, wait until GET `ready` answers 200, and stop the whole group at the end."""
     with log.open("wb") as output:
         began = time.perf_counter()
         process = subprocess.Popen(
             pinned(command, SERVER_CORE), env=environment(), stdout=output, stderr=output, start_new_session=True
         )
         try:
-            await_ready(process, port, ready, log)
+            wait_until_ready(process, port, ready, log)
             yield Running(process, port, time.perf_counter() - began)
         finally:
             stop(process)
 
 
-def await_ready(process: "subprocess.Popen[bytes]", port: int, path: str, log: Path) -> None:
-    """Ask until the server says that it is ready."""
+def wait_until_ready(process: "subprocess.Popen[bytes]", port: int, path: str, log: Path) -> None:
+    """Wait until the server is ready."""
     began = time.perf_counter()
     while not answers(port, path):
-        if ended(process):
-            raise NotAvailableError(f"ended at start: {last_words(log)}")
+        if has_ended(process):
+            raise NotAvailableError(f"ended at start: {last_line(log)}")
         waited = time.perf_counter() - began
         if waited > START_SECONDS:
-            raise NotAvailableError(f"not ready after {START_SECONDS:.0f} s: {last_words(log)}")
-        # Asking costs the server time: the pause grows with the start, to 2 % of it.
+            raise NotAvailableError(f"not ready after {START_SECONDS:.0f} s: {last_line(log)}")
+        # Each probe costs the server time, so the pause grows to 2 % of the time since the start.
         time.sleep(max(POLL_SECONDS, 0.02 * waited))
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether GET `path` answers 200."""
+    """Return whether GET `path` answers 200."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -138,33 +138,33 @@ def answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def last_words(log: Path) -> str:
-    """Return the last line of a log that says something."""
+def last_line(log: Path) -> str:
+    """Return the last line of a log that is not empty."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it printed nothing"
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the group that `process` leads: politely, then not."""
+    """End the group that `process` leads: SIGTERM first, then SIGKILL."""
     signal_group(process, signal.SIGTERM)
     deadline = time.perf_counter() + STOP_SECONDS
-    while time.perf_counter() < deadline and not ended(process):
+    while time.perf_counter() < deadline and not has_ended(process):
         time.sleep(POLL_SECONDS)
-    # Children may outlive their parent; what is left of the group goes as well.
+    # Children may outlive their parent; the rest of the group is ended too.
     signal_group(process, signal.SIGKILL)
     process.wait()
 
 
-def ended(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether the leader of a group has ended.
+def has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Return whether the leader of a group has has_ended.
 
-    It is left unreaped until the whole group is gone, so that its number cannot become someone else's meanwhile.
+    It stays unreaped until the whole group has ended, so that its number cannot be given to another process.
     """
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
-    """Signal the group if any of it is left."""
+    """Signal the group if any process of it is left."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

@@ -1,8 +1,8 @@
-"""Writes the results for people: results.json → results.md, the pictures, and the table in README.
+"""Write results.md, the pictures and README's table from results.json.
 
     build/bench/client/bin/python loadtest/report.py
 
-README's part stands between two marker lines and is replaced as a whole; nothing in it is written by hand.
+README's table is between two marker lines and is replaced completely; never edit it by hand.
 """
 
 import argparse
@@ -22,8 +22,8 @@ DOCS, README = ROOT / "docs" / "benchmarks", ROOT / "README.md"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
-def have(results: Results, *names: str) -> bool:
-    """Whether all these parts were measured."""
+def are_measured(results: Results, *names: str) -> bool:
+    """Return whether all these parts were measured."""
     return all("reason" not in results.get(name, {"reason": ""}) for name in names)
 
 
@@ -33,8 +33,8 @@ def sections(results: Results) -> list[tuple[str, str]]:
     chosen = [
         *((name, name in names, partial(tables.figures, results, name)) for name in TABLES),
         ("Saturation", bool(results["servers"]), lambda: tables.saturation(results)),
-        ("Latency at half the saturation rate", have(results, "latency"), lambda: tables.latency(results)),
-        ("Where one request's time goes", have(results, "stages"), lambda: tables.stages(results)),
+        ("Latency at half the saturation rate", are_measured(results, "latency"), lambda: tables.latency(results)),
+        ("Where one request's time goes", are_measured(results, "stages"), lambda: tables.stages(results)),
         ("Kernels", "grid" in results.get("kernels", {}), lambda: tables.kernels(results["kernels"])),
         ("Kernels, AVX2", "grid" in results.get("kernels_avx2", {}), lambda: tables.kernels(results["kernels_avx2"])),
         (
@@ -53,14 +53,14 @@ def show(results: Results) -> None:
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write everything into `folder`, and README's table if that is where the project keeps its results."""
+    """Write everything into `folder`, and README's table if `folder` is docs/benchmarks."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     render(results, folder)
 
 
-def onto(there: Results, results: Results) -> Results:
-    """Return the results of a whole run with those of a later one that measured some figures in their place."""
+def merge_results(there: Results, results: Results) -> Results:
+    """Return the results of an earlier whole run, with the figures of a later partial run in place of theirs."""
     measured = {figure["figure"] for figure in results["figures"]}
     kept = [{"table": "Figures"} | figure for figure in there["figures"] if figure["figure"] not in measured]
     order = {figure.number: at for at, figure in enumerate(ALL)}
@@ -70,12 +70,12 @@ def onto(there: Results, results: Results) -> Results:
 
 
 def render(results: Results, folder: Path) -> None:
-    """Write what follows from results.json."""
+    """Write everything that follows from results.json."""
     pictures = draw(results, folder)
     made = dict(sections(results))
     parts = [
         "# Results",
-        "Written by `make bench`; what each figure means: `loadtest/README.md`.",
+        "`make bench` writes this page. `loadtest/README.md` explains each figure.",
         tables.setting(results),
     ]
     for heading, text in made.items():
@@ -90,7 +90,7 @@ def render(results: Results, folder: Path) -> None:
 
 
 def versions(results: Results) -> str:
-    """Return what was installed in each environment, one line for each."""
+    """Return the installed versions, one line per environment."""
     lines = []
     for name, packages in results["machine"]["versions"].items():
         listed = ", ".join(f"{package} {version}" for package, version in packages.items())
@@ -100,12 +100,12 @@ def versions(results: Results) -> str:
 
 
 def fill_readme(text: str) -> None:
-    """Replace what stands between README's markers."""
+    """Replace the text between README's markers."""
     readme = README.read_text()
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        print(f"README has no {BEGIN} … {END}; its table was left alone")
+        print(f"README has no {BEGIN} … {END}; its table is unchanged")
         return
     README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 

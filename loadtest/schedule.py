@@ -1,9 +1,9 @@
-"""An open-loop client of one or several loads, each of one request on a schedule of its own.
+"""An open-loop client of one or several loads; each load sends one request on its own schedule.
 
 Request k of a load is due at start + k / rate. It leaves then if one of the load's connections is free, else as soon as
-one is; either way its latency is answer time minus due time. The loop spins on non-blocking sockets instead of
-sleeping: timers of an event loop tick in milliseconds, which would send 20,000 requests/s as bursts of twenty. It
-therefore occupies its core. Its usual turn is machine code (burst.py); this file does what is unusual.
+one is; its latency is answer time minus due time in both cases. The loop spins on non-blocking sockets: the timers of
+an event loop tick in milliseconds, which would send 20,000 requests/s as bursts of twenty. So it occupies its core. The
+usual case is machine code (burst.py); this file handles the unusual ones.
 """
 
 import gc
@@ -20,10 +20,10 @@ from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-GRACE_SECONDS = 5.0  # how long unanswered requests are waited for after the last one was due
+GRACE_SECONDS = 5.0  # wait for answers after the last request was due
 NS = 1_000_000_000
 HIGHEST_NS = 3600 * NS
-# More file descriptors than the connections and whatever else is open need.
+# More file descriptors than the connections and everything else open need.
 DESCRIPTORS_MAX = 8192
 clock = time.perf_counter_ns
 OK, REDIRECT = 200, 300
@@ -41,26 +41,26 @@ class Load(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What one run saw of one load. Latencies are nanoseconds from when a request was due to its last byte."""
+    """The measurements of one load in one run; latencies are nanoseconds from due time to last byte."""
 
     rate: float
     seconds: float
     sent: int = 0
-    ended: int = 0  # requests that are over, well or not
+    ended: int = 0  # finished requests, successful or not
     not_2xx: int = 0
     broken: int = 0  # connections closed under a request
     unanswered: int = 0
-    late: int = 0  # requests that left long after they were due: no connection was free, or this client is saturated
+    late: int = 0  # requests that left late: no connection was free, or this client is saturated
     latencies_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def answered(self) -> int:
-        """Return how many requests got a good answer."""
+        """Return the number of requests with a successful answer."""
         return len(self.latencies_ns)
 
     @property
     def errors(self) -> int:
-        """Return how many requests got no good answer."""
+        """Return the number of requests without a successful answer."""
         return self.not_2xx + self.broken + self.unanswered
 
     def histogram(self) -> HdrHistogram:
@@ -78,7 +78,7 @@ class Outcome:
 
 
 def latency_of(histogram: HdrHistogram) -> dict[str, Any]:
-    """Return the percentiles of a histogram, in microseconds, and the histogram itself."""
+    """Return the percentiles of a histogram in microseconds, and the histogram itself."""
     latency = {f"p{p:g}": histogram.get_value_at_percentile(p) / 1000 for p in PERCENTILES}
     latency |= {"max": histogram.get_max_value() / 1000, "mean": histogram.get_mean_value() / 1000}
     return {"latency_us": latency, "hdr": histogram.encode().decode()}
@@ -101,12 +101,12 @@ class Connection:
         self.open()
 
     def open(self) -> None:
-        """Connect, and forget any half-read answer."""
+        """Connect, and discard any partial answer."""
         self.socket = socket.create_connection(self.address, timeout=GRACE_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.poll.register(self.socket, select.EPOLLIN)
-        self.rest = memoryview(b"")  # what of the request the socket did not take yet
+        self.rest = memoryview(b"")  # the part of the request that the socket has not accepted yet
         self.reset()
 
     def reset(self) -> None:
@@ -125,7 +125,7 @@ class Connection:
             self.poll.modify(self.socket, select.EPOLLIN)
 
     def take(self, data: bytes) -> int:
-        """Read a part of an answer and return the status of the answer it completes, or 0 while more is to come."""
+        """Parse a part of an answer; return the status of the answer it completes, or 0 if more is to come."""
         if not data:
             raise ConnectionResetError
         self.parser.feed_data(data)
@@ -136,12 +136,12 @@ class Connection:
         return int(status)
 
     def on_message_complete(self) -> None:
-        """Note the end of an answer; called by the parser."""
+        """Note the end of an answer; the parser calls this."""
         self.done = True
 
 
 class OpenLoop:
-    """Sends the request of each load again and again, each on its schedule."""
+    """Send the request of each load again and again, each on its schedule."""
 
     def __init__(self, address: tuple[str, int], loads: list[Load]) -> None:
         self.loads, self.poll = loads, select.epoll()
@@ -160,14 +160,14 @@ class OpenLoop:
         self.run(0.0)  # compiles
 
     def adopt(self, connection: Connection, number: int) -> int:
-        """Take up a connection of a load; returns its file descriptor."""
+        """Add a connection to a load; return its file descriptor."""
         fd = connection.socket.fileno()
         self.busy[fd], self.load_of[fd] = connection, number
         self.due[fd], self.odd[fd] = -1, 0
         return fd
 
     def run(self, seconds: float) -> list[Outcome]:
-        """Send each load for `seconds`; wait a while for the last answers."""
+        """Send each load for `seconds`, and wait for the last answers."""
         outcomes = [Outcome(load.rate, seconds) for load in self.loads]
         totals = [int(load.rate * seconds) for load in self.loads]
         latencies = np.zeros((len(totals), max(totals)), np.int64)
@@ -183,7 +183,7 @@ class OpenLoop:
         return outcomes
 
     def prepare(self, totals: list[int], seconds: float) -> None:
-        """Set every cell for a run that begins in a moment."""
+        """Set every cell for a run that starts in a moment."""
         self.cells[:] = 0
         for number, total in enumerate(totals):
             ring = [fd for fd in self.busy if self.load_of[fd] == number]
@@ -197,7 +197,7 @@ class OpenLoop:
         self.clock[burst.DEADLINE] = start + int((seconds + GRACE_SECONDS) * NS)
 
     def handle(self, why: int, outcomes: list[Outcome], latencies: NDArray[np.int64]) -> None:
-        """Do what the inner loop left to be done for one connection."""
+        """Handle what the inner loop returned for one connection."""
         fd, count = int(self.clock[burst.FD]), int(self.clock[burst.COUNT])
         connection, number = self.busy[fd], int(self.load_of[fd])
         try:
@@ -221,7 +221,7 @@ class OpenLoop:
             self.finish(fd, status, outcomes[number], latencies[number])
 
     def finish(self, fd: int, status: int, outcome: Outcome, latencies: NDArray[np.int64]) -> None:
-        """Note a whole answer, and let its connection rest."""
+        """Note a complete answer and free its connection."""
         cells = self.cells[self.load_of[fd]]
         if OK <= status < REDIRECT:
             latencies[cells[burst.ANSWERED]] = clock() - self.due[fd]
@@ -233,7 +233,7 @@ class OpenLoop:
         self.rest(fd)
 
     def rest(self, fd: int) -> None:
-        """Let a connection take the next request."""
+        """Let a connection send the next request."""
         number = self.load_of[fd]
         cells = self.cells[number]
         self.idle[number, cells[burst.TAIL] % cells[burst.ROOM]] = fd
@@ -267,7 +267,7 @@ def measure(loop: OpenLoop, seconds: float, warmup: float) -> list[Outcome]:
     """Run one measurement after `warmup` seconds of the same loads that are not counted."""
     gc.disable()
     try:
-        # A server that leaves the warm-up unanswered would answer it in the midst of the measurement.
+        # A server that leaves the warm-up unanswered would answer it during the measurement.
         before = loop.run(warmup) if warmup > 0 else []
         return before if any(outcome.unanswered for outcome in before) else loop.run(seconds)
     finally:

@@ -1,9 +1,9 @@
-"""Where one request's time goes (figure 11): the stages of one `:predict` of one iris row, each timed in a loop.
+"""Measure where the time of one request goes (figure 11): the stages of one `:predict` of one iris row, each in a loop.
 
-Runs with Softstep's own Python on the server's core and prints JSON. Each stage is the service's own code on what the
-stage before it gave. Parsing and predicting are one call of machine code: parsing is what a body takes that is doubted
-behind its row, predicting the rest. Reading, writing and the event loop show only under load, so the table takes them
-from the server's processor time at saturation.
+Runs with Softstep's own Python on the server's core and prints JSON. Each stage is the service's own code on the result
+of the stage before it. Parsing and predicting are one call of machine code. The time of parsing is that of a body that
+is rejected after its row; predicting is the rest. Reading, writing and the event loop show only under load, so the
+table takes them from the server's processor time at saturation.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PATH, BODY = b"/v1/models/iris:predict", b'{"instances":[[5.1,3.5,1.4,0.2]]}'
 
 
 def request_stages(models: Path) -> dict[str, Stage]:
-    """Return the stages of a request as calls; "read" ends in doubt behind the row, before it is predicted."""
+    """Return the stages of a request as calls; "parse" is rejected after the row, before it is predicted."""
     settings, meter = Settings(), WorkerCounters(SharedMemory(1, 1), 0)
     repository = Repository(models, settings.artifact_bytes_max, settings.models_max)
     with ThreadPoolExecutor(1) as executor:
@@ -62,7 +62,7 @@ def request_stages(models: Path) -> dict[str, Stage]:
 
 
 def microseconds(stages: dict[str, Stage]) -> dict[str, float]:
-    """Return the median time of one call of each, measured in turn."""
+    """Return the median time of one call of each stage, measured in turns."""
     times: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(TURNS):
         for name, stage in stages.items():

@@ -16,27 +16,27 @@ from typing import Any
 from closedloop import CONNECTIONS, saturate
 from contenders import CONTENDERS, RAW, SOFTSTEP, Contender
 from environments import BUILD, CLIENT, HERE, KERNELS, NETWORKS, ROOT, NotAvailableError
+from feedback_service import FeedbackService
 from figure import Served
 from figures import NUMBERS, evaluate, needed
 from figures_serving import PREDICT_1
 from loads import Load, make_loads
 from machine import describe
 from processes import CLIENT_CORE, CORES, SERVER_CORE, Running, environment, pinned
-from report import onto, show, write
+from report import merge_results, show, write
 from schedule import pool
-from teaching import Teaching
 
-LOAD_MAX = 0.5  # runnable processes before the run; more of them would take turns with what is measured
+LOAD_MAX = 0.5  # runnable processes before the run; more of them would compete with the measurement
 AVX2 = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""}
 IMPORTS = "import fastapi, uvicorn, numba"
 CHILD_SECONDS = 1800
-# The tail at p99 is made of pauses that come a few times a second: many short turns, each server's next to the other's,
-# so that a bad minute falls on both, and so many of them that their p99 together is one number and not a lottery.
+# The tail at p99 consists of pauses that come a few times a second. The servers alternate in short turns, so that a bad
+# minute falls on both; there are enough turns that their common p99 does not depend on chance.
 LATENCY_TURNS, LATENCY_SECONDS = 10, 1
 
 
 class Suite:
-    """One run with its options; every part of it returns a JSON-ready piece of the results."""
+    """One run with its options; every method returns a JSON-ready part of the results."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.seconds, self.rounds, self.turns = args.seconds, args.rounds, args.turns
@@ -47,7 +47,7 @@ class Suite:
         self.loads: dict[str, Load] = make_loads(self.models)
 
     def run(self) -> dict[str, Any]:
-        """Measure what the wanted figures need."""
+        """Measure everything that the requested figures need."""
         results: dict[str, Any] = {"machine": describe()}
         results["settings"] = {"seconds": self.seconds, "rounds": self.rounds, "connections": CONNECTIONS}
         results["servers"] = self.servers(self.wanted())
@@ -65,14 +65,14 @@ class Suite:
         if {"L1", "L2", "L3", "L4"} & set(self.numbers):
             results["learning"] = attempt(self.learning)
         if any(number.startswith("L") for number in self.numbers):
-            teaching = Teaching(self.models, self.scratch, self.rounds, self.seconds, tell)
-            results["teaching"] = attempt(lambda: teaching.run(self.numbers))
+            feedback = FeedbackService(self.models, self.scratch, self.rounds, self.seconds, print_progress)
+            results["feedback"] = attempt(lambda: feedback.run(self.numbers))
         results |= self.mathematics()
         results["figures"] = evaluate(results, self.numbers)
         return results
 
     def mathematics(self) -> dict[str, Any]:
-        """Measure networks beside their peers, and how exact everything is."""
+        """Measure networks and their peers, and how exact everything is."""
         found: dict[str, Any] = {}
         networks = [name for number, name in (("M2", "predict"), ("M3", "step")) if number in self.numbers]
         if networks:
@@ -83,13 +83,13 @@ class Suite:
         return found
 
     def wanted(self) -> set[Served]:
-        """Return what to measure over HTTP: everything in a whole run, else what the figures need."""
+        """Return the loads to measure over HTTP: all in a whole run, else those that the figures need."""
         if self.numbers == NUMBERS:
             return {(contender.name, load) for contender in CONTENDERS for load in contender.loads}
         return needed(self.numbers)
 
     def servers(self, wanted: set[Served]) -> dict[str, Any]:
-        """Measure saturation, memory and start-up of every contender, in turn, `rounds` times."""
+        """Measure saturation, memory and start-up of every contender in turn, `rounds` times."""
         found: dict[str, Any] = {}
         for turn in range(self.rounds):
             for contender in CONTENDERS:
@@ -99,12 +99,12 @@ class Suite:
                 empty = {"title": contender.title, "reason": "", "loads": defaultdict(list), "private_bytes": []}
                 seen = found.setdefault(contender.name, empty)
                 if not seen["reason"]:
-                    tell(f"round {turn + 1}/{self.rounds}: {contender.name} {', '.join(loads)}")
+                    print_progress(f"round {turn + 1}/{self.rounds}: {contender.name} {', '.join(loads)}")
                     self.turn(contender, loads, seen)
         return found
 
     def turn(self, contender: Contender, loads: list[str], seen: dict[str, Any]) -> None:
-        """Start a contender, check its answers, measure its loads, stop it; a failure is noted, never raised."""
+        """Start a contender, check its answers, measure its loads, stop it; record a failure instead of raising it."""
         try:
             with contender.running(self.models, self.scratch) as server:
                 for load in loads:
@@ -113,10 +113,10 @@ class Suite:
                 seen["private_bytes"].append(server.worker_private_bytes())
         except (NotAvailableError, OSError, ValueError, KeyError) as error:
             seen["reason"] = str(error) or type(error).__name__
-            tell(f"  not run: {seen['reason']}")
+            print_progress(f"  not run: {seen['reason']}")
 
     def latency(self, servers: dict[str, Any]) -> dict[str, Any]:
-        """Measure open-loop latency of us and of the raw application, each at half of its own saturation."""
+        """Measure open-loop latency of Softstep and of the raw application, each at half of its own saturation."""
         found: dict[str, Any] = {}
         for contender in (SOFTSTEP, RAW):
             seen = servers[contender.name]
@@ -126,7 +126,7 @@ class Suite:
             found[contender.name] = {"title": contender.title, "rate": rate, "rounds": []}
         with SOFTSTEP.running(self.models, self.scratch) as ours, RAW.running(self.models, self.scratch) as raw:
             for turn in range(self.rounds):
-                tell(f"round {turn + 1}/{self.rounds}: latency, {LATENCY_TURNS} turns of {LATENCY_SECONDS} s")
+                print_progress(f"round {turn + 1}/{self.rounds}: latency, {LATENCY_TURNS} turns of {LATENCY_SECONDS} s")
                 turns: dict[str, list[dict[str, Any]]] = defaultdict(list)
                 for _ in range(LATENCY_TURNS):
                     for contender, server in ((SOFTSTEP, ours), (RAW, raw)):
@@ -143,68 +143,68 @@ class Suite:
         command += [f"http://127.0.0.1:{server.port}{load.path}", "--rate", f"{rate:.0f}"]
         command += ["--seconds", str(LATENCY_SECONDS), "--connections", str(CONNECTIONS)]
         command += ["--body", str(load.write(self.scratch)), "--json", str(out)]
-        child(pinned(command, CLIENT_CORE))
+        run_child(pinned(command, CLIENT_CORE))
         return dict(json.loads(out.read_text()))
 
     def start(self) -> dict[str, Any]:
-        """Measure in turn the bare imports and our start to readiness, both on the server's core, caches warm."""
+        """Measure in turns the bare imports and our start until ready, both on the server's core with warm caches."""
         python = str(ROOT / ".venv" / "bin" / "python")
         imports: list[float] = []
         ours: list[float] = []
         for turn in range(self.rounds + 1):
-            tell(f"round {turn}/{self.rounds}: start")
+            print_progress(f"round {turn}/{self.rounds}: start")
             began = time.perf_counter()
-            child(pinned([python, "-c", IMPORTS], SERVER_CORE))
+            run_child(pinned([python, "-c", IMPORTS], SERVER_CORE))
             imports.append(time.perf_counter() - began)
             with SOFTSTEP.running(self.models, self.scratch) as server:
                 ours.append(server.start_seconds)
-        # The first pair fills the caches.
+        # The first pair only fills the caches.
         return {"imports_s": imports[1:], "softstep_s": ours[1:]}
 
     def kernels(self, parts: list[str], **target: str) -> dict[str, Any]:
         """Measure the kernels, compiled for `target` or for this processor; each round is a process of its own.
 
-        Where memory happens to lie moves a library's time by tens of percent from one process to the next.
+        The memory layout of a process changes a library's time by tens of percent.
         """
-        return self.beside(str(KERNELS.ensure()), "kernels", parts, **target)
+        return self.run_rounds(str(KERNELS.ensure()), "kernels", parts, **target)
 
     def networks(self, parts: list[str]) -> dict[str, Any]:
-        """Measure networks, in the same way."""
-        return self.beside(str(NETWORKS.ensure()), "networks", parts)
+        """Measure networks in the same way."""
+        return self.run_rounds(str(NETWORKS.ensure()), "networks", parts)
 
-    def beside(self, python: str, script: str, parts: list[str], **target: str) -> dict[str, Any]:
-        """Run a script that measures us beside libraries, once a round."""
+    def run_rounds(self, python: str, script: str, parts: list[str], **target: str) -> dict[str, Any]:
+        """Run a script that measures Softstep and other libraries, once per round."""
         command = [python, str(HERE / f"{script}.py"), "--turns", str(self.turns), *parts]
         seen = []
         for turn in range(self.rounds):
-            tell(f"round {turn + 1}/{self.rounds}: {script} {' '.join([*parts, *target.values()])}")
-            seen.append(json.loads(child(pinned(command, SERVER_CORE), PYTHONPATH=str(ROOT), **target)))
+            print_progress(f"round {turn + 1}/{self.rounds}: {script} {' '.join([*parts, *target.values()])}")
+            seen.append(json.loads(run_child(pinned(command, SERVER_CORE), PYTHONPATH=str(ROOT), **target)))
         return dict(collect(seen))
 
     def exactness(self, parts: list[str]) -> dict[str, Any]:
-        """Hold gradients and bits to the truth, in Softstep's own environment; no processor's speed is in them."""
-        tell(f"exactness {' '.join(parts)}")
+        """Measure the accuracy of gradients and the equality of bits, in Softstep's own environment."""
+        print_progress(f"exactness {' '.join(parts)}")
         command = [str(ROOT / ".venv" / "bin" / "python"), str(HERE / "exactness.py"), *parts]
-        return dict(json.loads(child(command, PYTHONPATH=str(ROOT))))
+        return dict(json.loads(run_child(command, PYTHONPATH=str(ROOT))))
 
     def learning(self) -> dict[str, Any]:
         """Measure how well and how fast the fold learns, in Softstep's own environment."""
         parts = [number[1:] for number in ("L1", "L2", "L3", "L4") if number in self.numbers]
-        tell(f"learning {' '.join(parts)}")
+        print_progress(f"learning {' '.join(parts)}")
         out = self.scratch / "learning.json"
         command = [str(ROOT / ".venv" / "bin" / "python"), str(HERE / "learning.py"), "--json", str(out), *parts]
-        child(pinned(command, SERVER_CORE))
+        run_child(pinned(command, SERVER_CORE))
         return dict(json.loads(out.read_text()))
 
     def stages(self) -> dict[str, Any]:
         """Measure the stages of one request in Softstep's own environment."""
-        tell("stages")
+        print_progress("stages")
         command = [str(ROOT / ".venv" / "bin" / "python"), str(HERE / "stages.py"), "--models", str(self.models)]
-        return dict(json.loads(child(pinned(command, SERVER_CORE))))
+        return dict(json.loads(run_child(pinned(command, SERVER_CORE))))
 
 
 def collect(rounds: list[Any]) -> Any:  # noqa: ANN401 - JSON documents of one form
-    """Join documents of one form into one, whose floats become lists with a number for each round."""
+    """Join documents of one form into one, with a list of floats, one per round, in place of each float."""
     first = rounds[0]
     if isinstance(first, dict):
         return {name: collect([one[name] for one in rounds]) for name in first}
@@ -213,22 +213,22 @@ def collect(rounds: list[Any]) -> Any:  # noqa: ANN401 - JSON documents of one f
     return rounds if isinstance(first, float) else first
 
 
-def tell(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print one line of progress."""
     print(text, flush=True)
 
 
 def attempt(measure: Any) -> dict[str, Any]:  # noqa: ANN401 - any function of no arguments
-    """Return what `measure` gives, or the reason why it cannot."""
+    """Return the result of `measure`, or the reason why there is none."""
     try:
         return dict(measure())
     except (NotAvailableError, OSError, ValueError) as error:
-        tell(f"  not run: {error}")
+        print_progress(f"  not run: {error}")
         return {"reason": str(error)}
 
 
-def child(command: list[str], **extra: str) -> str:
-    """Run one measuring process to its end and return what it printed."""
+def run_child(command: list[str], **extra: str) -> str:
+    """Run one measuring process to its end and return its output."""
     try:
         done = subprocess.run(
             command, env=environment(**extra), capture_output=True, text=True, check=False, timeout=CHILD_SECONDS
@@ -241,36 +241,36 @@ def child(command: list[str], **extra: str) -> str:
 
 
 def main() -> None:
-    """Parse the command line, measure, show and write."""
+    """Parse the command line, measure, print and write."""
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
     parser.add_argument("--only", type=lambda text: text.split(","), help="figures to measure, such as 1,2,8")
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured in turn")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds; each measures everything once")
     parser.add_argument("--turns", type=int, default=31, help="turns of each library at each shape of the kernel grid")
     parser.add_argument("--models", type=Path, default=ROOT / "models")
-    parser.add_argument("--onto", action="store_true", help="write the figures of --only among those that are there")
+    parser.add_argument("--onto", action="store_true", help="replace the figures of --only in the earlier results")
     parser.add_argument(
-        "--out", type=Path, help="where results go; a whole run writes docs/benchmarks and README unasked"
+        "--out", type=Path, help="folder for the results; a whole run writes docs/benchmarks and README by default"
     )
     args = parser.parse_args()
     if unknown := set(args.only or ()) - set(NUMBERS):
         raise SystemExit(f"no figure {', '.join(sorted(unknown))}; there are {', '.join(NUMBERS)}")
     if len(CORES) == 1:
-        raise SystemExit("two cores are needed: one for the server, one for the client")
+        raise SystemExit("This needs two cores: one for the server, one for the client.")
     os.sched_setaffinity(0, {CLIENT_CORE})
-    # An end from outside unwinds as well, so that no server is left behind.
+    # SIGTERM unwinds the stack too, so that no server keeps running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if os.getloadavg()[0] > LOAD_MAX:
-        tell(f"other processes are running (load {os.getloadavg()[0]:.1f}): expect wide ranges")
+        print_progress(f"other processes are running (load {os.getloadavg()[0]:.1f}): expect wide ranges")
     suite = Suite(args)
     results = suite.run()
     show(results)
     folder = args.out or ROOT / "docs" / "benchmarks"
     if args.onto:
-        write(onto(json.loads((folder / "results.json").read_text()), results), folder)
+        write(merge_results(json.loads((folder / "results.json").read_text()), results), folder)
     elif args.out or not args.only:
         write(results, folder)
-    # Logs are kept where they may tell why something was not measured.
+    # The logs of a failed measurement stay: they may show the reason.
     if all(figure["value"] is not None for figure in results["figures"]):
         shutil.rmtree(suite.scratch)
 

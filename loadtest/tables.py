@@ -1,4 +1,4 @@
-"""The results as Markdown: the tables that README and docs/benchmarks/results.md show. Text in, text out."""
+"""The results as Markdown: the tables of README and docs/benchmarks/results.md."""
 
 from statistics import median
 from typing import Any
@@ -18,18 +18,18 @@ LIBRARIES = ("softstep", "onnxruntime", "numpy", "scikit-learn")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table; all columns but the first are numbers and stand right."""
+    """Return a Markdown table; all columns but the first hold numbers and are right-aligned."""
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
 def number(value: float) -> str:
-    """Return a value with three digits that matter, and thousands apart."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - where decimals stop to matter
+    """Return a value with three significant digits and separated thousands."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - no decimals from three digits on
 
 
 def measured(figure: dict[str, Any]) -> str:
-    """Return a figure's value with the range of its rounds, or why there is none."""
+    """Return a figure's value with the range of its rounds, or the reason why there is none."""
     if figure["value"] is None:
         return str(figure["reason"])
     low, high = number(figure["low"]), number(figure["high"])
@@ -38,7 +38,7 @@ def measured(figure: dict[str, Any]) -> str:
 
 
 def figures(results: Results, name: str) -> str:
-    """Return a table of figures beside their targets."""
+    """Return a table of figures and their targets."""
     some = [figure for figure in results["figures"] if figure["table"] == name]
     rows = [[f["figure"], f["title"], f["target"], measured(f), MET[f["met"]]] for f in some]
     head = ["#", "figure", "target", "measured: median (lowest to highest round)", ""]
@@ -89,7 +89,7 @@ def networks(part: dict[str, Any]) -> str:
 
 
 def latency(results: Results) -> str:
-    """Return the open-loop percentiles: the median of the rounds for each."""
+    """Return the open-loop percentiles: for each the median of the rounds."""
     parts = [one for one in results["latency"].values() if isinstance(one, dict)]
     names = list(parts[0]["rounds"][0]["latency_us"])
     rows = []
@@ -101,10 +101,10 @@ def latency(results: Results) -> str:
 
 
 def stages(results: Results) -> str:
-    """Return where one request's time goes.
+    """Return where the time of one request goes.
 
-    The stages in Python are timed one by one; reading and writing are the system time of the server's processes; what
-    is left of the user time is the HTTP parser, the event loop and the protocol; the rest is waiting.
+    The stages in Python are timed one by one; reading and writing are the system time of the server's processes. The
+    rest of the user time is the HTTP parser, the event loop and the protocol; the rest of the total is waiting.
     """
     seen = results["servers"]["softstep"]["loads"]["predict-1"]
     total, user, system = (
@@ -119,7 +119,7 @@ def stages(results: Results) -> str:
 
 
 def setting(results: Results) -> str:
-    """Return in one paragraph what the numbers were measured on and how."""
+    """Return one paragraph on the machine and the method of the numbers."""
     machine, how = results["machine"], results["settings"]
     return (
         f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}), Linux {machine['kernel']}, "

@@ -1,6 +1,6 @@
 """Vowpal Wabbit's Python `learn` on parsed examples, for figure 4 of learning.py; runs in an environment of its own.
 
-    python vowpal.py CLASSES LINES      then one line of input for each pass; prints the seconds that the pass took
+    python vowpal.py CLASSES LINES      reads one line of input per pass; prints the seconds that the pass took
 
 LINES is a file of examples in Vowpal Wabbit's text format. All are parsed before the clock starts.
 """
@@ -13,7 +13,7 @@ import vowpalwabbit
 
 
 def main() -> None:
-    """Parse the examples and learn them once, for each line of input."""
+    """Parse the examples, and learn them once for each line of input."""
     options = f"--oaa {sys.argv[1]} --ftrl --loss_function logistic --quiet"
     lines = Path(sys.argv[2]).read_text().splitlines()
     for _ in sys.stdin:

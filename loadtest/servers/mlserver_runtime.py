@@ -9,17 +9,17 @@ from weights import Linear, load
 
 
 class Softmax(MLModel):
-    """One trained model; its name says which."""
+    """One trained model, chosen by its name."""
 
     model: Linear
 
     async def load(self) -> bool:
-        """Read the weights from the folder that the settings name."""
+        """Read the weights from the folder in the settings."""
         self.model = load(Path(self.settings.parameters.uri), self.name)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Answer the class probabilities of the first input."""
+        """Return the class probabilities of the first input."""
         rows = NumpyCodec.decode_input(payload.inputs[0])
         output = NumpyCodec.encode_output("probabilities", self.model.probabilities(rows))
         return InferenceResponse(model_name=self.name, outputs=[output])

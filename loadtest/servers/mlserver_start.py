@@ -1,6 +1,6 @@
-"""Starts MLServer with the custom runtime, as it comes or tuned for small models.
+"""Start MLServer with the custom runtime, with default settings or tuned for small models.
 
-As it comes, inference runs in a second process and metrics are on. Tuned, it runs in the server's own process, without
+By default inference runs in a second process and metrics are on. Tuned, it runs in the server's own process, without
 metrics and debug mode: each of the three costs requests.
 """
 
@@ -16,7 +16,7 @@ TUNED = {"parallel_workers": 0, "metrics_endpoint": None, "debug": False}
 
 
 def main() -> None:
-    """Write the settings and become MLServer."""
+    """Write the settings and replace this process by MLServer."""
     options = arguments()
     settings = {
         "host": "127.0.0.1",

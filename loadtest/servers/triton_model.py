@@ -9,7 +9,7 @@ from weights import Linear, load
 
 
 class TritonPythonModel:
-    """One trained model; the configuration names it and the directory of its weights."""
+    """One trained model; the configuration holds its name and the directory of its weights."""
 
     model: Linear
 
@@ -19,7 +19,7 @@ class TritonPythonModel:
         self.model = load(Path(config["parameters"]["models"]["string_value"]), config["name"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer the class probabilities of each request."""
+        """Return the class probabilities for each request."""
         return [self.answer(request) for request in requests]
 
     def answer(self, request: Any) -> Any:  # noqa: ANN401 - the backend's objects carry no types

@@ -1,6 +1,7 @@
-"""Starts the Triton server that the nvidia-pytriton wheel carries, with its Python backend, HTTP only, CPU only.
+"""Start the Triton server of the nvidia-pytriton wheel, with its Python backend, HTTP only, CPU only.
 
-Tuned, its dynamic batcher hands the model all requests that wait, without a delay; as it comes, one at a time.
+Tuned, its dynamic batcher passes all waiting requests to the model, without a delay; by default it passes one at a
+time.
 """
 
 import os
@@ -25,7 +26,7 @@ BATCHER = "dynamic_batching { }\n"
 
 
 def write_model(folder: Path, models: Path, name: str, *, tuned: bool) -> None:
-    """Lay one model out as Triton wants it: its configuration and its code."""
+    """Write one model in Triton's layout: its configuration and its code."""
     features, classes = load(models, name).weight.shape
     (folder / "1").mkdir(parents=True)
     config = CONFIG.format(name=name, features=features, classes=classes, models=models.resolve())
@@ -35,7 +36,7 @@ def write_model(folder: Path, models: Path, name: str, *, tuned: bool) -> None:
 
 
 def write_backend(backends: Path, package: Path) -> None:
-    """Join the Python backend with its stub for the running Python, which the wheel keeps apart."""
+    """Join the Python backend with its stub for the running Python; the wheel keeps them apart."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     folder = backends / "python"
     folder.mkdir(parents=True)
@@ -47,7 +48,7 @@ def write_backend(backends: Path, package: Path) -> None:
 
 
 def main() -> None:
-    """Write the model repository and become Triton."""
+    """Write the model repository and replace this process by Triton."""
     options = arguments()
     package = Path(str(files("pytriton"))) / "tritonserver"
     repository, backends = options.scratch / "repository", options.scratch / "backends"
@@ -62,7 +63,7 @@ def main() -> None:
         "--allow-grpc=false",
         "--allow-metrics=false",
     ]
-    # The stub embeds Python and finds this environment through the first python3 on the path.
+    # The stub embeds Python and finds this environment by the first python3 on the path.
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "LD_LIBRARY_PATH": f"{package.parent.parent / 'nvidia_pytriton.libs'}:{Path(sys.base_prefix) / 'lib'}",

@@ -1,4 +1,4 @@
-"""What every comparison server shares: its command line, the trained weights and a stable NumPy softmax."""
+"""Shared by every comparison server: the command line, the trained weights and a stable NumPy softmax."""
 
 import argparse
 import json
@@ -27,7 +27,7 @@ class Linear(NamedTuple):
 
 
 def load(models: Path, name: str) -> Linear:
-    """Read version 1 of the model `name`, whose first and only layer names its two tensors."""
+    """Read version 1 of the model `name`; its first and only layer names its two tensors."""
     folder = models / name / "1"
     layer = json.loads((folder / "model.json").read_text())["layers"][0]
     tensors = load_file(folder / "model.safetensors")
@@ -35,7 +35,7 @@ def load(models: Path, name: str) -> Linear:
 
 
 def arguments() -> argparse.Namespace:
-    """Parse the command line that the benchmark gives to every comparison server."""
+    """Parse the command line that every comparison server receives."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     parser.add_argument("--models", type=Path, required=True, help="directory of models/<name>/<version>/")

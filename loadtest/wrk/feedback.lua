@@ -1,4 +1,4 @@
--- Feedback of one body, each time under another random id: wrk … -s feedback.lua URL -- BODY_FILE SEED
+-- Send feedback with one body, each time with another random id: wrk … -s feedback.lua URL -- BODY_FILE SEED
 -- The body is a JSON object without an id; its opening brace is replaced by one that begins with an id of 32 hexadecimal
 -- digits. Ends with one line of JSON, as post.lua does.
 

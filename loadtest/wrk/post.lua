@@ -1,5 +1,5 @@
--- One request, again and again: wrk … -s post.lua URL -- BODY_FILE [NAME VALUE]…
--- The request is formatted once by wrk itself, so Lua runs for no single request. Ends with one line of JSON.
+-- Send one request again and again: wrk … -s post.lua URL -- BODY_FILE [NAME VALUE]…
+-- wrk formats the request once, so no Lua runs per request. Ends with one line of JSON.
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
