@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -32,6 +32,11 @@ ROUTER_ERRORS: Final = {
     404: ("not_found", "Not found: see /docs for the paths of this service."),
     405: ("method_not_allowed", "This path does not take this method; the Allow header names those it takes."),
 }
+
+# Every documented call.
+CALLS: Final = APIRouter(generate_unique_id_function=lambda route: route.name)
+for one in (native, learning, conversion, v2, repository, operations):
+    CALLS.include_router(one)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -85,8 +90,7 @@ def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None 
         },
     )
     app.state.context = context
-    for router in (native, learning, conversion, v2, repository, operations):
-        app.include_router(router)
+    app.include_router(CALLS)
     if settings.docs:
         app.include_router(documentation)
     if settings.predict_route is not None:

@@ -1,16 +1,13 @@
 """What every endpoint works with: the worker's context, a body to read, an answer to give."""
 
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import wraps
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, NamedTuple
 
 import orjson
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.responses import Response
 
 from service.errors import BodyTooLargeError, SoftstepError
 from service.process.shared_memory import SharedMemory
@@ -23,8 +20,6 @@ from service.serve.models.registry import LiveModels, ModelRegistry
 from service.serve.models.served_model import Endpoint, ServedModel
 from service.serve.responses import V1, V2, HttpResponse, RequestHead, error, refusal
 from service.settings import Settings
-
-LogCall = Callable[..., Awaitable[Response]]
 
 
 class ModelName(Convertor[str]):
@@ -70,8 +65,8 @@ class Context:
         return self.live.scanned and bool(self.now.served) and not self.board.draining
 
 
-def context_of(request: Request) -> Context:
-    """The worker's context, which the application carries."""
+async def context_of(request: Request) -> Context:
+    """Return the worker's context, which the application carries."""
     context: Context = request.app.state.context
     return context
 
@@ -79,8 +74,8 @@ def context_of(request: Request) -> Context:
 With = Annotated[Context, Depends(context_of)]
 
 
-def told(value: object, status: int = 200) -> Reply:
-    """A response that tells a value as JSON."""
+def json_reply(value: object, status: int = 200) -> Reply:
+    """Return a response with a value as JSON."""
     return Reply(HttpResponse(status, orjson.dumps(value)))
 
 
@@ -103,40 +98,66 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     return b"".join(parts)
 
 
-def of_model(
-    router: APIRouter, method: str, path: str, names: tuple[str, str], docs: Mapping[str, Any]
-) -> Callable[[LogCall], LogCall]:
-    """Declares an endpoint of a model, which means the version that is served by default, and of one of its versions.
+class ModelPath(NamedTuple):
+    """The model that a path names, and the version or None."""
+
+    name: str
+    version: str | None
+
+
+async def model_path(
+    request: Request, name: Annotated[str, Path(description="The model's name.", examples=["iris"])]
+) -> ModelPath:
+    """Return the model and the version that the path names."""
+    return ModelPath(name, request.path_params.get("version"))
+
+
+async def version_in_path(
+    version: Annotated[str, Path(description="The version's number.", examples=["1"])],
+) -> None:
+    """Declare the version of a path that has one; `model_path` reads it."""
+
+
+NamedModel = Annotated[ModelPath, Depends(model_path)]
+
+
+async def served_model(context: With, path: NamedModel) -> ServedModel:
+    """Return the model that the path names, as it is served now.
+
+    Raises:
+        ModelNotFoundError: No model or no version has that name.
+        ModelNotReadyError: It is known but not served.
+    """
+    return context.now.find(path.name, path.version)
+
+
+Served = Annotated[ServedModel, Depends(served_model)]
+
+
+def include_for_models(router: APIRouter, calls: APIRouter, prefix: str) -> None:
+    """Include the calls of a model twice: for the version served by default, and for the version in the path.
 
     Args:
-        router: Where.
-        method: The HTTP method.
-        path: The path without a version; with one, the version stands behind the model's name.
-        names: Of both in the OpenAPI document.
-        docs: What the document says of both.
-
-    Returns:
-        A decorator for a function that takes `version`, None where the path has none.
+        router: The router that gets them.
+        calls: Calls whose paths begin behind the model or its version.
+        prefix: The path before the model's name.
     """
+    one = f"{prefix}/{NAME}"
+    router.include_router(calls, prefix=one, generate_unique_id_function=_latest_id)
+    router.include_router(
+        calls,
+        prefix=f"{one}/versions/{{version:name}}",
+        dependencies=[Depends(version_in_path)],
+        generate_unique_id_function=_version_id,
+    )
 
-    def declare(call: LogCall) -> LogCall:
-        signature = inspect.signature(call)
 
-        @wraps(call)
-        async def latest(**given: Any) -> Response:  # noqa: ANN401  # the parameters of any endpoint
-            return await call(version=None, **given)
+def _latest_id(route: APIRoute) -> str:
+    return f"{route.name}_latest"
 
-        # FastAPI reads the parameters of a path from the signature.
-        named = [one.replace(annotation=str) if one.name == "version" else one for one in signature.parameters.values()]
-        vars(call)["__signature__"] = signature.replace(parameters=named)
-        others = [parameter for parameter in named if parameter.name != "version"]
-        vars(latest)["__signature__"] = signature.replace(parameters=others)
-        versioned = path.replace(NAME, f"{NAME}/versions/{{version:name}}")
-        router.add_api_route(path, latest, methods=[method], name=names[0], **docs)
-        router.add_api_route(versioned, call, methods=[method], name=names[1], **docs)
-        return call
 
-    return declare
+def _version_id(route: APIRoute) -> str:
+    return f"{route.name}_version"
 
 
 async def predict(
@@ -157,6 +178,6 @@ def refused(request: Request, reason: SoftstepError) -> Reply:
 def readiness(context: Context) -> Reply:
     """Whether this worker takes predictions, as every readiness path says it."""
     if context.ready:
-        return told({"ready": True})
+        return json_reply({"ready": True})
     response = error("not_ready", "Not ready: no model is served, or the server is draining.")
     return Reply(response._replace(body=b'{"ready":false,' + response.body[1:]))

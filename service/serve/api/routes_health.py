@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service import __version__
-from service.serve.api.dependencies import Context, With, readiness, told
+from service.serve.api.dependencies import Context, With, json_reply, readiness
 from service.serve.api.schemas.requests import DOCS
 from service.serve.asgi import Reply
 from service.serve.metrics.prometheus import Learning, render_metrics
@@ -19,7 +19,7 @@ operations = APIRouter(tags=["operations"])
 @operations.get("/healthz", **DOCS["live"])
 async def healthz() -> Response:
     """Whether the server runs."""
-    return told({"live": True})
+    return json_reply({"live": True})
 
 
 @operations.get("/readyz", **DOCS["ready"])

@@ -1,13 +1,12 @@
-"""What teaches a model, and what turns back what was taught, thin."""
+"""Routes for feedback, weights and administration."""
 
 import re
-from collections.abc import Callable
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.errors import UnacceptableError
-from service.serve.api.dependencies import NAME, Context, LogCall, With, of_model, read_body
+from service.serve.api.dependencies import Context, NamedModel, Served, With, include_for_models, read_body
 from service.serve.api.schemas.requests import DOCS
 from service.serve.asgi import Reply
 from service.serve.handlers.admin import AdminRequest, read_turn
@@ -18,6 +17,8 @@ from service.serve.wire.json_grammar import parse_object
 from service.store.log.events import Kind
 
 learning = APIRouter(tags=["learning"])
+# Calls of one model; the paths begin behind its name or version.
+learning_models = APIRouter()
 
 SEQ = re.compile("[0-9]{1,12}")
 WAIT = {"true": True, "1": True, "false": False, "0": False}
@@ -49,16 +50,9 @@ async def _turn(request: Request, context: Context, kind: Kind, served: ServedMo
     return Reply(await teaching.turn(served, turn.kind, turn.post, turn.if_seq, wait=_waits(request)))
 
 
-def _declared(method: str, path: str, name: str) -> Callable[[LogCall], LogCall]:
-    """An endpoint of a model and of one of its versions."""
-    names = (f"{name}_latest", f"{name}_version")
-    return of_model(learning, method, f"/v1/models/{NAME}{path}", names, DOCS[name])
-
-
-@_declared("POST", ":feedback", "feedback")
-async def feedback(name: str, version: str | None, request: Request, context: With) -> Response:
-    """Teach: rows with their labels, in order, one step each."""
-    served = context.now.find(name, version)
+@learning_models.post(":feedback", **DOCS["feedback"])
+async def feedback(served: Served, request: Request, context: With) -> Response:
+    """Learn from rows with their labels: one step for each row, in order."""
     head = RequestHead.of(dict(request.scope["headers"]))
     body = await read_body(request, context.settings.body_bytes_max)
     if _waits(request):
@@ -70,43 +64,44 @@ async def feedback(name: str, version: str | None, request: Request, context: Wi
     return Reply(answer if isinstance(answer, HttpResponse) else await answer)
 
 
-@_declared("GET", "/weights", "weights")
-async def weights(name: str, version: str | None, request: Request, context: With) -> Response:
-    """The weights that are served, or those at a seq, as a safetensors file."""
-    served = context.now.find(name, version)
+@learning_models.get("/weights", **DOCS["weights"])
+async def weights(served: Served, request: Request, context: With) -> Response:
+    """Return the served weights, or those at a seq, as a safetensors file."""
     asked = request.query_params.get("seq")
     if asked is not None and not SEQ.fullmatch(asked):
         raise UnacceptableError('"seq" must be the seq of an event, a whole number from 0.')
     return Reply(await context.weights.answer(served, None if asked is None else int(asked)))
 
 
-@_declared("POST", ":classes", "classes")
-async def classes(name: str, version: str | None, request: Request, context: With) -> Response:
-    """Add classes behind the others; no other two change their order in any row."""
-    return await _turn(request, context, Kind.CLASSES, context.now.find(name, version))
+@learning_models.post(":classes", **DOCS["classes"])
+async def classes(served: Served, request: Request, context: With) -> Response:
+    """Add classes after the existing ones; the order of the others does not change in any row."""
+    return await _turn(request, context, Kind.CLASSES, served)
 
 
-@_declared("POST", ":forget", "forget")
-async def forget(name: str, version: str | None, request: Request, context: With) -> Response:
+@learning_models.post(":forget", **DOCS["forget"])
+async def forget(path: NamedModel, served: Served, request: Request, context: With) -> Response:
     """Forget events: the model becomes what it would be without them, and their rows are erased.
 
-    Without a version in the path they may lie in any version of the model.
+    Without a version in the path they may be events of any version of the model.
     """
-    served = context.now.find(name, version)
-    if version is not None:
+    if path.version is not None:
         return await _turn(request, context, Kind.FORGET, served)
     teaching = _teaching(context)
     turn = await _read_turn(request, context, Kind.FORGET, served)
     return Reply(await teaching.forget(served, turn, wait=_waits(request)))
 
 
-@_declared("POST", ":rollback", "rollback")
-async def rollback(name: str, version: str | None, request: Request, context: With) -> Response:
-    """Go back to the state at a seq; what came after it stays in the log."""
-    return await _turn(request, context, Kind.ROLLBACK, context.now.find(name, version))
+@learning_models.post(":rollback", **DOCS["rollback"])
+async def rollback(served: Served, request: Request, context: With) -> Response:
+    """Go back to the state at a seq; the later events stay in the log."""
+    return await _turn(request, context, Kind.ROLLBACK, served)
 
 
-@_declared("POST", ":configure", "configure")
-async def configure(name: str, version: str | None, request: Request, context: With) -> Response:
-    """Pause learning, learn in the shadow of what is served, or change the learning rule."""
-    return await _turn(request, context, Kind.CONFIGURE, context.now.find(name, version))
+@learning_models.post(":configure", **DOCS["configure"])
+async def configure(served: Served, request: Request, context: With) -> Response:
+    """Pause learning, learn without serving the result, or change the learning rule."""
+    return await _turn(request, context, Kind.CONFIGURE, served)
+
+
+include_for_models(learning, learning_models, "/v1/models")

@@ -1,75 +1,72 @@
-"""The Open Inference Protocol v2, thin: server, models, inference."""
-
-from collections.abc import Callable
+"""Routes of the Open Inference Protocol v2: server, models, inference."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.serve.api import model_metadata as describe
-from service.serve.api.dependencies import NAME, LogCall, With, of_model, predict, readiness, told
+from service.serve.api.dependencies import Served, With, include_for_models, json_reply, predict, readiness
 from service.serve.api.schemas.requests import DOCS
 from service.serve.metrics.counters import sum_counters
 from service.serve.responses import V2
 
 v2 = APIRouter(tags=["Open Inference Protocol v2"])
+# Calls of one model; the paths begin behind its name or version.
+v2_models = APIRouter()
 
 
 @v2.get("/v2", **DOCS["server"])
 @v2.get("/v2/", include_in_schema=False)
-async def server_metadata() -> Response:
-    """Name, version and protocol extensions of the server."""
-    return told(describe.server())
+async def v2_server() -> Response:
+    """Return the name, version and protocol extensions of the server."""
+    return json_reply(describe.server())
 
 
-@v2.api_route("/v2/health/live", methods=["GET"], **DOCS["live"])
+@v2.get("/v2/health/live", **DOCS["live"])
 async def v2_live() -> Response:
-    """Whether the server runs."""
-    return told({"live": True})
+    """Return that the server runs."""
+    return json_reply({"live": True})
 
 
-@v2.api_route("/v2/health/ready", methods=["GET"], **DOCS["ready"])
+@v2.get("/v2/health/ready", **DOCS["ready"])
 async def v2_ready(context: With) -> Response:
-    """Whether the server takes predictions."""
+    """Return whether the server takes predictions."""
     return readiness(context)
 
 
 @v2.get("/v2/models/stats", **DOCS["stats"])
-async def all_statistics(context: With) -> Response:
-    """Statistics of every served version, summed over workers."""
-    return told(describe.statistics(context.now.served.values(), sum_counters(context.board)))
+async def v2_stats(context: With) -> Response:
+    """Return the statistics of every served version, summed over workers."""
+    return json_reply(describe.statistics(context.now.served.values(), sum_counters(context.board)))
 
 
-def _declared(method: str, path: str, names: tuple[str, str], docs: str) -> Callable[[LogCall], LogCall]:
-    """An endpoint of a model and of one of its versions."""
-    return of_model(v2, method, f"/v2/models/{NAME}{path}", names, DOCS[docs])
+@v2_models.get("", name="v2_metadata", **DOCS["tensors"])
+async def tensors(served: Served, context: With) -> Response:
+    """Return the tensors that a model takes and gives."""
+    return json_reply(describe.tensors(context.now, served))
 
 
-@_declared("GET", "", ("v2_model", "v2_version"), "tensors")
-async def tensors(name: str, version: str | None, context: With) -> Response:
-    """The tensors that a model takes and gives."""
-    return told(describe.tensors(context.now, context.now.find(name, version)))
+@v2_models.get("/ready", name="v2_ready", **DOCS["model_ready"])
+async def model_ready(served: Served, context: With) -> Response:
+    """Return whether a model takes predictions."""
+    return json_reply({"name": served.name, "ready": True}) if not context.board.draining else readiness(context)
 
 
-@_declared("GET", "/ready", ("v2_model_ready", "v2_version_ready"), "model_ready")
-async def model_ready(name: str, version: str | None, context: With) -> Response:
-    """Whether a model takes predictions."""
-    served = context.now.find(name, version)
-    return told({"name": served.name, "ready": True}) if not context.board.draining else readiness(context)
+@v2_models.get("/config", name="v2_config", **DOCS["config"])
+async def config(served: Served) -> Response:
+    """Return a model's configuration in Triton's form."""
+    return json_reply(describe.config(served))
 
 
-@_declared("GET", "/config", ("v2_config", "v2_version_config"), "config")
-async def config(name: str, version: str | None, context: With) -> Response:
-    """A model's configuration in Triton's form."""
-    return told(describe.config(context.now.find(name, version)))
+@v2_models.get("/stats", name="v2_stats", **DOCS["stats"])
+async def statistics(served: Served, context: With) -> Response:
+    """Return the statistics of a model, summed over workers."""
+    return json_reply(describe.statistics([served], sum_counters(context.board)))
 
 
-@_declared("GET", "/stats", ("v2_stats", "v2_version_stats"), "stats")
-async def statistics(name: str, version: str | None, context: With) -> Response:
-    """Statistics of a model, summed over workers."""
-    return told(describe.statistics([context.now.find(name, version)], sum_counters(context.board)))
+@v2_models.post("/infer", name="v2_infer", **DOCS["infer"])
+async def infer(served: Served, request: Request, context: With) -> Response:
+    """Infer with tensors, as JSON or as binary data."""
+    return await predict(request, context, V2, served)
 
 
-@_declared("POST", "/infer", ("v2_infer", "v2_version_infer"), "infer")
-async def infer(name: str, version: str | None, request: Request, context: With) -> Response:
-    """Inference with tensors, as JSON or as binary data."""
-    return await predict(request, context, V2, context.now.find(name, version))
+include_for_models(v2, v2_models, "/v2/models")

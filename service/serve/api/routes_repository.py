@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from service.errors import UnacceptableError
 from service.serve.api import model_metadata as describe
-from service.serve.api.dependencies import Context, With, read_body, told
+from service.serve.api.dependencies import Context, With, json_reply, read_body
 from service.serve.api.schemas.requests import DOCS
 from service.serve.wire.json_grammar import parse_object
 
@@ -26,7 +26,7 @@ async def repository_index(request: Request, context: With) -> Response:
     ready = (await _parameters(request, context)).get("ready", False)
     if type(ready) is not bool:
         raise UnacceptableError('"ready" must be true or false.')
-    return told(describe.index(context.now, ready_only=ready))
+    return json_reply(describe.index(context.now, ready_only=ready))
 
 
 @repository.post("/v2/repository/models/{name:name}/load", **DOCS["load"])
@@ -37,7 +37,7 @@ async def repository_load(name: str, request: Request, context: With) -> Respons
         raise UnacceptableError("Models are loaded from the models directory alone; send no parameters.")
     await context.orders.load_or_unload("load", name)
     context.now.find(name, None)
-    return told({"name": name, "load": True})
+    return json_reply({"name": name, "load": True})
 
 
 @repository.post("/v2/repository/models/{name:name}/unload", **DOCS["load"])
@@ -47,4 +47,4 @@ async def repository_unload(name: str, request: Request, context: With) -> Respo
     if name not in context.now.names():
         context.now.find(name, None)
     await context.orders.load_or_unload("unload", name)
-    return told({"name": name, "unload": True})
+    return json_reply({"name": name, "unload": True})
