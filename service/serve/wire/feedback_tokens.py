@@ -1,19 +1,20 @@
-"""Feedback tokens: a row that was predicted, sealed, so that a client can send its label without the row.
+"""Feedback tokens: a predicted row, encrypted, so that a client can post its label later without the row.
 
     offset  size  field
     0       1     format version, 1
     1       4     key id: the first bytes of SHA-256("softstep token key" ‖ key)
     5       16    id of the event that the token becomes, a UUID of version 7: its first 48 bits are the time of issue,
                   in milliseconds since 1970
-    21      N·w   sealed: the row in the model's dtype, little-endian, w bytes a number
+    21      N·w   encrypted: the row in the model's dtype, little-endian, w bytes a number
     …       16    tag
 
-AES-256-GCM (NIST SP 800-38D) with the id as its nonce, which no two tokens share. Authenticated with it are the first
-21 bytes, the stream's genesis, and "name/version": a token fits one model version alone, in every process and replica
-that has the key. Its text is base64url (RFC 4648, section 5) without padding, in the one form in which it was written.
+The cipher is AES-256-GCM (NIST SP 800-38D) with the id as its nonce, which no two tokens share. It also authenticates
+the first 21 bytes, the stream's genesis, and "name/version". So a token is valid for one model version only, in every
+process and replica that has the key. Its text is base64url (RFC 4648, section 5) without padding; no other encoding of
+the same bytes is accepted.
 
-A token is opened by anyone who has it, any number of times; its id makes the log count it once. Whatever is wrong with
-a token, the answer is the same, but for one that is genuine and too old.
+Anyone who has a token may post it any number of times; the log stores the event of its id once. Every invalid token
+causes the same error, except a genuine token that is too old.
 """
 
 import binascii
@@ -38,43 +39,49 @@ HEAD_BYTES: Final = 1 + KEY_ID_BYTES + ID_BYTES
 RANDOM_BYTES: Final = ID_BYTES - TIME_BYTES
 
 ALPHABET: Final = bytes.maketrans(b"+/", b"-_")
-# Back, and what is not of this alphabet to what is of none.
+# The inverse; characters outside the alphabet map to one that base64 rejects.
 STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/***")
 CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 INVALID_MESSAGE: Final = (
-    "A token is none of this model version's; send it as :predict gave it, to the version that gave it."
+    "This token was altered, or another model version issued it; post it unchanged to the version that issued it."
 )
-EXPIRED_MESSAGE: Final = "A token has expired; send the row itself with its label."
+EXPIRED_MESSAGE: Final = "This token has expired; post the row itself with its label."
 
 Floats = NDArray[np.floating[Any]]
 
 
 class TokenKeys:
-    """The keys of a service, each 32 bytes: the first one seals, and all of them open."""
+    """The keys of a service, each 32 bytes: the first encrypts, all decrypt.
+
+    Attributes:
+        prefix: The format version and the id of the first key, with which tokens begin.
+        encrypt: Encrypts with the first key.
+        decryptors: The decrypting function of each key, by its prefix.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        named = [(FORMAT_VERSION + sha256(b"softstep token key" + key).digest()[:KEY_ID_BYTES], key) for key in keys]
-        self.prefix: Final = named[0][0]
-        self.seal: Final = AESGCM(keys[0]).encrypt
-        self.openers: Final = {prefix: AESGCM(key).decrypt for prefix, key in named}
+        prefixed = [(FORMAT_VERSION + sha256(b"softstep token key" + key).digest()[:KEY_ID_BYTES], key) for key in keys]
+        self.prefix: Final = prefixed[0][0]
+        self.encrypt: Final = AESGCM(keys[0]).encrypt
+        self.decryptors: Final = {prefix: AESGCM(key).decrypt for prefix, key in prefixed}
 
 
 class TokenSealer:
-    """Seals and opens the rows of one model version.
+    """Makes and opens the tokens of one model version.
 
     Args:
         keys: The service's keys.
         name: The model's name.
         version: The version's number.
-        genesis: Its stream's genesis, 32 bytes.
-        n_features: Numbers of a row.
+        genesis: The genesis of its stream, 32 bytes.
+        n_features: Numbers in a row.
         dtype: The model's dtype.
-        seconds: How long a token is taken.
-        now_ms: Milliseconds since 1970.
+        seconds: How long a token is valid.
+        now_ms: Returns the time in milliseconds since 1970.
     """
 
-    def __init__(  # noqa: PLR0917  # what a token is bound to
+    def __init__(  # noqa: PLR0917  # a token is bound to all of them
         self,
         keys: TokenKeys,
         name: str,
@@ -86,49 +93,52 @@ class TokenSealer:
         now_ms: Callable[[], int],
     ) -> None:
         self._keys = keys
-        self._bound = genesis + f"{name}/{version}".encode()
+        self._authenticated = genesis + f"{name}/{version}".encode()
         self._little = dtype.newbyteorder("<")
         self._row_bytes = n_features * dtype.itemsize
         size = HEAD_BYTES + self._row_bytes + TAG_BYTES
         self._characters = -(-size * 4 // 3)
         self._padding = b"=" * (-size % 3)
-        # What the last character can be: the bits in it that stand for no byte are 0.
-        self._last = CHARACTERS[:: (1, 16, 4)[size % 3]]
+        # Valid last characters: their unused bits are 0.
+        self._last_characters = CHARACTERS[:: (1, 16, 4)[size % 3]]
         self._milliseconds = int(seconds * 1000)
         self._now_ms = now_ms
 
     def seal_rows(self, X: Floats) -> list[str]:
-        """One token for each row of X (B, N) of the model's dtype, C-contiguous."""
+        """Return a token for each row of X (B, N), in the model's dtype and C-contiguous."""
         rows = X.astype(self._little, copy=False).tobytes()
-        size, prefix, seal, bound = self._row_bytes, self._keys.prefix, self._keys.seal, self._bound
+        size, authenticated = self._row_bytes, self._authenticated
+        prefix, encrypt = self._keys.prefix, self._keys.encrypt
         tokens = []
         for row, id_ in enumerate(_new_ids(len(X), self._now_ms())):
             head = prefix + id_
-            tokens.append(_text(head + seal(id_, rows[row * size : (row + 1) * size], head + bound)))
+            tokens.append(_encode_text(head + encrypt(id_, rows[row * size : (row + 1) * size], head + authenticated)))
         return tokens
 
     def open_token(self, token: str) -> tuple[bytes, Floats]:
-        """The id of the event that a token becomes, as text, and its row X (1, N), read-only.
+        """Return the id of a token's event, as text, and its row X (1, N), read-only.
 
         Raises:
-            InvalidTokenError: It was not sealed with one of the keys for this model version, or is too old.
+            InvalidTokenError: The token was altered, or issued by another model version or with another key.
+            ExpiredTokenError: The token is too old.
         """
-        if len(token) != self._characters or token[-1] not in self._last:
+        if len(token) != self._characters or token[-1] not in self._last_characters:
             raise InvalidTokenError(INVALID_MESSAGE)
         try:
-            sealed = binascii.a2b_base64(token.encode().translate(STANDARD) + self._padding)
-            head, id_ = sealed[:HEAD_BYTES], sealed[HEAD_BYTES - ID_BYTES : HEAD_BYTES]
-            row = self._keys.openers[sealed[: HEAD_BYTES - ID_BYTES]](id_, sealed[HEAD_BYTES:], head + self._bound)
-        except (LookupError, ValueError, InvalidTag):  # of base64, of the text, of the key, of the seal
+            token_bytes = binascii.a2b_base64(token.encode().translate(STANDARD) + self._padding)
+            head, id_ = token_bytes[:HEAD_BYTES], token_bytes[HEAD_BYTES - ID_BYTES : HEAD_BYTES]
+            decrypt = self._keys.decryptors[token_bytes[: HEAD_BYTES - ID_BYTES]]
+            row = decrypt(id_, token_bytes[HEAD_BYTES:], head + self._authenticated)
+        except (LookupError, ValueError, InvalidTag):  # raised by the keys, by the encodings, and by the cipher
             raise InvalidTokenError(INVALID_MESSAGE) from None
         if self._now_ms() - int.from_bytes(id_[:TIME_BYTES]) > self._milliseconds:
             raise ExpiredTokenError(EXPIRED_MESSAGE)
         return _uuid_text(id_), np.frombuffer(row, self._little).reshape(1, -1)
 
 
-def _text(sealed: bytes) -> str:
-    """Base64url without padding."""
-    return binascii.b2a_base64(sealed, newline=False).rstrip(b"=").translate(ALPHABET).decode()
+def _encode_text(token: bytes) -> str:
+    """Encode a token as base64url without padding."""
+    return binascii.b2a_base64(token, newline=False).rstrip(b"=").translate(ALPHABET).decode()
 
 
 def _new_ids(count: int, now_ms: int) -> list[bytes]:

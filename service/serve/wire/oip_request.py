@@ -1,6 +1,6 @@
-"""What the JSON part of an Open Inference Protocol v2 request says: of its tensor, and which outputs it asks for.
+"""Parse the JSON part of an Open Inference Protocol v2 request: its tensor's metadata, and the requested outputs.
 
-Sources as in tensors.py, which reads the numbers.
+oip_tensors.py parses the numbers, and names the sources of the protocol.
 """
 
 from typing import Any, Final, NamedTuple
@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from service.errors import MalformedError, UnacceptableError
-from service.serve.wire.json_grammar import check_fields
+from service.serve.wire.json_grammar import check_fields, check_row_count
 from service.serve.wire.rows import RowParser
 
 DATATYPES: Final = {
@@ -16,18 +16,24 @@ DATATYPES: Final = {
     "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
     "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
-# What explanations are made of; the model gives it to who asks.
+# The outputs that make up an explanation; they are computed only on request.
 EXPLANATIONS: Final = ("logits", "contributions", "sensitivities")
 OUTPUTS: Final = ("probabilities", "labels", *EXPLANATIONS)
 UNKNOWN_OUTPUT: Final = (
-    "The outputs of a model are probabilities and labels, and on request logits, contributions and sensitivities."
+    "Unknown output; a model has probabilities and labels, and for explanations logits, contributions, sensitivities."
 )
-# Tensors are matrices; a longer shape is a mistake, and its product could be made enormous.
+# Tensors are matrices; the product of a longer shape could be enormous.
 SHAPE_LENGTH: Final = 2
 
 
 class OutputRequest(NamedTuple):
-    """One output that a request asks for: its name, whether as binary data, and the top k classes or 0."""
+    """One requested output.
+
+    Attributes:
+        name: One of OUTPUTS.
+        binary: Whether its values follow the JSON part as binary data.
+        top: The number of classes to return as classification, the most probable first, or 0 for all values.
+    """
 
     name: str
     binary: bool
@@ -35,13 +41,13 @@ class OutputRequest(NamedTuple):
 
 
 class InferenceHeader(NamedTuple):
-    """The JSON part of a request: everything but the tensor, and the tensor too where `size` is None.
+    """The JSON part of a request.
 
     Attributes:
         id: The request's id, or "".
-        n_rows: The number of rows B.
+        n_rows: The number of rows, B.
         dtype: The little-endian NumPy name of the tensor's datatype.
-        size: The bytes of binary data behind the JSON part, or None where `data` holds the numbers.
+        binary_size: The bytes of binary data after the JSON part, or None if `data` has the numbers.
         data: The JSON value of "data", or None.
         outputs: The requested outputs.
     """
@@ -49,7 +55,7 @@ class InferenceHeader(NamedTuple):
     id: str
     n_rows: int
     dtype: str
-    size: int | None
+    binary_size: int | None
     data: Any
     outputs: tuple[OutputRequest, ...]
 
@@ -59,19 +65,19 @@ BINARY_PROBABILITIES: Final = (OutputRequest("probabilities", binary=True, top=0
 
 
 def requests_explanation(outputs: tuple[OutputRequest, ...]) -> bool:
-    """Whether one of the outputs that are asked for is a part of an explanation."""
+    """Return whether one of the requested outputs is part of an explanation."""
     if outputs is JSON_PROBABILITIES or outputs is BINARY_PROBABILITIES:
         return False
     return any(output.name in EXPLANATIONS for output in outputs)
 
 
 def parse_inference_header(document: dict[str, Any], rows: RowParser) -> InferenceHeader:
-    """Read a document, all but the numbers of its tensor.
+    """Parse a document, without the numbers of its tensor.
 
     Raises:
-        MalformedError: It contradicts itself.
-        UnacceptableError: It follows the protocol, but is not for this model.
-        TooLargeError: It announces more rows than the limit.
+        MalformedError: The document contradicts itself.
+        UnacceptableError: The document follows the protocol, but does not fit this model.
+        TooLargeError: The shape has more rows than the limit.
     """
     check_fields(document, ("id", "parameters", "inputs", "outputs"))
     request_id, inputs = document.get("id", ""), document.get("inputs")
@@ -79,30 +85,30 @@ def parse_inference_header(document: dict[str, Any], rows: RowParser) -> Inferen
         raise UnacceptableError('"id" must be a string.')
     if type(inputs) is not list or len(inputs) != 1 or type(inputs[0]) is not dict:
         raise UnacceptableError('"inputs" must be a list of one tensor object.')
-    count, dtype, size = _tensor(inputs[0], rows)
-    by_default = _parameters(document).get("binary_data_output", False)
-    if type(by_default) is not bool:
+    count, dtype, size = _parse_tensor_metadata(inputs[0], rows)
+    binary_default = _parameters(document).get("binary_data_output", False)
+    if type(binary_default) is not bool:
         raise UnacceptableError('"binary_data_output" must be true or false.')
-    requested = _parse_outputs(document.get("outputs"), binary=by_default)
+    requested = _parse_outputs(document.get("outputs"), binary=binary_default)
     return InferenceHeader(request_id, count, dtype, size, inputs[0].get("data"), requested)
 
 
-def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
-    parameters = holder.get("parameters", {})
+def _parameters(document: dict[str, Any]) -> dict[str, Any]:
+    parameters = document.get("parameters", {})
     if type(parameters) is not dict:
         raise UnacceptableError('"parameters" must be an object.')
     return parameters
 
 
-def _tensor(tensor: dict[str, Any], rows: RowParser) -> tuple[int, str, int | None]:
-    """Number of rows, NumPy datatype, and size of the binary data (None: the numbers are JSON) of an input."""
+def _parse_tensor_metadata(tensor: dict[str, Any], rows: RowParser) -> tuple[int, str, int | None]:
+    """Return the number of rows, the NumPy datatype, and the size of the binary data or None, of an input."""
     check_fields(tensor, ("name", "shape", "datatype", "parameters", "data"))
     if type(tensor.get("name")) is not str:
-        raise UnacceptableError('An input must have a "name" that is a string.')
+        raise UnacceptableError('"name" of an input must be a string.')
     dtype = DATATYPES.get(tensor["datatype"]) if type(tensor.get("datatype")) is str else None
     if dtype is None:
         raise UnacceptableError(f'"datatype" must be one of {", ".join(DATATYPES)}.')
-    count = _shape(tensor.get("shape"), rows)
+    count = _parse_shape(tensor.get("shape"), rows)
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
         return count, dtype, None
@@ -114,14 +120,14 @@ def _tensor(tensor: dict[str, Any], rows: RowParser) -> tuple[int, str, int | No
     return count, dtype, expected
 
 
-def _shape(shape: object, rows: RowParser) -> int:
-    """The number of rows that a shape [B, N] announces."""
+def _parse_shape(shape: object, rows: RowParser) -> int:
+    """Return the number of rows of a shape [B, N]."""
     if type(shape) is not list or len(shape) != SHAPE_LENGTH or any(type(size) is not int for size in shape):
         raise UnacceptableError(f'"shape" must be [rows, {rows.n_features}].')
     count, width = shape
     if width != rows.n_features or count < 1:
         raise UnacceptableError(f'"shape" must be [rows, {rows.n_features}] with at least one row.')
-    rows.check_row_count(count)
+    check_row_count(count, rows.rows_max)
     return int(count)
 
 
@@ -132,8 +138,8 @@ def _parse_outputs(outputs: object, *, binary: bool) -> tuple[OutputRequest, ...
         raise UnacceptableError('"outputs" must be a list of at least one object.')
     requested = tuple(_parse_output(output, binary=binary) for output in outputs)
     if len({output.name for output in requested}) != len(requested):
-        raise UnacceptableError('"outputs" names an output twice.')
-    # The two usual requests are known by identity where the response is written.
+        raise UnacceptableError('"outputs" must not name an output twice.')
+    # The response is encoded faster for the two usual requests, which are compared by identity.
     return next((usual for usual in (JSON_PROBABILITIES, BINARY_PROBABILITIES) if requested == usual), requested)
 
 
@@ -142,9 +148,9 @@ def _parse_output(output: dict[str, Any], *, binary: bool) -> OutputRequest:
     name, parameters = output.get("name"), _parameters(output)
     if name not in OUTPUTS:
         raise UnacceptableError(UNKNOWN_OUTPUT)
-    wanted, top = parameters.get("binary_data", binary), parameters.get("classification", 0)
-    if type(wanted) is not bool:
+    as_binary, top = parameters.get("binary_data", binary), parameters.get("classification", 0)
+    if type(as_binary) is not bool:
         raise UnacceptableError('"binary_data" must be true or false.')
     if type(top) is not int or top < 0 or (top and name != "probabilities"):
-        raise UnacceptableError('"classification" must be a number of classes, and goes with probabilities.')
-    return OutputRequest(str(name), wanted, top)
+        raise UnacceptableError('"classification" must be a number of classes, and is valid only for probabilities.')
+    return OutputRequest(str(name), as_binary, top)

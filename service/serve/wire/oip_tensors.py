@@ -1,8 +1,8 @@
-"""Open Inference Protocol v2: request bytes to an array, an array to response bytes.
+"""Parse requests and encode responses of the Open Inference Protocol v2.
 
-A body is a JSON object, or, with the header `Inference-Header-Content-Length: n`, a JSON object of n bytes and then
-the tensors that it announces with `binary_data_size`, little-endian, row-major, without padding; n = 0 means that the
-body is the one FP32 or FP64 tensor itself. A BYTES element is its length as four little-endian bytes, then the bytes.
+A body is a JSON object. With the header `Inference-Header-Content-Length: n` it is a JSON object of n bytes, then the
+tensors that have a `binary_data_size`: little-endian, row-major, without padding. If n is 0, the body is one raw FP32
+or FP64 tensor. A BYTES element is its length in four little-endian bytes, then its bytes.
 
 Source: Open Inference Protocol, specification/protocol/inference_rest.md; Triton's extension_binary_data.md and
 extension_classification.md.
@@ -18,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import MalformedError, UnacceptableError
+from service.serve.wire.json_grammar import check_row_count
 from service.serve.wire.oip_request import (
     BINARY_PROBABILITIES,
     DATATYPES,
@@ -29,10 +30,11 @@ from service.serve.wire.oip_request import (
 from service.serve.wire.rows import SIMDJSON_BYTES_MIN, RowParser
 
 Floats = NDArray[np.floating[Any]]
+# Indices of the labels of B rows, or flags (B, K) of a multi-label model.
 Labels = list[int] | NDArray[np.bool_]
 
 DATATYPE_OF: Final = {"float32": "FP32", "float64": "FP64"}
-# JSON parts that a model's readers remember, and the longest: a client sends the same one with every tensor.
+# Parsed JSON parts that are cached, and the size of the largest; a client sends the same one with each tensor.
 CACHED_HEADERS_MAX: Final = 256
 CACHED_HEADER_BYTES_MAX: Final = 1024
 
@@ -40,7 +42,7 @@ _NAMES: Final = {dtype: name.encode() for dtype, name in DATATYPE_OF.items()}
 
 
 class InferenceBody(NamedTuple):
-    """A request: its id, the rows X (B, N), and the outputs it asks for."""
+    """A request: its id, the rows X (B, N), and the requested outputs."""
 
     id: str
     X: Floats
@@ -48,23 +50,25 @@ class InferenceBody(NamedTuple):
 
 
 class TensorCodec:
-    """Reads and writes the tensors of one served model. Used by the event loop's thread alone.
+    """Parses requests and encodes responses of one served model. Use it on the event loop's thread only.
 
     Args:
-        rows: How rows of the model are read.
-        named: What every response says of the model: model_name and model_version.
-        state: What its parameters say of the state: seq, and epoch.
+        rows: The parser of the model's rows.
+        model_fields: The fields of every response that name the model: model_name and model_version.
+        state_fields: The parameters of every response that name the state: seq, and epoch.
         classes: The names of the classes.
     """
 
-    def __init__(self, rows: RowParser, named: dict[str, Any], state: dict[str, int], classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, rows: RowParser, model_fields: dict[str, Any], state_fields: dict[str, int], classes: tuple[str, ...]
+    ) -> None:
         self._rows = rows
         self._classes = classes
-        self._start = orjson.dumps(named)[:-1] + b',"id":'
-        self._middle = b',"parameters":%b,"outputs":[' % orjson.dumps(state)
+        self._start = orjson.dumps(model_fields)[:-1] + b',"id":'
+        self._middle = b',"parameters":%b,"outputs":[' % orjson.dumps(state_fields)
         self._little = rows.dtype.newbyteorder("<")
         datatype = _NAMES[rows.dtype.name]
-        self._just = self._middle + b'{"name":"probabilities","datatype":"%b","shape":' % datatype
+        self._probabilities_start = self._middle + b'{"name":"probabilities","datatype":"%b","shape":' % datatype
         self._headers: dict[bytes, InferenceHeader] = {}
 
     def parse_inference(self, body: bytes, header_length: bytes | None) -> InferenceBody:
@@ -76,37 +80,39 @@ class TensorCodec:
 
         Raises:
             MalformedError: The bytes do not follow the protocol.
-            UnacceptableError: They do, but are no rows of this model.
+            UnacceptableError: The bytes follow the protocol, but have no rows of this model.
             TooLargeError: There are more rows than the limit.
         """
         rows = self._rows
         if header_length is None:
-            usual = _usual(body, rows) if len(body) < SIMDJSON_BYTES_MIN else None
+            usual = _parse_usual_row(body, rows) if len(body) < SIMDJSON_BYTES_MIN else None
             if usual is not None:
                 return usual
             header = parse_inference_header(rows.parse_tensor_document(body), rows)
-            if header.size is not None:
-                raise MalformedError("The body has no binary data behind its JSON part; send its size in a header.")
-            return InferenceBody(header.id, _from_json(header.data, header.n_rows, rows), header.outputs)
+            if header.binary_size is not None:
+                raise MalformedError("Binary data needs the header Inference-Header-Content-Length; see docs/http.md.")
+            return InferenceBody(header.id, _convert_data(header.data, header.n_rows, rows), header.outputs)
         length = _header_length(header_length, len(body))
         binary = memoryview(body)[length:]
         if length == 0:
-            return InferenceBody("", _raw(binary, rows), BINARY_PROBABILITIES)
+            return InferenceBody("", _convert_raw_tensor(binary, rows), BINARY_PROBABILITIES)
         header = self._parse_header(body[:length])
-        if header.size is None:
+        if header.binary_size is None:
             if len(binary):
-                raise MalformedError("The body has binary data that no input announces.")
-            return InferenceBody(header.id, _from_json(header.data, header.n_rows, rows), header.outputs)
-        if len(binary) != header.size:
-            raise MalformedError(f"The input announces {header.size} bytes of binary data; the body has {len(binary)}.")
+                raise MalformedError('The body has binary data, but no input has a "binary_data_size".')
+            return InferenceBody(header.id, _convert_data(header.data, header.n_rows, rows), header.outputs)
+        if len(binary) != header.binary_size:
+            raise MalformedError(
+                f'"binary_data_size" is {header.binary_size}, but the body has {len(binary)} bytes of binary data.'
+            )
         return InferenceBody(header.id, rows.convert_binary(binary, header.dtype, header.n_rows), header.outputs)
 
     def _parse_header(self, text: bytes) -> InferenceHeader:
-        """Parse a JSON part, or remember what the same bytes meant: clients send them again with every tensor."""
+        """Parse a JSON part, or return the cached result of the same bytes."""
         header = self._headers.get(text)
         if header is None:
             header = parse_inference_header(self._rows.parse_tensor_document(text), self._rows)
-            if header.size is not None and len(text) <= CACHED_HEADER_BYTES_MAX:
+            if header.binary_size is not None and len(text) <= CACHED_HEADER_BYTES_MAX:
                 if len(self._headers) >= CACHED_HEADERS_MAX:
                     self._headers.clear()
                 self._headers[text] = header
@@ -115,29 +121,38 @@ class TensorCodec:
     def encode_inference(
         self, request: InferenceBody, P: Floats, labels: Labels, more: Mapping[str, Floats] | None = None
     ) -> tuple[bytes, int | None]:
-        """The response body, and the size of its JSON part where binary data follows it.
+        """Encode a response.
 
         Args:
-            request: What was asked.
+            request: The request.
             P: Probabilities (B, K).
             labels: Indices of the B labels, or flags (B, K) of a multi-label model.
-            more: Further outputs by their names, where one of them is asked for.
+            more: The other requested outputs by their names.
+
+        Returns:
+            The body, and the size of its JSON part if binary data follows, else None.
         """
         if request.outputs is JSON_PROBABILITIES:
             identity = orjson.dumps(request.id) if request.id else b'""'
             numbers = orjson.dumps(P.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
-            return b'%b%b%b[%d,%d],"data":%b}]}' % (self._start, identity, self._just, *P.shape, numbers), None
+            return b'%b%b%b[%d,%d],"data":%b}]}' % (
+                self._start,
+                identity,
+                self._probabilities_start,
+                *P.shape,
+                numbers,
+            ), None
         if request.outputs is BINARY_PROBABILITIES:
             identity = orjson.dumps(request.id) if request.id else b'""'
             raw = P.astype(self._little, copy=False).tobytes()
             text = b'%b%b%b[%d,%d],"parameters":{"binary_data_size":%d}}]}' % (
-                self._start, identity, self._just, *P.shape, len(raw)
+                self._start, identity, self._probabilities_start, *P.shape, len(raw)
             )  # fmt: skip
             return text + raw, len(text)
         parts: list[bytes] = []
         outputs: list[bytes] = []
         for output in request.outputs:
-            datatype, shape, values, raw = self._output(output, P, labels, more or {})
+            datatype, shape, values, raw = self._encode_output(output, P, labels, more or {})
             start = b'{"name":"%b","datatype":"%b","shape":%b' % (output.name.encode(), datatype, _shape_text(shape))
             if output.binary:
                 parts.append(raw())
@@ -149,13 +164,13 @@ class TensorCodec:
         text = b"".join((self._start, identity, self._middle, b",".join(outputs), b"]}"))
         return (b"".join((text, *parts)), len(text)) if parts else (text, None)
 
-    def _output(
+    def _encode_output(
         self, output: OutputRequest, P: Floats, labels: Labels, more: Mapping[str, Floats]
     ) -> tuple[bytes, tuple[int, ...], Any, Any]:
-        """Datatype, shape, JSON values and a function that gives the binary data of one output."""
+        """Return the datatype, the shape, the JSON values and a function that encodes the binary data of an output."""
         if output.top:
             texts = _classification(output.top, P, self._classes)
-            return b"BYTES", (len(P), len(texts) // len(P)), texts, lambda: _bytes_elements(texts)
+            return b"BYTES", (len(P), len(texts) // len(P)), texts, lambda: _encode_bytes_elements(texts)
         if output.name in more:
             P = more[output.name]
         if output.name != "labels":
@@ -163,17 +178,17 @@ class TensorCodec:
         if isinstance(labels, np.ndarray):
             return b"BOOL", labels.shape, labels.ravel(), labels.tobytes
         names = [self._classes[label] for label in labels]
-        return b"BYTES", (len(names),), names, lambda: _bytes_elements(names)
+        return b"BYTES", (len(names),), names, lambda: _encode_bytes_elements(names)
 
 
 def _shape_text(shape: tuple[int, ...]) -> bytes:
     return b"[" + b",".join([b"%d" % size for size in shape]) + b"]"
 
 
-def _usual(body: bytes, rows: RowParser) -> InferenceBody | None:
-    """One row in the usual form, or None: the general way then finds the fault.
+def _parse_usual_row(body: bytes, rows: RowParser) -> InferenceBody | None:
+    """Parse a request of one row in the usual form, or return None; the general parser then finds the error.
 
-    The form has one string for each key and for name, datatype and id, and no escapes; so no key is repeated.
+    The form has one string for each key and for name, datatype and id, and no escapes, so no key is repeated.
     """
     try:
         document = orjson.loads(body)
@@ -183,7 +198,7 @@ def _usual(body: bytes, rows: RowParser) -> InferenceBody | None:
         usual = (
             body.count(b'"') == quotes
             and b"\\" not in body
-            and len(tensor) == 4  # noqa: PLR2004  # name, shape, datatype and data
+            and len(tensor) == 4  # noqa: PLR2004  # the keys name, shape, datatype and data
             and type(count) is type(width) is int
             and (count, width) == (1, rows.n_features)
             and type(tensor["name"]) is type(identity) is str
@@ -201,16 +216,16 @@ def _header_length(text: bytes, available: int) -> int:
     return int(text)
 
 
-def _raw(binary: memoryview, rows: RowParser) -> Floats:
+def _convert_raw_tensor(binary: memoryview, rows: RowParser) -> Floats:
     size = rows.n_features * rows.dtype.itemsize
     if not len(binary) or len(binary) % size:
-        raise MalformedError(f"A raw tensor must be whole rows of {size} bytes.")
-    rows.check_row_count(len(binary) // size)
+        raise MalformedError(f"A raw tensor must have whole rows of {size} bytes.")
+    check_row_count(len(binary) // size, rows.rows_max)
     return rows.convert_binary(binary, DATATYPES[DATATYPE_OF[rows.dtype.name]], len(binary) // size)
 
 
-def _from_json(data: object, count: int, rows: RowParser) -> Floats:
-    """X (count, N) from a flat list of numbers or a list of rows, which the quick parser may have made an array."""
+def _convert_data(data: object, count: int, rows: RowParser) -> Floats:
+    """Return X (count, N) of a flat list of numbers, a list of rows, or the array that pysimdjson made of either."""
     shape = (count, rows.n_features)
     if isinstance(data, np.ndarray):
         return rows.cast_values(data.reshape(shape))
@@ -226,14 +241,14 @@ def _from_json(data: object, count: int, rows: RowParser) -> Floats:
 
 
 def _classification(top: int, P: Floats, classes: tuple[str, ...]) -> list[str]:
-    """The top k classes of each row as "probability:index:name", the most probable first, ties by index.
+    """Return the top k classes of each row as "probability:index:name", the most probable first, ties by index.
 
-    `!s` writes the shortest decimal that is the same number in its own dtype, as in JSON data.
+    `!s` writes the shortest decimal that parses to the same number of its dtype, as in JSON data.
     """
     order = np.argsort(-P, axis=1, kind="stable")[:, :top]
     return [f"{P[i, k]!s}:{k}:{classes[k]}" for i, row in enumerate(order.tolist()) for k in row]
 
 
-def _bytes_elements(texts: list[str]) -> bytes:
+def _encode_bytes_elements(texts: list[str]) -> bytes:
     encoded = [text.encode() for text in texts]
     return b"".join(part for text in encoded for part in (struct.pack("<I", len(text)), text))

@@ -1,9 +1,9 @@
-"""What a prediction body asks for: the rows, and what may stand beside them.
+"""Parse a prediction body: the rows, and the fields that may accompany them.
 
 instances         the rows
-min_seq           the answer comes from a state that holds the event with that seq; 0 where it is missing
-feedback_tokens   true: one token for each row, to send with its label later in place of the row
-parameters, signature_name    ignored: clients of TensorFlow Serving send them
+min_seq           answer from a state that contains the event with this seq; 0 if missing
+feedback_tokens   true: return a token for each row, to post later with its label instead of the row
+parameters, signature_name    ignored; clients of TensorFlow Serving send them
 """
 
 from typing import Any, Final, NamedTuple
@@ -12,18 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.serve.wire.json_grammar import check_fields
-from service.serve.wire.rows import RowParser
+from service.serve.wire.rows import RowParser, get_instances
 
 FIELDS: Final = ("instances", "min_seq", "feedback_tokens", "parameters", "signature_name")
-# The largest seq there can be (store/log/events.py) has 40 bits.
+# A seq has 40 bits (store/log/events.py).
 MIN_SEQ_MAX: Final = 1 << 40
 
 Floats = NDArray[np.floating[Any]]
 
 
 class PredictBody(NamedTuple):
-    """A prediction request: its rows X (B, N), the seq it waits for, and whether it wants tokens."""
+    """A prediction request.
+
+    Attributes:
+        X: The rows, (B, N) in the model's dtype.
+        min_seq: The seq that the answering state must contain.
+        tokens: Whether to return feedback tokens.
+    """
 
     X: Floats
     min_seq: int = 0
@@ -31,26 +36,24 @@ class PredictBody(NamedTuple):
 
 
 def parse_predict_body(document: dict[str, Any], rows: RowParser) -> PredictBody:
-    """What a parsed body asks for.
+    """Convert a parsed body to a prediction request.
 
     Raises:
-        UnacceptableError: A field is missing, unknown or not what it must be.
+        UnacceptableError: A field is missing, unknown or invalid.
         TooLargeError: There are more rows than the limit.
     """
-    check_fields(document, FIELDS)
-    if "instances" not in document:
-        raise UnacceptableError('The body must have "instances": a list of rows.')
+    instances = get_instances(document, FIELDS)
     min_seq, tokens = parse_min_seq(document), document.get("feedback_tokens", False)
     if type(tokens) is not bool:
         raise UnacceptableError('"feedback_tokens" must be true or false.')
-    return PredictBody(rows.convert_rows(document["instances"]), min_seq, tokens)
+    return PredictBody(rows.convert_rows(instances), min_seq, tokens)
 
 
 def parse_min_seq(document: dict[str, Any]) -> int:
-    """The seq that the answer to a parsed body waits for; 0 where it says nothing of one.
+    """Return the `min_seq` of a parsed body, or 0 if it has none.
 
     Raises:
-        UnacceptableError: It is none.
+        UnacceptableError: The value is not a seq.
     """
     min_seq = document.get("min_seq", 0)
     if type(min_seq) is not int or not 0 <= min_seq < MIN_SEQ_MAX:

@@ -1,42 +1,63 @@
-"""JSON bytes to arrays.
+"""Parse the rows of prediction bodies: JSON bytes to arrays.
 
-Three readers share one grammar (grammar.py). orjson makes Python objects, decides every doubtful case and words every
-refusal. Our scanner reads the usual prediction body of short numbers in one pass; pysimdjson copies the numbers of any
-large regular matrix straight into a buffer, and is believed only where its document leaves no doubt (see
-`_matrix_quickly`). Per number they took 31, 8 and 13 ns. A property test holds all of them to the same verdict and the
-same bits.
+Three parsers share one grammar (json_grammar.py) and took, per number:
 
-Numbers go decimal -> float64 -> the model's dtype; one that is not finite there is refused by the model.
+    orjson       31 ns   makes Python objects, decides every doubtful case, and words every error
+    row_scanner   8 ns   reads the usual prediction body of short numbers in one pass
+    pysimdjson   13 ns   copies the numbers of a large regular matrix into a buffer
+
+The faster parsers return None for any body that they are not sure of, and orjson then reads it. A property test
+asserts that all three agree on every body, to the bit.
+
+A number is converted from decimal to float64 and then to the model's dtype. The model rejects values that are not
+finite afterwards.
 """
 
 import struct
 import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.errors import TooLargeError, UnacceptableError
-from service.serve.wire.json_grammar import check_fields, containers_max, count_lists, measure_document, parse_object
+from service.errors import UnacceptableError
+from service.serve.wire.json_grammar import (
+    BRACE,
+    BRACKET,
+    NUMBER_TYPES,
+    QUOTE,
+    check_fields,
+    check_row_count,
+    containers_max,
+    count_lists,
+    measure_document,
+    parse_object,
+)
 from service.serve.wire.row_scanner import scan_instances
 
 try:
     import simdjson
-except ImportError:  # no wheel for this Python: orjson reads everything
+except ImportError:  # there is no wheel for this Python; the other parsers read everything
     simdjson = None  # type: ignore[assignment]
 
 Floats = NDArray[np.floating[Any]]
 
-# Below this size making Python objects costs no more than asking for a buffer (measured for rows of 4 to 64 numbers).
+# Below this size, making Python objects costs no more than asking for a buffer (measured with rows of 4 to 64 numbers).
 SIMDJSON_BYTES_MIN: Final = 2048
-
-_NUMBERS: Final = frozenset((int, float))
-_QUOTE, _BRACKET, _BRACE = b'"[{'
+FIELDS: Final = ("instances", "parameters", "signature_name")
 
 
 class RowParser:
-    """Reads the rows of one model: `n_features` numbers each, in its dtype. Used by the event loop's thread alone."""
+    """Parses the rows of one model. Use it on the event loop's thread only, because its buffers are shared by calls.
+
+    Args:
+        n_features: Numbers in a row, N.
+        dtype: The model's dtype.
+        rows_max: The limit of rows of a request.
+        depth_max: The limit of nesting of a body.
+    """
 
     def __init__(self, n_features: int, dtype: np.dtype[np.floating[Any]], rows_max: int, depth_max: int) -> None:
         self.n_features = n_features
@@ -50,61 +71,64 @@ class RowParser:
         self._parser: Any = simdjson.Parser() if simdjson is not None else None
 
     def parse_instances(self, body: bytes) -> Floats:
-        """X (B, N) of a body `{"instances": [[...], ...]}`; a single row stands in a buffer that the next call reuses.
+        """Parse a body `{"instances": [[...], ...]}`.
+
+        Returns:
+            X (B, N) in the model's dtype. If B is 1, X is a buffer that the next call overwrites.
 
         Raises:
-            MalformedError: The bytes are not JSON of our grammar.
-            UnacceptableError: They are, but hold no rows of this model.
+            MalformedError: The body cannot be parsed.
+            UnacceptableError: The body has no rows of this model.
             TooLargeError: There are more rows than the limit.
         """
         X = self.parse_usual(body)
-        return (
-            X if X is not None else self.convert_rows(instances_of(parse_object(body, self.depth_max, self.rows_max)))
-        )
+        if X is None:
+            X = self.convert_rows(get_instances(parse_object(body, self.depth_max, self.rows_max)))
+        return X
 
     def parse_usual(self, body: bytes) -> Floats | None:
-        """As `instances` for a body that holds nothing else and raises nothing, or None in doubt."""
+        """Parse a body with nothing but instances as `parse_instances` does; return None if unsure."""
         X = self._scan(body)
         if X is not None:
             return X
         if len(body) >= SIMDJSON_BYTES_MIN:
-            return self._matrix_quickly(body)
-        # One key, so none is repeated and nothing else stands beside it.
-        return self._row_quickly(body) if body.count(b'"') == 2 else None  # noqa: PLR2004
+            return self._parse_matrix(body)
+        # The body has one key, so no key is repeated and there is no other field.
+        return self._parse_row(body) if body.count(b'"') == 2 else None  # noqa: PLR2004
 
     def _scan(self, body: bytes) -> Floats | None:
-        """X (B, N) of a body in the usual form with short numbers, or None where the scanner is in doubt."""
+        """Return X (B, N) of a usual body with short numbers, or None if the scanner is unsure."""
         if scan_instances(body, self._single):
             return self._single
-        # A number takes two bytes at least, with what separates it from the next.
+        # A number and its separator take at least two bytes.
         rows = min(len(body) // (2 * self.n_features), self.rows_max + 1)
         if rows <= 1:
             return None
         X = np.empty((rows, self.n_features), self.dtype)
         count = scan_instances(body, X)
-        self.check_row_count(count)
+        check_row_count(count, self.rows_max)
         return X[:count] if count else None
 
-    def _row_quickly(self, body: bytes) -> Floats | None:
-        """The one row of a small body in the usual form, or None: the general way then finds the fault."""
+    def _parse_row(self, body: bytes) -> Floats | None:
+        """Return the row of a small usual body, or None; the general parser then finds the error."""
         try:
             (row,) = orjson.loads(body)["instances"]
         except (KeyError, TypeError, ValueError):
             return None
         return self.pack_row(row)
 
-    def _matrix_quickly(self, body: bytes) -> Floats | None:
-        """X (B, N) of a large body in the usual form, or None where there is any doubt.
+    def _parse_matrix(self, body: bytes) -> Floats | None:
+        """Return X (B, N) of a large usual body, or None if unsure.
 
-        The parser's buffer flattens nested and ragged lists and knows no repeated keys. So the text must hold one
-        string (the key) and one brace, as many opening brackets as rows and one more, and every row N elements.
+        The parser's buffer flattens nested and ragged lists and ignores repeated keys. So the text must have one string
+        (the key), one brace, one opening bracket more than rows, and N elements in every row.
         """
         if self._parser is None or body[:1] == b"\xef":
             return None
         text = np.frombuffer(body, np.uint8)
-        if np.count_nonzero(text == _QUOTE) != 2 or np.count_nonzero(text == _BRACE) != 1:  # noqa: PLR2004
+        if np.count_nonzero(text == QUOTE) != 2 or np.count_nonzero(text == BRACE) != 1:  # noqa: PLR2004
             return None
-        opened = np.count_nonzero(text == _BRACKET)
+        opened = np.count_nonzero(text == BRACKET)
         if opened > self.rows_max + 1:
             return None
         try:
@@ -115,42 +139,37 @@ class RowParser:
         except (ValueError, TypeError, KeyError, RuntimeError):
             return None
         finally:
-            rows = None  # the parser cannot be used again while a part of its document is alive
+            rows = None  # the parser cannot be reused while a part of its document is referenced
         return self.cast_values(flat.reshape(-1, self.n_features))
 
     def convert_rows(self, rows: object) -> Floats:
-        """X (B, N) of a parsed list of rows.
+        """Convert a parsed list of rows to X (B, N).
 
         Raises:
-            UnacceptableError: It is not a list of at least one row of N finite numbers.
+            UnacceptableError: It is not a list of at least one row of N numbers.
             TooLargeError: There are more rows than the limit.
         """
         if type(rows) is not list or not rows:
             raise UnacceptableError('"instances" must be a list of at least one row.')
-        self.check_row_count(len(rows))
+        check_row_count(len(rows), self.rows_max)
         for i, row in enumerate(rows):
             if type(row) is not list:
                 raise UnacceptableError(f"Row {i} must be a list of {self.n_features} numbers.")
             if len(row) != self.n_features:
                 raise UnacceptableError(f"Row {i} has {len(row)} values; this model takes {self.n_features}.")
-            if not _NUMBERS.issuperset(map(type, row)):
+            if not NUMBER_TYPES.issuperset(map(type, row)):
                 raise UnacceptableError(f"Row {i} has a value that is not a number.")
         return self.cast_values(np.array(rows, np.float64))
 
-    def check_row_count(self, rows: int) -> None:
-        """Raise TooLargeError where a request has more rows than the limit."""
-        if rows > self.rows_max:
-            raise TooLargeError(f"A request may have at most {self.rows_max} rows; send several requests.")
-
     def cast_values(self, values: Floats) -> Floats:
-        """A fresh aligned copy of X in the model's dtype; the model refuses what became infinite, and NaN."""
-        with np.errstate(over="ignore", invalid="ignore"):  # "invalid" is what a signalling NaN of binary data raises
+        """Return an aligned copy of X in the model's dtype; the model later rejects NaN and infinity."""
+        with np.errstate(over="ignore", invalid="ignore"):  # a signaling NaN in binary data raises "invalid"
             return values.astype(self.dtype)
 
     def pack_row(self, row: object) -> Floats | None:
-        """X (1, N) of one parsed row, in a buffer that the next call reuses; None where it is no row of this model."""
+        """Return X (1, N) of a parsed row, in a buffer that the next call overwrites; None if it is not a row."""
         try:
-            if not _NUMBERS.issuperset(map(type, row)):  # type: ignore[call-overload]  # what is no list raises
+            if not NUMBER_TYPES.issuperset(map(type, row)):  # type: ignore[call-overload]  # raises if not iterable
                 return None
             self._packer.pack_into(self._single_bytes, 0, *row)  # type: ignore[misc]
         except (TypeError, OverflowError, struct.error):
@@ -158,41 +177,43 @@ class RowParser:
         return self._single
 
     def convert_binary(self, data: memoryview, datatype: str, count: int) -> Floats:
-        """X (count, N) of little-endian binary data of exactly that size; a single row as in `single`."""
+        """Return X (count, N) of little-endian binary data of that size; one row is in the buffer of `pack_row`."""
         if count == 1 and self._native == datatype:
             self._single_bytes[:] = data
             return self._single
         return self.cast_values(np.frombuffer(data, datatype).reshape(count, self.n_features))
 
     def parse_tensor_document(self, body: bytes) -> dict[str, Any]:
-        """Parse a v2 body; inputs[0]["data"] is a float64 array (B * N,) where the quick parser is believed.
+        """Parse a v2 body; inputs[0]["data"] is a float64 array (B * N,) if pysimdjson could read it.
 
         Raises:
-            MalformedError: The bytes are not JSON of our grammar.
+            MalformedError: The body cannot be parsed.
+            TooLargeError: The body has too many lists and objects.
         """
         if len(body) >= SIMDJSON_BYTES_MIN and self._parser is not None and body[:1] != b"\xef" and b"\\" not in body:
-            document = _tensor_quickly(self._parser, body, self)
+            document = _parse_tensor(self._parser, body, self)
             if document is not None:
                 return document
         return parse_object(body, self.depth_max, self.rows_max)
 
 
-def _tensor_quickly(parser: Any, body: bytes, limits: RowParser) -> dict[str, Any] | None:  # noqa: ANN401
-    """A v2 document with one large tensor as an array, or None where there is any doubt.
+def _parse_tensor(parser: Any, body: bytes, limits: RowParser) -> dict[str, Any] | None:  # noqa: ANN401
+    """Return a v2 document with one large tensor as an array, or None if unsure.
 
-    All but the tensor becomes Python objects. The text must then hold just their strings (so no key is repeated), and
-    just their opening brackets beside those of a flat list or of equally long rows, of the shape that is announced.
+    Everything but the tensor becomes Python objects. The text must then have exactly their strings, so that no key is
+    repeated. It must have exactly their opening brackets and those of the tensor. The tensor is a flat list, or rows of
+    equal length, of the shape in the document.
     """
     text = np.frombuffer(body, np.uint8)
-    opened, n_features = np.count_nonzero(text == _BRACKET), limits.n_features
+    opened, n_features = np.count_nonzero(text == BRACKET), limits.n_features
     if opened + body.count(b"{") > containers_max(limits.rows_max):
         return None
     root = entry = data = None
     try:
         root = parser.parse(body)
-        document = {key: _plain(root[key]) for key in root if key != "inputs"}
+        document = {key: _to_python(root[key]) for key in root if key != "inputs"}
         (entry,) = root["inputs"]
-        fields = {key: _plain(entry[key]) for key in entry if key != "data"}
+        fields = {key: _to_python(entry[key]) for key in entry if key != "data"}
         data = entry["data"]
         widths = set(map(len, data)) if opened > len(data) else {0}
         flat = np.frombuffer(data.as_buffer(of_type="d"), np.float64).copy()
@@ -200,14 +221,14 @@ def _tensor_quickly(parser: Any, body: bytes, limits: RowParser) -> dict[str, An
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
         return None
     finally:
-        root = entry = data = None  # the parser cannot be used again while a part of its document is alive
+        root = entry = data = None  # the parser cannot be reused while a part of its document is referenced
     rest = [document, fields]
     depth, strings = measure_document(rest)
-    if depth > limits.depth_max - 2:  # the deeper of the two stands in an object in a list in an object
+    if depth > limits.depth_max - 2:  # `fields` is nested in an object, a list and an object
         return None
-    strings += 2  # "inputs" and "data"
+    strings += 2  # the keys "inputs" and "data"
     brackets = 2 + rows + sum(map(count_lists, rest))  # those of "inputs" and "data"
-    if np.count_nonzero(text == _QUOTE) != 2 * strings or opened != brackets:
+    if np.count_nonzero(text == QUOTE) != 2 * strings or opened != brackets:
         return None
     count, left = divmod(flat.size, n_features)
     if left or fields.get("shape") != [count, n_features] or (rows and (rows != count or widths != {n_features})):
@@ -217,20 +238,20 @@ def _tensor_quickly(parser: Any, body: bytes, limits: RowParser) -> dict[str, An
     return document
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
-    """A parsed value as Python objects."""
+def _to_python(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Convert a value of pysimdjson to Python objects."""
     if isinstance(value, simdjson.Object):
         return value.as_dict()
     return value.as_list() if isinstance(value, simdjson.Array) else value
 
 
-def instances_of(document: dict[str, Any]) -> object:
-    """The value of "instances".
+def get_instances(document: dict[str, Any], known: Iterable[str] = FIELDS) -> object:
+    """Return the value of "instances".
 
     Raises:
-        UnacceptableError: It is missing, or an unknown field stands beside it.
+        UnacceptableError: It is missing, or the document has a field that is not in `known`.
     """
-    check_fields(document, ("instances", "parameters", "signature_name"))
+    check_fields(document, known)
     if "instances" not in document:
         raise UnacceptableError('The body must have "instances": a list of rows.')
     return document["instances"]

@@ -89,7 +89,7 @@ def test_an_index_is_refused_where_it_could_mean_two(names: list[str], multilabe
 @pytest.mark.parametrize("label", ["x", "", 3, -1, 2**64])
 def test_a_class_that_is_not_known_names_the_way_to_add_it(label: Any) -> None:
     for labels, value in ((IRIS, label), (TAGS, [label])):
-        with pytest.raises(UnacceptableError, match=re.escape('one of the model\'s "classes"; a class is added by')):
+        with pytest.raises(UnacceptableError, match=re.escape('one of the model\'s "classes"; add a class with')):
             labels.parse_labels([value], 1)
 
 

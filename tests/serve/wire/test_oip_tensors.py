@@ -73,7 +73,7 @@ def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple
 def generally(quick_from: int = 0) -> Iterator[None]:
     """Without the way of the usual single row; pysimdjson is asked from so many bytes on."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tensors, "_usual", lambda *_: None)
+        patch.setattr(tensors, "_parse_usual_row", lambda *_: None)
         patch.setattr(codec, "SIMDJSON_BYTES_MIN", quick_from)
         yield
 
@@ -273,8 +273,8 @@ def test_a_header_length_that_is_off_is_refused() -> None:
 
 BINARY: dict[str, tuple[bytes, dict[str, Any] | None, str]] = {
     "no data": (b"", None, "binary_data_size"),
-    "one byte less": (b"\0" * 11, entry(data=None, parameters={"binary_data_size": 12}), "announces 12 bytes"),
-    "one byte more": (b"\0" * 13, entry(data=None, parameters={"binary_data_size": 12}), "announces 12 bytes"),
+    "one byte less": (b"\0" * 11, entry(data=None, parameters={"binary_data_size": 12}), "is 12, but"),
+    "one byte more": (b"\0" * 13, entry(data=None, parameters={"binary_data_size": 12}), "is 12, but"),
     "size of another datatype": (
         b"\0" * 12, entry(data=None, datatype="FP64", parameters={"binary_data_size": 12}), "must be 24",
     ),
@@ -287,7 +287,7 @@ BINARY: dict[str, tuple[bytes, dict[str, Any] | None, str]] = {
     "huge size": (b"\0" * 12, entry(data=None, parameters={"binary_data_size": 2**70}), "must be 12"),
     "data and binary data": (b"\0" * 12, entry(parameters={"binary_data_size": 12}), "not both"),
     "null data and binary data": (b"\0" * 12, {**entry(parameters={"binary_data_size": 12}), "data": None}, "not both"),
-    "not announced": (b"\0" * 12, entry(), "no input announces"),
+    "no size": (b"\0" * 12, entry(), "no input has"),
 }  # fmt: skip
 
 
@@ -304,7 +304,7 @@ def test_binary_data_without_the_header_is_malformed() -> None:
     """A JSON part that announces binary data cannot stand alone, nor can what follows it be told without the header."""
     body, _ = announced(np.float32(ROW).tobytes())
     assert said(served(), body)[0] is MalformedError
-    assert "in a header" in said(served(), body[:-12])[1]
+    assert "needs the header" in said(served(), body[:-12])[1]
 
 
 UNACCEPTABLE: dict[str, tuple[bytes, str]] = {

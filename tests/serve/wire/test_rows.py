@@ -253,7 +253,7 @@ def depth(value: Any) -> int:
 REFUSED = {
     "no JSON": (b"x", "MalformedError", "near character 0"),
     "empty": (b"  ", "MalformedError", "empty"),
-    "no UTF-8": (b'{"instances":[[1,2,3,4]],"a":"\xff"}', "MalformedError", "not valid UTF-8, and JSON has to be"),
+    "no UTF-8": (b'{"instances":[[1,2,3,4]],"a":"\xff"}', "MalformedError", "not valid UTF-8"),
     "no object": (b"[]", "MalformedError", "JSON object"),
     "too deep": (nested(DEPTH + 1), "MalformedError", "deeper than 64"),
     "too deep for the parser": (nested(2_000), "MalformedError", "too deeply"),
