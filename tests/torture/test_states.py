@@ -86,7 +86,7 @@ def test_random_histories_match_the_reference(folder: Path) -> None:
 
 def test_an_ignored_rollback_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine fails if the follower ignores rollbacks."""
-    monkeypatch.setattr(follow, "TURNS", frozenset())
+    monkeypatch.setattr(follow, "REMOVALS", frozenset())
     (row,) = random_histories.run_campaign(folder, 0.1)
     assert row.violations == 1
 
@@ -110,7 +110,7 @@ def test_a_checkpoint_with_another_number_is_detected(folder: Path, monkeypatch:
 
 def test_a_follower_that_keeps_forgotten_events_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison fails if the follower does not go back; only its private method begins that."""
-    monkeypatch.setattr(follow.Follower, "_begin", lambda _: None)
+    monkeypatch.setattr(follow.Follower, "_start_refolding", lambda _: None)
     assert fold_determinism.compare_forgets(folder, 0.04).violations > 0
 
 
