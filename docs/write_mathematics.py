@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from service.softmax.calibration import Calibration
-from service.softmax.calibration_learner import CalibrationLearner, reliability_of
+from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.derivatives import sigmoid_slope, softmax, softmax_jacobian
 from service.softmax.linear_model import LinearModel
+from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.model_factory import build_model
 
@@ -129,7 +130,7 @@ def reliability(theme: Theme) -> Figure:
         found.append(learned.calibration().numbers[0])
     left.plot([0, 1], [0, 1], color=theme.ink, linewidth=0.8, linestyle=(0, (4, 4)))
     for one, colour, name in ((plain, theme.curves[1], "as it is"), (learned, theme.curves[0], "calibrated")):
-        told = reliability_of(one.window, ROWS)
+        told = reliability_diagram(one.window, ROWS)
         bins = [each for each in told["bins"] if each["rows"]]
         points = ([each[name] for each in bins] for name in ("confidence", "accuracy"))
         label = f"{name}: error {told['expected_error']:.3f}"

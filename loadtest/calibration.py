@@ -20,7 +20,7 @@ from datasets import SETS, Rows
 from learning import SHUFFLES, geometric_mean, make_artifact, train_artifact
 
 from service.learn.state import LearnerState
-from service.softmax.calibration_learner import reliability_of
+from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.artifact import Artifact
 
 SURE = 4.0
@@ -58,7 +58,7 @@ def run_pass(artifact: Artifact, data: Rows, rule: str | None) -> tuple[float, f
         name = "window" if artifact.manifest.calibration is None else "calibration.window"
         windows.append(state.tensors()[name][:, : len(block[1])])  # a block is as long as the window
     window = np.concatenate(windows, axis=1)
-    error = reliability_of(window, window.shape[1])["expected_error"]
+    error = reliability_diagram(window, window.shape[1])["expected_error"]
     return float(np.concatenate(losses).mean()), float(error)
 
 

@@ -19,8 +19,8 @@ from kernels import TOLERANCE, Call, Floats, alternate, measure, onnx_call
 from onnx import helper
 
 from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
-from service.softmax.network_learner import NetworkLearner, NetworkParameters
-from service.softmax.parameters import Rule
+from service.softmax.network_learner import NetworkLearner
+from service.softmax.parameters import NetworkParameters, Rule
 
 SIZES = (64, 32, 10)
 ROWS = (1, 256)
@@ -48,7 +48,7 @@ def network(activation: Any) -> NetworkParameters:  # noqa: ANN401  # a literal'
 
 def softstep_predict(served: NetworkParameters, X: Floats) -> Call:
     """Return Softstep's checked call."""
-    model = served.model()
+    model = served.build_model()
     return lambda: model.predict(X)
 
 
@@ -71,7 +71,7 @@ def torch_module(served: NetworkParameters) -> torch.nn.Sequential:
     module = torch.nn.Sequential(
         torch.nn.Linear(SIZES[0], SIZES[1]), MODULES[hidden.activation](), torch.nn.Linear(SIZES[1], SIZES[2])
     )
-    for layer, (W, b) in zip((module[0], module[2]), served.affine(), strict=True):
+    for layer, (W, b) in zip((module[0], module[2]), served.affine_layers(), strict=True):
         layer.weight.data[:], layer.bias.data[:] = torch.from_numpy(W.T.copy()), torch.from_numpy(b)
     return module
 
@@ -110,7 +110,7 @@ def check_step(served: NetworkParameters, x: Floats, label: int) -> None:
     module, steps = torch_module(served), NetworkLearner(served, Rule("sgd", rate=0.1), np.full(SIZES[-1], 0.5))
     torch_step(module, x, label, 0.1)()
     steps.fold(x, np.array([label]))
-    for layer, (W, b) in zip((module[0], module[2]), steps.served().affine(), strict=True):
+    for layer, (W, b) in zip((module[0], module[2]), steps.parameters().affine_layers(), strict=True):
         theirs = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
         if not max(np.abs(W - theirs[0]).max(), np.abs(b - theirs[1]).max()) <= STEP_TOLERANCE:
             raise SystemExit("the steps differ")

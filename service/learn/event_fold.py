@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError, PayloadError
 from service.learn.state import LearnerState
-from service.softmax.linear_model import Doubles
+from service.softmax.arrays import Doubles
 from service.softmax.logit_targets import logit_targets
 from service.store.artifact.artifact import Artifact
 from service.store.log.admin_payloads import parse, parse_classes

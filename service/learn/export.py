@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.errors import ArtifactError
-from service.softmax.learner import Parameters
-from service.softmax.linear_model import Stage
-from service.softmax.parameters import Form, LinearParameters
+from service.softmax.input_stage import Stage
+from service.softmax.parameters import Form, LinearParameters, Parameters
 from service.store.artifact.artifact import Artifact, LearningRecord
 from service.store.artifact.calibration_record import describe_calibration
 

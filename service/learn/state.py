@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError
 from service.learn.export import THRESHOLD, build_artifact
-from service.softmax.calibration_learner import CalibrationLearner, fill, reliability_of
-from service.softmax.fold_arguments import Integers
+from service.softmax.arrays import Doubles, Floats, Integers
+from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.input_stage import Stage
-from service.softmax.learner import Parameters, learner_of
-from service.softmax.linear_model import Doubles, Floats
-from service.softmax.parameters import RuleName
+from service.softmax.learner_factory import create_learner
+from service.softmax.learner_tensors import copy_tensors
+from service.softmax.parameters import Parameters, RuleName
+from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.artifact import Artifact, LearningRecord
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.artifact.learning_rules import (
@@ -75,7 +76,7 @@ class LearnerState:
         start = replace(initial_parameters(artifact), calibration=None)
         rule = build_rule(artifact, self._rule_name, form, self._constants)
         try:
-            self._learner = learner_of(start, form, rule, thresholds, training_stage)
+            self._learner = create_learner(start, form, rule, thresholds, training_stage)
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         self._calibration_learner = calibration_learner_of(artifact)
@@ -85,7 +86,7 @@ class LearnerState:
     @property
     def n_classes(self) -> int:
         """The number of classes now."""
-        return len(self.artifact.manifest.classes) + sum(self._learner.added)
+        return len(self.artifact.manifest.classes) + sum(self._learner.added_classes)
 
     @property
     def shadow(self) -> bool:
@@ -100,9 +101,9 @@ class LearnerState:
 
     @property
     def reliability(self) -> dict[str, Any]:
-        """The calibration of the answers over the recent rows; see `reliability_of`."""
+        """The calibration of the answers over the recent rows; see `reliability_diagram`."""
         answering = self._learner if self._calibration_learner is None else self._calibration_learner
-        return reliability_of(answering.window, int(self.progress["rows"]))
+        return reliability_diagram(answering.window, int(self.progress["rows"]))
 
     @property
     def rule_settings(self) -> dict[str, Any]:
@@ -187,7 +188,7 @@ class LearnerState:
 
     def candidate_parameters(self) -> Parameters:
         """Return copies of the learned parameters."""
-        parameters, calibration_learner = self._learner.served(), self._calibration_learner
+        parameters, calibration_learner = self._learner.parameters(), self._calibration_learner
         if calibration_learner is None:
             return parameters
         return replace(parameters, calibration=calibration_learner.calibration())
@@ -211,7 +212,7 @@ class LearnerState:
             "fold_version": FOLD_VERSION,
             "rule": self._rule_name,
             "constants": dict(self._constants),
-            "added_classes": list(self._learner.added),
+            "added_classes": list(self._learner.added_classes),
             "paused": self.paused,
             "frozen_clips": None if self._frozen is None else self._frozen.clips(),
         }
@@ -235,7 +236,7 @@ class LearnerState:
             raise ArtifactError("a checkpoint lacks the window of recent rows")
         frozen = _tensors_below(tensors, "frozen.")
         try:
-            fill({"window": state._learner.window}, {"window": own.pop("window")})
+            copy_tensors({"window": state._learner.window}, {"window": own.pop("window")})
             state._learner.restore(own)
             if state._calibration_learner is not None:
                 state._calibration_learner.restore(_tensors_below(tensors, "calibration."))

@@ -1,1 +1,4 @@
-"""What is computed: the arithmetic of softmax models, on plain arrays; it knows no clock, file or socket."""
+"""Provide the arithmetic of softmax models on plain arrays: predictions, learners, calibrations and derivatives.
+
+May import `service.compiler`, `service.errors` and NumPy; no clock, file or socket.
+"""

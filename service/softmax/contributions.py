@@ -1,16 +1,16 @@
-"""The safe door to explanations: why a row gets the probabilities that it gets, and what would change them.
+"""Explanations: the contributions of features to a prediction, and its derivatives.
 
-    contributions   what each feature adds to each logit; of linear models, where logits are such sums
-    sensitivities   dP / dx: how each probability moves with each raw feature, through the head, every layer and the
-                    stage; 0 where a stage clips
+    contributions   the part of each logit that comes from each feature; only of linear models, whose logits are sums
+    sensitivities   dP / dx: the derivative of each probability with respect to each raw feature, through the head,
+                    every layer and the stage; 0 where a stage clips
     loss_gradients  dL / dx of the loss of a given target
 
-Probabilities and labels are those of `Classifier.classify` and logits those of `Classifier.logits`, to the bit. The
-formulas stand in attributions.py; those of backpropagation in network_model.py.
+Probabilities and labels are bit-identical to `Classifier.classify`, logits to `Classifier.logits`. The formulas are in
+kernels/attributions.py; those of backpropagation in network_model.py.
 
-Of a calibrated model the logits, and what contributes to them, are those in front of the calibration, which is no
-feature's doing. Sensitivities, losses and their gradients are those of what is answered: through the calibration the
-slope of a logit is dz_k / dx times 1 / T, or a.
+For a calibrated model, logits and contributions are those before the calibration, because a calibration is not caused
+by features. Sensitivities, losses and their gradients are those of the returned probabilities: the slope of a
+calibrated logit is dz_k / dx times 1 / T, or a.
 """
 
 from abc import ABC, abstractmethod
@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.softmax.calibration import Calibrated
-from service.softmax.classifier import HEADS, OVERFLOW, STEEP, Classifier
-from service.softmax.explanation import NONE, Explanation
-from service.softmax.input_stage import NOT_NUMBERS, Doubles, Floats, InputStage, Stage
+from service.softmax.arrays import Doubles, Floats, Integers
+from service.softmax.calibration import CalibratedModel
+from service.softmax.classifier import GRADIENT_OVERFLOW, HEADS, LOGIT_OVERFLOW, Classifier, overflowing_rows
+from service.softmax.explanation import NO_ROWS, Explanation
+from service.softmax.input_stage import NOT_NUMBERS, InputStage, Stage
 from service.softmax.kernels.activations import activation_backward
 from service.softmax.kernels.attributions import answered_losses, linear_parts, sensitivities_forward
 from service.softmax.kernels.calibration_kernels import head_forward
@@ -34,105 +35,111 @@ from service.softmax.kernels.network import ACTIVATIONS
 from service.softmax.linear_model import LinearModel
 from service.softmax.network_model import NetworkModel
 
-# Numbers of a network's backpropagation that stand in memory at one time.
+# The size of one block of a network's backpropagation, in numbers.
 BLOCK_CELLS: Final = 1 << 18
 
 
-class Made(NamedTuple):
-    """How B rows are answered, of which an explanation follows; `slopes` are left as scratch.
+class ForwardPass(NamedTuple):
+    """The values of predicting B rows, from which an explanation is computed; `slopes` are overwritten by that.
 
     Attributes:
-        Z: (B, K) logits, as contributions add up to them.
-        scaled: (B, K) logits in front of the head; Z itself where no calibration stands between.
+        Z: (B, K) logits before a calibration.
+        scaled: (B, K) logits of the head; Z itself without a calibration.
         P: (B, C) probabilities.
         labels: (B,) int64, NOT_FINITE in rows that overflow.
         parts: (B, K, N) contributions, or None for a network.
-        slopes: (B, K, N), the derivatives of the scaled logits by x.
+        slopes: (B, K, N), the derivatives of the scaled logits with respect to x.
     """
 
     Z: Floats
     scaled: Floats
     P: Floats
-    labels: NDArray[np.int64]
+    labels: Integers
     parts: Floats | None
     slopes: Floats
 
 
 class Explainer(ABC):
-    """Explains the answers of one model. Immutable, to be used from several threads at a time.
+    """Explain the predictions of one model. Immutable and thread-safe.
 
     Args:
         model: The model.
-        bias: What each logit is without any feature, (K,), or None where it is no sum over features.
-        centre: (N,) float64, where the model's features are centred.
+        bias: (K,), the part of each logit that comes from no feature; None if logits are no sums over features.
+        center: (N,) float64, the values at which the model's features are centered.
 
     Attributes:
         bias: As given.
-        centre: As given.
+        center: As given.
     """
 
-    def __init__(self, model: Classifier, bias: Floats | None, centre: Doubles) -> None:
+    def __init__(self, model: Classifier, bias: Floats | None, center: Doubles) -> None:
         self.bias: Final = bias
-        self.centre: Final = centre
+        self.center: Final = center
         self._model: Final = model
         self._code: Final = HEADS[model.head]
 
     def explain(self, X: Floats, Y: Doubles | None = None) -> Explanation:
-        """Explain X (B, N), B >= 1, C-contiguous and of the model's dtype; Y (B, K) are targets as in loss.py.
+        """Explain the predictions of rows.
 
-        A row of which a number overflows float32 is explained in float64.
+        A row with a number that overflows float32 is explained in float64.
+
+        Args:
+            X: (B, N), B >= 1, C-contiguous and of the model's dtype.
+            Y: (B, K) targets as in kernels/loss.py, or None.
 
         Raises:
             UnacceptableError: A value of X is not finite, or a number overflows float64 as well.
             ValueError: X or Y has another shape.
             TypeError: X has another dtype or layout.
         """
-        model = self._model
-        model._check_rows(X)  # noqa: SLF001  # one room
+        self._model.check_rows(X)
         if Y is not None:
-            Y = model._targets(Y, len(X))  # noqa: SLF001
-        found = self._told(self._made(X), Y)
-        over = np.flatnonzero(found.labels == NOT_FINITE)
-        return found if not over.size else self._again(X, Y, found, over)
+            Y = self._model.check_targets(Y, len(X))
+        explanation = self._differentiate(self.forward(X), Y)
+        over = np.flatnonzero(explanation.labels == NOT_FINITE)
+        return explanation if not over.size else self._add_float64_rows(X, Y, explanation, over)
 
     @abstractmethod
-    def _made(self, X: Floats) -> Made:
-        """How rows X (B, N) that were checked are answered."""
+    def forward(self, X: Floats) -> ForwardPass:
+        """Predict rows X (B, N) that `check_rows` accepts."""
 
-    def _again(self, X: Floats, Y: Doubles | None, found: Explanation, over: NDArray[np.intp]) -> Explanation:
-        """The explanation with rows that overflow in float64 beside it."""
+    def _add_float64_rows(
+        self, X: Floats, Y: Doubles | None, explanation: Explanation, over: NDArray[np.intp]
+    ) -> Explanation:
+        """Return the explanation with the rows `over` explained in float64."""
         if not np.isfinite(X[over]).all():
             raise UnacceptableError(NOT_NUMBERS)
         if X.dtype == np.float64:
-            raise UnacceptableError(STEEP if np.isfinite(found.logits[over]).all() else OVERFLOW)
-        exact = self._double.explain(X[over].astype(np.float64), None if Y is None else Y[over])
-        found.probabilities[over], found.labels[over] = self._model.classify(X[over])
-        return found._replace(over=over, exact=exact)
+            raise UnacceptableError(
+                GRADIENT_OVERFLOW if np.isfinite(explanation.logits[over]).all() else LOGIT_OVERFLOW
+            )
+        exact = self._float64_explainer.explain(X[over].astype(np.float64), None if Y is None else Y[over])
+        explanation.probabilities[over], explanation.labels[over] = self._model.classify(X[over])
+        return explanation._replace(over=over, exact=exact)
 
-    def _told(self, made: Made, Y: Doubles | None) -> Explanation:
-        """What follows, with the label NOT_FINITE in rows that overflow."""
-        Z, scaled, P, labels, parts, slopes = made
+    def _differentiate(self, forward: ForwardPass, Y: Doubles | None) -> Explanation:
+        """Return the explanation, with the label NOT_FINITE in rows that overflow."""
+        Z, scaled, P, labels, parts, slopes = forward
         (B, K), N, dtype = Z.shape, slopes.shape[2], Z.dtype
         S = np.empty((B, P.shape[1], N), dtype)
         if Y is None:
             sensitivities_forward(scaled, P, np.empty((0, K)), self._code, slopes, labels, S, np.empty((0, N), dtype))
-            return Explanation(labels, Z, P, parts, S, None, None, NONE)
+            return Explanation(labels, Z, P, parts, S, None, None, NO_ROWS)
         D, losses = np.empty((B, N), dtype), np.empty(B)
         sensitivities_forward(scaled, P, Y, self._code, slopes, labels, S, D)
         answered_losses(scaled, Y, self._code, labels, losses)
-        return Explanation(labels, Z, P, parts, S, losses, D, NONE)
+        return Explanation(labels, Z, P, parts, S, losses, D, NO_ROWS)
 
     @cached_property
-    def _double(self) -> "Explainer":
-        """Explains the same model in float64."""
-        return explainer_of(self._model._double)  # noqa: SLF001  # one room
+    def _float64_explainer(self) -> "Explainer":
+        return create_explainer(self._model.float64_model)
 
 
 class LinearExplainer(Explainer):
-    """Explains a linear model."""
+    """Explain a linear model."""
 
     def __init__(self, model: LinearModel) -> None:
-        super().__init__(model, model.bias, _centre(model.stage, model.n_features))
+        super().__init__(model, model.bias, _center(model.stage, model.n_features))
         delta = model.delta
         rows = model.weights if delta is None else np.vstack([model.weights, delta.weights])
         inputs = InputStage(model.stage, None if delta is None else delta.stage, model.n_features, model.dtype)
@@ -140,120 +147,125 @@ class LinearExplainer(Explainer):
         self._weights: Final = np.ascontiguousarray(rows.T)
         self._stagings: Final = inputs.stagings()
 
-    def _made(self, X: Floats) -> Made:
+    def forward(self, X: Floats) -> ForwardPass:
+        """Predict rows X (B, N) that `check_rows` accepts."""
         (B, N), dtype, K = X.shape, X.dtype, len(self._weights)
         Z, P = np.empty((B, K), dtype), np.empty((B, self._model.n_classes), dtype)
         parts, slopes, labels = np.empty((B, K, N), dtype), np.empty((B, K, N), dtype), np.empty(B, np.int64)
         linear_parts(X, self._stagings, self._panels, self._weights, self._code, Z, P, labels, parts, slopes)
-        return Made(Z, Z, P, labels, parts, slopes)
+        return ForwardPass(Z, Z, P, labels, parts, slopes)
 
 
 class NetworkExplainer(Explainer):
-    """Explains a network. Its logits are no sums over features, so it gives no contributions."""
+    """Explain a network. Its logits are no sums over features, so there are no contributions."""
 
     def __init__(self, model: NetworkModel) -> None:
-        super().__init__(model, None, _centre(model.stage, model.n_features))
+        super().__init__(model, None, _center(model.stage, model.n_features))
         self._network: Final = model
         self._activations: Final = [ACTIVATIONS[layer.activation] for layer in model.hidden]
-        self._backward: Final = [_backward_of(layer.weights) for layer in model.hidden]
-        self._last: Final = _transposed(model.weights)
+        self._backward: Final = [_pack_transposed(layer.weights) for layer in model.hidden]
+        self._head_weights: Final = _transposed(model.weights)
         self._inputs: Final = InputStage(model.stage, None, model.n_features, model.dtype)
         widest = max(max(layer.weights.shape) for layer in model.hidden)
-        self._logits: Final = max(1, BLOCK_CELLS // widest)
-        self._rows: Final = max(1, self._logits // model.n_logits)
+        self._block_logits: Final = max(1, BLOCK_CELLS // widest)
+        self._block_rows: Final = max(1, self._block_logits // model.n_logits)
 
-    def _made(self, X: Floats) -> Made:
-        blocks = [self._block(X[i : i + self._rows]) for i in range(0, len(X), self._rows)]
+    def forward(self, X: Floats) -> ForwardPass:
+        """Predict rows X (B, N) that `check_rows` accepts."""
+        blocks = [self._forward_block(X[i : i + self._block_rows]) for i in range(0, len(X), self._block_rows)]
         Z, slopes = map(np.concatenate, zip(*blocks, strict=True))
         P, labels = np.empty((len(X), self._model.n_classes), X.dtype), np.empty(len(X), np.int64)
         head_forward(Z, self._code, P, labels)
-        return Made(Z, Z, P, labels, None, slopes)
+        return ForwardPass(Z, Z, P, labels, None, slopes)
 
-    def _block(self, X: Floats) -> tuple[Floats, Floats]:
-        """Z and slopes of some rows; not finite where they overflow."""
-        Z, taken, finite = self._network._trace(X)  # noqa: SLF001  # one room
+    def _forward_block(self, X: Floats) -> tuple[Floats, Floats]:
+        """Return Z and slopes of some rows; not finite where they overflow."""
+        Z, inputs, finite = self._network.trace(X)
         Z[~finite] = np.nan
         slopes = np.empty((*Z.shape, X.shape[1]), X.dtype)
-        for k in range(0, len(self._last), self._logits):
-            slopes[:, k : k + self._logits] = self._slopes(taken, self._last[k : k + self._logits])
+        for k in range(0, len(self._head_weights), self._block_logits):
+            slopes[:, k : k + self._block_logits] = self._slopes(inputs, self._head_weights[k : k + self._block_logits])
         return Z, slopes
 
-    def _slopes(self, taken: list[Floats], last: Floats) -> Floats:
-        """The slopes (B, k, N) of k logits by backpropagation, from the last hidden layer's weights to them (k, N_l).
+    def _slopes(self, inputs: list[Floats], head_weights: Floats) -> Floats:
+        """Return the slopes (B, k, N) of k logits by backpropagation.
 
-        `taken` (B, N_l) is what every layer took.
+        Args:
+            inputs: For each layer its input (B, N_l).
+            head_weights: (k, N_l), the weights of the k logits.
         """
-        k, dA = len(last), np.tile(last, (len(taken[0]), 1))
+        k, dA = len(head_weights), np.tile(head_weights, (len(inputs[0]), 1))
         for code, (panels, width), A in zip(
-            reversed(self._activations), reversed(self._backward), reversed(taken[1:]), strict=True
+            reversed(self._activations), reversed(self._backward), reversed(inputs[1:]), strict=True
         ):
             activation_backward(np.repeat(A, k, axis=0), code, dA)
-            dA = np.ascontiguousarray(_affine(dA, panels)[:, :width])
+            dA = np.ascontiguousarray(_multiply_panels(dA, panels)[:, :width])
         with np.errstate(over="ignore", invalid="ignore"):
-            slopes = self._inputs.backward(np.repeat(taken[0], k, axis=0), dA)
-        return slopes.reshape(len(taken[0]), k, -1)
+            slopes = self._inputs.backward(np.repeat(inputs[0], k, axis=0), dA)
+        return slopes.reshape(len(inputs[0]), k, -1)
 
 
 class CalibratedExplainer(Explainer):
-    """Explains a calibrated model: its logits as those of the model that gives them, its answer through the rest."""
+    """Explain a calibrated model: logits and contributions of the inner model, derivatives of the whole."""
 
-    def __init__(self, model: Calibrated) -> None:
-        self._inner: Final = explainer_of(model.inner)
-        super().__init__(model, self._inner.bias, self._inner.centre)
+    def __init__(self, model: CalibratedModel) -> None:
+        self._inner: Final = create_explainer(model.inner)
+        super().__init__(model, self._inner.bias, self._inner.center)
         self._calibrated: Final = model
 
-    def _made(self, X: Floats) -> Made:
-        made = self._inner._made(X)  # noqa: SLF001  # one room
-        scaled, P, labels = self._calibrated.behind(made.Z)
-        labels[made.labels == NOT_FINITE] = NOT_FINITE
+    def forward(self, X: Floats) -> ForwardPass:
+        """Predict rows X (B, N) that `check_rows` accepts."""
+        inner = self._inner.forward(X)
+        scaled, P, labels = self._calibrated.classify_logits(inner.Z)
+        labels[inner.labels == NOT_FINITE] = NOT_FINITE
         with np.errstate(over="ignore", invalid="ignore"):
-            slopes = made.slopes * made.slopes.dtype.type(self._calibrated.slope)
-        return Made(made.Z, scaled, P, labels, made.parts, slopes)
+            slopes = inner.slopes * inner.slopes.dtype.type(self._calibrated.slope)
+        return ForwardPass(inner.Z, scaled, P, labels, inner.parts, slopes)
 
 
-def explainer_of(model: Classifier) -> Explainer:
-    """What explains a model: linear, a network, or one of these calibrated."""
-    if isinstance(model, Calibrated):
+def create_explainer(model: Classifier) -> Explainer:
+    """Return the explainer of a linear model, a network, or one of these with a calibration."""
+    if isinstance(model, CalibratedModel):
         return CalibratedExplainer(model)
     if isinstance(model, NetworkModel):
         return NetworkExplainer(model)
-    assert isinstance(model, LinearModel)  # noqa: S101  # there is no third kind
+    assert isinstance(model, LinearModel)  # noqa: S101  # there is no other class
     return LinearExplainer(model)
 
 
-def logits_of(model: Classifier, X: Floats) -> Floats:
-    """The logits (B, K) of X (B, N) as explanations have them, in front of a calibration, and nothing else.
+def uncalibrated_logits(model: Classifier, X: Floats) -> Floats:
+    """Return the logits (B, K) of X (B, N) before a calibration, as in explanations.
 
     Raises:
         UnacceptableError: A value of X is not finite, or a logit overflows the model's dtype.
     """
-    if isinstance(model, Calibrated):
-        return logits_of(model.inner, X)
+    if isinstance(model, CalibratedModel):
+        return uncalibrated_logits(model.inner, X)
     Z = model.logits(X)
-    over = np.flatnonzero(~np.isfinite(Z).all(axis=1))
+    over = overflowing_rows(Z)
     if over.size:
-        model._refuse_overflow(X)  # noqa: SLF001  # one room
+        model.reject_overflow(X)
         with np.errstate(over="ignore"):
-            Z[over] = model._double.logits(X[over].astype(np.float64))  # noqa: SLF001
+            model.retry_in_float64(X, over, Z, lambda exact, rows: exact.logits(rows))
         if not np.isfinite(Z[over]).all():
-            raise UnacceptableError(OVERFLOW)
+            raise UnacceptableError(LOGIT_OVERFLOW)
     return Z
 
 
-def _centre(stage: Stage | None, n_features: int) -> Doubles:
-    """The means of a stage, or 0 without one."""
+def _center(stage: Stage | None, n_features: int) -> Doubles:
+    """Return the means of a stage, or 0 without one."""
     return np.zeros(n_features) if stage is None else stage.mean
 
 
-def _affine(A: Floats, panels: Floats) -> Floats:
-    """A (B, N) times packed weights, whole panels wide."""
+def _multiply_panels(A: Floats, panels: Floats) -> Floats:
+    """Return A (B, N) times packed weights, padded to whole panels."""
     Z = np.empty((len(A), panels.shape[0] * panels.shape[2]), A.dtype)
     linear_forward(A, panels, Z)
     return Z
 
 
-def _backward_of(W: Floats) -> tuple[Floats, int]:
-    """A layer's weights (N, K) packed to lead back from its outputs to its inputs, and N."""
+def _pack_transposed(W: Floats) -> tuple[Floats, int]:
+    """Return the packed transpose of a layer's weights (N, K), and N."""
     return pack(_transposed(W), np.zeros(len(W), W.dtype)), len(W)
 
 

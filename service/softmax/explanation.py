@@ -1,4 +1,4 @@
-"""An explanation as arrays: what explain.py computes, and everybody else reads."""
+"""Explanations as arrays."""
 
 from typing import Final, NamedTuple
 
@@ -6,28 +6,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.softmax.classifier import OVERFLOW
-from service.softmax.input_stage import Doubles, Floats
+from service.softmax.arrays import Doubles, Floats, Integers
+from service.softmax.classifier import LOGIT_OVERFLOW
 
-NONE: Final = np.empty(0, np.intp)
+NO_ROWS: Final = np.empty(0, np.intp)
 
 
 class Explanation(NamedTuple):
-    """Explanations of B rows, in the model's dtype but for labels and losses.
+    """Explanations of B rows, in the model's dtype except labels and losses.
 
     Attributes:
-        labels: (B,) int64, as `classify` gives them.
+        labels: (B,) int64, as in `classify`.
         logits: Z (B, K).
         probabilities: P (B, C), C = 2 for the sigmoid head, else K.
-        contributions: (B, K, N), or None for a network; with the bias each logit's add up to it, but for rounding.
+        contributions: (B, K, N), or None for a network; with the bias they sum to the logits, except for rounding.
         sensitivities: (B, C, N), dP_c / dx_j.
-        losses: (B,) float64, or None without targets: of the answered probabilities.
+        losses: (B,) float64 of the returned probabilities, or None without targets.
         loss_gradients: (B, N), dL / dx_j, or None without targets.
-        over: The rows of which a number overflows the model's dtype. Beside labels and probabilities theirs are unset.
-        exact: The explanations in float64 of those rows, in their order; None where there are none.
+        over: The rows with a number that overflows the model's dtype. Only their labels and probabilities are set.
+        exact: The float64 explanations of those rows, in their order; None if there are none.
     """
 
-    labels: NDArray[np.int64]
+    labels: Integers
     logits: Floats
     probabilities: Floats
     contributions: Floats | None
@@ -37,11 +37,11 @@ class Explanation(NamedTuple):
     over: NDArray[np.intp]
     exact: "Explanation | None" = None
 
-    def rounded(self) -> "Explanation":
-        """The same with the numbers of the rows that overflow rounded to the model's dtype.
+    def round_to_dtype(self) -> "Explanation":
+        """Return the explanation with the float64 rows rounded to the model's dtype.
 
         Raises:
-            UnacceptableError: One of them cannot be.
+            UnacceptableError: A number overflows that dtype.
         """
         if self.exact is None:
             return self
@@ -51,5 +51,5 @@ class Explanation(NamedTuple):
                 with np.errstate(over="ignore"):
                     own[self.over] = exact
                 if not np.isfinite(own[self.over]).all():
-                    raise UnacceptableError(OVERFLOW)
-        return self._replace(over=NONE, exact=None)
+                    raise UnacceptableError(LOGIT_OVERFLOW)
+        return self._replace(over=NO_ROWS, exact=None)

@@ -1,4 +1,4 @@
-"""What stands between raw features and the weights: the input stage and the delta, checked and rounded for kernels."""
+"""Input stages and deltas: validate them, and apply them to rows, in a model's dtype."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
+from service.softmax.arrays import Doubles, Floats
 from service.softmax.kernels.stages import stage_forward
-
-Floats = NDArray[np.floating]
-Doubles = NDArray[np.float64]
 
 NOT_NUMBERS: Final = "Every value must be finite and fit into the model's dtype."
 
@@ -29,7 +27,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """What learning adds to trained weights: `weights` (N, K) of the model's dtype, behind a `stage` of their own.
+    """Learned weights beside trained ones: `weights` (N, K) of the model's dtype, with their own input `stage`.
 
     The stage has a clip, so that weights of 0 add exactly 0 to every logit.
     """
@@ -39,76 +37,87 @@ class Delta:
 
 
 class InputStage:
-    """The rows that a model's weights see: staged, and with a delta the delta's staged features behind them.
+    """Stage rows for a model's weights; with a delta, append the delta's staged features to each row.
 
     Args:
-        stage: The stage in front of the weights, or None.
-        delta: The stage in front of the delta, or None where there is no delta.
+        stage: The stage of the weights, or None.
+        delta_stage: The stage of the delta, or None without a delta.
         n_features: N, the width of a raw row.
-        dtype: Of rows and weights.
+        dtype: The dtype of rows and weights.
     """
 
-    def __init__(self, stage: Stage | None, delta: Stage | None, n_features: int, dtype: np.dtype[np.floating]) -> None:
-        identity = Stage(np.zeros(n_features), np.ones(n_features))
-        stages = [stage] if delta is None else [stage or identity, delta]
-        self._staging: Final = [staging(one, dtype) for one in stages if one is not None]
+    def __init__(
+        self, stage: Stage | None, delta_stage: Stage | None, n_features: int, dtype: np.dtype[np.floating]
+    ) -> None:
+        stages = [stage] if delta_stage is None else [stage or identity_stage(n_features), delta_stage]
+        self._rounded: Final = [round_stage(each, dtype) for each in stages if each is not None]
         self._n_features: Final = n_features
         self._dtype: Final = dtype
 
     def stagings(self) -> Floats:
-        """Of each stage its mean, 1 / scale and limit, (S, 2 N + 1); S is 0 where the weights take raw rows."""
+        """Return mean, 1 / scale and limit of each stage, (S, 2 N + 1); S is 0 if the weights take raw rows."""
         width = 2 * self._n_features + 1
-        rows = [np.concatenate([mean, inverse, [limit]]) for mean, inverse, limit in self._staging]
+        rows = [np.concatenate([mean, inverse, [limit]]) for mean, inverse, limit in self._rounded]
         return np.array(rows, self._dtype).reshape(len(rows), width)
 
-    def rows(self, X: Floats) -> Floats:
-        """The rows (B, N), or (B, 2 N) with a delta, of raw rows X (B, N); X itself where there is nothing to do.
+    def stage_rows(self, X: Floats) -> Floats:
+        """Return the staged rows (B, N), or (B, 2 N) with a delta, of raw rows X (B, N); X itself without stages.
 
         Raises:
             UnacceptableError: A value of X is not finite.
         """
-        if not self._staging:
+        if not self._rounded:
             return X
-        out = np.empty((len(X), len(self._staging) * self._n_features), X.dtype)
+        out = np.empty((len(X), len(self._rounded) * self._n_features), X.dtype)
         finite = True
-        for number, numbers in enumerate(self._staging):
-            finite &= stage_forward(X, *numbers, out, number * self._n_features)
+        for index, numbers in enumerate(self._rounded):
+            finite &= stage_forward(X, *numbers, out, index * self._n_features)
         if not finite:
             raise UnacceptableError(NOT_NUMBERS)
         return out
 
     def backward(self, rows: Floats, gradient: Floats) -> Floats:
-        """The gradient (B, N) of raw rows from that of their `rows`; both (B, N) or (B, 2 N). It is 0 where clipped."""
-        if not self._staging:
+        """Return the gradient (B, N) of raw rows; it is 0 where a stage clips.
+
+        Args:
+            rows: The staged rows (B, N), or (B, 2 N) with a delta.
+            gradient: The gradient of the staged rows, of the same shape.
+        """
+        if not self._rounded:
             return gradient
         N, zero, parts = self._n_features, gradient.dtype.type(0), []
-        for number, (_, inverse, limit) in enumerate(self._staging):
-            part = slice(number * N, (number + 1) * N)
+        for index, (_, inverse, limit) in enumerate(self._rounded):
+            part = slice(index * N, (index + 1) * N)
             parts.append(np.where(np.abs(rows[:, part]) < limit, gradient[:, part] * inverse, zero))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def owned(stage: Stage) -> Stage:
-    """The same stage with arrays of its own, which nobody else writes to."""
+def identity_stage(n_features: int) -> Stage:
+    """Return the stage that changes no value."""
+    return Stage(np.zeros(n_features), np.ones(n_features))
+
+
+def copy_stage(stage: Stage) -> Stage:
+    """Return the stage with copies of its arrays."""
     return Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
 
 
-def staging(stage: Stage, dtype: np.dtype[np.floating]) -> tuple[Floats, Floats, float]:
-    """The stage's mean and 1 / scale in the model's dtype, and its clip (infinite where there is none)."""
+def round_stage(stage: Stage, dtype: np.dtype[np.floating]) -> tuple[Floats, Floats, float]:
+    """Return the stage's mean and 1 / scale in the model's dtype, and its clip; infinite without one."""
     clip = np.float64(np.inf if stage.clip is None else stage.clip)
     with np.errstate(over="ignore"):
         return stage.mean.astype(dtype), (1 / stage.scale).astype(dtype), float(clip.astype(dtype))
 
 
-def representable(mean: Doubles, scale: Doubles, dtype: np.dtype[np.floating]) -> NDArray[np.bool_]:
-    """Which features' mean and 1 / scale are finite, and 1 / scale more than 0, in a dtype."""
+def representable_features(mean: Doubles, scale: Doubles, dtype: np.dtype[np.floating]) -> NDArray[np.bool_]:
+    """Return (N,), whether a feature's mean and 1 / scale are finite in a dtype, and 1 / scale above 0."""
     with np.errstate(all="ignore"):
         inverse = (1 / scale).astype(dtype)
         return np.isfinite(mean.astype(dtype)) & np.isfinite(scale) & np.isfinite(inverse) & (inverse > 0)
 
 
 def check_stage(stage: Stage, weights: Floats) -> None:
-    """Raise ValueError where a stage cannot stand before weights (N, K)."""
+    """Raise ValueError unless a stage fits weights (N, K)."""
     if stage.mean.shape != stage.scale.shape or stage.mean.shape != weights.shape[:1]:
         raise ValueError("the stage's mean and scale must be (N,)")
     if not (np.isfinite(stage.mean).all() and np.isfinite(stage.scale).all() and (stage.scale > 0).all()):
@@ -116,13 +125,13 @@ def check_stage(stage: Stage, weights: Floats) -> None:
     if stage.clip is not None and not 0 < stage.clip < np.inf:
         raise ValueError("the stage's clip must be positive")
     limit = np.inf if stage.clip is None else np.float64(stage.clip).astype(weights.dtype)
-    # An infinite 1 / scale makes NaN of a feature at its mean, and 1 / scale = 0 of one far from it.
-    if not (representable(stage.mean, stage.scale, weights.dtype).all() and limit > 0):
+    # With an infinite 1 / scale a feature at its mean is NaN; with 1 / scale = 0 one far from it is.
+    if not (representable_features(stage.mean, stage.scale, weights.dtype).all() and limit > 0):
         raise ValueError("the stage's mean, 1 / scale and clip must be representable in the weights' dtype")
 
 
 def check_delta(delta: Delta, weights: Floats) -> None:
-    """Raise ValueError where a delta cannot stand beside weights (N, K)."""
+    """Raise ValueError unless a delta fits weights (N, K)."""
     if delta.weights.shape != weights.shape or delta.weights.dtype != weights.dtype:
         raise ValueError("the delta's weights must have the shape and dtype of the model's weights")
     if not np.isfinite(delta.weights).all():

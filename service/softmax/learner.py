@@ -1,51 +1,78 @@
-"""What a fold drives, and what it gives, whether the model is linear or a network.
+"""The base class of learners: models that learn from rows, one by one and deterministically.
 
-    what answers            Served (learned.py)    ServedNetwork (network_steps.py)    their model() predicts
-    what learns             Steps (steps.py)       NetworkSteps (network_steps.py)     both are a Learner
-
-Whoever keeps, publishes or replays states knows a `Learner` and what it serves, and nothing of layers.
+`LinearLearner` and `NetworkLearner` implement it. Callers that save, publish or replay states use only this interface
+and the parameters that it returns; learner_factory.py creates the learner of given parameters.
 """
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, Final, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.softmax.fold_arguments import Integers
-from service.softmax.input_stage import Doubles, Floats, Stage
-from service.softmax.linear_learner import LinearLearner
-from service.softmax.network_learner import NetworkLearner, NetworkParameters
-from service.softmax.parameters import Form, LinearParameters, Rule
+from service.softmax.arrays import Doubles, Floats, Integers
+from service.softmax.classifier import HEADS
+from service.softmax.fold_arguments import FoldArguments, check_fold_arguments
+from service.softmax.kernels import fold
+from service.softmax.learner_tensors import check_same_tensors
+from service.softmax.parameters import Form, LinearParameters, NetworkParameters, Rule
+from service.softmax.progress import ProgressCounts
 
-Parameters = LinearParameters | NetworkParameters
+RULES: Final[dict[str, int]] = {"sgd": fold.SGD, "adagrad": fold.ADAGRAD, "ftrl": fold.FTRL, "newton": fold.NEWTON}
+CACHE_LINE: Final = 64  # bytes
+# The threshold of an added class.
+THRESHOLD: Final = 0.5
+
+ParametersT = TypeVar("ParametersT", LinearParameters, NetworkParameters)
 
 
-class Learner(Protocol):
-    """A model that learns, row by row, deterministically; each method is described at `LinearLearner`.
+class Learner(ABC, Generic[ParametersT]):
+    """A model that learns from rows.
+
+    Args:
+        start: The first parameters.
+        form: Which weights learn.
+        rule: The learning rule.
+        thresholds: (K,), the p from which a class is predicted; only a multilabel head uses them.
+        n_features: N.
 
     Attributes:
-        rule: By which rule.
-        added: How many classes were added, each time that some were.
-        window: How sure and how right the answer to each recent row was, (2, R); see fold.py.
-        dtype: The model's.
+        rule: The current rule.
+        added_classes: The number of classes of each call of `add_classes`.
+        dtype: The model's dtype.
+
+    Raises:
+        ValueError: `start` is no model, or there is not one threshold for each logit.
     """
 
-    rule: Rule
-    added: list[int]
-    window: Doubles
-    dtype: np.dtype[Any]
+    def __init__(self, start: ParametersT, form: Form, rule: Rule, thresholds: Doubles, n_features: int) -> None:
+        start.build_model()
+        self.form: Final = form
+        self.rule = rule
+        self.thresholds = np.array(thresholds, np.float64)
+        if self.thresholds.shape != start.bias.shape:
+            raise ValueError("there must be one threshold for each logit")
+        self.n_features: Final = n_features
+        self.dtype: Final[np.dtype[Any]] = start.weights.dtype
+        self.added_classes: list[int] = []
+        self._start: ParametersT = start
+        self._head: Final = HEADS[start.head]
+        self._counts: Final = ProgressCounts()
 
     @property
     def n_logits(self) -> int:
-        """The number of logits now."""
-
-    @property
-    def form(self) -> Form:
-        """What learns."""
+        """K, the current number of logits."""
+        return self._start.bias.size
 
     @property
     def progress(self) -> dict[str, float]:
-        """What was counted so far."""
+        """The counts so far, by name; see `summarize_progress`."""
+        return self._counts.summarize()
+
+    @property
+    def window(self) -> Doubles:
+        """Confidence and accuracy of the answer to each recent row, (2, R)."""
+        return self._counts.window
 
     def fold(
         self,
@@ -57,35 +84,122 @@ class Learner(Protocol):
         learning: bool = True,
         scores: Floats | None = None,
     ) -> Doubles:
-        """Take rows in order; returns the loss of each before its step."""
+        """Score each row with the state before it, then learn from it, in order.
+
+        Args:
+            X: (B, N), C-contiguous, of the model's dtype.
+            labels: (B,) int64 class indices; or None with Y.
+            Y: (B, K) targets in [0, 1]: a distribution, or for multilabel one for each class. K = 1 for sigmoid.
+            weights: (B,) importance of each row, or None if each is 1.
+            learning: Whether to learn; else rows are only scored and counted.
+            scores: (B, K) of the model's dtype, or None: overwritten with the logits of each row before its step.
+
+        Returns:
+            (B,) the loss of each row before its step; NaN for a row that was skipped (see kernels/fold.py).
+
+        Raises:
+            ValueError: Shapes contradict each other, or not exactly one of labels and Y is given.
+            TypeError: X has another dtype or layout.
+        """
+        arguments = check_fold_arguments(
+            X, labels, Y, weights, n_features=self.n_features, n_logits=self.n_logits, dtype=self.dtype
+        )
+        losses = np.empty(len(X))
+        no_scores = np.empty((0, self.n_logits), self.dtype)
+        self._fold_rows(X, arguments, losses, no_scores if scores is None else scores, learning=learning)
+        return losses
 
     def set_rule(self, rule: Rule) -> None:
-        """Go on by another rule, or other numbers."""
+        """Continue with another rule or other constants. A rule of another name starts with new sums."""
+        changed, self.rule = rule.name != self.rule.name, rule
+        if changed:
+            self._reset_sums()
 
     def add_classes(self, count: int) -> None:
-        """Add classes behind the others."""
+        """Add classes after the others, each at the mean of their weights, and of their bias minus ln 100.
 
-    def served(self) -> Parameters:
-        """What answers now, as copies."""
-
-    def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
-        """Everything that moves, as copies."""
+        No other logit changes, so the order of other classes stays the same in every row.
+        """
+        tensors = self.tensors()
+        self._start = self._start.with_classes(count)
+        self.added_classes.append(count)
+        self.thresholds = np.concatenate([self.thresholds, np.full(count, THRESHOLD)])
+        self._extend_weights(tensors, count)
 
     def restore(self, tensors: dict[str, NDArray[np.floating[Any]]]) -> None:
-        """Take back what `tensors` gave."""
+        """Restore the state from `tensors`, after adding the same classes and with the same rule.
 
-    def copy(self) -> "Learner":
-        """Another one with the same state, which goes its own way."""
+        Raises:
+            ValueError: A tensor is missing, or has another shape or dtype.
+        """
+        check_same_tensors(self.tensors(), tensors)
+        for name, tensor in tensors.items():
+            if name == "progress":
+                self._counts.totals[:] = tensor
+            elif name == "recent":
+                self._counts.recent[:] = tensor
+        self._restore_weights(tensors)
+
+    def copy(self) -> Self:
+        """Return an independent copy."""
+        other = self._new()
+        other.added_classes = list(self.added_classes)
+        other.restore(self.tensors())
+        other.window[:] = self.window
+        return other
+
+    @abstractmethod
+    def parameters(self) -> ParametersT:
+        """Return copies of the current parameters, in the model's dtype."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
+        """Return copies of all changing arrays, for a checkpoint; `restore` restores them bit by bit."""
+
+    @abstractmethod
+    def _fold_rows(
+        self, X: Floats, arguments: FoldArguments, losses: Doubles, scores: Floats, *, learning: bool
+    ) -> None:
+        """Call the fold kernel; losses (B,) and scores (B, K) or (0, K) are written."""
+
+    @abstractmethod
+    def _reset_sums(self) -> None:
+        """Set the rule's sums to their values before any step."""
+
+    @abstractmethod
+    def _extend_weights(self, tensors: dict[str, NDArray[np.floating[Any]]], count: int) -> None:
+        """Set masters and sums for `count` more classes, given the tensors before."""
+
+    @abstractmethod
+    def _restore_weights(self, tensors: dict[str, NDArray[np.floating[Any]]]) -> None:
+        """Restore everything in tensors except the counts."""
+
+    @abstractmethod
+    def _new(self) -> Self:
+        """Return a new learner of the same parameters, form and rule."""
+
+    def _count_tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
+        return {"progress": self._counts.totals.copy(), "recent": self._counts.recent.copy()}
 
 
-def learner_of(start: Parameters, form: Form, rule: Rule, thresholds: Doubles, learned: Stage | None = None) -> Learner:
-    """The learner for what answers first; see `LinearLearner` and `NetworkLearner` for the arguments.
+def rule_constants(rule: Rule, own_clip: float) -> Doubles:
+    """Return the constants (CONSTANTS,) of a rule in the order of kernels/fold.py.
 
-    Raises:
-        ValueError: `start` is no model, or contradicts the form or the rule.
+    Args:
+        rule: The rule.
+        own_clip: The clip of the stage of the trained weights.
     """
-    if isinstance(start, LinearParameters):
-        return LinearLearner(start, form, rule, thresholds, learned)
-    if form != "layers":
-        raise ValueError("a network learns in all its layers")
-    return NetworkLearner(start, rule, thresholds)
+    constants = np.zeros(fold.CONSTANTS)
+    constants[[fold.RATE, fold.OFFSET, fold.FLOOR, fold.PULL]] = rule.rate, rule.offset, rule.floor, rule.pull
+    constants[[fold.FORGET, fold.START, fold.STEP_CLIP]] = rule.forget, rule.start, rule.step_clip
+    constants[[fold.OWN_CLIP, fold.CLIP, fold.SURPRISE]] = own_clip, rule.clip, rule.surprise
+    return constants
+
+
+def align_to_cache_line(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy that begins at a cache line. A vector across two cache lines is read at half the speed."""
+    buffer = np.empty(array.nbytes + CACHE_LINE, np.uint8)
+    start = -buffer.ctypes.data % CACHE_LINE
+    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.softmax.classifier import Head
-from service.softmax.input_stage import Doubles
+from service.softmax.arrays import Doubles
 
 
 def logit_targets(targets: NDArray[Any], head: Head) -> Doubles:

@@ -46,7 +46,7 @@ def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
     replay = StreamReplay(history.stream, iris(), history.log)
     list(replay.fold_to(seq))
     X = np.random.default_rng(3).uniform(0, 7, (50, 4)).astype(np.float32)
-    served = replay.fold.state.served_parameters().model()
+    served = replay.fold.state.served_parameters().build_model()
     assert (build_model(artifact).predict(X) == served.predict(X)).all()
     provenance = json.loads((target / "model.json").read_text())["provenance"]
     assert provenance["learned_from"] == "iris/1"

@@ -13,7 +13,7 @@ from service.errors import ArtifactError
 from service.learn.event_fold import EventFold
 from service.learn.publish import snapshot_contents
 from service.learn.state import LearnerState
-from service.softmax.calibration import Calibrated
+from service.softmax.calibration import CalibratedModel
 from service.softmax.parameters import LinearParameters
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.fingerprint import compute_genesis
@@ -50,8 +50,8 @@ def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
     made = calibrated(kind, head)
     X, _ = rows(made)
     model = build_model(made)
-    assert isinstance(model, Calibrated)
-    assert LearnerState(made).served_parameters().model().predict(X).tobytes() == model.predict(X).tobytes()
+    assert isinstance(model, CalibratedModel)
+    assert LearnerState(made).served_parameters().build_model().predict(X).tobytes() == model.predict(X).tobytes()
     assert model.predict(X).tobytes() != build_model(artifact(kind, head)).predict(X).tobytes()
     assert (
         hash_tensors(LearnerState(calibrated("raw", head)).served_parameters().tensors())
@@ -68,7 +68,7 @@ def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> 
     X, Y = rows(made)
     state, hits = LearnerState(made), 0
     for at, (x, y) in enumerate(zip(X, Y, strict=True)):
-        model = state.served_parameters().model()
+        model = state.served_parameters().build_model()
         P, (label,) = model.classify(x[None].copy())
         assert state.fold_rows(x[None].copy(), Y=y[None])[0] == model.losses(x[None].copy(), y[None])[0]
         right = y[label] if head == "softmax" else y[0] if label == 1 else 1 - y[0]
@@ -86,7 +86,7 @@ def test_every_model_tells_how_reliable_it_is(head: str) -> None:
     X, Y = rows(made)
     state = LearnerState(made)
     for at, (x, y) in enumerate(zip(X, Y, strict=True)):
-        P, (label,) = state.served_parameters().model().classify(x[None].copy())
+        P, (label,) = state.served_parameters().build_model().classify(x[None].copy())
         state.fold_rows(x[None].copy(), Y=y[None])
         if head == "multilabel":
             sure = np.maximum(P[0].astype(float), 1 - P[0].astype(float)).mean()
@@ -151,7 +151,7 @@ def test_shadow_keeps_the_calibration_that_is_served() -> None:
     state.configure({"shadow": True})
     state.fold_rows(X, Y=Y)
     assert state.served_parameters().calibration == made.manifest.scaling != state.candidate_parameters().calibration
-    assert np.array_equal(state.served_parameters().model().predict(X), build_model(made).predict(X))
+    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(made).predict(X))
 
 
 def test_a_pause_pauses_the_calibration() -> None:
@@ -178,10 +178,11 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str) -> 
     assert exported.weights_sha256 == hash_tensors(state.served_parameters().tensors())
     again = LearnerState(exported)
     assert (
-        again.served_parameters().model().predict(X).tobytes() == state.served_parameters().model().predict(X).tobytes()
+        again.served_parameters().build_model().predict(X).tobytes()
+        == state.served_parameters().build_model().predict(X).tobytes()
     )
     for _ in range(5):  # it is right each time, and less sure of it than it ought to be
-        again.fold_rows(X, np.array(again.served_parameters().model().classify(X)[1]))
+        again.fold_rows(X, np.array(again.served_parameters().build_model().classify(X)[1]))
     assert again.candidate_parameters().calibration != exported.manifest.scaling
 
 
@@ -192,8 +193,8 @@ def test_what_is_published_makes_the_model_again() -> None:
     fold = EventFold(made)
     fold.state.fold_rows(X, Y=Y)
     fields, arrays = snapshot_contents(fold, {})
-    again = LinearParameters.of("softmax", arrays, fields["clips"])
-    assert again.model().predict(X).tobytes() == fold.state.served_parameters().model().predict(X).tobytes()
+    again = LinearParameters.from_arrays("softmax", arrays, fields["clips"])
+    assert again.build_model().predict(X).tobytes() == fold.state.served_parameters().build_model().predict(X).tobytes()
     (T,) = again.calibration.numbers if again.calibration is not None else (None,)
     assert fields["calibration"] == {"kind": "temperature", "learn": True, "temperature": T}
     assert fields["weights_sha256"] == hash_tensors(again.tensors())

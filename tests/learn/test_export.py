@@ -37,7 +37,7 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str, kin
             state.add_classes(1)
         write_artifact(tmp_path / str(turn), state.export_artifact(classes(made, added), {"from": "test"}))
         exported = read_artifact(tmp_path / str(turn), BYTES_MAX)
-        expected = state.served_parameters().model().predict(X)
+        expected = state.served_parameters().build_model().predict(X)
         assert build_model(exported).predict(X).tobytes() == expected.tobytes()
         assert exported.weights_sha256 == hash_tensors(state.served_parameters().tensors())
         assert exported.manifest.provenance == {"from": "test"}
@@ -45,7 +45,7 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str, kin
             known = 0 if made.manifest.training is None else made.manifest.training.rows
             assert exported.manifest.training.rows == known + 60 * turn
         state = LearnerState(exported)
-        assert state.served_parameters().model().predict(X).tobytes() == expected.tobytes()
+        assert state.served_parameters().build_model().predict(X).tobytes() == expected.tobytes()
 
 
 def test_an_export_of_a_delta_goes_on_where_it_stopped() -> None:
@@ -59,8 +59,8 @@ def test_an_export_of_a_delta_goes_on_where_it_stopped() -> None:
     assert second.rule_settings["form"] == "delta"
     second.fold_rows(X[30:].copy(), Y=Y[30:])
     np.testing.assert_allclose(
-        second.served_parameters().model().predict(X),
-        whole.served_parameters().model().predict(X),
+        second.served_parameters().build_model().predict(X),
+        whole.served_parameters().build_model().predict(X),
         rtol=1e-4,
         atol=1e-6,
     )
@@ -82,7 +82,7 @@ def test_statistics_beyond_the_dtype_are_exported_as_none() -> None:
     state = LearnerState(made)
     state.fold_rows(X, Y=Y)
     exported = state.export_artifact(classes(made), {})
-    assert build_model(exported).predict(X).tobytes() == state.served_parameters().model().predict(X).tobytes()
+    assert build_model(exported).predict(X).tobytes() == state.served_parameters().build_model().predict(X).tobytes()
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["class 0", "class 1", "class 1"], []])

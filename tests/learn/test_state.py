@@ -26,7 +26,10 @@ def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str)
     """Before the first event the answers have the bits of the artifact's own, whatever the rule is."""
     made = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
     X, _ = rows(made)
-    assert LearnerState(made).served_parameters().model().predict(X).tobytes() == build_model(made).predict(X).tobytes()
+    assert (
+        LearnerState(made).served_parameters().build_model().predict(X).tobytes()
+        == build_model(made).predict(X).tobytes()
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,8 +71,8 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     assert has_same_bits(restored, whole)
     assert has_same_bits(copied, whole)
     assert (
-        restored.served_parameters().model().predict(rows(made)[0]).tobytes()
-        == whole.served_parameters().model().predict(rows(made)[0]).tobytes()
+        restored.served_parameters().build_model().predict(rows(made)[0]).tobytes()
+        == whole.served_parameters().build_model().predict(rows(made)[0]).tobytes()
     )
 
 
@@ -101,14 +104,14 @@ def test_added_classes(kind: str) -> None:
     X, Y = rows(made, 200)
     state = LearnerState(made)
     state.fold_rows(X, Y=Y)
-    before = state.served_parameters().model().predict(X)
+    before = state.served_parameters().build_model().predict(X)
     state.add_classes(2)
-    after = state.served_parameters().model().predict(X)
+    after = state.served_parameters().build_model().predict(X)
     assert state.n_classes == 6
     assert np.array_equal(after[:, :4].argsort(axis=1, kind="stable"), before.argsort(axis=1, kind="stable"))
     assert after[:, 4:].max() <= 1 / 400 * (1 + 1e-5)
     state.fold_rows(X, np.full(200, 5))
-    assert state.served_parameters().model().predict(X)[:, 5].mean() > after[:, 5].mean()
+    assert state.served_parameters().build_model().predict(X)[:, 5].mean() > after[:, 5].mean()
 
 
 def test_classes_of_a_sigmoid_head_are_fixed() -> None:
@@ -142,13 +145,17 @@ def test_shadow_serves_what_was() -> None:
     state.fold_rows(X, Y=Y)
     open_.fold_rows(X, Y=Y)
     assert state.shadow
-    assert np.array_equal(state.served_parameters().model().predict(X), build_model(made).predict(X))
-    assert np.array_equal(state.candidate_parameters().model().predict(X), open_.served_parameters().model().predict(X))
+    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(made).predict(X))
+    assert np.array_equal(
+        state.candidate_parameters().build_model().predict(X), open_.served_parameters().build_model().predict(X)
+    )
     state.add_classes(1)
     open_.add_classes(1)
-    assert state.served_parameters().model().predict(X).shape == (60, 4)
+    assert state.served_parameters().build_model().predict(X).shape == (60, 4)
     state.configure({"shadow": False})
-    assert np.array_equal(state.served_parameters().model().predict(X), open_.served_parameters().model().predict(X))
+    assert np.array_equal(
+        state.served_parameters().build_model().predict(X), open_.served_parameters().build_model().predict(X)
+    )
 
 
 def test_paused_rows_are_scored_only() -> None:
@@ -158,7 +165,7 @@ def test_paused_rows_are_scored_only() -> None:
     state = LearnerState(made)
     state.configure({"paused": True})
     assert np.array_equal(state.fold_rows(X, Y=Y), build_model(made).losses(X, Y))
-    assert np.array_equal(state.served_parameters().model().predict(X), build_model(made).predict(X))
+    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(made).predict(X))
     assert (state.progress["rows"], state.progress["steps"]) == (60, 0)
 
 
@@ -208,11 +215,11 @@ def test_another_rule_keeps_the_answers(kind: str) -> None:
     X, Y = rows(made)
     state = LearnerState(made)
     state.fold_rows(X, Y=Y)
-    before = state.served_parameters().model().predict(X)
+    before = state.served_parameters().build_model().predict(X)
     for rule in rules_of(kind):
         state.configure({"rule": rule})
         assert state.rule_settings["rule"] == rule
-        assert np.array_equal(state.served_parameters().model().predict(X), before)
+        assert np.array_equal(state.served_parameters().build_model().predict(X), before)
     assert np.isfinite(state.fold_rows(X, Y=Y)).all()
 
 
@@ -305,4 +312,4 @@ def test_one_wrong_label_does_not_undo_a_trained_model() -> None:
     before = build_model(made).predict(X)
     state = LearnerState(made)
     state.fold_rows(X[:1].copy(), before[:1].argmin(axis=1))
-    assert np.abs(state.served_parameters().model().predict(X) - before).max() < 0.05
+    assert np.abs(state.served_parameters().build_model().predict(X) - before).max() < 0.05

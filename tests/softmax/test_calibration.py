@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.softmax.calibration import IDENTITY, KINDS, Calibrated, Calibration
-from service.softmax.calibration_learner import BINS, CalibrationLearner, reliability_of
+from service.softmax.calibration import IDENTITY, KINDS, CalibratedModel, Calibration
+from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.classifier import Classifier, Head
 from service.softmax.derivatives import softmax
+from service.softmax.input_stage import Stage
 from service.softmax.kernels.calibration_kernels import FIRMNESS, KEEP, MOST, PULL, REACH, SCALE_MAX, SHIFT_MAX, STEP
-from service.softmax.linear_model import LinearModel, Stage
+from service.softmax.linear_model import LinearModel
+from service.softmax.reliability_diagram import BINS, reliability_diagram
 from tests.support.networks import Net
 from tests.support.reference import DTYPES, Array, losses, probabilities, targets
 
@@ -60,19 +62,19 @@ def everything(model: Classifier, X: Array) -> list[bytes]:
 def test_the_identity_changes_no_bit(head: Head, dtype: type[np.floating], K: int, B: int) -> None:
     """At temperature 1, or a = 1 and b = 0, every answer has the bits of the model without calibration."""
     model, X = model_of(head, dtype, K=K, staged=K == 3), rows(B, 6, dtype)
-    assert everything(Calibrated(model, identity(head)), X) == everything(model, X)
-    assert everything(Calibrated(model, some(head)), X) != everything(model, X)
+    assert everything(CalibratedModel(model, identity(head)), X) == everything(model, X)
+    assert everything(CalibratedModel(model, some(head)), X) != everything(model, X)
 
 
 @pytest.mark.parametrize("head", CALIBRATED)
 def test_the_identity_of_a_network(head: Head) -> None:
     """The same of a model with hidden layers, which tells its layers as before."""
     net = Net(head, (7, 5), dtype=np.float32)
-    model = net.served().model()
-    calibrated = Calibrated(model, identity(head))
+    model = net.parameters().build_model()
+    calibrated = CalibratedModel(model, identity(head))
     assert everything(calibrated, net.X) == everything(model, net.X)
     assert calibrated.layers == model.layers
-    assert calibrated.single() is None
+    assert calibrated.single_row_plan() is None
 
 
 @quick
@@ -80,7 +82,7 @@ def test_the_identity_of_a_network(head: Head) -> None:
 def test_a_temperature_divides_the_logits(K: int, B: int, dtype: type[np.floating], T: float) -> None:
     """The answers have the bits of softmax(Z / T), and its order."""
     model, X = model_of("softmax", dtype, K=K), rows(B, 6, dtype)
-    calibrated = Calibrated(model, Calibration("temperature", (T,)))
+    calibrated = CalibratedModel(model, Calibration("temperature", (T,)))
     assert calibrated.predict(X).tobytes() == softmax(model.logits(X), T).tobytes()
     assert calibrated.slope == 1 / T
     if T >= 1:  # below, probabilities of different logits may both round to 1
@@ -93,7 +95,7 @@ def test_a_temperature_divides_the_logits(K: int, B: int, dtype: type[np.floatin
 def test_platt_is_a_line(B: int, dtype: type[np.floating], a: float, b: float) -> None:
     """The answers have the bits of a sigmoid head whose logit is a z + b."""
     model, X = model_of("sigmoid", dtype), rows(B, 6, dtype)
-    calibrated = Calibrated(model, Calibration("platt", (a, b)))
+    calibrated = CalibratedModel(model, Calibration("platt", (a, b)))
     head = LinearModel("sigmoid", np.eye(1, dtype=dtype), np.zeros(1, dtype))
     assert calibrated.predict(X).tobytes() == head.predict(model.logits(X) * dtype(a) + dtype(b)).tobytes()
     assert calibrated.slope == a
@@ -103,7 +105,7 @@ def test_platt_is_a_line(B: int, dtype: type[np.floating], a: float, b: float) -
 @given(st.data(), heads, dtypes, st.sampled_from([3, 20]))
 def test_bits_in_any_batch(data: st.DataObject, head: Head, dtype: type[np.floating], K: int) -> None:
     """Any split of a batch has the bits of the whole batch."""
-    model = Calibrated(model_of(head, dtype, K=K), some(head))
+    model = CalibratedModel(model_of(head, dtype, K=K), some(head))
     X = rows(90, 6, dtype)
     cut = data.draw(st.integers(1, 89))
     parts = model.predict(X[:cut].copy()), model.predict(X[cut:].copy())
@@ -119,11 +121,11 @@ def test_what_overflows_only_behind_the_calibration(head: Head) -> None:
     model = LinearModel(head, np.full((1, K), 1e30, np.float32), np.zeros(K, np.float32))
     steep = Calibration("temperature", (0.01,)) if head == "softmax" else Calibration("platt", (100.0, 0.0))
     X = np.array([[1e7], [1.0], [-1e7]], np.float32)
-    P = Calibrated(model, steep).predict(X)
+    P = CalibratedModel(model, steep).predict(X)
     assert np.isfinite(model.logits(X)).all()
     wide = LinearModel(head, model.weights.astype(float), model.bias.astype(float))
-    assert P.tobytes() == Calibrated(wide, steep).predict(X.astype(float)).astype(np.float32).tobytes()
-    assert Calibrated(model, steep).predict(X[:0]).shape == (0, P.shape[1])
+    assert P.tobytes() == CalibratedModel(wide, steep).predict(X.astype(float)).astype(np.float32).tobytes()
+    assert CalibratedModel(model, steep).predict(X[:0]).shape == (0, P.shape[1])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_what_overflows_only_behind_the_calibration(head: Head) -> None:
 def test_a_calibration_fits_its_head(head: Head, calibration: Calibration) -> None:
     """Any other is an error."""
     with pytest.raises(ValueError, match="is calibrated by"):
-        Calibrated(model_of(head, np.float32), calibration)
+        CalibratedModel(model_of(head, np.float32), calibration)
 
 
 def coordinates(calibration: Calibration) -> Array:
@@ -298,7 +300,7 @@ def test_a_miscalibrated_model_is_calibrated(head: Head, scale: float, dtype: ty
     Z = (true * scale).astype(dtype)
     plain, learned = (CalibrationLearner(head, identity(head), learn=learn) for learn in (False, True))
     before, after = (one.fold(Z, np.zeros(B), labels, None, None, learning=True) for one in (plain, learned))
-    errors = [reliability_of(one.window, B)["expected_error"] for one in (plain, learned)]
+    errors = [reliability_diagram(one.window, B)["expected_error"] for one in (plain, learned)]
     assert errors[1] < min(0.05, 0.5 * errors[0])
     assert after[1000:].mean() < before[1000:].mean() - 0.02
     found = learned.calibration().numbers
@@ -407,7 +409,7 @@ def test_reliability(rows_: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     window = np.stack([rng.uniform(0.2, 1, 1000), rng.integers(0, 2, 1000).astype(np.float64)])
     window[0, ::7] = 1.0
-    told = reliability_of(window, rows_)
+    told = reliability_diagram(window, rows_)
     n = min(rows_, 1000)
     assert told["rows"] == sum(one["rows"] for one in told["bins"]) == n
     assert len(told["bins"]) == BINS

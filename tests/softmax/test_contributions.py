@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
-from service.softmax.calibration import IDENTITY, KINDS, Calibrated, Calibration
+from service.softmax.calibration import IDENTITY, KINDS, CalibratedModel, Calibration
 from service.softmax.classifier import Classifier
-from service.softmax.contributions import BLOCK_CELLS, NetworkExplainer, explainer_of, logits_of
+from service.softmax.contributions import BLOCK_CELLS, NetworkExplainer, create_explainer, uncalibrated_logits
 from service.softmax.explanation import Explanation
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.linear_model import LinearModel
@@ -58,16 +58,16 @@ def case_of(head: Any, form: str, dtype: Any = np.float64, *, K: int = 4, seed: 
         return case
     if head == "softmax":
         return case._replace(
-            model=Calibrated(case.model, Calibration("temperature", (1.7,))), logits=lambda x: case.logits(x) / 1.7
+            model=CalibratedModel(case.model, Calibration("temperature", (1.7,))), logits=lambda x: case.logits(x) / 1.7
         )
     return case._replace(
-        model=Calibrated(case.model, Calibration("platt", (0.6, 0.4))), logits=lambda x: case.logits(x) * 0.6 + 0.4
+        model=CalibratedModel(case.model, Calibration("platt", (0.6, 0.4))), logits=lambda x: case.logits(x) * 0.6 + 0.4
     )
 
 
 def raw(model: Classifier) -> Classifier:
     """What gives a model's logits, in front of a calibration."""
-    return model.inner if isinstance(model, Calibrated) else model
+    return model.inner if isinstance(model, CalibratedModel) else model
 
 
 def raw_case(head: Any, form: str, dtype: Any, *, K: int, seed: int, hard: bool) -> Case:
@@ -80,7 +80,7 @@ def raw_case(head: Any, form: str, dtype: Any, *, K: int, seed: int, hard: bool)
         Y = np.eye(K)[rng.integers(0, K, B)] if hard else rng.dirichlet(np.ones(K), B)
     if "network" in form:
         net = Net(head, (7, 3), N=N, K=K, dtype=dtype, staged="staged" in form, seed=seed, shift=seed % 3)
-        model: Classifier = net.served().model()
+        model: Classifier = net.parameters().build_model()
 
         def deep(x: Array) -> Array:
             a = staged(x, net.stage)
@@ -123,7 +123,7 @@ def loss(head: str, z: Array, y: Array) -> Array:
 
 
 def explained(case: Case, *, taught: bool = True) -> Explanation:
-    return explainer_of(case.model).explain(case.X, case.Y if taught else None)
+    return create_explainer(case.model).explain(case.X, case.Y if taught else None)
 
 
 CASES = pytest.mark.parametrize(("head", "form"), ALL)
@@ -148,7 +148,7 @@ def test_the_answer_is_that_of_a_prediction(head: str, form: str, dtype: Any, K:
 def test_contributions_and_the_bias_are_the_logits(head: str, form: str, dtype: Any) -> None:
     """But for the rounding of their sum; a network has none."""
     case = case_of(head, form, dtype)
-    found, bias = explained(case), explainer_of(case.model).bias
+    found, bias = explained(case), create_explainer(case.model).bias
     if isinstance(raw(case.model), NetworkModel):
         assert found.contributions is None
         assert bias is None
@@ -195,7 +195,7 @@ def test_float32_is_near_float64(head: str, form: str) -> None:
     """The same model with its weights in both dtypes."""
     narrow = case_of(head, form, np.float32)
     found = explained(narrow)
-    exact = explainer_of(narrow.model._double).explain(narrow.X.astype(np.float64), narrow.Y)
+    exact = create_explainer(narrow.model.float64_model).explain(narrow.X.astype(np.float64), narrow.Y)
     for name in ARRAYS:
         own, other = getattr(found, name), getattr(exact, name)
         if own is not None:
@@ -208,7 +208,7 @@ def test_a_row_has_the_same_bits_alone_and_among_others(data: st.DataObject, cho
     """Every array of an explanation, whatever stands beside a row."""
     head, form = chosen
     case = case_of(head, form, dtype, K=data.draw(st.sampled_from([2, 3, 17])), seed=data.draw(st.integers(0, 9)))
-    explainer, whole = explainer_of(case.model), explained(case)
+    explainer, whole = create_explainer(case.model), explained(case)
     rows = data.draw(st.lists(st.integers(0, B - 1), min_size=1, max_size=4))
     found = explainer.explain(case.X[rows], case.Y[rows])
     for name in (*ARRAYS, "labels"):
@@ -219,8 +219,8 @@ def test_a_row_has_the_same_bits_alone_and_among_others(data: st.DataObject, cho
 def test_the_slopes_of_a_network_are_the_jacobian_of_its_logits() -> None:
     """Of all logits by all features at one time; central differences in float64."""
     net = Net("softmax", (6, 5, 4), N=4, B=6, staged=True)
-    model = net.served().model()
-    slopes = explainer_of(model)._made(net.X).slopes
+    model = net.parameters().build_model()
+    slopes = create_explainer(model).forward(net.X).slopes
     for j in range(4):
         step = np.zeros((6, 4))
         step[:, j] = 1e-5
@@ -233,43 +233,43 @@ def test_the_slopes_of_a_network_are_the_jacobian_of_its_logits() -> None:
 def test_logits_alone_are_those_of_the_explanation(head: str, form: str, dtype: Any) -> None:
     """To the bit; of what gives them, in front of a calibration."""
     case = case_of(head, form, dtype)
-    assert logits_of(case.model, case.X).tobytes() == explained(case).logits.tobytes()
+    assert uncalibrated_logits(case.model, case.X).tobytes() == explained(case).logits.tobytes()
 
 
 def test_logits_alone_that_overflow_on_their_way_are_rounded() -> None:
     """As those of the explanation; those that cannot be are refused, and so are rows that are no numbers."""
     model = LinearModel("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
     X = np.array([[1] * 3, [1e-30] * 3], np.float32)
-    whole = explainer_of(model).explain(X).rounded().logits
-    assert logits_of(model, X).tobytes() == whole.tobytes()
+    whole = create_explainer(model).explain(X).round_to_dtype().logits
+    assert uncalibrated_logits(model, X).tobytes() == whole.tobytes()
     for row, word in (([9, 9, 1], "too large|overflow"), ([np.nan, 0, 0], "finite")):
         with pytest.raises(UnacceptableError, match=word):
-            logits_of(model, np.array([row], np.float32))
+            uncalibrated_logits(model, np.array([row], np.float32))
 
 
 def test_a_network_of_many_rows_is_explained_in_blocks() -> None:
     """As many as fit at one time; each row as alone."""
     net = Net("softmax", (64,), N=9, K=10, B=900, dtype=np.float32)
-    explainer = explainer_of(net.served().model())
+    explainer = create_explainer(net.parameters().build_model())
     assert isinstance(explainer, NetworkExplainer)
-    assert explainer._rows == BLOCK_CELLS // 640 < 900
+    assert explainer._block_rows == BLOCK_CELLS // 640 < 900
     whole = explainer.explain(net.X).sensitivities
-    for i in (0, explainer._rows - 1, explainer._rows, 899):
+    for i in (0, explainer._block_rows - 1, explainer._block_rows, 899):
         assert explainer.explain(net.X[i : i + 1]).sensitivities.tobytes() == whole[i : i + 1].tobytes()
 
 
 def test_a_wide_network_is_walked_back_in_blocks_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands in memory does not grow with the logits times the widest layer; the bits are those of one block."""
     net = Net("softmax", (4096,), N=3, K=200, B=1, dtype=np.float32)
-    explainer = explainer_of(net.served().model())
+    explainer = create_explainer(net.parameters().build_model())
     assert isinstance(explainer, NetworkExplainer)
-    assert explainer._logits == BLOCK_CELLS // 4096 < 200
+    assert explainer._block_logits == BLOCK_CELLS // 4096 < 200
     tracemalloc.start()
     found = explainer.explain(net.X)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5 * 4 * BLOCK_CELLS < 2 * 4 * 200 * 4096
-    monkeypatch.setattr(explainer, "_logits", 200)
+    monkeypatch.setattr(explainer, "_block_logits", 200)
     assert explainer.explain(net.X).sensitivities.tobytes() == found.sensitivities.tobytes()
 
 
@@ -296,7 +296,7 @@ def test_a_clipped_feature_moves_nothing(head: Any) -> None:
     W, D = np.random.default_rng(0).standard_normal((2, N, K))
     delta = Delta(D, Stage(np.zeros(N), np.ones(N), 2.0))
     X = np.array([[1.5, 0.5, -3.0, -0.5, 1.0]])
-    found = explainer_of(LinearModel(head, W, np.zeros(K), stage, delta)).explain(X)
+    found = create_explainer(LinearModel(head, W, np.zeros(K), stage, delta)).explain(X)
     assert not found.sensitivities[0, :, 2].any()
     assert found.sensitivities[0, :, [0, 1, 3]].all()
     assert found.contributions is not None
@@ -308,7 +308,7 @@ def test_a_clipped_feature_moves_nothing(head: Any) -> None:
 def test_a_nearly_certain_row_keeps_its_digits(head: Any, dtype: Any) -> None:
     """Where a probability rounds to 1 its slope, and the gradient of its loss, are those of what the others have."""
     W = np.array([[30, -40, -42]], dtype)
-    found = explainer_of(LinearModel(head, W, np.zeros(3, dtype))).explain(
+    found = create_explainer(LinearModel(head, W, np.zeros(3, dtype))).explain(
         np.ones((1, 1), dtype), np.array([[1.0, 0, 0]])
     )
     assert found.probabilities[0, 0] == 1
@@ -334,7 +334,7 @@ def test_a_row_that_overflows_is_explained_in_float64(head: Any) -> None:
     X = np.array([[1, 0.5], [1e20, 1e20], [0, 1]], np.float32)
     Y = np.zeros((3, model.n_logits))
     Y[:, 0] = 1
-    found = explainer_of(model).explain(X, Y)
+    found = create_explainer(model).explain(X, Y)
     assert found.over.tolist() == [1]
     P, labels = model.classify(X)
     assert (found.probabilities.tobytes(), found.labels.tolist()) == (P.tobytes(), labels)
@@ -342,10 +342,10 @@ def test_a_row_that_overflows_is_explained_in_float64(head: Any) -> None:
     assert exact is not None
     assert exact.contributions is not None
     np.testing.assert_allclose(exact.contributions[0, 0], [1e50, -1e50], rtol=1e-6)
-    alone = explainer_of(model).explain(X[:1], Y[:1])
+    alone = create_explainer(model).explain(X[:1], Y[:1])
     assert alone.sensitivities.tobytes() == found.sensitivities[:1].tobytes()
     with pytest.raises(UnacceptableError, match="too large"):
-        found.rounded()
+        found.round_to_dtype()
 
 
 @pytest.mark.parametrize("head", KINDS)
@@ -354,7 +354,7 @@ def test_a_calibration_that_changes_nothing_explains_nothing_else(head: Any) -> 
     case = case_of(head, "stage and delta", np.float32)
     identity = Calibration(KINDS[head], tuple(IDENTITY[KINDS[head]].values()))
     own, other = (
-        explainer_of(model).explain(case.X, case.Y) for model in (case.model, Calibrated(case.model, identity))
+        create_explainer(model).explain(case.X, case.Y) for model in (case.model, CalibratedModel(case.model, identity))
     )
     for name in ARRAYS:
         assert getattr(own, name).tobytes() == getattr(other, name).tobytes(), name
@@ -365,26 +365,26 @@ def test_a_calibrated_row_that_overflows_is_explained_in_float64(head: Any) -> N
     """Also where only the calibrated logit overflows."""
     identity = tuple(IDENTITY[KINDS[head]].values())
     for numbers, x in ((identity, 1e20), ((0.01,) if head == "softmax" else (100.0, 0.0), 1e8)):
-        model = Calibrated(steep(head), Calibration(KINDS[head], numbers))
+        model = CalibratedModel(steep(head), Calibration(KINDS[head], numbers))
         X = np.array([[1e-33, 0.5e-33], [x, 0], [0, 1e-33]], np.float32)
         Y = np.zeros((3, model.n_logits))
         Y[:, 0] = 1
-        found = explainer_of(model).explain(X, Y)
+        found = create_explainer(model).explain(X, Y)
         assert found.over.tolist() == [1]
         assert found.exact is not None
         P, labels = model.classify(X)
         assert (found.probabilities.tobytes(), found.labels.tolist()) == (P.tobytes(), labels)
         np.testing.assert_allclose(found.exact.logits[0], x * 1e30, rtol=1e-6)
-        alone = explainer_of(model).explain(X[:1], Y[:1])
+        alone = create_explainer(model).explain(X[:1], Y[:1])
         assert alone.sensitivities.tobytes() == found.sensitivities[:1].tobytes()
 
 
 def test_what_can_be_rounded_is() -> None:
     """A sum that overflows on its way to a small number."""
     model = LinearModel("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
-    found = explainer_of(model).explain(np.array([[1] * 3, [1e-30] * 3], np.float32), np.eye(2))
+    found = create_explainer(model).explain(np.array([[1] * 3, [1e-30] * 3], np.float32), np.eye(2))
     assert found.over.tolist() == [0]
-    whole = found.rounded()
+    whole = found.round_to_dtype()
     assert (whole.over.size, whole.exact) == (0, None)
     assert np.isfinite(whole.logits).all()
     assert whole.losses is not None
@@ -395,7 +395,7 @@ def test_a_network_that_overflows_is_explained_in_float64() -> None:
     net = Net("softmax", (4,), N=2, dtype=np.float32, shift=2)
     net.affine[0] = (np.array([[3e38] * 4, [-3e38] * 4], np.float32), np.zeros(4, np.float32))
     net.affine[1] = (np.array([[2, 0, 0]] * 4, np.float32), np.zeros(3, np.float32))
-    found = explainer_of(net.served().model()).explain(np.array([[2, 2], [0, 0]], np.float32))
+    found = create_explainer(net.parameters().build_model()).explain(np.array([[2, 2], [0, 0]], np.float32))
     assert found.over.tolist() == [0, 1]  # the slopes of the second overflow
     assert found.exact is not None
     assert np.isfinite(found.exact.sensitivities).all()
@@ -420,12 +420,12 @@ def test_a_network_that_overflows_is_explained_in_float64() -> None:
 def test_what_cannot_be_explained_is_refused(model: LinearModel, row: list[float], word: str) -> None:
     """In a sentence without the input."""
     with pytest.raises(UnacceptableError, match=word):
-        explainer_of(model).explain(np.array([row], model.dtype))
+        create_explainer(model).explain(np.array([row], model.dtype))
 
 
 def test_wrong_shapes_are_refused() -> None:
     case = case_of("softmax", "plain")
-    explainer = explainer_of(case.model)
+    explainer = create_explainer(case.model)
     with pytest.raises(ValueError, match="X must be"):
         explainer.explain(case.X[:, :3].copy())
     with pytest.raises(TypeError):

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.softmax.linear_learner import RECENT, LinearLearner
-from service.softmax.linear_model import Delta, LinearModel, Stage
-from service.softmax.parameters import Form, LinearParameters, Rule, RuleName, progress_of
+from service.softmax.input_stage import Delta, Stage
+from service.softmax.linear_learner import LinearLearner
+from service.softmax.linear_model import LinearModel
+from service.softmax.parameters import Form, LinearParameters, Rule, RuleName
+from service.softmax.progress import RECENT, summarize_progress
 from tests.support.folds import FORMS, RULES, Case, answer, same_state, whole_matrices
 from tests.support.reference import DTYPES, HEADS, Array
 
@@ -191,7 +193,7 @@ def test_progress_counts_rows_losses_and_hits() -> None:
 
 def test_progress_of_nothing() -> None:
     """Before the first row every count and mean is 0."""
-    assert set(progress_of(np.zeros(8), np.zeros((2, RECENT))).values()) == {0}
+    assert set(summarize_progress(np.zeros(8), np.zeros((2, RECENT))).values()) == {0}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -315,7 +317,7 @@ def test_the_smallest_importance_there_is_moves_next_to_nothing(name: RuleName, 
     steps.fold(case.X, Y=case.Y, weights=np.full(len(case.X), np.finfo(np.float64).smallest_subnormal))
     assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
     assert steps.progress["skipped_rows"] == 0
-    np.testing.assert_allclose(steps.served().weights, case.weights, atol=1e-6)
+    np.testing.assert_allclose(steps.parameters().weights, case.weights, atol=1e-6)
 
 
 def test_a_float32_row_that_overflows_is_skipped() -> None:
@@ -350,7 +352,7 @@ def test_features_without_variance_are_not_learned_from() -> None:
         LinearParameters("softmax", np.zeros((3, 2)), np.zeros(2)), "running", RULES["newton"], np.ones(2)
     )
     steps.fold(X, rng.integers(0, 2, 50))
-    masters, served = steps.tensors()["masters"], steps.served()
+    masters, served = steps.tensors()["masters"], steps.parameters()
     assert masters[1].any()
     assert not masters[2:].any()
     assert served.stage is not None
@@ -378,11 +380,11 @@ def test_a_feature_that_ceases_to_vary_serves_what_the_fold_computes() -> None:
     y = np.random.default_rng(1).integers(0, 2, 3000)
     known = set()
     for i in range(3000):
-        served = steps.served()
+        served = steps.parameters()
         assert served.stage is not None
         known.add(bool(served.stage.scale[0] != 1))
         x = X[i : i + 1].copy()
-        expected = served.model().losses(x, np.eye(2)[y[i : i + 1]])[0]
+        expected = served.build_model().losses(x, np.eye(2)[y[i : i + 1]])[0]
         assert steps.fold(x, y[i : i + 1])[0] == expected
     assert known == {True, False}
 
@@ -409,7 +411,7 @@ def test_new_classes(name: RuleName, form: Form, head: str) -> None:
     losses = steps.fold(case.X, Y=np.eye(18)[labels])
     assert np.isfinite(losses).all()
     assert np.isfinite(steps.tensors()["masters"]).all()
-    assert steps.added == [3]
+    assert steps.added_classes == [3]
 
 
 def test_newtons_matrices_stay_positive_definite_and_finite() -> None:
@@ -486,7 +488,7 @@ def test_statistics_beyond_the_dtype_are_left_out() -> None:
     steps = LinearLearner(start, "delta", RULES["newton"], np.ones(2), learned)
     X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
     assert np.isfinite(steps.fold(X, np.arange(20) % 2)).all()
-    delta = steps.served().delta
+    delta = steps.parameters().delta
     assert delta is not None
     assert delta.weights[0].all()
     assert not delta.weights[1:].any()
@@ -540,11 +542,11 @@ def test_served_parts_are_copies_and_survive_their_arrays(head: str) -> None:
     """What is served does not follow the fold, and is made again from its arrays and clips to the bit."""
     case = Case(head, RULES["newton"], "delta", staged=True)
     steps = case.steps()
-    served = steps.served()
-    before = served.model().predict(case.X)
+    served = steps.parameters()
+    before = served.build_model().predict(case.X)
     steps.fold(case.X, Y=case.Y)
-    assert np.array_equal(served.model().predict(case.X), before)
-    now = steps.served()
-    again = LinearParameters.of(now.head, now.arrays(), now.clips())
-    assert again.model().predict(case.X).tobytes() == now.model().predict(case.X).tobytes()
+    assert np.array_equal(served.build_model().predict(case.X), before)
+    now = steps.parameters()
+    again = LinearParameters.from_arrays(now.head, now.arrays(), now.clips())
+    assert again.build_model().predict(case.X).tobytes() == now.build_model().predict(case.X).tobytes()
     assert isinstance(again.delta, Delta)

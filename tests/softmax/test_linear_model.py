@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from service.errors import UnacceptableError
-from service.softmax.linear_model import Delta, LinearModel, Stage
+from service.softmax.input_stage import Delta, Stage
+from service.softmax.linear_model import LinearModel
 from tests.support.reference import DTYPES, HEADS, Array, targets
 
 N, K = 4, 3

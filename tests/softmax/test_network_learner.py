@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.softmax.network_learner import NetworkLearner, NetworkParameters
-from service.softmax.parameters import Rule, RuleName
+from service.softmax.network_learner import NetworkLearner
+from service.softmax.parameters import NetworkParameters, Rule, RuleName
 from tests.support.folds import RULES as LINEAR_RULES
 from tests.support.folds import Case
 from tests.support.networks import RULES, WIDTHS, Net, Twin, forward, summed_loss
@@ -27,7 +27,7 @@ quick = settings(deadline=None, max_examples=50)
 def same_state(one: NetworkLearner, other: NetworkLearner) -> bool:
     """Whether two folds hold the same bits, the served ones included."""
     pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
-    pairs += list(zip(one.served().tensors(), other.served().tensors(), strict=True))
+    pairs += list(zip(one.parameters().tensors(), other.parameters().tensors(), strict=True))
     return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
@@ -100,7 +100,7 @@ def test_a_row_is_scored_as_it_is_answered(
     )
     steps = net.steps(RULES[name])
     steps.fold(net.X[:3].copy(), Y=net.Y[:3])
-    model, x, y = steps.served().model(), net.X[3:], net.Y[3:]
+    model, x, y = steps.parameters().build_model(), net.X[3:], net.Y[3:]
     expected = model.losses(x, y)[0]
     if head == "ovr":
         logs = model.log_probabilities(x)[0]
@@ -113,7 +113,7 @@ def test_a_row_is_scored_as_it_is_answered(
 def test_a_step_of_sgd_is_the_gradient_of_the_network(head: str, hidden: tuple[int, ...], seed: int) -> None:
     """What the fold moves by in one row is the rate times what `Network.gradients` gives for it."""
     net = Net(head, hidden, B=1, kind="soft", seed=seed)
-    steps, found = net.steps(Rule("sgd", rate=0.25)), net.served().model().gradients(net.X, net.Y)
+    steps, found = net.steps(Rule("sgd", rate=0.25)), net.parameters().build_model().gradients(net.X, net.Y)
     before = masters(steps)
     steps.fold(net.X, Y=net.Y)
     for old, new, (dW, db) in zip(before, masters(steps), found.layers, strict=True):
@@ -165,7 +165,7 @@ def test_labels_are_targets_and_progress_counts(head: str) -> None:
     one, other = net.steps(RULES["adagrad"]), net.steps(RULES["adagrad"])
     hits, losses = [], one.fold(net.X, labels)
     for i in range(60):
-        hits.append(other.served().model().classify(net.X[i : i + 1].copy())[1][0] == labels[i])
+        hits.append(other.parameters().build_model().classify(net.X[i : i + 1].copy())[1][0] == labels[i])
         assert other.fold(net.X[i : i + 1].copy(), Y=Y[i : i + 1])[0] == losses[i]
     assert same_state(one, other)
     assert one.progress["loss"] == pytest.approx(losses.mean(), rel=1e-12)
@@ -217,7 +217,8 @@ def test_skipped_rows_change_nothing(name: RuleName, dtype: type[np.floating]) -
     assert steps.progress["skipped_rows"] == len(bad)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(masters(steps), masters(clean), strict=True))
     assert all(
-        a.tobytes() == b.tobytes() for a, b in zip(steps.served().tensors(), clean.served().tensors(), strict=True)
+        a.tobytes() == b.tobytes()
+        for a, b in zip(steps.parameters().tensors(), clean.parameters().tensors(), strict=True)
     )
 
 
@@ -257,7 +258,7 @@ def test_any_rows_leave_a_finite_network(
     losses = steps.fold(X, Y=Y, weights=h)
     assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
     assert steps.progress["rows"] == np.isfinite(losses).sum()
-    steps.served().model().predict(net.X)
+    steps.parameters().build_model().predict(net.X)
 
 
 @pytest.mark.parametrize("name", ["adagrad", "ftrl"])
@@ -265,8 +266,8 @@ def test_no_layer_moves_its_own_pre_activations_beyond_the_clip(name: RuleName) 
     """With a small clip each layer's largest change by its own row is that clip, in the free step's direction."""
     net = Net("softmax", (6, 5), B=1)
     taken = [net.X]
-    model = net.served().model()
-    taken += model._trace(net.X)[1][1:]
+    model = net.parameters().build_model()
+    taken += model.trace(net.X)[1][1:]
     moved = []
     for clip in (np.inf, 1e-3):
         steps = net.steps(replace(RULES[name], step_clip=clip))
@@ -287,9 +288,9 @@ def test_new_classes(name: RuleName, head: str) -> None:
     net = Net(head, (9, 7), K=15, dtype=np.float32)
     steps = net.steps(RULES[name])
     steps.fold(net.X, Y=net.Y)
-    before, sums, others = steps.served().model().logits(net.X), steps.tensors(), masters(steps)[:2]
+    before, sums, others = steps.parameters().build_model().logits(net.X), steps.tensors(), masters(steps)[:2]
     steps.add_classes(3)
-    after = steps.served().model().logits(net.X)
+    after = steps.parameters().build_model().logits(net.X)
     assert np.array_equal(after[:, :15], before)
     np.testing.assert_allclose(after[:, 15:], before.mean(axis=1, keepdims=True) - np.log(100) + np.zeros(3), rtol=1e-4)
     assert all(np.array_equal(a, b) for a, b in zip(masters(steps), others, strict=False))
@@ -297,14 +298,14 @@ def test_new_classes(name: RuleName, head: str) -> None:
         assert np.array_equal(steps.tensors()["squares.0"], sums["squares.0"])
         assert np.array_equal(steps.tensors()["squares.2"][:, :15], sums["squares.2"])
         assert (steps.tensors()["squares.2"][:, 15:] == 0.5).all()
-    expected = net.served().with_classes(3)
+    expected = net.parameters().with_classes(3)
     assert (expected.bias.shape, expected.weights.shape) == ((18,), (7, 18))
     copied = steps.copy()
     labels = np.eye(18)[np.random.default_rng(0).integers(0, 18, 30)]
     assert np.isfinite(steps.fold(net.X, Y=labels)).all()
     copied.fold(net.X, Y=labels)
     assert same_state(steps, copied)
-    assert steps.added == [3]
+    assert steps.added_classes == [3]
 
 
 def test_another_rule_goes_on_from_the_same_weights() -> None:
@@ -337,15 +338,15 @@ def test_paused_rows_are_counted_and_not_learned() -> None:
 def test_served_parts_are_copies_and_survive_their_arrays(*, staged: bool) -> None:
     """At its start a network answers with its artifact's bits; its arrays and clips make what is served again."""
     net = Net("softmax", (6, 5), staged=staged, dtype=np.float32)
-    steps, start = net.steps(RULES["adagrad"]), net.served()
-    served = steps.served()
-    assert served.model().predict(net.X).tobytes() == start.model().predict(net.X).tobytes()
-    before = served.model().predict(net.X)
+    steps, start = net.steps(RULES["adagrad"]), net.parameters()
+    served = steps.parameters()
+    assert served.build_model().predict(net.X).tobytes() == start.build_model().predict(net.X).tobytes()
+    before = served.build_model().predict(net.X)
     steps.fold(net.X, Y=net.Y)
-    assert np.array_equal(served.model().predict(net.X), before)
-    now = steps.served()
-    again = NetworkParameters.of(now.head, net.activations, now.arrays(), now.clips())
-    assert again.model().predict(net.X).tobytes() == now.model().predict(net.X).tobytes()
+    assert np.array_equal(served.build_model().predict(net.X), before)
+    now = steps.parameters()
+    again = NetworkParameters.from_arrays(now.head, net.activations, now.arrays(), now.clips())
+    assert again.build_model().predict(net.X).tobytes() == now.build_model().predict(net.X).tobytes()
     assert [tensor.shape for tensor in now.tensors()] == [(5, 6), (6,), (6, 5), (5,), (5, 3), (3,)]
 
 
@@ -381,4 +382,4 @@ def test_what_a_fold_refuses() -> None:
     with pytest.raises(ValueError, match="sgd, adagrad or ftrl"):
         steps.set_rule(LINEAR_RULES["newton"])
     with pytest.raises(ValueError, match="threshold"):
-        NetworkLearner(net.served(), RULES["sgd"], np.ones(2))
+        NetworkLearner(net.parameters(), RULES["sgd"], np.ones(2))

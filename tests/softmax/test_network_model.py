@@ -38,7 +38,7 @@ def nets(draw: st.DrawFn, most: int = 70) -> Net:
 @given(nets())
 def test_answers_against_the_twin(net: Net) -> None:
     """Any network answers what the textbook's formulas give, and its labels follow from the answer."""
-    P, labels = net.served().model().classify(net.X)
+    P, labels = net.parameters().build_model().classify(net.X)
     assert P.dtype == net.dtype
     assert np.abs(P - answers(net, net.X)).max() <= 500 * np.finfo(net.dtype).eps
     assert labels == ([0] * len(P) if net.head == "multilabel" else P.argmax(axis=1).tolist())
@@ -48,7 +48,7 @@ def test_answers_against_the_twin(net: Net) -> None:
 @given(st.data(), nets(150))
 def test_bits_in_any_batch(data: st.DataObject, net: Net) -> None:
     """Any split of a batch, and any row alone, has the bits of the whole batch."""
-    model, B = net.served().model(), len(net.X)
+    model, B = net.parameters().build_model(), len(net.X)
     P, labels = model.classify(net.X)
     logits, logs = model.logits(net.X), model.log_probabilities(net.X)
     losses, dX = model.losses(net.X, net.Y), model.gradients(net.X, net.Y).dX
@@ -68,7 +68,7 @@ def test_bits_in_any_batch(data: st.DataObject, net: Net) -> None:
 @given(nets(70))
 def test_answers_are_those_of_the_logits(net: Net) -> None:
     """The fused kernel has the bits of a model without hidden layers whose features are the logits."""
-    model = net.served().model()
+    model = net.parameters().build_model()
     head = LinearModel(net.head, np.eye(net.K, dtype=net.dtype), np.zeros(net.K, net.dtype))  # type: ignore[arg-type]  # a head's name
     Z = model.logits(net.X)
     assert model.predict(net.X).tobytes() == head.predict(Z).tobytes()
@@ -89,7 +89,7 @@ def by_differences(net: Net) -> list[Array]:
             kept, sums = array[at], []
             for step in (1e-5, -1e-5):
                 array[at] = kept + step
-                sums.append(net.served().model().losses(net.X, net.Y).sum())
+                sums.append(net.parameters().build_model().losses(net.X, net.Y).sum())
             array[at] = kept
             slope[at] = (sums[0] - sums[1]) / 2e-5
         slopes.append(slope)
@@ -106,9 +106,9 @@ def test_gradients_three_ways(head: str, hidden: tuple[int, ...], kind: str) -> 
     """
     for shift in range(3):
         net = Net(head, hidden, N=4, B=7, kind=kind, shift=shift, seed=shift)
-        found = net.served().model().gradients(net.X, net.Y)
+        found = net.parameters().build_model().gradients(net.X, net.Y)
         got = [*itertools.chain.from_iterable(found.layers), found.dX]
-        assert np.array_equal(found.losses, net.served().model().losses(net.X, net.Y))
+        assert np.array_equal(found.losses, net.parameters().build_model().losses(net.X, net.Y))
 
         def loss(flat: list[Array], net: Net = net) -> Array:
             affine = list(zip(flat[:-1:2], flat[1:-1:2], strict=True))
@@ -118,7 +118,7 @@ def test_gradients_three_ways(head: str, hidden: tuple[int, ...], kind: str) -> 
             assert mine.shape == theirs.shape == slope.shape
             assert np.abs(mine - theirs).max() <= 1e-10 * np.abs(theirs).max()
             assert np.abs(mine - slope).max() <= 1e-6 * np.abs(slope).max()
-        P = net.served().model().predict(net.X)
+        P = net.parameters().build_model().predict(net.X)
         P = P[:, 1:] if head == "sigmoid" else P
         if head != "ovr" and not (head == "softmax" and kind == "any"):
             np.testing.assert_allclose(found.layers[-1].db, (P - net.Y).sum(axis=0), rtol=1e-12, atol=1e-13)
@@ -131,7 +131,7 @@ def test_a_stage_that_is_written_to_changes_no_answer() -> None:
     net.stage = replace(net.stage, clip=None)
     net.affine[0][0][:] *= 1e4
     rows = [net.X[:1], np.full((1, 4), 3e37, np.float32)]
-    untouched, model = net.served().model(), net.served().model()
+    untouched, model = net.parameters().build_model(), net.parameters().build_model()
     expected = [untouched.losses(X, Y)[0] for X in rows]
     assert expected[1] > np.finfo(np.float32).max
     net.stage.mean[:] += 1
@@ -145,7 +145,7 @@ def test_gradients_through_the_stage(clip: float | None) -> None:
     net = Net("softmax", (6, 5), N=4, B=6, staged=True, kind="soft")
     assert net.stage is not None
     net.stage = replace(net.stage, clip=clip)
-    found, slope = net.served().model().gradients(net.X, net.Y).dX, by_differences(net)[-1]
+    found, slope = net.parameters().build_model().gradients(net.X, net.Y).dX, by_differences(net)[-1]
     assert np.abs(found - slope).max() <= 1e-6 * np.abs(slope).max()
     assert (found == 0).any() == (clip is not None)
 
@@ -158,7 +158,7 @@ def test_overflow_is_computed_in_float64(name: str, head: str) -> None:
     # Two features cancel in float64 and overflow float32 on the way, which a saturating activation would hide.
     net.affine[0][0][0], net.affine[0][0][1] = 8, -8
     net.X[::4, :2] = 3e38
-    model, usual = net.served().model(), np.arange(20) % 4 != 0
+    model, usual = net.parameters().build_model(), np.arange(20) % 4 != 0
     wide = [LayerArrays(one.weights.astype(float), one.bias.astype(float), one.activation) for one in model.hidden]
     double = NetworkModel(model.head, tuple(wide), model.weights.astype(float), model.bias.astype(float))
     exact = double.predict(net.X.astype(float))
@@ -183,7 +183,7 @@ def test_rows_without_an_answer_are_refused(method: str) -> None:
     """What is not finite, or overflows float64, is an error of the input."""
     net = Net("softmax", (4,), N=2)
     net.affine[0][0][:] = 100
-    call = getattr(net.served().model(), method)
+    call = getattr(net.parameters().build_model(), method)
     for bad, match in ((np.nan, "finite"), (np.inf, "finite"), (1e308, "overflow")):
         with pytest.raises(UnacceptableError, match=match):
             call(np.array([[0.0, 0.0], [bad, 0.0]]))
@@ -199,18 +199,18 @@ def test_a_gradient_that_cannot_be_represented_is_refused() -> None:
     net.X[:], net.affine[1][0][:] = 1e300, [[0.1, 0, -0.1]]
     net.Y[:] = [0, 0, 1e300]
     with pytest.raises(UnacceptableError, match="gradient"):
-        net.served().model().gradients(net.X, net.Y)
+        net.parameters().build_model().gradients(net.X, net.Y)
 
 
 def test_what_a_network_is_made_of_is_its_own() -> None:
     """Nothing outside can change a network, and it has no buffers for lone rows."""
     net = Net("softmax", (4, 3))
-    model = net.served().model()
+    model = net.parameters().build_model()
     before = model.predict(net.X)
     for W, b in net.affine:
         W[:], b[:] = 9, 9
     assert np.array_equal(model.predict(net.X), before)
-    assert model.single() is None
+    assert model.single_row_plan() is None
     assert (model.n_features, model.n_logits, model.n_classes) == (5, 3, 3)
 
 

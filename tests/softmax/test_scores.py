@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from service.errors import UnacceptableError
 from service.softmax import derivatives
-from service.softmax.scores import FORMS, Scores, convert
+from service.softmax.scores import FORMS, Scores, compute_score_forms
 from tests.support.reference import Array, log_probabilities, probabilities
 
 quick = settings(deadline=None, max_examples=100)
@@ -22,7 +22,7 @@ def logits(limit: float = 30.0) -> st.SearchStrategy[Array]:
 
 
 def converted(values: Any, form: Any = "logits", head: str = "softmax", T: float = 1.0) -> Scores:
-    return convert(form, np.array(values, np.float64), sigmoid=head == "sigmoid", temperature=T)
+    return compute_score_forms(form, np.array(values, np.float64), sigmoid=head == "sigmoid", temperature=T)
 
 
 @quick
@@ -153,11 +153,11 @@ def test_odds_next_to_one_are_those_against_the_others(form: Any, values: Any) -
         ("log_probabilities", [[-1.0, -1.0]], "softmax", 1, "sum to 1"),
         ("odds", [[1.0, 2.0]], "softmax", 1, "sum to 1"),
         ("odds", [[np.inf, np.inf]], "softmax", 1, "sum to 1"),
-        ("probabilities", [[1.5]], "sigmoid", 1, "outside of 0 to 1"),
+        ("probabilities", [[1.5]], "sigmoid", 1, "outside 0 to 1"),
         ("probabilities", [[0.5], [-1e-9]], "sigmoid", 1, "Row 1"),
         ("log_probabilities", [[1e-9]], "sigmoid", 1, "above 1"),
         ("odds", [[-1.0]], "sigmoid", 1, "below 0"),
-        ("logits", [[1.0, 2.0], [-np.inf, -np.inf]], "softmax", 1, "Row 1 has no class"),
+        ("logits", [[1.0, 2.0], [-np.inf, -np.inf]], "softmax", 1, "Row 1 has no possible class"),
         ("logits", [[1e300]], "softmax", 1e-10, "overflows"),
         ("logits", [[-1e300, 0]], "sigmoid", 1e-10, "overflows"),
         ("probabilities", [[1, 0], [1e-300, 1]], "softmax", 1e307, "Row 1 has a logit that overflows"),

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from service.softmax.input_stage import Stage
 from service.softmax.linear_learner import LinearLearner
-from service.softmax.linear_model import LinearModel, Stage
+from service.softmax.linear_model import LinearModel
 from service.softmax.parameters import Form, LinearParameters, Rule, RuleName
 from tests.support.reference import Array, Fold, targets
 
@@ -53,13 +54,13 @@ class Case:
 
 def answer(steps: LinearLearner) -> LinearModel:
     """The model that answers now."""
-    return steps.served().model()
+    return steps.parameters().build_model()
 
 
 def same_state(one: LinearLearner, other: LinearLearner) -> bool:
     """Whether two folds hold the same bits, the served ones included."""
     pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
-    pairs += list(zip(one.served().tensors(), other.served().tensors(), strict=True))
+    pairs += list(zip(one.parameters().tensors(), other.parameters().tensors(), strict=True))
     return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 

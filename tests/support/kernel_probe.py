@@ -17,19 +17,20 @@ import numpy as np
 
 from service.compiler import TARGET
 from service.softmax import derivatives
-from service.softmax.calibration import KINDS, Calibrated, Calibration
+from service.softmax.calibration import KINDS, CalibratedModel, Calibration
 from service.softmax.calibration_learner import CalibrationLearner
-from service.softmax.contributions import explainer_of
+from service.softmax.contributions import create_explainer
+from service.softmax.input_stage import Stage
 from service.softmax.kernels.activations import activation_forward
 from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
 from service.softmax.kernels.heads import predict_forward
 from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
 from service.softmax.linear_learner import LinearLearner
-from service.softmax.linear_model import LinearModel, Stage
-from service.softmax.network_learner import NETWORK_RULES, NetworkLearner, NetworkParameters
-from service.softmax.parameters import LinearParameters
+from service.softmax.linear_model import LinearModel
+from service.softmax.network_learner import NETWORK_RULES, NetworkLearner
+from service.softmax.parameters import LinearParameters, NetworkParameters
 from service.softmax.scores import FORMS as FORMS_OF_SCORES
-from service.softmax.scores import convert
+from service.softmax.scores import compute_score_forms
 from tests.support.folds import FORMS, RULES
 from tests.support.networks import RULES as NETWORK
 from tests.support.reference import DTYPES, HEADS, Array
@@ -111,11 +112,11 @@ def folds() -> Iterator[tuple[str, Array]]:
             steps.add_classes(1)
         for _, tensor in sorted(steps.tensors().items()):
             yield "folds", tensor
-        served = steps.served()
+        served = steps.parameters()
         for array in served.arrays().values():
             yield "folds", array
-        yield "folds", served.model().predict(X)
-        yield "folds", served.model().gradients(X, np.zeros((B, served.bias.size))).dD
+        yield "folds", served.build_model().predict(X)
+        yield "folds", served.build_model().gradients(X, np.zeros((B, served.bias.size))).dD
 
 
 def network_of(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, staged: bool) -> NetworkParameters:
@@ -141,9 +142,9 @@ def networks() -> Iterator[tuple[str, Array]]:
         B, N, K = (1, 12, 70)[case % 3], (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
         served = network_of(head, dtype, (N, *hidden, K), staged=case % 2 == 0)
         X, Y = rows_of(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
-        found = served.model().gradients(X, Y)
+        found = served.build_model().gradients(X, Y)
         yield from (("networks", value) for layer in found.layers for value in layer)
-        yield from (("networks", value) for value in (found.dX, found.losses, served.model().predict(X)))
+        yield from (("networks", value) for value in (found.dX, found.losses, served.build_model().predict(X)))
         steps = NetworkLearner(served, NETWORK[name], np.full(K, 0.5))
         yield "networks", steps.fold(X[:12].copy(), Y=Y[:12])
         yield from (("networks", tensor) for _, tensor in sorted(steps.tensors().items()))
@@ -161,14 +162,14 @@ def explanations() -> Iterator[tuple[str, Array]]:
             X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
             Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
             deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
-            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.model()):
-                found = explainer_of(model).explain(X, Y)
+            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.build_model()):
+                found = create_explainer(model).explain(X, Y)
                 whole = (found.logits, found.contributions, found.sensitivities, found.losses, found.loss_gradients)
                 yield from (("explanations", array) for array in whole if array is not None)
     for T, sigmoid in ((1.0, False), (1.5, False), (0.5, True)):
-        first = convert("logits", numbers("scores", np.float64, 9, 7), sigmoid=sigmoid, temperature=T)
+        first = compute_score_forms("logits", numbers("scores", np.float64, 9, 7), sigmoid=sigmoid, temperature=T)
         for form in FORMS_OF_SCORES:
-            again = convert(form, first[form], sigmoid=sigmoid, temperature=T)
+            again = compute_score_forms(form, first[form], sigmoid=sigmoid, temperature=T)
             yield from (("explanations", array) for array in again.values())
 
 
@@ -177,7 +178,7 @@ def calibrations() -> Iterator[tuple[str, Array]]:
     for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
         first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
         for B, N, K in SHAPES:
-            model, X = Calibrated(model_of(head, dtype, N, K, staged=case % 2 == 0), first), rows_of(dtype, B, N)
+            model, X = CalibratedModel(model_of(head, dtype, N, K, staged=case % 2 == 0), first), rows_of(dtype, B, N)
             Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
             P, labels = model.classify(X)
             calibrator = CalibrationLearner(head, first, learn=True)
@@ -195,8 +196,8 @@ def calibrated_explanations() -> Iterator[tuple[str, Array]]:
             X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
             Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
             deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
-            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.model()):
-                found = explainer_of(Calibrated(model, first)).explain(X, Y)
+            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.build_model()):
+                found = create_explainer(CalibratedModel(model, first)).explain(X, Y)
                 whole = (found.logits, found.sensitivities, found.losses, found.loss_gradients)
                 yield from (("calibrated explanations", array) for array in whole if array is not None)
 

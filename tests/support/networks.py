@@ -8,8 +8,8 @@ import numpy as np
 
 from service.softmax.input_stage import Stage
 from service.softmax.kernels.network import Activation, LayerArrays
-from service.softmax.network_learner import NetworkLearner, NetworkParameters
-from service.softmax.parameters import Rule, RuleName
+from service.softmax.network_learner import NetworkLearner
+from service.softmax.parameters import NetworkParameters, Rule, RuleName
 from tests.support.reference import Array, log_probabilities, logit_gradient, losses, probabilities, stage, targets
 
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "sigmoid", "tanh")
@@ -47,14 +47,14 @@ class Net:
         self.Y = np.minimum(targets(head, kind, B, K, rng), 1)
         self.h = rng.uniform(0.2, 3, B)
 
-    def served(self) -> NetworkParameters:
+    def parameters(self) -> NetworkParameters:
         """What answers."""
         hidden = tuple(LayerArrays(W, b, name) for (W, b), name in zip(self.affine, self.activations, strict=False))
         return NetworkParameters(self.head, hidden, *self.affine[-1], self.stage)  # type: ignore[arg-type]  # a head's name
 
     def steps(self, rule: Rule) -> NetworkLearner:
         """The network that learns."""
-        return NetworkLearner(self.served(), rule, np.full(self.K, 0.5))
+        return NetworkLearner(self.parameters(), rule, np.full(self.K, 0.5))
 
 
 def activate(name: str, z: Array, numpy: Any = np) -> Array:

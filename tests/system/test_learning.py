@@ -105,7 +105,7 @@ def test_waiting_gives_each_rows_loss_before_its_step(service: Service) -> None:
     assert answer.json()["losses"] == scored.losses.tolist()
     predicted = post(service, "digits:predict", {"instances": rows, "min_seq": answer.json()["seq"]})
     assert predicted.json()["seq"] >= answer.json()["seq"]
-    P = fold.state.served_parameters().model().predict(np.array(rows, np.float32))
+    P = fold.state.served_parameters().build_model().predict(np.array(rows, np.float32))
     assert np.array(predicted.json()["predictions"], np.float32).tobytes() == P.tobytes()
 
 

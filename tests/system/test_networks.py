@@ -65,7 +65,7 @@ def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> 
     assert told["progressive"]["loss"] == fold.progressive_validation["loss"]
     answer, bits = predictions(service, rows, min_seq=12, feedback_tokens=True)
     assert answer["seq"] == 12
-    assert bits == fold.state.served_parameters().model().predict(np.array(rows, np.float32)).tobytes()
+    assert bits == fold.state.served_parameters().build_model().predict(np.array(rows, np.float32)).tobytes()
     live = safetensors.numpy.load(weights(service).content)
     assert {name: array.shape for name, array in live.items() if name.startswith("layers")} == {
         "layers.0.weights": (64, 32), "layers.0.bias": (32,), "layers.1.weights": (32, 10), "layers.1.bias": (10,),

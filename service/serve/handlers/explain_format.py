@@ -31,10 +31,10 @@ from service.serve.wire.labels import LabelParser
 from service.serve.wire.oip_request import EXPLANATIONS
 from service.serve.wire.predict_body import parse_min_seq
 from service.settings import Settings
-from service.softmax.calibration import Calibrated
-from service.softmax.contributions import Explainer, explainer_of, logits_of
+from service.softmax.arrays import Doubles, Floats
+from service.softmax.calibration import CalibratedModel
+from service.softmax.contributions import Explainer, create_explainer, uncalibrated_logits
 from service.softmax.explanation import Explanation
-from service.softmax.input_stage import Doubles, Floats
 from service.store.log.feedback_payload import Targets
 
 FIELDS: Final = ("instances", "labels", "top", "min_seq", "parameters", "signature_name")
@@ -103,7 +103,7 @@ class ExplainFormat:
     @cached_property
     def explainer(self) -> Explainer:
         """What computes; it is made when it is first needed, and where."""
-        return explainer_of(self._served.model)
+        return create_explainer(self._served.model)
 
     def read(self, body: bytes) -> ExplainBody:
         """What a body asks for.
@@ -185,11 +185,11 @@ class ExplainFormat:
         """
         if not MATRICES.intersection(wanted):
             P, labels = self._served.model.classify(X)
-            return P, np.array(labels), {"logits": logits_of(self._served.model, X)}
+            return P, np.array(labels), {"logits": uncalibrated_logits(self._served.model, X)}
         names = ["probabilities", "labels", *(name for name in EXPLANATIONS if name in wanted)]
         parts: dict[str, list[Any]] = {name: [] for name in names}
         for i in range(0, len(X), self._step):
-            found = self.explainer.explain(X[i : i + self._step]).rounded()
+            found = self.explainer.explain(X[i : i + self._step]).round_to_dtype()
             for name, blocks in parts.items():
                 blocks.append(getattr(found, name))
         P, found_labels, *more = map(np.concatenate, parts.values())
@@ -203,9 +203,11 @@ class ExplainFormat:
     def _calibration(self) -> bytes:
         """What stands between the logits and the head, where something does."""
         model = self._served.model
-        if not isinstance(model, Calibrated):
+        if not isinstance(model, CalibratedModel):
             return b""
-        return b'"calibration":%b,' % orjson.dumps({"kind": model.calibration.kind, **model.calibration.named()})
+        return b'"calibration":%b,' % orjson.dumps(
+            {"kind": model.calibration.kind, **model.calibration.numbers_by_name()}
+        )
 
     @cached_property
     def _entries(self) -> list[bytes]:
@@ -233,7 +235,7 @@ class ExplainFormat:
         S, D = found.sensitivities[i], found.loss_gradients
         C = None if found.contributions is None else found.contributions[i]
         part = None if C is None else _part(C, label, len(P))
-        weight = np.abs(part) if part is not None else _first_order(S[label], x, self.explainer.centre)
+        weight = np.abs(part) if part is not None else _first_order(S[label], x, self.explainer.center)
         order = np.argsort(-weight, kind="stable")[:top]
         entries = self._top(order, part, S[label])
         gradient = None if D is None else D[i]

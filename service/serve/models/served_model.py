@@ -22,7 +22,7 @@ from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
 from service.settings import Settings
 from service.softmax.classifier import Classifier
-from service.softmax.learner import Parameters
+from service.softmax.parameters import Parameters
 from service.store.artifact.artifact import Artifact, Manifest
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
@@ -95,7 +95,7 @@ class ServedModel:
         self.seq, learned = snapshot or (0, None)
         self.learned: Final = learned
         answering = initial_parameters(artifact) if learned is None else _learned(manifest, learned)
-        self.model: Final = answering.model()
+        self.model: Final = answering.build_model()
         self.parameters: Final = sum(tensor.size for tensor in answering.tensors())
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
@@ -139,7 +139,7 @@ class ServedModel:
 
     def _lone(self, meter: WorkerCounters) -> SingleRow | None:
         """What answers requests of one row by the shortest way; None where the model is not made for it."""
-        single = self.model.single() if self.inline_rows and self.thresholds is None else None
+        single = self.model.single_row_plan() if self.inline_rows and self.thresholds is None else None
         return None if single is None else SingleRow(single, self.counters, meter)
 
     def progress(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from service.serve.metrics.counters import (
 )
 from service.serve.responses import V1
 from service.serve.wire.row_scanner import scan_rows
-from service.softmax.kernels.lanes import stack
+from service.softmax.kernels.lane_operations import stack
 from service.softmax.kernels.single import CELLS as PLAN_CELLS
 from service.softmax.kernels.single import ITEMSIZE, SingleRowPlan, numbers_at, predict_single, single_row
 

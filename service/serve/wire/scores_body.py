@@ -16,8 +16,8 @@ import orjson
 from service.errors import TooLargeError, UnacceptableError
 from service.serve.wire.json_grammar import NUMBER_TYPES, check_fields, check_row_count, parse_object
 from service.settings import Settings
-from service.softmax.input_stage import Doubles
-from service.softmax.scores import FORMS, Form, convert
+from service.softmax.arrays import Doubles
+from service.softmax.scores import FORMS, Form, compute_score_forms
 
 HEADS: Final = ("softmax", "sigmoid")
 FIELDS: Final = (*FORMS, "head", "temperature")
@@ -72,7 +72,7 @@ def convert_scores(body: bytes, settings: Settings) -> bytes:
         InputError: `parse_scores_body` raised it, or the values are not valid in their form.
     """
     form, values, head, temperature = parse_scores_body(body, settings)
-    scores = convert(form, values, sigmoid=head == "sigmoid", temperature=temperature)
+    scores = compute_score_forms(form, values, sigmoid=head == "sigmoid", temperature=temperature)
     # orjson writes infinity as null.
     return orjson.dumps({**scores, "head": head, "temperature": temperature}, None, orjson.OPT_SERIALIZE_NUMPY)
 

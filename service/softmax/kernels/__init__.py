@@ -1,4 +1,4 @@
-"""Numba kernels on plain arrays; each begins with the shapes of its arguments.
+"""Numba kernels on plain arrays; each docstring begins with the shapes of the arguments.
 
-May import only each other and `compiler`.
+May import only each other, `arrays` and `compiler`.
 """

@@ -1,8 +1,8 @@
-"""Activations of hidden layers, deterministic like the heads, and their derivatives in terms of the activation.
+"""Activations of hidden layers, and their derivatives in terms of the activation.
 
-    Z (R, whole vectors >= K)  pre-activations of a block of rows, written whole panels at a time by tile.py
+    Z (R, whole vectors >= K)  pre-activations of a block of rows, written in whole panels by matmul.py
     A (R, K)                   activations, written
-    dA (B, K)                  the loss's derivative with respect to A; turned into that with respect to Z, in place
+    dA (B, K)                  the loss's derivative with respect to A; replaced by the one with respect to Z
 
 Function   a = f(z)                                da / dz           error
 relu       max(z, 0)                               1 where a > 0     exact
@@ -11,9 +11,9 @@ tanh       |z| < 0.625: z + z**3 R(z**2)           (1 - a)(1 + a)    < 2 ulp
            else: sign(z) (1 - e) / (1 + e), e = e**-2|z|
 
 The derivative of relu at 0 is taken as 0. R is the polynomial (float32) or rational function (float64) of Moshier's
-Cephes library, tanhf.c and tanh.c: near 0 the quotient would lose the digits that 1 - e cancels. The derivatives are
-the textbook's (Goodfellow, Bengio & Courville, Deep Learning, 2016, sections 3.10 and 6.3); a rounded activation that
-has reached 1 has the slope 0.
+Cephes library, tanhf.c and tanh.c. Near 0 the quotient would lose the digits that 1 - e cancels. The derivatives are
+in Goodfellow, Bengio & Courville, Deep Learning, 2016, sections 3.10 and 6.3. A rounded activation that has reached 1
+has the slope 0.
 """
 
 import numpy as np
@@ -23,9 +23,8 @@ from numba.extending import overload
 from service.compiler import inlined, kernel
 from service.softmax.kernels.exp_log import exp_lanes
 from service.softmax.kernels.heads import sigma
-from service.softmax.kernels.lanes import (
+from service.softmax.kernels.lane_operations import (
     absolute,
-    all_below,
     choose,
     fma,
     higher,
@@ -36,6 +35,7 @@ from service.softmax.kernels.lanes import (
     store,
     store_part,
 )
+from service.softmax.kernels.lane_reductions import all_below
 
 RELU, SIGMOID, TANH = 0, 1, 2
 # Below this tanh is a polynomial.
@@ -62,7 +62,7 @@ def _tanh_ratio_64(s):
 
 
 def _tanh_ratio(s):
-    """The one for the dtype; this name is for Numba functions only."""
+    """The ratio for the dtype of s; callable inside Numba functions only."""
     raise TypeError(f"_tanh_ratio works on lanes inside a kernel, not on {type(s).__name__}")
 
 
@@ -75,12 +75,12 @@ def _overload_tanh_ratio(s):
 
 @inlined
 def tanh_lanes(z):
-    """Return tanh(z) in each lane."""
+    """tanh(z) in each lane."""
     one, zero, size = spread(z, 1.0), spread(z, 0.0), absolute(z)
     e = exp_lanes(spread(z, -2.0) * size)
     large = (one - e) / (one + e)
     large = choose(z, ">=", zero, large, zero - large)
-    # What is large would overflow in the polynomial, to no effect but a NaN that is not chosen.
+    # A large lane overflows in the polynomial; the NaN that results is not chosen.
     small = fma(z * (z * z), _tanh_ratio(z * z), z)
     return choose(size, "<", spread(z, TANH_SMALL), small, large)
 
@@ -93,7 +93,7 @@ def relu_lanes(z):
 
 @inlined
 def times_slope(code, a, d):
-    """D times the activation's derivative where its value is a, in each lane."""
+    """d f'(z) in each lane, given the activation a = f(z)."""
     one = spread(a, 1.0)
     if code == RELU:
         return choose(a, ">", spread(a, 0.0), d, spread(a, 0.0))
@@ -103,25 +103,25 @@ def times_slope(code, a, d):
 
 
 def _rows_kernel(function):
-    """A function that applies an activation to rows; each has a loop of its own, which keeps its constants at hand."""
+    """A function that applies an activation to rows. Each gets its own loop, which keeps its constants in registers."""
 
     @inlined
     def run(Z, rows, K, A):
         lanes = lane_count(Z)
         rest = K % lanes
         whole = K - rest
-        # A finite number times 0 is 0, any other NaN. Past K there stand zeros.
-        odd = spread(load(Z, 0, 0), 0.0)
+        # A finite number times 0 is 0, any other gives NaN. The values past K are 0.
+        probe = spread(load(Z, 0, 0), 0.0)
         for r in range(rows):
             for j in range(0, whole, lanes):
                 z = load(Z, r, j)
-                odd = fma(z, spread(z, 0.0), odd)
+                probe = fma(z, spread(z, 0.0), probe)
                 store(A, r, j, function(z))
             if rest > 0:
                 z = load(Z, r, whole)
-                odd = fma(z, spread(z, 0.0), odd)
+                probe = fma(z, spread(z, 0.0), probe)
                 store_part(A, r, whole, rest, function(z))
-        return all_below(odd, np.inf)
+        return all_below(probe, np.inf)
 
     return run
 

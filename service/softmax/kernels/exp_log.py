@@ -1,17 +1,17 @@
-"""exp and log of our own, so that their bits depend on no library and no processor.
+"""exp and log, whose bits depend on no library and no processor.
 
-Both reduce their argument to a small interval and evaluate a polynomial there; only + - * / and fused
-multiply-add are used. The coefficients interpolate the exact quotient at the Chebyshev nodes of that interval
-(computed with 60 digits; tests/softmax/kernels/test_exp_log.py measures the error that is left).
+Both reduce their argument to a small interval and evaluate a polynomial there. They use only + - * / and fused
+multiply-add. The coefficients interpolate the exact quotient at the Chebyshev nodes of that interval (computed with 60
+digits; tests/softmax/kernels/test_exp_log.py measures the remaining error).
 
-Function        holds on                 error           source of the method
+Function        domain                   error           source of the method
 exp, float32    [-87, 88], below it 0    < 1.5 ulp       Cody & Waite, Software Manual for the Elementary
 exp, float64    [-708, 709], below it 0  < 1.5 ulp       Functions, 1980, chapter 6
 log, float64    normal numbers > 0       < 2 ulp         2 artanh((m - 1) / (m + 1)), as in Tang, ACM TOMS 16(4), 1990
 log1p, float64  [0, 1]                   < 3 ulp         Kahan's correction: log(u) x / (u - 1) written as a sum
 
-Above the interval exp is never asked: every caller subtracts a maximum or negates an absolute value first.
-NaN never reaches these functions (its integer form would be undefined).
+No caller passes exp an argument above the interval: each subtracts a maximum or negates an absolute value first.
+No caller passes NaN to these functions (its integer form would be undefined).
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from numba import types
 from numba.extending import overload
 
 from service.compiler import inlined, kernel
-from service.softmax.kernels.lanes import (
+from service.softmax.kernels.lane_operations import (
     choose,
     fma,
     higher,
@@ -35,7 +35,7 @@ LOG2_E = 1.4426950408889634
 # ln 2 in two parts whose sum is exact to twice the format's precision.
 LN2_32, LN2_32_REST = 0.693147182464599609375, -1.904654299957767e-09
 LN2_64, LN2_64_REST = 0.6931471805599453, 2.3190468138462996e-17
-# Adding 1.5 * 2**mantissa_bits rounds a small number to an integer, which then stands in the low bits of the sum.
+# Adding 1.5 * 2**mantissa_bits rounds a small number to an integer, held in the low bits of the sum.
 ROUND_32, ROUND_64 = 12582912.0, 6755399441055744.0
 
 
@@ -48,7 +48,7 @@ def _exp_32(x):
     r = fma(n, spread(x, -LN2_32), inside)
     r = fma(n, spread(x, -LN2_32_REST), r)
     square = r * r
-    # The polynomial's halves side by side (Estrin's scheme): the steps that wait for one another are fewer.
+    # Estrin's scheme computes the polynomial's halves in parallel, which shortens the chain of dependent steps.
     high = fma(spread(x, 0.008363179053), r, spread(x, 0.04166655462))
     low = fma(spread(x, 0.1666657699), r, spread(x, 0.5))
     q = fma(fma(spread(x, 0.001392618359), square, high), square, low)
@@ -80,7 +80,7 @@ def _exp_64(x):
 
 
 def exp_lanes(x):
-    """e**x in each lane of a vector; this name is for Numba functions only."""
+    """e**x in each lane of a vector; callable inside Numba functions only."""
     raise TypeError(f"exp_lanes works on lanes inside a kernel, not on {type(x).__name__}")
 
 
@@ -109,13 +109,13 @@ def log_64(x):
     q = q * z + 0.28571428626003268742
     q = q * z + 0.39999999999899443233
     q = q * z + 0.66666666666666696883
-    # f - s * (f - z q) equals 2 s + s z q without rounding 2 s first: f leads and keeps all its bits.
+    # f - s * (f - z q) equals 2 s + s z q without rounding 2 s first: the leading term f keeps all its bits.
     return k * LN2_64 + (f - (s * (f - z * q) - k * LN2_64_REST))
 
 
 @inlined
 def log1p_64(x):
-    """ln(1 + x) for 0 <= x <= 1, exact to the last bits also where 1 + x rounds x away."""
+    """ln(1 + x) for 0 <= x <= 1, accurate also where 1 + x rounds x away."""
     u = 1.0 + x
     return log_64(u) + (x - (u - 1.0)) / u
 
@@ -134,13 +134,13 @@ def exp_forward(X, out):
 
 @kernel("void(float64[::1],float64[::1])")
 def log_forward(x, out):
-    """X (n,), out (n,) written: out = ln x."""
+    """x (n,), out (n,) written: out = ln x."""
     for i in range(x.size):
         out[i] = log_64(x[i])
 
 
 @kernel("void(float64[::1],float64[::1])")
 def log1p_forward(x, out):
-    """X (n,), out (n,) written: out = ln(1 + x)."""
+    """x (n,), out (n,) written: out = ln(1 + x)."""
     for i in range(x.size):
         out[i] = log1p_64(x[i])

@@ -1,23 +1,22 @@
-"""The fold: rows in order, each scored with the state before it, then learned from.
+"""The fold of linear models: score each row with the state before it, then take one learning step.
 
-    X (B, N)                   raw rows of the model's dtype
-    labels (B,) int64          class indices; empty where Y holds the targets
-    Y (B, K) float64           soft or multi-label targets; no rows where labels hold them
-    weights (B,) float64       the importance of each row; empty where every one is 1
-    panels (C, F + 1, V L)     the served weights, as in tile.py; F = N, or 2 N with a delta, which then is what learns
-    masters (C, N + 1, V L)    what learns, in full precision: the bias, then N features
-    squares (C, N + 1, V L)    AdaGrad's and FTRL's sums, in the model's dtype; one element for other rules
-    P (K, S)                   Newton's matrices, see newton.py; one element for other rules
-    fixed (4, N)               in the model's dtype: mean and 1 / scale of the artifact's stage, then of what learns
-    statistics (2, >= N)       mean and sum of squared deviations of each feature (Welford, Technometrics 4(3), 1962)
-    progress (8,), recent (2, R)   what was counted so far, see PROGRESS, and the losses and hits of the last R rows
-    window (2, R)              of the same rows: how sure the answer was, and how right, see `certainty`
-    scores (B, K)              written: each row's logits before its step; no rows where nobody wants them
-    losses (B,)                written: each row's loss before its step; NaN for a row that was skipped
+    X (B, N)                   raw rows of the model's dtype labels (B,) int64          class indices; empty if Y holds
+    the targets Y (B, K) float64           soft or multi-label targets; no rows if labels hold them weights (B,) float64
+    the importance of each row; empty if every one is 1 panels (C, F + 1, V L)     the served weights, as in matmul.py;
+    F = N, or 2 N with a delta, which alone learns then masters (C, N + 1, V L)    float64 masters of the weights that
+    learn: the bias, then N features squares (C, N + 1, V L)    AdaGrad's and FTRL's sums, in the model's dtype; one
+    element for other rules P (K, S)                   Newton's matrices, see newton.py; one element for other rules
+    fixed (4, N)               in the model's dtype: mean and 1 / scale of the artifact's stage, then of the learning
+    stage statistics (2, >= N)       mean and sum of squared deviations of each feature (Welford, Technometrics 4(3),
+    1962) progress (8,), recent (2, R)   counts, in the order of the constants below; losses and hits of the last R rows
+    window (2, R)              confidence and accuracy of the same rows, see `certainty` scores (B, K)
+    written: each row's logits before its step; no rows if they are not needed losses (B,)                written: each
+    row's loss before its step; NaN for a row that was skipped
 
-What a row goes through: stage it with the statistics of the rows before it; score it with the served weights, by the
-kernels of predictions; take its loss; step with that same x and p; move the statistics. A row that is not finite, names
-no class, or is so large that a step would not be finite is skipped and counted, and changes nothing else.
+Each row is staged with the statistics of the rows before it and scored with the served weights, by the prediction
+kernels. Then its loss is counted, the rule takes a step with the same x and p, and the statistics are updated. A row is
+skipped and counted if it is not finite, names no class, or is so large that a step would not be finite; it changes
+nothing else.
 """
 
 import numpy as np
@@ -33,34 +32,34 @@ from service.softmax.kernels.heads import (
     head_block,
     multilabel_block,
 )
-from service.softmax.kernels.lanes import choose, fma, load, spread, store
-from service.softmax.kernels.loss import cross_entropy_row, log_probabilities_row, scratch
+from service.softmax.kernels.lane_operations import choose, fma, load, spread, store
+from service.softmax.kernels.loss import answer_loss_row, scratch
 from service.softmax.kernels.matmul import linear_block
 from service.softmax.kernels.rules import adaptive_step, largest, newton_step, sgd_step
 from service.softmax.kernels.stages import stage_row
 from service.softmax.kernels.wide import WIDE, root, store_narrow
 
 SGD, ADAGRAD, FTRL, NEWTON = 0, 1, 2, 3
-# What a learned feature is: the row as the weights see it; the running stage's; or a second, fixed stage's.
+# The stage of the learned features: that of the weights; the running stage; or a second, fixed stage.
 PLAIN, RUNNING, DELTA = 0, 1, 2
-# Elements of `progress`, all whole numbers but the losses and norms.
+# Elements of `progress`; all are whole numbers except the losses and norms.
 ROWS, LOSS, HITS, SKIPPED, STEPS, NORM, NORMS, SEEN = 0, 1, 2, 3, 4, 5, 6, 7
 PROGRESS = 8
 # Elements of `constants`.
 RATE, OFFSET, FLOOR, PULL, FORGET, START, STEP_CLIP, OWN_CLIP, CLIP, SURPRISE = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 CONSTANTS = 10
-# A feature's variance counts as 0 up to this part of its squared mean: there it is rounding.
+# A variance up to this fraction of the squared mean is rounding, and counts as 0.
 VARIANCE_MIN = 2.0**-40
-# A scale counts as known where its inverse is below this, by the bytes of the model's dtype.
+# A scale counts as known if its inverse is below this; the keys are the itemsize of the model's dtype.
 INVERSE_MAX_32, INVERSE_MAX_64 = 2.0**127, 2.0**1022
 INVERSE_MAX = {4: INVERSE_MAX_32, 8: INVERSE_MAX_64}
-# Larger learned features, errors, raw features or losses are not learned from: a square, step or sum could overflow.
+# Rows with larger learned features, errors, raw features or losses are skipped: a square, step or sum could overflow.
 FEATURE_MAX, ERROR_MAX, RAW_MAX, LOSS_MAX = 2.0**60, 2.0**10, 2.0**500, 2.0**500
 
 
 @inlined
 def _running_stage(statistics, seen, fixed):
-    """fixed[2:] = the mean and 1 / scale of the rows seen; 1 / scale = 0 where no scale is known."""
+    """fixed[2:] = the mean and 1 / scale of the rows seen so far; 1 / scale = 0 where the scale is unknown."""
     zero = spread(load(statistics, 0, 0), 0.0)
     one, n, tiny = spread(zero, 1.0), spread(zero, seen), spread(zero, VARIANCE_MIN)
     most = spread(zero, INVERSE_MAX_32 if fixed.itemsize == 4 else INVERSE_MAX_64)
@@ -72,8 +71,8 @@ def _running_stage(statistics, seen, fixed):
 
 
 @inlined
-def _move_statistics(raw, statistics, seen):
-    """The statistics after one more row, of which `seen` is the number with it; raw (1, >= N) has zeros past N."""
+def _update_statistics(raw, statistics, seen):
+    """Update the statistics by one row; `seen` counts rows including it; raw (1, >= N) has zeros past N."""
     n = spread(load(raw, 0, 0), seen)
     for j in range(0, statistics.shape[1], WIDE):
         x, mean = load(raw, 0, j), load(statistics, 0, j)
@@ -85,7 +84,7 @@ def _move_statistics(raw, statistics, seen):
 
 @inlined
 def set_target(labels, Y, i, head, K, target):
-    """target (1, >= K) = the row's targets. Returns whether it has valid ones."""
+    """target (1, >= K) = the row's targets. Returns whether they are valid."""
     if labels.size > 0:
         label = labels[i]
         if label < 0 or label >= (2 if head == SIGMOID else K) or head == MULTILABEL:
@@ -105,7 +104,7 @@ def set_target(labels, Y, i, head, K, target):
 
 @inlined
 def is_hit(head, K, wanted, target, label, p, thresholds):
-    """Whether the answer is the target's: its class, its largest one, or for multilabel each class on its side."""
+    """Whether the prediction equals the target: its class, its largest, or for multilabel each side of a threshold."""
     if head == SIGMOID:
         return label == (1 if target[0, 0] > 0.5 else 0)
     if head == MULTILABEL:
@@ -123,26 +122,13 @@ def is_hit(head, K, wanted, target, label, p, thresholds):
 
 
 @inlined
-def _loss(head, Z, K, target, row, soft, logs):
-    """The loss that is reported: the training loss, but for ovr that of the normalised row."""
-    if head != OVR:
-        return cross_entropy_row(Z, 0, K, target, head, row, soft)
-    log_probabilities_row(Z, 0, K, head, row, soft, logs)
-    loss = 0.0
-    for k in range(K):
-        if target[0, k] != 0.0:
-            loss -= target[0, k] * logs[k]
-    return loss
-
-
-@inlined
 def score_row(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, soft, logs):
-    """Answer the staged row by the kernels of predictions: p (1, >= K), label, and the loss, NaN where none is finite.
+    """row (1, F) staged, scored by the prediction kernels: p (1, >= K) and label written. Returns the loss, or NaN.
 
-    p holds what the gradient of the logits is made of: the answer, but for ovr each class's own sigmoid.
+    p holds the probabilities of the logit gradient: those of the answer, but for ovr each class's own sigmoid.
     """
     linear_block(row, 0, 1, panels, Z)
-    loss = _loss(head, Z, K, target, logits, soft, logs)
+    loss = answer_loss_row(Z, 0, K, target, head, logits, soft, logs)
     for k in range(K):
         sigmas[0, k] = Z[0, k]
     if head == OVR:
@@ -158,7 +144,7 @@ def score_row(head, K, row, panels, target, Z, sigmas, answer, p, label, logits,
 
 @inlined
 def logit_errors(head, K, target, p, importance, errors, E, narrow):
-    """Set errors = p sum(y) - y for softmax, else p - y; E = importance times that, also in the model's dtype."""
+    """errors = p sum(y) - y for softmax, else p - y; E = importance times errors; narrow = E in the model's dtype."""
     mass = 1.0
     if head == SOFTMAX:
         mass = 0.0
@@ -172,7 +158,7 @@ def logit_errors(head, K, target, p, importance, errors, E, narrow):
 
 @inlined
 def _stage(X, i, form, statistics, progress, fixed, constants, row, x, raw):
-    """Fill row (1, F), x (1, > N) and raw (1, >= N) from row i of X. Returns whether the row is finite."""
+    """row (1, F), x (1, > N) and raw (1, >= N) written from row i of X. Returns whether the row is finite."""
     N, kind, offset = X.shape[1], X.dtype.type, 0
     finite = True
     if form == RUNNING:
@@ -192,7 +178,7 @@ def _stage(X, i, form, statistics, progress, fixed, constants, row, x, raw):
 
 @inlined
 def _step(rule, x, D, E, narrow, p, errors, importance, masters, panels, squares, steps, P, U, constants, rest, unit):
-    """Step by the rule; masters, panels and squares are given by rows (C D, V L). Returns the step's sum of squares."""
+    """One step by the rule on masters, panels and squares as rows (C D, V L). Returns the step's sum of squares."""
     rate, forget, step_clip = constants[RATE], constants[FORGET], constants[STEP_CLIP]
     keep, refill = 1.0 - forget, forget * constants[START]
     if rule == SGD:
@@ -207,9 +193,9 @@ def _step(rule, x, D, E, narrow, p, errors, importance, masters, panels, squares
 
 @inlined
 def certainty(head, K, target, label, answer):
-    """How sure an answer is, and how right: the probability of its class, and what the target gives that class.
+    """The confidence and accuracy of an answer: the probability of its class, and the target of that class.
 
-    A multilabel answer has the means over its classes, each taken for likelier or not.
+    A multilabel answer has the means over its classes, each predicted as present if its p is at least 0.5.
     """
     if head == SIGMOID:
         return np.float64(answer[0, label]), target[0, 0] if label == 1 else 1.0 - target[0, 0]
@@ -225,13 +211,29 @@ def certainty(head, K, target, label, answer):
 
 @inlined
 def count_row(progress, recent, window, loss, hit, confidence, right):
-    """One more row in the progressive loss and in the recent windows."""
+    """Add one row to the progressive loss and to the recent windows."""
     at = int(progress[ROWS]) % recent.shape[1]
     recent[0, at], recent[1, at] = loss, hit
     window[0, at], window[1, at] = confidence, right
     progress[ROWS] += 1
     progress[LOSS] += loss
     progress[HITS] += hit
+
+
+@inlined
+def count_answer(head, K, wanted, target, label, p, answer, thresholds, loss, progress, recent, window):
+    """Count a scored row: loss, hit, confidence and accuracy; label (>= 1,) and answer (1, > K) are the prediction."""
+    hit = is_hit(head, K, wanted, target, label[0], p, thresholds)
+    confidence, right = certainty(head, K, target, label[0], answer)
+    count_row(progress, recent, window, loss, hit, confidence, right)
+
+
+@inlined
+def count_step_norm(progress, size):
+    """Count a step whose sum of squares is `size`."""
+    progress[STEPS] += 1
+    progress[NORM] = np.sqrt(size)
+    progress[NORMS] += progress[NORM]
 
 
 def _signature(t):
@@ -248,12 +250,12 @@ def fold_forward(
     panels, masters, squares, P, fixed, statistics, progress, recent, window, losses,
     scores,
 ):  # fmt: skip
-    """X (B, N) and the other arrays of the head of this file; constants (CONSTANTS,), thresholds (K,).
+    """X (B, N) and the other arrays of the module docstring; constants (CONSTANTS,), thresholds (K,).
 
-    Where `learning` is false rows are scored and counted, and nothing else moves.
+    If `learning` is false, rows are scored and counted, and nothing else changes.
     """
     D, F, K, width = X.shape[1] + 1, panels.shape[1] - 1, thresholds.size, panels.shape[0] * panels.shape[2]
-    # The scratch of a row. What stands past K, D or N in these stays 0.
+    # The scratch of a row; elements past K, D or N stay 0.
     D8 = (D + WIDE - 1) // WIDE * WIDE
     x, raw, row = np.zeros((1, D8)), np.zeros((1, statistics.shape[1])), np.zeros((1, F), X.dtype)
     Z, sigmas, narrow = np.zeros((1, width), X.dtype), np.zeros((1, width), X.dtype), np.zeros((1, width), X.dtype)
@@ -261,7 +263,7 @@ def fold_forward(
     answer = np.zeros((1, K + 1), X.dtype)
     logits, soft, logs, label = scratch(K), np.empty(K), np.empty(K + 1), np.zeros(BLOCK, np.int64)
     U, rest, unit = np.zeros((P.shape[0], D8)), np.zeros((3, max(D8, K))), np.eye(WIDE)
-    # Panels as rows, for steps.
+    # Steps take panels as rows.
     master_rows, panel_rows = masters.reshape(-1, masters.shape[2]), panels.reshape(-1, panels.shape[2])
     square_rows = squares.reshape(-1, squares.shape[2])
     steps = np.zeros_like(square_rows)
@@ -280,9 +282,7 @@ def fold_forward(
             progress[SKIPPED] += 1
             continue
         losses[i] = loss
-        hit = is_hit(head, K, wanted, target, label[0], p, thresholds)
-        confidence, right = certainty(head, K, target, label[0], answer)
-        count_row(progress, recent, window, loss, hit, confidence, right)
+        count_answer(head, K, wanted, target, label, p, answer, thresholds, loss, progress, recent, window)
         if scores.shape[0] > 0:
             scores[i] = sigmas[0, :K]
         if not learning:
@@ -291,9 +291,7 @@ def fold_forward(
             rule, x, D, E, narrow, p, errors, importance, master_rows, panel_rows, square_rows, steps, P, U, constants,
             rest, unit,
         )  # fmt: skip
-        progress[STEPS] += 1
-        progress[NORM] = np.sqrt(size)
-        progress[NORMS] += progress[NORM]
+        count_step_norm(progress, size)
         if form == RUNNING:
             progress[SEEN] += 1
-            _move_statistics(raw, statistics, progress[SEEN])
+            _update_statistics(raw, statistics, progress[SEEN])

@@ -1,12 +1,12 @@
-"""The heads: from logits to probabilities, and the label that they give.
+"""The heads: probabilities and the label from logits.
 
-    Z (R, whole vectors >= K)  logits of a block of rows; used as scratch, what stands past K is ignored
+    Z (R, whole vectors >= K)  logits of a block of rows; used as scratch, values past K are ignored
     P (B, K)                   probabilities of all rows, written; K = 2 for sigmoid, whose model has one logit
-    labels (>= rows,)          of the block, written: the lowest index of the largest probability as answered; where
-                               `wanted` is false, only that a row is NOT_FINITE can be relied on
+    labels (>= rows,)          of the block, written: the lowest index of the largest rounded probability; if `wanted`
+                               is false, only NOT_FINITE is reliable
 
-A block is the rows Z[r] = P[start + r]. Each row is computed by itself with the vectors of lanes.py, in one fixed
-order; a row with an overflowed logit gets the label NOT_FINITE, and each function returns whether there was none. The
+A block is the rows Z[r] = P[start + r]. Each row is computed separately with the vectors of lanes.py, in one fixed
+order. A row with an overflowed logit gets the label NOT_FINITE, and each function returns whether there was none. The
 exponentials are shifted by the row maximum (log-sum-exp), so that none overflows and the largest is exactly 1.
 """
 
@@ -15,15 +15,12 @@ from numba import carray
 
 from service.compiler import FAMILY, inlined, kernel
 from service.softmax.kernels.exp_log import exp_lanes
-from service.softmax.kernels.lanes import (
+from service.softmax.kernels.lane_operations import (
     absolute,
-    all_below,
     choose,
-    first_at,
     first_lanes,
     fma,
     higher,
-    highest,
     lane_count,
     load,
     lower,
@@ -31,8 +28,8 @@ from service.softmax.kernels.lanes import (
     stack,
     store,
     store_part,
-    total,
 )
+from service.softmax.kernels.lane_reductions import all_below, first_at, highest, total
 from service.softmax.kernels.matmul import linear_block
 from service.softmax.kernels.row_groups import (
     GROUP,
@@ -46,25 +43,25 @@ from service.softmax.kernels.row_groups import (
 
 SOFTMAX, SIGMOID, MULTILABEL, OVR = 0, 1, 2, 3
 NOT_FINITE = -1
-# Rows whose logits are kept at one time. Few enough that they stay in the second-level cache for a thousand classes,
-# enough that a panel of weights is read from memory once for many rows.
+# Rows of a block. Their logits fit into the second-level cache for a thousand classes, and a panel of weights is read
+# from memory once for many rows.
 BLOCK = 64
-# Eight rows side by side need the 32 registers of AVX-512.
+# A group of eight rows needs the 32 registers of AVX-512.
 GROUPS_PAY = FAMILY == "avx512"
 
 
 @inlined
 def _softmax_narrow(Z, rows, K, P, start, labels, wanted):
-    """softmax_block where one vector holds all K classes: a row never leaves the registers."""
-    # A finite logit times 0 is 0, any other NaN: one fused operation a row finds out whether all are finite.
-    odd = spread(load(Z, 0, 0), 0.0)
+    """softmax_block for K classes that fit into one vector: a row stays in registers."""
+    # A finite logit times 0 is 0, any other gives NaN: one fused operation per row checks whether all are finite.
+    probe = spread(load(Z, 0, 0), 0.0)
     done = 0
     if GROUPS_PAY and rows >= GROUP:
-        odds = load_group(Z, 0)
-        odds = odds - odds
+        group_probe = load_group(Z, 0)
+        group_probe = group_probe - group_probe
         while rows - done >= GROUP:
             z = load_group(Z, done)
-            odds = fma(z, spread(z, 0.0), odds)
+            group_probe = fma(z, spread(z, 0.0), group_probe)
             z = first_lanes_group(Z, z, K, -np.inf)
             e = exp_lanes(z - highest_group(Z, z))
             inverse = inverse_total_group(Z, e)
@@ -73,11 +70,11 @@ def _softmax_narrow(Z, rows, K, P, start, labels, wanted):
             if wanted:
                 first_at_group(labels, done, Z, p, inverse)
             done += GROUP
-        if not all_below(odds, np.inf):
-            odd = spread(odd, np.inf)
+        if not all_below(group_probe, np.inf):
+            probe = spread(probe, np.inf)
     for r in range(done, rows):
         z = load(Z, r, 0)
-        odd = fma(z, spread(z, 0.0), odd)
+        probe = fma(z, spread(z, 0.0), probe)
         z = first_lanes(z, K, -np.inf)
         e = exp_lanes(z - spread(z, highest(z)))
         inverse = 1 / total(e)
@@ -85,7 +82,7 @@ def _softmax_narrow(Z, rows, K, P, start, labels, wanted):
         store_part(P, start + r, 0, K, p)
         if wanted:
             labels[r] = first_at(p, inverse)
-    if all_below(odd, np.inf):
+    if all_below(probe, np.inf):
         return True
     for r in range(rows):
         if not all_below(load(Z, r, 0), np.inf):
@@ -95,7 +92,7 @@ def _softmax_narrow(Z, rows, K, P, start, labels, wanted):
 
 @inlined
 def _softmax_wide(Z, r, K, P, i):
-    """One row of softmax_block where K is more than one vector. Returns the label."""
+    """One row of softmax_block for K of more than one vector. Returns the label."""
     lanes = lane_count(Z)
     rest = K % lanes
     whole = K - rest
@@ -141,7 +138,7 @@ def softmax_block(Z, rows, K, P, start, labels, wanted):
 
 @inlined
 def sigmoid_block(Z, rows, P, start, labels, wanted):
-    """P[start + r] = (sigma(-z), sigma(z)) of the logit z = Z[r, 0]: the two-class softmax of (0, z), to the bit."""
+    """P[start + r] = (sigma(-z), sigma(z)) of the logit z = Z[r, 0]: exactly the two-class softmax of (0, z)."""
     for r in range(rows):
         Z[r, 1] = Z[r, 0]
         Z[r, 0] = 0
@@ -150,7 +147,7 @@ def sigmoid_block(Z, rows, P, start, labels, wanted):
 
 @inlined
 def sigma(z):
-    """The logistic function of each lane, by e**-|z| so that nothing overflows."""
+    """The logistic function of each lane, computed by e**-|z| to avoid overflow."""
     one = spread(z, 1.0)
     e = exp_lanes(spread(z, 0.0) - absolute(z))
     s = one / (one + e)
@@ -159,7 +156,7 @@ def sigma(z):
 
 @inlined
 def multilabel_block(Z, rows, K, P, start, labels):
-    """P[start + r, k] = sigma(Z[r, k]), K independent sigmoids; the labels, a matter of thresholds, are set to 0."""
+    """P[start + r, k] = sigma(Z[r, k]), K independent sigmoids; the labels are set to 0, because thresholds decide."""
     lanes = lane_count(Z)
     finite = True
     for r in range(rows):
@@ -177,7 +174,7 @@ def multilabel_block(Z, rows, K, P, start, labels):
 def _ovr_row(Z, r, K, P, i):
     """One row of ovr_block. Returns the label.
 
-    sigma(z) = e**min(z, 0) / (1 + e**-|z|), and sigma grows with z, so each is divided by e**min(max z, 0) first.
+    sigma(z) = e**min(z, 0) / (1 + e**-|z|), divided by e**min(max z, 0) so that the largest does not underflow.
     """
     lanes = lane_count(Z)
     top, finite = first_lanes(load(Z, r, 0), K, -np.inf), True
@@ -208,7 +205,7 @@ def _ovr_row(Z, r, K, P, i):
 
 @inlined
 def ovr_block(Z, rows, K, P, start, labels):
-    """P[start + r] = softmax(log sigma(Z[r])): K sigmoids divided by their sum, also where every one underflows."""
+    """P[start + r] = softmax(log sigma(Z[r])): K sigmoids divided by their sum, also if every sigmoid underflows."""
     finite = True
     for r in range(rows):
         labels[r] = _ovr_row(Z, r, K, P, start + r)
@@ -252,11 +249,11 @@ def _predict_blocks(X, panels, head, K, P, labels, Z, block):
 def predict_forward(X, panels, head, K, P, labels):
     """X (B, N), panels (C, N + 1, V L), P (B, n_classes) written; K logits, of which sigmoid has 1.
 
-    labels (B,) is written, or is empty where none are wanted. Returns the first row's label (of more than one row only
-    where labels are wanted), or NOT_FINITE where any row has a logit that is not finite; P of that row is unset.
+    labels (B,) is written, or is empty if labels are not needed. Returns the first row's label (for more than one row
+    only if labels are needed), or NOT_FINITE if any row has a logit that is not finite; P of that row is unset.
     """
     block = carray(stack(labels), BLOCK)
     width = panels.shape[0] * panels.shape[2]
-    if width == lane_count(panels):  # the block of a narrow model fits on the stack, and an allocation takes 60 ns
+    if width == lane_count(panels):  # a narrow block fits on the stack, which saves an allocation of 60 ns
         return _predict_blocks(X, panels, head, K, P, labels, carray(stack(X), (BLOCK, width)), block)
     return _predict_blocks(X, panels, head, K, P, labels, np.empty((min(X.shape[0], BLOCK), width), X.dtype), block)

@@ -1,35 +1,36 @@
-"""The Jacobians of the heads and of an affine layer, whole, and their products, which never build them.
+"""The full Jacobians of the heads and of an affine layer, and Jacobian products that never build them.
 
     Z, P, V (B, K)   logits, probabilities, a direction or the derivatives of a loss
     J (B, K, K)      J[b, i, j] = d out_i / d in_j of row b, written
 
 softmax (Goodfellow, Bengio & Courville, Deep Learning, 2016, section 6.2.2.3; Bridle, 1990, "Probabilistic
 interpretation of feedforward classification network outputs"):
-    dp_i / dz_j = p_i (d_ij - p_j)                  symmetric, so that J v and J^T v are one product; rows sum to 0
+    dp_i / dz_j = p_i (d_ij - p_j)                  symmetric, so that J v = J^T v; rows sum to 0
     J v = p_i (v_i - sum_j p_j v_j)
 log-softmax:
     d ln p_i / dz_j = d_ij - p_j                    every row is e_i - p, so rows sum to 0
     J v = v_i - sum_j p_j v_j,  J^T u = u_j - p_j sum_i u_i      (u = -y gives the cross-entropy's p sum(y) - y)
 affine layer z_k = sum_j x_j W_jk + b_k, with W as a vector in memory order, W_jk at j K + k:
-    dz_k / dW_jm = x_j d_km                         (K, N K), of whose numbers 1 / K are not 0
+    dz_k / dW_jm = x_j d_km                         (K, N K), of which 1 / K of the numbers are not 0
 
-Where one class has nearly all, 1 - p_i keeps no digit of what the others have. So a diagonal is written as their sum,
-d_ii = p_i sum_(j != i) p_j, and a product is taken of v - v_t, t being the first class of the largest p: a constant
-added to v changes nothing. Sums run over classes in their order, in the dtype of the arrays, one after the other.
+If one class has nearly all the probability, 1 - p_i has no digits of the others. So a diagonal is computed as their
+sum, d_ii = p_i sum_(j != i) p_j. A product uses v - v_t, where t is the first class of the largest p: adding a constant
+to v changes nothing. Sums run sequentially over classes in their order, in the dtype of the arrays.
 """
 
 import numpy as np
 
 from service.compiler import inlined, kernel
 from service.softmax.kernels.exp_log import exp_lanes
-from service.softmax.kernels.lanes import higher, highest, lane_count, load, spread, store, store_part, total
+from service.softmax.kernels.lane_operations import higher, lane_count, load, spread, store, store_part
+from service.softmax.kernels.lane_reductions import highest, total
 
 
 @inlined
 def _exps(row, W):
-    """Replace a scratch row of W numbers by e**(z - max z); returns 1 / their sum. -inf becomes 0.
+    """row (1, W) in and out: e**(z - max z), with -inf becoming 0. Returns 1 / their sum.
 
-    The sum has the order of functions.py: the last vector first, then the others from the left.
+    The sum has the order of heads.py: the last vector first, then the others from the left.
     """
     lanes, last = lane_count(row), W - lane_count(row)
     top = load(row, 0, last)
@@ -57,7 +58,7 @@ def masked_softmax_forward(Z, allowed, P):
     """
     B, K = Z.shape
     lanes = lane_count(Z)
-    # A vector past the last whole one, as functions.py takes it, even where it holds no class.
+    # One vector past the last whole one, as in heads.py, even if it holds no class.
     rest = K % lanes
     whole = K - rest
     row = np.empty((1, whole + lanes), Z.dtype)
@@ -150,7 +151,7 @@ def log_softmax_backward(P, dL, dZ):
 
 @kernel("void(float32[:,::1],float32[:,:,::1])", "void(float64[:,::1],float64[:,:,::1])")
 def affine_jacobian(X, J):
-    """X (B, N), J (B, K, N K) of zeros, written where they are not 0: J[b, k, j K + k] = x_j."""
+    """X (B, N), J (B, K, N K) of zeros; the elements that are not 0 are written: J[b, k, j K + k] = x_j."""
     B, N = X.shape
     K = J.shape[1]
     for b in range(B):

@@ -5,33 +5,25 @@
                             its first row is the bias, row j + 1 the weights of feature j; classes past K are 0
     Z       (R, >= C V L)   logits, written whole panels at a time
 
-A tile holds T rows x G panels x V vectors of logits in registers, starts them at the bias, and walks the features in
-order with one fused multiply-add each: z <- fma(x_j, w_j, z). So the additions of one logit are b, 0, 1, ..., N - 1
-whatever T, G, V, the batch or the processor is, and a row gets the same bits alone and in any batch. T, G and V follow
-the number of registers, nothing else does.
+A tile holds T rows x G panels x V vectors of logits in registers. It starts them at the bias and adds the features in
+order with one fused multiply-add each: z <- fma(x_j, w_j, z). So the additions of one logit are b, 0, 1, ..., N - 1 for
+every T, G, V, batch and processor. A row gets the same bits alone and in any batch. Only T, G and V depend on the
+number of registers.
 """
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from service.compiler import FAMILY, inlined, kernel
-from service.softmax.kernels.lanes import (
-    BY_DTYPE,
-    INDEX,
-    address,
-    fused,
-    lane_count,
-    load_vector,
-    splat,
-    store_vector,
-    vector_type,
-)
+from service.softmax.arrays import Floats
+from service.softmax.kernels.lane_operations import lane_count
+from service.softmax.kernels.lanes import BY_DTYPE, INDEX, address, fused, load_vector, splat, store_vector, vector_type
 
-# Vectors of a panel, and for each panel width the rows of the larger and of the smaller tile and the panels that a
-# single row takes at once, by register family. AVX-512 has 32 registers of 16 float32 lanes; AVX2 has 16 of 8, so that
-# one vector is two registers; NEON 32 of 4, so that one vector is four. Other shapes: docs/benchmarks/shortfalls.md.
+# Tile shapes by register family. VECTORS_MAX is the width of a panel in vectors. For each panel width: the rows of the
+# larger tile, of the smaller tile, and the panels of a single row's tile. AVX-512 has 32 registers of 16 float32 lanes.
+# AVX2 has 16 of 8, so one vector is two registers. NEON has 32 of 4, so one vector is four.
+# Measurements of other shapes: docs/benchmarks/shortfalls.md.
 VECTORS_MAX = 3 if FAMILY == "avx512" else 1
 ROWS_1, ROWS_2, ROWS_3 = {
     "avx512": ((16, 4, 1), (8, 2, 1), (8, 2, 1)),
@@ -40,8 +32,8 @@ ROWS_1, ROWS_2, ROWS_3 = {
 }.get(FAMILY, ((2, 1, 1), (1, 1, 1), (1, 1, 1)))
 
 
-def pack(W: NDArray[np.floating], b: NDArray[np.floating], lanes: int = 0) -> NDArray[np.floating]:
-    """Pack W (N, K) and b (K,) of one dtype into panels (C, N + 1, V L), see above; L = `lanes`, or the dtype's own."""
+def pack(W: Floats, b: Floats, lanes: int = 0) -> Floats:
+    """Pack W (N, K) and b (K,) of one dtype into panels (C, N + 1, V L); L = `lanes`, or the lanes of the dtype."""
     N, K = W.shape
     lanes = lanes or 64 // W.itemsize
     width = lanes * min(VECTORS_MAX, -(-K // lanes))
@@ -51,8 +43,8 @@ def pack(W: NDArray[np.floating], b: NDArray[np.floating], lanes: int = 0) -> ND
     return np.ascontiguousarray(whole.reshape(N + 1, count, width).swapaxes(0, 1))
 
 
-def unpack(panels: NDArray[np.floating], K: int) -> NDArray[np.floating]:
-    """The bias, then the weights (N + 1, K), of panels, as an array of its own."""
+def unpack(panels: Floats, K: int) -> Floats:
+    """Return a copy (N + 1, K) of the bias and the weights in panels."""
     return np.array(panels.swapaxes(0, 1).reshape(panels.shape[1], -1)[:, :K], order="C")
 
 
@@ -81,10 +73,10 @@ def tile(_context, rows, count, vectors, X, i, panels, c, Z, r):
             tops = [builder.gep(start, [builder.mul(j, INDEX(width))]) for start in starts]
             return [load_vector(builder, builder.gep(top, [INDEX(v * lanes.count)]), vector) for top in tops for v in V]
 
-        U = range(len(G) * len(V))  # neighbouring panels stand side by side in Z
+        U = range(len(G) * len(V))  # neighboring panels are adjacent in Z
         bias, before = panel_rows(zero), builder.block
         loop, done = builder.append_basic_block("features"), builder.append_basic_block("done")
-        builder.branch(loop)  # there is at least one feature: the safe door refuses models without
+        builder.branch(loop)  # models have at least one feature
 
         builder.position_at_end(loop)
         j = builder.phi(INDEX)
@@ -111,9 +103,9 @@ def tile(_context, rows, count, vectors, X, i, panels, c, Z, r):
 
 
 def _panel_kernel(most, few, together, vectors):
-    """A function that runs all rows over all panels: tiles of `most` rows, of `few`, then single rows.
+    """A function that multiplies all rows by all panels: tiles of `most` rows, of `few` rows, then single rows.
 
-    A single row takes `together` panels at once where so many are left.
+    A single row multiplies `together` panels at once if as many are left.
     """
 
     @inlined
@@ -176,3 +168,11 @@ def linear_row(X, panels, Z):
 def linear_forward(X, panels, Z):
     """X (B, N), panels (C, N + 1, V L), Z (B, C V L) written: the logits of every row."""
     linear_block(X, 0, X.shape[0], panels, Z)
+
+
+def multiply_matrices(A: Floats, B: Floats) -> Floats:
+    """Return A (M, J) times B (J, K), J >= 1; each sum over J runs in order on every processor."""
+    panels = pack(B, np.zeros(B.shape[1], B.dtype))
+    out = np.empty((len(A), panels.shape[0] * panels.shape[2]), B.dtype)
+    linear_forward(A, panels, out)
+    return np.ascontiguousarray(out[:, : B.shape[1]])

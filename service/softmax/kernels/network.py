@@ -1,20 +1,20 @@
 """Layers in front of a head: A_0 = X, A_(l+1) = f_l(A_l W_l + b_l), logits Z = A_L W_L + b_L.
 
     X (B, N)          rows as the first layer takes them
-    plan (L + 1, 6)   int64, for each layer the columns below; layer 0 is the first hidden one, the head's is the last
-    panels (S,)       the packed weights of every layer, one behind the other, each (C, N + 1, V L) as tile.py has them
-    A_l (rows, K_l)   a layer's activations, no padding between rows, because the next layer's tile reads them as X
+    plan (L + 1, 6)   int64, the columns below for each layer; layer 0 is the first hidden one, the head's is the last
+    panels (S,)       the packed weights of every layer, one after another, each (C, N + 1, V L) as in matmul.py
+    A_l (rows, K_l)   a layer's activations, without padding between rows, because the next layer reads them as X
 
     column       of a layer
-    ACTIVATION   code of what follows it, see activations.py; HEAD for the last
-    INPUTS       N, what it takes
-    OUTPUTS      K, what it gives
+    ACTIVATION   code of its activation, see activations.py; HEAD for the last layer
+    INPUTS       N, its inputs
+    OUTPUTS      K, its outputs
     COUNT        C, its panels
     WIDTH        V L, the lanes of a panel
-    START        where its panels begin in `panels`
+    START        the index of its first panel in `panels`
 
-A row's sums run as in tile.py, whatever stands beside it, so a network keeps the promise of docs/determinism.md. A row
-of which any pre-activation is not finite is reported, though a tanh would hide it: its sum may have overflowed on the
+A row's sums run as in matmul.py, independent of the other rows, so networks give the bits of docs/determinism.md. A row
+with a pre-activation that is not finite is reported, although a tanh would hide it: its sum may have overflowed on the
 way to a number that is not large.
 """
 
@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.compiler import inlined, kernel
+from service.softmax.arrays import Floats, Integers
 from service.softmax.kernels.activations import RELU, SIGMOID, TANH, activation_block
 from service.softmax.kernels.heads import BLOCK, NOT_FINITE, head_block
 from service.softmax.kernels.matmul import linear_block, pack
 
-Floats = NDArray[np.floating[Any]]
 Activation = Literal["relu", "sigmoid", "tanh"]
 
 ACTIVATIONS: Final[dict[str, int]] = {"relu": RELU, "sigmoid": SIGMOID, "tanh": TANH}
@@ -40,15 +39,15 @@ COLUMNS = 6
 
 @dataclass(frozen=True, eq=False)
 class LayerArrays:
-    """One hidden layer: `weights` (N, K) and `bias` (K,) of the model's dtype, feature-major, and what follows."""
+    """One hidden layer: `weights` (N, K), feature-major, and `bias` (K,) of the model's dtype, and its activation."""
 
     weights: Floats
     bias: Floats
     activation: Activation
 
 
-def plan_of(layers: tuple[LayerArrays, ...], n_inputs: int, n_logits: int, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-    """The plan (L + 1, COLUMNS) of hidden layers and the head's layer behind them."""
+def make_plan(layers: tuple[LayerArrays, ...], n_inputs: int, n_logits: int, dtype: np.dtype[Any]) -> Integers:
+    """Return the plan (L + 1, COLUMNS) of hidden layers and the head's layer after them."""
     sizes = [n_inputs, *(layer.bias.size for layer in layers), n_logits]
     codes = [*(ACTIVATIONS[layer.activation] for layer in layers), HEAD]
     plan, start = np.zeros((len(codes), COLUMNS), np.int64), 0
@@ -60,13 +59,13 @@ def plan_of(layers: tuple[LayerArrays, ...], n_inputs: int, n_logits: int, dtype
     return plan
 
 
-def pack_all(matrices: list[Floats], lanes: int = 0) -> Floats:
-    """Pack matrices (N + 1, K), the bias first, one behind the other; `lanes` as in `pack`."""
+def pack_layers(matrices: list[Floats], lanes: int = 0) -> Floats:
+    """Pack matrices (N + 1, K), the bias first, one after another; `lanes` as in `pack`."""
     return np.concatenate([pack(matrix[1:], matrix[0], lanes).ravel() for matrix in matrices])
 
 
-def layer_of(panels: Floats, plan: NDArray[np.int64], number: int) -> Floats:
-    """The panels (C, N + 1, V L) of a layer, as a view."""
+def layer_view(panels: Floats, plan: Integers, number: int) -> Floats:
+    """Return the panels (C, N + 1, V L) of a layer, as a view."""
     _, inputs, _, count, width, start = plan[number].tolist()
     return panels[start : start + count * (inputs + 1) * width].reshape(count, inputs + 1, width)
 
@@ -80,14 +79,14 @@ def layer_panels(panels, plan, number):
 
 @inlined
 def layer_rows(panels, plan, number):
-    """The same by rows (C (N + 1), V L), for steps."""
+    """The panels of a layer as rows (C (N + 1), V L), for steps."""
     rows, width, start = plan[number, COUNT] * (plan[number, INPUTS] + 1), plan[number, WIDTH], plan[number, START]
     return panels[start : start + rows * width].reshape((rows, width))
 
 
 @inlined
 def _widest(plan):
-    """The lanes of the widest layer's panels, and the most activations of a hidden layer (at least 1)."""
+    """The lanes of the widest layer's panels, and the outputs of the widest hidden layer (at least 1)."""
     lanes, outputs = 0, 1
     for number in range(plan.shape[0]):
         lanes = max(lanes, plan[number, COUNT] * plan[number, WIDTH])
@@ -98,7 +97,7 @@ def _widest(plan):
 
 @inlined
 def _hidden_block(X, start, rows, panels, plan, z, a):
-    """The hidden layers on rows of X; z and a are scratch for one layer.
+    """The hidden layers applied to rows of X; z and a are scratch for one layer.
 
     Returns the last hidden layer's activations (rows, K_l), and whether every pre-activation is finite.
     """
@@ -117,9 +116,9 @@ def _hidden_block(X, start, rows, panels, plan, z, a):
     "int64(float64[:,::1],float64[::1],int64[:,::1],int64,float64[:,::1],int64[::1])",
 )
 def network_forward(X, panels, plan, head, P, labels):
-    """X (B, N), panels (S,), plan (L + 1, COLUMNS) with L >= 1, P (B, n_classes) written; as predict_forward otherwise.
+    """X (B, N), panels (S,), plan (L + 1, COLUMNS) with L >= 1, P (B, n_classes) written; see predict_forward.
 
-    Returns the first row's label, or NOT_FINITE where any row has a pre-activation or logit that is not finite.
+    Returns the first row's label, or NOT_FINITE if any row has a pre-activation or logit that is not finite.
     """
     B, last = X.shape[0], plan.shape[0] - 1
     K, lanes = plan[last, OUTPUTS], plan[last, COUNT] * plan[last, WIDTH]

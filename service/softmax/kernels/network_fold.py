@@ -1,23 +1,23 @@
-"""The fold of networks: rows in order, each scored with the state before it, then learned from in every layer.
+"""The fold of networks: score each row with the state before it, then take one learning step in every layer.
 
     X, labels, Y, weights, progress, recent, window, losses, scores    as in fold.py
     plan (L + 1, COLUMNS)      the layers, see network.py
-    panels (S,)                the served weights of every layer, one behind the other
-    masters (S,) float64       what learns, in full precision, laid out as the panels are
+    panels (S,)                the served weights of every layer, one after another
+    masters (S,) float64       the masters of the weights, in the layout of the panels
     squares (S,)               AdaGrad's and FTRL's sums, in the model's dtype; one element for sgd
     fixed (2, N)               in the model's dtype: mean and 1 / scale of the input stage
 
-What a row goes through: stage it; the hidden layers and the head, with the served weights, by the kernels of
-predictions; its loss; the derivatives of every pre-activation, from the last layer to the first, with those same
-weights; then a step of every layer by the rule, each as if it were a linear model of the activations before it:
+Each row is staged, then scored with the served weights by the prediction kernels, through the hidden layers and the
+head. Its loss is counted. The derivatives of every pre-activation follow from the last layer to the first, with the
+same weights. Then every layer takes a step by the rule, as if it were a linear model of the activations before it:
 
     e_L = h (P - Y),   e_l = (e_(l+1) W_(l+1)^T) f'(a_(l+1)),   g_l = a_l^T e_l
 
 (Rumelhart, Hinton & Williams, Learning representations by back-propagating errors, Nature 323, 1986.)
 
-A step's effect on a layer's own pre-activations is cut to the rule's `step_clip`, for each layer by itself. A row that
-is not finite in some layer, names no class, or is so large that a step would not be finite is skipped and counted, and
-changes nothing else.
+A step's effect on a layer's own pre-activations is limited to the rule's `step_clip`, separately for each layer. A row
+is skipped and counted if it is not finite in some layer, names no class, or is so large that a step would not be
+finite; it changes nothing else.
 """
 
 import numpy as np
@@ -29,8 +29,6 @@ from service.softmax.kernels.fold import (
     FEATURE_MAX,
     FORGET,
     LOSS_MAX,
-    NORM,
-    NORMS,
     OFFSET,
     OWN_CLIP,
     RATE,
@@ -38,16 +36,15 @@ from service.softmax.kernels.fold import (
     SKIPPED,
     START,
     STEP_CLIP,
-    STEPS,
-    certainty,
-    count_row,
-    is_hit,
+    count_answer,
+    count_step_norm,
     logit_errors,
     score_row,
     set_target,
 )
 from service.softmax.kernels.heads import BLOCK
-from service.softmax.kernels.lanes import all_below, first_lanes, fma, lane_count, load, load_part, spread, store, total
+from service.softmax.kernels.lane_operations import first_lanes, fma, lane_count, load, load_part, spread, store
+from service.softmax.kernels.lane_reductions import all_below, total
 from service.softmax.kernels.loss import scratch
 from service.softmax.kernels.matmul import linear_block
 from service.softmax.kernels.network import ACTIVATION, COUNT, INPUTS, OUTPUTS, WIDTH, layer_panels, layer_rows
@@ -55,20 +52,20 @@ from service.softmax.kernels.rules import adaptive_step, largest, sgd_step
 from service.softmax.kernels.stages import stage_row
 from service.softmax.kernels.wide import WIDE
 
-# Larger derivatives of a hidden layer are not learned from: with FEATURE_MAX, a step of float32 stays finite.
+# Rows with larger derivatives in a hidden layer are skipped. With FEATURE_MAX this keeps a float32 step finite.
 HIDDEN_ERROR_MAX = 2.0**30
 
 
 @inlined
 def _part(flat, starts, number):
-    """Row `number` of a ragged array, as (1, n): what stands in `flat` from its start to the next one's."""
+    """Row `number` of a ragged array, as (1, n): `flat` from its start to the next row's start."""
     start, stop = starts[number], starts[number + 1]
     return flat[start:stop].reshape((1, stop - start))
 
 
 @inlined
 def _below(row, n, bound):
-    """Whether the first n of a row are all smaller than the bound; False for NaN."""
+    """Whether the first n numbers of a row are all below the bound in size; False for NaN."""
     lanes, small = lane_count(row), True
     for j in range(0, n, lanes):
         small &= all_below(load_part(row, 0, j, min(lanes, n - j), 0.0), bound)
@@ -76,37 +73,37 @@ def _below(row, n, bound):
 
 
 @inlined
-def _hidden_forward(plan, panels, taken, starts, z):
-    """Fill the input of every layer from that of the first. Returns whether it can be learned from."""
-    known = _below(_part(taken, starts, 0), plan[0, INPUTS], FEATURE_MAX)
+def _hidden_forward(plan, panels, inputs, starts, z):
+    """inputs: the inputs of all later layers, written. Returns whether the row can be learned from."""
+    known = _below(_part(inputs, starts, 0), plan[0, INPUTS], FEATURE_MAX)
     for number in range(plan.shape[0] - 1):
         lanes = plan[number, COUNT] * plan[number, WIDTH]
         own = z[:lanes].reshape((1, lanes))
-        linear_block(_part(taken, starts, number), 0, 1, layer_panels(panels, plan, number), own)
-        given = _part(taken, starts, number + 1)
-        known &= activation_block(plan[number, ACTIVATION], own, 1, plan[number, OUTPUTS], given)
-        known &= _below(given, plan[number, OUTPUTS], FEATURE_MAX)
+        linear_block(_part(inputs, starts, number), 0, 1, layer_panels(panels, plan, number), own)
+        activations = _part(inputs, starts, number + 1)
+        known &= activation_block(plan[number, ACTIVATION], own, 1, plan[number, OUTPUTS], activations)
+        known &= _below(activations, plan[number, OUTPUTS], FEATURE_MAX)
     return known
 
 
 @inlined
-def _hidden_backward(plan, panels, taken, starts, slopes, ends):
-    """Fill the derivatives of every hidden layer from those of the head's. Returns whether they can be learned from."""
+def _hidden_backward(plan, panels, inputs, starts, slopes, ends):
+    """slopes: the derivatives of all hidden layers, written. Returns whether the row can be learned from."""
     known = True
     for number in range(plan.shape[0] - 1, 0, -1):
         rows, own = layer_rows(panels, plan, number), _part(slopes, ends, number)
-        given, below = _part(taken, starts, number), _part(slopes, ends, number - 1)
+        activations, below = _part(inputs, starts, number), _part(slopes, ends, number - 1)
         n, width, lanes = plan[number, INPUTS], plan[number, WIDTH], lane_count(rows)
         for j in range(n):
-            # Vectors of classes in their order, whatever the width of a panel is. Lanes past K add 0 to a sum that is
-            # no negative zero, so their number does not matter.
+            # Vectors of classes in their order, for panels of any width. Lanes past K add 0 to a sum that is not
+            # negative zero, so their number does not matter.
             sums = spread(load(own, 0, 0), 0.0)
             for c in range(plan[number, COUNT]):
                 for k in range(0, width, lanes):
                     sums = fma(load(rows, c * (n + 1) + j + 1, k), load(own, 0, c * width + k), sums)
             below[0, j] = total(sums)
         for j in range(0, n, lanes):
-            a = load_part(given, 0, j, min(lanes, n - j), 0.0)
+            a = load_part(activations, 0, j, min(lanes, n - j), 0.0)
             d = first_lanes(times_slope(plan[number - 1, ACTIVATION], a, load(below, 0, j)), n - j, 0.0)
             store(below, 0, j, d)
             known &= all_below(d, HIDDEN_ERROR_MAX)
@@ -114,14 +111,14 @@ def _hidden_backward(plan, panels, taken, starts, slopes, ends):
 
 
 @inlined
-def _layer_step(rule, number, plan, given, narrow, x, E, panels, masters, squares, steps, constants):
-    """Step one layer by the rule; x and E are scratch. Returns the step's sum of squares."""
+def _layer_step(rule, number, plan, activations, narrow, x, E, panels, masters, squares, steps, constants):
+    """One step of one layer by the rule; x and E are scratch. Returns the step's sum of squares."""
     D, lanes = plan[number, INPUTS] + 1, narrow.shape[1]
     D8 = (D + WIDE - 1) // WIDE * WIDE
     row = x[:D8].reshape((1, D8))
     row[0, 0] = 1.0
     for j in range(1, D):
-        row[0, j] = given[0, j - 1]
+        row[0, j] = activations[0, j - 1]
     row[0, D:] = 0.0
     master, served = layer_rows(masters, plan, number), layer_rows(panels, plan, number)
     rate, forget, step_clip = constants[RATE], constants[FORGET], constants[STEP_CLIP]
@@ -137,7 +134,7 @@ def _layer_step(rule, number, plan, given, narrow, x, E, panels, masters, square
 
 @inlined
 def _starts(plan):
-    """Where the input of each layer begins in one flat array, and where its derivatives begin in another."""
+    """The start of each layer's input in one flat array, and of its derivatives in another."""
     layers = plan.shape[0]
     inputs, lanes = np.zeros(layers + 1, np.int64), np.zeros(layers + 1, np.int64)
     for number in range(layers):
@@ -161,55 +158,51 @@ def network_fold_forward(
     X, labels, Y, weights, head, rule, learning, constants, thresholds,
     plan, panels, masters, squares, fixed, progress, recent, window, losses, scores,
 ):  # fmt: skip
-    """X (B, N) and the other arrays of the head of this file; constants (CONSTANTS,), thresholds (K,).
+    """X (B, N) and the other arrays of the module docstring; constants (CONSTANTS,), thresholds (K,).
 
-    Where `learning` is false rows are scored and counted, and nothing else moves.
+    If `learning` is false, rows are scored and counted, and nothing else changes.
     """
     kind, last, K = X.dtype.type, plan.shape[0] - 1, thresholds.size
     starts, ends = _starts(plan)
     widest, most = np.max(ends[1:] - ends[:-1]), np.max(plan[:, INPUTS]) + 1
-    # One layer's step before it is cut, in rules that know its length only behind it.
+    # One layer's step before it is limited; AdaGrad and FTRL know its size only afterwards.
     room = np.max(plan[:, COUNT] * (plan[:, INPUTS] + 1) * plan[:, WIDTH]) if learning and rule != SGD else 0
-    taken, slopes = np.zeros(starts[-1], X.dtype), np.zeros(ends[-1], X.dtype)
+    inputs, slopes = np.zeros(starts[-1], X.dtype), np.zeros(ends[-1], X.dtype)
     x, wide, steps = np.zeros(most + WIDE), np.zeros(widest), np.zeros(room, X.dtype)
-    # The scratch of a row's scoring, as in fold.py. What stands past K in these stays 0.
+    # The scratch of a row's scoring, as in fold.py; elements past K stay 0.
     width = ends[-1] - ends[last]
     z, sigmas = np.zeros(widest, X.dtype), np.zeros((1, width), X.dtype)
     Z = z[:width].reshape((1, width))
     p, target, off, E = np.zeros((1, width)), np.zeros((1, width)), np.zeros((1, width)), np.zeros((1, width))
     answer, label = np.zeros((1, K + 1), X.dtype), np.zeros(BLOCK, np.int64)
     logits, soft, logs = scratch(K), np.empty(K), np.empty(K + 1)
-    first, hidden, narrow = _part(taken, starts, 0), _part(taken, starts, last), _part(slopes, ends, last)
+    first, hidden, narrow = _part(inputs, starts, 0), _part(inputs, starts, last), _part(slopes, ends, last)
     for i in range(X.shape[0]):
         losses[i] = np.nan
         importance = weights[i] if weights.size > 0 else 1.0
         wanted = labels[i] if labels.size > 0 else -1
         known = set_target(labels, Y, i, head, K, target)
         known &= stage_row(X, i, fixed[0], fixed[1], kind(constants[OWN_CLIP]), first, 0, 0)
-        known &= _hidden_forward(plan, panels, taken, starts, z)
+        known &= _hidden_forward(plan, panels, inputs, starts, z)
         loss = np.nan
         if known:
             served = layer_panels(panels, plan, last)
             loss = score_row(head, K, hidden, served, target, Z, sigmas, answer, p, label, logits, soft, logs)
             logit_errors(head, K, target, p, importance, off, E, narrow)
-            known &= _hidden_backward(plan, panels, taken, starts, slopes, ends)
+            known &= _hidden_backward(plan, panels, inputs, starts, slopes, ends)
         if not (known and loss < LOSS_MAX and 0.0 < importance and largest(E) < ERROR_MAX):
             progress[SKIPPED] += 1
             continue
         losses[i] = loss
-        hit = is_hit(head, K, wanted, target, label[0], p, thresholds)
-        confidence, right = certainty(head, K, target, label[0], answer)
-        count_row(progress, recent, window, loss, hit, confidence, right)
+        count_answer(head, K, wanted, target, label, p, answer, thresholds, loss, progress, recent, window)
         if scores.shape[0] > 0:
             scores[i] = sigmas[0, :K]
         if not learning:
             continue
         size = 0.0
         for number in range(last + 1):
-            given, slope = _part(taken, starts, number), _part(slopes, ends, number)
+            activations, slope = _part(inputs, starts, number), _part(slopes, ends, number)
             size += _layer_step(
-                rule, number, plan, given, slope, x, wide, panels, masters, squares, steps, constants
+                rule, number, plan, activations, slope, x, wide, panels, masters, squares, steps, constants
             )  # fmt: skip
-        progress[STEPS] += 1
-        progress[NORM] = np.sqrt(size)
-        progress[NORMS] += progress[NORM]
+        count_step_norm(progress, size)

@@ -1,4 +1,4 @@
-"""The block-diagonal online Newton step: one inverse curvature matrix for each class.
+"""The block-diagonal online Newton step: one inverse curvature matrix per class.
 
     x (1, >= D)      the learned features, x_0 = 1 for the bias; zeros past D up to a whole vector
     P (K, S)         the lower half of K symmetric matrices (D, D), in the layout below
@@ -10,34 +10,35 @@ loss in place of their constant):
 
     w = h max(p (1 - p), floor, pull |e|)             the curvature that the row adds
     u = P x,  q = x^T u,  den = 1 / w + q
-    P <- (1 - f) (P - u u^T / den) + f P_0            Sherman & Morrison; f keeps P from freezing, see below
+    P <- (1 - f) (P - u u^T / den) + f P_0            Sherman & Morrison; f keeps P from reaching 0, see below
     W_k <- W_k - rate h e u / (w den)                 u / (w den) is the new P times x, before the second term
 
-f = forget (1 + surprise e^4), at most a half: P falls as rows add up, and with it the step. A small constant part of
-the way back keeps a floor under it; a row that is badly wrong goes further back, so that a world that changes is
-followed sooner, at no cost while it does not. Digits with noise of 1, all labels rotated after 300,000 rows: the mean
-loss of 500 rows is under 0.5 again after 3,600 rows, with surprise = 0 after 5,600 and with forget = 0 after 21,600;
-the loss before the change is .0326, .0327 and .0347.
+f = forget (1 + surprise e^4), at most 1/2. P falls as rows add up, and with it the step. A small constant part of f
+keeps a lower bound on P. A badly wrong row returns P further, so that a change of the data is followed sooner, without
+a cost before the change. Digits with noise of 1, all labels rotated after 300,000 rows: the mean loss of 500 rows is
+under 0.5 again after 3,600 rows, with surprise = 0 after 5,600 and with forget = 0 after 21,600; the loss before the
+change is .0326, .0327 and .0347.
 
-Row i of a matrix is stored up to the end of the vector of eight that holds its diagonal: 8 (i // 8 + 1) numbers. What
-stands past the diagonal in that vector is the mirrored element, and is kept equal to it bit by bit: the update is a
-product of two numbers of one scaled vector, which does not depend on their order.
+Row i of a matrix is stored up to the end of the vector of eight that holds its diagonal: 8 (i // 8 + 1) numbers. The
+elements past the diagonal in that vector mirror others and stay equal to them bit by bit: the update is a product of
+two numbers of one scaled vector, which does not depend on their order.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.compiler import inlined
-from service.softmax.kernels.lanes import fma, load, spread, store, total
+from service.softmax.arrays import Doubles
+from service.softmax.kernels.lane_operations import fma, load, spread, store
+from service.softmax.kernels.lane_reductions import total
 from service.softmax.kernels.wide import WIDE
 
 
 def stored_size(D: int) -> int:
-    """The number S of stored elements of a symmetric (D, D) matrix."""
+    """Return the number S of stored elements of a symmetric (D, D) matrix."""
     return sum(WIDE * (i // WIDE + 1) for i in range(D))
 
 
-def curvature_start(P: NDArray[np.float64], D: int, diagonal: float) -> None:
+def curvature_start(P: Doubles, D: int, diagonal: float) -> None:
     """Set matrices P (K, S) of zeros to `diagonal` times the identity."""
     for i in range(D):
         P[:, stored_size(i) + i] = diagonal
@@ -45,7 +46,7 @@ def curvature_start(P: NDArray[np.float64], D: int, diagonal: float) -> None:
 
 @inlined
 def _row_product(P, k, row, i, x, U, sums):
-    """Row i of a product: sums[i] gets its own part, U its mirrored part. Returns where the next row begins."""
+    """Row i of a product: sums[0, i] = its own part, U += its mirrored part. Returns the start of the next row."""
     block = i - i % WIDE
     x_i = spread(load(x, 0, 0), x[0, i])
     products = x_i - x_i
@@ -108,13 +109,13 @@ def newton_update(P, k, D, U, den, keep, refill, scaled, unit):
     factor = spread(zero, np.sqrt(keep / den))
     for j in range(0, U.shape[1], WIDE):
         store(scaled, 0, j, load(U, k, j) * factor)
-    kept, filled = spread(zero, keep), spread(zero, refill)
+    keeps, refills = spread(zero, keep), spread(zero, refill)
     row = 0
     for i in range(D):
         block = i - i % WIDE
         s_i = spread(zero, -scaled[0, i])
         for j in range(0, block, WIDE):
-            store(P, k, row + j, fma(s_i, load(scaled, 0, j), load(P, k, row + j) * kept))
-        p = fma(s_i, load(scaled, 0, block), load(P, k, row + block) * kept)
-        store(P, k, row + block, fma(load(unit, i - block, 0), filled, p))
+            store(P, k, row + j, fma(s_i, load(scaled, 0, j), load(P, k, row + j) * keeps))
+        p = fma(s_i, load(scaled, 0, block), load(P, k, row + block) * keeps)
+        store(P, k, row + block, fma(load(unit, i - block, 0), refills, p))
         row += block + WIDE

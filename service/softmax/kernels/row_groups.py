@@ -1,9 +1,10 @@
-"""Eight rows side by side: the vectors of eight rows as one value.
+"""Operations on eight rows at a time: the vectors of eight rows as one value.
 
-A row's operations wait for one another (140 cycles from logits to probabilities), and a processor's queue holds four
-such rows, one behind the other. Written side by side, an operation finds its operands ready when it comes: 6 ns a row
-instead of 8 with AVX-512. Each function does to every row what the function of lanes.py it is named after does to one,
-in the same order, so the bits are the same; `array` tells the dtype, and with it where one row ends.
+The operations of one row depend on each other (140 cycles from logits to probabilities), and a processor's queue holds
+four such rows in sequence. With eight rows interleaved, the operands of an operation are ready when it is issued: 6 ns
+a row instead of 8 with AVX-512. Each function does to every row what the function of the same name in
+lane_operations.py or lane_reductions.py does to one, in the same order, so the bits are the same. `array` only gives
+the dtype, and with it the number of lanes of a row.
 """
 
 from llvmlite import ir
@@ -29,7 +30,7 @@ GROUPS = {types.float32: Lanes(types.float32, 16 * GROUP), types.float64: Lanes(
 
 @intrinsic
 def load_group(_context, array, i):
-    """The first L lanes of the rows i, ..., i + 7, one row behind the other."""
+    """The first L lanes of the rows i, ..., i + 7, one row after another."""
     group, lanes = GROUPS[array.dtype], BY_DTYPE[array.dtype]
 
     def codegen(context, builder, signature, arguments):
@@ -52,7 +53,7 @@ def load_group(_context, array, i):
 
 @intrinsic
 def first_lanes_group(_context, array, v, n, fill):
-    """In each row of a group the first n lanes of v, then `fill`; `array` only tells the dtype."""
+    """In each row of a group the first n lanes of v, then `fill`; `array` only gives the dtype."""
     lanes = BY_DTYPE[array.dtype]
 
     def codegen(_context, builder, _signature, arguments):
@@ -65,9 +66,10 @@ def first_lanes_group(_context, array, v, n, fill):
 
 
 def _across(builder, v, lanes, combine):
-    """Combine the lanes of each row of a group in the tree of `_halves`; every lane of a row gets the result.
+    """Combine the lanes of each row of a group in the tree of `_reduce`; every lane of a row gets the result.
 
-    Lane i meets lane i xor L/2, then i xor L/4, and so on; a sum or maximum of two has the same bits either way round.
+    Lane i is combined with lane i xor L/2, then i xor L/4, and so on. A sum or maximum of two does not depend on their
+    order.
     """
     width = lanes.count
     while width > 1:
@@ -137,7 +139,7 @@ def store_group(_context, array, i, n, v):
 
 @intrinsic
 def first_at_group(_context, labels, r, array, p, x):
-    """labels[r + t] = the index of the first lane of row t where p equals x; one must. `array` tells the dtype."""
+    """labels[r + t] = the index of the first lane of row t where p equals x; one must. `array` only gives the dtype."""
     lanes = BY_DTYPE[array.dtype]
 
     def codegen(context, builder, signature, arguments):

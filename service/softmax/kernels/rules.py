@@ -1,15 +1,15 @@
 """The learning rules: one row's step on the weights, in place, in the panels that predictions read.
 
-    x (1, >= D) float64          what was learned from: x_0 = 1 for the bias, then the learned features; D = N + 1
+    x (1, >= D) float64          the learned row: x_0 = 1 for the bias, then the learned features; D = N + 1
     E (1, C V L) float64         h (p - y) for each class: importance times the gradient of the logit; 0 past K
-    masters (C D, V L) float64   the weights in full precision: panel c, row j, as the panels are
+    masters (C D, V L) float64   the weights in full precision: panel c, row j, in the layout of the panels
     panels (C (F + 1), V L)      the served weights: masters rounded to the model's dtype; the learned rows are the bias
                                  and the last N features of each panel
     squares (C D, V L)           the sums of squared gradients, in the model's dtype
 
-A step's effect on the logits of its own row, max_k |x^T dW_k|, is cut to `step_clip` by scaling the whole step. Masters
-stay within `LIMIT`, so that their rounded values are finite whatever is learned. Each function returns the sum of
-squares of its step.
+A step's effect on the logits of its own row, max_k |x^T dW_k|, is limited to `step_clip` by scaling the whole step.
+Masters stay within `LIMIT`, so that their rounded values are always finite. Each function returns the sum of squares of
+its step.
 
     sgd      W <- W - rate x^T e
     adagrad  G <- G + g^2;  W <- W - rate g / (epsilon + sqrt(G))      g = x^T e; Duchi, Hazan & Singer, JMLR 12, 2011
@@ -25,7 +25,8 @@ After each step G <- (1 - forget) G + forget G_0, so that no step size ever reac
 import numpy as np
 
 from service.compiler import inlined
-from service.softmax.kernels.lanes import absolute, fma, higher, highest, lane_count, load, lower, spread, store, total
+from service.softmax.kernels.lane_operations import absolute, fma, higher, lane_count, load, lower, spread, store
+from service.softmax.kernels.lane_reductions import highest, total
 from service.softmax.kernels.newton import newton_product, newton_update
 from service.softmax.kernels.wide import WIDE, load_wide, root, store_narrow
 
@@ -33,15 +34,15 @@ from service.softmax.kernels.wide import WIDE, load_wide, root, store_narrow
 LIMIT_32, LIMIT_64 = 2.0**126, 2.0**1022
 # Sums of squares stop here, in either dtype.
 SQUARES_MAX = 2.0**126
-# The largest part that one row takes Newton's matrices back to where they started.
+# The largest f of newton.py, the part by which one row returns the matrices to their first values.
 FORGET_MAX = 0.5
-# The least curvature that a row adds for Newton: its reciprocal, and the product of both, stay numbers.
+# The least curvature that a row adds for Newton: its reciprocal, and the product of both, stay finite.
 CURVATURE_MIN = 2.0**-1000
 
 
 @inlined
-def shrinking(change, step_clip):
-    """The factor that brings the change of a logit down to step_clip."""
+def clip_factor(change, step_clip):
+    """The factor that limits the change of a logit to step_clip."""
     return 1.0 if change <= step_clip else step_clip / change
 
 
@@ -51,8 +52,8 @@ def _limit(panels):
 
 
 @inlined
-def _move(masters, row, panels, served, j, v, limit):
-    """The master lanes at (row, j) become v, within the limit, and the served ones v rounded."""
+def _set_weights(masters, row, panels, served, j, v, limit):
+    """masters[row, j :] = v within the limit, and panels[served, j :] = v rounded."""
     v = higher(lower(v, limit), spread(v, 0.0) - limit)
     store(masters, row, j, v)
     store_narrow(panels, served, j, v)
@@ -83,7 +84,7 @@ def sgd_step(x, D, E, masters, panels, rate, step_clip):
     count, width = masters.shape[0] // D, masters.shape[1]
     F = panels.shape[0] // count - 1
     size = _squares_of(x, 0)
-    rate *= shrinking(rate * largest(E) * size, step_clip)
+    rate *= clip_factor(rate * largest(E) * size, step_clip)
     limit = spread(load(E, 0, 0), _limit(panels))
     for c in range(count):
         for j in range(D):
@@ -91,7 +92,7 @@ def sgd_step(x, D, E, masters, panels, rate, step_clip):
             factor = spread(limit, -rate * x[0, j])
             for k in range(0, width, WIDE):
                 w = fma(factor, load(E, 0, c * width + k), load(masters, row, k))
-                _move(masters, row, panels, served, k, w, limit)
+                _set_weights(masters, row, panels, served, k, w, limit)
     return rate * rate * size * _squares_of(E, 0)
 
 
@@ -120,7 +121,7 @@ def adaptive_step(x, D, E, masters, panels, squares, steps, rate, offset, keep, 
                 sums = fma(step, step, sums)
             change = max(change, np.float64(highest(absolute(effect))))
             size += np.float64(total(sums))
-    factor = shrinking(change, step_clip)
+    factor = clip_factor(change, step_clip)
     wide = spread(load(masters, 0, 0), -factor)
     limit = spread(wide, _limit(panels))
     for c in range(count):
@@ -128,7 +129,7 @@ def adaptive_step(x, D, E, masters, panels, squares, steps, rate, offset, keep, 
             row, served = c * D + j, c * (F + 1) + (0 if j == 0 else F + 1 - D + j)
             for k in range(0, width, WIDE):
                 w = fma(wide, load_wide(steps, row, k), load(masters, row, k))
-                _move(masters, row, panels, served, k, w, limit)
+                _set_weights(masters, row, panels, served, k, w, limit)
     return factor * factor * size
 
 
@@ -136,8 +137,8 @@ def adaptive_step(x, D, E, masters, panels, squares, steps, rate, offset, keep, 
 def newton_step(x, D, p, errors, h, K, masters, panels, P, U, numbers, scratch, unit):
     """One Newton step of every class; p and errors = p - y (1, >= K), h the importance of the row.
 
-    Numbers are (rate, floor, pull, forget, surprise, start, step_clip). Scratch (3, >= max(D, K)) holds the row sums of
-    a product, a scaled row, and each class's factor.
+    numbers is (rate, floor, pull, forget, surprise, start, step_clip). scratch (3, >= max(D, K)) holds the row sums of
+    a product, a scaled row, and the factor of each class.
     """
     rate, floor, pull, forget, surprise, start, step_clip = numbers
     count, width = masters.shape[0] // D, masters.shape[1]
@@ -152,7 +153,7 @@ def newton_step(x, D, p, errors, h, K, masters, panels, P, U, numbers, scratch, 
         newton_update(P, k, D, U, den, 1.0 - part, part * start, scratch[1:], unit)
         scratch[2, k] = rate * h * e / (w * den)
         change = max(change, abs(scratch[2, k]) * q)
-    factor, size, limit = shrinking(change, step_clip), 0.0, _limit(panels)
+    factor, size, limit = clip_factor(change, step_clip), 0.0, _limit(panels)
     for k in range(K):
         scale, c, lane = factor * scratch[2, k], k // width, k % width
         size += scale * scale * _squares_of(U, k)

@@ -1,27 +1,26 @@
-"""One row at a time, in buffers that stay: a prediction without an allocation, inside kernels of other rooms.
+"""Predict one row at a time, in reused buffers: no allocation, callable inside kernels of other rooms.
 
     plan      (CELLS,) int64    addresses and sizes, in the order of the constants below
     X         (1, N)            the row, written by the caller
-    stagings  (S, 2 N + 1)      of each stage the mean, 1 / scale and limit; S is 0 where the weights take raw rows
-    staged    (1, S N)          the row as the weights see it
+    stagings  (S, 2 N + 1)      mean, 1 / scale and limit of each stage; S is 0 where the weights take raw rows
+    staged    (1, S N)          the row as the weights take it
     P         (1, n_classes)    its probabilities, written
 
-A call from Python costs as much as the arithmetic of a small model, and every array argument makes it dearer. So the
-kernel that reads a row out of a request's body (serve/models/single_row.py) predicts in the same call, and takes
-everything about the model as one address. The additions of a logit are those of matmul.py, so the bits are those of
-`Model.predict`.
+A call from Python costs as much as the arithmetic of a small model, and every array argument adds to it. So the kernel
+that parses a row out of a request's body (serve/models/single_row.py) predicts in the same call, and gets the model as
+one address. The additions of a logit are those of matmul.py, so the bits are those of `Classifier.predict`.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from service.compiler import inlined
+from service.softmax.arrays import Floats
 from service.softmax.kernels.heads import NOT_FINITE, head_block
-from service.softmax.kernels.lanes import STACK_BYTES, stack
+from service.softmax.kernels.lane_operations import STACK_BYTES, stack
 from service.softmax.kernels.matmul import linear_row
 from service.softmax.kernels.stages import stage_row
 
@@ -29,15 +28,12 @@ ROW, FEATURES, PANELS, COUNT, WIDTH, PROBABILITIES, CLASSES, LOGITS, HEAD, ITEMS
 STAGES, STAGINGS, STAGED, CELLS = range(10, 14)
 
 
-Floats = NDArray[np.floating[Any]]
-
-
 class SingleRowPlan:
-    """The buffers of one model's lone rows. Used by one thread alone.
+    """The buffers for single rows of one model. Not thread-safe.
 
     Args:
         panels: The packed weights (C, F + 1, V L); F is N, or S N with stages.
-        stagings: What the stages do, see above.
+        stagings: (S, 2 N + 1), the numbers of the stages.
         head: The head's code.
         n_logits: K.
         n_classes: The columns of P.
@@ -54,7 +50,11 @@ class SingleRowPlan:
         self.X: Final = np.zeros((1, n_features), panels.dtype)
         self.P: Final = np.zeros((1, n_classes), panels.dtype)
         staged = np.zeros((1, rows - 1), panels.dtype)
-        self._kept: Final = (panels, stagings, staged)  # only their addresses are in use, which does not keep them
+        self._referenced: Final = (
+            panels,
+            stagings,
+            staged,
+        )  # `cells` has only their addresses
         self.cells: Final = np.zeros(CELLS, np.int64)
         arrays = {ROW: self.X, PANELS: panels, PROBABILITIES: self.P, STAGINGS: stagings, STAGED: staged}
         self.cells[list(arrays)] = [array.ctypes.data for array in arrays.values()]
@@ -63,13 +63,13 @@ class SingleRowPlan:
 
     @staticmethod
     def fits(panels: Floats) -> bool:
-        """Whether a row's logits have room on the stack."""
+        """Whether a row's logits fit into `stack`."""
         return panels.shape[0] * panels.shape[2] * panels.itemsize <= STACK_BYTES
 
 
 @intrinsic
 def numbers_at(_context, at, kind):
-    """The numbers of a kind, such as np.float32, that stand at an address, as a pointer."""
+    """A pointer to numbers of a type, such as np.float32, at an address."""
     number = kind.instance_type
 
     def codegen(context, builder, _signature, arguments):
@@ -80,13 +80,13 @@ def numbers_at(_context, at, kind):
 
 @inlined
 def single_row(plan, kind):
-    """The row X (1, N) of a plan, to be written; `kind` is np.float32 or np.float64, as the plan's ITEMSIZE says."""
+    """The row X (1, N) of a plan, to be written; `kind` is np.float32 or np.float64, given by the plan's ITEMSIZE."""
     return carray(numbers_at(plan[ROW], kind), (1, plan[FEATURES]))
 
 
 @inlined
 def predict_single(plan, kind):
-    """Write P of the row that stands in X. Returns the label, or NOT_FINITE where a logit is not finite."""
+    """P written from the row X. Returns the label, or NOT_FINITE if a logit is not finite."""
     X = single_row(plan, kind)
     N, S, width = plan[FEATURES], plan[STAGES], plan[WIDTH]
     if S > 0:

@@ -1,9 +1,9 @@
-"""The input stage: from raw features to what the weights see, x -> clip((x - mean) * inverse).
+"""The input stage: x -> clip((x - mean) * inverse), from raw features to those that the weights take.
 
 X (B, N)              raw features
-mean, inverse (N,)    the stage's numbers in the model's dtype; an inverse of 0 stands for a feature of which no
-                      scale is known, and stages it to 0, whatever its value is
-out (B, F)            F = N; or F = 2 N for a model with a delta: what the weights take, then what the delta takes,
+mean, inverse (N,)    the stage's numbers in the model's dtype; an inverse of 0 marks a feature of unknown scale, and
+                      stages every value of it to 0
+out (B, F)            F = N; or F = 2 N for a model with a delta: the inputs of the weights, then those of the delta,
                       so that one product over 2 N features gives both parts of a logit
 """
 
@@ -14,12 +14,12 @@ from service.compiler import inlined, kernel
 
 @inlined
 def stage_row(X, i, mean, inverse, limit, out, r, offset):
-    """Write out[r, offset : offset + N], the staged row i of X. Returns whether every x is finite."""
+    """out[r, offset : offset + N] = the staged row i of X. Returns whether every x is finite."""
     finite = True
     for j in range(X.shape[1]):
         x = X[i, j]
         finite &= abs(x) < np.inf
-        # A difference that overflows would become NaN where the inverse is 0.
+        # With an inverse of 0, a difference that overflows would give NaN.
         staged = (x - mean[j]) * inverse[j] if inverse[j] != 0 else X.dtype.type(0)
         out[r, offset + j] = min(max(staged, -limit), limit)
     return finite
@@ -32,8 +32,8 @@ def stage_row(X, i, mean, inverse, limit, out, r, offset):
 def stage_forward(X, mean, inverse, clip, out, offset):
     """X (B, N), mean and inverse (N,), out (B, F): the columns from `offset` on are written.
 
-    They become (x - mean) * inverse, kept within [-clip, clip]. Returns whether every x is finite: a clip would hide
-    one that is not.
+    They become (x - mean) * inverse, clipped to [-clip, clip]. Returns whether every x is finite, because a clip
+    would hide one that is not.
     """
     limit = X.dtype.type(clip)
     finite = True

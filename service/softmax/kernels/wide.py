@@ -1,8 +1,8 @@
 """float64 lanes over arrays of either dtype: the fold computes its masters in float64 and serves them rounded.
 
-load_wide(A, i, j)          A[i, j : j + 8] as eight float64 lanes, whatever A's dtype is
-store_narrow(A, i, j, v)    the way back: each lane rounded to A's dtype, to nearest, ties to even
-root(v)                     the square root of each lane, exactly rounded, as IEEE 754 has it
+load_wide(A, i, j)          A[i, j : j + 8] as eight float64 lanes, for A of either dtype
+store_narrow(A, i, j, v)    the reverse: each lane rounded to A's dtype, to nearest, ties to even
+root(v)                     the square root of each lane, exactly rounded as in IEEE 754
 """
 
 from llvmlite import ir

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from service.errors import ArtifactError
-from service.softmax.calibration import Calibration, numbers_of
+from service.softmax.calibration import Calibration, calibration_tensors
 from service.store.artifact.calibration_record import CalibrationRecord, calibration_fits_head
 from service.store.artifact.record import Record
 
@@ -157,7 +157,7 @@ class Manifest(Record):
     @property
     def numbers(self) -> list[NDArray[np.float64]]:
         """The numbers of the calibration as a tensor, if there is one."""
-        return numbers_of(self.scaling)
+        return calibration_tensors(self.scaling)
 
     @property
     def hidden(self) -> tuple[LayerRecord, ...]:

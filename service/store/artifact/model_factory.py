@@ -7,11 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.softmax.classifier import Classifier
+from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.network import Activation, LayerArrays
-from service.softmax.learner import Parameters
-from service.softmax.linear_model import Delta, Stage
-from service.softmax.network_learner import NetworkParameters
-from service.softmax.parameters import LinearParameters
+from service.softmax.parameters import LinearParameters, NetworkParameters, Parameters
 from service.store.artifact.artifact import Artifact, Manifest
 
 
@@ -53,8 +51,8 @@ def restore_parameters(
         KeyError: An array is missing.
     """
     if not manifest.hidden:
-        return LinearParameters.of(manifest.head, arrays, clips)
-    return NetworkParameters.of(manifest.head, hidden_activations(manifest), arrays, clips)
+        return LinearParameters.from_arrays(manifest.head, arrays, clips)
+    return NetworkParameters.from_arrays(manifest.head, hidden_activations(manifest), arrays, clips)
 
 
 def hidden_activations(manifest: Manifest) -> tuple[Activation, ...]:
@@ -68,4 +66,4 @@ def build_model(artifact: Artifact) -> Classifier:
     Raises:
         ValueError: A statistic cannot be represented in the model's dtype.
     """
-    return initial_parameters(artifact).model()
+    return initial_parameters(artifact).build_model()

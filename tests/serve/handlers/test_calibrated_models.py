@@ -1,4 +1,4 @@
-"""Calibrated models over HTTP: the bits of `Calibrated`, by every protocol, and what the metadata says of them."""
+"""Calibrated models over HTTP: the bits of `CalibratedModel`, by every protocol, and what the metadata says of them."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from service.serve.api.schemas.explanations import EXPLANATIONS
 from service.serve.api.schemas.json_schema import Schema
 from service.serve.api.schemas.metadata import METADATA, PROGRESSIVE, RELIABILITY
-from service.softmax.calibration import Calibrated
-from service.softmax.calibration_learner import reliability_of
-from service.softmax.parameters import progress_of
+from service.softmax.calibration import CalibratedModel
+from service.softmax.progress import summarize_progress
+from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.model_factory import build_model
 from tests.support.servers import Pair, binary, binary_request, extra_artifacts, infer, instances, request
 
@@ -22,7 +22,7 @@ CALIBRATED = {name: made for name, made in extra_artifacts().items() if made.man
 
 def test_there_are_both_kinds_and_a_network() -> None:
     """A temperature behind hidden layers, and Platt scaling."""
-    assert {type(build_model(made)) for made in CALIBRATED.values()} == {Calibrated}
+    assert {type(build_model(made)) for made in CALIBRATED.values()} == {CalibratedModel}
     assert {made.manifest.head for made in CALIBRATED.values()} == {"softmax", "sigmoid"}
     assert {bool(made.manifest.hidden) for made in CALIBRATED.values()} == {True, False}
 
@@ -84,9 +84,9 @@ def test_the_document_has_the_form_of_the_bins() -> None:
     """Empty ones too, and before the first row."""
     assert PROGRESSIVE["properties"]["calibration"] == RELIABILITY
     for rows in (0, 3):
-        told = reliability_of(np.full((2, 5), 0.95), rows)
+        told = reliability_diagram(np.full((2, 5), 0.95), rows)
         assert fits(RELIABILITY, told)
         assert not fits(RELIABILITY, {**told, "bins": told["bins"][1:]})
         assert not fits(RELIABILITY, {**told, "bins": [{**one, "confidence": "x"} for one in told["bins"]]})
-    counted = progress_of(np.zeros(8), np.zeros((2, 5)))
+    counted = summarize_progress(np.zeros(8), np.zeros((2, 5)))
     assert set(counted) <= set(PROGRESSIVE["properties"])

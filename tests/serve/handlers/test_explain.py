@@ -17,7 +17,7 @@ from service.serve.handlers.explain_format import ENTRY_CELLS, WIDE_TOP, Explain
 from service.serve.models.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.models.served_model import ServedModel
 from service.settings import Settings
-from service.softmax.contributions import explainer_of
+from service.softmax.contributions import create_explainer
 from service.softmax.explanation import Explanation
 from service.softmax.linear_model import LinearModel
 from service.store.artifact.artifact import Artifact
@@ -63,7 +63,7 @@ def told(pair: Pair, name: str, rows: Any, **more: Any) -> dict[str, Any]:
 
 def expected(pair: Pair, name: str, rows: Any, Y: Any = None) -> tuple[Explanation, ServedModel]:
     served = served_of(pair, name)
-    return explainer_of(served.model).explain(np.array(rows, served.model.dtype), Y), served
+    return create_explainer(served.model).explain(np.array(rows, served.model.dtype), Y), served
 
 
 def rows_of(name: str, count: int = 2) -> list[list[float]]:

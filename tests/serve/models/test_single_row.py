@@ -22,8 +22,10 @@ from service.serve.metrics.counters import (
 )
 from service.serve.models.single_row import BYTES_OFFSET, SingleRow
 from service.serve.responses import V1
+from service.softmax.classifier import Head
+from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.heads import NOT_FINITE
-from service.softmax.linear_model import Delta, Head, LinearModel, Stage
+from service.softmax.linear_model import LinearModel
 from tests.support.servers import Pair, Response, instances
 
 HEADS: list[tuple[Head, int]] = [("softmax", 3), ("softmax", 40), ("sigmoid", 1), ("ovr", 5), ("multilabel", 4)]
@@ -39,7 +41,7 @@ NUMBERS = st.one_of(
 def lone_of(model: LinearModel) -> tuple[SingleRow, memoryview, WorkerCounters]:
     """The short way of a model, its counters, and the meter of its worker."""
     meter = WorkerCounters(SharedMemory(1, 2), 0)
-    single, counters = model.single(), meter.model_counters("m", 1)
+    single, counters = model.single_row_plan(), meter.model_counters("m", 1)
     assert single is not None
     return SingleRow(single, counters, meter), counters, meter
 
@@ -109,8 +111,8 @@ def test_models_that_do_not_fit_have_no_short_way() -> None:
     def zeros(n_logits: int) -> LinearModel:
         return LinearModel("softmax", np.zeros((2, n_logits), np.float32), np.zeros(n_logits, np.float32))
 
-    assert zeros(1008).single() is not None
-    assert zeros(1025).single() is None
+    assert zeros(1008).single_row_plan() is not None
+    assert zeros(1025).single_row_plan() is None
 
 
 def test_bytes_stand_where_the_short_way_reads_them() -> None:

@@ -14,7 +14,7 @@ from service.serve.api import routes_convert
 from service.serve.api.routes_convert import INLINE_BYTES
 from service.serve.wire import scores_body as conversion
 from service.settings import Settings
-from service.softmax.scores import FORMS, convert
+from service.softmax.scores import FORMS, compute_score_forms
 from tests.support.servers import Pair, Response, request
 
 PATH = "/v1/convert"
@@ -39,7 +39,7 @@ def test_logits_become_everything(pair: Pair) -> None:
     Z = [[2.0, 0.5, -1.0], [100, -100, 0]]
     document = told(pair, logits=Z, temperature=1.5)
     assert list(document) == [*FORMS, "head", "temperature"]
-    scores = convert("logits", np.array(Z), sigmoid=False, temperature=1.5)
+    scores = compute_score_forms("logits", np.array(Z), sigmoid=False, temperature=1.5)
     for form in FORMS:
         assert document[form] == scores[form].tolist()
     assert (document["head"], document["temperature"]) == ("softmax", 1.5)
@@ -105,9 +105,9 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
     "head": ({"logits": [[1]], "head": "tanh"}, 422, "softmax or sigmoid"),
     "head a list": ({"logits": [[1]], "head": ["softmax"]}, 422, "softmax or sigmoid"),
     **{f"temperature {T}": ({"logits": [[1]], "temperature": T}, 422, "temperature") for T in (0, -1, "1", True, None)},
-    "steep": ({"logits": [[1e300]], "temperature": 1e-300}, 422, "raise that"),
-    "flat": ({"probabilities": [[1e-300, 1]], "temperature": 1e307}, 422, "lower that"),
-    "all masked": ({"logits": [[1, 2], [None, None]]}, 422, "Row 1 has no class"),
+    "steep": ({"logits": [[1e300]], "temperature": 1e-300}, 422, "raise the temperature"),
+    "flat": ({"probabilities": [[1e-300, 1]], "temperature": 1e307}, 422, "lower the temperature"),
+    "all masked": ({"logits": [[1, 2], [None, None]]}, 422, "Row 1 has no possible class"),
     "null probability": ({"probabilities": [[1, None]]}, 422, "Row 0 has a null"),
     "null sigmoid logit": ({"logits": [[1], [None]], "head": "sigmoid"}, 422, "Row 1 has a null"),
     "outside": ({"probabilities": [[1.25, -0.25]]}, 422, "Row 0 has a probability outside"),

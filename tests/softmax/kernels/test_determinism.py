@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 from service import compiler
+from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.matmul import linear_forward, pack
-from service.softmax.linear_model import Delta, LinearModel, Stage
+from service.softmax.linear_model import LinearModel
 from tests.support.kernel_probe import digests
 from tests.support.reference import DTYPES, HEADS, Array, targets
 

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.errors import UnacceptableError
+from service.softmax.classifier import HEADS as CODES
+from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.heads import BLOCK, NOT_FINITE, predict_forward
 from service.softmax.kernels.matmul import pack
 from service.softmax.kernels.stages import stage_forward
-from service.softmax.linear_model import HEADS as CODES
-from service.softmax.linear_model import Delta, LinearModel, Stage
+from service.softmax.linear_model import LinearModel
 from tests.support.reference import DTYPES, HEADS, Array, linear, probabilities, stage
 
 CLASSES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 49, 100)

@@ -11,9 +11,10 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.metrics import log_loss
 
 from service.errors import UnacceptableError
+from service.softmax.classifier import HEADS as CODES
+from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward, log_probabilities_forward
-from service.softmax.linear_model import HEADS as CODES
-from service.softmax.linear_model import Delta, LinearModel, Stage
+from service.softmax.linear_model import LinearModel
 from tests.support.reference import DTYPES, HEADS, Array, log_probabilities, logit_gradient, losses, targets
 
 CLASSES = (1, 2, 7, 8, 9, 16, 17, 40)

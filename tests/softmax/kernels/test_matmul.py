@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.softmax.kernels.matmul import linear_forward, pack, unpack
-from service.softmax.linear_model import multiply
+from service.softmax.kernels.matmul import linear_forward, multiply_matrices, pack, unpack
 from tests.support.reference import DTYPES, Array, linear, linear_in_order, nearest
 
 # Around every multiple of both dtypes' vectors and panels, so that each panel width and each remainder occurs.
@@ -64,7 +63,7 @@ def test_logits_of_large_shapes(dtype: type[np.floating], B: int, N: int, K: int
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("B", "N", "K"), [(1, 1, 1), (1, 9, 3), (5, 4, 17), (17, 3, 2), (2, 6, 49), (3, 40, 2)])
 def test_order_of_the_sum(dtype: type[np.floating], B: int, N: int, K: int) -> None:
-    """Z has the bits of exact fused multiply-adds in the order bias, feature 0, 1, ..., N - 1."""
+    """Z has the bits of exact fused multiply_matrices-adds in the order bias, feature 0, 1, ..., N - 1."""
     X, W, b = draw(5, dtype, B, N, K)
     assert np.array_equal(logits(X, W, b), linear_in_order(X, W, b))
 
@@ -105,9 +104,9 @@ def test_pack(dtype: type[np.floating]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("M", "J", "K"), [(1, 1, 1), (10, 64, 3), (64, 10, 64), (5, 3, 50)])
 def test_multiply(dtype: type[np.floating], M: int, J: int, K: int) -> None:
-    """`multiply` gives A B of exactly shape (M, K) in the fixed order of the kernel."""
+    """`multiply_matrices` gives A B of exactly shape (M, K) in the fixed order of the kernel."""
     A, B, _ = draw(7, dtype, M, J, K)
-    product = multiply(A, B)
+    product = multiply_matrices(A, B)
     assert product.shape == (M, K)
     assert_close(product, A, B, np.zeros(K, dtype))
     if M * J * K < 2000:

@@ -4,7 +4,7 @@ from typing import Final
 
 from service.serve.api.schemas.json_schema import ANYTHING, FLAG, NUMBER, STRING, WHOLE, Schema, array, nullable, record
 from service.softmax.calibration import IDENTITY
-from service.softmax.calibration_learner import BINS
+from service.softmax.reliability_diagram import BINS
 
 
 def calibration(**more: Schema) -> Schema:
