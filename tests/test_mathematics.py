@@ -1,4 +1,4 @@
-"""docs/mathematics.md names what there is: functions and tests that exist, and every derivative in the code."""
+"""docs/mathematics.md and docs/mathematics/ name functions and tests that exist, and every derivative in the code."""
 
 import ast
 import importlib.util
@@ -9,15 +9,16 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs/mathematics.md"
+FOLDER = ROOT / "docs/mathematics"
+TEXT = "\n".join(page.read_text() for page in sorted(FOLDER.glob("*.md")))
 NAMED = re.compile(r"`([a-z_/0-9]+\.py)::([A-Za-z_.0-9]+)`")
-# The modules whose every function is a derivation of the page, and what derivatives of all others are called.
+# The modules in which every function is derived, and the names of derivatives in all others.
 DERIVED = ("service/softmax/derivatives.py", "service/softmax/kernels/jacobians.py")
 CALLED = re.compile("backward|gradient|jacobian|sensitivit|slope|parts|errors|fold_forward|_step$|_update$")
 
 
 def names_of(path: Path) -> set[str]:
-    """The functions of a module, and the methods of its classes behind their class."""
+    """Return the functions of a module, and the methods of its classes as Class.method."""
     found: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef):
@@ -28,8 +29,8 @@ def names_of(path: Path) -> set[str]:
 
 
 def sections() -> dict[str, list[tuple[str, str]]]:
-    """What each section of the page names: pairs of a file and a name."""
-    parts = re.split(r"^## (.+)$", PAGE.read_text(), flags=re.MULTILINE)[1:]
+    """Return the pairs of a file and a name that each section names."""
+    parts = re.split(r"^## (.+)$", TEXT, flags=re.MULTILINE)[1:]
     return {title: NAMED.findall(body) for title, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
@@ -38,7 +39,7 @@ SECTIONS = sections()
 
 @pytest.mark.parametrize("title", SECTIONS)
 def test_every_derivation_names_what_computes_and_what_proves_it(title: str) -> None:
-    """Each section names a function of the service and a test, and all that it names is there."""
+    """Each section names a function of the service and a test, and both exist."""
     named = SECTIONS[title]
     assert {path.split("/")[0] for path, _ in named} == {"service", "tests"}
     missing = [f"{path}::{name}" for path, name in named if name not in names_of(ROOT / path)]
@@ -47,7 +48,7 @@ def test_every_derivation_names_what_computes_and_what_proves_it(title: str) -> 
 
 @pytest.mark.parametrize("path", sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("service/softmax/**/*.py")))
 def test_every_derivative_is_derived(path: str) -> None:
-    """None that others may use goes unnamed."""
+    """Every public derivative of a module is named in a section."""
     named = {name for pairs in SECTIONS.values() for file, name in pairs if file == path}
     public = {name for name in names_of(ROOT / path) if not name.rpartition(".")[2].startswith("_")}
     assert {name for name in public if path in DERIVED or CALLED.search(name)} - named == set()
@@ -55,7 +56,7 @@ def test_every_derivative_is_derived(path: str) -> None:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The script that draws the pictures."""
+    """Import docs/write_mathematics.py."""
     spec = importlib.util.spec_from_file_location("write_mathematics", ROOT / "docs/write_mathematics.py")
     assert spec is not None
     assert spec.loader is not None
@@ -65,17 +66,17 @@ def script() -> ModuleType:
 
 
 def test_the_pictures_can_be_drawn(script: ModuleType, tmp_path: Path) -> None:
-    """The script draws every picture of the page."""
+    """The script draws every picture of the pages."""
     script.main(tmp_path)
     drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == set(re.findall(r"mathematics/([\w-]+\.png)", PAGE.read_text()))
-    assert drawn == {path.name for path in (PAGE.parent / "mathematics").iterdir()}
+    assert drawn == set(re.findall(r'"([\w-]+\.png)"', TEXT))
+    assert drawn == {path.name for path in FOLDER.glob("*.png")}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 
 
-def test_the_pictured_row_is_told_as_it_is(script: ModuleType) -> None:
-    """The page says which row it shows, and how sure the model is of it."""
+def test_the_pages_describe_the_pictured_row(script: ModuleType) -> None:
+    """The page names the row of the picture and its two largest probabilities."""
     row, _, P = script.least_certain()
     first, second = sorted(range(10), key=lambda k: -P[k])[:2]
-    text = " ".join(PAGE.read_text().split())
+    text = " ".join(TEXT.split())
     assert f"row {row}, for which it gives {P[first]:.3f} to {first} and {P[second]:.3f} to {second}" in text

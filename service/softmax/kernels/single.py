@@ -50,11 +50,7 @@ class SingleRowPlan:
         self.X: Final = np.zeros((1, n_features), panels.dtype)
         self.P: Final = np.zeros((1, n_classes), panels.dtype)
         staged = np.zeros((1, rows - 1), panels.dtype)
-        self._referenced: Final = (
-            panels,
-            stagings,
-            staged,
-        )  # `cells` has only their addresses
+        self._referenced: Final = (panels, stagings, staged)  # `cells` has only their addresses
         self.cells: Final = np.zeros(CELLS, np.int64)
         arrays = {ROW: self.X, PANELS: panels, PROBABILITIES: self.P, STAGINGS: stagings, STAGED: staged}
         self.cells[list(arrays)] = [array.ctypes.data for array in arrays.values()]
