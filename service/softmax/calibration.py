@@ -30,7 +30,7 @@ class Calibration:
     kind: Kind
     numbers: tuple[float, ...]
 
-    def numbers_by_name(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """Return the numbers by name."""
         return dict(zip(IDENTITY[self.kind], self.numbers, strict=True))
 

@@ -205,9 +205,7 @@ class ExplainFormat:
         model = self._served.model
         if not isinstance(model, CalibratedModel):
             return b""
-        return b'"calibration":%b,' % orjson.dumps(
-            {"kind": model.calibration.kind, **model.calibration.numbers_by_name()}
-        )
+        return b'"calibration":%b,' % orjson.dumps({"kind": model.calibration.kind, **model.calibration.to_dict()})
 
     @cached_property
     def _entries(self) -> list[bytes]:

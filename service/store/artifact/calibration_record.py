@@ -52,6 +52,4 @@ def describe_calibration(
     record: CalibrationRecord | None, now: calibration.Calibration | None
 ) -> dict[str, Any] | None:
     """A calibration as a manifest and metadata tell it, with the numbers that it has now; None where there is none."""
-    return (
-        None if record is None or now is None else {"kind": record.kind, "learn": record.learn, **now.numbers_by_name()}
-    )
+    return None if record is None or now is None else {"kind": record.kind, "learn": record.learn, **now.to_dict()}
