@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.softmax.classifier import Head
 from service.softmax.arrays import Doubles
+from service.softmax.classifier import Head
 
 
 def logit_targets(targets: NDArray[Any], head: Head) -> Doubles:

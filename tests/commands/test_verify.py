@@ -125,7 +125,10 @@ DAMAGE: dict[str, tuple[Callable[[History], None], str]] = {
     "no event": (lambda h: shutil.copy(h.folder.snapshots / "41", h.folder.snapshots / "99"), "no event 99"),
     "state": (taught_otherwise, "checkpoint 41 differs from the fold of its events"),
     "window": (told_surer, "checkpoint 41 differs from the fold of its events"),
-    "claims": (lambda h: rewritten(h.folder.snapshots / "41", classes=[]), "snapshot 41 differs from the fold of its events"),
+    "claims": (
+        lambda h: rewritten(h.folder.snapshots / "41", classes=[]),
+        "snapshot 41 differs from the fold of its events",
+    ),
     "rows": (lose_rows, "an event has lost its rows though nothing forgot it"),
     "marks": (mark_further, "the feedback log ends before event 50"),
     "mark file": (lambda h: flip(h.data.mark_file(0)), "the mark file 0 is damaged"),
