@@ -11,20 +11,15 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
 import orjson
 
 from service.process.shared_memory import SharedMemory
-from service.serve.handlers.predict import PredictHandler
-from service.serve.http.shared_state import PREDICTIONS, SharedState
-from service.serve.metrics.counters import WorkerCounters
-from service.serve.models.registry import ModelRegistry
-from service.serve.models.served_model import ModelResources
+from service.serve.http.shared_state import PREDICTIONS
+from service.serve.worker import Worker
 from service.settings import Settings
-from service.store.artifact.repository import Repository
 
 Stage = Callable[[], object]
 
@@ -34,30 +29,27 @@ PATH, BODY = b"/v1/models/iris:predict", b'{"instances":[[5.1,3.5,1.4,0.2]]}'
 
 def request_stages(models: Path) -> dict[str, Stage]:
     """Return the stages of a request as calls; "parse" is rejected after the row, before it is predicted."""
-    settings, meter = Settings(), WorkerCounters(SharedMemory(1, 1), 0)
-    repository = Repository(models, settings.artifact_bytes_max, settings.models_max)
-    with ThreadPoolExecutor(1) as executor:
-        live = ModelRegistry(repository, ModelResources(settings, meter, executor, executor))
-        asyncio.run(live.refresh(frozenset()))
-    gate = SharedState(PredictHandler(live, meter, settings), meter, settings)
-    served = live.now.hot[PATH].served
-    lone = served.lone
-    if lone is None:
+    worker = Worker(Settings(models=models), SharedMemory(1, 1), slot=0, pipe=-1)
+    asyncio.run(worker.registry.refresh(frozenset()))
+    shared = worker.shared
+    served = worker.registry.now.hot[PATH].served
+    single_row = served.single_row
+    if single_row is None:
         raise SystemExit("the model has no short way for a single row, whose stages are to be shown")
     date = [(b"date", b"Tue, 01 Jan 2030 00:00:00 GMT"), (b"server", b"softstep")]
     doubtful = BODY + b" x"
 
     def encode() -> bytes:
-        numbers = orjson.dumps(lone.P, None, orjson.OPT_SERIALIZE_NUMPY)
+        numbers = orjson.dumps(single_row.P, None, orjson.OPT_SERIALIZE_NUMPY)
         rest = served.v1_single[0]
         size = len(PREDICTIONS) + len(numbers) + len(rest)
-        return gate.lone_form(date) % (size, next(gate.numbers), numbers, rest)
+        return shared.single_row_form(date) % (size, next(shared.numbers), numbers, rest)
 
     return {
-        "parse": lambda: lone.predict_row(doubtful, 0),
-        "parse and predict": lambda: lone.predict_row(BODY, 0),
+        "parse": lambda: single_row.predict_row(doubtful, 0),
+        "parse and predict": lambda: single_row.predict_row(BODY, 0),
         "encode": encode,
-        "count": lone.count_row,
+        "count": single_row.count_row,
     }
 
 

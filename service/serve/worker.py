@@ -1,4 +1,4 @@
-"""One worker process: puts the room's parts together and serves until it is told to stop."""
+"""One worker process: its parts are put together here, and serve until SIGTERM."""
 
 import asyncio
 import contextlib
@@ -16,9 +16,18 @@ from service.process.shared_memory import READY, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
+from service.serve.handlers.admin_calls import AdminHandler
+from service.serve.handlers.dispatcher import Dispatcher
+from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.explain import ExplainHandler
-from service.serve.handlers.feedback import FeedbackHandler
+from service.serve.handlers.feedback import FeedbackHandler, LearningOffHandler
+from service.serve.handlers.feedback_context import FeedbackContexts
+from service.serve.handlers.infer import InferHandler
+from service.serve.handlers.learning import Learning
+from service.serve.handlers.min_seq import MinSeqWaiter
+from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.predict import PredictHandler
+from service.serve.handlers.stream_status import StreamStatus
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.http.protocol import SoftstepProtocol
 from service.serve.http.shared_state import SharedState
@@ -26,6 +35,7 @@ from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
 from service.serve.log.writer_thread import WriterCallbacks
 from service.serve.metrics.counters import WorkerCounters
+from service.serve.models.endpoint import EXPLAIN, INFER, PREDICT
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ModelResources
@@ -38,20 +48,20 @@ from service.store.directory.data_directory import DataDirectory
 
 logger = logging.getLogger("softstep.worker")
 
-# One thread computes long kernel calls while the other looks at the models directory.
+# One thread runs long kernel calls while the other scans the models directory.
 THREADS: Final = 2
 # The event loop's own share of a shutdown, so that the parent need not kill.
 GRACE_SHARE: Final = 0.8
 
 
 class WorkerLinks(NamedTuple):
-    """What ties workers and learner together.
+    """What connects workers and learner.
 
     Attributes:
-        data: Where streams are kept.
-        keys: Of the feedback tokens.
-        heard: Rings the learner.
-        published: Of each worker the bell that the learner rings.
+        data: The data directory.
+        keys: The keys of feedback tokens.
+        heard: Wakes the learner.
+        published: Wakes each worker.
     """
 
     data: DataDirectory
@@ -61,113 +71,137 @@ class WorkerLinks(NamedTuple):
 
 
 class Worker:
-    """Everything that one worker is made of; without wires nothing is learned."""
+    """The parts of one worker; without links it does not learn."""
 
     def __init__(
-        self, settings: Settings, board: SharedMemory, slot: int, pipe: int, wires: WorkerLinks | None = None
+        self, settings: Settings, board: SharedMemory, slot: int, pipe: int, links: WorkerLinks | None = None
     ) -> None:
         self.settings = settings
-        self.meter = WorkerCounters(board, slot)
+        self.counters = WorkerCounters(board, slot)
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", give_way)
-        repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
-        data = None if wires is None else wires.data
-        self.live = ModelRegistry(repository, ModelResources(settings, self.meter, self.executor, self.preparer, data))
-        self._bell = None if wires is None else wires.published[slot]
-        self.answers = PredictHandler(self.live, self.meter, settings)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
-        self.answers.explaining = ExplainHandler(self.answers, self.explainer)
-        self.orders = LoadUnload(board, slot, pipe, self.live)
-        self.teaching = None if wires is None else self._teaching(wires, board, slot)
-        if self.teaching is not None:
-            self.answers.teach, self.answers.seal = self.teaching.feedback, self.teaching.seal
-        weights = WeightsHandler(self.teaching, settings)
+        repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
+        data = None if links is None else links.data
+        resources = ModelResources(settings, self.counters, self.executor, self.preparer, data)
+        self.registry = ModelRegistry(repository, resources)
+        self.load_unload = LoadUnload(board, slot, pipe, self.registry)
+        self._snapshot_wakeup = None if links is None else links.published[slot]
+        self.learning = None if links is None else self._make_learning(links, board, slot)
+        waiter = MinSeqWaiter(self.registry, settings.min_seq_seconds)
+        self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer)
+        self.dispatcher = self._make_dispatcher(waiter)
+        self.shared = SharedState(self.registry, self.dispatcher, self.counters, settings)
         self.context = Context(
-            settings, board, self.live, self.answers, self.orders, weights, self.explainer, self.teaching
+            settings,
+            board,
+            self.registry,
+            self.dispatcher,
+            self.load_unload,
+            WeightsHandler(None if self.learning is None else self.learning.past_states),
+            self.explainer,
+            self.learning,
         )
-        self.gate = SharedState(self.answers, self.meter, settings)
 
-    def _teaching(self, wires: WorkerLinks, board: SharedMemory, slot: int) -> FeedbackHandler:
-        """What takes feedback; its thread is started with the event loop."""
-        settings, data = self.settings, wires.data
-        ledger = WorkerLog(self.live, data, board, slot, settings)
+    def _make_learning(self, links: WorkerLinks, board: SharedMemory, slot: int) -> Learning:
+        """Make the parts that learn; the writer's thread starts with the event loop."""
+        settings, data = self.settings, links.data
+        log = WorkerLog(self.registry, data, board, slot, settings)
         writer = Writer(
             WriterCallbacks(
-                ledger.open_log, ledger.bind_artifact, ledger.mark_committed, wires.heard, self.meter.count_commit
+                log.open_log, log.bind_artifact, log.mark_committed, links.heard, self.counters.count_commit
             ),
             settings.feedback_waiting_max,
             settings.feedback_waiting_bytes_max,
         )
-        return FeedbackHandler(self.live, writer, data, wires.keys, settings)
+        contexts = FeedbackContexts(self.registry, links.keys, settings)
+        responses = EventResponses(self.registry, writer, data, settings)
+        return Learning(
+            writer,
+            FeedbackHandler(contexts, writer, responses, settings),
+            AdminHandler(self.registry, contexts, writer, responses),
+            StreamStatus(writer, data),
+            PastStates(writer, data, settings),
+        )
+
+    def _make_dispatcher(self, waiter: MinSeqWaiter) -> Dispatcher:
+        """Give each kind of request its handler."""
+        feedback = LearningOffHandler() if self.learning is None else self.learning.feedback
+        handlers = {
+            PREDICT: PredictHandler(self.settings, waiter, feedback.seal_rows).respond,
+            INFER: InferHandler(self.explain.infer_explanations).respond,
+            EXPLAIN: self.explain.respond,
+        }
+        return Dispatcher(handlers, feedback.start)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
-        """Look at the models before the first request, and keep looking until the last."""
-        await self.orders.rescan_models()
+        """Scan the models before the first request, and again and again until the last."""
+        await self.load_unload.rescan_models()
         tasks = [asyncio.create_task(self._watch())]
-        if self._bell is not None:
-            tasks.append(asyncio.create_task(self._follow(self._bell)))
-        if self.teaching is not None:
-            self.teaching.writer.start()
+        if self._snapshot_wakeup is not None:
+            tasks.append(asyncio.create_task(self._follow(self._snapshot_wakeup)))
+        if self.learning is not None:
+            self.learning.writer.start()
         yield
         for task in tasks:
             task.cancel()
-        if self.teaching is not None:
-            await self.teaching.writer.close()
+        if self.learning is not None:
+            await self.learning.writer.close()
         for executor in (self.executor, self.preparer, self.explainer):
             executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _follow(self, bell: Wakeup) -> None:
-        """Serve each snapshot that the learner publishes, or the newest of those that came while one was made ready."""
-        rung = asyncio.Event()
-        asyncio.get_running_loop().add_reader(bell.fd, rung.set)
+    async def _follow(self, wakeup: Wakeup) -> None:
+        """Serve each snapshot that the learner publishes, or the newest of several."""
+        published = asyncio.Event()
+        asyncio.get_running_loop().add_reader(wakeup.fd, published.set)
         try:
             while True:
-                await rung.wait()
-                rung.clear()
-                bell.clear()
-                await self.live.renew()
+                await published.wait()
+                published.clear()
+                wakeup.clear()
+                await self.registry.renew()
         finally:
-            asyncio.get_running_loop().remove_reader(bell.fd)
+            asyncio.get_running_loop().remove_reader(wakeup.fd)
 
     async def _watch(self) -> None:
-        """Follow the models directory and the orders; a look that fails is told and tried again."""
-        looked = time.monotonic()
+        """Follow the models directory and load or unload requests; a scan that fails is logged and retried."""
+        scanned = time.monotonic()
         while True:
             await asyncio.sleep(min(0.05, self.settings.scan_seconds))
-            self.meter.set_gauge(READY, int(bool(self.live.now.served)))
-            if not self.orders.pending and time.monotonic() - looked < self.settings.scan_seconds:
+            self.counters.set_gauge(READY, int(bool(self.registry.now.served)))
+            if not self.load_unload.pending and time.monotonic() - scanned < self.settings.scan_seconds:
                 continue
             try:
-                await self.orders.rescan_models()
+                await self.load_unload.rescan_models()
             except Exception:
-                logger.exception("looking at the models directory broke")
-            looked = time.monotonic()
+                logger.exception("the scan of the models directory failed")
+            scanned = time.monotonic()
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which also keeps the deadlines of its connections and ends without raising its signal again."""
+    """Uvicorn's server, which also checks the deadlines of connections, and exits without raising its signal again."""
 
-    def __init__(self, config: uvicorn.Config, gate: SharedState) -> None:
+    def __init__(self, config: uvicorn.Config, shared: SharedState) -> None:
         super().__init__(config)
-        self._gate = gate
+        self._shared = shared
 
     async def on_tick(self, counter: int) -> bool:
-        """Do what is due ten times a second."""
+        """Check deadlines and publish gauges, ten times a second."""
         state = self.server_state
-        self._gate.tick(state.connections, len(state.tasks), asyncio.get_running_loop().time())
+        self._shared.tick(state.connections, len(state.tasks), asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGTERM and forget it then: uvicorn would raise it again, and the exit code would be the signal's."""
+        """Stop on SIGTERM, then discard it: uvicorn would raise it again, and the exit code would be the signal's."""
         with super().capture_signals():
             yield
             self._captured_signals.clear()
 
 
 def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) -> uvicorn.Config:
-    """Uvicorn's configuration of one worker."""
+    """Return uvicorn's configuration of one worker."""
     return uvicorn.Config(
         app,
         http=http,
@@ -183,10 +217,10 @@ def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) ->
 
 
 def run(  # noqa: PLR0917  # the first three are bound before the fork
-    settings: Settings, board: SharedMemory, wires: WorkerLinks | None, slot: int, listener: socket.socket, pipe: int
+    settings: Settings, board: SharedMemory, links: WorkerLinks | None, slot: int, listener: socket.socket, pipe: int
 ) -> None:
     """Serve from a listening socket until SIGTERM."""
     REQUEST_IDS.renew()
-    parts = Worker(settings, board, slot, pipe, wires)
-    app = make_app(parts.context, parts.meter, parts.lifespan)
-    Server(config_of(settings, app, SoftstepProtocol.bound(parts.gate)), parts.gate).run(sockets=[listener])
+    worker = Worker(settings, board, slot, pipe, links)
+    app = make_app(worker.context, worker.counters, worker.lifespan)
+    Server(config_of(settings, app, SoftstepProtocol.bound(worker.shared)), worker.shared).run(sockets=[listener])

@@ -228,11 +228,11 @@ class Pair:
     async def _serve(self) -> None:
         parts = self.parts
         self.loop.add_reader(self._orders, self._carry)
-        protocol = self._counting(SoftstepProtocol.bound(parts.gate))
-        door = make_app(parts.context, parts.meter, parts.lifespan)
-        bare = make_app(parts.context, parts.meter)
+        protocol = self._counting(SoftstepProtocol.bound(parts.shared))
+        door = make_app(parts.context, parts.counters, parts.lifespan)
+        bare = make_app(parts.context, parts.counters)
         self._servers += [
-            Server(config_of(self.settings, door, protocol), parts.gate),
+            Server(config_of(self.settings, door, protocol), parts.shared),
             uvicorn.Server(config_of(self.settings, bare, self._counting(HttpToolsProtocol))),
         ]
         sockets = (self.door, self.bare)
@@ -312,7 +312,7 @@ class Pair:
 
     async def settled(self) -> tuple[int, int]:
         """Requests in flight and body bytes held, when nothing moves any more."""
-        gate = self.parts.gate
+        gate = self.parts.shared
         async with asyncio.timeout(SECONDS):
             while gate.in_flight or gate.body_bytes:  # noqa: ASYNC110  # no event tells of it
                 await asyncio.sleep(0.01)

@@ -12,12 +12,13 @@ from starlette.convertors import Convertor, register_url_convertor
 from service.errors import BodyTooLargeError, SoftstepError
 from service.process.shared_memory import SharedMemory
 from service.serve.asgi import Reply
-from service.serve.handlers.feedback import FeedbackHandler
-from service.serve.handlers.predict import PredictHandler
+from service.serve.handlers.dispatcher import Dispatcher
+from service.serve.handlers.learning import Learning
 from service.serve.handlers.weights import WeightsHandler
+from service.serve.models.endpoint import Endpoint
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import LiveModels, ModelRegistry
-from service.serve.models.served_model import Endpoint, ServedModel
+from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2, HttpResponse, RequestHead, error, refusal
 from service.settings import Settings
 
@@ -47,22 +48,22 @@ class Context:
 
     settings: Settings
     board: SharedMemory
-    live: ModelRegistry
-    answers: PredictHandler
-    orders: LoadUnload
+    registry: ModelRegistry
+    dispatcher: Dispatcher
+    load_unload: LoadUnload
     weights: WeightsHandler
     executor: Executor
-    teaching: FeedbackHandler | None = None
+    learning: Learning | None = None
 
     @property
     def now(self) -> LiveModels:
         """What is served at this moment."""
-        return self.live.now
+        return self.registry.now
 
     @property
     def ready(self) -> bool:
         """Whether this worker takes predictions: scanned, something to serve, not draining."""
-        return self.live.scanned and bool(self.now.served) and not self.board.draining
+        return self.registry.scanned and bool(self.now.served) and not self.board.draining
 
 
 async def context_of(request: Request) -> Context:
@@ -160,14 +161,13 @@ def _version_id(route: APIRoute) -> str:
     return f"{route.name}_version"
 
 
-async def predict(
-    request: Request, context: Context, protocol: int, served: ServedModel, *, explains: bool = False
-) -> Reply:
-    """Answer a prediction request, or one that asks why, as the front door would."""
+async def respond(request: Request, context: Context, kind: int, served: ServedModel) -> Reply:
+    """Respond to a request to a model, as the fast path would."""
     head = RequestHead.of(dict(request.scope["headers"]))
-    endpoint = Endpoint(protocol, served, explains=explains)  # of this moment: models may change while a body comes
-    answer = context.answers.respond(endpoint, head, await read_body(request, context.settings.body_bytes_max))
-    return Reply(answer if isinstance(answer, HttpResponse) else await answer)
+    endpoint = Endpoint(kind, served)  # the state of this moment: models may change while a body arrives
+    body = await read_body(request, context.settings.body_bytes_max)
+    response = context.dispatcher.respond(endpoint, head, body)
+    return Reply(response if isinstance(response, HttpResponse) else await response)
 
 
 def refused(request: Request, reason: SoftstepError) -> Reply:

@@ -43,11 +43,11 @@ async def metrics(context: With) -> Response:
 
 async def _learning(context: Context) -> Learning:
     """How the learning of each version stands that was ever taught."""
-    teaching = context.teaching
-    if teaching is None:
+    if context.learning is None:
         return {}
-    learned = [served for served in context.now.served.values() if teaching.folder(served).path.exists()]
-    standings = await asyncio.gather(*map(teaching.standing, learned))
+    status = context.learning.status
+    learned = [served for served in context.now.served.values() if status.has_learned(served)]
+    standings = await asyncio.gather(*map(status.status_of, learned))
     return {
         (served.name, served.version): {**served.progress(), **standing, **_at(standing)}
         for served, standing in zip(learned, standings, strict=True)

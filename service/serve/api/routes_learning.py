@@ -10,8 +10,9 @@ from service.serve.api.dependencies import Context, NamedModel, Served, With, in
 from service.serve.api.schemas.requests import DOCS
 from service.serve.asgi import Reply
 from service.serve.handlers.admin import AdminRequest, read_turn
-from service.serve.handlers.feedback import FeedbackHandler
-from service.serve.models.served_model import Endpoint, ServedModel
+from service.serve.handlers.learning import Learning
+from service.serve.models.endpoint import FEEDBACK, Endpoint
+from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse, RequestHead, check_head, learning_off
 from service.serve.wire.json_grammar import parse_object
 from service.store.log.events import Kind
@@ -24,10 +25,10 @@ SEQ = re.compile("[0-9]{1,12}")
 WAIT = {"true": True, "1": True, "false": False, "0": False}
 
 
-def _teaching(context: Context) -> FeedbackHandler:
-    if context.teaching is None:
+def _learning(context: Context) -> Learning:
+    if context.learning is None:
         raise learning_off()
-    return context.teaching
+    return context.learning
 
 
 def _waits(request: Request) -> bool:
@@ -45,9 +46,9 @@ async def _read_turn(request: Request, context: Context, kind: Kind, served: Ser
 
 async def _turn(request: Request, context: Context, kind: Kind, served: ServedModel) -> Response:
     """Take a call that becomes an admin event."""
-    teaching = _teaching(context)
+    parts = _learning(context)
     turn = await _read_turn(request, context, kind, served)
-    return Reply(await teaching.turn(served, turn.kind, turn.post, turn.if_seq, wait=_waits(request)))
+    return Reply(await parts.admin.append(served, turn, wait=_waits(request)))
 
 
 @learning_models.post(":feedback", **DOCS["feedback"])
@@ -59,8 +60,8 @@ async def feedback(served: Served, request: Request, context: With) -> Response:
         refused = check_head(head)
         if isinstance(refused, HttpResponse):
             return Reply(refused)
-        return Reply(await _teaching(context).feedback_served(served, body))
-    answer = context.answers.respond(Endpoint(0, served, teaches=True), head, body)
+        return Reply(await _learning(context).feedback.respond_when_served(served, body))
+    answer = context.dispatcher.respond(Endpoint(FEEDBACK, served), head, body)
     return Reply(answer if isinstance(answer, HttpResponse) else await answer)
 
 
@@ -70,7 +71,7 @@ async def weights(served: Served, request: Request, context: With) -> Response:
     asked = request.query_params.get("seq")
     if asked is not None and not SEQ.fullmatch(asked):
         raise UnacceptableError('"seq" must be the seq of an event, a whole number from 0.')
-    return Reply(await context.weights.answer(served, None if asked is None else int(asked)))
+    return Reply(await context.weights.respond(served, None if asked is None else int(asked)))
 
 
 @learning_models.post(":classes", **DOCS["classes"])
@@ -87,9 +88,9 @@ async def forget(path: NamedModel, served: Served, request: Request, context: Wi
     """
     if path.version is not None:
         return await _turn(request, context, Kind.FORGET, served)
-    teaching = _teaching(context)
+    parts = _learning(context)
     turn = await _read_turn(request, context, Kind.FORGET, served)
-    return Reply(await teaching.forget(served, turn, wait=_waits(request)))
+    return Reply(await parts.admin.forget(served, turn, wait=_waits(request)))
 
 
 @learning_models.post(":rollback", **DOCS["rollback"])

@@ -4,10 +4,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.serve.api import model_metadata as describe
-from service.serve.api.dependencies import Served, With, include_for_models, json_reply, predict, readiness
+from service.serve.api.dependencies import Served, With, include_for_models, json_reply, readiness, respond
 from service.serve.api.schemas.requests import DOCS
 from service.serve.metrics.counters import sum_counters
-from service.serve.responses import V2
+from service.serve.models.endpoint import INFER
 
 v2 = APIRouter(tags=["Open Inference Protocol v2"])
 # Calls of one model; the paths begin behind its name or version.
@@ -66,7 +66,7 @@ async def statistics(served: Served, context: With) -> Response:
 @v2_models.post("/infer", name="v2_infer", **DOCS["infer"])
 async def infer(served: Served, request: Request, context: With) -> Response:
     """Infer with tensors, as JSON or as binary data."""
-    return await predict(request, context, V2, served)
+    return await respond(request, context, INFER, served)
 
 
 include_for_models(v2, v2_models, "/v2/models")

@@ -10,11 +10,11 @@ from service.serve.api.dependencies import (
     With,
     include_for_models,
     json_reply,
-    predict,
+    respond,
 )
 from service.serve.api.schemas.explanations import MATHEMATICS
 from service.serve.api.schemas.requests import DOCS
-from service.serve.responses import V1
+from service.serve.models.endpoint import EXPLAIN, PREDICT
 
 native = APIRouter(tags=["native v1"])
 # Calls of one model; the paths begin behind its name or version.
@@ -34,26 +34,26 @@ async def metadata(path: NamedModel, context: With) -> Response:
     if path.version is None and name in now.names() and now.latest(name) is None:
         return json_reply(describe.unavailable(now, name))
     served = now.find(name, path.version)
-    standing = {} if context.teaching is None else await context.teaching.standing(served)
+    standing = {} if context.learning is None else await context.learning.status.status_of(served)
     return json_reply({**describe.model(now, served), **standing})
 
 
 @native_models.post(":predict", name="predict", **DOCS["predict"])
 async def predict_rows(served: Served, request: Request, context: With) -> Response:
     """Return the probabilities of each row, and its label."""
-    return await predict(request, context, V1, served)
+    return await respond(request, context, PREDICT, served)
 
 
 @native_models.post(":explain", name="explain", **MATHEMATICS["explain"])
 async def explain_rows(served: Served, request: Request, context: With) -> Response:
     """Explain each row's probabilities: contributions, sensitivities, and the gradient of a given label's loss."""
-    return await predict(request, context, V1, served, explains=True)
+    return await respond(request, context, EXPLAIN, served)
 
 
 @native.post("/invocations", **DOCS["predict"])
 async def predict_default(request: Request, context: With) -> Response:
     """Predict with the default model: the path of SageMaker and MLflow, and by AIP_PREDICT_ROUTE of Vertex AI."""
-    return await predict(request, context, V1, context.now.default(context.settings.default_model))
+    return await respond(request, context, PREDICT, context.now.default(context.settings.default_model))
 
 
 include_for_models(native, native_models, "/v1/models")

@@ -35,7 +35,7 @@ async def repository_load(name: str, request: Request, context: With) -> Respons
     parameters = (await _parameters(request, context)).get("parameters", {})
     if parameters:
         raise UnacceptableError("Models are loaded from the models directory alone; send no parameters.")
-    await context.orders.load_or_unload("load", name)
+    await context.load_unload.load_or_unload("load", name)
     context.now.find(name, None)
     return json_reply({"name": name, "load": True})
 
@@ -46,5 +46,5 @@ async def repository_unload(name: str, request: Request, context: With) -> Respo
     await _parameters(request, context)
     if name not in context.now.names():
         context.now.find(name, None)
-    await context.orders.load_or_unload("unload", name)
+    await context.load_unload.load_or_unload("unload", name)
     return json_reply({"name": name, "unload": True})

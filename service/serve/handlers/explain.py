@@ -1,7 +1,6 @@
-"""Why a model says what it says, from request to answer: at once where that is quick, else in a thread.
+"""Answer `:explain` and the explaining outputs of v2 `/infer`: at once if that is quick, else in a thread.
 
-why.py reads the bodies of `:explain` and writes its answers; v2 clients ask for the same matrices as outputs of
-`/infer`, which tensors.py writes.
+explain_format.py parses the bodies of `:explain` and writes its responses; wire/oip_tensors.py writes the v2 outputs.
 """
 
 import asyncio
@@ -12,134 +11,143 @@ from time import perf_counter_ns
 from typing import Final
 
 from service.errors import InputError, UnacceptableError
+from service.serve.handlers.classify import failed
+from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.handlers.explain_format import ExplainBody, ExplainFormat
-from service.serve.handlers.predict import PredictHandler
-from service.serve.metrics.counters import FAILURES, count_prediction
-from service.serve.models.served_model import Endpoint, ServedModel
-from service.serve.responses import BINARY, TENSOR_HEADER, V1, V2, HttpResponse, refusal
+from service.serve.handlers.infer import tensor_response
+from service.serve.handlers.min_seq import MinSeqWaiter
+from service.serve.metrics.counters import WorkerCounters, count_prediction
+from service.serve.models.endpoint import Endpoint
+from service.serve.models.per_model import PerModel
+from service.serve.models.registry import ModelRegistry
+from service.serve.models.served_model import ServedModel
+from service.serve.responses import V1, V2, HttpResponse
 from service.serve.wire.oip_tensors import InferenceBody
+from service.settings import Settings
 
-NO_SUM: Final = "The logits of a network are no sums over features, so it has no contributions; ask for sensitivities."
+NO_CONTRIBUTIONS: Final = (
+    "The logits of a network are no sums over features, so it has no contributions; ask for sensitivities."
+)
 
 
 class ExplainHandler:
-    """Explains the answers of one worker's models; used on the event loop's thread.
+    """Explains the predictions of one worker's models; used on the event loop's thread.
 
     Args:
-        answers: What answers predictions; it waits for a seq here as well.
-        executor: Where long work is done: a thread of its own, so that no prediction waits for explanations.
+        registry: The models that are served.
+        settings: The limits of bodies and responses.
+        counters: The worker's counters.
+        waiter: Delays requests with `min_seq`.
+        executor: A thread of its own for long work, so that no prediction waits for explanations.
     """
 
-    def __init__(self, answers: PredictHandler, executor: Executor) -> None:
-        self._answers: Final = answers
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        settings: Settings,
+        counters: WorkerCounters,
+        waiter: MinSeqWaiter,
+        executor: Executor,
+    ) -> None:
+        self._counters: Final = counters
+        self._waiter: Final = waiter
         self._executor: Final = executor
+        self._formats: Final[PerModel[ExplainFormat]] = PerModel(
+            registry, lambda served, _previous: ExplainFormat(served, settings)
+        )
 
-    def explained(self, served: ServedModel) -> ExplainFormat:
-        """What explains a served state."""
-        if served.explained is None:
-            served.explained = ExplainFormat(served, self._answers.settings)
-        explained: ExplainFormat = served.explained
-        return explained
+    def format_of(self, served: ServedModel) -> ExplainFormat:
+        """Return what parses requests for a served state and writes their responses."""
+        return self._formats.value_of(served)
 
-    def explain(self, endpoint: Endpoint, body: bytes) -> HttpResponse | asyncio.Future[HttpResponse]:
-        """Answer the body of a request to explain."""
+    def respond(self, endpoint: Endpoint, _tensor_header: bytes | None, body: bytes) -> PendingResponse:
+        """Respond to a request to explain."""
         started, served = perf_counter_ns(), endpoint.served
         try:
-            explained: ExplainFormat = served.explained or self.explained(served)
-            why = explained.read(body)
+            explain_format = self.format_of(served)
+            parsed = explain_format.read(body)
         except InputError as reason:
-            return _failed(served, reason, V1)
-        if why.min_seq > served.seq:
-            return asyncio.ensure_future(self._answers.wait(endpoint, why.min_seq, body))
-        X = why.X
-        if len(X) <= explained.inline_rows:
-            return self._answered(served, V1, len(X), started, partial(_explanations, explained, why))
-        if len(X) == 1:  # it stands in a buffer that the next request reuses
-            why = why._replace(X=X.copy())
-        return self._later(served, V1, len(X), started, partial(_explanations, explained, why))
+            return failed(served, reason, V1)
+        if parsed.min_seq > served.seq:
+            return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, body)
+        X = parsed.X
+        if len(X) <= explain_format.inline_rows:
+            return self._respond_now(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
+        if len(X) == 1:  # it is in a buffer that the next request reuses
+            parsed = parsed._replace(X=X.copy())
+        return self._respond_later(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
 
-    def infer(self, served: ServedModel, request: InferenceBody) -> HttpResponse | asyncio.Future[HttpResponse]:
-        """Answer a v2 request that asks for more than probabilities and labels.
+    def infer_explanations(self, served: ServedModel, request: InferenceBody) -> PendingResponse:
+        """Respond to a v2 request for more than probabilities and labels.
 
         Raises:
             UnacceptableError: The model has no such output.
             TooLargeError: The outputs would have more numbers than the limit.
         """
-        started, explained, X = perf_counter_ns(), self.explained(served), request.X
+        started, explain_format, X = perf_counter_ns(), self.format_of(served), request.X
         wanted = {output.name for output in request.outputs}
-        if "contributions" in wanted and explained.deep:
-            raise UnacceptableError(NO_SUM)
-        explained.check_outputs(len(X), wanted)
-        make = partial(_tensors, explained, served, request)
-        if len(X) <= explained.inline_rows:
-            return self._answered(served, V2, len(X), started, make)
-        if len(X) == 1:  # as above
-            make = partial(_tensors, explained, served, request._replace(X=X.copy()))
-        return self._later(served, V2, len(X), started, make)
+        if "contributions" in wanted and explain_format.deep:
+            raise UnacceptableError(NO_CONTRIBUTIONS)
+        explain_format.check_outputs(len(X), wanted)
+        if len(X) <= explain_format.inline_rows:
+            return self._respond_now(served, V2, len(X), started, partial(_tensors, explain_format, served, request))
+        if len(X) == 1:  # it is in a buffer that the next request reuses
+            request = request._replace(X=X.copy())
+        return self._respond_later(served, V2, len(X), started, partial(_tensors, explain_format, served, request))
 
-    def _answered(
+    def _respond_now(
         self, served: ServedModel, protocol: int, rows: int, started: int, make: Callable[[], HttpResponse]
     ) -> HttpResponse:
-        """Answer now."""
         try:
-            answer, taken = _timed(make)
+            response, nanoseconds = _timed(make)
         except InputError as reason:
-            return _failed(served, reason, protocol)
-        return self._counted(served, protocol, rows, started, answer, taken)
+            return failed(served, reason, protocol)
+        self._count(served, protocol, rows, started, nanoseconds)
+        return response
 
-    def _later(
+    def _respond_later(
         self, served: ServedModel, protocol: int, rows: int, started: int, make: Callable[[], HttpResponse]
     ) -> asyncio.Future[HttpResponse]:
-        """Answer when a thread has made the answer; it is counted on the event loop, as all is."""
+        """Make the response in a thread; it is counted on the event loop, like all others."""
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[HttpResponse] = loop.create_future()
+        later: asyncio.Future[HttpResponse] = loop.create_future()
 
-        def made(call: asyncio.Future[tuple[HttpResponse, int]]) -> None:
-            # A thread pool that shuts down calls off what it has not begun.
+        def on_made(call: asyncio.Future[tuple[HttpResponse, int]]) -> None:
+            # A thread pool that shuts down cancels what it has not begun.
             reason = asyncio.CancelledError() if call.cancelled() else call.exception()
-            if told.done():
+            if later.done():
                 return
             if isinstance(reason, InputError):
-                told.set_result(_failed(served, reason, protocol))
+                later.set_result(failed(served, reason, protocol))
             elif reason is not None:
-                told.set_exception(reason)
+                later.set_exception(reason)
             else:
-                answer, taken = call.result()
-                told.set_result(self._counted(served, protocol, rows, started, answer, taken))
+                response, nanoseconds = call.result()
+                self._count(served, protocol, rows, started, nanoseconds)
+                later.set_result(response)
 
-        loop.run_in_executor(self._executor, _timed, make).add_done_callback(made)
-        return told
+        loop.run_in_executor(self._executor, _timed, make).add_done_callback(on_made)
+        return later
 
-    def _counted(  # noqa: PLR0917  # what is counted of an answer
-        self, served: ServedModel, protocol: int, rows: int, started: int, answer: HttpResponse, taken: int
-    ) -> HttpResponse:
-        """An answer, counted as a prediction is."""
-        self._answers.meter.count_kernel_call(served.counters, taken)
+    def _count(self, served: ServedModel, protocol: int, rows: int, started: int, nanoseconds: int) -> None:
+        """Count an explanation as a prediction."""
+        self._counters.count_kernel_call(served.counters, nanoseconds)
         count_prediction(served.counters, protocol, rows, perf_counter_ns() - started)
-        return answer
 
 
 def _timed(make: Callable[[], HttpResponse]) -> tuple[HttpResponse, int]:
-    """What is made, and the nanoseconds that took."""
+    """Return a response and the nanoseconds that it took."""
     before = perf_counter_ns()
     return make(), perf_counter_ns() - before
 
 
-def _failed(served: ServedModel, reason: InputError, protocol: int) -> HttpResponse:
-    served.counters[FAILURES] += 1
-    return refusal(reason, protocol)
+def _explanations(explain_format: ExplainFormat, parsed: ExplainBody) -> HttpResponse:
+    return HttpResponse(200, explain_format.body(parsed))
 
 
-def _explanations(explained: ExplainFormat, why: ExplainBody) -> HttpResponse:
-    return HttpResponse(200, explained.body(why))
-
-
-def _tensors(explained: ExplainFormat, served: ServedModel, request: InferenceBody) -> HttpResponse:
-    """The outputs of a v2 request, each whole."""
+def _tensors(explain_format: ExplainFormat, served: ServedModel, request: InferenceBody) -> HttpResponse:
+    """Return the requested outputs, each whole."""
     wanted = {output.name for output in request.outputs}
-    P, labels, more = explained.whole(request.X, wanted)
+    P, labels, more = explain_format.whole(request.X, wanted)
     classified = labels.tolist() if served.thresholds is None else served.thresholds <= P
-    body, json_bytes = served.tensors.encode_inference(request, P, classified, more)
-    if json_bytes is None:
-        return HttpResponse(200, body)
-    return HttpResponse(200, body, BINARY, ((TENSOR_HEADER, b"%d" % json_bytes),))
+    return tensor_response(*served.tensors.encode_inference(request, P, classified, more))

@@ -1,10 +1,10 @@
-"""One connection of the front door, but for what it reads: its state, how an answer is written, and how it ends.
+"""One connection: its state, how a response is written to it, and how it ends.
 
     phase       IDLE -> HEAD (first byte) -> BODY (headers complete) -> IDLE (message complete)
-    cycle       what uvicorn reads of the newest request: None, its own cycle, or a Pending for a hot one
+    cycle       what uvicorn reads of the newest request: None, its own cycle, or a PendingRequest of the fast path
     deadline    when the connection is closed if nothing happens: idle, headers, body, and a client that does not read
 
-door.py reads and decides who answers.
+protocol.py parses the bytes and decides who answers.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.serve.asgi import ANSWERED_EARLY
 from service.serve.http.shared_state import CachedHead, ConnectionFlow, PendingRequest, SharedState
-from service.serve.models.served_model import Endpoint
+from service.serve.models.endpoint import Endpoint
 from service.serve.request_id import REQUEST_IDS, request_id
 from service.serve.responses import HttpResponse, RequestHead, error
 
 IDLE, HEAD, BODY = range(3)
 NEVER: Final = float("inf")
-# Time for a client to read an answer that came before the end of its request, until the connection is closed.
+# After a response that came before the end of its request, the client has this time to read it.
 LINGER_SECONDS: Final = 2.0
 
 # The head of a request that has no id of its own.
@@ -30,9 +30,9 @@ SLOW: Final = error("request_timeout", "The request took too long to arrive.")
 
 
 class Connection(HttpToolsProtocol):
-    """What every connection is, whoever answers on it."""
+    """The state of one connection, whoever answers its requests."""
 
-    gate: ClassVar[SharedState]
+    shared: ClassVar[SharedState]
     endpoint: Endpoint | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # uvicorn's own arguments
@@ -41,75 +41,75 @@ class Connection(HttpToolsProtocol):
         self.deadline = NEVER
         self.paused_at = NEVER  # since when the client does not read
         self.url = b""
-        self.leaving = False  # an answer said that the connection ends; what still comes is thrown away
-        self.last = False  # the service stops: the next answer on this connection is its last
+        self.leaving = False  # a response announced the end of the connection; what still arrives is discarded
+        self.last = False  # the service stops: the next response on this connection is its last
         self.endpoint = None
         self.parts: list[bytes] = []
-        self.held = 0  # body bytes of the newest request, counted in the gate
+        self.held = 0  # body bytes of the newest request, counted in the shared state
         self.head_bytes = 0
         self.fields: dict[bytes, bytes] = {}  # the newest request's headers by name
         self.message_ended = False
         self.chunk: bytes | None = None
-        self.plan: CachedHead | None = None  # of the newest request whose head was remembered
+        self.cached: CachedHead | None = None  # of the newest request whose head was remembered
 
-    # What the transport calls
+    # Callbacks of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Take a connection, or close it at once where there are too many."""
+        """Accept a connection, or close it at once if there are too many."""
         super().connection_made(transport)
         self.flow = ConnectionFlow(transport, self.pipeline)
         self._rest()
-        if len(self.connections) > self.gate.settings.connections_max:
+        if len(self.connections) > self.shared.settings.connections_max:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of what the connection held."""
+        """Release what the connection held."""
         self.deadline = NEVER
         self._release()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own signature
-        """Keep half a connection open for an answer that is still to come."""
+        """Keep a half-closed connection open for a response that is still to come."""
         if self.phase == IDLE and self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
             return True
         return False
 
     def pause_writing(self) -> None:
-        """Give a client that does not read its answer a limited time; nothing is read from it meanwhile."""
+        """Give a client that does not read its response a limited time; read nothing from it meanwhile."""
         self.flow.pause_writing()
         self.paused_at = self.loop.time()
 
     def resume_writing(self) -> None:
-        """Go on with a client that reads again; the pause was none of its time."""
+        """Go on with a client that reads again; the pause does not count toward its deadline."""
         self.flow.resume_writing()
         self.deadline += self.loop.time() - self.paused_at
 
-    # Answering
+    # Responses
 
-    def _write(self, answer: HttpResponse, cycle: PendingRequest, head: RequestHead) -> None:
-        """Write the answer to a hot request and go on with what waits behind it."""
+    def _write(self, response: HttpResponse, cycle: PendingRequest, head: RequestHead) -> None:
+        """Write the response of a fast-path request and go on with the next one."""
         cycle.response_complete = True
         if self.transport.is_closing():
             return
-        self._send(answer, head, closes=not cycle.keep_alive)
+        self._send(response, head, closes=not cycle.keep_alive)
         if self.access_log:
-            self._log_access(b"POST", cycle.url, cycle.version, answer.status)
+            self._log_access(b"POST", cycle.url, cycle.version, response.status)
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
-    def _send(self, answer: HttpResponse, head: RequestHead, *, closes: bool) -> None:
-        """Write one whole answer, its headers in the order in which uvicorn writes the application's."""
-        status, body, content_type, headers = answer
-        gate = self.gate
-        start = gate.head(status, content_type, self.server_state.default_headers)
+    def _send(self, response: HttpResponse, head: RequestHead, *, closes: bool) -> None:
+        """Write a whole response, its headers in the order in which uvicorn writes the application's."""
+        status, body, content_type, headers = response
+        shared = self.shared
+        start = shared.head(status, content_type, self.server_state.default_headers)
         if head is NO_HEAD and not headers and not closes:
             text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (
                 start,
                 len(body),
                 REQUEST_IDS.series,
-                next(gate.numbers),
+                next(shared.numbers),
                 body,
             )
         else:
@@ -118,7 +118,7 @@ class Connection(HttpToolsProtocol):
             identity = request_id(head.request_id)
             text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (start, len(body), extra, identity, closing, body)
         self.transport.write(text)
-        gate.meter.statuses[status] += 1
+        shared.counters.statuses[status] += 1
 
     def _log_access(self, method: bytes, url: bytes, version: str, status: int) -> None:
         client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
@@ -126,7 +126,7 @@ class Connection(HttpToolsProtocol):
         self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method.decode(), path, version, status)
 
     def on_response_complete(self) -> None:
-        """Go on after an answer: with the next request in the pipeline, or to rest."""
+        """Go on after a response: with the next request in the pipeline, or wait."""
         self.server_state.total_requests += 1
         if self.held:
             self._release()
@@ -141,23 +141,23 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _rest(self) -> None:
-        """Set the deadline of a connection that waits: for a request, or for the rest of one already answered."""
+        """Set the deadline of a connection that waits for a request, or for the rest of one already answered."""
         if self.phase == IDLE:
-            self.deadline = self.loop.time() + self.gate.settings.keep_alive_seconds
+            self.deadline = self.loop.time() + self.shared.settings.keep_alive_seconds
         elif self.phase == BODY and self.cycle is not None and self.cycle.response_complete:
             self.deadline = self.loop.time() + LINGER_SECONDS
 
     def _release(self) -> None:
-        """Give the body bytes of the newest request back to the gate."""
-        self.gate.body_bytes -= self.held
+        """Give the body bytes of the newest request back to the shared."""
+        self.shared.body_bytes -= self.held
         self.held = 0
 
-    # Leaving
+    # The end of a connection
 
-    def _leave(self, answer: HttpResponse) -> None:
-        """Answer what cannot be read on, and end the connection when the client has had time to read that.
+    def _leave(self, response: HttpResponse) -> None:
+        """Answer a request that cannot be read on, and end the connection once the client could read the response.
 
-        Closing at once would reset the connection while the client still sends, and the answer would be lost.
+        Closing at once would reset the connection while the client still sends, and the response would be lost.
         """
         if self.leaving:
             return
@@ -168,31 +168,29 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self.phase != BODY or self.pipeline or cycle.response_started:
-                cycle.keep_alive = False  # an earlier answer is unfinished: it will be the last
+                cycle.keep_alive = False  # an earlier response is unfinished: it will be the last
                 return
-            cycle.disconnected = True  # the application need not answer what it did not get whole
+            cycle.disconnected = True  # the application need not answer an incomplete request
             if self.endpoint is None:
-                cast("Any", cycle.scope)[ANSWERED_EARLY] = (
-                    True  # and what it answers all the same is not counted beside this answer
-                )
+                cast("Any", cycle.scope)[ANSWERED_EARLY] = True  # do not count the application's response too
             cycle.message_event.set()
         self._release()
         self.endpoint = None
-        self._send(answer, RequestHead.of(self.fields), closes=True)
+        self._send(response, RequestHead.of(self.fields), closes=True)
         if self.access_log:
-            self._log_access(self.parser.get_method(), self.url, self.parser.get_http_version(), answer.status)
+            self._log_access(self.parser.get_method(), self.url, self.parser.get_http_version(), response.status)
         self.server_state.total_requests += 1
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
     def is_late(self, now: float) -> bool:
-        """Whether the time of the client is over."""
+        """Whether the client's time is over."""
         if self.flow.write_paused and not self.leaving:
-            return self.paused_at + self.gate.settings.write_seconds < now
+            return self.paused_at + self.shared.settings.write_seconds < now
         return self.deadline < now
 
     def expire(self) -> None:
-        """Close a connection whose time is over, with an answer where a request has begun and none is under way."""
+        """Close a connection whose time is over; answer first if a request has begun and none is in progress."""
         if self.leaving or self.flow.write_paused:
             self.transport.abort()
         elif self.phase == HEAD or (self.phase == BODY and not self.cycle.response_complete):
@@ -202,7 +200,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Close the connection as soon as no request is under way."""
+        """Close the connection as soon as no request is in progress."""
         self.last = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False

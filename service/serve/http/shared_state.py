@@ -1,7 +1,7 @@
-"""What the connections of one worker share: the handler, the limits, the remembered heads and the counts.
+"""What the connections of one worker share: the dispatcher, the limits, the remembered heads and the counts.
 
-A head that was parsed once is remembered with what it meant. Clients that keep a connection send the same head again
-and again; the same bytes then mean the same without being parsed, and the body stands right behind them.
+A head that was parsed once is remembered with what it meant. A client that keeps a connection sends the same head again
+and again; the same bytes then need no parser, and the body follows them.
 """
 
 import asyncio
@@ -16,32 +16,33 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.asgi import Envelope, Reply
-from service.serve.handlers.predict import PredictHandler
+from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.metrics.counters import WorkerCounters
-from service.serve.models.served_model import Endpoint
+from service.serve.models.endpoint import Endpoint
+from service.serve.models.registry import ModelRegistry
 from service.serve.request_id import REQUEST_IDS
 from service.serve.responses import JSON, error
 from service.settings import Settings
 
-# Remembered heads of a worker, and the longest: a few MiB however many clients there are.
-PLANS_MAX: Final = 4096
-PLAN_BYTES_MAX: Final = 2048
+# Remembered heads of a worker, and the longest: a few MiB, however many clients there are.
+HEADS_MAX: Final = 4096
+HEAD_BYTES_MAX: Final = 2048
 
-# The body of the answer to a lone row begins so.
+# The body of the response to a single row begins with this.
 PREDICTIONS: Final = b'{"predictions":'
 
 BUSY: Final = error("overloaded", "The server has too many requests in flight; try again in a moment.")
 
 
 class NullEvent:
-    """Stands in for the event that uvicorn sets on a cycle; nobody waits for a hot request's."""
+    """Stands in for the event that uvicorn sets on a cycle; the fast path waits for none."""
 
     def set(self) -> None:
         """Do nothing."""
 
 
 class PendingRequest:
-    """A hot request from its headers to its answer, with the attributes that uvicorn reads of a cycle."""
+    """A fast-path request from its headers to its response, with the attributes that uvicorn reads of a cycle."""
 
     __slots__ = ("disconnected", "keep_alive", "response_complete", "url", "version")
     message_event = NullEvent()
@@ -57,21 +58,21 @@ class PendingRequest:
 
 
 class CachedHead:
-    """What a remembered head means.
+    """A remembered head and what it means.
 
     Attributes:
-        head: The head's bytes, with the empty line behind it.
-        size: The bytes of such a request: of the head, and of the body as long as the head says.
-        endpoint: Who answers.
-        tensor_header: The size of the body's JSON part, as the head says it.
+        head: The head's bytes, with the empty line that ends it.
+        size: The bytes of such a request: the head, and the body length that the head declares.
+        endpoint: The kind of request and the model.
+        tensor_header: The size of the body's JSON part, as the head gives it, or None.
         url: The path, for the access log.
-        table: The plans of the models that were live; another table is in force when they are not any more.
+        table: The table that this head was remembered in; a new table replaces it when the models change.
     """
 
     __slots__ = ("endpoint", "head", "size", "table", "tensor_header", "url")
 
     def __init__(  # noqa: PLR0917  # a record
-        self, head: bytes, size: int, endpoint: Endpoint, tensor_header: bytes | None, url: bytes, table: "Plans"
+        self, head: bytes, size: int, endpoint: Endpoint, tensor_header: bytes | None, url: bytes, table: "HeadTable"
     ) -> None:
         self.head = head
         self.size = size
@@ -81,13 +82,13 @@ class CachedHead:
         self.table = table
 
 
-Plans = dict[bytes, CachedHead]
+HeadTable = dict[bytes, CachedHead]
 
 
 class ConnectionFlow(FlowControl):
-    """Reading stops for two reasons, kept apart: what was read is not taken yet, and the client does not read.
+    """Pauses reading for two independent reasons: unconsumed input, and a client that does not read.
 
-    Not taken yet is a body, or a request in the pipeline.
+    Unconsumed input is a body, or a request in the pipeline.
     """
 
     def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
@@ -96,24 +97,24 @@ class ConnectionFlow(FlowControl):
         self._pipeline = pipeline
 
     def pause_reading(self) -> None:
-        """Stop reading until a body is taken."""
+        """Stop reading until a body is consumed."""
         self.read_paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again, unless the client does not read either, or requests wait for their turn."""
+        """Read again, unless the client does not read either, or requests wait in the pipeline."""
         if self.read_paused and not self._pipeline:
             self.read_paused = False
             if not self.write_paused:
                 self._transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """Stop reading what would only bring more answers."""
+        """Stop reading requests that would only cause more responses."""
         super().pause_writing()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read again, unless a body still waits to be taken."""
+        """Read again, unless a body is still unconsumed."""
         was_paused = self.write_paused
         super().resume_writing()
         if was_paused and not self.read_paused and not self._transport.is_closing():
@@ -121,36 +122,46 @@ class ConnectionFlow(FlowControl):
 
 
 class SharedState:
-    """What the connections of one worker share: the handler, the limits, the remembered heads and the counts."""
+    """What the connections of one worker share.
 
-    def __init__(self, answers: PredictHandler, meter: WorkerCounters, settings: Settings) -> None:
-        self.answers = answers
-        self.meter = meter
+    Args:
+        registry: The models that are served.
+        dispatcher: Picks the handler of a request.
+        counters: The worker's counters.
+        settings: The limits.
+    """
+
+    def __init__(
+        self, registry: ModelRegistry, dispatcher: Dispatcher, counters: WorkerCounters, settings: Settings
+    ) -> None:
+        self.registry = registry
+        self.dispatcher = dispatcher
+        self.counters = counters
         self.settings = settings
-        self.plans: Plans = {}
+        self.heads: HeadTable = {}
         self.numbers = REQUEST_IDS.numbers
         self.keep_alive_seconds = settings.keep_alive_seconds
-        self.most = settings.requests_in_flight_max
-        self.busy = Envelope(busy, meter.count_response)
+        self.in_flight_max = settings.requests_in_flight_max
+        self.busy = Envelope(busy, counters.count_response)
         self.in_flight = 0
         self.body_bytes = 0
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._heads: dict[tuple[int, bytes], bytes] = {}
-        self._lone_form = b""
-        answers.live.swapped.append(self.forget)
+        self._single_row_form = b""
+        registry.on_change.append(self.forget_heads)
 
-    def forget(self) -> None:
-        """Let no remembered head count any more: the models have changed."""
-        self.plans = {}
+    def forget_heads(self) -> None:
+        """Forget all remembered heads, because the models have changed."""
+        self.heads = {}
 
     def remember(self, head: bytes, size: int, endpoint: Endpoint, tensor_header: bytes | None, url: bytes) -> None:
-        """Keep what a head meant."""
-        if len(self.plans) >= PLANS_MAX:
-            self.plans.clear()
-        self.plans[head] = CachedHead(head, size, endpoint, tensor_header, url, self.plans)
+        """Remember what a head means."""
+        if len(self.heads) >= HEADS_MAX:
+            self.heads.clear()
+        self.heads[head] = CachedHead(head, size, endpoint, tensor_header, url, self.heads)
 
     def head(self, status: int, content_type: bytes, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """An answer's head up to the value of Content-Length, joined once for each second."""
+        """Return a response's head up to the value of Content-Length, joined once for each second."""
         if default_headers is not self._default_headers:
             self._renew(default_headers)
         head = self._heads.get((status, content_type))
@@ -160,20 +171,22 @@ class SharedState:
             self._heads[status, content_type] = head
         return head
 
-    def lone_form(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The answer to a lone row as a format of the body's length, the request's number and the body's two parts."""
+    def single_row_form(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Return a format for the response to a single row: length, request number, and the body's two parts."""
         if default_headers is not self._default_headers:
             self._renew(default_headers)
-        return self._lone_form
+        return self._single_row_form
 
     def _renew(self, default_headers: list[tuple[bytes, bytes]]) -> None:
         self._default_headers = default_headers
         self._heads.clear()
         head = self.head(200, JSON, default_headers).replace(b"%", b"%%")
-        self._lone_form = head + b"%d\r\nx-request-id: " + REQUEST_IDS.series + b"-%x\r\n\r\n" + PREDICTIONS + b"%b%b"
+        self._single_row_form = (
+            head + b"%d\r\nx-request-id: " + REQUEST_IDS.series + b"-%x\r\n\r\n" + PREDICTIONS + b"%b%b"
+        )
 
     def is_full(self, more_bytes: int, tasks: int) -> bool:
-        """Whether one more request with a body of that size would be too much, beside the application's `tasks`."""
+        """Whether one more request with a body of that size would pass a limit, beside the application's `tasks`."""
         settings = self.settings
         return (
             self.in_flight + tasks >= settings.requests_in_flight_max
@@ -183,19 +196,22 @@ class SharedState:
     def tick(self, connections: Iterable[Any], tasks: int, now: float) -> None:
         """Close the connections whose time is over, and publish the gauges; called a few times a second.
 
-        `tasks` are the requests that the application works on.
+        Args:
+            connections: The open connections.
+            tasks: The number of requests that the application works on.
+            now: The event loop's time, in seconds.
         """
         count = 0
         for connection in list(connections):
             count += 1
             if connection.is_late(now):
                 connection.expire()
-        self.meter.now_ms[0] = time.time_ns() // 1_000_000
-        self.meter.set_gauge(CONNECTIONS, count)
-        self.meter.set_gauge(IN_FLIGHT, self.in_flight + tasks)
-        self.meter.set_gauge(BODY_BYTES, self.body_bytes)
+        self.counters.now_ms[0] = time.time_ns() // 1_000_000
+        self.counters.set_gauge(CONNECTIONS, count)
+        self.counters.set_gauge(IN_FLIGHT, self.in_flight + tasks)
+        self.counters.set_gauge(BODY_BYTES, self.body_bytes)
 
 
 async def busy(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer in the application's place while the server has too much at hand."""
+    """Answer in the application's place while the server is overloaded."""
     await Reply(BUSY)(scope, receive, send)

@@ -18,21 +18,21 @@ from service.errors import (
     SnapshotError,
     VersionNotFoundError,
 )
-from service.serve.models.served_model import Endpoint, ModelResources, ServedModel
-from service.serve.responses import V1, V2
+from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, PREDICT, Endpoint
+from service.serve.models.served_model import ModelResources, ServedModel
 from service.store.artifact.repository import VERSION_NUMBER, Repository, RepositoryView, Version
 from service.store.directory.data_directory import SnapshotWatcher
 from service.store.states.snapshots import read_latest, read_snapshot
 
 logger = logging.getLogger("softstep.live")
 
-Key = tuple[str, int]
-# The paths that the front door answers itself: protocol, start and end.
+VersionKey = tuple[str, int]
+# The paths of the fast path: the kind of request, start and end.
 PATHS: Final = (
-    (V1, "/v1", ":predict"),
-    (V1, "/v1", ":feedback"),
-    (V1, "/v1", ":explain"),
-    (V2, "/v2", "/infer"),
+    (PREDICT, "/v1", ":predict"),
+    (FEEDBACK, "/v1", ":feedback"),
+    (EXPLAIN, "/v1", ":explain"),
+    (INFER, "/v2", "/infer"),
 )
 
 
@@ -49,10 +49,10 @@ class LiveModels:
         unloaded: Names that an operator unloaded.
     """
 
-    versions: Mapping[Key, Version] = field(default_factory=dict)
-    served: Mapping[Key, ServedModel] = field(default_factory=dict)
+    versions: Mapping[VersionKey, Version] = field(default_factory=dict)
+    served: Mapping[VersionKey, ServedModel] = field(default_factory=dict)
     hot: Mapping[bytes, Endpoint] = field(default_factory=dict)
-    endpoints: Mapping[Key, list[Endpoint]] = field(default_factory=dict)
+    endpoints: Mapping[VersionKey, list[Endpoint]] = field(default_factory=dict)
     reason: str | None = None
     unloaded: frozenset[str] = frozenset()
 
@@ -105,7 +105,7 @@ class ModelRegistry:
     Attributes:
         now: What is served at this moment, replaced whole.
         scanned: Whether the first look is done.
-        swapped: Called when versions came or went, and endpoints with them.
+        on_change: Called when versions came or went, and endpoints with them.
     """
 
     def __init__(self, repository: Repository, kit: ModelResources) -> None:
@@ -115,12 +115,12 @@ class ModelRegistry:
         self._kit = kit
         self._lock = asyncio.Lock()
         self._news = None if kit.data is None else SnapshotWatcher(kit.data)
-        self._refused: dict[Key, str | None] = {}
+        self._refused: dict[VersionKey, str | None] = {}
         # What stands for a version whose artifact is whole but cannot be made ready.
         self._unfit: dict[object, Version] = {}
         self._root_reason: str | None = None
-        self.swapped: list[Callable[[], None]] = []
-        self._waiting: defaultdict[Key, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
+        self.on_change: list[Callable[[], None]] = []
+        self._waiting: defaultdict[VersionKey, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
 
     async def refresh(self, unloaded: frozenset[str]) -> None:
         """Look at the models directory and swap in what is there; `unloaded` names are left out."""
@@ -131,15 +131,15 @@ class ModelRegistry:
             now = self.now
             if (view.versions, view.reason, unloaded) != (now.versions, now.reason, now.unloaded):
                 self.now = self._assemble(view, ready, unloaded)
-                for callback in self.swapped:
+                for callback in self.on_change:
                     callback()
             self.scanned = True
 
-    def _prepare(self, unloaded: frozenset[str]) -> tuple[RepositoryView, dict[Key, ServedModel]]:
+    def _prepare(self, unloaded: frozenset[str]) -> tuple[RepositoryView, dict[VersionKey, ServedModel]]:
         """Scan, and make every new artifact ready; runs in a thread. What cannot be made ready is refused."""
         view = self._repository.scan()
-        versions: dict[Key, Version] = {}
-        ready: dict[Key, ServedModel] = {}
+        versions: dict[VersionKey, Version] = {}
+        ready: dict[VersionKey, ServedModel] = {}
         unfit: dict[object, Version] = {}
         for key, found in view.versions.items():
             version = self._unfit.get(found.artifact, found)
@@ -158,7 +158,7 @@ class ModelRegistry:
         self._unfit = unfit
         return RepositoryView(versions, view.reason), ready
 
-    def _make(self, key: Key, version: Version) -> ServedModel | None:
+    def _make(self, key: VersionKey, version: Version) -> ServedModel | None:
         """A version ready to answer: the one that is served already, where its artifact is the same."""
         if version.artifact is None:
             return None
@@ -190,14 +190,14 @@ class ModelRegistry:
                 for key in newer:
                     self._wake(key)
 
-    def reached(self, key: Key, seq: int) -> asyncio.Future[None]:
+    def reached(self, key: VersionKey, seq: int) -> asyncio.Future[None]:
         """Done when a version serves a state that holds the event with this seq; the caller limits the time."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[key].append((seq, future))
         self._wake(key)
         return future
 
-    def _wake(self, key: Key) -> None:
+    def _wake(self, key: VersionKey) -> None:
         """Answer those who wait for what is served now; those who gave up are let go of."""
         served = self.now.served.get(key)
         left = [(seq, future) for seq, future in self._waiting.pop(key, []) if not future.done()]
@@ -208,9 +208,9 @@ class ModelRegistry:
         if left:
             self._waiting[key] = left
 
-    def _newer(self) -> dict[Key, ServedModel]:
+    def _newer(self) -> dict[VersionKey, ServedModel]:
         """The versions of which a newer snapshot is there, ready to answer; runs in a thread."""
-        newer: dict[Key, ServedModel] = {}
+        newer: dict[VersionKey, ServedModel] = {}
         data, news = self._kit.data, self._news
         if data is None or news is None:
             return newer
@@ -225,20 +225,22 @@ class ModelRegistry:
                     news.recheck(*key)
         return newer
 
-    def _assemble(self, view: RepositoryView, ready: dict[Key, ServedModel], unloaded: frozenset[str]) -> LiveModels:
+    def _assemble(
+        self, view: RepositoryView, ready: dict[VersionKey, ServedModel], unloaded: frozenset[str]
+    ) -> LiveModels:
         served = {key: model for key, model in ready.items() if key[0] not in unloaded}
         hot: dict[bytes, Endpoint] = {}
-        endpoints: defaultdict[Key, list[Endpoint]] = defaultdict(list)
+        endpoints: defaultdict[VersionKey, list[Endpoint]] = defaultdict(list)
         # Versions come in rising order, so the path without a version ends up with the largest.
         for (name, version), model in sorted(served.items()):
-            for protocol, start, end in PATHS:
-                endpoint = Endpoint(protocol, model, teaches=end == ":feedback", explains=end == ":explain")
+            for kind, start, end in PATHS:
+                endpoint = Endpoint(kind, model)
                 endpoints[name, version].append(endpoint)
                 for path in (f"{start}/models/{name}{end}", f"{start}/models/{name}/versions/{version}{end}"):
                     hot[path.encode()] = endpoint
         return LiveModels(view.versions, served, hot, endpoints, view.reason, unloaded)
 
-    def _tell(self, view: RepositoryView, ready: dict[Key, ServedModel]) -> None:
+    def _tell(self, view: RepositoryView, ready: dict[VersionKey, ServedModel]) -> None:
         """Log what became ready, refused or removed since the last look."""
         if view.reason != self._root_reason:
             self._root_reason = view.reason

@@ -17,7 +17,6 @@ from service.errors import SnapshotError
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.batcher import Batcher, Classification, inline_rows, is_heavy
 from service.serve.models.single_row import SingleRow
-from service.serve.responses import V1
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
 from service.settings import Settings
@@ -63,11 +62,12 @@ class ServedModel:
         bound_differs: Whether the models directory has another artifact by now than `artifact`, its stream's.
 
     Attributes:
+        key: The name and the number of the version.
+        now_ms: One cell with milliseconds since 1970, renewed ten times a second.
+        single_row: Predicts requests of one row by the shortest way, or None.
         source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
         parameters: How many numbers the answers are made with: those of every weight, bias, delta and calibration.
         classes_max: So many classes it may have: what it has learned can still be exported and loaded again.
-        taught: What feedback for it needs, kept here by feedback.py; None before the first.
-        explained: What explaining it needs, kept here by explaining.py; None before the first.
 
     Raises:
         ValueError: The artifact or the snapshot makes no model.
@@ -90,6 +90,7 @@ class ServedModel:
         manifest = artifact.manifest
         self.name: Final = version.name
         self.version: Final = str(version.version)
+        self.key: Final = version.name, version.version
         self.artifact: Final = artifact
         self.manifest: Final = manifest
         self.seq, learned = snapshot or (0, None)
@@ -113,10 +114,9 @@ class ServedModel:
         self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
         self.tensors: Final = TensorCodec(self.rows, named, state, self.classes)
         self.counters: Final = meter.model_counters(version.name, version.version)
+        self.now_ms: Final = meter.now_ms
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
-        self.lone: Final = self._lone(meter)
-        self.taught: Any = None
-        self.explained: Any = None
+        self.single_row: Final = self._single_row(meter)
         # Its own, so that requests which share a call share a model as well.
         self.batcher: Final = Batcher(
             self.model,
@@ -137,7 +137,7 @@ class ServedModel:
         """The same version at a later seq."""
         return ServedModel(*self._made_of, (seq, snapshot), bound_differs=self.bound_differs)
 
-    def _lone(self, meter: WorkerCounters) -> SingleRow | None:
+    def _single_row(self, meter: WorkerCounters) -> SingleRow | None:
         """What answers requests of one row by the shortest way; None where the model is not made for it."""
         single = self.model.single_row_plan() if self.inline_rows and self.thresholds is None else None
         return None if single is None else SingleRow(single, self.counters, meter)
@@ -214,29 +214,3 @@ def _thresholds(artifact: Artifact, n_classes: int) -> Floats | None:
         return None
     given = manifest.thresholds or ()
     return np.array([*given, *[THRESHOLD] * (n_classes - len(given))])
-
-
-class Endpoint:
-    """What a hot path means: a protocol, and a model version as it is served now.
-
-    Attributes:
-        protocol: V1 or V2.
-        teaches: Whether the path takes feedback.
-        explains: Whether it tells why; a path that does neither predicts.
-        served: What answers; a request takes it once and keeps it to its end.
-        lone: The shortest way for a single row, or None.
-    """
-
-    __slots__ = ("explains", "lone", "protocol", "served", "teaches")
-
-    def __init__(self, protocol: int, served: ServedModel, *, teaches: bool = False, explains: bool = False) -> None:
-        self.protocol = protocol
-        self.teaches = teaches
-        self.explains = explains
-        self.serve(served)
-
-    def serve(self, served: ServedModel) -> None:
-        """Answer by another state of the model from now on."""
-        self.served = served
-        predicts = not (self.teaches or self.explains)
-        self.lone = served.lone if self.protocol == V1 and predicts else None

@@ -48,11 +48,11 @@ def taught(pair: Pair, path: str, id_: str, row: list[float] = ROW, label: int =
 
 def events(pair: Pair) -> dict[int, list[Event]]:
     """Everything in the log, by version."""
-    teaching = pair.parts.teaching
-    assert teaching is not None
+    learning = pair.parts.learning
+    assert learning is not None
 
     async def read() -> dict[int, list[Event]]:
-        return await teaching.writer.call_with_log(
+        return await learning.writer.call_with_log(
             lambda log: {stream.version: log.read_events(stream.number, 0, 100) for stream in log.list_streams()}
         )
 
@@ -161,13 +161,13 @@ def named(id_: str) -> bytes:
 
 def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two: Pair) -> None:
     """By a remembered head; the others on the server are answered, and nothing stays in flight."""
-    teaching = two.parts.teaching
-    assert teaching is not None
-    gate, held = two.parts.gate, threading.Event()
+    learning = two.parts.learning
+    assert learning is not None
+    gate, held = two.parts.shared, threading.Event()
 
     async def talk(line: Line) -> Response:
         assert (await line.ask(named("a"))).status == 202
-        writing = teaching.writer.call_with_log(lambda _log: held.wait(10))
+        writing = learning.writer.call_with_log(lambda _log: held.wait(10))
         async with two.connect() as leaving:
             leaving.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends with a reset
             await leaving.send(named("c"))
@@ -190,8 +190,8 @@ def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two
 
 def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """By 500, whether it comes while the body is read or while the answer is made; the connection goes on."""
-    teaching = two.parts.teaching
-    assert teaching is not None
+    learning = two.parts.learning
+    assert learning is not None
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
@@ -199,10 +199,10 @@ def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog:
     async def talk(line: Line) -> list[int]:
         statuses = [(await line.ask(named("a"))).status]
         with monkeypatch.context() as patch:
-            patch.setattr(teaching, "_check_lag", broken)
+            patch.setattr(learning.feedback, "_check_lag", broken)
             statuses.append((await line.ask(named("b"))).status)
         with monkeypatch.context() as patch:
-            patch.setattr(teaching, "_answer", broken)
+            patch.setattr(learning.feedback, "_encode_one", broken)
             statuses.append((await line.ask(named("c"))).status)
         return [*statuses, (await line.ask(named("d"))).status]
 
@@ -214,11 +214,11 @@ def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog:
 def test_a_stream_that_an_earlier_fold_began_is_taught_on(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an upgrade the model's files are still those that the stream began with; those of others are not."""
     artifact = read_artifact(SHIPPED / "iris" / "1", 1 << 20)
-    teaching = two.parts.teaching
-    assert teaching is not None
+    learning = two.parts.learning
+    assert learning is not None
 
     async def begin(version: int, fold: int) -> None:
-        await teaching.writer.call_with_log(
+        await learning.writer.call_with_log(
             lambda log: log.open_stream("iris", version, genesis.compute_genesis(artifact, fold), 3)
         )
 

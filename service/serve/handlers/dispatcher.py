@@ -1,0 +1,58 @@
+"""The one way through a request with a body: the endpoint's kind picks the handler, whoever received the request.
+
+`http/fast_path.py` calls handlers from the protocol and `api/` calls them from FastAPI, so both give the same bytes.
+Handlers know nothing of each other; `worker.py` puts them together.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from service.serve.metrics.counters import FAILURES
+from service.serve.models.endpoint import FEEDBACK, KINDS, Endpoint
+from service.serve.models.served_model import ServedModel
+from service.serve.responses import HttpResponse, RequestHead, check_head
+
+# Responds at once, or by a future if the kernel call is shared, runs in a thread, or the disk must be waited for. The
+# second argument is the size of the body's JSON part, as the head gives it, if binary data follows.
+PendingResponse = HttpResponse | asyncio.Future[HttpResponse]
+Handler = Callable[[Endpoint, bytes | None, bytes], PendingResponse]
+
+
+# Starts to store feedback: returns a refusal, or None if the callback will be called with the response.
+StartFeedback = Callable[[ServedModel, bytes, Callable[[HttpResponse], None]], HttpResponse | None]
+
+
+class Dispatcher:
+    """Picks the handler of a request by the kind of its endpoint.
+
+    Args:
+        handlers: The handler of each kind but FEEDBACK.
+        start_feedback: Stores feedback. The fast path calls it directly, because a future for each event costs time.
+
+    Attributes:
+        handlers: The handler of each kind, at the kind's index.
+    """
+
+    def __init__(self, handlers: Mapping[int, Handler], start_feedback: StartFeedback) -> None:
+        self.start_feedback: Final = start_feedback
+        every = {**handlers, FEEDBACK: self._feedback}
+        self.handlers: Final = tuple(every[kind] for kind in range(KINDS))
+
+    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
+        """Respond to a request whose head has not been checked."""
+        tensor_header = check_head(head)
+        if isinstance(tensor_header, HttpResponse):
+            endpoint.served.counters[FAILURES] += 1
+            return tensor_header
+        return self.handlers[endpoint.kind](endpoint, tensor_header, body)
+
+    def _feedback(self, endpoint: Endpoint, _tensor_header: bytes | None, body: bytes) -> PendingResponse:
+        """Respond to feedback by a future, for callers that cannot take a callback."""
+        later: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
+
+        def on_response(response: HttpResponse) -> None:
+            if not later.done():  # the client may have left
+                later.set_result(response)
+
+        return self.start_feedback(endpoint.served, body, on_response) or later

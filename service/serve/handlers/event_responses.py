@@ -1,0 +1,73 @@
+"""What responses say of stored events, and the wait until they are served."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from service.errors import NotReachedError, VersionNotServedError
+from service.serve.handlers.feedback_context import FeedbackContext
+from service.serve.log.writer import Writer
+from service.serve.models.registry import ModelRegistry
+from service.serve.wire.feedback_body import PostedEvent
+from service.settings import Settings
+from service.store.directory.data_directory import DataDirectory
+from service.store.log.events import EventLocation
+from service.store.states.losses import LossReader
+
+
+class EventResponses:
+    """Describes stored events; used on the event loop's thread.
+
+    Args:
+        registry: The models that are served.
+        writer: The writer that stored them.
+        data: The data directory.
+        settings: How long a caller may wait.
+    """
+
+    def __init__(self, registry: ModelRegistry, writer: Writer, data: DataDirectory, settings: Settings) -> None:
+        self._registry: Final = registry
+        self._writer: Final = writer
+        self._data: Final = data
+        self._wait_seconds: Final = settings.wait_seconds
+        self._losses: Final[dict[tuple[str, int], LossReader]] = {}
+
+    def event_body(self, context: FeedbackContext, event: PostedEvent, place: EventLocation) -> dict[str, Any]:
+        """Return the members that describe one event, with its version if that is not the one asked."""
+        body: dict[str, Any] = {"id": event.id.decode(), "seq": place.seq, "duplicate": place.duplicate}
+        if place.forgotten:
+            body["forgotten"] = True
+        version = self.version_of(place)
+        if version != context.source.version:
+            body["model_version"] = str(version)
+        return body
+
+    def version_of(self, place: EventLocation) -> int:
+        """Return the version whose stream holds an event."""
+        return self._writer.version_of(place.stream)
+
+    def losses_of(self, name: str, place: EventLocation) -> list[float] | None:
+        """Return the loss of each row of an event before its step, or None once they are discarded."""
+        if place.forgotten:
+            return None
+        key = name, self.version_of(place)
+        reader = self._losses.get(key)
+        if reader is None:
+            reader = self._losses[key] = LossReader(self._data.stream_folder(*key).path / "losses")
+        return reader.read_losses(place.seq)
+
+    async def wait_until_served(self, name: str, seqs: Mapping[int, int]) -> None:
+        """Wait until this worker serves, for each version of a model, a state that holds the event with its seq.
+
+        Raises:
+            VersionNotServedError: A version is not served; its event is stored.
+            NotReachedError: The time that a caller may wait is over; the event is stored.
+        """
+        if any((name, version) not in self._registry.now.served for version in seqs):
+            raise VersionNotServedError("The event is stored by a version of the model that is not served.")
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                for version, seq in seqs.items():
+                    await self._registry.reached((name, version), seq)
+        except TimeoutError:
+            raise NotReachedError("The event is stored but not served yet; ask with min_seq in a moment.") from None

@@ -1,0 +1,27 @@
+"""The parts of a worker that learns, together."""
+
+from typing import NamedTuple
+
+from service.serve.handlers.admin_calls import AdminHandler
+from service.serve.handlers.feedback import FeedbackHandler
+from service.serve.handlers.past_states import PastStates
+from service.serve.handlers.stream_status import StreamStatus
+from service.serve.log.writer import Writer
+
+
+class Learning(NamedTuple):
+    """The parts of a worker that learns.
+
+    Attributes:
+        writer: Appends events to the log.
+        feedback: Answers feedback.
+        admin: Answers administrative calls.
+        status: Reads the status of streams.
+        past_states: Finds states of the past.
+    """
+
+    writer: Writer
+    feedback: FeedbackHandler
+    admin: AdminHandler
+    status: StreamStatus
+    past_states: PastStates

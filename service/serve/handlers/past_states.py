@@ -1,0 +1,98 @@
+"""States of the past: those on disk, and those that a process of its own folds from the log.
+
+A state that is neither served nor on disk is folded again by one process of low priority (`softstep replay --keep`). A
+state that a forgotten event was part of is gone.
+"""
+
+import asyncio
+import os
+import sys
+from typing import Final
+
+from service.errors import SeqNotFoundError, SnapshotError, StateForgottenError, StateIrreproducibleError
+from service.serve.log.writer import Writer
+from service.serve.models.served_model import ServedModel
+from service.settings import Settings
+from service.store.directory.data_directory import DataDirectory, StreamFolder
+from service.store.log.feedback_log import FeedbackLog, read_lineage
+from service.store.states.snapshots import Snapshot, prune_snapshots, read_snapshot
+
+# So many states of the past stay on disk for the next request.
+HISTORY_MAX: Final = 4
+NICE: Final = 10
+
+
+class PastStates:
+    """Finds states of the past, or starts to make them.
+
+    Args:
+        writer: The writer, whose thread reads the log.
+        data: The data directory.
+        settings: Where the data directory is.
+    """
+
+    def __init__(self, writer: Writer, data: DataDirectory, settings: Settings) -> None:
+        self._writer: Final = writer
+        self._data: Final = data
+        self._data_path: Final = settings.data
+        self._replays: Final[dict[str, asyncio.Task[None]]] = {}  # by the folder of a version's history
+
+    async def check_available(self, served: ServedModel, seq: int) -> None:
+        """Check that the state at a seq exists.
+
+        Raises:
+            SeqNotFoundError: The stream has no such event yet.
+            StateForgottenError: A forgotten event was part of that state.
+            StateIrreproducibleError: An earlier release made that state.
+        """
+        if await self._writer.call_with_log(lambda log: _is_forgotten(log, served, seq)):
+            (self._folder(served).history / str(seq)).unlink(missing_ok=True)
+            raise StateForgottenError("A forgotten event was a part of that state, which is gone for good.")
+
+    async def find_or_start(self, served: ServedModel, seq: int) -> Snapshot | None:
+        """Return the state at a seq if it is on disk; else start to fold it, and return None."""
+        folder = self._folder(served)
+        snapshot = await asyncio.to_thread(_read_state, folder, seq)
+        if snapshot is None:
+            task = self._replays.get(str(folder.history))
+            if task is None or task.done():
+                self._replays[str(folder.history)] = asyncio.create_task(self._replay(served, folder, seq))
+        return snapshot
+
+    def _folder(self, served: ServedModel) -> StreamFolder:
+        return self._data.stream_folder(*served.key)
+
+    async def _replay(self, served: ServedModel, folder: StreamFolder, seq: int) -> None:
+        """Fold a state in a process of its own."""
+        await asyncio.to_thread(prune_snapshots, folder.history, HISTORY_MAX - 1)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "service", "replay", f"{served.name}/{served.version}",
+            "--data", str(self._data_path), "--seq", str(seq), "--keep", str(folder.history),
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, preexec_fn=_lower_priority,
+        )  # fmt: skip
+        await process.wait()
+
+
+def _lower_priority() -> None:
+    os.nice(NICE)
+
+
+def _is_forgotten(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
+    """Whether a forgotten event was part of the state at a seq; on the writer's thread."""
+    for stream in log.list_streams():
+        if stream[1:3] == served.key and seq <= log.stream_state(stream.number).seq:
+            lineage = read_lineage(log, stream.number)
+            if 0 < seq < lineage.newest_base_seq:
+                raise StateIrreproducibleError("An earlier release made that state, and this one cannot make it again.")
+            return any(lineage.contains(seq, forgotten) for forgotten in lineage.forgotten)
+    raise SeqNotFoundError("The model has no event with that seq.")
+
+
+def _read_state(folder: StreamFolder, seq: int) -> Snapshot | None:
+    """Read the state at a seq from the snapshots or the history; None if neither has it."""
+    for states in (folder.snapshots, folder.history):
+        try:
+            return read_snapshot(states / str(seq))
+        except SnapshotError:
+            continue
+    return None

@@ -1,0 +1,34 @@
+"""What a path of the fast path means: a kind of request, and the model version that answers it now."""
+
+from typing import Final
+
+from service.serve.models.served_model import ServedModel
+from service.serve.responses import V1, V2
+
+# The kinds of requests that the fast path answers; each has one handler (handlers/dispatcher.py). They are plain
+# integers because an enum's member costs more to look up than to compare.
+PREDICT, INFER, EXPLAIN, FEEDBACK = range(4)
+KINDS: Final = 4
+
+
+class Endpoint:
+    """A kind of request to one model version, as it is served now.
+
+    Attributes:
+        kind: PREDICT, INFER, EXPLAIN or FEEDBACK; it decides which handler answers.
+        protocol: V1 or V2, for errors and counters.
+        served: The served state; a request reads it once and keeps it to its end.
+        single_row: The shortest way to predict one row, or None.
+    """
+
+    __slots__ = ("kind", "protocol", "served", "single_row")
+
+    def __init__(self, kind: int, served: ServedModel) -> None:
+        self.kind = kind
+        self.protocol = V2 if kind == INFER else V1
+        self.serve(served)
+
+    def serve(self, served: ServedModel) -> None:
+        """Answer with another state of the model from now on."""
+        self.served = served
+        self.single_row = served.single_row if self.kind == PREDICT else None
