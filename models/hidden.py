@@ -1,13 +1,13 @@
-"""Trains a hidden layer in front of a softmax head by Softstep's own gradients, as scikit-learn's estimators train.
+"""Train a hidden layer in front of a softmax head with Softstep's own gradients, as a scikit-learn estimator.
 
-    minimised    sum over rows of the cross-entropy + sum of all squared weights / (2 C), as LogisticRegression does it
-    rows         (x - mean) / scale, cut to [-CLIP, CLIP]: the stage of the artifact
+    loss         sum over rows of the cross-entropy + sum of all squared weights / (2 C), as in LogisticRegression
+    rows         (x - mean) / scale, clipped to [-CLIP, CLIP]: the input stage of the artifact
     start        uniform in +-sqrt(6 / (inputs + outputs)) (Glorot & Bengio, AISTATS 2010), from a seed; biases 0
-    descent      Adam (Kingma & Ba, ICLR 2015) on all rows at once, STEPS steps, its rate falling to 0 in a line
+    descent      Adam (Kingma & Ba, ICLR 2015) on all rows at once, STEPS steps, its rate falling linearly to 0
 
-Gradients are the kernels' (`NetworkModel.gradients`, float64), and all else is done element by element, so the same
-rows give the same bits on every processor. Probabilities are computed in plain NumPy; the service is tested against
-them.
+Gradients are the kernels' (`NetworkModel.gradients`, float64), and everything else is done element by element. So the
+same rows give the same bits on every processor. Probabilities are computed in plain NumPy; the tests compare the
+service with them.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from service.softmax.network_model import NetworkModel
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-# By the cross-validated log loss of digits at C = 10: cut at 2, at 3 and not at all it is 0.0841, 0.0785 and 0.0828;
-# after 400, 800 and 1,600 steps 0.0860, 0.0785 and 0.0769, each in twice the time.
+# Chosen by the cross-validated log loss of digits at C = 10: clipped at 2, at 3 and not at all it is 0.0841, 0.0785 and
+# 0.0828; after 400, 800 and 1,600 steps 0.0860, 0.0785 and 0.0769, each in twice the time.
 CLIP = 3.0
 STEPS = 800
 RATE, DECAY, SQUARE_DECAY, EPSILON = 0.02, 0.9, 0.999, 1e-8
@@ -34,15 +34,15 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
     """One hidden layer of sigmoids in front of a softmax head.
 
     Args:
-        C: The inverse strength of the regularisation.
-        width: How many sigmoids there are.
-        seed: Of the weights that training starts with.
+        C: The inverse strength of the regularization.
+        width: The number of sigmoids.
+        seed: The seed of the initial weights.
 
     Attributes:
         classes_: The labels, ascending.
-        mean_: Of each feature, (N,).
-        scale_: Population standard deviation of each feature, (N,); 1 for a constant feature.
-        rows_: How many rows it was trained on.
+        mean_: The mean of each feature, (N,).
+        scale_: The population standard deviation of each feature, (N,); 1 for a constant feature.
+        rows_: The number of training rows.
         parts_: Weights (N, width) and bias (width,) of the hidden layer, then weights (width, K) and bias (K,).
     """
 
@@ -56,26 +56,26 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, indices = np.unique(y, return_inverse=True)
         self.rows_ = len(X)
         self.mean_, self.scale_ = _statistics(X)
-        rows, Y = self._staged(X), np.eye(len(self.classes_))[indices]
+        rows, Y = self._input_stage(X), np.eye(len(self.classes_))[indices]
         sizes = X.shape[1], self.width, len(self.classes_)
-        self.parts_ = _descend(_start(sizes, self.seed), lambda parts: _slopes(parts, rows, Y, self.C))
+        self.parts_ = _descend(_start(sizes, self.seed), lambda parts: _derivatives(parts, rows, Y, self.C))
         return self
 
     def predict_proba(self, X: Floats) -> Floats:
-        """Probabilities (B, K) of raw rows (B, N)."""
+        """Return the probabilities (B, K) of raw rows (B, N)."""
         W1, b1, W2, b2 = self.parts_
-        Z = (1 / (1 + np.exp(-(self._staged(X) @ W1 + b1)))) @ W2 + b2
+        Z = (1 / (1 + np.exp(-(self._input_stage(X) @ W1 + b1)))) @ W2 + b2
         powers = np.exp(Z - Z.max(axis=1, keepdims=True))
         P: Floats = powers / powers.sum(axis=1, keepdims=True)
         return P
 
     def predict(self, X: Floats) -> Labels:
-        """The most probable labels (B,) of raw rows (B, N)."""
+        """Return the most probable labels (B,) of raw rows (B, N)."""
         found: Labels = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return found
 
     def fields(self) -> dict[str, object]:
-        """The fields of a manifest that this network gives."""
+        """Return the fields of a manifest that describe this network."""
         statistics = {"mean": self.mean_.tolist(), "scale": self.scale_.tolist()}
         return {
             "layers": [
@@ -87,24 +87,27 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
         }
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
-        """The tensors of these fields, rounded."""
+        """Return the tensors of these fields, rounded to float32."""
         names = ("hidden.weight", "hidden.bias", "weight", "bias")
         return {name: part.astype(np.float32) for name, part in zip(names, self.parts_, strict=True)}
 
-    def _staged(self, X: Floats) -> Floats:
+    def _input_stage(self, X: Floats) -> Floats:
         rows: Floats = np.clip((X - self.mean_) / self.scale_, -CLIP, CLIP)
         return rows
 
 
 def _statistics(X: Floats) -> tuple[Floats, Floats]:
-    """Mean and population standard deviation; of whole numbers the sums are exact, and so in any order the same."""
+    """Return mean and population standard deviation.
+
+    Sums of whole numbers are exact, and so do not depend on the order.
+    """
     mean = X.sum(axis=0) / len(X)
     variance = (X * X).sum(axis=0) / len(X) - mean * mean
     return mean, np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1.0)
 
 
 def _start(sizes: tuple[int, int, int], seed: int) -> list[Floats]:
-    """The weights and biases that training starts with."""
+    """Return the initial weights and biases."""
     rng, parts = np.random.default_rng(seed), []
     for inputs, outputs in pairwise(sizes):
         reach = np.sqrt(6 / (inputs + outputs))
@@ -112,8 +115,8 @@ def _start(sizes: tuple[int, int, int], seed: int) -> list[Floats]:
     return parts
 
 
-def _slopes(parts: list[Floats], rows: Floats, Y: Floats, C: float) -> list[Floats]:
-    """The derivatives of what is minimised, for each of the parts."""
+def _derivatives(parts: list[Floats], rows: Floats, Y: Floats, C: float) -> list[Floats]:
+    """Return the derivatives of the loss for each of the parts."""
     W1, b1, W2, b2 = parts
     found = NetworkModel("softmax", (LayerArrays(W1, b1, "sigmoid"),), W2, b2).gradients(rows, Y)
     (dW1, db1), (dW2, db2) = found.layers
@@ -121,16 +124,16 @@ def _slopes(parts: list[Floats], rows: Floats, Y: Floats, C: float) -> list[Floa
 
 
 def _descend(parts: list[Floats], slopes: Callable[[list[Floats]], list[Floats]]) -> list[Floats]:
-    """Adam's steps; powers of its decays are multiplied up, because a library's power may differ in the last bit."""
+    """Take Adam's steps; powers of its decays are products, because a library's power may differ in the last bit."""
     means, squares = [np.zeros_like(part) for part in parts], [np.zeros_like(part) for part in parts]
     left, squares_left = 1.0, 1.0
     for step in range(STEPS):
         left, squares_left = left * DECAY, squares_left * SQUARE_DECAY
         rate = RATE * (1 - step / STEPS)
-        moved = []
+        updated = []
         for part, slope, mean, square in zip(parts, slopes(parts), means, squares, strict=True):
             mean += (1 - DECAY) * (slope - mean)  # noqa: PLW2901  # in place
             square += (1 - SQUARE_DECAY) * (slope * slope - square)  # noqa: PLW2901  # in place
-            moved.append(part - rate * (mean / (1 - left)) / (np.sqrt(square / (1 - squares_left)) + EPSILON))
-        parts = moved
+            updated.append(part - rate * (mean / (1 - left)) / (np.sqrt(square / (1 - squares_left)) + EPSILON))
+        parts = updated
     return parts

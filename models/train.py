@@ -1,29 +1,28 @@
-"""Trains the models that Softstep ships, from data inside the scikit-learn and river wheels; no network is needed.
+"""Train the models that Softstep ships, from data inside the scikit-learn and river wheels; no network is needed.
 
     .venv/bin/python models/train.py [--out models] [name …]        (`make models` trains all seven)
 
-Each model goes the same way, and running it twice writes the same files:
+Each model is trained in the same steps, and a second run writes the same files:
 
-1. A quarter of the rows is held out: stratified, by a fixed seed, and never looked at before step 4.
-2. StandardScaler and LogisticRegression are fitted to the rest; cross-validation there picks C by its log loss.
-   Multilabel data has one logistic regression for each class, and one threshold for all of them, picked on the
-   cross-validated probabilities by micro-averaged F1. digits-mlp has a hidden layer, trained by hidden.py instead.
-3. The standardisation is folded into the weights in float64, the result rounded to float32: the served weights take
-   raw features. In front of a hidden layer it is the stage instead. The manifest keeps the training statistics.
+1. A quarter of the rows is held out: stratified, by a fixed seed, and not used before step 4. 2. StandardScaler and
+LogisticRegression are fitted to the rest; cross-validation there picks C by its log loss.
+   Multilabel data has one logistic regression per class, and one threshold for all of them. The threshold has the best
+   micro-averaged F1 on the cross-validated probabilities. digits-mlp has a hidden layer, trained by hidden.py instead.
+3. The standardization is folded into the weights in float64, and the result is rounded to float32, so that the served
+   weights take raw features. For a hidden layer it becomes the input stage instead. The manifest keeps the training
+   statistics.
 4. The held-out rows give the metrics in the manifest.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import river.datasets
-import sklearn.datasets
+from data_sets import DATA, Data, Floats, Labels, load
 from hidden import NetworkClassifier
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -36,46 +35,15 @@ from threadpoolctl import threadpool_limits
 
 from service.store.artifact.artifact import Artifact, write_artifact
 
-Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]  # (B,) class indices, or (B, K) of zeros and ones for multilabel data
-
 SEED = 0
 HELD_OUT = 0.25
 FOLDS = 5
 # Half decades; every shipped model has its best value inside this range.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 THRESHOLDS = tuple(round(0.1 + 0.01 * step, 2) for step in range(81))
-# Label sets of multilabel rows that are rarer than this are stratified by their number of labels alone.
+# Multilabel rows with a rarer set of labels than this are stratified by their number of labels only.
 LABEL_SET_ROWS_MIN = 10
 LABEL_COUNT_MAX = 8
-
-
-@dataclass(frozen=True)
-class Data:
-    """One data set.
-
-    Attributes:
-        X: Raw features, (B, N).
-        y: The labels.
-        features: N names.
-        classes: K names, in the order of the label indices.
-        origin: Where it comes from, in words.
-        width: Of the hidden layer of its model, 0 where there is none.
-    """
-
-    X: Floats
-    y: Labels
-    features: tuple[str, ...]
-    classes: tuple[str, ...]
-    origin: dict[str, str]
-    width: int = 0
-
-    @property
-    def head(self) -> Literal["softmax", "sigmoid", "multilabel"]:
-        """The head that fits the labels."""
-        if self.y.ndim > 1:
-            return "multilabel"
-        return "sigmoid" if len(self.classes) == 2 else "softmax"  # noqa: PLR2004
 
 
 @dataclass(frozen=True)
@@ -83,10 +51,10 @@ class Trained:
     """One trained model.
 
     Attributes:
-        pipeline: The fitted scikit-learn pipeline; `predict_proba` is what the service must equal.
+        pipeline: The fitted scikit-learn pipeline; the service must return what its `predict_proba` returns.
         X_test: The held-out rows, raw, (B, N).
         y_test: Their labels.
-        artifact: What is served.
+        artifact: The artifact to serve.
     """
 
     pipeline: Pipeline
@@ -95,20 +63,15 @@ class Trained:
     artifact: Artifact
 
 
-def load(name: str) -> Data:
-    """Loads all rows of the data set of one model, in the order of its file."""
-    return DATA[name]()
-
-
-# Sums that are split over threads would vary with the number of processors.
+# A sum that is split over threads would vary with the number of processors.
 @threadpool_limits.wrap(limits=1)
 def fit(name: str, C: float | None = None) -> Trained:
-    """Trains one model.
+    """Train one model.
 
     Args:
         name: One of `DATA`.
-        C: The inverse strength of the regularisation; None lets cross-validation pick it. A shipped manifest names
-            the value that was picked, under provenance.
+        C: The inverse strength of the regularization; None lets cross-validation pick it. The provenance in a shipped
+            manifest holds the value that was picked.
     """
     data = load(name)
     train, test = _split(data)
@@ -116,7 +79,7 @@ def fit(name: str, C: float | None = None) -> Trained:
     pipeline = _pipeline(data, C, solver="newton-cholesky", tol=1e-8).fit(data.X[train], data.y[train])
     threshold = _pick_threshold(data, train, C) if data.head == "multilabel" else None
     metrics = _metrics(data.y[test], pipeline.predict_proba(data.X[test]), threshold)
-    fields, tensors = _described(data, pipeline, C)
+    fields, tensors = _describe(data, pipeline, C)
     fields["metrics"] = metrics
     if threshold is not None:
         fields["thresholds"] = [threshold] * len(data.classes)
@@ -124,9 +87,13 @@ def fit(name: str, C: float | None = None) -> Trained:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains the models that the command line (by default the process's) names, or all; writes each as version 1."""
+    """Train the models that the arguments name, or all, and write each as version 1.
+
+    Args:
+        arguments: The command line; by default the process's.
+    """
     parser = argparse.ArgumentParser(description="Train the shipped models again.")
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(DATA)}; none: all")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"models to train, of {', '.join(DATA)}; default: all")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="directory to write to")
     options = parser.parse_args(arguments)
     if not DATA.keys() >= set(options.names):
@@ -138,89 +105,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name:13}  C {artifact.manifest.provenance['C']:4}  {metrics}", flush=True)
 
 
-# The data sets: files inside the wheels.
-
-
-def _iris() -> Data:
-    return _from_sklearn(sklearn.datasets.load_iris(), "iris.csv", "Iris (Fisher, 1936)")
-
-
-def _breast_cancer() -> Data:
-    bunch = sklearn.datasets.load_breast_cancer()
-    return _from_sklearn(bunch, "breast_cancer.csv", "Breast Cancer Wisconsin (Diagnostic)")
-
-
-def _digits() -> Data:
-    bunch = sklearn.datasets.load_digits()
-    return _from_sklearn(bunch, "digits.csv.gz", "Optical Recognition of Handwritten Digits, its test part")
-
-
-def _digits_mlp() -> Data:
-    return replace(_digits(), width=32)
-
-
-def _phishing() -> Data:
-    rows = list(river.datasets.Phishing())
-    y = [int(label) for _, label in rows]
-    origin = _origin("river", "river/datasets/phishing.csv.gz", "Website Phishing")
-    return _from_river(rows, y, ("legitimate", "phishing"), origin)
-
-
-def _segment() -> Data:
-    rows = list(river.datasets.ImageSegments())
-    classes = tuple(sorted({label for _, label in rows}))
-    y = [classes.index(label) for _, label in rows]
-    origin = _origin("river", "river/datasets/segment.csv.zip", "Statlog (Image Segmentation)")
-    return _from_river(rows, y, classes, origin)
-
-
-def _yeast() -> Data:
-    rows = list(river.datasets.Yeast())
-    y = [[int(label) for label in labels.values()] for _, labels in rows]
-    title = "Yeast gene functions (Elisseeff and Weston, 2002), as in MULAN"
-    origin = _origin("river", "river/datasets/yeast.csv.gz", title, licence="not stated by its source")
-    return _from_river(rows, y, tuple(rows[0][1]), origin)
-
-
-DATA: dict[str, Callable[[], Data]] = {
-    "iris": _iris,
-    "breast-cancer": _breast_cancer,
-    "digits": _digits,
-    "digits-mlp": _digits_mlp,
-    "phishing": _phishing,
-    "segment": _segment,
-    "yeast": _yeast,
-}
-
-
-def _from_sklearn(bunch: Any, file: str, title: str) -> Data:  # noqa: ANN401 - scikit-learn's bunches have no types
-    features, classes = (tuple(str(name) for name in names) for names in (bunch.feature_names, bunch.target_names))
-    origin = _origin("scikit-learn", f"sklearn/datasets/data/{file}", title)
-    return Data(bunch.data, bunch.target, features, classes, origin)
-
-
-def _from_river(rows: list[Any], y: list[Any], classes: tuple[str, ...], origin: dict[str, str]) -> Data:
-    X = np.array([list(row.values()) for row, _ in rows], dtype=np.float64)
-    return Data(X, np.array(y), tuple(rows[0][0]), classes, origin)
-
-
-def _origin(wheel: str, file: str, title: str, licence: str = "CC BY 4.0") -> dict[str, str]:
-    """Where data comes from; the licence is that of every data set in the UCI Machine Learning Repository."""
-    return {"data_set": title, "licence": licence, "wheel": f"{wheel} {version(wheel)}", "file": file}
-
-
 # The training
 
 
 def _split(data: Data) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The row numbers to train on, and those held out."""
+    """Return the row numbers to train on, and those held out."""
     rows = np.arange(len(data.y))
     train, test = train_test_split(rows, test_size=HELD_OUT, stratify=_strata(data.y), random_state=SEED)
     return train, test
 
 
 def _strata(y: Labels) -> NDArray[np.str_]:
-    """What each row counts as for stratification: its class, or its set of labels, or (rare sets) their number."""
+    """Return the stratum of each row: its class, or its set of labels, or for rare sets the number of labels."""
     if y.ndim == 1:
         return y.astype(np.str_)
     sets = ["".join(map(str, row)) for row in y]
@@ -237,7 +133,7 @@ def _pipeline(data: Data, C: float, solver: str = "lbfgs", tol: float = 1e-4) ->
 
 
 def _cross_validated(data: Data, train: NDArray[np.intp], C: float) -> Floats:
-    """Each training row's probabilities, (B, K), from the model that did not see its fold."""
+    """Return (B, K) probabilities of the training rows, each from a model that did not see the row's fold."""
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(train, _strata(data.y)[train])
     X, y = data.X[train], data.y[train]
     P: Floats = cross_val_predict(_pipeline(data, C), X, y, cv=list(folds), method="predict_proba")
@@ -254,8 +150,8 @@ def _pick_threshold(data: Data, train: NDArray[np.intp], C: float) -> float:
     return max(THRESHOLDS, key=lambda threshold: float(f1_score(y, threshold <= P, average="micro")))
 
 
-def _folded(pipeline: Pipeline) -> dict[str, NDArray[np.float32]]:
-    """The weights (N, K) and bias (K,) that take raw features: folded in float64, then rounded."""
+def _fold_standardization(pipeline: Pipeline) -> dict[str, NDArray[np.float32]]:
+    """Return the weights (N, K) and bias (K,) for raw features: folded in float64, then rounded."""
     scaler, classifier = pipeline["scaler"], pipeline["classifier"]
     models = getattr(classifier, "estimators_", [classifier])
     weight = np.vstack([model.coef_ for model in models]).T / scaler.scale_[:, None]
@@ -263,8 +159,8 @@ def _folded(pipeline: Pipeline) -> dict[str, NDArray[np.float32]]:
     return {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
 
 
-def _described(data: Data, pipeline: Pipeline, C: float) -> tuple[dict[str, object], dict[str, NDArray[np.float32]]]:
-    """The manifest's fields but for the metrics, and the tensors."""
+def _describe(data: Data, pipeline: Pipeline, C: float) -> tuple[dict[str, object], dict[str, NDArray[np.float32]]]:
+    """Return the fields of the manifest without the metrics, and the tensors."""
     if data.width:
         network = pipeline["network"]
         trainer, fields, tensors = "NetworkClassifier of models/hidden.py", network.fields(), network.tensors()
@@ -276,7 +172,7 @@ def _described(data: Data, pipeline: Pipeline, C: float) -> tuple[dict[str, obje
             "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
             "training": {"rows": int(scaler.n_samples_seen_), **statistics},
         }
-        tensors = _folded(pipeline)
+        tensors = _fold_standardization(pipeline)
     how = {
         "split": f"{HELD_OUT:.0%} of the rows held out, stratified, seed {SEED}",
         "trainer": trainer,
@@ -291,24 +187,24 @@ def _described(data: Data, pipeline: Pipeline, C: float) -> tuple[dict[str, obje
 
 
 def _log_loss(y: Labels, P: Floats) -> float:
-    """The mean over rows of the cross-entropy; for multilabel rows, of the sum of their binary cross-entropies."""
+    """Return the mean cross-entropy of the rows; for multilabel rows, of the sum of their binary cross-entropies."""
     if y.ndim == 1:
         return float(log_loss(y, P))
     return float(sum(log_loss(y[:, k], P[:, k], labels=[0, 1]) for k in range(y.shape[1])))
 
 
 def _metrics(y: Labels, P: Floats, threshold: float | None) -> dict[str, float]:
-    """What the held-out rows say, to six digits: the last bits of a sum may vary from processor to processor."""
+    """Return the metrics of the held-out rows to six digits: the last bits of a sum may vary between processors."""
     metrics = {"held_out_rows": len(y), "log_loss": _log_loss(y, P)}
     if threshold is None:
         metrics["accuracy"] = accuracy_score(y, P.argmax(axis=1))
     else:
-        named = threshold <= P
-        metrics["subset_accuracy"] = accuracy_score(y, named)
-        metrics["hamming_loss"] = hamming_loss(y, named)
+        chosen = threshold <= P
+        metrics["subset_accuracy"] = accuracy_score(y, chosen)
+        metrics["hamming_loss"] = hamming_loss(y, chosen)
         metrics["hamming_loss_at_half"] = hamming_loss(y, P >= 0.5)  # noqa: PLR2004
-        metrics["micro_f1"] = f1_score(y, named, average="micro")
-        metrics["macro_f1"] = f1_score(y, named, average="macro")
+        metrics["micro_f1"] = f1_score(y, chosen, average="micro")
+        metrics["macro_f1"] = f1_score(y, chosen, average="macro")
     return {name: round(float(value), 6) for name, value in metrics.items()}
 
 

@@ -1,12 +1,12 @@
-"""A model that never saw an 8 or a 9 learns them while it serves, is killed in the middle, and loses nothing.
+"""A model that has never seen an 8 or a 9 learns them while it serves, survives a kill, and loses nothing.
 
     python docs/examples/new_digits.py                       # needs the development environment: make test installs it
     python docs/examples/new_digits.py --plot new_digits.png --rows 1200
 
-What happens: a softmax regression is trained on the digits 0 to 7 and written as an artifact; `softstep serve` serves
-it; two classes are added; rows of all ten digits are posted with their labels, one request each; half way the whole
-service is killed with -9 and started again; a row whose answer was lost is sent again under its id. At the end every
-row is in the log once, and the loss of each row before its step shows what was learned.
+A softmax regression is trained on the digits 0 to 7 and written as an artifact. `softstep serve` serves it, and two
+classes are added. Rows of all ten digits are posted with their labels, one request each. Halfway the whole service is
+killed with -9 and started again; a row whose answer was lost is sent again with its id. At the end every row is in the
+log once, and the loss of each row before its step shows the progress of learning.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from service.store.artifact.artifact import Artifact, write_artifact
 
 mpl.use("Agg")
 
-# Nobody answered, an error was answered, or the answer broke off somewhere.
+# There was no answer, the answer was an error, or it was incomplete.
 NO_ANSWER = (OSError, http.client.HTTPException, json.JSONDecodeError)
 KNOWN = 8
 TRAINED_ROWS = 500
@@ -43,24 +43,24 @@ PLOT_WINDOW = 50
 START_SECONDS = 60.0
 
 
-class Told(NamedTuple):
-    """What the run found: each row's loss before its step, its digit, rows sent again, and the model's own summary."""
+class RunResult(NamedTuple):
+    """Each row's loss before its step, its digit, the number of rows sent again, and the model's metadata."""
 
     losses: list[float]
     digits: list[int]
-    again: int
+    resent: int
     metadata: dict[str, Any]
 
 
 def train(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Write a model of the digits 0 to 7 and return the rows that it has not seen, of all digits."""
+    """Write a model of the digits 0 to 7; return the rows of all digits that it has not seen, and their labels."""
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(y))
     X, y = X[order].astype(np.float32), y[order]
     seen = np.flatnonzero(y < KNOWN)[:TRAINED_ROWS]
     scaler = StandardScaler().fit(X[seen])
     fitted = LogisticRegression(C=0.1, max_iter=1000).fit(scaler.transform(X[seen]), y[seen])
-    # The scaler goes into the weights, so that the model takes raw pixels.
+    # The scaler is folded into the weights, so that the model takes raw pixels.
     weight = (fitted.coef_ / scaler.scale_).T
     bias = fitted.intercept_ - scaler.mean_ @ weight
     manifest = {
@@ -80,7 +80,7 @@ def train(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run the service on a free port; yields its address and its process, and stops it at the end."""
+    """Run the service on a free port; yield its address and its process, and stop it at the end."""
     command = [
         sys.executable,
         "-m",
@@ -107,7 +107,7 @@ def serving(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
 
 
 def is_ready(url: str) -> bool:
-    """Whether the service takes requests."""
+    """Return whether the service takes requests."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # anything but 200 raises
             return True
@@ -116,7 +116,7 @@ def is_ready(url: str) -> bool:
 
 
 def post(url: str, document: dict[str, Any]) -> dict[str, Any] | None:
-    """Send a request; None where no answer came, so that nobody knows what became of it."""
+    """Send a request; return None if no complete answer came, so that its outcome is unknown."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, json.dumps(document).encode()), timeout=20) as answer:
             return dict(json.load(answer))
@@ -124,12 +124,12 @@ def post(url: str, document: dict[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def run(rows: int, folder: Path) -> Told:
-    """The whole story, with the service's files in a folder."""
+def run(rows: int, folder: Path) -> RunResult:
+    """Run everything, with the service's files in a folder."""
     X, y = train(folder / "models")
     X, y = X[:rows], y[:rows].tolist()
     losses: dict[int, float] = {}
-    again = row = 0
+    resent = row = 0
     for part in ("before the kill", "after it"):
         with serving(folder) as (url, process):
             if part == "before the kill":
@@ -140,20 +140,20 @@ def run(rows: int, folder: Path) -> Told:
                     os.kill(process.pid, signal.SIGKILL)
                 answer = post(f"{url}:feedback?wait=true", body)
                 if answer is None:
-                    again += 1
+                    resent += 1
                     break
                 losses[row] = (answer["losses"] or [float("nan")])[0]
                 row += 1
             else:
                 with urllib.request.urlopen(url) as answer:
                     metadata = json.load(answer)
-    return Told([losses[number] for number in range(len(y))], y, again, metadata)
+    return RunResult([losses[number] for number in range(len(y))], y, resent, metadata)
 
 
-def plot(told: Told, path: Path) -> None:
-    """Draw the loss of each row before its step, as a running mean, for trained digits and for new ones."""
+def plot(result: RunResult, path: Path) -> None:
+    """Draw the running mean of the loss before each row's step, for trained digits and for new ones."""
     figure, axes = plt.subplots(figsize=(8, 4))
-    losses, digits = np.array(told.losses), np.array(told.digits)
+    losses, digits = np.array(result.losses), np.array(result.digits)
     for name, chosen, color in (
         ("0 to 7, trained", digits < KNOWN, "#4a6fa5"),
         ("8 and 9, never seen", digits >= KNOWN, "#c0504d"),
@@ -170,23 +170,24 @@ def plot(told: Told, path: Path) -> None:
 
 
 def main() -> None:
-    """Run, tell, draw."""
+    """Run, print the result, and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1200, help="rows of feedback")
     parser.add_argument("--plot", type=Path, help="a PNG file to draw")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = run(arguments.rows, Path(folder))
-    new = [loss for loss, digit in zip(told.losses, told.digits, strict=True) if digit >= KNOWN]
+        result = run(arguments.rows, Path(folder))
+    new = [loss for loss, digit in zip(result.losses, result.digits, strict=True) if digit >= KNOWN]
     fifth = max(1, len(new) // 5)
-    progressive = told.metadata["progressive"]
+    progressive = result.metadata["progressive"]
     print(
-        f"rows sent {len(told.digits)}, sent again after the kill {told.again}, events learned {progressive['events']}"
+        f"rows sent {len(result.digits)}, sent again after the kill {result.resent}, "
+        f"events learned {progressive['events']}"
     )
     print(f"loss of 8 and 9: first fifth {np.mean(new[:fifth]):.2f}, last fifth {np.mean(new[-fifth:]):.2f}")
     print(f"recent accuracy over all ten digits: {progressive['recent_accuracy']:.3f}")
     if arguments.plot is not None:
-        plot(told, arguments.plot)
+        plot(result, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Makes an artifact of a PyTorch network: `Linear` modules with a `Sigmoid`, `Tanh` or `ReLU` between each two.
+"""Convert a PyTorch network into an artifact: `Linear` modules with a `Sigmoid`, `Tanh` or `ReLU` between each two.
 
     artifact = artifact_of(model, head="softmax", classes=["no", "yes"], features=["age", "height"])
     write_artifact(Path("models/mine/1"), artifact)
 
-PyTorch itself is not imported: of a module its class's name, its `weight` and its `bias` are needed. The head is no
-module here: a `Softmax` or `Sigmoid` at the end is left out, `artifact_of(model[:-1], …)`, as a loss such as
-`CrossEntropyLoss` leaves it out in training.
+This needs no import of PyTorch: only the class name, `weight` and `bias` of each module are used. The head is not a
+module: leave out a final `Softmax` or `Sigmoid` with `artifact_of(model[:-1], …)`, as losses such as `CrossEntropyLoss`
+do in training.
 """
 
 from collections.abc import Iterable
@@ -16,19 +16,19 @@ import numpy as np
 from service.store.artifact.artifact import Artifact
 
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "ReLU": "relu"}
-# They do nothing once a network is trained.
-PASSED_OVER = {"Dropout", "Identity"}
+# These have no effect once a network is trained.
+IGNORED = {"Dropout", "Identity"}
 
 
 def artifact_of(modules: Iterable[Any], **fields: object) -> Artifact:
-    """The artifact of a `torch.nn.Sequential`, or of any modules in their order.
+    """Convert a `torch.nn.Sequential`, or any modules in their order, into an artifact.
 
     Args:
         modules: `Linear`, activation, `Linear`, …; the last `Linear` gives the logits.
-        fields: The other fields of the manifest: `head`, `classes`, `features`, and any that may be left out.
+        fields: The other fields of the manifest: `head`, `classes`, `features`, and any optional ones.
 
     Raises:
-        ValueError: A module is none that a network is made of here, or stands where it cannot.
+        ValueError: A module has another class, or is at the wrong place.
         ArtifactError: The fields or the sizes contradict each other.
     """
     layers: list[dict[str, str]] = []
@@ -42,10 +42,10 @@ def artifact_of(modules: Iterable[Any], **fields: object) -> Artifact:
             layers.append({"weight": weight, "bias": bias, "activation": "identity"})
         elif kind in ACTIVATIONS and layers and layers[-1]["activation"] == "identity":
             layers[-1]["activation"] = ACTIVATIONS[kind]
-        elif kind not in PASSED_OVER:
+        elif kind not in IGNORED:
             raise ValueError("give Linear modules with one Sigmoid, Tanh or ReLU between each two, and no head")
     return Artifact.from_fields({"dtype": "float32", "layers": layers, **fields}, tensors)
 
 
-def _array(tensor: Any) -> Any:  # noqa: ANN401  # a library that need not be there has no types here
+def _array(tensor: Any) -> Any:  # noqa: ANN401  # PyTorch may be missing, and so its types
     return tensor.detach().cpu().numpy().astype(np.float32)

@@ -1,4 +1,4 @@
-"""models/train.py as a module, and each model trained again as its manifest says."""
+"""Fixtures: models/train.py as a module, and each model trained again with the settings in its manifest."""
 
 import importlib.util
 import sys
@@ -18,38 +18,38 @@ NAMES = ["iris", "breast-cancer", "digits", "digits-mlp", "phishing", "segment",
 
 @pytest.fixture(scope="session")
 def train() -> ModuleType:
-    """The training script; it lies in no package."""
+    """Import the training script, which is in no package."""
     spec = importlib.util.spec_from_file_location("models_train", MODELS / "train.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Where dataclasses look for the annotations of their fields.
+    # dataclasses look up the annotations of fields here.
     sys.modules[spec.name] = module
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(MODELS)  # where a script finds its neighbours
+        patch.syspath_prepend(MODELS)  # a script imports modules of its own folder
         spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="session", params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
-    """The name of each shipped model in turn."""
+    """Return the name of each shipped model in turn."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def shipped(name: str) -> Artifact:
-    """The artifact in models/."""
+    """Return the artifact in models/."""
     return read_artifact(MODELS / name / "1", 1 << 20)
 
 
 @pytest.fixture(scope="session")
 def fit_again(train: ModuleType) -> Callable[[str, float], Any]:
-    """`train.fit`, once for each model in a test run."""
+    """Return `train.fit`, cached so that each model is trained once in a test run."""
     return cache(train.fit)
 
 
 @pytest.fixture(scope="session")
 def trained(name: str, shipped: Artifact, fit_again: Callable[[str, float], Any]) -> Any:
-    """What the script makes now, with the strength of regularisation that was picked for the shipped model."""
+    """Train the model with the strength of regularization in the shipped manifest."""
     return fit_again(name, float(shipped.manifest.provenance["C"]))

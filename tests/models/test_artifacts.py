@@ -1,4 +1,4 @@
-"""The shipped models: they are what the script makes, they predict what scikit-learn predicts, and they are good."""
+"""The shipped models: the script reproduces them, they agree with scikit-learn, and their metrics are good."""
 
 import re
 from collections.abc import Callable
@@ -28,7 +28,7 @@ EXPECTED: dict[str, tuple[tuple[str, int, int], float, float]] = {
 
 
 def probabilities(artifact: Artifact, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rows' probabilities, from float32 logits as a server has them, with a float64 head."""
+    """Return the probabilities of rows, from float32 logits as the service has them, with a float64 head."""
     A, manifest = X.astype(np.float32), artifact.manifest
     if manifest.stage is not None:
         mean, scale = np.array([manifest.stage.mean, manifest.stage.scale], np.float32)
@@ -72,35 +72,35 @@ def test_classes_are_in_the_order_of_the_data(train: ModuleType, name: str, ship
 
 
 def test_a_model_predicts_what_scikit_learn_predicts(shipped: Artifact, trained: Any) -> None:
-    """Folding and rounding the weights moves no held-out probability by more than 1e-5."""
+    """Folding and rounding the weights changes no held-out probability by more than 1e-5."""
     expected = trained.pipeline.predict_proba(trained.X_test)
     np.testing.assert_allclose(probabilities(shipped, trained.X_test), expected, rtol=0, atol=1e-5)
 
 
 def test_the_script_makes_the_shipped_model(shipped: Artifact, trained: Any) -> None:
-    """Manifest and weights are those of the script; another processor may move the last digits."""
-    made, kept = (artifact.manifest.model_dump() for artifact in (trained.artifact, shipped))
-    for manifest in (made, kept):
+    """The script makes the shipped manifest and weights; another processor may change the last digits."""
+    actual, expected = (artifact.manifest.model_dump() for artifact in (trained.artifact, shipped))
+    for manifest in (actual, expected):
         manifest.pop("tensors_sha256")
-    assert made.pop("metrics") == pytest.approx(kept.pop("metrics"), abs=2e-5)
+    assert actual.pop("metrics") == pytest.approx(expected.pop("metrics"), abs=2e-5)
     for field in ("mean", "scale"):
-        assert made["training"].pop(field) == pytest.approx(kept["training"].pop(field), rel=1e-12)
-    assert made == kept
+        assert actual["training"].pop(field) == pytest.approx(expected["training"].pop(field), rel=1e-12)
+    assert actual == expected
     for tensor, values in trained.artifact.tensors.items():
         np.testing.assert_allclose(values, shipped.tensors[tensor], rtol=1e-4, atol=1e-5)
 
 
 def test_held_out_metrics_are_those_of_the_served_weights(name: str, shipped: Artifact, trained: Any) -> None:
-    """The manifest's metrics hold for what is served, computed here without scikit-learn."""
+    """The manifest's metrics are those of the served weights, computed here without scikit-learn."""
     metrics, y, P = shipped.manifest.metrics, trained.y_test, probabilities(shipped, trained.X_test)
     assert metrics["held_out_rows"] == len(y)
     if name == "yeast":
         assert shipped.manifest.thresholds is not None
-        named = np.array(shipped.manifest.thresholds) <= P
+        chosen = np.array(shipped.manifest.thresholds) <= P
         loss = -(y * np.log(P) + (1 - y) * np.log(1 - P)).sum(axis=1).mean()
-        assert metrics["hamming_loss"] == pytest.approx((named != y).mean(), abs=1e-3)
-        assert metrics["subset_accuracy"] == pytest.approx((named == y).all(axis=1).mean(), abs=2e-3)
-        assert metrics["micro_f1"] == pytest.approx(2 * (named & (y == 1)).sum() / (named.sum() + y.sum()), abs=1e-3)
+        assert metrics["hamming_loss"] == pytest.approx((chosen != y).mean(), abs=1e-3)
+        assert metrics["subset_accuracy"] == pytest.approx((chosen == y).all(axis=1).mean(), abs=2e-3)
+        assert metrics["micro_f1"] == pytest.approx(2 * (chosen & (y == 1)).sum() / (chosen.sum() + y.sum()), abs=1e-3)
     else:
         loss = -np.log(P[np.arange(len(y)), y]).mean()
         assert metrics["accuracy"] == pytest.approx((P.argmax(axis=1) == y).mean(), abs=1e-6)
@@ -108,7 +108,7 @@ def test_held_out_metrics_are_those_of_the_served_weights(name: str, shipped: Ar
 
 
 def test_held_out_metrics_are_good(name: str, shipped: Artifact) -> None:
-    """A change of the training that makes a model worse is seen."""
+    """The held-out metrics stay above their floor, so that a worse training fails the test."""
     _, floor, ceiling = EXPECTED[name]
     metrics = shipped.manifest.metrics
     assert metrics["micro_f1" if name == "yeast" else "accuracy"] >= floor
@@ -116,22 +116,22 @@ def test_held_out_metrics_are_good(name: str, shipped: Artifact) -> None:
 
 
 def test_training_statistics_are_those_of_the_training_rows(train: ModuleType, name: str, shipped: Artifact) -> None:
-    """Held-out rows took no part: rows trained on and held out make up the data set."""
+    """Training rows and held-out rows add up to the data set, so no held-out row took part in training."""
     training = shipped.manifest.training
     assert training is not None
     assert training.rows + shipped.manifest.metrics["held_out_rows"] == len(train.load(name).y)
 
 
 def test_held_out_rows_are_stratified(train: ModuleType, name: str, trained: Any) -> None:
-    """Each class is as frequent among the held-out rows as in all, within three in a hundred."""
+    """Each class is as frequent among the held-out rows as in all rows, within three in a hundred."""
     y, y_test = train.load(name).y, trained.y_test
     if y.ndim == 1:
         y, y_test = (np.eye(y.max() + 1)[labels] for labels in (y, y_test))
     assert np.abs(y.mean(axis=0) - y_test.mean(axis=0)).max() < 0.03
 
 
-def test_provenance_says_where_everything_comes_from(shipped: Artifact) -> None:
-    """Data set, licence, wheel with version, file, split and script are named."""
+def test_provenance_names_every_source(shipped: Artifact) -> None:
+    """The provenance names data set, license, wheel with version, file, split and script."""
     provenance = shipped.manifest.provenance
     assert set(provenance) == {"data_set", "licence", "wheel", "file", "split", "trainer", "C", "script"}
     assert re.fullmatch(r"(scikit-learn|river) \d+\.\d+\.\d+", provenance["wheel"])
@@ -142,16 +142,16 @@ def test_running_the_script_picks_and_writes_the_shipped_models(train: ModuleTyp
     for out in ("one", "two"):
         train.main(["--out", str(tmp_path / out), "iris", "phishing"])
     for name in ("iris", "phishing"):
-        made, kept = (read_artifact(root / name / "1", 1 << 20) for root in (tmp_path / "one", MODELS))
-        assert made.manifest.provenance == kept.manifest.provenance
-        np.testing.assert_allclose(made.weights, kept.weights, rtol=1e-4, atol=1e-5)
+        actual, expected = (read_artifact(root / name / "1", 1 << 20) for root in (tmp_path / "one", MODELS))
+        assert actual.manifest.provenance == expected.manifest.provenance
+        np.testing.assert_allclose(actual.weights, expected.weights, rtol=1e-4, atol=1e-5)
         for file in ("model.json", "model.safetensors"):
             written = [(tmp_path / out / name / "1" / file).read_bytes() for out in ("one", "two")]
             assert written[0] == written[1]
 
 
-def test_the_hidden_layer_is_worth_having(fit_again: Callable[[str, float], Any]) -> None:
-    """On the same held-out rows the network is right more often than the linear model, and surer of it."""
+def test_the_network_is_better_than_the_linear_model(fit_again: Callable[[str, float], Any]) -> None:
+    """On the same held-out rows the network has a higher accuracy and a lower loss than the linear model."""
     linear, network = (read_artifact(MODELS / name / "1", 1 << 20).manifest for name in ("digits", "digits-mlp"))
     held_out = [
         fit_again(name, float(manifest.provenance["C"])).X_test
@@ -164,15 +164,15 @@ def test_the_hidden_layer_is_worth_having(fit_again: Callable[[str, float], Any]
 
 
 def test_the_network_is_trained_to_the_bit(fit_again: Callable[[str, float], Any]) -> None:
-    """The gradients are the kernels', and all else is done element by element: the weights are the shipped ones."""
+    """Training digits-mlp again gives the shipped weights to the bit: it is all kernels or element by element."""
     shipped = read_artifact(MODELS / "digits-mlp" / "1", 1 << 20)
     again = fit_again("digits-mlp", float(shipped.manifest.provenance["C"])).artifact
     assert again.weights_sha256 == shipped.weights_sha256
     assert (again.manifest.stage, again.manifest.training) == (shipped.manifest.stage, shipped.manifest.training)
 
 
-def test_the_script_refuses_unknown_names(train: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    """The message lists the models there are."""
+def test_the_script_rejects_unknown_names(train: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown model name exits with a message that lists the models."""
     with pytest.raises(SystemExit):
         train.main(["unknown"])
     assert "the models are iris, breast-cancer, digits, digits-mlp, phishing, segment, yeast" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_two_digits_are_learned_and_a_kill_loses_nothing(tmp_path: Path) -> None
     """Every row is learned once, though the service was killed; the loss of the new digits falls by far."""
     rows = 400
     told = example("new_digits").run(rows, tmp_path)
-    assert told.again == 1
+    assert told.resent == 1
     assert told.metadata["progressive"]["events"] == told.metadata["progressive"]["rows"] == rows
     assert told.metadata["seq"] == rows + 1  # and the event that added the classes
     new = np.array([loss for loss, digit in zip(told.losses, told.digits, strict=True) if digit >= 8])
@@ -62,15 +62,15 @@ def test_doubtful_digits_are_explained(models: Path, tmp_path: Path) -> None:
     """Contributions and biases are what put the label before the runner-up; the picture is drawn."""
     script = example("digits_sensitivities")
     with serving(models, tmp_path) as service:
-        rows = script.doubtful(service.url, 2)
+        rows = script.find_uncertain(service.url, 2)
     script.plot(rows, tmp_path / "drawn.png")
     for name in ("drawn.png", "drawn-dark.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len({row.written for row in rows}) == 2
     for row in rows:
         best, second = row.ranked()[:2]
-        parts, bias, logits = (np.array(row.why[name]) for name in ("contributions", "bias", "logits"))
-        assert row.classes[best] == row.why["label"]
+        parts, bias, logits = (np.array(row.explanation[name]) for name in ("contributions", "bias", "logits"))
+        assert row.classes[best] == row.explanation["label"]
         margin = (parts[best] - parts[second]).sum() + bias[best] - bias[second]
         np.testing.assert_allclose(margin, logits[best] - logits[second], atol=1e-4)
         assert 0 <= margin < 1
