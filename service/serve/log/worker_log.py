@@ -1,4 +1,4 @@
-"""What the writer's thread is given of the disk: the log, the marks, and the artifact that a stream is bound to."""
+"""The files of one worker: the feedback log, the worker's marks, and the artifacts of streams."""
 
 from typing import Final
 
@@ -15,20 +15,28 @@ from service.store.log.sqlite import SqliteLog
 
 
 class WorkerLog:
-    """One worker's part of the data directory; used on the writer's thread alone."""
+    """One worker's part of the data directory. Use it on the writer's thread only.
+
+    Args:
+        registry: The served models.
+        data: The data directory.
+        memory: The shared memory, which counts disk faults.
+        slot: The worker's slot.
+        settings: The limits.
+    """
 
     def __init__(
-        self, live: ModelRegistry, data: DataDirectory, board: SharedMemory, slot: int, settings: Settings
+        self, registry: ModelRegistry, data: DataDirectory, memory: SharedMemory, slot: int, settings: Settings
     ) -> None:
-        self._live: Final = live
+        self._registry: Final = registry
         self._data: Final = data
-        self._faults: Final = board.disk_faults
+        self._faults: Final = memory.disk_faults
         self._slot: Final = slot
         self._settings: Final = settings
         self._marks: AckMarks | None = None
 
     def open_log(self) -> FeedbackLog:
-        """The log, opened by this process, and with it the worker's marks."""
+        """Open the log and the worker's marks, and return the log."""
         settings = self._settings
         log = SqliteLog(
             self._data.log,
@@ -42,18 +50,22 @@ class WorkerLog:
         return log
 
     def bind_artifact(self, source: Source) -> None:
-        """Keep a copy of the artifact that a stream is about, before its first event."""
-        served = self._live.now.served.get((source.model, source.version))
+        """Store a copy of a source's artifact in the folder of its stream.
+
+        Raises:
+            LogUnavailableError: The version is not served, or the files cannot be written.
+        """
+        served = self._registry.now.served.get((source.model, source.version))
         if served is None:
-            raise LogUnavailableError("the model version is not served any more; send the event again")
+            raise LogUnavailableError("The model version is no longer served; send the event again.")
         try:
             self._data.stream_folder(source.model, source.version).bind_artifact(
                 served.artifact, self._settings.artifact_bytes_max
             )
         except OSError as reason:
-            raise LogUnavailableError("the model's files cannot be kept with its feedback; try again") from reason
+            raise LogUnavailableError("The model's files cannot be stored; try again later.") from reason
 
     def mark_committed(self, stream: int, position: Position) -> None:
-        """Note how far a stream is committed."""
+        """Record the last committed position of a stream."""
         if self._marks is not None:
             self._marks.write_mark(stream, position)

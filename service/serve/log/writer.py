@@ -1,15 +1,18 @@
-"""Feedback on its way to disk: what waits is committed together by one thread, then everybody is answered.
+"""The writer: queues feedback on its way to disk, and reports each result to the event loop.
 
-    event loop   submit, submit, …    once a turn ──>  queue ──>  thread (scribe.py): one append, mark, bell
-    event loop   tell, tell, …     <── one call a batch ──────────────┘
+    event loop   submit, submit, ...     one put in a turn ->  queue  ->  thread (writer_thread.py): append, mark, wake
+    event loop   on_result, ...      <-  one call for a batch  <----------------+
 
-An event is answered once it is on disk; nobody waits for ever, and nothing that waits is without a bound.
+The result of an event is reported after its commit. Every submission gets a result, and the queue is bounded by events
+and by bytes.
 
-64 submitters on one uvloop and one core, behind 10^6 events, random ids: 38,000 and 40,000 events/s in the two runs
-that nothing disturbed, p50 1.3 ms, p99 10 ms; an event takes 1.4 times the processor time of the log's append alone
-(medians of turns). With clients that pause 0 to 4 ms a batch has 15 events: waking the thread for each event instead of
-once a turn took 8 % more time, and a pause of 50 us before a batch 10 % less, but a lone event would wait for it; a
-switch interval of 0.5 ms changed nothing.
+Measured with 64 submitters on one uvloop and one core, 10^6 events in the log and random ids: 38,000 and 40,000
+events/s in the two undisturbed runs, p50 1.3 ms, p99 10 ms. An event takes 1.4 times the processor time of the log's
+append alone (medians of turns). With clients that pause for 0 to 4 ms, a batch has 15 events. Alternatives:
+
+    waking the thread for each event instead of once in a turn    8 % more time
+    a pause of 50 us before a batch                               10 % less time, but a single event would wait for it
+    a switch interval of 0.5 ms                                   no difference
 """
 
 import asyncio
@@ -39,19 +42,19 @@ from service.store.log.feedback_log import FeedbackLog
 
 logger = logging.getLogger("softstep.writer")
 
-# A batch is answered in so many events at a time, so that a prediction waits for a few answers and not for all of them.
-TOLD_AT_ONCE: Final = 3
+# Results that are reported in one turn of the loop, so that a prediction does not wait for all results of a batch.
+RESULTS_PER_TURN: Final = 3
 
 T = TypeVar("T")
 
 
 class Writer:
-    """Takes feedback from one event loop's thread; every method is called there.
+    """Submits feedback to the writer's thread. Call every method on the event loop's thread.
 
     Args:
-        callbacks: What it works with.
-        events_max: Events that may wait.
-        bytes_max: Bytes of payload that may wait; a larger post is taken where nothing else does.
+        callbacks: The functions that the writer depends on.
+        events_max: The limit of waiting events.
+        bytes_max: The limit of waiting bytes of payload; a larger submission is accepted if nothing else waits.
     """
 
     def __init__(self, callbacks: WriterCallbacks, events_max: int, bytes_max: int) -> None:
@@ -59,28 +62,28 @@ class Writer:
         self._events_max = events_max
         self._bytes_max = bytes_max
         self._queue: SimpleQueue[list[Item] | None] = SimpleQueue()
-        self._gathered: list[Item] = []
-        self._told: deque[tuple[Item, Result]] = deque()  # what is to be told next
+        self._next_items: list[Item] = []
+        self._unreported: deque[tuple[Item, Result]] = deque()
         self._events = 0
         self._bytes = 0
         self._closing = False
-        self._scribe = WriterThread(callbacks, self._queue, self._answer, self._gone)
+        self._writer_thread = WriterThread(callbacks, self._queue, self._on_results, self._on_exit)
 
     @property
     def waiting(self) -> int:
-        """The number of events that are not answered yet."""
+        """The number of events whose results are not reported yet."""
         return self._events
 
     def start(self) -> None:
-        """Begin; called once, on the running loop, in the process that serves."""
+        """Start the thread; call this once, in the serving process, while the loop runs."""
         self._loop = asyncio.get_running_loop()
-        self._ended = self._loop.create_future()
-        self._thread = threading.Thread(target=self._scribe.run, args=(self._loop,), name="writer", daemon=True)
+        self._exited = self._loop.create_future()
+        self._thread = threading.Thread(target=self._writer_thread.run, args=(self._loop,), name="writer", daemon=True)
         self._thread.start()
 
     def version_of(self, stream: int) -> int:
-        """The version whose stream has this number; an outcome has named it."""
-        return self._scribe.versions[stream]
+        """Return the version of the stream with this number; an outcome must have named it."""
+        return self._writer_thread.versions[stream]
 
     def send_events(
         self,
@@ -93,111 +96,113 @@ class Writer:
         """Write events in one transaction.
 
         Args:
-            source: The stream.
-            posts: The events, at least one; an admin event is a post with its payload and no rows.
-            on_result: Called once, in the loop: with the list of outcomes when they are on disk, or with a
-                LogError or RefusedError of all of them.
-            kind: What they say.
-            if_seq: The last seq that the caller knows, or None.
+            source: The model version.
+            posts: The events, at least one; an admin event has its payload and no rows.
+            on_result: Called once, in the loop: with the list of outcomes after the commit, or with a LogError or
+                RefusedError for all events.
+            kind: The kind of the events.
+            if_seq: The last seq of the stream that the events require, or None.
 
         Raises:
-            QueueFullError: Too much waits already.
-            LogUnavailableError: The server stops.
+            QueueFullError: Too many events or bytes wait.
+            LogUnavailableError: The server is stopping.
         """
         size = len(posts[0].payload) if len(posts) == 1 else sum([len(post.payload) for post in posts])
         if self._closing:
-            raise LogUnavailableError("the server is stopping; send the event again")
+            raise LogUnavailableError("The server is stopping; send the event again.")
         if self._events + len(posts) > self._events_max or (self._events and self._bytes + size > self._bytes_max):
             raise QueueFullError("Feedback arrives faster than it can be written; send it again in a moment.")
         self._events += len(posts)
         self._bytes += size
-        self._gather(Submission(source, kind, posts, if_seq, size, on_result))
+        self._submit(Submission(source, kind, posts, if_seq, size, on_result))
 
     def submit_event(
         self, source: Source, post: PostedEvent, kind: Kind = FEEDBACK, if_seq: int | None = None
     ) -> asyncio.Future[EventLocation]:
-        """As `send` for one event: the future has its place, or a RefusedError or LogError."""
+        """Write one event as `send_events` does; the future has its location, or a RefusedError or LogError."""
         future: asyncio.Future[EventLocation] = self._loop.create_future()
         self.send_events(source, (post,), partial(_resolve_with_first, future), kind, if_seq)
         return future
 
     def submit_events(self, source: Source, posts: Sequence[PostedEvent]) -> asyncio.Future[list[Outcome]]:
-        """As `send`: the future has the outcome of each event, or an error of all of them."""
+        """Write events as `send_events` does; the future has their outcomes, or an error for all of them."""
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self.send_events(source, posts, partial(resolve_future, future))
         return future
 
-    def call_with_log(self, do: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
-        """Let the thread do something with the log, after all that was submitted before; what it raises is raised.
+    def call_with_log(self, function: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
+        """Call a function with the log, in the thread, after everything submitted before.
 
         Args:
-            do: What; where it appends, it returns the outcomes.
-            appends: Whether it does.
+            function: The function; its return value or exception becomes the result of the future.
+            appends: Whether the function appends events; it then returns their outcomes.
+
+        Raises:
+            LogUnavailableError: The server is stopping.
         """
         if self._closing:
-            raise LogUnavailableError("the server is stopping; send the request again")
+            raise LogUnavailableError("The server is stopping; send the request again.")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._gather(LogCall(do, partial(resolve_future, future), appends))
+        self._submit(LogCall(function, partial(resolve_future, future), appends))
         return future
 
     async def close(self) -> None:
-        """Take nothing more, write what waits, and let go of the log."""
+        """Reject further submissions, write those that wait, close the log, and end the thread."""
         if not self._closing:
             self._closing = True
-            self._hand_over()
+            self._put_items()
             self._queue.put(None)
-        await asyncio.shield(self._ended)
+        await asyncio.shield(self._exited)
         self._thread.join()
 
-    def _gather(self, item: Item) -> None:
-        """Add to what this turn of the loop hands over; waking the thread costs more than an event."""
-        if not self._gathered:
-            self._loop.call_soon(self._hand_over)
-        self._gathered.append(item)
+    def _submit(self, item: Item) -> None:
+        """Add an item to those of this turn of the loop, because waking the thread costs more than an event."""
+        if not self._next_items:
+            self._loop.call_soon(self._put_items)
+        self._next_items.append(item)
 
-    def _hand_over(self) -> None:
-        if self._gathered:
-            self._queue.put(self._gathered)
-            self._gathered = []
+    def _put_items(self) -> None:
+        if self._next_items:
+            self._queue.put(self._next_items)
+            self._next_items = []
 
-    def _answer(self, items: Sequence[Item], results: Sequence[Result], nanoseconds: int) -> None:
-        """Give everybody of a batch what became of theirs."""
+    def _on_results(self, items: Sequence[Item], results: Sequence[Result], nanoseconds: int) -> None:
+        """Report the results of a batch, after those of earlier batches."""
         if nanoseconds:
             self._count_commit(nanoseconds)
-        is_telling = bool(self._told)
-        self._told.extend(zip(items, results, strict=True))
-        if not is_telling:
-            self._tell_some()
+        is_reporting = bool(self._unreported)
+        self._unreported.extend(zip(items, results, strict=True))
+        if not is_reporting:
+            self._report_some()
 
-    def _tell_some(self) -> None:
-        """Tell a few, and the others when the loop has seen to its sockets."""
-        told = self._told
-        for _ in range(min(TOLD_AT_ONCE, len(told))):
-            self._tell(*told.popleft())
-        if told:
-            self._loop.call_soon(self._tell_some)
+    def _report_some(self) -> None:
+        """Report a few results, and the others after the loop has handled its sockets."""
+        unreported = self._unreported
+        for _ in range(min(RESULTS_PER_TURN, len(unreported))):
+            self._report(*unreported.popleft())
+        if unreported:
+            self._loop.call_soon(self._report_some)
 
-    def _tell(self, item: Item, result: Result) -> None:
+    def _report(self, item: Item, result: Result) -> None:
         if type(item) is Submission:
             self._events -= len(item.posts)
             self._bytes -= item.size
             if type(result) is list and item.kind is FEEDBACK:
-                _count(item, result)
+                _count_outcomes(item, result)
         try:
             item.on_result(result)
         except Exception:
-            logger.exception("an outcome cannot be told")
+            logger.exception("the result of a submission cannot be reported")
 
-    def _gone(self) -> None:
-        while self._told:
-            self._tell(*self._told.popleft())
-        self._ended.set_result(None)
+    def _on_exit(self) -> None:
+        while self._unreported:
+            self._report(*self._unreported.popleft())
+        self._exited.set_result(None)
 
 
-def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
-    """Count what became of feedback."""
-    counters = item.source.counters
-    for post, outcome in zip(item.posts, outcomes, strict=True):
+def _count_outcomes(submission: Submission, outcomes: Sequence[Outcome]) -> None:
+    counters = submission.source.counters
+    for post, outcome in zip(submission.posts, outcomes, strict=True):
         if type(outcome) is not EventLocation:
             counters[FEEDBACK_REFUSALS] += 1
         elif outcome.duplicate:
@@ -208,7 +213,7 @@ def _count(item: Submission, outcomes: Sequence[Outcome]) -> None:
 
 
 def resolve_future(future: asyncio.Future[Any], result: Result) -> None:
-    """Give a future its result, unless who waited has left."""
+    """Set the result or the exception of a future, unless it is done or cancelled."""
     if future.done():
         return
     if isinstance(result, BaseException):
@@ -218,5 +223,5 @@ def resolve_future(future: asyncio.Future[Any], result: Result) -> None:
 
 
 def _resolve_with_first(future: asyncio.Future[Any], result: Result) -> None:
-    """The same with the one outcome of a list."""
+    """Set the result of a future to the only outcome of a list, or to an exception."""
     resolve_future(future, result[0] if type(result) is list else result)

@@ -1,8 +1,8 @@
-"""The writer's thread: it alone uses the worker's log, and does everything in the order in which it was asked for.
+"""The thread that writes feedback: it alone uses the worker's log, and processes items in the order of submission.
 
-What waits is written in one transaction, as far as the bounds of a batch allow. Then the streams are marked and the
-learner is woken, and only then the loop is told what became of each. The thread outlives whatever breaks in it: what it
-was at is answered as "outcome unknown", and the log is opened anew.
+The thread commits waiting submissions together, up to the limits of a batch. It then marks the streams and wakes the
+learner, and only then passes the results to the event loop. The thread survives every exception: it reports the items
+of the failed batch as "outcome unknown", and opens the log again for the next batch.
 """
 
 import asyncio
@@ -31,23 +31,23 @@ from service.store.log.feedback_log import FeedbackLog
 
 logger = logging.getLogger("softstep.writer")
 
-# One append: a few milliseconds of other writers' waiting. One post alone may be larger.
-BATCH_DRAFTS_MAX: Final = 512
+# Limits of one append, which makes other writers wait for a few milliseconds. A single submission may be larger.
+BATCH_EVENTS_MAX: Final = 512
 BATCH_BYTES_MAX: Final = 16 << 20
-FEEDBACK: Final = Kind.FEEDBACK  # a member costs more to look up than to compare
-BROKEN: Final = "the server failed while it wrote the event; send it again, with the same id"
+FEEDBACK: Final = Kind.FEEDBACK  # looking up a member of an enum takes longer than comparing it
+WRITE_FAILED: Final = "The server failed while it wrote the event; send it again with the same id."
 
 
 class Source(NamedTuple):
-    """A model version that learns, as a request sees it.
+    """A model version that learns, as it was served when a request came.
 
     Attributes:
-        model: Its name.
-        version: Its number.
-        geneses: What binds its fold to its artifact, by this release's fold and by each earlier one's.
+        model: The model's name.
+        version: The version's number.
+        geneses: The hashes that bind its fold to its artifact: by this release's fold, then by each earlier one's.
         n_classes: The artifact's number of classes.
-        class_epoch: The class epoch of what is served, which labels were read with.
-        counters: FEEDBACK_EVENTS to FEEDBACK_REFUSALS.
+        class_epoch: The class epoch of the served state, with which labels were parsed.
+        counters: FEEDBACK_EVENTS to FEEDBACK_REFUSALS of the version.
     """
 
     model: str
@@ -59,7 +59,16 @@ class Source(NamedTuple):
 
 
 class Submission(NamedTuple):
-    """Events of one request, and who is told of them, in the loop: with a list of their outcomes, or an exception."""
+    """The events of one request.
+
+    Attributes:
+        source: The model version.
+        kind: The kind of the events.
+        posts: The events.
+        if_seq: The last seq of the stream that the events require, or None.
+        size: The bytes of their payloads.
+        on_result: Called in the event loop with a list of outcomes, or with an exception.
+    """
 
     source: Source
     kind: Kind
@@ -70,31 +79,34 @@ class Submission(NamedTuple):
 
 
 class LogCall(NamedTuple):
-    """What the thread is asked to do with its log, and who is told what it returned or raised.
+    """A function that the thread calls with its log.
 
-    Where it `appends` it returns outcomes, by which streams are marked and the learner is woken.
+    Attributes:
+        function: The function.
+        on_result: Called in the event loop with what the function returned or raised.
+        appends: Whether the function appends events; it then returns their outcomes.
     """
 
-    do: Callable[[FeedbackLog], Any]
+    function: Callable[[FeedbackLog], Any]
     on_result: Callable[[Any], None]
     appends: bool = False
 
 
 Item = Submission | LogCall
-# A list of outcomes, what a call returned, or the exception of either.
+# A list of outcomes, the return value of a call, or an exception.
 Result = Any
 
 
 @dataclass(frozen=True)
 class WriterCallbacks:
-    """What the writer uses, given so that tests and others can bring their own.
+    """The functions that a writer depends on.
 
     Attributes:
         open_log: Opens the log; called in the thread, and again after a failure.
-        bind_artifact: Keeps the artifact of a source; called in the thread before its stream is first opened there.
-        mark_committed: Notes how far a stream is committed.
+        bind_artifact: Stores the artifact of a source; called in the thread before its stream is opened.
+        mark_committed: Records the last committed position of a stream; called in the thread.
         wakeup: Wakes the learner.
-        count_commit: Counts a commit of so many nanoseconds; called in the loop.
+        count_commit: Counts a commit by its nanoseconds; called in the event loop.
     """
 
     open_log: Callable[[], FeedbackLog]
@@ -105,106 +117,107 @@ class WriterCallbacks:
 
 
 class WriterThread:
-    """The thread's side of a writer.
+    """The part of a writer that runs in the thread.
 
     Args:
-        callbacks: What it works with.
-        queue: What is handed over, in order; None asks for the end.
-        answer: Called in the loop with the items of a batch, their results, and the nanoseconds of the commit or 0.
-        gone: Called in the loop when the thread is about to end.
+        callbacks: The functions that it depends on.
+        queue: Lists of items in the order of submission; None asks the thread to end.
+        on_results: Called in the event loop with the items of a batch, their results, and the nanoseconds of the commit
+            or 0.
+        on_exit: Called in the event loop when the thread is about to end.
 
     Attributes:
-        versions: The version of each stream that an outcome has named, by its number.
+        versions: The version of each stream that an outcome has named, by the stream's number.
     """
 
     def __init__(
         self,
         callbacks: WriterCallbacks,
         queue: SimpleQueue[list[Item] | None],
-        answer: Callable[[Sequence[Item], Sequence[Result], int], None],
-        gone: Callable[[], None],
+        on_results: Callable[[Sequence[Item], Sequence[Result], int], None],
+        on_exit: Callable[[], None],
     ) -> None:
         self._callbacks = callbacks
         self._queue = queue
-        self._answer = answer
-        self._gone = gone
+        self._on_results = on_results
+        self._on_exit = on_exit
         self._pending: deque[Item] = deque()
         self._stopping = False
         self._log: FeedbackLog | None = None
-        self._told = ""
+        self._logged_error = ""
         self._streams: dict[tuple[str, int, tuple[bytes, ...]], int] = {}
         self.versions: dict[int, int] = {}
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Work until nothing waits behind the order to stop."""
+        """Process items until the queue has asked the thread to end and none is left."""
         give_way()
-        while self._fill():
-            items, nanoseconds = self._take(), 0
+        while self._receive():
+            items, nanoseconds = self._next_batch(), 0
             try:
-                results, nanoseconds = self._work(items)
-                self._told = ""
+                results, nanoseconds = self._process(items)
+                self._logged_error = ""
             except LogError as error:
-                self._tell(error)
-                results = [type(error)(*error.args) for _ in items]  # each is raised on its own
+                self._log_failure(error)
+                results = [type(error)(*error.args) for _ in items]  # each item raises an exception of its own
             except BaseException:
-                logger.exception("writing feedback broke; the log is opened again")
-                results = [OutcomeUnknownError(BROKEN) for _ in items]
-                self._let_go()
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                loop.call_soon_threadsafe(self._answer, items, results, nanoseconds)
-        self._let_go()
+                logger.exception("writing feedback failed; the log will be opened again")
+                results = [OutcomeUnknownError(WRITE_FAILED) for _ in items]
+                self._close_log()
+            with suppress(RuntimeError):  # the loop is closed, so nothing waits for the results
+                loop.call_soon_threadsafe(self._on_results, items, results, nanoseconds)
+        self._close_log()
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._gone)
+            loop.call_soon_threadsafe(self._on_exit)
 
-    def _fill(self) -> bool:
-        """Take what was handed over, and wait where there is nothing to do; False once there never will be."""
+    def _receive(self) -> bool:
+        """Move items from the queue to `_pending`, and wait if there are none; return False at the end."""
         with suppress(Empty):
             while not self._stopping:
-                handed = self._queue.get(block=not self._pending)
-                if handed is None:
+                received = self._queue.get(block=not self._pending)
+                if received is None:
                     self._stopping = True
                 else:
-                    self._pending.extend(handed)
+                    self._pending.extend(received)
         return bool(self._pending)
 
-    def _take(self) -> list[Item]:
-        """What is done together: one call, or submissions up to the bounds of a batch."""
+    def _next_batch(self) -> list[Item]:
+        """Remove the items to process together: one call, or submissions up to the limits of a batch."""
         pending = self._pending
         items = [pending.popleft()]
         first = items[0]
         if type(first) is Submission:
-            drafts, size = len(first.posts), first.size
+            events, size = len(first.posts), first.size
             while pending and type(item := pending[0]) is Submission:
-                drafts += len(item.posts)
+                events += len(item.posts)
                 size += item.size
-                if drafts > BATCH_DRAFTS_MAX or size > BATCH_BYTES_MAX:
+                if events > BATCH_EVENTS_MAX or size > BATCH_BYTES_MAX:
                     break
                 items.append(pending.popleft())
         return items
 
-    def _work(self, items: Sequence[Item]) -> tuple[list[Result], int]:
-        """What became of each item, and the nanoseconds of a commit."""
+    def _process(self, items: Sequence[Item]) -> tuple[list[Result], int]:
+        """Return the result of each item, and the nanoseconds of the commit or 0."""
         log = self._log = self._log or self._callbacks.open_log()
         first = items[0]
         if not isinstance(first, LogCall):
             return self._append(log, items)
         try:
-            result = first.do(log)
+            result = first.function(log)
             if first.appends:
-                self._note(log, result)
-        except Exception as error:  # noqa: BLE001  # it belongs to the one who waits
+                self._mark_streams(log, result)
+        except Exception as error:  # noqa: BLE001  # the caller receives it as the result
             result = error
         return [result], 0
 
-    def _append(self, log: FeedbackLog, items: Sequence[Any]) -> tuple[list[Result], int]:
+    def _append(self, log: FeedbackLog, submissions: Sequence[Any]) -> tuple[list[Result], int]:
         now_ms = time.time_ns() // 1_000_000
         results: list[Result] = []
         drafts: list[Draft] = []
-        known: Source | None = None
+        last_source: Source | None = None
         number: int | SoftstepError = 0
-        for source, kind, posts, if_seq, _, _ in items:
-            if source is not known:
-                known, number = source, self._stream(log, source)
+        for source, kind, posts, if_seq, _, _ in submissions:
+            if source is not last_source:
+                last_source, number = source, self._stream_number(log, source)
             if type(number) is int:
                 epoch = source.class_epoch if kind is FEEDBACK else None
                 results.append(len(posts))
@@ -215,16 +228,16 @@ class WriterThread:
         before = time.perf_counter_ns()
         outcomes = log.append(drafts) if drafts else []
         nanoseconds = time.perf_counter_ns() - before
-        self._note(log, outcomes)
-        at = 0
+        self._mark_streams(log, outcomes)
+        start = 0
         for index, result in enumerate(results):
             if type(result) is int:
-                results[index] = outcomes[at : at + result]
-                at += result
+                results[index] = outcomes[start : start + result]
+                start += result
         return results, nanoseconds
 
-    def _stream(self, log: FeedbackLog, source: Source) -> int | SoftstepError:
-        """The number of a source's stream, opened where this process has not yet; or why it cannot be written to."""
+    def _stream_number(self, log: FeedbackLog, source: Source) -> int | SoftstepError:
+        """Return the number of a source's stream, which is opened if necessary, or an error if it is not writable."""
         number = self._streams.get(source[:3])
         if number is None:
             try:
@@ -233,15 +246,17 @@ class WriterThread:
             except SoftstepError as error:
                 return error
             except OSError:
-                logger.exception("an artifact cannot be kept")
-                return LogUnavailableError("the model's files cannot be kept now; send the event again")
+                logger.exception("the artifact of model %s version %s cannot be stored", source.model, source.version)
+                return LogUnavailableError("The model's files cannot be stored; try again later.")
             if stream.genesis not in source.geneses:
-                return ArtifactChangedError("the model's files are not those that its feedback began with")
+                return ArtifactChangedError(
+                    "The model's files differ from those that its feedback began with; serve them as a new version."
+                )
             number = self._streams[source[:3]] = stream.number
         return number
 
-    def _note(self, log: FeedbackLog, outcomes: Sequence[Outcome]) -> None:
-        """Mark what is committed, before anybody is told, and wake the learner."""
+    def _mark_streams(self, log: FeedbackLog, outcomes: Sequence[Outcome]) -> None:
+        """Mark the committed positions and wake the learner, before the results are passed to the loop."""
         streams = set()
         for outcome in outcomes:
             if type(outcome) is EventLocation:
@@ -255,17 +270,17 @@ class WriterThread:
             for stream in streams:
                 self._callbacks.mark_committed(stream, log.position_after_append(stream)[1])
         except SoftstepError:
-            logger.exception("feedback is on disk, but cannot be marked")
+            logger.exception("feedback is committed, but its stream cannot be marked")
         if streams:
             self._callbacks.wakeup.notify()
 
-    def _tell(self, error: LogError) -> None:
-        """Log why nothing can be written, once until something is."""
-        if str(error) != self._told:
-            self._told = str(error)
+    def _log_failure(self, error: LogError) -> None:
+        """Log an error of the log once, until a batch succeeds."""
+        if str(error) != self._logged_error:
+            self._logged_error = str(error)
             logger.error("feedback is not written: %s", error, exc_info=error)
 
-    def _let_go(self) -> None:
+    def _close_log(self) -> None:
         """Close the log; the next batch opens it again."""
         log, self._log = self._log, None
         self._streams.clear()

@@ -217,7 +217,7 @@ def test_posts_of_one_turn_are_one_batch_in_their_order(rig: Rig) -> None:
 
 def test_a_batch_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its events and by its bytes; a larger post goes alone."""
-    monkeypatch.setattr(scribe, "BATCH_DRAFTS_MAX", 8)
+    monkeypatch.setattr(scribe, "BATCH_EVENTS_MAX", 8)
     monkeypatch.setattr(scribe, "BATCH_BYTES_MAX", 3 * len(post("", rows=10).payload))
 
     async def play(writer: Writer) -> None:
@@ -391,7 +391,7 @@ def test_a_thread_that_breaks_goes_on(rig: Rig, error: BaseException, caplog: py
 
     rig.run(play)
     assert (rig.opened, rig.closed) == (2, 2)
-    assert "writing feedback broke" in caplog.text
+    assert "writing feedback failed" in caplog.text
 
 
 def test_a_log_that_cannot_be_opened_is_tried_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
