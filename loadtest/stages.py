@@ -30,9 +30,9 @@ PATH, BODY = b"/v1/models/iris:predict", b'{"instances":[[5.1,3.5,1.4,0.2]]}'
 def request_stages(models: Path) -> dict[str, Stage]:
     """Return the stages of a request as calls; "parse" is rejected after the row, before it is predicted."""
     worker = Worker(Settings(models=models), SharedMemory(1, 1), slot=0, pipe=-1)
-    asyncio.run(worker.registry.refresh(frozenset()))
+    asyncio.run(worker.registry.rescan(frozenset()))
     shared = worker.shared
-    served = worker.registry.now.hot[PATH].served
+    served = worker.registry.now.fast_endpoints[PATH].served
     single_row = served.single_row
     if single_row is None:
         raise SystemExit("the model has no short way for a single row, whose stages are to be shown")

@@ -160,7 +160,7 @@ class Worker:
                 await published.wait()
                 published.clear()
                 wakeup.clear()
-                await self.registry.renew()
+                await self.registry.serve_snapshots()
         finally:
             asyncio.get_running_loop().remove_reader(wakeup.fd)
 

@@ -189,7 +189,7 @@ class Pair:
     """The front door and the bare application on one event loop in a thread, with a log and without a learner.
 
     Attributes:
-        parts: What the door's worker is made of.
+        worker: What the door's worker is made of.
         door: The port of the front door.
         bare: The port of the bare application under uvicorn's own protocol.
         received: Bytes that both servers took so far.
@@ -205,7 +205,7 @@ class Pair:
         self._orders, pipe = os.pipe()
         self._data = tempfile.TemporaryDirectory()
         wires = WorkerLinks(DataDirectory(Path(self._data.name)), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
-        self.parts = Worker(self.settings, self.board, 0, pipe, wires)
+        self.worker = Worker(self.settings, self.board, 0, pipe, wires)
         self._servers: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -226,13 +226,13 @@ class Pair:
         self.loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
-        parts = self.parts
+        worker = self.worker
         self.loop.add_reader(self._orders, self._carry)
-        protocol = self._counting(SoftstepProtocol.bound(parts.shared))
-        door = make_app(parts.context, parts.counters, parts.lifespan)
-        bare = make_app(parts.context, parts.counters)
+        protocol = self._counting(SoftstepProtocol.bound(worker.shared))
+        door = make_app(worker.context, worker.counters, worker.lifespan)
+        bare = make_app(worker.context, worker.counters)
         self._servers += [
-            Server(config_of(self.settings, door, protocol), parts.shared),
+            Server(config_of(self.settings, door, protocol), worker.shared),
             uvicorn.Server(config_of(self.settings, bare, self._counting(HttpToolsProtocol))),
         ]
         sockets = (self.door, self.bare)
@@ -312,7 +312,7 @@ class Pair:
 
     async def settled(self) -> tuple[int, int]:
         """Requests in flight and body bytes held, when nothing moves any more."""
-        gate = self.parts.shared
+        gate = self.worker.shared
         async with asyncio.timeout(SECONDS):
             while gate.in_flight or gate.body_bytes:  # noqa: ASYNC110  # no event tells of it
                 await asyncio.sleep(0.01)

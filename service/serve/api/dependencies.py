@@ -16,8 +16,9 @@ from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.learning import Learning
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.models.endpoint import Endpoint
+from service.serve.models.live_models import LiveModels
 from service.serve.models.load_unload import LoadUnload
-from service.serve.models.registry import LiveModels, ModelRegistry
+from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2, HttpResponse, RequestHead, error, refusal
 from service.settings import Settings
@@ -129,7 +130,7 @@ async def served_model(context: With, path: NamedModel) -> ServedModel:
         ModelNotFoundError: No model or no version has that name.
         ModelNotReadyError: It is known but not served.
     """
-    return context.now.find(path.name, path.version)
+    return context.now.find_served(path.name, path.version)
 
 
 Served = Annotated[ServedModel, Depends(served_model)]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from service import __version__
 from service.serve.metrics.counters import COMPUTE_NANOSECONDS, EXECUTIONS, FAILURES, LAST_MS, NANOSECONDS, ROWS
-from service.serve.models.registry import LiveModels
+from service.serve.models.live_models import LiveModels
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2
 from service.serve.wire.oip_tensors import DATATYPE_OF
@@ -30,8 +30,8 @@ def server() -> dict[str, Any]:
 def models(now: LiveModels) -> dict[str, Any]:
     """GET /v1/models: each model with the version that is served by default."""
     rows = []
-    for name in now.names():
-        latest = now.latest(name)
+    for name in now.list_names():
+        latest = now.find_latest(name)
         version = latest.version if latest else str(max(number for model, number in now.versions if model == name))
         rows.append({"name": name, "version": version, "state": "READY" if latest else "UNAVAILABLE"})
     return {"models": rows}

@@ -31,9 +31,9 @@ async def list_models(context: With) -> Response:
 async def metadata(path: NamedModel, context: With) -> Response:
     """Return the metadata and live state of a model, with the state of each of its versions."""
     now, name = context.now, path.name
-    if path.version is None and name in now.names() and now.latest(name) is None:
+    if path.version is None and name in now.list_names() and now.find_latest(name) is None:
         return json_reply(describe.unavailable(now, name))
-    served = now.find(name, path.version)
+    served = now.find_served(name, path.version)
     standing = {} if context.learning is None else await context.learning.status.status_of(served)
     return json_reply({**describe.model(now, served), **standing})
 
@@ -53,7 +53,7 @@ async def explain_rows(served: Served, request: Request, context: With) -> Respo
 @native.post("/invocations", **DOCS["predict"])
 async def predict_default(request: Request, context: With) -> Response:
     """Predict with the default model: the path of SageMaker and MLflow, and by AIP_PREDICT_ROUTE of Vertex AI."""
-    return await respond(request, context, PREDICT, context.now.default(context.settings.default_model))
+    return await respond(request, context, PREDICT, context.now.find_default(context.settings.default_model))
 
 
 include_for_models(native, native_models, "/v1/models")

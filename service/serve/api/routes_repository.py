@@ -36,7 +36,7 @@ async def repository_load(name: str, request: Request, context: With) -> Respons
     if parameters:
         raise UnacceptableError("Models are loaded from the models directory alone; send no parameters.")
     await context.load_unload.load_or_unload("load", name)
-    context.now.find(name, None)
+    context.now.find_served(name, None)
     return json_reply({"name": name, "load": True})
 
 
@@ -44,7 +44,7 @@ async def repository_load(name: str, request: Request, context: With) -> Respons
 async def repository_unload(name: str, request: Request, context: With) -> Response:
     """Stop serving a model in every worker, until it is loaded again."""
     await _parameters(request, context)
-    if name not in context.now.names():
-        context.now.find(name, None)
+    if name not in context.now.list_names():
+        context.now.find_served(name, None)
     await context.load_unload.load_or_unload("unload", name)
     return json_reply({"name": name, "unload": True})

@@ -68,6 +68,6 @@ class EventResponses:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 for version, seq in seqs.items():
-                    await self._registry.reached((name, version), seq)
+                    await self._registry.wait_for_seq((name, version), seq)
         except TimeoutError:
             raise NotReachedError("The event is stored but not served yet; ask with min_seq in a moment.") from None

@@ -33,7 +33,7 @@ class MinSeqWaiter:
         key = endpoint.served.key
         try:
             async with asyncio.timeout(self._seconds_max):
-                await self._registry.reached(key, min_seq)
+                await self._registry.wait_for_seq(key, min_seq)
         except TimeoutError:
             endpoint.served.counters[FAILURES] += 1
             reason = NotReachedError("The model has not learned as far as min_seq yet; ask again in a moment.")

@@ -91,7 +91,7 @@ class FastPath(Connection):
     def _begin_fast(self) -> bool:
         """Begin a request to a model if its response can be the next one on this connection; else return False."""
         shared = self.shared
-        endpoint = shared.registry.now.hot.get(self.url)
+        endpoint = shared.registry.now.fast_endpoints.get(self.url)
         if endpoint is None or self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
         if self.cycle is not None and not self.cycle.response_complete:

@@ -66,7 +66,7 @@ class LoadUnload:
     async def rescan_models(self) -> None:
         """Bring the live models in line with the disk and the orders, and acknowledge them."""
         number, unloaded = self.unloaded()
-        await self._live.refresh(unloaded)
+        await self._live.rescan(unloaded)
         self._board.cells[self._at + ACKNOWLEDGED] = number
 
     async def load_or_unload(self, do: Literal["load", "unload"], name: str) -> None:

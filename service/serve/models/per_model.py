@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from service.serve.models.registry import ModelRegistry, VersionKey
+from service.serve.models.live_models import VersionKey
+from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 
 T = TypeVar("T")
+Entries = dict[VersionKey, tuple[ServedModel, T]]
 
 
 class PerModel(Generic[T]):
@@ -22,7 +24,7 @@ class PerModel(Generic[T]):
     def __init__(self, registry: ModelRegistry, derive: Callable[[ServedModel, T | None], T]) -> None:
         self._registry: Final = registry
         self._derive: Final = derive
-        self._entries: Final[dict[VersionKey, tuple[ServedModel, T]]] = {}
+        self._entries: Final[Entries[T]] = {}
         registry.on_change.append(self._prune)
 
     def value_of(self, served: ServedModel) -> T:

@@ -1,7 +1,7 @@
-"""One model version as it is served at one moment, ready to answer.
+"""One model version as it is served at one moment, with everything that its responses repeat already encoded.
 
-A version begins as its artifact, at seq 0. What it has learned since comes as snapshots, each with the seq up to which
-it is folded; a snapshot makes another `ServedModel`, and the one before answers the requests it has begun.
+A version begins as its artifact, at seq 0. What it learns arrives as snapshots; each holds the events up to its seq.
+Each snapshot makes another `ServedModel`; the previous one still answers the requests that it has begun.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.states.snapshots import Snapshot
 
 Floats = NDArray[np.floating[Any]]
+# The probability from which a label holds if the manifest gives no threshold.
 THRESHOLD: Final = 0.5
 
 
@@ -38,39 +39,39 @@ class ModelResources(NamedTuple):
 
     Attributes:
         settings: The limits.
-        meter: Where the worker counts.
-        executor: Where long kernel calls run.
-        preparer: Where what is new is made ready: one thread, which gives way to requests.
-        data: Where streams are kept, or None where nothing is learned.
+        counters: The worker's counters.
+        executor: The threads of long kernel calls.
+        preparer: One thread of low priority that prepares new models and snapshots.
+        data: The data directory, or None if the service does not learn.
     """
 
     settings: Settings
-    meter: WorkerCounters
+    counters: WorkerCounters
     executor: Executor
     preparer: Executor
     data: DataDirectory | None = None
 
 
 class ServedModel:
-    """One model version at one seq, with what its answers repeat already encoded.
+    """One model version at one seq.
 
     Args:
-        version: Its name and number.
-        artifact: What it began as.
-        kit: What the worker's models share.
-        snapshot: What it has learned, or None at seq 0.
-        bound_differs: Whether the models directory has another artifact by now than `artifact`, its stream's.
+        version: The version as found in the models directory.
+        artifact: The artifact that its stream began with.
+        resources: What the worker's models share.
+        snapshot: The seq and the snapshot of what it has learned, or None at seq 0.
+        bound_differs: Whether the models directory now has an artifact other than `artifact`.
 
     Attributes:
         key: The name and the number of the version.
         now_ms: One cell with milliseconds since 1970, renewed ten times a second.
-        single_row: Predicts requests of one row by the shortest way, or None.
-        source: The artifact as the models directory has it; `artifact` is another where its stream began with another.
-        parameters: How many numbers the answers are made with: those of every weight, bias, delta and calibration.
-        classes_max: So many classes it may have: what it has learned can still be exported and loaded again.
+        single_row: The shortest way to predict one row, or None if the model has none.
+        source: The artifact in the models directory; it differs from `artifact` if `bound_differs`.
+        parameters: The number of parameters: every weight, bias, delta and calibration.
+        classes_max: The most classes with which what it has learned can be exported and loaded again.
 
     Raises:
-        ValueError: The artifact or the snapshot makes no model.
+        ValueError: The artifact or the snapshot is not a valid model.
         SnapshotError: The snapshot lacks a field.
     """
 
@@ -78,13 +79,13 @@ class ServedModel:
         self,
         version: Version,
         artifact: Artifact,
-        kit: ModelResources,
+        resources: ModelResources,
         snapshot: tuple[int, Snapshot] | None = None,
         *,
         bound_differs: bool = False,
     ) -> None:
-        settings, meter = kit.settings, kit.meter
-        self._made_of: Final = version, artifact, kit
+        settings, counters = resources.settings, resources.counters
+        self._source_arguments: Final = version, artifact, resources
         self.source: Final = version.artifact
         self.bound_differs: Final = bound_differs
         manifest = artifact.manifest
@@ -95,9 +96,9 @@ class ServedModel:
         self.manifest: Final = manifest
         self.seq, learned = snapshot or (0, None)
         self.learned: Final = learned
-        answering = initial_parameters(artifact) if learned is None else _learned(manifest, learned)
-        self.model: Final = answering.build_model()
-        self.parameters: Final = sum(tensor.size for tensor in answering.tensors())
+        parameters = initial_parameters(artifact) if learned is None else _restore(manifest, learned)
+        self.model: Final = parameters.build_model()
+        self.parameters: Final = sum(tensor.size for tensor in parameters.tensors())
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
@@ -107,43 +108,43 @@ class ServedModel:
         self.rows: Final = RowParser(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
         self.class_json: Final = [orjson.dumps(name) for name in self.classes]
         named = {"model_name": self.name, "model_version": self.version}
-        # The state that an answer comes from; where something was forgotten, a seq alone does not name it.
+        # The state that a response comes from; once something was forgotten, a seq alone does not identify it.
         epoch = 0 if learned is None else learned.fields["epoch"]
         state = {"seq": self.seq, "epoch": epoch} if epoch else {"seq": self.seq}
         self.v1_tail: Final = b"]," + orjson.dumps({**named, **state})[1:]
         self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
         self.tensors: Final = TensorCodec(self.rows, named, state, self.classes)
-        self.counters: Final = meter.model_counters(version.name, version.version)
-        self.now_ms: Final = meter.now_ms
+        self.counters: Final = counters.model_counters(version.name, version.version)
+        self.now_ms: Final = counters.now_ms
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
-        self.single_row: Final = self._single_row(meter)
-        # Its own, so that requests which share a call share a model as well.
+        self.single_row: Final = self._make_single_row(counters)
+        # Each state has its own batcher, so requests that share a kernel call share the model too.
         self.batcher: Final = Batcher(
             self.model,
             settings.batch_rows_max,
             settings.thread_after_us,
-            kit.executor,
-            _counted(meter, self.counters),
+            resources.executor,
+            _counted(counters, self.counters),
         )
 
     def _class_room(self, bytes_max: int) -> int:
-        """How many classes may be added before the tensors have so many bytes."""
+        """Return how many classes may be added before the tensors have `bytes_max` bytes."""
         weights = 1 + self.model.layers[-1].inputs
-        # A model may learn in a delta, which then has as many weights again.
+        # A model may learn in a delta, which doubles its weights.
         bytes_per_class = 2 * weights * self.model.dtype.itemsize
         return max(0, bytes_max - self.parameters * self.model.dtype.itemsize) // bytes_per_class
 
-    def learned_more(self, seq: int, snapshot: Snapshot) -> "ServedModel":
-        """The same version at a later seq."""
-        return ServedModel(*self._made_of, (seq, snapshot), bound_differs=self.bound_differs)
+    def with_snapshot(self, seq: int, snapshot: Snapshot) -> "ServedModel":
+        """Return the same version at a later seq."""
+        return ServedModel(*self._source_arguments, (seq, snapshot), bound_differs=self.bound_differs)
 
-    def _single_row(self, meter: WorkerCounters) -> SingleRow | None:
-        """What answers requests of one row by the shortest way; None where the model is not made for it."""
-        single = self.model.single_row_plan() if self.inline_rows and self.thresholds is None else None
-        return None if single is None else SingleRow(single, self.counters, meter)
+    def _make_single_row(self, counters: WorkerCounters) -> SingleRow | None:
+        """Return the shortest way to predict one row; None if the model has none."""
+        plan = self.model.single_row_plan() if self.inline_rows and self.thresholds is None else None
+        return None if plan is None else SingleRow(plan, self.counters, counters)
 
     def progress(self) -> dict[str, Any]:
-        """What the served state tells of its learning, in numbers."""
+        """Return the numbers of the learning that led to the served state, for the metrics."""
         fields = {} if self.learned is None else self.learned.fields
         return {
             "seq": self.seq,
@@ -154,12 +155,12 @@ class ServedModel:
         }
 
     def _published_seconds(self) -> float | None:
-        """When what is served was published, in seconds since 1970; None for an artifact that learned nothing."""
+        """Return when the served state was published, in seconds since 1970; None at seq 0."""
         published = None if self.learned is None else self.learned.fields.get("published_ms")
         return None if published is None else published / 1000
 
     def metadata(self) -> dict[str, Any]:
-        """What GET /v1/models/{name} tells, but for the states of other versions."""
+        """Return the response of GET /v1/models/{name}, without the states of other versions."""
         manifest = self.manifest
         learned = {} if self.learned is None else self.learned.fields
         chosen = None if manifest.learning is None else manifest.learning.model_dump()
@@ -188,19 +189,19 @@ class ServedModel:
         }
 
 
-def _counted(meter: WorkerCounters, counters: memoryview) -> Callable[[Classifier, Floats], Classification]:
-    """Calls of a model that count themselves."""
+def _counted(worker: WorkerCounters, counters: memoryview) -> Callable[[Classifier, Floats], Classification]:
+    """Return a function that calls a model and counts the call."""
 
     def classify(model: Classifier, X: Floats) -> Classification:
         before = perf_counter_ns()
         classified = model.classify(X)
-        meter.count_kernel_call(counters, perf_counter_ns() - before)
+        worker.count_kernel_call(counters, perf_counter_ns() - before)
         return classified
 
     return classify
 
 
-def _learned(manifest: Manifest, snapshot: Snapshot) -> Parameters:
+def _restore(manifest: Manifest, snapshot: Snapshot) -> Parameters:
     try:
         return restore_parameters(manifest, snapshot.arrays, snapshot.fields["clips"])
     except KeyError as error:
@@ -208,7 +209,7 @@ def _learned(manifest: Manifest, snapshot: Snapshot) -> Parameters:
 
 
 def _thresholds(artifact: Artifact, n_classes: int) -> Floats | None:
-    """The probability from which each label of a multilabel head holds; None for the other heads."""
+    """Return the threshold of each label of a multi-label head (C,); None for other heads."""
     manifest = artifact.manifest
     if manifest.head != "multilabel":
         return None

@@ -14,7 +14,7 @@ from tests.support.servers import Pair, make_artifact
 
 def served(pair: Pair, name: str, bytes_max: int) -> ServedModel:
     """One of the models that are served, under another limit of an artifact's size."""
-    version, artifact, kit = pair.parts.registry.now.find(name, None)._made_of
+    version, artifact, kit = pair.worker.registry.now.find_served(name, None)._source_arguments
     settings = kit.settings.model_copy(update={"artifact_bytes_max": bytes_max})
     return ServedModel(version, artifact, kit._replace(settings=settings))
 
@@ -53,7 +53,7 @@ def test_a_model_that_is_too_large_already_gets_no_class(pair: Pair) -> None:
 
 def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
     """With which what is learned is exported and loaded again."""
-    version, _, kit = pair.parts.registry.now.find("iris", None)._made_of
+    version, _, kit = pair.worker.registry.now.find_served("iris", None)._source_arguments
     long = make_artifact("softmax", 4, ["a", "b"], provenance={"notes": "x" * (8 << 20)})
     model = ServedModel(version, long, kit)
     names = [f"{k:04}".ljust(NAME_CHARACTERS_MAX, "\x01") for k in range(6000)]

@@ -39,12 +39,12 @@ numbers = st.one_of(st.floats(-1e4, 1e4), st.floats(width=32, allow_nan=False, a
 
 
 def served_of(pair: Pair, name: str) -> ServedModel:
-    return pair.parts.registry.now.served[name, 1]
+    return pair.worker.registry.now.served[name, 1]
 
 
 def explained_of(pair: Pair, artifact: Artifact, **changed: Any) -> ExplainFormat:
     """What would explain an artifact with other settings."""
-    kit = pair.parts.registry._kit._replace(settings=Settings(**changed))
+    kit = pair.worker.registry._resources._replace(settings=Settings(**changed))
     return ExplainFormat(ServedModel(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
 
 
@@ -222,7 +222,7 @@ def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.Mon
     assert len(document["explanations"]) == 400
     for i in (0, 7, 399):
         assert told(pair, "iris", rows[i : i + 1])["explanations"] == document["explanations"][i : i + 1]
-    monkeypatch.setattr(pair.parts.explain.format_of(served_of(pair, "iris")), "_step", 3)
+    monkeypatch.setattr(pair.worker.explain.format_of(served_of(pair, "iris")), "_step", 3)
     assert told(pair, "iris", rows)["explanations"] == document["explanations"]
 
 

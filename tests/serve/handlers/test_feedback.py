@@ -48,7 +48,7 @@ def taught(pair: Pair, path: str, id_: str, row: list[float] = ROW, label: int =
 
 def events(pair: Pair) -> dict[int, list[Event]]:
     """Everything in the log, by version."""
-    learning = pair.parts.learning
+    learning = pair.worker.learning
     assert learning is not None
 
     async def read() -> dict[int, list[Event]]:
@@ -161,9 +161,9 @@ def named(id_: str) -> bytes:
 
 def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two: Pair) -> None:
     """By a remembered head; the others on the server are answered, and nothing stays in flight."""
-    learning = two.parts.learning
+    learning = two.worker.learning
     assert learning is not None
-    gate, held = two.parts.shared, threading.Event()
+    gate, held = two.worker.shared, threading.Event()
 
     async def talk(line: Line) -> Response:
         assert (await line.ask(named("a"))).status == 202
@@ -190,7 +190,7 @@ def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two
 
 def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """By 500, whether it comes while the body is read or while the answer is made; the connection goes on."""
-    learning = two.parts.learning
+    learning = two.worker.learning
     assert learning is not None
 
     def broken(*_: object) -> None:
@@ -214,7 +214,7 @@ def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog:
 def test_a_stream_that_an_earlier_fold_began_is_taught_on(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an upgrade the model's files are still those that the stream began with; those of others are not."""
     artifact = read_artifact(SHIPPED / "iris" / "1", 1 << 20)
-    learning = two.parts.learning
+    learning = two.worker.learning
     assert learning is not None
 
     async def begin(version: int, fold: int) -> None:

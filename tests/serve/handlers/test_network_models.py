@@ -74,7 +74,7 @@ def test_answers_have_the_bits_of_the_network(pair: Pair, name: str, count: int,
 def test_requests_of_one_turn_share_a_call_and_keep_their_bits(pair: Pair, name: str) -> None:
     """Many clients at once, with few rows and with more than the event loop computes itself."""
     made = NETWORKS[name]
-    served = pair.parts.registry.now.find(name, None)
+    served = pair.worker.registry.now.find_served(name, None)
     sizes = [1, 2, 7, served.inline_rows + 1, 1, 3]
     X = [rows(name, size, size) for size in sizes]
     assert min(served.rows.rows_max, 1 << 15) > served.inline_rows

@@ -47,13 +47,13 @@ def bodies(answers: list[Response]) -> list[tuple[int, bytes]]:
 def held(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Keeps every kernel call that runs in a thread waiting for an event, which is set at the end of the block."""
     go = threading.Event()
-    executed = pair.parts.counters.count_kernel_call
+    executed = pair.worker.counters.count_kernel_call
 
     def wait(*arguments: Any) -> Any:
         go.wait(20)
         return executed(*arguments)
 
-    monkeypatch.setattr(pair.parts.counters, "count_kernel_call", wait)
+    monkeypatch.setattr(pair.worker.counters, "count_kernel_call", wait)
     try:
         yield go
     finally:
@@ -69,7 +69,7 @@ def test_a_repeated_head_gives_each_body_its_own_answer(pair: Pair) -> None:
     requests = [unnamed(request("POST", V1, instances([row]))) for row in rows]
     wrong = unnamed(request("POST", V1, instances([["no number!!!!"]]).ljust(len(instances([rows[0]])))))
     answers = pair.ask(*requests, wrong, *requests)
-    assert any(requests[0].startswith(head) for head in pair.parts.shared.heads)
+    assert any(requests[0].startswith(head) for head in pair.worker.shared.heads)
     assert bodies(answers) == bodies(pair.ask(*requests, wrong, *requests, door=False))
     assert [answer.status for answer in answers] == [200, 200, 200, 422, 200, 200, 200]
 
@@ -113,7 +113,7 @@ def test_remembered_heads_are_forgotten_when_models_are_swapped(paired: Paired, 
     ask = unnamed(request("POST", "/v1/models/m:predict", instances([[1, 2]])))
     assert [answer.json["model_version"] for answer in pair.ask(ask, ask)] == ["1", "1"]
     write_artifact(tmp_path / "m" / "2", make_artifact("softmax", 2, ["a", "b"], seed=8))
-    pair.run(pair.parts.load_unload.rescan_models())
+    pair.run(pair.worker.load_unload.rescan_models())
     assert [answer.json["model_version"] for answer in pair.ask(ask, ask)] == ["2", "2"]
 
 
@@ -509,7 +509,7 @@ def test_leaving_in_mid_body_leaves_nothing(pair: Pair, target: str) -> None:
 
     async def talk(line: Line) -> int:
         await line.send_pieces([request("POST", target, b" " * 1000)[:-10]])
-        return pair.parts.shared.body_bytes
+        return pair.worker.shared.body_bytes
 
     assert pair.talk(talk) == 990
     assert pair.run(pair.settled()) == (0, 0)
@@ -521,7 +521,7 @@ def test_leaving_before_the_answer_leaves_nothing(paired: Paired, monkeypatch: p
 
     async def talk(line: Line) -> int:
         await line.send_pieces([SLOW + HOT + COLD + SLOW])
-        return pair.parts.shared.in_flight
+        return pair.worker.shared.in_flight
 
     with held(pair, monkeypatch):
         assert pair.talk(talk) == 1
@@ -564,7 +564,7 @@ def test_requests_beyond_the_limit_are_told_to_come_again(
         async with pair.connect() as one, pair.connect() as two:
             await line.send_pieces([heavy])
             await one.send_pieces([heavy])
-            assert pair.parts.shared.in_flight == 2
+            assert pair.worker.shared.in_flight == 2
             refused = [await two.ask(data) for data in (heavy, SLOW, COLD)]
             probes = ("/healthz", "/readyz", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready")
             assert {(await two.ask(request("GET", path))).status for path in probes} == {200}
@@ -591,7 +591,7 @@ def test_body_bytes_beyond_the_limit_are_told_to_come_again(paired: Paired, targ
         await line.send_pieces([data[:-20]])
         async with pair.connect() as other:
             answer = await other.ask(data)
-        assert pair.parts.shared.body_bytes <= 1000
+        assert pair.worker.shared.body_bytes <= 1000
         assert (await line.ask(data[-20:])).status == 200
         return answer
 
@@ -653,7 +653,7 @@ def test_a_model_that_goes_while_its_request_arrives_still_answers(paired: Paire
         data = request("POST", target, BODY)
         await line.send_pieces([data[:-5]])
         await asyncio.sleep(0.05)
-        await pair.parts.registry.refresh(frozenset({"iris"}))
+        await pair.worker.registry.rescan(frozenset({"iris"}))
         return await line.ask(data[-5:])
 
     assert pair.talk(talk).status == 200
@@ -736,11 +736,11 @@ def test_a_fault_in_the_door_is_answered_and_told(
         raise RuntimeError("on purpose")
 
     with monkeypatch.context() as context:
-        context.setattr(pair.parts.dispatcher, "respond", broken)
+        context.setattr(pair.worker.dispatcher, "respond", broken)
         answers = pair.ask(HOT, COLD)
         assert {(answer.status, json.loads(answer.body)["error"]) for answer in answers} == {
             (500, "The server failed to answer; the fault is in its log.")
         }
     assert caplog.text.count("RuntimeError: on purpose") == 2
     assert pair.ask(HOT)[0].status == 200
-    wait_until(lambda: pair.parts.shared.body_bytes == 0)
+    wait_until(lambda: pair.worker.shared.body_bytes == 0)
