@@ -1,12 +1,13 @@
 """docs/mathematics.md and docs/mathematics/ name functions and tests that exist, and every derivative in the code."""
 
 import ast
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.support.scripts import load_script
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs/mathematics"
@@ -57,12 +58,7 @@ def test_every_derivative_is_derived(path: str) -> None:
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Import docs/write_mathematics.py."""
-    spec = importlib.util.spec_from_file_location("write_mathematics", ROOT / "docs/write_mathematics.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/write_mathematics.py")
 
 
 def test_the_pictures_can_be_drawn(script: ModuleType, tmp_path: Path) -> None:

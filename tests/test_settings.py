@@ -1,6 +1,5 @@
 """docs/settings.md and service/settings.py say the same."""
 
-import importlib.util
 import re
 from types import ModuleType
 
@@ -8,18 +7,14 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from service.settings import Settings
+from tests.support.scripts import load_script
 from tests.support.servers import ROOT
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """docs/write_settings.py, which lies in no package."""
-    spec = importlib.util.spec_from_file_location("write_settings", ROOT / "docs" / "write_settings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/write_settings.py")
 
 
 def test_the_page_is_what_the_script_writes(script: ModuleType) -> None:

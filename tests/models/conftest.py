@@ -1,7 +1,5 @@
 """Fixtures: models/train.py as a module, and each model trained again with the settings in its manifest."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.store.artifact.artifact import Artifact, read_artifact
+from tests.support.scripts import load_script
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 NAMES = ["iris", "breast-cancer", "digits", "digits-mlp", "phishing", "segment", "yeast"]
@@ -19,16 +18,7 @@ NAMES = ["iris", "breast-cancer", "digits", "digits-mlp", "phishing", "segment",
 @pytest.fixture(scope="session")
 def train() -> ModuleType:
     """Import the training script, which is in no package."""
-    spec = importlib.util.spec_from_file_location("models_train", MODELS / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look up the annotations of fields here.
-    sys.modules[spec.name] = module
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(MODELS)  # a script imports modules of its own folder
-        spec.loader.exec_module(module)
-    return module
+    return load_script("models/train.py")
 
 
 @pytest.fixture(scope="session", params=NAMES)

@@ -8,12 +8,11 @@ import pytest
 
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.model_factory import build_model
-from tests.serve.metrics.test_prometheus import samples
 from tests.support.artifacts import digits
 from tests.support.data_directories import LIMIT, lines, ran
+from tests.support.learning_client import data_of, metadata, post, samples
 from tests.support.processes import children, kill, workers
 from tests.support.servers import SHIPPED, Service, serving, wait_until
-from tests.system.test_learning import data_of, metadata, post
 
 ROWS, BATCH = 400, 20
 

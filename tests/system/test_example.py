@@ -3,7 +3,6 @@
 docs/learning.md: two digits are learned, and a kill loses nothing. docs/explain.md: why doubtful digits are read so.
 """
 
-import importlib.util
 import socket
 import threading
 from pathlib import Path
@@ -12,19 +11,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tests.support.servers import ROOT, serving
+from tests.support.scripts import load_script
+from tests.support.servers import serving
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 def example(name: str) -> ModuleType:
     """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "examples" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(f"docs/examples/{name}.py")
 
 
 def test_two_digits_are_learned_and_a_kill_loses_nothing(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.hashing import hash_tensors
 from tests.support.data_directories import lines, softstep
+from tests.support.learning_client import IRIS, data_of, events_of, metadata, post, rows_of
 from tests.support.processes import counter
 from tests.support.servers import ROOT, serving, wait_until
-from tests.system.test_learning import IRIS, data_of, events_of, metadata, post, rows_of
 
 
 @pytest.mark.parametrize("kind", ["deadly", "broken"])

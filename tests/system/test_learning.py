@@ -4,23 +4,17 @@ import random
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
 from service.learn.event_fold import EventFold
-from service.store.artifact.artifact import Artifact, read_artifact
-from service.store.artifact.hashing import hash_tensors
-from service.store.directory.data_directory import DataDirectory
-from service.store.log.events import Event
-from service.store.log.feedback_log import read_lineage
-from service.store.log.sqlite import SqliteLog
+from service.store.artifact.artifact import read_artifact
+from tests.support.learning_client import IRIS, data_of, events_of, metadata, post, replay_stream, rows_of
 from tests.support.processes import children, kill, lives, workers
 from tests.support.servers import ROOT, Service, serving, wait_until
 
-IRIS = [5.1, 3.5, 1.4, 0.2]
 CLASSES = ["setosa", "versicolor", "virginica"]
 
 
@@ -29,52 +23,6 @@ def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Two workers and a learner, shared by the tests that break nothing."""
     with serving(models, tmp_path_factory.mktemp("learning"), workers=2) as running:
         yield running
-
-
-def post(service: Service, path: str, document: Any, **query: Any) -> httpx.Response:
-    """One call, by a client of its own, so that any worker may answer it."""
-    return httpx.post(f"{service.url}/v1/models/{path}", json=document, params=query, timeout=20)
-
-
-def metadata(service: Service, model: str) -> dict[str, Any]:
-    """What a model tells of itself."""
-    return dict(httpx.get(f"{service.url}/v1/models/{model}").json())
-
-
-def rows_of(model: str, count: int, seed: int = 0) -> list[list[float]]:
-    """Rows as the model has seen them in training."""
-    training = read_artifact(ROOT / "models" / model / "1", 1 << 30).manifest.training
-    assert training is not None
-    normal = np.random.default_rng(seed).standard_normal((count, len(training.mean)))
-    return [[round(float(x), 4) for x in row] for row in np.array(training.mean) + normal * np.array(training.scale)]
-
-
-def replay_stream(data: Path, model: str, n: int | None = None) -> tuple[str, EventFold]:
-    """The hash of state(n), and the fold itself, from the log and the artifact alone; the service may be running."""
-    artifact: Artifact = read_artifact(ROOT / "models" / model / "1", 1 << 30)
-    log = SqliteLog(DataDirectory(data).log)
-    (stream,) = [stream for stream in log.list_streams() if stream.model == model]
-    last = log.stream_state(stream.number).seq if n is None else n
-    lineage = read_lineage(log, stream.number)
-    fold = EventFold(artifact)
-    for seq in lineage.seqs(last):
-        fold.fold_events(log.read_events(stream.number, seq - 1, 1))
-    log.close()
-    return hash_tensors(fold.state.served_parameters().tensors()), fold
-
-
-def events_of(data: Path, model: str) -> list[Event]:
-    """Everything in a model's stream."""
-    log = SqliteLog(DataDirectory(data).log)
-    (stream,) = [stream for stream in log.list_streams() if stream.model == model]
-    events = log.read_events(stream.number, 0, 1 << 20)
-    log.close()
-    return events
-
-
-def data_of(service: Service) -> Path:
-    """The service's data directory."""
-    return service.log.parent / "data"
 
 
 def test_feedback_is_acknowledged_and_served(service: Service) -> None:

@@ -14,9 +14,9 @@ import safetensors.numpy
 from service.store.artifact.artifact import read_artifact, write_artifact
 from service.store.artifact.model_factory import build_model
 from tests.support.data_directories import LIMIT, lines, ran
+from tests.support.learning_client import data_of, metadata, post, replay_stream, rows_of
 from tests.support.processes import children, kill, workers
 from tests.support.servers import SHIPPED, Service, serving, wait_until
-from tests.system.test_learning import data_of, metadata, post, replay_stream, rows_of
 
 MODEL = "digits-mlp"
 

@@ -3,8 +3,6 @@
 The network's own model is of scikit-learn's form, and computes in plain NumPy.
 """
 
-import importlib.util
-import sys
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -16,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.store.artifact.artifact import Manifest, read_artifact
+from tests.support.scripts import load_script
 from tests.support.servers import SHIPPED, Service, binary
 
 NAMES = sorted(path.name for path in SHIPPED.iterdir() if (path / "1").is_dir())
@@ -34,15 +33,7 @@ class Case(NamedTuple):
 @pytest.fixture(scope="module")
 def train() -> ModuleType:
     """The training script; it lies in no package."""
-    spec = importlib.util.spec_from_file_location("models_train_again", SHIPPED / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for the annotations of their fields
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SHIPPED)  # where a script finds its neighbours
-        spec.loader.exec_module(module)
-    return module
+    return load_script("models/train.py")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.learning_client import samples
 from tests.support.servers import Service, serving, wait_until
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
@@ -18,12 +19,6 @@ def two(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     """A service of two workers that nobody else asks."""
     with serving(models, tmp_path_factory.mktemp("two"), workers=2) as running:
         yield running
-
-
-def samples(service: Service) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Every sample of /metrics by its name and labels."""
-    families = text_string_to_metric_families(httpx.get(f"{service.url}/metrics").text)
-    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 
 def iris(**more: str) -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,5 @@
 """docs/examples/torch_network.py makes what a PyTorch network is; of PyTorch where it is there, else of its like."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from service.errors import ArtifactError
 from service.store.artifact.artifact import read_artifact, write_artifact
 from service.store.artifact.model_factory import build_model
+from tests.support.scripts import load_script
 
 ROOT = Path(__file__).parents[3]
 RANDOM = np.random.default_rng(0)
@@ -69,12 +69,7 @@ class Softmax(Sigmoid):
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
     """The script; it lies in no package."""
-    spec = importlib.util.spec_from_file_location("torch_network", ROOT / "docs/examples/torch_network.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/examples/torch_network.py")
 
 
 def test_an_artifact_of_plain_arrays(example: ModuleType, tmp_path: Path) -> None:
