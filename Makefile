@@ -1,42 +1,51 @@
 # Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check torture lock models bench clean
+.PHONY: help serve test matrix check torture lock models bench clean
 
 PYTHON ?= python3
-BIN := .venv/bin
+# Each Python other than the default has an environment of its own, such as .venv-3.13.
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+BIN := $(VENV)/bin
 # Test processes; a module's tests stay in one of them, so that they share its servers.
 TEST_PROCESSES ?= 2
+PYTHONS ?= python3.11 python3.12 python3.13
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 # Each stamp stands for one set of locked packages, so that serving needs no test tools.
-.venv/serve.stamp: requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(VENV)/serve.stamp: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/softstep warm
 	touch $@
 
-.venv/dev.stamp: .venv/serve.stamp requirements-dev.lock
+$(VENV)/dev.stamp: $(VENV)/serve.stamp requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
 	touch $@
 
-serve: .venv/serve.stamp ## install, compile the kernels and serve models/ on port 8000
+serve: $(VENV)/serve.stamp ## install, compile the kernels and serve models/ on port 8000
 	$(BIN)/softstep serve --models models --data data
 
-test: .venv/dev.stamp ## everything that CI runs: style, types, rooms and tests
+test: $(VENV)/dev.stamp ## everything that CI runs: style, types, rooms and tests
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
-check: .venv/dev.stamp ## style, types and the import order
+matrix: ## run `make test` on each supported Python that is installed; the image runs 3.13
+	for version in $(PYTHONS); do \
+	  if command -v $$version >/dev/null; then $(MAKE) --no-print-directory test PYTHON=$$version || exit 1; \
+	  else echo "$$version is not installed"; fi; \
+	done
+
+check: $(VENV)/dev.stamp ## style, types and the import order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-torture: .venv/dev.stamp ## kill and fail everything for some 40 minutes (needs strace); writes docs/reliability.md
+torture: $(VENV)/dev.stamp ## kill and fail everything for some 40 minutes (needs strace); writes docs/reliability.md
 	$(BIN)/python -m tests.torture
 
 lock: ## resolve the locked requirements again
@@ -45,12 +54,12 @@ lock: ## resolve the locked requirements again
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --output-file requirements.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 
-models: .venv/dev.stamp ## train the shipped models again
+models: $(VENV)/dev.stamp ## train the shipped models again
 	$(BIN)/python models/train.py
 
-bench: .venv/dev.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
+bench: $(VENV)/dev.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
 	$(BIN)/python loadtest/bench.py
 
 clean: ## remove what was installed and compiled
-	rm -rf .venv build dist
+	rm -rf .venv .venv-* build dist
 	find service -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The id that every answer carries: the request's own, or one of ours."""
+"""The X-Request-Id of a response: the request's own, or a new one."""
 
 import itertools
 import os
@@ -8,13 +8,13 @@ REQUEST_ID_BYTES_MAX: Final = 128
 
 
 class RequestIds:
-    """The ids of requests that bring none: a name of this process's own, and a number."""
+    """Makes the ids of requests that bring none: a prefix of this process, and a number."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Start a new series; a forked worker does this, or two workers would give the same ids."""
+        """Start a new series. A forked worker must do this, or two workers would make the same ids."""
         self.series = os.urandom(8).hex().encode()
         self.numbers = itertools.count(1)
 
@@ -23,7 +23,7 @@ REQUEST_IDS: Final = RequestIds()
 
 
 def request_id(sent: bytes | None) -> bytes:
-    """The id to answer with: the one that was sent where it is short visible text, else a new one."""
+    """Return the id of a response: the sent one if it is short, visible ASCII text, else a new one."""
     if sent is not None and 0 < len(sent) <= REQUEST_ID_BYTES_MAX and sent.isascii() and sent.decode().isprintable():
         return sent
     return b"%b-%x" % (REQUEST_IDS.series, next(REQUEST_IDS.numbers))

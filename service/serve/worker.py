@@ -40,7 +40,7 @@ from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ModelResources
 from service.serve.request_id import REQUEST_IDS
-from service.serve.thread_priority import give_way
+from service.serve.thread_priority import lower_thread_priority
 from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
 from service.store.artifact.repository import Repository
@@ -79,7 +79,7 @@ class Worker:
         self.settings = settings
         self.counters = WorkerCounters(board, slot)
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
-        self.preparer = ThreadPoolExecutor(1, "softstep-prepare", give_way)
+        self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
         data = None if links is None else links.data

@@ -1,6 +1,7 @@
 """Answer `:explain` and the explaining outputs of v2 `/infer`: at once if that is quick, else in a thread.
 
-explain_format.py parses the bodies of `:explain` and writes its responses; wire/oip_tensors.py writes the v2 outputs.
+explain_body.py parses the bodies of `:explain`, explain_format.py writes its responses, and wire/oip_tensors.py writes
+the v2 outputs.
 """
 
 import asyncio
@@ -8,12 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from time import perf_counter_ns
-from typing import Final
+from typing import Final, NamedTuple
 
 from service.errors import InputError, UnacceptableError
 from service.serve.handlers.classify import failed
 from service.serve.handlers.dispatcher import PendingResponse
-from service.serve.handlers.explain_format import ExplainBody, ExplainFormat
+from service.serve.handlers.explain_body import ExplainBody, ExplainParser
+from service.serve.handlers.explain_format import ExplainFormat
 from service.serve.handlers.infer import tensor_response
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.metrics.counters import WorkerCounters, count_prediction
@@ -28,6 +30,13 @@ from service.settings import Settings
 NO_CONTRIBUTIONS: Final = (
     "The logits of a network are no sums over features, so it has no contributions; ask for sensitivities."
 )
+
+
+class ExplainParts(NamedTuple):
+    """What explains one served state."""
+
+    parser: ExplainParser
+    format: ExplainFormat
 
 
 class ExplainHandler:
@@ -52,26 +61,29 @@ class ExplainHandler:
         self._counters: Final = counters
         self._waiter: Final = waiter
         self._executor: Final = executor
-        self._formats: Final[PerModel[ExplainFormat]] = PerModel(
-            registry, lambda served, _previous: ExplainFormat(served, settings)
-        )
+        self._settings: Final = settings
+        self._parts: Final[PerModel[ExplainParts]] = PerModel(registry, self._make_parts)
 
-    def format_of(self, served: ServedModel) -> ExplainFormat:
-        """Return what parses requests for a served state and writes their responses."""
-        return self._formats.value_of(served)
+    def parts_of(self, served: ServedModel) -> ExplainParts:
+        """Return the parser and the writer of a served state."""
+        return self._parts.value_of(served)
+
+    def _make_parts(self, served: ServedModel, _previous: ExplainParts | None) -> ExplainParts:
+        parser = ExplainParser(served, self._settings)
+        return ExplainParts(parser, ExplainFormat(served, parser.block_rows))
 
     def respond(self, endpoint: Endpoint, _tensor_header: bytes | None, body: bytes) -> PendingResponse:
         """Respond to a request to explain."""
         started, served = perf_counter_ns(), endpoint.served
         try:
-            explain_format = self.format_of(served)
-            parsed = explain_format.read(body)
+            parser, explain_format = self.parts_of(served)
+            parsed = parser.parse_explain(body)
         except InputError as reason:
             return failed(served, reason, V1)
         if parsed.min_seq > served.seq:
             return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, body)
         X = parsed.X
-        if len(X) <= explain_format.inline_rows:
+        if len(X) <= parser.inline_rows:
             return self._respond_now(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
         if len(X) == 1:  # it is in a buffer that the next request reuses
             parsed = parsed._replace(X=X.copy())
@@ -84,12 +96,13 @@ class ExplainHandler:
             UnacceptableError: The model has no such output.
             TooLargeError: The outputs would have more numbers than the limit.
         """
-        started, explain_format, X = perf_counter_ns(), self.format_of(served), request.X
+        started, X = perf_counter_ns(), request.X
+        parser, explain_format = self.parts_of(served)
         wanted = {output.name for output in request.outputs}
-        if "contributions" in wanted and explain_format.deep:
+        if "contributions" in wanted and parser.deep:
             raise UnacceptableError(NO_CONTRIBUTIONS)
-        explain_format.check_outputs(len(X), wanted)
-        if len(X) <= explain_format.inline_rows:
+        parser.check_outputs(len(X), wanted)
+        if len(X) <= parser.inline_rows:
             return self._respond_now(served, V2, len(X), started, partial(_tensors, explain_format, served, request))
         if len(X) == 1:  # it is in a buffer that the next request reuses
             request = request._replace(X=X.copy())
@@ -142,12 +155,12 @@ def _timed(make: Callable[[], HttpResponse]) -> tuple[HttpResponse, int]:
 
 
 def _explanations(explain_format: ExplainFormat, parsed: ExplainBody) -> HttpResponse:
-    return HttpResponse(200, explain_format.body(parsed))
+    return HttpResponse(200, explain_format.encode_explanations(parsed))
 
 
 def _tensors(explain_format: ExplainFormat, served: ServedModel, request: InferenceBody) -> HttpResponse:
     """Return the requested outputs, each whole."""
     wanted = {output.name for output in request.outputs}
-    P, labels, more = explain_format.whole(request.X, wanted)
+    P, labels, more = explain_format.compute_outputs(request.X, wanted)
     classified = labels.tolist() if served.thresholds is None else served.thresholds <= P
     return tensor_response(*served.tensors.encode_inference(request, P, classified, more))

@@ -24,7 +24,7 @@ from service.errors import (
     StreamGoneError,
 )
 from service.process.wakeup import Wakeup
-from service.serve.thread_priority import give_way
+from service.serve.thread_priority import lower_thread_priority
 from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import Draft, EventLocation, Kind, Outcome, Position
 from service.store.log.feedback_log import FeedbackLog
@@ -150,7 +150,7 @@ class WriterThread:
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Process items until the queue has asked the thread to end and none is left."""
-        give_way()
+        lower_thread_priority()
         while self._receive():
             items, nanoseconds = self._next_batch(), 0
             try:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import TooLargeError
-from service.serve.handlers.explain_format import ENTRY_CELLS, WIDE_TOP, ExplainBody, ExplainFormat
+from service.serve.handlers.explain_body import ENTRY_CELLS, WIDE_TOP, ExplainBody, ExplainParser
+from service.serve.handlers.explain_format import ExplainFormat
 from service.serve.models.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.models.served_model import ServedModel
 from service.settings import Settings
@@ -42,10 +43,10 @@ def served_of(pair: Pair, name: str) -> ServedModel:
     return pair.worker.registry.now.served[name, 1]
 
 
-def explained_of(pair: Pair, artifact: Artifact, **changed: Any) -> ExplainFormat:
-    """What would explain an artifact with other settings."""
+def parser_of(pair: Pair, artifact: Artifact, **changed: Any) -> ExplainParser:
+    """Return the parser of an artifact with other settings."""
     kit = pair.worker.registry._resources._replace(settings=Settings(**changed))
-    return ExplainFormat(ServedModel(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
+    return ExplainParser(ServedModel(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
 
 
 def ask(pair: Pair, name: str, body: bytes, *, door: bool = True) -> Response:
@@ -222,7 +223,7 @@ def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.Mon
     assert len(document["explanations"]) == 400
     for i in (0, 7, 399):
         assert told(pair, "iris", rows[i : i + 1])["explanations"] == document["explanations"][i : i + 1]
-    monkeypatch.setattr(pair.worker.explain.format_of(served_of(pair, "iris")), "_step", 3)
+    monkeypatch.setattr(pair.worker.explain.parts_of(served_of(pair, "iris")).format, "_block_rows", 3)
     assert told(pair, "iris", rows)["explanations"] == document["explanations"]
 
 
@@ -230,7 +231,7 @@ def test_the_event_loop_explains_what_is_quick(pair: Pair) -> None:
     """By the products of all layers, each logit's own way back counted, and not by the numbers that come out alone."""
 
     def inline_rows(artifact: Artifact, **changed: Any) -> int:
-        return explained_of(pair, artifact, **changed).inline_rows
+        return parser_of(pair, artifact, **changed).inline_rows
 
     narrow, wide = (make_artifact("softmax", 4, ["a", "b", "c"], hidden=hidden) for hidden in ((8,), (250, 250)))
     assert inline_rows(narrow) == 4096 // 12
@@ -244,11 +245,11 @@ def test_the_event_loop_explains_what_is_quick(pair: Pair) -> None:
 def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     """They have a thread of their own, however many there are; one is computed beside the calls of heavy models."""
     pair, go = paired(thread_after_us=1), threading.Event()
-    body, rows = ExplainFormat.body, [[0.0] * MODELS["heavy"]] * 2
+    encode, rows = ExplainFormat.encode_explanations, [[0.0] * MODELS["heavy"]] * 2
 
-    def wait(explained: ExplainFormat, why: ExplainBody) -> bytes:
+    def wait(explain_format: ExplainFormat, parsed: ExplainBody) -> bytes:
         go.wait(20)
-        return body(explained, why)
+        return encode(explain_format, parsed)
 
     async def talk() -> list[int]:
         async with contextlib.AsyncExitStack() as stack:
@@ -259,7 +260,7 @@ def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], mo
             go.set()
             return [answer.status for answer in [*answers, *[await line.read() for line in lines[1:]]]]
 
-    monkeypatch.setattr(ExplainFormat, "body", wait)
+    monkeypatch.setattr(ExplainFormat, "encode_explanations", wait)
     try:
         assert pair.run(talk()) == [200] * 4
     finally:
@@ -321,19 +322,19 @@ def test_names_and_gradients_count(pair: Pair, more: dict[str, Any]) -> None:
     artifact = make_artifact("softmax", 4, ["a", "b"], features=[f"{j:250}" for j in range(4)])
     told = 6 + 4 * (4 + ENTRY_CELLS) + 100 + 4 * len(more)
     body = instances([[0] * 4], **more)
-    explained_of(pair, artifact, answer_cells_max=told).read(body)
+    parser_of(pair, artifact, answer_cells_max=told).parse_explain(body)
     with pytest.raises(TooLargeError):
-        explained_of(pair, artifact, answer_cells_max=told - 1).read(body)
+        parser_of(pair, artifact, answer_cells_max=told - 1).parse_explain(body)
 
 
 @pytest.mark.parametrize(("hidden", "computed"), [((), 64 * 3 * 10), ((999,), 64 * 2 * 10 + 10 * 999)])
 def test_what_top_leaves_out_is_not_computed_without_end(pair: Pair, hidden: Any, computed: int) -> None:
     """A few features of each row of a large model are made of all, and of what its hidden units tell of each logit."""
     artifact = make_artifact("softmax", 64, list("abcdefghij"), hidden=hidden)
-    explained = explained_of(pair, artifact, answer_cells_max=computed)
-    explained.read(instances([[0] * 64] * 16, top=1))
+    parser = parser_of(pair, artifact, answer_cells_max=computed)
+    parser.parse_explain(instances([[0] * 64] * 16, top=1))
     with pytest.raises(TooLargeError):
-        explained.read(instances([[0] * 64] * 17, top=1))
+        parser.parse_explain(instances([[0] * 64] * 17, top=1))
 
 
 REFUSED = {

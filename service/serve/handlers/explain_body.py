@@ -1,0 +1,142 @@
+"""Parse the bodies of `:explain`, and bound what a response may hold.
+
+{"instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"], "top": 2, "min_seq": 0}     instances alone are required
+"""
+
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from service.errors import TooLargeError, UnacceptableError
+from service.serve.models.served_model import ServedModel
+from service.serve.wire.json_grammar import check_fields, parse_object
+from service.serve.wire.labels import LabelParser
+from service.serve.wire.predict_body import parse_min_seq
+from service.settings import Settings
+from service.softmax.arrays import Doubles, Floats
+from service.store.log.feedback_payload import Targets
+
+FIELDS: Final = ("instances", "labels", "top", "min_seq", "parameters", "signature_name")
+# A model with more features is wide: by default each row lists only its top features.
+WIDE_FROM: Final = 64
+WIDE_TOP: Final = 10
+# Numbers of matrices that are in memory at one time.
+BLOCK_CELLS: Final = 1 << 18
+# Numbers that may be computed for each one that a response may hold: `top` cuts the matrices after they are made.
+COMPUTED_PER_CELL: Final = 16
+# How text counts among numbers: ten characters as one. An entry of `top` has eighty, and those of its feature's name.
+NUMBER_CHARACTERS: Final = 10
+ENTRY_CELLS: Final = 8
+MATRICES: Final = frozenset(("contributions", "sensitivities"))
+# More numbers than these take longer than the event loop should (about 0.2 ms, most of it writing them).
+INLINE_CELLS: Final = 4096
+# The time of a row before its logits are differentiated, in predictions: at most so many.
+FORWARDS: Final = 3
+
+
+class ExplainBody(NamedTuple):
+    """A request to explain.
+
+    Attributes:
+        X: Rows (B, N) in the model's dtype.
+        Y: Targets (B, K), or None.
+        top: How many features each row lists.
+        min_seq: The seq that the request waits for; 0 if none.
+    """
+
+    X: Floats
+    Y: Doubles | None
+    top: int
+    min_seq: int = 0
+
+
+class ExplainParser:
+    """Parses requests to explain one served model.
+
+    Args:
+        served: The model.
+        settings: The limits.
+
+    Attributes:
+        deep: Whether the model is a network, whose logits are not sums over features.
+        inline_rows: How many rows the event loop explains itself; 0 for a heavy model, which it should not even pack.
+        block_rows: How many rows are explained at a time.
+    """
+
+    def __init__(self, served: ServedModel, settings: Settings) -> None:
+        self._served: Final = served
+        self._settings: Final = settings
+        self._labels: Final = LabelParser(served.classes, multilabel=served.thresholds is not None)
+        model = served.model
+        K, C, N = model.n_logits, model.n_classes, model.n_features
+        self._default_top: Final = N if N <= WIDE_FROM else WIDE_TOP
+        self.deep: Final = len(model.layers) > 1
+        self._sizes: Final = {"logits": K, "contributions": 0 if self.deep else K * N, "sensitivities": C * N}
+        self._row_cells: Final = self._sizes["contributions"] + self._sizes["sensitivities"]
+        with_slopes = self._row_cells + K * N  # the slopes of the logits
+        self._row_computed: Final = with_slopes + K * sum(layer.outputs for layer in model.layers[:-1])
+        self.inline_rows: Final = min(INLINE_CELLS // self._row_cells, served.inline_rows // (FORWARDS + K))
+        self.block_rows: Final = max(1, BLOCK_CELLS // with_slopes)
+        features, classes = ([len(name) for name in names] for names in (served.manifest.features, served.classes))
+        self._names_length: Final = max(features), sum(features)
+        label = max(classes) if served.thresholds is None else sum(classes)
+        self._row_fixed: Final = 2 * K + C + label // NUMBER_CHARACTERS
+
+    def parse_explain(self, body: bytes) -> ExplainBody:
+        """Parse the body of a request.
+
+        Raises:
+            MalformedError: The bytes are not JSON of our grammar.
+            UnacceptableError: They are, but this model cannot explain them.
+            TooLargeError: There are more rows, or would be more numbers in the response, than the limit.
+        """
+        rows = self._served.rows
+        X = rows.parse_usual(body)
+        if X is not None:
+            return self._bounded(ExplainBody(X, None, self._default_top))
+        document = parse_object(body, self._settings.json_depth_max, self._settings.rows_max)
+        check_fields(document, FIELDS)
+        if "instances" not in document:
+            raise UnacceptableError('The body must have "instances": a list of rows.')
+        top = document.get("top", self._default_top)
+        if type(top) is not int or top < 1:
+            raise UnacceptableError('"top" must be a number of features, a whole number from 1.')
+        X = rows.convert_rows(document["instances"])
+        Y = self._parse_targets(document["labels"], len(X)) if "labels" in document else None
+        return self._bounded(ExplainBody(X, Y, min(top, rows.n_features), parse_min_seq(document)))
+
+    def check_outputs(self, rows: int, wanted: Collection[str]) -> None:
+        """Raise TooLargeError if so many rows of the outputs with these names would have too many numbers."""
+        computed = self._row_computed if MATRICES.intersection(wanted) else 0
+        self._check(rows, sum(self._sizes.get(name, self._served.model.n_classes) for name in wanted), computed)
+
+    def _bounded(self, parsed: ExplainBody) -> ExplainBody:
+        """Return a request whose response is within the limits."""
+        top, (longest, total) = parsed.top, self._names_length
+        per_feature = self._row_cells // self._served.rows.n_features + (parsed.Y is not None) + ENTRY_CELLS
+        names = min(total, longest * top) // NUMBER_CHARACTERS
+        self._check(len(parsed.X), self._row_fixed + top * per_feature + names, self._row_computed)
+        return parsed
+
+    def _check(self, rows: int, cells: int, computed: int) -> None:
+        """Raise TooLargeError if rows with so many numbers, or so many computed numbers, pass the limit."""
+        cells_max = self._settings.answer_cells_max
+        if rows * cells > cells_max:
+            raise TooLargeError(
+                f"A response may have at most {cells_max} numbers; send fewer rows or ask for fewer features."
+            )
+        if rows * computed > cells_max * COMPUTED_PER_CELL:
+            raise TooLargeError(
+                f"A response may need at most {cells_max * COMPUTED_PER_CELL} computed numbers; send fewer rows."
+            )
+
+    def _parse_targets(self, labels: object, rows: int) -> Doubles:
+        """Return targets (B, K) of labels as in feedback; the sigmoid head has one logit, that of its second class."""
+        kind, targets = self._labels.parse_labels(labels, rows)
+        if kind == Targets.INDEX:
+            Y = np.zeros((rows, self._labels.n_classes))
+            Y[np.arange(rows), targets] = 1
+        else:
+            Y = targets.astype(np.float64)
+        return np.ascontiguousarray(Y[:, 1:]) if self._served.manifest.head == "sigmoid" else Y
