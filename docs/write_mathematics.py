@@ -1,6 +1,6 @@
-"""Draws the pictures of docs/mathematics.md: `python docs/write_mathematics.py`, in the project's environment.
+"""Draw the pictures of docs/mathematics/: `python docs/write_mathematics.py`, in the project's environment.
 
-Every curve and matrix is computed by the functions that the page names. Each picture is drawn for light and for dark
+Every curve and matrix is computed by the functions that the pages name. Each picture is drawn for light and for dark
 pages.
 """  # noqa: INP001
 
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from service.softmax.arrays import Doubles
 from service.softmax.calibration import Calibration
 from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.derivatives import sigmoid_slope, softmax, softmax_jacobian
@@ -32,15 +33,13 @@ FOLDER = Path(__file__).parent / "mathematics"
 ARTIFACT_BYTES_MAX = 1 << 20
 CURVE_POINTS = 401
 DPI = 144
-# Entries of the Jacobian that are written into their cells: smaller ones would read 0.00.
-WRITTEN = 0.005
-ROWS, CLASSES, TOO_SURE = 6000, 5, 4.0
-
-Doubles = NDArray[np.float64]
+# The smallest entry of the Jacobian that is printed; smaller ones would read 0.00.
+PRINTED_MIN = 0.005
+ROWS, CLASSES, OVERCONFIDENCE = 6000, 5, 4.0
 
 
 class Theme(NamedTuple):
-    """The colours of a page: its ground, what is written on it, the lines of a grid, and those of curves."""
+    """The colors of a page: background, text, grid and curves."""
 
     ground: str
     ink: str
@@ -55,7 +54,7 @@ THEMES = {
 
 
 def functions(theme: Theme) -> Figure:
-    """Softmax of three scores, one of which moves; the sigmoid and its slope."""
+    """Draw the softmax of three scores, one of which changes, and the sigmoid and its slope."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.2))
     z = np.linspace(-6, 6, CURVE_POINTS)
     P = softmax(np.column_stack([z, np.full_like(z, 1.0), np.full_like(z, -1.0)]))
@@ -73,17 +72,17 @@ def functions(theme: Theme) -> Figure:
 
 
 def loss(theme: Theme) -> Figure:
-    """The loss of a logit by its target, and its derivative."""
+    """Draw the loss of a logit for several targets, and its derivative."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.2))
     z = np.linspace(-6, 6, CURVE_POINTS)
     column, model = np.ascontiguousarray(z[:, None]), one_logit()
     places = (((-4.9, 5.2), (2.4, -0.32)), ((-5.9, 2.45), (2.4, 0.33)), ((2.9, 4.75), (2.4, 0.76)))
-    for (y, at), colour in zip(zip((1.0, 0.7, 0.0), places, strict=True), theme.curves, strict=True):
-        found = model.gradients(column, np.full((z.size, 1), y))
-        left.plot(z, found.losses, color=colour)
-        right.plot(z, found.dX[:, 0], color=colour)  # the weight is 1, so this is the logit's derivative
+    for (y, at), color in zip(zip((1.0, 0.7, 0.0), places, strict=True), theme.curves, strict=True):
+        gradients = model.gradients(column, np.full((z.size, 1), y))
+        left.plot(z, gradients.losses, color=color)
+        right.plot(z, gradients.dX[:, 0], color=color)  # the weight is 1, so this is the derivative of the logit
         for axes, place in zip((left, right), at, strict=True):
-            axes.text(*place, f"$y = {y:g}$", color=colour, fontsize=12)
+            axes.text(*place, f"$y = {y:g}$", color=color, fontsize=12)
     left.set(title="cross-entropy of one logit", xlabel="$z$")
     right.set(title=r"its derivative, $\sigma(z) - y$", xlabel="$z$")
     right.axhline(0, color=theme.ink, linewidth=0.8)
@@ -91,7 +90,7 @@ def loss(theme: Theme) -> Figure:
 
 
 def jacobian(theme: Theme) -> Figure:
-    """The least certain digit, what is answered for it, and the Jacobian of that answer."""
+    """Draw the least certain digit, its probabilities, and their Jacobian."""
     row, image, P = least_certain()
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.4, 3.9), width_ratios=[1, 1, 1.65])
     left.imshow(image, cmap=LinearSegmentedColormap.from_list("ink", [theme.ground, theme.ink]))
@@ -102,14 +101,14 @@ def jacobian(theme: Theme) -> Figure:
     middle.grid(visible=False, axis="y")
     J = softmax_jacobian(np.ascontiguousarray(P[None]))[0]
     most = np.abs(J).max()
-    colours = LinearSegmentedColormap.from_list("signed", [theme.curves[0], theme.ground, theme.curves[1]])
-    shown = right.imshow(J, cmap=colours, vmin=-most, vmax=most)
-    for i, j in np.argwhere(np.abs(J) >= WRITTEN):
+    colormap = LinearSegmentedColormap.from_list("signed", [theme.curves[0], theme.ground, theme.curves[1]])
+    matrix = right.imshow(J, cmap=colormap, vmin=-most, vmax=most)
+    for i, j in np.argwhere(np.abs(J) >= PRINTED_MIN):
         ink = theme.ground if abs(J[i, j]) > most / 2 else theme.ink
         right.text(j, i, f"{J[i, j]:.2f}".replace("0.", "."), ha="center", va="center", fontsize=7.5, color=ink)
     right.set(title=r"$\partial p_i\,/\,\partial z_j$", xlabel="$j$", ylabel="$i$")
     right.set(xticks=range(P.size), yticks=range(P.size))
-    figure.colorbar(shown, ax=right).outline.set_visible(False)
+    figure.colorbar(matrix, ax=right).outline.set_visible(False)
     for axes in (left, right):
         axes.grid(visible=False)
         axes.spines[:].set(visible=True, color=theme.grid)
@@ -118,42 +117,42 @@ def jacobian(theme: Theme) -> Figure:
 
 
 def reliability(theme: Theme) -> Figure:
-    """How sure and how right a model is whose scores are too large, before and after; and the temperature it learns."""
+    """Draw confidence and accuracy of a model with too large scores, before and after, and the learned temperature."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.5))
-    Z, labels = too_sure()
+    Z, labels = overconfident_scores()
     learned = CalibrationLearner("softmax", Calibration("temperature", (1.0,)), learn=True)
     plain = CalibrationLearner("softmax", Calibration("temperature", (1.0,)), learn=False)
-    found = []
+    temperatures = []
     for z, y in zip(Z, labels, strict=True):
-        for one in (plain, learned):
-            one.fold(z[None].copy(), np.zeros(1), np.array([y]), None, None, learning=True)
-        found.append(learned.calibration().numbers[0])
+        for learner in (plain, learned):
+            learner.fold(z[None].copy(), np.zeros(1), np.array([y]), None, None, learning=True)
+        temperatures.append(learned.calibration().numbers[0])
     left.plot([0, 1], [0, 1], color=theme.ink, linewidth=0.8, linestyle=(0, (4, 4)))
-    for one, colour, name in ((plain, theme.curves[1], "as it is"), (learned, theme.curves[0], "calibrated")):
-        told = reliability_diagram(one.window, ROWS)
-        bins = [each for each in told["bins"] if each["rows"]]
-        points = ([each[name] for each in bins] for name in ("confidence", "accuracy"))
-        label = f"{name}: error {told['expected_error']:.3f}"
-        left.plot(*points, color=colour, marker="o", markersize=4.5, label=label)
-    left.set(title="the last thousand rows", xlabel="confidence", ylabel="share that was right")
+    for learner, color, name in ((plain, theme.curves[1], "uncalibrated"), (learned, theme.curves[0], "calibrated")):
+        diagram = reliability_diagram(learner.window, ROWS)
+        bins = [each for each in diagram["bins"] if each["rows"]]
+        points = ([each[key] for each in bins] for key in ("confidence", "accuracy"))
+        label = f"{name}: error {diagram['expected_error']:.3f}"
+        left.plot(*points, color=color, marker="o", markersize=4.5, label=label)
+    left.set(title="the last thousand rows", xlabel="confidence", ylabel="accuracy")
     left.set(xlim=(0, 1.02), ylim=(0, 1.02))
     left.legend(loc="upper left")
-    right.axhline(TOO_SURE, color=theme.ink, linewidth=0.8, linestyle=(0, (4, 4)))
-    right.plot(found, color=theme.curves[0])
+    right.axhline(OVERCONFIDENCE, color=theme.ink, linewidth=0.8, linestyle=(0, (4, 4)))
+    right.plot(temperatures, color=theme.curves[0])
     right.set(title="the temperature, row by row", xlabel="rows", ylabel="$T$", xscale="log", xlim=(1, ROWS))
     return figure
 
 
-def too_sure() -> tuple[Doubles, NDArray[np.int64]]:
-    """Scores that are four times what they ought to be: labels are drawn by the softmax of a quarter of each."""
+def overconfident_scores() -> tuple[Doubles, NDArray[np.int64]]:
+    """Return scores that are four times too large, and labels drawn by the softmax of a quarter of each."""
     rng = np.random.default_rng(0)
-    Z = rng.standard_normal((ROWS, CLASSES)) * 2 * TOO_SURE
-    labels = (softmax(Z, TOO_SURE).cumsum(axis=1) < rng.random((ROWS, 1))).sum(axis=1)
+    Z = rng.standard_normal((ROWS, CLASSES)) * 2 * OVERCONFIDENCE
+    labels = (softmax(Z, OVERCONFIDENCE).cumsum(axis=1) < rng.random((ROWS, 1))).sum(axis=1)
     return Z, np.minimum(labels, CLASSES - 1)
 
 
 def least_certain() -> tuple[int, Doubles, Doubles]:
-    """Of all digits that whose largest probability is the smallest: its row, its image (8, 8), its probabilities."""
+    """Return the row, the image (8, 8) and the probabilities of the digit with the smallest largest probability."""
     digits = load_digits()
     P = build_model(read_artifact(ROOT / "models/digits/1", ARTIFACT_BYTES_MAX)).predict(digits.data.astype(np.float32))
     row = int(P.max(axis=1).argmin())
@@ -161,19 +160,19 @@ def least_certain() -> tuple[int, Doubles, Doubles]:
 
 
 def one_logit() -> LinearModel:
-    """A model whose one feature is its logit."""
+    """Return a model whose single feature is its logit."""
     return LinearModel("sigmoid", np.ones((1, 1)), np.zeros(1))
 
 
 def style(theme: Theme) -> dict[str, Any]:
-    """What matplotlib is told of a theme."""
+    """Return the matplotlib settings of a theme."""
     inks = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
     grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor", "legend.facecolor")
     lines = ("axes.edgecolor", "grid.color", "xtick.color", "ytick.color", "legend.edgecolor")
-    colours = dict.fromkeys(inks, theme.ink) | dict.fromkeys(grounds, theme.ground) | dict.fromkeys(lines, theme.grid)
+    colormap = dict.fromkeys(inks, theme.ink) | dict.fromkeys(grounds, theme.ground) | dict.fromkeys(lines, theme.grid)
     shapes = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True}
     sizes = {"lines.linewidth": 2.2, "font.size": 10, "axes.titlesize": 11, "axes.titlepad": 9, "figure.dpi": DPI}
-    return {**colours, **shapes, **sizes, "axes.prop_cycle": cycler(color=theme.curves), "mathtext.fontset": "cm"}
+    return {**colormap, **shapes, **sizes, "axes.prop_cycle": cycler(color=theme.curves), "mathtext.fontset": "cm"}
 
 
 PICTURES: dict[str, Callable[[Theme], Figure]] = {

@@ -1,4 +1,4 @@
-"""Explanations three ways: differences in float64, autograd, and the sums and identities that they must keep."""
+"""Explanations, checked by differences in float64, autograd, and the identities of their sums."""
 
 import itertools
 import tracemalloc
@@ -35,7 +35,7 @@ ARRAYS = ("logits", "probabilities", "contributions", "sensitivities", "losses",
 
 
 class Case(NamedTuple):
-    """A model, rows for it, targets, and its logits as a function of a raw row for autograd."""
+    """A model, rows, targets, and its logits as a function of a raw row for autograd."""
 
     model: Classifier
     X: Array
@@ -44,15 +44,15 @@ class Case(NamedTuple):
 
 
 def staged(x: Array, stage: Stage | None) -> Array:
-    """A raw row as weights see it, for autograd."""
+    """Return a raw row as the weights take it, for autograd."""
     if stage is None:
         return x
     limit = np.inf if stage.clip is None else stage.clip
     return anp.clip((x - stage.mean) / stage.scale, -limit, limit)
 
 
-def case_of(head: Any, form: str, dtype: Any = np.float64, *, K: int = 4, seed: int = 0, hard: bool = True) -> Case:
-    """Random numbers of one head and form."""
+def build_case(head: Any, form: str, dtype: Any = np.float64, *, K: int = 4, seed: int = 0, hard: bool = True) -> Case:
+    """Return a case of one head and form with random numbers."""
     case = raw_case(head, form, dtype, K=K, seed=seed, hard=hard)
     if "calibrated" not in form:
         return case
@@ -66,12 +66,12 @@ def case_of(head: Any, form: str, dtype: Any = np.float64, *, K: int = 4, seed: 
 
 
 def raw(model: Classifier) -> Classifier:
-    """What gives a model's logits, in front of a calibration."""
+    """Return the model that computes a model's logits before a calibration."""
     return model.inner if isinstance(model, CalibratedModel) else model
 
 
 def raw_case(head: Any, form: str, dtype: Any, *, K: int, seed: int, hard: bool) -> Case:
-    """The same in front of a calibration."""
+    """Return the case before a calibration."""
     rng, K = np.random.default_rng(seed), 1 if head == "sigmoid" else K
     X = rng.standard_normal((B, N)).astype(dtype)
     if head in {"sigmoid", "multilabel"}:
@@ -103,7 +103,7 @@ def raw_case(head: Any, form: str, dtype: Any, *, K: int, seed: int, hard: bool)
 
 
 def answer(head: str, z: Array) -> Array:
-    """The probabilities of a row's logits, by the textbook, for autograd."""
+    """Return the probabilities of a row's logits by the textbook formula, for autograd."""
     if head == "sigmoid":
         z = anp.concatenate([anp.zeros(1), z])
     if head in {"ovr", "multilabel"}:
@@ -113,7 +113,7 @@ def answer(head: str, z: Array) -> Array:
 
 
 def loss(head: str, z: Array, y: Array) -> Array:
-    """The loss of the answered probabilities, by the textbook, for autograd."""
+    """Return the loss of the returned probabilities by the textbook formula, for autograd."""
     p = answer(head, z)
     if head == "sigmoid":
         return -(y[0] * anp.log(p[1]) + (1 - y[0]) * anp.log(p[0]))
@@ -132,9 +132,9 @@ CASES = pytest.mark.parametrize(("head", "form"), ALL)
 @CASES
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("K", [2, 20])
-def test_the_answer_is_that_of_a_prediction(head: str, form: str, dtype: Any, K: int) -> None:
-    """Labels, probabilities and logits, to the bit."""
-    case = case_of(head, form, dtype, K=K)
+def test_explained_predictions(head: str, form: str, dtype: Any, K: int) -> None:
+    """Labels, probabilities and logits of an explanation are bit-identical to a prediction."""
+    case = build_case(head, form, dtype, K=K)
     found = explained(case)
     P, labels = case.model.classify(case.X)
     assert found.probabilities.tobytes() == P.tobytes()
@@ -146,8 +146,8 @@ def test_the_answer_is_that_of_a_prediction(head: str, form: str, dtype: Any, K:
 @CASES
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_contributions_and_the_bias_are_the_logits(head: str, form: str, dtype: Any) -> None:
-    """But for the rounding of their sum; a network has none."""
-    case = case_of(head, form, dtype)
+    """Contributions and bias sum to the logits, except for rounding; a network has none."""
+    case = build_case(head, form, dtype)
     found, bias = explained(case), create_explainer(case.model).bias
     if isinstance(raw(case.model), NetworkModel):
         assert found.contributions is None
@@ -163,8 +163,8 @@ def test_contributions_and_the_bias_are_the_logits(head: str, form: str, dtype: 
 @CASES
 @pytest.mark.parametrize("seed", range(3))
 def test_sensitivities_by_differences(head: str, form: str, seed: int) -> None:
-    """Central differences of `predict` in float64."""
-    case = case_of(head, form, seed=seed)
+    """Sensitivities equal central differences of `predict` in float64."""
+    case = build_case(head, form, seed=seed)
     slopes = np.empty_like(explained(case).sensitivities)
     for j in range(N):
         step = np.zeros(N)
@@ -177,8 +177,8 @@ def test_sensitivities_by_differences(head: str, form: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("hard", [True, False], ids=["hard", "soft"])
 def test_by_autograd(head: str, form: str, seed: int, hard: bool) -> None:  # noqa: FBT001
-    """Sensitivities, losses and their gradients, of the textbook's own functions."""
-    case = case_of(head, form, seed=seed, hard=hard)
+    """Sensitivities, losses and loss gradients equal those of autograd."""
+    case = build_case(head, form, seed=seed, hard=hard)
     found = explained(case)
     for i, (x, y) in enumerate(zip(case.X, case.Y, strict=True)):
         slopes = jacobian(lambda x: answer(head, case.logits(x)))(x)
@@ -192,8 +192,8 @@ def test_by_autograd(head: str, form: str, seed: int, hard: bool) -> None:  # no
 
 @CASES
 def test_float32_is_near_float64(head: str, form: str) -> None:
-    """The same model with its weights in both dtypes."""
-    narrow = case_of(head, form, np.float32)
+    """Explanations of one model in float32 and float64 agree."""
+    narrow = build_case(head, form, np.float32)
     found = explained(narrow)
     exact = create_explainer(narrow.model.float64_model).explain(narrow.X.astype(np.float64), narrow.Y)
     for name in ARRAYS:
@@ -205,9 +205,9 @@ def test_float32_is_near_float64(head: str, form: str) -> None:
 @quick
 @given(data=st.data(), chosen=st.sampled_from(ALL), dtype=st.sampled_from(DTYPES))
 def test_a_row_has_the_same_bits_alone_and_among_others(data: st.DataObject, chosen: Any, dtype: Any) -> None:
-    """Every array of an explanation, whatever stands beside a row."""
+    """Every array of an explanation has the same bits in any batch."""
     head, form = chosen
-    case = case_of(head, form, dtype, K=data.draw(st.sampled_from([2, 3, 17])), seed=data.draw(st.integers(0, 9)))
+    case = build_case(head, form, dtype, K=data.draw(st.sampled_from([2, 3, 17])), seed=data.draw(st.integers(0, 9)))
     explainer, whole = create_explainer(case.model), explained(case)
     rows = data.draw(st.lists(st.integers(0, B - 1), min_size=1, max_size=4))
     found = explainer.explain(case.X[rows], case.Y[rows])
@@ -217,7 +217,7 @@ def test_a_row_has_the_same_bits_alone_and_among_others(data: st.DataObject, cho
 
 
 def test_the_slopes_of_a_network_are_the_jacobian_of_its_logits() -> None:
-    """Of all logits by all features at one time; central differences in float64."""
+    """The slopes of all logits equal central differences in float64."""
     net = Net("softmax", (6, 5, 4), N=4, B=6, staged=True)
     model = net.parameters().build_model()
     slopes = create_explainer(model).forward(net.X).slopes
@@ -230,14 +230,14 @@ def test_the_slopes_of_a_network_are_the_jacobian_of_its_logits() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @CASES
-def test_logits_alone_are_those_of_the_explanation(head: str, form: str, dtype: Any) -> None:
-    """To the bit; of what gives them, in front of a calibration."""
-    case = case_of(head, form, dtype)
+def test_uncalibrated_logits(head: str, form: str, dtype: Any) -> None:
+    """`uncalibrated_logits` returns the bits of the logits of an explanation."""
+    case = build_case(head, form, dtype)
     assert uncalibrated_logits(case.model, case.X).tobytes() == explained(case).logits.tobytes()
 
 
-def test_logits_alone_that_overflow_on_their_way_are_rounded() -> None:
-    """As those of the explanation; those that cannot be are refused, and so are rows that are no numbers."""
+def test_uncalibrated_logits_that_overflow() -> None:
+    """Logits that overflow only in between are rounded; others, and rows that are not finite, are rejected."""
     model = LinearModel("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
     X = np.array([[1] * 3, [1e-30] * 3], np.float32)
     whole = create_explainer(model).explain(X).round_to_dtype().logits
@@ -248,7 +248,7 @@ def test_logits_alone_that_overflow_on_their_way_are_rounded() -> None:
 
 
 def test_a_network_of_many_rows_is_explained_in_blocks() -> None:
-    """As many as fit at one time; each row as alone."""
+    """A network is explained in blocks of rows, with the bits of single rows."""
     net = Net("softmax", (64,), N=9, K=10, B=900, dtype=np.float32)
     explainer = create_explainer(net.parameters().build_model())
     assert isinstance(explainer, NetworkExplainer)
@@ -258,8 +258,8 @@ def test_a_network_of_many_rows_is_explained_in_blocks() -> None:
         assert explainer.explain(net.X[i : i + 1]).sensitivities.tobytes() == whole[i : i + 1].tobytes()
 
 
-def test_a_wide_network_is_walked_back_in_blocks_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in memory does not grow with the logits times the widest layer; the bits are those of one block."""
+def test_a_wide_network_is_explained_in_blocks_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backpropagation runs in blocks of logits, which limits memory and changes no bit."""
     net = Net("softmax", (4096,), N=3, K=200, B=1, dtype=np.float32)
     explainer = create_explainer(net.parameters().build_model())
     assert isinstance(explainer, NetworkExplainer)
@@ -275,23 +275,23 @@ def test_a_wide_network_is_walked_back_in_blocks_of_logits(monkeypatch: pytest.M
 
 @CASES
 def test_without_targets_there_is_no_loss(head: str, form: str) -> None:
-    case = case_of(head, form)
+    case = build_case(head, form)
     found, taught = explained(case, taught=False), explained(case)
     assert found.losses is found.loss_gradients is None
     assert found.sensitivities.tobytes() == taught.sensitivities.tobytes()
 
 
 @CASES
-def test_probabilities_that_share_one_sum_move_against_each_other(head: str, form: str) -> None:
-    """What a feature gives to one class it takes from the others."""
-    found = explained(case_of(head, form))
+def test_sensitivities_sum_to_zero(head: str, form: str) -> None:
+    """For heads whose probabilities sum to 1, sensitivities of a feature sum to 0."""
+    found = explained(build_case(head, form))
     if head != "multilabel":
         assert np.abs(found.sensitivities.sum(axis=1)).max() <= 1e-15
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_clipped_feature_moves_nothing(head: Any) -> None:
-    """Beyond the clip of the one stage the other alone counts; beyond both none does."""
+def test_a_clipped_feature_has_no_sensitivity(head: Any) -> None:
+    """Beyond the clip of one stage only the other counts; beyond both clips the sensitivity is 0."""
     K, stage = 1 if head == "sigmoid" else 3, Stage(np.zeros(N), np.ones(N), 1.0)
     W, D = np.random.default_rng(0).standard_normal((2, N, K))
     delta = Delta(D, Stage(np.zeros(N), np.ones(N), 2.0))
@@ -306,7 +306,7 @@ def test_a_clipped_feature_moves_nothing(head: Any) -> None:
 @pytest.mark.parametrize("head", ["softmax", "ovr"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_nearly_certain_row_keeps_its_digits(head: Any, dtype: Any) -> None:
-    """Where a probability rounds to 1 its slope, and the gradient of its loss, are those of what the others have."""
+    """If a probability rounds to 1, its sensitivity and loss gradient keep the digits of the other classes."""
     W = np.array([[30, -40, -42]], dtype)
     found = create_explainer(LinearModel(head, W, np.zeros(3, dtype))).explain(
         np.ones((1, 1), dtype), np.array([[1.0, 0, 0]])
@@ -329,7 +329,7 @@ def steep(head: Any = "softmax", dtype: Any = np.float32) -> LinearModel:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_row_that_overflows_is_explained_in_float64(head: Any) -> None:
-    """Beside its neighbours, whose bits stay; its probabilities and label are those of a prediction."""
+    """A row that overflows is explained in float64; other rows keep their bits, and predictions stay the same."""
     model = steep(head)
     X = np.array([[1, 0.5], [1e20, 1e20], [0, 1]], np.float32)
     Y = np.zeros((3, model.n_logits))
@@ -349,9 +349,9 @@ def test_a_row_that_overflows_is_explained_in_float64(head: Any) -> None:
 
 
 @pytest.mark.parametrize("head", KINDS)
-def test_a_calibration_that_changes_nothing_explains_nothing_else(head: Any) -> None:
-    """Temperature 1, or a = 1 and b = 0, change no bit of any number."""
-    case = case_of(head, "stage and delta", np.float32)
+def test_the_identity_calibration_changes_no_explanation(head: Any) -> None:
+    """Temperature 1, or a = 1 and b = 0, changes no bit of an explanation."""
+    case = build_case(head, "stage and delta", np.float32)
     identity = Calibration(KINDS[head], tuple(IDENTITY[KINDS[head]].values()))
     own, other = (
         create_explainer(model).explain(case.X, case.Y) for model in (case.model, CalibratedModel(case.model, identity))
@@ -362,7 +362,7 @@ def test_a_calibration_that_changes_nothing_explains_nothing_else(head: Any) -> 
 
 @pytest.mark.parametrize("head", KINDS)
 def test_a_calibrated_row_that_overflows_is_explained_in_float64(head: Any) -> None:
-    """Also where only the calibrated logit overflows."""
+    """A row is also explained in float64 if only the calibrated logit overflows."""
     identity = tuple(IDENTITY[KINDS[head]].values())
     for numbers, x in ((identity, 1e20), ((0.01,) if head == "softmax" else (100.0, 0.0), 1e8)):
         model = CalibratedModel(steep(head), Calibration(KINDS[head], numbers))
@@ -379,8 +379,8 @@ def test_a_calibrated_row_that_overflows_is_explained_in_float64(head: Any) -> N
         assert alone.sensitivities.tobytes() == found.sensitivities[:1].tobytes()
 
 
-def test_what_can_be_rounded_is() -> None:
-    """A sum that overflows on its way to a small number."""
+def test_overflowing_sums_are_rounded() -> None:
+    """Sums that overflow only in between are rounded to the dtype."""
     model = LinearModel("softmax", np.array([[3e38, 0], [3e38, 0], [-3e38, 0]], np.float32), np.zeros(2, np.float32))
     found = create_explainer(model).explain(np.array([[1] * 3, [1e-30] * 3], np.float32), np.eye(2))
     assert found.over.tolist() == [0]
@@ -417,14 +417,14 @@ def test_a_network_that_overflows_is_explained_in_float64() -> None:
         ),
     ],
 )
-def test_what_cannot_be_explained_is_refused(model: LinearModel, row: list[float], word: str) -> None:
-    """In a sentence without the input."""
+def test_rows_without_an_explanation_are_rejected(model: LinearModel, row: list[float], word: str) -> None:
+    """Rows without an explanation are rejected, without their values in the message."""
     with pytest.raises(UnacceptableError, match=word):
         create_explainer(model).explain(np.array([row], model.dtype))
 
 
 def test_wrong_shapes_are_refused() -> None:
-    case = case_of("softmax", "plain")
+    case = build_case("softmax", "plain")
     explainer = create_explainer(case.model)
     with pytest.raises(ValueError, match="X must be"):
         explainer.explain(case.X[:, :3].copy())

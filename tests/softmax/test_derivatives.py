@@ -1,4 +1,4 @@
-"""Every derivative three ways (differences, autograd, closed identities), and the heads' identities as properties."""
+"""Derivatives of the heads, checked by differences, autograd and closed identities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,14 +22,14 @@ CLASSES = (1, 2, 3, 8, 9, 16, 17, 40)
 STEP = 1e-5
 
 
-def some_logits(limit: float = 8.0, dtype: Any = np.float64) -> st.SearchStrategy[Array]:
-    """Logits of a few rows and classes."""
+def random_logits(limit: float = 8.0, dtype: Any = np.float64) -> st.SearchStrategy[Array]:
+    """Return random logits of a few rows and classes."""
     shapes = st.tuples(st.integers(1, 4), st.integers(2, 9))
     return arrays(dtype, shapes, elements=st.floats(-limit, limit, width=np.dtype(dtype).itemsize * 8))
 
 
 def differences(function: Callable[[Array], Array], Z: Array) -> Array:
-    """Central differences of a function of rows, (B, out, in)."""
+    """Return central differences of a function of rows, (B, out, in)."""
     columns = []
     for k in range(Z.shape[1]):
         step = np.zeros_like(Z)
@@ -39,26 +39,26 @@ def differences(function: Callable[[Array], Array], Z: Array) -> Array:
 
 
 def by_autograd(function: Callable[[Array], Array], Z: Array) -> Array:
-    """The same by automatic differentiation of a function of one row."""
+    """Return the Jacobians of a function of one row by automatic differentiation."""
     return np.stack([jacobian(function)(z) for z in Z])
 
 
 def plain_softmax(z: Array) -> Array:
-    """The textbook's softmax of one row."""
+    """Return the softmax of one row by the textbook formula."""
     e = anp.exp(z - anp.max(z))
     return e / anp.sum(e)
 
 
 def assert_near(found: Array, expected: Array, tolerance: float = 1e-6) -> None:
-    """Hold to a part of the largest number, which is what a difference can show."""
+    """Assert that two arrays agree to a part of the largest number, the precision of a difference."""
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= tolerance * max(np.abs(expected).max(), 1e-3)
 
 
 @quick
-@given(some_logits())
+@given(random_logits())
 def test_softmax_jacobian(Z: Array) -> None:
-    """dS_i / dz_j = S_i (d_ij - S_j): by differences, by autograd, symmetric to the bit, rows of sum 0."""
+    """The softmax Jacobian equals differences and autograd, is exactly symmetric, and its rows sum to 0."""
     P = d.softmax(Z)
     J = d.softmax_jacobian(P)
     assert_near(J, differences(d.softmax, Z))
@@ -69,9 +69,9 @@ def test_softmax_jacobian(Z: Array) -> None:
 
 
 @quick
-@given(some_logits())
+@given(random_logits())
 def test_log_softmax_jacobian(Z: Array) -> None:
-    """d ln S_i / dz_j = d_ij - S_j: by differences, by autograd, rows of sum 0, and S_i times it is softmax's."""
+    """The log-softmax Jacobian equals differences and autograd, and S_i times it is that of softmax."""
     P = d.softmax(Z)
     J = d.log_softmax_jacobian(P)
     assert_near(J, differences(d.log_softmax, Z))
@@ -82,9 +82,9 @@ def test_log_softmax_jacobian(Z: Array) -> None:
 
 @quick
 @given(st.data(), st.sampled_from(DTYPES))
-def test_products_are_those_of_the_whole_matrices(data: st.DataObject, dtype: type[np.floating]) -> None:
-    """J v without J equals J v, for both functions and both sides, in either dtype."""
-    Z = data.draw(some_logits(dtype=dtype))
+def test_products_equal_those_with_the_matrix(data: st.DataObject, dtype: type[np.floating]) -> None:
+    """Products computed without the matrix equal those with it, for both functions and both sides."""
+    Z = data.draw(random_logits(dtype=dtype))
     V = data.draw(arrays(dtype, Z.shape, elements=st.floats(-100, 100, width=32)))
     P = d.softmax(Z)
     soft, logs = d.softmax_jacobian(P).astype(float), d.log_softmax_jacobian(P).astype(float)
@@ -101,7 +101,7 @@ def test_products_are_those_of_the_whole_matrices(data: st.DataObject, dtype: ty
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_derivatives_of_a_nearly_certain_row(dtype: type[np.floating]) -> None:
-    """Where p rounds to 1, its own derivative keeps the digits of what the others have."""
+    """If p rounds to 1, its derivative keeps the digits of the other classes."""
     Z = np.array([[50, 0, 1, -3]], dtype)
     exact = np.exp(Z[0, 1:].astype(np.longdouble) - 50).sum()
     P = d.softmax(Z)
@@ -113,9 +113,9 @@ def test_derivatives_of_a_nearly_certain_row(dtype: type[np.floating]) -> None:
 
 
 @quick
-@given(some_logits())
+@given(random_logits())
 def test_sigmoid_slope(Z: Array) -> None:
-    """Sigma (1 - sigma): by differences, by autograd, even in z, and at most a quarter."""
+    """The sigmoid slope equals differences and autograd, is even in z, and at most a quarter."""
     found = d.sigmoid_slope(Z)
     model = LinearModel("multilabel", np.eye(Z.shape[1]), np.zeros(Z.shape[1]))
     step = np.full_like(Z, STEP)
@@ -127,21 +127,21 @@ def test_sigmoid_slope(Z: Array) -> None:
 
 
 def test_sigmoid_slope_keeps_its_digits() -> None:
-    """At z = 40, where sigma is 1 in float64, the slope is still e**-40."""
+    """At z = 40, where sigma is 1 in float64, the slope is e**-40."""
     assert d.sigmoid_slope(np.array([[40.0]]))[0, 0] == pytest.approx(np.exp(-40.0), rel=1e-14)
 
 
 def logit_loss(head: str, y: Array) -> Callable[[Array], Array]:
-    """The textbook's loss of one row of logits, for autograd."""
+    """Return the loss of one row of logits by the textbook formula, for autograd."""
     if head == "softmax":
         return lambda z: -anp.sum(y * anp.log(plain_softmax(z)))
     return lambda z: -anp.sum(y * anp.log(1 / (1 + anp.exp(-z))) + (1 - y) * anp.log(1 / (1 + anp.exp(z))))
 
 
 @quick
-@given(some_logits(), st.sampled_from(HEADS), st.sampled_from(["hard", "soft", "any"]), st.integers(0, 99))
+@given(random_logits(), st.sampled_from(HEADS), st.sampled_from(["hard", "soft", "any"]), st.integers(0, 99))
 def test_cross_entropy_to_the_logits(Z: Array, head: str, kind: str, seed: int) -> None:
-    """P - Y, and p sum(y) - y for targets of any mass: by differences, by autograd, and as J^T of log-softmax."""
+    """The gradient p sum(y) - y equals differences, autograd, and J^T of log-softmax, for targets of any sum."""
     Z = Z[:, :1].copy() if head == "sigmoid" else Z
     Y = targets(head, kind, *Z.shape, np.random.default_rng(seed))
     found = np.empty_like(Z)
@@ -164,7 +164,7 @@ def test_cross_entropy_to_the_logits(Z: Array, head: str, kind: str, seed: int) 
 @quick
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 5), st.integers(0, 99))
 def test_affine_jacobian(B: int, N: int, K: int, seed: int) -> None:
-    """dz_k / dW_jm = x_j d_km, (K, N K): by differences, by autograd, and with one number in K that is not 0."""
+    """The affine Jacobian equals differences and autograd, and 1 / K of its numbers are not 0."""
     rng = np.random.default_rng(seed)
     X, W, b = rng.uniform(0.1, 2, (B, N)), rng.standard_normal((N, K)), rng.standard_normal(K)
     J = d.affine_jacobian(X, K)
@@ -181,7 +181,7 @@ def test_affine_jacobian(B: int, N: int, K: int, seed: int) -> None:
 @quick
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 20), st.sampled_from(DTYPES), st.integers(0, 99))
 def test_the_fused_product_is_that_of_the_jacobian(B: int, N: int, K: int, dtype: type[np.floating], seed: int) -> None:
-    """What training uses, dW = X^T dZ, is the sum of dZ J over rows; to the bit where there is one row."""
+    """dW = X^T dZ equals the sum of dZ J over rows, bit by bit for a single row."""
     rng = np.random.default_rng(seed)
     X, W, dZ = (rng.standard_normal(shape).astype(dtype) for shape in ((B, N), (N, K), (B, K)))
     found, J = d.affine_backward(X, W, dZ), d.affine_jacobian(X, K)
@@ -197,7 +197,7 @@ def test_the_fused_product_is_that_of_the_jacobian(B: int, N: int, K: int, dtype
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 def test_training_uses_the_fused_product(head: str, dtype: type[np.floating]) -> None:
-    """A model's gradients are the fused product of its logits' derivatives, to the bit."""
+    """The gradients of a model have the bits of `affine_backward`."""
     rng = np.random.default_rng(3)
     K = 1 if head == "sigmoid" else 5
     X, W, b = (rng.standard_normal(shape).astype(dtype) for shape in ((30, 7), (7, K), K))
@@ -211,7 +211,7 @@ def test_training_uses_the_fused_product(head: str, dtype: type[np.floating]) ->
 @quick
 @given(st.data(), st.sampled_from(DTYPES))
 def test_two_classes_are_a_sigmoid_of_the_difference(data: st.DataObject, dtype: type[np.floating]) -> None:
-    """Softmax of (a, b) is the sigmoid head of b - a, and the post-hoc column 1 - p is what that head answers."""
+    """Softmax of (a, b) is the sigmoid head of b - a, including the column 1 - p."""
     Z = data.draw(arrays(dtype, (5, 2), elements=st.floats(-30, 30, width=32)))
     head = LinearModel("sigmoid", np.eye(1, dtype=dtype), np.zeros(1, dtype)).predict(
         np.ascontiguousarray(Z[:, 1:] - Z[:, :1])
@@ -225,7 +225,7 @@ def test_two_classes_are_a_sigmoid_of_the_difference(data: st.DataObject, dtype:
 @quick
 @given(st.data(), st.sampled_from(DTYPES), st.sampled_from(CLASSES))
 def test_adding_a_constant_changes_nothing(data: st.DataObject, dtype: type[np.floating], K: int) -> None:
-    """A constant on all logits changes no bit where the sums are exact; derivatives in its direction are 0."""
+    """A constant on all logits changes no bit if sums are exact; derivatives in its direction are 0."""
     Z = data.draw(arrays(dtype, (3, K), elements=st.integers(-60, 60)))
     P = d.softmax(Z)
     assert np.array_equal(d.softmax(Z + dtype(data.draw(st.integers(-1000, 1000)))), P)
@@ -234,8 +234,8 @@ def test_adding_a_constant_changes_nothing(data: st.DataObject, dtype: type[np.f
 
 @quick
 @given(st.data(), st.sampled_from(DTYPES), st.sampled_from(CLASSES))
-def test_order_and_sum_are_kept(data: st.DataObject, dtype: type[np.floating], K: int) -> None:
-    """A larger logit never has a smaller probability, equal ones have equal ones, and rows sum to 1."""
+def test_order_and_sum(data: st.DataObject, dtype: type[np.floating], K: int) -> None:
+    """A larger logit has no smaller probability, equal logits have equal ones, and rows sum to 1."""
     ends = st.sampled_from([1e30, -1e30, float(np.finfo(dtype).max), -float(np.finfo(dtype).max), 0.0])
     Z = data.draw(arrays(dtype, (3, K), elements=st.one_of(st.floats(-100, 100, width=32), ends).map(dtype)))
     temperature = data.draw(st.sampled_from([1.0, 2.0, 1.5, 100.0]))
@@ -250,7 +250,7 @@ def test_order_and_sum_are_kept(data: st.DataObject, dtype: type[np.floating], K
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_extremes_are_exact(dtype: type[np.floating]) -> None:
-    """Logits of +-1e30 give exactly 0 and 1, ties at the extremes exact halves, and derivatives of exactly 0."""
+    """Logits of +-1e30 give exactly 0 and 1, ties give exact halves, and derivatives are exactly 0."""
     P = d.softmax(np.array([[1e30, -1e30, 0], [1e30, 1e30, -1e30], [-1e30, -1e30, -1e30]], dtype))
     assert P[:2].tolist() == [[1, 0, 0], [0.5, 0.5, 0]]
     assert P[2].tolist() == [dtype(1) / dtype(3)] * 3
@@ -261,7 +261,7 @@ def test_extremes_are_exact(dtype: type[np.floating]) -> None:
 @quick
 @given(st.data(), st.sampled_from(DTYPES), st.sampled_from(CLASSES))
 def test_masked_classes(data: st.DataObject, dtype: type[np.floating], K: int) -> None:
-    """A masked class has exactly 0, whatever its logit is, and the others what they have without it."""
+    """An excluded class has the probability 0, and the others have those without it."""
     extreme = st.sampled_from([1e30, -1e30, float(-np.finfo(dtype).max)])
     Z = data.draw(arrays(dtype, (3, K), elements=st.one_of(st.floats(-50, 50, width=32), extreme).map(dtype)))
     allowed = data.draw(arrays(np.bool_, K).filter(lambda mask: mask.any()))
@@ -274,7 +274,7 @@ def test_masked_classes(data: st.DataObject, dtype: type[np.floating], K: int) -
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("K", [*CLASSES, 32, 33, 48, 100])
 def test_temperature_one_is_the_identity(dtype: type[np.floating], K: int) -> None:
-    """At temperature 1 and without a mask the function has the bits of a model's answers; T divides the logits."""
+    """Temperature 1 gives the bits of a model, and T divides the logits."""
     Z = (np.random.default_rng(4).standard_normal((70, K)) * 9).astype(dtype)
     model = LinearModel("softmax", np.eye(K, dtype=dtype), np.zeros(K, dtype))
     assert d.softmax(Z).tobytes() == d.softmax(Z, 1.0, np.ones(K, np.bool_)).tobytes() == model.predict(Z).tobytes()
@@ -283,8 +283,8 @@ def test_temperature_one_is_the_identity(dtype: type[np.floating], K: int) -> No
     assert d.softmax(Z, 0.5).max() >= d.softmax(Z).max()
 
 
-def test_what_is_refused() -> None:
-    """Arrays that kernels cannot read, and options that mean nothing, are errors."""
+def test_invalid_arguments_are_rejected() -> None:
+    """Arrays that kernels cannot read, and invalid options, are rejected."""
     Z = np.zeros((2, 3))
     for bad in (Z[0], Z[:0], Z.astype(np.float16), Z.astype(np.int64), np.asfortranarray(Z), Z.astype(">f8")):
         with pytest.raises(ValueError, match="every array"):

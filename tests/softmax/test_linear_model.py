@@ -1,4 +1,4 @@
-"""The safe door: what it refuses, that nothing outside can change a model, and that threads may share one."""
+"""Linear models: validation of arrays, immutability and threads."""
 
 import threading
 from collections.abc import Callable
@@ -24,23 +24,23 @@ METHODS: dict[str, Callable[[LinearModel, Array], object]] = {
 
 
 def matrix(dtype: type = np.float32, rows: int = N, columns: int = K) -> Array:
-    """Some finite numbers."""
+    """Return finite numbers."""
     return np.random.default_rng(0).standard_normal((rows, columns)).astype(dtype)
 
 
-def build(head: str = "softmax", dtype: type = np.float32, stage: Stage | None = None) -> LinearModel:
-    """A model of N features."""
+def build_linear_model(head: str = "softmax", dtype: type = np.float32, stage: Stage | None = None) -> LinearModel:
+    """Return a model of N features."""
     columns = 1 if head == "sigmoid" else K
     return LinearModel(head, matrix(dtype, N, columns), matrix(dtype, 1, columns)[0], stage)
 
 
 def statistics(clip: float | None = 3.0) -> Stage:
-    """A stage of N features."""
+    """Return a stage of N features."""
     return Stage(np.arange(N, dtype=np.float64), np.ones(N), clip)
 
 
-def spoilt(array: Array, value: float) -> Array:
-    """The same array with its last number replaced."""
+def with_last(array: Array, value: float) -> Array:
+    """Return a copy of an array with its last number replaced."""
     copy = array.copy()
     copy.flat[-1] = value
     return copy
@@ -61,27 +61,27 @@ BAD_MODELS: dict[str, tuple[object, ...]] = {
     "short bias": ("softmax", WEIGHTS, BIAS[:-1]),
     "bias as a row": ("softmax", WEIGHTS, BIAS[None]),
     "sigmoid with two logits": ("sigmoid", WEIGHTS[:, :2], BIAS[:2]),
-    "NaN weight": ("softmax", spoilt(WEIGHTS, np.nan), BIAS),
-    "infinite weight": ("softmax", spoilt(WEIGHTS, -np.inf), BIAS),
-    "NaN bias": ("softmax", WEIGHTS, spoilt(BIAS, np.nan)),
-    "infinite bias": ("softmax", WEIGHTS, spoilt(BIAS, np.inf)),
+    "NaN weight": ("softmax", with_last(WEIGHTS, np.nan), BIAS),
+    "infinite weight": ("softmax", with_last(WEIGHTS, -np.inf), BIAS),
+    "NaN bias": ("softmax", WEIGHTS, with_last(BIAS, np.nan)),
+    "infinite bias": ("softmax", WEIGHTS, with_last(BIAS, np.inf)),
     "short mean": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N - 1), np.ones(N))),
     "short stage": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N - 1), np.ones(N - 1))),
     "long scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N + 1))),
     "mean as a matrix": ("softmax", WEIGHTS, BIAS, Stage(np.zeros((1, N)), np.ones((1, N)))),
-    "NaN mean": ("softmax", WEIGHTS, BIAS, Stage(spoilt(np.zeros(N), np.nan), np.ones(N))),
-    "infinite scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), spoilt(np.ones(N), np.inf))),
-    "NaN scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), spoilt(np.ones(N), np.nan))),
-    "zero scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), spoilt(np.ones(N), 0))),
-    "negative scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), spoilt(np.ones(N), -1))),
-    "mean beyond float32": ("softmax", WEIGHTS, BIAS, Stage(spoilt(np.zeros(N), 1e39), np.ones(N))),
-    "1 / scale beyond float32": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), spoilt(np.ones(N), 1e-39))),
-    "1 / scale below float32": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), spoilt(np.ones(N), 1e50))),
+    "NaN mean": ("softmax", WEIGHTS, BIAS, Stage(with_last(np.zeros(N), np.nan), np.ones(N))),
+    "infinite scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), with_last(np.ones(N), np.inf))),
+    "NaN scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), with_last(np.ones(N), np.nan))),
+    "zero scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), with_last(np.ones(N), 0))),
+    "negative scale": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), with_last(np.ones(N), -1))),
+    "mean beyond float32": ("softmax", WEIGHTS, BIAS, Stage(with_last(np.zeros(N), 1e39), np.ones(N))),
+    "1 / scale beyond float32": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), with_last(np.ones(N), 1e-39))),
+    "1 / scale below float32": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), with_last(np.ones(N), 1e50))),
     "1 / scale beyond float64": (
         "softmax",
         WEIGHTS.astype(np.float64),
         BIAS.astype(np.float64),
-        Stage(np.zeros(N), spoilt(np.ones(N), 1e-309)),
+        Stage(np.zeros(N), with_last(np.ones(N), 1e-309)),
     ),
     "zero clip": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N), 0.0)),
     "negative clip": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N), -1.0)),
@@ -95,7 +95,13 @@ BAD_MODELS: dict[str, tuple[object, ...]] = {
         None,
         Delta(matrix(np.float64), Stage(np.zeros(N), np.ones(N), 1.0)),
     ),
-    "NaN delta": ("softmax", WEIGHTS, BIAS, None, Delta(spoilt(WEIGHTS, np.nan), Stage(np.zeros(N), np.ones(N), 1.0))),
+    "NaN delta": (
+        "softmax",
+        WEIGHTS,
+        BIAS,
+        None,
+        Delta(with_last(WEIGHTS, np.nan), Stage(np.zeros(N), np.ones(N), 1.0)),
+    ),
     "delta without a clip": ("softmax", WEIGHTS, BIAS, None, Delta(WEIGHTS, Stage(np.zeros(N), np.ones(N)))),
     "delta behind a bad stage": ("softmax", WEIGHTS, BIAS, None, Delta(WEIGHTS, Stage(np.zeros(N), np.zeros(N), 1.0))),
     "clip below float32": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N), 1e-50)),
@@ -103,17 +109,17 @@ BAD_MODELS: dict[str, tuple[object, ...]] = {
 
 
 @pytest.mark.parametrize("arguments", BAD_MODELS.values(), ids=BAD_MODELS.keys())
-def test_bad_models_are_refused(arguments: tuple[object, ...]) -> None:
-    """A model that contradicts itself, or has a number that is not finite, cannot be made."""
+def test_invalid_parameters_are_rejected(arguments: tuple[object, ...]) -> None:
+    """Inconsistent parameters, and numbers that are not finite, are rejected."""
     with pytest.raises(ValueError, match=r"head|weights|stage|delta"):
         LinearModel(*arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_a_model_says_of_itself(head: str, dtype: type) -> None:
-    """A model knows its sizes; a sigmoid head has one logit and answers two classes."""
-    model = build(head, dtype)
+def test_sizes(head: str, dtype: type) -> None:
+    """A model has the right sizes; a sigmoid head has one logit and two classes."""
+    model = build_linear_model(head, dtype)
     assert (model.n_features, model.n_logits, model.n_classes) == {"sigmoid": (N, 1, 2)}.get(head, (N, K, K))
     assert (model.head, model.dtype) == (head, np.dtype(dtype))
 
@@ -121,15 +127,15 @@ def test_what_a_model_says_of_itself(head: str, dtype: type) -> None:
 @pytest.mark.parametrize("behind", [None, statistics()], ids=["raw", "staged"])
 @pytest.mark.parametrize("method", METHODS)
 def test_wrong_width(method: str, behind: Stage | None) -> None:
-    """Rows of another width, and arrays that are no matrix, are a ValueError before any kernel sees them."""
-    model = build(stage=behind)
+    """Rows of another width, and arrays that are no matrix, are rejected before a kernel runs."""
+    model = build_linear_model(stage=behind)
     for shape in ((2, N - 1), (2, N + 1), (1, 10_000), (2, 0), (N,), (1, 1, N)):
         with pytest.raises(ValueError, match=r"X (has|must)|unpack"):
             METHODS[method](model, np.zeros(shape, np.float32))
 
 
 def layouts() -> dict[str, Array]:
-    """Arrays (2, N) that hold the right numbers in a form that kernels cannot read."""
+    """Return arrays (2, N) with the right numbers in a layout that kernels cannot read."""
     X = matrix(np.float32, 2, N)
     fixed = X.copy()
     fixed.flags.writeable = False
@@ -154,8 +160,8 @@ def layouts() -> dict[str, Array]:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("layout", layouts())
 def test_wrong_dtype_or_layout(layout: str, method: str, behind: Stage | None) -> None:
-    """A wrong dtype, byte order or memory layout is a TypeError, also after right arrays of that shape were seen."""
-    model, X = build(stage=behind), layouts()[layout]
+    """A wrong dtype, byte order or layout is rejected, also after valid arrays of the same shape."""
+    model, X = build_linear_model(stage=behind), layouts()[layout]
     METHODS[method](model, matrix(np.float32, 2, N))
     with pytest.raises(TypeError, match="X must be"):
         METHODS[method](model, X)
@@ -166,7 +172,7 @@ def test_wrong_dtype_or_layout(layout: str, method: str, behind: Stage | None) -
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_rows_that_are_not_finite(bad: float, dtype: type, head: str, behind: Stage | None) -> None:
-    """NaN and infinity in any feature are refused, also where a weight is 0 or a clip would hide them."""
+    """NaN and infinity are rejected, also for a weight of 0 or where a clip would hide them."""
     weights, bias = matrix(dtype, N, 1 if head == "sigmoid" else K), matrix(dtype, 1, 1 if head == "sigmoid" else K)[0]
     weights[1] = 0
     model = LinearModel(head, weights, bias, behind)
@@ -180,8 +186,8 @@ def test_rows_that_are_not_finite(bad: float, dtype: type, head: str, behind: St
 
 
 def test_wrong_targets() -> None:
-    """Targets of another shape or dtype are a ValueError; read-only and strided ones are read as they are."""
-    model, X, Y = build(), matrix(np.float32, 2, N), np.eye(2, K)
+    """Targets of another shape or dtype are rejected; read-only and strided ones are accepted."""
+    model, X, Y = build_linear_model(), matrix(np.float32, 2, N), np.eye(2, K)
     for bad in (Y[:1], Y[:, :2], np.eye(3, K), Y.astype(np.float32), Y.astype(">f8"), Y[0], Y.astype(int)):
         for call in (model.losses, model.gradients):
             with pytest.raises(ValueError, match="Y must be"):
@@ -193,14 +199,14 @@ def test_wrong_targets() -> None:
 
 
 def test_no_rows() -> None:
-    """A batch without rows has an answer without rows."""
-    P, labels = build().classify(np.empty((0, N), np.float32))
+    """A batch without rows has a prediction without rows."""
+    P, labels = build_linear_model().classify(np.empty((0, N), np.float32))
     assert P.shape == (0, K)
     assert labels == []
 
 
 def test_weights_of_any_layout() -> None:
-    """Weights in column order, read-only or strided make the same model."""
+    """Weights in column order, read-only or strided give the same model."""
     fixed = WEIGHTS.copy()
     fixed.flags.writeable = False
     X = matrix(np.float32, 5, N)
@@ -210,8 +216,8 @@ def test_weights_of_any_layout() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_later_changes_do_not_reach_a_model(head: str) -> None:
-    """Writing into the arrays that a model was made of changes none of its answers, the float64 ones included."""
+def test_later_changes_of_the_arrays_have_no_effect(head: str) -> None:
+    """Writing into the arrays of the constructor changes no prediction, also not in float64."""
     columns = 1 if head == "sigmoid" else K
     W, b, behind = matrix(np.float32, N, columns), matrix(np.float32, 1, columns)[0], statistics()
     # Two features of the last row overflow float32 and cancel in float64, so that its answer depends on the others.
@@ -226,9 +232,9 @@ def test_later_changes_do_not_reach_a_model(head: str) -> None:
         assert np.array_equal(got, expected)
 
 
-def test_answers_are_fresh() -> None:
-    """An answer is the caller's own array: writing into it changes neither the model, nor X, nor another answer."""
-    model, X = build(), matrix(np.float32, 5, N)
+def test_predictions_are_new_arrays() -> None:
+    """Writing into a prediction changes neither the model, nor X, nor another prediction."""
+    model, X = build_linear_model(), matrix(np.float32, 5, N)
     first, second, kept = model.predict(X), model.predict(X), X.copy()
     assert np.array_equal(first, second)
     second[:] = 0
@@ -240,12 +246,12 @@ def test_answers_are_fresh() -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_threads_share_a_model(head: str) -> None:
-    """Four threads that predict with one model at the same time get the bits that one thread gets."""
-    model = build(head, stage=statistics())
+    """Four threads that share one model get the bits of one thread."""
+    model = build_linear_model(head, stage=statistics())
     sizes = (1, 1, 64, 64, 300, 300, 301, 301)
     batches = [np.random.default_rng(i).standard_normal((B, N)).astype(np.float32) for i, B in enumerate(sizes)]
     batches[3][1, 0] = 3e38
-    expected = [build(head, stage=statistics()).classify(X) for X in batches]
+    expected = [build_linear_model(head, stage=statistics()).classify(X) for X in batches]
     barrier = threading.Barrier(4)
 
     def work(thread: int) -> bool:

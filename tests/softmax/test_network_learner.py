@@ -1,4 +1,4 @@
-"""The fold of networks: held to a plain twin, to autograd, to what predictions answer, to its bits and its guards."""
+"""Network learners: their rules against references, the scores of rows, their bits, and invalid rows."""
 
 import resource
 from dataclasses import replace
@@ -25,21 +25,21 @@ quick = settings(deadline=None, max_examples=50)
 
 
 def same_state(one: NetworkLearner, other: NetworkLearner) -> bool:
-    """Whether two folds hold the same bits, the served ones included."""
+    """Return whether two learners have the same bits, including their parameters."""
     pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
     pairs += list(zip(one.parameters().tensors(), other.parameters().tensors(), strict=True))
     return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 def masters(steps: NetworkLearner) -> list[Array]:
-    """The weights of every layer in full precision, the bias first."""
+    """Return the masters of every layer, bias first."""
     return [tensor for name, tensor in sorted(steps.tensors().items()) if name.startswith("masters")]
 
 
 @quick
 @given(st.data(), heads, names, widths)
-def test_rules_against_the_plain_twin(data: st.DataObject, head: str, name: RuleName, hidden: tuple[int, ...]) -> None:
-    """Every layer follows the rule's formula on the backpropagated gradient, for each head, target and importance."""
+def test_rules_against_the_reference(data: st.DataObject, head: str, name: RuleName, hidden: tuple[int, ...]) -> None:
+    """Every layer follows the rule on the backpropagated gradient, for each head, target and importance."""
     net = Net(
         head, hidden, K=data.draw(st.integers(2, 20)), staged=data.draw(st.booleans()),
         kind=data.draw(st.sampled_from(["hard", "soft", "any"])), seed=data.draw(st.integers(0, 99)),
@@ -58,8 +58,8 @@ def test_rules_against_the_plain_twin(data: st.DataObject, head: str, name: Rule
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_float32_against_the_plain_twin(name: RuleName) -> None:
-    """A float32 network learns what the float64 twin does, up to the rounding of what it serves."""
+def test_float32_against_the_reference(name: RuleName) -> None:
+    """A float32 network learns like the float64 reference, up to the rounding of its served weights."""
     net = Net("softmax", (33, 16), N=20, K=10, B=200, dtype=np.float32, shift=1)
     steps, twin = net.steps(RULES[name]), Twin(net, RULES[name])
     expected = [twin.row(x, y, 1.0) for x, y in zip(net.X, net.Y, strict=True)]
@@ -70,7 +70,7 @@ def test_float32_against_the_plain_twin(name: RuleName) -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_sgd_against_autograd(head: str) -> None:
-    """A hundred steps of sgd through three hidden layers end where those of automatic differentiation do."""
+    """A hundred steps of sgd through three hidden layers agree with automatic differentiation."""
     net = Net(head, (6, 5, 4), B=100, kind="soft", shift=1)
     affine = [array for pair in net.affine for array in pair]
     for i in range(100):
@@ -91,10 +91,10 @@ def test_sgd_against_autograd(head: str) -> None:
 
 @quick
 @given(st.data(), heads, names, widths, dtypes)
-def test_a_row_is_scored_as_it_is_answered(
+def test_rows_are_scored_like_predictions(
     data: st.DataObject, head: str, name: RuleName, hidden: tuple[int, ...], dtype: type[np.floating]
 ) -> None:
-    """The loss of a row has the bits of the loss that the network before it gives."""
+    """The loss of a row has the bits of the loss of the prediction before its step."""
     net = Net(
         head, hidden, B=4, K=data.draw(st.integers(2, 20)), dtype=dtype, staged=data.draw(st.booleans()), kind="soft"
     )
@@ -111,7 +111,7 @@ def test_a_row_is_scored_as_it_is_answered(
 @quick
 @given(heads, widths, st.integers(0, 99))
 def test_a_step_of_sgd_is_the_gradient_of_the_network(head: str, hidden: tuple[int, ...], seed: int) -> None:
-    """What the fold moves by in one row is the rate times what `Network.gradients` gives for it."""
+    """A step of sgd is the rate times `NetworkModel.gradients` of the row."""
     net = Net(head, hidden, B=1, kind="soft", seed=seed)
     steps, found = net.steps(Rule("sgd", rate=0.25)), net.parameters().build_model().gradients(net.X, net.Y)
     before = masters(steps)
@@ -125,7 +125,7 @@ def test_a_step_of_sgd_is_the_gradient_of_the_network(head: str, hidden: tuple[i
 def test_blocks_of_any_size(
     data: st.DataObject, head: str, name: RuleName, hidden: tuple[int, ...], dtype: type[np.floating]
 ) -> None:
-    """A fold of blocks, or row by row, or from a copy or a checkpoint in between, has the bits of the whole fold."""
+    """A fold in blocks, row by row, or across a copy or a checkpoint has the bits of the whole fold."""
     net = Net(head, hidden, N=data.draw(st.integers(1, 18)), K=data.draw(st.integers(2, 18)), dtype=dtype)
     whole, parts = net.steps(RULES[name]), net.steps(RULES[name])
     expected = whole.fold(net.X, Y=net.Y, weights=net.h)
@@ -145,7 +145,7 @@ def test_blocks_of_any_size(
 @pytest.mark.parametrize("head", ["softmax", "sigmoid", "ovr"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_linear_layer_learns_as_a_linear_model(head: str, dtype: type[np.floating]) -> None:
-    """Behind a relu that passes its row through as it is, the head's layer steps to the bit as a linear model does."""
+    """After a relu that changes nothing, the head's layer has the bits of a linear learner."""
     case = Case(head, LINEAR_RULES["adagrad"], "plain", dtype=dtype, B=1)
     net = Net(head, (5,), dtype=dtype, B=1)
     net.affine = [(np.eye(5, dtype=dtype), np.zeros(5, dtype)), (case.weights, case.bias)]
@@ -158,7 +158,7 @@ def test_a_linear_layer_learns_as_a_linear_model(head: str, dtype: type[np.float
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid", "ovr"])
 def test_labels_are_targets_and_progress_counts(head: str) -> None:
-    """Class indices and one-hot targets give the same bits; progress holds the answers before each step."""
+    """Class indices and one-hot targets give the same bits, and progress counts the predictions before each step."""
     net = Net(head, (8,), B=60)
     labels = net.Y[:, 0].round().astype(np.int64) if head == "sigmoid" else np.random.default_rng(1).integers(0, 3, 60)
     Y = labels[:, None].astype(float) if head == "sigmoid" else np.eye(3)[labels]
@@ -174,7 +174,7 @@ def test_labels_are_targets_and_progress_counts(head: str) -> None:
 
 
 def test_norms_of_steps() -> None:
-    """The last norm is that of what the masters of all layers moved by."""
+    """The last norm is that of the changes of the masters of all layers."""
     for name, rule in RULES.items():
         net = Net("softmax", (9, 4), K=9)
         steps = net.steps(rule)
@@ -185,8 +185,8 @@ def test_norms_of_steps() -> None:
             assert steps.progress["step_norm"] == pytest.approx(np.sqrt(moved), rel=1e-9), name
 
 
-def test_it_learns_what_no_linear_model_can() -> None:
-    """Exclusive or: a network gets there, a linear model stays at chance."""
+def test_a_network_learns_exclusive_or() -> None:
+    """A network learns exclusive or; a linear model does not."""
     rng = np.random.default_rng(0)
     X = rng.choice([-1.0, 1.0], (3000, 2)) + rng.normal(0, 0.1, (3000, 2))
     labels = (X[:, 0] * X[:, 1] > 0).astype(np.int64)
@@ -202,7 +202,7 @@ def test_it_learns_what_no_linear_model_can() -> None:
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_skipped_rows_change_nothing(name: RuleName, dtype: type[np.floating]) -> None:
-    """Rows that are not finite or too large in any layer, without a class or an importance, are counted alone."""
+    """Rows that are not finite or too large in a layer, or without a class or importance, are only counted."""
     net = Net("softmax", (6, 5), B=14, dtype=dtype)
     labels, h, X = net.Y.argmax(axis=1), np.ones(14), net.X.copy()
     X[1, 0], X[3, 2], X[4, 4] = np.nan, np.inf, -np.inf
@@ -223,8 +223,8 @@ def test_skipped_rows_change_nothing(name: RuleName, dtype: type[np.floating]) -
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_rows_that_grow_too_large_on_the_way_are_skipped(layer: int) -> None:
-    """An activation, or a derivative of a hidden layer, beyond the bounds is not learned from."""
+def test_rows_too_large_in_a_hidden_layer_are_skipped(layer: int) -> None:
+    """A row with a hidden activation or derivative beyond the bounds is skipped."""
     net = Net("softmax", (4, 4), B=1, shift=2 if layer == 2 else 0)
     if layer < 2:
         net.affine[layer] = (net.affine[layer][0] * 2.0**62, net.affine[layer][1])
@@ -247,7 +247,7 @@ def test_rows_that_grow_too_large_on_the_way_are_skipped(layer: int) -> None:
 def test_any_rows_leave_a_finite_network(
     data: st.DataObject, head: str, name: RuleName, dtype: type[np.floating], shift: int
 ) -> None:
-    """Whatever rows, importances and targets come, masters and served weights stay finite and the network answers."""
+    """For any rows, importances and targets, masters and served weights stay finite."""
     net = Net(head, (4, 3), N=3, dtype=dtype, shift=shift)
     info = np.finfo(dtype)
     ends = st.sampled_from([float(v) for v in (info.max, -info.max, info.smallest_subnormal, 2.0**59, -(2.0**59), 0.0)])
@@ -262,8 +262,8 @@ def test_any_rows_leave_a_finite_network(
 
 
 @pytest.mark.parametrize("name", ["adagrad", "ftrl"])
-def test_no_layer_moves_its_own_pre_activations_beyond_the_clip(name: RuleName) -> None:
-    """With a small clip each layer's largest change by its own row is that clip, in the free step's direction."""
+def test_a_step_of_each_layer_is_limited_by_the_clip(name: RuleName) -> None:
+    """The largest change of each layer's pre-activations is the clip, in the direction of the step."""
     net = Net("softmax", (6, 5), B=1)
     taken = [net.X]
     model = net.parameters().build_model()
@@ -284,7 +284,7 @@ def test_no_layer_moves_its_own_pre_activations_beyond_the_clip(name: RuleName) 
 @pytest.mark.parametrize("head", ["softmax", "multilabel", "ovr"])
 @pytest.mark.parametrize("name", RULES)
 def test_new_classes(name: RuleName, head: str) -> None:
-    """A new class moves no other logit and stands at the others' mean less ln 100; then the fold goes on."""
+    """A new class changes no other logit, starts at the mean minus ln 100, and the fold continues."""
     net = Net(head, (9, 7), K=15, dtype=np.float32)
     steps = net.steps(RULES[name])
     steps.fold(net.X, Y=net.Y)
@@ -308,8 +308,8 @@ def test_new_classes(name: RuleName, head: str) -> None:
     assert steps.added_classes == [3]
 
 
-def test_another_rule_goes_on_from_the_same_weights() -> None:
-    """A change of numbers keeps the sums and takes effect, a change of rule starts new ones; neither moves a weight."""
+def test_another_rule_continues_from_the_same_weights() -> None:
+    """Changed constants keep the sums and a changed rule resets them; neither changes a weight."""
     net = Net("softmax", (6,))
     steps = net.steps(RULES["adagrad"])
     steps.fold(net.X, Y=net.Y)
@@ -325,7 +325,7 @@ def test_another_rule_goes_on_from_the_same_weights() -> None:
 
 
 def test_paused_rows_are_counted_and_not_learned() -> None:
-    """Without learning, rows are scored and counted, and no weight moves."""
+    """Without learning, rows are scored and counted, and no weight changes."""
     net = Net("softmax", (6,))
     steps = net.steps(RULES["adagrad"])
     before = masters(steps)
@@ -335,8 +335,8 @@ def test_paused_rows_are_counted_and_not_learned() -> None:
 
 
 @pytest.mark.parametrize("staged", [False, True])
-def test_served_parts_are_copies_and_survive_their_arrays(*, staged: bool) -> None:
-    """At its start a network answers with its artifact's bits; its arrays and clips make what is served again."""
+def test_parameters_are_copies_with_a_round_trip(*, staged: bool) -> None:
+    """A new learner predicts with the bits of its start, and its parameters have a round trip through arrays."""
     net = Net("softmax", (6, 5), staged=staged, dtype=np.float32)
     steps, start = net.steps(RULES["adagrad"]), net.parameters()
     served = steps.parameters()
@@ -351,16 +351,16 @@ def test_served_parts_are_copies_and_survive_their_arrays(*, staged: bool) -> No
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_wide_layer_takes_no_memory_for_the_inputs_of_another(name: RuleName) -> None:
-    """A row of a network with 16,384 hidden units needs less than 64 MiB, where lanes times inputs would be 1 GiB."""
+def test_memory_of_a_wide_layer(name: RuleName) -> None:
+    """A row of a network with 16,384 hidden units needs less than 64 MiB; lanes times inputs would be 1 GiB."""
     net = Net("softmax", (16_384,), N=4, B=1, dtype=np.float32)
     steps, before = net.steps(RULES[name]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     steps.fold(net.X, Y=net.Y)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
-def test_what_a_fold_refuses() -> None:
-    """Contradicting shapes, dtypes, layouts and rules are errors before any kernel sees them."""
+def test_invalid_arguments_are_rejected() -> None:
+    """Inconsistent shapes, dtypes, layouts and rules are rejected before a kernel runs."""
     net = Net("softmax", (4,))
     steps, y = net.steps(RULES["adagrad"]), np.zeros(30, np.int64)
     for arguments in ((), (y, net.Y)):

@@ -1,4 +1,4 @@
-"""Networks: answers against their twin, gradients three ways, bits in any batch, and what is refused."""
+"""Networks: predictions against a reference, gradients, bits in any batch, and invalid arguments."""
 
 import itertools
 from dataclasses import replace
@@ -16,7 +16,7 @@ from service.softmax.input_stage import Stage
 from service.softmax.kernels.network import LayerArrays
 from service.softmax.linear_model import LinearModel
 from service.softmax.network_model import NetworkModel
-from tests.support.networks import ACTIVATIONS, WIDTHS, Net, answers, forward, summed_loss
+from tests.support.networks import ACTIVATIONS, WIDTHS, Net, forward, reference_probabilities, summed_loss
 from tests.support.reference import DTYPES, HEADS, Array
 
 quick = settings(deadline=None, max_examples=60)
@@ -24,7 +24,7 @@ quick = settings(deadline=None, max_examples=60)
 
 @st.composite
 def nets(draw: st.DrawFn, most: int = 70) -> Net:
-    """Any network: head, depth, widths, activations, dtype, stage, rows."""
+    """Return a random network and rows."""
     hidden = tuple(draw(st.lists(st.sampled_from(WIDTHS), min_size=1, max_size=4)))
     return Net(
         draw(st.sampled_from(HEADS)), hidden, N=draw(st.integers(1, 20)), K=draw(st.integers(1, 40)),
@@ -36,18 +36,18 @@ def nets(draw: st.DrawFn, most: int = 70) -> Net:
 
 @quick
 @given(nets())
-def test_answers_against_the_twin(net: Net) -> None:
-    """Any network answers what the textbook's formulas give, and its labels follow from the answer."""
+def test_predictions_against_the_reference(net: Net) -> None:
+    """Predictions equal the textbook formulas, and labels follow from them."""
     P, labels = net.parameters().build_model().classify(net.X)
     assert P.dtype == net.dtype
-    assert np.abs(P - answers(net, net.X)).max() <= 500 * np.finfo(net.dtype).eps
+    assert np.abs(P - reference_probabilities(net, net.X)).max() <= 500 * np.finfo(net.dtype).eps
     assert labels == ([0] * len(P) if net.head == "multilabel" else P.argmax(axis=1).tolist())
 
 
 @quick
 @given(st.data(), nets(150))
 def test_bits_in_any_batch(data: st.DataObject, net: Net) -> None:
-    """Any split of a batch, and any row alone, has the bits of the whole batch."""
+    """Any split of a batch, and any single row, has the bits of the whole batch."""
     model, B = net.parameters().build_model(), len(net.X)
     P, labels = model.classify(net.X)
     logits, logs = model.logits(net.X), model.log_probabilities(net.X)
@@ -66,8 +66,8 @@ def test_bits_in_any_batch(data: st.DataObject, net: Net) -> None:
 
 @quick
 @given(nets(70))
-def test_answers_are_those_of_the_logits(net: Net) -> None:
-    """The fused kernel has the bits of a model without hidden layers whose features are the logits."""
+def test_predictions_follow_from_the_logits(net: Net) -> None:
+    """The fused kernel has the bits of a linear model whose features are the logits."""
     model = net.parameters().build_model()
     head = LinearModel(net.head, np.eye(net.K, dtype=net.dtype), np.zeros(net.K, net.dtype))  # type: ignore[arg-type]  # a head's name
     Z = model.logits(net.X)
@@ -76,12 +76,12 @@ def test_answers_are_those_of_the_logits(net: Net) -> None:
 
 
 def parameters(net: Net) -> list[Array]:
-    """Every array that has a gradient: the weights and biases layer by layer, then the rows."""
+    """Return every array that has a gradient: weights and biases layer by layer, then the rows."""
     return [*itertools.chain.from_iterable(net.affine), net.X]
 
 
 def by_differences(net: Net) -> list[Array]:
-    """Central differences of the summed loss by every parameter and every feature."""
+    """Return central differences of the summed loss with respect to every parameter and feature."""
     slopes = []
     for array in parameters(net):
         slope = np.empty_like(array)
@@ -100,9 +100,9 @@ def by_differences(net: Net) -> list[Array]:
 @pytest.mark.parametrize("hidden", [(4,), (4, 3), (5, 4, 3)])
 @pytest.mark.parametrize("kind", ["hard", "any"])
 def test_gradients_three_ways(head: str, hidden: tuple[int, ...], kind: str) -> None:
-    """dW, db of every layer and dX: within 1e-6 of differences and 1e-10 of autograd; db is the sum of its layer's e.
+    """Gradients agree with differences to 1e-6 and with autograd to 1e-10.
 
-    The last is the closed identity: sum over rows of P - Y for the head, and A^T e = dW.
+    They also satisfy the closed identities: db sums P - Y over rows for the head, and dW = A^T e.
     """
     for shift in range(3):
         net = Net(head, hidden, N=4, B=7, kind=kind, shift=shift, seed=shift)
@@ -124,8 +124,8 @@ def test_gradients_three_ways(head: str, hidden: tuple[int, ...], kind: str) -> 
             np.testing.assert_allclose(found.layers[-1].db, (P - net.Y).sum(axis=0), rtol=1e-12, atol=1e-13)
 
 
-def test_a_stage_that_is_written_to_changes_no_answer() -> None:
-    """Neither those of float32, nor those that are computed in float64 for the first time after it."""
+def test_later_changes_of_the_stage_have_no_effect() -> None:
+    """Writing into the stage of the constructor changes no prediction, also not in float64."""
     net, Y = Net("softmax", (6,), N=4, dtype=np.float32, staged=True), np.full((1, 3), 1 / 3)
     assert net.stage is not None
     net.stage = replace(net.stage, clip=None)
@@ -141,7 +141,7 @@ def test_a_stage_that_is_written_to_changes_no_answer() -> None:
 
 @pytest.mark.parametrize("clip", [None, 0.8])
 def test_gradients_through_the_stage(clip: float | None) -> None:
-    """dX is the slope by the raw rows, 0 where the stage clips."""
+    """dX is the slope with respect to raw rows, and 0 where the stage clips."""
     net = Net("softmax", (6, 5), N=4, B=6, staged=True, kind="soft")
     assert net.stage is not None
     net.stage = replace(net.stage, clip=clip)
@@ -153,7 +153,7 @@ def test_gradients_through_the_stage(clip: float | None) -> None:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("head", HEADS)
 def test_overflow_is_computed_in_float64(name: str, head: str) -> None:
-    """Rows that overflow float32 in a hidden layer get what float64 gives; the others keep their bits."""
+    """Rows that overflow float32 in a hidden layer get the float64 result; the others keep their bits."""
     net = Net(head, (7, 6), B=20, dtype=np.float32, shift=ACTIVATIONS.index(name), kind="soft")
     # Two features cancel in float64 and overflow float32 on the way, which a saturating activation would hide.
     net.affine[0][0][0], net.affine[0][0][1] = 8, -8
@@ -179,8 +179,8 @@ def test_overflow_is_computed_in_float64(name: str, head: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["predict", "classify", "log_probabilities"])
-def test_rows_without_an_answer_are_refused(method: str) -> None:
-    """What is not finite, or overflows float64, is an error of the input."""
+def test_rows_without_a_prediction_are_rejected(method: str) -> None:
+    """Rows that are not finite, or overflow float64, are rejected."""
     net = Net("softmax", (4,), N=2)
     net.affine[0][0][:] = 100
     call = getattr(net.parameters().build_model(), method)
@@ -192,8 +192,8 @@ def test_rows_without_an_answer_are_refused(method: str) -> None:
             call(X)
 
 
-def test_a_gradient_that_cannot_be_represented_is_refused() -> None:
-    """Rows with an answer may have no gradient."""
+def test_gradients_that_overflow_are_rejected() -> None:
+    """Rows whose gradient overflows are rejected, although they have a prediction."""
     net = Net("softmax", (1,), N=1, B=4, shift=0)
     net.affine[0] = (np.full((1, 1), 1e7), np.ones(1))
     net.X[:], net.affine[1][0][:] = 1e300, [[0.1, 0, -0.1]]
@@ -202,8 +202,8 @@ def test_a_gradient_that_cannot_be_represented_is_refused() -> None:
         net.parameters().build_model().gradients(net.X, net.Y)
 
 
-def test_what_a_network_is_made_of_is_its_own() -> None:
-    """Nothing outside can change a network, and it has no buffers for lone rows."""
+def test_later_changes_of_the_arrays_have_no_effect() -> None:
+    """Later changes of the arrays do not change a network, and it has no single-row plan."""
     net = Net("softmax", (4, 3))
     model = net.parameters().build_model()
     before = model.predict(net.X)
@@ -238,7 +238,7 @@ BAD: dict[str, tuple[object, ...]] = {
 
 
 @pytest.mark.parametrize("arguments", BAD.values(), ids=BAD.keys())
-def test_bad_networks_are_refused(arguments: tuple[object, ...]) -> None:
-    """A network that contradicts itself, or has a number that is not finite, cannot be made."""
+def test_invalid_layers_are_rejected(arguments: tuple[object, ...]) -> None:
+    """Inconsistent layers, and numbers that are not finite, are rejected."""
     with pytest.raises(ValueError, match=r"head|weights|stage|activation"):
         NetworkModel(*arguments)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Scores in all forms agree with one another and with NumPy's longdouble, and what is none is refused."""
+"""Conversions of scores, against each other and NumPy's longdouble, and invalid scores."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def converted(values: Any, form: Any = "logits", head: str = "softmax", T: float
 @quick
 @given(Z=logits(), T=st.floats(0.1, 10))
 def test_softmax_of_logits(Z: Array, T: float) -> None:
-    """Probabilities, logarithms and odds against longdouble, next to 0 and 1 with all their digits."""
+    """Probabilities, logarithms and odds of softmax agree with longdouble, with all digits near 0 and 1."""
     found, exact = converted(Z, T=T), probabilities("softmax", Z / T)
     np.testing.assert_allclose(found["probabilities"], exact.astype(float), rtol=5e-13, atol=0)
     np.testing.assert_allclose(
@@ -59,14 +59,14 @@ def test_sigmoid_of_logits(Z: Array, T: float) -> None:
 @quick
 @given(Z=logits(), T=st.floats(0.1, 10), head=st.sampled_from(["softmax", "sigmoid"]), form=st.sampled_from(FORMS))
 def test_every_form_leads_to_every_other(Z: Array, T: float, head: str, form: Any) -> None:
-    """From logits to a form, and from that to all of them again."""
+    """Converting logits to a form, and from that to all forms, gives the same scores."""
     first = converted(Z, head=head, T=T)
     again = converted(first[form], form, head, T)
     assert again[form].tobytes() == first[form].tobytes()
-    # The odds of a softmax are those against the other classes, and clear always.
+    # The odds of a softmax are computed from the other classes, so they keep their digits.
     if head == "softmax":
         np.testing.assert_allclose(again["odds"], first["odds"], rtol=1e-8)
-    # A single probability next to 1 has lost the digits of its odds.
+    # A single probability near 1 has no digits of its odds.
     clear = first["probabilities"] < 1 - 1e-6
     for name in ("probabilities", "log_probabilities", "odds"):
         np.testing.assert_allclose(again[name][clear], first[name][clear], rtol=1e-8, atol=1e-300)
@@ -77,15 +77,15 @@ def test_every_form_leads_to_every_other(Z: Array, T: float, head: str, form: An
 
 
 def test_temperature_flattens_and_sharpens() -> None:
-    """The order stays; 1 is the identity."""
+    """A temperature keeps the order of classes, and 1 is the identity."""
     Z = [[3.0, 1.0, 0.5]]
     sharp, same, flat = (converted(Z, T=T)["probabilities"][0] for T in (0.5, 1.0, 4.0))
     assert sharp[0] > same[0] > flat[0]
     assert all((np.diff(p) < 0).all() for p in (sharp, same, flat))
 
 
-def test_masked_classes_cannot_be() -> None:
-    """Their probability is 0, and the others are what they are without them."""
+def test_impossible_classes() -> None:
+    """A logit of -inf has the probability 0 and does not change the others."""
     found, without = converted([[2.0, -np.inf, 1.0]]), converted([[2.0, 1.0]])
     assert found["probabilities"][0, 1] == found["odds"][0, 1] == 0
     assert found["log_probabilities"][0, 1] == -np.inf
@@ -95,7 +95,7 @@ def test_masked_classes_cannot_be() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 1e5, 1e30, 1e300])
 def test_extremes_stay_exact(scale: float) -> None:
-    """No overflow, no NaN; a constant added to all logits changes nothing."""
+    """Extreme logits give no overflow and no NaN, and a constant on all changes nothing."""
     found = converted([[scale, -scale, 0.0]])
     assert not np.isnan(np.concatenate(list(found.values()))).any()
     assert found["probabilities"].sum() == pytest.approx(1)
@@ -116,7 +116,7 @@ def test_what_is_certain_has_infinite_odds() -> None:
 
 
 def test_small_probabilities_keep_their_digits() -> None:
-    """Also below the normal numbers."""
+    """Small probabilities keep their digits, also below the normal numbers."""
     P = np.array([[1e-300, 5e-324, 0.5, 1 - 2**-53]])
     found = converted(P, "probabilities", "sigmoid")
     exact = np.log(P.astype(np.longdouble))
@@ -139,8 +139,8 @@ def test_small_probabilities_keep_their_digits() -> None:
         ("odds", [[np.exp(46), np.exp(-46), 0.0]]),
     ],
 )
-def test_odds_next_to_one_are_those_against_the_others(form: Any, values: Any) -> None:
-    """Where 1 - p rounds to 0."""
+def test_odds_of_nearly_certain_classes(form: Any, values: Any) -> None:
+    """Odds are computed from the other classes where 1 - p rounds to 0."""
     np.testing.assert_allclose(converted(values, form)["odds"], [[np.exp(46), np.exp(-46), 0]], rtol=1e-14)
     assert converted([[1.0, 1e-20]], "probabilities")["odds"].tolist() == [[1e20, 1e-20]]
 
@@ -164,13 +164,13 @@ def test_odds_next_to_one_are_those_against_the_others(form: Any, values: Any) -
         ("odds", [[1e-300]], "sigmoid", 1e307, "overflows"),
     ],
 )
-def test_what_is_no_score_is_refused(form: Any, values: Any, head: str, T: float, word: str) -> None:
-    """With the first wrong row, and without its numbers."""
+def test_invalid_scores_are_rejected(form: Any, values: Any, head: str, T: float, word: str) -> None:
+    """Invalid scores are rejected with the first wrong row, without its numbers."""
     with pytest.raises(UnacceptableError, match=word):
         converted(values, form, head, T)
 
 
-def test_sums_within_the_tolerance_are_taken() -> None:
-    """As float32 rounds them; they come back as they are."""
+def test_sums_within_the_tolerance_are_accepted() -> None:
+    """Probabilities rounded to float32 are accepted and returned unchanged."""
     P = np.array([[0.3333333, 0.3333333, 0.3333333]])
     assert converted(P, "probabilities")["probabilities"].tolist() == P.tolist()

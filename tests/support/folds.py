@@ -1,4 +1,4 @@
-"""What the tests of the fold share: small models that learn, rows for them, and their twins."""
+"""Small linear learners, rows and references for tests of folds."""
 
 from typing import Any
 
@@ -41,31 +41,31 @@ class Case:
         self.h = rng.uniform(0.2, 3, B)
 
     def steps(self) -> LinearLearner:
-        """The model that learns."""
+        """Return the learner."""
         start = LinearParameters(self.head, self.weights, self.bias, self.own)  # type: ignore[arg-type]  # a head's name
         return LinearLearner(start, self.form, self.rule, np.full(self.K, 0.5), self.learned)
 
     def twin(self) -> Fold:
-        """The same in plain NumPy."""
+        """Return the reference implementation of the learner."""
         own = None if self.own is None else (self.own.mean, self.own.scale, self.own.clip)
         learned = None if self.learned is None else (self.learned.mean, self.learned.scale, self.rule.clip)
         return Fold(self.head, self.rule, self.form, weights=self.weights, bias=self.bias, own=own, learned=learned)
 
 
 def answer(steps: LinearLearner) -> LinearModel:
-    """The model that answers now."""
+    """Return the current model of a learner."""
     return steps.parameters().build_model()
 
 
 def same_state(one: LinearLearner, other: LinearLearner) -> bool:
-    """Whether two folds hold the same bits, the served ones included."""
+    """Return whether two learners have the same bits, including their parameters."""
     pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
     pairs += list(zip(one.parameters().tensors(), other.parameters().tensors(), strict=True))
     return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 def whole_matrices(stored: Array, D: int) -> Array:
-    """Newton's matrices (K, D, D) from their stored halves."""
+    """Return Newton's full matrices (K, D, D) from their stored halves."""
     P, row = np.zeros((len(stored), D, D)), 0
     for i in range(D):
         P[:, i, : i + 1] = stored[:, row : row + i + 1]

@@ -1,9 +1,9 @@
-"""Hashes of everything the arithmetic computes, and the vectors it was compiled to, for the processor of this process.
+"""Hash all results of the arithmetic, and count vector registers, for the processor of this process.
 
     python -m tests.support.kernel_probe
 
-prints {"target": ..., "digests": {name: sha256}, "registers": {name: count}} as JSON. The inputs are made of bytes
-of a hash function, so they are the same with every release of NumPy and on every processor.
+prints {"target": ..., "digests": {name: sha256}, "registers": {name: count}} as JSON. The inputs come from the bytes of
+a hash function, so they are the same with every release of NumPy and on every processor.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from tests.support.networks import RULES as NETWORK
 from tests.support.reference import DTYPES, HEADS, Array
 
 # (B, N, K): one vector and several, every panel width, more rows than a block, and shapes that fill no tile. They are
-# small, because without fused multiply-add in hardware each one is a call.
+# small, because without fused multiply-add in hardware each operation is a call.
 SHAPES = ((1, 4, 3), (5, 30, 2), (17, 64, 10), (70, 9, 16), (9, 5, 33), (67, 20, 49), (3, 97, 97), (130, 3, 8))
 # The hidden layers of networks: one, several, and widths of every number of vectors.
 HIDDEN = ((7,), (17, 33), (50, 8, 3))
@@ -44,13 +44,13 @@ REGISTERS = ("zmm", "ymm", "xmm", "vfmadd")
 
 
 def numbers(name: str, dtype: type[np.floating], *shape: int, step: float = 2.0**-12) -> Array:
-    """Multiples of `step` within 2**15 steps of 0, picked by a hash of the name."""
+    """Return multiples of `step` within 2**15 steps of 0, selected by a hash of the name."""
     data = hashlib.shake_128(name.encode()).digest(2 * math.prod(shape))
     return (np.frombuffer(data, "<i2").reshape(shape) * step).astype(dtype)
 
 
-def model_of(head: str, dtype: type[np.floating], N: int, K: int, *, staged: bool) -> LinearModel:
-    """A model of made-up weights; with a stage its features stand in other units."""
+def build_linear_model(head: str, dtype: type[np.floating], N: int, K: int, *, staged: bool) -> LinearModel:
+    """Return a model of deterministic weights; with a stage its features have other units."""
     columns = 1 if head == "sigmoid" else K
     weights, bias = numbers(f"W {N} {K}", dtype, N, columns), numbers(f"b {N} {K}", dtype, columns)
     if not staged:
@@ -59,16 +59,16 @@ def model_of(head: str, dtype: type[np.floating], N: int, K: int, *, staged: boo
     return LinearModel(head, weights, bias, Stage(mean, scale, 4.5))
 
 
-def rows_of(dtype: type[np.floating], B: int, N: int) -> Array:
-    """Rows (B, N) of ordinary values; every fifth is so small that denormals occur, every seventh large."""
+def build_rows(dtype: type[np.floating], B: int, N: int) -> Array:
+    """Return rows (B, N) of ordinary values; every fifth is so small that denormals occur, every seventh large."""
     X = numbers(f"X {B} {N}", dtype, B, N, step=2.0**-13)
     X[::5] *= dtype(2.0**-130)
     X[3::7] *= dtype(16)
     return X
 
 
-def answers() -> Iterator[tuple[str, Array]]:
-    """Everything that is computed, under the name of the kernel that computes it."""
+def all_results() -> Iterator[tuple[str, Array]]:
+    """Yield all results under the name of the kernel that computes them."""
     for dtype in DTYPES:
         x = numbers("exp", dtype, 1, 40_001, step=2.0**-8)
         out = np.empty_like(x)
@@ -77,7 +77,7 @@ def answers() -> Iterator[tuple[str, Array]]:
         for head in HEADS:
             for B, N, K in SHAPES:
                 for staged in (False, True):
-                    model, X = model_of(head, dtype, N, K, staged=staged), rows_of(dtype, B, N)
+                    model, X = build_linear_model(head, dtype, N, K, staged=staged), build_rows(dtype, B, N)
                     P, labels = model.classify(X)
                     yield "predictions", P
                     yield "labels", np.array(labels, np.int64)
@@ -86,9 +86,9 @@ def answers() -> Iterator[tuple[str, Array]]:
                     for name, value in zip(("dW", "db", "dX", "losses"), model.gradients(X, Y), strict=False):
                         yield "losses" if name == "losses" else "gradients", value
     for head in HEADS:
-        X = rows_of(np.float32, 40, 5)
+        X = build_rows(np.float32, 40, 5)
         X[::6, 2] = 3e38
-        yield "overflowed rows", model_of(head, np.float32, 5, 20, staged=False).predict(X)
+        yield "overflowed rows", build_linear_model(head, np.float32, 5, 20, staged=False).predict(X)
     x = np.abs(numbers("log", np.float64, 20_000, step=2.0**-10)) + 2.0**-20
     for kernel, values in ((log_forward, x), (log1p_forward, x / 32)):
         out = np.empty_like(values)
@@ -97,7 +97,7 @@ def answers() -> Iterator[tuple[str, Array]]:
 
 
 def folds() -> Iterator[tuple[str, Array]]:
-    """What learning leaves, for every head, rule and form: losses, the whole state, and the answers after it."""
+    """Yield losses, states and predictions of linear learners, for every head, rule and form."""
     for case, (dtype, head, name, form) in enumerate(itertools.product(DTYPES, HEADS, RULES, FORMS)):
         B, N, K = 12, (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
         weights = numbers(f"W {N} {K}", dtype, N, K) * (form != "running")
@@ -105,7 +105,7 @@ def folds() -> Iterator[tuple[str, Array]]:
         start = LinearParameters(head, weights, numbers(f"b {N} {K}", dtype, K))  # type: ignore[arg-type]  # a head's name
         learned = Stage(mean, scale) if form == "delta" else None
         steps = LinearLearner(start, form, RULES[name], np.full(K, 0.5), learned)
-        X, Y = rows_of(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
+        X, Y = build_rows(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
         h = np.abs(numbers(f"h {B}", np.float64, B)) + 0.1
         yield "folds", steps.fold(X, Y=Y, weights=h)
         if head != "sigmoid":
@@ -119,8 +119,8 @@ def folds() -> Iterator[tuple[str, Array]]:
         yield "folds", served.build_model().gradients(X, np.zeros((B, served.bias.size))).dD
 
 
-def network_of(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, staged: bool) -> NetworkParameters:
-    """A network of made-up weights, every activation in turn."""
+def build_network(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, staged: bool) -> NetworkParameters:
+    """Return a network of deterministic weights, with every activation in turn."""
     shapes = list(itertools.pairwise(sizes))
     affine = [
         (numbers(f"W {n} {a} {b}", dtype, a, b), numbers(f"b {n} {b}", dtype, b)) for n, (a, b) in enumerate(shapes)
@@ -132,7 +132,7 @@ def network_of(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, s
 
 
 def networks() -> Iterator[tuple[str, Array]]:
-    """What networks answer and learn, for every head, rule, depth and activation, and the derivatives beside them."""
+    """Yield predictions, gradients and learned states of networks, for every head, rule, depth and activation."""
     for dtype in DTYPES:
         Z, A = numbers("activations", dtype, 3, 1600, step=2.0**-11), np.empty((3, 1600), dtype)
         for code in ACTIVATIONS.values():
@@ -140,8 +140,8 @@ def networks() -> Iterator[tuple[str, Array]]:
             yield "networks", A
     for case, (dtype, head, name, hidden) in enumerate(itertools.product(DTYPES, HEADS, NETWORK_RULES, HIDDEN)):
         B, N, K = (1, 12, 70)[case % 3], (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
-        served = network_of(head, dtype, (N, *hidden, K), staged=case % 2 == 0)
-        X, Y = rows_of(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
+        served = build_network(head, dtype, (N, *hidden, K), staged=case % 2 == 0)
+        X, Y = build_rows(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
         found = served.build_model().gradients(X, Y)
         yield from (("networks", value) for layer in found.layers for value in layer)
         yield from (("networks", value) for value in (found.dX, found.losses, served.build_model().predict(X)))
@@ -156,13 +156,13 @@ def networks() -> Iterator[tuple[str, Array]]:
 
 
 def explanations() -> Iterator[tuple[str, Array]]:
-    """Why models and networks answer what they answer, for every head, and scores in all their forms."""
+    """Yield explanations of models and networks for every head, and scores in all forms."""
     for case, (dtype, head) in enumerate(itertools.product(DTYPES, HEADS)):
         for B, N, K in SHAPES[case % 2 :: 2]:
-            X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
+            X, columns = build_rows(dtype, B, N), 1 if head == "sigmoid" else K
             Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
-            deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
-            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.build_model()):
+            deep = build_network(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
+            for model in (build_linear_model(head, dtype, N, K, staged=case % 2 == 1), deep.build_model()):
                 found = create_explainer(model).explain(X, Y)
                 whole = (found.logits, found.contributions, found.sensitivities, found.losses, found.loss_gradients)
                 yield from (("explanations", array) for array in whole if array is not None)
@@ -174,11 +174,14 @@ def explanations() -> Iterator[tuple[str, Array]]:
 
 
 def calibrations() -> Iterator[tuple[str, Array]]:
-    """What calibrated models answer, and what learning makes of their numbers, for both heads that have some."""
+    """Yield predictions of calibrated models, and learned calibrations, for both heads that have one."""
     for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
         first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
         for B, N, K in SHAPES:
-            model, X = CalibratedModel(model_of(head, dtype, N, K, staged=case % 2 == 0), first), rows_of(dtype, B, N)
+            model, X = (
+                CalibratedModel(build_linear_model(head, dtype, N, K, staged=case % 2 == 0), first),
+                build_rows(dtype, B, N),
+            )
             Y = np.abs(numbers(f"Y {B} {K}", np.float64, B, model.n_logits, step=2.0**-15))
             P, labels = model.classify(X)
             calibrator = CalibrationLearner(head, first, learn=True)
@@ -189,23 +192,23 @@ def calibrations() -> Iterator[tuple[str, Array]]:
 
 
 def calibrated_explanations() -> Iterator[tuple[str, Array]]:
-    """Why calibrated models, linear ones and networks, answer what they answer."""
+    """Yield explanations of calibrated models, linear ones and networks."""
     for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
         first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
         for B, N, K in SHAPES[case % 2 :: 2]:
-            X, columns = rows_of(dtype, B, N), 1 if head == "sigmoid" else K
+            X, columns = build_rows(dtype, B, N), 1 if head == "sigmoid" else K
             Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
-            deep = network_of(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
-            for model in (model_of(head, dtype, N, K, staged=case % 2 == 1), deep.build_model()):
+            deep = build_network(head, dtype, (N, *HIDDEN[case % 3], columns), staged=case % 2 == 0)
+            for model in (build_linear_model(head, dtype, N, K, staged=case % 2 == 1), deep.build_model()):
                 found = create_explainer(CalibratedModel(model, first)).explain(X, Y)
                 whole = (found.logits, found.sensitivities, found.losses, found.loss_gradients)
                 yield from (("calibrated explanations", array) for array in whole if array is not None)
 
 
 def digests() -> dict[str, str]:
-    """The sha256 of each kind of answer, over shapes, dtypes and little-endian bytes."""
+    """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
     hashes: dict[str, hashlib._Hash] = {}
-    kinds = answers(), folds(), networks(), explanations(), calibrations(), calibrated_explanations()
+    kinds = all_results(), folds(), networks(), explanations(), calibrations(), calibrated_explanations()
     for name, value in itertools.chain(*kinds):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
@@ -216,7 +219,7 @@ def digests() -> dict[str, str]:
 
 
 def registers() -> dict[str, int]:
-    """How often each kind of vector register, and fused multiply-add, stands in the code of the predict kernel.
+    """Count vector registers and fused multiply-adds in the code of the predict kernel.
 
     Code from the cache cannot be inspected, so the kernel is compiled again here.
     """

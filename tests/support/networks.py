@@ -1,4 +1,4 @@
-"""What the tests of networks share: small networks, rows for them, and their twins in NumPy and for autograd."""
+"""Small networks, rows and references in NumPy and for autograd."""
 
 from itertools import pairwise
 from typing import Any
@@ -26,8 +26,8 @@ class Net:
     """A network of random weights, and rows with targets.
 
     Args:
-        head: Its head.
-        hidden: The widths of its hidden layers; the activations follow each other in the order of ACTIVATIONS.
+        head: The head.
+        hidden: The widths of its hidden layers; the activations repeat in the order of ACTIVATIONS.
     """
 
     def __init__(
@@ -48,38 +48,38 @@ class Net:
         self.h = rng.uniform(0.2, 3, B)
 
     def parameters(self) -> NetworkParameters:
-        """What answers."""
+        """Return the parameters of the network."""
         hidden = tuple(LayerArrays(W, b, name) for (W, b), name in zip(self.affine, self.activations, strict=False))
         return NetworkParameters(self.head, hidden, *self.affine[-1], self.stage)  # type: ignore[arg-type]  # a head's name
 
     def steps(self, rule: Rule) -> NetworkLearner:
-        """The network that learns."""
+        """Return the learner."""
         return NetworkLearner(self.parameters(), rule, np.full(self.K, 0.5))
 
 
 def activate(name: str, z: Array, numpy: Any = np) -> Array:
-    """The textbook's formulas."""
+    """Return an activation by the textbook formula."""
     if name == "relu":
         return numpy.maximum(z, 0)
     return numpy.tanh(z) if name == "tanh" else 1 / (1 + numpy.exp(-z))
 
 
 def slope(name: str, z: Array) -> Array:
-    """The derivative of an activation by its pre-activation."""
+    """Return the derivative of an activation with respect to its pre-activation."""
     if name == "relu":
         return (z > 0).astype(z.dtype)
     return 1 - np.tanh(z) ** 2 if name == "tanh" else activate(name, z) * (1 - activate(name, z))
 
 
 def forward(net: Net, X: Array, affine: list[tuple[Array, Array]], numpy: Any = np) -> Array:
-    """The logits by the textbook, in NumPy or for autograd, without the stage."""
+    """Return the logits by the textbook formula, in NumPy or for autograd, without the stage."""
     for (W, b), name in zip(affine[:-1], net.activations, strict=True):
         X = activate(name, numpy.dot(X, W) + b, numpy)
     return numpy.dot(X, affine[-1][0]) + affine[-1][1]
 
 
 def summed_loss(net: Net, Z: Array) -> Array:
-    """The summed training loss of logits, for autograd."""
+    """Return the summed training loss of logits, for autograd."""
     if net.head == "softmax":
         top = anp.max(Z, axis=1, keepdims=True)
         logs = Z - top - anp.log(anp.sum(anp.exp(Z - top), axis=1, keepdims=True))
@@ -88,7 +88,7 @@ def summed_loss(net: Net, Z: Array) -> Array:
 
 
 class Twin:
-    """The fold of a network in plain NumPy, float64, one row at a time, with the textbook's backpropagation."""
+    """A reference implementation of the fold of a network in float64, one row at a time, with backpropagation."""
 
     def __init__(self, net: Net, rule: Rule) -> None:
         self.net, self.rule = net, rule
@@ -96,7 +96,7 @@ class Twin:
         self.G = [np.full_like(layer, rule.start) for layer in self.layers]
 
     def row(self, x: Array, y: Array, h: float) -> float:
-        """Score the row and step every layer; returns the loss that is reported."""
+        """Score the row, take a step in every layer, and return the reported loss."""
         net, head = self.net, self.net.head
         x = x.astype(np.float64)
         taken, before = (
@@ -120,7 +120,7 @@ class Twin:
         return float(loss)
 
     def step(self, number: int, v: Array, g: Array) -> None:
-        """One step of one layer, cut where it would move an own pre-activation by more than the clip."""
+        """Take one step of one layer, limited where it would change a pre-activation by more than the clip."""
         rule, change = self.rule, -self.rule.rate * g
         if rule.name != "sgd":
             self.G[number] = self.G[number] + g**2
@@ -130,8 +130,8 @@ class Twin:
         self.layers[number] = self.layers[number] + change * min(1, rule.step_clip / most if most else 1)
 
 
-def answers(net: Net, X: Array) -> Array:
-    """The probabilities by the twin, in longdouble."""
+def reference_probabilities(net: Net, X: Array) -> Array:
+    """Return the probabilities by the reference, in longdouble."""
     X = X.astype(np.longdouble)
     staged = X if net.stage is None else np.clip((X - net.stage.mean) / net.stage.scale, -2, 2)
     wide = [(W.astype(np.longdouble), b.astype(np.longdouble)) for W, b in net.affine]

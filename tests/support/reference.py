@@ -1,7 +1,7 @@
-"""Plain twins of the kernels, in NumPy's float64 and longdouble, and exact rounding for single operations.
+"""Reference implementations of the kernels in NumPy's float64 and longdouble, and exact rounding of single operations.
 
-They follow the textbook formulas of DESIGN and know nothing of vectors, tiles or blocks: what the service computes
-fast is held to these. `Z` (B, K) are logits, `Y` (B, K) targets, as in service/softmax/kernels/loss.py.
+They follow the textbook formulas without vectors, tiles or blocks. `Z` (B, K) are logits and `Y` (B, K) targets, as in
+service/softmax/kernels/loss.py.
 """
 
 from fractions import Fraction
@@ -28,7 +28,7 @@ def nearest(value: Fraction, dtype: type[np.floating]) -> np.floating:
 
 
 def linear_in_order(X: Array, W: Array, b: Array) -> Array:
-    """Z = X W + b by fused multiply-adds in the order bias, feature 0, 1, ...: each exact, then rounded once."""
+    """Return X W + b by fused multiply-adds in the order bias, feature 0, 1, ...: each exact, then rounded once."""
     dtype = W.dtype.type
     Z = np.empty((len(X), W.shape[1]), dtype)
     for i, x in enumerate(X):
@@ -41,29 +41,29 @@ def linear_in_order(X: Array, W: Array, b: Array) -> Array:
 
 
 def linear(X: Array, W: Array, b: Array) -> Array:
-    """Z = X W + b in longdouble."""
+    """Return X W + b in longdouble."""
     return X.astype(np.longdouble) @ W.astype(np.longdouble) + b
 
 
 def stage(X: Array, mean: Array, scale: Array, clip: float | None = None) -> Array:
-    """clip((X - mean) / scale) in float64."""
+    """Return clip((X - mean) / scale) in float64."""
     staged = (X.astype(np.float64) - mean) / scale
     return staged if clip is None else np.clip(staged, -clip, clip)
 
 
 def softplus(Z: Array) -> Array:
-    """ln(1 + e**z), without overflow."""
+    """Return ln(1 + e**z) without overflow."""
     return np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z)))
 
 
 def log_softmax(Z: Array) -> Array:
-    """Logarithms of the softmax of each row."""
+    """Return the logarithms of the softmax of each row."""
     shifted = Z - Z.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def log_probabilities(head: str, Z: Array) -> Array:
-    """Logarithms of what a head answers, in longdouble: (B, 2) for the sigmoid head, else (B, K)."""
+    """Return the logarithms of the probabilities of a head, in longdouble: (B, 2) for sigmoid, else (B, K)."""
     Z = Z.astype(np.longdouble)
     if head == "softmax":
         return log_softmax(Z)
@@ -74,12 +74,12 @@ def log_probabilities(head: str, Z: Array) -> Array:
 
 
 def probabilities(head: str, Z: Array) -> Array:
-    """What a head answers for logits, in longdouble."""
+    """Return the probabilities of a head, in longdouble."""
     return np.exp(log_probabilities(head, Z))
 
 
 def losses(head: str, Z: Array, Y: Array) -> Array:
-    """The training loss (B,) in longdouble: cross-entropy for softmax, else the sum of binary cross-entropies."""
+    """Return the training loss (B,) in longdouble: cross-entropy for softmax, else summed binary cross-entropies."""
     Z = Z.astype(np.longdouble)
     if head == "softmax":
         return -(Y * log_softmax(Z)).sum(axis=1)
@@ -87,14 +87,14 @@ def losses(head: str, Z: Array, Y: Array) -> Array:
 
 
 def logit_gradient(head: str, Z: Array, Y: Array) -> Array:
-    """The derivative (B, K) of the losses with respect to Z, in longdouble."""
+    """Return the derivative (B, K) of the losses with respect to Z, in longdouble."""
     if head == "softmax":
         return probabilities("softmax", Z) * Y.sum(axis=1, keepdims=True) - Y
     return probabilities("multilabel", Z) - Y
 
 
 def targets(head: str, kind: str, rows: int, K: int, rng: np.random.Generator) -> Array:
-    """Targets (rows, K) float64: "hard" classes or labels, "soft" ones, or "any" that need not sum to one."""
+    """Return targets (rows, K) float64: "hard" classes or labels, "soft" ones, or "any" with any sum."""
     if kind == "any":
         return rng.uniform(0, 2, (rows, K))
     if head == "softmax":
@@ -103,10 +103,12 @@ def targets(head: str, kind: str, rows: int, K: int, rng: np.random.Generator) -
 
 
 class Fold:
-    """The fold in plain NumPy, one row at a time, float64, with whole matrices and the textbook's own variables.
+    """A reference implementation of the fold in float64, one row at a time, with full matrices.
 
-    `rule` is a service.softmax.parameters.Rule, whose numbers alone are taken. FTRL keeps z and n, not its weights.
-    `own` and `learned` are (mean, scale, clip) of the fixed stages, or None.
+    Args:
+        rule: A service.softmax.parameters.Rule. FTRL keeps z and n instead of its weights.
+        own: (mean, scale, clip) of the fixed stage of the trained weights, or None.
+        learned: (mean, scale, clip) of the fixed stage of the learned weights, or None.
     """
 
     def __init__(self, head: str, rule: Any, form: str, *, weights: Array, bias: Array, own: Any, learned: Any) -> None:
@@ -121,7 +123,7 @@ class Fold:
         self.count, self.mean, self.squares = 0, np.zeros(N), np.zeros(N)
 
     def staged(self, x: Array) -> tuple[Array, Array]:
-        """The fixed part of the row's logits, and what is learned from, with the bias's 1 in front."""
+        """Return the fixed part of the logits, and the learned features with a 1 for the bias first."""
         shown = x if self.own is None else stage(x[None], *self.own)[0]
         fixed = np.zeros(self.W.shape[1])
         if self.form == "running":
@@ -134,7 +136,7 @@ class Fold:
         return fixed, np.concatenate([[1.0], shown])
 
     def row(self, x: Array, y: Array, h: float) -> float:
-        """Score the row, step, move the statistics; returns the loss that is reported."""
+        """Score the row, take a step, update the statistics, and return the reported loss."""
         fixed, v = self.staged(x.astype(np.float64))
         Z = (fixed + v @ self.W)[None]
         loss = -(y * log_probabilities("ovr", Z)).sum() if self.head == "ovr" else losses(self.head, Z, y[None])[0]
@@ -148,7 +150,7 @@ class Fold:
         return float(loss)
 
     def step(self, v: Array, e: Array, p: Array, h: float) -> None:
-        """One step by the rule, scaled so that no own logit moves by more than the clip."""
+        """Take one step by the rule, scaled so that no logit of the row changes by more than the clip."""
         rule, before = self.rule, self.W
         after = getattr(self, rule.name)(v, e, p, h)
         change = np.abs(v @ (after - before)).max()
@@ -160,17 +162,17 @@ class Fold:
             self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / rule.rate
 
     def sgd(self, v: Array, e: Array, _p: Array, h: float) -> Array:
-        """W - rate x^T e."""
+        """Return W - rate x^T e."""
         return self.W - self.rule.rate * h * np.outer(v, e)
 
     def adagrad(self, v: Array, e: Array, _p: Array, h: float) -> Array:
-        """W - rate g / (epsilon + sqrt(G))."""
+        """Return W - rate g / (epsilon + sqrt(G))."""
         g = h * np.outer(v, e)
         self.G = self.G + g**2
         return self.W - self.rule.rate * g / (self.rule.offset + np.sqrt(self.G))
 
     def ftrl(self, v: Array, e: Array, _p: Array, h: float) -> Array:
-        """FTRL-Proximal as published, with z and n, without l1 and l2."""
+        """Return the step of FTRL-Proximal as published, with z and n, without l1 and l2."""
         g, rate = h * np.outer(v, e), self.rule.rate
         sigma = (np.sqrt(self.G + g**2) - np.sqrt(self.G)) / rate
         self.Z = self.Z + g - sigma * self.W
@@ -178,7 +180,7 @@ class Fold:
         return -self.Z / ((self.rule.offset + np.sqrt(self.G)) / rate)
 
     def newton(self, v: Array, e: Array, p: Array, h: float) -> Array:
-        """The block-diagonal online Newton step, with whole matrices."""
+        """Return the block-diagonal online Newton step, with full matrices."""
         rule, after = self.rule, self.W.copy()
         for k in range(self.W.shape[1]):
             w = h * max(p[k] * (1 - p[k]), rule.floor, rule.pull * abs(e[k]))

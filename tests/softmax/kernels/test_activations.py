@@ -1,4 +1,4 @@
-"""Activations: their error, their extremes, what they write, and their derivatives three ways."""
+"""Activations: errors, extremes, the arrays that they write, and derivatives."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ ULP = {"relu": 0.0, "sigmoid": 3.0, "tanh": 2.0}
 
 
 def padded(Z: Array) -> Array:
-    """Z in rows of whole vectors, as the tile kernel writes them."""
+    """Return Z in rows of whole vectors, as the matrix kernel writes them."""
     lanes = 64 // Z.itemsize
     wide = np.zeros((len(Z), -(-Z.shape[1] // lanes) * lanes), Z.dtype)
     wide[:, : Z.shape[1]] = Z
@@ -29,28 +29,28 @@ def padded(Z: Array) -> Array:
 
 
 def activate(name: str, Z: Array) -> Array:
-    """The activations of finite Z (B, K)."""
+    """Return the activations of finite Z (B, K)."""
     A = np.empty_like(Z)
     assert activation_forward(padded(Z), ACTIVATIONS[name], A) == np.isfinite(Z).all()
     return A
 
 
 def slope(name: str, A: Array) -> Array:
-    """The derivative where the activation is A."""
+    """Return the derivative for the activation A."""
     dA = np.ones_like(A)
     activation_backward(A, ACTIVATIONS[name], dA)
     return dA
 
 
 def exact(name: str, z: Array, numpy: Any = np) -> Array:
-    """The textbook's formula."""
+    """Return the activation by the textbook formula."""
     if name == "relu":
         return numpy.maximum(z, 0)
     return numpy.tanh(z) if name == "tanh" else 1 / (1 + numpy.exp(-z))
 
 
 def grid(dtype: type[np.floating]) -> Array:
-    """Pre-activations of both signs: evenly, random, every magnitude, and around the border of tanh's polynomial."""
+    """Return evenly spaced, random, large and small pre-activations, and those at the border of tanh's polynomial."""
     rng = np.random.default_rng(0)
     sizes = np.exp2(rng.uniform(-120, 4, 100_000))
     parts = [np.linspace(-30, 30, 200_001), rng.uniform(-1, 1, 200_000), rng.uniform(0.62, 0.63, 20_000), sizes, -sizes]
@@ -60,7 +60,7 @@ def grid(dtype: type[np.floating]) -> Array:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_error(name: str, dtype: type[np.floating]) -> None:
-    """Every activation is within its stated error of the exact value, near 0 as elsewhere."""
+    """Every activation is within its stated error."""
     z = grid(dtype)
     wanted = exact(name, z.astype(np.longdouble))
     unit = np.spacing(np.abs(wanted).astype(dtype)).astype(np.longdouble)
@@ -80,7 +80,7 @@ def test_extremes(dtype: type[np.floating]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])
 def test_symmetry_and_order(name: str, dtype: type[np.floating]) -> None:
-    """Tanh is odd to the bit; both functions never fall, but by their error where the formula of tanh changes."""
+    """tanh is exactly odd, and both functions are monotone within their error."""
     z = np.sort(grid(dtype))[None]
     A = activate(name, z)[0]
     assert (np.diff(A) >= -2 * np.spacing(np.abs(A[1:]))).all()
@@ -90,7 +90,7 @@ def test_symmetry_and_order(name: str, dtype: type[np.floating]) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sigmoid_is_that_of_the_head(dtype: type[np.floating]) -> None:
-    """The activation has the bits of a multilabel model's answer."""
+    """The activation has the bits of the multilabel head."""
     Z = (np.random.default_rng(1).standard_normal((70, 33)) * 20).astype(dtype)
     head = LinearModel("multilabel", np.eye(33, dtype=dtype), np.zeros(33, dtype))
     assert np.array_equal(activate("sigmoid", Z), head.predict(Z))
@@ -99,8 +99,8 @@ def test_sigmoid_is_that_of_the_head(dtype: type[np.floating]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_is_reported(name: str, dtype: type[np.floating], bad: float) -> None:
-    """The kernel returns False for any such pre-activation, wherever it stands, though the result may be finite."""
+def test_overflow_is_reported(name: str, dtype: type[np.floating], bad: float) -> None:
+    """The kernel returns False for a pre-activation that is not finite, at any position."""
     for K in (1, 16, 17, 40):
         for k in range(K):
             Z = np.zeros((3, K), dtype)
@@ -110,8 +110,8 @@ def test_what_is_not_finite_is_reported(name: str, dtype: type[np.floating], bad
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_arrays_alone_are_written(name: str, dtype: type[np.floating]) -> None:
-    """Forward and backward write (B, K) numbers and nothing around them, for every remainder."""
+def test_no_other_memory_is_written(name: str, dtype: type[np.floating]) -> None:
+    """Forward and backward write only (B, K) numbers, for every remainder."""
     rng = np.random.default_rng(2)
     for K in (1, 2, 7, 8, 9, 15, 16, 17, 33):
         for B in (1, 3):
@@ -130,8 +130,8 @@ def test_arrays_alone_are_written(name: str, dtype: type[np.floating]) -> None:
 @settings(deadline=None, max_examples=100)
 @given(arrays(np.float64, (3, 9), elements=st.floats(-12, 12)), st.sampled_from(list(ACTIVATIONS)))
 def test_derivatives_three_ways(Z: Array, name: str) -> None:
-    """The derivative is autograd's, the slope of the activation, and the closed form of the activation."""
-    Z = np.where(np.abs(Z) < 1e-3, 0.5, Z)  # relu has no derivative at 0, and its difference none near it
+    """The derivative agrees with autograd, differences and the closed form."""
+    Z = np.where(np.abs(Z) < 1e-3, 0.5, Z)  # relu has no derivative at 0, and no difference near 0
     A = activate(name, Z)
     found = slope(name, A)
     np.testing.assert_allclose(found, elementwise_grad(lambda z: exact(name, z, anp))(Z), rtol=1e-9, atol=1e-14)

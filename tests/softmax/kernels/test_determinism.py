@@ -1,9 +1,9 @@
-"""The same bits alone, in any batch, on every processor, in every release, and from a cache that cannot be written.
+"""The same bits alone, in any batch, on every processor, in every release, and with a read-only cache.
 
     python -m tests.softmax.kernels.test_determinism
 
-writes tests/golden/determinism.json, the bits that this release promises. A change of that file changes what every
-stored answer, log and snapshot replays to: it belongs in CHANGELOG.md and in a commit of its own.
+writes tests/golden/determinism.json, the bits that this release guarantees. A change of that file changes the replay of
+every stored prediction, log and snapshot. It needs an entry in CHANGELOG.md and a commit of its own.
 """
 
 import json
@@ -34,7 +34,7 @@ from tests.support.reference import DTYPES, HEADS, Array, targets
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "determinism.json"
 HOST = "host"
-# What must be in a target's code, and what must not.
+# Substrings that a target's assembly must contain, and must not.
 REGISTERS: dict[str, tuple[set[str], set[str]]] = {
     "x86-64-v2": ({"xmm"}, {"ymm", "zmm", "vfmadd"}),
     "x86-64-v3": ({"ymm", "vfmadd"}, {"zmm"}),
@@ -45,7 +45,7 @@ _current_digests = cache(digests)
 
 
 def python(*arguments: str, **environment: str) -> str:
-    """Run Python in the root folder with a changed environment, and give what it prints."""
+    """Run Python in the root folder with a changed environment, and return its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         cwd=ROOT,
@@ -60,19 +60,19 @@ def python(*arguments: str, **environment: str) -> str:
 
 
 def host() -> tuple[str, str]:
-    """The name and the features of this processor, as LLVM knows them."""
+    """Return the name and the features of this processor, as in LLVM."""
     return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
 
 
 def runs_here(target: str) -> bool:
-    """Whether this processor can execute code for a target."""
+    """Return whether this processor can execute code for a target."""
     has = compiler._host_features()
     return target == HOST or all(has.get(feature, False) for feature in compiler.BASELINES[target])
 
 
 @pytest.fixture(scope="module")
 def probes(pytestconfig: pytest.Config) -> dict[str, Future[str]]:
-    """What the probe prints for each target, two processes at a time; their kernels are kept between runs."""
+    """Run the probe for each target, two processes at a time, with kernels cached between runs."""
     assert pytestconfig.cache is not None
 
     def probe(target: str) -> str:
@@ -92,7 +92,7 @@ def probes(pytestconfig: pytest.Config) -> dict[str, Future[str]]:
 
 @pytest.mark.parametrize("target", [*REGISTERS, HOST])
 def test_bits_on_every_processor(target: str, probes: dict[str, Future[str]]) -> None:
-    """Code for another processor computes every bit as this process does, with vectors that really are others."""
+    """Code for every processor computes the same bits, with different vector registers."""
     if target not in probes:
         pytest.skip(f"this processor cannot execute {target}")
     report = json.loads(probes[target].result())
@@ -104,12 +104,12 @@ def test_bits_on_every_processor(target: str, probes: dict[str, Future[str]]) ->
 
 
 def test_bits_of_this_release() -> None:
-    """The answers have the bits that are checked in; see the head of this file before changing them."""
+    """All results have the bits that are checked in; see the docstring of this module before changing them."""
     assert _current_digests() == json.loads(GOLDEN.read_text())
 
 
 def assert_same_rows(model: LinearModel, X: Array, Y: Array, start: int, stop: int) -> None:
-    """Hold rows start to stop, computed by themselves, to the bits that they have in the whole batch."""
+    """Assert that rows start to stop, computed alone, have their bits of the whole batch."""
     part, wanted = X[start:stop].copy(), slice(start, stop)
     P, labels = model.classify(X)
     part_P, part_labels = model.classify(part)
@@ -124,7 +124,7 @@ def assert_same_rows(model: LinearModel, X: Array, Y: Array, start: int, stop: i
 @settings(deadline=None, max_examples=400)
 @given(st.data(), st.sampled_from(HEADS), st.sampled_from(DTYPES))
 def test_bits_in_any_batch(data: st.DataObject, head: str, dtype: type[np.floating]) -> None:
-    """Any split of a batch, and any row alone, gives the bits of the whole batch, for random shapes and values."""
+    """Any split of a batch, and any single row, gives the bits of the whole batch."""
     B, N = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 40))
     K = 1 if head == "sigmoid" else data.draw(st.integers(1, 60))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
@@ -146,7 +146,7 @@ def test_bits_in_any_batch(data: st.DataObject, head: str, dtype: type[np.floati
 
 @pytest.mark.parametrize("head", HEADS)
 def test_bits_of_every_row_alone(head: str) -> None:
-    """Each of 150 rows, some of which overflow float32, is answered alone as in the batch."""
+    """Each of 150 rows, some of which overflow float32, has the same bits alone and in the batch."""
     K = 1 if head == "sigmoid" else 33
     rng = np.random.default_rng(0)
     X, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((150, 7), (7, K), K))
@@ -160,7 +160,7 @@ def test_bits_of_every_row_alone(head: str) -> None:
 
 
 def test_denormals_are_kept() -> None:
-    """Neither NumPy nor the kernels flush numbers below the normal range to zero, as operand or as result."""
+    """Neither NumPy nor the kernels flush denormal numbers to zero, as operand or as result."""
     for dtype in DTYPES:
         tiny, normal = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).smallest_normal
         assert np.array([tiny]) * dtype(1) == tiny
@@ -172,8 +172,8 @@ def test_denormals_are_kept() -> None:
         assert Z[:, :3].tolist() == [[tiny, 0, float(tiny) * 2**20], [normal, normal / 2, float(normal) * 2**20]]
 
 
-def test_denormals_are_kept_beside_other_libraries() -> None:
-    """No library that the service depends on sets the processor to flush denormals when it is imported."""
+def test_denormals_are_kept_with_other_libraries() -> None:
+    """No dependency of the service switches the processor to flush denormals on import."""
     needed = {
         re.split(r"[^\w.-]", line)[0].lower().replace("-", "_")
         for line in requires("softstep") or ()
@@ -195,7 +195,7 @@ def test_denormals_are_kept_beside_other_libraries() -> None:
 
 
 def test_warm_start_writes_and_compiles_nothing() -> None:
-    """With a warm cache that cannot be written, every kernel is loaded and none is compiled."""
+    """With a read-only warm cache, every kernel is loaded and none is compiled."""
     script = (
         "from service import compiler\n"
         "def refuse(self): raise OSError('read-only')\n"
@@ -208,7 +208,7 @@ def test_warm_start_writes_and_compiles_nothing() -> None:
     assert int(entries) == len(compiler._entries)
 
 
-def copied_package(folder: Path) -> Path:
+def copy_package(folder: Path) -> Path:
     """Copy the compiler and the kernels into a folder, as an importable package `service`."""
     package = folder / "service"
     package.mkdir()
@@ -221,9 +221,9 @@ def copied_package(folder: Path) -> Path:
     return package
 
 
-def test_edited_neighbour_is_compiled_again(tmp_path: Path) -> None:
-    """A package beside a copy of a warm cache compiles nothing, and everything once any other kernel file changes."""
-    package = copied_package(tmp_path)
+def test_an_edit_of_another_kernel_file_invalidates_the_cache(tmp_path: Path) -> None:
+    """A copy with a copied cache compiles nothing, and everything after an edit of any other kernel file."""
+    package = copy_package(tmp_path)
     shutil.copytree(compiler.CACHE, tmp_path / "kernels")
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
@@ -243,8 +243,8 @@ SOURCES = [str(path.relative_to(compiler.PACKAGE)) for path in compiler.sources(
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_is_in_the_stamp(source: str, tmp_path: Path) -> None:
-    """An edit of any file that machine code comes from changes the stamp that cached code must carry."""
-    package = copied_package(tmp_path)
+    """An edit of any source file of machine code changes the stamp of cached code."""
+    package = copy_package(tmp_path)
     before = compiler.source_stamp(package)
     assert before == compiler.STAMP, "the same files in another folder keep the stamp"
     with (package / source).open("a") as file:

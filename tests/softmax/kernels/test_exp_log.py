@@ -1,4 +1,4 @@
-"""exp, log and log1p: their error, their borders, and what they write."""
+"""exp, log and log1p: errors, limits, and the arrays that they write."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
 from tests.support.reference import DTYPES, Array
 
-# By dtype: the interval that exp holds on, and the bound of its error in ulp, both from the table of elementary.py.
+# By dtype: the interval of exp, and the bound of its error in ulp, both from the table of exp_log.py.
 LOW = {np.float32: -87.0, np.float64: -708.0}
 HIGH = {np.float32: 88.0, np.float64: 709.0}
 EXP_ULP, LOG_ULP, LOG1P_ULP = 1.5, 2.0, 3.0
@@ -14,48 +14,48 @@ GUARD = 64
 
 
 def exp(x: Array) -> Array:
-    """e**x of a vector, by the kernel."""
+    """Return e**x of a vector by the kernel."""
     out = np.empty((1, x.size), x.dtype)
     exp_forward(np.ascontiguousarray(x).reshape(1, -1), out)
     return out[0]
 
 
 def log(x: Array) -> Array:
-    """The natural logarithm of a float64 vector, by the kernel."""
+    """Return the natural logarithm of a float64 vector by the kernel."""
     out = np.empty_like(x)
     log_forward(x, out)
     return out
 
 
 def log1p(x: Array) -> Array:
-    """ln(1 + x) of a float64 vector, by the kernel."""
+    """Return ln(1 + x) of a float64 vector by the kernel."""
     out = np.empty_like(x)
     log1p_forward(x, out)
     return out
 
 
 def ulps(got: Array, exact: Array) -> float:
-    """The largest error in units of the last place of the exact result."""
+    """Return the largest error in units of the last place of the exact result."""
     unit = np.spacing(np.abs(exact).astype(got.dtype)).astype(np.longdouble)
     return float(np.max(np.abs(got.astype(np.longdouble) - exact) / unit))
 
 
 def around(points: Array, steps: int) -> Array:
-    """Every float within `steps` of each of these nonzero points, in order."""
+    """Return every float within `steps` of each of these nonzero points, in order."""
     whole = np.int32 if points.dtype == np.float32 else np.int64
     bits = np.abs(points).view(whole)[:, None] + np.arange(-steps, steps + 1, dtype=whole)
     return np.sort((bits.view(points.dtype) * np.sign(points)[:, None]).ravel())
 
 
 def breaks(dtype: type[np.floating]) -> Array:
-    """Every float near the arguments at which the integer of the range reduction steps: (n + 1/2) ln 2."""
+    """Return every float near the arguments where the integer of the range reduction changes: (n + 1/2) ln 2."""
     halves = np.arange(np.ceil(LOW[dtype] / np.log(2)), np.floor(HIGH[dtype] / np.log(2))) + 0.5
     points = (halves * np.log(2)).astype(dtype)
     return around(points[(points > LOW[dtype] + 0.1) & (points < HIGH[dtype] - 0.1)], 64)
 
 
 def grid(dtype: type[np.floating]) -> Array:
-    """Arguments of exp: evenly over its interval, random ones, every magnitude down to denormals, and the borders."""
+    """Return evenly spaced, random and small arguments of exp, and those at its limits."""
     rng = np.random.default_rng(0)
     low, high = LOW[dtype], HIGH[dtype]
     magnitudes = np.exp2(rng.uniform(np.log2(np.finfo(dtype).smallest_subnormal), np.log2(-low), 100_000))
@@ -75,14 +75,14 @@ def grid(dtype: type[np.floating]) -> Array:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exp_error(dtype: type[np.floating]) -> None:
-    """Exp is within the stated 1.5 ulp (so within 2) of the exact value on its whole interval."""
+    """exp is within the stated 1.5 ulp of the exact value on its whole interval."""
     x = grid(dtype)
     assert ulps(exp(x), np.exp(x.astype(np.longdouble))) < EXP_ULP
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exp_below_its_range(dtype: type[np.floating]) -> None:
-    """Exp is 0 for every argument below its interval, minus infinity included, and positive on its border."""
+    """exp is 0 for every argument below its interval, including -inf, and positive at its limit."""
     low = dtype(LOW[dtype])
     below = np.array([np.nextafter(low, dtype(-np.inf)), low - 1, 2 * low, np.finfo(dtype).min, -np.inf], dtype)
     assert np.array_equal(exp(below), np.zeros(5, dtype))
@@ -91,14 +91,14 @@ def test_exp_below_its_range(dtype: type[np.floating]) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exp_at_zero(dtype: type[np.floating]) -> None:
-    """Exp is exactly 1 at both zeros and at the smallest numbers of both signs."""
+    """exp is exactly 1 at both zeros and at the smallest numbers of both signs."""
     tiny, small = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).smallest_normal
     assert np.array_equal(exp(np.array([0.0, -0.0, tiny, -tiny, small, -small], dtype)), np.ones(6, dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exp_is_monotone(dtype: type[np.floating]) -> None:
-    """Exp never falls from one argument to a larger one, also where the range reduction steps, and is <= 1 up to 0."""
+    """exp never decreases, also where the range reduction changes, and is at most 1 up to 0."""
     dense = np.sort(np.concatenate([grid(dtype), around(np.array([-1.0, 1.0, LOW[dtype] / 2], dtype), 5000)]))
     values = exp(dense)
     assert (np.diff(values) >= 0).all()
@@ -106,7 +106,7 @@ def test_exp_is_monotone(dtype: type[np.floating]) -> None:
 
 
 def test_log_error() -> None:
-    """The logarithm is within 2 ulp over all normal numbers, next to 1, and where its reduction steps."""
+    """log is within 2 ulp over all normal numbers, near 1, and where its range reduction changes."""
     rng = np.random.default_rng(1)
     x = np.concatenate(
         [
@@ -124,7 +124,7 @@ def test_log_error() -> None:
 
 
 def test_log1p_error() -> None:
-    """ln(1 + x) is within 3 ulp on [0, 1], also where 1 + x loses all of x."""
+    """log1p is within 3 ulp on [0, 1], also where 1 + x rounds to 1."""
     rng = np.random.default_rng(2)
     x = np.concatenate(
         [
@@ -140,8 +140,8 @@ def test_log1p_error() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 3])
-def test_exp_writes_its_array_alone(dtype: type[np.floating], rows: int) -> None:
-    """A size that is no multiple of the lanes gives the same bits, and no byte outside the array is written or used."""
+def test_exp_writes_no_other_memory(dtype: type[np.floating], rows: int) -> None:
+    """A size that is no multiple of the lanes gives the same bits and writes no other memory."""
     x = np.random.default_rng(3).uniform(-90, 5, rows * 50).astype(dtype)
     for n in range(1, 51):
         size = rows * n
@@ -154,8 +154,8 @@ def test_exp_writes_its_array_alone(dtype: type[np.floating], rows: int) -> None
 
 
 @pytest.mark.parametrize("kernel", [log_forward, log1p_forward])
-def test_logarithms_write_their_array_alone(kernel: object) -> None:
-    """No element outside the array that was given is written."""
+def test_logarithms_write_no_other_memory(kernel: object) -> None:
+    """log and log1p write no memory outside their array."""
     assert callable(kernel)
     for n in range(1, 20):
         x, target = np.linspace(0.1, 1, n), np.full(n + 2 * GUARD, np.nan)

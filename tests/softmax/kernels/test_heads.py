@@ -1,4 +1,4 @@
-"""The heads: probabilities and labels against their twins, at the extremes of the formats, and what is written."""
+"""Heads: probabilities and labels against references, at extremes, and the arrays that they write."""
 
 import numpy as np
 import pytest
@@ -20,17 +20,17 @@ NORMALISED = ("softmax", "sigmoid", "ovr")
 
 
 def identity(head: str, K: int, dtype: type[np.floating]) -> LinearModel:
-    """A model whose logits are its features."""
+    """Return a model whose logits are its features."""
     return LinearModel(head, np.eye(K, dtype=dtype), np.zeros(K, dtype))
 
 
 def answer(head: str, Z: Array) -> tuple[Array, list[int]]:
-    """Probabilities and labels of logits Z (B, K)."""
+    """Return probabilities and labels of logits Z (B, K)."""
     return identity(head, Z.shape[1], Z.dtype.type).classify(Z)
 
 
 def assert_answer(head: str, P: Array, labels: list[int]) -> None:
-    """Hold what is true of every answer: numbers of [0, 1], rows that add to 1, labels that follow from P."""
+    """Assert that probabilities are in [0, 1] and sum to 1, and that labels follow from them."""
     assert ((P >= 0) & (P <= 1)).all(), "also false for NaN"
     if head == "multilabel":
         assert labels == [0] * len(P)
@@ -40,16 +40,16 @@ def assert_answer(head: str, P: Array, labels: list[int]) -> None:
 
 
 def assert_close(head: str, P: Array, Z: Array) -> None:
-    """Hold P to its twin: each unit of a logit's distance from the largest costs one rounding of that distance."""
+    """Assert that P agrees with its reference; each unit of distance from the largest logit adds one rounding."""
     exact = probabilities(head, Z)
     eps = np.finfo(P.dtype).eps
     distance = np.abs(Z.astype(np.float64)).max(axis=1, keepdims=True) * 2
-    smallest = np.exp(-87.0 if P.dtype == np.float32 else -708.0)  # what exp gives as 0
+    smallest = np.exp(-87.0 if P.dtype == np.float32 else -708.0)  # below the domain of exp, which returns 0
     assert (np.abs(P - exact) <= exact * (distance + P.shape[1] + 8) * eps + 2 * smallest).all()
 
 
 def finite(dtype: type[np.floating]) -> st.SearchStrategy[float]:
-    """Any finite number, with the ends of the format, denormals and ordinary logits drawn often."""
+    """Return a strategy of finite numbers that favors limits, denormals and ordinary logits."""
     info = np.finfo(dtype)
     ends = [info.max, -info.max, info.smallest_subnormal, -info.smallest_subnormal, info.smallest_normal, 0.0, -0.0]
     return st.one_of(
@@ -62,8 +62,8 @@ def finite(dtype: type[np.floating]) -> st.SearchStrategy[float]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("spread", [0.01, 3, 40, 300])
-def test_heads_against_twins(head: str, dtype: type[np.floating], spread: float) -> None:
-    """Each head gives its twin's probabilities, from narrow rows to rows of several vectors, sharp and flat."""
+def test_heads_against_references(head: str, dtype: type[np.floating], spread: float) -> None:
+    """Each head's probabilities agree with its reference, for narrow and wide rows, sharp and flat."""
     rng = np.random.default_rng(0)
     for K in (1,) if head == "sigmoid" else CLASSES:
         Z = (rng.standard_normal((BLOCK + 5, K)) * spread).astype(dtype)
@@ -76,7 +76,7 @@ def test_heads_against_twins(head: str, dtype: type[np.floating], spread: float)
 @settings(deadline=None, max_examples=400)
 @given(st.data(), st.sampled_from(HEADS), st.sampled_from(DTYPES))
 def test_any_finite_logits(data: st.DataObject, head: str, dtype: type[np.floating]) -> None:
-    """Any finite logits, the largest and the smallest of the format included, give an answer without NaN."""
+    """Any finite logits, including the limits of the format, give a prediction without NaN."""
     K = 1 if head == "sigmoid" else data.draw(st.sampled_from(CLASSES))
     Z = data.draw(arrays(dtype, (data.draw(st.integers(1, 5)), K), elements=finite(dtype)))
     assert_answer(head, *answer(head, Z))
@@ -85,7 +85,7 @@ def test_any_finite_logits(data: st.DataObject, head: str, dtype: type[np.floati
 @settings(deadline=None, max_examples=400)
 @given(st.data(), st.sampled_from(HEADS))
 def test_any_finite_float32_model(data: st.DataObject, head: str) -> None:
-    """Any finite float32 features, weights and biases give an answer, also where the logits overflow float32."""
+    """Any finite float32 features, weights and biases give a prediction, also if the logits overflow."""
     N, B = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     K = 1 if head == "sigmoid" else data.draw(st.integers(1, 20))
     X, W, b = (data.draw(arrays(np.float32, shape, elements=finite(np.float32))) for shape in ((B, N), (N, K), K))
@@ -95,7 +95,7 @@ def test_any_finite_float32_model(data: st.DataObject, head: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", ["softmax", "ovr"])
 def test_ties(head: str, dtype: type[np.floating]) -> None:
-    """Of equal probabilities the lowest index is the label, wherever in the vectors the equal ones stand."""
+    """The lowest index of equal probabilities is the label, at any position in the vectors."""
     for K in CLASSES[1:]:
         for first in range(K - 1):
             Z = np.full((1, K), -3, dtype)
@@ -107,7 +107,7 @@ def test_ties(head: str, dtype: type[np.floating]) -> None:
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid", "ovr"])
 def test_ties_after_rounding(head: str) -> None:
-    """Logits that differ by less than their probabilities can show are a tie, and the label is the lower index."""
+    """Logits that differ less than their probabilities can represent are a tie."""
     tiny = np.finfo(np.float32).smallest_subnormal
     Z = np.array([[tiny]] if head == "sigmoid" else [[0, tiny]], np.float32)
     P, labels = answer(head, Z)
@@ -138,7 +138,7 @@ def test_sigmoid_is_a_softmax(data: st.DataObject, dtype: type[np.floating]) -> 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("K", [2, 8, 17, 40])
 def test_ovr_where_every_sigmoid_underflows(dtype: type[np.floating], K: int) -> None:
-    """Rows whose sigmoids are all 0 in the format are still told apart: they tend to the softmax of the logits."""
+    """Rows whose sigmoids are all 0 in the format tend to the softmax of the logits."""
     Z = (-2000 - np.random.default_rng(2).permuted(np.tile(np.arange(K), (9, 1)), axis=1)).astype(dtype)
     assert not answer("multilabel", Z)[0].any()
     P, labels = answer("ovr", Z)
@@ -149,8 +149,8 @@ def test_ovr_where_every_sigmoid_underflows(dtype: type[np.floating], K: int) ->
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("K", CLASSES)
-def test_prediction_writes_its_arrays_alone(head: str, dtype: type[np.floating], K: int) -> None:
-    """Exactly (B, n_classes) probabilities and B labels are written, for every remainder of classes and rows."""
+def test_prediction_writes_no_other_memory(head: str, dtype: type[np.floating], K: int) -> None:
+    """Exactly (B, n_classes) probabilities and B labels are written, for every remainder."""
     logits, classes = (1, 2) if head == "sigmoid" else (K, K)
     panels = pack(np.ones((2, logits), dtype), np.zeros(logits, dtype))
     for B in (1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3):
@@ -168,7 +168,7 @@ def test_prediction_writes_its_arrays_alone(head: str, dtype: type[np.floating],
 @pytest.mark.parametrize("K", [1, 16, 17, 50])
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_non_finite_logits_are_reported(head: str, dtype: type[np.floating], K: int, bad: float) -> None:
-    """The kernel marks exactly the rows that have a logit which is not finite, in whatever class it stands."""
+    """The kernel marks exactly the rows with a logit that is not finite, at any position."""
     K = 1 if head == "sigmoid" else K
     panels = pack(np.eye(K, dtype=dtype), np.zeros(K, dtype))
     for k in range(K):
@@ -180,7 +180,7 @@ def test_non_finite_logits_are_reported(head: str, dtype: type[np.floating], K: 
 
 
 def overflowing(head: str, K: int, rng: np.random.Generator) -> tuple[LinearModel, Array]:
-    """A float32 model, and 150 rows of which every third overflows float32."""
+    """Return a float32 model, and 150 rows of which every third overflows float32."""
     K = 1 if head == "sigmoid" else K
     W, b = rng.standard_normal((4, K)).astype(np.float32), rng.standard_normal(K).astype(np.float32)
     W[0], X = 100 * rng.choice([-1, 1], K), rng.standard_normal((150, 4)).astype(np.float32)
@@ -191,7 +191,7 @@ def overflowing(head: str, K: int, rng: np.random.Generator) -> tuple[LinearMode
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("K", [3, 16, 40])
 def test_overflow_is_computed_in_float64(head: str, K: int) -> None:
-    """Rows that overflow float32 get the rounded float64 answer; the other rows of the batch keep every bit."""
+    """Rows that overflow float32 get the rounded float64 result; the other rows keep every bit."""
     model, X = overflowing(head, K, np.random.default_rng(3))
     with np.errstate(over="ignore"):
         overflow = ~np.isfinite(linear(X, model.weights, model.bias).astype(np.float32)).all(axis=1)
@@ -207,8 +207,8 @@ def test_overflow_is_computed_in_float64(head: str, K: int) -> None:
     assert [model.classify(X[i : i + 1])[1][0] for i in range(150)] == labels
 
 
-def test_overflow_labels_follow_the_answer() -> None:
-    """Classes that tie in the float32 answer tie in its label, though float64 told them apart."""
+def test_overflow_labels_follow_the_rounded_probabilities() -> None:
+    """Classes that tie after rounding to float32 tie in the label, although float64 distinguishes them."""
     W = np.diag([100, 1, 1]).astype(np.float32)
     P, labels = LinearModel("softmax", W, np.array([0, 0, 1e-9], np.float32)).classify(
         np.array([[-3e38, 0, 0]], np.float32)
@@ -218,8 +218,8 @@ def test_overflow_labels_follow_the_answer() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_overflow_of_float64_is_refused(head: str) -> None:
-    """A row that overflows float64 is an error of the input, alone and among rows that do not."""
+def test_overflow_of_float64_is_rejected(head: str) -> None:
+    """A row that overflows float64 is rejected, alone and in a batch."""
     model = LinearModel(
         head, np.full((1, 1 if head == "sigmoid" else 3), 10.0), np.zeros(1 if head == "sigmoid" else 3)
     )
@@ -232,8 +232,8 @@ def test_overflow_of_float64_is_refused(head: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("clip", [None, 2.5])
-def test_stage_against_its_twin(dtype: type[np.floating], clip: float | None) -> None:
-    """The stage is clip((x - mean) / scale) up to its roundings, and writes its own array alone."""
+def test_stage_against_its_reference(dtype: type[np.floating], clip: float | None) -> None:
+    """The stage is clip((x - mean) / scale) up to rounding, and writes no other memory."""
     rng = np.random.default_rng(4)
     mean, scale = rng.standard_normal(7) * 10, np.exp(rng.standard_normal(7))
     X = (rng.standard_normal((33, 7)) * scale * 2 + mean).astype(dtype)
@@ -250,7 +250,7 @@ def test_stage_against_its_twin(dtype: type[np.floating], clip: float | None) ->
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_feature_without_a_scale_is_staged_to_zero(dtype: type[np.floating]) -> None:
-    """Where 1 / scale is 0, the staged feature is 0 also for a difference that overflows."""
+    """With 1 / scale = 0 the staged feature is 0, also for a difference that overflows."""
     out, most = np.full((2, 3), np.nan, dtype), np.finfo(dtype).max
     X, mean = np.array([[most, 1, 2], [-most, 1, 2]], dtype), np.array([-most, 1, 1], dtype)
     assert stage_forward(X, mean, np.array([0, 0, 1], dtype), 9.0, out, 0)
@@ -261,7 +261,7 @@ def test_a_feature_without_a_scale_is_staged_to_zero(dtype: type[np.floating]) -
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("staged", [False, True])
 def test_prediction_with_a_delta(head: str, dtype: type[np.floating], *, staged: bool) -> None:
-    """A model with a delta answers what one model on both staged rows side by side answers, to the bit."""
+    """A model with a delta has the bits of one model on both staged rows concatenated."""
     rng = np.random.default_rng(6)
     K = 1 if head == "sigmoid" else 20
     W, D, b = (rng.standard_normal(shape).astype(dtype) for shape in ((6, K), (6, K), K))
@@ -278,12 +278,12 @@ def test_prediction_with_a_delta(head: str, dtype: type[np.floating], *, staged:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("clip", [None, 1.5])
-def test_prediction_behind_a_stage(head: str, dtype: type[np.floating], clip: float | None) -> None:
-    """A model with a stage answers what the same model answers for staged rows."""
+def test_prediction_with_a_stage(head: str, dtype: type[np.floating], clip: float | None) -> None:
+    """A model with a stage has the bits of the same model on staged rows."""
     rng = np.random.default_rng(5)
     K = 1 if head == "sigmoid" else 5
     W, b = rng.standard_normal((6, K)).astype(dtype), rng.standard_normal(K).astype(dtype)
-    # Powers of two and small integers, so that the twin's division is the kernel's multiplication.
+    # Powers of two and small integers, so that the reference's division equals the kernel's multiplication.
     mean, scale = rng.integers(-3, 4, 6).astype(np.float64), np.exp2(rng.integers(-2, 3, 6))
     X = rng.integers(-8, 9, (70, 6)).astype(dtype)
     staged = stage(X, mean, scale, clip).astype(dtype)
@@ -295,7 +295,7 @@ def test_prediction_behind_a_stage(head: str, dtype: type[np.floating], clip: fl
 
 @pytest.mark.parametrize("head", HEADS)
 def test_stage_of_extreme_values(head: str) -> None:
-    """Features at their mean stage to 0 and the largest float32 to the clip, with the smallest and largest scales."""
+    """Features at their mean stage to 0 and the largest float32 to the clip, for extreme scales."""
     K = 1 if head == "sigmoid" else 2
     statistics = Stage(np.array([0.0, 3e38, -3e38, 1.0]), np.array([1e-38, 3e38, 1e-38, 1.0]), 4.0)
     model = LinearModel(head, np.ones((4, K), np.float32), np.zeros(K, np.float32), statistics)

@@ -1,4 +1,4 @@
-"""Losses, log-probabilities and gradients: against twins, other libraries, finite differences and identities."""
+"""Losses, log-probabilities and gradients against references, other libraries, differences and identities."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ GUARD = 32
 
 
 def forward(head: str, Z: Array, Y: Array) -> Array:
-    """The losses (B,) by the kernel, with guards around them that must stay as they were."""
+    """Return the losses (B,) by the kernel, and check guards around them."""
     out = np.full(len(Z) + 2 * GUARD, -7.0)
     cross_entropy_forward(Z, Y, CODES[head], out[GUARD:-GUARD])
     assert (out[:GUARD] == -7).all()
@@ -31,7 +31,7 @@ def forward(head: str, Z: Array, Y: Array) -> Array:
 
 
 def backward(head: str, Z: Array, Y: Array) -> Array:
-    """The gradient of the logits (B, K) by the kernel, with guards around it that must stay as they were."""
+    """Return the gradient of the logits (B, K) by the kernel, and check guards around it."""
     out = np.full(Z.size + 2 * GUARD, -7, Z.dtype)
     assert cross_entropy_backward(Z, Y, CODES[head], out[GUARD:-GUARD].reshape(Z.shape))
     assert (out[:GUARD] == -7).all()
@@ -40,7 +40,7 @@ def backward(head: str, Z: Array, Y: Array) -> Array:
 
 
 def log_forward(head: str, Z: Array) -> Array:
-    """Log-probabilities by the kernel, with guards around them that must stay as they were."""
+    """Return log-probabilities by the kernel, and check guards around them."""
     K = 2 if head == "sigmoid" else Z.shape[1]
     out = np.full(len(Z) * K + 2 * GUARD, -7.0)
     log_probabilities_forward(Z, CODES[head], out[GUARD:-GUARD].reshape(len(Z), K))
@@ -50,7 +50,7 @@ def log_forward(head: str, Z: Array) -> Array:
 
 
 def classes(head: str) -> tuple[int, ...]:
-    """Numbers of logits that a head is tried with."""
+    """Return the numbers of logits to test a head with."""
     return (1,) if head == "sigmoid" else CLASSES
 
 
@@ -58,8 +58,8 @@ def classes(head: str) -> tuple[int, ...]:
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("kind", ["hard", "soft", "any"])
 @pytest.mark.parametrize("spread", [0.1, 5, 200])
-def test_losses_against_twins(head: str, dtype: type[np.floating], kind: str, spread: float) -> None:
-    """Losses have float64's accuracy for hard, soft and unnormalised targets, whatever the model's dtype is."""
+def test_losses_against_references(head: str, dtype: type[np.floating], kind: str, spread: float) -> None:
+    """Losses have float64's accuracy for hard, soft and unnormalized targets, for models of either dtype."""
     rng = np.random.default_rng(0)
     for K in classes(head):
         Z, Y = (rng.standard_normal((70, K)) * spread).astype(dtype), targets(head, kind, 70, K, rng)
@@ -71,7 +71,7 @@ def test_losses_against_twins(head: str, dtype: type[np.floating], kind: str, sp
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("kind", ["hard", "soft", "any"])
 @pytest.mark.parametrize("spread", [0.1, 5, 200])
-def test_gradients_against_twins(head: str, dtype: type[np.floating], kind: str, spread: float) -> None:
+def test_gradients_against_references(head: str, dtype: type[np.floating], kind: str, spread: float) -> None:
     """Logit gradients have the accuracy of the model's dtype, in batches of more than one block."""
     rng = np.random.default_rng(1)
     for K in classes(head):
@@ -84,8 +84,8 @@ def test_gradients_against_twins(head: str, dtype: type[np.floating], kind: str,
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("spread", [0.1, 5, 2000])
-def test_log_probabilities_against_twins(head: str, dtype: type[np.floating], spread: float) -> None:
-    """Log-probabilities have float64's accuracy also where the probability itself underflows."""
+def test_log_probabilities_against_references(head: str, dtype: type[np.floating], spread: float) -> None:
+    """Log-probabilities have float64's accuracy also if the probability underflows."""
     rng = np.random.default_rng(2)
     for K in classes(head):
         Z = (rng.standard_normal((20, K)) * spread).astype(dtype)
@@ -95,9 +95,9 @@ def test_log_probabilities_against_twins(head: str, dtype: type[np.floating], sp
 
 
 def test_softmax_against_scipy() -> None:
-    """Softmax log-probabilities, losses and gradients equal those made with SciPy.
+    """Softmax log-probabilities, losses and gradients equal those computed with SciPy.
 
-    A log-probability next to 0 is a difference of numbers of the logits' size, so its error is theirs.
+    A log-probability near 0 is a difference of numbers of the size of the logits, and has their error.
     """
     rng = np.random.default_rng(3)
     Z, Y = rng.standard_normal((50, 11)) * 9, rng.dirichlet(np.ones(11), 50)
@@ -107,7 +107,7 @@ def test_softmax_against_scipy() -> None:
 
 
 def test_sigmoids_against_scipy() -> None:
-    """Binary log-probabilities, losses and gradients equal those made with SciPy."""
+    """Binary log-probabilities, losses and gradients equal those computed with SciPy."""
     rng = np.random.default_rng(4)
     Z, Y = rng.standard_normal((50, 11)) * 9, rng.uniform(0, 1, (50, 11))
     expected = -(Y * log_expit(Z) + (1 - Y) * log_expit(-Z)).sum(axis=1)
@@ -132,7 +132,7 @@ def test_mean_loss_against_scikit_learn() -> None:
 
 
 def difference(loss: Callable[[Array], float], at: Array) -> Array:
-    """Central differences of a function at a float64 array, one element at a time."""
+    """Return central differences of a function at a float64 array, one element at a time."""
     slope = np.empty_like(at)
     for index in np.ndindex(*at.shape):
         step = np.zeros_like(at)
@@ -172,7 +172,7 @@ def test_gradients_against_finite_differences(head: str, kind: str, clip: float 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("clip", [None, "no stage"])
 def test_gradients_with_a_delta_against_finite_differences(head: str, clip: str | None) -> None:
-    """With a delta, dD is the slope of its weights, and dX the sum of the slopes through both parts of a logit."""
+    """With a delta, dD is the slope of its weights, and dX the sum of both slopes."""
     rng = np.random.default_rng(12)
     B, N, K = 9, 4, 1 if head == "sigmoid" else 3
     X, W, D, b = (rng.standard_normal(shape) for shape in ((B, N), (N, K), (N, K), K))
@@ -195,7 +195,7 @@ def test_gradients_with_a_delta_against_finite_differences(head: str, clip: str 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 def test_gradients_of_a_model(head: str, dtype: type[np.floating]) -> None:
-    """dW = X^T dZ, db = sum of dZ and dX = dZ W^T, to the accuracy of the model's dtype, and in that dtype."""
+    """dW = X^T dZ, db = sum of dZ and dX = dZ W^T, in the model's dtype and with its accuracy."""
     rng = np.random.default_rng(7)
     K = 1 if head == "sigmoid" else 20
     X, W, b = (rng.standard_normal(shape).astype(dtype) for shape in ((130, 30), (30, K), K))
@@ -211,7 +211,7 @@ def test_gradients_of_a_model(head: str, dtype: type[np.floating]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("K", [2, 16, 17, 100])
 def test_softmax_gradient_rows_sum_to_zero(dtype: type[np.floating], K: int) -> None:
-    """For a distribution, and any multiple of one, the gradient of a row adds to 0 up to its roundings."""
+    """For a multiple of a distribution the gradient of a row sums to 0 up to rounding."""
     rng = np.random.default_rng(8)
     Z = (rng.standard_normal((70, K)) * 5).astype(dtype)
     Y = rng.dirichlet(np.ones(K), 70)
@@ -222,8 +222,8 @@ def test_softmax_gradient_rows_sum_to_zero(dtype: type[np.floating], K: int) -> 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
-def test_gradient_is_taken_from_the_answer(head: str, dtype: type[np.floating]) -> None:
-    """For all-zero binary targets, or softmax targets of one class, the gradient holds the answered probabilities."""
+def test_gradient_holds_the_returned_probabilities(head: str, dtype: type[np.floating]) -> None:
+    """For targets of 0, or of one class, the gradient holds the returned probabilities."""
     rng = np.random.default_rng(9)
     K = 1 if head == "sigmoid" else 17
     Z, Y = (rng.standard_normal((70, K)) * 3).astype(dtype), np.zeros((70, K))
@@ -252,7 +252,7 @@ def test_extreme_logits(data: st.DataObject, head: str, dtype: type[np.floating]
 
 
 def test_largest_logits_of_float64() -> None:
-    """The loss of a certain answer is 0, not 0 times infinity, where logits differ by more than float64 holds."""
+    """The loss of a certain prediction is 0, also if logits differ by more than float64 can represent."""
     Z = np.array([[1.7e308, -1.7e308, 0]])
     assert forward("softmax", Z, np.array([[1.0, 0, 0]]))[0] == 0
     assert forward("softmax", Z, np.array([[0.0, 0, 1]]))[0] == 1.7e308
@@ -260,7 +260,7 @@ def test_largest_logits_of_float64() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_reports_overflow(dtype: type[np.floating]) -> None:
-    """The backward kernel returns False where a logit is not finite."""
+    """The backward kernel returns False for a logit that is not finite."""
     for bad in (np.inf, -np.inf, np.nan):
         Z = np.array([[0, 1], [bad, 0]], dtype)
         for head in ("softmax", "multilabel"):
@@ -270,7 +270,7 @@ def test_gradient_reports_overflow(dtype: type[np.floating]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head", HEADS)
 def test_logarithms_near_one_keep_their_digits(head: str, dtype: type[np.floating]) -> None:
-    """The loss and the log-probability of a nearly certain class are right to a relative 1e-14, down to e**-700."""
+    """Loss and log-probability of a nearly certain class have a relative error of 1e-14, down to e**-700."""
     for gap in (1.0, 20.0, 36.0, 40.0, 100.0, 600.0):
         Z = np.array([[gap]] if head == "sigmoid" else [[gap / 2, -gap / 2, -gap / 2 - 1]], dtype)
         Y = np.ones((1, 1)) if head == "sigmoid" else np.array([[1.0, 0, 0]])
@@ -288,8 +288,8 @@ STEEP: dict[str, Callable[[LinearModel, Array, Array], object]] = {
 
 
 @pytest.mark.parametrize("method", STEEP)
-def test_rows_without_an_answer_have_no_loss(method: str) -> None:
-    """What overflows float64, or float64 weights in their own dtype, is refused as `predict` refuses it."""
+def test_rows_without_a_prediction_have_no_loss(method: str) -> None:
+    """Rows that overflow float64 are rejected as in `predict`."""
     Y = np.array([[1.0, 0]])
     double = LinearModel("softmax", np.full((1, 2), 10.0), np.zeros(2))
     with pytest.raises(UnacceptableError, match="overflow"):
@@ -301,8 +301,8 @@ def test_rows_without_an_answer_have_no_loss(method: str) -> None:
 
 @pytest.mark.parametrize("behind", [None, Stage(np.ones(3), np.full(3, 2.0))], ids=["raw", "staged"])
 @pytest.mark.parametrize("head", HEADS)
-def test_overflowed_rows_have_the_losses_of_their_answers(head: str, behind: Stage | None) -> None:
-    """Rows that overflow float32 have float64's log-probabilities, losses and gradients; the others keep their bits."""
+def test_losses_of_overflowing_rows(head: str, behind: Stage | None) -> None:
+    """Rows that overflow float32 have the losses and gradients of float64; the others keep their bits."""
     rng = np.random.default_rng(11)
     K = 1 if head == "sigmoid" else 4
     W, b, X = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, K), K, (8, 3)))
@@ -327,8 +327,8 @@ def test_overflowed_rows_have_the_losses_of_their_answers(head: str, behind: Sta
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_a_gradient_that_float32_cannot_hold_is_refused() -> None:
-    """Two rows whose sum overflows float32 have a loss, but no gradient; rows that cancel have one."""
+def test_gradients_that_overflow_float32_are_rejected() -> None:
+    """Rows whose summed gradient overflows float32 have a loss, but no gradient."""
     model = LinearModel("softmax", np.zeros((1, 2), np.float32), np.zeros(2, np.float32))
     X, Y = np.full((3, 1), 3e38, np.float32), np.eye(2)[[0, 0, 0]]
     assert np.isfinite(model.losses(X, Y)).all()

@@ -1,4 +1,4 @@
-"""The matrix kernel: its values, the order of its sums to the bit, and what it writes."""
+"""The matrix kernel: values, the order of sums, and the arrays that it writes."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ GUARD = 3
 
 
 def draw(seed: int, dtype: type[np.floating], B: int, N: int, K: int) -> tuple[Array, Array, Array]:
-    """X (B, N), W (N, K) and b (K,) of random values over a few magnitudes."""
+    """Return X (B, N), W (N, K) and b (K,) of random values over a few magnitudes."""
     rng = np.random.default_rng(seed)
 
     def values(*shape: int) -> Array:
@@ -24,7 +24,7 @@ def draw(seed: int, dtype: type[np.floating], B: int, N: int, K: int) -> tuple[A
 
 
 def logits(X: Array, W: Array, b: Array) -> Array:
-    """Z (B, K) by the kernel, from an output with guard rows around it that must stay as they were."""
+    """Return Z (B, K) by the kernel, and check guard rows around it."""
     panels = pack(W, b)
     Z = np.full((len(X) + 2 * GUARD, panels.shape[0] * panels.shape[2]), -7, W.dtype)
     linear_forward(X, panels, Z[GUARD : GUARD + len(X)])
@@ -35,7 +35,7 @@ def logits(X: Array, W: Array, b: Array) -> Array:
 
 
 def assert_close(Z: Array, X: Array, W: Array, b: Array) -> None:
-    """Hold Z to the bound of N + 1 roundings: |error| <= (N + 1) u / (1 - (N + 1) u) (|b| + sum |x w|)."""
+    """Assert the bound of N + 1 roundings: |error| <= (N + 1) u / (1 - (N + 1) u) (|b| + sum |x w|)."""
     unit = (X.shape[1] + 1) * np.finfo(W.dtype).eps / 2
     bound = unit / (1 - unit) * linear(np.abs(X), np.abs(W), np.abs(b))
     assert (np.abs(Z - linear(X, W, b)) <= bound).all()
@@ -44,7 +44,7 @@ def assert_close(Z: Array, X: Array, W: Array, b: Array) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("N", [1, 2, 3, 5, 64])
 def test_logits_of_every_remainder(dtype: type[np.floating], N: int) -> None:
-    """Z is X W + b, and no other row is written, for every remainder of rows by tiles and classes by panels."""
+    """Z is X W + b for every remainder of rows and classes, and no other row is written."""
     for K in CLASSES:
         X, W, b = draw(K, dtype, 40, N, K)
         for B in range(1, 41):
@@ -55,7 +55,7 @@ def test_logits_of_every_remainder(dtype: type[np.floating], N: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("B", "N", "K"), [(1, 784, 10), (65, 300, 100), (130, 33, 193), (7, 2000, 3)])
 def test_logits_of_large_shapes(dtype: type[np.floating], B: int, N: int, K: int) -> None:
-    """Z is X W + b for shapes of served models."""
+    """Z is X W + b for shapes of real models."""
     X, W, b = draw(0, dtype, B, N, K)
     assert_close(logits(X, W, b), X, W, b)
 
@@ -63,14 +63,14 @@ def test_logits_of_large_shapes(dtype: type[np.floating], B: int, N: int, K: int
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("B", "N", "K"), [(1, 1, 1), (1, 9, 3), (5, 4, 17), (17, 3, 2), (2, 6, 49), (3, 40, 2)])
 def test_order_of_the_sum(dtype: type[np.floating], B: int, N: int, K: int) -> None:
-    """Z has the bits of exact fused multiply_matrices-adds in the order bias, feature 0, 1, ..., N - 1."""
+    """Z has the bits of exact fused multiply-adds in the order bias, feature 0, 1, ..., N - 1."""
     X, W, b = draw(5, dtype, B, N, K)
     assert np.array_equal(logits(X, W, b), linear_in_order(X, W, b))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_are_not_rounded(dtype: type[np.floating]) -> None:
-    """One rounding for x w + z: (1 + e)(1 - e) - 1 is -e**2, which a separate multiplication would lose."""
+    """x w + z is rounded once: (1 + e)(1 - e) - 1 is -e**2, which a separate multiplication would lose."""
     e = np.finfo(dtype).eps
     Z = logits(np.array([[1 + e]], dtype), np.array([[1 - e]], dtype), np.array([-1], dtype))
     assert Z[0, 0] == -(e**2)
@@ -78,15 +78,15 @@ def test_products_are_not_rounded(dtype: type[np.floating]) -> None:
 
 @settings(deadline=None)
 @given(st.fractions(), st.sampled_from(DTYPES))
-def test_twin_rounds_to_nearest(value: object, dtype: type[np.floating]) -> None:
-    """The twin's rounding agrees with NumPy's own conversion of the same number in longdouble."""
+def test_reference_rounds_to_nearest(value: object, dtype: type[np.floating]) -> None:
+    """The reference's rounding agrees with NumPy's conversion from longdouble."""
     exact = np.longdouble(value.numerator) / np.longdouble(value.denominator)  # type: ignore[attr-defined]
     assert abs(nearest(value, dtype) - exact) <= np.spacing(np.abs(dtype(exact))) * 0.5000001  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pack(dtype: type[np.floating]) -> None:
-    """Panels hold bias, then features, of consecutive classes; past K they are 0, and every class is there once."""
+    """Panels hold the bias, then the features, of consecutive classes; past K they are 0."""
     for K in CLASSES:
         _, W, b = draw(6, dtype, 1, 4, K)
         panels = pack(W, b)
@@ -103,8 +103,8 @@ def test_pack(dtype: type[np.floating]) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("M", "J", "K"), [(1, 1, 1), (10, 64, 3), (64, 10, 64), (5, 3, 50)])
-def test_multiply(dtype: type[np.floating], M: int, J: int, K: int) -> None:
-    """`multiply_matrices` gives A B of exactly shape (M, K) in the fixed order of the kernel."""
+def test_multiply_matrices(dtype: type[np.floating], M: int, J: int, K: int) -> None:
+    """`multiply_matrices` returns A B of shape (M, K) in the fixed order of the kernel."""
     A, B, _ = draw(7, dtype, M, J, K)
     product = multiply_matrices(A, B)
     assert product.shape == (M, K)
