@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from service/settings.py: `python docs/write_settings.py`, in the project's environment."""  # noqa: INP001
+"""Write docs/settings.md from service/settings.py: `python docs/write_settings.py`, in the project's environment."""  # noqa: INP001
 
 import re
 from pathlib import Path
@@ -16,34 +16,41 @@ OPTIONS = ("models", "data", "host", "port", "workers")
 HEAD = """\
 # Settings
 
-`softstep serve` reads its settings from the environment once, at start. Five of them are options too, which override
-the environment (`softstep serve --help`). A value that cannot be used ends the start with exit code 2 and a sentence
-that names the setting. Every limit that can be set is here.
+Set a limit in the environment, or one of five by an option, which overrides the environment:
+
+```sh
+SOFTSTEP_WORKERS=2 SOFTSTEP_BODY_BYTES_MAX=8388608 softstep serve --port 9000
+```
+
+`softstep serve` reads the settings once, at start. An invalid value ends the start with exit code 2 and a message that
+names the setting. These are all the limits that can be set.
 
 This page is written by `docs/write_settings.py` from `service/settings.py`.
 """
 
 TAIL = """
-## Before anything else is read
+## Compiled kernels
 
-| variable | default | what it does |
+These two are read at import, before the settings.
+
+| variable | default | description |
 |---|---|---|
 | `SOFTSTEP_KERNELS` | beside the package | Folder of compiled kernels. They are pickles: let nobody else write there. |
-| `NUMBA_CPU_NAME` | the best baseline there is | Processor to compile for; `NUMBA_CPU_FEATURES` goes with it, empty. |
+| `NUMBA_CPU_NAME` | the best baseline | Processor to compile for; also set `NUMBA_CPU_FEATURES`, to nothing. |
 """
 
 
 def page() -> str:
-    """The whole page: a table for each group of settings, in the order of settings.py."""
+    """Return the page: a table for each group of settings, in the order of settings.py."""
     parts = [HEAD]
     for title, names in groups():
-        parts.append(f"\n## {title}\n\n| variable | default | values | what it does, and why |\n|---|---|---|---|\n")
+        parts.append(f"\n## {title}\n\n| variable | default | values | description |\n|---|---|---|---|\n")
         parts += [row(name, Settings.model_fields[name]) for name in names]
     return "".join([*parts, TAIL])
 
 
 def groups() -> list[tuple[str, list[str]]]:
-    """The settings below each comment that stands alone in the class."""
+    """Return the title and the settings of each group; a comment of its own in the class starts a group."""
     source = Path(settings.__file__).read_text().partition("class Settings")[2]
     blocks = re.split(r"^    # (.+)$", source, flags=re.MULTILINE)[1:]
     return [
@@ -53,15 +60,15 @@ def groups() -> list[tuple[str, list[str]]]:
 
 
 def row(name: str, field: FieldInfo) -> str:
-    """One line of a table."""
-    text = (field.description or "").replace("<", "\\<")  # or a browser takes it for a tag
+    """Return the table row of a setting."""
+    text = (field.description or "").replace("<", "\\<")  # a browser would take it for a tag
     option = f", `--{name}`" if name in OPTIONS else ""
     cells = (f"`SOFTSTEP_{name.upper()}`{option}", default(field.default), values(field), text)
     return f"| {' | '.join(cells)} |\n"
 
 
-def default(value: Any) -> str:  # noqa: ANN401  # whatever a setting holds
-    """A default as it would be written in the environment."""
+def default(value: Any) -> str:  # noqa: ANN401  # any default
+    """Return a default as it would be written in the environment."""
     if value is None:
         return "unset"
     if isinstance(value, int) and not isinstance(value, bool) and value >= MiB and value % MiB == 0:
@@ -72,7 +79,7 @@ def default(value: Any) -> str:  # noqa: ANN401  # whatever a setting holds
 
 
 def values(field: FieldInfo) -> str:
-    """Which values a setting takes."""
+    """Return which values a setting accepts."""
     kinds = {int: "whole number", float: "number", bool: "`true` or `false`", Path: "directory"}
     kind = kinds.get(field.annotation, "text") if isinstance(field.annotation, type) else "text"
     kind = "JSON list" if isinstance(field.default, tuple) else kind

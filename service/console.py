@@ -1,7 +1,7 @@
-"""How a command speaks: what it found on standard output, how far it is on standard error.
+"""Write to the terminal for commands: results to standard output, progress and errors to standard error.
 
-A result is a short text, or with `--json` one JSON object a line. Progress is one line that is written over where a
-person looks, and a line every few seconds where it goes to a file or another program.
+A result is a short text, or with `--json` one JSON object a line. On a terminal progress is one line that is
+overwritten; in a file or a pipe it is a line every few seconds.
 """
 
 import sys
@@ -18,19 +18,19 @@ TERMINAL_SECONDS: Final = 0.1
 FILE_SECONDS: Final = 5.0
 
 
-def tell(fields: Mapping[str, object], text: str, *, as_json: bool) -> None:
-    """Write one result: its fields, or the text that says the same."""
+def print_result(fields: Mapping[str, object], text: str, *, as_json: bool) -> None:
+    """Write one result, as JSON or as text."""
     sys.stdout.write(f"{orjson.dumps(fields).decode() if as_json else text}\n")
 
 
-def complain(sentence: str) -> None:
-    """Write what is wrong."""
+def print_error(sentence: str) -> None:
+    """Write an error or a warning."""
     sys.stderr.write(f"softstep: {sentence}\n")
 
 
 @contextmanager
-def disk_errors() -> Iterator[None]:
-    """Raise a SoftstepError in place of the system's, which would be shown with a traceback."""
+def convert_disk_errors() -> Iterator[None]:
+    """Raise a SoftstepError in place of an OSError, which would be shown with a traceback."""
     try:
         yield
     except OSError as error:
@@ -38,39 +38,38 @@ def disk_errors() -> Iterator[None]:
 
 
 class Progress:
-    """How far a long command is; it is silent until its first pause is over.
+    """The progress of a long command; nothing is written before the first pause is over.
 
     Args:
-        doing: What it does, such as "replaying".
-        counted: What is counted, such as "events".
+        action: What the command does, such as "replaying".
+        unit: What is counted, such as "events".
     """
 
-    def __init__(self, doing: str, counted: str) -> None:
-        self._doing = doing
-        self._counted = counted
-        self._rewrites = sys.stderr.isatty()
-        self._pause = TERMINAL_SECONDS if self._rewrites else FILE_SECONDS
-        self._began = time.monotonic()
-        self._due = self._began + self._pause
-        self._shown = 0
+    def __init__(self, action: str, unit: str) -> None:
+        self._action = action
+        self._unit = unit
+        self._is_terminal = sys.stderr.isatty()
+        self._pause = TERMINAL_SECONDS if self._is_terminal else FILE_SECONDS
+        self._start = time.monotonic()
+        self._due = self._start + self._pause
+        self._width = 0  # of the line on the terminal
 
-    def at(self, done: int, total: int) -> None:
-        """Show that so many of all are done, where it is time to."""
+    def update(self, count: int, total: int) -> None:
+        """Write that `count` of `total` are done, if the pause is over."""
         now = time.monotonic()
         if now < self._due:
             return
         self._due = now + self._pause
-        rate = done / (now - self._began)
-        line = f"{self._doing}: {done:,} of {total:,} {self._counted}, {rate:,.0f}/s"
-        self._write(line)
+        rate = count / (now - self._start)
+        self._write(f"{self._action}: {count:,} of {total:,} {self._unit}, {rate:,.0f}/s")
 
-    def end(self) -> None:
-        """Leave the terminal clean for what comes next."""
-        if self._rewrites and self._shown:
+    def finish(self) -> None:
+        """Clear the line on the terminal."""
+        if self._is_terminal and self._width:
             self._write("")
             sys.stderr.write("\r")
 
     def _write(self, line: str) -> None:
-        sys.stderr.write(f"\r{line.ljust(self._shown)}" if self._rewrites else f"{line}\n")
+        sys.stderr.write(f"\r{line.ljust(self._width)}" if self._is_terminal else f"{line}\n")
         sys.stderr.flush()
-        self._shown = len(line)
+        self._width = len(line)

@@ -1,6 +1,6 @@
-"""How the service speaks to standard error: one line for each event, as JSON or as text.
+"""Write the log of the service to standard error: one line for each event, as JSON or as text.
 
-No line holds a payload or a secret. Control characters are escaped, so that no client can forge a line.
+No line contains a payload or a secret. Control characters are escaped, so no client can forge a line.
 """
 
 import json
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one JSON object: time, level, logger, message, process, and the trace of an exception."""
+    """Formats a record as one JSON object: time, level, logger, message, process, and the traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
@@ -27,25 +27,25 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Writes a record for a person to read."""
+    """Formats a record as text for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record; an exception follows on lines of its own."""
+        """Return the line of a record; a traceback follows on further lines."""
         message = record.getMessage().encode("unicode_escape").decode()
         line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():7} {message}"  # noqa: DTZ006
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def without_query(record: logging.LogRecord) -> bool:
-    """Cut the query off the path of an access line: it may hold a secret. The line has client, method and path."""
-    if isinstance(record.args, tuple) and len(record.args) > 2:  # noqa: PLR2004
+def remove_query(record: logging.LogRecord) -> bool:
+    """Remove the query from the path of an access record, because it may contain a secret; keep the record."""
+    if isinstance(record.args, tuple) and len(record.args) > 2:  # noqa: PLR2004  # client, method, path
         client, method, path, *rest = record.args
         record.args = (client, method, str(path).partition("?")[0], *rest)
     return True
 
 
-def set_up(*, as_json: bool, access: bool) -> None:
-    """Send every logger's records to standard error; the access log is silent unless asked for."""
+def configure_logging(*, as_json: bool, access: bool) -> None:
+    """Send the records of all loggers to standard error; those of the access log only if `access` is true."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
@@ -55,5 +55,5 @@ def set_up(*, as_json: bool, access: bool) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     uvicorn_access = logging.getLogger("uvicorn.access")
     uvicorn_access.setLevel(logging.INFO)
-    uvicorn_access.addFilter(without_query)
+    uvicorn_access.addFilter(remove_query)
     uvicorn_access.propagate = access

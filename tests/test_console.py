@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from service import console
-from service.console import Progress, disk_errors
+from service.console import Progress, convert_disk_errors
 from service.errors import SoftstepError
 
 
@@ -33,8 +33,8 @@ def test_a_file_gets_a_line_every_few_seconds(clock: Clock, capsys: pytest.Captu
     progress = Progress("replaying", "events")
     for done in range(1, 13):
         clock.now += 1
-        progress.at(done * 1000, 12_000)
-    progress.end()
+        progress.update(done * 1000, 12_000)
+    progress.finish()
     assert capsys.readouterr().err == (
         "replaying: 5,000 of 12,000 events, 1,000/s\nreplaying: 10,000 of 12,000 events, 1,000/s\n"
     )
@@ -48,13 +48,13 @@ def test_a_person_sees_one_line(
     progress = Progress("p", "e")
     for done in (10, 20):
         clock.now += 1
-        progress.at(done, 20)
-    progress.end()
+        progress.update(done, 20)
+    progress.finish()
     first, second = "p: 10 of 20 e, 10/s", "p: 20 of 20 e, 10/s"
     assert capsys.readouterr().err == f"\r{first}\r{second}\r{' ' * len(second)}\r"
 
 
 def test_a_disk_that_refuses_is_told_in_a_sentence() -> None:
     """Without the path, and without a traceback."""
-    with pytest.raises(SoftstepError, match=r"^disk error: No space left on device$"), disk_errors():
+    with pytest.raises(SoftstepError, match=r"^disk error: No space left on device$"), convert_disk_errors():
         raise OSError(28, "No space left on device", "secret")

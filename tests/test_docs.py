@@ -10,19 +10,10 @@ from fastapi import FastAPI
 
 from service.serve.api.app import CALLS
 from service.settings import Settings
+from tests.support.pages import sessions
 from tests.support.servers import Service, serving
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
-
-
-def sessions(page: Path) -> Iterator[tuple[str, str]]:
-    """Each command of a page's console blocks with the output that stands below it."""
-    for block in BLOCK.findall(page.read_text()):
-        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = step.partition("\n")
-            yield command, output
-
 
 README = list(sessions(ROOT / "README.md"))
 EXPLAIN = list(sessions(ROOT / "docs" / "explain.md"))

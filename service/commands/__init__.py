@@ -1,1 +1,4 @@
-"""What each `softstep` command does; a module each, so that a command imports what it needs and nothing else."""
+"""Run the commands of `softstep`, one module each, so that a command imports only what it needs.
+
+May import everything; nothing imports commands but by name, in `__main__.py`.
+"""

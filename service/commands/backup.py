@@ -1,11 +1,11 @@
-"""`softstep backup`: a whole copy of what a service keeps, as of one moment, while it serves and learns."""
+"""`softstep backup`: copy all that a service stores, as of one moment, while it serves and learns."""
 
 import argparse
 import shutil
 from pathlib import Path
 
 from service.commands.verify import raise_if_damaged
-from service.console import disk_errors, tell
+from service.console import convert_disk_errors, print_result
 from service.settings import Settings
 from service.store.directory.backup_files import (
     StreamBackup,
@@ -20,38 +20,37 @@ from service.store.filesystem import sync_folder, sync_tree
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
-    """0 when the backup is whole, on disk and checked; until then it does not have its name."""
+    """Return 0 once the backup is complete, verified and synced to disk; only then does it get its name."""
     target = arguments.directory.absolute()
-    with open_stored_data(settings.data) as found, disk_errors():
+    with open_stored_data(settings.data) as stored, convert_disk_errors():
         partial = partial_backup_folder(target)
         partial.mkdir(parents=True, exist_ok=True)
         with DataDirectory(partial).acquire_lock():
             try:
-                copied = _made(found, partial, settings.artifact_bytes_max)
+                backups = _write_verified(stored, partial, settings.artifact_bytes_max)
                 partial.rename(target)
                 sync_folder(target.parent)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-    for one in copied:
-        _tell(one, as_json=arguments.json)
+    for backup in backups:
+        _print_backup(backup, as_json=arguments.json)
     return 0
 
 
-def _made(found: StoredData, folder: Path, bytes_max: int) -> list[StreamBackup]:
-    """Make and check a backup in a folder, without its name yet; what a killed process left there goes first."""
+def _write_verified(stored: StoredData, folder: Path, bytes_max: int) -> list[StreamBackup]:
+    """Write and verify a backup in a folder; delete first what a killed process left there."""
     clear_folder(folder)
-    copied = write_backup(found, folder, bytes_max)
+    backups = write_backup(stored, folder, bytes_max)
     with open_stored_data(folder) as copy:
         raise_if_damaged(copy, bytes_max)
         close_log(*copy)
     (folder / "lock").unlink()
     sync_tree(folder)
-    return copied
+    return backups
 
 
-def _tell(one: StreamBackup, *, as_json: bool) -> None:
-    """Write what a backup holds of one stream."""
-    stream, (seq, hash_), checkpoint = one
+def _print_backup(backup: StreamBackup, *, as_json: bool) -> None:
+    stream, (seq, hash_), checkpoint = backup
     fields = {
         "model": stream.model,
         "version": str(stream.version),
@@ -59,5 +58,5 @@ def _tell(one: StreamBackup, *, as_json: bool) -> None:
         "hash": hash_.hex(),
         "checkpoint": checkpoint,
     }
-    kept_state = f"checkpoint at {checkpoint}" if checkpoint else "no checkpoint"
-    tell(fields, f"{stream.model}/{stream.version}: {seq} events, {kept_state}", as_json=as_json)
+    state = f"checkpoint at {checkpoint}" if checkpoint else "no checkpoint"
+    print_result(fields, f"{stream.model}/{stream.version}: {seq} events, {state}", as_json=as_json)

@@ -1,4 +1,4 @@
-"""`softstep check`: verify one model version and say what is wrong with it."""
+"""`softstep check`: validate the files of one model version."""
 
 import argparse
 import sys
@@ -9,13 +9,13 @@ from service.store.artifact.artifact import read_artifact
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
-    """0 for a good version, 1 for one that would be refused."""
+    """Return 0 if the version is valid, 1 if a service would reject it."""
     try:
         artifact = read_artifact(arguments.directory, settings.artifact_bytes_max)
-    except ArtifactError as reason:
-        print(f"refused: {reason}", file=sys.stderr)
+    except ArtifactError as error:
+        print(f"invalid: {error}", file=sys.stderr)
         return 1
     manifest = artifact.manifest
     shape = f"{len(manifest.features)} features, {len(manifest.classes)} classes"
-    print(f"good: {manifest.head}, {shape}, weights {artifact.weights_sha256}")
+    print(f"valid: {manifest.head}, {shape}, weights {artifact.weights_sha256}")
     return 0

@@ -1,9 +1,9 @@
-"""`softstep export`: what a model has learned, as a version of its own."""
+"""`softstep export`: write a learned model as a model version of its own."""
 
 import argparse
 
 from service.commands.replay import replay_stream
-from service.console import disk_errors, tell
+from service.console import convert_disk_errors, print_result
 from service.settings import Settings
 from service.store.artifact.artifact import write_artifact
 from service.store.artifact.hashing import hash_tensors
@@ -12,9 +12,9 @@ from service.store.directory.offline import open_stored_data
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
-    """0 when the version is written whole; where it is not, nothing is."""
-    with open_stored_data(settings.data) as found:
-        replay = replay_stream(settings, found, arguments.model, arguments.seq)
+    """Return 0 once the version is complete; on an error nothing is written."""
+    with open_stored_data(settings.data) as stored:
+        replay = replay_stream(settings, stored, arguments.model, arguments.seq)
         stream, position = replay.stream, replay.position
     state = replay.fold.state
     weights = hash_tensors(state.candidate_parameters().tensors())
@@ -27,10 +27,10 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         "weights_sha256": weights,
     }
     artifact = state.export_artifact(replay.fold.classes, provenance)
-    with disk_errors():
+    with convert_disk_errors():
         folder = new_version_folder(arguments.directory)
         write_artifact(folder, artifact)
-    told = {
+    fields = {
         "model": stream.model,
         "version": str(stream.version),
         "seq": position.seq,
@@ -38,5 +38,5 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         "weights_sha256": weights,
     }
     text = f"{folder}: {stream.model}/{stream.version} at seq {position.seq}\nweights {weights}"
-    tell(told, text, as_json=arguments.json)
+    print_result(fields, text, as_json=arguments.json)
     return 0

@@ -1,6 +1,6 @@
 """`softstep health`: ask the service on this machine whether it is ready.
 
-For a container's HEALTHCHECK, which may have no shell and no curl, and runs again and again: it imports no kernel and
+A container's HEALTHCHECK, which may have no shell and no curl, runs it every half minute. So it imports no kernel and
 no server.
 """
 
@@ -10,13 +10,13 @@ from typing import Final
 
 from service.settings import Settings
 
-# Where a service that listens everywhere is asked.
+# The address to ask a service that listens on every address.
 LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 READY: Final = 200
 
 
 def run(settings: Settings, _arguments: argparse.Namespace) -> int:
-    """0 while it is ready, else 1."""
+    """Return 0 if the service is ready, else 1."""
     connection = HTTPConnection(LOOPBACKS.get(settings.host, settings.host), settings.port, timeout=5)
     try:
         connection.request("GET", "/readyz")

@@ -1,8 +1,8 @@
-"""`softstep purge`: delete all that a model version has learned. No service may be running."""
+"""`softstep purge`: delete everything that a model version has learned. No service may be running."""
 
 import argparse
 
-from service.console import complain, disk_errors, tell
+from service.console import convert_disk_errors, print_error, print_result
 from service.settings import Settings
 from service.store.directory.ack_marks import delete_mark
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
@@ -10,39 +10,39 @@ from service.store.log.events import Stream
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
-    """0 when nothing of it is left, 2 where it was not meant, 1 where an instance uses the directory."""
-    with open_stored_data(settings.data) as found, found.data.acquire_lock():
-        # First what an interrupted purge has left: it may be the one that is asked for again.
-        _finish(found)
-        stream = find_stream(found.log, arguments.model)
-        events = found.log.stream_state(stream.number).seq
+    """Return 0 once nothing of it is left, 1 if a service uses the directory, 2 if --yes is missing."""
+    with open_stored_data(settings.data) as stored, stored.data.acquire_lock():
+        # Finish an interrupted purge first: it may be of the version that is purged now.
+        _finish_purges(stored)
+        stream = find_stream(stored.log, arguments.model)
+        events = stored.log.stream_state(stream.number).seq
         name = f"{stream.model}/{stream.version}"
         if not arguments.yes:
-            complain(f"{events} events of {name} and all that was learned from them would be deleted; say --yes")
+            print_error(f"this deletes {events} events of {name} and everything learned from them; confirm with --yes")
             return 2
-        _purge(found, stream)
-    told = {"model": stream.model, "version": str(stream.version), "events": events}
-    tell(told, f"{name}: {events} events deleted", as_json=arguments.json)
+        _purge(stored, stream)
+    fields = {"model": stream.model, "version": str(stream.version), "events": events}
+    print_result(fields, f"{name}: {events} events deleted", as_json=arguments.json)
     return 0
 
 
-def _purge(found: StoredData, stream: Stream) -> None:
-    """Delete folder, events and ids; whenever it is interrupted, what is left is a stream or remnants.
+def _purge(stored: StoredData, stream: Stream) -> None:
+    """Delete folder, marks, events and ids, in an order in which a crash leaves a stream or hidden remains.
 
-    The folder goes first: a stream without one is bound anew, but a folder without its stream would be taken for the
-    beginning of the next one. Then its marks: a stream that has one and is not in the log is taken for lost.
+    The folder goes first: a stream without a folder is bound again, but the next stream would start from a folder
+    without a stream. Then the marks: a stream that has a mark and is not in the log counts as lost.
     """
-    with disk_errors():
-        found.data.hide_stream(stream.model, stream.version)
-        for path in found.data.mark_files():
+    with convert_disk_errors():
+        stored.data.hide_stream(stream.model, stream.version)
+        for path in stored.data.mark_files():
             delete_mark(path, stream.number)
-    found.log.purge_stream(stream.number)
-    _finish(found)
+    stored.log.purge_stream(stream.number)
+    _finish_purges(stored)
 
 
-def _finish(found: StoredData) -> None:
-    """Delete what is out of sight already, and leave nothing of it in the write-ahead log."""
-    found.log.finish_purges()
-    with disk_errors():
-        found.data.delete_hidden_streams()
-    found.log.empty_wal()
+def _finish_purges(stored: StoredData) -> None:
+    """Delete the hidden remains of purges, also from the write-ahead log."""
+    stored.log.finish_purges()
+    with convert_disk_errors():
+        stored.data.delete_hidden_streams()
+    stored.log.empty_wal()

@@ -1,9 +1,9 @@
-"""`softstep skip`: let a model's fold go past an event that it cannot take. The service may be running."""
+"""`softstep skip`: make the fold leave out an event at which it fails. The service may be running."""
 
 import argparse
 import time
 
-from service.console import tell
+from service.console import print_result
 from service.errors import LogFullError, RefusedError
 from service.settings import Settings
 from service.store.directory.offline import find_stream, open_stored_data
@@ -13,15 +13,15 @@ from service.store.log.ids import new_id
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
-    """0 when it is on disk; a retry with the same id finds what was written."""
+    """Return 0 once the SKIP event is on disk; a retry with the same id finds that event."""
     id_ = new_id() if arguments.id is None else arguments.id.encode()
-    with open_stored_data(settings.data) as found:
-        stream = find_stream(found.log, arguments.model)
+    with open_stored_data(settings.data) as stored:
+        stream = find_stream(stored.log, arguments.model)
         now_ms = time.time_ns() // 1_000_000
-        (outcome,) = found.log.append([Draft(stream.number, Kind.SKIP, id_, dump_seq(arguments.seq), now_ms)])
+        (outcome,) = stored.log.append([Draft(stream.number, Kind.SKIP, id_, dump_seq(arguments.seq), now_ms)])
     if isinstance(outcome, RefusedError | LogFullError):
         raise outcome
-    told = {
+    fields = {
         "model": stream.model,
         "version": str(stream.version),
         "id": id_.decode(),
@@ -29,5 +29,5 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         "duplicate": outcome.duplicate,
     }
     text = f"{stream.model}/{stream.version}: event {arguments.seq} is skipped, by event {outcome.seq}"
-    tell(told, text, as_json=arguments.json)
+    print_result(fields, text, as_json=arguments.json)
     return 0

@@ -1,9 +1,9 @@
-"""`softstep verify`: hold everything that a data directory keeps against the log, and the log against its chain."""
+"""`softstep verify`: verify the feedback log, its chain of hashes, and every file that is derived from it."""
 
 import argparse
 from typing import Final
 
-from service.console import Progress, complain, tell
+from service.console import Progress, print_error, print_result
 from service.errors import SoftstepError
 from service.learn.replay import StreamReplay
 from service.learn.verify_states import compare_states
@@ -16,52 +16,52 @@ COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
-    """0 where all is well, 1 where something is damaged."""
-    with open_stored_data(settings.data) as found:
-        reports = list(verify_streams(found, settings.artifact_bytes_max, refolds=arguments.refold))
-        marks = check_marks(found)
+    """Return 0 if everything is intact, 1 if something is damaged."""
+    with open_stored_data(settings.data) as stored:
+        reports = list(verify_streams(stored, settings.artifact_bytes_max, refolds=arguments.refold))
+        marks = check_marks(stored)
     if not arguments.json:
         print(COLUMNS.format("stream", "events", "forgotten", "checkpoints", "snapshots", "refolded", "verdict"))
     for report in reports:
-        _tell(report, as_json=arguments.json)
+        _print_report(report, as_json=arguments.json)
     for sentence in marks:
-        complain(sentence)
+        print_error(sentence)
     if arguments.json:
-        tell({"marks": "damaged" if marks else "good"}, "", as_json=True)
+        print_result({"marks": "damaged" if marks else "good"}, "", as_json=True)
     return 1 if marks or any(report.damage for report in reports) else 0
 
 
-def verify_streams(found: StoredData, bytes_max: int, *, refolds: bool) -> list[VerifyReport]:
-    """Check the file, then each stream; shows how far it is.
+def verify_streams(stored: StoredData, bytes_max: int, *, refolds: bool) -> list[VerifyReport]:
+    """Verify the database file, then each stream; show the progress.
 
     Raises:
-        LogDamagedError: The database is not what SQLite wrote.
+        LogDamagedError: The database file is damaged.
     """
-    found.log.check_file()
+    stored.log.check_file()
     reports = []
-    for stream in found.log.list_streams():
+    for stream in stored.log.list_streams():
         report = VerifyReport(stream, Position(0, stream.genesis))
-        total = found.log.stream_state(stream.number).seq
+        total = stored.log.stream_state(stream.number).seq
         progress = Progress(f"verifying {stream.model}/{stream.version}", "events")
-        for position in check_stream(found, report, bytes_max):
-            progress.at(position.seq, max(total, position.seq))
+        for position in check_stream(stored, report, bytes_max):
+            progress.update(position.seq, max(total, position.seq))
         if refolds and report.artifact is not None and not report.damage:
-            for done in compare_states(StreamReplay(stream, report.artifact, found.log), report):
-                progress.at(*done)
-        progress.end()
+            for step in compare_states(StreamReplay(stream, report.artifact, stored.log), report):
+                progress.update(*step)
+        progress.finish()
         reports.append(report)
     return reports
 
 
-def raise_if_damaged(found: StoredData, bytes_max: int) -> None:
-    """Raises SoftstepError with the first thing that is damaged."""
-    damage = [*(one for report in verify_streams(found, bytes_max, refolds=False) for one in report.damage)]
-    damage += check_marks(found)
+def raise_if_damaged(stored: StoredData, bytes_max: int) -> None:
+    """Raise a SoftstepError that names the first damage, if there is any."""
+    damage = [*(one for report in verify_streams(stored, bytes_max, refolds=False) for one in report.damage)]
+    damage += check_marks(stored)
     if damage:
         raise SoftstepError(damage[0])
 
 
-def _tell(report: VerifyReport, *, as_json: bool) -> None:
+def _print_report(report: VerifyReport, *, as_json: bool) -> None:
     stream = report.stream
     name = f"{stream.model}/{stream.version}"
     counts = {
@@ -79,6 +79,8 @@ def _tell(report: VerifyReport, *, as_json: bool) -> None:
         "outdated": report.outdated,
         "damage": report.damage,
     }
-    tell(fields, COLUMNS.format(name, *counts.values(), "damaged" if report.damage else "good"), as_json=as_json)
+    print_result(
+        fields, COLUMNS.format(name, *counts.values(), "damaged" if report.damage else "good"), as_json=as_json
+    )
     for sentence in report.damage:
-        complain(f"{name}: {sentence}")
+        print_error(f"{name}: {sentence}")

@@ -1,4 +1,4 @@
-"""The processes of one service: start, restart and stop them, share memory between them, wake them.
+"""Run the processes of one service: start and stop them, share memory between them, wake them.
 
-May import settings; `serve/`, `learn/` and `commands/` use it.
+May import settings; serve/, learn/ and commands/ use it.
 """

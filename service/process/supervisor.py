@@ -1,14 +1,14 @@
-"""Who lives: starts the workers, replaces the dead, carries orders, and stops everything in order.
+"""Supervise the processes of one service: start workers and learner, restart them after a crash, stop them in order.
 
-The parent has imported all code but runs none of it: no thread, no event loop, no open database. So it can fork a
-worker whenever one is missing, without importing again and sharing its memory, and nothing in the parent can break.
+The parent has imported all code but runs none of it: no thread, no event loop, no open database. So it can fork a child
+at any time, without importing again and sharing its memory, and there is little in it that can fail.
 
     start     bind the socket, fork the workers and the learner
-    running   a child that dies is replaced, with a growing pause while it dies young
-    SIGTERM   readiness fails -> drain_seconds -> listener closed, workers told -> shutdown_seconds -> killed,
-              then the learner in the same way; exit 0
+    running   restart a child that exits, after a growing pause if it exits soon after its start
+    SIGTERM   fail readiness; after drain_seconds close the listener and send SIGTERM to the workers; after
+              shutdown_seconds kill them; then stop the learner in the same way; exit code 0
     SIGINT    the same without the drain
-    kill -9   the workers die with the parent (PR_SET_PDEATHSIG), so that none keeps the port
+    kill -9   the kernel kills the children with the parent (PR_SET_PDEATHSIG), so that none keeps the port
 """
 
 import contextlib
@@ -31,29 +31,29 @@ from service.settings import Settings
 logger = logging.getLogger("softstep.supervisor")
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
-# A worker that dies within this time is started again after a pause that doubles up to the longest.
-YOUNG_SECONDS: Final = 5.0
+# A child that exits within this time is restarted after a pause, which doubles up to the longest.
+EARLY_EXIT_SECONDS: Final = 5.0
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0
-LOOK_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
 BACKLOG: Final = 2048
-# The learner may finish a checkpoint; what it does not finish is folded again at the next start.
+# Enough for a checkpoint; what the learner does not finish is folded again at the next start.
 LEARNER_SECONDS: Final = 1.5
 HANDLED_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
-ORDER_BYTES: Final = 4096
+READ_BYTES: Final = 4096
 
-Work = Callable[[int, socket.socket, int], None]
-"""What a worker does: given its slot, the listening socket and the pipe to the parent, serve until SIGTERM."""
-Learn = Callable[[], None]
-"""What the learner does, until SIGTERM."""
-Change = Callable[[bytes], tuple[int, int, bytes]]
-"""What a worker's line asks for: the slot and token to acknowledge, and the orders for all."""
+WorkerMain = Callable[[int, socket.socket, int], None]
+"""Runs a worker until SIGTERM, given its slot, the listening socket and the pipe to the parent."""
+LearnerMain = Callable[[], None]
+"""Runs the learner until SIGTERM."""
+HandleRequest = Callable[[bytes], tuple[int, int, bytes]]
+"""Handles a line that a worker sent; returns the slot and token to acknowledge, and the list of unloaded models."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind and listen.
+    """Return a listening socket.
 
     Raises:
-        OSError: The address is taken or not of this machine.
+        OSError: The address is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -69,203 +69,204 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def exit_with_parent(parent: int) -> None:
-    """Have the system kill this process when its parent is gone, however that went."""
+    """Have the kernel kill this process when its parent exits, for whatever reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before the call
+    if os.getppid() != parent:  # it exited before the call
         os._exit(1)
 
 
 def name_process(name: str) -> None:
-    """Have `ps` and `top` show what this process is."""
+    """Set the name, of at most 15 bytes, that `ps` and `top` show for this process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
 
 
 class Supervisor:
-    """The parent of the workers and of the learner.
+    """The parent process of the workers and of the learner.
 
     Args:
-        settings: Number of workers and times of the shutdown.
-        board: What the processes share.
-        listener: The listening socket, closed when the service stops.
-        work: What each worker does after the fork.
-        change: Turns a worker's line into orders.
-        learn: What the learner does, in the slot behind the workers'; None where there is none.
+        settings: The number of workers and the times of the shutdown.
+        memory: The memory that the processes share.
+        listener: The listening socket; closed when the service stops.
+        run_worker: Runs a worker after the fork.
+        handle_request: Handles the lines of workers.
+        run_learner: Runs the learner, in the slot after the workers'; None if nothing is learned.
     """
 
-    def __init__(  # noqa: PLR0917  # the parts of a service, in the order of its life
+    def __init__(  # noqa: PLR0917  # the parts of a service
         self,
         settings: Settings,
-        board: SharedMemory,
+        memory: SharedMemory,
         listener: socket.socket,
-        work: Work,
-        change: Change,
-        learn: Learn | None = None,
+        run_worker: WorkerMain,
+        handle_request: HandleRequest,
+        run_learner: LearnerMain | None = None,
     ) -> None:
         self._settings = settings
-        self._board = board
+        self._memory = memory
         self._listener = listener
-        self._work = work
-        self._change = change
-        self._learn = learn
-        self._slots: dict[int, int] = {}  # the slot of each living process
-        self._born: dict[int, float] = {}
-        self._pause = [PAUSE_SECONDS] * board.slots
-        # When an empty slot is filled again.
-        self._due = dict.fromkeys(range(board.workers if learn is None else board.slots), 0.0)
-        self._orders, self._orders_in = os.pipe()
-        self._wake, self._wake_in = os.pipe()
-        self._stop: int | None = None
-        for end in (self._orders, self._orders_in, self._wake, self._wake_in):
+        self._run_worker = run_worker
+        self._handle_request = handle_request
+        self._run_learner = run_learner
+        self._slots: dict[int, int] = {}  # the slot of each running process
+        self._started: dict[int, float] = {}
+        self._pause = [PAUSE_SECONDS] * memory.slots
+        # When each empty slot is filled.
+        self._start_due = dict.fromkeys(range(memory.workers if run_learner is None else memory.slots), 0.0)
+        self._requests, self._requests_in = os.pipe()
+        self._signals, self._signals_in = os.pipe()
+        self._stop_signal: int | None = None
+        for end in (self._requests, self._requests_in, self._signals, self._signals_in):
             os.set_blocking(end, False)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
-        signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._signals_in, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # What is imported lives as long as the process; a worker's collector would copy shared pages by looking at it.
+        # Imported objects stay until the process exits; a child's collector would copy shared pages by visiting them.
         gc.collect()
         gc.freeze()
         unread = b""
-        while self._stop is None:
+        while self._stop_signal is None:
             self._start_missing()
-            readable, _, _ = select.select([self._wake, self._orders], [], [], self._seconds_to_rest())
-            self._drain_wakes()
+            readable, _, _ = select.select([self._signals, self._requests], [], [], self._seconds_until_due())
+            self._clear_signals()
             self._reap()
-            if self._orders in readable:
-                unread = self._carry(unread + os.read(self._orders, ORDER_BYTES))
+            if self._requests in readable:
+                unread = self._handle_requests(unread + os.read(self._requests, READ_BYTES))
         self._shut_down()
 
     def _on_stop(self, number: int, _frame: object) -> None:
-        self._stop = number
+        self._stop_signal = number
 
-    def _drain_wakes(self) -> None:
+    def _clear_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._wake, ORDER_BYTES)
+            os.read(self._signals, READ_BYTES)
 
-    def _seconds_to_rest(self) -> float:
-        """How long nothing is due; never long, in case a signal came just before the wait for it."""
+    def _seconds_until_due(self) -> float:
+        """Return the time until a start is due; at most POLL_SECONDS, in case a signal came just before the wait."""
         now = time.monotonic()
-        return max(0.0, min([LOOK_SECONDS, *(due - now for due in self._due.values())]))
+        return max(0.0, min([POLL_SECONDS, *(due - now for due in self._start_due.values())]))
 
     def _start_missing(self) -> None:
         now = time.monotonic()
-        for slot, due in list(self._due.items()):
+        for slot, due in list(self._start_due.items()):
             if due <= now:
-                del self._due[slot]
+                del self._start_due[slot]
                 try:
                     self._start(slot)
-                except OSError as reason:  # no process or memory left for a moment
-                    logger.error("%s cannot be started: %s", self._name(slot), reason.strerror)  # noqa: TRY400
-                    self._due[slot] = now + PAUSE_SECONDS_MAX
+                except OSError as error:  # no process or memory left for a moment
+                    logger.error("%s cannot be started: %s", self._name(slot), error.strerror)  # noqa: TRY400
+                    self._start_due[slot] = now + PAUSE_SECONDS_MAX
 
     def _start(self, slot: int) -> None:
-        at = self._board.slot(slot)
-        if slot < self._board.workers:
-            self._board.cells[at + READY] = self._board.cells[at + ACKNOWLEDGED] = 0
+        cell = self._memory.slot(slot)
+        if slot < self._memory.workers:
+            self._memory.cells[cell + READY] = self._memory.cells[cell + ACKNOWLEDGED] = 0
         parent = os.getpid()
-        # A signal that came before the worker forgot the parent's handlers would be lost.
+        # A signal that the child received before it resets the parent's handlers would be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         try:
             process = os.fork()
             if process == 0:
-                self._be_child(slot, parent)
+                self._run_child(slot, parent)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         self._slots[process] = slot
-        self._born[process] = time.monotonic()
-        self._board.cells[at + PID] = process
+        self._started[process] = time.monotonic()
+        self._memory.cells[cell + PID] = process
 
     def _name(self, slot: int) -> str:
-        return f"worker {slot}" if slot < self._board.workers else "the learner"
+        return f"worker {slot}" if slot < self._memory.workers else "the learner"
 
-    def _be_child(self, slot: int, parent: int) -> NoReturn:
-        """Live as a worker or the learner, and never return into the parent's code."""
+    def _run_child(self, slot: int, parent: int) -> NoReturn:
+        """Run a worker or the learner in a forked process, and exit; never return into the parent's code."""
         code = 1
         try:
-            name_process(f"softstep-{'worker' if slot < self._board.workers else 'learn'}")  # at most 15 bytes
+            name_process(f"softstep-{'worker' if slot < self._memory.workers else 'learn'}")
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
             exit_with_parent(parent)
-            for end in (self._orders, self._wake, self._wake_in):
+            for end in (self._requests, self._signals, self._signals_in):
                 os.close(end)
-            if self._learn is not None and slot == self._board.workers:
+            if self._run_learner is not None and slot == self._memory.workers:
                 self._listener.close()
-                self._learn()
+                self._run_learner()
             else:
-                self._work(slot, self._listener, self._orders_in)
+                self._run_worker(slot, self._listener, self._requests_in)
             code = 0
         except BaseException:
-            logger.exception("%s broke", self._name(slot))
+            logger.exception("%s crashed", self._name(slot))
         finally:
             logging.shutdown()
             os._exit(code)
 
     def _reap(self) -> None:
-        """Take leave of the dead, and say when their slots are filled again."""
+        """Reap the children that exited, and note when to start them again."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 process, status = os.waitpid(-1, os.WNOHANG)
                 if process == 0:
                     return
                 if process not in self._slots:
-                    continue  # the first process of a container inherits the orphans of others
+                    continue  # the first process of a container inherits orphans of other processes
                 slot = self._slots.pop(process)
-                lived = time.monotonic() - self._born.pop(process)
-                at = self._board.slot(slot)
-                self._board.cells[at + PID] = 0
-                if slot < self._board.workers:
-                    self._board.cells[at + READY] = 0
-                if self._stop is None:
-                    logger.warning("%s (process %d) ended with status %d", self._name(slot), process, status)
-                self._pause[slot] = min(self._pause[slot] * 2, PAUSE_SECONDS_MAX) if lived < YOUNG_SECONDS else 0.0
-                self._due[slot] = time.monotonic() + self._pause[slot]
+                seconds = time.monotonic() - self._started.pop(process)
+                cell = self._memory.slot(slot)
+                self._memory.cells[cell + PID] = 0
+                if slot < self._memory.workers:
+                    self._memory.cells[cell + READY] = 0
+                if self._stop_signal is None:
+                    logger.warning("%s (process %d) exited with status %d", self._name(slot), process, status)
+                is_early = seconds < EARLY_EXIT_SECONDS
+                self._pause[slot] = min(self._pause[slot] * 2, PAUSE_SECONDS_MAX) if is_early else 0.0
+                self._start_due[slot] = time.monotonic() + self._pause[slot]
                 self._pause[slot] = max(self._pause[slot], PAUSE_SECONDS)
 
-    def _carry(self, unread: bytes) -> bytes:
-        """Turn whole lines of workers into orders; returns the rest."""
+    def _handle_requests(self, unread: bytes) -> bytes:
+        """Handle the whole lines that workers sent; return the rest."""
         *lines, rest = unread.split(b"\n")
         for line in lines:
-            slot, token, orders = self._change(line)
-            publish_unload_list(self._board, orders)
-            self._board.cells[self._board.slot(slot) + HANDLED] = token
+            slot, token, unload_list = self._handle_request(line)
+            publish_unload_list(self._memory, unload_list)
+            self._memory.cells[self._memory.slot(slot) + HANDLED] = token
         return rest
 
     def _shut_down(self) -> None:
-        """Fail readiness, wait for balancers, close the listener, let requests finish, and end what is left."""
+        """Fail readiness, wait for load balancers, close the listener, let requests finish, and stop the children."""
         logger.info("stopping")
-        self._board.cells[DRAINING] = 1
-        if self._stop == signal.SIGTERM:
+        self._memory.cells[DRAINING] = 1
+        if self._stop_signal == signal.SIGTERM:
             self._wait(self._settings.drain_seconds, lambda: not self._slots)
         self._listener.close()
-        # Workers first: what they accept until their end is on disk, and the learner takes it up at the next start.
-        self._end("workers", self._workers, self._settings.shutdown_seconds)
-        self._end("learners", lambda: set(self._slots), LEARNER_SECONDS)
+        # Workers first: the events that they accept until then are on disk; the next learner folds them.
+        self._stop("workers", self._workers, self._settings.shutdown_seconds)
+        self._stop("learners", lambda: set(self._slots), LEARNER_SECONDS)
         logger.info("stopped")
 
     def _workers(self) -> set[int]:
-        return {process for process, slot in self._slots.items() if slot < self._board.workers}
+        return {process for process, slot in self._slots.items() if slot < self._memory.workers}
 
-    def _end(self, name: str, left: Callable[[], set[int]], seconds: float) -> None:
-        """Ask some processes to stop, and kill those that have not in time."""
-        self._signal(signal.SIGTERM, left())
-        self._wait(seconds, lambda: not left())
-        if left():
-            logger.warning("%d %s did not stop in time and are killed", len(left()), name)
-            self._signal(signal.SIGKILL, left())
-            self._wait(self._settings.shutdown_seconds, lambda: not left())
+    def _stop(self, name: str, running: Callable[[], set[int]], seconds: float) -> None:
+        """Send SIGTERM to some processes, and kill those that have not exited in time."""
+        self._signal(signal.SIGTERM, running())
+        self._wait(seconds, lambda: not running())
+        if running():
+            logger.warning("killing %d %s that did not stop in time", len(running()), name)
+            self._signal(signal.SIGKILL, running())
+            self._wait(self._settings.shutdown_seconds, lambda: not running())
 
-    def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
+    def _wait(self, seconds: float, is_done: Callable[[], bool]) -> None:
         end = time.monotonic() + seconds
-        while not done() and (left := end - time.monotonic()) > 0:
-            select.select([self._wake], [], [], min(left, LOOK_SECONDS))
-            self._drain_wakes()
+        while not is_done() and (left := end - time.monotonic()) > 0:
+            select.select([self._signals], [], [], min(left, POLL_SECONDS))
+            self._clear_signals()
             self._reap()
 
     def _signal(self, number: int, processes: set[int]) -> None:

@@ -16,7 +16,7 @@ from tests.support.servers import serving
 
 KEY = b"5a" * 32 + b"\n"
 NO_NAME = "softstep: the folder for the backup exists already; name one that does not\n"
-NOT_EMPTY = "softstep: the data directory holds a log; name an empty one, or say --over to replace what it holds\n"
+NOT_EMPTY = "softstep: the data directory has a log; choose an empty directory, or replace its content with --over\n"
 UNFINISHED = "softstep: a restore of the data directory was interrupted; run softstep restore again\n"
 
 

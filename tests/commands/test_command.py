@@ -16,8 +16,8 @@ from pkgutil import resolve_name
 import pytest
 
 from service import __main__ as command
-from service import __version__, compiler, logs
-from service.commands import warm
+from service import __version__, compiler
+from service.commands import serve, warm
 from service.settings import Settings
 from tests.support.processes import SECONDS, predict
 from tests.support.servers import ROOT, Service, serving
@@ -29,7 +29,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SOFTSTEP_", "AIP_")) and name != "SOFTSTEP_KERNELS":
             monkeypatch.delenv(name)
-    monkeypatch.setattr(logs, "set_up", lambda **_: None)
+    monkeypatch.setattr(serve, "configure_logging", lambda **_: None)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_health_of_something_else_is_bad(listener: socket.socket) -> None:
 def test_check_tells_what_a_model_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Its head, its size and the hash of its weights."""
     assert command.main(["check", str(ROOT / "models" / "iris" / "1")]) == 0
-    assert capsys.readouterr().out.startswith("good: softmax, 4 features, 3 classes, weights ")
+    assert capsys.readouterr().out.startswith("valid: softmax, 4 features, 3 classes, weights ")
 
 
 def test_check_tells_what_is_wrong(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +218,7 @@ def test_check_tells_what_is_wrong(root: Path, tmp_path: Path, capsys: pytest.Ca
     (root / "iris" / "1" / "model.safetensors").write_bytes(b"")
     for folder in (root / "iris" / "1", tmp_path / "nothing"):
         assert command.main(["check", str(folder)]) == 1
-        assert capsys.readouterr().err.startswith("refused: ")
+        assert capsys.readouterr().err.startswith("invalid: ")
 
 
 def test_warm_compiles_all_that_serving_needs() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.data_directories import History, ran
+from tests.support.pages import sessions
 from tests.support.servers import ROOT, SHIPPED
-from tests.test_docs import sessions
 
 PAGE = ROOT / "docs" / "commands.md"
 

@@ -46,7 +46,7 @@ def test_a_purged_stream_is_gone(tmp_path: Path) -> None:
     done = softstep(*argv)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "softstep: 30 events of iris/1 and all that was learned from them would be deleted; say --yes\n"
+        "softstep: this deletes 30 events of iris/1 and everything learned from them; confirm with --yes\n"
     )
     assert lines(softstep(*argv, "--yes", "--json")) == [{"model": "iris", "version": "1", "events": 30}]
     is_purged(tmp_path)

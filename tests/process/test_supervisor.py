@@ -77,7 +77,7 @@ def test_a_worker_that_does_not_hear_sigterm_is_killed() -> None:
         assert seconds_until_exit(running.process) < 5
         assert running.process.returncode == 0
         assert not lives(worker)
-        assert "did not stop in time and are killed" in running.errors()
+        assert "killing 1 workers that did not stop in time" in running.errors()
 
 
 def test_a_worker_that_dies_at_once_is_started_again_with_growing_pauses() -> None:
@@ -99,7 +99,7 @@ def test_a_worker_that_raises_is_told_and_started_again() -> None:
         assert running.line() == ["stopped"]
         assert running.line() == []
         errors = running.errors()
-        assert errors.count("worker 0 broke") >= 2
+        assert errors.count("worker 0 crashed") >= 2
         assert errors.count("RuntimeError: the worker's own fault") >= 2
 
 

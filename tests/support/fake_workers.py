@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from service.process import supervisor
 from service.process.shared_memory import GENERATION, SharedMemory
-from service.process.supervisor import Learn, Supervisor, Work, listen
+from service.process.supervisor import LearnerMain, Supervisor, WorkerMain, listen
 from service.process.unload_list import publish_unload_list, read_unload_list
 from service.settings import Settings
 
@@ -25,7 +25,7 @@ def say(word: str) -> None:
     os.write(1, f"{word}\n".encode())
 
 
-def supervise(work: Work, slots: int = 1) -> None:
+def supervise(work: WorkerMain, slots: int = 1) -> None:
     """Run a supervisor whose workers do `work`."""
     say(f"parent {os.getpid()}")
     listener = listen("127.0.0.1", 0)
@@ -50,8 +50,8 @@ def learning() -> None:
 
     say(f"parent {os.getpid()}")
     board = SharedMemory(1, 4)
-    work: Work = lambda _slot, _listener, _pipe: stop_saying("worker")  # noqa: E731
-    learn: Learn = lambda: stop_saying("learner")  # noqa: E731
+    work: WorkerMain = lambda _slot, _listener, _pipe: stop_saying("worker")  # noqa: E731
+    learn: LearnerMain = lambda: stop_saying("learner")  # noqa: E731
     Supervisor(SETTINGS, board, listen("127.0.0.1", 0), work, lambda _line: (0, 0, b""), learn).run()
     say("stopped")
 

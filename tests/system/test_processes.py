@@ -50,7 +50,7 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(root: Path, tmp_path: P
         names = {worker_of(answer) for answer in before}
         assert len(names | {worker_of(answer) for answer in after}) == 3
         assert counter(service.url, REQUESTS) == len(before) + 1 + len(after)
-        assert f"(process {victim}) ended with status 9" in log_of(service)
+        assert f"(process {victim}) exited with status 9" in log_of(service)
 
 
 def test_one_worker_is_watched_too(root: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.logs import without_query
+from service.logs import remove_query
 from service.process.shared_memory import IN_FLIGHT
 from service.serve.metrics.counters import EXECUTIONS, sum_counters
 from service.store.artifact.artifact import write_artifact
@@ -669,7 +669,7 @@ def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> py
     logger = logging.getLogger("uvicorn.access")
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logger, "filters", [without_query])
+    monkeypatch.setattr(logger, "filters", [remove_query])
     caplog.set_level(logging.INFO, "uvicorn.access")
     return caplog
 
