@@ -2,8 +2,8 @@
 
 A data directory is made that holds one of everything: events in the database and in the write-ahead log, ids in their
 index, retries, forgotten and rolled-back events, classes, checkpoints, snapshots, marks, and the bound artifact. One
-bit is flipped in a copy. Then the service starts as `softstep serve` does, the learner folds what is left and rolls
-back to an earlier state, the latest snapshot is read as workers read it, and every event is sent again. In another copy
+bit is flipped in a copy. Then the service starts as `softstep serve` does, and the latest snapshot is read as workers
+read it. The learner folds what is left, and rolls back to an earlier state. Every event is sent again. In another copy
 `softstep verify --refold` runs.
 
 A flip is detected if one of them reports an error of the service's own types. It is harmless if everything is as

@@ -1,9 +1,9 @@
 """The same events fold to the same bits on every processor, and from every checkpoint.
 
 10^5 events are folded for each rule, for a model with an input stage and for a network; the last two also learn their
-calibration. They are folded in processes with kernels compiled for other processors, and in processes where NumPy,
-OpenBLAS and the C library may not use some features of this processor. Every process must return the same hash. The
-events are made from the output of a hash function, so that no numerical library takes part in making them.
+calibration. Some processes have kernels compiled for other processors. In others NumPy, OpenBLAS and the C library may
+not use some features of this processor. Every process must return the same hash. The events are made from the output of
+a hash function, so that no numerical library takes part in making them.
 
 A fold that continues from a checkpoint file, at random points, must end where the whole fold does. After an event is
 forgotten, the follower's state must be the fold of a stream that never had it.

@@ -7,7 +7,7 @@ SQLite's writes are recorded through a VFS; the files of the service through cal
     Sync               of a file: its content so far is on the disk, its name is not; of a folder: its names are
     anything else      notes of the recording program between these, such as acknowledgements
 
-A file that is written by other calls is read when it is synced or renamed. Two behaviors of SQLite are taken from its
+A file that is written by other calls is read when it is synced or renamed. Two behaviors of SQLite follow its
 documentation: the first sync of a new write-ahead log also syncs its folder, and a deletion is synced.
 """
 

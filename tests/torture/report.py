@@ -51,7 +51,7 @@ READING = """
 
 A *case* is one fault at one place. Only cases in which the fault met a call are counted; the target is the count that a
 full run must reach. A *violation* is a case in which something was lost, duplicated, reordered or silently wrong
-afterwards, or in which a process failed with an error that is not one of the service's own.
+afterwards. A process that failed with an error other than the service's own is a violation too.
 """
 
 

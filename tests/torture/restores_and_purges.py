@@ -1,7 +1,7 @@
 """A restore and a purge are killed at each of their system calls.
 
-A restore over a log with newer events, and a purge, are killed (-9) where they enter a system call that writes, syncs,
-truncates, renames, opens, creates or removes. In every second case the run that continues it is killed too.
+A restore over a log with newer events, and a purge, are killed (-9) at each such call. The calls are those that write,
+sync, truncate, rename, open, create or remove. In every second case the run that continues it is killed too.
 
 Then the operation is finished as its manual says, and a service starts. The directory must hold the whole backup, or
 everything that was there before. A purged stream must be gone, or be complete and still learn. There is never a part.
@@ -79,7 +79,7 @@ def kill_case(seed: int, call: str, folder: Path, at: int) -> bool:
 def _check_complete(
     settings: Settings, steps: list[Step], old: Acknowledged, new: Acknowledged, *, is_purge: bool
 ) -> None:
-    """Check that there is the backup, or everything, or after a purge nothing; never a part."""
+    """Check for the whole backup, or everything, or after a purge nothing; never a part."""
     with open_data(settings), closing(SqliteLog(settings.data / "log.sqlite")) as log:
         streams = log.list_streams()
         events = log.read_events(streams[0].number, 0, EVENTS_MAX) if streams else []
