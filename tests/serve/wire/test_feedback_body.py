@@ -21,7 +21,7 @@ from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser, parse_object
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
-from tests.serve.wire.test_rows import CANARY, NUMBERS
+from tests.support.json_numbers import CANARY, NUMBERS
 
 N, DEPTH, ROWS_MAX = 3, 64, 50
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

@@ -19,11 +19,11 @@ from service.serve.wire.oip_request import BINARY_PROBABILITIES, DATATYPES, JSON
 from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
 from service.serve.wire.rows import RowParser
 from service.softmax.linear_model import LinearModel
+from tests.support.json_numbers import CANARY
 from tests.support.reference import DTYPES, Array
 
 N = 3
 ROWS_MAX = 400
-CANARY = "c4nary"
 NAMED = {"model_name": "m", "model_version": "1"}
 CLASSES = ("zero", "eins", "דוש")
 ROW = [1.0, -2.5, 3.0]
