@@ -249,9 +249,7 @@ class EarlierReleaseError(RefusedError):
 
 
 class PayloadError(RefusedError):
-    """The payload does not fit its kind of event."""
-
-    code = "invalid_payload"
+    """The payload does not fit its kind of event; requests are checked before, so no client sees it."""
 
 
 class InputError(SoftstepError):

@@ -13,7 +13,7 @@ class ErrorCode(NamedTuple):
     Attributes:
         status: The HTTP status; on v2 paths 422 becomes 400.
         meaning: What happened, as a sentence.
-        retry: What sending the same request again does, in a few words.
+        retry: Whether and when the same request can be sent again, in a few words.
         stored: Whether anything of the request was stored.
         retry_after: Whether the response has a Retry-After header.
     """
@@ -66,7 +66,6 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "invalid_parameter": ErrorCode(422, "A parameter in the path or query is not valid."),
     "invalid_token": ErrorCode(422, "A feedback token was altered, or another model version issued it.", "no"),
     "token_expired": ErrorCode(422, "A feedback token is too old.", "no"),
-    "invalid_payload": ErrorCode(422, "The event does not fit its kind."),
     "too_many_classes": ErrorCode(422, "The model would have more classes than the limit."),
     "unknown_seq": ErrorCode(422, "The seq to roll back to is beyond the last one."),
     "feedback_queue_full": ErrorCode(429, "Feedback arrives faster than it is written.", SAME_ID, retry_after=True),
@@ -80,7 +79,9 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "learning_off": ErrorCode(503, "This service does not learn.", "no"),
     "log_full": ErrorCode(503, "The disk or the write-ahead log is too full.", SAME_ID, retry_after=True),
     "log_unavailable": ErrorCode(503, "The feedback log cannot be used now.", SAME_ID, retry_after=True),
-    "log_unsafe": ErrorCode(503, "The disk would not keep what is written.", SAME_ID, retry_after=True),
+    "log_unsafe": ErrorCode(
+        503, "The disk or SQLite would not keep feedback, or another program owns the file.", SAME_ID, retry_after=True
+    ),
     "log_damaged": ErrorCode(503, "The feedback log is damaged and must be restored.", SAME_ID, retry_after=True),
     "outcome_unknown": ErrorCode(
         503, "The disk failed during the write.", "yes, with the same id", "unknown", retry_after=True

@@ -40,6 +40,7 @@ from service.serve.worker import Server, Worker, WorkerLinks, config_of
 from service.settings import Settings
 from service.store.artifact.artifact import Artifact, write_artifact
 from service.store.directory.data_directory import DataDirectory
+from tests.support.error_bodies import check_error, is_error
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "models"
@@ -197,15 +198,17 @@ class Pair:
     """
 
     def __init__(self, models: Path, **settings: Any) -> None:
-        self.settings = Settings(models=models, **{"scan_seconds": 60.0, **settings})
+        self._scratch = tempfile.TemporaryDirectory()
+        self.settings = Settings(models=models, **{"scan_seconds": 60.0, "data": Path(self._scratch.name), **settings})
         self.board = SharedMemory(1, 64)
         self.received = 0
         self.door, self.bare = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.loop = uvloop.new_event_loop()
         self._orders, pipe = os.pipe()
-        self._data = tempfile.TemporaryDirectory()
-        wires = WorkerLinks(DataDirectory(Path(self._data.name)), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
-        self.worker = Worker(self.settings, self.board, 0, pipe, wires)
+        links = None
+        if self.settings.learn:
+            links = WorkerLinks(DataDirectory(self.settings.data), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
+        self.worker = Worker(self.settings, self.board, 0, pipe, links)
         self._servers: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -219,7 +222,7 @@ class Pair:
             server.should_exit = True
         self._thread.join(3 * SECONDS)
         self.loop.close()
-        self._data.cleanup()
+        self._scratch.cleanup()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -337,6 +340,15 @@ class Response(NamedTuple):
 
 
 CLOSED = Response(0, (), b"")
+# The body with which uvicorn's own protocol answers bytes that are not HTTP.
+UVICORN_MALFORMED = b"Invalid HTTP request received."
+
+
+def checked(response: Response, target: str | None = None, *, has_body: bool = True) -> Response:
+    """Return a response; check it against the table of error codes if it is an error with a body."""
+    if has_body and response.body != UVICORN_MALFORMED and is_error(response.status, response.body):
+        check_error(response.status, dict(response.headers), response.body, target)
+    return response
 
 
 class Line:
@@ -361,7 +373,7 @@ class Line:
     async def ask(self, request: bytes) -> Response:
         """Send a request and read its answer."""
         await self.send(request)
-        return await self.read(has_body=not request.startswith(b"HEAD"))
+        return await self.read(target_of(request), has_body=not request.startswith(b"HEAD"))
 
     async def more(self) -> bool:
         """Read what has come; False at the end of the connection."""
@@ -373,8 +385,13 @@ class Line:
         self.unread += data
         return bool(data)
 
-    async def read(self, *, has_body: bool = True) -> Response:
-        """Read one answer, or CLOSED where the connection ends before one is whole."""
+    async def read(self, target: str | None = None, *, has_body: bool = True) -> Response:
+        """Read one answer, or CLOSED where the connection ends before one is whole; check errors.
+
+        Args:
+            target: The request's target, if it is known.
+            has_body: False for the answer to HEAD.
+        """
         while b"\r\n\r\n" not in self.unread:
             if not await self.more():
                 return CLOSED
@@ -386,7 +403,7 @@ class Line:
             if not await self.more():
                 return CLOSED
         body, self.unread = self.unread[:length], self.unread[length:]
-        return Response(int(first.split()[1]), headers, body)
+        return checked(Response(int(first.split()[1]), headers, body), target, has_body=has_body)
 
     async def ended(self) -> bool:
         """Whether the connection ends, without another byte."""
@@ -394,6 +411,12 @@ class Line:
 
 
 # Requests
+
+
+def target_of(data: bytes) -> str | None:
+    """The target of a request, or None where the bytes are not a request."""
+    words = data.partition(b"\r\n")[0].split(b" ")
+    return words[1].decode("latin-1") if len(words) == 3 and words[2].startswith(b"HTTP/1") else None
 
 
 def request(
@@ -458,4 +481,5 @@ def ask(service: Service, data: bytes) -> Response:
         answer = HTTPResponse(end, method=data.partition(b" ")[0].decode("latin-1"))
         answer.begin()
         headers = tuple((name.lower(), value) for name, value in answer.getheaders())
-        return Response(answer.status, headers, answer.read())
+        response = Response(answer.status, headers, answer.read())
+        return checked(response, target_of(data), has_body=not data.startswith(b"HEAD"))

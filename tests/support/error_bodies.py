@@ -1,0 +1,50 @@
+"""The one form of errors, held to the table of error codes.
+
+An error is any response with a status from 400 on, and the 202 of a state that is still being computed. Its body is a
+JSON object with `error`, one sentence, and `code`, a code of the table, which also gives the status and Retry-After.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
+
+UNACCEPTABLE = 422
+UNACCEPTABLE_V2 = 400
+
+
+def is_error(status: int, body: bytes) -> bool:
+    """Whether a response is an error."""
+    return status >= 400 or (status == 202 and b'"code":' in body)
+
+
+def check_error(status: int, headers: Mapping[str, str], body: bytes, target: str | None = None) -> str:
+    """Check an error response against the table.
+
+    Args:
+        status: Its status.
+        headers: Its headers, by name in lower case.
+        body: Its body.
+        target: The target of its request, or None if unknown: then the status of either protocol is valid.
+
+    Returns:
+        Its code.
+    """
+    assert headers["content-type"] == "application/json", (status, body)
+    document: dict[str, Any] = json.loads(body)
+    code, sentence = document["code"], document["error"]
+    some_refused = code == SOME_REFUSED
+    more = {"reason", "accepted", "refused"} if some_refused else set()
+    assert set(document) - {"ready"} == {"error", "code"} | more, document
+    assert some_refused or code in ERROR_CODES, f"the code {code} is not in the table"
+    row = ERROR_CODES[document["reason"] if some_refused else code]
+    statuses = {row.status}
+    if row.status == UNACCEPTABLE and (target is None or target.startswith("/v2")):
+        statuses = {UNACCEPTABLE_V2} if target else {UNACCEPTABLE, UNACCEPTABLE_V2}
+    assert status in statuses, (status, document)
+    assert headers.get("retry-after") == ("1" if row.retry_after else None), document
+    assert sentence[0].isupper() or sentence[0] == '"', sentence
+    assert sentence.endswith("."), sentence
+    assert "\n" not in sentence, sentence
+    return str(code)
