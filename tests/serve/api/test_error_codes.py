@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import apsw
 import pytest
+from fastapi.exceptions import RequestValidationError
 
 from service.learn.fold_upgrade import take_over
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
@@ -124,7 +125,6 @@ REQUESTS = {
     "unsupported_encoding": request("POST", f"{IRIS}:predict", b"{}", [("Content-Encoding", "gzip")]),
     "unsupported_media_type": request("POST", f"{IRIS}:predict", b"{}", [("Content-Type", "text/csv")]),
     "invalid_request": request("POST", f"{IRIS}:predict", instances([ROW[:3]])),
-    "invalid_parameter": request("POST", f"{IRIS}:feedback?wait=perhaps", instances([ROW], labels=[0])),
     "invalid_token": request("POST", f"{IRIS}:feedback", b'{"tokens": ["forged"], "labels": [0]}'),
     "unknown_seq": request("POST", f"{IRIS}:rollback", b'{"seq": 999999}'),
     "head_too_large": request("GET", "/" + "x" * 50_000),
@@ -184,6 +184,17 @@ def broken_handler(scene: Scene) -> Response:
     assert pair.worker.learning is not None
     scene.monkeypatch.delattr(pair.worker.learning.feedback, "_writer")
     return feed(pair, "a")
+
+
+@case("invalid_parameter")
+def parameter_that_the_framework_refuses(scene: Scene) -> Response:
+    """No parameter has a type that FastAPI checks, so its error is raised by an endpoint."""
+
+    async def refuse(*_: object) -> None:
+        raise RequestValidationError([])
+
+    scene.monkeypatch.setattr(scene.shared.worker.load_unload, "load_or_unload", refuse)
+    return ask(scene.shared, request("POST", "/v2/repository/models/iris/load"))
 
 
 @case("learning_off")
