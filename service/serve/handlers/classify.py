@@ -3,10 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from service.errors import InputError
 from service.serve.handlers.dispatcher import PendingResponse
@@ -14,8 +11,8 @@ from service.serve.metrics.counters import FAILURES, count_prediction, count_pre
 from service.serve.models.batcher import Classification
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse, refusal
+from service.softmax.arrays import Floats
 
-Floats = NDArray[np.floating[Any]]
 T = TypeVar("T")
 # Writes the response from the served state, probabilities with labels, and the handler's own context.
 Encode = Callable[[ServedModel, Classification, T], HttpResponse]

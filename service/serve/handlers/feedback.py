@@ -24,10 +24,11 @@ from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import FAILURES
-from service.serve.models.served_model import Floats, ServedModel
+from service.serve.models.served_model import ServedModel
 from service.serve.responses import BROKEN, V1, HttpResponse, learning_off, refusal
 from service.serve.wire.feedback_body import PostedEvent
 from service.settings import Settings
+from service.softmax.arrays import Floats
 from service.store.log.events import EventLocation
 
 logger = logging.getLogger("softstep.feedback")

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from service.errors import InputError, SoftstepError
 from service.serve.handlers.classify import classify, classify_later, failed
@@ -20,8 +19,8 @@ from service.serve.responses import V1, HttpResponse, refusal
 from service.serve.wire.json_grammar import parse_object
 from service.serve.wire.predict_body import parse_predict_body
 from service.settings import Settings
+from service.softmax.arrays import Floats
 
-Floats = NDArray[np.floating[Any]]
 # Seals each row of X (B, N) as a feedback token; raises LearningOffError if the service does not learn.
 SealRows = Callable[[ServedModel, Floats], list[str]]
 

@@ -1,62 +1,64 @@
-"""One kernel call for the requests of one event-loop turn.
+"""Batch the requests of one turn of the event loop into one kernel call.
 
-A heavy model reads megabytes of weights for one row, and the same megabytes for sixteen; so requests for it that arrive
-in one turn of the event loop, or while a call is under way, share the next call. There is no timer: an idle server
-computes a single request in the turn it came in. A row's bits do not depend on its batch (softmax/kernels/matmul.py).
+A heavy model reads megabytes of weights for one row, and the same megabytes for sixteen rows. So requests for it that
+arrive in one turn of the event loop, or during a call, share the next call. There is no timer: an idle server computes
+a single request in the next turn. A row's bits do not depend on its batch (softmax/kernels/matmul.py).
 
-A call that would hold the event loop too long runs in a thread; kernels release the interpreter lock.
+A call that would block the event loop for too long runs in a thread; kernels release the interpreter lock.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from service.softmax.arrays import Floats
 from service.softmax.classifier import Classifier
 
-Floats = NDArray[np.floating[Any]]
 Classification = tuple[Floats, list[int]]
 
-# From a million bytes of float32 weights on, a single row waits for memory (31 us for (1, 768, 1000)) and shares it
-# well (6 us a row for 16 rows); below, a call costs less than the answer around it.
+# With a million bytes of float32 weights or more, the time of a single row is that of reading memory (31 us for
+# (1, 768, 1000)), and a batch shares it (6 us for each of 16 rows). With fewer, a call takes less time than the rest of
+# the response.
 HEAVY_WEIGHTS: Final = 1 << 18
-# An activation counts as so many multiplications: a polynomial and a division, where a product is one instruction of a
-# lane. It is an estimate on the safe side; relu takes fewer.
+# The multiplications that an activation counts as: a polynomial and a division, where a product is one instruction of a
+# lane. This overestimates; relu takes fewer.
 ACTIVATION_PRODUCTS: Final = 32
-# Multiplications a core does in a microsecond, half of what was measured on an AVX-512 core, to stay on the safe side.
+# Multiplications of a core in a microsecond: half of what was measured on an AVX-512 core, to overestimate durations.
 PRODUCTS_PER_US: Final = 50_000
 
 
 def is_heavy(model: Classifier) -> bool:
-    """Whether requests for a model gain from sharing a kernel call."""
+    """Return whether requests for a model gain from sharing a kernel call."""
     return sum(layer.inputs * layer.outputs for layer in model.layers) >= HEAVY_WEIGHTS
 
 
 def inline_rows(model: Classifier, microseconds: int) -> int:
-    """How many rows a kernel call may have to last about that long at most."""
+    """Return the rows of a kernel call that takes about that time, at least one."""
     products = sum(layer.inputs * layer.outputs for layer in model.layers)
     products += ACTIVATION_PRODUCTS * sum(layer.outputs for layer in model.layers[:-1])
     return max(1, microseconds * PRODUCTS_PER_US // products)
 
 
-class _Waiting(NamedTuple):
+class _QueuedRequest(NamedTuple):
+    """Rows (B, N), and the future of their classification."""
+
     X: Floats
     future: asyncio.Future[Classification]
 
 
 class Batcher:
-    """Gathers the requests of one model. Used by the event loop's thread alone.
+    """Batches the requests of one model. Use it on the event loop's thread only.
 
     Args:
-        model: What is called.
-        rows_max: Rows that requests may share in one call; a larger request goes alone.
-        thread_after_us: Estimated duration above which a call runs in the executor.
-        executor: Where long calls run.
-        classify: Calls the model; given so that the caller can time it.
+        model: The model.
+        rows_max: The limit of rows of a shared call; a larger request has a call of its own.
+        thread_after_us: The estimated duration above which a call runs in the executor.
+        executor: The executor of long calls.
+        classify: Calls the model, and may measure the call.
     """
 
     def __init__(
@@ -72,74 +74,78 @@ class Batcher:
         self._inline_rows = inline_rows(model, thread_after_us)
         self._executor = executor
         self._classify = classify
-        self._waiting: deque[_Waiting] = deque()
+        self._queued: deque[_QueuedRequest] = deque()
         self._busy = False
 
     def submit(self, X: Floats) -> asyncio.Future[Classification]:
-        """Queue X (B, N), which must not change until the future is done."""
+        """Queue X (B, N), which must not change until the future is done.
+
+        Returns:
+            The future of the probabilities (B, K) and the labels.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Classification] = loop.create_future()
-        self._waiting.append(_Waiting(X, future))
+        self._queued.append(_QueuedRequest(X, future))
         if not self._busy:
             self._busy = True
             loop.call_soon(self._flush)
         return future
 
     def _flush(self) -> None:
-        """Compute what waits, call by call, until nothing waits or a call has left for a thread."""
-        while self._waiting:
-            group = self._take()
-            X = group[0].X if len(group) == 1 else np.concatenate([waiting.X for waiting in group])
+        """Process the queue, call by call, until it is empty or a call runs in a thread."""
+        while self._queued:
+            batch = self._next_batch()
+            X = batch[0].X if len(batch) == 1 else np.concatenate([request.X for request in batch])
             try:
                 if len(X) > self._inline_rows:
-                    self._leave(group, X)
+                    self._run_in_thread(batch, X)
                     return
-                self._hand_out(group, self._classify(self._model, X))
-            except Exception as error:  # noqa: BLE001  # it belongs to those who wait
-                self._fail(group, error)
+                self._set_results(batch, self._classify(self._model, X))
+            except Exception as error:  # noqa: BLE001  # the requests of the batch receive it
+                self._set_errors(batch, error)
         self._busy = False
 
-    def _take(self) -> list[_Waiting]:
-        group = [self._waiting.popleft()]
-        rows = len(group[0].X)
-        while self._waiting and rows + len(self._waiting[0].X) <= self._rows_max:
-            group.append(self._waiting.popleft())
-            rows += len(group[-1].X)
-        return group
+    def _next_batch(self) -> list[_QueuedRequest]:
+        batch = [self._queued.popleft()]
+        rows = len(batch[0].X)
+        while self._queued and rows + len(self._queued[0].X) <= self._rows_max:
+            batch.append(self._queued.popleft())
+            rows += len(batch[-1].X)
+        return batch
 
-    def _leave(self, group: list[_Waiting], X: Floats) -> None:
-        """Run one call in a thread and go on with what waits when it is back."""
+    def _run_in_thread(self, batch: list[_QueuedRequest], X: Floats) -> None:
+        """Run one call in a thread, and process the rest of the queue afterwards."""
         call = asyncio.get_running_loop().run_in_executor(self._executor, self._classify, self._model, X)
 
-        def back(call: asyncio.Future[Classification]) -> None:
-            # A thread pool that shuts down calls off what it has not begun.
+        def on_done(call: asyncio.Future[Classification]) -> None:
+            # An executor that shuts down cancels the calls that it has not started.
             error = asyncio.CancelledError() if call.cancelled() else call.exception()
             if error is None:
-                self._hand_out(group, call.result())
+                self._set_results(batch, call.result())
             else:
-                self._fail(group, error)
+                self._set_errors(batch, error)
             self._flush()
 
-        call.add_done_callback(back)
+        call.add_done_callback(on_done)
 
     @staticmethod
-    def _hand_out(group: list[_Waiting], classified: Classification) -> None:
+    def _set_results(batch: list[_QueuedRequest], classified: Classification) -> None:
         P, labels = classified
         start = 0
-        for X, future in group:
+        for X, future in batch:
             stop = start + len(X)
             if not future.done():
                 future.set_result((P[start:stop], labels[start:stop]))
             start = stop
 
-    def _fail(self, group: list[_Waiting], error: BaseException) -> None:
-        """Give an error to the request that caused it; of several that shared a call, each is tried alone."""
-        if len(group) == 1:
-            if not group[0].future.done():
-                group[0].future.set_exception(error)
+    def _set_errors(self, batch: list[_QueuedRequest], error: BaseException) -> None:
+        """Report an error to the request that caused it; each request of a shared call is repeated on its own."""
+        if len(batch) == 1:
+            if not batch[0].future.done():
+                batch[0].future.set_exception(error)
             return
-        for waiting in group:
+        for request in batch:
             try:
-                self._hand_out([waiting], self._classify(self._model, waiting.X))
-            except Exception as own:  # noqa: BLE001  # it belongs to the one who waits
-                self._fail([waiting], own)
+                self._set_results([request], self._classify(self._model, request.X))
+            except Exception as own_error:  # noqa: BLE001  # the request receives it
+                self._set_errors([request], own_error)

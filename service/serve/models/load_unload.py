@@ -1,8 +1,8 @@
-"""Load and unload, carried out by every worker.
+"""Load and unload models in every worker.
 
-A worker that is asked sends a line to the parent, which alone gives orders. Each worker sees their number grow on the
-shared board, looks at the models directory again, leaves out what is unloaded, and acknowledges; the one that was asked
-answers when all have.
+A worker that receives such a request writes a line to the parent. Only the parent changes the list of unloaded models
+and its generation. Each worker notices the new generation in shared memory, scans the models directory without the
+unloaded models, and acknowledges. The worker with the request responds when all workers have acknowledged.
 """
 
 import asyncio
@@ -20,74 +20,76 @@ from service.serve.models.registry import ModelRegistry
 from service.store.artifact.repository import MODEL_NAME
 
 POLL_SECONDS: Final = 0.02
-# Every worker reads the models directory again in this time, or the caller is told to look later.
-ANSWER_SECONDS: Final = 10.0
+# The time in which every worker must acknowledge; after it the client is asked to look again later.
+ACKNOWLEDGE_SECONDS: Final = 10.0
 
 
 def apply_line(unloaded: frozenset[str], line: bytes) -> frozenset[str]:
-    """What is unloaded after a worker's line; the parent uses this."""
-    order = orjson.loads(line)
-    names = unloaded - {order["name"]} if order["do"] == "load" else unloaded | {order["name"]}
+    """Return the names of the unloaded models after a worker's line; only the parent calls this."""
+    request = orjson.loads(line)
+    names = unloaded - {request["name"]} if request["do"] == "load" else unloaded | {request["name"]}
     return names if len(orjson.dumps(sorted(names))) <= PAGE_BYTES else unloaded
 
 
 def parse_slot_and_token(line: bytes) -> tuple[int, int]:
-    """The slot and the token of a worker's line."""
-    order = orjson.loads(line)
-    return order["slot"], order["token"]
+    """Return the slot and the token of a worker's line."""
+    request = orjson.loads(line)
+    return request["slot"], request["token"]
 
 
-async def _until(done: Callable[[], bool]) -> None:
-    while not done():  # noqa: ASYNC110  # no event can cross the processes
+async def _wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # an asyncio event cannot be set by another process
         await asyncio.sleep(POLL_SECONDS)
 
 
 class LoadUnload:
-    """A worker's end of the orders."""
+    """One worker's part in loading and unloading models.
 
-    def __init__(self, board: SharedMemory, slot: int, pipe: int, live: ModelRegistry) -> None:
-        self._board = board
+    Args:
+        memory: The shared memory.
+        slot: The worker's slot.
+        pipe: The descriptor to which lines for the parent are written.
+        registry: The worker's models.
+    """
+
+    def __init__(self, memory: SharedMemory, slot: int, pipe: int, registry: ModelRegistry) -> None:
+        self._memory = memory
         self._slot = slot
-        self._at = board.slot(slot)
+        self._slot_start = memory.slot(slot)
         self._pipe = pipe
-        self._live = live
-        self._tokens = itertools.count(board.cells[self._at + HANDLED] + 1)
-
-    def unloaded(self) -> tuple[int, frozenset[str]]:
-        """The number of the orders in force, and the names that they unload."""
-        number, text = read_unload_list(self._board)
-        return number, frozenset(orjson.loads(text) if text else ())
+        self._registry = registry
+        self._tokens = itertools.count(memory.cells[self._slot_start + HANDLED] + 1)
 
     @property
     def pending(self) -> bool:
-        """Whether orders are in force that this worker has not carried out."""
-        return self._board.generation != self._board.cells[self._at + ACKNOWLEDGED]
+        """Whether this worker has not applied the current list of unloaded models yet."""
+        return self._memory.generation != self._memory.cells[self._slot_start + ACKNOWLEDGED]
 
     async def rescan_models(self) -> None:
-        """Bring the live models in line with the disk and the orders, and acknowledge them."""
-        number, unloaded = self.unloaded()
-        await self._live.rescan(unloaded)
-        self._board.cells[self._at + ACKNOWLEDGED] = number
+        """Scan the models directory without the unloaded models, and acknowledge the list's generation."""
+        generation, text = read_unload_list(self._memory)
+        await self._registry.rescan(frozenset(orjson.loads(text) if text else ()))
+        self._memory.cells[self._slot_start + ACKNOWLEDGED] = generation
 
     async def load_or_unload(self, do: Literal["load", "unload"], name: str) -> None:
-        """Have every worker load or unload a model; returns when all have.
+        """Make every worker load or unload a model; return when all have.
 
         Raises:
-            ModelNotFoundError: No model can have that name.
-            LoadPendingError: They have not in the time that a caller may wait.
+            ModelNotFoundError: The name is not valid for a model.
+            LoadPendingError: A worker has not acknowledged in time.
         """
-        # A name has at most 64 characters, so a pipe takes the line whole, also from several writers (PIPE_BUF is at
-        # least 512); the parent could not read parts of lines.
+        # A name has at most 64 characters, so the kernel writes the line whole, also with several writers (PIPE_BUF is
+        # at least 512). The parent could not parse parts of lines.
         if not MODEL_NAME.fullmatch(name):
-            raise ModelNotFoundError("Request for unknown model: no model can have that name.")
+            raise ModelNotFoundError("Request for unknown model: the name is not valid for a model.")
         token = next(self._tokens)
         line = orjson.dumps({"slot": self._slot, "token": token, "do": do, "name": name}) + b"\n"
         try:
             os.write(self._pipe, line)
-            async with asyncio.timeout(ANSWER_SECONDS):
-                # The board is plain memory that other processes write: there is nothing to wait on but time.
-                await _until(lambda: self._board.cells[self._at + HANDLED] >= token)
-                number = self._board.generation
-                await _until(lambda: not self.pending and all_workers_applied(self._board, number))
+            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                # Other processes write the shared memory, so the only way to wait is to poll.
+                await _wait_until(lambda: self._memory.cells[self._slot_start + HANDLED] >= token)
+                generation = self._memory.generation
+                await _wait_until(lambda: not self.pending and all_workers_applied(self._memory, generation))
         except (TimeoutError, BlockingIOError):
-            raise LoadPendingError("Not every worker has carried this out yet; look again in a moment.") from None
+            raise LoadPendingError("Not every worker has done this yet; check the model again in a moment.") from None

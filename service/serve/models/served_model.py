@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from service.errors import SnapshotError
 from service.serve.metrics.counters import WorkerCounters
@@ -20,6 +19,7 @@ from service.serve.models.single_row import SingleRow
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
 from service.settings import Settings
+from service.softmax.arrays import Floats
 from service.softmax.classifier import Classifier
 from service.softmax.parameters import Parameters
 from service.store.artifact.artifact import Artifact, Manifest
@@ -29,7 +29,6 @@ from service.store.artifact.repository import Version
 from service.store.directory.data_directory import DataDirectory
 from service.store.states.snapshots import Snapshot
 
-Floats = NDArray[np.floating[Any]]
 # The probability from which a label holds if the manifest gives no threshold.
 THRESHOLD: Final = 0.5
 

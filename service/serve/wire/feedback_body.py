@@ -30,6 +30,7 @@ from service.serve.wire.json_grammar import (
 )
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser
+from service.softmax.arrays import Floats
 from service.softmax.input_stage import NOT_NUMBERS
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import DTYPES, FORMAT_VERSION, HEAD, Targets, encode_rows
@@ -40,8 +41,6 @@ WEIGHT_MAX: Final = 100.0
 FIELDS: Final = ("id", "instances", "labels", "weights", "tokens", "parameters", "signature_name")
 FLAT_FIELDS: Final = frozenset(("id", "instances", "labels", "weights"))
 INSTANCES_KEY: Final = b'"instances"'
-
-Floats = NDArray[np.floating[Any]]
 
 
 class PostedEvent(NamedTuple):

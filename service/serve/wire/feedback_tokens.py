@@ -26,9 +26,9 @@ from typing import Any, Final
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
 
 from service.errors import ExpiredTokenError, InvalidTokenError
+from service.softmax.arrays import Floats
 
 FORMAT_VERSION: Final = b"\x01"
 KEY_ID_BYTES: Final = 4
@@ -47,8 +47,6 @@ INVALID_MESSAGE: Final = (
     "This token was altered, or another model version issued it; post it unchanged to the version that issued it."
 )
 EXPIRED_MESSAGE: Final = "This token has expired; post the row itself with its label."
-
-Floats = NDArray[np.floating[Any]]
 
 
 class TokenKeys:

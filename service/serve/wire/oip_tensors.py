@@ -28,8 +28,8 @@ from service.serve.wire.oip_request import (
     parse_inference_header,
 )
 from service.serve.wire.rows import SIMDJSON_BYTES_MIN, RowParser
+from service.softmax.arrays import Floats
 
-Floats = NDArray[np.floating[Any]]
 # Indices of the labels of B rows, or flags (B, K) of a multi-label model.
 Labels = list[int] | NDArray[np.bool_]
 

@@ -8,17 +8,13 @@ parameters, signature_name    ignored; clients of TensorFlow Serving send them
 
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.errors import UnacceptableError
 from service.serve.wire.rows import RowParser, get_instances
+from service.softmax.arrays import Floats
 
 FIELDS: Final = ("instances", "min_seq", "feedback_tokens", "parameters", "signature_name")
 # A seq has 40 bits (store/log/events.py).
 MIN_SEQ_MAX: Final = 1 << 40
-
-Floats = NDArray[np.floating[Any]]
 
 
 class PredictBody(NamedTuple):

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
 from service.serve.wire.json_grammar import (
@@ -36,13 +35,13 @@ from service.serve.wire.json_grammar import (
     parse_object,
 )
 from service.serve.wire.row_scanner import scan_instances
+from service.softmax.arrays import Floats
 
 try:
     import simdjson
 except ImportError:  # there is no wheel for this Python; the other parsers read everything
     simdjson = None  # type: ignore[assignment]
 
-Floats = NDArray[np.floating[Any]]
 
 # Below this size, making Python objects costs no more than asking for a buffer (measured with rows of 4 to 64 numbers).
 SIMDJSON_BYTES_MIN: Final = 2048
