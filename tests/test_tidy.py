@@ -28,6 +28,8 @@ FUNCTION_LINES_MAX = 60
 # Files above LINES_MAX, each with its own limit.
 LONGER = {"protocol.py": 340, "lanes.py": 400, "predict.py": 305}
 
+TESTS = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")]
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -39,6 +41,15 @@ def relative(path: Path) -> str:
 def repeated(names: list[str]) -> list[str]:
     """Return the names that occur more than once."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def imported_modules(node: ast.AST) -> list[str]:
+    """Return the names of the modules, or of their members, that an import statement names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
 
 
 @pytest.mark.parametrize("path", SOURCE, ids=relative)
@@ -66,6 +77,18 @@ def test_class_names_in_the_service_are_unique() -> None:
     """No two classes of service/ share a name."""
     trees = [ast.parse(path.read_text()) for path in SERVICE]
     assert repeated([node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]) == []
+
+
+def test_no_test_module_imports_another() -> None:
+    """Helpers that test modules share are in tests/support."""
+    imports = [
+        (relative(path), name)
+        for path in TESTS
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in imported_modules(node)
+        if name.startswith("tests.") and name.rpartition(".")[2].startswith("test_")
+    ]
+    assert imports == []
 
 
 def test_nothing_is_left_for_later() -> None:
