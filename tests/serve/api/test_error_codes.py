@@ -190,11 +190,12 @@ def broken_handler(scene: Scene) -> Response:
 def parameter_that_the_framework_refuses(scene: Scene) -> Response:
     """No parameter has a type that FastAPI checks, so its error is raised by an endpoint."""
 
-    async def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise RequestValidationError([])
 
-    scene.monkeypatch.setattr(scene.shared.worker.load_unload, "load_or_unload", refuse)
-    return ask(scene.shared, request("POST", "/v2/repository/models/iris/load"))
+    assert scene.shared.worker.learning is not None
+    scene.monkeypatch.setattr(scene.shared.worker.learning.admin, "append", refuse)
+    return post(scene.shared, ":rollback", seq=0)
 
 
 @case("learning_off")
