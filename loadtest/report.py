@@ -1,8 +1,8 @@
-"""Write results.md, the pictures and README's table from results.json.
+"""Write results.md, the pictures and README's five figures from results.json.
 
     build/bench/client/bin/python loadtest/report.py
 
-README's table is between two marker lines and is replaced completely; never edit it by hand.
+README's figures are between two marker lines and are replaced completely; never edit them by hand.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any
 
 import tables
 from environments import ROOT
-from figures import ALL, TABLES
+from figures import ALL, README_TITLES, TABLES
 from plots import draw
 
 Results = dict[str, Any]
@@ -53,7 +53,7 @@ def show(results: Results) -> None:
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write everything into `folder`, and README's table if `folder` is docs/benchmarks."""
+    """Write everything into `folder`, and README's figures if `folder` is docs/benchmarks."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     render(results, folder)
@@ -84,9 +84,7 @@ def render(results: Results, folder: Path) -> None:
     parts += ["## Versions", versions(results)]
     (folder / "results.md").write_text("\n\n".join(parts) + "\n")
     if folder.resolve() == DOCS:
-        shown = [tables.setting(results), *(made[name] for name in TABLES if name in made), made.get("Saturation", "")]
-        shown += [f"![{shows}](docs/benchmarks/{name})" for name, shows in pictures]
-        fill_readme("\n\n".join(part for part in shown if part))
+        fill_readme(tables.readme_figures(results, README_TITLES))
 
 
 def versions(results: Results) -> str:
@@ -105,7 +103,7 @@ def fill_readme(text: str) -> None:
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        print(f"README has no {BEGIN} … {END}; its table is unchanged")
+        print(f"README has no {BEGIN} … {END}; its figures are unchanged")
         return
     README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 

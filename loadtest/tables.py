@@ -39,12 +39,33 @@ def measured(figure: dict[str, Any]) -> str:
 
 def figures(results: Results, name: str) -> str:
     """Return a table of figures and their targets."""
-    some = [figure for figure in results["figures"] if figure["table"] == name]
+    return figure_rows([figure for figure in results["figures"] if figure["table"] == name])
+
+
+def figure_rows(some: list[dict[str, Any]]) -> str:
+    """Return a table of these figures."""
     rows = [[f["figure"], f["title"], f["target"], measured(f), MET[f["met"]]] for f in some]
     head = ["#", "figure", "target", "measured: median (lowest to highest round)", ""]
     rule = "| --- | --- | --- | --- | --- |"
     lines = table(head, rows).splitlines()
     return "\n".join([lines[0], rule, *lines[2:]])
+
+
+def readme_figures(results: Results, titles: tuple[str, ...]) -> str:
+    """Return README's part: the figures with these titles, the machine, and the targets that were missed."""
+    by_title = {figure["title"]: figure for figure in results["figures"]}
+    shown = figure_rows([by_title[title] for title in titles])
+    return f"{shown}\n\n{missed(results)}\n{setting(results)}"
+
+
+def missed(results: Results) -> str:
+    """Return one sentence on the targets that were missed."""
+    judged = [figure for figure in results["figures"] if figure["met"] is not None]
+    some = [figure for figure in judged if not figure["met"]]
+    if not some:
+        return f"All {len(judged)} targets are met."
+    named = "; ".join(f"{f['figure']}, {f['title']}: {measured(f)}, target {f['target']}" for f in some)
+    return f"Of {len(judged)} targets, {len(some)} {'is' if len(some) == 1 else 'are'} missed: {named}."
 
 
 def saturation(results: Results) -> str:

@@ -1,8 +1,8 @@
-"""The documentation is true: README's commands give README's answers, and no endpoint or setting goes unnamed."""
+"""The documentation matches the code: console blocks, paths, calls, settings, figures and links."""
 
+import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,78 +11,79 @@ from fastapi import FastAPI
 from service.serve.api.app import CALLS
 from service.settings import Settings
 from tests.support.pages import sessions
-from tests.support.servers import Service, serving
+from tests.support.scripts import load_script
+from tests.support.servers import ROOT, serving
 
-ROOT = Path(__file__).parent.parent
-
-README = list(sessions(ROOT / "README.md"))
-EXPLAIN = list(sessions(ROOT / "docs" / "explain.md"))
-
-
-@pytest.fixture(scope="module")
-def fresh(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that has learned nothing yet, and is taught by README alone."""
-    with serving(models, tmp_path_factory.mktemp("readme")) as running:
-        yield running
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+LIVE_PAGES = ("README.md", "docs/http.md", "docs/feedback.md", "docs/explain.md")
+CALL_PAGES = ("docs/http.md", "docs/feedback.md")
+LINES_MAX = {"README.md": 120, "ARCHITECTURE.md": 266}
+PAGE_LINES_MAX = 250
 
 
-@pytest.fixture(scope="module")
-def untaught(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that nobody teaches."""
-    with serving(models, tmp_path_factory.mktemp("untaught")) as running:
-        yield running
+def relative(path: Path) -> str:
+    """Return a path as it is written below the repository's root."""
+    return str(path.relative_to(ROOT))
 
 
-def printed(command: str, service: Service) -> str:
-    """What a page's command prints when it asks this service."""
-    asked = command.replace("localhost:8000", service.url.removeprefix("http://"))
-    done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
-    return done.stdout.strip()
+@pytest.mark.parametrize("name", LIVE_PAGES)
+def test_console_blocks_show_what_a_service_answers(name: str, models: Path, tmp_path: Path) -> None:
+    """The commands of a page, run in order against a new service, print what the page shows."""
+    shown = [(command, output.strip()) for command, output in sessions(ROOT / name)]
+    printed = []
+    with serving(models, tmp_path) as service:
+        for command, _ in shown:
+            line = command.replace("localhost:8000", service.url.removeprefix("http://"))
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
+            printed.append((command, done.stdout.strip()))
+    assert shown
+    assert printed == shown
 
 
-@pytest.mark.parametrize(("command", "output"), README, ids=range(len(README)))
-def test_readme_shows_what_the_service_answers(command: str, output: str, fresh: Service) -> None:
-    """Every command in README, one after the other against the shipped models, prints what README says."""
-    assert printed(command, fresh) == output.strip()
+def test_readme_shows_the_stored_figures() -> None:
+    """The figures in README are those of results.json, as loadtest/report.py writes them."""
+    figures, tables = load_script("loadtest/figures.py"), load_script("loadtest/tables.py")
+    results = json.loads((ROOT / "docs/benchmarks/results.json").read_text())
+    assert tables.readme_figures(results, figures.README_TITLES) in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("command", "output"), EXPLAIN, ids=range(len(EXPLAIN)))
-def test_the_page_of_explanations_shows_what_the_service_answers(command: str, output: str, untaught: Service) -> None:
-    """Every command in docs/explain.md prints what stands there."""
-    assert printed(command, untaught) == output.strip()
-
-
-def test_readme_has_commands() -> None:
-    """README shows at least a prediction by each protocol and an error."""
-    assert len(README) >= 9
-    assert len(EXPLAIN) >= 4
-
-
-def paths() -> set[str]:
+def call_paths() -> set[str]:
     """Return the path of every documented call."""
     app = FastAPI()
     app.include_router(CALLS)
     return set(app.openapi()["paths"])
 
 
-@pytest.mark.parametrize("path", sorted(paths()))
-def test_every_endpoint_is_documented(path: str) -> None:
-    """docs/http.md names every path."""
-    assert f"{path}`" in (ROOT / "docs/http.md").read_text()
+@pytest.mark.parametrize("path", sorted(call_paths()))
+def test_every_call_is_documented(path: str) -> None:
+    """The pages on HTTP name the path of every call."""
+    assert any(f"{path}`" in (ROOT / page).read_text() for page in CALL_PAGES)
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_is_documented(name: str) -> None:
-    """docs/settings.md names every setting by its environment variable."""
+    """The page on settings names every setting by its environment variable."""
     assert f"`SOFTSTEP_{name.upper()}`" in (ROOT / "docs/settings.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "ARCHITECTURE.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
-)
-def test_links_lead_somewhere(page: str) -> None:
-    """Every relative link of a page leads to a file of the repository."""
-    text = (ROOT / page).read_text()
-    targets = re.findall(r"\]\(([^)#:]+)\)", text)
-    missing = [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page leads to a file, and to a heading if it names one."""
+    missing = []
+    for target, _, heading in re.findall(r"\]\(([^)#: ]*)(#([^)]*))?\)", page.read_text()):
+        path = page.parent / target if target else page
+        if not path.exists() or (heading and heading not in headings(path)):
+            missing.append(f"{target}#{heading}")
     assert missing == []
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_pages_stay_short(page: Path) -> None:
+    """A page has at most 250 lines, and README at most 120."""
+    assert len(page.read_text().splitlines()) <= LINES_MAX.get(page.name, PAGE_LINES_MAX)
