@@ -4,8 +4,8 @@
 
 Gradients: float64 networks of three hidden layers with soft targets, one with each activation and one with all three.
 Every derivative of the summed loss, by each weight, bias and input, is compared with central differences of that loss.
-It is also compared with `autograd`, an independent library, on the textbook's loss. A difference is relative to the largest derivative
-of the same array.
+It is also compared with `autograd`, an independent library, on the textbook's loss. A difference is relative to the
+largest derivative of the same array.
 
 Bits: the probe of the tests (tests/support/kernel_probe.py) hashes predictions, losses, gradients, folds of every rule,
 networks and explanations. It runs once for each target that this processor can execute, with kernels compiled for it.
