@@ -64,7 +64,7 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
     if data is not None:
         wakeups = tuple(Wakeup() for _ in range(settings.workers))
         links = worker.WorkerLinks(data, _token_keys(settings, data), Wakeup(), wakeups)
-        learner = partial(run_learner, settings, memory, links.heard, links.published)
+        learner = partial(run_learner, settings, memory, links.learner_wakeup, links.worker_wakeups)
     unloaded: frozenset[str] = frozenset()
 
     def handle_request(line: bytes) -> tuple[int, int, bytes]:

@@ -60,14 +60,14 @@ class WorkerLinks(NamedTuple):
     Attributes:
         data: The data directory.
         keys: The keys of feedback tokens.
-        heard: Wakes the learner.
-        published: Wakes each worker.
+        learner_wakeup: Wakes the learner.
+        worker_wakeups: Wakes each worker.
     """
 
     data: DataDirectory
     keys: TokenKeys
-    heard: Wakeup
-    published: tuple[Wakeup, ...]
+    learner_wakeup: Wakeup
+    worker_wakeups: tuple[Wakeup, ...]
 
 
 class Worker:
@@ -86,7 +86,7 @@ class Worker:
         resources = ModelResources(settings, self.counters, self.executor, self.preparer, data)
         self.registry = ModelRegistry(repository, resources)
         self.load_unload = LoadUnload(board, slot, pipe, self.registry)
-        self._snapshot_wakeup = None if links is None else links.published[slot]
+        self._snapshot_wakeup = None if links is None else links.worker_wakeups[slot]
         self.learning = None if links is None else self._make_learning(links, board, slot)
         waiter = MinSeqWaiter(self.registry, settings.min_seq_seconds)
         self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer)
@@ -109,7 +109,7 @@ class Worker:
         log = WorkerLog(self.registry, data, board, slot, settings)
         writer = Writer(
             WriterCallbacks(
-                log.open_log, log.bind_artifact, log.mark_committed, links.heard, self.counters.count_commit
+                log.open_log, log.bind_artifact, log.mark_committed, links.learner_wakeup, self.counters.count_commit
             ),
             settings.feedback_waiting_max,
             settings.feedback_waiting_bytes_max,

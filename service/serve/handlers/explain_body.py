@@ -15,6 +15,7 @@ from service.serve.wire.labels import LabelParser
 from service.serve.wire.predict_body import parse_min_seq
 from service.settings import Settings
 from service.softmax.arrays import Doubles, Floats
+from service.softmax.logit_targets import logit_targets
 from service.store.log.feedback_payload import Targets
 
 FIELDS: Final = ("instances", "labels", "top", "min_seq", "parameters", "signature_name")
@@ -135,8 +136,6 @@ class ExplainParser:
         """Return targets (B, K) of labels as in feedback; the sigmoid head has one logit, that of its second class."""
         kind, targets = self._labels.parse_labels(labels, rows)
         if kind == Targets.INDEX:
-            Y = np.zeros((rows, self._labels.n_classes))
-            Y[np.arange(rows), targets] = 1
-        else:
-            Y = targets.astype(np.float64)
-        return np.ascontiguousarray(Y[:, 1:]) if self._served.manifest.head == "sigmoid" else Y
+            classes, targets = targets, np.zeros((rows, self._labels.n_classes))
+            targets[np.arange(rows), classes] = 1
+        return logit_targets(targets, self._served.manifest.head)
