@@ -35,7 +35,7 @@ These two are read at import, before the settings.
 
 | variable | default | description |
 |---|---|---|
-| `SOFTSTEP_KERNELS` | beside the package | Folder of compiled kernels. They are pickles: let nobody else write there. |
+| `SOFTSTEP_KERNELS` | beside the package | Folder of compiled kernels. They are pickles: allow no other writer. |
 | `NUMBA_CPU_NAME` | the best baseline | Processor to compile for; also set `NUMBA_CPU_FEATURES`, to nothing. |
 """
 

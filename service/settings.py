@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     @field_validator("models")
     @classmethod
     def _is_local(cls, models: Path) -> Path:
-        """Reject the URL of a store, which would otherwise be taken for the name of a folder."""
+        """Reject the URL of a store, which would otherwise count as the name of a folder."""
         if URL.match(str(models)):
             message = "Models are read from a local directory, not from a URL; copy or mount them"
             raise PydanticCustomError("not_local", message)

@@ -4,8 +4,8 @@
                          from SUSPECTS on: SUSPECTS_MAX rows of four cells: stream (0: free), seq, events, failures
 
 A batch that stands in these cells when a learner starts crashed the learner before it. If the batch had several events,
-they are suspects and are folded one by one from then on. An event that failed FAILURES_MAX times alone is not folded
-any more. Each stream has at most one row of suspects, and only events of the same stream clear it: a success elsewhere
+they are suspects and are folded one by one from then on. An event that failed FAILURES_MAX times alone is no longer
+folded. Each stream has at most one row of suspects, and only events of the same stream clear it: a success elsewhere
 says nothing about it.
 """
 

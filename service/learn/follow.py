@@ -83,7 +83,7 @@ class Follower:
 
     @property
     def excluded(self) -> set[int]:
-        """The seqs that no state contains any more."""
+        """The seqs that no state contains."""
         return self.lineage.forgotten | self.lineage.skipped | self._bypassed
 
     @property

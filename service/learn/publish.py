@@ -91,7 +91,7 @@ class Publisher:
         Args:
             now: The time.
             process_seconds: Returns the processor time of the process. Not the clock's: if other processes have the
-                processor meanwhile, a pause by the clock would make snapshots older and spare nobody anything.
+                processor meanwhile, a pause by the clock would make snapshots older and save nothing.
 
         Raises:
             OSError: The disk failed; it is tried again later.
@@ -144,7 +144,7 @@ class Publisher:
             self._published_seq = -1
 
     def mark_erased(self) -> None:
-        """Note that no file holds the forgotten events any more."""
+        """Note that no file holds the forgotten events."""
         self._erased_epoch = self._follower.epoch
 
     def report_status(self, now: float, trouble: Mapping[str, Any] | None = None) -> None:

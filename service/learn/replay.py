@@ -35,7 +35,7 @@ class ForgottenError(SoftstepError):
 
 
 class ReplayProgress(NamedTuple):
-    """How far a replay is: the events that are folded, and all that it folds."""
+    """The progress of a replay: the number of folded events, and of all events to fold."""
 
     events: int
     total: int

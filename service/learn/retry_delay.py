@@ -1,4 +1,4 @@
-"""How long a stream whose learning failed is left alone before it is tried again."""
+"""The delay before a stream whose learning failed is tried again."""
 
 from typing import Final
 

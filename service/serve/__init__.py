@@ -1,1 +1,1 @@
-"""Who answers: HTTP in, probabilities out; the only room that knows HTTP."""
+"""Serving: HTTP in, probabilities out. The only package that knows HTTP."""

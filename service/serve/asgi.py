@@ -18,7 +18,7 @@ ANSWERED_EARLY: Final = "softstep.answered_early"
 
 
 class Reply(Response):
-    """An answer as a response, its headers in the order in which the front door writes them."""
+    """An answer as a response, with its headers in the order of the fast path."""
 
     def __init__(self, answer: HttpResponse) -> None:
         self.status_code = answer.status
@@ -32,10 +32,10 @@ class Reply(Response):
 
 
 class Envelope:
-    """What every answer has in common: a request id, a count by status, and JSON also where an endpoint breaks.
+    """Add to every answer: a request id, a count by status, and JSON even if an endpoint fails.
 
-    A client that has left before the end of its request gets no answer, and none is counted. The front door ends a
-    request so too, once it has answered that the body is too slow or too much.
+    A client that leaves before the end of its request gets no answer, and none is counted. The protocol ends a request
+    in the same way, once it has answered that the body is too slow or too large.
     """
 
     def __init__(self, app: ASGIApp, count: Callable[[int], None]) -> None:

@@ -39,7 +39,7 @@ class HttpResponse(NamedTuple):
 
 
 class RequestHead(NamedTuple):
-    """What of a request's headers an answer depends on; None where one is missing."""
+    """The headers of a request that an answer depends on; None for a missing one."""
 
     content_type: bytes | None
     content_encoding: bytes | None
@@ -90,7 +90,7 @@ def sentence(reason: SoftstepError) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-# An exception that nobody expected; its traceback is in the log.
+# An unexpected exception; its traceback is in the log.
 BROKEN: Final = error("internal_error", "The server failed to answer; the fault is in its log.")
 
 

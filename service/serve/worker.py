@@ -55,7 +55,7 @@ GRACE_SHARE: Final = 0.8
 
 
 class WorkerLinks(NamedTuple):
-    """What connects workers and learner.
+    """Connections between workers and learner.
 
     Attributes:
         data: The data directory.

@@ -70,7 +70,7 @@ def forget_everywhere(log: FeedbackLog, model: str, turn: AdminRequest, now_ms: 
         now_ms: Milliseconds since 1970.
 
     Returns:
-        What became of the event of each stream, that of the largest version first. It has the turn's id; the others
+        The outcome of the event of each stream, that of the largest version first. It has the turn's id; the others
         have that id with a slash and their version behind it, so that a retry finds all of them.
 
     Raises:
@@ -183,7 +183,7 @@ def _check_size(rule: RuleName | None, served: ServedModel, more: int) -> None:
 
 
 def _rule_of(served: ServedModel) -> RuleName | None:
-    """The rule that a model learns by; None where its manifest names one that there is not."""
+    """The rule that a model learns by; None if its manifest names an unknown rule."""
     try:
         if served.learned is not None:
             return parse_rule_name(served.learned.fields["learning"]["rule"])

@@ -54,7 +54,7 @@ def classify(  # noqa: PLR0917  # keywords cost a tenth of a fast request
 def classify_later(  # noqa: PLR0917  # as above
     served: ServedModel, protocol: int, X: Floats, started: int, encode: Encode[T], context: T
 ) -> asyncio.Future[HttpResponse]:
-    """As `classify`, by the batcher: the kernel call is shared with other requests or runs in a thread."""
+    """Classify like `classify`, by the batcher: the kernel call is shared with other requests or runs in a thread."""
     rows = X.copy() if len(X) == 1 else X  # a single row is in a buffer that the next request reuses
     response: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 

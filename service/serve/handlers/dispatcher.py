@@ -1,4 +1,4 @@
-"""The one way through a request with a body: the endpoint's kind picks the handler, whoever received the request.
+"""The one way through a request with a body: the endpoint's kind picks the handler.
 
 `http/fast_path.py` calls handlers from the protocol and `api/` calls them from FastAPI, so both give the same bytes.
 Handlers know nothing of each other; `worker.py` puts them together.

@@ -1,4 +1,4 @@
-"""What responses say of stored events, and the wait until they are served."""
+"""Responses about stored events, and the wait until they are served."""
 
 import asyncio
 from collections.abc import Mapping

@@ -33,7 +33,7 @@ NO_CONTRIBUTIONS: Final = (
 
 
 class ExplainParts(NamedTuple):
-    """What explains one served state."""
+    """The parts that explain one served state."""
 
     parser: ExplainParser
     format: ExplainFormat

@@ -1,4 +1,4 @@
-"""What feedback for a served state needs: its stream, the parser of its bodies, and the sealing of its tokens."""
+"""The context of feedback for a served state: its stream, the parser of its bodies, and the sealing of its tokens."""
 
 import time
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class CommittedSeq:
 
 
 class FeedbackContext(NamedTuple):
-    """What feedback for a served state needs; the states of a version share it until its classes change.
+    """The context of feedback for a served state; the states of a version share it until its classes change.
 
     Attributes:
         source: The stream that events are appended to.

@@ -4,7 +4,7 @@
     cycle       what uvicorn reads of the newest request: None, its own cycle, or a PendingRequest of the fast path
     deadline    when the connection is closed if nothing happens: idle, headers, body, and a client that does not read
 
-protocol.py parses the bytes and decides who answers.
+protocol.py parses the bytes and chooses between the fast path and FastAPI.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SLOW: Final = error("request_timeout", "The request took too long to arrive.")
 
 
 class Connection(HttpToolsProtocol):
-    """The state of one connection, whoever answers its requests."""
+    """The state of one connection, for the fast path and FastAPI alike."""
 
     shared: ClassVar[SharedState]
     endpoint: Endpoint | None

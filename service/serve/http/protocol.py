@@ -27,7 +27,10 @@ NOT_A_PROXY: Final = error("method_not_allowed", "This server is not a proxy.", 
 
 
 class SoftstepProtocol(FastPath):
-    """Parses the bytes of one connection and decides who answers. `bound` makes the class that uvicorn is given."""
+    """Parse the bytes of one connection; choose between the fast path and FastAPI.
+
+    `bound` makes the class for uvicorn.
+    """
 
     @classmethod
     def bound(cls, shared: SharedState) -> type["SoftstepProtocol"]:
@@ -111,7 +114,7 @@ class SoftstepProtocol(FastPath):
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Decide who answers."""
+        """Choose between the fast path and FastAPI."""
         if self.leaving:
             return
         self.fields = dict(self.headers)

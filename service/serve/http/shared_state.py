@@ -1,4 +1,4 @@
-"""What the connections of one worker share: the dispatcher, the limits, the remembered heads and the counts.
+"""State that the connections of one worker share: the dispatcher, the limits, the remembered heads and the counts.
 
 A head that was parsed once is remembered with what it meant. A client that keeps a connection sends the same head again
 and again; the same bytes then need no parser, and the body follows them.
@@ -122,7 +122,7 @@ class ConnectionFlow(FlowControl):
 
 
 class SharedState:
-    """What the connections of one worker share.
+    """State that the connections of one worker share.
 
     Args:
         registry: The models that are served.

@@ -1,4 +1,4 @@
-"""What a path of the fast path means: a kind of request, and the model version that answers it now."""
+"""The meaning of a path on the fast path: a kind of request, and the model version that answers it now."""
 
 from typing import Final
 

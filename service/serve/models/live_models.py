@@ -1,4 +1,4 @@
-"""What one worker serves at one moment, as one immutable object."""
+"""The models that one worker serves at one moment, as one immutable object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ VersionKey = tuple[str, int]
 
 @dataclass(frozen=True)
 class LiveModels:
-    """What is served at one moment.
+    """The models that are served at one moment.
 
     Attributes:
         versions: Every version found on disk, served or refused.

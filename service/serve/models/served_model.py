@@ -34,7 +34,7 @@ THRESHOLD: Final = 0.5
 
 
 class ModelResources(NamedTuple):
-    """What the served models of one worker share.
+    """Resources that the served models of one worker share.
 
     Attributes:
         settings: The limits.
