@@ -180,8 +180,8 @@ def test_a_version_that_turns_unfit_in_place_serves_on(shared: tuple[Service, Pa
         write_artifact(folder / "1", unfit)
         for _ in range(3):
             assert order(service, "unfit", "load") == 200
-        told(service, "model unfit version 1 refused: it cannot be made ready")
-        assert "cannot be made ready" in states(service, "unfit")["1"][1]
+        told(service, "model unfit version 1 refused: it cannot be prepared")
+        assert "cannot be prepared" in states(service, "unfit")["1"][1]
         assert {version for _, version in served(service, "unfit")} == {"1"}
         assert set(predict(service.url, "unfit").json()["labels"]) == {"setosa"}
         write_artifact(folder / "1", iris())

@@ -1,4 +1,4 @@
 """Counters in shared memory, and their Prometheus text format.
 
-May import `process/`.
+May import `process/` and the leaves of `serve/`.
 """

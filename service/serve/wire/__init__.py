@@ -1,4 +1,4 @@
-"""Request bodies to arrays and records, and results to response bodies.
+"""Parse request bodies into arrays and records, and encode response bodies.
 
-May import `softmax/`, the limits of `store/`, and the leaves of `serve/`.
+May import `softmax/` and `store/`.
 """
