@@ -70,7 +70,7 @@ class SharedMemory:
 
     @property
     def disk_faults(self) -> SharedCell:
-        """How often the disk has failed one of the processes that share the log."""
+        """The number of disk faults in the processes that share the log."""
         return SharedCell(self.cells, FAULTS)
 
     @property
