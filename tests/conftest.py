@@ -3,10 +3,29 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from tests.support.error_bodies import check_httpx_response
 from tests.support.servers import SHIPPED, Service, serving, write_models
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checked_errors() -> Iterator[None]:
+    """Hold every error that a test gets by httpx to the table of error codes."""
+    send = httpx.Client.send
+
+    def send_and_check(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = send(client, request, **options)
+        if not options.get("stream"):
+            check_httpx_response(response)
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Client, "send", send_and_check)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "malformed_http": ErrorCode(400, "The request is not valid HTTP/1.1."),
     "invalid_target": ErrorCode(400, "The request's target is not a path of ASCII characters."),
     "malformed_body": ErrorCode(400, "The body cannot be parsed."),
+    "cors_refused": ErrorCode(400, "A browser asks for an origin, method or network that is not allowed.", "no"),
     "model_not_found": ErrorCode(404, "No model has that name."),
     "version_not_found": ErrorCode(404, "The model has no such version."),
     "model_not_named": ErrorCode(404, "The path names no model, and there is no single or default one."),

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
+
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
 
 UNACCEPTABLE = 422
@@ -48,3 +50,11 @@ def check_error(status: int, headers: Mapping[str, str], body: bytes, target: st
     assert sentence.endswith("."), sentence
     assert "\n" not in sentence, sentence
     return str(code)
+
+
+def check_httpx_response(response: httpx.Response) -> None:
+    """Check a response that httpx has read, if it is an error of a service."""
+    if response.headers.get("server") == "softstep" and response.request.method != "HEAD":
+        status, body = response.status_code, response.content
+        if is_error(status, body):
+            check_error(status, dict(response.headers), body, response.request.url.path)

@@ -8,11 +8,11 @@ from typing import Final
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from service import __version__
 from service.errors import SoftstepError
+from service.serve.api.cors import JsonCors
 from service.serve.api.dependencies import Context, refused
 from service.serve.api.routes_convert import conversion
 from service.serve.api.routes_health import operations, readyz
@@ -98,8 +98,6 @@ def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None 
     if settings.health_route is not None:
         app.add_api_route(settings.health_route, readyz, methods=["GET"], include_in_schema=False)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"]
-        )
+        app.add_middleware(JsonCors, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(Envelope, count=meter.count_response)
     return app

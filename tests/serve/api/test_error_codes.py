@@ -174,7 +174,7 @@ def damaged_model(scene: Scene) -> Response:
 def busy_parent(scene: Scene) -> Response:
     pair = scene.start()
     pair.loop.call_soon_threadsafe(pair.loop.remove_reader, pair._orders)
-    scene.monkeypatch.setattr(load_unload, "ANSWER_SECONDS", 0.1)
+    scene.monkeypatch.setattr(load_unload, "ACKNOWLEDGE_SECONDS", 0.1)
     return ask(pair, request("POST", "/v2/repository/models/iris/load"))
 
 
@@ -184,6 +184,21 @@ def broken_handler(scene: Scene) -> Response:
     assert pair.worker.learning is not None
     scene.monkeypatch.delattr(pair.worker.learning.feedback, "_writer")
     return feed(pair, "a")
+
+
+@case("cors_refused")
+def other_origin(scene: Scene) -> Response:
+    pair = scene.start(cors_origins=("https://a.example",))
+    allowed, refused = (
+        ask(
+            pair, request("OPTIONS", "/v1/models", None, [("Origin", origin), ("Access-Control-Request-Method", "GET")])
+        )
+        for origin in ("https://a.example", "https://b.example")
+    )
+    assert (allowed.status, allowed.header("access-control-allow-origin")) == (200, "https://a.example")
+    assert str(refused.header("vary")).startswith("Origin")
+    assert refused.header("access-control-allow-origin") is None
+    return refused
 
 
 @case("invalid_parameter")
