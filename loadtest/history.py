@@ -16,6 +16,7 @@ import numpy as np
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.model_factory import build_model
+from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
@@ -63,7 +64,7 @@ def main() -> None:
     data, rng = DataDirectory(options.data), np.random.default_rng(0)
     folder = data.stream_folder("iris", 1)
     folder.path.mkdir(parents=True)
-    folder.bind_artifact(artifact, BYTES_MAX)
+    bind_artifact(folder, artifact, BYTES_MAX)
     log = SqliteLog(data.log)
     stream = log.open_stream("iris", 1, compute_genesis(artifact), len(artifact.manifest.classes))
     for start in range(0, options.rows, BATCH):

@@ -15,6 +15,7 @@ from service.store.directory.backup_files import (
     write_backup,
 )
 from service.store.directory.data_directory import DataDirectory
+from service.store.directory.directory_lock import acquire_lock
 from service.store.directory.offline import StoredData, open_stored_data
 from service.store.filesystem import sync_folder, sync_tree
 
@@ -25,7 +26,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     with open_stored_data(settings.data) as stored, convert_disk_errors():
         partial = partial_backup_folder(target)
         partial.mkdir(parents=True, exist_ok=True)
-        with DataDirectory(partial).acquire_lock():
+        with acquire_lock(DataDirectory(partial)):
             try:
                 backups = _write_verified(stored, partial, settings.artifact_bytes_max)
                 partial.rename(target)

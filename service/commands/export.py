@@ -7,7 +7,7 @@ from service.console import convert_disk_errors, print_result
 from service.settings import Settings
 from service.store.artifact.artifact import write_artifact
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.versions import new_version_folder
+from service.store.artifact.version_folders import new_version_folder
 from service.store.directory.offline import open_stored_data
 
 

@@ -5,13 +5,14 @@ import argparse
 from service.console import convert_disk_errors, print_error, print_result
 from service.settings import Settings
 from service.store.directory.ack_marks import delete_mark
+from service.store.directory.directory_lock import acquire_lock
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
 from service.store.log.events import Stream
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once nothing of it is left, 1 if a service uses the directory, 2 if --yes is missing."""
-    with open_stored_data(settings.data) as stored, stored.data.acquire_lock():
+    with open_stored_data(settings.data) as stored, acquire_lock(stored.data):
         # Finish an interrupted purge first: it may be of the version that is purged now.
         _finish_purges(stored)
         stream = find_stream(stored.log, arguments.model)

@@ -10,7 +10,8 @@ from service.errors import SnapshotError
 from service.learn.publish import snapshot_contents
 from service.learn.replay import StreamReplay
 from service.settings import Settings
-from service.store.directory.offline import StoredData, find_stream, open_stored_data, read_bound_artifact
+from service.store.directory.bound_artifact import read_bound_artifact
+from service.store.directory.offline import StoredData, find_stream, open_stored_data
 from service.store.states.snapshots import read_snapshot, write_snapshot
 
 

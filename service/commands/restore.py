@@ -7,7 +7,8 @@ from service.console import convert_disk_errors, print_result
 from service.errors import LogUnavailableError
 from service.settings import Settings
 from service.store.directory import restore_files as restore
-from service.store.directory.data_directory import RESTORING, DataDirectory
+from service.store.directory.data_directory import RESTORE_NAME, DataDirectory
+from service.store.directory.directory_lock import acquire_lock
 from service.store.directory.offline import open_stored_data
 
 
@@ -15,8 +16,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once the directory is the backup's; raise an error if it is refused and nothing is changed."""
     with convert_disk_errors():
         data = DataDirectory(settings.data)
-        with data.acquire_lock(resumes=True):
-            if (data.path / RESTORING).exists():
+        with acquire_lock(data, finishes_restore=True):
+            if (data.path / RESTORE_NAME).exists():
                 restore.finish_restore(data)
                 print_result({"finished": True}, "finished an interrupted restore", as_json=arguments.json)
                 return 0

@@ -20,13 +20,15 @@ from service.serve import worker
 from service.serve.models.load_unload import apply_line, parse_slot_and_token
 from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
-from service.store.directory.ack_marks import read_marks, refuse_truncated_log
+from service.store.directory.ack_marks import read_marks
 from service.store.directory.data_directory import DataDirectory
-from service.store.directory.keyfile import parse_keys, read_or_make_keys
+from service.store.directory.directory_lock import acquire_lock
+from service.store.directory.keyfile import parse_keys, read_or_create_keys
 from service.store.directory.restore_files import delete_partial_copy
+from service.store.directory.truncation import refuse_truncated_log
 from service.store.log.events import Position
 from service.store.log.sqlite import SqliteLog
-from service.store.states.checkpoints import stored_positions
+from service.store.states.state_folder import stored_positions
 
 # Events between two progress points of the verification at a start.
 VERIFY_EVENTS: Final = 1 << 14
@@ -80,7 +82,7 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
 def _token_keys(settings: Settings, data: DataDirectory) -> TokenKeys:
     """Return the keys of feedback tokens: those of the settings, or else the data directory's own."""
     key = settings.token_key
-    return TokenKeys(read_or_make_keys(data.token_key) if key is None else parse_keys(key.get_secret_value()))
+    return TokenKeys(read_or_create_keys(data.token_key) if key is None else parse_keys(key.get_secret_value()))
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def open_data(settings: Settings) -> Iterator[DataDirectory | None]:
         return
     try:
         data = DataDirectory(settings.data)
-        lock = data.acquire_lock(seconds=LOCK_SECONDS)
+        lock = acquire_lock(data, seconds=LOCK_SECONDS)
     except OSError as error:
         print_error(f"{settings.data} cannot be written ({error.strerror}); serving without learning")
         yield None
@@ -119,19 +121,19 @@ def _check_log(data: DataDirectory) -> None:
         log.empty_wal()  # makes durable what a failed sync has left, or fails the start
         log.finish_purges()
         try:
-            _check_positions(data, log, whole=False)
+            _check_positions(data, log, checked=False)
         except LogDamagedError:
             # The damage may be in a derived file, which must not prevent the start.
-            _check_positions(data, log, whole=True)
+            _check_positions(data, log, checked=True)
 
 
-def _check_positions(data: DataDirectory, log: SqliteLog, *, whole: bool) -> None:
+def _check_positions(data: DataDirectory, log: SqliteLog, *, checked: bool) -> None:
     """Check that the log reaches every mark, checkpoint and snapshot.
 
     Args:
         data: The data directory.
         log: Its log.
-        whole: Whether to verify the checksums of checkpoints and snapshots, and pass over damaged ones.
+        checked: Whether to verify the checksums of checkpoints and snapshots, and pass over damaged ones.
 
     Raises:
         LogDamagedError: The log does not reach one of them, or its chain of hashes is broken.
@@ -139,8 +141,8 @@ def _check_positions(data: DataDirectory, log: SqliteLog, *, whole: bool) -> Non
     reached = [mark for path in data.mark_files() for mark in read_marks(path)]
     for stream in log.list_streams():
         folder = data.stream_folder(stream.model, stream.version)
-        checkpoints = stored_positions(folder.checkpoints, stream, whole=whole)
-        snapshots = stored_positions(folder.snapshots, stream, whole=whole)
+        checkpoints = stored_positions(folder.checkpoints, stream, checked=checked)
+        snapshots = stored_positions(folder.snapshots, stream, checked=checked)
         reached += [(stream.number, position) for position in (*checkpoints, *snapshots)]
         since = max(checkpoints, default=Position(0, stream.genesis), key=lambda position: position.seq)
         for _ in log.verify_chain(stream.number, since, VERIFY_EVENTS):

@@ -6,8 +6,9 @@ from typing import Any
 from service.errors import ArtifactError
 from service.softmax.input_stage import Stage
 from service.softmax.parameters import Form, LinearParameters, Parameters
-from service.store.artifact.artifact import Artifact, LearningRecord
+from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
+from service.store.artifact.manifest import LearningRecord
 
 DELTA_TENSOR = "delta.weight"
 THRESHOLD = 0.5

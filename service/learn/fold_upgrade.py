@@ -41,7 +41,8 @@ from service.store.log.admin_payloads import BASE_BYTES_MAX, base_id, dump, pars
 from service.store.log.events import Draft, Event, EventLocation, Kind, Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_event, read_lineage, read_position
 from service.store.log.lineage import Lineage, LineageChange, segments_begin_with
-from service.store.states.snapshots import Arrays, Snapshot, list_seqs, read_snapshot
+from service.store.states.snapshots import Arrays, Snapshot, read_snapshot
+from service.store.states.state_folder import list_seqs
 
 DTYPES: Final = ("<f4", "<f8")
 

@@ -29,7 +29,8 @@ from service.store.log.lineage import (
     segments_begin_with,
     segments_contain,
 )
-from service.store.states.snapshots import list_seqs, read_snapshot, write_snapshot
+from service.store.states.snapshots import read_snapshot, write_snapshot
+from service.store.states.state_folder import list_seqs
 
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
 # Events that may remove events from the state.

@@ -16,8 +16,9 @@ from service.learn.event_fold import Contents, EventFold
 from service.learn.follow import Follower
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.hashing import hash_tensors
-from service.store.states.checkpoints import delete_states, thin_checkpoints
-from service.store.states.snapshots import list_seqs, write_snapshot
+from service.store.states.checkpoints import thin_checkpoints
+from service.store.states.snapshots import write_snapshot
+from service.store.states.state_folder import delete_states, list_seqs
 from service.store.states.status import read_status, write_status
 
 # Shortest pause between two snapshots, and its length in multiples of the time that the last one took.

@@ -35,7 +35,7 @@ from service.softmax.learner_factory import create_learner
 from service.softmax.learner_tensors import copy_tensors
 from service.softmax.parameters import Parameters, RuleName
 from service.softmax.reliability_diagram import reliability_diagram
-from service.store.artifact.artifact import Artifact, LearningRecord
+from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.artifact.learning_rules import (
     build_rule,
@@ -45,6 +45,7 @@ from service.store.artifact.learning_rules import (
     parse_rule_name,
     select_rule,
 )
+from service.store.artifact.manifest import LearningRecord
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]

@@ -17,7 +17,7 @@ from service.store.directory.data_directory import StreamFolder
 from service.store.log.events import Stream
 from service.store.log.sqlite import SqliteLog
 from service.store.states.losses import LossWriter
-from service.store.states.snapshots import delete_temporary_files
+from service.store.states.state_folder import delete_temporary_files
 from service.store.states.status import read_status, write_status
 
 logger = logging.getLogger("softstep.learner")

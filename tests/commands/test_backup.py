@@ -10,7 +10,8 @@ import pytest
 from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import read_marks
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import list_seqs, write_snapshot
+from service.store.states.snapshots import write_snapshot
+from service.store.states.state_folder import list_seqs
 from tests.support.data_directories import History, iris, killed_at, learned, lines, ran, rows, softstep, tree
 from tests.support.servers import serving
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store.states.snapshots import list_seqs, read_latest
+from service.store.states.state_folder import list_seqs, read_latest
 from tests.support.data_directories import History, learned, lines, ran, softstep
 from tests.support.servers import serving
 

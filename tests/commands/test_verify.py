@@ -13,7 +13,8 @@ from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import AckMarks
 from service.store.log import tables
 from service.store.log.events import SEQ_BITS, Position
-from service.store.states.snapshots import list_seqs, read_snapshot, write_snapshot
+from service.store.states.snapshots import read_snapshot, write_snapshot
+from service.store.states.state_folder import list_seqs
 from service.store.states.status import write_status
 from tests.support.data_directories import History, iris, learned, lines, softstep
 from tests.support.servers import serving

@@ -31,7 +31,8 @@ from service.store.log.admin_payloads import dump, parse
 from service.store.log.events import Draft, Event, Kind
 from service.store.log.feedback_log import read_lineage
 from service.store.log.lineage import Lineage
-from service.store.states.snapshots import list_seqs, read_fields, read_snapshot
+from service.store.states.snapshots import read_fields, read_snapshot
+from service.store.states.state_folder import list_seqs
 from tests.support.data_directories import History, iris, ran
 from tests.support.history_machine import set_fold, weights_of
 from tests.support.learner_processes import fork_learner

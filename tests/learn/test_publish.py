@@ -12,7 +12,7 @@ from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump_forget_ids
 from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.states.snapshots import list_seqs
+from service.store.states.state_folder import list_seqs
 from tests.support.memory_log import MemoryLog
 from tests.support.servers import make_artifact
 

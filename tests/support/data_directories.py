@@ -21,13 +21,14 @@ from service.learn.event_fold import EventFold
 from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.fingerprint import compute_genesis
+from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.data_directory import DataDirectory
 from service.store.log import log_connection as connection
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Draft, EventLocation, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import list_seqs
+from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
 from tests.support.processes import CLIENT, SECONDS
 from tests.support.servers import ROOT, SHIPPED, Service, wait_until
@@ -59,7 +60,7 @@ class History:
         self.data = DataDirectory(path)
         self.folder = self.data.stream_folder("iris", version)
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        self.folder.bind_artifact(iris(), LIMIT)
+        bind_artifact(self.folder, iris(), LIMIT)
         self.log = SqliteLog(self.data.log)
         self.stream: Stream = self.log.open_stream("iris", version, compute_genesis(iris()), 3)
 

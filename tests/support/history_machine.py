@@ -25,7 +25,8 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Draft, EventLocation, Kind
 from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.states.snapshots import list_seqs, read_snapshot
+from service.store.states.snapshots import read_snapshot
+from service.store.states.state_folder import list_seqs
 from tests.support.memory_log import MemoryLog
 from tests.support.servers import make_artifact
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.errors import LogUnsafeError, StreamGoneError
-from service.store.log.append_rules import AppendBatch, Row, StreamHead, draw_salts, duplicate_of, find_names
+from service.store.log.append_rules import AppendBatch, draw_salts, find_names
 from service.store.log.chain import Link, check_chain, check_event
 from service.store.log.events import (
     SEQ_BITS,
@@ -22,6 +22,7 @@ from service.store.log.events import (
     hash_payload,
 )
 from service.store.log.lineage import LineageChange, lineage_change
+from service.store.log.log_rows import Row, StreamHead, duplicate_of
 
 
 class MemoryLog:

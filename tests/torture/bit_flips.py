@@ -29,11 +29,12 @@ from service.errors import SoftstepError
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.ack_marks import AckMarks
+from service.store.directory.bound_artifact import bind_artifact
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, Event, EventLocation, Kind
 from service.store.log.feedback_log import read_position
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import list_seqs, read_latest
+from service.store.states.state_folder import list_seqs, read_latest
 from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, InlineLearner, make_rows, open_log, workload_settings
 from tests.torture.flip_positions import PositionChooser, anywhere, in_header, in_marks, in_tensors, index_pages
 from tests.torture.reference_state import fold_lineage, state_hash
@@ -73,7 +74,7 @@ def make_directory(root: Path, *, wal_is_moved: bool) -> IntactDirectory:
     with open_data(workload_settings(root)) as data:
         assert data is not None
         folder = data.stream_folder("m", 1)
-        folder.bind_artifact(ARTIFACT, BYTES_MAX)
+        bind_artifact(folder, ARTIFACT, BYTES_MAX)
         with closing(open_log(data)) as log:
             stream = log.open_stream("m", 1, compute_genesis(ARTIFACT), 3)
             drafts = _append_everything(log, stream.number, InlineLearner(stream, folder, log))

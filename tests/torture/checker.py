@@ -21,7 +21,7 @@ from service.store.log.audit import audit_log
 from service.store.log.events import Draft, Event, EventLocation, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import read_latest
+from service.store.states.state_folder import read_latest
 from tests.torture.learner_runs import finish_learning
 from tests.torture.reference_state import fold_lineage
 from tests.torture.scenario import ARTIFACT, N, Step, drafts_of

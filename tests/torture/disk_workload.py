@@ -14,13 +14,13 @@ from service.learn.follow import Follower
 from service.learn.publish import Publisher
 from service.settings import Settings
 from service.store.artifact.fingerprint import compute_genesis
+from service.store.directory.bound_artifact import bind_artifact, read_bound_artifact
 from service.store.directory.data_directory import DataDirectory, StreamFolder
-from service.store.directory.offline import read_bound_artifact
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, EventLocation, Kind, Position, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import delete_temporary_files
+from service.store.states.state_folder import delete_temporary_files
 from tests.support.disk_faults import Fault
 from tests.support.servers import make_artifact
 from tests.torture.recording_disk import RecordedMarks, RecordingDisk
@@ -77,7 +77,7 @@ class DiskWorkload:
         with self._start() as data:
             assert data is not None
             folder = data.stream_folder("m", 1)
-            folder.bind_artifact(ARTIFACT, BYTES_MAX)
+            bind_artifact(folder, ARTIFACT, BYTES_MAX)
             with closing(open_log(data)) as log, closing(open_log(data)) as learner_log:
                 stream = log.open_stream("m", 1, compute_genesis(ARTIFACT), 3)
                 marks = RecordedMarks(data.mark_file(0), {stream.number}, self.disk)

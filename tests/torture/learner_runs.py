@@ -14,10 +14,10 @@ from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import list_seqs
+from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
 from tests.torture.fault_injection import DONE, SECONDS_MAX, Child, Emit, Injection, ProcessResult, Strace
-from tests.torture.scenario import bind_artifact
+from tests.torture.scenario import bind_scenario_artifact
 
 FINISH_SECONDS = 20.0
 PAUSE_SECONDS = 0.001
@@ -77,7 +77,7 @@ def finish_learning(settings: Settings, seq: int, epoch: int) -> None:
     folder = DataDirectory(settings.data).stream_folder("iris", 1)
     if not folder.artifact.exists():  # a purge was interrupted; the next feedback binds the stream again
         time.sleep(MISSING_SECONDS)
-        bind_artifact(settings)
+        bind_scenario_artifact(settings)
     deadline = time.monotonic() + FINISH_SECONDS
     while not (has_published(settings, seq) and read_status(folder.path).get("erased_epoch", 0) >= epoch):
         if child.has_ended() or time.monotonic() > deadline:

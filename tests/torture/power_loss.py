@@ -23,12 +23,14 @@ from unittest.mock import patch
 
 from service.commands.serve import open_data
 from service.errors import LogError, SoftstepError
+from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.data_directory import DataDirectory, StreamFolder
 from service.store.log import database
 from service.store.log.audit import audit_log
 from service.store.log.events import Draft, Event, EventLocation, Kind, Stream
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import list_seqs, read_latest, read_snapshot
+from service.store.states.snapshots import read_snapshot
+from service.store.states.state_folder import list_seqs, read_latest
 from tests.torture.disk_workload import (
     ARTIFACT,
     BYTES_MAX,
@@ -100,7 +102,7 @@ def _check_stream(data: DataDirectory, log: SqliteLog, stream: Stream, sent: Dra
     events = log.read_events(stream.number, 0, 9999)
     _check_events(events, sent, acknowledged)
     if events:
-        bound = folder.bind_artifact(ARTIFACT, BYTES_MAX)
+        bound = bind_artifact(folder, ARTIFACT, BYTES_MAX)
         assert not bound.differs
         _check_fold(folder, log, stream, events)
     assert [seq for _, (seq, _) in audit_log(log, 9999)] == ([len(events)] if events else [])

@@ -28,7 +28,7 @@ from tests.torture.scenario import (
     GENESIS,
     K,
     Step,
-    bind_artifact,
+    bind_scenario_artifact,
     drafts_of,
     make_scenario,
     post_scenario,
@@ -92,7 +92,7 @@ def append_injected(
 ) -> tuple[Settings, list[Step], list[str], ProcessResult]:
     """Run the workers of append_case; return settings, all posted steps, all emitted lines, and the worker's result."""
     settings, shared, wakeup = scenario_settings(folder), SharedMemory(2, 8), Wakeup()
-    bind_artifact(settings)
+    bind_scenario_artifact(settings)
     steps = make_scenario(seed)
     work = partial(post_scenario, settings, shared, 0, steps, wakeup)
     if seed % 2 == 0:
@@ -125,7 +125,7 @@ def learn_injected(
 ) -> tuple[Settings, list[Step], Acknowledged, ProcessResult]:
     """Run the learner of learn_case; return settings, all steps, all acknowledgements, and the learner's result."""
     settings, shared, wakeup = scenario_settings(folder), SharedMemory(1, 8), Wakeup()
-    steps, data = make_scenario(seed, batches=5), bind_artifact(settings)
+    steps, data = make_scenario(seed, batches=5), bind_scenario_artifact(settings)
     acknowledged: Acknowledged = {}
     first = len(steps) // 3
     append(settings, steps[:first], acknowledged)
@@ -149,7 +149,7 @@ def learn_injected(
 
 def append(settings: Settings, steps: list[Step], acknowledged: Acknowledged) -> None:
     """Append steps as a worker would, from this process, and add what is acknowledged."""
-    with closing(SqliteLog(bind_artifact(settings).log)) as log:
+    with closing(SqliteLog(bind_scenario_artifact(settings).log)) as log:
         log.open_stream("iris", 1, GENESIS, K)
         append_to(log, settings, steps, acknowledged)
 
@@ -164,7 +164,7 @@ def append_to(log: SqliteLog, settings: Settings, steps: list[Step], acknowledge
         for draft, outcome in zip(drafts, log.append(drafts), strict=True):
             if isinstance(outcome, EventLocation):
                 acknowledged.setdefault(draft.id.decode(), set()).add(outcome.seq)
-    marks = AckMarks(bind_artifact(settings).mark_file(0), {1})
+    marks = AckMarks(bind_scenario_artifact(settings).mark_file(0), {1})
     marks.write_mark(1, Position(*log.stream_state(1)[:2]))
     marks.close()
 

@@ -25,7 +25,7 @@ from service.store.log.audit import audit_log
 from service.store.log.events import Draft, Event, EventLocation, Kind
 from service.store.log.feedback_log import FeedbackLog
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import delete_temporary_files, read_latest
+from service.store.states.state_folder import delete_temporary_files, read_latest
 from tests.support.disk_faults import Disk, Fault
 from tests.support.history_machine import Following
 from tests.torture.reference_state import excluded_seqs, fold_lineage, state_hash

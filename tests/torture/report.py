@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from service.store.filesystem import MOUNTS, mount_type
+from service.store.mount_types import MOUNTS, mount_type
 from tests.torture.results import Campaign, ResultRow
 
 ROOT = Path(__file__).parent.parent.parent

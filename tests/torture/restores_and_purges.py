@@ -17,7 +17,7 @@ from typing import Any
 from service import __main__ as command
 from service.commands.serve import open_data
 from service.settings import Settings
-from service.store.directory.data_directory import RESTORING
+from service.store.directory.data_directory import RESTORE_NAME
 from service.store.log.events import Kind
 from service.store.log.sqlite import SqliteLog
 from tests.torture.checker import EVENTS_MAX, Acknowledged, check
@@ -70,7 +70,7 @@ def kill_case(seed: int, call: str, folder: Path, at: int) -> bool:
     if result.killed and at % 2:
         second = run_injected(work, Injection(call, KILL, (at + 1) // 2), folder / "trace again")
         assert second.code != BROKEN, second.lines
-    if (settings.data / RESTORING).exists():
+    if (settings.data / RESTORE_NAME).exists():
         assert run_command("restore", backup, settings) == 0
     _check_complete(settings, steps, old, new, is_purge=bool(seed % 2))
     return result.hit

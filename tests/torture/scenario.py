@@ -23,6 +23,7 @@ from service.serve.metrics.counters import FEEDBACK_COUNTERS
 from service.serve.wire.feedback_body import PostedEvent
 from service.settings import Settings
 from service.store.artifact.fingerprint import compute_genesis
+from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, EventLocation, Kind
@@ -158,9 +159,9 @@ def counters(count: int) -> memoryview:
     return memoryview(bytearray(8 * count)).cast("q")
 
 
-def bind_artifact(settings: Settings) -> DataDirectory:
+def bind_scenario_artifact(settings: Settings) -> DataDirectory:
     """Bind the artifact to the stream, and return the data directory."""
     data = DataDirectory(settings.data)
     data.stream_folder("iris", 1).path.mkdir(parents=True, exist_ok=True)
-    data.stream_folder("iris", 1).bind_artifact(ARTIFACT, LIMIT)
+    bind_artifact(data.stream_folder("iris", 1), ARTIFACT, LIMIT)
     return data

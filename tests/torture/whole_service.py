@@ -15,6 +15,7 @@ from service.commands import serve
 from service.errors import LogUnavailableError
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
+from service.store.directory.directory_lock import acquire_lock
 from tests.support.processes import children, lives
 from tests.support.servers import SHIPPED
 from tests.torture.checker import Acknowledged, check
@@ -130,7 +131,7 @@ def kill_service(child: Child, settings: Settings) -> None:
     deadline = time.monotonic() + SECONDS_MAX
     while time.monotonic() < deadline:
         with suppress(LogUnavailableError):
-            DataDirectory(settings.data).acquire_lock().close()
+            acquire_lock(DataDirectory(settings.data)).close()
             return
         time.sleep(0.002)
     raise AssertionError("a process of the service outlives its parent")

@@ -22,7 +22,8 @@ from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.parameters import RuleName
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
 from service.store.artifact.learning_rules import check_constants, check_newton_size, parse_rule_name, select_rule
-from service.store.artifact.manifest import NAME_CHARACTERS_MAX, dump_manifest
+from service.store.artifact.manifest import NAME_CHARACTERS_MAX
+from service.store.artifact.manifest_json import dump_manifest
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, parse_forget_ids
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import ID_BYTES_MAX, SEQ_MAX, Draft, Kind, Outcome

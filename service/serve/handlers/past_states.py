@@ -15,7 +15,8 @@ from service.serve.models.served_model import ServedModel
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory, StreamFolder
 from service.store.log.feedback_log import FeedbackLog, read_lineage
-from service.store.states.snapshots import Snapshot, prune_snapshots, read_snapshot
+from service.store.states.snapshots import Snapshot, read_snapshot
+from service.store.states.state_folder import prune_snapshots
 
 # So many states of the past stay on disk for the next request.
 HISTORY_MAX: Final = 4

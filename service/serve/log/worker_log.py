@@ -8,6 +8,7 @@ from service.serve.log.writer_thread import Source
 from service.serve.models.registry import ModelRegistry
 from service.settings import Settings
 from service.store.directory.ack_marks import AckMarks
+from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Position
 from service.store.log.feedback_log import FeedbackLog
@@ -59,8 +60,10 @@ class WorkerLog:
         if served is None:
             raise LogUnavailableError("The model version is no longer served; send the event again.")
         try:
-            self._data.stream_folder(source.model, source.version).bind_artifact(
-                served.artifact, self._settings.artifact_bytes_max
+            bind_artifact(
+                self._data.stream_folder(source.model, source.version),
+                served.artifact,
+                self._settings.artifact_bytes_max,
             )
         except OSError as reason:
             raise LogUnavailableError("The model's files cannot be stored; try again later.") from reason

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from service.errors import ModelNotFoundError, ModelNotNamedError, ModelNotReadyError, VersionNotFoundError
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
-from service.store.artifact.repository import VERSION_NUMBER, Version
+from service.store.artifact.repository import Version
+from service.store.artifact.version_folders import VERSION_NUMBER
 
 # A model's name and the number of its version.
 VersionKey = tuple[str, int]

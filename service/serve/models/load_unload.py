@@ -17,7 +17,7 @@ from service.errors import LoadPendingError, ModelNotFoundError
 from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PAGE_BYTES, SharedMemory
 from service.process.unload_list import all_workers_applied, read_unload_list
 from service.serve.models.registry import ModelRegistry
-from service.store.artifact.repository import MODEL_NAME
+from service.store.artifact.version_folders import MODEL_NAME
 
 POLL_SECONDS: Final = 0.02
 # The time in which every worker must acknowledge; after it the client is asked to look again later.

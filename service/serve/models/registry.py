@@ -16,8 +16,10 @@ from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, PREDICT, End
 from service.serve.models.live_models import LiveModels, VersionKey
 from service.serve.models.served_model import ModelResources, ServedModel
 from service.store.artifact.repository import Repository, RepositoryView, Version
-from service.store.directory.data_directory import SnapshotWatcher
-from service.store.states.snapshots import read_latest, read_snapshot
+from service.store.directory.bound_artifact import bind_artifact
+from service.store.directory.snapshot_watcher import SnapshotWatcher
+from service.store.states.snapshots import read_snapshot
+from service.store.states.state_folder import read_latest
 
 logger = logging.getLogger("softstep.models")
 
@@ -106,7 +108,7 @@ class ModelRegistry:
         folder = self._resources.data.stream_folder(*key)
         if not folder.artifact.exists():
             return ServedModel(version, version.artifact, self._resources)
-        bound = folder.bind_artifact(version.artifact, self._resources.settings.artifact_bytes_max)
+        bound = bind_artifact(folder, version.artifact, self._resources.settings.artifact_bytes_max)
         if bound.differs:
             logger.warning("model %s version %s differs from the artifact of its stream, which is served", *key)
         return ServedModel(

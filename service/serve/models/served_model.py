@@ -22,8 +22,9 @@ from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.softmax.classifier import Classifier
 from service.softmax.parameters import Parameters
-from service.store.artifact.artifact import Artifact, Manifest
+from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
+from service.store.artifact.manifest import Manifest
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
 from service.store.artifact.repository import Version
 from service.store.directory.data_directory import DataDirectory

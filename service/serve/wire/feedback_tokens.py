@@ -18,7 +18,6 @@ causes the same error, except a genuine token that is too old.
 """
 
 import binascii
-import os
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -29,14 +28,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from service.errors import ExpiredTokenError, InvalidTokenError
 from service.softmax.arrays import Floats
+from service.store.log.ids import ID_BYTES, TIME_BYTES, id_text, random_ids
 
 FORMAT_VERSION: Final = b"\x01"
 KEY_ID_BYTES: Final = 4
-ID_BYTES: Final = 16
-TIME_BYTES: Final = 6
 TAG_BYTES: Final = 16
 HEAD_BYTES: Final = 1 + KEY_ID_BYTES + ID_BYTES
-RANDOM_BYTES: Final = ID_BYTES - TIME_BYTES
 
 ALPHABET: Final = bytes.maketrans(b"+/", b"-_")
 # The inverse; characters outside the alphabet map to one that base64 rejects.
@@ -108,7 +105,7 @@ class TokenSealer:
         size, authenticated = self._row_bytes, self._authenticated
         prefix, encrypt = self._keys.prefix, self._keys.encrypt
         tokens = []
-        for row, id_ in enumerate(_new_ids(len(X), self._now_ms())):
+        for row, id_ in enumerate(random_ids(len(X), self._now_ms())):
             head = prefix + id_
             tokens.append(_encode_text(head + encrypt(id_, rows[row * size : (row + 1) * size], head + authenticated)))
         return tokens
@@ -131,21 +128,9 @@ class TokenSealer:
             raise InvalidTokenError(INVALID_MESSAGE) from None
         if self._now_ms() - int.from_bytes(id_[:TIME_BYTES]) > self._milliseconds:
             raise ExpiredTokenError(EXPIRED_MESSAGE)
-        return _uuid_text(id_), np.frombuffer(row, self._little).reshape(1, -1)
+        return id_text(id_), np.frombuffer(row, self._little).reshape(1, -1)
 
 
 def _encode_text(token: bytes) -> str:
     """Encode a token as base64url without padding."""
     return binascii.b2a_base64(token, newline=False).rstrip(b"=").translate(ALPHABET).decode()
-
-
-def _new_ids(count: int, now_ms: int) -> list[bytes]:
-    """UUIDs of version 7 of one moment, 74 random bits each (RFC 9562, section 5.7)."""
-    fixed, random = now_ms << 80 | 0x7 << 76 | 0b10 << 62, os.urandom(RANDOM_BYTES * count)
-    numbers = [int.from_bytes(random[at : at + RANDOM_BYTES]) for at in range(0, len(random), RANDOM_BYTES)]
-    return [(fixed | (bits >> 68) << 64 | bits & (1 << 62) - 1).to_bytes(ID_BYTES) for bits in numbers]
-
-
-def _uuid_text(id_: bytes) -> bytes:
-    digits = id_.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()

@@ -1,4 +1,4 @@
-"""A manifest's calibration: which numbers stand between logits and head, and whether feedback moves them."""
+"""The calibration in a manifest: the numbers between logits and head, and whether feedback changes them."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,14 +15,14 @@ Shift = Annotated[float, Field(ge=-SHIFT_MAX, le=SHIFT_MAX)]
 
 
 class CalibrationRecord(Record):
-    """What is done to the logits before the head, so that probabilities are as often right as they say.
+    """The calibration of the logits before the head, which makes probabilities match observed frequencies.
 
     Attributes:
-        kind: "temperature" of a softmax head, whose logits are divided by it; "platt" of a sigmoid head, a z + b.
-        learn: Whether feedback moves the numbers.
-        temperature: The divisor, 1 where it is left out.
-        a: The factor, 1 where it is left out.
-        b: The summand, 0 where it is left out.
+        kind: "temperature" for a softmax head, whose logits are divided by it; "platt" for a sigmoid head, a z + b.
+        learn: Whether feedback changes the numbers.
+        temperature: The divisor, by default 1.
+        a: The factor, by default 1.
+        b: The summand, by default 0.
     """
 
     kind: Literal["temperature", "platt"]
@@ -38,18 +38,18 @@ class CalibrationRecord(Record):
         return self
 
     def scaling(self) -> calibration.Calibration:
-        """What it does to logits."""
+        """Return the calibration with all its numbers."""
         given = self.model_dump(exclude={"kind", "learn"}, exclude_none=True)
         return calibration.Calibration(self.kind, tuple({**IDENTITY[self.kind], **given}.values()))
 
 
 def calibration_fits_head(record: CalibrationRecord, head: Head) -> bool:
-    """Whether logits before that head can be calibrated so."""
+    """Return whether a calibration of this kind exists for a head."""
     return KINDS.get(head) == record.kind
 
 
 def describe_calibration(
     record: CalibrationRecord | None, now: calibration.Calibration | None
 ) -> dict[str, Any] | None:
-    """A calibration as a manifest and metadata tell it, with the numbers that it has now; None where there is none."""
+    """Return a calibration as manifests and metadata show it, with its current numbers; None without calibration."""
     return None if record is None or now is None else {"kind": record.kind, "learn": record.learn, **now.to_dict()}

@@ -1,4 +1,4 @@
-"""What binds a stream of events to the model that they are about, and to the program that folds them."""
+"""The genesis: the fingerprint that binds a stream of events to its artifact and to the program that folds it."""
 
 import hashlib
 import json
@@ -8,23 +8,25 @@ from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.hashing import hash_tensors
 
-# Raised by every change of what the fold computes, of a default or of a guard: it changes what every log replays to.
+# Incremented by every change of what the fold computes, of a default or of a guard: it changes what every log replays
+# to.
 FOLD_VERSION: Final = 1
-# Fields of the manifest that bind nothing, or not as they stand.
+# Fields of the manifest that are left out, or that are included in another form.
 UNBOUND: Final = {"provenance", "metrics", "layers", "tensors_sha256", "calibration"}
 
 
 def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
-    """What binds a fold to its artifact and to its program: SHA-256, 32 bytes.
+    """Return the fingerprint of an artifact and of the fold: SHA-256, 32 bytes.
 
-    It covers the tensors, everything in the manifest that a row's meaning or a step depends on, and the version of the
-    fold; provenance, metrics and the names of tensors may change. What a later release adds to the manifest must be
-    left out here where it is absent, or no stream is known again; so are the activations and widths of hidden layers,
-    of which a linear model has none. A calibration counts by its kind, its switch and the numbers that it has.
+    It covers the tensors, everything in the manifest that affects the meaning of a row or a step, and the version of
+    the fold. Provenance, metrics and the names of tensors may change. A field that a later release adds to the
+    manifest must be left out here if it is absent; otherwise no stream is recognized. So are the activations and
+    widths of hidden layers, which a linear model does not have. Of a calibration its kind, its switch and its current
+    numbers count.
 
     Args:
-        artifact: What the stream is about.
-        fold_version: That of the release with which the stream began; this one's where it is None.
+        artifact: The artifact that the stream is about.
+        fold_version: The version of the release with which the stream began; by default this one's.
     """
     version = FOLD_VERSION if fold_version is None else fold_version
     manifest = artifact.manifest.model_dump(mode="json", exclude=UNBOUND)
@@ -41,14 +43,15 @@ def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> byte
 
 
 def compute_geneses(artifact: Artifact) -> tuple[bytes, ...]:
-    """The genesis by each fold that a stream of this artifact may have begun with: this release's first, down to 1."""
+    """Return the genesis for each fold with which a stream can have begun: this release's first, down to version 1."""
     return tuple(compute_genesis(artifact, version) for version in range(FOLD_VERSION, 0, -1))
 
 
 def fold_version_of(artifact: Artifact, stream_genesis: bytes) -> int | None:
-    """The version of the fold with which a stream of this artifact began; None where it is another artifact's.
+    """Return the version of the fold with which a stream of this artifact began.
 
-    It is None too for a stream that a later release began.
+    Returns:
+        The version, or None if the stream belongs to another artifact, or a later release began it.
     """
-    known = compute_geneses(artifact)
-    return FOLD_VERSION - known.index(stream_genesis) if stream_genesis in known else None
+    geneses = compute_geneses(artifact)
+    return FOLD_VERSION - geneses.index(stream_genesis) if stream_genesis in geneses else None

@@ -1,4 +1,4 @@
-"""The hash that names weights: the same for an artifact on disk, a published snapshot and the learner's own state."""
+"""The hash of weights, the same for an artifact on disk, a published snapshot and the learner's own state."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def hash_tensors(tensors: Iterable[NDArray[np.floating[Any]]]) -> str:
-    """SHA-256, in hexadecimal digits, of tensors one after the other, as row-major little-endian bytes."""
+    """Return SHA-256, in hexadecimal digits, of concatenated tensors as row-major little-endian bytes."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).data)

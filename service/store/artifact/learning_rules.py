@@ -1,6 +1,6 @@
-"""Which rule a model learns by, with which numbers, and what of it learns: from its manifest alone.
+"""The learning rule of a model, its constants and its form, from the manifest alone.
 
-`docs/models.md` describes the rules for users; its table and CONSTANTS say the same.
+`docs/models.md` describes the rules for users; its table and CONSTANTS agree.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.parameters import Form, Rule, RuleName
 from service.store.artifact.artifact import Artifact
 
-# Newton's time and memory grow with K (N + 1)^2. Up to the first bound it is the default: a step of digits, at 42,250,
-# takes some 8 microseconds. Up to the second it may be asked for, and classes may be added: its matrices take 16 MiB.
+# Newton's time and memory grow with K (N + 1)^2. Up to the first limit it is the default: a step of digits, at 42,250,
+# takes some 8 microseconds. Up to the second it may be chosen, and classes may be added: its matrices take 16 MiB.
 NEWTON_DEFAULT_MAX: Final = 1 << 18
 NEWTON_MAX: Final = 1 << 22
 
 
 class Constant(NamedTuple):
-    """One number of a rule: its default (None: absent), and the values that it may have."""
+    """One number of a rule: its default (None: absent), and the least and the greatest value."""
 
     default: float | None
     least: float
@@ -62,25 +62,25 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
         "clip": _CLIP._replace(default=1.25),
     },
 }
-# AdaGrad's first step moves each weight by the rate. Behind a stage that is a sensible part of a logit; of raw features
-# nothing is known, so that there the step is small.
+# AdaGrad's first step moves each weight by the rate. For standardized features that is a sensible part of a logit. The
+# scale of raw features is unknown, so their steps are small.
 RAW_FEATURES_RATE: Final = 0.0003
-# In a network all layers move at a time, and each changes what the next one sees; so its steps are smaller. Measured in
-# one pass over each of the six data sets of loadtest/datasets.py, geometric means of the progressive loss. Seven
-# networks of one to three hidden layers from random weights: AdaGrad 0.266 at the rate 0.05, 0.270 at 0.08 and 0.281 at
-# 0.1; then, with all labels changed, 0.379, 0.332 and 0.324. FTRL 0.279 at 0.15, 0.280 at 0.2; then 0.311 and 0.295.
-# Weights trained on a tenth of the rows lose 0.252 where they stay, 0.223 with AdaGrad and 0.219 with FTRL at these
-# rates; those trained on 40 %, 0.187 and 0.182 with both.
+# All layers of a network move at the same time, and each changes the inputs of the next one; so its steps are smaller.
+# Measured in one pass over each of the six data sets of loadtest/datasets.py, geometric means of the progressive loss.
+# Seven networks of one to three hidden layers from random weights: AdaGrad 0.266 at the rate 0.05, 0.270 at 0.08 and
+# 0.281 at 0.1; then, with all labels changed, 0.379, 0.332 and 0.324. FTRL 0.279 at 0.15, 0.280 at 0.2; then 0.311 and
+# 0.295. Weights trained on a tenth of the rows have a loss of 0.252 without learning, 0.223 with AdaGrad and 0.219 with
+# FTRL at these rates; those trained on 40 %, 0.187 and 0.182 with both.
 NETWORK_RATES: Final[dict[RuleName, float]] = {"adagrad": 0.08, "ftrl": 0.2}
 
 
 def newton_size(n_features: int, n_outputs: int) -> int:
-    """K (N + 1)^2, what Newton's time and memory grow with."""
+    """Return K (N + 1)^2, to which the time and memory of Newton's rule are proportional."""
     return n_outputs * (n_features + 1) ** 2
 
 
 def default_rule(artifact: Artifact) -> RuleName:
-    """The rule for an artifact that names none."""
+    """Return the rule for an artifact that names none."""
     manifest = artifact.manifest
     if manifest.hidden or (manifest.training is None and artifact.weights.any()):
         return "adagrad"
@@ -88,7 +88,7 @@ def default_rule(artifact: Artifact) -> RuleName:
 
 
 def learning_form(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
-    """What learns; see `softmax/linear_learner.py` for the forms."""
+    """Return the form of learning; `softmax/linear_learner.py` describes the forms."""
     manifest = artifact.manifest
     if manifest.hidden:
         return "layers"
@@ -102,23 +102,27 @@ def learning_form(artifact: Artifact, name: RuleName, constants: Mapping[str, fl
 
 
 def select_rule(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
-    """The rule that an artifact learns by, and the constants that it sets.
+    """Return the rule of an artifact, and the constants that its manifest sets.
 
     Raises:
-        ArtifactError: The manifest names a rule or a constant that there is not, or a number outside its range.
+        ArtifactError: The manifest names an unknown rule or constant, or a number outside its range.
     """
     learning, delta = artifact.manifest.learning, artifact.manifest.delta
     name = default_rule(artifact) if learning is None else parse_rule_name(learning.rule)
     constants = {} if learning is None else dict(learning.constants)
     if delta is not None and constants.setdefault("clip", delta.clip) != delta.clip:
-        raise ArtifactError("learning.constants.clip must be that of the delta")
+        raise ArtifactError("learning.constants.clip must equal the clip of the delta")
     check_constants(name, constants, layers=bool(artifact.manifest.hidden))
     check_newton_size(name, artifact.n_features, artifact.manifest.n_outputs)
     return name, constants
 
 
 def parse_rule_name(name: str) -> RuleName:
-    """The name of a rule, or an ArtifactError."""
+    """Return the name of a rule.
+
+    Raises:
+        ArtifactError: There is no such rule.
+    """
     for rule in get_args(RuleName):
         if rule == name:
             return rule  # type: ignore[no-any-return]  # get_args forgets the literals
@@ -126,18 +130,18 @@ def parse_rule_name(name: str) -> RuleName:
 
 
 def check_newton_size(name: RuleName, n_features: int, n_outputs: int) -> None:
-    """Raise ArtifactError where a rule is not for a model of so many features and logits."""
+    """Raise ArtifactError if Newton's rule is chosen for a model with too many features and logits."""
     if name == "newton" and newton_size(n_features, n_outputs) > NEWTON_MAX:
-        raise ArtifactError(f"the rule newton takes models up to K (N + 1)^2 = {NEWTON_MAX}; ftrl takes any")
+        raise ArtifactError(f"the rule newton is limited to K (N + 1)^2 = {NEWTON_MAX}; use ftrl for larger models")
 
 
 def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: bool) -> None:
-    """Raise ArtifactError where a rule has no such constants, or not with these numbers.
+    """Raise ArtifactError if a rule does not have these constants, or a number is out of range.
 
     Args:
         name: The rule.
-        constants: What is set.
-        layers: Whether the model has hidden layers: newton is no rule for it, and there is no clip.
+        constants: The constants that are set.
+        layers: Whether the model has hidden layers; it then cannot use newton, and has no clip.
     """
     if layers and name not in NETWORK_RULES:
         raise ArtifactError(f"a model with hidden layers learns by {', '.join(NETWORK_RULES)}")
@@ -151,7 +155,7 @@ def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: b
 
 
 def effective_constants(name: RuleName, form: Form, constants: Mapping[str, float]) -> dict[str, float]:
-    """Every constant in effect by its name: those that are given, the others by default."""
+    """Return every constant in effect by its name: the given ones, and defaults for the others."""
     defaults = {key: constant.default for key, constant in CONSTANTS[name].items()}
     if name == "adagrad" and form == "plain":
         defaults["rate"] = RAW_FEATURES_RATE
@@ -161,7 +165,7 @@ def effective_constants(name: RuleName, form: Form, constants: Mapping[str, floa
 
 
 def build_rule(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float]) -> Rule:
-    """The rule with all its numbers."""
+    """Return the rule with all its numbers."""
     values = effective_constants(name, form, constants)
     training = artifact.manifest.training
     rows = 0 if training is None or form not in {"delta", "layers"} else training.rows
@@ -174,7 +178,7 @@ def build_rule(artifact: Artifact, name: RuleName, form: Form, constants: Mappin
         pull=values.get("pull", 0.0),
         forget=values.get("forget", 0.0),
         surprise=values.get("surprise", 0.0),
-        # A trained model's rows count as rows that the sums have seen.
+        # The rows of the training set count as rows in the sums.
         start=1 / (values["lambda"] + firmness) if name == "newton" else firmness,
         step_clip=values.get("step_clip", np.inf),
         clip=values.get("clip", np.inf),

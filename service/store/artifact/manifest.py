@@ -1,38 +1,27 @@
-"""`model.json` as a record: which words an artifact's manifest may use, and how each of them is checked.
+"""The manifest of an artifact as a record: its fields, and how each of them is checked.
 
-The format as a whole, with its table, opens `artifact.py`. Parsing is strict twice over: JSON as RFC 8259 has it
-(UTF-8, no byte order mark, no key twice, no NaN), then the fields below (none unknown, no type converted).
+The table of the format is in `artifact.py`, and `manifest_json.py` parses the file.
 """
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    AfterValidator,
-    Field,
-    FiniteFloat,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
-from service.errors import ArtifactError
 from service.softmax.calibration import Calibration, calibration_tensors
 from service.store.artifact.calibration_record import CalibrationRecord, calibration_fits_head
 from service.store.artifact.record import Record
 
-FORMAT_VERSION = 1
-# A name stands in every answer that gives labels, in metadata and in error messages, so its length is bounded.
-NAME_CHARACTERS_MAX = 256
-# Long enough for what a field's complaint needs, short enough for a log line; file contents may be quoted in it.
-REASON_CHARACTERS_MAX = 300
+FORMAT_VERSION: Final = 1
+# Responses with labels, metadata and error messages repeat a name, so its length is limited.
+NAME_CHARACTERS_MAX: Final = 256
 # Deeper than layers can be trained without skips between them, and few enough for any message.
-LAYERS_MAX = 128
-# The largest integer that every JSON reader keeps exactly (float64).
-ROWS_MAX = 2**53
+LAYERS_MAX: Final = 128
+# Every JSON reader represents integers up to this one exactly (float64).
+ROWS_MAX: Final = 2**53
 
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -50,13 +39,13 @@ Probabilities = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field
 
 
 class LayerRecord(Record):
-    """One affine layer: the names of its two tensors and what follows them.
+    """One affine layer: the names of its two tensors, and its activation.
 
     Attributes:
         weight: Name of the tensor of shape (N, K).
         bias: Name of the tensor of shape (K,).
-        activation: What is applied to the layer's output: one of the three functions for a hidden layer, "identity" for
-            the last one, for the head comes behind it.
+        activation: The function of the layer's output: one of three for a hidden layer, "identity" for the last one,
+            which the head follows.
     """
 
     weight: Name
@@ -65,12 +54,12 @@ class LayerRecord(Record):
 
 
 class StageRecord(Record):
-    """What is done to a row before the weights see it: (x - mean) / scale, then cut to [-clip, clip].
+    """The input stage, applied to a row before the weights: (x - mean) / scale, then cut to [-clip, clip].
 
     Attributes:
         mean: One number for each feature.
         scale: One positive number for each feature.
-        clip: The cut, or None for no cut.
+        clip: The limit of the cut, or None for no cut.
     """
 
     mean: Finites
@@ -79,7 +68,7 @@ class StageRecord(Record):
 
 
 class TrainingRecord(Record):
-    """What the weights were trained on; it tells how firmly they hold. Kept also where the weights take raw features.
+    """The statistics of the training rows, which decide how firm the weights are; also for weights of raw features.
 
     Attributes:
         rows: Number of training rows.
@@ -93,11 +82,11 @@ class TrainingRecord(Record):
 
 
 class DeltaRecord(Record):
-    """What learning has added to the weights: a tensor that acts on the features as `training` standardises them.
+    """What learning has added to the weights: a tensor for the features as `training` standardizes them.
 
     Attributes:
         weight: Name of the tensor of shape (N, K).
-        clip: The cut of the standardised features.
+        clip: The limit to which the standardized features are cut.
     """
 
     weight: Name
@@ -105,7 +94,7 @@ class DeltaRecord(Record):
 
 
 class LearningRecord(Record):
-    """The learning rule that feedback follows, with its constants.
+    """The learning rule for feedback, with its constants.
 
     Attributes:
         rule: Name of the rule.
@@ -120,7 +109,7 @@ class Manifest(Record):
     """Everything about a model but its tensors; `artifact.py` describes each field.
 
     Raises:
-        pydantic.ValidationError: A field is missing, unknown, of the wrong type, or contradicts another.
+        pydantic.ValidationError: A field is missing, unknown, of the wrong type, or contradicts another field.
     """
 
     format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)]
@@ -151,12 +140,12 @@ class Manifest(Record):
 
     @property
     def scaling(self) -> Calibration | None:
-        """What is done to the logits before the head."""
+        """The calibration of the logits before the head."""
         return None if self.calibration is None else self.calibration.scaling()
 
     @property
     def numbers(self) -> list[NDArray[np.float64]]:
-        """The numbers of the calibration as a tensor, if there is one."""
+        """The numbers of the calibration as a tensor, or an empty list without calibration."""
         return calibration_tensors(self.scaling)
 
     @property
@@ -171,10 +160,10 @@ class Manifest(Record):
         return (*names, *([] if self.delta is None else [self.delta.weight]))
 
     def tensor_shapes(self, widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        """Each tensor's shape by its name, in manifest order.
+        """Return each tensor's shape by its name, in manifest order.
 
         Args:
-            widths: How many activations each hidden layer gives, which the tensors say, and not the manifest.
+            widths: The number of activations of each hidden layer, which the tensors define.
         """
         sizes = pairwise([self.n_features, *widths, self.n_outputs])
         shapes: dict[str, tuple[int, ...]] = {}
@@ -229,67 +218,3 @@ class Manifest(Record):
 def _check_length(name: str, values: Sequence[float] | None, length: int, each: str) -> None:
     if values is not None and len(values) != length:
         raise ValueError(f"{name} must hold one number for each {each}")
-
-
-def parse_manifest(raw: bytes) -> Manifest:
-    """Reads the bytes of a `model.json`.
-
-    Args:
-        raw: The whole file; the caller has bounded its size.
-
-    Returns:
-        The manifest, checked in itself; whether the tensors agree with it is for `Artifact` to say.
-
-    Raises:
-        ArtifactError: The bytes are no JSON of our grammar, or no manifest.
-    """
-    _check_json(raw)
-    try:
-        return Manifest.model_validate_json(raw)
-    except ValidationError as error:
-        raise ArtifactError(f"model.json is not a valid manifest: {_first_complaint(error)}") from None
-
-
-def dump_manifest(manifest: Manifest) -> bytes:
-    """Writes a manifest as JSON with one field on each line, so that two versions compare well.
-
-    Args:
-        manifest: Any manifest.
-
-    Returns:
-        UTF-8 bytes that `parse_manifest` reads back as an equal manifest.
-    """
-    fields = manifest.model_dump(mode="json", exclude_none=True)
-    lines = [f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _check_json(raw: bytes) -> None:
-    """Refuses what pydantic's parser would let pass: it takes the last of two equal keys, and NaN."""
-    try:
-        # Numbers are converted by pydantic alone; float keeps Python's limit on integer digits out of the way.
-        json.loads(raw.decode(), object_pairs_hook=_distinct, parse_constant=_refuse_constant, parse_int=float)
-    except UnicodeDecodeError:
-        raise ArtifactError("model.json is not UTF-8") from None
-    except RecursionError:
-        raise ArtifactError("model.json is nested too deeply") from None
-    except ValueError as error:
-        raise ArtifactError(f"model.json is not valid JSON: {error}") from None
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> None:
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("an object has the same key twice")
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
-
-
-def _first_complaint(error: ValidationError) -> str:
-    """The first complaint as `field: what is wrong`, cut and printable, because keys may come from the file."""
-    complaint = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = ".".join(str(part)[:NAME_CHARACTERS_MAX] for part in complaint["loc"])
-    sentence = complaint["msg"].removeprefix("Value error, ")
-    printable = (f"{field}: {sentence}" if field else sentence).encode("ascii", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else "?" for c in printable[:REASON_CHARACTERS_MAX])

@@ -1,4 +1,4 @@
-"""From an artifact to the model that answers: the one place that reads a manifest's layers, stage and delta."""
+"""The model of an artifact: the only module that reads the layers, stage and delta of a manifest."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +10,18 @@ from service.softmax.classifier import Classifier
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.network import Activation, LayerArrays
 from service.softmax.parameters import LinearParameters, NetworkParameters, Parameters
-from service.store.artifact.artifact import Artifact, Manifest
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.manifest import Manifest
 
 
 def build_stage(artifact: Artifact) -> Stage | None:
-    """What is done to a row before the weights see it."""
+    """Return the input stage of an artifact, or None if its weights use raw rows."""
     stage = artifact.manifest.stage
     return None if stage is None else Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
 
 
 def build_delta(artifact: Artifact) -> Delta | None:
-    """What learning has added: the delta's weights behind the training statistics."""
+    """Return the delta, which acts on rows that the training statistics standardize, or None without one."""
     delta, training = artifact.manifest.delta, artifact.manifest.training
     if delta is None or training is None:
         return None
@@ -29,7 +30,7 @@ def build_delta(artifact: Artifact) -> Delta | None:
 
 
 def initial_parameters(artifact: Artifact) -> Parameters:
-    """What an artifact answers with before anything is learned: state(0)."""
+    """Return the parameters of an artifact before anything is learned: state(0)."""
     manifest, tensors = artifact.manifest, artifact.tensors
     if not manifest.hidden:
         stage, delta = build_stage(artifact), build_delta(artifact)
@@ -45,7 +46,12 @@ def initial_parameters(artifact: Artifact) -> Parameters:
 def restore_parameters(
     manifest: Manifest, arrays: Mapping[str, NDArray[np.floating[Any]]], clips: Mapping[str, float | None]
 ) -> Parameters:
-    """What gave these arrays and clips, learned from an artifact with that manifest.
+    """Restore learned parameters from their arrays and clips.
+
+    Args:
+        manifest: The manifest of the artifact that was learned from.
+        arrays: The arrays of the parameters, by name.
+        clips: The clips of the parameters, by name.
 
     Raises:
         KeyError: An array is missing.
@@ -56,12 +62,12 @@ def restore_parameters(
 
 
 def hidden_activations(manifest: Manifest) -> tuple[Activation, ...]:
-    """What follows each hidden layer."""
+    """Return the activation of each hidden layer."""
     return tuple(layer.activation for layer in manifest.hidden if layer.activation != "identity")
 
 
 def build_model(artifact: Artifact) -> Classifier:
-    """The model that an artifact describes.
+    """Return the model of an artifact.
 
     Raises:
         ValueError: A statistic cannot be represented in the model's dtype.

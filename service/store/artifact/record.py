@@ -1,4 +1,4 @@
-"""What every part of a manifest is: a frozen record that is read strictly."""
+"""The base class of all records of a manifest."""
 
 from pydantic import BaseModel, ConfigDict
 

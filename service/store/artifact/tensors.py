@@ -1,10 +1,10 @@
-"""Tensors held against a manifest: their names, dtypes and shapes, and that every number is finite.
+"""Validation of tensors against a manifest: their names, dtypes and shapes, and that every number is finite.
 
-A manifest says how many features and logits there are; how wide its hidden layers are, their biases say. Each layer
-then takes what the one before it gives:
+The manifest defines the number of features and logits, and the biases define the widths of the hidden layers. The
+inputs of each layer are the outputs of the one before it:
 
     tensor              shape        K is
-    weight of a layer   (N, K)       of a hidden layer what its bias has, at most WIDTH_MAX; of the head's n_outputs
+    weight of a layer   (N, K)       of a hidden layer the size of its bias, at most WIDTH_MAX; of the head n_outputs
     bias of a layer     (K,)         N is n_features for the first layer, else the K of the layer before
     weight of a delta   (N, K)       as the weight of the only layer
 """
@@ -22,21 +22,21 @@ from service.store.artifact.manifest import Manifest
 Array = NDArray[np.floating[Any]]
 Form = tuple[str, tuple[int, ...]]
 
-# A prediction keeps the activations of 64 rows of two layers at hand, 8 MiB of float32 at this width.
+# A prediction has the activations of 64 rows of two layers in memory, 8 MiB of float32 at this width.
 WIDTH_MAX: Final = 1 << 14
 
 
 def parse_tensors(raw: bytes, manifest: Manifest) -> dict[str, Array]:
-    """Views into the bytes of a safetensors file; the library checks its header, sizes and overlaps.
+    """Return views into the bytes of a safetensors file; the library checks its header, sizes and overlaps.
 
     Raises:
-        ArtifactError: It is no such file, or its tensors are not those that the manifest names.
+        ArtifactError: It is not such a file, or its tensors are not those that the manifest names.
     """
     try:
         entries = dict(safetensors.deserialize(raw))
     except safetensors.SafetensorError:
         raise ArtifactError("model.safetensors is not a whole safetensors file") from None
-    # Before any array is made: NumPy fails in its own ways on a hundred dimensions, or on a type it lacks.
+    # Before any array is made: NumPy has other errors for a hundred dimensions, or for an unknown type.
     _check_forms(
         manifest, {name: (_dtype_name(entry["dtype"]), tuple(entry["shape"])) for name, entry in entries.items()}
     )
@@ -45,10 +45,10 @@ def parse_tensors(raw: bytes, manifest: Manifest) -> dict[str, Array]:
 
 
 def checked_copies(manifest: Manifest, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Own read-only copies of a manifest's tensors, in its order.
+    """Return read-only copies of a manifest's tensors, in its order.
 
     Raises:
-        ArtifactError: They are not those that the manifest names, or hold a number that is not finite.
+        ArtifactError: They are not those that the manifest names, or have a number that is not finite.
     """
     _check_forms(manifest, {name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()})
     return {name: _finite_copy(name, tensors[name], manifest.dtype) for name in manifest.tensor_names}
@@ -59,7 +59,7 @@ def _dtype_name(code: str) -> str:
 
 
 def _check_forms(manifest: Manifest, forms: Mapping[str, Form]) -> None:
-    """Holds each tensor's (dtype, shape), by its name, against the manifest."""
+    """Compare each tensor's (dtype, shape), by its name, with the manifest."""
     if forms.keys() != set(manifest.tensor_names):
         raise ArtifactError("the tensors must be exactly those that the layers of model.json name")
     widths = [_width(layer.bias, forms[layer.bias][1]) for layer in manifest.hidden]
@@ -72,7 +72,7 @@ def _check_forms(manifest: Manifest, forms: Mapping[str, Form]) -> None:
 
 
 def _width(name: str, shape: tuple[int, ...]) -> int:
-    """How many activations a hidden layer gives, from its bias."""
+    """Return the number of activations of a hidden layer, from its bias."""
     if len(shape) != 1 or not 1 <= shape[0] <= WIDTH_MAX:
         raise ArtifactError(
             f"tensor {name!a} has shape {_text(shape)}, but a hidden layer's bias has 1 to {WIDTH_MAX} numbers"
@@ -86,7 +86,7 @@ def _text(shape: tuple[int, ...]) -> str:
 
 def _finite_copy(name: str, tensor: Array, dtype: str) -> Array:
     if not np.isfinite(tensor).all():
-        raise ArtifactError(f"tensor {name!a} holds a number that is not finite")
+        raise ArtifactError(f"tensor {name!a} has a number that is not finite")
     copy = np.array(tensor, dtype=dtype, order="C")
     copy.setflags(write=False)
     return copy

@@ -1,22 +1,22 @@
-"""How far each worker has acknowledged: a file beside the log, so that a log whose end was cut off is noticed.
+"""Acknowledgement marks: a file per worker, beside the log, that says how far each stream was acknowledged.
 
-A write-ahead log that is damaged ends for SQLite before the damage, and no chain shows what came after. Each worker
-writes the position of its last event after the commit and before the answers; a start refuses a log that ends earlier.
-Marks are not synced, so damage and loss of power together can go unnoticed.
+A write-ahead log that is damaged ends for SQLite before the damage, and no chain shows what came after. So each worker
+writes the position of its last event after the commit and before the answers, and a start refuses a log that ends
+earlier (`truncation.py`). Marks are not synced, so damage together with a loss of power can go unnoticed.
 
     offset  size  field
     0       8     "SFSTMARK"
     8       8     format version, 1
-    64      128   record of one stream: two halves of 64 bytes, written in turn, so that one of them is always whole
+    64      128   record of one stream: two halves of 64 bytes, written alternately, so that one of them is always whole
     192     128   …
 
     half    size  field
     0       8     stream, from 1
     8       8     seq
     16      32    hash of that event
-    48      16    the first bytes of SHA-256 of what stands before; a half of zeros was never written
+    48      16    the first bytes of SHA-256 of the fields above; a half of zeros was never written
 
-All little-endian. The mark of a stream is the half with the greater seq among those whose checksum holds.
+All numbers are little-endian. The mark of a stream is the half with the greater seq among those with a valid checksum.
 
 A purge deletes a stream's marks before the stream. So a stream that has a mark and is not in the log was not purged:
 the log has lost it.
@@ -26,14 +26,13 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
 from service.errors import LogDamagedError
-from service.store.filesystem import sync_file
+from service.store.filesystem import write_whole_file
 from service.store.log.events import Position
-from service.store.log.feedback_log import FeedbackLog, read_event
 
 MAGIC: Final = b"SFSTMARK" + (1).to_bytes(8, "little")
 HEAD_BYTES: Final = 64
@@ -44,31 +43,34 @@ RECORDS_MAX: Final = 1024  # four times as many streams as versions can be serve
 CHECK_BYTES: Final = HALF_BYTES - HALF.size
 DAMAGED: Final = "damaged"
 
-Half = tuple[int, Position] | Literal["damaged"] | None
+Mark = tuple[int, Position]  # the number of a stream, and how far it was acknowledged
+Half = Mark | Literal["damaged"] | None
 
 
 class AckMarks:
     """The marks of one worker, which alone writes them.
 
     Args:
-        path: Its file, made where it is missing; its folder exists.
-        live: The streams that there are; marks of others are given up.
+        path: The worker's file, created if it is missing; its folder exists.
+        live: The numbers of the existing streams; marks of others are deleted.
 
     Raises:
-        LogDamagedError: The file is no file of marks.
+        LogDamagedError: The file is not a mark file.
     """
 
     def __init__(self, path: Path, live: Collection[int]) -> None:
         if not path.exists():
-            _make(path)
+            # Synced: a loss of power may lose marks, but must not leave a file that is not a mark file.
+            empty = MAGIC.ljust(HEAD_BYTES + RECORDS_MAX * RECORD_BYTES, b"\0")
+            write_whole_file(path, [empty], durable=True)
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 0)
         # Where the next mark of each stream goes; the other half of its record holds the last one.
         self._next: dict[int, int] = {}
         self._free: list[int] = []
-        for record, halves in enumerate(_records(self._memory[:])):
+        for record, halves in enumerate(_parse_records(self._memory[:])):
             at = HEAD_BYTES + record * RECORD_BYTES
-            mark = _newest(halves)
+            mark = _newest_mark(halves)
             if mark is not None and mark[0] in live:
                 self._next[mark[0]] = at + HALF_BYTES * (halves[0] == mark)
             else:
@@ -76,66 +78,49 @@ class AckMarks:
                 self._free.append(at)
 
     def write_mark(self, stream: int, position: Position) -> None:
-        """Notes that a stream is committed up to a position; that outlives the process from here on."""
+        """Record that a stream is committed up to a position; the mark survives the process from here on."""
         at = self._next.get(stream)
         if at is None:
             if not self._free:
                 raise LogDamagedError("there are more streams than marks; purge those of deleted models")
             at = self._free.pop()
-        sealed = HALF.pack(stream, *position)
-        self._memory[at : at + HALF_BYTES] = sealed + hashlib.sha256(sealed).digest()[:CHECK_BYTES]
-        start = at - HEAD_BYTES
-        self._next[stream] = at + (HALF_BYTES if start % RECORD_BYTES == 0 else -HALF_BYTES)
+        fields = HALF.pack(stream, *position)
+        self._memory[at : at + HALF_BYTES] = fields + hashlib.sha256(fields).digest()[:CHECK_BYTES]
+        is_first_half = (at - HEAD_BYTES) % RECORD_BYTES == 0
+        self._next[stream] = at + (HALF_BYTES if is_first_half else -HALF_BYTES)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Unmap the file."""
         self._memory.close()
 
 
-def read_marks(path: Path) -> list[tuple[int, Position]]:
-    """The mark of each stream in a worker's file: the stream's number, and how far it was acknowledged.
+def read_marks(path: Path) -> list[Mark]:
+    """Return the mark of each stream in a worker's file.
 
     Raises:
-        LogDamagedError: The file is no file of marks, or a mark in it is damaged.
+        LogDamagedError: The file is not a mark file, or a mark in it is damaged.
     """
     marks = []
-    for halves in _records(path.read_bytes()):
-        mark = _newest(halves)
+    for halves in _parse_records(path.read_bytes()):
+        mark = _newest_mark(halves)
         if mark is not None:
             marks.append(mark)
         elif DAMAGED in halves:
-            raise LogDamagedError(f"the mark file {path.name} is damaged; without it a cut log cannot be told")
+            raise LogDamagedError(
+                f"the mark file {path.name} is damaged; without it a truncated log cannot be detected; restore a backup"
+            )
     return marks
 
 
-def refuse_truncated_log(log: FeedbackLog, reached: Iterable[tuple[int, Position]]) -> None:
-    """Refuses a log that does not hold every position that was reached once: those of marks, snapshots, checkpoints.
-
-    Raises:
-        LogDamagedError: An event or a stream is missing, or is another one.
-    """
-    live = {stream.number for stream in log.list_streams()}
-    for stream, (seq, hash_) in reached:
-        if stream not in live:
-            raise LogDamagedError("the feedback log has lost a stream that was acknowledged; restore a backup")
-        if seq > 0:
-            event = read_event(log, stream, seq)
-            if event is None or event.hash != hash_:
-                raise LogDamagedError(
-                    f"the feedback log ends before event {seq}, which was acknowledged, or holds another one there; "
-                    "restore a backup"
-                )
-
-
 def delete_mark(path: Path, stream: int) -> None:
-    """Deletes a stream's mark from a worker's file, for good: what comes after may delete the stream.
+    """Delete a stream's mark from a worker's file, and sync the file, so that the stream may be deleted next.
 
     Raises:
-        LogDamagedError: The file is no file of marks.
-        OSError: The disk refuses.
+        LogDamagedError: The file is not a mark file.
+        OSError: The disk failed.
     """
     with path.open("r+b") as file:
-        for record, halves in enumerate(list(_records(file.read()))):
+        for record, halves in enumerate(list(_parse_records(file.read()))):
             if any(isinstance(half, tuple) and half[0] == stream for half in halves):
                 file.seek(HEAD_BYTES + record * RECORD_BYTES)
                 file.write(bytes(RECORD_BYTES))
@@ -143,31 +128,26 @@ def delete_mark(path: Path, stream: int) -> None:
         os.fsync(file.fileno())
 
 
-def _make(path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(MAGIC.ljust(HEAD_BYTES + RECORDS_MAX * RECORD_BYTES, b"\0"))
-    sync_file(temporary)  # a loss of power may cost what it says, but must not leave a file that is none
-    temporary.replace(path)
-
-
-def _records(content: bytes) -> Iterator[list[Half]]:
-    """The two halves of each record."""
+def _parse_records(content: bytes) -> Iterator[list[Half]]:
+    """Yield the two halves of each record."""
     if len(content) != HEAD_BYTES + RECORDS_MAX * RECORD_BYTES or not content.startswith(MAGIC):
-        raise LogDamagedError("a mark file is none; without it a cut log cannot be told")
+        raise LogDamagedError(
+            "a file in marks/ is not a mark file; without it a truncated log cannot be detected; restore a backup"
+        )
     for at in range(HEAD_BYTES, len(content), RECORD_BYTES):
-        yield [_half(content[start : start + HALF_BYTES]) for start in (at, at + HALF_BYTES)]
+        yield [_parse_half(content[start : start + HALF_BYTES]) for start in (at, at + HALF_BYTES)]
 
 
-def _half(content: bytes) -> Half:
-    sealed, check = content[: HALF.size], content[HALF.size :]
+def _parse_half(content: bytes) -> Half:
+    fields, check = content[: HALF.size], content[HALF.size :]
     if not any(content):
         return None
-    if hashlib.sha256(sealed).digest()[:CHECK_BYTES] != check:
+    if hashlib.sha256(fields).digest()[:CHECK_BYTES] != check:
         return DAMAGED
-    stream, seq, hash_ = HALF.unpack(sealed)
+    stream, seq, hash_ = HALF.unpack(fields)
     return stream, Position(seq, hash_)
 
 
-def _newest(halves: list[Half]) -> tuple[int, Position] | None:
+def _newest_mark(halves: list[Half]) -> Mark | None:
     whole = [half for half in halves if isinstance(half, tuple)]
     return max(whole, key=lambda half: half[1].seq, default=None)

@@ -1,16 +1,15 @@
-"""A backup: a data directory of its own, as of one moment, made while others append and learn.
+"""Backups: a backup is a data directory of its own, as of one moment, made while others append and learn.
 
-    log.sqlite                                    all that was committed at that moment, without free pages
-    marks/0                                       where each stream of that copy ends: it cannot be cut unnoticed
-    streams/<model>/<version>/artifact/           what each stream is bound to
-    streams/<model>/<version>/checkpoints/<seq>   the newest one that is a state of the copy, so that a start is quick
-    token.key                                     what seals feedback tokens, where there is one
+    log.sqlite                                    everything committed at that moment, without free pages
+    marks/0                                       where each stream of that copy ends, so that truncation is detected
+    streams/<model>/<version>/artifact/           the artifact that each stream is bound to
+    streams/<model>/<version>/checkpoints/<seq>   the newest one that is a state of the copy, for a quick start
+    token.key                                     the keys of feedback tokens, if there is a key file
 
-Snapshots are made anew from these. What was forgotten by that moment is in none of them; a checkpoint that still holds
-it is left behind.
+Snapshots are derived from these again. Nothing that was forgotten by that moment is in any of them; a checkpoint that
+still contains it is not copied.
 """
 
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -19,107 +18,112 @@ from typing import Final, NamedTuple
 from service.errors import LogUnavailableError, SnapshotError
 from service.store.artifact.artifact import write_artifact
 from service.store.directory.ack_marks import AckMarks
-from service.store.directory.data_directory import DataDirectory, StreamFolder
-from service.store.directory.offline import StoredData, read_bound_artifact
+from service.store.directory.bound_artifact import read_bound_artifact
+from service.store.directory.data_directory import LOCK_NAME, DataDirectory, StreamFolder
+from service.store.directory.keyfile import copy_key_file
+from service.store.directory.offline import StoredData
 from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.events import Position, Stream
-from service.store.log.feedback_log import read_lineage
+from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.log.sqlite import SqliteLog
-from service.store.states.snapshots import list_seqs, read_snapshot, write_snapshot
+from service.store.states.snapshots import read_snapshot, write_snapshot
+from service.store.states.state_folder import list_seqs
 
-KEY_NAME: Final = "token.key"
+WAL_SUFFIXES: Final = ("-wal", "-shm")
 
 
 class StreamBackup(NamedTuple):
-    """A stream in a backup: itself, where it ends, and the seq of its checkpoint, 0 where there is none."""
+    """A stream in a backup: the stream, where it ends, and the seq of its checkpoint, 0 without one."""
 
     stream: Stream
     position: Position
     checkpoint: int
 
 
-def write_backup(found: StoredData, folder: Path, bytes_max: int) -> list[StreamBackup]:
-    """Fills a folder, which is empty, from a data directory that may be in use.
+def write_backup(stored: StoredData, folder: Path, bytes_max: int) -> list[StreamBackup]:
+    """Fill an empty folder from a data directory that may be in use.
 
     Raises:
         ArtifactError: A bound artifact is damaged.
         LogError: The log cannot be read.
-        OSError: The disk refuses.
+        OSError: The disk failed.
     """
     target = DataDirectory(folder)
-    found.log.write_copy(target.log)
+    stored.log.write_copy(target.log)
     log = SqliteLog(target.log)
     try:
-        copied = [_copy_stream(found.data, StoredData(target, log), stream, bytes_max) for stream in log.list_streams()]
+        copies = [
+            _copy_stream(stored.data, StoredData(target, log), stream, bytes_max) for stream in log.list_streams()
+        ]
         write_marks(target, log)
     finally:
         log.close()
-    copy_token_key(found.data.path, folder)
-    return copied
+    copy_key_file(stored.data.path, folder)
+    return copies
 
 
 def write_marks(data: DataDirectory, log: SqliteLog) -> None:
-    """One mark for each stream, where it ends, in place of all that there are."""
+    """Replace all marks by one for each stream, at its end."""
     for path in data.mark_files():
         path.unlink()
     streams = log.list_streams()
     marks = AckMarks(data.mark_file(0), {stream.number for stream in streams})
     for stream in streams:
-        marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
+        marks.write_mark(stream.number, _end_of(log, stream))
     marks.close()
 
 
-def copy_token_key(source: Path, target: Path) -> None:
-    """Copies the key of feedback tokens, where there is one, for its owner's eyes alone."""
-    with suppress(FileNotFoundError):
-        key = (source / KEY_NAME).read_bytes()
-        descriptor = os.open(target / KEY_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-
-
 def close_log(data: DataDirectory, log: SqliteLog) -> None:
-    """Moves all of a log into its one file, and leaves nothing beside it."""
+    """Move all of a log into its one file, close it and delete the files beside it."""
     log.empty_wal()
     log.close()
-    for end in ("-wal", "-shm"):
-        Path(f"{data.log}{end}").unlink(missing_ok=True)
+    for suffix in WAL_SUFFIXES:
+        Path(f"{data.log}{suffix}").unlink(missing_ok=True)
 
 
 def clear_folder(folder: Path) -> None:
-    """Empties a folder, but for its lock."""
+    """Delete everything in a folder but its lock."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != "lock":
+        elif path.name != LOCK_NAME:
             path.unlink()
+
+
+def partial_backup_folder(target: Path) -> Path:
+    """Return the folder in which a backup is made before it is renamed to its target.
+
+    Raises:
+        LogUnavailableError: The target exists.
+    """
+    if target.exists():
+        raise LogUnavailableError("the folder for the backup exists already; name one that does not")
+    return target.parent / f".{target.name}.partial"
 
 
 def _copy_stream(source: DataDirectory, target: StoredData, stream: Stream, bytes_max: int) -> StreamBackup:
     old, new = (data.stream_folder(stream.model, stream.version) for data in (source, target.data))
     write_artifact(new.artifact, read_bound_artifact(old, stream, bytes_max))
     checkpoint = _copy_checkpoint(old, new, target.log, stream)
-    return StreamBackup(stream, Position(*target.log.stream_state(stream.number)[:2]), checkpoint)
+    return StreamBackup(stream, _end_of(target.log, stream), checkpoint)
 
 
-def _copy_checkpoint(old: StreamFolder, new: StreamFolder, log: SqliteLog, stream: Stream) -> int:
-    """Copies the newest checkpoint that is a state of the copied log; returns its seq, or 0."""
+def _copy_checkpoint(old: StreamFolder, new: StreamFolder, log: FeedbackLog, stream: Stream) -> int:
+    """Copy the newest checkpoint that is a state of the copied log; return its seq, or 0 if there is none."""
     lineage = read_lineage(log, stream.number)
     last = log.stream_state(stream.number).seq
     for seq in reversed(list_seqs(old.checkpoints)):
-        # The learner may delete one meanwhile, or know of what came after the copy.
+        # Meanwhile the learner may delete a checkpoint, or write one that includes events after the copy.
         with suppress(SnapshotError):
             snapshot = read_snapshot(old.checkpoints / str(seq))
             if seq <= last and position_mismatch(log, stream, seq, snapshot) is None:
-                is_known = snapshot.fields["turns"] <= len(lineage.changes)
-                if is_known and not later_exclusions(snapshot.fields, seq, lineage):
+                is_of_copy = snapshot.fields["turns"] <= len(lineage.changes)
+                if is_of_copy and not later_exclusions(snapshot.fields, seq, lineage):
                     write_snapshot(new.checkpoints, seq, snapshot.fields, snapshot.arrays, durable=True)
                     return seq
     return 0
 
 
-def partial_backup_folder(target: Path) -> Path:
-    """The folder beside a backup that is to be, in which it is made; raises LogUnavailableError where there is one."""
-    if target.exists():
-        raise LogUnavailableError("the folder for the backup exists already; name one that does not")
-    return target.parent / f".{target.name}.partial"
+def _end_of(log: FeedbackLog, stream: Stream) -> Position:
+    state = log.stream_state(stream.number)
+    return Position(state.seq, state.hash)

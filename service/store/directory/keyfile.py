@@ -1,29 +1,30 @@
-"""The key that seals feedback tokens: made once, `data/token.key`, and kept as long as the log is.
+"""The key file of feedback tokens, `data/token.key`: created once, and kept as long as the log.
 
-The file is text: one key or several, each 64 hexadecimal digits, separated by commas or white space. The first one
-seals and all of them open, so a key is changed by putting a new one in front and taking the old one out once its last
-tokens have expired. Who has the file can make tokens: only its owner may read it. A backup of the data directory holds
-it, so that tokens outlive a restore.
+The file is text: one key or several, each 64 hexadecimal digits, separated by commas or white space. The first key
+encrypts, all keys decrypt. To change keys, put a new one in front, and remove the old one once its last tokens have
+expired. Anyone who has the file can create tokens, so only its owner may read it. A backup of the data directory
+contains it, so that tokens survive a restore.
 """
 
-import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from service.errors import KeyFileError
-from service.store.filesystem import sync_folder
+from service.store.filesystem import write_whole_file
 
+KEY_NAME: Final = "token.key"
 KEY_BYTES: Final = 32
 FILE_BYTES_MAX: Final = 1 << 16
+OWNER_ONLY: Final = 0o600
 
 
 def parse_keys(text: str) -> list[bytes]:
-    """The keys of a text.
+    """Parse the keys of a text.
 
     Raises:
-        KeyFileError: It is something else than keys; the message repeats nothing of it.
+        KeyFileError: The text contains something else; the message repeats nothing of it.
     """
     words = text.replace(",", " ").split()
     if set(map(len, words)) != {2 * KEY_BYTES}:
@@ -34,33 +35,31 @@ def parse_keys(text: str) -> list[bytes]:
         raise KeyFileError(f"a key of feedback tokens has {2 * KEY_BYTES} hexadecimal digits") from None
 
 
-def read_or_make_keys(path: Path) -> list[bytes]:
-    """The keys of a file, which is made with a new key where there is none.
+def read_or_create_keys(path: Path) -> list[bytes]:
+    """Read the keys of a file, and create the file with a new key if it is missing.
 
-    Any number of processes may do so at once, and all get the same keys; what is returned is on disk.
+    Any number of processes may call this at once: all get the same keys, and these are on disk.
 
     Raises:
-        KeyFileError: The file holds no keys, or cannot be read or made.
+        KeyFileError: The file contains no keys, or cannot be read or created.
     """
     try:
         if not path.exists():
-            _make(path)
+            create_key_file(path)
         with path.open("r", encoding="ascii", errors="replace") as file:
             return parse_keys(file.read(FILE_BYTES_MAX))
     except OSError as error:
-        raise KeyFileError(f"the key file {path.name} cannot be read or made: {error.strerror}") from error
+        raise KeyFileError(f"the key file {path.name} cannot be read or created: {error.strerror}") from error
 
 
-def _make(path: Path) -> None:
-    """Makes the file whole or not at all; another process may have made it meanwhile, and its key stands then."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:  # noqa: PTH123  # of a descriptor
-            file.write(secrets.token_hex(KEY_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+def create_key_file(path: Path) -> None:
+    """Create a file with a new key; a file that another process has created meanwhile stays."""
+    key = secrets.token_hex(KEY_BYTES).encode()
+    write_whole_file(path, [key, b"\n"], durable=True, mode=OWNER_ONLY, replace=False)
+
+
+def copy_key_file(source: Path, target: Path) -> None:
+    """Copy the key file, if there is one, from one data directory to another; only its owner may read the copy."""
+    with suppress(FileNotFoundError):
+        content = (source / KEY_NAME).read_bytes()
+        write_whole_file(target / KEY_NAME, [content], durable=True, mode=OWNER_ONLY)

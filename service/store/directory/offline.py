@@ -1,20 +1,19 @@
-"""A data directory that is there already, as the command line finds it: nothing is made that is missing."""
+"""Access of the command line to an existing data directory; nothing that is missing is created."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from service.errors import ArtifactError, LogUnavailableError, ModelNotFoundError
-from service.store.artifact.artifact import Artifact, read_artifact
-from service.store.artifact.fingerprint import fold_version_of
-from service.store.directory.data_directory import DataDirectory, StreamFolder, refuse_unfinished
+from service.errors import LogUnavailableError, ModelNotFoundError
+from service.store.directory.data_directory import LOG_NAME, DataDirectory
+from service.store.directory.directory_lock import refuse_unfinished_restore
 from service.store.log.events import Stream
 from service.store.log.sqlite import SqliteLog
 
 
 class StoredData(NamedTuple):
-    """What a data directory keeps: itself, and its log, which may be in use by a running service too."""
+    """A data directory and its open log, which a running service may use too."""
 
     data: DataDirectory
     log: SqliteLog
@@ -22,15 +21,15 @@ class StoredData(NamedTuple):
 
 @contextmanager
 def open_stored_data(path: Path) -> Iterator[StoredData]:
-    """A data directory's log, open until the end of the block.
+    """Open a data directory and its log until the end of the block.
 
     Raises:
-        LogUnavailableError: There is none, or it cannot be used.
+        LogUnavailableError: There is no log, or it cannot be used.
         LogError: As for `SqliteLog`.
     """
-    refuse_unfinished(path)
-    if not (path / "log.sqlite").is_file():
-        raise LogUnavailableError("the data directory holds no feedback log; name the one that the service uses")
+    refuse_unfinished_restore(path)
+    if not (path / LOG_NAME).is_file():
+        raise LogUnavailableError("the data directory has no feedback log; name the one that the service uses")
     try:
         data = DataDirectory(path)
     except OSError as error:
@@ -43,10 +42,10 @@ def open_stored_data(path: Path) -> Iterator[StoredData]:
 
 
 def find_stream(log: SqliteLog, name: str) -> Stream:
-    """The stream of "model/version", or of "model" where only one of its versions has a stream.
+    """Return the stream of "model/version", or of "model" if only one of its versions has a stream.
 
     Raises:
-        ModelNotFoundError: There is none, or several; the message says which there are.
+        ModelNotFoundError: There is none, or there are several; the message lists them.
     """
     model, slash, version = name.partition("/")
     streams = [stream for stream in log.list_streams() if stream.model == model]
@@ -56,16 +55,4 @@ def find_stream(log: SqliteLog, name: str) -> Stream:
     if not streams:
         raise ModelNotFoundError("no version of that model has a stream in this data directory")
     versions = ", ".join(f"{stream.model}/{stream.version}" for stream in streams)
-    raise ModelNotFoundError(f"say which version is meant: there are streams of {versions}")
-
-
-def read_bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) -> Artifact:
-    """The artifact that a stream is bound to.
-
-    Raises:
-        ArtifactError: It is damaged or missing, or the stream was begun with another one, or by a later release.
-    """
-    artifact = read_artifact(folder.artifact, bytes_max)
-    if fold_version_of(artifact, stream.genesis) is None:
-        raise ArtifactError("it is not what the stream was begun with, or a later release began it")
-    return artifact
+    raise ModelNotFoundError(f"name one version of the model; these have streams: {versions}")

@@ -1,12 +1,12 @@
-"""Restoring a backup into a data directory, so that a kill at any point leaves the old state or the new one.
+"""Restores of a backup into a data directory; a kill at any point leaves the old state or the new one.
 
-    .restore.partial/    the backup's copy, which is checked, and in which is forgotten what was forgotten since
-    .restore/            the same, whole: renamed once it is synced; from here on it is only moved to its place
+    .restore.partial/    the copy of the backup, which is checked, and in which later forgets are repeated
+    .restore/            the complete copy, renamed once it is synced; from here on its files are only moved into place
 
-While there is a `.restore/`, nobody else opens the directory (data.py), and the next restore finishes it.
+While `.restore/` exists, nothing else opens the directory (`directory_lock.py`), and the next restore finishes it.
 
-**What was forgotten stays forgotten.** A backup holds the rows of events that were forgotten after it was made. Where
-it is restored over a log, that log still knows their ids, and they are forgotten in the copy before it counts.
+**Forgotten events stay forgotten.** A backup contains the rows of events that were forgotten after it was made. If it
+is restored over a log, that log still knows their ids, and they are forgotten in the copy before it takes effect.
 """
 
 import shutil
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from service.errors import LogError, LogUnavailableError, RefusedError
-from service.store.directory.backup_files import KEY_NAME, close_log, copy_token_key, write_marks
-from service.store.directory.data_directory import RESTORING, DataDirectory
+from service.store.directory.backup_files import WAL_SUFFIXES, close_log, write_marks
+from service.store.directory.data_directory import LOG_NAME, MARKS_NAME, RESTORE_NAME, STREAMS_NAME, DataDirectory
+from service.store.directory.keyfile import KEY_NAME, copy_key_file
 from service.store.directory.offline import StoredData
 from service.store.filesystem import sync_folder, sync_tree
 from service.store.log.admin_payloads import dump_forget_ids
@@ -26,32 +27,19 @@ from service.store.log.events import Draft, EventLocation, Kind, Stream
 from service.store.log.feedback_log import read_event, read_lineage
 from service.store.log.ids import new_id
 from service.store.log.sqlite import SqliteLog
-from service.store.states.checkpoints import delete_states
+from service.store.states.state_folder import delete_states
 
-PARTIAL: Final = ".restore.partial"
-LOG: Final = "log.sqlite"
+PARTIAL_NAME: Final = ".restore.partial"
 FORGET_IDS: Final = 1000
 
 IdsByModel = Mapping[str, Sequence[bytes]]
 
 
-def forgotten_ids(log: SqliteLog) -> IdsByModel:
-    """The ids of all events of a log that were forgotten, by the model's name."""
-    ids: defaultdict[str, list[bytes]] = defaultdict(list)
-    for stream in log.list_streams():
-        lineage = read_lineage(log, stream.number)
-        for seq in sorted(lineage.forgotten):
-            event = read_event(log, stream.number, seq)
-            if event is not None:
-                ids[stream.model].append(event.id)
-    return ids
-
-
 def read_forgotten_ids(data: DataDirectory) -> IdsByModel:
-    """The same of the log that is to be replaced.
+    """Return the ids that the log to be replaced has forgotten, by the name of their model.
 
     Raises:
-        LogUnavailableError: It cannot be read, and so nobody knows what it forgot.
+        LogUnavailableError: The log cannot be read, so what it forgot is unknown.
     """
     if not data.log.exists():
         return {}
@@ -63,101 +51,114 @@ def read_forgotten_ids(data: DataDirectory) -> IdsByModel:
             log.close()
     except LogError as error:
         raise LogUnavailableError(
-            "the log that would be replaced cannot be read, so it cannot say what was forgotten since the backup; "
+            "the log to be replaced cannot be read, so what was forgotten since the backup is unknown; "
             "move the data directory away, restore into an empty one, and forget again what must stay forgotten"
         ) from error
 
 
+def forgotten_ids(log: SqliteLog) -> IdsByModel:
+    """Return the ids of all forgotten events of a log, by the name of their model."""
+    ids: defaultdict[str, list[bytes]] = defaultdict(list)
+    for stream in log.list_streams():
+        for seq in sorted(read_lineage(log, stream.number).forgotten):
+            event = read_event(log, stream.number, seq)
+            if event is not None:
+                ids[stream.model].append(event.id)
+    return ids
+
+
 def copy_backup(backup: Path, data: DataDirectory) -> DataDirectory:
-    """A copy of a backup within the data directory, not counted yet; what an earlier try left is deleted.
+    """Copy a backup into the data directory, without effect yet; what an earlier attempt left is deleted.
 
     Raises:
-        LogUnavailableError: The folder holds no backup.
-        OSError: The disk refuses.
+        LogUnavailableError: The folder contains no backup.
+        OSError: The disk failed.
     """
-    if not (backup / LOG).is_file():
-        raise LogUnavailableError("the folder holds no backup; name one that softstep backup has written")
+    if not (backup / LOG_NAME).is_file():
+        raise LogUnavailableError("the folder contains no backup; name one that softstep backup has written")
     delete_partial_copy(data)
-    partial = data.path / PARTIAL
+    partial = data.path / PARTIAL_NAME
     copy = DataDirectory(partial)
-    for name in (LOG, f"{LOG}-wal"):  # of a data directory that was copied as it lay, the second counts too
+    # The second belongs to a data directory that was copied as it was, without softstep backup.
+    for name in (LOG_NAME, f"{LOG_NAME}-wal"):
         if (backup / name).exists():
             shutil.copyfile(backup / name, partial / name)
-    for name in ("marks", "streams"):
+    for name in (MARKS_NAME, STREAMS_NAME):
         if (backup / name).is_dir():
             shutil.copytree(backup / name, partial / name, copy_function=shutil.copyfile, dirs_exist_ok=True)
-    (partial / "streams").mkdir(exist_ok=True)
-    copy_token_key(backup, partial)
+    (partial / STREAMS_NAME).mkdir(exist_ok=True)
+    copy_key_file(backup, partial)
     return copy
 
 
 def delete_partial_copy(data: DataDirectory) -> None:
-    """Deletes a copy that does not count."""
-    shutil.rmtree(data.path / PARTIAL, ignore_errors=True)
+    """Delete a copy that has not taken effect."""
+    shutil.rmtree(data.path / PARTIAL_NAME, ignore_errors=True)
 
 
 def repeat_forgets(copy: StoredData, ids: IdsByModel) -> int:
-    """Forgets events in a copy that still has their rows; returns how many.
+    """Forget events in a copy that still contains their rows; return how many.
 
     Raises:
-        RefusedError: An id names something else there.
+        RefusedError: An id names another kind of event there.
     """
     count = 0
-    for model, all_ids in ids.items():
-        for start in range(0, len(all_ids), FORGET_IDS):
+    for model, model_ids in ids.items():
+        for start in range(0, len(model_ids), FORGET_IDS):
             present: defaultdict[int, list[bytes]] = defaultdict(list)
-            for id_, place in copy.log.find_ids(model, all_ids[start : start + FORGET_IDS]).items():
-                if not place.forgotten:
-                    present[place.stream].append(id_)
-            for number, its_ids in present.items():
-                _forget(copy.log, number, its_ids)
-                count += len(its_ids)
+            for id_, location in copy.log.find_ids(model, model_ids[start : start + FORGET_IDS]).items():
+                if not location.forgotten:
+                    present[location.stream].append(id_)
+            for number, stream_ids in present.items():
+                _append_forget(copy.log, number, stream_ids)
+                count += len(stream_ids)
     for stream in copy.log.list_streams():
-        _delete_holding(copy, stream)
+        _delete_states_with_forgotten(copy, stream)
     return count
 
 
-def _delete_holding(copy: StoredData, stream: Stream) -> None:
-    """Deletes the files of a stream that were made of forgotten events."""
-    lineage = read_lineage(copy.log, stream.number)
-    folder, epoch = copy.data.stream_folder(stream.model, stream.version), copy.log.stream_state(stream.number).epoch
-    for files in (folder.snapshots, folder.checkpoints):
-        delete_states(files, epoch, lambda seq: any(lineage.contains(seq, one) for one in lineage.forgotten))
-
-
-def _forget(log: SqliteLog, stream: int, ids: Sequence[bytes]) -> None:
-    draft = Draft(stream, Kind.FORGET, new_id(), dump_forget_ids(ids), time.time_ns() // 1_000_000)
-    (outcome,) = log.append([draft])
-    if not isinstance(outcome, EventLocation):
-        raise outcome if isinstance(outcome, RefusedError) else LogUnavailableError(str(outcome))
-
-
 def commit_copy(data: DataDirectory, copy: StoredData) -> None:
-    """Lets a copy count: from here on a restore only goes forwards."""
+    """Let a copy take effect: from here on a restore can only be finished."""
     write_marks(copy.data, copy.log)
     close_log(copy.data, copy.log)
     sync_tree(copy.data.path)
-    copy.data.path.rename(data.path / RESTORING)
+    copy.data.path.rename(data.path / RESTORE_NAME)
     sync_folder(data.path)
 
 
 def finish_restore(data: DataDirectory) -> None:
-    """Moves a whole copy to its place, in place of what is there; going on where an earlier try was killed.
+    """Move a complete copy into place, or continue to do so after a kill.
 
-    What is in the copy still has not been moved, so what has its name beside it is the old one.
+    A name that is still in the copy has not been moved, so the same name beside it is an old file.
     """
-    whole = data.path / RESTORING
-    if (whole / LOG).exists():
-        for end in ("-wal", "-shm", ""):
-            Path(f"{data.log}{end}").unlink(missing_ok=True)
-        for name in ("marks", "streams"):
-            if (whole / name).exists():
+    copy = data.path / RESTORE_NAME
+    if (copy / LOG_NAME).exists():
+        for suffix in (*WAL_SUFFIXES, ""):
+            Path(f"{data.log}{suffix}").unlink(missing_ok=True)
+        for name in (MARKS_NAME, STREAMS_NAME):
+            if (copy / name).exists():
                 shutil.rmtree(data.path / name, ignore_errors=True)
-                (whole / name).rename(data.path / name)
-        if (whole / KEY_NAME).exists():
-            (whole / KEY_NAME).replace(data.path / KEY_NAME)
+                (copy / name).rename(data.path / name)
+        if (copy / KEY_NAME).exists():
+            (copy / KEY_NAME).replace(data.path / KEY_NAME)
         sync_folder(data.path)
-        (whole / LOG).rename(data.log)
+        (copy / LOG_NAME).rename(data.log)
         sync_folder(data.path)
-    shutil.rmtree(whole)
+    shutil.rmtree(copy)
     sync_folder(data.path)
+
+
+def _delete_states_with_forgotten(copy: StoredData, stream: Stream) -> None:
+    """Delete the files of a stream whose states include forgotten events."""
+    lineage = read_lineage(copy.log, stream.number)
+    folder = copy.data.stream_folder(stream.model, stream.version)
+    epoch = copy.log.stream_state(stream.number).epoch
+    for files in (folder.snapshots, folder.checkpoints):
+        delete_states(files, epoch, lambda seq: any(lineage.contains(seq, one) for one in lineage.forgotten))
+
+
+def _append_forget(log: SqliteLog, stream: int, ids: Sequence[bytes]) -> None:
+    draft = Draft(stream, Kind.FORGET, new_id(), dump_forget_ids(ids), time.time_ns() // 1_000_000)
+    (outcome,) = log.append([draft])
+    if not isinstance(outcome, EventLocation):
+        raise outcome if isinstance(outcome, RefusedError) else LogUnavailableError(str(outcome))

@@ -1,12 +1,12 @@
-"""What a data directory keeps, held against its log: marks, bound artifacts, checkpoints and snapshots.
+"""Verification of a data directory against its log: marks, bound artifacts, checkpoints and snapshots.
 
-    a file is    where
-    damaged      it cannot be read whole, or names another stream, another event, or one that there is not
-    damaged      it was made of an event that was forgotten, and the learner has said that nothing holds that any more
-    outdated     it was made of an event that was forgotten or skipped since: nobody uses it, and it is deleted in time
-    good         otherwise; whether its state is what the events fold to is for learn/verify_states.py to say
+    verdict      a checkpoint or snapshot
+    damaged      cannot be read completely, or names another stream, another event, or an event that does not exist
+    damaged      includes a forgotten event, although the learner has reported that nothing includes it any more
+    outdated     includes an event that was forgotten or skipped since: nothing uses it, and it is deleted later
+    intact       otherwise; learn/verify_states.py checks whether its state is the fold of the events
 
-The service may be running: what is deleted or appended meanwhile is no damage.
+The service may be running: what it deletes or appends meanwhile is not damage.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,22 +16,26 @@ from typing import Any, Final, Literal
 
 from service.errors import ArtifactError, LogDamagedError, SnapshotError
 from service.store.artifact.artifact import Artifact
-from service.store.directory.ack_marks import read_marks, refuse_truncated_log
-from service.store.directory.offline import StoredData, read_bound_artifact
+from service.store.directory.ack_marks import read_marks
+from service.store.directory.bound_artifact import read_bound_artifact
+from service.store.directory.data_directory import StreamFolder
+from service.store.directory.offline import StoredData
+from service.store.directory.truncation import refuse_truncated_log
 from service.store.log.audit import audit_stream
 from service.store.log.events import Kind, Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position
 from service.store.log.lineage import Lineage
-from service.store.states.snapshots import Snapshot, list_seqs, read_snapshot
+from service.store.states.snapshots import Snapshot, read_snapshot
+from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
 
-EVENTS: Final = 4096
+AUDIT_EVENTS: Final = 4096
 FileKind = Literal["checkpoint", "snapshot"]
 
 
 @dataclass(frozen=True)
 class StateFile:
-    """A file whose state can be held against the fold."""
+    """A checkpoint or a snapshot of a stream."""
 
     kind: FileKind
     seq: int
@@ -40,17 +44,17 @@ class StateFile:
 
 @dataclass
 class VerifyReport:
-    """What was found of one stream.
+    """The findings about one stream.
 
     Attributes:
         stream: The stream.
-        position: How far its chain holds.
-        forgotten: The number of events that were forgotten.
-        artifact: What it is bound to, or None where that is damaged.
-        intact: Its files that are good.
-        outdated: The number of files that are outdated.
-        refolded: The number of files whose state was held against the fold.
-        damage: What is damaged, a sentence each.
+        position: How far its chain is verified.
+        forgotten: The number of forgotten events.
+        artifact: The artifact that it is bound to, or None if that is damaged.
+        intact: Its intact files.
+        outdated: The number of outdated files.
+        refolded: The number of files whose state was compared with the fold.
+        damage: A sentence for each finding of damage.
     """
 
     stream: Stream
@@ -63,81 +67,94 @@ class VerifyReport:
     damage: list[str] = field(default_factory=list)
 
 
-def check_marks(found: StoredData) -> list[str]:
-    """What is wrong with the marks, or with a log that ends before one of them."""
+def check_marks(stored: StoredData) -> list[str]:
+    """Return a sentence for each mark file that is damaged, or that a truncated log does not reach."""
     damage = []
-    for path in found.data.mark_files():
+    for path in stored.data.mark_files():
         try:
-            refuse_truncated_log(found.log, read_marks(path))
-        except LogDamagedError as reason:
-            damage.append(str(reason))
+            refuse_truncated_log(stored.log, read_marks(path))
+        except LogDamagedError as error:
+            damage.append(str(error))
     return damage
 
 
-def check_stream(found: StoredData, report: VerifyReport, bytes_max: int) -> Iterator[Position]:
-    """Checks one stream and writes what it finds to the report.
+def check_stream(stored: StoredData, report: VerifyReport, bytes_max: int) -> Iterator[Position]:
+    """Check one stream and write the findings to the report.
+
+    Args:
+        stored: The data directory and its log.
+        report: The report of the stream, which is filled.
+        bytes_max: Largest size of a tensor file.
 
     Yields:
         How far the chain is checked.
     """
     stream = report.stream
-    folder = found.data.stream_folder(stream.model, stream.version)
-    files: list[tuple[FileKind, Path]] = [
-        *(("checkpoint", folder.checkpoints / str(seq)) for seq in list_seqs(folder.checkpoints)),
-        *(("snapshot", folder.snapshots / str(seq)) for seq in list_seqs(folder.snapshots)),
-    ]
-    # Before the files are read: what it says is erased must not be found in one.
+    folder = stored.data.stream_folder(stream.model, stream.version)
+    files = _list_files(folder)
+    # Read before the files: what it reports as erased must be in none of them.
     erased = int(read_status(folder.path).get("erased_epoch", 0))
     try:
         report.artifact = read_bound_artifact(folder, stream, bytes_max)
-    except ArtifactError as reason:
-        report.damage.append(f"the bound artifact: {reason}")
+    except ArtifactError as error:
+        report.damage.append(f"the bound artifact: {error}")
     try:
-        lineage = read_lineage(found.log, stream.number)
+        lineage = read_lineage(stored.log, stream.number)
         report.forgotten = len(lineage.forgotten)
-        for report.position in audit_stream(found.log, stream, EVENTS):
+        for report.position in audit_stream(stored.log, stream, AUDIT_EVENTS):
             yield report.position
-    except LogDamagedError as reason:
-        report.damage.append(str(reason))
+    except LogDamagedError as error:
+        report.damage.append(str(error))
         return
-    for kind, path in files:
-        _check_file(found.log, report, StateFile(kind, int(path.name), path), lineage, erased)
+    for file in files:
+        _check_file(stored.log, report, file, lineage, erased)
+
+
+def later_exclusions(fields: Mapping[str, Any], seq: int, lineage: Lineage) -> list[int]:
+    """Return the seqs of the FORGET and SKIP events that took an event out of a state after its file was written.
+
+    Args:
+        fields: The file's fields, which say how many admin events its writer knew.
+        seq: The event up to which the state is folded.
+        lineage: The stream's lineage.
+    """
+    later = lineage.changes[int(fields["turns"]) :]
+    return [change.seq for change in later if any(lineage.contains(seq, one) for one in change.excluded)]
+
+
+def position_mismatch(log: FeedbackLog, stream: Stream, seq: int, snapshot: Snapshot) -> str | None:
+    """Return why a file is not a state at that event of the stream, or None if it is."""
+    fields = snapshot.fields
+    if (fields.get("stream"), fields.get("genesis")) != (stream.number, stream.genesis.hex()):
+        return "it belongs to another stream"
+    if not isinstance(fields.get("turns"), int):
+        return "it does not say which admin events it knows"
+    position = read_position(log, stream, seq)
+    if position is None or fields.get("hash") != position.hash.hex():
+        return f"the feedback log has no event {seq}, or another one there"
+    return None
+
+
+def _list_files(folder: StreamFolder) -> list[StateFile]:
+    kinds: list[tuple[FileKind, Path]] = [("checkpoint", folder.checkpoints), ("snapshot", folder.snapshots)]
+    return [StateFile(kind, seq, files / str(seq)) for kind, files in kinds for seq in list_seqs(files)]
 
 
 def _check_file(log: FeedbackLog, report: VerifyReport, file: StateFile, lineage: Lineage, erased: int) -> None:
     try:
         snapshot = read_snapshot(file.path)
         fault = position_mismatch(log, report.stream, file.seq, snapshot)
-    except (SnapshotError, LogDamagedError) as reason:
-        fault = str(reason) if file.path.exists() else None
+    except (SnapshotError, LogDamagedError) as error:
+        fault = str(error) if file.path.exists() else None
         snapshot = None
     if fault is None and snapshot is not None:
-        late = later_exclusions(snapshot.fields, file.seq, lineage)
-        forgets = [turn.seq for turn in lineage.changes if turn.kind == Kind.FORGET]
-        if any(seq in forgets[:erased] for seq in late):
-            fault = "it holds an event that was forgotten and is said to be erased"
-        elif late:
+        later = later_exclusions(snapshot.fields, file.seq, lineage)
+        forgets = [change.seq for change in lineage.changes if change.kind == Kind.FORGET]
+        if any(seq in forgets[:erased] for seq in later):
+            fault = "it includes a forgotten event that is reported as erased"
+        elif later:
             report.outdated += 1
         else:
             report.intact.append(file)
     if fault is not None:
         report.damage.append(f"{file.kind} {file.seq}: {fault}")
-
-
-def later_exclusions(fields: Mapping[str, Any], seq: int, lineage: Lineage) -> list[int]:
-    """The seqs of those turns that took an event out of a state after it was written with these fields."""
-    late = lineage.changes[int(fields["turns"]) :]
-    return [turn.seq for turn in late if any(lineage.contains(seq, one) for one in turn.excluded)]
-
-
-def position_mismatch(log: FeedbackLog, stream: Stream, seq: int, snapshot: Snapshot) -> str | None:
-    """Why a file is not of that event of the stream, or None."""
-    fields = snapshot.fields
-    if (fields.get("stream"), fields.get("genesis")) != (stream.number, stream.genesis.hex()):
-        return "it is another stream's"
-    if not isinstance(fields.get("turns"), int):
-        return "it does not say what was known of the lineage"
-    position = read_position(log, stream, seq)
-    if position is None or fields.get("hash") != position.hash.hex():
-        return f"the feedback log has no event {seq}, or another one there"
-    return None

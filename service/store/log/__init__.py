@@ -1,4 +1,4 @@
 """The feedback log: events, their payloads, the rules of appending, and the SQLite backend.
 
-May import `artifact/` and `filesystem`.
+May import `artifact/`, `filesystem` and `mount_types`.
 """

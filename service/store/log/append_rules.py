@@ -1,22 +1,22 @@
-"""Whether a draft becomes an event: the rules of `append`, pure, one set of them for every backend.
+"""The rules of `append`, which decide for each draft whether it becomes an event; pure, and the same for every backend.
 
-For each draft, in order, with what the drafts before it in the batch have changed:
+For each draft, in order, with the changes of the drafts before it in the batch:
 
     the stream does not exist                           StreamGoneError
-    FORGET: an id names no feedback of the stream       UnknownIdError; else its ids become seqs, and the payload theirs
-    the id names an event of the model already          that event's seq where kind and payload are equal or the payload
-                                                        is forgotten, else IdConflictError
+    FORGET: an id names no feedback of the stream       UnknownIdError; otherwise its ids become seqs in the payload
+    the id already names an event of the model          that event's location if kind and payload are equal or the
+                                                        payload is forgotten, else IdConflictError
     class_epoch, if_seq are given and differ            ClassesChangedError, SeqMovedError
-    FORGET of what the state of a BASE was made of      takes the BASE along
-    ROLLBACK to a seq beyond the last                   UnknownSeqError
-    ROLLBACK to a state that an earlier release made    EarlierReleaseError; but seq 0, the artifact, is anybody's
+    FORGET of events that the state of a BASE includes  forgets the BASE too
+    ROLLBACK to a seq after the last                    UnknownSeqError
+    ROLLBACK to a state that an earlier release made    EarlierReleaseError; but seq 0, the artifact, is always possible
     CLASSES, and there would be more than CLASSES_MAX   ClassesMaxError
-    SKIP of what is no feedback                         UnknownSeqError; anything else can be rolled back
-    a payload that its kind does not have               PayloadError (the bytes of FEEDBACK are the fold's to check)
+    SKIP of an event that is not feedback               UnknownSeqError; anything else can be rolled back
+    a payload that is not valid for its kind            PayloadError (the fold checks the bytes of FEEDBACK)
     otherwise                                           the next seq
 """
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,114 +42,81 @@ from service.store.log.events import (
     Event,
     EventLocation,
     Kind,
-    Stream,
-    StreamState,
     hash_event,
     hash_payload,
 )
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
+from service.store.log.log_rows import Name, Row, RowsByName, StreamHead, duplicate_of
 
-# A label set beyond this is no list that somebody typed; an answer of one row has at most that many numbers more.
+# Nobody types a longer list of classes; a response for one row has at most that many numbers more.
 CLASSES_MAX: Final = 10_000
 
-# An event as backends write it: position (stream << 40 | seq), kind, id, time_ms, payload, hash, seal. The payload is
-# None where it was forgotten; the seal is the salt until then, and the digest after. A bare tuple: one is made for
-# every event, and a named one costs more than the statement that writes it.
-Row = tuple[int, int, bytes, int, bytes | None, bytes, bytes]
-Names = MutableMapping[tuple[str, bytes], Row]
 # For every draft a look-up of a member of an enumeration costs more than its other checks.
 FEEDBACK: Final = Kind.FEEDBACK
 FORGET: Final = Kind.FORGET
 
 
-@dataclass(slots=True)
-class StreamHead:
-    """Where a stream stands while a batch is admitted; the batch writes to it.
-
-    Attributes:
-        stream: The stream.
-        seq: Its last seq.
-        hash: That event's hash, or the genesis.
-        class_epoch: As in StreamState.
-        n_classes: As in StreamState.
-        epoch: As in StreamState.
-        lineage: Its lineage, read when an admin event first needs it.
-    """
-
-    stream: Stream
-    seq: int
-    hash: bytes
-    class_epoch: int
-    n_classes: int
-    epoch: int
-    lineage: Lineage | None = None
-
-    def state(self) -> StreamState:
-        """The same as an immutable record."""
-        return StreamState(self.seq, self.hash, self.class_epoch, self.n_classes, self.epoch)
-
-
 @dataclass
 class AppendBatch:
-    """One transaction's drafts on their way to rows.
+    """The drafts of one transaction, and the rows that they become.
 
     Attributes:
-        heads: Each stream that may be appended to, by number; its members move on with the batch.
-        names: For (model, id) of every draft, and of every id that a draft forgets, the event that has it already.
-        turns: Reads what a stream's admin events did so far.
-        rows: What is to be inserted, in order.
-        places: The position and the (model, id) of each row.
-        forgotten: The positions whose payloads and salts are to be deleted after the rows are in.
-        turned: The streams whose class_epoch, n_classes or epoch changed.
+        heads: Each stream that may be appended to, by number; the batch changes them.
+        names: For (model, id) of every draft, and of every id that a draft forgets, the event that already has it.
+        read_changes: Reads the effects of a stream's admin events so far.
+        rows: The rows to insert, in order.
+        positions: The position and the (model, id) of each row.
+        forgotten: The positions whose payloads and salts are to be deleted after the rows are inserted.
+        changed_streams: The streams whose class_epoch, n_classes or epoch changed.
     """
 
     heads: Mapping[int, StreamHead]
-    names: Names
-    turns: Callable[[int], Sequence[LineageChange]]
+    names: RowsByName
+    read_changes: Callable[[int], Sequence[LineageChange]]
     rows: list[Row] = field(default_factory=list)
-    places: list[tuple[int, tuple[str, bytes]]] = field(default_factory=list)
+    positions: list[tuple[int, Name]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
-    turned: set[int] = field(default_factory=set)
+    changed_streams: set[int] = field(default_factory=set)
 
     def admit(self, draft: Draft, salt: bytes) -> EventLocation | RefusedError:
-        """What becomes of one draft: its place in the log, or why it has none."""
+        """Return the location of a draft in the log, or the error for which it is refused."""
         head = self.heads.get(draft.stream)
         if head is None:
-            return StreamGoneError("this version's feedback is not kept any more; ask for the model again")
+            return StreamGoneError("this version's feedback is no longer stored; ask for the model again")
         try:
-            return self._admit(head, draft if draft.kind == FEEDBACK else self._resolved(head, draft), salt)
-        except RefusedError as refusal:
-            return refusal
+            return self._admit(head, draft if draft.kind == FEEDBACK else self._resolve(head, draft), salt)
+        except RefusedError as error:
+            return error
 
     def _admit(self, head: StreamHead, draft: Draft, salt: bytes) -> EventLocation:
         stream, kind, id_, payload, time_ms, class_epoch, if_seq = draft
         name = (head.stream.model, id_)
         known = self.names.get(name)
         if known is not None:
-            return _again(known, draft)
+            return _match_duplicate(known, draft)
         if class_epoch is not None and class_epoch != head.class_epoch:
             raise ClassesChangedError("the model's classes have changed; ask for its metadata and send the event again")
         if if_seq is not None and if_seq != head.seq:
-            raise SeqMovedError("the model has learnt since that seq; ask for its metadata and decide again")
+            raise SeqMovedError("the model has learned since that seq; ask for its metadata and decide again")
         if not 0 < len(id_) <= ID_BYTES_MAX:
             raise PayloadError(f"an id has 1 to {ID_BYTES_MAX} bytes")
         seq = head.seq + 1
         hash_ = hash_event(head.hash, seq, kind, id_, time_ms, hash_payload(salt, payload))
         if kind != FEEDBACK:
-            self._turn(head, Event(seq, kind, id_, time_ms, payload, hash_))
+            self._apply_admin_event(head, Event(seq, kind, id_, time_ms, payload, hash_))
         position = stream << SEQ_BITS | seq
         row = (position, kind, id_, time_ms, payload, hash_, salt)
         self.rows.append(row)
-        self.places.append((position, name))
+        self.positions.append((position, name))
         self.names[name] = row
         head.seq, head.hash = seq, hash_
         return EventLocation(stream, seq)
 
-    def _resolved(self, head: StreamHead, draft: Draft) -> Draft:
-        """An admin draft with the payload that is stored."""
-        if draft.kind == Kind.BASE:  # which may be larger than others, and is parsed as what it is
+    def _resolve(self, head: StreamHead, draft: Draft) -> Draft:
+        """Return an admin draft with the payload that is stored."""
+        if draft.kind == Kind.BASE:  # may be larger than others, and is parsed by its own rules
             return draft
-        if draft.kind != Kind.FORGET:
+        if draft.kind != FORGET:
             parse(draft.payload)
             return draft
         seqs = []
@@ -158,89 +125,91 @@ class AppendBatch:
             if known is None or known[0] >> SEQ_BITS != draft.stream or known[1] != Kind.FEEDBACK:
                 raise UnknownIdError("an id to forget names no feedback of this model version")
             seqs.append(known[0] & SEQ_MAX)
-        return draft._replace(payload=dump_forget(seqs, self._lineage(head).bases_containing(seqs)))
+        return draft._replace(payload=dump_forget(seqs, self._read_lineage(head).bases_containing(seqs)))
 
-    def _turn(self, head: StreamHead, event: Event) -> None:
-        """Lets an admin event change the stream's head, or refuses it with nothing changed."""
-        turn, lineage = lineage_change(event), self._lineage(head)
-        if turn.target > head.seq:
-            raise UnknownSeqError("the seq to go back to is beyond the last one")
-        if turn.kind == Kind.ROLLBACK and 0 < turn.target < lineage.newest_base_seq:
-            raise EarlierReleaseError(
-                f"that state was made by an earlier release; go back to seq {lineage.newest_base_seq} or a later one, "
-                "or to 0, the model as it was trained"
-            )
-        if turn.kind == Kind.SKIP and not _is_feedback(head, *turn.excluded):
-            raise UnknownSeqError("the seq to skip is not that of a feedback event")
-        if turn.classes and head.n_classes + turn.classes > CLASSES_MAX:
-            raise ClassesMaxError(f"a model may have at most {CLASSES_MAX} classes")
-        classes = lineage.class_set(head.seq)
-        lineage.add(turn)
-        if lineage.class_set(turn.seq) != classes:
-            head.class_epoch = turn.seq
-            head.n_classes = lineage.n_classes(turn.seq, head.stream.n_classes)
-        if turn.kind == Kind.FORGET:
+    def _apply_admin_event(self, head: StreamHead, event: Event) -> None:
+        """Let an admin event change the stream's head, or refuse it and change nothing."""
+        change, lineage = lineage_change(event), self._read_lineage(head)
+        _refuse_invalid_change(head, lineage, change)
+        class_set = lineage.class_set(head.seq)
+        lineage.add(change)
+        if lineage.class_set(change.seq) != class_set:
+            head.class_epoch = change.seq
+            head.n_classes = lineage.n_classes(change.seq, head.stream.n_classes)
+        if change.kind == Kind.FORGET:
             head.epoch += 1
-            self._forget(head, (*turn.excluded, *turn.bases))
-        self.turned.add(head.stream.number)
+            self._forget(head, (*change.excluded, *change.bases))
+        self.changed_streams.add(head.stream.number)
 
-    def _lineage(self, head: StreamHead) -> Lineage:
+    def _read_lineage(self, head: StreamHead) -> Lineage:
         if head.lineage is None:
-            head.lineage = Lineage(self.turns(head.stream.number))
+            head.lineage = Lineage(self.read_changes(head.stream.number))
         return head.lineage
 
     def _forget(self, head: StreamHead, seqs: Sequence[int]) -> None:
-        out = {head.stream.number << SEQ_BITS | seq for seq in seqs}
-        self.forgotten += sorted(out)
+        positions = {head.stream.number << SEQ_BITS | seq for seq in seqs}
+        self.forgotten += sorted(positions)
         for name, (position, kind, id_, time_ms, _, hash_, seal) in self.names.items():
-            if position in out:
+            if position in positions:
                 self.names[name] = (position, kind, id_, time_ms, None, hash_, seal)
 
 
-def duplicate_of(row: Row) -> EventLocation:
-    """What a retry of a stored event is told."""
-    position, forgotten = row[0], row[4] is None
-    return EventLocation(position >> SEQ_BITS, position & SEQ_MAX, duplicate=True, forgotten=forgotten)
-
-
-def _again(known: Row, draft: Draft) -> EventLocation:
-    """The answer to a draft whose id is taken: the same event's place, or a conflict."""
-    if known[1] != draft.kind or not _is_same(known[4], draft):
-        raise IdConflictError("the id was used for another event of this model; give this one an id of its own")
-    return duplicate_of(known)
-
-
-def _is_same(stored: bytes | None, draft: Draft) -> bool:
-    """Whether a draft has the payload of a stored event, as far as that is still known."""
-    if stored is None or stored == draft.payload:
-        return True
-    # Which bases a FORGET takes along depends on when it came.
-    return draft.kind == Kind.FORGET and parse_forget(stored) == parse_forget(draft.payload)
-
-
-def _is_feedback(head: StreamHead, seq: int) -> bool:
-    return 0 < seq <= head.seq and head.lineage is not None and seq not in {t.seq for t in head.lineage.changes}
-
-
 def draw_salts(drafts: Sequence[Draft], random: Callable[[int], bytes]) -> list[bytes]:
-    """One salt for each draft, from one call for random bytes."""
-    all_ = random(SALT_BYTES * len(drafts))
-    return [all_[at : at + SALT_BYTES] for at in range(0, len(all_), SALT_BYTES)]
+    """Return one salt for each draft, from one call for random bytes."""
+    salts = random(SALT_BYTES * len(drafts))
+    return [salts[at : at + SALT_BYTES] for at in range(0, len(salts), SALT_BYTES)]
 
 
-def find_names(drafts: Sequence[Draft], heads: Mapping[int, StreamHead]) -> set[tuple[str, bytes]]:
-    """Every (model, id) that `AppendBatch.names` must know of: those of the drafts, and those that drafts forget."""
+def find_names(drafts: Sequence[Draft], heads: Mapping[int, StreamHead]) -> set[Name]:
+    """Return every (model, id) that `AppendBatch.names` needs: those of the drafts, and those that drafts forget."""
     models = {number: head.stream.model for number, head in heads.items()}
     names = {(models[draft.stream], draft.id) for draft in drafts if draft.stream in models}
     for draft in drafts:
         if draft.kind == FORGET and draft.stream in models:
-            names.update((models[draft.stream], id_) for id_ in _ids_in(draft.payload))
+            names.update((models[draft.stream], id_) for id_ in _ids_to_forget(draft.payload))
     return names
 
 
-def _ids_in(payload: bytes) -> tuple[bytes, ...]:
-    """The ids that a FORGET names; none where it will be refused."""
+def _ids_to_forget(payload: bytes) -> tuple[bytes, ...]:
+    """Return the ids that a FORGET names, or none if it will be refused."""
     try:
         return parse_forget_ids(payload)
     except PayloadError:
         return ()
+
+
+def _refuse_invalid_change(head: StreamHead, lineage: Lineage, change: LineageChange) -> None:
+    if change.target > head.seq:
+        raise UnknownSeqError("the seq to go back to is after the last one; name an earlier one")
+    if change.kind == Kind.ROLLBACK and 0 < change.target < lineage.newest_base_seq:
+        raise EarlierReleaseError(
+            f"an earlier release made that state; go back to seq {lineage.newest_base_seq} or a later one, "
+            "or to 0, the model as it was trained"
+        )
+    if change.kind == Kind.SKIP and not _is_feedback(head, lineage, *change.excluded):
+        raise UnknownSeqError("the seq to skip is not that of a feedback event")
+    if change.classes and head.n_classes + change.classes > CLASSES_MAX:
+        raise ClassesMaxError(f"a model may have at most {CLASSES_MAX} classes")
+
+
+def _is_feedback(head: StreamHead, lineage: Lineage, seq: int) -> bool:
+    return 0 < seq <= head.seq and seq not in {change.seq for change in lineage.changes}
+
+
+def _match_duplicate(known: Row, draft: Draft) -> EventLocation:
+    """Return the location of the stored event if a draft repeats it.
+
+    Raises:
+        IdConflictError: The draft is another event.
+    """
+    if known[1] != draft.kind or not _has_payload(known[4], draft):
+        raise IdConflictError("the id was used for another event of this model; give this one an id of its own")
+    return duplicate_of(known)
+
+
+def _has_payload(stored: bytes | None, draft: Draft) -> bool:
+    """Return whether a draft has the payload of a stored event, as far as it is still stored."""
+    if stored is None or stored == draft.payload:
+        return True
+    # Which BASE events a FORGET forgets depends on when it was appended.
+    return draft.kind == FORGET and parse_forget(stored) == parse_forget(draft.payload)

@@ -1,4 +1,4 @@
-"""The whole truth of a log, for the command line: everything that is derived is derived again."""
+"""The complete audit of a log, for the command line: everything derived is derived again and compared."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,17 +9,17 @@ from service.store.log.lineage import Lineage, lineage_change
 
 
 def audit_log(log: FeedbackLog, rows: int) -> Iterator[tuple[Stream, Position]]:
-    """Checks each stream's chain, that each event is found by its id, and what admin events made of the stream.
+    """Check each stream's chain, the index of ids, and the effects of admin events on the stream.
 
     Args:
-        log: Any log; nobody need be kept from writing to it.
+        log: Any log; others may write to it meanwhile.
         rows: Events between two yields.
 
     Yields:
         The stream, and how far it is checked.
 
     Raises:
-        LogDamagedError: Something is not what was written.
+        LogDamagedError: Something differs from what was written.
     """
     for stream in log.list_streams():
         for position in audit_stream(log, stream, rows):
@@ -27,9 +27,9 @@ def audit_log(log: FeedbackLog, rows: int) -> Iterator[tuple[Stream, Position]]:
 
 
 def audit_stream(log: FeedbackLog, stream: Stream, rows: int) -> Iterator[Position]:
-    """The same of one stream; yields how far it is checked."""
+    """Check one stream as `audit_log` does, and yield how far it is checked."""
     _check_state(log, stream)
-    forgotten = _forgotten(log, stream)
+    forgotten = _read_forgotten(log, stream)
     since = 0
     for position in log.verify_chain(stream.number, Position(0, stream.genesis), rows):
         events = log.read_events(stream.number, since, position.seq - since)
@@ -40,37 +40,40 @@ def audit_stream(log: FeedbackLog, stream: Stream, rows: int) -> Iterator[Positi
 
 
 def _check_forgotten(log: FeedbackLog, stream: Stream, events: Sequence[Event], known: set[int]) -> set[int]:
-    """Checks that events have rows unless they were forgotten, and none then; returns what is forgotten by now."""
+    """Check that exactly the forgotten events have no rows; return the seqs that are forgotten by now."""
     if any(event.seq in known and event.payload is not None for event in events):
         raise LogDamagedError("an event that was forgotten still has its rows; restore a backup")
-    gone = {event.seq for event in events if event.payload is None}
-    if not gone <= known:
+    without_rows = {event.seq for event in events if event.payload is None}
+    if not without_rows <= known:
         # They may have been forgotten since the audit began.
-        known = _forgotten(log, stream)
-        if not gone <= known:
+        known = _read_forgotten(log, stream)
+        if not without_rows <= known:
             raise LogDamagedError("an event has lost its rows though nothing forgot it; restore a backup")
     return known
 
 
-def _forgotten(log: FeedbackLog, stream: Stream) -> set[int]:
+def _read_forgotten(log: FeedbackLog, stream: Stream) -> set[int]:
     lineage = read_lineage(log, stream.number)
     return lineage.forgotten | lineage.forgotten_bases
 
 
 def _check_ids(log: FeedbackLog, stream: Stream, events: Sequence[Event]) -> None:
-    places = log.find_ids(stream.model, [event.id for event in events])
+    locations = log.find_ids(stream.model, [event.id for event in events])
     for event in events:
-        place = places.get(event.id)
-        if place is None or (place.stream, place.seq) != (stream.number, event.seq):
+        location = locations.get(event.id)
+        if location is None or (location.stream, location.seq) != (stream.number, event.seq):
             raise LogDamagedError(f"event {event.seq} of the feedback log is not found by its id; restore a backup")
 
 
 def _check_state(log: FeedbackLog, stream: Stream) -> None:
     state = log.stream_state(stream.number)
-    turns = [lineage_change(event) for event in log.read_admin_events(stream.number) if event.seq <= state.seq]
-    lineage = Lineage(turns)
-    epoch = sum(turn.kind == Kind.FORGET for turn in turns)
+    admin_events = log.read_admin_events(stream.number)
+    changes = [lineage_change(event) for event in admin_events if event.seq <= state.seq]
+    lineage = Lineage(changes)
+    epoch = sum(change.kind == Kind.FORGET for change in changes)
     n_classes = lineage.n_classes(state.seq, stream.n_classes)
-    moves = (turn.seq for turn in turns if lineage.class_set(turn.seq) != lineage.class_set(turn.seq - 1))
-    if (max(moves, default=0), n_classes, epoch) != (state.class_epoch, state.n_classes, state.epoch):
-        raise LogDamagedError("a stream of the feedback log does not stand where its events led; restore a backup")
+    class_changes = [
+        change.seq for change in changes if lineage.class_set(change.seq) != lineage.class_set(change.seq - 1)
+    ]
+    if (max(class_changes, default=0), n_classes, epoch) != (state.class_epoch, state.n_classes, state.epoch):
+        raise LogDamagedError("the state of a stream contradicts its admin events; restore a backup")

@@ -1,4 +1,4 @@
-"""The chain of hashes through a stream: each event's hash holds the one before it, so none can change unnoticed."""
+"""The chain of hashes of a stream: each event's hash covers the one before it, so every change is detected."""
 
 import hashlib
 import struct
@@ -8,54 +8,61 @@ from typing import Final
 from service.errors import LogDamagedError
 from service.store.log.events import Position, hash_event, hash_payload
 
-SEAL_BYTES: Final = 8
+CHECKSUM_BYTES: Final = 8
 
-
-# An event as it is stored: seq, kind, id, time_ms, payload, hash, and its seal, which is the salt, or the digest itself
-# where the payload was forgotten. A bare tuple, for a start follows a long chain of them.
+# A stored event: seq, kind, id, time_ms, payload, hash and seal. The seal is the salt, or the digest itself if the
+# payload was forgotten. A bare tuple, because a start checks long chains of them.
 Link = tuple[int, int, bytes, int, bytes | None, bytes, bytes]
 
 
 def check_chain(since: Position, links: Iterable[Link]) -> Position:
-    """Follows the chain from a position that is known to be good.
+    """Check the chain after a position that is known to be good.
 
     Args:
-        since: Where the links begin: the position just before the first of them.
+        since: The position just before the first link.
         links: The stored events that follow, by seq.
 
     Returns:
-        The position of the last of them, or `since` where there is none.
+        The position of the last link, or `since` if there is none.
 
     Raises:
-        LogDamagedError: One is missing or is not what was written.
+        LogDamagedError: An event is missing or differs from what was written.
     """
     expected, hash_ = since
-    for seq, kind, id_, time_ms, payload, written, seal in links:
+    for seq, kind, id_, time_ms, payload, stored_hash, seal in links:
         expected += 1
         if seq != expected:
-            raise LogDamagedError(f"the feedback log has no event {expected} where one was written; restore a backup")
+            raise LogDamagedError(f"the feedback log has lost event {expected}; restore a backup")
         try:
             hash_ = hash_event(hash_, seq, kind, id_, time_ms, seal if payload is None else hash_payload(seal, payload))
         except (TypeError, struct.error):
-            # A flipped bit can make a text of bytes, or a number that no event has.
+            # A flipped bit can turn bytes into a text, or produce a number that no event has.
             hash_ = b""
-        if hash_ != written:
-            raise LogDamagedError(f"event {seq} of the feedback log is not what was written; restore a backup")
+        if hash_ != stored_hash:
+            raise LogDamagedError(f"event {seq} of the feedback log is damaged; restore a backup")
     return Position(expected, hash_)
 
 
-def check_event(before: bytes, event: Link) -> None:
-    """Holds one event against the hash of the one before it; raises LogDamagedError where it is not as written."""
-    check_chain(Position(event[0] - 1, before), [event])
+def check_event(previous: bytes, event: Link) -> None:
+    """Check one event against the hash of the one before it.
+
+    Raises:
+        LogDamagedError: It differs from what was written.
+    """
+    check_chain(Position(event[0] - 1, previous), [event])
 
 
 def add_checksum(content: bytes) -> bytes:
-    """Bytes with 8 bytes of their checksum behind them, for what stands in no chain."""
-    return content + hashlib.sha256(content).digest()[:SEAL_BYTES]
+    """Append 8 bytes of checksum to bytes that are in no chain."""
+    return content + hashlib.sha256(content).digest()[:CHECKSUM_BYTES]
 
 
 def strip_checksum(content: object) -> bytes:
-    """The bytes that were sealed; raises LogDamagedError where they are not what was written."""
-    if not isinstance(content, bytes) or add_checksum(content[:-SEAL_BYTES]) != content:
-        raise LogDamagedError("a table of the feedback log is not what was written; restore a backup")
-    return content[:-SEAL_BYTES]
+    """Verify the checksum of bytes from `add_checksum`, and return them without it.
+
+    Raises:
+        LogDamagedError: They differ from what was written.
+    """
+    if not isinstance(content, bytes) or add_checksum(content[:-CHECKSUM_BYTES]) != content:
+        raise LogDamagedError("a table of the feedback log is damaged; restore a backup")
+    return content[:-CHECKSUM_BYTES]

@@ -1,8 +1,8 @@
-"""An SQLite database that keeps what it acknowledges: which SQLite, how it is opened, and what its errors mean.
+"""An SQLite database that stores durably: the versions of SQLite, how it is opened, and what its errors mean.
 
-SQLite 3.7.0 to 3.51.2 can damage a write-ahead log that two connections write and checkpoint at one moment; the cure is
+SQLite 3.7.0 to 3.51.2 can damage a write-ahead log that two connections write and checkpoint at one moment. It is fixed
 in 3.51.3, 3.50.7 and 3.44.6, and 3.52.0 was withdrawn. Every connection sets its pragmas and reads them back, because
-builds differ in their defaults. A connection is never carried over a fork.
+builds differ in their defaults. A connection is never used after a fork.
 """
 
 import re
@@ -14,12 +14,13 @@ from typing import Final
 import apsw
 
 from service.errors import LogDamagedError, LogUnavailableError, LogUnsafeError
-from service.store.filesystem import refuse_unsafe_filesystem, sync_file, sync_folder
+from service.store.filesystem import sync_file, sync_folder
+from service.store.mount_types import refuse_unsafe_filesystem
 
 APPLICATION_ID: Final = int.from_bytes(b"SFST")
 USER_VERSION: Final = 1
 BUSY_MS: Final = 5000
-# The most events a page for the fewest bytes of log: see loadtest/appends.py.
+# The size with the most events in a page for the fewest bytes of log: see loadtest/appends.py.
 PAGE_BYTES: Final = 4096
 WAL_FRAME_BYTES: Final = PAGE_BYTES + 24
 WAL_BYTES_KEPT: Final = 64 << 20
@@ -41,30 +42,33 @@ PRAGMAS: Final = (
 
 
 def refuse_unsafe_version(version: str) -> None:
-    """Raises LogUnsafeError for an SQLite version, such as 3.46.1, that has the WAL-reset bug."""
+    """Raise LogUnsafeError for an SQLite version, such as 3.46.1, that has the WAL-reset bug."""
     match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
     if match is None:
-        raise LogUnsafeError("the SQLite library does not tell its version")
+        raise LogUnsafeError("the SQLite library does not report its version; install the locked apsw")
     major, minor, patch = map(int, match.groups())
-    cured = {44: 6, 50: 7, 51: 3}
-    safe = (major, minor) > (3, 52) or (major, minor, patch) >= (3, 52, 1)
-    if not safe and not (major == 3 and minor in cured and patch >= cured[minor]):  # noqa: PLR2004  # SQLite 3
+    fixed_since = {44: 6, 50: 7, 51: 3}
+    is_safe = (major, minor) > (3, 52) or (major, minor, patch) >= (3, 52, 1)
+    is_safe |= major == 3 and minor in fixed_since and patch >= fixed_since[minor]  # noqa: PLR2004  # SQLite 3
+    if not is_safe:
         raise LogUnsafeError(
             f"SQLite {version} can damage its write-ahead log; install the locked apsw, which has its own"
         )
 
 
-def open_database(path: Path, make: Callable[[apsw.Connection], None], vfs: str | None = None) -> apsw.Connection:
-    """Opens a database, or makes it, and does not return before everything in it is on disk.
+def open_database(
+    path: Path, create_tables: Callable[[apsw.Connection], None], vfs: str | None = None
+) -> apsw.Connection:
+    """Open a database, create it if it is missing, and return once everything in it is on disk.
 
     Args:
         path: The file; its folder exists.
-        make: Makes the tables of a new database.
-        vfs: Name of the VFS, for tests that let the disk fail.
+        create_tables: Creates the tables of a new database.
+        vfs: Name of the VFS, for tests in which the disk fails.
 
     Raises:
-        LogUnsafeError: This SQLite or this disk keeps no promise, or the file is another program's.
-        LogDamagedError: The file is no database any more.
+        LogUnsafeError: This SQLite or this disk does not store durably, or the file belongs to another program.
+        LogDamagedError: The file is no longer a database.
         LogUnavailableError: It cannot be opened now.
     """
     refuse_unsafe_version(apsw.sqlite_lib_version())
@@ -73,7 +77,7 @@ def open_database(path: Path, make: Callable[[apsw.Connection], None], vfs: str 
         database = apsw.Connection(str(path), vfs=vfs)
         try:
             _configure(database)
-            _create(database, make)
+            _initialize(database, create_tables)
             sync_recovered_wal(path)
             sync_folder(path.parent)
         except BaseException:
@@ -83,17 +87,17 @@ def open_database(path: Path, make: Callable[[apsw.Connection], None], vfs: str 
 
 
 def sync_recovered_wal(path: Path) -> None:
-    """Syncs what a recovery found in the write-ahead log.
+    """Sync what a recovery found in the write-ahead log.
 
-    A process that is killed between a write and its sync leaves frames that the next one takes for committed. They must
-    be on disk before anything is answered from them. SQLite holds no lock on that file that closing it would drop.
+    A process that is killed between a write and its sync leaves frames that the next one accepts as committed. They
+    must be on disk before anything is answered from them. SQLite has no lock on that file that closing it would drop.
     """
     with suppress(FileNotFoundError):
         sync_file(Path(f"{path}-wal"))
 
 
 def wal_size(path: Path) -> int:
-    """The bytes of a database's write-ahead log file; what it holds can be less."""
+    """Return the bytes of a database's write-ahead log file; its valid content can be less."""
     try:
         return Path(f"{path}-wal").stat().st_size
     except FileNotFoundError:
@@ -109,31 +113,33 @@ def _configure(database: apsw.Connection) -> None:
     for name, value, expected in PRAGMAS:
         database.execute(f"PRAGMA {name}={value}").fetchall()
         if database.pragma(name) != expected:
-            raise LogUnsafeError(f"SQLite does not take the setting {name}={value}")
+            raise LogUnsafeError(f"SQLite does not accept the setting {name}={value}; install the locked apsw")
 
 
-def _create(database: apsw.Connection, make: Callable[[apsw.Connection], None]) -> None:
+def _initialize(database: apsw.Connection, create_tables: Callable[[apsw.Connection], None]) -> None:
     with transaction(database):
         identity = database.pragma("application_id"), database.pragma("user_version")
         if identity == (0, 0) and not database.execute("SELECT 1 FROM sqlite_schema").fetchall():
-            make(database)
+            create_tables(database)
             database.pragma("application_id", APPLICATION_ID)
             database.pragma("user_version", USER_VERSION)
         elif identity[0] != APPLICATION_ID:
-            raise LogUnsafeError("the file of the feedback log is another program's database")
+            raise LogUnsafeError("the file of the feedback log is another program's database; use another directory")
         elif identity[1] != USER_VERSION:
-            raise LogUnsafeError("the feedback log was written by another release, whose format this one does not know")
+            raise LogUnsafeError(
+                "another release wrote the feedback log in a format that this release cannot read; use that release"
+            )
 
 
 @contextmanager
 def transaction(database: apsw.Connection) -> Iterator[None]:
-    """One write transaction: committed at the end, rolled back where anything is raised."""
+    """Run one write transaction: committed at the end, rolled back if an exception is raised."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
         database.execute("COMMIT")
     except BaseException:
-        # SQLite rolls back by itself after some errors.
+        # After some errors SQLite has rolled back already.
         with suppress(apsw.Error):
             database.execute("ROLLBACK")
         raise
@@ -141,10 +147,10 @@ def transaction(database: apsw.Connection) -> Iterator[None]:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raises a LogError in place of the driver's; disk errors (apsw.IOError, apsw.FullError) become "unavailable"."""
+    """Raise a LogError instead of the driver's; disk errors (apsw.IOError, apsw.FullError) become "unavailable"."""
     try:
         yield
-    # A text that is none stands where bytes were written: every column that the log fills is of another type.
+    # UnicodeDecodeError: an invalid text instead of bytes; every column that the log fills has another type.
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.ConstraintError, UnicodeDecodeError) as error:
         raise LogDamagedError("the feedback log's database is damaged; restore a backup") from error
     except (apsw.Error, OSError) as error:
@@ -152,6 +158,6 @@ def translate_errors() -> Iterator[None]:
 
 
 def close_quietly(database: apsw.Connection) -> None:
-    """Closes a connection whatever state it is in; what it could not write is not acknowledged by anyone."""
+    """Close a connection in any state; what it could not write has been acknowledged by no process."""
     with suppress(apsw.Error):
         database.close(force=True)

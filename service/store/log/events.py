@@ -1,27 +1,20 @@
-"""The event log's records and its interface: what is kept of every feedback and every admin call, and in which order.
+"""The records of the feedback log: streams, events, drafts and outcomes, and the hashes that chain events.
 
-A stream is the history of one model version: its events have the seq 1, 2, 3, … in the order of their commits. An event
-is a kind, an id, a time, a payload and the hash that chains it to the event before:
+A stream is the history of one model version: its events have the seqs 1, 2, 3, … in the order of their commits. An
+event is a kind, an id, a time, a payload and the hash that chains it to the event before:
 
-    link    SHA-256(prev ‖ head ‖ id ‖ digest)     prev of the first event: the stream's genesis, 32 bytes
+    hash    SHA-256(previous hash ‖ head ‖ id ‖ digest)    before the first event: the stream's genesis, 32 bytes
     head    <Q seq> <H kind> <Q time_ms> <H bytes of id>
-    digest  SHA-256(salt ‖ payload)                 salt: 16 random bytes, deleted with the payload
+    digest  SHA-256(salt ‖ payload)                         salt: 16 random bytes, deleted with the payload
 
-    kind       payload                                                     it means
-    FEEDBACK   rows and targets, the bytes that rows.py describes          these rows are learnt, in order
-    CLASSES    {"add": [name, …]}                                          classes are added behind the others
-    FORGET     {"seqs": [seq, …]} ascending; the draft has {"ids": [hex]}  these events were never learnt
-    ROLLBACK   {"seq": s}                                                  the state is that of s again
-    CONFIGURE  {name: value, …}, what the fold understands                 the rule, pause, resume, shadow
-    SKIP       {"seq": s}                                                  feedback s cannot be learnt and never will be
-    BASE       {"n_classes": K, …}, what the fold understands              a state to start from, after an upgrade
-
-What always holds of a log, whatever its backend:
-    (model, id) names one event for as long as the log lives, across the versions of a model; ids of rolled-back and
-    forgotten events stay used, and only a purge of the stream frees them.
-    A seq that was given is never given again, also where its event is forgotten.
-    A forgotten event keeps everything but its payload and salt; the digest stays, so the chain still verifies.
-    All drafts of one `append` are written in one transaction, each accepted or refused by itself.
+    kind       payload                                                        meaning
+    FEEDBACK   rows and targets, in the format of feedback_payload.py         these rows are learned, in order
+    CLASSES    {"add": [name, …]}                                             classes are added after the others
+    FORGET     {"seqs": [seq, …]} ascending; the draft has {"ids": [hex]}     these events were never learned
+    ROLLBACK   {"seq": s}                                                     the state is that of s again
+    CONFIGURE  {name: value, …}, interpreted by the fold                      the rule, pause, resume, shadow
+    SKIP       {"seq": s}                                                     feedback s cannot be learned, and never is
+    BASE       {"n_classes": K, …}, interpreted by the fold                   a state to start from, after an upgrade
 """
 
 import struct
@@ -34,13 +27,13 @@ from service.errors import LogFullError, RefusedError
 ID_BYTES_MAX: Final = 128  # a URL, a UUID or a hash with a prefix; longer ids belong into the client's own table
 GENESIS_BYTES: Final = 32
 SALT_BYTES: Final = 16
-SEQ_BITS: Final = 40  # stream and seq fit together into a signed 64-bit integer
+SEQ_BITS: Final = 40  # stream and seq together fit into a signed 64-bit integer
 SEQ_MAX: Final = (1 << SEQ_BITS) - 1
 pack_head: Final = struct.Struct("<32sQHQH").pack
 
 
 class Kind(IntEnum):
-    """What an event says; the numbers are on disk."""
+    """The kind of an event; the numbers are on disk."""
 
     FEEDBACK = 1
     CLASSES = 2
@@ -52,13 +45,13 @@ class Kind(IntEnum):
 
 
 class Stream(NamedTuple):
-    """One model version's history, as it was opened; immutable.
+    """The history of one model version, as it was opened; immutable.
 
     Attributes:
-        number: Its number in this log, from 1, never given again.
+        number: Its number in this log, from 1, never reused.
         model: The model's name.
         version: The version's number.
-        genesis: 32 bytes that stand for all that binds the fold; the prev of the first event.
+        genesis: 32 bytes that stand for everything that determines the fold; the hash before the first event.
         n_classes: Number of classes at seq 0.
     """
 
@@ -70,14 +63,14 @@ class Stream(NamedTuple):
 
 
 class Position(NamedTuple):
-    """A place in a stream's chain: the seq of an event and its hash; at seq 0 the genesis."""
+    """A position in a stream's chain: the seq of an event and its hash; at seq 0 the genesis."""
 
     seq: int
     hash: bytes
 
 
 class StreamState(NamedTuple):
-    """Where a stream stands now.
+    """The state of a stream now.
 
     Attributes:
         seq: The last event's seq, 0 before the first.
@@ -95,16 +88,16 @@ class StreamState(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """An event that is to be appended.
+    """An event to append.
 
     Attributes:
         stream: The stream's number.
-        kind: What it says.
-        id: 1 to 128 bytes that name it among all events of the model; a text id is its UTF-8.
-        payload: Its bytes, as the table above says.
-        time_ms: Milliseconds since 1970, for people; not part of what a retry must repeat.
-        class_epoch: The class epoch that the draft was made for, or None to take any.
-        if_seq: The last seq that the caller knows, or None to take any.
+        kind: The kind of event.
+        id: 1 to 128 bytes that name it among all events of the model; of a text id, its UTF-8.
+        payload: Its bytes, as the table above describes them.
+        time_ms: Milliseconds since 1970, for people; a retry may have another time.
+        class_epoch: The class epoch that the draft was made for, or None for any.
+        if_seq: The last seq that the caller knows, or None for any.
     """
 
     stream: int
@@ -117,10 +110,10 @@ class Draft(NamedTuple):
 
 
 class EventLocation(NamedTuple):
-    """A draft that is on disk.
+    """The location of an event that is on disk.
 
     Attributes:
-        stream: Number of the stream that holds it: of another version where a retry came after a deploy.
+        stream: Number of the stream that contains it: another version's, if a retry came after a deployment.
         seq: Its seq there.
         duplicate: Whether an earlier append wrote it.
         forgotten: Whether it was forgotten since.
@@ -136,7 +129,7 @@ Outcome = EventLocation | RefusedError | LogFullError
 
 
 class Event(NamedTuple):
-    """An event as it is stored; `payload` is None where it was forgotten. `kind` compares equal to a `Kind`."""
+    """A stored event; `payload` is None if it was forgotten. `kind` compares equal to a `Kind`."""
 
     seq: int
     kind: int
@@ -147,12 +140,12 @@ class Event(NamedTuple):
 
 
 def hash_payload(salt: bytes, payload: bytes) -> bytes:
-    """What the chain holds of a payload, 32 bytes: it tells nothing of the payload once the salt is deleted."""
+    """Return the digest of a payload, 32 bytes; it reveals nothing of the payload once the salt is deleted."""
     return sha256(salt + payload).digest()
 
 
 def hash_event(  # noqa: PLR0917  # the parts of one hash, in its order
-    prev: bytes, seq: int, kind: int, id_: bytes, time_ms: int, payload_digest: bytes
+    previous: bytes, seq: int, kind: int, id_: bytes, time_ms: int, payload_digest: bytes
 ) -> bytes:
-    """The hash of an event, 32 bytes, from the one before it and everything that it holds."""
-    return sha256(pack_head(prev, seq, kind, time_ms, len(id_)) + id_ + payload_digest).digest()
+    """Return the hash of an event, 32 bytes, from the one before it and everything that the event contains."""
+    return sha256(pack_head(previous, seq, kind, time_ms, len(id_)) + id_ + payload_digest).digest()

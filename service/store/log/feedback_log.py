@@ -1,4 +1,12 @@
-"""The interface of the feedback log, and the reads that every backend shares."""
+"""The interface of the feedback log, and the reads that all backends share.
+
+Invariants of every backend:
+    (model, id) names one event as long as the log exists, across the versions of a model. Ids of rolled-back and
+    forgotten events stay used; only a purge of the stream frees them.
+    A seq is never reused, even if its event is forgotten.
+    A forgotten event keeps everything but its payload and salt. The digest stays, so the chain can still be verified.
+    All drafts of one `append` are written in one transaction, and each is accepted or refused by itself.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,80 +17,84 @@ from service.store.log.lineage import Lineage, lineage_change
 
 
 class FeedbackLog(Protocol):
-    """What every backend does. One thread at a time uses one object; several processes may each have their own.
+    """The methods of a backend. One thread at a time uses an object; each process has its own.
 
-    All methods raise a `LogError` where the log cannot do it now; `append` says which in its own words.
+    All methods raise a `LogError` if the log cannot be used now; `append` names the errors that matter there.
     """
 
     def open_stream(self, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
-        """The stream of a model version, made where there is none.
+        """Return the stream of a model version, and create it if it is missing.
 
         Returns:
-            The stream as it was first opened: its genesis differs from the argument where the version's files do.
+            The stream as it was first opened: its genesis differs from the argument if the version's files do.
         """
 
     def list_streams(self) -> list[Stream]:
-        """All streams, by number."""
+        """Return all streams, by number."""
 
     def stream_state(self, stream: int) -> StreamState:
-        """Where a stream stands. Raises StreamGoneError where it was purged."""
+        """Return the state of a stream.
+
+        Raises:
+            StreamGoneError: The stream was purged.
+        """
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        """Writes drafts in one transaction, and returns when it is on disk.
+        """Write drafts in one transaction, and return when it is on disk.
 
         Returns:
             For each draft, in order, its location, or the error for which it alone was refused: LogFullError for
             feedback if the disk is too full, while admin calls still fit.
 
         Raises:
-            LogUnavailableError: It cannot be opened, or another process held it for too long; nothing was written.
-            OutcomeUnknownError: The disk failed; drafts may be written or not. A retry with the same ids tells.
+            LogUnavailableError: The log cannot be opened, or another process held it for too long; nothing was written.
+            OutcomeUnknownError: The disk failed; drafts may be written or not. A retry with the same ids finds out.
         """
 
     def position_after_append(self, stream: int) -> tuple[Stream, Position]:
-        """A stream that an outcome of the last `append` names, and where it stands since then; from memory."""
+        """Return a stream that an outcome of the last `append` names, and its end since then, from memory."""
 
     def read_events(self, stream: int, after: int, limit: int) -> list[Event]:
-        """The events with after < seq, at most `limit` of them, by seq. No read lasts beyond the call."""
+        """Return at most `limit` events with seqs greater than `after`, by seq. No read lasts beyond the call."""
 
     def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
-        """The payloads of the events behind a position, None where one was forgotten: what a long fold needs, in bulk.
+        """Return the payloads after a position, in bulk for a long fold; None for those that were forgotten.
 
         Returns:
             The payloads, and the position of the last of their events: the chain from `since` up to there is checked.
 
         Raises:
-            LogDamagedError: An event is missing or is not what was written.
+            LogDamagedError: An event is missing or differs from what was written.
         """
 
     def read_admin_events(self, stream: int) -> list[Event]:
-        """Every event that is no FEEDBACK, by seq; each is held against the hash of the one before it.
+        """Return all events but FEEDBACK, by seq, each checked against the hash of the one before it.
 
         Raises:
-            LogDamagedError: One is not what was written.
+            LogDamagedError: An event differs from what was written.
         """
 
     def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
-        """Where the events with these ids are; ids that no event of the model has are left out."""
+        """Return the locations of the events with these ids; ids that no event of the model has are left out."""
 
     def verify_chain(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
-        """Checks the chain behind a position that is known to be good, and yields after each `rows` events.
+        """Check the chain after a position that is known to be good.
 
         Yields:
-            The position up to which the chain holds; a later call may go on from there.
+            After each `rows` events, the position up to which the chain is checked; a later call may continue there.
 
         Raises:
-            LogDamagedError: An event is missing or is not what was written.
+            LogDamagedError: An event is missing or differs from what was written.
         """
 
     def purge_stream(self, stream: int) -> None:
-        """Deletes a stream with its events and ids; its number is not given again."""
+        """Delete a stream with its events and ids; its number is not reused."""
 
     def write_copy(self, path: Path) -> None:
-        """Writes a whole copy of the log, as of one moment, to a file that does not exist."""
+        """Write a complete copy of the log, as of one moment, to a file that does not exist."""
 
     def close(self) -> None:
-        """Lets go of files; the object cannot be used any more."""
+        """Close the files; the object cannot be used afterwards."""
 
 
 def read_event(log: FeedbackLog, stream: int, seq: int) -> Event | None:
@@ -92,7 +104,7 @@ def read_event(log: FeedbackLog, stream: int, seq: int) -> Event | None:
 
 
 def read_position(log: FeedbackLog, stream: Stream, seq: int) -> Position | None:
-    """Return where a seq stands in the stream's chain, or None if there is no such event."""
+    """Return the position of a seq in the stream's chain, or None if there is no such event."""
     if seq == 0:
         return Position(0, stream.genesis)
     event = read_event(log, stream.number, seq)
@@ -100,5 +112,5 @@ def read_position(log: FeedbackLog, stream: Stream, seq: int) -> Position | None
 
 
 def read_lineage(log: FeedbackLog, stream: int) -> Lineage:
-    """Return a stream's lineage, as all its admin events make it."""
+    """Return a stream's lineage according to all its admin events."""
     return Lineage(map(lineage_change, log.read_admin_events(stream)))

@@ -1,13 +1,13 @@
 """The tables of the feedback log's database, and every statement on them.
 
-    table    holds                                              key
-    streams  each stream, with what its admin events changed    number, never given again; record is a sealed JSON list
+    table    contents                                           key
+    streams  each stream, with the effects of its admin events  number, never reused; record is a checksummed JSON list
     events   every event                                        position = stream << 40 | seq: each stream only grows
-    ids      of most events the hash of its id                  idindex.py
-    slices   which events those are                             idindex.py
-    facts    the secret of that hash, sealed
+    ids      of most events the hash of its id                  id_index.py
+    slices   which events those are                             id_index.py
+    facts    the secret of that hash, checksummed
 
-    seal     of an event the salt of its digest; where it was forgotten the digest itself, and payload is NULL
+    seal     of an event the salt of its digest; if it was forgotten, the digest itself, and payload is NULL
 
 Nothing here begins or ends a transaction.
 """
@@ -20,9 +20,9 @@ import apsw
 import orjson
 
 from service.errors import LogDamagedError, StreamGoneError
-from service.store.log.append_rules import Row, StreamHead
 from service.store.log.chain import Link, add_checksum, check_event, strip_checksum
 from service.store.log.events import SEQ_BITS, SEQ_MAX, Event, Stream, hash_payload
+from service.store.log.log_rows import Name, Row, StreamHead
 
 SCHEMA: Final = """
 CREATE TABLE streams(number INTEGER PRIMARY KEY AUTOINCREMENT, purged INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
@@ -46,24 +46,24 @@ FROM streams WHERE NOT purged
 
 
 def create_tables(database: apsw.Connection) -> None:
-    """Makes the tables of a new database."""
+    """Create the tables of a new database."""
     database.execute(SCHEMA)
     database.execute("INSERT INTO facts VALUES('secret', ?)", (add_checksum(secrets.token_bytes(SECRET_BYTES)),))
 
 
 def read_secret(database: apsw.Connection) -> bytes:
-    """The secret of the ids' hash."""
+    """Return the secret of the ids' hash."""
     return strip_checksum(database.execute("SELECT value FROM facts WHERE name = 'secret'").get)
 
 
 def read_streams(database: apsw.Connection) -> list[Stream]:
-    """All streams, by number."""
+    """Return all streams, by number."""
     rows = database.execute("SELECT number, record FROM streams WHERE NOT purged").fetchall()
-    return [_unpacked(*row)[0] for row in cast("list[tuple[int, bytes]]", rows)]
+    return [_parse_record(*row)[0] for row in cast("list[tuple[int, bytes]]", rows)]
 
 
 def insert_stream(database: apsw.Connection, model: str, version: int, genesis: bytes, n_classes: int) -> Stream:
-    """Makes a stream."""
+    """Insert a new stream."""
     database.execute("INSERT INTO streams VALUES(NULL, 0, x'')")
     stream = Stream(database.last_insert_rowid(), model, version, genesis, n_classes)
     write_head(database, StreamHead(stream, 0, genesis, 0, n_classes, 0))
@@ -71,73 +71,68 @@ def insert_stream(database: apsw.Connection, model: str, version: int, genesis: 
 
 
 def read_heads(database: apsw.Connection, stream: int | None = None) -> dict[int, StreamHead]:
-    """Where streams stand, by number: one of them, or all."""
+    """Return the heads of all streams, or of one, by number."""
     where, bindings = ("", ()) if stream is None else (" AND number = ?", (stream,))
     rows = cast("list[tuple[int, bytes, int | None, bytes]]", database.execute(HEADS + where, bindings).fetchall())
     heads = {}
-    for number, record, position, hash_ in rows:
-        opened, turned = _unpacked(number, record)
-        seq, last = (0, opened.genesis) if position is None else (position & SEQ_MAX, hash_)
-        class_epoch, n_classes, epoch = turned
-        heads[number] = StreamHead(opened, seq, last, class_epoch, n_classes, epoch)
+    for number, record, position, last_hash in rows:
+        opened, (class_epoch, n_classes, epoch) = _parse_record(number, record)
+        seq, hash_ = (0, opened.genesis) if position is None else (position & SEQ_MAX, last_hash)
+        heads[number] = StreamHead(opened, seq, hash_, class_epoch, n_classes, epoch)
     return heads
 
 
 def read_head(database: apsw.Connection, stream: int) -> StreamHead:
-    """Where one stream stands; raises StreamGoneError where there is none."""
+    """Return the head of one stream.
+
+    Raises:
+        StreamGoneError: There is no such stream.
+    """
     head = read_heads(database, stream).get(stream)
     if head is None:
-        raise StreamGoneError("there is no such stream, or no more")
+        raise StreamGoneError("the stream does not exist, or was purged")
     return head
 
 
 def write_head(database: apsw.Connection, head: StreamHead) -> None:
-    """Writes what a stream is, and what admin events changed of it."""
+    """Write the record of a stream, with the effects of its admin events."""
     number, model, version, genesis, n_classes_first = head.stream
-    turned = [head.class_epoch, head.n_classes, head.epoch]
-    record = add_checksum(orjson.dumps([number, model, version, genesis.hex(), n_classes_first, turned]))
+    changed = [head.class_epoch, head.n_classes, head.epoch]
+    record = add_checksum(orjson.dumps([number, model, version, genesis.hex(), n_classes_first, changed]))
     database.execute("UPDATE streams SET record = ? WHERE number = ?", (record, number))
 
 
-def _unpacked(number: int, record: bytes) -> tuple[Stream, list[int]]:
-    """A stream, with its class_epoch, n_classes and epoch."""
-    own, model, version, genesis, n_classes_first, turned = orjson.loads(strip_checksum(record))
-    if own != number:
-        raise LogDamagedError("a stream of the feedback log is not what was written; restore a backup")
-    return Stream(number, model, version, bytes.fromhex(genesis), n_classes_first), turned
-
-
 def read_events(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Event]:
-    """The events of a stream behind a seq, one by one without a gap, at most `limit`."""
-    bindings = (*_range(stream, after), limit)
+    """Return the events of a stream after a seq, without a gap, at most `limit`."""
+    bindings = (*_positions_after(stream, after), limit)
     rows = database.execute(f"SELECT {EVENT} FROM events WHERE position BETWEEN ? AND ? LIMIT ?", bindings)  # noqa: S608
     events = list(map(Event._make, rows))
-    # Rows come by ascending position, each once, so none is missing where the last one's seq fits their number.
+    # Rows come by ascending position, each once, so none is missing if the last one's seq matches their number.
     if events and events[-1].seq != after + len(events):
-        raise LogDamagedError(f"the feedback log has a gap behind event {after}; restore a backup")
+        raise LogDamagedError(f"the feedback log has lost an event after event {after}; restore a backup")
     return events
 
 
 def read_admin_events(database: apsw.Connection, stream: Stream) -> list[Event]:
-    """The events of a stream that are no FEEDBACK, each held against the one before it."""
-    # All that follows hangs on them: one that is damaged must not turn the lineage another way.
-    before = "(SELECT hash FROM events AS before WHERE before.position = events.position - 1)"
-    sql = f"SELECT {before}, {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
+    """Return the events of a stream that are not FEEDBACK, each checked against the one before it."""
+    # Everything later depends on them: a damaged one must not change the lineage.
+    previous = "(SELECT hash FROM events AS before WHERE before.position = events.position - 1)"
+    sql = f"SELECT {previous}, {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
     events = []
-    for hash_, *link in database.execute(sql, _range(stream.number, 0)):
+    for hash_, *link in database.execute(sql, _positions_after(stream.number, 0)):
         check_event(stream.genesis if hash_ is None else cast("bytes", hash_), cast("Link", tuple(link)))
         events.append(Event._make(link[:-1]))
     return events
 
 
 def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Link]:
-    """Events as for `read_events`, gaps and all, with their seals."""
+    """Return the events of a stream after a seq with their seals, at most `limit`; gaps are not detected."""
     sql = f"SELECT {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608
-    return cast("list[Link]", database.execute(sql, (*_range(stream, after), limit)).fetchall())
+    return cast("list[Link]", database.execute(sql, (*_positions_after(stream, after), limit)).fetchall())
 
 
 def read_rows(database: apsw.Connection, positions: Sequence[int]) -> list[Row]:
-    """The rows at these positions, where there are any."""
+    """Return the rows at these positions that exist."""
     found: list[Row] = []
     for position in positions:
         found += cast("list[Row]", database.execute("SELECT * FROM events WHERE position = ?", (position,)).fetchall())
@@ -145,34 +140,41 @@ def read_rows(database: apsw.Connection, positions: Sequence[int]) -> list[Row]:
 
 
 def insert_rows(database: apsw.Connection, rows: Iterable[Row]) -> None:
-    """Writes new events."""
+    """Insert new events."""
     database.executemany("INSERT INTO events VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def forget_payload(database: apsw.Connection, position: int) -> None:
-    """Deletes the payload and the salt of an event; its digest stays in their place."""
+    """Delete the payload and the salt of an event, and store its digest in their place."""
     rows = database.execute("SELECT seal, payload FROM events WHERE position = ? AND payload NOTNULL", (position,))
-    for seal, payload in cast("list[tuple[bytes, bytes]]", rows.fetchall()):
+    for salt, payload in cast("list[tuple[bytes, bytes]]", rows.fetchall()):
         database.execute(
-            "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (hash_payload(seal, payload), position)
+            "UPDATE events SET seal = ?, payload = NULL WHERE position = ?", (hash_payload(salt, payload), position)
         )
 
 
 def mark_purged(database: apsw.Connection, stream: int) -> None:
-    """Makes a stream unknown; its events are still there."""
+    """Make a stream unknown; its events are still there."""
     database.execute("UPDATE streams SET purged = 1 WHERE number = ?", (stream,))
 
 
-def purge_some(database: apsw.Connection, keys: Callable[[list[tuple[str, bytes]]], list[int]], limit: int) -> bool:
-    """Deletes up to `limit` events of purged streams, with their ids; returns whether there may be more."""
+def purge_some(database: apsw.Connection, hash_names: Callable[[list[Name]], list[int]], limit: int) -> bool:
+    """Delete up to `limit` events of purged streams, with their ids; return whether there may be more.
+
+    Args:
+        database: The connection, within a transaction.
+        hash_names: Returns the keys of names in the index of ids.
+        limit: The number of events.
+    """
     rows = database.execute("SELECT number, record FROM streams WHERE purged LIMIT 1").fetchall()
     if not rows:
         return False
-    (number, model, *_), _ = _unpacked(*cast("tuple[int, bytes]", rows[0]))
+    (number, model, *_), _ = _parse_record(*cast("tuple[int, bytes]", rows[0]))
     sql = "SELECT position, id FROM events WHERE position BETWEEN ? AND ? LIMIT ?"
-    events = cast("list[tuple[int, bytes]]", database.execute(sql, (*_range(number, 0), limit)).fetchall())
+    bindings = (*_positions_after(number, 0), limit)
+    events = cast("list[tuple[int, bytes]]", database.execute(sql, bindings).fetchall())
     positions = [position for position, _ in events]
-    pairs = zip(keys([(model, id_) for _, id_ in events]), positions, strict=True)
+    pairs = zip(hash_names([(model, id_) for _, id_ in events]), positions, strict=True)
     database.executemany("DELETE FROM ids WHERE key = ? AND position = ?", pairs)
     database.executemany("DELETE FROM events WHERE position = ?", [(position,) for position in positions])
     if not events:
@@ -180,6 +182,14 @@ def purge_some(database: apsw.Connection, keys: Callable[[list[tuple[str, bytes]
     return True
 
 
-def _range(stream: int, after: int) -> tuple[int, int]:
-    """The first and the last position that an event of a stream behind a seq can have."""
+def _parse_record(number: int, record: bytes) -> tuple[Stream, list[int]]:
+    """Return a stream, and its class_epoch, n_classes and epoch."""
+    own, model, version, genesis, n_classes_first, changed = orjson.loads(strip_checksum(record))
+    if own != number:
+        raise LogDamagedError("the record of a stream in the feedback log is damaged; restore a backup")
+    return Stream(number, model, version, bytes.fromhex(genesis), n_classes_first), changed
+
+
+def _positions_after(stream: int, after: int) -> tuple[int, int]:
+    """Return the first and the last position that an event of a stream after a seq can have."""
     return stream << SEQ_BITS | after + 1, stream << SEQ_BITS | SEQ_MAX

@@ -1,13 +1,14 @@
-"""The losses of the latest rows, each before its step: what the learner tells workers whose clients wait for them.
+"""The losses of the latest rows, each before its step: from the learner to workers whose clients wait for them.
 
     offset  size  field
     0       8     "SFSTLOSS"
     8       8     rows written so far, R
     16      48    zeros
-    64      16·C  ring of C = 65,536 records; row r stands at r mod C: <q seq> <d loss>; zeros where it was forgotten
+    64      16·C  ring of C = 65,536 records; row r is at r mod C: <q seq> <d loss>; zeros if it was forgotten
 
-All little-endian. Rows are written before R grows, and at most half a ring of them at once; so the newer half of the
-ring is whole whenever a reader looks, and it takes no others. The file is derived: it is made anew at each start.
+All numbers are little-endian. Rows are written before R grows, and at most half a ring at once. So the newer half of
+the ring is always whole, and readers use no other rows. The file is derived: each start of the learner creates a new
+one.
 """
 
 import mmap
@@ -20,62 +21,67 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from service.store.filesystem import write_whole_file
+
 MAGIC: Final = b"SFSTLOSS"
 HEAD_BYTES: Final = 64
 CAPACITY: Final = 1 << 16
 RECORD: Final = np.dtype([("seq", "<i8"), ("loss", "<f8")])
 COUNT: Final = struct.Struct("<q")
 COUNT_AT: Final = 8
-WHOLE: Final = CAPACITY // 2
+READABLE_ROWS: Final = CAPACITY // 2
 FILE_BYTES: Final = HEAD_BYTES + CAPACITY * RECORD.itemsize
 
 Records = NDArray[Any]
 
 
 class LossWriter:
-    """The learner's end: makes the file anew, and is the only one who writes to it.
+    """The learner's side: creates a new file, and alone writes to it.
+
+    Args:
+        path: The file; its folder is created if it is missing.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The disk failed.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        with temporary.open("w+b") as file:
-            # A hole for which the disk has no room would kill whoever writes to the mapping.
-            file.write(bytes(FILE_BYTES))
-            file.flush()
+        # All bytes are written: a process that writes to a mapped hole is killed if the disk is full.
+        write_whole_file(path, [MAGIC, bytes(FILE_BYTES - len(MAGIC))], durable=False)
+        with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), FILE_BYTES)
-        self._memory[:8] = MAGIC
         self._ring = np.frombuffer(self._memory, RECORD, CAPACITY, HEAD_BYTES)
         self._count = 0
-        temporary.rename(path)
 
     def write_losses(self, seqs: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
-        """Add the seqs (R,) and losses (R,) of rows; of more than fit, the latest."""
+        """Add the seqs (R,) and losses (R,) of rows; if there are too many, the latest."""
         rows = np.empty(len(losses), RECORD)
         rows["seq"], rows["loss"] = seqs, losses
         count = self._count + len(rows)
-        rows = rows[-WHOLE:]
+        rows = rows[-READABLE_ROWS:]
         self._ring[np.arange(count - len(rows), count) % CAPACITY] = rows
         self._count = count
         COUNT.pack_into(self._memory, COUNT_AT, count)
 
     def erase_events(self, seqs: Iterable[int]) -> None:
-        """Overwrite the records of events that were forgotten with zeros, on the disk too.
+        """Overwrite the records of forgotten events with zeros, on the disk too.
 
         Raises:
-            OSError: The disk refuses.
+            OSError: The disk failed.
         """
-        gone = np.isin(self._ring["seq"], list(seqs))
-        if gone.any():
-            self._ring[gone] = 0
+        is_forgotten = np.isin(self._ring["seq"], list(seqs))
+        if is_forgotten.any():
+            self._ring[is_forgotten] = 0
             self._memory.flush()
 
 
 class LossReader:
-    """A worker's end."""
+    """A worker's side.
+
+    Args:
+        path: The file, which may be missing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
@@ -83,16 +89,16 @@ class LossReader:
         self._ring: Records = np.empty(0, RECORD)
 
     def read_losses(self, seq: int) -> list[float] | None:
-        """The loss of each row of an event, or None where it is not among the latest rows."""
-        if not self._open():
+        """Return the loss of each row of an event, or None if it is not among the latest rows."""
+        if not self._map_current_file():
             return None
         (count,) = COUNT.unpack_from(self._memory, COUNT_AT)
-        rows = self._ring[np.arange(max(0, count - WHOLE), count) % CAPACITY]
+        rows = self._ring[np.arange(max(0, count - READABLE_ROWS), count) % CAPACITY]
         losses: list[float] = rows["loss"][rows["seq"] == seq].tolist()
         return losses or None
 
-    def _open(self) -> bool:
-        """Map the file that the learner writes to now: one that was started again has made another."""
+    def _map_current_file(self) -> bool:
+        """Map the file that the learner writes now, since each start of the learner creates a new one."""
         try:
             with self._path.open("rb") as file:
                 inode = os.fstat(file.fileno()).st_ino

@@ -6,7 +6,8 @@ from service.errors import UnacceptableError
 from service.serve.handlers.admin import read_turn
 from service.serve.models.served_model import ServedModel
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
-from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest, dump_manifest
+from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest
+from service.store.artifact.manifest_json import dump_manifest
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import Kind
 from tests.support.servers import Pair, make_artifact

@@ -13,7 +13,8 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from service.store.artifact.artifact import Manifest, read_artifact
+from service.store.artifact.artifact import read_artifact
+from service.store.artifact.manifest import Manifest
 from tests.support.scripts import load_script
 from tests.support.servers import SHIPPED, Service, binary
 

@@ -55,7 +55,7 @@ def test_the_golden_token_is_as_it_always_was(monkeypatch: pytest.MonkeyPatch) -
     fields = {name: GOLDEN[name] for name in ("name", "version", "n_features")}
     fields |= {"genesis": bytes.fromhex(GOLDEN["genesis"]), "dtype": np.dtype(GOLDEN["dtype"])}
     tokens = made(bytes.fromhex(GOLDEN["key"]), now=int(GOLDEN["id"].replace("-", "")[:12], 16), **fields)
-    monkeypatch.setattr(module, "_new_ids", lambda *_: [bytes.fromhex(GOLDEN["id"].replace("-", ""))])
+    monkeypatch.setattr(module, "random_ids", lambda *_: [bytes.fromhex(GOLDEN["id"].replace("-", ""))])
     X = np.array([GOLDEN["row"]], tokens._little)
     assert tokens.seal_rows(X) == [GOLDEN["token"]]
     id_, row = tokens.open_token(GOLDEN["token"])

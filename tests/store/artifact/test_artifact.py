@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ArtifactError
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact, Manifest, read_artifact, write_artifact
+from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact, read_artifact, write_artifact
+from service.store.artifact.manifest import Manifest
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "artifact" / "1"
 GOLDEN_NETWORK = Path(__file__).parents[2] / "golden" / "network" / "1"

@@ -12,7 +12,8 @@ import pytest
 
 from service.errors import LogDamagedError, LogError
 from service.store.directory import ack_marks as module
-from service.store.directory.ack_marks import AckMarks, delete_mark, read_marks, refuse_truncated_log
+from service.store.directory.ack_marks import AckMarks, delete_mark, read_marks
+from service.store.directory.truncation import refuse_truncated_log
 from service.store.log.events import EventLocation, Position
 from service.store.log.sqlite import SqliteLog
 from tests.support.feedback_log_contract import GENESIS, feedback

@@ -10,7 +10,10 @@ import pytest
 from service.errors import ArtifactError, LogUnavailableError
 from service.store.directory import data_directory as directory
 from service.store.directory.ack_marks import AckMarks
-from service.store.directory.data_directory import DataDirectory, SnapshotWatcher
+from service.store.directory.bound_artifact import bind_artifact
+from service.store.directory.data_directory import DataDirectory
+from service.store.directory.directory_lock import acquire_lock
+from service.store.directory.snapshot_watcher import SnapshotWatcher
 from service.store.states.snapshots import write_snapshot
 from tests.store.conftest import MakeArtifact
 from tests.support.artifacts import ones
@@ -25,36 +28,36 @@ def data(tmp_path: Path) -> DataDirectory:
 
 def test_one_instance_uses_it(data: DataDirectory) -> None:
     """A second one is refused, also from another process, until the first one lets go."""
-    held = data.acquire_lock()
+    held = acquire_lock(data)
     with pytest.raises(LogUnavailableError):
-        DataDirectory(data.path).acquire_lock()
+        acquire_lock(DataDirectory(data.path))
     held.close()
-    data.acquire_lock().close()
+    acquire_lock(data).close()
 
 
 def test_an_instance_that_ends_is_waited_for(data: DataDirectory) -> None:
     """As one whose workers outlive it by a moment."""
-    held = data.acquire_lock()
+    held = acquire_lock(data)
     closing = threading.Timer(0.2, held.close)
     closing.start()
-    DataDirectory(data.path).acquire_lock(seconds=20).close()
+    acquire_lock(DataDirectory(data.path), seconds=20).close()
     closing.join()
 
 
 def test_a_forked_child_keeps_the_lock(data: DataDirectory) -> None:
     """A parent that dies does not free the directory while its children write to it."""
     reading, writing = os.pipe()
-    with data.acquire_lock():
+    with acquire_lock(data):
         pid = os.fork()
         if pid == 0:
             os.close(writing)
             os.read(reading, 1)
             os._exit(0)
     with pytest.raises(LogUnavailableError):
-        data.acquire_lock()
+        acquire_lock(data)
     os.close(writing)
     os.waitpid(pid, 0)
-    data.acquire_lock().close()
+    acquire_lock(data).close()
     os.close(reading)
 
 
@@ -68,12 +71,12 @@ def test_marks_of_all_workers_are_found(data: DataDirectory) -> None:
 def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArtifact) -> None:
     """Another one under the same name later changes nothing but what is told."""
     folder = data.stream_folder("iris", 1)
-    first = folder.bind_artifact(make_artifact(0.5), BYTES_MAX)
+    first = bind_artifact(folder, make_artifact(0.5), BYTES_MAX)
     assert (float(first.artifact.bias[0]), first.differs) == (0.5, False)
-    again = folder.bind_artifact(make_artifact(0.5), BYTES_MAX)
+    again = bind_artifact(folder, make_artifact(0.5), BYTES_MAX)
     assert (float(again.artifact.bias[0]), again.differs) == (0.5, False)
     for changed in (make_artifact(0.75), make_artifact(0.5, classes=["x", "y", "z"])):
-        bound = folder.bind_artifact(changed, BYTES_MAX)
+        bound = bind_artifact(folder, changed, BYTES_MAX)
         assert (float(bound.artifact.bias[0]), bound.artifact.manifest.classes[0]) == (0.5, "a")
         assert bound.differs
     assert folder.artifact == data.path / "streams" / "iris" / "1" / "artifact"
@@ -82,21 +85,21 @@ def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArti
 def test_other_widths_are_another_artifact(data: DataDirectory) -> None:
     """Also where the tensors of two networks are the same bytes in a row."""
     folder = data.stream_folder("net", 1)
-    assert not folder.bind_artifact(ones(1, 4), BYTES_MAX).differs
-    assert folder.bind_artifact(ones(3, 2), BYTES_MAX).differs
+    assert not bind_artifact(folder, ones(1, 4), BYTES_MAX).differs
+    assert bind_artifact(folder, ones(3, 2), BYTES_MAX).differs
 
 
 def test_a_damaged_copy_is_told(data: DataDirectory, make_artifact: MakeArtifact) -> None:
     folder = data.stream_folder("iris", 1)
-    folder.bind_artifact(make_artifact(), BYTES_MAX)
+    bind_artifact(folder, make_artifact(), BYTES_MAX)
     (folder.artifact / "model.safetensors").write_bytes(b"")
     with pytest.raises(ArtifactError):
-        folder.bind_artifact(make_artifact(), BYTES_MAX)
+        bind_artifact(folder, make_artifact(), BYTES_MAX)
 
 
 def test_a_purged_streams_folder_goes(data: DataDirectory, make_artifact: MakeArtifact) -> None:
     for version in (1, 2):
-        data.stream_folder("iris", version).bind_artifact(make_artifact(), BYTES_MAX)
+        bind_artifact(data.stream_folder("iris", version), make_artifact(), BYTES_MAX)
     data.hide_stream("iris", 1)
     data.hide_stream("iris", 7)
     assert not data.stream_folder("iris", 1).path.exists()

@@ -1,5 +1,6 @@
 """The key file is made once, whole, for its owner alone, whoever comes first; what is none is refused."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -8,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import KeyFileError
-from service.store.directory import keyfile
-from service.store.directory.keyfile import parse_keys, read_or_make_keys
+from service.store.directory.keyfile import create_key_file, parse_keys, read_or_create_keys
 from tests.support.servers import ROOT
 
 ONE, TWO = "0f" * 32, "AB" * 32
@@ -18,29 +18,33 @@ ONE, TWO = "0f" * 32, "AB" * 32
 def test_a_key_is_made_and_stays(tmp_path: Path) -> None:
     """Readable by its owner alone; nothing else is left in the folder."""
     path = tmp_path / "token.key"
-    (key,) = read_or_make_keys(path)
+    (key,) = read_or_create_keys(path)
     assert len(key) == 32
-    assert read_or_make_keys(path) == [key]
+    assert read_or_create_keys(path) == [key]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
-    assert read_or_make_keys(tmp_path / "other.key") != [key]
+    assert read_or_create_keys(tmp_path / "other.key") != [key]
 
 
 def test_what_was_made_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file before its name is given, and the name before the key is used."""
     done: list[str] = []
-    fsync, link, sync_folder = keyfile.os.fsync, keyfile.os.link, keyfile.sync_folder
-    monkeypatch.setattr(keyfile.os, "fsync", lambda fd: (done.append("file"), fsync(fd)))
-    monkeypatch.setattr(keyfile.os, "link", lambda a, b: (done.append("link"), link(a, b)))
-    monkeypatch.setattr(keyfile, "sync_folder", lambda folder: (done.append("folder"), sync_folder(folder)))
-    read_or_make_keys(tmp_path / "token.key")
-    assert done == ["file", "link", "folder", "file"]  # the last one is how a folder is synced
+    fsync, link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(kind_of(fd)), fsync(fd)))
+    monkeypatch.setattr(os, "link", lambda a, b: (done.append("link"), link(a, b)))
+    read_or_create_keys(tmp_path / "token.key")
+    assert done == ["file", "link", "folder"]
+
+
+def kind_of(descriptor: int) -> str:
+    """Whether a descriptor is of a file or a folder."""
+    return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
 
 
 def test_processes_that_race_get_one_key(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from service.store.directory.keyfile import read_or_make_keys\n"
-        "sys.stdin.read(1); print(read_or_make_keys(Path(sys.argv[1]))[0].hex())"
+        "import sys; from pathlib import Path; from service.store.directory.keyfile import read_or_create_keys\n"
+        "sys.stdin.read(1); print(read_or_create_keys(Path(sys.argv[1]))[0].hex())"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "token.key")]
     processes = [subprocess.Popen(command, stdin=-1, stdout=-1, cwd=ROOT, text=True) for _ in range(6)]
@@ -57,9 +61,9 @@ def test_processes_that_race_get_one_key(tmp_path: Path) -> None:
 def test_whoever_is_later_takes_the_key_that_is_there(tmp_path: Path) -> None:
     """Also where the file came between the look and the making."""
     path = tmp_path / "token.key"
-    key = read_or_make_keys(path)
-    keyfile._make(path)
-    assert read_or_make_keys(path) == key
+    key = read_or_create_keys(path)
+    create_key_file(path)
+    assert read_or_create_keys(path) == key
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -71,7 +75,7 @@ def test_one_key_is_read(text: str) -> None:
 @pytest.mark.parametrize("text", [f"{ONE},{TWO}", f"{ONE}\n{TWO}\n", f"{ONE}, {TWO}"])
 def test_several_keys_keep_their_order(text: str, tmp_path: Path) -> None:
     (tmp_path / "token.key").write_text(text)
-    assert parse_keys(text) == read_or_make_keys(tmp_path / "token.key") == [bytes([15] * 32), bytes([0xAB] * 32)]
+    assert parse_keys(text) == read_or_create_keys(tmp_path / "token.key") == [bytes([15] * 32), bytes([0xAB] * 32)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,7 @@ def test_what_is_no_key_is_refused(text: str, tmp_path: Path) -> None:
     """And not repeated; a file that is damaged is not made anew, or every token would be lost."""
     path = tmp_path / "token.key"
     path.write_text(text)
-    for read in (lambda: parse_keys(text), lambda: read_or_make_keys(path)):
+    for read in (lambda: parse_keys(text), lambda: read_or_create_keys(path)):
         with pytest.raises(KeyFileError) as caught:
             read()
         assert "secret" not in str(caught.value)
@@ -89,5 +93,5 @@ def test_what_is_no_key_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(KeyFileError, match=r"token\.key cannot be read or made: No such file"):
-        read_or_make_keys(tmp_path / "missing" / "token.key")
+    with pytest.raises(KeyFileError, match=r"token\.key cannot be read or created: No such file"):
+        read_or_create_keys(tmp_path / "missing" / "token.key")

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import LogError, OutcomeUnknownError
-from service.store.directory.ack_marks import AckMarks, read_marks, refuse_truncated_log
+from service.store.directory.ack_marks import AckMarks, read_marks
+from service.store.directory.truncation import refuse_truncated_log
 from service.store.log.audit import audit_log
 from service.store.log.events import Draft, EventLocation, Position, Stream
 from service.store.log.sqlite import SqliteLog

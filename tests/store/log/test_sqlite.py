@@ -17,13 +17,13 @@ from service.errors import (
     OutcomeUnknownError,
 )
 from service.store import filesystem
-from service.store.filesystem import mount_type
 from service.store.log import database
 from service.store.log.database import refuse_unsafe_version
 from service.store.log.events import EventLocation, Position, Stream
 from service.store.log.feedback_log import FeedbackLog
-from service.store.log.log_connection import OneGeneration
+from service.store.log.log_connection import LocalGeneration
 from service.store.log.sqlite import SqliteLog
+from service.store.mount_types import mount_type
 from tests.support.disk_faults import Disk, Fault
 from tests.support.feedback_log_contract import GENESIS, FeedbackLogTests, feedback, forget, kinds
 
@@ -358,7 +358,7 @@ def in_children(calls: list) -> list[str]:
 
 def test_all_processes_open_again_after_a_failure(path: Path) -> None:
     """The one whose commit failed says so; the others go on with a connection of their own, and lose nothing."""
-    disk, generation = Disk(), OneGeneration()
+    disk, generation = Disk(), LocalGeneration()
     failing = SqliteLog(path, generation, vfs=disk.name)
     other = SqliteLog(path, generation)
     stream = other.open_stream("iris", 1, GENESIS, 3)

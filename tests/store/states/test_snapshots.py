@@ -12,15 +12,9 @@ from hypothesis.extra import numpy as arrays
 
 from service.errors import SnapshotError
 from service.store.states import snapshots as module
-from service.store.states.checkpoints import checkpoints_to_keep, delete_states, thin_checkpoints
-from service.store.states.snapshots import (
-    list_seqs,
-    prune_snapshots,
-    read_fields,
-    read_latest,
-    read_snapshot,
-    write_snapshot,
-)
+from service.store.states.checkpoints import checkpoints_to_keep, thin_checkpoints
+from service.store.states.snapshots import read_fields, read_snapshot, write_snapshot
+from service.store.states.state_folder import delete_states, list_seqs, prune_snapshots, read_latest
 
 # A slow disk is no failure.
 on_disk = settings(deadline=None, max_examples=60)

@@ -1,0 +1,77 @@
+"""Parsing and writing of `model.json`.
+
+Parsing is strict in two steps: JSON according to RFC 8259 (UTF-8, no byte order mark, no duplicate keys, no NaN), then
+the fields of `manifest.py` (none unknown, no type converted).
+"""
+
+import json
+from typing import Final, NoReturn
+
+from pydantic import ValidationError
+
+from service.errors import ArtifactError
+from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest
+
+# Enough for the problem of a field, and short enough for a log line; it may quote the file.
+REASON_CHARACTERS_MAX: Final = 300
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Parse the bytes of a `model.json`.
+
+    Args:
+        raw: The whole file; the caller has limited its size.
+
+    Returns:
+        The manifest; `Artifact` checks whether the tensors agree with it.
+
+    Raises:
+        ArtifactError: The bytes are not strict JSON, or not a valid manifest.
+    """
+    _check_json(raw)
+    try:
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        raise ArtifactError(f"model.json is not a valid manifest: {_first_problem(error)}") from None
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Return a manifest as JSON with one field on each line, so that versions are easy to compare.
+
+    Returns:
+        UTF-8 bytes that `parse_manifest` parses to an equal manifest.
+    """
+    fields = manifest.model_dump(mode="json", exclude_none=True)
+    lines = [f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _check_json(raw: bytes) -> None:
+    """Refuse what pydantic's parser accepts: duplicate keys, of which it uses the last, and NaN."""
+    try:
+        # Only pydantic converts numbers; parse_int=float avoids Python's limit on the digits of integers.
+        json.loads(raw.decode(), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant, parse_int=float)
+    except UnicodeDecodeError:
+        raise ArtifactError("model.json is not UTF-8") from None
+    except RecursionError:
+        raise ArtifactError("model.json is nested too deeply") from None
+    except ValueError as error:
+        raise ArtifactError(f"model.json is not valid JSON: {error}") from None
+
+
+def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("an object has the same key twice")
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return the first error as `field: problem`, shortened and printable, because keys may come from the file."""
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part)[:NAME_CHARACTERS_MAX] for part in problem["loc"])
+    sentence = problem["msg"].removeprefix("Value error, ")
+    printable = (f"{field}: {sentence}" if field else sentence).encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else "?" for c in printable[:REASON_CHARACTERS_MAX])

@@ -1,0 +1,62 @@
+"""The artifact that a stream is bound to: a copy, because it defines what the stream's events mean.
+
+The copy is made once, when the stream begins. Later changes in models/ are reported, and do not change the stream.
+"""
+
+from typing import NamedTuple
+
+from service.errors import ArtifactError
+from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.fingerprint import fold_version_of
+from service.store.directory.data_directory import StreamFolder
+from service.store.filesystem import sync_folder
+from service.store.log.events import Stream
+
+
+class BoundArtifact(NamedTuple):
+    """A stream's artifact.
+
+    Attributes:
+        artifact: The copy that the stream began with, which is served.
+        differs: Whether the artifact in models/ is a different one now.
+    """
+
+    artifact: Artifact
+    differs: bool
+
+
+def bind_artifact(folder: StreamFolder, artifact: Artifact, bytes_max: int) -> BoundArtifact:
+    """Return the artifact that a stream is bound to; a stream that begins is bound to the given one.
+
+    Args:
+        folder: The stream's folder.
+        artifact: The version as it is in models/ now.
+        bytes_max: Largest size of a tensor file.
+
+    Raises:
+        ArtifactError: The copy is damaged.
+        OSError: The disk failed; a copy appears whole or not at all.
+    """
+    if not folder.artifact.exists():
+        write_artifact(folder.artifact, artifact)
+        sync_folder(folder.path.parent)
+    copy = read_artifact(folder.artifact, bytes_max)
+    return BoundArtifact(copy, _content(copy) != _content(artifact))
+
+
+def read_bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) -> Artifact:
+    """Read the artifact that a stream is bound to, and check that the stream began with it.
+
+    Raises:
+        ArtifactError: It is damaged or missing, or the stream began with another artifact or by a later release.
+    """
+    artifact = read_artifact(folder.artifact, bytes_max)
+    if fold_version_of(artifact, stream.genesis) is None:
+        raise ArtifactError("the stream began with another artifact, or by a later release; restore a backup")
+    return artifact
+
+
+def _content(artifact: Artifact) -> tuple[object, ...]:
+    """Return what distinguishes artifacts; the bytes of equal artifacts' files differ from writer to writer."""
+    shapes = [tensor.shape for tensor in artifact.tensors.values()]
+    return artifact.manifest.model_copy(update={"tensors_sha256": ""}), artifact.weights_sha256, shapes
