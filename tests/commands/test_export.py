@@ -70,8 +70,8 @@ def test_nothing_is_written_over(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "iris" / "1", root / "plain")
     argv = ("export", "iris", "--data", tmp_path / "data")
     for target, sentence in (
-        (root / "plain", "the target holds a version already; name a folder that does not exist yet"),
-        (root / "iris" / "1", "the target holds a version already; name a folder that does not exist yet"),
+        (root / "plain", "the target has a version already; name a folder that does not exist yet"),
+        (root / "iris" / "1", "the target has a version already; name a folder that does not exist yet"),
         (
             root / "iris" / "1" / "model.json",
             "the target is a file; name a folder that does not exist yet, or a model's folder",

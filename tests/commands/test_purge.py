@@ -53,7 +53,7 @@ def test_a_purged_stream_is_gone(tmp_path: Path) -> None:
     again = softstep(*argv, "--yes")
     assert (again.returncode, again.stderr) == (
         1,
-        "softstep: say which version is meant: there are streams of iris/2\n",
+        "softstep: name one version of the model; these have streams: iris/2\n",
     )
 
 

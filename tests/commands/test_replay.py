@@ -60,7 +60,7 @@ def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:
     """In a sentence, with exit code 1: what was forgotten, what there is not, and where nothing is."""
     nowhere = ran("replay", "iris", "--data", tmp_path / "none")
     assert (nowhere.returncode, (tmp_path / "none").exists()) == (1, False)
-    assert nowhere.stderr == "softstep: the data directory holds no feedback log; name the one that the service uses\n"
+    assert nowhere.stderr == "softstep: the data directory has no feedback log; name the one that the service uses\n"
     (tmp_path / "odd").mkdir()
     for name in ("log.sqlite", "marks"):
         (tmp_path / "odd" / name).touch()
@@ -70,8 +70,8 @@ def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:
     history.teach(1, 2)
     history.forget(2)
     for name, more, sentence in (
-        ("iris", (), "say which version is meant: there are streams of iris/1, iris/2"),
-        ("iris/3", (), "say which version is meant: there are streams of iris/1, iris/2"),
+        ("iris", (), "name one version of the model; these have streams: iris/1, iris/2"),
+        ("iris/3", (), "name one version of the model; these have streams: iris/1, iris/2"),
         ("unknown", (), "no version of that model has a stream in this data directory"),
         ("iris/1", ("--seq", 2), "event 3 forgot an event of that state; ask for seq 3 or later"),
         ("iris/1", ("--seq", 4), "the stream has the seqs 0 to 3"),

@@ -116,13 +116,13 @@ def erase_in_word_only(history: History) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[History], None], str]] = {
-    "checkpoint": (lambda h: flip(h.folder.checkpoints / "10"), "checkpoint 10: a snapshot is not what was written"),
-    "snapshot": (lambda h: flip(h.folder.snapshots / "31"), "snapshot 31: a snapshot is not what was written"),
+    "checkpoint": (lambda h: flip(h.folder.checkpoints / "10"), "checkpoint 10: a snapshot is damaged"),
+    "snapshot": (lambda h: flip(h.folder.snapshots / "31"), "snapshot 31: a snapshot is damaged"),
     "tensors": (lambda h: flip(h.folder.artifact / "model.safetensors"), "the bound artifact: model.safetensors"),
     "artifact": (lambda h: shutil.rmtree(h.folder.artifact), "the bound artifact: model.json is missing"),
-    "other stream": (lambda h: rewritten(h.folder.checkpoints / "10", genesis="00"), "10: it is another stream's"),
+    "other stream": (lambda h: rewritten(h.folder.checkpoints / "10", genesis="00"), "10: it belongs to another stream"),
     "other event": (lambda h: rewritten(h.folder.snapshots / "10", hash="00"), "no event 10, or another one there"),
-    "no turns": (lambda h: rewritten(h.folder.snapshots / "10", turns=None), "what was known of the lineage"),
+    "no turns": (lambda h: rewritten(h.folder.snapshots / "10", turns=None), "which admin events it knows"),
     "no event": (lambda h: shutil.copy(h.folder.snapshots / "41", h.folder.snapshots / "99"), "no event 99"),
     "state": (taught_otherwise, "checkpoint 41 differs from the fold of its events"),
     "window": (told_surer, "checkpoint 41 differs from the fold of its events"),
@@ -133,7 +133,7 @@ DAMAGE: dict[str, tuple[Callable[[History], None], str]] = {
     "rows": (lose_rows, "an event has lost its rows though nothing forgot it"),
     "marks": (mark_further, "the feedback log ends before event 50"),
     "mark file": (lambda h: flip(h.data.mark_file(0)), "the mark file 0 is damaged"),
-    "erased": (erase_in_word_only, "checkpoint 10: it holds an event that was forgotten and is said to be erased"),
+    "erased": (erase_in_word_only, "checkpoint 10: it includes a forgotten event that is reported as erased"),
 }
 
 

@@ -1,6 +1,5 @@
-"""What the tests of this room share: a small artifact, and folders made of it."""
+"""Fixtures shared by the tests of the store: a small artifact, and a folder with it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,12 @@ import numpy as np
 import pytest
 
 from service.store.artifact.artifact import Artifact, write_artifact
-
-MakeArtifact = Callable[..., Artifact]
+from tests.support.artifact_files import MakeArtifact
 
 
 @pytest.fixture(scope="session")
 def make_artifact() -> MakeArtifact:
-    """Makes a 2 -> 3 softmax artifact; `bias` tells one from another, keyword arguments change the manifest."""
+    """Return a function that makes a 2 -> 3 softmax artifact; `bias` identifies it, keywords change the manifest."""
 
     def make(bias: float = 0.5, **changes: Any) -> Artifact:
         fields = {
@@ -33,7 +31,7 @@ def make_artifact() -> MakeArtifact:
 
 @pytest.fixture
 def folder(tmp_path: Path, make_artifact: MakeArtifact) -> Path:
-    """A version's folder that holds a good artifact."""
+    """Return a version's folder with a valid artifact."""
     directory = tmp_path / "iris" / "1"
     write_artifact(directory, make_artifact())
     return directory

@@ -132,7 +132,7 @@ class MemoryLog:
 
     def _head(self, stream: int) -> StreamHead:
         if stream not in self._heads:
-            raise StreamGoneError("there is no such stream, or no more")
+            raise StreamGoneError("the stream does not exist, or was purged")
         return self._heads[stream]
 
     def _known(self, name: tuple[str, bytes]) -> Row | None:

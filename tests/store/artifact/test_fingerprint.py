@@ -6,7 +6,7 @@ import pytest
 
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.fingerprint import compute_genesis
-from tests.store.conftest import MakeArtifact
+from tests.support.artifact_files import MakeArtifact
 
 MODELS = Path(__file__).parents[3] / "models"
 GOLDEN = Path(__file__).parents[2] / "golden"

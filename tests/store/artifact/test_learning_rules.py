@@ -135,7 +135,7 @@ def test_a_network_has_no_clip_but_its_stages(rule: str) -> None:
 
 def test_newton_has_a_largest_size() -> None:
     """Asked for, Newton is refused where its matrices would take more than 16 MiB or so."""
-    with pytest.raises(ArtifactError, match="ftrl takes any"):
+    with pytest.raises(ArtifactError, match="use ftrl for larger models"):
         LearnerState(artifact("zero", N=2000, K=3, learning={"rule": "newton"}))
 
 

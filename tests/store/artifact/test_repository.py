@@ -2,54 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.store.artifact import repository as module
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
-from service.store.artifact.repository import Repository, RepositoryView
-
-BYTES_MAX = 1 << 20
-MakeArtifact = Callable[..., Artifact]
-# A slow disk is no failure.
-on_disk = settings(deadline=None)
-Put = Callable[..., Path]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """An empty directory of models."""
-    directory = tmp_path / "models"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def put(root: Path, make_artifact: MakeArtifact) -> Put:
-    """Writes a good artifact to a folder below the root."""
-
-    def write(folder: str, bias: float = 0.5) -> Path:
-        write_artifact(root / folder, make_artifact(bias=bias))
-        return root / folder
-
-    return write
-
-
-def over(root: Path, models_max: int = 256) -> Repository:
-    """A repository with the usual limits."""
-    return Repository(root, BYTES_MAX, models_max)
-
-
-def told(view: RepositoryView) -> dict[tuple[str, int], tuple[str, float | None, str | None]]:
-    """Each version's state, the bias that tells its artifact, and its reason."""
-    return {
-        key: (version.state, version.artifact and float(version.artifact.bias[0]), version.reason)
-        for key, version in view.versions.items()
-    }
+from service.store.artifact.repository import Repository
+from tests.support.artifact_files import MakeArtifact, PutArtifact, on_disk, open_repository, summarize
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -64,107 +26,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return read
 
 
-# What counts as a model
-
-
-def test_versions_are_found_by_name_and_number(root: Path, put: Put) -> None:
-    """Every models/<name>/<version>/ is served, in the order of names and numbers."""
-    for folder in ("iris/10", "iris/9", "a.b_c-d/1", "7/3"):
-        put(folder)
-    view = over(root).scan()
-    assert list(view.versions) == [("7", 3), ("a.b_c-d", 1), ("iris", 9), ("iris", 10)]
-    assert view.reason is None
-    assert all(version.state == "READY" for version in view.versions.values())
-
-
-OTHER_VERSIONS = ["01", "v1", "0", "-1", "1.0", ".1", "٣", "9" * 19, "1\n", "1/1"]
-OTHER_NAMES = ["Iris", ".iris", "_iris", "i ris", "x" * 65, "iris\n", "__pycache__"]
-
-
-@pytest.mark.parametrize("folder", [f"iris/{v}" for v in OTHER_VERSIONS] + [f"{name}/1" for name in OTHER_NAMES])
-def test_other_folders_are_ignored(root: Path, put: Put, folder: str) -> None:
-    """Names and versions are taken in one spelling only."""
-    put(folder)
-    (root / "train.py").touch()
-    assert told(over(root).scan()) == {}
-
-
-def test_files_in_the_place_of_folders_are_ignored(root: Path, put: Put) -> None:
-    """A script beside the models, or a file named like a version, is no model."""
-    put("iris/1")
-    (root / "train.py").touch()
-    (root / "1").touch()
-    (root / "iris" / "2").touch()
-    view = over(root).scan()
-    assert (list(view.versions), view.reason) == ([("iris", 1)], None)
-
-
-def test_a_root_that_is_one_model_is_served(tmp_path: Path, make_artifact: MakeArtifact) -> None:
-    """A mounted folder may hold the two files themselves; its own name is the model's."""
-    write_artifact(tmp_path / "fraud", make_artifact())
-    assert told(over(tmp_path / "fraud").scan()) == {("fraud", 1): ("READY", 0.5, None)}
-
-
-def test_a_root_of_versions_is_served(root: Path, put: Put) -> None:
-    """A mounted folder may hold the versions of one model."""
-    put("3")
-    put("12", bias=1.0)
-    view = over(root).scan()
-    assert told(view) == {("models", 3): ("READY", 0.5, None), ("models", 12): ("READY", 1.0, None)}
-
-
-def test_a_root_whose_name_cannot_be_served_is_called_model(
-    tmp_path: Path, make_artifact: MakeArtifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Upper case and the like do not become model names; a relative root has the name it stands for."""
-    write_artifact(tmp_path / "My Model", make_artifact())
-    assert list(over(tmp_path / "My Model").scan().versions) == [("model", 1)]
-    write_artifact(tmp_path / "here", make_artifact())
-    monkeypatch.chdir(tmp_path / "here")
-    assert list(over(Path()).scan().versions) == [("here", 1)]
-
-
-def test_named_folders_come_before_nameless_ones(root: Path, put: Put, make_artifact: MakeArtifact) -> None:
-    """Where several folders mean one version, the most explicit counts; without a manifest it does not."""
-    write_artifact(root, make_artifact(bias=3.0))
-    (root / "1").mkdir()
-    repository = over(root)
-    assert told(repository.scan())["models", 1] == ("READY", 3.0, None)
-    put("1", bias=2.0)
-    assert told(repository.scan())["models", 1] == ("READY", 2.0, None)
-    put("models/1", bias=1.0)
-    assert told(repository.scan())["models", 1] == ("READY", 1.0, None)
-    shutil.rmtree(root / "models")
-    assert told(repository.scan())["models", 1] == ("READY", 2.0, None)
-
-
-def test_folders_may_be_links(root: Path, put: Put, tmp_path: Path) -> None:
-    """An operator may lay a model's folder elsewhere; only files must not lead out of their folder."""
-    put("iris/1").parent.rename(tmp_path / "elsewhere")
-    (root / "iris").symlink_to(tmp_path / "elsewhere")
-    assert told(over(root).scan()) == {("iris", 1): ("READY", 0.5, None)}
-
-
-def test_a_missing_root_gives_an_empty_view(root: Path, put: Put) -> None:
-    """It is no error, and the models are found once it is there."""
-    repository = over(root / "later")
-    view = repository.scan()
-    assert (dict(view.versions), view.reason) == ({}, "the models directory does not exist")
-    put("later/iris/1")
-    view = repository.scan()
-    assert (list(view.versions), view.reason) == ([("iris", 1)], None)
-    assert over(root / "later" / "iris" / "1" / "model.json").scan().reason == "the models directory does not exist"
-
-
-# What the view tells
-
-
-def test_the_latest_version_is_the_largest_that_is_ready(root: Path, put: Put) -> None:
+def test_the_latest_version_is_the_largest_that_is_ready(root: Path, put: PutArtifact) -> None:
     """A broken newest version leaves the one before it in place."""
     put("iris/2")
     put("iris/10")
     (put("iris/11") / "model.safetensors").unlink()
-    view = over(root).scan()
+    view = open_repository(root).scan()
     latest = view.default_version("iris")
     assert latest is not None
     assert latest.version == 10
@@ -172,32 +39,29 @@ def test_the_latest_version_is_the_largest_that_is_ready(root: Path, put: Put) -
     assert (view.default_version("unknown"), view.versions_of("unknown")) == (None, ())
 
 
-def test_a_model_without_a_ready_version_has_no_latest(root: Path, put: Put) -> None:
+def test_a_model_without_a_ready_version_has_no_latest(root: Path, put: PutArtifact) -> None:
     """It is listed with its reason all the same."""
     (put("iris/1") / "model.safetensors").unlink()
-    view = over(root).scan()
+    view = open_repository(root).scan()
     assert view.default_version("iris") is None
-    assert told(view) == {("iris", 1): ("UNAVAILABLE", None, "model.safetensors is missing")}
+    assert summarize(view) == {("iris", 1): ("UNAVAILABLE", None, "model.safetensors is missing")}
 
 
-def test_a_view_cannot_be_changed(root: Path, put: Put) -> None:
+def test_a_view_cannot_be_changed(root: Path, put: PutArtifact) -> None:
     """Whoever holds a view may use it while the next scan runs."""
     put("iris/1")
-    view = over(root).scan()
+    view = open_repository(root).scan()
     with pytest.raises(TypeError):
         view.versions["x", 1] = view.versions["iris", 1]  # type: ignore[index]
     with pytest.raises(AttributeError):
         view.versions["iris", 1].reason = "x"  # type: ignore[misc]
 
 
-# From scan to scan
-
-
-def test_what_did_not_change_is_not_read_again(root: Path, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_did_not_change_is_not_read_again(root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """Good or refused, an unchanged folder costs two stat calls, and the very same view is returned."""
     put("iris/1")
     (put("iris/2") / "model.safetensors").write_bytes(b"damaged")
-    repository = over(root)
+    repository = open_repository(root)
     read = counted(monkeypatch)
     view = repository.scan()
     assert read == [root / "iris" / "2", root / "iris" / "1"]
@@ -205,91 +69,77 @@ def test_what_did_not_change_is_not_read_again(root: Path, put: Put, monkeypatch
     assert len(read) == 2
 
 
-def test_a_new_version_is_picked_up_alone(root: Path, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_version_is_picked_up_alone(root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """The versions beside it stay the objects they are."""
     put("iris/1")
-    repository = over(root)
+    repository = open_repository(root)
     before = repository.scan()
     read = counted(monkeypatch)
     new = put("iris/2", bias=2.0)
     after = repository.scan()
     assert read == [new]
     assert after.versions["iris", 1] is before.versions["iris", 1]
-    assert told(after)["iris", 2] == ("READY", 2.0, None)
+    assert summarize(after)["iris", 2] == ("READY", 2.0, None)
 
 
-def test_a_changed_version_is_read_again(root: Path, put: Put) -> None:
+def test_a_changed_version_is_read_again(root: Path, put: PutArtifact) -> None:
     """The new artifact takes the old one's place."""
     put("iris/1")
-    repository = over(root)
+    repository = open_repository(root)
     before = repository.scan()
     put("iris/1", bias=2.0)
-    assert told(repository.scan()) == {("iris", 1): ("READY", 2.0, None)}
-    assert told(before) == {("iris", 1): ("READY", 0.5, None)}
+    assert summarize(repository.scan()) == {("iris", 1): ("READY", 2.0, None)}
+    assert summarize(before) == {("iris", 1): ("READY", 0.5, None)}
 
 
-def test_a_broken_change_keeps_the_old_artifact(root: Path, put: Put) -> None:
+def test_a_broken_change_keeps_the_old_artifact(root: Path, put: PutArtifact) -> None:
     """It serves on with the reason beside it, until the files are good again."""
     folder = put("iris/1")
-    repository = over(root)
+    repository = open_repository(root)
     repository.scan()
     (folder / "model.json").write_text("{")
     broken = repository.scan()
-    state, bias, reason = told(broken)["iris", 1]
+    state, bias, reason = summarize(broken)["iris", 1]
     assert (state, bias) == ("READY", 0.5)
     assert reason is not None
     assert reason.startswith("model.json is not valid JSON")
     assert repository.scan() is broken
     put("iris/1", bias=2.0)
-    assert told(repository.scan()) == {("iris", 1): ("READY", 2.0, None)}
+    assert summarize(repository.scan()) == {("iris", 1): ("READY", 2.0, None)}
 
 
-def test_a_refused_version_is_looked_at_again_when_it_changes(root: Path, put: Put) -> None:
+def test_a_refused_version_is_looked_at_again_when_it_changes(root: Path, put: PutArtifact) -> None:
     """A repaired version is served."""
     (put("iris/1") / "model.safetensors").unlink()
-    repository = over(root)
-    assert told(repository.scan())["iris", 1][0] == "UNAVAILABLE"
+    repository = open_repository(root)
+    assert summarize(repository.scan())["iris", 1][0] == "UNAVAILABLE"
     put("iris/1")
-    assert told(repository.scan()) == {("iris", 1): ("READY", 0.5, None)}
-
-
-def test_a_version_without_a_manifest_does_not_exist_yet(root: Path, put: Put) -> None:
-    """The manifest comes last; until then nothing is told, whatever else is there."""
-    manifest = put("iris/1") / "model.json"
-    content = manifest.read_bytes()
-    manifest.unlink()
-    repository = over(root)
-    assert told(repository.scan()) == {}
-    manifest.symlink_to("..data/model.json")
-    assert told(repository.scan()) == {}
-    manifest.unlink()
-    manifest.write_bytes(content)
-    assert told(repository.scan()) == {("iris", 1): ("READY", 0.5, None)}
+    assert summarize(repository.scan()) == {("iris", 1): ("READY", 0.5, None)}
 
 
 @pytest.mark.parametrize("gone", ["iris/1/model.json", "iris/1", "iris"])
-def test_a_deleted_version_disappears(root: Path, put: Put, gone: str) -> None:
+def test_a_deleted_version_disappears(root: Path, put: PutArtifact, gone: str) -> None:
     """Removing the manifest, the version or the model unloads it; the others stay."""
     put("iris/1")
     put("digits/1")
-    repository = over(root)
+    repository = open_repository(root)
     repository.scan()
     if gone.endswith(".json"):
         (root / gone).unlink()
     else:
         shutil.rmtree(root / gone)
-    assert told(repository.scan()) == {("digits", 1): ("READY", 0.5, None)}
+    assert summarize(repository.scan()) == {("digits", 1): ("READY", 0.5, None)}
 
 
 @pytest.mark.parametrize("known", [False, True])
 def test_files_that_move_while_they_are_read_are_left_for_the_next_scan(
     root: Path,
-    put: Put,
+    put: PutArtifact,
     monkeypatch: pytest.MonkeyPatch,
     known: bool,  # noqa: FBT001
 ) -> None:
     """What was known before stands meanwhile; nothing is told of a version that is only being written."""
-    repository = over(root)
+    repository = open_repository(root)
     if known:
         put("iris/1")
         repository.scan()
@@ -302,11 +152,11 @@ def test_files_that_move_while_they_are_read_are_left_for_the_next_scan(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "read_artifact", read_while_written)
-        assert told(repository.scan()) == ({("iris", 1): ("READY", 0.5, None)} if known else {})
-    assert told(repository.scan()) == {("iris", 1): ("READY", 3.0, None)}
+        assert summarize(repository.scan()) == ({("iris", 1): ("READY", 0.5, None)} if known else {})
+    assert summarize(repository.scan()) == {("iris", 1): ("READY", 3.0, None)}
 
 
-def test_one_bad_model_leaves_the_others_alone(root: Path, put: Put) -> None:
+def test_one_bad_model_leaves_the_others_alone(root: Path, put: PutArtifact) -> None:
     """Whatever one folder holds, every other one is served."""
     for name in ("a", "b", "c", "d"):
         put(f"{name}/1")
@@ -314,53 +164,47 @@ def test_one_bad_model_leaves_the_others_alone(root: Path, put: Put) -> None:
     (root / "b" / "1" / "model.json").write_bytes(b"[" * 100_000)
     (root / "c" / "1" / "model.json").unlink()
     (root / "c" / "1" / "model.json").mkdir()
-    states = {name: state for (name, _), (state, _, _) in told(over(root).scan()).items()}
+    states = {name: state for (name, _), (state, _, _) in summarize(open_repository(root).scan()).items()}
     assert states == {"a": "UNAVAILABLE", "b": "UNAVAILABLE", "c": "UNAVAILABLE", "d": "READY"}
 
 
-def test_tensors_above_the_limit_are_refused(root: Path, put: Put) -> None:
+def test_tensors_above_the_limit_are_refused(root: Path, put: PutArtifact) -> None:
     """The repository's limit of bytes holds for each version."""
     put("iris/1")
-    ((key, told_of),) = told(Repository(root, 10, 256).scan()).items()
+    ((key, told_of),) = summarize(Repository(root, 10, 256).scan()).items()
     assert (key, told_of[0]) == (("iris", 1), "UNAVAILABLE")
     assert "more than the limit of 10" in str(told_of[2])
 
 
-# The limit of models
-
-
-def test_versions_above_the_limit_are_refused_with_that_reason(root: Path, put: Put) -> None:
+def test_versions_above_the_limit_are_refused_with_that_reason(root: Path, put: PutArtifact) -> None:
     """Each model's largest version comes first, then each one's second largest."""
     for folder in ("a/1", "a/2", "a/3", "b/1", "b/2"):
         put(folder)
-    view = over(root, models_max=3).scan()
+    view = open_repository(root, models_max=3).scan()
     assert [key for key, version in view.versions.items() if version.state == "READY"] == [("a", 2), ("a", 3), ("b", 2)]
     assert view.versions["b", 1].reason == "3 model versions are served already, which is the limit"
 
 
-def test_served_versions_keep_their_place_and_free_it_when_they_go(root: Path, put: Put) -> None:
+def test_served_versions_keep_their_place_and_free_it_when_they_go(root: Path, put: PutArtifact) -> None:
     """A newcomer waits at the limit, a served version may still change, and a place that is freed is taken."""
     put("b/1")
-    repository = over(root, models_max=1)
+    repository = open_repository(root, models_max=1)
     repository.scan()
     put("a/2")
     put("b/1", bias=2.0)
     view = repository.scan()
-    assert told(view)["b", 1] == ("READY", 2.0, None)
-    assert told(view)["a", 2][0] == "UNAVAILABLE"
+    assert summarize(view)["b", 1] == ("READY", 2.0, None)
+    assert summarize(view)["a", 2][0] == "UNAVAILABLE"
     assert repository.scan() is view
     shutil.rmtree(root / "b")
-    assert told(repository.scan()) == {("a", 2): ("READY", 0.5, None)}
+    assert summarize(repository.scan()) == {("a", 2): ("READY", 0.5, None)}
 
 
-def test_refused_versions_take_no_place(root: Path, put: Put) -> None:
+def test_refused_versions_take_no_place(root: Path, put: PutArtifact) -> None:
     """Only what is served counts against the limit."""
     (put("a/1") / "model.safetensors").unlink()
     put("b/1")
-    assert told(over(root, models_max=1).scan())["b", 1] == ("READY", 0.5, None)
-
-
-# A system that refuses
+    assert summarize(open_repository(root, models_max=1).scan())["b", 1] == ("READY", 0.5, None)
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, method: str, path: Path) -> None:
@@ -378,25 +222,25 @@ def refusing(monkeypatch: pytest.MonkeyPatch, method: str, path: Path) -> None:
 REFUSALS = [
     ("iterdir", "", "the models directory cannot be read: Permission denied"),
     ("iterdir", "iris", "the folder of model iris cannot be read: Permission denied"),
-    ("stat", "iris/1/model.json", "its files cannot be looked at: Permission denied"),
-    ("stat", "iris/1/model.safetensors", "its files cannot be looked at: Permission denied"),
+    ("stat", "iris/1/model.json", "its files cannot be examined: Permission denied"),
+    ("stat", "iris/1/model.safetensors", "its files cannot be examined: Permission denied"),
 ]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_disk_that_fails_for_a_moment_unloads_nothing(
-    root: Path, put: Put, monkeypatch: pytest.MonkeyPatch, refusal: tuple[str, str, str]
+    root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch, refusal: tuple[str, str, str]
 ) -> None:
     """What was loaded serves on, the reason is told, and it goes when the disk is back."""
     method, place, reason = refusal
     put("iris/1")
     put("digits/1")
-    repository = over(root)
+    repository = open_repository(root)
     repository.scan()
     with monkeypatch.context() as patch:
         refusing(patch, method, root / place)
         view = repository.scan()
-        assert [(state, bias) for state, bias, _ in told(view).values()] == [("READY", 0.5), ("READY", 0.5)]
+        assert [(state, bias) for state, bias, _ in summarize(view).values()] == [("READY", 0.5), ("READY", 0.5)]
         assert reason in {view.reason, view.versions["iris", 1].reason}
         assert repository.scan() is view
     view = repository.scan()
@@ -405,11 +249,11 @@ def test_a_disk_that_fails_for_a_moment_unloads_nothing(
 
 
 def test_a_refusal_by_the_system_is_tried_again_at_every_scan(
-    root: Path, put: Put, monkeypatch: pytest.MonkeyPatch
+    root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rights that are granted later change no signature of the files."""
     put("iris/1")
-    repository = over(root)
+    repository = open_repository(root)
     opened = os.open
 
     def fail(path: Path, flags: int) -> int:
@@ -420,12 +264,9 @@ def test_a_refusal_by_the_system_is_tried_again_at_every_scan(
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", fail)
         view = repository.scan()
-        assert told(view) == {("iris", 1): ("UNAVAILABLE", None, "model.json cannot be read: Permission denied")}
+        assert summarize(view) == {("iris", 1): ("UNAVAILABLE", None, "model.json cannot be read: Permission denied")}
         assert repository.scan() is view
-    assert told(repository.scan()) == {("iris", 1): ("READY", 0.5, None)}
-
-
-# Any history
+    assert summarize(repository.scan()) == {("iris", 1): ("READY", 0.5, None)}
 
 
 ACTIONS = ["write", "write", "break tensors", "break manifest", "remove manifest", "remove", "scan", "scan"]
@@ -439,14 +280,14 @@ def test_any_history_is_told_as_it_happened(
 ) -> None:
     """After any writes, damages and removals: good folders serve, broken ones keep what was served, others are gone."""
     root = tmp_path_factory.mktemp("history")
-    repository = over(root)
+    repository = open_repository(root)
     disk: dict[tuple[str, int], float | None] = {}  # the bias of a good folder, None for a broken one
     serving: dict[tuple[str, int], float | None] = {}
     for step, (key, action) in enumerate([*history, (("a", 1), "scan")]):
         folder = root / key[0] / str(key[1])
         if action == "scan":
             serving = {key: serving.get(key) if bias is None else bias for key, bias in disk.items()}
-            assert {key: bias for key, (_, bias, _) in told(repository.scan()).items()} == serving
+            assert {key: bias for key, (_, bias, _) in summarize(repository.scan()).items()} == serving
         elif action == "write":
             write_artifact(folder, make_artifact(bias=step))
             disk[key] = step

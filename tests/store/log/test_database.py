@@ -1,11 +1,20 @@
-"""What a connection is set to, each by what it is for and not by the table that sets it."""
+"""Databases, settings and SQLite versions: what is refused, and what each connection is set to."""
 
 from pathlib import Path
 
+import apsw
 import pytest
 
-from service.store.log import tables
-from service.store.log.database import PRAGMAS, open_database
+from service.errors import (
+    LogDamagedError,
+    LogUnavailableError,
+    LogUnsafeError,
+)
+from service.store.log import database, tables
+from service.store.log.database import PRAGMAS, open_database, refuse_unsafe_version
+from service.store.log.events import Stream
+from service.store.log.sqlite import SqliteLog
+from tests.support.feedback_log_contract import feedback, kinds
 
 SAFE = {
     "journal_mode": "wal",  # one writer and its readers do not wait for each other
@@ -33,3 +42,74 @@ def test_a_connection_keeps_what_it_promises(tmp_path: Path, name: str) -> None:
 def test_every_setting_is_known_here() -> None:
     """One that is added or left out is added or left out here too."""
     assert [name for name, _, _ in PRAGMAS] == list(SAFE)
+
+
+@pytest.mark.parametrize("version", ["3.51.3", "3.51.4", "3.50.7", "3.44.6", "3.52.1", "3.53.0", "3.54.1", "4.0.0"])
+def test_cured_versions_are_taken(version: str) -> None:
+    refuse_unsafe_version(version)
+
+
+@pytest.mark.parametrize(
+    "version", ["3.40.1", "3.46.1", "3.51.2", "3.52.0", "3.50.6", "3.44.5", "3.45.9", "2.51.3", "3.51", "unknown"]
+)
+def test_versions_with_the_wal_reset_bug_are_refused(version: str) -> None:
+    with pytest.raises(LogUnsafeError):
+        refuse_unsafe_version(version)
+
+
+def test_a_start_refuses_such_a_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database.apsw, "sqlite_lib_version", lambda: "3.46.1")
+    with pytest.raises(LogUnsafeError):
+        SqliteLog(path)
+
+
+def test_another_programs_database_is_refused(path: Path) -> None:
+    apsw.Connection(str(path)).execute("CREATE TABLE t(x)")
+    with pytest.raises(LogUnsafeError):
+        SqliteLog(path)
+
+
+def test_another_format_is_refused(path: Path, log: SqliteLog) -> None:
+    log.close()
+    apsw.Connection(str(path)).pragma("user_version", 2)
+    with pytest.raises(LogUnsafeError):
+        SqliteLog(path)
+
+
+def test_a_setting_that_does_not_hold_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "PRAGMAS", (("synchronous", "normal", 2),))
+    with pytest.raises(LogUnsafeError):
+        SqliteLog(path)
+
+
+def test_a_file_that_is_no_database_is_damaged(path: Path) -> None:
+    path.write_bytes(b"nothing that SQLite knows" * 400)
+    with pytest.raises(LogDamagedError):
+        SqliteLog(path)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LogUnavailableError):
+        SqliteLog(tmp_path / "missing" / "log.sqlite")
+
+
+def test_a_write_that_waits_too_long_is_told(path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_MS", 1)
+    waiting = SqliteLog(path)
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LogUnavailableError):
+        waiting.append([feedback(stream, "a")])
+    other.execute("ROLLBACK")
+    assert kinds(waiting.append([feedback(stream, "a")])) == [1]
+
+
+def test_what_a_recovery_finds_is_synced_first(
+    path: Path, log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a log syncs its write-ahead log, in which a killed process may have left what it did not sync."""
+    log.append([feedback(stream, "a")])
+    synced: list[Path] = []
+    monkeypatch.setattr(database, "sync_file", synced.append)
+    SqliteLog(path)
+    assert synced == [Path(f"{path}-wal")]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.store.states.losses import WHOLE, LossReader, LossWriter
+from service.store.states.losses import READABLE_ROWS, LossReader, LossWriter
 
 
 def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
     assert reader.read_losses(2) is None
 
 
-@given(st.lists(st.integers(1, WHOLE + 9), min_size=1, max_size=12))
+@given(st.lists(st.integers(1, READABLE_ROWS + 9), min_size=1, max_size=12))
 def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
     """However often the ring has gone round."""
     folder = tmp_path_factory.mktemp("losses")
@@ -30,8 +30,8 @@ def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFacto
     for seq, size in enumerate(sizes, 1):
         losses = np.arange(size) + seq / 100
         writer.write_losses(np.full(size, seq), losses)
-        assert reader.read_losses(seq) == losses[-WHOLE:].tolist()
-    if sum(sizes[1:]) >= WHOLE:
+        assert reader.read_losses(seq) == losses[-READABLE_ROWS:].tolist()
+    if sum(sizes[1:]) >= READABLE_ROWS:
         assert reader.read_losses(1) is None
 
 
@@ -39,14 +39,14 @@ def test_what_is_erased_is_in_no_byte_of_the_file(tmp_path: Path) -> None:
     """Wherever in the ring it stands; the other events keep theirs, and what is written next goes behind them."""
     writer, reader = LossWriter(tmp_path / "losses"), LossReader(tmp_path / "losses")
     writer.write_losses(np.array([1]), np.array([0.125]))
-    writer.write_losses(np.full(WHOLE, 2), np.full(WHOLE, 0.25))
+    writer.write_losses(np.full(READABLE_ROWS, 2), np.full(READABLE_ROWS, 0.25))
     writer.write_losses(np.array([3, 4, 3]), np.array([0.3, 0.4, 0.35]))
     writer.erase_events({1, 3, 99})
     text = (tmp_path / "losses").read_bytes()
     assert not [loss for loss in (0.125, 0.3, 0.35) if np.array(loss).tobytes() in text]
     writer.write_losses(np.array([5]), np.array([0.5]))
     assert (reader.read_losses(3), reader.read_losses(4), reader.read_losses(5)) == (None, [0.4], [0.5])
-    assert reader.read_losses(2) == [0.25] * (WHOLE - 4)
+    assert reader.read_losses(2) == [0.25] * (READABLE_ROWS - 4)
 
 
 def test_a_ring_has_its_place_on_the_disk(tmp_path: Path) -> None:

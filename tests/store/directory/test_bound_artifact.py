@@ -1,0 +1,38 @@
+"""A stream's artifact is the one that it began with."""
+
+import pytest
+
+from service.errors import ArtifactError
+from service.store.directory.bound_artifact import bind_artifact
+from service.store.directory.data_directory import DataDirectory
+from tests.support.artifact_files import BYTES_MAX, MakeArtifact
+from tests.support.artifacts import ones
+
+
+def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArtifact) -> None:
+    """Another one under the same name later changes nothing but what is told."""
+    folder = data.stream_folder("iris", 1)
+    first = bind_artifact(folder, make_artifact(0.5), BYTES_MAX)
+    assert (float(first.artifact.bias[0]), first.differs) == (0.5, False)
+    again = bind_artifact(folder, make_artifact(0.5), BYTES_MAX)
+    assert (float(again.artifact.bias[0]), again.differs) == (0.5, False)
+    for changed in (make_artifact(0.75), make_artifact(0.5, classes=["x", "y", "z"])):
+        bound = bind_artifact(folder, changed, BYTES_MAX)
+        assert (float(bound.artifact.bias[0]), bound.artifact.manifest.classes[0]) == (0.5, "a")
+        assert bound.differs
+    assert folder.artifact == data.path / "streams" / "iris" / "1" / "artifact"
+
+
+def test_other_widths_are_another_artifact(data: DataDirectory) -> None:
+    """Also where the tensors of two networks are the same bytes in a row."""
+    folder = data.stream_folder("net", 1)
+    assert not bind_artifact(folder, ones(1, 4), BYTES_MAX).differs
+    assert bind_artifact(folder, ones(3, 2), BYTES_MAX).differs
+
+
+def test_a_damaged_copy_is_told(data: DataDirectory, make_artifact: MakeArtifact) -> None:
+    folder = data.stream_folder("iris", 1)
+    bind_artifact(folder, make_artifact(), BYTES_MAX)
+    (folder.artifact / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ArtifactError):
+        bind_artifact(folder, make_artifact(), BYTES_MAX)
