@@ -120,7 +120,10 @@ DAMAGE: dict[str, tuple[Callable[[History], None], str]] = {
     "snapshot": (lambda h: flip(h.folder.snapshots / "31"), "snapshot 31: a snapshot is damaged"),
     "tensors": (lambda h: flip(h.folder.artifact / "model.safetensors"), "the bound artifact: model.safetensors"),
     "artifact": (lambda h: shutil.rmtree(h.folder.artifact), "the bound artifact: model.json is missing"),
-    "other stream": (lambda h: rewritten(h.folder.checkpoints / "10", genesis="00"), "10: it belongs to another stream"),
+    "other stream": (
+        lambda h: rewritten(h.folder.checkpoints / "10", genesis="00"),
+        "10: it belongs to another stream",
+    ),
     "other event": (lambda h: rewritten(h.folder.snapshots / "10", hash="00"), "no event 10, or another one there"),
     "no turns": (lambda h: rewritten(h.folder.snapshots / "10", turns=None), "which admin events it knows"),
     "no event": (lambda h: shutil.copy(h.folder.snapshots / "41", h.folder.snapshots / "99"), "no event 99"),
