@@ -1,6 +1,6 @@
 """The table of error codes: every code that an error body may have, with its HTTP status and what a client may do.
 
-The codes of errors in `service/errors.py` stand here with all others. docs/write_errors.py writes this table into
+It has the codes of the errors in `service/errors.py` and those of HTTP itself. docs/write_errors.py writes it into
 docs/http.md, and the OpenAPI document lists the codes.
 """
 

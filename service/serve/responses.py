@@ -1,7 +1,9 @@
 """HTTP responses and the parts of a request's head they depend on; free of any framework.
 
-Provides `HttpResponse` and `RequestHead`, the status of each error, and the check of content types. Both the fast path
+Provides `HttpResponse` and `RequestHead`, the responses of errors, and the check of content types. Both the fast path
 (`http/`) and the FastAPI routes (`api/`) build their responses here.
+
+The body of an error is `{"error": sentence, "code": code}`; error_codes.py is the table of codes.
 """
 
 from typing import Final, NamedTuple
@@ -18,9 +20,9 @@ V1, V2 = range(2)
 JSON: Final = b"application/json"
 BINARY: Final = b"application/octet-stream"
 TENSOR_HEADER: Final = b"inference-header-content-length"
-# Types that are read as JSON, or as JSON with tensors behind it where the header says so. curl -d sends the last.
+# Types that are read as JSON, or as JSON followed by tensors if the tensor header says so. `curl -d` sends the last.
 CONTENT_TYPES: Final = frozenset((b"", JSON, BINARY, b"application/x-www-form-urlencoded"))
-# Gateways that strip unknown headers carry the size of the JSON part in the content type.
+# Gateways that strip unknown headers put the size of the JSON part into the content type.
 VENDOR_TYPES: Final = (
     b"application/vnd.sagemaker-triton.binary+json;json-header-size=",
     b"application/vnd.vertex-ai-triton.binary+json;json-header-size=",
@@ -30,7 +32,7 @@ UNACCEPTABLE: Final = 422
 
 
 class HttpResponse(NamedTuple):
-    """An answer: status, body, its content type, and further headers."""
+    """A response: status, body, its content type, and further headers."""
 
     status: int
     body: bytes
@@ -39,7 +41,7 @@ class HttpResponse(NamedTuple):
 
 
 class RequestHead(NamedTuple):
-    """The headers of a request that an answer depends on; None for a missing one."""
+    """The headers of a request that its response depends on; None for a missing one."""
 
     content_type: bytes | None
     content_encoding: bytes | None
@@ -48,7 +50,7 @@ class RequestHead(NamedTuple):
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes]) -> "RequestHead":
-        """Read headers by their names in lower case."""
+        """Return the head with these headers, by name in lower case."""
         get = fields.get
         return cls(get(b"content-type"), get(b"content-encoding"), get(TENSOR_HEADER), get(b"x-request-id"))
 
@@ -58,9 +60,9 @@ def error(code: str, message: str, headers: tuple[Header, ...] = (), status: int
 
     Args:
         code: A code of the table in error_codes.py, which gives the status and Retry-After.
-        message: One sentence that says what to change.
+        message: One sentence: the problem, then the remedy.
         headers: Further headers.
-        status: Another status than the table's.
+        status: A status that replaces that of the table.
     """
     row = ERROR_CODES[code]
     body = orjson.dumps({"error": message, "code": code})
@@ -85,7 +87,7 @@ def learning_off() -> LearningOffError:
 
 
 def sentence(reason: SoftstepError) -> str:
-    """An error's message with a capital and a full stop: those of the log are written to stand behind a colon."""
+    """Return an error's message as a sentence: a command prints the log's messages after a colon, in lower case."""
     text = str(reason)
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
@@ -95,7 +97,11 @@ BROKEN: Final = error("internal_error", "The server failed to answer; the fault 
 
 
 def check_head(head: RequestHead) -> HttpResponse | bytes | None:
-    """An answer that refuses the body's type or encoding, else the size of its JSON part where binary data follows."""
+    """Check the type and encoding of a request's body.
+
+    Returns:
+        A refusal; or the size of the body's JSON part, as the head gives it, if binary data follows; or None.
+    """
     if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
         return error("unsupported_encoding", "Content-Encoding is not supported; send the body uncompressed.")
     if head.content_type is None or head.content_type in CONTENT_TYPES:

@@ -1,7 +1,9 @@
-"""What the tests of this room share: models to serve, a service in a process, two servers in a thread, raw HTTP.
+"""Models to serve, a service in its own process, two servers in a thread, and a client of raw HTTP.
 
-`Pair` runs the front door and a plain uvicorn with the bare application beside each other on one event loop, from the
-same models. Its client runs on that loop too, so it can wait until a server has taken each piece that was sent.
+`Pair` runs two servers of the same models on one event loop: the service's own protocol, called the door, and uvicorn's
+with the bare application. The client runs on that loop too, so it can wait until a server has received each piece.
+
+Every error that a client reads here is held to the table of error codes (error_bodies.py).
 """
 
 import asyncio
@@ -64,7 +66,7 @@ def make_artifact(
     hidden: Sequence[int] = (),
     **fields: Any,
 ) -> Artifact:
-    """An artifact with random weights; `hidden` are the widths of hidden layers."""
+    """Make an artifact with random weights; `hidden` are the widths of hidden layers."""
     random = np.random.default_rng(seed)
     n_outputs = 1 if head == "sigmoid" else len(classes)
     layers, tensors, inputs = [], {}, n_features
@@ -82,7 +84,7 @@ def make_artifact(
 
 
 def extra_artifacts() -> dict[str, Artifact]:
-    """Models of the kinds that are not shipped."""
+    """Make a model of each kind that is not shipped."""
     stage = {"mean": [1.0, -2.0, 0.5], "scale": [2.0, 0.5, 1.0], "clip": 3.0}
     return {
         "heavy": make_artifact("softmax", 768, [f"c{k}" for k in range(1000)]),
@@ -104,7 +106,7 @@ def extra_artifacts() -> dict[str, Artifact]:
 
 
 def write_models(root: Path) -> Path:
-    """Put the shipped models and the extra ones into a directory."""
+    """Write the shipped models and the extra ones into a directory, and return it."""
     shutil.copytree(SHIPPED, root, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for name, artifact in extra_artifacts().items():
         write_artifact(root / name / "1", artifact)
@@ -123,14 +125,21 @@ class Service(NamedTuple):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port."""
+        """The host and port."""
         url = httpx.URL(self.url)
         return url.host, int(url.port or 80)
 
 
 @contextlib.contextmanager
 def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: object) -> Iterator[Service]:
-    """Run `softstep serve` on a free port until the end of the block; `environment` are further variables."""
+    """Run `softstep serve` on a free port until the end of the block.
+
+    Args:
+        models: The models directory.
+        scratch: Where the data directory and the service's log are made.
+        workers: The number of worker processes.
+        environment: Further environment variables.
+    """
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SOFTSTEP_", "AIP_"))},
         "SOFTSTEP_PORT": "0",
@@ -153,7 +162,7 @@ def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: obj
 
 
 def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:
-    """Where a service answers, once all its workers do; what it says of itself is told where it never does."""
+    """Return the URL of a service once all its workers take predictions; fail with its log if they never do."""
     assert process.stdout is not None
     until = time.monotonic() + START_SECONDS
     url = ""
@@ -163,37 +172,37 @@ def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:
         if url and is_ready(url, workers):
             return url
         time.sleep(0.02)
-    raise AssertionError(f"the service is not ready, exit code {process.poll()}; it says:\n{log.read_text()}")
+    raise AssertionError(f"the service is not ready, exit code {process.poll()}; its log:\n{log.read_text()}")
 
 
 def is_ready(url: str, workers: int) -> bool:
-    """Whether all workers of a service take predictions."""
+    """Return whether all workers of a service take predictions."""
     with contextlib.suppress(httpx.TransportError):
         return f"softstep_workers_ready {workers}.0\n" in httpx.get(f"{url}/metrics", timeout=2).text
     return False
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait for something that happens elsewhere."""
+    """Wait until a condition holds; fail after some seconds."""
     pause = threading.Event()
     for _ in range(int(seconds / 0.02)):
         if condition():
             return
         pause.wait(0.02)
-    raise AssertionError("it did not happen in time")
+    raise AssertionError("the condition did not hold in time")
 
 
 # Two servers on one loop
 
 
 class Pair:
-    """The front door and the bare application on one event loop in a thread, with a log and without a learner.
+    """Both servers on one event loop in a thread, with a log and without a learner.
 
     Attributes:
         worker: What the door's worker is made of.
-        door: The port of the front door.
-        bare: The port of the bare application under uvicorn's own protocol.
-        received: Bytes that both servers took so far.
+        door: The listening socket of the service's own protocol.
+        bare: The listening socket of uvicorn's protocol with the bare application.
+        received: The number of bytes that both servers have received.
         loop: The event loop of servers and client.
     """
 
@@ -255,12 +264,12 @@ class Pair:
         return self._servers[0].server_state.total_requests
 
     def statuses(self) -> dict[int, int]:
-        """How many answers had each status."""
+        """Return the number of responses by status."""
         counts = {status: self.board.sum_over_workers(STATUSES + status) for status in range(100, STATUS_MAX)}
         return {status: count for status, count in counts.items() if count}
 
     def _carry(self) -> None:
-        """Do what the parent process does with a worker's line."""
+        """Carry out a worker's load or unload request as the parent process does."""
         for line in os.read(self._orders, 4096).splitlines():
             unloaded = orders.apply_line(frozenset(orjson.loads(read_unload_list(self.board)[1] or b"[]")), line)
             publish_unload_list(self.board, orjson.dumps(sorted(unloaded)))
@@ -277,11 +286,11 @@ class Pair:
         return Counting
 
     def run(self, coroutine: Coroutine[Any, Any, T], seconds: float = 12.0) -> T:
-        """Do something on the servers' loop."""
+        """Run a coroutine on the servers' loop and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
 
     def talk(self, conversation: Callable[["Line"], Coroutine[Any, Any, T]], *, door: bool = True) -> T:
-        """Hold a conversation over one connection."""
+        """Run a conversation over one connection and return its result."""
 
         async def connected() -> T:
             async with self.connect(door=door) as line:
@@ -290,7 +299,7 @@ class Pair:
         return self.run(connected())
 
     def ask(self, *requests: bytes, door: bool = True) -> list["Response"]:
-        """Send requests one by one over one connection and return the answers."""
+        """Send requests one by one over one connection and return the responses."""
 
         async def talk(line: Line) -> list[Response]:
             return [await line.ask(request) for request in requests]
@@ -299,7 +308,7 @@ class Pair:
 
     @contextlib.asynccontextmanager
     async def connect(self, *, door: bool = True) -> AsyncIterator["Line"]:
-        """A connection to one of the servers."""
+        """Connect to one of the servers until the end of the block."""
         listener = self.door if door else self.bare
         with socket.socket() as end:
             end.setblocking(False)
@@ -308,22 +317,22 @@ class Pair:
             yield Line(self, end)
 
     async def taken(self, count: int) -> None:
-        """Wait until the servers took that many bytes in all."""
+        """Wait until the servers have received this many bytes in total."""
         async with asyncio.timeout(SECONDS):
-            while self.received < count:  # noqa: ASYNC110  # no event tells of it
+            while self.received < count:  # noqa: ASYNC110  # there is no event to wait for
                 await asyncio.sleep(0)
 
     async def settled(self) -> tuple[int, int]:
-        """Requests in flight and body bytes held, when nothing moves any more."""
-        gate = self.worker.shared
+        """Wait until no request is in flight; return the requests in flight and the body bytes that are held."""
+        shared = self.worker.shared
         async with asyncio.timeout(SECONDS):
-            while gate.in_flight or gate.body_bytes:  # noqa: ASYNC110  # no event tells of it
+            while shared.in_flight or shared.body_bytes:  # noqa: ASYNC110  # there is no event to wait for
                 await asyncio.sleep(0.01)
-        return gate.in_flight, gate.body_bytes
+        return shared.in_flight, shared.body_bytes
 
 
 class Response(NamedTuple):
-    """An HTTP answer as it stood on the wire, without its date."""
+    """An HTTP response as received, without its date."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -364,19 +373,19 @@ class Line:
         await self.pair.loop.sock_sendall(self.end, data)
 
     async def send_pieces(self, pieces: Iterable[bytes]) -> None:
-        """Send pieces, each after the server took the one before; alone on the loop."""
+        """Send pieces, each after the server has received the previous one; nothing else may send meanwhile."""
         for piece in pieces:
             goal = self.pair.received + len(piece)
             await self.send(piece)
             await self.pair.taken(goal)
 
     async def ask(self, request: bytes) -> Response:
-        """Send a request and read its answer."""
+        """Send a request and read its response."""
         await self.send(request)
         return await self.read(target_of(request), has_body=not request.startswith(b"HEAD"))
 
     async def more(self) -> bool:
-        """Read what has come; False at the end of the connection."""
+        """Read what has arrived; return False at the end of the connection."""
         try:
             async with asyncio.timeout(SECONDS):
                 data = await self.pair.loop.sock_recv(self.end, 1 << 18)
@@ -386,11 +395,11 @@ class Line:
         return bool(data)
 
     async def read(self, target: str | None = None, *, has_body: bool = True) -> Response:
-        """Read one answer, or CLOSED where the connection ends before one is whole; check errors.
+        """Read one response, or CLOSED if the connection ends before it is complete; check errors.
 
         Args:
             target: The request's target, if it is known.
-            has_body: False for the answer to HEAD.
+            has_body: False for the response to HEAD.
         """
         while b"\r\n\r\n" not in self.unread:
             if not await self.more():
@@ -406,7 +415,7 @@ class Line:
         return checked(Response(int(first.split()[1]), headers, body), target, has_body=has_body)
 
     async def ended(self) -> bool:
-        """Whether the connection ends, without another byte."""
+        """Return whether the connection ends without another byte."""
         return not self.unread and not await self.more()
 
 
@@ -414,7 +423,7 @@ class Line:
 
 
 def target_of(data: bytes) -> str | None:
-    """The target of a request, or None where the bytes are not a request."""
+    """Return the target of a request, or None if the bytes are not a request."""
     words = data.partition(b"\r\n")[0].split(b" ")
     return words[1].decode("latin-1") if len(words) == 3 and words[2].startswith(b"HTTP/1") else None
 
@@ -422,7 +431,7 @@ def target_of(data: bytes) -> str | None:
 def request(
     method: str, target: str, body: bytes | None = None, headers: Headers = (), *, version: str = "1.1"
 ) -> bytes:
-    """A request with a fixed id; Content-Length goes with a body."""
+    """Return a request with a fixed id, and with Content-Length if it has a body."""
     lines = [f"{method} {target} HTTP/{version}", "Host: softstep", "X-Request-Id: test"]
     lines += [f"{name}: {value}" for name, value in headers]
     if body is not None:
@@ -431,30 +440,30 @@ def request(
 
 
 def chunked(method: str, target: str, chunks: Iterable[bytes], headers: Headers = (), trailers: bytes = b"") -> bytes:
-    """A request whose body comes in chunks."""
+    """Return a request whose body is chunked."""
     head = request(method, target, None, [*headers, ("Transfer-Encoding", "chunked")])
     return head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n" + trailers + b"\r\n"
 
 
 def instances(rows: Any, **more: Any) -> bytes:
-    """A v1 body."""
+    """Return a v1 body."""
     return json.dumps({"instances": rows, **more}).encode()
 
 
 def infer(rows: list[list[float]], datatype: str = "FP32", **more: Any) -> bytes:
-    """A v2 body in JSON."""
+    """Return a v2 body in JSON."""
     return json.dumps({"inputs": [tensor(rows, datatype)], **more}).encode()
 
 
 def tensor(rows: list[list[float]], datatype: str = "FP32") -> Parameters:
-    """A v2 input in JSON."""
+    """Return a v2 input in JSON."""
     return {"name": "features", "shape": [len(rows), len(rows[0])], "datatype": datatype, "data": rows}
 
 
 def binary(
     rows: Any, dtype: str = "<f4", datatype: str = "FP32", input_fields: Parameters | None = None, **more: Any
 ) -> tuple[bytes, bytes]:
-    """The JSON part and the tensor of a v2 body with binary data."""
+    """Return the JSON part and the tensor of a v2 body with binary data."""
     X = np.asarray(rows, dtype)
     raw = X.tobytes()
     parameters = {"binary_data_size": len(raw)}
@@ -469,12 +478,12 @@ def binary(
 
 
 def binary_request(target: str, text: bytes, raw: bytes, headers: Headers = ()) -> bytes:
-    """A v2 request with binary data."""
+    """Return a v2 request with binary data."""
     return request("POST", target, text + raw, [("Inference-Header-Content-Length", str(len(text))), *headers])
 
 
 def ask(service: Service, data: bytes) -> Response:
-    """Send bytes to a running service and read the answer."""
+    """Send bytes to a running service and read the response."""
     with socket.create_connection(service.address, SECONDS) as end:
         with contextlib.suppress(ConnectionError):  # a refusal may come before the end
             end.sendall(data)
