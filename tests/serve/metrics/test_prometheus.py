@@ -1,4 +1,4 @@
-"""What operators see is what happened, whichever worker is asked."""
+"""The metrics count what happened, in every worker's response."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ TENSOR = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": 
 
 @pytest.fixture(scope="module")
 def two(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service of two workers that nobody else asks."""
+    """A service of two workers that only this module uses."""
     with serving(models, tmp_path_factory.mktemp("two"), workers=2) as running:
         yield running
 
@@ -26,8 +26,8 @@ def iris(**more: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({"model": "iris", "version": "1", **more}.items()))
 
 
-def test_counters_grow_by_what_was_asked(two: Service) -> None:
-    """Requests by protocol, rows, failures, durations and statuses are counted, over connections to both workers."""
+def test_counters_count_requests(two: Service) -> None:
+    """Requests by protocol, rows, failures, durations and statuses of both workers are counted."""
     before = samples(two)
     for _ in range(20):  # each on a connection of its own, so that both workers take some
         assert httpx.post(f"{two.url}/v1/models/iris:predict", json=ROW).status_code == 200
@@ -49,8 +49,8 @@ def test_counters_grow_by_what_was_asked(two: Service) -> None:
     assert grown("softstep_http_responses_total", (("status", "200"),)) >= 40
 
 
-def test_every_worker_tells_the_same(two: Service) -> None:
-    """Asked again and again on new connections, the counters never go back, so no worker tells only its own."""
+def test_every_worker_returns_the_same_counts(two: Service) -> None:
+    """The counts do not change between connections to different workers."""
     seen = [samples(two)["softstep_predict_rows_total", iris()] for _ in range(12)]
     assert len(set(seen)) == 1
     assert samples(two)["softstep_workers_ready", ()] == 2
@@ -68,8 +68,8 @@ def test_statistics_agree_with_metrics(two: Service) -> None:
     assert stats["last_inference"] > 1_700_000_000_000
 
 
-def test_learning_is_seen(two: Service) -> None:
-    """Events, rows, duplicates and commits are counted; the served state's losses and its lag are told."""
+def test_learning_is_reported(two: Service) -> None:
+    """Events, rows, duplicates and commits are counted, and the losses and the lag are reported."""
     row = ROW["instances"][0]
     for name in ("a", "b", "a"):
         body = {"id": name, "instances": [row, row], "labels": ["setosa", 0]}
@@ -88,8 +88,8 @@ def test_learning_is_seen(two: Service) -> None:
     assert [seen[f"softstep_learn_{name}", iris()] for name in ("log_seq", "lag_events", "stalled")] == [2, 0, 0]
 
 
-def test_strangers_make_no_series(two: Service) -> None:
-    """Made-up paths, models and methods add no sample but counts of known statuses."""
+def test_unknown_names_add_no_series(two: Service) -> None:
+    """Requests with unknown paths, models and methods add only counts of statuses."""
     for path in ("/nowhere", "/v1/models/none:predict"):
         httpx.post(two.url + path, json=ROW)
     before = samples(two).keys()
@@ -99,8 +99,8 @@ def test_strangers_make_no_series(two: Service) -> None:
     assert samples(two).keys() == before
 
 
-def test_metrics_are_typed_and_documented(two: Service) -> None:
-    """Every family has a type and a help text, and counters end as Prometheus wants."""
+def test_metrics_have_types_and_help_texts(two: Service) -> None:
+    """Every family has a type and a help text, and the names of counters end in _total."""
     families = list(text_string_to_metric_families(httpx.get(f"{two.url}/metrics").text))
     assert {family.type for family in families} == {"counter", "gauge", "histogram"}
     assert all(family.documentation for family in families)

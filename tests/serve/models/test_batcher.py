@@ -1,4 +1,4 @@
-"""One kernel call for the requests of one turn: what is shared, what stays apart, and what never changes."""
+"""The requests of one turn of the loop share kernel calls, and each gets the bits and errors of its own rows."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ SECONDS = 20.0
 
 
 class Spy:
-    """A batcher whose calls are counted and may be made to wait."""
+    """A batcher that records its calls and can block them."""
 
     def __init__(self, *, rows_max: int = 64, thread_after_us: int = LONG_US) -> None:
         self.sizes: list[int] = []
@@ -41,7 +41,7 @@ class Spy:
         return model.classify(X)
 
     def run(self, talk: Callable[["Spy"], Coroutine[Any, Any, None]]) -> "Spy":
-        """Let a coroutine use the batcher, in limited time."""
+        """Run a coroutine with the batcher, with a time limit."""
         with self.executor:
             asyncio.run(asyncio.wait_for(talk(self), SECONDS))
         return self
@@ -56,15 +56,15 @@ def rows(count: int, fill: float | None = None) -> Floats:
 
 
 def same(shared: Classification, X: Floats) -> bool:
-    """Whether an answer has the very bits of a call for its rows alone."""
+    """Whether a result has the bits of a call with its rows only."""
     P, labels = MODEL.classify(X)
     return shared[0].tobytes() == P.tobytes() and shared[1] == labels
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(1, 64), st.sampled_from([1, LONG_US]))
-def test_shared_calls_give_each_request_the_bits_it_gets_alone(sizes: list[int], rows_max: int, after_us: int) -> None:
-    """In order, every row once, however the requests were put together and wherever the calls ran."""
+def test_shared_calls_do_not_change_bits(sizes: list[int], rows_max: int, after_us: int) -> None:
+    """Every request gets its own rows in order, however calls are shared and wherever they run."""
     requests = [rows(size) for size in sizes]
 
     async def talk(spy: Spy) -> None:
@@ -77,7 +77,7 @@ def test_shared_calls_give_each_request_the_bits_it_gets_alone(sizes: list[int],
 
 
 def test_the_requests_of_one_turn_share_a_call() -> None:
-    """And the next turn's have another one; nobody waits for a timer."""
+    """The requests of the next turn share another call, without a timer."""
 
     async def talk(spy: Spy) -> None:
         await asyncio.gather(*(spy.batcher.submit(rows(2)) for _ in range(5)))
@@ -86,8 +86,8 @@ def test_the_requests_of_one_turn_share_a_call() -> None:
     assert Spy().run(talk).sizes == [10, 3]
 
 
-def test_a_request_alone_is_computed_in_the_next_turn() -> None:
-    """An idle server adds no delay."""
+def test_a_single_request_is_computed_in_the_next_turn() -> None:
+    """An idle server does not delay a request."""
 
     async def talk(spy: Spy) -> None:
         future = spy.batcher.submit(rows(1))
@@ -97,8 +97,8 @@ def test_a_request_alone_is_computed_in_the_next_turn() -> None:
     assert Spy().run(talk).threads == ["MainThread"]
 
 
-def test_a_call_is_never_larger_than_the_limit_but_for_one_request() -> None:
-    """A larger request goes alone, and those behind it keep their order."""
+def test_only_a_single_request_exceeds_the_limit_of_rows() -> None:
+    """A larger request has its own call, and later requests keep their order."""
 
     async def talk(spy: Spy) -> None:
         await asyncio.gather(*(spy.batcher.submit(rows(size)) for size in (3, 4, 20, 1, 8)))
@@ -107,8 +107,8 @@ def test_a_call_is_never_larger_than_the_limit_but_for_one_request() -> None:
 
 
 @pytest.mark.parametrize("after_us", [1, LONG_US])
-def test_an_error_hits_the_request_that_caused_it(after_us: int) -> None:
-    """Those who shared its call are answered, and so is who comes next."""
+def test_an_error_is_reported_to_the_request_that_caused_it(after_us: int) -> None:
+    """The other requests of the call, and later ones, get their results."""
     good = [rows(20), rows(20)]
 
     async def talk(spy: Spy) -> None:
@@ -125,8 +125,8 @@ def test_an_error_hits_the_request_that_caused_it(after_us: int) -> None:
     Spy(thread_after_us=after_us).run(talk)
 
 
-def test_a_long_call_leaves_the_loop_free() -> None:
-    """It runs in a thread; what comes meanwhile waits and shares the next call."""
+def test_a_long_call_does_not_block_the_loop() -> None:
+    """A long call runs in a thread, and requests that arrive meanwhile share the next call."""
 
     async def talk(spy: Spy) -> None:
         spy.gate.clear()
@@ -147,8 +147,8 @@ def test_a_long_call_leaves_the_loop_free() -> None:
     assert all(name.startswith("kernel") for name in spy.threads)
 
 
-def test_a_request_that_was_given_up_costs_the_others_nothing() -> None:
-    """Cancelled before its call or during it, in a call that works or in one that fails."""
+def test_a_cancelled_request_does_not_affect_others() -> None:
+    """A request may be cancelled before or during a call that succeeds or fails."""
     keep = rows(2)
 
     async def talk(spy: Spy) -> None:
@@ -169,8 +169,8 @@ def test_a_request_that_was_given_up_costs_the_others_nothing() -> None:
     Spy().run(talk)
 
 
-def test_threads_that_are_gone_fail_the_request_and_not_the_batcher() -> None:
-    """While a worker stops, its executor refuses calls; whoever asks gets that error and does not wait for ever."""
+def test_an_executor_that_has_shut_down_fails_only_the_request() -> None:
+    """A request gets the error of an executor that rejects calls, and the batcher still works."""
 
     async def talk(spy: Spy) -> None:
         spy.batcher._inline_rows = 1
@@ -184,8 +184,8 @@ def test_threads_that_are_gone_fail_the_request_and_not_the_batcher() -> None:
     Spy().run(talk)
 
 
-def test_a_call_that_was_called_off_fails_its_request() -> None:
-    """An executor that shuts down cancels what it has not begun."""
+def test_a_cancelled_call_fails_its_request() -> None:
+    """An executor that shuts down cancels the calls that it has not started."""
 
     async def talk(spy: Spy) -> None:
         spy.batcher._inline_rows = 0
@@ -202,7 +202,7 @@ def test_a_call_that_was_called_off_fails_its_request() -> None:
     assert Spy().run(talk).sizes == []
 
 
-def test_longer_calls_are_estimated_from_the_size_of_the_weights() -> None:
-    """One row may always be tried."""
+def test_the_duration_of_a_call_is_estimated_from_the_weights() -> None:
+    """At least one row may run on the event loop."""
     assert inline_rows(MODEL, 1) >= 1
     assert inline_rows(MODEL, 400) > inline_rows(MODEL, 200)

@@ -1,4 +1,4 @@
-"""The shortest way for one row gives the bits, the bytes and the counts of the general way."""
+"""The shortest path for one row gives the bits, the bytes and the counts of the general path."""
 
 import ctypes
 import json
@@ -38,8 +38,8 @@ NUMBERS = st.one_of(
 )
 
 
-def lone_of(model: LinearModel) -> tuple[SingleRow, memoryview, WorkerCounters]:
-    """The short way of a model, its counters, and the meter of its worker."""
+def single_row_of(model: LinearModel) -> tuple[SingleRow, memoryview, WorkerCounters]:
+    """The shortest path of a model, the model's counters, and the worker's counters."""
     meter = WorkerCounters(SharedMemory(1, 2), 0)
     single, counters = model.single_row_plan(), meter.model_counters("m", 1)
     assert single is not None
@@ -58,7 +58,7 @@ STAGE = Stage(np.linspace(-2, 3, N), np.linspace(0.5, 4, N), 2.5)
 
 
 def learned(model: LinearModel, stage: Stage | None) -> LinearModel:
-    """A model to which learning has added something."""
+    """A model with a learned delta."""
     weights = np.random.default_rng(5).standard_normal(model.weights.shape).astype(model.dtype)
     delta = Delta(weights, Stage(np.linspace(1, 2, N), np.linspace(3, 0.1, N), 1.25))
     return LinearModel(model.head, model.weights, model.bias, stage, delta)
@@ -75,38 +75,38 @@ STAGED = {
 
 @pytest.mark.parametrize("model", [*MODELS.values(), *STAGED.values()], ids=[*map(str, MODELS), *STAGED])
 @given(row=st.lists(st.floats(-1e6, 1e6, width=32), min_size=N, max_size=N), before=st.binary(max_size=40))
-def test_a_lone_row_has_the_bits_of_the_model(model: LinearModel, row: list[float], before: bytes) -> None:
-    """Wherever in a request the body begins: probabilities and label are those of `classify`."""
-    lone = lone_of(model)[0]
+def test_a_single_row_has_the_bits_of_the_model(model: LinearModel, row: list[float], before: bytes) -> None:
+    """The probabilities and the label are those of `classify`, wherever the body begins in the data."""
+    single = single_row_of(model)[0]
     P, labels = model.classify(np.array([row], model.dtype))
-    label = lone.predict_row(before + instances([row]), len(before))
+    label = single.predict_row(before + instances([row]), len(before))
     if label < NOT_FINITE:  # digits beyond what the scanner takes
         assert any(len(repr(value)) > 15 for value in row)
         return
-    assert (lone.P.tobytes(), label) == (P.tobytes(), labels[0])
+    assert (single.P.tobytes(), label) == (P.tobytes(), labels[0])
 
 
 @given(body=st.one_of(st.binary(max_size=60), st.text(alphabet='{"instances":[]1,.e-+ }', max_size=40).map(str.encode)))
-def test_what_is_no_lone_row_is_left_to_the_general_way(body: bytes) -> None:
-    """Arbitrary bytes are doubted, and memory outside them has no part in it."""
-    lone = lone_of(MODELS["softmax", 3, "float32"])[0]
-    assert lone.predict_row(body, 0) < NOT_FINITE
-    assert lone.predict_row(instances([[1.0] * N]) + b"," + body, 0) < NOT_FINITE
+def test_other_bodies_are_left_to_the_general_path(body: bytes) -> None:
+    """Arbitrary bytes give a negative label, whatever the memory around them has."""
+    single = single_row_of(MODELS["softmax", 3, "float32"])[0]
+    assert single.predict_row(body, 0) < NOT_FINITE
+    assert single.predict_row(instances([[1.0] * N]) + b"," + body, 0) < NOT_FINITE
 
 
-def test_a_row_that_overflows_is_left_to_the_general_way() -> None:
-    """Its logits are not finite in float32; the model computes it again in float64."""
+def test_a_row_that_overflows_is_left_to_the_general_path() -> None:
+    """The logits are not finite in float32, so the model computes the row again in float64."""
     steep = LinearModel("softmax", np.full((N, 2), 1e30, np.float32), np.zeros(2, np.float32))
-    lone = lone_of(steep)[0]
-    assert lone.predict_row(instances([[1e20] * N]), 0) == NOT_FINITE
-    assert lone.predict_row(instances([[1] * N]), 0) == 0
-    clipped = lone_of(STAGED["stage"])[0]
+    single = single_row_of(steep)[0]
+    assert single.predict_row(instances([[1e20] * N]), 0) == NOT_FINITE
+    assert single.predict_row(instances([[1] * N]), 0) == 0
+    clipped = single_row_of(STAGED["stage"])[0]
     assert clipped.predict_row(instances([[1e22] * N]), 0) >= 0
     assert clipped.predict_row(b'{"instances": [[1, 2, 3, 4, 9007199254740992e22]]}', 0) >= 0
 
 
-def test_models_that_do_not_fit_have_no_short_way() -> None:
-    """Too many logits for the stack; 1008 fit, in whole panels of any width."""
+def test_models_with_too_many_logits_have_no_single_row_plan() -> None:
+    """1008 logits fit on the stack, in whole panels of every width."""
 
     def zeros(n_logits: int) -> LinearModel:
         return LinearModel("softmax", np.zeros((2, n_logits), np.float32), np.zeros(n_logits, np.float32))
@@ -115,21 +115,21 @@ def test_models_that_do_not_fit_have_no_short_way() -> None:
     assert zeros(1025).single_row_plan() is None
 
 
-def test_bytes_stand_where_the_short_way_reads_them() -> None:
-    """CPython keeps them at one distance from the object's start, with a zero byte behind."""
+def test_bytes_objects_have_the_expected_layout() -> None:
+    """CPython keeps the bytes at a fixed offset in the object, with a zero byte after them."""
     for text in (b"", b"a", bytes(range(256)) * 9):
         assert ctypes.string_at(id(text) + BYTES_OFFSET, len(text) + 1) == text + b"\0"
 
 
 @pytest.mark.parametrize("times", [1, 7])
-def test_counts_are_those_of_the_general_way(times: int) -> None:
-    """Requests, rows, calls and answers; the times are in their buckets and none is longer than the whole."""
-    lone, counters, meter = lone_of(MODELS["softmax", 3, "float32"])
+def test_counts_match_the_general_path(times: int) -> None:
+    """Requests, rows, calls and responses are counted, and durations are in their buckets."""
+    single, counters, meter = single_row_of(MODELS["softmax", 3, "float32"])
     meter.now_ms[0] = 1234
     began = time.perf_counter_ns()
     for _ in range(times):
-        assert lone.predict_row(instances([[1] * N]), 0) >= 0
-        lone.count_row()
+        assert single.predict_row(instances([[1] * N]), 0) >= 0
+        single.count_row()
     passed = time.perf_counter_ns() - began
     counts = counters.tolist()
     assert [counts[i] for i in (V1, ROWS, EXECUTIONS, LAST_MS)] == [times, times, times, 1234]
@@ -139,7 +139,7 @@ def test_counts_are_those_of_the_general_way(times: int) -> None:
 
 
 def unnamed(path: str, body: bytes) -> bytes:
-    """A request without an id, so that its head is one that the door remembers."""
+    """A request without an id, whose head the protocol caches."""
     return (
         b"POST /v1/models/%b:predict HTTP/1.1\r\nHost: s\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body))
         + body
@@ -147,15 +147,15 @@ def unnamed(path: str, body: bytes) -> bytes:
 
 
 def plain(answer: Response) -> tuple[Any, ...]:
-    """An answer without its id, which is new every time."""
+    """A response without its request id, which is unique."""
     return answer.status, [header for header in answer.headers if header[0] != "x-request-id"], answer.body
 
 
 @pytest.mark.parametrize("path", PATHS)
 @settings(deadline=None)
 @given(data=st.data())
-def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, path: str, data: st.DataObject) -> None:
-    """Any numbers in any form, good rows and bad: the first answer, the repeated one and the bare one are the same."""
+def test_responses_to_repeated_heads_match_the_application(pair: Pair, path: str, data: st.DataObject) -> None:
+    """The first response, the repeated one and that of the FastAPI application are the same, for any row."""
     width = data.draw(st.sampled_from([PATHS[path]] * 4 + [PATHS[path] + 1]))
     row = data.draw(st.lists(NUMBERS, min_size=width, max_size=width))
     body = json.dumps(
@@ -167,14 +167,14 @@ def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, pa
     assert [plain(answer) for answer in pair.ask(sent, sent, sent)] == [plain(bare)] * 3
 
 
-def test_the_short_way_is_taken(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repeated request of one row reaches it, and the worker's counts see it."""
+def test_repeated_requests_use_the_shortest_path(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeated request of one row is predicted and counted by the shortest path."""
     taken: list[SingleRow] = []
     count = SingleRow.count_row
 
-    def noted(lone: SingleRow) -> None:
-        taken.append(lone)
-        count(lone)
+    def noted(single: SingleRow) -> None:
+        taken.append(single)
+        count(single)
 
     monkeypatch.setattr(SingleRow, "count_row", noted)
     before = pair.statuses().get(200, 0)

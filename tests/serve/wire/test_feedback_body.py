@@ -1,7 +1,7 @@
-"""Every reader of feedback says the same: the same event to the byte, or the same refusal in the same words.
+"""All parsers of feedback agree: on every byte of an event, and on the error of a body that is rejected.
 
-A body has three ways to its event: one row in the usual form, a matrix cut out of the text around it, and the general
-way. What the first two say is held to the third, and that one to the definition of a payload.
+There are three parsers: of one row in the usual form, of a matrix that is cut out of its body, and the general one. The
+first two are compared with the third, and the third with the definition of a payload.
 """
 
 import json
@@ -33,14 +33,14 @@ both_dtypes = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_id() -> Iterator[None]:
-    """The ids that we make are all the same one."""
+    """Every generated id is the same."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(posts, "new_id", lambda: OURS)
         yield
 
 
 def opened(token: str) -> tuple[bytes, Any]:
-    """A token's id and row; "bad" is none."""
+    """The id and row of a token; "bad" is not a valid token."""
     if len(token) == 3:  # "bad"
         raise InvalidTokenError("A token is not one of this service.")
     return token.encode(), np.full((1, N), len(token), FLOAT32)
@@ -53,7 +53,7 @@ def reader(
 
 
 def refused(reason: InputError) -> tuple[str, str]:
-    """A refusal, which is one short sentence that repeats nothing."""
+    """The class and message of an error, which is one short sentence without the input."""
     message = str(reason)
     assert len(message) <= 300
     assert message.endswith(".")
@@ -64,7 +64,7 @@ def refused(reason: InputError) -> tuple[str, str]:
 
 
 def agreed(body: bytes, dtype: np.dtype[Any] = FLOAT32, *, multilabel: bool = False) -> Any:
-    """What all readers say of a body; a quick one may doubt, and must where the general one refuses."""
+    """The result of all parsers; a fast parser may return None, and must if the general one rejects the body."""
     ways = reader(dtype, multilabel=multilabel)
     try:
         general: Any = ways._parse_any(parse_object(body, DEPTH, ROWS_MAX))
@@ -82,7 +82,7 @@ def agreed(body: bytes, dtype: np.dtype[Any] = FLOAT32, *, multilabel: bool = Fa
 
 
 def body_of(instances: str = "[[1,2.5,-3]]", labels: str = '["a"]', id_: str = '"e"', **others: str) -> bytes:
-    """A body, each field as its text."""
+    """A body made of the text of each field."""
     fields = {"id": id_, "instances": instances, "labels": labels, **others}
     return ("{" + ",".join(f'"{name}":{text}' for name, text in fields.items() if text) + "}").encode()
 
@@ -165,8 +165,8 @@ BODIES = {
 }  # fmt: skip
 
 
-def test_the_token_that_is_refused_is_named() -> None:
-    """By its place: the first of those that are none."""
+def test_an_error_names_the_invalid_token() -> None:
+    """The message has the index of the first invalid token."""
     with pytest.raises(InvalidTokenError, match=r"^Token 1: A token is not one of this service\.$"):
         reader().parse_feedback(b'{"tokens":["t","bad","bad"],"labels":[1,2,1]}')
 
@@ -174,15 +174,15 @@ def test_the_token_that_is_refused_is_named() -> None:
 @both_dtypes
 @pytest.mark.parametrize("multilabel", [False, True], ids=["single", "multilabel"])
 @pytest.mark.parametrize("name", BODIES)
-def test_readers_agree_on_doubtful_bodies(name: str, multilabel: bool, dtype: np.dtype[Any]) -> None:  # noqa: FBT001
-    """A corpus of what clients send, in their right and wrong ways."""
+def test_parsers_agree_on_doubtful_bodies(name: str, multilabel: bool, dtype: np.dtype[Any]) -> None:  # noqa: FBT001
+    """Valid and invalid bodies of many kinds give the same result."""
     agreed(BODIES[name], dtype, multilabel=multilabel)
 
 
 @pytest.mark.parametrize("text", NUMBERS.values(), ids=list(NUMBERS))
 @both_dtypes
-def test_readers_agree_on_every_number(text: str, dtype: np.dtype[Any]) -> None:
-    """In a lone row and among others, as a feature, a weight and a label."""
+def test_parsers_agree_on_every_number(text: str, dtype: np.dtype[Any]) -> None:
+    """A number may be a feature in one row or several, a weight or a label."""
     for body in (
         body_of(f"[[1,{text},2]]"),
         body_of(f"[[1,{text},2],[1,2,3]]", "[1,1]"),
@@ -196,8 +196,8 @@ def test_readers_agree_on_every_number(text: str, dtype: np.dtype[Any]) -> None:
 
 @unhurried
 @given(data=st.data())
-def test_readers_agree_on_cut_and_changed_bodies(data: st.DataObject) -> None:
-    """A good body with one of its bytes changed, left out or repeated."""
+def test_parsers_agree_on_damaged_bodies(data: st.DataObject) -> None:
+    """Bytes of a body are changed, removed or inserted."""
     body = data.draw(st.sampled_from(sorted(BODIES.values())))
     at = data.draw(st.integers(0, len(body)))
     piece = data.draw(st.sampled_from([b"", b'"', b"\\", b"[", b"]", b",", b"1", b" ", b"{", b"}", b":", b"]]", b"\0"]))
@@ -231,41 +231,41 @@ good_labels = st.lists(st.integers(0, 3) | st.sampled_from(NAMES) | st.just([0.2
     indent=st.sampled_from([None, 1]),
     multilabel=st.booleans(),
 )
-def test_readers_agree_on_any_document(
+def test_parsers_agree_on_any_document(
     fields: dict[str, Any],
     order: Any,
     indent: int | None,
     multilabel: bool,  # noqa: FBT001
 ) -> None:
-    """Fields of any kind in any order, with and without white space."""
+    """Fields of any kind come in any order, with and without white space."""
     keys = list(fields)
     order.shuffle(keys)
     text = json.dumps({key: fields[key] for key in keys}, indent=indent, ensure_ascii=indent is None)
     agreed(text.encode("utf-8", "surrogatepass"), multilabel=multilabel)
 
 
-# What an event is made of
+# Events
 
 
 @both_dtypes
-def test_a_lone_row_is_the_event_that_it_says(dtype: np.dtype[Any]) -> None:
-    """Its payload is that of store/log/feedback_payload.py."""
+def test_a_single_row_becomes_one_event(dtype: np.dtype[Any]) -> None:
+    """The payload is that of store/log/feedback_payload.py."""
     X = np.array([[0.1, -2.5, 1e-40]], dtype)
     body = body_of("[[0.1,-2.5,1e-40]]", '["b"]', '"ü"')
     payload = encode_rows(X, np.array([1]), Targets.INDEX, 4)
     assert reader(dtype)._parse_single_row(body) == PostedEvent("ü".encode(), payload, 1)
 
 
-def test_many_rows_are_cut_out_of_the_body() -> None:
-    """The quick way takes the usual bodies: it is not one that always doubts."""
+def test_the_fast_parsers_accept_usual_bodies() -> None:
+    """The fast parsers return an event, not None, for the usual bodies."""
     for name in ("two rows", "two indices", "two weighted", "instances last", "white space", "most rows"):
         assert isinstance(reader()._parse_many_rows(BODIES[name]), PostedEvent), name
     for name in ("usual", "index", "no id"):
         assert isinstance(reader()._parse_single_row(BODIES[name]), PostedEvent), name
 
 
-def test_an_event_holds_rows_targets_and_weights() -> None:
-    """Of a body of many rows, where one label is a distribution."""
+def test_an_event_has_rows_targets_and_weights() -> None:
+    """The payload of several rows, one with a distribution, decodes to the same values."""
     post = reader().parse_feedback(body_of(TWO, '[[0.5,0.25,0.25,0],"b"]', '"e"', weights="[0.5,100]"))
     assert isinstance(post, PostedEvent)
     assert (post.id, post.rows) == (b"e", 2)
@@ -285,7 +285,7 @@ def test_an_event_without_an_id_gets_one() -> None:
 
 
 def test_each_token_is_an_event_of_its_own() -> None:
-    """With the id and the row that it brings, and its own label and weight."""
+    """An event has the id and row of its token, and its own label and weight."""
     events = reader().parse_feedback(b'{"tokens":["t","uu"],"labels":["b",2],"weights":[1,2]}')
     assert isinstance(events, list)
     assert [(event.id, event.rows) for event in events] == [(b"t", 1), (b"uu", 1)]
@@ -310,7 +310,7 @@ def test_each_token_is_an_event_of_its_own() -> None:
         ("large among rows", UnacceptableError, "dtype"), ("surrogate id", MalformedError, "JSON"),
     ],
 )  # fmt: skip
-def test_refusals_say_what_to_change(name: str, error: type[InputError], word: str) -> None:
+def test_errors_say_what_to_change(name: str, error: type[InputError], word: str) -> None:
     with pytest.raises(error, match=word) as caught:
         reader().parse_feedback(BODIES[name])
     refused(caught.value)

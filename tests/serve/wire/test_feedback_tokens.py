@@ -1,4 +1,4 @@
-"""A token opens to the row that was sealed, where and while it is meant to; any other bytes give one refusal."""
+"""A token opens to its row for its model version until it expires; all other bytes give the same error."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def made(*keys: bytes, now: int = NOW, **changes: Any) -> TokenSealer:
-    """Tokens of one model version at a time of day."""
+    """The sealer of one model version, at a fixed time."""
     fields = {"name": "iris", "version": 1, "genesis": GENESIS, "n_features": 4, "dtype": FLOAT32, "seconds": 60.0}
     fields |= changes
     return TokenSealer(TokenKeys(keys or (KEY,)), now_ms=lambda: now, **fields)
@@ -50,8 +50,8 @@ def refusal(ask: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-def test_the_golden_token_is_as_it_always_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the character, both ways: replicas of two releases take one another's tokens."""
+def test_the_golden_token_does_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas of different releases can open each other's tokens."""
     fields = {name: GOLDEN[name] for name in ("name", "version", "n_features")}
     fields |= {"genesis": bytes.fromhex(GOLDEN["genesis"]), "dtype": np.dtype(GOLDEN["dtype"])}
     tokens = made(bytes.fromhex(GOLDEN["key"]), now=int(GOLDEN["id"].replace("-", "")[:12], 16), **fields)
@@ -65,7 +65,7 @@ def test_the_golden_token_is_as_it_always_was(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 @pytest.mark.parametrize("n_features", [1, 2, 3, 4, 64, 785])
 def test_a_token_opens_to_its_row(n_features: int, dtype: np.dtype[Any]) -> None:
-    """Bit for bit, for every length that its text can end with."""
+    """The row has the same bits, for every length of the last base64 group."""
     tokens = made(n_features=n_features, dtype=dtype)
     X = np.random.default_rng(n_features).standard_normal((5, n_features)).astype(dtype)
     sealed = tokens.seal_rows(X)
@@ -76,8 +76,8 @@ def test_a_token_opens_to_its_row(n_features: int, dtype: np.dtype[Any]) -> None
     assert len({id_ for id_, _ in opened}) == 5
 
 
-def test_the_id_is_a_uuid_that_tells_the_time_of_issue() -> None:
-    """Version 7, variant 10; ids of a later moment are greater, so that they stand together in an index."""
+def test_the_id_is_a_uuid_with_the_time_of_issue() -> None:
+    """The version is 7 and the variant 10; ids of a later millisecond are greater."""
     ids = [made().open_token(token)[0] for token in made().seal_rows(rows(*range(100)))]
     (later,) = made(now=NOW + 1).seal_rows(rows(1))
     assert {len(id_) for id_ in ids} == {36}
@@ -89,8 +89,8 @@ def test_the_id_is_a_uuid_that_tells_the_time_of_issue() -> None:
     assert len({id_[20:] for id_ in ids}) == 100
 
 
-def test_a_token_says_nothing_and_never_repeats() -> None:
-    """The same row gives another text each time, and its bytes are not in it."""
+def test_a_token_is_opaque_and_unique() -> None:
+    """Equal rows give different tokens, which do not contain the bytes of the row."""
     X = rows(1.5, 1.5)
     first, second = made().seal_rows(X)
     raw = base64.urlsafe_b64decode(first + "==")
@@ -104,14 +104,14 @@ def test_a_token_says_nothing_and_never_repeats() -> None:
     "changes", [{"name": "digits"}, {"version": 2}, {"version": 11}, {"genesis": bytes(32)}, {"n_features": 3},
                 {"keys": (OTHER,)}]
 )  # fmt: skip
-def test_a_token_of_something_else_is_refused(changes: dict[str, Any]) -> None:
-    """Of another model, version, artifact or service, whatever it is, in the same words."""
+def test_a_token_of_another_stream_is_rejected(changes: dict[str, Any]) -> None:
+    """A token of another model, version, artifact or service gives the same error."""
     keys = changes.pop("keys", ())
     assert refusal(lambda: made(*keys, **changes).open_token(TOKEN)) == INVALID_MESSAGE
 
 
-def test_keys_change_without_a_break() -> None:
-    """The first seals, all open; a token of a key that is gone is refused."""
+def test_keys_can_be_rotated() -> None:
+    """The first key encrypts and all decrypt; a token of a removed key is rejected."""
     new = made(OTHER, KEY).seal_rows(rows(2.0))[0]
     assert made(OTHER, KEY).open_token(TOKEN)[1].tolist() == rows(1.5).tolist()
     assert made(OTHER).open_token(new)[1].tolist() == rows(2.0).tolist()
@@ -120,7 +120,7 @@ def test_keys_change_without_a_break() -> None:
 
 
 def test_a_token_expires() -> None:
-    """After its time, and not before; one from a clock that is ahead is taken."""
+    """A token expires after its time, and one from a clock that is ahead is valid."""
     assert made(now=NOW + 60_000).open_token(TOKEN)
     assert made(now=NOW - 3_600_000).open_token(TOKEN)
     assert refusal(lambda: made(now=NOW + 60_001).open_token(TOKEN)) == EXPIRED_MESSAGE
@@ -132,13 +132,13 @@ def test_a_token_expires() -> None:
 @pytest.mark.parametrize("text", ["", "x", "=", TOKEN + "=", TOKEN + "A", " " + TOKEN, TOKEN[1:], TOKEN[:-1], TOKEN * 2,
                                   "é" * len(TOKEN), "\0" * len(TOKEN), "\ud800" * len(TOKEN), "A" * len(TOKEN),
                                   "+" * len(TOKEN), "=" * len(TOKEN), "\n" * len(TOKEN)], ids=range(16))  # fmt: skip
-def test_what_is_no_token_is_refused(text: str) -> None:
+def test_an_invalid_text_is_rejected(text: str) -> None:
     assert refusal(lambda: made().open_token(text)) == INVALID_MESSAGE
 
 
 @pytest.mark.parametrize("n_features", [4, 5, 6])
-def test_every_changed_character_is_noticed(n_features: int) -> None:
-    """Also in the bits behind the last byte, and by the other alphabet of base64: a token has one form."""
+def test_every_changed_character_is_detected(n_features: int) -> None:
+    """This includes the unused bits of the last character and the other alphabet of base64."""
     tokens = made(n_features=n_features)
     (token,) = tokens.seal_rows(np.ones((1, n_features), np.float32))
     for at in range(len(token)):
@@ -151,8 +151,8 @@ def test_every_changed_character_is_noticed(n_features: int) -> None:
             assert refusal(lambda c=character: tokens.open_token(token[:-1] + c)) == INVALID_MESSAGE  # type: ignore[misc]
 
 
-def test_the_other_alphabet_is_refused() -> None:
-    """A token that would have + or / in base64 has them as - and _ alone."""
+def test_the_other_alphabet_is_rejected() -> None:
+    """A token with + or / instead of - and _ is rejected."""
     tokens = made()
     both = next(token for token in tokens.seal_rows(rows(*[1.0] * 500)) if "-" in token and "_" in token)
     assert tokens.open_token(both)
@@ -162,8 +162,8 @@ def test_the_other_alphabet_is_refused() -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=80) | st.just(os.urandom(53)) | st.binary(min_size=53, max_size=53), st.booleans())
-def test_any_bytes_give_a_row_or_the_one_refusal(data: bytes, headed: bool) -> None:  # noqa: FBT001
-    """With a head of ours too."""
+def test_any_bytes_give_a_row_or_the_same_error(data: bytes, headed: bool) -> None:  # noqa: FBT001
+    """Some of the bytes start with a valid prefix."""
     raw = base64.urlsafe_b64decode(TOKEN + "==")
     sealed = raw[:5] + data[5:] if headed else data
     text = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
@@ -173,6 +173,6 @@ def test_any_bytes_give_a_row_or_the_one_refusal(data: bytes, headed: bool) -> N
 
 @settings(deadline=None, max_examples=300)
 @given(st.text(max_size=90) | st.text(st.sampled_from(module.CHARACTERS), min_size=len(TOKEN), max_size=len(TOKEN)))
-def test_any_text_gives_the_one_refusal(text: str) -> None:
+def test_any_text_gives_the_same_error(text: str) -> None:
     if text != TOKEN:
         assert refusal(lambda: made().open_token(text)) == INVALID_MESSAGE

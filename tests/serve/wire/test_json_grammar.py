@@ -1,4 +1,4 @@
-"""The JSON grammar: how much a body may hold, counted before anything is made of it."""
+"""The limits of the JSON grammar are checked before a body is parsed."""
 
 from typing import Any
 
@@ -29,26 +29,26 @@ documents = st.dictionaries(
 )
 
 
-def plainly(value: Any) -> tuple[int, int, int]:
-    """Depth, strings, and lists and objects of a JSON value."""
+def measure_recursively(value: Any) -> tuple[int, int, int]:
+    """The depth, the strings, and the lists and objects of a JSON value."""
     if type(value) is str:
         return 0, 1, 0
     if type(value) not in {list, dict}:
         return 0, 0, 0
-    below = [plainly(child) for child in (value.values() if type(value) is dict else value)]
+    below = [measure_recursively(child) for child in (value.values() if type(value) is dict else value)]
     keys = len(value) if type(value) is dict else 0
     depth, strings, lists = zip(*below, strict=True) if below else ((0,), (0,), (0,))
     return 1 + max(depth), keys + sum(strings), 1 + sum(lists)
 
 
-@given(document=documents, stretch=st.integers(1, 64))
-def test_what_a_document_holds_is_counted_right(document: dict[str, Any], stretch: int) -> None:
-    depth, strings, lists = plainly(document)
+@given(document=documents, chunk=st.integers(1, 64))
+def test_depth_strings_and_lists_are_counted(document: dict[str, Any], chunk: int) -> None:
+    depth, strings, lists = measure_recursively(document)
     assert measure_document(document) == (depth, strings)
     body = orjson.dumps(document)
     assert parse_object(body, DEPTH, ROWS_MAX) == document
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grammar, "CHUNK_BYTES", stretch)
+        patch.setattr(grammar, "CHUNK_BYTES", chunk)
         patch.setattr(grammar, "OTHER_CONTAINERS_MAX", lists)
         check_container_count(body, 0)
         patch.setattr(grammar, "OTHER_CONTAINERS_MAX", lists - 1)
@@ -58,9 +58,7 @@ def test_what_a_document_holds_is_counted_right(document: dict[str, Any], stretc
 
 @pytest.mark.parametrize("item", ["[]", "{}", '{"":[]}'])
 @pytest.mark.parametrize("kind", ["v1", "beside", "v2", "tensor"])
-def test_millions_of_lists_are_refused_before_one_is_made(
-    monkeypatch: pytest.MonkeyPatch, item: str, kind: str
-) -> None:
+def test_too_many_lists_are_rejected_before_parsing(monkeypatch: pytest.MonkeyPatch, item: str, kind: str) -> None:
     rows = RowParser(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
     many = f"[{','.join([item] * MOST)}]"
     data = {
@@ -72,7 +70,7 @@ def test_millions_of_lists_are_refused_before_one_is_made(
     }[kind].encode()
     made: list[bytes] = []
     monkeypatch.setattr(grammar.orjson, "loads", made.append)
-    monkeypatch.setattr(rows, "_parser", None if rows._parser is None else Untouched())
+    monkeypatch.setattr(rows, "_parser", None if rows._parser is None else UnusedParser())
     with pytest.raises(TooLargeError, match="lists and objects"):
         rows.parse_instances(data) if kind in {"v1", "beside"} else TensorCodec(
             rows, {}, {}, ("a", "b")
@@ -80,14 +78,14 @@ def test_millions_of_lists_are_refused_before_one_is_made(
     assert not made
 
 
-class Untouched:
-    """A parser that is not to be asked."""
+class UnusedParser:
+    """A parser that must not be called."""
 
     def parse(self, _body: bytes) -> None:
         pytest.fail("the body was parsed")
 
 
-def test_brackets_in_strings_are_no_lists() -> None:
+def test_brackets_in_strings_do_not_count() -> None:
     rows = RowParser(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
     names = ['\\"[{' * MOST, "[" * MOST, "{" * MOST]
     body = orjson.dumps({"instances": [[1, 2]] * ROWS_MAX, "parameters": names})

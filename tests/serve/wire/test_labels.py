@@ -1,4 +1,4 @@
-"""Labels become targets as labels.py says, and whatever is none of a model is refused in one sentence."""
+"""Labels become targets, and every invalid label is rejected with one sentence."""
 
 import re
 from typing import Any
@@ -22,19 +22,19 @@ def read(labels: LabelParser, *values: Any) -> tuple[Targets, list[Any], str]:
     return kind, targets.tolist(), targets.dtype.name
 
 
-def test_names_and_indices_are_classes() -> None:
+def test_names_and_indices_mean_classes() -> None:
     assert read(IRIS, "virginica", 0, 1, "versicolor") == (Targets.INDEX, [2, 0, 1, 1], "int32")
     assert read(IRIS, 2, 0) == (Targets.INDEX, [2, 0], "int32")
     assert [IRIS.find_index(label) for label in ("setosa", 2, 3, -1, "x", True, 1.0, None)] == [0, 2, *[-1] * 6]
 
 
-def test_a_list_is_a_distribution_and_makes_the_others_one() -> None:
+def test_one_distribution_makes_the_other_labels_distributions() -> None:
     kind, targets, dtype = read(IRIS, [0.5, 0, 0.5], "setosa", 2)
     assert (kind, dtype) == (Targets.DISTRIBUTION, "float64")
     assert targets == [[0.5, 0, 0.5], [1, 0, 0], [0, 0, 1]]
 
 
-def test_a_list_of_classes_is_a_set_where_a_row_has_many() -> None:
+def test_a_list_of_classes_is_a_set_in_a_multilabel_model() -> None:
     assert read(TAGS, ["a", 2], [], ["b", "b", 1]) == (Targets.SET, [[1, 0, 1], [0, 0, 0], [0, 1, 0]], "uint8")
 
 
@@ -45,14 +45,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize("values", WRONG)
-def test_what_is_no_distribution_is_refused(values: Any) -> None:
+def test_an_invalid_distribution_is_rejected(values: Any) -> None:
     with pytest.raises(UnacceptableError, match="The distribution of row 1"):
         IRIS.parse_labels([[1, 0, 0], values], 2)
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.floats(-3e-6, 3e-6))
 def test_a_sum_is_1_within_the_tolerance(shares: list[float], off: float) -> None:
-    """What float32 rounds a distribution to is one; what is further off is a mistake."""
+    """A distribution rounded to float32 is accepted; a larger difference is rejected."""
     if sum(shares) < 0.1:
         return
     values = [share / sum(shares) * (1 + off) for share in shares]
@@ -68,15 +68,15 @@ def test_a_sum_is_1_within_the_tolerance(shares: list[float], off: float) -> Non
 
 
 @pytest.mark.parametrize("names", [["0", "1", "2"], ["+0", "01", "x"], ["1.0", "-", "x2"]])
-def test_an_index_is_taken_where_it_can_mean_one_class(names: list[str]) -> None:
-    """Also where names are whole numbers that are their indices."""
+def test_an_index_is_accepted_if_it_means_one_class(names: list[str]) -> None:
+    """This holds too if the names are whole numbers equal to their indices."""
     assert read(LabelParser(names, multilabel=False), 1, names[1], 2)[1] == [1, 1, 2]
 
 
 @pytest.mark.parametrize("names", [["1", "2", "3"], ["a", "b", "0"], ["-1", "1", "2"], ["0", "1", "007"]])
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_an_index_is_refused_where_it_could_mean_two(names: list[str], multilabel: bool) -> None:  # noqa: FBT001
-    """Every index, and every row's; a name is taken still."""
+def test_an_ambiguous_index_is_rejected(names: list[str], multilabel: bool) -> None:  # noqa: FBT001
+    """Every index in every row is rejected, and names are still accepted."""
     labels = LabelParser(names, multilabel=multilabel)
     for index in range(3):
         assert labels.find_index(index) == -1
@@ -87,14 +87,14 @@ def test_an_index_is_refused_where_it_could_mean_two(names: list[str], multilabe
 
 
 @pytest.mark.parametrize("label", ["x", "", 3, -1, 2**64])
-def test_a_class_that_is_not_known_names_the_way_to_add_it(label: Any) -> None:
+def test_an_unknown_class_names_the_endpoint_that_adds_it(label: Any) -> None:
     for labels, value in ((IRIS, label), (TAGS, [label])):
         with pytest.raises(UnacceptableError, match=re.escape('one of the model\'s "classes"; add a class with')):
             labels.parse_labels([value], 1)
 
 
 @pytest.mark.parametrize("label", [True, 1.0, None, {}, {"a": 1}])
-def test_another_kind_is_no_label(label: Any) -> None:
+def test_a_label_of_another_type_is_rejected(label: Any) -> None:
     with pytest.raises(UnacceptableError, match="must be a class name, an index, or a distribution"):
         IRIS.parse_labels([label], 1)
     for value in (label, "a", 1):
@@ -105,6 +105,6 @@ def test_another_kind_is_no_label(label: Any) -> None:
 
 
 @pytest.mark.parametrize("labels", [None, "ab", {"a": 1, "b": 2}, 2])
-def test_labels_are_a_list(labels: Any) -> None:
+def test_labels_must_be_a_list_of_one_for_each_row(labels: Any) -> None:
     with pytest.raises(UnacceptableError, match='must have "labels"'):
         IRIS.parse_labels(labels, 2)

@@ -1,4 +1,4 @@
-"""Tensors as the Open Inference Protocol has them: what is read, what is refused and why, and what is answered."""
+"""Requests of the Open Inference Protocol are parsed or rejected, and responses are encoded, as the protocol says."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
-from service.serve.wire import rows as codec
+from service.serve.wire import rows as rows_module
 from service.serve.wire.oip_request import BINARY_PROBABILITIES, DATATYPES, JSON_PROBABILITIES, OutputRequest
 from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
 from service.serve.wire.rows import RowParser
@@ -32,12 +32,12 @@ unhurried = settings(deadline=None, max_examples=300)
 
 
 def served(dtype: type = np.float32) -> TensorCodec:
-    """The tensors of a model with N features and three classes."""
+    """The codec of a model with N features and three classes."""
     return TensorCodec(RowParser(N, np.dtype(dtype), ROWS_MAX, 64), NAMED, {"seq": 7}, CLASSES)
 
 
 def entry(**fields: Any) -> dict[str, Any]:
-    """An input of one row, with other fields; None leaves a field out."""
+    """An input of one row with these fields; None removes a field."""
     merged = {"name": "features", "datatype": "FP32", "shape": [1, N], "data": ROW, **fields}
     return {name: value for name, value in merged.items() if value is not None}
 
@@ -48,14 +48,14 @@ def document(tensor: object = None, **more: Any) -> bytes:
 
 
 def announced(raw: bytes, tensor: dict[str, Any] | None = None, **more: Any) -> tuple[bytes, bytes]:
-    """A request with binary data, and the size of its JSON part as the header gives it."""
+    """A request with binary data, and the value of its header."""
     fields = entry(data=None, parameters={"binary_data_size": len(raw)}) if tensor is None else tensor
     text = document(fields, **more)
     return text + raw, b"%d" % len(text)
 
 
 def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple[Any, ...]:
-    """What a reader makes of a request: id, bits and outputs, or a refusal, which is one short sentence."""
+    """The id, bits and outputs of a parsed request, or the class and message of the error."""
     try:
         request = reader.parse_inference(body, header)
     except InputError as reason:
@@ -71,24 +71,24 @@ def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple
 
 @contextmanager
 def generally(quick_from: int = 0) -> Iterator[None]:
-    """Without the way of the usual single row; pysimdjson is asked from so many bytes on."""
+    """Disable the parser of the usual single row, and use pysimdjson from this size on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensors, "_parse_usual_row", lambda *_: None)
-        patch.setattr(codec, "SIMDJSON_BYTES_MIN", quick_from)
+        patch.setattr(rows_module, "SIMDJSON_BYTES_MIN", quick_from)
         yield
 
 
 NEVER = 2**62
 
 
-# What is read
+# Requests
 
 
 @both_dtypes
 @pytest.mark.parametrize("datatype", DATATYPES)
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_binary_data_of_every_datatype_is_read(count: int, datatype: str, dtype: type) -> None:
-    """Little-endian and row-major; each number is cast to the model's dtype."""
+def test_binary_data_of_every_datatype_is_parsed(count: int, datatype: str, dtype: type) -> None:
+    """The data is little-endian and row-major, and each number is cast to the model's dtype."""
     values = np.random.default_rng(count).integers(0, 100, (count, N)).astype(DATATYPES[datatype])
     tensor = entry(datatype=datatype, shape=[count, N], data=None, parameters={"binary_data_size": values.nbytes})
     request = served(dtype).parse_inference(*announced(values.tobytes(), tensor))
@@ -99,8 +99,8 @@ def test_binary_data_of_every_datatype_is_read(count: int, datatype: str, dtype:
 @both_dtypes
 @pytest.mark.parametrize("datatype", DATATYPES)
 @pytest.mark.parametrize("header", [False, True])
-def test_json_data_of_every_datatype_is_read(datatype: str, dtype: type, *, header: bool) -> None:
-    """The numbers stand as JSON, flat or in rows, with and without the header for binary data."""
+def test_json_data_of_every_datatype_is_parsed(datatype: str, dtype: type, *, header: bool) -> None:
+    """The numbers are JSON, flat or in rows, with and without the header for binary data."""
     for values in ([[1, 2, 3]], [[1, 2, 3], [4, 5.5, -6e-7]], [[1, 2, 3]] * 300):
         for data in (values, [x for row in values for x in row]):
             body = document(entry(datatype=datatype, shape=[len(values), N], data=data))
@@ -125,8 +125,8 @@ def test_extremes_keep_their_bits(values: list[float]) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39, -1e308])
 @pytest.mark.parametrize("datatype", ["FP32", "FP64"])
-def test_what_is_not_finite_is_refused_by_the_model(value: float, datatype: str) -> None:
-    """Binary data may hold NaN, infinities and numbers beyond float32: they reach the model, which refuses them."""
+def test_the_model_rejects_numbers_that_are_not_finite(value: float, datatype: str) -> None:
+    """Binary data with NaN, infinities or numbers beyond float32 is parsed, and the model rejects it."""
     model = LinearModel("softmax", np.ones((N, 3), np.float32), np.zeros(3, np.float32))
     with np.errstate(over="ignore"):
         raw = np.array([1, 2, value] * 2).astype(DATATYPES[datatype])
@@ -138,8 +138,8 @@ def test_what_is_not_finite_is_refused_by_the_model(value: float, datatype: str)
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
 @pytest.mark.parametrize("count", [1, 2])
-def test_any_bits_are_read_without_a_warning(count: int, datatype: str) -> None:
-    """Signalling NaN too: what a client sends must not fill the log."""
+def test_any_bits_are_parsed_without_a_warning(count: int, datatype: str) -> None:
+    """Signaling NaNs raise no warning, so a client cannot fill the log."""
     kind = np.dtype(DATATYPES[datatype])
     one = {2: b"\x01\x7c", 4: b"\x01\x00\x80\x7f", 8: b"\x01\x00\x00\x00\x00\x00\xf0\x7f"}[kind.itemsize]
     raw = one * N * count
@@ -149,8 +149,8 @@ def test_any_bits_are_read_without_a_warning(count: int, datatype: str) -> None:
 
 
 @both_dtypes
-def test_a_raw_request_is_the_tensor_itself(dtype: type) -> None:
-    """Header length 0: whole rows of the model's own dtype, answered in binary."""
+def test_a_raw_request_is_one_tensor(dtype: type) -> None:
+    """With header length 0 the body is rows of the model's dtype, and the response is binary."""
     for count in (1, 2, ROWS_MAX):
         values = np.arange(count * N).reshape(count, N).astype(dtype)
         for header in (b"0", b"000"):
@@ -164,13 +164,13 @@ def test_a_raw_request_is_the_tensor_itself(dtype: type) -> None:
     (12 * ROWS_MAX + 12, TooLargeError),
 ])  # fmt: skip
 def test_a_raw_request_has_whole_rows_and_not_too_many(count: int, leaf: type[InputError]) -> None:
-    """Any other number of bytes is refused."""
+    """Any other number of bytes is rejected."""
     assert said(served(), b"\0" * count, b"0")[0] is leaf
 
 
 @pytest.mark.parametrize("identity", ["", "a", "ü 🙂", 'quote " and \\ backslash', "\n", "\x7f", "x" * 5000, "0"])
 def test_the_id_is_echoed(identity: str) -> None:
-    """Any string, in JSON and in binary requests, in JSON and binary answers; without one, it is empty."""
+    """The id may be any string, in JSON and binary requests and responses, and is empty by default."""
     reader, P = served(), np.full((1, 3), 1 / 3, np.float32)
     for body, header in ((document(id=identity), None), announced(np.float32(ROW).tobytes(), id=identity)):
         request = reader.parse_inference(body, header)
@@ -216,8 +216,8 @@ WISHES: dict[str, tuple[dict[str, Any], tuple[OutputRequest, ...]]] = {
 
 
 @pytest.mark.parametrize("name", WISHES)
-def test_wishes_are_read(name: str) -> None:
-    """What a request says of outputs, in JSON and binary requests; an output's own parameter has the last word."""
+def test_output_requests_are_parsed(name: str) -> None:
+    """An output's own parameter overrides the parameter of the request."""
     more, expected = WISHES[name]
     for body, header in ((document(**more), None), announced(np.float32(ROW).tobytes(), **more)):
         assert served().parse_inference(body, header).outputs == expected
@@ -225,7 +225,7 @@ def test_wishes_are_read(name: str) -> None:
     assert usual is None or served().parse_inference(document(**more), None).outputs is usual
 
 
-# What is refused
+# Errors
 
 
 SHAPES = [
@@ -236,7 +236,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: str(shape)[:20])
-def test_other_shapes_are_refused(shape: Any) -> None:
+def test_other_shapes_are_rejected(shape: Any) -> None:
     """A shape is [rows, N] in plain integers with at least one row."""
     text = document({**entry(), "shape": shape})
     assert said(served(), text)[0] in {UnacceptableError, MalformedError}
@@ -245,8 +245,8 @@ def test_other_shapes_are_refused(shape: Any) -> None:
 
 
 @pytest.mark.parametrize("count", [ROWS_MAX + 1, 2**31, 2**62, 2**63 - 1, 2**64 - 1])
-def test_too_many_rows_are_refused_by_the_shape_alone(count: int) -> None:
-    """However large the product would be; nothing is made for it."""
+def test_too_many_rows_are_rejected_by_their_shape(count: int) -> None:
+    """No array is made for a shape with a large product."""
     assert said(served(), document(entry(shape=[count, N])))[0] is TooLargeError
     fields = entry(shape=[count, N], data=None, parameters={"binary_data_size": 12})
     assert said(served(), *announced(b"\0" * 12, fields))[0] is TooLargeError
@@ -256,15 +256,15 @@ def test_too_many_rows_are_refused_by_the_shape_alone(count: int) -> None:
     b"", b"-1", b"+1", b" 1", b"1 ", b"1.0", b"1e1", b"0x1", b"1_0", b"x", b"\xd9\xa1", b"\xb2",
     b"9" * 19, b"9" * 20, b"9" * 5000, b"0" * 20, b"1,1", b"\0", CANARY.encode(),
 ])  # fmt: skip
-def test_other_header_lengths_are_refused(header: bytes) -> None:
-    """Digits only, at most 19, and at most the size of the body."""
+def test_other_header_lengths_are_rejected(header: bytes) -> None:
+    """A valid length has at most 19 digits and is at most the size of the body."""
     leaf, message = said(served(), announced(np.float32(ROW).tobytes())[0], header)
     assert leaf is MalformedError
     assert "Inference-Header-Content-Length" in message
 
 
-def test_a_header_length_that_is_off_is_refused() -> None:
-    """Every length but the right one: the JSON part is cut, or the binary data is."""
+def test_a_wrong_header_length_is_rejected() -> None:
+    """Every other length cuts the JSON part or the binary data."""
     body, header = announced(np.float32(ROW).tobytes())
     for length in (*range(1, len(body) + 2), 10**18):
         refused = said(served(), body, b"%d" % length)[0] is MalformedError
@@ -293,7 +293,7 @@ BINARY: dict[str, tuple[bytes, dict[str, Any] | None, str]] = {
 
 @pytest.mark.parametrize("name", BINARY)
 def test_binary_data_that_contradicts_the_json_part_is_malformed(name: str) -> None:
-    """Sizes must be those of shape and datatype, in the JSON part and behind it."""
+    """The sizes in the JSON part and of the binary data must match the shape and the datatype."""
     raw, fields, words = BINARY[name]
     leaf, message = said(served(), *announced(raw, fields))
     assert leaf is MalformedError
@@ -301,7 +301,7 @@ def test_binary_data_that_contradicts_the_json_part_is_malformed(name: str) -> N
 
 
 def test_binary_data_without_the_header_is_malformed() -> None:
-    """A JSON part that announces binary data cannot stand alone, nor can what follows it be told without the header."""
+    """A JSON part with a binary_data_size needs the data and the header."""
     body, _ = announced(np.float32(ROW).tobytes())
     assert said(served(), body)[0] is MalformedError
     assert "needs the header" in said(served(), body[:-12])[1]
@@ -383,8 +383,8 @@ UNACCEPTABLE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", UNACCEPTABLE)
-def test_fields_that_a_model_cannot_accept_are_refused(name: str) -> None:
-    """Each with its own words, by every way of reading, with the header and without it."""
+def test_invalid_fields_are_rejected(name: str) -> None:
+    """Every parser reports the same error, with and without the header."""
     body, words = UNACCEPTABLE[name]
     leaf, message = said(served(), body)
     assert leaf is UnacceptableError
@@ -403,14 +403,14 @@ def test_fields_that_a_model_cannot_accept_are_refused(name: str) -> None:
     document().decode().encode("utf-16"), document(id="a").replace(b'"a"', b'"\\ud800"'),
     document(id="a").replace(b'"a"', b'"\xff"'), document(id="a").replace(b'"a"', b"[" * 100 + b"]" * 100),
 ])  # fmt: skip
-def test_what_is_not_json_is_malformed(body: bytes) -> None:
-    """The grammar is the codec's, in the body and in a JSON part before binary data."""
+def test_invalid_json_is_malformed(body: bytes) -> None:
+    """The grammar is that of json_grammar.py, in a body and in a JSON part before binary data."""
     assert said(served(), body)[0] is MalformedError
     if body:
         assert said(served(), body + b"\0" * 12, b"%d" % len(body))[0] is MalformedError
 
 
-# One answer, whatever way it took
+# Agreement of the parsers
 
 
 plain = st.one_of(
@@ -462,8 +462,8 @@ requests = st.one_of(
 
 @unhurried
 @given(requests, st.booleans(), st.sampled_from(DTYPES))
-def test_the_usual_row_is_read_as_any_other(request: dict[str, Any], ascii_only: bool, dtype: type) -> None:  # noqa: FBT001
-    """The way of the usual single row, the general way and pysimdjson's give the same bits, or the same refusal."""
+def test_parsers_agree_on_a_usual_row(request: dict[str, Any], ascii_only: bool, dtype: type) -> None:  # noqa: FBT001
+    """The parser of a usual single row, the general parser and pysimdjson give the same result."""
     body = json.dumps(request, ensure_ascii=ascii_only).encode("utf-8", "replace")
     expected = said(served(dtype), body)
     for quick_from in (0, NEVER):
@@ -471,8 +471,8 @@ def test_the_usual_row_is_read_as_any_other(request: dict[str, Any], ascii_only:
             assert said(served(dtype), body) == expected
 
 
-def test_the_usual_row_really_takes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compared above is read in two ways: the general one is out of order here."""
+def test_a_usual_row_has_a_parser_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A usual row is parsed even if the general parser is removed."""
     monkeypatch.setattr(tensors, "parse_inference_header", None)
     for body in (document(), document(id="a"), document(entry(data=[ROW])), document(entry(datatype="INT8"), id="")):
         assert served().parse_inference(body, None).X.tolist() == [ROW]
@@ -507,8 +507,8 @@ TOKENS = [
         st.tuples(st.integers(0, len(USUAL)), st.integers(0, 6), st.sampled_from(["", *TOKENS])), min_size=1, max_size=3
     )
 )
-def test_a_damaged_usual_row_is_read_as_any_other(damages: list[tuple[int, int, str]]) -> None:
-    """Tokens put in the place of any part: repeated keys, escapes, broken text."""
+def test_parsers_agree_on_a_damaged_usual_row(damages: list[tuple[int, int, str]]) -> None:
+    """Repeated keys, escapes and broken text replace any part of the body."""
     text = USUAL
     for place, cut, token in damages:
         text = text[:place] + token + text[place + cut :]
@@ -531,8 +531,8 @@ json_parts = st.tuples(
 
 @unhurried
 @given(st.lists(json_parts, min_size=1, max_size=12))
-def test_remembered_json_parts_mean_what_they_meant(parts: list[tuple[Any, ...]]) -> None:
-    """A reader that saw other requests before, the same among them, answers as a new one does."""
+def test_cached_json_parts_give_the_same_result(parts: list[tuple[Any, ...]]) -> None:
+    """A codec with a filled cache parses a request as a new codec does."""
     reader = served()
     for size, datatype, count, more, available in parts * 2:
         fields = entry(datatype=datatype, shape=[count, N], data=None, parameters={"binary_data_size": size})
@@ -540,16 +540,16 @@ def test_remembered_json_parts_mean_what_they_meant(parts: list[tuple[Any, ...]]
         assert said(reader, body, header) == said(served(), body, header)
 
 
-def test_a_json_part_that_is_sent_again_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compared above comes from memory: the parser is out of order when the same part comes again."""
+def test_a_repeated_json_part_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeated JSON part is found in the cache even if the parser is removed."""
     reader, (body, header) = served(), announced(np.float32(ROW).tobytes(), id="a")
     first = said(reader, body, header)
     monkeypatch.setattr(tensors, "parse_inference_header", None)
     assert said(reader, body, header) == first
 
 
-def test_remembered_json_parts_are_bounded() -> None:
-    """In number and in length, and refused ones, or ones with their data inside, are not kept."""
+def test_the_cache_of_json_parts_is_bounded() -> None:
+    """The number and length of cached parts are limited; rejected parts and parts with data are not cached."""
     reader, raw = served(), np.float32(ROW).tobytes()
     for i in range(3 * tensors.CACHED_HEADERS_MAX):
         assert reader.parse_inference(*announced(raw, id=f"{i}")).id == f"{i}"
@@ -563,26 +563,26 @@ def test_remembered_json_parts_are_bounded() -> None:
 
 @both_dtypes
 @pytest.mark.parametrize("flat", [False, True])
-def test_large_json_tensors_are_read_alike_by_both_parsers(dtype: type, *, flat: bool) -> None:
-    """pysimdjson's bits are orjson's: short and long decimals, integers, exponents."""
+def test_both_parsers_agree_on_large_tensors(dtype: type, *, flat: bool) -> None:
+    """pysimdjson and orjson give the same bits for decimals, integers and exponents."""
     rng = np.random.default_rng(5)
     exponents = rng.integers(-40, 38, (ROWS_MAX, N))
     matrix = (rng.standard_normal((ROWS_MAX, N)) * 10.0**exponents).tolist()
     matrix[7], matrix[8] = [0, -0.0, 2**63], [2**64 - 1, -(2**63), 16777217]
     body = document(entry(shape=[ROWS_MAX, N], data=[x for row in matrix for x in row] if flat else matrix), id="a")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "parse_object", None)
+        patch.setattr(rows_module, "parse_object", None)
         quick = said(served(dtype), body)
     with generally(NEVER):
         assert said(served(dtype), body) == quick
     assert quick[3] == np.array(matrix, np.float64).astype(dtype).tobytes()
 
 
-# What is answered
+# Responses
 
 
 def answer(request: InferenceBody, P: Array, labels: Any) -> dict[str, Any]:
-    """The answer as a plain structure with numbers as JSON; classification and labels are worked out anew."""
+    """The response as Python objects, with classification and labels computed independently."""
     outputs: list[dict[str, Any]] = []
     for output in request.outputs:
         if output.top:
@@ -603,7 +603,7 @@ def answer(request: InferenceBody, P: Array, labels: Any) -> dict[str, Any]:
 
 
 def decoded(output: dict[str, Any], raw: bytes) -> tuple[list[Any], bytes]:
-    """The values of one binary output, flat, and the bytes behind it."""
+    """The flat values of one binary output, and the bytes after it."""
     part, rest = raw[: output["parameters"]["binary_data_size"]], raw[output["parameters"]["binary_data_size"] :]
     if output["datatype"] != "BYTES":
         kind = {"FP32": "<f4", "FP64": "<f8", "BOOL": "?"}[output["datatype"]]
@@ -644,8 +644,8 @@ def answers(draw: st.DrawFn) -> tuple[InferenceBody, Array, Any]:
 
 @unhurried
 @given(answers())
-def test_answers_are_the_plain_structure(case: tuple[InferenceBody, Array, Any]) -> None:
-    """As JSON, byte for byte; binary outputs stand in their order behind it and decode to the same values."""
+def test_responses_match_the_reference(case: tuple[InferenceBody, Array, Any]) -> None:
+    """JSON matches byte for byte, and binary outputs follow in order and decode to the same values."""
     request, P, labels = case
     body, size = served(P.dtype.type).encode_inference(request, P, labels)
     expected = answer(request, P, labels)
@@ -665,7 +665,7 @@ def test_answers_are_the_plain_structure(case: tuple[InferenceBody, Array, Any])
 
 
 def test_ties_are_classified_by_index() -> None:
-    """The top k classes of each row, the most probable first."""
+    """The top k classes of each row are ordered by probability, then by index."""
     P = np.array([[0.25, 0.5, 0.25], [0.125, 0.125, 0.125], [0.2, 0.3, 0.5]], np.float32)
     request = served().parse_inference(
         document(outputs=[{"name": "probabilities", "parameters": {"classification": 2}}]), None
@@ -677,8 +677,8 @@ def test_ties_are_classified_by_index() -> None:
     ]  # fmt: skip
 
 
-def test_more_classes_than_there_are_means_all() -> None:
-    """A classification that asks for too many gets every class."""
+def test_a_large_classification_returns_all_classes() -> None:
+    """A classification of more classes than the model has returns each class."""
     request = served().parse_inference(
         document(outputs=[{"name": "probabilities", "parameters": {"classification": 2**63}}]), None
     )
@@ -688,7 +688,7 @@ def test_more_classes_than_there_are_means_all() -> None:
 
 @both_dtypes
 def test_probabilities_decode_to_their_bits(dtype: type) -> None:
-    """As JSON and as binary data, whatever the numbers are."""
+    """JSON and binary data decode to the bits of any probabilities."""
     P = np.random.default_rng(9).random((50, 3)).astype(dtype) ** 20
     X = np.zeros((50, N), dtype)
     text, none = served(dtype).encode_inference(InferenceBody("", X, JSON_PROBABILITIES), P, [])
@@ -698,8 +698,8 @@ def test_probabilities_decode_to_their_bits(dtype: type) -> None:
     assert body[size:] == P.astype(P.dtype.newbyteorder("<")).tobytes()
 
 
-def test_an_answer_is_read_from_a_part_of_a_batch() -> None:
-    """Probabilities of one request may be a slice of those of a shared kernel call."""
+def test_a_response_is_encoded_from_a_slice_of_a_batch() -> None:
+    """The probabilities of a request may be a slice of those of a shared kernel call."""
     shared = np.random.default_rng(1).random((6, 3)).astype(np.float32)
     for outputs in (JSON_PROBABILITIES, BINARY_PROBABILITIES, (OutputRequest("probabilities", binary=True, top=2),)):
         request = InferenceBody("a", np.zeros((2, N), np.float32), outputs)

@@ -1,4 +1,4 @@
-"""The scanner accepts exactly what its head names, with the bits of any correct parser, and stays in its bounds.
+"""The scanner accepts exactly its subset of JSON, returns correctly rounded numbers, and stays in its bounds.
 
 Python's own parser is the judge: made strict, and told to keep the spelling of numbers.
 """
@@ -26,13 +26,13 @@ unhurried = settings(deadline=None, max_examples=300)
 
 
 class Spelled(str):
-    """A number as it is spelled in the text; a string of the document is a plain str."""
+    """A number as written in the text; strings of the document are plain str."""
 
     __slots__ = ()
 
 
 def is_short(text: str) -> bool:
-    """Whether a number is of JSON's grammar, its digits make at most 2**53, and its decimal exponent is small."""
+    """Whether a text is a JSON number whose digits are at most 2**53 and whose exponent is small."""
     found = SPELLING.fullmatch(text)
     if found is None:
         return False
@@ -53,8 +53,8 @@ def constant(_text: str) -> None:
     raise ValueError
 
 
-def judged(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
-    """The rows that the scanner is to find for an `out` of that shape, or None where it is to doubt."""
+def reference(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
+    """The rows that the scanner must return for an `out` of that shape, or None if it must fall back."""
     try:
         document = json.loads(
             body.decode(), parse_int=Spelled, parse_float=Spelled, parse_constant=constant, object_pairs_hook=once
@@ -74,7 +74,7 @@ def judged(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
 
 
 def scanned(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
-    """The rows that the scanner finds, or None for FALLBACK; nothing around them is written."""
+    """The rows that the scanner returns, or None for FALLBACK; it must not write outside them."""
     rows, columns = shape
     surroundings = np.full((rows + 2, columns), 0, dtype)
     surroundings.view(np.uint8)[:] = GUARD
@@ -89,8 +89,8 @@ def scanned(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
 
 
 def check(body: bytes, shape: tuple[int, int], dtype: type) -> bool:
-    """Hold the scanner to the judge, bit for bit; returns whether it accepts."""
-    expected, found = judged(body, shape, dtype), scanned(body, shape, dtype)
+    """Compare the scanner with the reference, bit for bit; return whether it accepts."""
+    expected, found = reference(body, shape, dtype), scanned(body, shape, dtype)
     assert (found is None) == (expected is None)
     if found is None or expected is None:
         return False
@@ -115,7 +115,7 @@ SHORT = [
     "9007199254740992e-22", "1e22", "1e-22", "0.1e23", "1.0e-21", "123.456e-19",
     "0." + "0" * 21 + "1", "0.000001", "16777217", "16777217.000001", "3e-22", "0." + "0" * 22,
 ]  # fmt: skip
-DOUBTED = [
+FALLBACKS = [
     "", "-", "+1", "01", "-01", "00", "00.5", "1.", ".5", "-.5", "1e", "1e+", "1e-", "1.e5", "1.5.5", "1e5.5", "1ee5",
     "--1", "- 1", "1 2", "1_0", "0x10", "1f", "\u0661", "1\x00", "NaN", "nan", "Infinity", "-Infinity", "inf", "true",
     "null", '"1"', "[]", "[1]", "{}", "9007199254740993", "9007199254740992.0", "900719925474099.21",
@@ -128,15 +128,15 @@ DOUBTED = [
 
 @both_dtypes
 @pytest.mark.parametrize("text", SHORT)
-def test_short_numbers_are_read(text: str, dtype: type) -> None:
-    """Every spelling of JSON's grammar whose digits and exponent are exact in float64."""
+def test_short_numbers_are_accepted(text: str, dtype: type) -> None:
+    """Every JSON number is accepted whose digits and exponent are exact in float64."""
     assert check(one(text), (1, 1), dtype)
 
 
 @both_dtypes
-@pytest.mark.parametrize("text", DOUBTED, ids=lambda text: text[:25])
-def test_other_numbers_are_doubted(text: str, dtype: type) -> None:
-    """What is no number of JSON, and numbers whose digits or exponent are not exact."""
+@pytest.mark.parametrize("text", FALLBACKS, ids=lambda text: text[:25])
+def test_other_numbers_fall_back(text: str, dtype: type) -> None:
+    """Texts that are not JSON numbers fall back, and numbers whose digits or exponent are not exact."""
     assert not check(one(text), (1, 1), dtype)
 
 
@@ -171,8 +171,8 @@ numbers = st.one_of(
 
 @unhurried
 @given(st.lists(st.one_of(spellings, numbers), min_size=1, max_size=4), st.sampled_from(DTYPES))
-def test_any_spelling_of_a_number_is_judged_alike(texts: list[str], dtype: type) -> None:
-    """Integers, decimals, exponents, and what only looks like them: accepted where they are short, with their bits."""
+def test_numbers_match_the_reference(texts: list[str], dtype: type) -> None:
+    """Integers, decimals, exponents and similar texts are accepted exactly if they are short numbers."""
     check(b'{"instances":[[%b]]}' % ",".join(texts).encode(), (1, len(texts)), dtype)
 
 
@@ -199,8 +199,8 @@ def documents(draw: st.DrawFn) -> tuple[bytes, tuple[int, int]]:
 
 @unhurried
 @given(documents(), st.sampled_from(DTYPES))
-def test_white_space_and_shapes_are_judged_alike(document: tuple[bytes, tuple[int, int]], dtype: type) -> None:
-    """White space means nothing; ragged rows, and more rows than `out` has, are doubted and write nothing around it."""
+def test_white_space_and_shapes_match_the_reference(document: tuple[bytes, tuple[int, int]], dtype: type) -> None:
+    """White space has no effect; ragged rows and more rows than `out` has fall back."""
     body, shape = document
     check(body, shape, dtype)
 
@@ -210,14 +210,14 @@ SHAPE = (3, 2)
 
 
 @both_dtypes
-def test_the_body_that_is_damaged_below_is_good(dtype: type) -> None:
-    """The scanner reads it, so that the damage is what it doubts."""
+def test_the_undamaged_body_is_accepted(dtype: type) -> None:
+    """The tests below damage this body, so the scanner falls back because of the damage."""
     assert check(BODY, SHAPE, dtype)
 
 
 @both_dtypes
-def test_every_damage_of_one_byte_is_judged_alike(dtype: type) -> None:
-    """Each byte removed, doubled, replaced by every other, and every byte inserted before it."""
+def test_damage_of_one_byte_matches_the_reference(dtype: type) -> None:
+    """Each byte is removed, doubled, replaced by every other, and preceded by every other."""
     for place in range(len(BODY) + 1):
         before, after = BODY[:place], BODY[place:]
         check(before + after[1:], SHAPE, dtype)
@@ -229,15 +229,15 @@ def test_every_damage_of_one_byte_is_judged_alike(dtype: type) -> None:
 
 @unhurried
 @given(st.integers(0, len(BODY)), st.integers(0, 12), st.binary(max_size=12), st.sampled_from(DTYPES))
-def test_larger_damage_is_judged_alike(place: int, cut: int, damage: bytes, dtype: type) -> None:
-    """Any bytes in place of any part."""
+def test_larger_damage_matches_the_reference(place: int, cut: int, damage: bytes, dtype: type) -> None:
+    """Any bytes replace any part of the body."""
     check(BODY[:place] + damage + BODY[place + cut :], SHAPE, dtype)
 
 
 @unhurried
 @given(st.lists(st.tuples(st.integers(0, len(BODY)), st.integers(0, len(BODY))), max_size=3), st.sampled_from(DTYPES))
-def test_parts_moved_about_are_judged_alike(cuts: list[tuple[int, int]], dtype: type) -> None:
-    """The document's own tokens, repeated and left out."""
+def test_moved_parts_match_the_reference(cuts: list[tuple[int, int]], dtype: type) -> None:
+    """Parts of the body are repeated and left out."""
     body = BODY
     for start, end in cuts:
         body = body[:end] + body[start:]
@@ -264,14 +264,14 @@ OTHER = {
 
 @both_dtypes
 @pytest.mark.parametrize("name", OTHER)
-def test_other_documents_are_doubted(name: str, dtype: type) -> None:
-    """Whatever is not the usual body goes to the parsers that know all of JSON."""
+def test_other_documents_fall_back(name: str, dtype: type) -> None:
+    """A body in another form is left to the general parsers."""
     assert not check(OTHER[name], SHAPE, dtype)
 
 
 @both_dtypes
-def test_rows_behind_those_of_the_body_stay_as_they_are(dtype: type) -> None:
-    """`out` may be larger than the body: the scanner writes the rows that it reports and no other."""
+def test_rows_after_those_of_the_body_are_not_written(dtype: type) -> None:
+    """If `out` has more rows than the body, the scanner writes only the rows that it reports."""
     for rows in range(1, 6):
         body = b'{"instances":[%b]}' % b",".join([b"[1,2]"] * rows)
         for capacity in range(1, 7):
@@ -282,7 +282,7 @@ def test_rows_behind_those_of_the_body_stay_as_they_are(dtype: type) -> None:
 
 
 class LastBytes:
-    """Makes bytes objects whose closing zero byte is the last one that may be read: a read behind it is a crash."""
+    """Makes bytes objects whose closing zero byte is the last readable byte, so that reading further crashes."""
 
     def __init__(self) -> None:
         self._map = mmap.mmap(-1, 2 * mmap.PAGESIZE)
@@ -291,7 +291,7 @@ class LastBytes:
         assert ctypes.CDLL(None).mprotect(forbidden, mmap.PAGESIZE, 0) == 0
 
     def __call__(self, text: bytes) -> bytes:
-        """A copy of the text, valid until the next one is asked for; the page keeps it alive."""
+        """A copy of the text, which is valid until the next call; the page keeps its memory."""
         self.kept = bytes(bytearray(text))  # an object of its own, never one that Python shares
         size = bytes.__basicsize__ + len(text)
         address = self._start + mmap.PAGESIZE - size
@@ -301,11 +301,11 @@ class LastBytes:
         return copy
 
 
-def test_nothing_is_read_behind_the_body() -> None:
-    """A body that ends anywhere, also within a number, a key or white space, ends there."""
+def test_nothing_is_read_after_the_body() -> None:
+    """A body may end within a number, a key or white space."""
     last, out = LastBytes(), np.empty(SHAPE, np.float32)
     tails = [b"", b"1", b"-", b"1.", b"1e", b"1e-", b" ", b'"instances', b"0", b"9007199254740993", b"\0"]
     for end in range(len(BODY) + 1):
         for tail in tails:
             body = BODY[:end] + tail
-            assert (scan_instances(last(body), out) == FALLBACK) == (judged(body, SHAPE, np.float32) is None)
+            assert (scan_instances(last(body), out) == FALLBACK) == (reference(body, SHAPE, np.float32) is None)

@@ -1,7 +1,7 @@
-"""Every reader of rows says the same: the same bits, or the same refusal in the same words, and as JSON says.
+"""All parsers of rows agree with each other and with the JSON standard, on every bit and every error.
 
-A body has four ways to its rows: the scanner, pysimdjson, one row by orjson, and the general way by orjson. Each is
-forced here, by making those before it doubt.
+There are four paths: the scanner, pysimdjson, one row by orjson, and the general parser by orjson. The tests force each
+path by making the earlier ones fall back.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
-from service.serve.wire import rows as codec
+from service.serve.wire import rows as rows_module
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.row_scanner import FALLBACK
 from service.serve.wire.rows import RowParser
@@ -36,10 +36,10 @@ DEPTH = 64
 ROWS_MAX = 500
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 NEVER = 2**62
-# Which readers may answer: the scanner, pysimdjson, and from how many bytes on the latter is asked.
+# Whether the scanner and pysimdjson may be used, and the size from which the latter is.
 PATHS = {
-    "as set": (True, True, codec.SIMDJSON_BYTES_MIN),
-    "no pysimdjson": (True, False, codec.SIMDJSON_BYTES_MIN),
+    "as set": (True, True, rows_module.SIMDJSON_BYTES_MIN),
+    "no pysimdjson": (True, False, rows_module.SIMDJSON_BYTES_MIN),
     "pysimdjson": (False, True, 0),
     "one row": (False, False, NEVER),
     "general": (False, False, 0),
@@ -48,27 +48,27 @@ both_dtypes = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 unhurried = settings(deadline=None, max_examples=400)
 
 
-def doubt(_text: bytes, _out: Any) -> int:
-    """A scanner that reads nothing."""
+def fall_back(_text: bytes, _out: Any) -> int:
+    """A scanner that always falls back."""
     return FALLBACK
 
 
 @contextmanager
 def reading(path: str, dtype: np.dtype[Any], width: int = N, depth_max: int = DEPTH) -> Iterator[RowParser]:
-    """A reader of rows that takes one path."""
+    """A parser of rows that uses one path."""
     scanner, quick, quick_from = PATHS[path]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "SIMDJSON_BYTES_MIN", quick_from)
+        patch.setattr(rows_module, "SIMDJSON_BYTES_MIN", quick_from)
         patch.setattr(tensors, "SIMDJSON_BYTES_MIN", quick_from)
         if not scanner:
-            patch.setattr(codec, "scan_instances", doubt)
+            patch.setattr(rows_module, "scan_instances", fall_back)
         if not quick:
-            patch.setattr(codec, "simdjson", None)
+            patch.setattr(rows_module, "simdjson", None)
         yield RowParser(width, dtype, ROWS_MAX, depth_max)
 
 
 def verdict(read: Callable[[], Any]) -> Verdict:
-    """What a reader says: shape and bits of an array that a model takes, or the refusal, which is a short sentence."""
+    """The shape and bits of the parsed array, or the class and message of the error."""
     try:
         X = read()
     except InputError as reason:
@@ -90,7 +90,7 @@ def v1(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_
 
 
 def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_max: int = DEPTH) -> Verdict:
-    """The verdict of one path on a v2 body; id and outputs belong to it."""
+    """The verdict of one path on a v2 body, with the id and the outputs."""
     said: list[Any] = []
     with reading(path, dtype, depth_max=depth_max) as rows:
 
@@ -103,7 +103,7 @@ def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_
 
 
 def agreed(judge: Callable[[bytes, np.dtype[Any], str], Verdict], body: bytes, dtype: np.dtype[Any]) -> Verdict:
-    """The verdict of all paths, which is one and the same."""
+    """The verdict of all paths, which must be the same."""
     verdicts = {path: judge(body, dtype, path) for path in PATHS}
     assert set(verdicts.values()) == {verdicts["general"]}, verdicts
     return verdicts["general"]
@@ -145,7 +145,7 @@ WHOLE = {
 
 
 def nested(levels: int) -> bytes:
-    """A list that nests, beside the rows."""
+    """A body with rows and a list that nests to this depth."""
     return b'{"instances":[[1,2,3]],"parameters":%b}' % (b"[" * (levels - 1) + b"]" * (levels - 1))
 
 
@@ -159,23 +159,23 @@ CORPUS = (
 
 
 def as_v2(body: bytes) -> bytes:
-    """A v2 document about the same numbers: one input has the list as its data."""
+    """A v2 document with the same list as the data of its input."""
     return b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],' + body.replace(b"instances", b"data")[1:] + b"]}"
 
 
 @both_dtypes
 @pytest.mark.parametrize("name", CORPUS)
 def test_all_paths_agree_on_the_corpus(name: str, dtype: np.dtype[Any]) -> None:
-    """v1 and v2: same bits, same refusal, same words; small bodies and ones that are large enough for pysimdjson."""
-    for body in (CORPUS[name], CORPUS[name] + b" " * codec.SIMDJSON_BYTES_MIN):
+    """The paths agree on v1 and v2 bodies, small ones and ones large enough for pysimdjson."""
+    for body in (CORPUS[name], CORPUS[name] + b" " * rows_module.SIMDJSON_BYTES_MIN):
         agreed(v1, body, dtype)
     agreed(v2, as_v2(CORPUS[name]), dtype)
 
 
 @both_dtypes
 @pytest.mark.parametrize("name", CORPUS)
-def test_the_verdict_is_that_of_the_standard(name: str, dtype: np.dtype[Any]) -> None:
-    """Python's own parser, made strict, tells which documents hold rows, and of which numbers."""
+def test_the_verdict_matches_the_standard_library(name: str, dtype: np.dtype[Any]) -> None:
+    """The strict parser of the standard library decides which documents have rows, and which numbers."""
     body = CORPUS[name]
     expected, said = expected_rows(body), v1(body, dtype)
     if expected is None:
@@ -185,13 +185,13 @@ def test_the_verdict_is_that_of_the_standard(name: str, dtype: np.dtype[Any]) ->
 
 
 def rounded(values: Any, dtype: np.dtype[Any]) -> Any:
-    """Float64 to the model's dtype; what is too large becomes infinite."""
+    """float64 values in the model's dtype; values that are too large become infinite."""
     with np.errstate(over="ignore"):
         return values.astype(dtype)
 
 
 def expected_rows(body: bytes) -> Any:
-    """The rows of a v1 body in float64, or None where it is to be refused, by a plain reading of the rules."""
+    """The rows of a v1 body in float64, or None if it must be rejected, by a direct implementation of the rules."""
     if nesting(body) > DEPTH:
         return None
     try:
@@ -219,12 +219,12 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def fail(_text: str) -> None:
-    """No constant is JSON."""
+    """Reject NaN and Infinity, which are not JSON."""
     raise ValueError
 
 
 def number(text: str) -> float:
-    """A number that is finite in float64; minus zero without a fraction or an exponent is the integer 0."""
+    """A number that is finite in float64; -0 without a fraction or an exponent is the integer 0."""
     value = 0.0 if text == "-0" else float(text)
     if not math.isfinite(value):
         raise ValueError
@@ -243,7 +243,7 @@ def nesting(text: bytes) -> int:
     return deepest
 
 
-# Refusals
+# Errors
 
 
 REFUSED = {
@@ -273,8 +273,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refusals_say_what_to_change(name: str) -> None:
-    """Each fault has its class and its words, whichever reader meets it."""
+def test_errors_say_what_to_change(name: str) -> None:
+    """Each error has its class and message, whichever path finds it."""
     body, leaf, words = REFUSED[name]
     said = agreed(v1, body, FLOAT32)
     assert said[0] == leaf
@@ -287,15 +287,15 @@ def test_refusals_say_what_to_change(name: str) -> None:
     '{"instances":[[1,2,3]]}%s', '{"instances":[[1,2]],"parameters":"%s"}', '{"instances":[[1,2,{"%s":1}]]}',
     '{"instances":[[1,2,3]],"parameters":{"%s":1e999}}', '{"instances":[[1,2,3]],"parameters":"%s\\ud800"}',
 ])  # fmt: skip
-def test_refusals_do_not_repeat_the_input(place: str) -> None:
-    """Neither a short nor a long text of the input comes back (`verdict` looks into every message)."""
+def test_errors_do_not_repeat_the_input(place: str) -> None:
+    """No message contains a short or a long text of the input; `verdict` checks every message."""
     for canary in (CANARY, CANARY * 50_000):
         assert agreed(v1, place.replace("%s", canary).encode(), FLOAT32)[0] != "rows"
 
 
 @pytest.mark.parametrize("text", ["1e39", "-1e39", "3.4028235677973366e38", "1" + "0" * 300, "1e308"])
-def test_what_overflows_the_dtype_is_refused_by_the_model(text: str) -> None:
-    """The codec reads an infinite value, and the model refuses it."""
+def test_the_model_rejects_numbers_that_overflow_its_dtype(text: str) -> None:
+    """The parser returns an infinite value, and the model rejects it."""
     model = LinearModel("softmax", np.ones((N, 2), np.float32), np.zeros(2, np.float32))
     body = f'{{"instances":[[1,2,{text}]]}}'.encode()
     assert np.isinf(np.frombuffer(agreed(v1, body, FLOAT32)[3], np.float32)).any()
@@ -332,7 +332,7 @@ json_values = st.recursive(
 @unhurried
 @given(matrix_texts, json_values, st.sampled_from([None, "parameters", "instances", "x"]))
 def test_all_paths_agree_on_generated_rows(matrix: str, more: Any, key: str | None) -> None:
-    """Whatever stands in a v1 document, and beside the rows."""
+    """The rows and the other fields of a v1 document are arbitrary."""
     beside = "" if key is None else f',"{key}":{json.dumps(more, ensure_ascii=False)}'
     body = f'{{"instances":{matrix}{beside}}}'.encode()
     expected = expected_rows(body)
@@ -353,7 +353,7 @@ def test_all_paths_agree_on_generated_rows(matrix: str, more: Any, key: str | No
 def test_all_paths_agree_on_generated_tensors(
     data: str, shape: list[int], more: dict[str, Any], inner: dict[str, Any]
 ) -> None:
-    """Whatever stands in a v2 document, around its tensor and in it."""
+    """The tensor and the other fields of a v2 document are arbitrary."""
     fields = json.dumps({"name": "x", "datatype": "FP32", "shape": shape, **inner}, ensure_ascii=False)
     rest = json.dumps(more, ensure_ascii=False)[1:-1]
     agreed(v2, f'{{"inputs":[{fields[:-1]},"data":{data}}}]{"," if rest else ""}{rest}}}'.encode(), FLOAT32)
@@ -371,7 +371,7 @@ LEAST_DEPTH = next(bound.ge for bound in Settings.model_fields["json_depth_max"]
     st.booleans(),
 )
 def test_all_paths_stop_at_the_same_depth(depth_max: int, place: str, levels: int, count: int, flat: bool) -> None:  # noqa: FBT001
-    """Whatever the limit is set to, every path counts the same levels, those of the numbers with them."""
+    """Every path counts the same levels for every limit."""
 
     def deep(here: str) -> dict[str, Any]:
         return {"parameters": {"deep": json.loads("[" * levels + "]" * levels)}} if here == place else {}
@@ -391,13 +391,13 @@ def test_all_paths_stop_at_the_same_depth(depth_max: int, place: str, levels: in
 
 @given(st.binary(max_size=60), st.integers(0, 60), st.integers(0, 7))
 def test_all_paths_agree_on_damaged_documents(damage: bytes, place: int, cut: int) -> None:
-    """Any bytes in place of any part of a good document."""
+    """Any bytes replace any part of a valid document."""
     for good, judge in ((WHOLE["spread"], v1), (as_v2(b'{"instances":[[1,2,3]]}'), v2)):
         agreed(judge, good[:place] + damage + good[place + cut :], FLOAT32)
 
 
 def test_all_paths_agree_on_cut_documents() -> None:
-    """Every beginning of a good document is refused, but for the white space at its end."""
+    """Every proper prefix of a valid document is malformed."""
     for good, judge in ((WHOLE["spread"], v1), (as_v2(WHOLE["parameters"]), v2)):
         for end in range(len(good.rstrip())):
             assert agreed(judge, good[:end], FLOAT32)[0] == "MalformedError"
@@ -405,8 +405,8 @@ def test_all_paths_agree_on_cut_documents() -> None:
 
 @unhurried
 @given(st.data(), st.integers(1, 70), st.integers(1, 4))
-def test_rows_of_any_width_are_read(data: st.DataObject, width: int, count: int) -> None:
-    """Narrow and wide models."""
+def test_rows_of_any_width_are_parsed(data: st.DataObject, width: int, count: int) -> None:
+    """Rows of 1 to 70 numbers are parsed exactly."""
     finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
     matrix = [data.draw(st.lists(finite, min_size=width, max_size=width)) for _ in range(count)]
     body = json.dumps({"instances": matrix}).encode()
@@ -422,7 +422,7 @@ def test_rows_of_any_width_are_read(data: st.DataObject, width: int, count: int)
 @unhurried
 @given(st.lists(number_texts, min_size=N, max_size=N))
 def test_decimals_become_float64_and_then_the_dtype(texts: list[str]) -> None:
-    """Each number is rounded to the nearest float64, and that to the nearest float32; nothing rounds otherwise."""
+    """Each number is rounded to the nearest float64, and that to the nearest float32."""
     doubles = np.array([nearest(text) for text in texts])
     for dtype in (FLOAT32, FLOAT64):
         said = agreed(v1, f'{{"instances":[[{",".join(texts)}]]}}'.encode(), dtype)
@@ -430,7 +430,7 @@ def test_decimals_become_float64_and_then_the_dtype(texts: list[str]) -> None:
 
 
 def nearest(text: str) -> float:
-    """The float64 nearest to a decimal, by exact arithmetic: no neighbour is nearer."""
+    """The float64 nearest to a decimal; exact arithmetic shows that no neighbor is nearer."""
     value, exact = float(text), Fraction(text)
     if math.isfinite(value):
         error = abs(Fraction(value) - exact)
@@ -439,13 +439,13 @@ def nearest(text: str) -> float:
     return value
 
 
-# Which reader answers, and from what memory
+# Paths and buffers
 
 
-def test_without_the_quick_parser_everything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where pysimdjson has no wheel, the module is imported all the same and the other readers answer."""
+def test_all_bodies_are_parsed_without_pysimdjson(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If pysimdjson is not installed, the module can be imported and the other parsers are used."""
     monkeypatch.setitem(sys.modules, "simdjson", None)
-    spec = importlib.util.spec_from_file_location("codec_alone", codec.__file__)
+    spec = importlib.util.spec_from_file_location("rows_without_simdjson", rows_module.__file__)
     assert spec is not None
     assert spec.loader is not None
     alone = importlib.util.module_from_spec(spec)
@@ -463,16 +463,16 @@ def test_without_the_quick_parser_everything_is_read(monkeypatch: pytest.MonkeyP
     ("pysimdjson", WHOLE["most rows"], ["parse_object", "orjson"]),
     ("one row", b'{"instances":[[1,2,3]]}', ["parse_object"]),
 ])  # fmt: skip
-def test_each_path_is_really_taken(path: str, body: bytes, unused: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the other tests compare is read in different ways: the readers behind a path are out of order here."""
+def test_each_path_is_used(path: str, body: bytes, unused: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path gives the rows even if the parsers after it are removed."""
     for name in unused:
-        monkeypatch.setattr(codec, name, None)
+        monkeypatch.setattr(rows_module, name, None)
     assert v1(body, FLOAT32, path)[0] == "rows"
 
 
-def test_large_tensors_are_really_read_by_the_quick_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As above, for v2: flat data and rows."""
-    monkeypatch.setattr(codec, "parse_object", None)
+def test_pysimdjson_parses_large_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flat data and rows of a v2 body are parsed with the general parser removed."""
+    monkeypatch.setattr(rows_module, "parse_object", None)
     rows = ",".join([ROW] * 300).encode()
     for data in (rows, rows.replace(b"[", b"").replace(b"]", b"")):
         text = b'{"id":"a","inputs":[{"name":"x","datatype":"FP32","shape":[300,3],"data":[' + data + b"]}]}"
@@ -480,8 +480,8 @@ def test_large_tensors_are_really_read_by_the_quick_parser(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_refused_row_leaves_nothing_behind(path: str) -> None:
-    """The buffer of a single row and the parser are reused; what was refused before does not show."""
+def test_a_rejected_row_does_not_affect_the_next(path: str) -> None:
+    """The buffer of a single row and the parser are reused after an error."""
     with reading(path, FLOAT32) as rows:
         for name in (
             "ragged",
@@ -499,7 +499,7 @@ def test_a_refused_row_leaves_nothing_behind(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_several_rows_keep_their_values(path: str) -> None:
-    """Only a single row stands in a buffer that the next call reuses; a batch may wait while others are read."""
+    """Only a single row is in a shared buffer; the rows of a batch are not overwritten."""
     with reading(path, FLOAT32) as rows:
         first = rows.parse_instances(b'{"instances":[[1,2,3],[4,5,6]]}')
         rows.parse_instances(b'{"instances":[[7,8,9],[7,8,9]]}')

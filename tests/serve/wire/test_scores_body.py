@@ -1,4 +1,4 @@
-"""`/v1/convert`: one form in, all forms out, nulls for infinities, and one sentence for what is wrong."""
+"""`/v1/convert` returns all forms of scores for one form, and rejects invalid scores with one sentence."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ PATH = "/v1/convert"
 
 
 def ask(pair: Pair, body: bytes) -> Response:
-    """The answer, the same from both."""
+    """The response, which must be the same from both applications."""
     door, bare = (pair.ask(request("POST", PATH, body), door=door)[0] for door in (True, False))
     assert door == bare
     return door
@@ -34,8 +34,8 @@ def told(pair: Pair, **fields: Any) -> dict[str, Any]:
     return document
 
 
-def test_logits_become_everything(pair: Pair) -> None:
-    """To the bit what softmax/scores.py computes."""
+def test_logits_are_converted_to_all_forms(pair: Pair) -> None:
+    """The numbers have the bits that softmax/scores.py computes."""
     Z = [[2.0, 0.5, -1.0], [100, -100, 0]]
     document = told(pair, logits=Z, temperature=1.5)
     assert list(document) == [*FORMS, "head", "temperature"]
@@ -45,8 +45,8 @@ def test_logits_become_everything(pair: Pair) -> None:
     assert (document["head"], document["temperature"]) == ("softmax", 1.5)
 
 
-def test_nulls_stand_for_infinities(pair: Pair) -> None:
-    """A masked class in; certainty out; and the way back."""
+def test_nulls_mean_infinities(pair: Pair) -> None:
+    """A null logit masks its class, and certain scores convert to null and back."""
     masked = told(pair, logits=[[1, None, 1]])
     assert masked["logits"] == [[1, None, 1]]
     assert masked["probabilities"] == [[0.5, 0, 0.5]]
@@ -59,13 +59,13 @@ def test_nulls_stand_for_infinities(pair: Pair) -> None:
     assert told(pair, probabilities=[[1, 0.5]], head="sigmoid")["logits"] == [[None, 0]]
 
 
-def test_sigmoid_is_each_by_itself(pair: Pair) -> None:
+def test_sigmoid_converts_each_class_independently(pair: Pair) -> None:
     document = told(pair, odds=[[3, 1, 0.25]], head="sigmoid")
     assert document["probabilities"] == [[0.75, 0.5, 0.2]]
 
 
-def test_long_bodies_are_read_and_converted_in_a_thread(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the worker's own; short ones at once."""
+def test_long_bodies_are_converted_in_a_thread(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is one of the worker's; short bodies are converted on the event loop."""
     threads = []
 
     def converted(body: bytes, limits: Settings) -> bytes:
@@ -81,7 +81,7 @@ def test_long_bodies_are_read_and_converted_in_a_thread(pair: Pair, monkeypatch:
     assert here.isdisjoint(threads)
 
 
-def test_many_rows_are_converted_each_as_alone(pair: Pair) -> None:
+def test_a_row_is_converted_independently_of_the_others(pair: Pair) -> None:
     rows = np.random.default_rng(0).standard_normal((900, 3)).tolist()
     document = told(pair, logits=rows)
     for i in (0, 899):
@@ -119,8 +119,8 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_is_refused(pair: Pair, name: str) -> None:
-    """With its status and a sentence that says what to change."""
+def test_invalid_scores_are_rejected(pair: Pair, name: str) -> None:
+    """The response has a status and a sentence that says what to change."""
     document, status, word = REFUSED[name]
     answer = ask(pair, json.dumps(document).encode())
     assert (answer.status, list(answer.json)) == (status, ["error", "code"])
@@ -139,12 +139,12 @@ NO_JSON = [
 
 
 @pytest.mark.parametrize("body", NO_JSON, ids=range(len(NO_JSON)))
-def test_what_is_no_json_is_malformed(pair: Pair, body: bytes) -> None:
+def test_invalid_json_is_malformed(pair: Pair, body: bytes) -> None:
     assert ask(pair, body).status == 400
 
 
-def test_other_content_is_refused(pair: Pair) -> None:
-    """As by predictions."""
+def test_other_content_types_are_rejected(pair: Pair) -> None:
+    """The response is that of predictions."""
     for header in (("Content-Type", "text/csv"), ("Content-Encoding", "gzip")):
         (answer,) = pair.ask(request("POST", PATH, b'{"logits": [[1]]}', [header]))
         assert answer.status == 415
@@ -152,8 +152,8 @@ def test_other_content_is_refused(pair: Pair) -> None:
     assert (answer.status, answer.header("allow")) == (405, "POST")
 
 
-def test_limits_hold(paired: Callable[..., Pair]) -> None:
-    """Rows, and the numbers of all four forms together."""
+def test_limits_are_enforced(paired: Callable[..., Pair]) -> None:
+    """The limits are of rows, and of the numbers of all four forms together."""
     pair = paired(rows_max=3, answer_cells_max=24)
     assert ask(pair, json.dumps({"logits": [[1, 2]] * 3}).encode()).status == 200
     for rows in ([[1]] * 4, [[1, 2, 3]] * 3, [[1] * 7]):
@@ -176,8 +176,8 @@ values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
     )
     | values
 )
-def test_any_body_gets_an_answer(pair: Pair, document: Any) -> None:
-    """From both the same, and never a fault of the server; no answer holds a NaN."""
+def test_any_body_gets_a_response(pair: Pair, document: Any) -> None:
+    """Both applications respond the same, never with a server error, and without NaN."""
     answer = ask(pair, json.dumps(document).encode())
     assert answer.status in {200, 400, 413, 422}
     if answer.status == 200:
