@@ -1,1 +1,1 @@
-"""What is kept: the one room that touches the disk. Artifacts are read and written here, and found in their folders."""
+"""Storage: the only package that touches the disk. Artifacts are read and written here, and found in their folders."""

@@ -82,7 +82,7 @@ class TrainingRecord(Record):
 
 
 class DeltaRecord(Record):
-    """What learning has added to the weights: a tensor for the features as `training` standardizes them.
+    """The sum of what learning has added to the weights: a tensor for the features as `training` standardizes them.
 
     Attributes:
         weight: Name of the tensor of shape (N, K).

@@ -25,7 +25,7 @@ Key = tuple[str, int]  # a model's name and version
 
 
 class FileSignature(NamedTuple):
-    """What distinguishes a file from an earlier one of the same name."""
+    """The facts that distinguish a file from an earlier one of the same name."""
 
     mtime_ns: int
     size: int

@@ -2,7 +2,7 @@
 
     verdict      a checkpoint or snapshot
     damaged      cannot be read completely, or names another stream, another event, or an event that does not exist
-    damaged      includes a forgotten event, although the learner has reported that nothing includes it any more
+    damaged      includes a forgotten event, although the learner has reported that nothing includes it
     outdated     includes an event that was forgotten or skipped since: nothing uses it, and it is deleted later
     intact       otherwise; learn/verify_states.py checks whether its state is the fold of the events
 

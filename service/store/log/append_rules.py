@@ -48,7 +48,7 @@ from service.store.log.events import (
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
 from service.store.log.log_rows import Name, Row, RowsByName, StreamHead, duplicate_of
 
-# Nobody types a longer list of classes; a response for one row has at most that many numbers more.
+# No person types a longer list of classes; a response for one row has at most that many numbers more.
 CLASSES_MAX: Final = 10_000
 
 # For every draft a look-up of a member of an enumeration costs more than its other checks.

@@ -1,7 +1,7 @@
 """The learner's status of a stream: `<data>/streams/<model>/<version>/status`, a small JSON object.
 
     state         "following", "refolding" or "stalled"
-    erased_epoch  the number of FORGET events whose rows are in no file and no log any more
+    erased_epoch  the number of FORGET events whose rows are in no file and no log
     target, refolded    while refolding: the seq to reach, and the share of the way that is done
     reason, seq         if stalled: why, and at which event
 
