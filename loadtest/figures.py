@@ -14,8 +14,8 @@ ALL = [figure for figures in TABLES.values() for figure in figures]
 # The titles of the figures in README; results.md has all figures.
 README_TITLES = (
     "`:predict`, one JSON row ÷ a raw ASGI app that answers `{}`",
-    "v2 JSON ÷ Triton, Python backend, default settings",
     "kernel grid, ONNX Runtime's time ÷ ours, geo-mean",
+    "v2 JSON ÷ Triton, Python backend, default settings",
     "`ftrl` on digits, Vowpal Wabbit's time ÷ ours",
     "acked feedback of one row, 64 connections, after 10⁶ events ÷ the raw ASGI app that answers `{}`",
 )
