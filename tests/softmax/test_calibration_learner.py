@@ -116,10 +116,10 @@ def test_learning_against_the_reference(head: Head, kind: str, K: int, seed: int
     Z, h = rng.standard_normal((B, columns)) * spread, np.exp(rng.uniform(-2, 3, B))
     Y = np.minimum(targets(head, kind, B, columns, rng), 1)
     first = Calibration(KINDS[head], tuple(rng.uniform(0.6, 1.5, 1 if head == "softmax" else 2)))
-    calibrator, twin = CalibrationLearner(head, first, learn=True), ReferenceCalibration(head, first)
+    calibrator, reference = CalibrationLearner(head, first, learn=True), ReferenceCalibration(head, first)
     got = calibrator.fold(Z, np.zeros(B), None, Y, h, learning=True)
-    np.testing.assert_allclose(got, [twin.row(*row) for row in zip(Z, Y, h, strict=True)], rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(coordinates(calibrator.calibration()), twin.t, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(got, [reference.row(*row) for row in zip(Z, Y, h, strict=True)], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(coordinates(calibrator.calibration()), reference.t, rtol=1e-6, atol=1e-7)
 
 
 @quick

@@ -1,7 +1,6 @@
 """Linear learners: their rules against references, the scores of rows, their bits, and invalid rows."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import autograd.numpy as anp
 import numpy as np
@@ -15,7 +14,7 @@ from service.softmax.input_stage import Stage
 from service.softmax.linear_learner import LinearLearner
 from service.softmax.linear_model import LinearModel
 from service.softmax.parameters import Form, LinearParameters, Rule, RuleName
-from tests.support.folds import FORMS, RULES, Case, answer, same_state, whole_matrices
+from tests.support.folds import FORMS, RULES, Case, answer, fold_in_blocks, same_state, whole_matrices
 from tests.support.reference import DTYPES, HEADS, Array
 
 heads, names, forms = st.sampled_from(HEADS), st.sampled_from(list(RULES)), st.sampled_from(FORMS)
@@ -33,20 +32,22 @@ def test_rules_against_references(data: st.DataObject, head: str, name: RuleName
         "seed": data.draw(st.integers(0, 99)),
     }
     case = Case(head, RULES[name], form, kind=kind, staged=data.draw(st.booleans()), **sizes)
-    steps, twin = case.steps(), case.twin()
+    learner, reference = case.learner(), case.reference()
     case.Y = np.minimum(case.Y, 1)
     h = case.h if data.draw(st.booleans()) else None
-    got = steps.fold(case.X, Y=case.Y, weights=h)
-    expected = [twin.row(x, y, 1.0 if h is None else h[i]) for i, (x, y) in enumerate(zip(case.X, case.Y, strict=True))]
+    got = learner.fold(case.X, Y=case.Y, weights=h)
+    expected = [
+        reference.row(x, y, 1.0 if h is None else h[i]) for i, (x, y) in enumerate(zip(case.X, case.Y, strict=True))
+    ]
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
-    tensors = steps.tensors()
-    np.testing.assert_allclose(tensors["masters"], twin.W, rtol=1e-6, atol=1e-8)
+    tensors = learner.tensors()
+    np.testing.assert_allclose(tensors["masters"], reference.W, rtol=1e-6, atol=1e-8)
     if "squares" in tensors:
-        np.testing.assert_allclose(tensors["squares"], twin.G, rtol=1e-6)
+        np.testing.assert_allclose(tensors["squares"], reference.G, rtol=1e-6)
     if "curvature" in tensors:
-        np.testing.assert_allclose(whole_matrices(tensors["curvature"], case.N + 1), twin.P, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(whole_matrices(tensors["curvature"], case.N + 1), reference.P, rtol=1e-6, atol=1e-9)
     if form == "running":
-        np.testing.assert_allclose(tensors["statistics"], [twin.mean, twin.squares], rtol=1e-9)
+        np.testing.assert_allclose(tensors["statistics"], [reference.mean, reference.squares], rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -54,11 +55,11 @@ def test_rules_against_references(data: st.DataObject, head: str, name: RuleName
 def test_float32_rules_against_references(name: RuleName, form: Form) -> None:
     """A float32 model learns like the float64 reference, up to the rounding of its served weights."""
     case = Case("softmax", RULES[name], form, N=30, K=11, B=300, dtype=np.float32)
-    steps, twin = case.steps(), case.twin()
-    got = steps.fold(case.X, Y=case.Y)
-    expected = [twin.row(x, y, 1.0) for x, y in zip(case.X, case.Y, strict=True)]
+    learner, reference = case.learner(), case.reference()
+    got = learner.fold(case.X, Y=case.Y)
+    expected = [reference.row(x, y, 1.0) for x, y in zip(case.X, case.Y, strict=True)]
     np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-4)
-    np.testing.assert_allclose(steps.tensors()["masters"], twin.W, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(learner.tensors()["masters"], reference.W, rtol=2e-3, atol=2e-3)
 
 
 @quick
@@ -73,15 +74,15 @@ def test_rows_are_scored_like_predictions(
         "seed": data.draw(st.integers(0, 99)),
     }
     case = Case(head, RULES[name], form, B=6, dtype=dtype, staged=data.draw(st.booleans()), **sizes)
-    steps = case.steps()
-    steps.fold(case.X[:3].copy(), Y=case.Y[:3])
+    learner = case.learner()
+    learner.fold(case.X[:3].copy(), Y=case.Y[:3])
     for i in range(3, 6):
-        model, x, y = answer(steps), case.X[i : i + 1].copy(), case.Y[i : i + 1]
+        model, x, y = answer(learner), case.X[i : i + 1].copy(), case.Y[i : i + 1]
         expected = model.losses(x, y)[0]
         if head == "ovr":
             logs = model.log_probabilities(x)[0]
             expected = sum(-y[0, k] * logs[k] for k in range(case.K) if y[0, k])
-        assert steps.fold(x, Y=y)[0] == expected
+        assert learner.fold(x, Y=y)[0] == expected
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -89,14 +90,14 @@ def test_rows_are_scored_like_predictions(
 def test_sgd_steps_with_the_gradient_of_the_prediction(head: str, dtype: type[np.floating]) -> None:
     """A step of sgd is W <- W - rate x^T (p - y), with the p of the prediction bit by bit."""
     case = Case(head, Rule("sgd", rate=0.25), "plain", dtype=dtype, B=1, K=4)
-    steps = case.steps()
-    p = answer(steps).predict(case.X)[0]
+    learner = case.learner()
+    p = answer(learner).predict(case.X)[0]
     if head in {"multilabel", "ovr"}:
         p = LinearModel("multilabel", case.weights, case.bias).predict(case.X)[0]
     e = (p[1:] if head == "sigmoid" else p) - case.Y[0]
-    before = steps.tensors()["masters"]
-    steps.fold(case.X, Y=case.Y)
-    moved = steps.tensors()["masters"] - before
+    before = learner.tensors()["masters"]
+    learner.fold(case.X, Y=case.Y)
+    moved = learner.tensors()["masters"] - before
     np.testing.assert_allclose(moved, -0.25 * np.outer([1, *case.X[0]], e), rtol=1e-13, atol=1e-15)
 
 
@@ -114,9 +115,9 @@ def test_sgd_against_autograd(head: str) -> None:
     W = np.vstack([case.bias, case.weights])
     for x, y in zip(case.X, case.Y, strict=True):
         W = W - 0.1 * grad(loss)(W, x, y)
-    steps = case.steps()
-    steps.fold(case.X, Y=case.Y)
-    assert np.abs(steps.tensors()["masters"] - W).max() <= 1e-6
+    learner = case.learner()
+    learner.fold(case.X, Y=case.Y)
+    assert np.abs(learner.tensors()["masters"] - W).max() <= 1e-6
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -133,9 +134,9 @@ def test_sgd_against_finite_differences(head: str) -> None:
         step = np.zeros_like(W)
         step[at] = 1e-5
         slope[at] = (loss(W + step) - loss(W - step)) / 2e-5
-    steps = case.steps()
-    steps.fold(case.X, Y=case.Y)
-    np.testing.assert_allclose(W - steps.tensors()["masters"], slope, rtol=1e-5, atol=1e-8)
+    learner = case.learner()
+    learner.fold(case.X, Y=case.Y)
+    np.testing.assert_allclose(W - learner.tensors()["masters"], slope, rtol=1e-5, atol=1e-8)
 
 
 @quick
@@ -145,19 +146,10 @@ def test_blocks_of_any_size(
 ) -> None:
     """A fold in blocks, row by row, or across a copy or a checkpoint has the bits of the whole fold."""
     case = Case(head, RULES[name], form, N=data.draw(st.integers(1, 18)), K=data.draw(st.integers(2, 18)), dtype=dtype)
-    whole, parts = case.steps(), case.steps()
+    whole = case.learner()
     expected = whole.fold(case.X, Y=case.Y, weights=case.h)
-    cuts = sorted({0, 40, *data.draw(st.lists(st.integers(1, 39), max_size=5))})
-    found = []
-    for start, stop in pairwise(cuts):
-        found.append(parts.fold(case.X[start:stop].copy(), Y=case.Y[start:stop], weights=case.h[start:stop]))
-        tensors = parts.tensors()
-        if data.draw(st.booleans()):
-            parts = case.steps()
-            parts.restore(tensors)
-        else:
-            parts = parts.copy()
-    assert np.concatenate(found).tobytes() == expected.tobytes()
+    losses, parts = fold_in_blocks(data, case.learner(), case.learner, case)
+    assert losses.tobytes() == expected.tobytes()
     assert same_state(parts, whole)
 
 
@@ -168,7 +160,7 @@ def test_labels_are_targets(head: str, name: RuleName) -> None:
     case = Case(head, RULES[name], "running", K=5)
     labels = case.Y[:, 0].astype(np.int64) if head == "sigmoid" else np.random.default_rng(1).integers(0, 5, 40)
     Y = case.Y if head == "sigmoid" else np.eye(5)[labels]
-    one, other = case.steps(), case.steps()
+    one, other = case.learner(), case.learner()
     assert one.fold(case.X, labels).tobytes() == other.fold(case.X, Y=Y).tobytes()
     assert same_state(one, other)
 
@@ -180,12 +172,12 @@ def test_a_step_is_limited_by_the_clip(name: RuleName) -> None:
     moved = []
     for rule in (free, cut):
         case = Case("softmax", rule, "plain", B=1)
-        steps = case.steps()
-        before = answer(steps).logits(case.X)
-        first = steps.tensors()["masters"]
-        steps.fold(case.X, Y=case.Y)
-        moved.append(steps.tensors()["masters"] - first)
-        change = np.abs(answer(steps).logits(case.X) - before).max()
+        learner = case.learner()
+        before = answer(learner).logits(case.X)
+        first = learner.tensors()["masters"]
+        learner.fold(case.X, Y=case.Y)
+        moved.append(learner.tensors()["masters"] - first)
+        change = np.abs(answer(learner).logits(case.X) - before).max()
     assert change == pytest.approx(1e-3, rel=1e-9)
     ratio = moved[1] / moved[0]
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-6)
@@ -197,7 +189,7 @@ def test_a_step_is_limited_by_the_clip(name: RuleName) -> None:
 def test_skipped_rows_change_nothing(form: Form, name: RuleName, dtype: type[np.floating]) -> None:
     """Rows that are not finite, too large, or without a class or importance are only counted."""
     case = Case("softmax", RULES[name], form, dtype=dtype, B=12)
-    steps, clean = case.steps(), case.steps()
+    learner, clean = case.learner(), case.learner()
     labels, h = case.Y.argmax(axis=1), np.ones(12)
     X = case.X.copy()
     X[1, 0], X[3, 2], X[4, 4] = np.nan, np.inf, -np.inf
@@ -207,12 +199,12 @@ def test_skipped_rows_change_nothing(form: Form, name: RuleName, dtype: type[np.
     if form == "plain":
         X[10] = np.finfo(dtype).max
         bad.add(10)
-    found, good = steps.fold(X, labels, weights=h), np.array(sorted(set(range(12)) - bad))
+    found, good = learner.fold(X, labels, weights=h), np.array(sorted(set(range(12)) - bad))
     assert set(np.flatnonzero(np.isnan(found)).tolist()) == bad
     expected = clean.fold(X[good].copy(), labels[good], weights=h[good])
     assert found[good].tobytes() == expected.tobytes()
-    assert steps.progress["skipped_rows"] == len(bad)
-    one, other = steps.tensors(), clean.tensors()
+    assert learner.progress["skipped_rows"] == len(bad)
+    one, other = learner.tensors(), clean.tensors()
     for tensor in one.keys() - {"progress"}:
         assert one[tensor].tobytes() == other[tensor].tobytes(), tensor
 
@@ -223,9 +215,9 @@ def test_invalid_targets_are_skipped(head: str, bad: float) -> None:
     """A row with a target outside [0, 1] is skipped."""
     case = Case(head, RULES["newton"], "running", B=1)
     case.Y[0, -1] = bad
-    steps = case.steps()
-    assert np.isnan(steps.fold(case.X, Y=case.Y)[0])
-    assert steps.progress["skipped_rows"] == 1
+    learner = case.learner()
+    assert np.isnan(learner.fold(case.X, Y=case.Y)[0])
+    assert learner.progress["skipped_rows"] == 1
 
 
 @settings(deadline=None, max_examples=150)
@@ -241,11 +233,11 @@ def test_any_rows_leave_a_finite_model(
     X = data.draw(arrays(dtype, (8, 3), elements=cell))
     Y = data.draw(arrays(np.float64, (8, case.K), elements=st.floats(0, 1)))
     h = data.draw(arrays(np.float64, 8, elements=st.floats(-1, 1e6)))
-    steps = case.steps()
-    losses = steps.fold(X, Y=Y, weights=h)
-    assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
-    assert steps.progress["rows"] == np.isfinite(losses).sum()
-    answer(steps).predict(case.X)
+    learner = case.learner()
+    losses = learner.fold(X, Y=Y, weights=h)
+    assert all(np.isfinite(tensor).all() for tensor in learner.tensors().values())
+    assert learner.progress["rows"] == np.isfinite(losses).sum()
+    answer(learner).predict(case.X)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -253,46 +245,46 @@ def test_any_rows_leave_a_finite_model(
 def test_the_smallest_importance(name: RuleName, dtype: type[np.floating]) -> None:
     """The smallest importance, whose product with a curvature is 0, causes no division by 0."""
     case = Case("softmax", RULES[name], "running", dtype=dtype)
-    steps = case.steps()
-    steps.fold(case.X, Y=case.Y, weights=np.full(len(case.X), np.finfo(np.float64).smallest_subnormal))
-    assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
-    assert steps.progress["skipped_rows"] == 0
-    np.testing.assert_allclose(steps.parameters().weights, case.weights, atol=1e-6)
+    learner = case.learner()
+    learner.fold(case.X, Y=case.Y, weights=np.full(len(case.X), np.finfo(np.float64).smallest_subnormal))
+    assert all(np.isfinite(tensor).all() for tensor in learner.tensors().values())
+    assert learner.progress["skipped_rows"] == 0
+    np.testing.assert_allclose(learner.parameters().weights, case.weights, atol=1e-6)
 
 
 def test_a_float32_row_that_overflows_is_skipped() -> None:
     """A row whose logits overflow float32 is predicted in float64, but not learned from."""
-    steps = LinearLearner(
+    learner = LinearLearner(
         LinearParameters("softmax", np.array([[7, -7]], np.float32), np.zeros(2, np.float32)),
         "plain",
         Rule("sgd", 0.1),
         np.ones(2),
     )
     X = np.array([[2.0**59], [3e38]], np.float32)
-    assert np.isfinite(answer(steps).predict(X)).all()
-    assert np.isnan(steps.fold(X, np.array([0, 0]))).tolist() == [False, True]
+    assert np.isfinite(answer(learner).predict(X)).all()
+    assert np.isnan(learner.fold(X, np.array([0, 0]))).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("name", ["adagrad", "ftrl"])
 def test_sums_of_squares_stay_finite(name: RuleName) -> None:
     """A gradient whose square overflows float32 sets the sums to their bound, and the step stays finite."""
     start = LinearParameters("softmax", np.zeros((1, 3), np.float32), np.zeros(3, np.float32))
-    steps = LinearLearner(start, "plain", replace(RULES[name], forget=0.0), np.ones(3))
-    steps.fold(np.full((1, 1), 2.0**59, np.float32), np.zeros(1, np.int64), weights=np.full(1, 900.0))
-    assert steps.progress["steps"] == 1
-    assert steps.tensors()["squares"].max() == 2.0**126
-    assert np.isfinite(steps.tensors()["masters"]).all()
+    learner = LinearLearner(start, "plain", replace(RULES[name], forget=0.0), np.ones(3))
+    learner.fold(np.full((1, 1), 2.0**59, np.float32), np.zeros(1, np.int64), weights=np.full(1, 900.0))
+    assert learner.progress["steps"] == 1
+    assert learner.tensors()["squares"].max() == 2.0**126
+    assert np.isfinite(learner.tensors()["masters"]).all()
 
 
 def test_features_without_variance_are_not_learned_from() -> None:
     """A constant feature, or one whose variance is rounding, is staged to 0."""
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.standard_normal(50), np.full(50, 0.1), 1e8 + rng.choice([0, 2.0**-26], 50)])
-    steps = LinearLearner(
+    learner = LinearLearner(
         LinearParameters("softmax", np.zeros((3, 2)), np.zeros(2)), "running", RULES["newton"], np.ones(2)
     )
-    steps.fold(X, rng.integers(0, 2, 50))
-    masters, served = steps.tensors()["masters"], steps.parameters()
+    learner.fold(X, rng.integers(0, 2, 50))
+    masters, served = learner.tensors()["masters"], learner.parameters()
     assert masters[1].any()
     assert not masters[2:].any()
     assert served.stage is not None
@@ -304,9 +296,9 @@ def test_features_without_variance_are_not_learned_from() -> None:
 def test_units_change_no_bit(name: RuleName, dtype: type[np.floating]) -> None:
     """With the running stage, a unit that is a power of two changes no bit of a loss."""
     case = Case("softmax", RULES[name], "running", dtype=dtype, B=200)
-    losses = case.steps().fold(case.X, Y=case.Y)
+    losses = case.learner().fold(case.X, Y=case.Y)
     for unit in (2.0**-27, 2.0**20):
-        assert np.array_equal(case.steps().fold(case.X * dtype(unit), Y=case.Y), losses)
+        assert np.array_equal(case.learner().fold(case.X * dtype(unit), Y=case.Y), losses)
 
 
 def test_a_feature_that_becomes_constant() -> None:
@@ -314,18 +306,18 @@ def test_a_feature_that_becomes_constant() -> None:
     X = np.full((3000, 2), 3e18)
     X[:, 1] = np.random.default_rng(0).standard_normal(3000)
     X[0, 0] = 3e18 * (1 + 2.0**-15)
-    steps = LinearLearner(
+    learner = LinearLearner(
         LinearParameters("softmax", np.zeros((2, 2)), np.zeros(2)), "running", RULES["ftrl"], np.ones(2)
     )
     y = np.random.default_rng(1).integers(0, 2, 3000)
     known = set()
     for i in range(3000):
-        served = steps.parameters()
+        served = learner.parameters()
         assert served.stage is not None
         known.add(bool(served.stage.scale[0] != 1))
         x = X[i : i + 1].copy()
         expected = served.build_model().losses(x, np.eye(2)[y[i : i + 1]])[0]
-        assert steps.fold(x, y[i : i + 1])[0] == expected
+        assert learner.fold(x, y[i : i + 1])[0] == expected
     assert known == {True, False}
 
 
@@ -335,49 +327,49 @@ def test_a_feature_that_becomes_constant() -> None:
 def test_new_classes(name: RuleName, form: Form, head: str) -> None:
     """A new class changes no other logit, starts at the mean minus ln 100, and the fold continues."""
     case = Case(head, RULES[name], form, K=15, dtype=np.float32)
-    steps = case.steps()
-    steps.fold(case.X, Y=case.Y)
-    before, sums = answer(steps).logits(case.X), steps.tensors()
-    steps.add_classes(3)
-    after = answer(steps).logits(case.X)
+    learner = case.learner()
+    learner.fold(case.X, Y=case.Y)
+    before, sums = answer(learner).logits(case.X), learner.tensors()
+    learner.add_classes(3)
+    after = answer(learner).logits(case.X)
     assert np.array_equal(after[:, :15], before)
     np.testing.assert_allclose(after[:, 15:], before.mean(axis=1, keepdims=True) - np.log(100) + np.zeros(3), rtol=1e-4)
     if head == "softmax":
-        assert answer(steps).predict(case.X)[:, 15:].max() <= 1 / (100 * 15) * (1 + 1e-5)
+        assert answer(learner).predict(case.X)[:, 15:].max() <= 1 / (100 * 15) * (1 + 1e-5)
     for tensor, axis in (("squares", 1), ("curvature", 0)):
         if tensor in sums:
-            assert np.array_equal(np.take(steps.tensors()[tensor], range(15), axis=axis), sums[tensor])
+            assert np.array_equal(np.take(learner.tensors()[tensor], range(15), axis=axis), sums[tensor])
     labels = np.random.default_rng(0).integers(0, 18, 40)
-    losses = steps.fold(case.X, Y=np.eye(18)[labels])
+    losses = learner.fold(case.X, Y=np.eye(18)[labels])
     assert np.isfinite(losses).all()
-    assert np.isfinite(steps.tensors()["masters"]).all()
-    assert steps.added_classes == [3]
+    assert np.isfinite(learner.tensors()["masters"]).all()
+    assert learner.added_classes == [3]
 
 
 def test_another_rule_continues_from_the_same_weights() -> None:
     """Changed constants keep the sums and a changed rule resets them; neither changes a weight."""
     case = Case("softmax", RULES["ftrl"], "running")
-    steps = case.steps()
-    steps.fold(case.X, Y=case.Y)
-    before = steps.tensors()
-    steps.set_rule(replace(RULES["ftrl"], rate=0.1))
-    assert np.array_equal(steps.tensors()["squares"], before["squares"])
-    steps.set_rule(RULES["newton"])
-    assert np.array_equal(steps.tensors()["masters"], before["masters"])
-    assert np.array_equal(whole_matrices(steps.tensors()["curvature"], 6), np.stack([np.eye(6) * 0.1] * 3))
+    learner = case.learner()
+    learner.fold(case.X, Y=case.Y)
+    before = learner.tensors()
+    learner.set_rule(replace(RULES["ftrl"], rate=0.1))
+    assert np.array_equal(learner.tensors()["squares"], before["squares"])
+    learner.set_rule(RULES["newton"])
+    assert np.array_equal(learner.tensors()["masters"], before["masters"])
+    assert np.array_equal(whole_matrices(learner.tensors()["curvature"], 6), np.stack([np.eye(6) * 0.1] * 3))
 
 
 def test_paused_rows_are_counted_and_not_learned() -> None:
     """Without learning, rows are scored and counted, and neither weights nor statistics change."""
     case = Case("softmax", RULES["newton"], "running")
-    steps = case.steps()
-    steps.fold(case.X, Y=case.Y)
-    before = steps.tensors()
-    steps.fold(case.X, Y=case.Y, learning=False)
-    after = steps.tensors()
+    learner = case.learner()
+    learner.fold(case.X, Y=case.Y)
+    before = learner.tensors()
+    learner.fold(case.X, Y=case.Y, learning=False)
+    after = learner.tensors()
     for name in ("masters", "statistics", "curvature"):
         assert np.array_equal(after[name], before[name])
-    assert (steps.progress["rows"], steps.progress["steps"]) == (80, 40)
+    assert (learner.progress["rows"], learner.progress["steps"]) == (80, 40)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -387,7 +379,7 @@ def test_a_delta_of_zeros_changes_no_bit(head: str, dtype: type[np.floating]) ->
     for staged in (False, True):
         case = Case(head, RULES["newton"], "delta", dtype=dtype, staged=staged, K=20, N=30)
         trained = LinearModel(head, case.weights, case.bias, case.own)  # type: ignore[arg-type]
-        learning = answer(case.steps())
+        learning = answer(case.learner())
         assert learning.delta is not None
         assert learning.predict(case.X).tobytes() == trained.predict(case.X).tobytes()
         assert learning.log_probabilities(case.X).tobytes() == trained.log_probabilities(case.X).tobytes()
@@ -397,38 +389,38 @@ def test_statistics_that_overflow_are_ignored() -> None:
     """A feature whose training statistics overflow float32 is not learned from, and affects no other."""
     learned = Stage(np.array([0.0, 1e300, 0.0]), np.array([1.0, 1.0, 1e-300]))
     start = LinearParameters("softmax", np.ones((3, 2), np.float32), np.zeros(2, np.float32))
-    steps = LinearLearner(start, "delta", RULES["newton"], np.ones(2), learned)
+    learner = LinearLearner(start, "delta", RULES["newton"], np.ones(2), learned)
     X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
-    assert np.isfinite(steps.fold(X, np.arange(20) % 2)).all()
-    delta = steps.parameters().delta
+    assert np.isfinite(learner.fold(X, np.arange(20) % 2)).all()
+    delta = learner.parameters().delta
     assert delta is not None
     assert delta.weights[0].all()
     assert not delta.weights[1:].any()
-    assert answer(steps).predict(X).shape == (20, 2)
+    assert answer(learner).predict(X).shape == (20, 2)
 
 
 def test_invalid_arguments_are_rejected() -> None:
     """Inconsistent shapes, dtypes and layouts are rejected before a kernel runs."""
     case = Case("softmax", RULES["ftrl"], "running")
-    steps, y = case.steps(), np.zeros(40, np.int64)
+    learner, y = case.learner(), np.zeros(40, np.int64)
     with pytest.raises(ValueError, match="either"):
-        steps.fold(case.X)
+        learner.fold(case.X)
     with pytest.raises(ValueError, match="either"):
-        steps.fold(case.X, y, case.Y)
+        learner.fold(case.X, y, case.Y)
     for bad in (y[:-1], y.astype(np.int32), y[:, None]):
         with pytest.raises(ValueError, match="must be int64"):
-            steps.fold(case.X, bad)
+            learner.fold(case.X, bad)
     with pytest.raises(ValueError, match="must be float64"):
-        steps.fold(case.X, y, weights=np.ones(40, np.float32))
+        learner.fold(case.X, y, weights=np.ones(40, np.float32))
     with pytest.raises(ValueError, match="must be float64"):
-        steps.fold(case.X, Y=case.Y[:, :2].copy())
+        learner.fold(case.X, Y=case.Y[:, :2].copy())
     with pytest.raises(ValueError, match="X must be"):
-        steps.fold(case.X[:, :3].copy(), y)
+        learner.fold(case.X[:, :3].copy(), y)
     for odd in (case.X.astype(np.float32), np.asfortranarray(case.X)):
         with pytest.raises(TypeError, match="X must be"):
-            steps.fold(odd, y)
+            learner.fold(odd, y)
     with pytest.raises(ValueError, match="not those"):
-        steps.restore({"masters": np.zeros((6, 3))})
+        learner.restore({"masters": np.zeros((6, 3))})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import resource
 from dataclasses import replace
-from itertools import pairwise
 
 import autograd.numpy as anp
 import numpy as np
@@ -15,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from service.softmax.network_learner import NetworkLearner
 from service.softmax.parameters import NetworkParameters, Rule, RuleName
 from tests.support.folds import RULES as LINEAR_RULES
-from tests.support.folds import Case
-from tests.support.networks import RULES, WIDTHS, Net, Twin, forward, summed_loss
+from tests.support.folds import Case, fold_in_blocks, same_state
+from tests.support.networks import RULES, WIDTHS, Net, ReferenceNetworkFold, forward, summed_loss
 from tests.support.reference import DTYPES, HEADS, Array
 
 heads, names, dtypes = st.sampled_from(HEADS), st.sampled_from(list(RULES)), st.sampled_from(DTYPES)
@@ -24,16 +23,9 @@ widths = st.lists(st.sampled_from(WIDTHS), min_size=1, max_size=3).map(tuple)
 quick = settings(deadline=None, max_examples=50)
 
 
-def same_state(one: NetworkLearner, other: NetworkLearner) -> bool:
-    """Return whether two learners have the same bits, including their parameters."""
-    pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
-    pairs += list(zip(one.parameters().tensors(), other.parameters().tensors(), strict=True))
-    return all(a.tobytes() == b.tobytes() for a, b in pairs)
-
-
-def masters(steps: NetworkLearner) -> list[Array]:
+def masters(learner: NetworkLearner) -> list[Array]:
     """Return the masters of every layer, bias first."""
-    return [tensor for name, tensor in sorted(steps.tensors().items()) if name.startswith("masters")]
+    return [tensor for name, tensor in sorted(learner.tensors().items()) if name.startswith("masters")]
 
 
 @quick
@@ -45,26 +37,28 @@ def test_rules_against_the_reference(data: st.DataObject, head: str, name: RuleN
         kind=data.draw(st.sampled_from(["hard", "soft", "any"])), seed=data.draw(st.integers(0, 99)),
         shift=data.draw(st.integers(0, 2)),
     )  # fmt: skip
-    steps, twin = net.steps(RULES[name]), Twin(net, RULES[name])
+    learner, reference = net.learner(RULES[name]), ReferenceNetworkFold(net, RULES[name])
     h = net.h if data.draw(st.booleans()) else None
-    got = steps.fold(net.X, Y=net.Y, weights=h)
-    expected = [twin.row(x, y, 1.0 if h is None else h[i]) for i, (x, y) in enumerate(zip(net.X, net.Y, strict=True))]
+    got = learner.fold(net.X, Y=net.Y, weights=h)
+    expected = [
+        reference.row(x, y, 1.0 if h is None else h[i]) for i, (x, y) in enumerate(zip(net.X, net.Y, strict=True))
+    ]
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
-    for mine, theirs in zip(masters(steps), twin.layers, strict=True):
+    for mine, theirs in zip(masters(learner), reference.layers, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-8)
     if name != "sgd":
-        for number, sums in enumerate(twin.G):
-            np.testing.assert_allclose(steps.tensors()[f"squares.{number}"], sums, rtol=1e-6)
+        for number, sums in enumerate(reference.G):
+            np.testing.assert_allclose(learner.tensors()[f"squares.{number}"], sums, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_float32_against_the_reference(name: RuleName) -> None:
     """A float32 network learns like the float64 reference, up to the rounding of its served weights."""
     net = Net("softmax", (33, 16), N=20, K=10, B=200, dtype=np.float32, shift=1)
-    steps, twin = net.steps(RULES[name]), Twin(net, RULES[name])
-    expected = [twin.row(x, y, 1.0) for x, y in zip(net.X, net.Y, strict=True)]
-    np.testing.assert_allclose(steps.fold(net.X, Y=net.Y), expected, rtol=2e-3, atol=2e-4)
-    for mine, theirs in zip(masters(steps), twin.layers, strict=True):
+    learner, reference = net.learner(RULES[name]), ReferenceNetworkFold(net, RULES[name])
+    expected = [reference.row(x, y, 1.0) for x, y in zip(net.X, net.Y, strict=True)]
+    np.testing.assert_allclose(learner.fold(net.X, Y=net.Y), expected, rtol=2e-3, atol=2e-4)
+    for mine, theirs in zip(masters(learner), reference.layers, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-3)
 
 
@@ -82,9 +76,9 @@ def test_sgd_against_autograd(head: str) -> None:
             return summed_loss(row, forward(row, net.X[i : i + 1], pairs, anp))
 
         affine = [array - 0.1 * slope for array, slope in zip(affine, grad(loss)(affine), strict=True)]
-    steps = net.steps(Rule("sgd", rate=0.1))
-    steps.fold(net.X, Y=net.Y)
-    for number, rows in enumerate(masters(steps)):
+    learner = net.learner(Rule("sgd", rate=0.1))
+    learner.fold(net.X, Y=net.Y)
+    for number, rows in enumerate(masters(learner)):
         assert np.abs(rows[0] - affine[2 * number + 1]).max() <= 1e-9
         assert np.abs(rows[1:] - affine[2 * number]).max() <= 1e-9
 
@@ -98,14 +92,14 @@ def test_rows_are_scored_like_predictions(
     net = Net(
         head, hidden, B=4, K=data.draw(st.integers(2, 20)), dtype=dtype, staged=data.draw(st.booleans()), kind="soft"
     )
-    steps = net.steps(RULES[name])
-    steps.fold(net.X[:3].copy(), Y=net.Y[:3])
-    model, x, y = steps.parameters().build_model(), net.X[3:], net.Y[3:]
+    learner = net.learner(RULES[name])
+    learner.fold(net.X[:3].copy(), Y=net.Y[:3])
+    model, x, y = learner.parameters().build_model(), net.X[3:], net.Y[3:]
     expected = model.losses(x, y)[0]
     if head == "ovr":
         logs = model.log_probabilities(x)[0]
         expected = sum(-y[0, k] * logs[k] for k in range(net.K) if y[0, k])
-    assert steps.fold(x, Y=y)[0] == expected
+    assert learner.fold(x, Y=y)[0] == expected
 
 
 @quick
@@ -113,10 +107,10 @@ def test_rows_are_scored_like_predictions(
 def test_a_step_of_sgd_is_the_gradient_of_the_network(head: str, hidden: tuple[int, ...], seed: int) -> None:
     """A step of sgd is the rate times `NetworkModel.gradients` of the row."""
     net = Net(head, hidden, B=1, kind="soft", seed=seed)
-    steps, found = net.steps(Rule("sgd", rate=0.25)), net.parameters().build_model().gradients(net.X, net.Y)
-    before = masters(steps)
-    steps.fold(net.X, Y=net.Y)
-    for old, new, (dW, db) in zip(before, masters(steps), found.layers, strict=True):
+    learner, found = net.learner(Rule("sgd", rate=0.25)), net.parameters().build_model().gradients(net.X, net.Y)
+    before = masters(learner)
+    learner.fold(net.X, Y=net.Y)
+    for old, new, (dW, db) in zip(before, masters(learner), found.layers, strict=True):
         np.testing.assert_allclose(old - new, 0.25 * np.vstack([db, dW]), rtol=1e-9, atol=1e-14)
 
 
@@ -127,18 +121,10 @@ def test_blocks_of_any_size(
 ) -> None:
     """A fold in blocks, row by row, or across a copy or a checkpoint has the bits of the whole fold."""
     net = Net(head, hidden, N=data.draw(st.integers(1, 18)), K=data.draw(st.integers(2, 18)), dtype=dtype)
-    whole, parts = net.steps(RULES[name]), net.steps(RULES[name])
+    whole = net.learner(RULES[name])
     expected = whole.fold(net.X, Y=net.Y, weights=net.h)
-    found = []
-    for start, stop in pairwise(sorted({0, 30, *data.draw(st.lists(st.integers(1, 29), max_size=5))})):
-        found.append(parts.fold(net.X[start:stop].copy(), Y=net.Y[start:stop], weights=net.h[start:stop]))
-        tensors = parts.tensors()
-        if data.draw(st.booleans()):
-            parts = net.steps(RULES[name])
-            parts.restore(tensors)
-        else:
-            parts = parts.copy()
-    assert np.concatenate(found).tobytes() == expected.tobytes()
+    losses, parts = fold_in_blocks(data, net.learner(RULES[name]), lambda: net.learner(RULES[name]), net)
+    assert losses.tobytes() == expected.tobytes()
     assert same_state(parts, whole)
 
 
@@ -150,7 +136,7 @@ def test_a_linear_layer_learns_as_a_linear_model(head: str, dtype: type[np.float
     net = Net(head, (5,), dtype=dtype, B=1)
     net.affine = [(np.eye(5, dtype=dtype), np.zeros(5, dtype)), (case.weights, case.bias)]
     net.X[:], net.Y[:] = np.abs(case.X), case.Y
-    linear, network = case.steps(), net.steps(case.rule)
+    linear, network = case.learner(), net.learner(case.rule)
     assert linear.fold(net.X, Y=net.Y).tobytes() == network.fold(net.X, Y=net.Y).tobytes()
     assert linear.tensors()["masters"].tobytes() == network.tensors()["masters.1"].tobytes()
     assert linear.tensors()["squares"].tobytes() == network.tensors()["squares.1"].tobytes()
@@ -162,7 +148,7 @@ def test_labels_are_targets_and_progress_counts(head: str) -> None:
     net = Net(head, (8,), B=60)
     labels = net.Y[:, 0].round().astype(np.int64) if head == "sigmoid" else np.random.default_rng(1).integers(0, 3, 60)
     Y = labels[:, None].astype(float) if head == "sigmoid" else np.eye(3)[labels]
-    one, other = net.steps(RULES["adagrad"]), net.steps(RULES["adagrad"])
+    one, other = net.learner(RULES["adagrad"]), net.learner(RULES["adagrad"])
     hits, losses = [], one.fold(net.X, labels)
     for i in range(60):
         hits.append(other.parameters().build_model().classify(net.X[i : i + 1].copy())[1][0] == labels[i])
@@ -177,12 +163,12 @@ def test_norms_of_steps() -> None:
     """The last norm is that of the changes of the masters of all layers."""
     for name, rule in RULES.items():
         net = Net("softmax", (9, 4), K=9)
-        steps = net.steps(rule)
+        learner = net.learner(rule)
         for i in range(5):
-            before = masters(steps)
-            steps.fold(net.X[i : i + 1].copy(), Y=net.Y[i : i + 1])
-            moved = sum(np.sum((new - old) ** 2) for old, new in zip(before, masters(steps), strict=True))
-            assert steps.progress["step_norm"] == pytest.approx(np.sqrt(moved), rel=1e-9), name
+            before = masters(learner)
+            learner.fold(net.X[i : i + 1].copy(), Y=net.Y[i : i + 1])
+            moved = sum(np.sum((new - old) ** 2) for old, new in zip(before, masters(learner), strict=True))
+            assert learner.progress["step_norm"] == pytest.approx(np.sqrt(moved), rel=1e-9), name
 
 
 def test_a_network_learns_exclusive_or() -> None:
@@ -191,11 +177,11 @@ def test_a_network_learns_exclusive_or() -> None:
     X = rng.choice([-1.0, 1.0], (3000, 2)) + rng.normal(0, 0.1, (3000, 2))
     labels = (X[:, 0] * X[:, 1] > 0).astype(np.int64)
     net = Net("softmax", (8,), N=2, K=2, shift=2)
-    steps, case = net.steps(RULES["adagrad"]), Case("softmax", LINEAR_RULES["adagrad"], "plain", N=2, K=2)
-    steps.fold(X, labels)
-    linear = case.steps()
+    learner, case = net.learner(RULES["adagrad"]), Case("softmax", LINEAR_RULES["adagrad"], "plain", N=2, K=2)
+    learner.fold(X, labels)
+    linear = case.learner()
     linear.fold(X, labels)
-    assert steps.progress["recent_accuracy"] > 0.99
+    assert learner.progress["recent_accuracy"] > 0.99
     assert linear.progress["recent_accuracy"] < 0.7
 
 
@@ -210,15 +196,15 @@ def test_skipped_rows_change_nothing(name: RuleName, dtype: type[np.floating]) -
     labels[[5, 6]] = -1, 3
     h[[7, 8, 9]] = 0, np.nan, np.inf
     bad = {1, 3, 4, 5, 6, 7, 8, 9, 10, 11}
-    steps, clean = net.steps(RULES[name]), net.steps(RULES[name])
-    found, good = steps.fold(X, labels, weights=h), np.array(sorted(set(range(14)) - bad))
+    learner, clean = net.learner(RULES[name]), net.learner(RULES[name])
+    found, good = learner.fold(X, labels, weights=h), np.array(sorted(set(range(14)) - bad))
     assert set(np.flatnonzero(np.isnan(found)).tolist()) == bad
     assert found[good].tobytes() == clean.fold(X[good].copy(), labels[good], weights=h[good]).tobytes()
-    assert steps.progress["skipped_rows"] == len(bad)
-    assert all(a.tobytes() == b.tobytes() for a, b in zip(masters(steps), masters(clean), strict=True))
+    assert learner.progress["skipped_rows"] == len(bad)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(masters(learner), masters(clean), strict=True))
     assert all(
         a.tobytes() == b.tobytes()
-        for a, b in zip(steps.parameters().tensors(), clean.parameters().tensors(), strict=True)
+        for a, b in zip(learner.parameters().tensors(), clean.parameters().tensors(), strict=True)
     )
 
 
@@ -236,10 +222,10 @@ def test_rows_too_large_in_a_hidden_layer_are_skipped(layer: int) -> None:
     for n in range(2):
         net.affine[n] = (np.abs(net.affine[n][0]), np.abs(net.affine[n][1]))
     net.Y[:] = [0.25, 0.25, 0.5]
-    steps = net.steps(RULES["adagrad"])
-    before = masters(steps)
-    assert np.isnan(steps.fold(net.X, Y=net.Y)[0])
-    assert all(np.array_equal(a, b) for a, b in zip(before, masters(steps), strict=True))
+    learner = net.learner(RULES["adagrad"])
+    before = masters(learner)
+    assert np.isnan(learner.fold(net.X, Y=net.Y)[0])
+    assert all(np.array_equal(a, b) for a, b in zip(before, masters(learner), strict=True))
 
 
 @settings(deadline=None, max_examples=100)
@@ -254,11 +240,11 @@ def test_any_rows_leave_a_finite_network(
     X = data.draw(arrays(dtype, (8, 3), elements=st.one_of(ends, st.floats(width=32 if dtype is np.float32 else 64))))
     Y = data.draw(arrays(np.float64, (8, net.K), elements=st.floats(0, 1)))
     h = data.draw(arrays(np.float64, 8, elements=st.floats(-1, 1e6)))
-    steps = net.steps(RULES[name])
-    losses = steps.fold(X, Y=Y, weights=h)
-    assert all(np.isfinite(tensor).all() for tensor in steps.tensors().values())
-    assert steps.progress["rows"] == np.isfinite(losses).sum()
-    steps.parameters().build_model().predict(net.X)
+    learner = net.learner(RULES[name])
+    losses = learner.fold(X, Y=Y, weights=h)
+    assert all(np.isfinite(tensor).all() for tensor in learner.tensors().values())
+    assert learner.progress["rows"] == np.isfinite(losses).sum()
+    learner.parameters().build_model().predict(net.X)
 
 
 @pytest.mark.parametrize("name", ["adagrad", "ftrl"])
@@ -270,10 +256,10 @@ def test_a_step_of_each_layer_is_limited_by_the_clip(name: RuleName) -> None:
     taken += model.trace(net.X)[1][1:]
     moved = []
     for clip in (np.inf, 1e-3):
-        steps = net.steps(replace(RULES[name], step_clip=clip))
-        before = masters(steps)
-        steps.fold(net.X, Y=net.Y)
-        moved.append([new - old for old, new in zip(before, masters(steps), strict=True)])
+        learner = net.learner(replace(RULES[name], step_clip=clip))
+        before = masters(learner)
+        learner.fold(net.X, Y=net.Y)
+        moved.append([new - old for old, new in zip(before, masters(learner), strict=True)])
     for A, free, cut in zip(taken, *moved, strict=True):
         change = np.abs(np.concatenate([[1.0], A[0]]) @ cut).max()
         assert change == pytest.approx(1e-3, rel=1e-6)
@@ -286,65 +272,65 @@ def test_a_step_of_each_layer_is_limited_by_the_clip(name: RuleName) -> None:
 def test_new_classes(name: RuleName, head: str) -> None:
     """A new class changes no other logit, starts at the mean minus ln 100, and the fold continues."""
     net = Net(head, (9, 7), K=15, dtype=np.float32)
-    steps = net.steps(RULES[name])
-    steps.fold(net.X, Y=net.Y)
-    before, sums, others = steps.parameters().build_model().logits(net.X), steps.tensors(), masters(steps)[:2]
-    steps.add_classes(3)
-    after = steps.parameters().build_model().logits(net.X)
+    learner = net.learner(RULES[name])
+    learner.fold(net.X, Y=net.Y)
+    before, sums, others = learner.parameters().build_model().logits(net.X), learner.tensors(), masters(learner)[:2]
+    learner.add_classes(3)
+    after = learner.parameters().build_model().logits(net.X)
     assert np.array_equal(after[:, :15], before)
     np.testing.assert_allclose(after[:, 15:], before.mean(axis=1, keepdims=True) - np.log(100) + np.zeros(3), rtol=1e-4)
-    assert all(np.array_equal(a, b) for a, b in zip(masters(steps), others, strict=False))
+    assert all(np.array_equal(a, b) for a, b in zip(masters(learner), others, strict=False))
     if name != "sgd":
-        assert np.array_equal(steps.tensors()["squares.0"], sums["squares.0"])
-        assert np.array_equal(steps.tensors()["squares.2"][:, :15], sums["squares.2"])
-        assert (steps.tensors()["squares.2"][:, 15:] == 0.5).all()
+        assert np.array_equal(learner.tensors()["squares.0"], sums["squares.0"])
+        assert np.array_equal(learner.tensors()["squares.2"][:, :15], sums["squares.2"])
+        assert (learner.tensors()["squares.2"][:, 15:] == 0.5).all()
     expected = net.parameters().with_classes(3)
     assert (expected.bias.shape, expected.weights.shape) == ((18,), (7, 18))
-    copied = steps.copy()
+    copied = learner.copy()
     labels = np.eye(18)[np.random.default_rng(0).integers(0, 18, 30)]
-    assert np.isfinite(steps.fold(net.X, Y=labels)).all()
+    assert np.isfinite(learner.fold(net.X, Y=labels)).all()
     copied.fold(net.X, Y=labels)
-    assert same_state(steps, copied)
-    assert steps.added_classes == [3]
+    assert same_state(learner, copied)
+    assert learner.added_classes == [3]
 
 
 def test_another_rule_continues_from_the_same_weights() -> None:
     """Changed constants keep the sums and a changed rule resets them; neither changes a weight."""
     net = Net("softmax", (6,))
-    steps = net.steps(RULES["adagrad"])
-    steps.fold(net.X, Y=net.Y)
-    before = steps.tensors()
-    steps.set_rule(replace(RULES["adagrad"], rate=1e-30))
-    assert np.array_equal(steps.tensors()["squares.0"], before["squares.0"])
-    steps.fold(net.X, Y=net.Y)
-    np.testing.assert_allclose(steps.tensors()["masters.0"], before["masters.0"], atol=1e-20)
-    steps.set_rule(RULES["ftrl"])
-    assert (steps.tensors()["squares.1"] == 0.5).all()
-    steps.set_rule(RULES["sgd"])
-    assert "squares.0" not in steps.tensors()
+    learner = net.learner(RULES["adagrad"])
+    learner.fold(net.X, Y=net.Y)
+    before = learner.tensors()
+    learner.set_rule(replace(RULES["adagrad"], rate=1e-30))
+    assert np.array_equal(learner.tensors()["squares.0"], before["squares.0"])
+    learner.fold(net.X, Y=net.Y)
+    np.testing.assert_allclose(learner.tensors()["masters.0"], before["masters.0"], atol=1e-20)
+    learner.set_rule(RULES["ftrl"])
+    assert (learner.tensors()["squares.1"] == 0.5).all()
+    learner.set_rule(RULES["sgd"])
+    assert "squares.0" not in learner.tensors()
 
 
 def test_paused_rows_are_counted_and_not_learned() -> None:
     """Without learning, rows are scored and counted, and no weight changes."""
     net = Net("softmax", (6,))
-    steps = net.steps(RULES["adagrad"])
-    before = masters(steps)
-    steps.fold(net.X, Y=net.Y, learning=False)
-    assert all(np.array_equal(a, b) for a, b in zip(masters(steps), before, strict=True))
-    assert (steps.progress["rows"], steps.progress["steps"]) == (30, 0)
+    learner = net.learner(RULES["adagrad"])
+    before = masters(learner)
+    learner.fold(net.X, Y=net.Y, learning=False)
+    assert all(np.array_equal(a, b) for a, b in zip(masters(learner), before, strict=True))
+    assert (learner.progress["rows"], learner.progress["steps"]) == (30, 0)
 
 
 @pytest.mark.parametrize("staged", [False, True])
 def test_parameters_are_copies_with_a_round_trip(*, staged: bool) -> None:
     """A new learner predicts with the bits of its start, and its parameters have a round trip through arrays."""
     net = Net("softmax", (6, 5), staged=staged, dtype=np.float32)
-    steps, start = net.steps(RULES["adagrad"]), net.parameters()
-    served = steps.parameters()
+    learner, start = net.learner(RULES["adagrad"]), net.parameters()
+    served = learner.parameters()
     assert served.build_model().predict(net.X).tobytes() == start.build_model().predict(net.X).tobytes()
     before = served.build_model().predict(net.X)
-    steps.fold(net.X, Y=net.Y)
+    learner.fold(net.X, Y=net.Y)
     assert np.array_equal(served.build_model().predict(net.X), before)
-    now = steps.parameters()
+    now = learner.parameters()
     again = NetworkParameters.from_arrays(now.head, net.activations, now.arrays(), now.clips())
     assert again.build_model().predict(net.X).tobytes() == now.build_model().predict(net.X).tobytes()
     assert [tensor.shape for tensor in now.tensors()] == [(5, 6), (6,), (6, 5), (5,), (5, 3), (3,)]
@@ -354,32 +340,32 @@ def test_parameters_are_copies_with_a_round_trip(*, staged: bool) -> None:
 def test_memory_of_a_wide_layer(name: RuleName) -> None:
     """A row of a network with 16,384 hidden units needs less than 64 MiB; lanes times inputs would be 1 GiB."""
     net = Net("softmax", (16_384,), N=4, B=1, dtype=np.float32)
-    steps, before = net.steps(RULES[name]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    steps.fold(net.X, Y=net.Y)
+    learner, before = net.learner(RULES[name]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    learner.fold(net.X, Y=net.Y)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
 def test_invalid_arguments_are_rejected() -> None:
     """Inconsistent shapes, dtypes, layouts and rules are rejected before a kernel runs."""
     net = Net("softmax", (4,))
-    steps, y = net.steps(RULES["adagrad"]), np.zeros(30, np.int64)
+    learner, y = net.learner(RULES["adagrad"]), np.zeros(30, np.int64)
     for arguments in ((), (y, net.Y)):
         with pytest.raises(ValueError, match="either"):
-            steps.fold(net.X, *arguments)
+            learner.fold(net.X, *arguments)
     with pytest.raises(ValueError, match="must be int64"):
-        steps.fold(net.X, y[:-1])
+        learner.fold(net.X, y[:-1])
     with pytest.raises(ValueError, match="must be float64"):
-        steps.fold(net.X, Y=net.Y[:, :2].copy())
+        learner.fold(net.X, Y=net.Y[:, :2].copy())
     with pytest.raises(ValueError, match="X must be"):
-        steps.fold(net.X[:, :3].copy(), y)
+        learner.fold(net.X[:, :3].copy(), y)
     for odd in (net.X.astype(np.float32), np.asfortranarray(net.X)):
         with pytest.raises(TypeError, match="X must be"):
-            steps.fold(odd, y)
+            learner.fold(odd, y)
     with pytest.raises(ValueError, match="not those"):
-        steps.restore({"masters.0": np.zeros((6, 4))})
+        learner.restore({"masters.0": np.zeros((6, 4))})
     with pytest.raises(ValueError, match="sgd, adagrad or ftrl"):
-        net.steps(LINEAR_RULES["newton"])
+        net.learner(LINEAR_RULES["newton"])
     with pytest.raises(ValueError, match="sgd, adagrad or ftrl"):
-        steps.set_rule(LINEAR_RULES["newton"])
+        learner.set_rule(LINEAR_RULES["newton"])
     with pytest.raises(ValueError, match="threshold"):
         NetworkLearner(net.parameters(), RULES["sgd"], np.ones(2))

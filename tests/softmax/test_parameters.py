@@ -13,12 +13,12 @@ from tests.support.reference import HEADS
 def test_parameters_are_copies_with_a_round_trip(head: str) -> None:
     """Parameters do not change with the learner, and are restored from their arrays and clips bit by bit."""
     case = Case(head, RULES["newton"], "delta", staged=True)
-    steps = case.steps()
-    served = steps.parameters()
+    learner = case.learner()
+    served = learner.parameters()
     before = served.build_model().predict(case.X)
-    steps.fold(case.X, Y=case.Y)
+    learner.fold(case.X, Y=case.Y)
     assert np.array_equal(served.build_model().predict(case.X), before)
-    now = steps.parameters()
+    now = learner.parameters()
     again = LinearParameters.from_arrays(now.head, now.arrays(), now.clips())
     assert again.build_model().predict(case.X).tobytes() == now.build_model().predict(case.X).tobytes()
     assert isinstance(again.delta, Delta)

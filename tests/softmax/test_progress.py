@@ -13,12 +13,12 @@ from tests.support.reference import HEADS
 def test_progress_counts_rows_losses_and_hits() -> None:
     """The progressive loss and accuracy are those of the predictions before each step, also over the recent window."""
     case = Case("softmax", RULES["newton"], "running", B=RECENT + 300)
-    labels, steps, hits = case.Y.argmax(axis=1), case.steps(), []
+    labels, learner, hits = case.Y.argmax(axis=1), case.learner(), []
     losses = np.empty(len(labels))
     for i in range(len(labels)):
-        hits.append(answer(steps).classify(case.X[i : i + 1].copy())[1][0] == labels[i])
-        losses[i] = steps.fold(case.X[i : i + 1].copy(), labels[i : i + 1])[0]
-    progress = steps.progress
+        hits.append(answer(learner).classify(case.X[i : i + 1].copy())[1][0] == labels[i])
+        losses[i] = learner.fold(case.X[i : i + 1].copy(), labels[i : i + 1])[0]
+    progress = learner.progress
     assert (progress["rows"], progress["steps"], progress["recent_rows"]) == (RECENT + 300, RECENT + 300, RECENT)
     assert progress["loss"] == pytest.approx(losses.mean(), rel=1e-12)
     assert progress["accuracy"] == pytest.approx(np.mean(hits), rel=1e-12)
@@ -37,22 +37,22 @@ def test_hits(head: str) -> None:
     """A row is a hit if its label is the largest class of the target, or for multilabel if every class is right."""
     K = 1 if head == "sigmoid" else 3
     bias = np.array([2.0] if K == 1 else [2.0, -2.0, 1.0])
-    steps = LinearLearner(LinearParameters(head, np.zeros((1, K)), bias), "plain", Rule("sgd", 0.1), np.full(K, 0.8))  # type: ignore[arg-type]
+    learner = LinearLearner(LinearParameters(head, np.zeros((1, K)), bias), "plain", Rule("sgd", 0.1), np.full(K, 0.8))  # type: ignore[arg-type]
     hit = np.array([[0.6]] if K == 1 else [[0.9, 0.0, 0.1]])
-    steps.fold(np.zeros((1, 1)), Y=hit, learning=False)
+    learner.fold(np.zeros((1, 1)), Y=hit, learning=False)
     miss = np.array([[0.4]] if K == 1 else [[0.1, 0.0, 0.9]])
-    steps.fold(np.zeros((1, 1)), Y=miss, learning=False)
-    assert steps.progress["accuracy"] == 0.5
+    learner.fold(np.zeros((1, 1)), Y=miss, learning=False)
+    assert learner.progress["accuracy"] == 0.5
 
 
 def test_norms_of_steps() -> None:
     """The last and the mean norm are those of the changes of the masters."""
     for name, rule in RULES.items():
         case, moved = Case("softmax", rule, "running", K=9), []
-        steps = case.steps()
+        learner = case.learner()
         for i in range(40):
-            before = steps.tensors()["masters"]
-            steps.fold(case.X[i : i + 1].copy(), Y=case.Y[i : i + 1])
-            moved.append(np.linalg.norm(steps.tensors()["masters"] - before))
-        assert steps.progress["step_norm"] == pytest.approx(moved[-1], rel=1e-9), name
-        assert steps.progress["mean_step_norm"] == pytest.approx(np.mean(moved), rel=1e-9), name
+            before = learner.tensors()["masters"]
+            learner.fold(case.X[i : i + 1].copy(), Y=case.Y[i : i + 1])
+            moved.append(np.linalg.norm(learner.tensors()["masters"] - before))
+        assert learner.progress["step_norm"] == pytest.approx(moved[-1], rel=1e-9), name
+        assert learner.progress["mean_step_norm"] == pytest.approx(np.mean(moved), rel=1e-9), name

@@ -1,14 +1,18 @@
 """Small linear learners, rows and references for tests of folds."""
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from service.softmax.input_stage import Stage
 from service.softmax.linear_learner import LinearLearner
 from service.softmax.linear_model import LinearModel
+from service.softmax.network_learner import NetworkLearner
 from service.softmax.parameters import Form, LinearParameters, Rule, RuleName
-from tests.support.reference import Array, Fold, targets
+from tests.support.reference import Array, ReferenceFold, targets
 
 RULES: dict[RuleName, Rule] = {
     "sgd": Rule("sgd", rate=0.05, clip=2.0),
@@ -19,6 +23,7 @@ RULES: dict[RuleName, Rule] = {
     ),
 }
 FORMS: tuple[Form, ...] = ("plain", "running", "delta")
+AnyLearner = LinearLearner | NetworkLearner
 
 
 class Case:
@@ -40,24 +45,48 @@ class Case:
             self.Y = self.Y.round()
         self.h = rng.uniform(0.2, 3, B)
 
-    def steps(self) -> LinearLearner:
+    def learner(self) -> LinearLearner:
         """Return the learner."""
         start = LinearParameters(self.head, self.weights, self.bias, self.own)  # type: ignore[arg-type]  # a head's name
         return LinearLearner(start, self.form, self.rule, np.full(self.K, 0.5), self.learned)
 
-    def twin(self) -> Fold:
+    def reference(self) -> ReferenceFold:
         """Return the reference implementation of the learner."""
         own = None if self.own is None else (self.own.mean, self.own.scale, self.own.clip)
         learned = None if self.learned is None else (self.learned.mean, self.learned.scale, self.rule.clip)
-        return Fold(self.head, self.rule, self.form, weights=self.weights, bias=self.bias, own=own, learned=learned)
+        return ReferenceFold(
+            self.head, self.rule, self.form, weights=self.weights, bias=self.bias, own=own, learned=learned
+        )
 
 
-def answer(steps: LinearLearner) -> LinearModel:
+def answer(learner: LinearLearner) -> LinearModel:
     """Return the current model of a learner."""
-    return steps.parameters().build_model()
+    return learner.parameters().build_model()
 
 
-def same_state(one: LinearLearner, other: LinearLearner) -> bool:
+def fold_in_blocks(
+    data: st.DataObject, learner: AnyLearner, new_learner: Callable[[], AnyLearner], case: Any
+) -> tuple[Array, AnyLearner]:
+    """Fold a case's rows in random blocks, across copies and checkpoints; return losses and the learner.
+
+    Args:
+        data: Draws the blocks.
+        learner: The learner of the first block.
+        new_learner: Returns a learner to restore a checkpoint into.
+        case: Has rows `X`, targets `Y` and importance `h`.
+    """
+    B, losses = len(case.X), []
+    for start, stop in pairwise(sorted({0, B, *data.draw(st.lists(st.integers(1, B - 1), max_size=5))})):
+        losses.append(learner.fold(case.X[start:stop].copy(), Y=case.Y[start:stop], weights=case.h[start:stop]))
+        if data.draw(st.booleans()):
+            tensors, learner = learner.tensors(), new_learner()
+            learner.restore(tensors)
+        else:
+            learner = learner.copy()
+    return np.concatenate(losses), learner
+
+
+def same_state(one: AnyLearner, other: AnyLearner) -> bool:
     """Return whether two learners have the same bits, including their parameters."""
     pairs = [(one.tensors()[name], tensor) for name, tensor in other.tensors().items()]
     pairs += list(zip(one.parameters().tensors(), other.parameters().tensors(), strict=True))

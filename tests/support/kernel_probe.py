@@ -104,15 +104,15 @@ def folds() -> Iterator[tuple[str, Array]]:
         mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
         start = LinearParameters(head, weights, numbers(f"b {N} {K}", dtype, K))  # type: ignore[arg-type]  # a head's name
         learned = Stage(mean, scale) if form == "delta" else None
-        steps = LinearLearner(start, form, RULES[name], np.full(K, 0.5), learned)
+        learner = LinearLearner(start, form, RULES[name], np.full(K, 0.5), learned)
         X, Y = build_rows(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
         h = np.abs(numbers(f"h {B}", np.float64, B)) + 0.1
-        yield "folds", steps.fold(X, Y=Y, weights=h)
+        yield "folds", learner.fold(X, Y=Y, weights=h)
         if head != "sigmoid":
-            steps.add_classes(1)
-        for _, tensor in sorted(steps.tensors().items()):
+            learner.add_classes(1)
+        for _, tensor in sorted(learner.tensors().items()):
             yield "folds", tensor
-        served = steps.parameters()
+        served = learner.parameters()
         for array in served.arrays().values():
             yield "folds", array
         yield "folds", served.build_model().predict(X)
@@ -145,9 +145,9 @@ def networks() -> Iterator[tuple[str, Array]]:
         found = served.build_model().gradients(X, Y)
         yield from (("networks", value) for layer in found.layers for value in layer)
         yield from (("networks", value) for value in (found.dX, found.losses, served.build_model().predict(X)))
-        steps = NetworkLearner(served, NETWORK[name], np.full(K, 0.5))
-        yield "networks", steps.fold(X[:12].copy(), Y=Y[:12])
-        yield from (("networks", tensor) for _, tensor in sorted(steps.tensors().items()))
+        learner = NetworkLearner(served, NETWORK[name], np.full(K, 0.5))
+        yield "networks", learner.fold(X[:12].copy(), Y=Y[:12])
+        yield from (("networks", tensor) for _, tensor in sorted(learner.tensors().items()))
         P, V = derivatives.softmax(X, 1.5), numbers(f"V {B} {N}", dtype, B, N)
         yield "derivatives", P
         yield "derivatives", derivatives.softmax_jacobian(P)

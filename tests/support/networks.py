@@ -52,7 +52,7 @@ class Net:
         hidden = tuple(LayerArrays(W, b, name) for (W, b), name in zip(self.affine, self.activations, strict=False))
         return NetworkParameters(self.head, hidden, *self.affine[-1], self.stage)  # type: ignore[arg-type]  # a head's name
 
-    def steps(self, rule: Rule) -> NetworkLearner:
+    def learner(self, rule: Rule) -> NetworkLearner:
         """Return the learner."""
         return NetworkLearner(self.parameters(), rule, np.full(self.K, 0.5))
 
@@ -87,7 +87,7 @@ def summed_loss(net: Net, Z: Array) -> Array:
     return anp.sum(anp.maximum(Z, 0) + anp.log(1 + anp.exp(-anp.abs(Z))) - net.Y * Z)
 
 
-class Twin:
+class ReferenceNetworkFold:
     """A reference implementation of the fold of a network in float64, one row at a time, with backpropagation."""
 
     def __init__(self, net: Net, rule: Rule) -> None:

@@ -102,7 +102,7 @@ def targets(head: str, kind: str, rows: int, K: int, rng: np.random.Generator) -
     return rng.integers(0, 2, (rows, K)).astype(np.float64) if kind == "hard" else rng.uniform(0, 1, (rows, K))
 
 
-class Fold:
+class ReferenceFold:
     """A reference implementation of the fold in float64, one row at a time, with full matrices.
 
     Args:
