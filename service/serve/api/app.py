@@ -14,6 +14,7 @@ from service import __version__
 from service.errors import SoftstepError
 from service.serve.api.cors import JsonCors
 from service.serve.api.dependencies import Context, refused
+from service.serve.api.openapi_document import DocumentedApi
 from service.serve.api.routes_convert import conversion
 from service.serve.api.routes_health import operations, readyz
 from service.serve.api.routes_learning import learning
@@ -21,6 +22,7 @@ from service.serve.api.routes_oip import v2
 from service.serve.api.routes_predict import native, predict_default
 from service.serve.api.routes_repository import repository
 from service.serve.api.swagger_ui import documentation
+from service.serve.api.validation import invalid_parameter
 from service.serve.asgi import Envelope, Reply
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.responses import error
@@ -34,7 +36,7 @@ ROUTER_ERRORS: Final = {
 }
 
 # Every documented call.
-CALLS: Final = APIRouter(generate_unique_id_function=lambda route: route.name)
+CALLS: Final = APIRouter(default_response_class=Response, generate_unique_id_function=lambda route: route.name)
 for one in (native, learning, conversion, v2, repository, operations):
     CALLS.include_router(one)
 
@@ -54,9 +56,10 @@ async def _softstep_error(request: Request, reason: Exception) -> Response:
     return refused(request, reason)
 
 
-async def _invalid(_request: Request, _reason: Exception) -> Response:
-    """Answer what FastAPI refuses; its own answer would repeat the input."""
-    return Reply(error("invalid_parameter", "The path or query of the request is not valid."))
+async def _invalid(_request: Request, reason: Exception) -> Response:
+    """Answer what FastAPI refuses in the path or query."""
+    assert isinstance(reason, RequestValidationError)  # noqa: S101  # registered for it
+    return Reply(invalid_parameter(reason))
 
 
 def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None = None) -> FastAPI:
@@ -73,11 +76,12 @@ def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None 
         yield
 
     settings = context.settings
-    app = FastAPI(
+    app = DocumentedApi(
         title="Softstep",
         summary="Serves softmax models and learns from feedback while it serves",
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        servers=[{"url": "./"}],  # relative to the document, so that a path prefix of a proxy stays
         docs_url=None,  # FastAPI's page loads from another host; service/serve/api/swagger_ui.py has ours
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,

@@ -107,9 +107,10 @@ class ModelPath(NamedTuple):
     version: str | None
 
 
-async def model_path(
-    request: Request, name: Annotated[str, Path(description="The model's name.", examples=["iris"])]
-) -> ModelPath:
+NameInPath = Annotated[str, Path(description="The model's name.", examples=["iris"])]
+
+
+async def model_path(request: Request, name: NameInPath) -> ModelPath:
     """Return the model and the version that the path names."""
     return ModelPath(name, request.path_params.get("version"))
 

@@ -1,4 +1,4 @@
-"""What operators and orchestrators ask: life, readiness, metrics."""
+"""Routes for operators and orchestrators: liveness, readiness, metrics."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from service import __version__
 from service.serve.api.dependencies import Context, With, json_reply, readiness
-from service.serve.api.schemas.requests import DOCS
+from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.asgi import Reply
 from service.serve.metrics.prometheus import Learning, render_metrics
 from service.serve.responses import HttpResponse
@@ -18,31 +18,31 @@ operations = APIRouter(tags=["operations"])
 
 @operations.get("/healthz", **DOCS["live"])
 async def healthz() -> Response:
-    """Whether the server runs."""
+    """Return that the server runs."""
     return json_reply({"live": True})
 
 
 @operations.get("/readyz", **DOCS["ready"])
 async def readyz(context: With) -> Response:
-    """Whether the server takes predictions."""
+    """Return whether the server takes predictions."""
     return readiness(context)
 
 
 @operations.get("/ping", **DOCS["ready"])
 async def ping(context: With) -> Response:
-    """Whether the server takes predictions: SageMaker's health check."""
+    """Return whether the server takes predictions; SageMaker calls it."""
     return readiness(context)
 
 
 @operations.get("/metrics", **DOCS["metrics"])
 async def metrics(context: With) -> Response:
-    """Metrics of all workers together, in Prometheus' text format."""
+    """Return the metrics of all workers together, in Prometheus' text format."""
     text = await asyncio.to_thread(render_metrics, context.board, __version__, await _learning(context))
     return Reply(HttpResponse(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
 
 
 async def _learning(context: Context) -> Learning:
-    """How the learning of each version stands that was ever taught."""
+    """Return the state of learning of each version that has had feedback."""
     if context.learning is None:
         return {}
     status = context.learning.status

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from service.serve.api import model_metadata as describe
 from service.serve.api.dependencies import Served, With, include_for_models, json_reply, readiness, respond
-from service.serve.api.schemas.requests import DOCS
+from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.metrics.counters import sum_counters
 from service.serve.models.endpoint import INFER
 
@@ -33,7 +33,7 @@ async def v2_ready(context: With) -> Response:
     return readiness(context)
 
 
-@v2.get("/v2/models/stats", **DOCS["stats"])
+@v2.get("/v2/models/stats", **DOCS["all_stats"])
 async def v2_stats(context: With) -> Response:
     """Return the statistics of every served version, summed over workers."""
     return json_reply(describe.statistics(context.now.served.values(), sum_counters(context.board)))

@@ -12,8 +12,7 @@ from service.serve.api.dependencies import (
     json_reply,
     respond,
 )
-from service.serve.api.schemas.explanations import MATHEMATICS
-from service.serve.api.schemas.requests import DOCS
+from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.models.endpoint import EXPLAIN, PREDICT
 
 native = APIRouter(tags=["native v1"])
@@ -27,7 +26,7 @@ async def list_models(context: With) -> Response:
     return json_reply(describe.models(context.now))
 
 
-@native_models.get("", name="metadata", **DOCS["model"])
+@native_models.get("", name="metadata", **DOCS["metadata"])
 async def metadata(path: NamedModel, context: With) -> Response:
     """Return the metadata and live state of a model, with the state of each of its versions."""
     now, name = context.now, path.name
@@ -44,13 +43,13 @@ async def predict_rows(served: Served, request: Request, context: With) -> Respo
     return await respond(request, context, PREDICT, served)
 
 
-@native_models.post(":explain", name="explain", **MATHEMATICS["explain"])
+@native_models.post(":explain", name="explain", **DOCS["explain"])
 async def explain_rows(served: Served, request: Request, context: With) -> Response:
     """Explain each row's probabilities: contributions, sensitivities, and the gradient of a given label's loss."""
     return await respond(request, context, EXPLAIN, served)
 
 
-@native.post("/invocations", **DOCS["predict"])
+@native.post("/invocations", **DOCS["invocations"])
 async def predict_default(request: Request, context: With) -> Response:
     """Predict with the default model: the path of SageMaker and MLflow, and by AIP_PREDICT_ROUTE of Vertex AI."""
     return await respond(request, context, PREDICT, context.now.find_default(context.settings.default_model))

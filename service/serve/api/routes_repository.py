@@ -1,49 +1,52 @@
-"""The model repository extension of the Open Inference Protocol v2: what there is, load, unload."""
+"""Routes of the Open Inference Protocol's model repository extension: index, load, unload."""
 
-from typing import Any
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.errors import UnacceptableError
 from service.serve.api import model_metadata as describe
-from service.serve.api.dependencies import Context, With, json_reply, read_body
-from service.serve.api.schemas.requests import DOCS
-from service.serve.wire.json_grammar import parse_object
+from service.serve.api.dependencies import Context, NameInPath, With, json_reply, read_body
+from service.serve.api.schemas.documented_calls import DOCS
+from service.serve.api.schemas.repository_bodies import (
+    LoadRequest,
+    RepositoryIndexRequest,
+    RepositoryRequest,
+    UnloadRequest,
+)
+from service.serve.api.validation import parse_body
 
 repository = APIRouter(tags=["Open Inference Protocol v2"])
 
+Call = TypeVar("Call", bound=RepositoryRequest)
 
-async def _parameters(request: Request, context: Context) -> dict[str, Any]:
-    """The JSON object of an administrative request; empty where there is no body."""
+
+async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
+    """Validate a body; a missing one counts as an empty object."""
     body = await read_body(request, context.settings.body_bytes_max)
-    return parse_object(body, context.settings.json_depth_max, context.settings.rows_max) if body.strip() else {}
+    return parse_body(body if body.strip() else b"{}", context.settings, model)
 
 
 @repository.post("/v2/repository/index", **DOCS["index"])
 async def repository_index(request: Request, context: With) -> Response:
-    """Every version found in the models directory, with its state and the reason of a refusal."""
-    ready = (await _parameters(request, context)).get("ready", False)
-    if type(ready) is not bool:
-        raise UnacceptableError('"ready" must be true or false.')
-    return json_reply(describe.index(context.now, ready_only=ready))
+    """List every version in the models directory, with its state and why it is not served."""
+    call = await _parse(request, context, RepositoryIndexRequest)
+    return json_reply(describe.index(context.now, ready_only=call.ready))
 
 
 @repository.post("/v2/repository/models/{name:name}/load", **DOCS["load"])
-async def repository_load(name: str, request: Request, context: With) -> Response:
-    """Load a model that was unloaded, and look at the models directory again, in every worker."""
-    parameters = (await _parameters(request, context)).get("parameters", {})
-    if parameters:
-        raise UnacceptableError("Models are loaded from the models directory alone; send no parameters.")
+async def repository_load(name: NameInPath, request: Request, context: With) -> Response:
+    """Load a model that was unloaded, and scan the models directory again, in every worker."""
+    await _parse(request, context, LoadRequest)
     await context.load_unload.load_or_unload("load", name)
     context.now.find_served(name, None)
     return json_reply({"name": name, "load": True})
 
 
-@repository.post("/v2/repository/models/{name:name}/unload", **DOCS["load"])
-async def repository_unload(name: str, request: Request, context: With) -> Response:
+@repository.post("/v2/repository/models/{name:name}/unload", **DOCS["unload"])
+async def repository_unload(name: NameInPath, request: Request, context: With) -> Response:
     """Stop serving a model in every worker, until it is loaded again."""
-    await _parameters(request, context)
+    await _parse(request, context, UnloadRequest)
     if name not in context.now.list_names():
         context.now.find_served(name, None)
     await context.load_unload.load_or_unload("unload", name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from service.serve.api.schemas.error_bodies import Error
 from tests.support.error_bodies import check_error as check_code
 from tests.support.processes import children
 from tests.support.servers import (
@@ -555,6 +556,7 @@ def check_error(status: int, headers: dict[str, str], body: bytes) -> None:
     assert 400 <= status < 500
     check_code(status, headers, body)
     assert len(body) <= ERROR_BYTES_MAX
+    Error.model_validate_json(body, strict=True)
     assert CANARY not in body.decode()
     identity = headers.pop("x-request-id")
     assert identity

@@ -78,8 +78,8 @@ def test_the_offered_bodies_are_answered(web: httpx.Client) -> None:
     """What the page offers to send is answered by the shipped model `iris`."""
     paths = web.get("/openapi.json").json()["paths"]
     for path in ("/v1/models/{name}:predict", "/v2/models/{name}/infer"):
-        body = paths[path]["post"]["requestBody"]["content"]["application/json"]["example"]
-        assert web.post(path.replace("{name}", "iris"), json=body).status_code == 200
+        for example in paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"].values():
+            assert web.post(path.replace("{name}", "iris"), json=example["value"]).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js"])

@@ -3,13 +3,12 @@
 import pytest
 
 from service.errors import UnacceptableError
-from service.serve.handlers.admin import read_turn
+from service.serve.handlers.admin import classes_payload
 from service.serve.models.served_model import ServedModel
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest
 from service.store.artifact.manifest_json import dump_manifest
 from service.store.log.append_rules import CLASSES_MAX
-from service.store.log.events import Kind
 from tests.support.servers import Pair, make_artifact
 
 
@@ -21,7 +20,7 @@ def served(pair: Pair, name: str, bytes_max: int) -> ServedModel:
 
 
 def added(count: int, model: ServedModel) -> None:
-    read_turn(Kind.CLASSES, {"add": [f"more {k}" for k in range(count)]}, model)
+    classes_payload([f"more {k}" for k in range(count)], model)
 
 
 @pytest.mark.parametrize("name", ["iris", "network"])
@@ -59,10 +58,10 @@ def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
     model = ServedModel(version, long, kit)
     names = [f"{k:04}".ljust(NAME_CHARACTERS_MAX, "\x01") for k in range(6000)]
     fitting = names[:5000]
-    read_turn(Kind.CLASSES, {"add": fitting}, model)
+    classes_payload(fitting, model)
     assert len(dump_manifest(long.manifest.model_copy(update={"classes": ("a", "b", *fitting)}))) < MANIFEST_BYTES_MAX
     with pytest.raises(UnacceptableError, match="do not fit into a manifest"):
-        read_turn(Kind.CLASSES, {"add": names}, model)
+        classes_payload(names, model)
 
 
 def test_no_model_has_more_classes_than_any_may_have(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""The bodies of requests and responses as the OpenAPI document shows them.
+"""Pydantic models of every request and response body, with examples, and what the document says of each call.
 
-May import pydantic and the limits of `serve/wire/`, `store/` and `softmax/`.
+May import the limits of `serve/handlers/`, `serve/wire/`, `store/` and `softmax/`.
 """

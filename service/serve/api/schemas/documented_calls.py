@@ -1,0 +1,213 @@
+"""What the OpenAPI document says of each call: bodies with examples, statuses and errors; `DOCS` has them by name."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from service.serve.api.schemas import (
+    admin_bodies,
+    convert_bodies,
+    error_bodies,
+    explain_bodies,
+    feedback_bodies,
+    health_bodies,
+    metadata_bodies,
+    oip_bodies,
+    oip_metadata_bodies,
+    predict_bodies,
+    repository_bodies,
+)
+from service.serve.api.schemas.call_docs import JSON, Docs, call, event_call, file_content, request, response
+from service.serve.api.schemas.error_examples import (
+    ADMIN,
+    BODY,
+    BUSY,
+    EVENT,
+    FAILURE,
+    LOG_READ,
+    MODEL,
+    ROWS,
+    SENTENCES,
+    some_refused,
+)
+from service.serve.error_codes import ERROR_CODES
+
+STORED: Final = "The event is on disk."
+SERVED: Final = "The event is on disk and served; wait=true asks for that."
+
+# Models of request bodies; the routes read bytes, so FastAPI does not find them by itself.
+REQUESTS: Final[tuple[type[BaseModel], ...]] = (
+    admin_bodies.AddClassesRequest,
+    admin_bodies.ConfigureRequest,
+    admin_bodies.ForgetRequest,
+    admin_bodies.RollbackRequest,
+    convert_bodies.ConvertRequest,
+    explain_bodies.ExplainRequest,
+    feedback_bodies.FeedbackRequest,
+    oip_bodies.InferRequest,
+    predict_bodies.PredictRequest,
+    repository_bodies.LoadRequest,
+    repository_bodies.RepositoryIndexRequest,
+    repository_bodies.UnloadRequest,
+)
+PREDICT_CODES: Final = (*ROWS, "model_not_ready", "not_reached_yet", "learning_off")
+
+
+def _predict(*codes: str) -> Docs:
+    bodies = predict_bodies
+    body = request(bodies.PredictRequest, bodies.PREDICT_REQUESTS)
+    success = response(bodies.PredictResponse, bodies.PREDICT_RESPONSES)
+    return call("predict", success, (*PREDICT_CODES, *codes), body)
+
+
+def _explain() -> Docs:
+    bodies = explain_bodies
+    body = request(bodies.ExplainRequest, bodies.EXPLAIN_REQUESTS)
+    success = response(bodies.ExplainResponse, bodies.EXPLAIN_RESPONSES)
+    return call("predict", success, (*ROWS, *MODEL, "not_reached_yet"), body)
+
+
+def _convert() -> Docs:
+    bodies = convert_bodies
+    body = request(bodies.ConvertRequest, bodies.CONVERT_REQUESTS)
+    return call("convert", response(bodies.ConvertResponse, bodies.CONVERT_RESPONSES), ROWS, body)
+
+
+def _admin(name: str, body: Docs, *codes: str) -> Docs:
+    accepted, events = feedback_bodies.FeedbackAccepted, admin_bodies.ADMIN_ACCEPTED
+    stored, served = response(accepted, events, STORED), response(accepted, events, SERVED)
+    return event_call(name, body, stored, served, (*ADMIN, *codes))
+
+
+def _forget() -> Docs:
+    body = request(admin_bodies.ForgetRequest, admin_bodies.FORGET_REQUESTS)
+    accepted: Any = feedback_bodies.FeedbackAccepted | admin_bodies.AcceptedInVersions
+    events = admin_bodies.FORGET_ACCEPTED
+    stored, served = response(accepted, events, STORED), response(accepted, events, SERVED)
+    return event_call("forget", body, stored, served, (*ADMIN, "unknown_id"))
+
+
+def _feedback() -> Docs:
+    bodies = feedback_bodies
+    docs = event_call(
+        "feedback",
+        request(bodies.FeedbackRequest, bodies.FEEDBACK_REQUESTS),
+        response(bodies.FeedbackAccepted | bodies.TokensAccepted, bodies.FEEDBACK_ACCEPTED, STORED),
+        response(bodies.FeedbackServed | bodies.TokensServed, bodies.FEEDBACK_SERVED, SERVED),
+        (*ROWS, *EVENT, "invalid_token", "token_expired", "classes_changed", "learner_behind"),
+    )
+    # The response to several events has the status of the first refusal.
+    for status, reason in ((409, "id_taken"), (429, "feedback_queue_full"), (503, "log_full")):
+        refusal = docs["responses"][status]
+        refusal["model"] = error_bodies.Error | error_bodies.PartlyRefused
+        refusal["content"][JSON]["examples"]["some_refused"] = some_refused(reason)
+    return docs
+
+
+def _weights() -> Docs:
+    bodies = metadata_bodies
+    codes = ("seq_not_found", "state_forgotten", "state_irreproducible", "invalid_parameter", "state_pending")
+    docs = call("weights", {}, (*MODEL, *BUSY, *codes, *LOG_READ))
+    docs["responses"][200] = {
+        "description": "A safetensors file. The example is its JSON header.",
+        "headers": {
+            "X-Softstep-Seq": {"description": "The seq of the state.", "schema": {"type": "integer"}, "example": 0},
+            "X-Softstep-Weights-Sha256": {
+                "description": "The SHA-256 of the weights.",
+                "schema": {"type": "string"},
+                "example": bodies.IRIS_SHA256,
+            },
+        },
+        "content": file_content({"the JSON header": bodies.WEIGHTS_HEADER}),
+    }
+    return docs
+
+
+def _metrics() -> Docs:
+    content = {"text/plain": {"schema": {"type": "string"}, "example": health_bodies.METRICS}}
+    return call("metrics", {"description": "OK", "content": content}, FAILURE)
+
+
+def _ready(model: type[BaseModel], values: dict[str, object], *codes: str) -> Docs:
+    docs = call("ready", response(model, values), (*codes, *FAILURE))
+    refusal = docs["responses"].setdefault(503, {"content": {JSON: {"examples": {}}}})
+    refusal["model"] = error_bodies.NotReady | error_bodies.Error if codes else error_bodies.NotReady
+    refusal["content"][JSON]["examples"]["not_ready"] = {
+        "summary": ERROR_CODES["not_ready"].meaning,
+        "value": {"ready": False, "error": SENTENCES["not_ready"], "code": "not_ready"},
+    }
+    return docs
+
+
+def _infer() -> Docs:
+    bodies = oip_bodies
+    body = request(bodies.InferRequest, bodies.INFER_REQUESTS)
+    body["requestBody"]["content"] |= file_content({"the JSON part": bodies.BINARY_REQUEST})
+    body["parameters"] = [bodies.LENGTH_PARAMETER]
+    docs = call("infer", response(bodies.InferResponse, bodies.INFER_RESPONSES), (*ROWS, *MODEL), body, v2=True)
+    success = docs["responses"][200]
+    success["headers"] = {"Inference-Header-Content-Length": bodies.LENGTH_HEADER}
+    success["content"] |= file_content({"the JSON part": bodies.BINARY_RESPONSE})
+    return docs
+
+
+def _repository(name: str, body: Docs, success: Docs, *codes: str) -> Docs:
+    return call(name, success, (*BODY, "invalid_request", *codes), body, v2=True)
+
+
+_ADMIN: Final = admin_bodies
+_OIP: Final = oip_metadata_bodies
+_REPOSITORY: Final = repository_bodies
+_HEALTH: Final = health_bodies
+_OF_MODEL: Final = (*MODEL, *BUSY)
+_CHANGED: Final = ("model_not_found", "model_not_ready", "load_pending")
+
+DOCS: Final[dict[str, Docs]] = {
+    "models": call("models", response(metadata_bodies.ModelList, metadata_bodies.MODELS), BUSY),
+    "metadata": call(
+        "metadata",
+        response(metadata_bodies.ModelMetadata | metadata_bodies.UnavailableModel, metadata_bodies.METADATA),
+        _OF_MODEL,
+    ),
+    "predict": _predict("model_not_found", "version_not_found"),
+    "invocations": _predict("model_not_found", "model_not_named"),
+    "explain": _explain(),
+    "convert": _convert(),
+    "feedback": _feedback(),
+    "classes": _admin(
+        "classes", request(_ADMIN.AddClassesRequest, _ADMIN.CLASSES_REQUESTS), "classes_fixed", "too_many_classes"
+    ),
+    "forget": _forget(),
+    "rollback": _admin(
+        "rollback", request(_ADMIN.RollbackRequest, _ADMIN.ROLLBACK_REQUESTS), "earlier_release", "unknown_seq"
+    ),
+    "configure": _admin("configure", request(_ADMIN.ConfigureRequest, _ADMIN.CONFIGURE_REQUESTS)),
+    "weights": _weights(),
+    "server": call("server", response(_OIP.ServerMetadata, _OIP.SERVER), BUSY),
+    "live": call("live", response(_HEALTH.Live, _HEALTH.LIVE), FAILURE),
+    "ready": _ready(_HEALTH.Ready, _HEALTH.READY),
+    "model_ready": _ready(_HEALTH.ModelReady, _HEALTH.MODEL_READY, *MODEL, "overloaded"),
+    "tensors": call("tensors", response(_OIP.TensorModelMetadata, _OIP.TENSORS), _OF_MODEL),
+    "config": call("config", response(_OIP.ModelConfig, _OIP.CONFIG), _OF_MODEL),
+    "all_stats": call("stats", response(_OIP.ModelStatistics, _OIP.STATISTICS), BUSY),
+    "stats": call("stats", response(_OIP.ModelStatistics, _OIP.STATISTICS), _OF_MODEL),
+    "infer": _infer(),
+    "index": _repository(
+        "index",
+        request(_REPOSITORY.RepositoryIndexRequest, _REPOSITORY.INDEX_REQUESTS, required=False),
+        response(_REPOSITORY.RepositoryIndex, _REPOSITORY.INDEX_RESPONSES),
+    ),
+    "load": _repository(
+        "load",
+        request(_REPOSITORY.LoadRequest, _REPOSITORY.LOAD_REQUESTS, required=False),
+        response(_REPOSITORY.ModelLoaded, _REPOSITORY.LOAD_RESPONSES),
+        *_CHANGED,
+    ),
+    "unload": _repository(
+        "unload",
+        request(_REPOSITORY.UnloadRequest, _REPOSITORY.LOAD_REQUESTS, required=False),
+        response(_REPOSITORY.ModelUnloaded, _REPOSITORY.UNLOAD_RESPONSES),
+        *_CHANGED,
+    ),
+    "metrics": _metrics(),
+}

@@ -1,0 +1,37 @@
+"""Bodies of errors; the codes are those of `serve/error_codes.py`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from service.serve.api.schemas.schema_types import Count, ResponseModel, one_of
+from service.serve.error_codes import ERROR_CODES
+
+Code = Annotated[str, *one_of(ERROR_CODES)]
+
+
+class Error(ResponseModel):
+    """Every error of the service."""
+
+    error: str = Field(description="One sentence that says what to change; it never repeats the input.")
+    code: Code = Field(description="The stable name of the error, for programs.")
+
+
+class PartlyRefused(ResponseModel):
+    """Feedback of which some events are stored and some are refused."""
+
+    error: str = Field(description="One sentence that says why the first event was refused.")
+    code: Literal["some_refused"] = Field(description="The stable name of this outcome.")
+    reason: Code = Field(description="The code of the first refusal.")
+    accepted: Count = Field(description="How many events are stored.")
+    refused: list[Count] = Field(
+        description="The places of the refused events in the request, counted from 0; the first thousand."
+    )
+
+
+class NotReady(ResponseModel):
+    """The response of the readiness calls while no predictions are taken."""
+
+    error: str = Field(description="One sentence that says what is missing.")
+    code: Literal["not_ready"] = Field(description="The stable name of the error, for programs.")
+    ready: Literal[False] = Field(description="Whether the server takes predictions.")

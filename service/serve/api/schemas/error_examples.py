@@ -1,0 +1,130 @@
+"""The errors that each call documents: its codes, and for each a sentence that the service sends."""
+
+from typing import Any, Final
+
+from service.serve.api.schemas.error_bodies import Error
+from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
+
+UNPROCESSABLE: Final = 422
+BAD_REQUEST: Final = 400
+
+# One sentence of each code that some call documents. Those of the log get a capital and a full stop when they are sent.
+SENTENCES: Final = {
+    "state_pending": "The state is being computed; ask again in a moment.",
+    "malformed_body": "The body is not valid JSON (RFC 8259, UTF-8); it breaks near character 1.",
+    "model_not_found": "Request for unknown model: no model of that name is found.",
+    "version_not_found": "Request for unknown model version: the model has no such version.",
+    "model_not_named": "Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.",
+    "unknown_id": "An id to forget names no feedback of this model.",
+    "seq_not_found": "The model has no event with that seq.",
+    "request_timeout": "The request took too long to arrive.",
+    "id_taken": "The id was used for another event of this model; give this one an id of its own.",
+    "classes_changed": "The model's classes have changed; ask for its metadata and send the event again.",
+    "classes_fixed": "A sigmoid head has two classes; train a softmax head to add one.",
+    "seq_moved": "The model has learned since that seq; ask for its metadata and decide again.",
+    "stream_gone": "This version's feedback is no longer stored; ask for the model again.",
+    "artifact_changed": "The model's files are not those that its feedback began with.",
+    "earlier_release": "That state was made by an earlier release; go back to seq 12 or a later one, or to 0, "
+    "the model as it was trained.",
+    "version_not_served": "The event is stored by a version of the model that is not served.",
+    "not_reached_yet": "The event is stored but not served yet; ask with min_seq in a moment.",
+    "state_forgotten": "A forgotten event was a part of that state, which is gone for good.",
+    "state_irreproducible": "An earlier release made that state, and this one cannot make it again.",
+    "body_too_large": "The body may have at most 67108864 bytes.",
+    "request_too_large": "A request may have at most 65536 rows; send several requests.",
+    "unsupported_encoding": "Content-Encoding is not supported; send the body uncompressed.",
+    "unsupported_media_type": "Content-Type must be application/json, or application/octet-stream for binary tensors.",
+    "invalid_request": "Row 0 has 3 values; this model takes 4.",
+    "invalid_parameter": '"wait" must be true or false.',
+    "invalid_token": "Token 0 was not issued by this model version, or was altered.",
+    "token_expired": "Token 0 is too old.",
+    "too_many_classes": "A model may have at most 10000 classes.",
+    "unknown_seq": "The seq to go back to is beyond the last one.",
+    "feedback_queue_full": "Feedback arrives faster than it can be written; send it again in a moment.",
+    "learner_behind": "Feedback arrives faster than the model learns; send it again later.",
+    "internal_error": "The server failed to answer; the fault is in its log.",
+    "not_ready": "Not ready: no model is served, or the server is draining.",
+    "model_not_ready": "Model is not ready: none of its versions is loaded.",
+    "load_pending": "Not every worker has carried this out yet; look again in a moment.",
+    "overloaded": "The server has too many requests in flight; try again in a moment.",
+    "learning_off": "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.",
+    "log_full": "The disk is full; nothing was written.",
+    "log_unavailable": "The feedback log cannot be used now; try again.",
+    "log_unsafe": "The feedback log was written by another release, whose format this one does not know.",
+    "log_damaged": "The feedback log's database is damaged; restore a backup.",
+    "outcome_unknown": "The disk failed; send the event again, with the same id.",
+}
+# Sentences of calls whose bodies are not rows.
+OTHER_SENTENCES: Final = {
+    "convert": {"invalid_request": "Row 0 has a value that is neither a number nor null."},
+    "predict": {"not_reached_yet": "The model has not learned as far as min_seq yet; ask again in a moment."},
+    "infer": {"invalid_request": '"shape" must be [rows, 4].'},
+    "classes": {"invalid_request": "A class is named twice, or is one of the model's already."},
+    "forget": {"invalid_request": '"ids" must be a list of 1 to 100000 ids of feedback, each of 1 to 128 bytes.'},
+    "rollback": {"invalid_request": '"seq" must be the seq of an event, an integer from 0 to 1099511627775.'},
+    "configure": {"invalid_request": '"paused" must be true or false.'},
+    "weights": {"invalid_parameter": '"seq" must be the seq of an event, an integer from 0 to 1099511627775.'},
+    "index": {"invalid_request": '"ready" must be true or false.'},
+    "load": {"invalid_request": '"parameters" must be empty: models are loaded from the models directory alone.'},
+}
+
+FAILURE: Final = ("internal_error",)
+# What any call but the probes of health can answer.
+BUSY: Final = ("overloaded", *FAILURE)
+# What any call with a body can answer.
+BODY: Final = ("malformed_body", "body_too_large", "request_too_large", "request_timeout", *BUSY)
+MEDIA: Final = ("unsupported_encoding", "unsupported_media_type")
+MODEL: Final = ("model_not_found", "version_not_found", "model_not_ready")
+ROWS: Final = (*BODY, *MEDIA, "invalid_request")
+# What any event can answer on its way into the log.
+LOG: Final = ("learning_off", "log_full", "log_unavailable", "log_unsafe", "log_damaged", "outcome_unknown")
+EVENT: Final = (
+    *MODEL,
+    "id_taken",
+    "stream_gone",
+    "artifact_changed",
+    "version_not_served",
+    "not_reached_yet",
+    "invalid_parameter",
+    "feedback_queue_full",
+    *LOG,
+)
+# What reading the log can answer.
+LOG_READ: Final = ("log_unavailable", "log_damaged")
+ADMIN: Final = (*BODY, *EVENT, "invalid_request", "seq_moved")
+
+
+def error_responses(call: str, *codes: str, v2: bool = False) -> dict[int | str, Any]:
+    """Return the error responses of a call, by their statuses.
+
+    Args:
+        call: The call's name in `OTHER_SENTENCES`.
+        codes: The codes that the call can answer.
+        v2: Whether 422 becomes 400.
+    """
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        status = ERROR_CODES[code].status
+        by_status.setdefault(BAD_REQUEST if v2 and status == UNPROCESSABLE else status, []).append(code)
+    return {status: _response(call, by_status[status]) for status in sorted(by_status)}
+
+
+def _response(call: str, codes: list[str]) -> dict[str, Any]:
+    sentences = SENTENCES | OTHER_SENTENCES.get(call, {})
+    examples = {
+        code: {"summary": ERROR_CODES[code].meaning, "value": {"error": sentences[code], "code": code}}
+        for code in codes
+    }
+    return {"model": Error, "content": {"application/json": {"examples": examples}}}
+
+
+def some_refused(reason: str) -> dict[str, Any]:
+    """Return the example of a response to two events of which the second was refused."""
+    value = {
+        "error": f"Some events were refused; the others are stored: {SENTENCES[reason]}",
+        "code": SOME_REFUSED,
+        "reason": reason,
+        "accepted": 1,
+        "refused": [1],
+    }
+    return {"summary": "Some events are stored, the others are refused.", "value": value}

@@ -1,0 +1,136 @@
+"""Bodies of `:explain`."""
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from service.serve.api.schemas.schema_types import (
+    IGNORED,
+    IRIS,
+    IRIS_CLASSES,
+    IRIS_FEATURES,
+    IRIS_PROBABILITIES,
+    Count,
+    Labels,
+    PredictedLabel,
+    RequestModel,
+    ResponseModel,
+    Rows,
+    Seq,
+    absent,
+)
+
+
+class ExplainRequest(RequestModel):
+    """Rows to explain."""
+
+    instances: Rows = Field(description="The rows, each with one number for each feature of the model.")
+    labels: Labels = Field(
+        default_factory=absent,
+        description="The true label of each row, as in feedback; the response then has losses and their gradients.",
+    )
+    top: int = Field(
+        ge=1,
+        default_factory=absent,
+        description="How many features to report for each row. "
+        "The default is all of them, or 10 for a model of more than 64 features.",
+    )
+    min_seq: Seq = Field(
+        default_factory=absent, description="The response comes from a state that holds the event with this seq."
+    )
+    parameters: Any = Field(default_factory=absent, description=IGNORED)
+    signature_name: Any = Field(default_factory=absent, description=IGNORED)
+
+
+class TopFeature(ResponseModel):
+    """One of the features that matter most for a row."""
+
+    feature: str = Field(description="The feature's name.")
+    index: Count = Field(description='Its place in "features" of the model\'s metadata.')
+    contribution: float | None = Field(
+        description="What the feature adds to the logit of the row's label; null for a network."
+    )
+    sensitivity: float = Field(description="The derivative of the label's probability by the feature.")
+
+
+class RowExplanation(ResponseModel):
+    """The explanation of one row: K logits, C classes, and N features or the row's top ones."""
+
+    label: PredictedLabel = Field(description="The label that a prediction gives.")
+    logits: list[float] = Field(description="The K logits, before any calibration.")
+    probabilities: list[float] = Field(description="The C probabilities that a prediction gives.")
+    bias: list[float] | None = Field(
+        description="The part of each logit that no feature contributes; null for a network."
+    )
+    contributions: list[list[float]] | None = Field(
+        description="K lists of N numbers: what each feature adds to each logit. They and the bias sum to the logit. "
+        "Null for a network."
+    )
+    sensitivities: list[list[float]] = Field(
+        description="C lists of N numbers: the derivative of each probability by each feature."
+    )
+    top: list[TopFeature] = Field(description="The features that matter most for the label, the most important first.")
+    loss: float = Field(default_factory=absent, description="The loss of the given label.")
+    loss_gradient: list[float] = Field(
+        default_factory=absent, description="The derivative of that loss by each feature."
+    )
+
+
+class TemperatureCalibration(ResponseModel):
+    """Calibration of a softmax head: logits are divided by a temperature."""
+
+    kind: Literal["temperature"] = Field(description="The kind of calibration.")
+    temperature: float = Field(description="What logits are divided by.")
+
+
+class PlattCalibration(ResponseModel):
+    """Calibration of a sigmoid head: a logit z becomes a z + b."""
+
+    kind: Literal["platt"] = Field(description="The kind of calibration.")
+    a: float = Field(description="The factor of the logit.")
+    b: float = Field(description="What is added to the logit.")
+
+
+class ExplainResponse(ResponseModel):
+    """The explanation of each row."""
+
+    explanations: list[RowExplanation] = Field(description="One explanation for each row.")
+    features: list[str] = Field(
+        default_factory=absent, description='The names of the N features; left out if "top" leaves some out.'
+    )
+    calibration: TemperatureCalibration | PlattCalibration = Field(
+        default_factory=absent, description="The calibration between logits and probabilities, if the model has one."
+    )
+    classes: list[str] = Field(description="The names of the C classes.")
+    model_name: str = Field(description="The model's name.")
+    model_version: str = Field(description="The version that answered.")
+    seq: Seq = Field(description="The last event of the feedback log that the weights hold; 0 before any feedback.")
+    epoch: Count = Field(
+        default_factory=absent,
+        description="How often feedback of this version was forgotten; left out while that is 0.",
+    )
+
+
+EXPLAIN_REQUESTS: Final = {
+    "the most important feature": {"instances": [IRIS], "top": 1},
+    "a row with its label": {"instances": [IRIS], "labels": ["setosa"], "top": 1},
+}
+_EXPLANATION: Final = {
+    "label": "setosa",
+    "logits": [14.962594, 7.762096, -22.724691],
+    "probabilities": IRIS_PROBABILITIES,
+    "bias": [13.089748, 3.0894034, -16.179152],
+    "contributions": [[16.712957], [-2.1829054], [-14.530052]],
+    "sensitivities": [[0.004022667], [-0.0040226677], [-3.8263483e-16]],
+    "top": [
+        {"feature": IRIS_FEATURES[1], "index": 1, "contribution": 16.712957, "sensitivity": 0.004022667},
+    ],
+}
+_MODEL: Final = {"classes": IRIS_CLASSES, "model_name": "iris", "model_version": "1", "seq": 0}
+EXPLAIN_RESPONSES: Final = {
+    "the most important feature": {"explanations": [_EXPLANATION], **_MODEL},
+    "a row with its label": {
+        "explanations": [{**_EXPLANATION, "loss": 0.000745935744273617, "loss_gradient": [-0.0040256693]}],
+        **_MODEL,
+    },
+}
