@@ -20,6 +20,7 @@ from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
 from service.serve.wire.rows import RowParser
 from service.softmax.linear_model import LinearModel
 from tests.support.json_numbers import CANARY
+from tests.support.json_reference import checked_message
 from tests.support.reference import DTYPES, Array
 
 N = 3
@@ -59,12 +60,7 @@ def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple
     try:
         request = reader.parse_inference(body, header)
     except InputError as reason:
-        message = str(reason)
-        assert len(message) <= 300
-        assert message.endswith(".")
-        assert "\n" not in message
-        assert CANARY not in message
-        return type(reason), message
+        return type(reason), checked_message(reason)
     assert request.X.flags.carray
     return request.id, request.X.shape, request.X.dtype.str, request.X.tobytes(), request.outputs
 

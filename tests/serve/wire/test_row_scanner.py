@@ -8,7 +8,6 @@ import json
 import mmap
 import re
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 import orjson
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.serve.wire.row_scanner import FALLBACK, scan_instances
+from tests.support.json_reference import reject_constant, unique_keys
 from tests.support.reference import DTYPES, Array
 
 GUARD = 0xA5
@@ -41,23 +41,15 @@ def is_short(text: str) -> bool:
     return Decimal(found["whole"] + fraction) <= 2**53 and -22 <= exponent <= 22
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object without repeated keys."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError
-    return dict(pairs)
-
-
-def constant(_text: str) -> None:
-    """Neither NaN nor Infinity is JSON."""
-    raise ValueError
-
-
 def reference(body: bytes, shape: tuple[int, int], dtype: type) -> Array | None:
     """The rows that the scanner must return for an `out` of that shape, or None if it must fall back."""
     try:
         document = json.loads(
-            body.decode(), parse_int=Spelled, parse_float=Spelled, parse_constant=constant, object_pairs_hook=once
+            body.decode(),
+            parse_int=Spelled,
+            parse_float=Spelled,
+            parse_constant=reject_constant,
+            object_pairs_hook=unique_keys,
         )
     except (ValueError, RecursionError):
         return None

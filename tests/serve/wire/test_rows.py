@@ -29,6 +29,7 @@ from service.serve.wire.rows import RowParser
 from service.settings import Settings
 from service.softmax.linear_model import LinearModel
 from tests.support.json_numbers import CANARY, NUMBERS
+from tests.support.json_reference import checked_message, reject_constant, unique_keys
 
 Verdict = tuple[Any, ...]
 N = 3
@@ -72,13 +73,7 @@ def verdict(read: Callable[[], Any]) -> Verdict:
     try:
         X = read()
     except InputError as reason:
-        message = str(reason)
-        assert len(message) <= 300
-        assert message.endswith(".")
-        assert ". " not in message
-        assert "\n" not in message
-        assert CANARY not in message
-        return type(reason).__name__, message
+        return type(reason).__name__, checked_message(reason)
     assert X.flags.carray
     return "rows", X.shape, X.dtype.str, X.tobytes()
 
@@ -196,7 +191,11 @@ def expected_rows(body: bytes) -> Any:
         return None
     try:
         document = json.loads(
-            body.decode(), object_pairs_hook=unique, parse_constant=fail, parse_int=number, parse_float=number
+            body.decode(),
+            object_pairs_hook=unique_keys,
+            parse_constant=reject_constant,
+            parse_int=number,
+            parse_float=number,
         )
         json.dumps(document, ensure_ascii=False).encode()
     except ValueError:
@@ -209,18 +208,6 @@ def expected_rows(body: bytes) -> Any:
     if any(type(row) is not list or len(row) != N or any(type(x) is not float for x in row) for row in rows):
         return None
     return np.array(rows)
-
-
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object without repeated keys."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError
-    return dict(pairs)
-
-
-def fail(_text: str) -> None:
-    """Reject NaN and Infinity, which are not JSON."""
-    raise ValueError
 
 
 def number(text: str) -> float:
