@@ -71,7 +71,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "unknown_seq": ErrorCode(422, "The seq to roll back to is beyond the last one."),
     "feedback_queue_full": ErrorCode(429, "Feedback arrives faster than it is written.", SAME_ID, retry_after=True),
     "learner_behind": ErrorCode(429, "Feedback arrives faster than it is learned.", SAME_ID, retry_after=True),
-    "head_too_large": ErrorCode(431, "The request line and headers are too many or too large."),
+    "head_too_large": ErrorCode(431, "The request line and headers are too large or too many."),
     "internal_error": ErrorCode(500, "The server failed; its log has the details.", SAME_ID, "unknown"),
     "not_ready": ErrorCode(503, "No model is served, or the server is draining.", LATER),
     "model_not_ready": ErrorCode(503, "The model is known but not served now.", LATER, retry_after=True),

@@ -88,7 +88,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
         BodyTooLargeError: It is larger than the limit; a declared size is refused before a byte is read.
         ClientDisconnect: The client left before its end.
     """
-    too_large = BodyTooLargeError(f"The body may have at most {bytes_max} bytes.")
+    too_large = BodyTooLargeError(f"The body may have at most {bytes_max} bytes; send several requests.")
     if int(request.headers.get("content-length", 0)) > bytes_max:
         raise too_large
     parts, size = [], 0

@@ -64,7 +64,9 @@ class EventResponses:
             NotReachedError: The time that a caller may wait is over; the event is stored.
         """
         if any((name, version) not in self._registry.now.served for version in seqs):
-            raise VersionNotServedError("The event is stored by a version of the model that is not served.")
+            raise VersionNotServedError(
+                "The event is stored by a version of the model that is not served; load that version to wait for it."
+            )
         try:
             async with asyncio.timeout(self._wait_seconds):
                 for version, seq in seqs.items():

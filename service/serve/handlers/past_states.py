@@ -48,7 +48,7 @@ class PastStates:
         """
         if await self._writer.call_with_log(lambda log: _is_forgotten(log, served, seq)):
             (self._folder(served).history / str(seq)).unlink(missing_ok=True)
-            raise StateForgottenError("A forgotten event was a part of that state, which is gone for good.")
+            raise StateForgottenError("A forgotten event was part of that state, so it is gone; ask for another seq.")
 
     async def find_or_start(self, served: ServedModel, seq: int) -> Snapshot | None:
         """Return the state at a seq if it is on disk; else start to fold it, and return None."""
@@ -84,9 +84,12 @@ def _is_forgotten(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
         if stream[1:3] == served.key and seq <= log.stream_state(stream.number).seq:
             lineage = read_lineage(log, stream.number)
             if 0 < seq < lineage.newest_base_seq:
-                raise StateIrreproducibleError("An earlier release made that state, and this one cannot make it again.")
+                raise StateIrreproducibleError(
+                    "An earlier release made that state, and this one cannot; "
+                    f"ask for seq {lineage.newest_base_seq} or a later one, or for 0."
+                )
             return any(lineage.contains(seq, forgotten) for forgotten in lineage.forgotten)
-    raise SeqNotFoundError("The model has no event with that seq.")
+    raise SeqNotFoundError('The model has no event with that seq; the last one is "log_seq" of the metadata.')
 
 
 def _read_state(folder: StreamFolder, seq: int) -> Snapshot | None:

@@ -41,7 +41,7 @@ class WeightsHandler:
             sha256 = artifact.weights_sha256 if learned is None else learned.fields["weights_sha256"]
             return await _file(arrays, served.seq, sha256)
         if self._past_states is None:
-            raise SeqNotFoundError("The model has no event with that seq.")
+            raise SeqNotFoundError("This service does not learn, so the only seq of its models is 0.")
         await self._past_states.check_available(served, seq)
         if seq == 0:
             return await _file(artifact.tensors, 0, artifact.weights_sha256)

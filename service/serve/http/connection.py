@@ -26,7 +26,7 @@ LINGER_SECONDS: Final = 2.0
 # The head of a request that has no id of its own.
 NO_HEAD: Final = RequestHead(None, None, None, None)
 
-SLOW: Final = error("request_timeout", "The request took too long to arrive.")
+SLOW: Final = error("request_timeout", "The request took too long to arrive; send it again on a new connection.")
 
 
 class Connection(HttpToolsProtocol):

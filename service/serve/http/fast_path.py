@@ -126,7 +126,10 @@ class FastPath(Connection):
             self._write(refusal, cast("Any", self.cycle), RequestHead.of(self.fields))
 
     def _body_too_large(self) -> HttpResponse:
-        return error("body_too_large", f"The body may have at most {self.shared.settings.body_bytes_max} bytes.")
+        return error(
+            "body_too_large",
+            f"The body may have at most {self.shared.settings.body_bytes_max} bytes; send several requests.",
+        )
 
     def _finish_fast(self, endpoint: Endpoint) -> None:
         """Answer a request to a model whose body is complete."""

@@ -20,10 +20,16 @@ logger = logging.getLogger("softstep.http")
 # Answered also by a busy server: its orchestrator must see that it is alive, and its metrics.
 PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
 
-MALFORMED: Final = error("malformed_http", "The request is not valid HTTP/1.1.")
+MALFORMED: Final = error(
+    "malformed_http", "The request is not valid HTTP/1.1; check the request line, headers and chunk sizes."
+)
 INVALID_TARGET: Final = error("invalid_target", "The request's target must be a path of ASCII characters.")
-HEAD_TOO_LARGE: Final = error("head_too_large", "The request's line and headers are too many or too large.")
-NOT_A_PROXY: Final = error("method_not_allowed", "This server is not a proxy.", ((b"allow", b"GET, POST"),))
+HEAD_TOO_LARGE: Final = error(
+    "head_too_large", "The request line and headers are too large or too many; send fewer or shorter headers."
+)
+NOT_A_PROXY: Final = error(
+    "method_not_allowed", "This server is not a proxy; send requests for its own paths.", ((b"allow", b"GET, POST"),)
+)
 
 
 class SoftstepProtocol(FastPath):
