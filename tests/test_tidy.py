@@ -1,9 +1,12 @@
-"""Rules for the source: sizes, imports, names, and text that must not appear."""
+"""Rules for the source: sizes, imports, names, plain words, and text that must not appear."""
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +30,77 @@ LINES_MAX = 300
 FUNCTION_LINES_MAX = 60
 
 TESTS = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "loadtest" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+# A pattern, matched without regard to case and on word borders; a space matches any white space. Then what to write.
+PHRASES = {
+    # Archaic
+    r"(is|are|was|were) none of": "does not belong to",
+    r"none that there": "no …, or: unknown",
+    r"that there (is|are|was|were)": "existing, available, or nothing",
+    r"of which there": "a relative clause with its own subject",
+    r"behind which": "after which",
+    r"anew": "again",
+    r"any ?more": "no longer",
+    r"no more(?=[.;,:)]|$)": "no longer",
+    r"whoever|whosoever|whomever": "a client, a caller, anyone who",
+    r"(some|any)body": "a client, a caller, someone",
+    r"nobody('s)?": "no client, no process, nothing",
+    r"(whence|thence|whereof|thereof|wherein|whereby|thereby|lest|amidst|unto|whilst|amongst)": "a plain conjunction",
+    r"in the (midst|middle) of an?": "during",
+    r"to be had": "available",
+    r"what (became|becomes|came|comes) of": "the outcome of",
+    r"who would rather": "to …",
+    r"so to speak|as it were": "nothing",
+    r"and the like|of its like": "such as",
+    # People and speech for programs
+    r"(is|are|was|were|be|been|being) told": "receives, is reported",
+    r"(tell|tells|told|telling) of": "report, describe",
+    r"(is|are|was|were|be|been) asked of": "requires",
+    r"(is|are|was|were|be|been|being) taught": "receives feedback, learns",
+    r"(is|are|was|were|be|been) (taken for|held to)": "counts as, is compared with",
+    r"(is|are|was|were|be|been) taken (away|out)": "is removed",
+    r"taken from (it|them|its|their|the text|the request)": "removed from",
+    r"let go|lets go|letting go": "release, start",
+    r"acquit(s|ted)?": "clear",
+    r"wish(es|ed)?": "request, option",
+    r"who lives|who answers|who learns|who asks|who is measured": "the process that …",
+    r"(dies|died|death|deaths)": "exit, crash, kill",
+    # Metaphors with a term of the field
+    r"(front|safe) door": "protocol, public call",
+    r"scribe": "writer thread",
+    r"ledger": "worker log",
+    r"lottery": "chance",
+    # British spelling
+    r"\w*(standard|normal|recogn|initial|serial|minim|maxim|summar|general|special|regular|synchron|author|util)is"
+    r"(e|es|ed|er|ers|ing|ation|ations|able)": "-iz-",
+    r"optimis(e|es|ed|er|ing|ation|ations)": "optimiz-",
+    r"(organ|real)is(e|es|ed|ing|ation)": "-iz-",
+    r"analys(e|ed|er|ing)": "analyz-",
+    r"\w*(behaviour|colour|neighbour|favour|honour)\w*": "-or",
+    r"centre(s|d)?": "center",
+    r"licence(s|d)?(?!\":)": "license; the shipped manifests have a member of that name",
+    r"learnt|spelt": "learned, spelled",
+    r"(label|model|signal|travel)l(ed|ing)": "one l",
+    r"grey": "gray",
+    r"artefact(s)?": "artifact",
+    r"programme(s)?": "program",
+    r"catalogue(s)?": "catalog",
+}
+PATTERNS = {
+    re.compile(rf"(?<!\w)(?:{phrase})(?!\w)".replace(" ", r"\s+"), re.IGNORECASE): plain
+    for phrase, plain in PHRASES.items()
+}
+# A docstring that starts with one of these describes its subject by a clause instead of naming it.
+CLAUSES = re.compile(r"(What|Who|Whose|Whatever|Where|Why|When|Of|As)\b")
 
 
 def relative(path: Path) -> str:
@@ -39,6 +111,42 @@ def relative(path: Path) -> str:
 def repeated(names: list[str]) -> list[str]:
     """Return the names that occur more than once."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def texts_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the texts of a file with the number of their first line: a page, or strings and comments of a module."""
+    content = path.read_text()
+    if path.suffix != ".py":
+        yield 1, content
+        return
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, node.value
+    for token in tokenize.generate_tokens(io.StringIO(content).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def phrases_in(path: Path) -> list[str]:
+    """Return each phrase of a file that PHRASES lists, as "file:line: phrase (write: plain words)"."""
+    found = (
+        (line + text.count("\n", 0, match.start()), " ".join(match[0].split()), plain)
+        for line, text in texts_of(path)
+        for pattern, plain in PATTERNS.items()
+        for match in pattern.finditer(text)
+    )
+    return [f"{relative(path)}:{line}: {phrase} (write: {plain})" for line, phrase, plain in sorted(found)]
+
+
+def clauses_in(path: Path) -> list[str]:
+    """Return each docstring of a module that starts with a clause, as "file:line: first words"."""
+    documented = ast.Module | ast.ClassDef | Function
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        text = ast.get_docstring(node) if isinstance(node, documented) else None
+        if text is not None and CLAUSES.match(text):
+            found.append(f"{relative(path)}:{getattr(node, 'lineno', 1)}: {text[:40]}")
+    return found
 
 
 def imported_modules(node: ast.AST) -> list[str]:
@@ -87,6 +195,18 @@ def test_no_test_module_imports_another() -> None:
         if name.startswith("tests.") and name.rpartition(".")[2].startswith("test_")
     ]
     assert imports == []
+
+
+@pytest.mark.parametrize("path", [*SOURCE, *PAGES], ids=relative)
+def test_the_text_is_plain(path: Path) -> None:
+    """No docstring, message, comment or page uses a phrase of PHRASES."""
+    assert phrases_in(path) == []
+
+
+@pytest.mark.parametrize("path", SOURCE, ids=relative)
+def test_docstrings_name_their_subject(path: Path) -> None:
+    """No docstring starts with a clause in place of its subject."""
+    assert clauses_in(path) == []
 
 
 def test_nothing_is_left_for_later() -> None:

@@ -1,4 +1,4 @@
-"""What every endpoint works with: the worker's context, a body to read, an answer to give."""
+"""Shared by every endpoint: the worker's context, reading a body, sending an answer."""
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ NAME: Final = "{name:name}"
 
 @dataclass(frozen=True)
 class Context:
-    """What the endpoints of one worker work with; `executor` is where long work is done."""
+    """The objects that the endpoints of one worker use; `executor` does long work."""
 
     settings: Settings
     board: SharedMemory
@@ -58,7 +58,7 @@ class Context:
 
     @property
     def now(self) -> LiveModels:
-        """What is served at this moment."""
+        """The models that are served at this moment."""
         return self.registry.now
 
     @property

@@ -1,4 +1,4 @@
-"""What models and the server tell of themselves: metadata, configuration, statistics, the repository's index.
+"""Documents about models and the server: metadata, configuration, statistics, the repository's index.
 
 Sources of the v2 forms: Open Inference Protocol, inference_rest.md; Triton's extension_model_configuration.md,
 extension_statistics.md and extension_model_repository.md.

@@ -60,7 +60,7 @@ async def page() -> Response:
 
 @documentation.get("/docs/start.js")
 async def start() -> Response:
-    """What starts Swagger UI on the page."""
+    """Return the script that starts Swagger UI on the page."""
     return Reply(HttpResponse(200, START, SCRIPT, HEADERS))
 
 

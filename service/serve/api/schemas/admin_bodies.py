@@ -30,7 +30,7 @@ ConstantValue = Annotated[int | float, WithJsonSchema({"type": "number"})]
 
 
 class AdminCall(RequestModel):
-    """What every admin call may have."""
+    """The optional members of every admin call."""
 
     id: Annotated[EventId, Requirement(ID_REQUIREMENT)] = Field(
         default_factory=lambda: new_id().decode(),

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each call: bodies with examples, statuses and errors; `DOCS` has them by name."""
+"""Descriptions of calls in the OpenAPI document: bodies with examples, statuses and errors, by name in `DOCS`."""
 
 from typing import Any, Final
 

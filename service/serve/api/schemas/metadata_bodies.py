@@ -99,7 +99,7 @@ class ProgressiveValidation(ResponseModel):
     rows: Count = Field(description="How many rows were learned.")
     loss: float | None = Field(description="The mean loss of all rows; null before any.")
     accuracy: float | None = Field(description="The share of all rows that was predicted right; null before any.")
-    unfit_events: Count = Field(default_factory=absent, description="Events that do not fit the model any more.")
+    unfit_events: Count = Field(default_factory=absent, description="Events that no longer fit the model.")
     recent_rows: Count = Field(default_factory=absent, description="How many rows the recent figures cover.")
     recent_loss: float = Field(default_factory=absent, description="The mean loss of the recent rows.")
     recent_accuracy: float = Field(default_factory=absent, description="The accuracy over the recent rows.")
@@ -113,7 +113,7 @@ class ProgressiveValidation(ResponseModel):
 
 
 class LearnerStatus(ResponseModel):
-    """What the learner does with a model's feedback."""
+    """The state of the learner for a model's feedback."""
 
     state: Literal["following", "refolding", "stalled", "held", "unavailable"] = Field(
         description="`following`: it learns new events. `refolding`: it computes a state again after a rollback or "

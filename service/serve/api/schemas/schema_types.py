@@ -29,7 +29,7 @@ class ResponseModel(BaseModel):
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a member must be: the end of the sentence that refuses another value."""
+    """The requirement of a member: the end of the sentence that rejects another value."""
 
     text: str
 
