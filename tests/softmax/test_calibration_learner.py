@@ -135,10 +135,10 @@ def test_blocks_of_any_size(data: st.DataObject, head: Head, dtype: type[np.floa
     found = []
     for lo, hi in itertools.pairwise(cuts):
         found.append(parts.fold(Z[lo:hi].copy(), before[lo:hi].copy(), labels[lo:hi].copy(), None, None, learning=True))
-        copied, kept = parts.copy(), parts.tensors()
+        copied, tensors = parts.copy(), parts.tensors()
         parts = CalibrationLearner(head, identity_calibration(head), learn=True)
-        parts.restore(kept)
-        assert all(kept[name].tobytes() == t.tobytes() for name, t in copied.tensors().items())
+        parts.restore(tensors)
+        assert all(tensors[name].tobytes() == t.tobytes() for name, t in copied.tensors().items())
     assert np.concatenate(found).tobytes() == expected.tobytes()
     assert np.isnan(expected).sum() == np.isnan(before).sum()
     assert all(whole.tensors()[name].tobytes() == t.tobytes() for name, t in parts.tensors().items())

@@ -122,8 +122,8 @@ def loss(head: str, z: Array, y: Array) -> Array:
     return -anp.sum(y * anp.log(p))
 
 
-def explained(case: Case, *, taught: bool = True) -> Explanation:
-    return create_explainer(case.model).explain(case.X, case.Y if taught else None)
+def explained(case: Case, *, with_targets: bool = True) -> Explanation:
+    return create_explainer(case.model).explain(case.X, case.Y if with_targets else None)
 
 
 CASES = pytest.mark.parametrize(("head", "form"), ALL)
@@ -276,9 +276,9 @@ def test_a_wide_network_is_explained_in_blocks_of_logits(monkeypatch: pytest.Mon
 @CASES
 def test_without_targets_there_is_no_loss(head: str, form: str) -> None:
     case = build_case(head, form)
-    found, taught = explained(case, taught=False), explained(case)
+    found, with_targets = explained(case, with_targets=False), explained(case)
     assert found.losses is found.loss_gradients is None
-    assert found.sensitivities.tobytes() == taught.sensitivities.tobytes()
+    assert found.sensitivities.tobytes() == with_targets.sensitivities.tobytes()
 
 
 @CASES

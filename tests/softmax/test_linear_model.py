@@ -103,7 +103,7 @@ BAD_MODELS: dict[str, tuple[object, ...]] = {
         Delta(with_last(WEIGHTS, np.nan), Stage(np.zeros(N), np.ones(N), 1.0)),
     ),
     "delta without a clip": ("softmax", WEIGHTS, BIAS, None, Delta(WEIGHTS, Stage(np.zeros(N), np.ones(N)))),
-    "delta behind a bad stage": ("softmax", WEIGHTS, BIAS, None, Delta(WEIGHTS, Stage(np.zeros(N), np.zeros(N), 1.0))),
+    "delta with a bad stage": ("softmax", WEIGHTS, BIAS, None, Delta(WEIGHTS, Stage(np.zeros(N), np.zeros(N), 1.0))),
     "clip below float32": ("softmax", WEIGHTS, BIAS, Stage(np.zeros(N), np.ones(N), 1e-50)),
 }
 
@@ -124,11 +124,11 @@ def test_sizes(head: str, dtype: type) -> None:
     assert (model.head, model.dtype) == (head, np.dtype(dtype))
 
 
-@pytest.mark.parametrize("behind", [None, statistics()], ids=["raw", "staged"])
+@pytest.mark.parametrize("stage", [None, statistics()], ids=["raw", "staged"])
 @pytest.mark.parametrize("method", METHODS)
-def test_wrong_width(method: str, behind: Stage | None) -> None:
+def test_wrong_width(method: str, stage: Stage | None) -> None:
     """Rows of another width, and arrays that are no matrix, are rejected before a kernel runs."""
-    model = build_linear_model(stage=behind)
+    model = build_linear_model(stage=stage)
     for shape in ((2, N - 1), (2, N + 1), (1, 10_000), (2, 0), (N,), (1, 1, N)):
         with pytest.raises(ValueError, match=r"X (has|must)|unpack"):
             METHODS[method](model, np.zeros(shape, np.float32))
@@ -156,26 +156,26 @@ def layouts() -> dict[str, Array]:
     }
 
 
-@pytest.mark.parametrize("behind", [None, statistics()], ids=["raw", "staged"])
+@pytest.mark.parametrize("stage", [None, statistics()], ids=["raw", "staged"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("layout", layouts())
-def test_wrong_dtype_or_layout(layout: str, method: str, behind: Stage | None) -> None:
+def test_wrong_dtype_or_layout(layout: str, method: str, stage: Stage | None) -> None:
     """A wrong dtype, byte order or layout is rejected, also after valid arrays of the same shape."""
-    model, X = build_linear_model(stage=behind), layouts()[layout]
+    model, X = build_linear_model(stage=stage), layouts()[layout]
     METHODS[method](model, matrix(np.float32, 2, N))
     with pytest.raises(TypeError, match="X must be"):
         METHODS[method](model, X)
 
 
-@pytest.mark.parametrize("behind", [None, statistics(), statistics(None)], ids=["raw", "clipped", "staged"])
+@pytest.mark.parametrize("stage", [None, statistics(), statistics(None)], ids=["raw", "clipped", "staged"])
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_rows_that_are_not_finite(bad: float, dtype: type, head: str, behind: Stage | None) -> None:
+def test_rows_that_are_not_finite(bad: float, dtype: type, head: str, stage: Stage | None) -> None:
     """NaN and infinity are rejected, also for a weight of 0 or where a clip would hide them."""
     weights, bias = matrix(dtype, N, 1 if head == "sigmoid" else K), matrix(dtype, 1, 1 if head == "sigmoid" else K)[0]
     weights[1] = 0
-    model = LinearModel(head, weights, bias, behind)
+    model = LinearModel(head, weights, bias, stage)
     for j in range(N):
         for rows in (1, 3):
             X = matrix(dtype, rows, N)
@@ -219,13 +219,13 @@ def test_weights_of_any_layout() -> None:
 def test_later_changes_of_the_arrays_have_no_effect(head: str) -> None:
     """Writing into the arrays of the constructor changes no prediction, also not in float64."""
     columns = 1 if head == "sigmoid" else K
-    W, b, behind = matrix(np.float32, N, columns), matrix(np.float32, 1, columns)[0], statistics()
+    W, b, stage = matrix(np.float32, N, columns), matrix(np.float32, 1, columns)[0], statistics()
     # Two features of the last row overflow float32 and cancel in float64, so that its answer depends on the others.
-    behind = Stage(behind.mean, behind.scale, None)
+    stage = Stage(stage.mean, stage.scale, None)
     X, Y = matrix(np.float32, 6, N), targets(head, "soft", 5, columns, np.random.default_rng(0))
     W[0], W[1], X[-1, :2] = 10, -10, 3e38
-    model, untouched = LinearModel(head, W, b, behind), LinearModel(head, W.copy(), b.copy(), statistics(None))
-    for array in (W, b, behind.mean, behind.scale):
+    model, untouched = LinearModel(head, W, b, stage), LinearModel(head, W.copy(), b.copy(), statistics(None))
+    for array in (W, b, stage.mean, stage.scale):
         array[:] = 77
     assert np.array_equal(model.predict(X), untouched.predict(X))
     for got, expected in zip(model.gradients(X[:5].copy(), Y), untouched.gradients(X[:5].copy(), Y), strict=True):
@@ -235,11 +235,11 @@ def test_later_changes_of_the_arrays_have_no_effect(head: str) -> None:
 def test_predictions_are_new_arrays() -> None:
     """Writing into a prediction changes neither the model, nor X, nor another prediction."""
     model, X = build_linear_model(), matrix(np.float32, 5, N)
-    first, second, kept = model.predict(X), model.predict(X), X.copy()
+    first, second, original = model.predict(X), model.predict(X), X.copy()
     assert np.array_equal(first, second)
     second[:] = 0
     model.logits(X)[:] = 0
-    assert np.array_equal(X, kept)
+    assert np.array_equal(X, original)
     assert first.all()
     assert np.array_equal(model.predict(X), first)
 

@@ -86,11 +86,11 @@ def by_differences(net: Net) -> list[Array]:
     for array in parameters(net):
         slope = np.empty_like(array)
         for at in np.ndindex(*array.shape):
-            kept, sums = array[at], []
+            original, sums = array[at], []
             for step in (1e-5, -1e-5):
-                array[at] = kept + step
+                array[at] = original + step
                 sums.append(net.parameters().build_model().losses(net.X, net.Y).sum())
-            array[at] = kept
+            array[at] = original
             slope[at] = (sums[0] - sums[1]) / 2e-5
         slopes.append(slope)
     return slopes

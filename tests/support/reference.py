@@ -21,7 +21,7 @@ def nearest(value: Fraction, dtype: type[np.floating]) -> np.floating:
     double = float(value)  # Python divides integers exactly rounded
     if dtype is np.float64:
         return np.float64(double)
-    # The float32 of a rounded float64 may be one step off; the right one is it or a neighbour.
+    # The float32 of a rounded float64 may be one step off; the right one is it or an adjacent float.
     middle = np.float32(double)
     near = [middle, np.nextafter(middle, np.float32(-np.inf)), np.nextafter(middle, np.float32(np.inf))]
     return min(near, key=lambda one: (abs(Fraction(float(one)) - value), int(one.view(np.uint32)) & 1))

@@ -151,13 +151,13 @@ def test_gradients_against_finite_differences(head: str, kind: str, clip: float 
     X, W, b = rng.standard_normal((B, N)), rng.standard_normal((N, K)), rng.standard_normal(K)
     Y = targets(head, kind, B, K, rng)
     statistics = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), None if clip is None else 0.8)
-    behind = None if clip == "no stage" else statistics
+    stage = None if clip == "no stage" else statistics
 
     def loss(X: Array, W: Array, b: Array) -> float:
-        return float(LinearModel(head, W, b, behind).losses(X, Y).sum())
+        return float(LinearModel(head, W, b, stage).losses(X, Y).sum())
 
-    found = LinearModel(head, W, b, behind).gradients(X, Y)
-    assert np.array_equal(found.losses, LinearModel(head, W, b, behind).losses(X, Y))
+    found = LinearModel(head, W, b, stage).gradients(X, Y)
+    assert np.array_equal(found.losses, LinearModel(head, W, b, stage).losses(X, Y))
     for name, exact, got in (
         ("dW", difference(lambda W: loss(X, W, b), W), found.dW),
         ("db", difference(lambda b: loss(X, W, b), b), found.db),
@@ -178,12 +178,12 @@ def test_gradients_with_a_delta_against_finite_differences(head: str, clip: str 
     X, W, D, b = (rng.standard_normal(shape) for shape in ((B, N), (N, K), (N, K), K))
     Y = targets(head, "soft", B, K, rng)
     own = None if clip == "no stage" else Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)))
-    behind = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 0.8)
+    stage = Stage(rng.standard_normal(N), np.exp(rng.standard_normal(N)), 0.8)
 
     def loss(X: Array, D: Array) -> float:
-        return float(LinearModel(head, W, b, own, Delta(D, behind)).losses(X, Y).sum())
+        return float(LinearModel(head, W, b, own, Delta(D, stage)).losses(X, Y).sum())
 
-    found = LinearModel(head, W, b, own, Delta(D, behind)).gradients(X, Y)
+    found = LinearModel(head, W, b, own, Delta(D, stage)).gradients(X, Y)
     for exact, got in (
         (difference(lambda D: loss(X, D), D), found.dD),
         (difference(lambda X: loss(X, D), X), found.dX),
@@ -299,9 +299,9 @@ def test_rows_without_a_prediction_have_no_loss(method: str) -> None:
         STEEP[method](narrow, np.array([[np.inf]], np.float32), Y)
 
 
-@pytest.mark.parametrize("behind", [None, Stage(np.ones(3), np.full(3, 2.0))], ids=["raw", "staged"])
+@pytest.mark.parametrize("stage", [None, Stage(np.ones(3), np.full(3, 2.0))], ids=["raw", "staged"])
 @pytest.mark.parametrize("head", HEADS)
-def test_losses_of_overflowing_rows(head: str, behind: Stage | None) -> None:
+def test_losses_of_overflowing_rows(head: str, stage: Stage | None) -> None:
     """Rows that overflow float32 have the losses and gradients of float64; the others keep their bits."""
     rng = np.random.default_rng(11)
     K = 1 if head == "sigmoid" else 4
@@ -309,8 +309,8 @@ def test_losses_of_overflowing_rows(head: str, behind: Stage | None) -> None:
     Y = targets(head, "soft", 8, K, rng)
     W[0], W[1] = 7, -7
     X[[2, 5]] = [[2e38, 2e38, 1], [-1e38, -1e38, 1]]
-    model, usual = LinearModel(head, W, b, behind), np.array([0, 1, 3, 4, 6, 7])
-    double = LinearModel(head, W.astype(np.float64), b.astype(np.float64), behind)
+    model, usual = LinearModel(head, W, b, stage), np.array([0, 1, 3, 4, 6, 7])
+    double = LinearModel(head, W.astype(np.float64), b.astype(np.float64), stage)
     assert np.isfinite(model.predict(X)).all()
     for got, plain, exact in (
         (model.log_probabilities(X), model.log_probabilities(X[usual]), double.log_probabilities(X.astype(float))),
