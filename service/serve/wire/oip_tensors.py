@@ -76,7 +76,7 @@ class TensorCodec:
 
         Args:
             body: The whole body.
-            header_length: The value of Inference-Header-Content-Length, or None where the header is missing.
+            header_length: The value of Inference-Header-Content-Length, or None if the header is missing.
 
         Raises:
             MalformedError: The bytes do not follow the protocol.
