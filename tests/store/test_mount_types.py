@@ -47,7 +47,7 @@ def test_a_table_without_a_mount_says_nothing() -> None:
 
 
 def test_this_machine_has_a_table_that_can_be_read() -> None:
-    """The parser understands the real one, and knows the file system of memory where there is one."""
+    """The table of this machine is parsed."""
     table = mount_types.MOUNTS.read_text()
     assert mount_type(table, Path("/")) is not None
     assert mount_type(table, Path("/proc/self")) == "proc"

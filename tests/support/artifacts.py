@@ -18,7 +18,7 @@ HIDDEN = ((18, "tanh"), (5, "sigmoid"))
 def artifact(
     kind: str = "trained", head: str = "softmax", N: int = 4, K: int = 3, dtype: str = "float32", **fields: Any
 ) -> Artifact:
-    """An artifact: of zero weights; with training statistics; without; with a stage and statistics; with layers too."""
+    """Return an artifact: zero weights; training statistics; none; a stage and statistics; hidden layers too."""
     rng, columns = np.random.default_rng(0), 1 if head == "sigmoid" else K
     numbers = {"mean": rng.standard_normal(N).tolist(), "scale": np.exp(rng.standard_normal(N)).tolist()}
     manifest: dict[str, Any] = {
@@ -47,7 +47,7 @@ def artifact(
 
 
 def ones(first: int, second: int) -> Artifact:
-    """A network of one feature, two hidden layers of these widths and two classes, in which every number is 1."""
+    """Return a network of one feature, two hidden layers of these widths and two classes; every number is 1."""
     layers = [{"weight": f"w{n}", "bias": f"b{n}", "activation": "relu"} for n in range(3)]
     layers[2]["activation"] = "identity"
     fields = {"head": "softmax", "classes": ["a", "b"], "features": ["x"], "dtype": "float32", "layers": layers}
@@ -58,19 +58,19 @@ def ones(first: int, second: int) -> Artifact:
 
 
 def rules_of(kind: str) -> tuple[str, ...]:
-    """The rules that an artifact of a kind can learn by."""
+    """Return the rules with which an artifact of a kind can learn."""
     return tuple(rule for rule in RULES if kind != "network" or rule != "newton")
 
 
 def rows(made: Artifact, B: int = 60, seed: int = 1) -> tuple[Array, Array]:
-    """Rows and targets (B, K) for an artifact."""
+    """Return rows and targets (B, K) for an artifact."""
     rng, K = np.random.default_rng(seed), made.bias.size
     X = (rng.standard_normal((B, made.n_features)) * 3 + 1).astype(made.weights.dtype)
     return X, np.eye(K)[rng.integers(0, K, B)] if K > 1 else rng.integers(0, 2, (B, 1)).astype(np.float64)
 
 
 def digits() -> tuple[Array, Array]:
-    """The digits in a fixed random order: X (1797, 64) float32, labels."""
+    """Return the digits in a fixed random order: X (1797, 64) float32, labels."""
     X, y = load_digits(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(y))
     return X[order].astype(np.float32), y[order].astype(np.int64)

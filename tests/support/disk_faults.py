@@ -1,13 +1,13 @@
 """A disk that fails on purpose, as a VFS between SQLite and the real one.
 
-The faults it can make, at the N-th operation of the chosen kinds, once or from then on:
-    an I/O error, or a full disk, before the operation is done; after a sync that failed so, what was written is in the
-    system's memory and taken for clean, but not on the disk
+Its faults, at the N-th operation of the chosen kinds, once or from then on:
+    an I/O error, or a full disk, before the operation; after such a failed sync, the written data are in memory and
+    treated as clean, but not on the disk
     a write of which only the first half is done, then an I/O error
-    the death of the process by SIGKILL: before the operation, or after half of a write
-    the loss of power: what each file would hold on a disk that keeps what was synced, and of what was written since any
-    part of 512 bytes or not; the run itself goes on
-    a lie: syncs are counted as done and keep nothing (the control that shows that the checker sees)
+    SIGKILL of the process: before the operation, or after half of a write
+    a loss of power: the content of each file on a disk that has everything synced, and any of the 512-byte parts that
+    were written since; the run itself continues
+    lying syncs: they are counted as done and store nothing (the control that shows that the checker detects losses)
 """
 
 import os
@@ -26,7 +26,7 @@ OPERATIONS = frozenset({"write", "sync", "truncate"})
 
 
 class Fault(Enum):
-    """What goes wrong."""
+    """The kind of a fault."""
 
     IO = "io"
     FULL = "full"
@@ -36,19 +36,19 @@ class Fault(Enum):
 
 
 class Disk:
-    """Counts the operations of every file of one VFS, and fails where it is told to.
+    """A VFS that counts the operations on all its files, and fails on request.
 
     Attributes:
         name: The VFS's name, for SqliteLog.
-        done: How many operations there were.
-        cut: After the loss of power, each file's content by its name.
+        done: The number of operations so far.
+        cut: After a loss of power, each file's content by its name.
     """
 
     def __init__(self, *, lying: bool = False) -> None:
         self.cut: dict[str, bytes] | None = None
         self._cut_at: tuple[int, random.Random] | None = None
         self._lying = lying
-        # What is on the disk for certain, and what was written since, in order: offset and bytes, or a new length.
+        # The synced content, and the writes since, in order: offset and bytes, or a new length.
         self._synced: dict[str, bytearray] = {}
         self._pending: dict[str, list[tuple[int, bytes | None]]] = {}
         self.name = f"disk{next(NAMES)}"
@@ -60,38 +60,38 @@ class Disk:
         self._vfs = _VFS(self)
 
     def fail(self, at: int, fault: Fault, *, forever: bool = False, operations: frozenset[str] = OPERATIONS) -> None:
-        """Lets the `at`-th operation of these kinds from now on, counted from 0, fail."""
+        """Let the `at`-th operation of these kinds from now on, counted from 0, fail."""
         self._at, self._fault, self._forever, self._operations = at, fault, forever, operations
 
     def heal(self) -> None:
-        """Lets nothing fail any more."""
+        """Let no further operation fail."""
         self._at = None
 
     def cut_at(self, at: int, seeded: random.Random) -> None:
-        """Lets the power go before the `at`-th operation, counted from 0."""
+        """Simulate a loss of power before the `at`-th operation, counted from 0."""
         self._cut_at = (at, seeded)
 
     def written(self, name: str, offset: int, data: bytes | None) -> None:
-        """Notes a write, or with None a truncation to `offset`."""
+        """Record a write, or with None a truncation to `offset`."""
         self._pending.setdefault(name, []).append((offset, data))
 
     def synced(self, name: str) -> None:
-        """Notes that all writes to a file are on the disk now."""
+        """Record that all writes to a file are on the disk now."""
         if not self._lying:
             for change in self._pending.pop(name, []):
                 apply_write(self._synced.setdefault(name, bytearray()), *change)
 
     def deleted(self, name: str) -> None:
-        """Notes that a file is gone; SQLite syncs the folder with it."""
+        """Record that a file was deleted; SQLite syncs the folder with it."""
         self._synced.pop(name, None)
         self._pending.pop(name, None)
 
     def dropped(self, name: str) -> None:
-        """Notes a sync that failed: what was written is taken for clean, and is not on the disk."""
+        """Record a failed sync: the written data are treated as clean, and are not on the disk."""
         self._pending.pop(name, None)
 
     def lose_power(self, seeded: random.Random) -> None:
-        """Makes `cut`: what the disk holds if the power goes now."""
+        """Fill `cut` with the content of the disk after a loss of power now."""
         self.cut = {}
         for name in self._synced.keys() | self._pending.keys():
             content = bytearray(self._synced.get(name, b""))
@@ -106,7 +106,7 @@ class Disk:
             self.cut[name] = bytes(content)
 
     def do(self, operation: str, whole: Callable[[], None], half: Callable[[], None] | None = None) -> None:
-        """One operation, or its failure."""
+        """Do one operation, or fail."""
         if self._cut_at is not None and self._cut_at[0] == self.done:
             self.lose_power(self._cut_at[1])
         self.done += 1

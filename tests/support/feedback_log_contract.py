@@ -1,4 +1,4 @@
-"""What every feedback log does, whatever keeps it: a backend inherits `FeedbackLogTests` and makes the log."""
+"""The conformance suite of feedback logs: the tests of a backend inherit `FeedbackLogTests` and create the log."""
 
 import threading
 from collections.abc import Callable
@@ -39,49 +39,49 @@ NOW = 1_700_000_000_000
 
 
 def payload(value: float = 0.0) -> bytes:
-    """A feedback of one row whose features are all `value`."""
+    """Return a payload of feedback with one row whose features are all `value`."""
     return encode_rows(np.full((1, 4), value, "f4"), np.array([1]), Targets.INDEX, 3)
 
 
 def feedback(stream: Stream, name: str, value: float = 0.0, **expected: int) -> Draft:
-    """A draft of feedback with that id."""
+    """Return a draft of feedback with this id."""
     return Draft(stream.number, Kind.FEEDBACK, name.encode(), payload(value), NOW, **expected)
 
 
 def admin(stream: Stream, name: str, kind: Kind, content: bytes, **expected: int) -> Draft:
-    """A draft of an admin call with that id."""
+    """Return a draft of an admin call with this id."""
     return Draft(stream.number, kind, name.encode(), content, NOW, **expected)
 
 
 def forget(stream: Stream, name: str, *ids: str) -> Draft:
-    """A draft that forgets the events with these ids."""
+    """Return a draft that forgets the events with these ids."""
     return admin(stream, name, Kind.FORGET, dump_forget_ids([id_.encode() for id_ in ids]))
 
 
 def rollback(stream: Stream, name: str, seq: int) -> Draft:
-    """A draft that goes back to a seq."""
+    """Return a draft that rolls back to a seq."""
     return admin(stream, name, Kind.ROLLBACK, dump_seq(seq))
 
 
 def classes(stream: Stream, name: str, *names: str) -> Draft:
-    """A draft that adds classes."""
+    """Return a draft that adds classes."""
     return admin(stream, name, Kind.CLASSES, dump_classes(names))
 
 
 def kinds(outcomes: list[Outcome]) -> list[object]:
-    """The seq of each accepted draft, the type of each refusal."""
+    """Return the seq of each accepted draft, and the type of each refusal."""
     return [outcome.seq if isinstance(outcome, EventLocation) else type(outcome) for outcome in outcomes]
 
 
 class FeedbackLogTests:
-    """The contract. `log` is a fresh one; `reopen` gives another object on the same events."""
+    """The suite. `log` is a new log; `reopen` returns another object for the same events."""
 
     def make_log(self, folder: Path) -> FeedbackLog:
-        """An empty log that may keep files in the folder."""
+        """Return an empty log that may store files in the folder."""
         raise NotImplementedError
 
     def reopen(self, log: FeedbackLog, folder: Path) -> FeedbackLog:
-        """The log as a process that starts now would see it."""
+        """Return the log as a process that starts now sees it."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -95,7 +95,7 @@ class FeedbackLogTests:
     # Streams
 
     def test_a_stream_is_made_once(self, log: FeedbackLog) -> None:
-        """Opening it again gives the same one, with the genesis it began with."""
+        """Opening a stream again returns the same stream, with the genesis that it began with."""
         first = log.open_stream("iris", 1, GENESIS, 3)
         assert first == Stream(first.number, "iris", 1, GENESIS, 3)
         assert log.open_stream("iris", 1, bytes(32), 5) == first
@@ -125,7 +125,7 @@ class FeedbackLogTests:
     # Appending and reading
 
     def test_where_the_streams_of_an_append_stand_is_known(self, log: FeedbackLog, stream: Stream) -> None:
-        """Also of one that holds a duplicate and got nothing."""
+        """The position after an append is known, even for a stream that only had a duplicate."""
         other = log.open_stream("iris", 2, GENESIS, 3)
         log.append([feedback(stream, "a"), feedback(stream, "b")])
         outcomes = log.append([feedback(other, "b"), feedback(other, "c")])
@@ -138,7 +138,7 @@ class FeedbackLogTests:
             assert log.position_after_append(one.number) == (one, Position(state.seq, state.hash))
 
     def test_events_are_numbered_in_order(self, log: FeedbackLog, stream: Stream) -> None:
-        """Each stream counts for itself, over batches; nothing of an event is lost."""
+        """Each stream counts its seqs over all batches, and every event is stored completely."""
         other = log.open_stream("iris", 2, GENESIS, 3)
         assert kinds(log.append([feedback(stream, "a"), feedback(other, "b"), feedback(stream, "c")])) == [1, 1, 2]
         assert log.append([feedback(stream, "d", 2.0)]) == [EventLocation(stream.number, 3, False, False)]
@@ -168,7 +168,7 @@ class FeedbackLogTests:
             log.read_payloads(stream.number, Position(3, GENESIS), 2)
 
     def test_streams_do_not_mix(self, log: FeedbackLog) -> None:
-        """A read ends where its stream ends, though another one follows."""
+        """A read ends at the end of its stream, even if another stream follows."""
         first, second = (log.open_stream("m", version, GENESIS, 3) for version in (1, 2))
         log.append([feedback(first, "a"), feedback(second, "b"), classes(second, "c", "x")])
         assert [e.id for e in log.read_events(first.number, 0, 99)] == [b"a"]
@@ -190,7 +190,7 @@ class FeedbackLogTests:
     # Ids
 
     def test_a_retry_gets_its_seq_again(self, log: FeedbackLog, stream: Stream) -> None:
-        """In the same batch and in a later one, whatever the time; nothing is written twice."""
+        """A retry in the same or a later batch, at any time, writes nothing."""
         late = feedback(stream, "a")._replace(time_ms=NOW + 1)
         again = EventLocation(stream.number, 1, duplicate=True)
         assert log.append([feedback(stream, "a"), late]) == [EventLocation(stream.number, 1), again]
@@ -198,14 +198,14 @@ class FeedbackLogTests:
         assert len(log.read_events(stream.number, 0, 9)) == 2
 
     def test_an_id_means_one_payload(self, log: FeedbackLog, stream: Stream) -> None:
-        """Another payload or another kind with the same id is refused; the first one stands."""
+        """Another payload or another kind with the same id is refused, and the first event stays."""
         log.append([feedback(stream, "a", 1.0)])
         assert kinds(log.append([feedback(stream, "a", 2.0), feedback(stream, "b")])) == [IdConflictError, 2]
         assert kinds(log.append([classes(stream, "a", "x")])) == [IdConflictError]
         assert log.read_events(stream.number, 0, 1)[0].payload == payload(1.0)
 
     def test_an_id_is_known_across_versions(self, log: FeedbackLog, stream: Stream) -> None:
-        """A retry after a deploy gets the seq in the old version; another model has ids of its own."""
+        """A retry after a deployment returns the seq in the old version; other models have separate ids."""
         newer = log.open_stream("iris", 2, GENESIS, 3)
         other = log.open_stream("digits", 1, GENESIS, 3)
         log.append([feedback(stream, "first"), feedback(stream, "a")])
@@ -229,7 +229,7 @@ class FeedbackLogTests:
         assert kinds(log.append([feedback(stream, "b", if_seq=1)])) == [2]
 
     def test_the_class_epoch_may_be_asked_for(self, log: FeedbackLog, stream: Stream) -> None:
-        """It moves with every change of the class set; a retry of what was accepted does not mind."""
+        """The class epoch changes with the class set, and a retry of an accepted event ignores it."""
         early = feedback(stream, "a", class_epoch=0)
         assert kinds(log.append([early, classes(stream, "c", "x", "y"), feedback(stream, "b", class_epoch=0)])) == [
             1,
@@ -242,7 +242,7 @@ class FeedbackLogTests:
     # Admin calls
 
     def test_forgetting_takes_the_payload_and_nothing_else(self, log: FeedbackLog, stream: Stream) -> None:
-        """The event keeps its place, id, time and hash, the chain verifies, and the id stays used."""
+        """A forgotten event keeps its position, id, time and hash, and its id stays used."""
         log.append([feedback(stream, "a", 1.0), feedback(stream, "b", 2.0)])
         before = log.read_events(stream.number, 0, 2)
         assert kinds(log.append([forget(stream, "f", "a", "a")])) == [3]
@@ -267,14 +267,14 @@ class FeedbackLogTests:
         assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 9)] == [2]
 
     def test_a_forget_can_be_retried(self, log: FeedbackLog, stream: Stream) -> None:
-        """The same ids in any order are the same event; others with its id are a conflict."""
+        """A FORGET with the same ids in any order is the same event; with other ids it is a conflict."""
         log.append([feedback(stream, "a"), feedback(stream, "b"), forget(stream, "f", "a", "b")])
         assert log.append([forget(stream, "f", "b", "a")]) == [EventLocation(stream.number, 3, duplicate=True)]
         assert kinds(log.append([forget(stream, "f", "a")])) == [IdConflictError]
         assert kinds(log.append([forget(stream, "g", "a")])) == [4]
 
     def test_only_known_feedback_is_forgotten(self, log: FeedbackLog, stream: Stream) -> None:
-        """One unknown id refuses the whole call: ids of other versions, of admin calls, of nothing."""
+        """One unknown id refuses the whole call: of another version, of an admin call, or of no event."""
         newer = log.open_stream("iris", 2, GENESIS, 3)
         log.append([feedback(stream, "a"), feedback(newer, "b"), classes(stream, "c", "x")])
         for ids in (("a", "b"), ("a", "c"), ("a", "never")):
@@ -288,7 +288,7 @@ class FeedbackLogTests:
         assert kinds(log.append([feedback(stream, "a")])) == [1]
 
     def test_a_rollback_takes_classes_back(self, log: FeedbackLog, stream: Stream) -> None:
-        """The class set is that of the seq it goes back to; its epoch moves only where the set does."""
+        """A rollback restores the class set of its target, and changes the class epoch only with the set."""
         log.append([feedback(stream, "a"), classes(stream, "c", "x"), rollback(stream, "r", 2)])
         assert log.stream_state(stream.number)[2:4] == (2, 4)
         log.append([rollback(stream, "s", 1)])
@@ -297,7 +297,7 @@ class FeedbackLogTests:
         assert log.stream_state(stream.number)[2:4] == (5, 4)
 
     def test_a_stream_has_no_more_classes_than_any_may_have(self, log: FeedbackLog, stream: Stream) -> None:
-        """Whoever asks before the additions of others are served; a retry of what was taken is taken."""
+        """Classes beyond the limit are refused, and a retry of accepted classes is a duplicate."""
         many = [f"x{k}" for k in range(CLASSES_MAX - 4)]
         drafts = [classes(stream, "a", *many), classes(stream, "b", "y", "z"), classes(stream, "c", "y")]
         assert kinds(log.append(drafts)) == [1, ClassesMaxError, 2]
@@ -306,7 +306,7 @@ class FeedbackLogTests:
         assert kinds(log.append([rollback(stream, "r", 0), classes(stream, "d", "z")])) == [3, 4]
 
     def test_a_base_divides_a_stream(self, log: FeedbackLog, stream: Stream) -> None:
-        """It changes no class; a state before it is nobody's to go back to, but that of the artifact."""
+        """A BASE changes no class; no rollback leads to a state before it, except the artifact."""
         base = Draft(stream.number, Kind.BASE, base_id(1, 2), dump({"seq": 2, "turns": 1}), 0)
         drafts = [feedback(stream, "a"), classes(stream, "c", "x"), base, classes(stream, "d", "y")]
         assert kinds(log.append(drafts)) == [1, 2, 3, 4]
@@ -317,7 +317,7 @@ class FeedbackLogTests:
         assert kinds(log.append([base])) == [3]
 
     def test_what_a_base_was_made_of_takes_it_along(self, log: FeedbackLog, stream: Stream) -> None:
-        """A forgotten event leaves nothing of itself; the same call again is the same event."""
+        """Forgetting an event forgets the BASE that includes it; the same call again is a duplicate."""
         base = Draft(stream.number, Kind.BASE, base_id(1, 2), dump({"seq": 2, "turns": 0}), 0)
         log.append([feedback(stream, "a"), feedback(stream, "b"), feedback(stream, "c"), base, feedback(stream, "d")])
         assert kinds(log.append([forget(stream, "f", "c", "d")])) == [6]
@@ -351,7 +351,7 @@ class FeedbackLogTests:
 
     @pytest.mark.parametrize("kind", [Kind.CLASSES, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP, Kind.BASE])
     def test_an_admin_payload_says_what_it_must(self, log: FeedbackLog, stream: Stream, kind: Kind) -> None:
-        """Nothing of a refused call stays: the next event is as if it had never been."""
+        """A refused call leaves nothing: the next event gets the next seq."""
         assert kinds(log.append([admin(stream, "x", kind, b"{}"), feedback(stream, "x")])) == [PayloadError, 1]
         assert log.stream_state(stream.number)[2:] == (0, 3, 0)
 
@@ -367,7 +367,7 @@ class FeedbackLogTests:
             assert [p.hash for p in positions] == [events[p.seq - 1].hash for p in positions]
 
     def test_equal_events_have_unequal_hashes(self, log: FeedbackLog) -> None:
-        """The salt keeps a forgotten row from being guessed."""
+        """Equal payloads have different hashes, so that a forgotten row cannot be guessed."""
         streams = [log.open_stream(model, 1, GENESIS, 3) for model in ("m", "n")]
         log.append([feedback(stream, "a") for stream in streams])
         assert len({log.stream_state(stream.number).hash for stream in streams}) == 2
@@ -375,7 +375,7 @@ class FeedbackLogTests:
     # Purging and reopening
 
     def test_a_purged_stream_is_gone(self, log: FeedbackLog, stream: Stream) -> None:
-        """Its ids are free, its number is not; other streams keep everything."""
+        """A purge frees the ids of a stream but not its number, and leaves other streams unchanged."""
         other = log.open_stream("iris", 2, GENESIS, 3)
         log.append([feedback(stream, "a"), feedback(other, "b"), classes(stream, "c", "x")])
         log.purge_stream(stream.number)
@@ -400,7 +400,7 @@ class FeedbackLogTests:
     # Races
 
     def test_racing_appenders_agree_on_one_order(self, log: FeedbackLog, stream: Stream, tmp_path: Path) -> None:
-        """Threads post some ids of their own and some that all post: no seq is given twice, no id is there twice."""
+        """Threads append own and shared ids at once: no seq is used twice, and no id is stored twice."""
         told: dict[str, set[int]] = {}
         lock = threading.Lock()
 
@@ -420,12 +420,12 @@ class FeedbackLogTests:
         assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 1000)] == [100]
 
     def racer(self, log: FeedbackLog, folder: Path) -> FeedbackLog:  # noqa: ARG002  # for those that make one
-        """The log object that a racing thread uses: its own where a backend wants one for each thread."""
+        """Return the log object for a racing thread: a separate one if the backend needs one per thread."""
         return log
 
 
 def run_all(calls: list[Callable[[], None]]) -> None:
-    """Runs every call in a thread of its own and raises what the first failing one raised."""
+    """Run every call in a thread of its own, and raise the first exception."""
     failures: list[BaseException] = []
 
     def guarded(call: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""The log in memory, for tests and simulations: it keeps nothing beyond the process, and its disk never fails."""
+"""A feedback log in memory, the second backend of the conformance suite; its disk never fails."""
 
 import secrets
 import threading
@@ -61,7 +61,7 @@ class MemoryLog:
         """See FeedbackLog."""
         with self._lock:
             names = {name: known for name in find_names(drafts, self._heads) if (known := self._known(name))}
-            batch = AppendBatch(self._heads, names, self._turns)
+            batch = AppendBatch(self._heads, names, self._changes)
             salts = draw_salts(drafts, secrets.token_bytes)
             outcomes: list[Outcome] = [batch.admit(draft, salt) for draft, salt in zip(drafts, salts, strict=True)]
             for row in batch.rows:
@@ -119,11 +119,11 @@ class MemoryLog:
             self._places = {name: place for name, place in self._places.items() if place >> SEQ_BITS != stream}
 
     def write_copy(self, path: Path) -> None:
-        """Refused: there is nothing to copy a file from."""
-        raise LogUnsafeError(f"a log in memory has no backup, so {path.name} is not written")
+        """Refuse: there is no file to copy."""
+        raise LogUnsafeError(f"a log in memory has no file, so {path.name} is not written")
 
     def close(self) -> None:
-        """See FeedbackLog; what was appended stays until the object goes."""
+        """See FeedbackLog; the events stay until the object is deleted."""
 
     def _links(self, stream: int, after: int, limit: int) -> list[Link]:
         with self._lock:
@@ -142,7 +142,7 @@ class MemoryLog:
         event, seal = self._stored[position >> SEQ_BITS][(position & SEQ_MAX) - 1]
         return (position, *event[1:], seal)
 
-    def _turns(self, stream: int) -> list[LineageChange]:
+    def _changes(self, stream: int) -> list[LineageChange]:
         return [lineage_change(event) for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK]
 
     def _insert(self, row: Row) -> None:

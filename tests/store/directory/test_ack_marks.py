@@ -1,4 +1,4 @@
-"""Marks: they outlive the process that writes them, and a log that was cut behind one is refused."""
+"""Marks survive the process that writes them; torn ones are ignored, and damaged ones are refused."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def position(seq: int) -> Position:
 
 
 def test_the_last_mark_of_each_stream_is_read(tmp_path: Path) -> None:
-    """Over many marks, and by a successor that goes on with the file."""
+    """The last mark of each stream is read after many marks, also from a file that a second process continued."""
     path = tmp_path / "0"
     for start in (1, 4):
         marks = AckMarks(path, {1, 2, 3})
@@ -45,7 +45,7 @@ def test_marks_of_purged_streams_make_room(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_torn_mark_leaves_the_one_before(tmp_path: Path) -> None:
-    """Whatever part of the later half was written when the process died, which may be a successor of the first."""
+    """Any partial write of the newer half leaves the older mark readable."""
     path = tmp_path / "0"
     AckMarks(path, {1}).write_mark(1, position(1))
     for seq in (2, 3):
@@ -60,7 +60,7 @@ def test_a_torn_mark_leaves_the_one_before(tmp_path: Path) -> None:
         assert read_marks(path) == [(1, position(seq))]
 
 
-def test_damaged_marks_are_told(tmp_path: Path) -> None:
+def test_damaged_marks_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "0"
     AckMarks(path, {1}).write_mark(1, position(1))
     content = bytearray(path.read_bytes())

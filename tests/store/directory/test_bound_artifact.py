@@ -10,7 +10,7 @@ from tests.support.artifacts import ones
 
 
 def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArtifact) -> None:
-    """Another one under the same name later changes nothing but what is told."""
+    """Another artifact under the same name later changes nothing but `differs`."""
     folder = data.stream_folder("iris", 1)
     first = bind_artifact(folder, make_artifact(0.5), BYTES_MAX)
     assert (float(first.artifact.bias[0]), first.differs) == (0.5, False)
@@ -24,13 +24,13 @@ def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArti
 
 
 def test_other_widths_are_another_artifact(data: DataDirectory) -> None:
-    """Also where the tensors of two networks are the same bytes in a row."""
+    """Networks whose concatenated tensors have the same bytes but other widths are different artifacts."""
     folder = data.stream_folder("net", 1)
     assert not bind_artifact(folder, ones(1, 4), BYTES_MAX).differs
     assert bind_artifact(folder, ones(3, 2), BYTES_MAX).differs
 
 
-def test_a_damaged_copy_is_told(data: DataDirectory, make_artifact: MakeArtifact) -> None:
+def test_a_damaged_copy_is_reported(data: DataDirectory, make_artifact: MakeArtifact) -> None:
     folder = data.stream_folder("iris", 1)
     bind_artifact(folder, make_artifact(), BYTES_MAX)
     (folder.artifact / "model.safetensors").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""The data directory: one instance uses it, and a stream's artifact is the one that it began with."""
+"""The layout of a data directory: mark files are listed, and hidden streams are deleted."""
 
 from service.store.directory.ack_marks import AckMarks
 from service.store.directory.bound_artifact import bind_artifact

@@ -11,7 +11,7 @@ from service.store.directory.directory_lock import acquire_lock
 
 
 def test_one_instance_uses_it(data: DataDirectory) -> None:
-    """A second one is refused, also from another process, until the first one lets go."""
+    """A second instance is refused until the first one releases the lock."""
     held = acquire_lock(data)
     with pytest.raises(LogUnavailableError):
         acquire_lock(DataDirectory(data.path))
@@ -20,7 +20,7 @@ def test_one_instance_uses_it(data: DataDirectory) -> None:
 
 
 def test_an_instance_that_ends_is_waited_for(data: DataDirectory) -> None:
-    """As one whose workers outlive it by a moment."""
+    """An instance waits for the lock of one that exits, whose workers may outlive it by a moment."""
     held = acquire_lock(data)
     closing = threading.Timer(0.2, held.close)
     closing.start()
@@ -29,7 +29,7 @@ def test_an_instance_that_ends_is_waited_for(data: DataDirectory) -> None:
 
 
 def test_a_forked_child_keeps_the_lock(data: DataDirectory) -> None:
-    """A parent that dies does not free the directory while its children write to it."""
+    """A killed parent does not release the lock while its children write."""
     reading, writing = os.pipe()
     with acquire_lock(data):
         pid = os.fork()

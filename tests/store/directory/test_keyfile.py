@@ -1,4 +1,4 @@
-"""The key file is made once, whole, for its owner alone, whoever comes first; what is none is refused."""
+"""The key file is created once, completely, for its owner alone; invalid key files are refused."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ ONE, TWO = "0f" * 32, "AB" * 32
 
 
 def test_a_key_is_made_and_stays(tmp_path: Path) -> None:
-    """Readable by its owner alone; nothing else is left in the folder."""
+    """A key is created readable by its owner alone, and no other file is left."""
     path = tmp_path / "token.key"
     (key,) = read_or_create_keys(path)
     assert len(key) == 32
@@ -27,7 +27,7 @@ def test_a_key_is_made_and_stays(tmp_path: Path) -> None:
 
 
 def test_what_was_made_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file before its name is given, and the name before the key is used."""
+    """The file is synced before it gets its name, and the name before the key is used."""
     done: list[str] = []
     fsync, link = os.fsync, os.link
     monkeypatch.setattr(os, "fsync", lambda fd: (done.append(kind_of(fd)), fsync(fd)))
@@ -37,7 +37,7 @@ def test_what_was_made_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def kind_of(descriptor: int) -> str:
-    """Whether a descriptor is of a file or a folder."""
+    """Return whether a descriptor is of a file or a folder."""
     return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
 
 
@@ -59,7 +59,7 @@ def test_processes_that_race_get_one_key(tmp_path: Path) -> None:
 
 
 def test_whoever_is_later_takes_the_key_that_is_there(tmp_path: Path) -> None:
-    """Also where the file came between the look and the making."""
+    """A key file that appears during the creation stays."""
     path = tmp_path / "token.key"
     key = read_or_create_keys(path)
     create_key_file(path)
@@ -82,7 +82,7 @@ def test_several_keys_keep_their_order(text: str, tmp_path: Path) -> None:
     "text", ["", " ", ",", "secret", ONE[1:], ONE + "0", "g" * 64, "é" * 64, f"{ONE},secret", "٣" * 64]
 )
 def test_what_is_no_key_is_refused(text: str, tmp_path: Path) -> None:
-    """And not repeated; a file that is damaged is not made anew, or every token would be lost."""
+    """Invalid keys are refused without repeating them, and the file is not replaced."""
     path = tmp_path / "token.key"
     path.write_text(text)
     for read in (lambda: parse_keys(text), lambda: read_or_create_keys(path)):
@@ -92,6 +92,6 @@ def test_what_is_no_key_is_refused(text: str, tmp_path: Path) -> None:
     assert path.read_text() == text
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"token\.key cannot be read or created: No such file"):
         read_or_create_keys(tmp_path / "missing" / "token.key")

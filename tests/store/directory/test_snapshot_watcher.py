@@ -16,7 +16,7 @@ def publish(data: DataDirectory, model: str, version: int, seq: int) -> None:
 
 
 def test_news_are_told_of_every_stream_at_any_rate(data: DataDirectory) -> None:
-    """Snapshots that come within one tick of the file system's clock too, of streams old and new."""
+    """Snapshots within one tick of the file system's clock are found, of old and new streams."""
     news = SnapshotWatcher(data)
     assert news.changed_snapshots() == {}
     tick = time.time_ns() + 10**10  # one that is not over before the test is
@@ -32,7 +32,7 @@ def test_news_are_told_of_every_stream_at_any_rate(data: DataDirectory) -> None:
 
 
 def test_a_folder_that_has_settled_is_not_listed_again(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it changes, or is asked for."""
+    """A settled folder is listed again only if it changes or is rechecked."""
     listed = []
     seqs = snapshot_watcher.list_seqs
     monkeypatch.setattr(snapshot_watcher, "list_seqs", lambda folder: listed.append(folder.parent.name) or seqs(folder))

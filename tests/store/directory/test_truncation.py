@@ -16,7 +16,7 @@ from tests.support.memory_log import MemoryLog
 
 
 def test_a_log_must_hold_what_was_reached() -> None:
-    """Its very event; a stream that had no event yet is passed over, and one that is not there is missed."""
+    """A log must contain every position that was reached, and every stream."""
     log = MemoryLog()
     stream = log.open_stream("iris", 1, GENESIS, 3)
     log.append([feedback(stream, "a"), feedback(stream, "b")])
@@ -31,7 +31,7 @@ def test_a_log_must_hold_what_was_reached() -> None:
 
 @pytest.fixture(scope="module")
 def acknowledged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
-    """The files of a log with 150 events, half of them in the write-ahead log, and with its mark; and the events."""
+    """Return the files of a log with 150 events, half of them in the write-ahead log, with its mark; and the events."""
     folder = tmp_path_factory.mktemp("log")
     log = SqliteLog(folder / "log.sqlite", tail_events_max=20)
     stream = log.open_stream("iris", 1, GENESIS, 3)
@@ -49,7 +49,7 @@ def acknowledged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
 
 
 def started(folder: Path) -> list:
-    """What a service that starts on these files would serve."""
+    """Return the events that a service would serve from these files."""
     log = SqliteLog(folder / "log.sqlite")
     try:
         refuse_truncated_log(log, read_marks(folder / "marks"))
@@ -73,7 +73,7 @@ def damaged(folder: Path, tmp_path: Path, name: str, content: bytes) -> Path:
 
 @pytest.mark.parametrize("name", ["log.sqlite", "log.sqlite-wal", "marks"])
 def test_flipped_bits_are_refused_or_harmless(acknowledged: tuple[Path, list], tmp_path: Path, name: str) -> None:
-    """Any bit of any file: the start refuses with a known error, or everything is as it was."""
+    """After a flipped bit in any file the start is refused, or all events are intact."""
     folder, events = acknowledged
     assert started(damaged(folder, tmp_path, "marks", (folder / "marks").read_bytes())) == events
     content = (folder / name).read_bytes()
@@ -92,7 +92,7 @@ def test_flipped_bits_are_refused_or_harmless(acknowledged: tuple[Path, list], t
 
 @pytest.mark.parametrize("name", ["log.sqlite", "log.sqlite-wal"])
 def test_a_cut_tail_is_refused(acknowledged: tuple[Path, list], tmp_path: Path, name: str) -> None:
-    """Of the write-ahead log, which ends earlier without complaint, as of the database."""
+    """A truncated database or write-ahead log is refused."""
     folder, events = acknowledged
     content = (folder / name).read_bytes()
     seeded = random.Random(7)

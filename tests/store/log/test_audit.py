@@ -59,7 +59,7 @@ def tell(log: SqliteLog, statement: str) -> None:
         "UPDATE ids SET key = key + 1",
     ],
 )
-def test_what_was_changed_is_told(log: SqliteLog, statement: str) -> None:
+def test_what_was_changed_is_reported(log: SqliteLog, statement: str) -> None:
     """Each of them by the chain, by the ids, or by the state that the events lead to."""
     tell(log, statement)
     with pytest.raises(LogDamagedError):
@@ -99,7 +99,7 @@ def test_what_is_forgotten_during_an_audit_is_no_damage(log: SqliteLog) -> None:
     assert [seq for _, (seq, _) in audited][-1] == 1
 
 
-def test_a_stream_that_stands_elsewhere_is_told(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_stands_elsewhere_is_reported(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(log)
     state = log.stream_state
     for wrong in ({"class_epoch": 2}, {"n_classes": 9}, {"epoch": 0}):
@@ -108,7 +108,7 @@ def test_a_stream_that_stands_elsewhere_is_told(log: SqliteLog, monkeypatch: pyt
             list(audit_log(log, 10))
 
 
-def test_pages_that_do_not_fit_are_told(log: SqliteLog) -> None:
+def test_pages_that_do_not_fit_are_reported(log: SqliteLog) -> None:
     """SQLite's own check sees an index that lacks an entry."""
     filled(log)
     log.empty_wal()

@@ -33,14 +33,14 @@ SAFE = {
 
 @pytest.mark.parametrize("name", SAFE)
 def test_a_connection_keeps_what_it_promises(tmp_path: Path, name: str) -> None:
-    """Every setting has the value that the promises rest on, in the connection itself."""
+    """Every setting has the safe value in the connection itself."""
     database = open_database(tmp_path / "log.sqlite", tables.create_tables)
     assert database.pragma(name) == SAFE[name]
     database.close()
 
 
 def test_every_setting_is_known_here() -> None:
-    """One that is added or left out is added or left out here too."""
+    """The settings of the module are exactly those that are tested here."""
     assert [name for name, _, _ in PRAGMAS] == list(SAFE)
 
 
@@ -88,12 +88,12 @@ def test_a_file_that_is_no_database_is_damaged(path: Path) -> None:
         SqliteLog(path)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LogUnavailableError):
         SqliteLog(tmp_path / "missing" / "log.sqlite")
 
 
-def test_a_write_that_waits_too_long_is_told(path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_waits_too_long_is_reported(path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_MS", 1)
     waiting = SqliteLog(path)
     other = apsw.Connection(str(path))
@@ -107,7 +107,7 @@ def test_a_write_that_waits_too_long_is_told(path: Path, stream: Stream, monkeyp
 def test_what_a_recovery_finds_is_synced_first(
     path: Path, log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opening a log syncs its write-ahead log, in which a killed process may have left what it did not sync."""
+    """Opening a log syncs the write-ahead log, which a killed process may have left unsynced."""
     log.append([feedback(stream, "a")])
     synced: list[Path] = []
     monkeypatch.setattr(database, "sync_file", synced.append)

@@ -19,7 +19,7 @@ def test_a_full_disk_takes_admin_calls_only(path: Path, log: SqliteLog, stream: 
 
 
 def test_feedback_waits_where_the_write_ahead_log_cannot_shrink(path: Path, stream: Stream) -> None:
-    """A reader that keeps its cursor holds every frame; once it is gone, feedback is taken again."""
+    """Feedback is refused while a reader keeps the write-ahead log from shrinking, and accepted afterwards."""
     small = SqliteLog(path, wal_bytes_max=100_000)
     reader = apsw.Connection(str(path))
     cursor = reader.execute("SELECT * FROM sqlite_schema")

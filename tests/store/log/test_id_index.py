@@ -14,7 +14,7 @@ from tests.support.feedback_log_contract import GENESIS, feedback, kinds
 
 
 def test_ids_are_found_wherever_they_are(path: Path) -> None:
-    """In the tail, in the slices, after another process wrote slices, and on a new object: each at its place."""
+    """Ids are found in the tail, in slices, in another process's slices, and by a new object."""
     first, second = (SqliteLog(path, tail_events_max=50) for _ in range(2))
     stream = first.open_stream("iris", 1, GENESIS, 3)
     for turn in range(12):
@@ -30,7 +30,7 @@ def test_ids_are_found_wherever_they_are(path: Path) -> None:
 
 
 def test_equal_keys_do_not_make_equal_ids(log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where two ids have one key, the events decide."""
+    """Ids with equal keys are distinguished by their events."""
     monkeypatch.setattr("service.store.log.id_index.IdIndex.hash_names", lambda _, names: [7] * len(names))
     log._tail_events_max = 2
     log.close()

@@ -1,4 +1,4 @@
-"""Ids that we make: UUIDv7, ascending, and never the same in two processes."""
+"""Generated ids are UUIDv7, ascending, and different in all processes."""
 
 import os
 import uuid
@@ -9,13 +9,13 @@ NOW = 1_700_000_000_123
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
-    """With the time in its first 48 bits."""
+    """An id is a UUID of version 7 with the time in its first 48 bits."""
     made = uuid.UUID(IdGenerator().next_id(NOW).decode())
     assert (made.version, made.variant, made.int >> 80) == (7, uuid.RFC_4122, NOW)
 
 
 def test_ids_ascend_whatever_the_clock_does() -> None:
-    """More of them in a millisecond than the counter holds, and when the clock steps back."""
+    """Ids ascend beyond the counter of a millisecond, and when the clock steps back."""
     ids = IdGenerator()
     made = [ids.next_id(NOW - number // 5000) for number in range(10_000)]
     assert made == sorted(set(made))
@@ -28,7 +28,7 @@ def test_the_process_has_one_maker() -> None:
 
 
 def test_forked_processes_do_not_agree() -> None:
-    """Both go on from the same counter; the random bits tell their ids apart."""
+    """The random bits distinguish the ids of forked processes with the same counter."""
     ids = IdGenerator()
     ids.next_id(NOW)
     reading, writing = os.pipe()

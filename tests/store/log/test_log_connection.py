@@ -20,7 +20,7 @@ from tests.support.feedback_log_contract import GENESIS, feedback, forget, kinds
 def test_a_checkpoint_begins_the_write_ahead_log_anew(
     log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Below the limit it does nothing; above it the log's bytes go to their place."""
+    """A checkpoint below the limit does nothing, and above it empties the write-ahead log."""
     log.append([feedback(stream, str(n)) for n in range(100)])
     before = log.wal_bytes
     log.checkpoint_wal()
@@ -32,7 +32,7 @@ def test_a_checkpoint_begins_the_write_ahead_log_anew(
 
 
 def test_what_was_forgotten_is_in_no_file(path: Path, log: SqliteLog, stream: Stream) -> None:
-    """After the forget and a rewrite the row's bytes are neither in the database nor in the write-ahead log."""
+    """After a FORGET and an emptied write-ahead log, no file contains the row."""
     drafts = [feedback(stream, str(n), 1.2345678 + n) for n in range(60)]
     log.append(drafts)
     log.empty_wal()
@@ -43,7 +43,7 @@ def test_what_was_forgotten_is_in_no_file(path: Path, log: SqliteLog, stream: St
 
 
 def test_all_processes_open_again_after_a_failure(path: Path) -> None:
-    """The one whose commit failed says so; the others go on with a connection of their own, and lose nothing."""
+    """All processes open the log again after one commit failed, and lose nothing."""
     disk, generation = Disk(), LocalGeneration()
     failing = SqliteLog(path, generation, vfs=disk.name)
     other = SqliteLog(path, generation)
@@ -62,7 +62,7 @@ def test_all_processes_open_again_after_a_failure(path: Path) -> None:
     assert sorted(seqs.values()) == [1, 2, 3]
 
 
-def test_a_disk_that_goes_on_failing_is_told_each_time(path: Path) -> None:
+def test_a_disk_that_goes_on_failing_is_reported_each_time(path: Path) -> None:
     disk = Disk()
     log = SqliteLog(path, vfs=disk.name)
     stream = log.open_stream("iris", 1, GENESIS, 3)
@@ -77,7 +77,7 @@ def test_a_disk_that_goes_on_failing_is_told_each_time(path: Path) -> None:
 
 
 def test_a_log_that_lost_events_is_refused_after_reopening(path: Path, log: SqliteLog, stream: Stream) -> None:
-    """The disk comes back with an older state: whoever has acknowledged more does not go on with it."""
+    """A log that returns with an older state is refused by the process that appended more."""
     log.append([feedback(stream, "a")])
     log.empty_wal()
     shutil.copy(path, path.parent / "old")

@@ -1,4 +1,4 @@
-"""The log in SQLite keeps the contract of every log, and what its gates, index and files promise beside it."""
+"""The SQLite backend passes the conformance suite, and its copies, purges and processes work."""
 
 import os
 import struct
@@ -17,7 +17,7 @@ from tests.support.feedback_log_contract import GENESIS, FeedbackLogTests, feedb
 
 
 class TestSqliteLog(FeedbackLogTests):
-    """Every thread that races has a connection of its own."""
+    """Every racing thread has a connection of its own."""
 
     tail = 65_536
 
@@ -33,7 +33,7 @@ class TestSqliteLog(FeedbackLogTests):
 
 
 class TestSqliteLogWithAShortTail(TestSqliteLog):
-    """With every few ids a slice of the index is written, and what another process wrote is taken over."""
+    """A slice of the index is written after every few ids."""
 
     tail = 3
 
@@ -50,7 +50,7 @@ def test_a_backup_is_a_log(tmp_path: Path, log: SqliteLog, stream: Stream) -> No
 
 
 def test_an_interrupted_purge_is_finished(log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In pieces; ids go with their events, and nothing of the stream is left."""
+    """An interrupted purge is finished in pieces, and nothing of the stream is left."""
     monkeypatch.setattr("service.store.log.sqlite.PURGE_EVENTS", 3)
     log.append([feedback(stream, str(n)) for n in range(10)])
     with monkeypatch.context() as patch:
@@ -64,7 +64,7 @@ def test_an_interrupted_purge_is_finished(log: SqliteLog, stream: Stream, monkey
 
 
 def test_a_purge_by_another_process_is_noticed(path: Path, log: SqliteLog, stream: Stream) -> None:
-    """The names of the purged stream are in this object's memory still; they name nothing any more."""
+    """Ids of a stream that another process purged name nothing any more."""
     log.append([feedback(stream, "a"), feedback(stream, "b")])
     SqliteLog(path).purge_stream(stream.number)
     again = log.open_stream("iris", 1, GENESIS, 3)
@@ -76,7 +76,7 @@ def test_a_purge_by_another_process_is_noticed(path: Path, log: SqliteLog, strea
 
 
 def test_racing_processes_agree_on_one_order(path: Path, log: SqliteLog, stream: Stream) -> None:
-    """Forked children post ids of their own and shared ones; all are told the same, and every event is there once."""
+    """Processes that append own and shared ids agree on the seqs, and every event is stored once."""
 
     def post(number: int) -> str:
         own = SqliteLog(path, tail_events_max=16)
@@ -92,7 +92,7 @@ def test_racing_processes_agree_on_one_order(path: Path, log: SqliteLog, stream:
 
 
 def in_children(calls: list) -> list[str]:
-    """Runs each call in a forked process and gives what it returned, or fails with it."""
+    """Run each call in a forked process, and return the results."""
     pipes = []
     for call in calls:
         reading, writing = os.pipe()
@@ -113,7 +113,7 @@ def in_children(calls: list) -> list[str]:
 
 
 def test_a_batch_that_fails_leaves_nothing(log: SqliteLog, stream: Stream) -> None:
-    """A draft that no caller may send ends the call in its middle; the next one goes on as if it had not been."""
+    """An invalid draft fails the whole batch, and the next batch gets the next seqs."""
     log.append([feedback(stream, "a")])
     with pytest.raises(struct.error):
         log.append([feedback(stream, "b"), feedback(stream, "c")._replace(time_ms=-1)])

@@ -13,7 +13,7 @@ from tests.support.state_files import write_state
 
 @given(st.integers(1, 400), st.integers(1, 50))
 def test_the_way_back_is_a_quarter_of_the_age(interval: int, rungs: int) -> None:
-    """However long it grows, no gap is wider than the interval or a quarter of its youngest event's age."""
+    """No gap of the ladder is wider than the interval or a quarter of its youngest event's age."""
     ladder: list[int] = []
     for turn in range(1, rungs * 8):
         head = turn * interval
@@ -26,7 +26,7 @@ def test_the_way_back_is_a_quarter_of_the_age(interval: int, rungs: int) -> None
 
 @given(st.dictionaries(st.integers(1, 10**6), st.integers(1, 100), min_size=1), st.integers(0, 500))
 def test_the_bytes_are_capped(sizes: dict[int, int], bytes_max: int) -> None:
-    """The newest one stays in any case; nothing is kept that was not there."""
+    """The bytes of the checkpoints are limited, and the newest one always stays."""
     stay = checkpoints_to_keep(sizes, bytes_max)
     assert max(sizes) in stay <= sizes.keys()
     assert sum(sizes[seq] for seq in stay) <= bytes_max or len(stay) == 1

@@ -1,4 +1,4 @@
-"""The ring of losses: what a writer wrote last is what a reader finds."""
+"""Readers find the latest losses of the writer."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from service.store.states.losses import READABLE_ROWS, LossReader, LossWriter
 
 
 def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
-    """In the order of its rows; of an event that nobody wrote there are none."""
+    """A reader finds the losses of an event in the order of its rows, and none of an unknown event."""
     reader = LossReader(tmp_path / "losses")
     assert reader.read_losses(1) is None
     writer = LossWriter(tmp_path / "losses")
@@ -24,7 +24,7 @@ def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(1, READABLE_ROWS + 9), min_size=1, max_size=12))
 def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
-    """However often the ring has gone round."""
+    """The newest rows are readable however often the ring was overwritten."""
     folder = tmp_path_factory.mktemp("losses")
     writer, reader = LossWriter(folder / "losses"), LossReader(folder / "losses")
     for seq, size in enumerate(sizes, 1):
@@ -36,7 +36,7 @@ def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFacto
 
 
 def test_what_is_erased_is_in_no_byte_of_the_file(tmp_path: Path) -> None:
-    """Wherever in the ring it stands; the other events keep theirs, and what is written next goes behind them."""
+    """Erased losses are in no byte of the file, and other losses stay."""
     writer, reader = LossWriter(tmp_path / "losses"), LossReader(tmp_path / "losses")
     writer.write_losses(np.array([1]), np.array([0.125]))
     writer.write_losses(np.full(READABLE_ROWS, 2), np.full(READABLE_ROWS, 0.25))
@@ -50,14 +50,14 @@ def test_what_is_erased_is_in_no_byte_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_ring_has_its_place_on_the_disk(tmp_path: Path) -> None:
-    """All of it from the start: a disk that is full refuses the file, and kills nobody who writes to it later."""
+    """The file takes all its disk blocks at once, so a full disk cannot kill a later writer."""
     LossWriter(tmp_path / "losses")
     status = (tmp_path / "losses").stat()
     assert status.st_blocks * 512 >= status.st_size > 1 << 20
 
 
 def test_a_learner_that_starts_again_begins_a_new_ring(tmp_path: Path) -> None:
-    """And a reader follows."""
+    """A reader follows the new ring of a restarted learner."""
     reader = LossReader(tmp_path / "losses")
     LossWriter(tmp_path / "losses").write_losses(np.array([7]), np.array([1.0]))
     assert reader.read_losses(7) == [1.0]

@@ -1,4 +1,4 @@
-"""Snapshots and checkpoints: whole or not there, mapped as they were written, and kept on a ladder."""
+"""Snapshots are written completely or not at all, and every damage is detected."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ on_disk = settings(deadline=None, max_examples=60)
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_what_is_written_is_read(tmp_path: Path, *, durable: bool) -> None:
-    """Arrays come back mapped: read-only, aligned, without a copy."""
+    """Arrays are mapped: read-only, aligned, without a copy."""
     snapshot = read_snapshot(write_state(tmp_path / "new" / "folder", durable=durable))
     assert snapshot.fields == FIELDS
     assert snapshot.arrays.keys() == ARRAYS.keys()
@@ -42,7 +42,7 @@ def test_what_is_written_is_read(tmp_path: Path, *, durable: bool) -> None:
     )
 )
 def test_any_arrays_are_read_as_they_were(tmp_path_factory: pytest.TempPathFactory, given_arrays: dict) -> None:
-    """Whatever their shapes, memory orders and byte orders, bit for bit."""
+    """Arrays of any shape, memory order and byte order are read bit for bit."""
     turned = {name: array.T for name, array in given_arrays.items()}
     snapshot = read_snapshot(write_snapshot(tmp_path_factory.mktemp("s"), 0, {}, turned, durable=False))
     assert {n: a.astype(a.dtype.newbyteorder("<")).tobytes() for n, a in turned.items()} == {
@@ -51,7 +51,7 @@ def test_any_arrays_are_read_as_they_were(tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_mapped_file_outlives_its_name(tmp_path: Path) -> None:
-    """A reader keeps what it has while the file is replaced and deleted."""
+    """A mapped file stays readable while its name is replaced and deleted."""
     before = read_snapshot(write_state(tmp_path))
     write_snapshot(tmp_path, 7, {}, {"weight": np.zeros((4, 3), "f4")}, durable=False)
     (tmp_path / "7").unlink()
@@ -59,7 +59,7 @@ def test_a_mapped_file_outlives_its_name(tmp_path: Path) -> None:
 
 
 def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    """One bit in each byte of the file, but for the zeros of the head, which mean nothing."""
+    """A flipped bit in any byte is detected, except in the zeros of the head, which mean nothing."""
     path = write_state(tmp_path)
     content = path.read_bytes()
     for at in range(len(content)):
@@ -82,7 +82,7 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
 
 
 def sealed(header: bytes) -> bytes:
-    """A file with that header, no arrays, and a checksum that holds."""
+    """Return a file with this header, no arrays, and a valid checksum."""
     digest = module.hashlib.sha256(header).digest()
     return module.HEAD.pack(module.MAGIC, 1, len(header), 64 + len(header), digest) + header
 
@@ -114,7 +114,7 @@ def test_a_header_that_says_nonsense_is_refused(tmp_path: Path, header: bytes) -
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    """Behind a true head or without one: one known error, nothing else."""
+    """Any bytes, after a valid head or without one, raise SnapshotError and nothing else."""
     path = tmp_path_factory.mktemp("s") / "1"
     for written in (content, module.MAGIC + content, sealed(content)):
         path.write_bytes(written)
@@ -133,7 +133,7 @@ def test_a_link_or_a_pipe_is_no_snapshot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["open", "fsync", "rename", "unlink"])
 def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path: Path, call: str) -> None:
-    """Killed before each step of the writing: the old file stands, or the new one, and a stray name at most."""
+    """A writer killed before any step leaves the old file or the new one, and at most a temporary file."""
     path = write_state(tmp_path, seq=1)
     pid = os.fork()
     if pid == 0:
@@ -149,7 +149,7 @@ def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path: Path, call: str) 
 
 
 def die_before(call: str) -> None:
-    """Lets this process die where it would do the named step."""
+    """Let this process be killed before the named step."""
 
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)

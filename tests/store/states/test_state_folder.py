@@ -8,7 +8,7 @@ from tests.support.state_files import write_state
 
 
 def test_the_newest_whole_file_is_found(tmp_path: Path) -> None:
-    """Names that are no seq do not count; a damaged file is passed over."""
+    """Other names are ignored, and a damaged newest file is skipped."""
     assert (list_seqs(tmp_path / "missing"), read_latest(tmp_path / "missing")) == ([], None)
     for seq in (3, 20, 100):
         write_state(tmp_path, seq, seq=seq)
@@ -29,7 +29,7 @@ def test_old_files_and_strays_go(tmp_path: Path) -> None:
 
 
 def test_what_holds_a_forgotten_event_goes(tmp_path: Path) -> None:
-    """Files that were folded after the forget stay, and those whose lineage never had the event."""
+    """Files stay that were folded after the FORGET, or whose lineage does not contain the event."""
     for seq, epoch in ((1, 0), (5, 0), (6, 1), (9, 1), (12, 2)):
         write_state(tmp_path, seq, epoch=epoch)
     (tmp_path / "7").write_bytes(b"damaged")
