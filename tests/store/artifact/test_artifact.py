@@ -1,4 +1,4 @@
-"""The artifact format: what is written is read back, and whatever else lies on the disk is refused in one sentence."""
+"""Artifacts are read back as they were written, and written completely or not at all."""
 
 import hashlib
 import math

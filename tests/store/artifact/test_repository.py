@@ -1,4 +1,4 @@
-"""The repository: which folders hold models, and what a scan does when they appear, change, break and go."""
+"""Scans of the repository when versions appear, change, break and disappear."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.support.artifact_files import MakeArtifact, PutArtifact, on_disk, ope
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The folders that are read from now on."""
+    """Return a list that collects the folders that are read from now on."""
     read: list[Path] = []
 
     def count(directory: Path, bytes_max: int) -> Artifact:
@@ -27,7 +27,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_the_latest_version_is_the_largest_that_is_ready(root: Path, put: PutArtifact) -> None:
-    """A broken newest version leaves the one before it in place."""
+    """A broken newest version leaves the one before it as the default."""
     put("iris/2")
     put("iris/10")
     (put("iris/11") / "model.safetensors").unlink()
@@ -40,7 +40,7 @@ def test_the_latest_version_is_the_largest_that_is_ready(root: Path, put: PutArt
 
 
 def test_a_model_without_a_ready_version_has_no_latest(root: Path, put: PutArtifact) -> None:
-    """It is listed with its reason all the same."""
+    """A model without a ready version is listed with its reason."""
     (put("iris/1") / "model.safetensors").unlink()
     view = open_repository(root).scan()
     assert view.default_version("iris") is None
@@ -48,7 +48,7 @@ def test_a_model_without_a_ready_version_has_no_latest(root: Path, put: PutArtif
 
 
 def test_a_view_cannot_be_changed(root: Path, put: PutArtifact) -> None:
-    """Whoever holds a view may use it while the next scan runs."""
+    """A view is immutable, so it can be used while the next scan runs."""
     put("iris/1")
     view = open_repository(root).scan()
     with pytest.raises(TypeError):
@@ -58,7 +58,7 @@ def test_a_view_cannot_be_changed(root: Path, put: PutArtifact) -> None:
 
 
 def test_what_did_not_change_is_not_read_again(root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Good or refused, an unchanged folder costs two stat calls, and the very same view is returned."""
+    """An unchanged folder costs two stat calls, and the scan returns the same view."""
     put("iris/1")
     (put("iris/2") / "model.safetensors").write_bytes(b"damaged")
     repository = open_repository(root)
@@ -70,7 +70,7 @@ def test_what_did_not_change_is_not_read_again(root: Path, put: PutArtifact, mon
 
 
 def test_a_new_version_is_picked_up_alone(root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The versions beside it stay the objects they are."""
+    """A scan reads only the new version."""
     put("iris/1")
     repository = open_repository(root)
     before = repository.scan()
@@ -83,7 +83,7 @@ def test_a_new_version_is_picked_up_alone(root: Path, put: PutArtifact, monkeypa
 
 
 def test_a_changed_version_is_read_again(root: Path, put: PutArtifact) -> None:
-    """The new artifact takes the old one's place."""
+    """The new artifact replaces the old one."""
     put("iris/1")
     repository = open_repository(root)
     before = repository.scan()
@@ -93,7 +93,7 @@ def test_a_changed_version_is_read_again(root: Path, put: PutArtifact) -> None:
 
 
 def test_a_broken_change_keeps_the_old_artifact(root: Path, put: PutArtifact) -> None:
-    """It serves on with the reason beside it, until the files are good again."""
+    """The old artifact is served with a reason until the files are valid again."""
     folder = put("iris/1")
     repository = open_repository(root)
     repository.scan()
@@ -138,7 +138,7 @@ def test_files_that_move_while_they_are_read_are_left_for_the_next_scan(
     monkeypatch: pytest.MonkeyPatch,
     known: bool,  # noqa: FBT001
 ) -> None:
-    """What was known before stands meanwhile; nothing is told of a version that is only being written."""
+    """The known version stays meanwhile, and a version that is being written is not listed."""
     repository = open_repository(root)
     if known:
         put("iris/1")
@@ -157,7 +157,7 @@ def test_files_that_move_while_they_are_read_are_left_for_the_next_scan(
 
 
 def test_one_bad_model_leaves_the_others_alone(root: Path, put: PutArtifact) -> None:
-    """Whatever one folder holds, every other one is served."""
+    """One invalid folder does not affect the others."""
     for name in ("a", "b", "c", "d"):
         put(f"{name}/1")
     (root / "a" / "1" / "model.safetensors").write_bytes(b"\x80\x04.")
@@ -201,14 +201,14 @@ def test_served_versions_keep_their_place_and_free_it_when_they_go(root: Path, p
 
 
 def test_refused_versions_take_no_place(root: Path, put: PutArtifact) -> None:
-    """Only what is served counts against the limit."""
+    """Only served versions count against the limit."""
     (put("a/1") / "model.safetensors").unlink()
     put("b/1")
     assert summarize(open_repository(root, models_max=1).scan())["b", 1] == ("READY", 0.5, None)
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, method: str, path: Path) -> None:
-    """Makes one method of Path fail for one path, the way a disk or missing rights do."""
+    """Let one method of Path fail for one path, as a disk or missing rights do."""
     original = getattr(Path, method)
 
     def fail(self: Path, *arguments: object, **options: object) -> object:
@@ -231,7 +231,7 @@ REFUSALS = [
 def test_a_disk_that_fails_for_a_moment_unloads_nothing(
     root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch, refusal: tuple[str, str, str]
 ) -> None:
-    """What was loaded serves on, the reason is told, and it goes when the disk is back."""
+    """Loaded versions stay served, and the reason is reported until the disk recovers."""
     method, place, reason = refusal
     put("iris/1")
     put("digits/1")
@@ -251,7 +251,7 @@ def test_a_disk_that_fails_for_a_moment_unloads_nothing(
 def test_a_refusal_by_the_system_is_tried_again_at_every_scan(
     root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rights that are granted later change no signature of the files."""
+    """A version that the system refused is read again at every scan."""
     put("iris/1")
     repository = open_repository(root)
     opened = os.open
@@ -278,7 +278,7 @@ acts = st.tuples(st.sampled_from([("a", 1), ("a", 2), ("b", 1)]), st.sampled_fro
 def test_any_history_is_told_as_it_happened(
     tmp_path_factory: pytest.TempPathFactory, make_artifact: MakeArtifact, history: list[tuple[tuple[str, int], str]]
 ) -> None:
-    """After any writes, damages and removals: good folders serve, broken ones keep what was served, others are gone."""
+    """After any writes, damage and removals, valid folders are served, and broken ones keep the old version."""
     root = tmp_path_factory.mktemp("history")
     repository = open_repository(root)
     disk: dict[tuple[str, int], float | None] = {}  # the bias of a good folder, None for a broken one
@@ -302,7 +302,7 @@ def test_any_history_is_told_as_it_happened(
 
 
 def change(folder: Path, action: str) -> None:
-    """Breaks or removes a version."""
+    """Break or remove a version."""
     if action == "remove":
         shutil.rmtree(folder)
     elif action == "remove manifest":

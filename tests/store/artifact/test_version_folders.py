@@ -25,7 +25,7 @@ OTHER_NAMES = ["Iris", ".iris", "_iris", "i ris", "x" * 65, "iris\n", "__pycache
 
 @pytest.mark.parametrize("folder", [f"iris/{v}" for v in OTHER_VERSIONS] + [f"{name}/1" for name in OTHER_NAMES])
 def test_other_folders_are_ignored(root: Path, put: PutArtifact, folder: str) -> None:
-    """Names and versions are taken in one spelling only."""
+    """Other spellings of names and versions are ignored."""
     put(folder)
     (root / "train.py").touch()
     assert summarize(open_repository(root).scan()) == {}
@@ -88,7 +88,7 @@ def test_folders_may_be_links(root: Path, put: PutArtifact, tmp_path: Path) -> N
 
 
 def test_a_missing_root_gives_an_empty_view(root: Path, put: PutArtifact) -> None:
-    """It is no error, and the models are found once it is there."""
+    """A missing root is an empty view, and its models are found once it exists."""
     repository = open_repository(root / "later")
     view = repository.scan()
     assert (dict(view.versions), view.reason) == ({}, "the models directory does not exist")
@@ -102,7 +102,7 @@ def test_a_missing_root_gives_an_empty_view(root: Path, put: PutArtifact) -> Non
 
 
 def test_a_version_without_a_manifest_does_not_exist_yet(root: Path, put: PutArtifact) -> None:
-    """The manifest comes last; until then nothing is told, whatever else is there."""
+    """A version without a manifest is not listed."""
     manifest = put("iris/1") / "model.json"
     content = manifest.read_bytes()
     manifest.unlink()

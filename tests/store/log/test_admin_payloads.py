@@ -1,4 +1,4 @@
-"""Admin payloads: canonical bytes, and for any bytes a value or one known error."""
+"""Admin payloads are canonical; any bytes parse to a value or raise PayloadError."""
 
 from collections.abc import Callable
 from contextlib import suppress

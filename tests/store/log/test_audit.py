@@ -1,4 +1,4 @@
-"""The audit: everything that is derived from a log's events is derived again, and what differs is told."""
+"""The audit derives everything from a log's events again, and reports every difference."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.support.memory_log import MemoryLog
 
 
 def filled(log: FeedbackLog) -> Stream:
-    """A stream with everything in it, and another one with little."""
+    """Return a stream with every kind of event, next to a second stream."""
     stream, other = (log.open_stream("iris", version, GENESIS, 3) for version in (1, 2))
     log.append([feedback(stream, str(n)) for n in range(20)])
     log.append(
@@ -30,11 +30,11 @@ def log(tmp_path: Path) -> SqliteLog:
 
 
 def test_a_whole_log_passes(log: SqliteLog) -> None:
-    """With every stream's progress, whatever keeps it."""
-    for kept in (log, MemoryLog()):
-        stream = filled(kept)
-        told = [(checked.number, seq) for checked, (seq, _) in audit_log(kept, 10)]
-        assert told == [(stream.number, 10), (stream.number, 20), (stream.number, 23), (stream.number + 1, 1)]
+    """A valid log of any backend passes, and the audit yields the progress of each stream."""
+    for checked_log in (log, MemoryLog()):
+        stream = filled(checked_log)
+        progress = [(checked.number, seq) for checked, (seq, _) in audit_log(checked_log, 10)]
+        assert progress == [(stream.number, 10), (stream.number, 20), (stream.number, 23), (stream.number + 1, 1)]
     log.check_file()
 
 
@@ -60,7 +60,7 @@ def tell(log: SqliteLog, statement: str) -> None:
     ],
 )
 def test_what_was_changed_is_reported(log: SqliteLog, statement: str) -> None:
-    """Each of them by the chain, by the ids, or by the state that the events lead to."""
+    """The audit detects each kind of damage by the chain, by the ids, or by the stream's state."""
     tell(log, statement)
     with pytest.raises(LogDamagedError):
         for _ in audit_log(log, 10):
@@ -68,7 +68,7 @@ def test_what_was_changed_is_reported(log: SqliteLog, statement: str) -> None:
 
 
 def test_rows_that_nothing_forgot_must_be_there(log: SqliteLog) -> None:
-    """The chain holds without them, and so would not tell."""
+    """Lost rows are reported, which the chain does not cover."""
     stream = filled(log)
     with log._connection.write_transaction() as connection:
         tables.forget_payload(connection, stream.number << SEQ_BITS | 9)
@@ -78,7 +78,7 @@ def test_rows_that_nothing_forgot_must_be_there(log: SqliteLog) -> None:
 
 
 def test_rows_that_were_forgotten_must_be_gone(log: SqliteLog) -> None:
-    """With the very rows that were there, the chain would hold."""
+    """Rows that reappear after a FORGET are reported, although the chain is intact."""
     stream = filled(log)
     position = stream.number << SEQ_BITS | 9
     with log._connection.write_transaction() as connection:
@@ -109,7 +109,7 @@ def test_a_stream_that_stands_elsewhere_is_reported(log: SqliteLog, monkeypatch:
 
 
 def test_pages_that_do_not_fit_are_reported(log: SqliteLog) -> None:
-    """SQLite's own check sees an index that lacks an entry."""
+    """SQLite's own check detects a missing entry of an index."""
     filled(log)
     log.empty_wal()
     with log._connection.write_transaction() as connection:

@@ -1,4 +1,4 @@
-"""The log in SQLite on a disk that fails, under processes that are killed, and through a loss of power.
+"""The SQLite log with a failing disk, killed processes, and losses of power.
 
 One workload of appends, retries, a forget and checkpoints runs against a fault at its first operation, its second, and
 so on until none is hit. Afterwards, on a healthy disk, the checker holds what is there to what was acknowledged:
@@ -31,7 +31,7 @@ Acknowledge = Callable[[str, int], None]
 
 
 def drafts(stream: Stream) -> Iterator[list[Draft]]:
-    """What is posted, batch by batch: fresh ids, one retry a batch, a forget and a class."""
+    """Return the batches of the workload: new ids, one retry a batch, a FORGET and a class."""
     for turn in range(6):
         batch = [feedback(stream, f"{turn}-{n}", turn) for n in range(3)]
         yield [*batch, feedback(stream, f"{max(turn - 1, 0)}-0", max(turn - 1, 0))]
@@ -39,7 +39,7 @@ def drafts(stream: Stream) -> Iterator[list[Draft]]:
 
 
 def work(folder: Path, disk: Disk | None, acknowledge: Acknowledge) -> None:
-    """The workload on a log that may be new; what the disk refuses is not acknowledged, and the work goes on."""
+    """Run the workload on a log that may be new; errors of the disk acknowledge nothing and do not stop it."""
     log = SqliteLog(folder / "log.sqlite", tail_events_max=5, vfs=disk and disk.name)
     log.empty_wal()
     stream = log.open_stream("iris", 1, GENESIS, 3)
@@ -58,7 +58,7 @@ def work(folder: Path, disk: Disk | None, acknowledge: Acknowledge) -> None:
 
 
 def check(folder: Path, acknowledged: dict[str, set[int]]) -> None:
-    """Holds a log to what was acknowledged, on a healthy disk, with a retry of everything."""
+    """Check a log on a healthy disk against everything acknowledged, and retry everything."""
     log = SqliteLog(folder / "log.sqlite", tail_events_max=5)
     if (folder / "marks").exists():
         refuse_truncated_log(log, read_marks(folder / "marks"))
@@ -80,67 +80,70 @@ def check(folder: Path, acknowledged: dict[str, set[int]]) -> None:
 
 @pytest.fixture
 def folders() -> Iterator[Callable[[], Path]]:
-    """Makes folders that are deleted at the end, in memory where there is such a disk: the faults come from the VFS."""
+    """Provide folders that are deleted at the end, in memory if possible, since the faults come from the VFS."""
     memory = Path("/dev/shm")  # noqa: S108  # within a folder that mkdtemp makes
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as root:
         yield lambda: Path(tempfile.mkdtemp(dir=root))
 
 
 def operations(folder: Path) -> int:
-    """How many operations the workload takes on a healthy disk."""
+    """Return the number of operations of the workload on a healthy disk."""
     disk = Disk()
-    told: dict[str, set[int]] = {}
-    work(folder, disk, lambda name, seq: told.setdefault(name, set()).add(seq))
-    assert len(told) == 20
-    check(folder, told)
+    acknowledged: dict[str, set[int]] = {}
+    work(folder, disk, lambda name, seq: acknowledged.setdefault(name, set()).add(seq))
+    assert len(acknowledged) == 20
+    check(folder, acknowledged)
     return disk.done
 
 
 @pytest.mark.parametrize("forever", [False, True], ids=["once", "forever"])
 @pytest.mark.parametrize("fault", [Fault.IO, Fault.FULL, Fault.TORN])
 def test_no_failure_of_the_disk_is_acknowledged(folders: Callable[[], Path], fault: Fault, *, forever: bool) -> None:
-    """Operations all over the workload fail in turn; the log heals with the disk."""
+    """The log recovers with the disk after a failure of any operation."""
     total = operations(folders())
     assert total > 60
     for at in range(0, total, STRIDE):
         folder, disk = folders(), Disk()
-        told: dict[str, set[int]] = {}
+        acknowledged: dict[str, set[int]] = {}
         disk.fail(at, fault, forever=forever)
         with suppress(LogError):  # the log could not even be opened
-            work(folder, disk, lambda name, seq: told.setdefault(name, set()).add(seq))  # noqa: B023  # used at once
-        check(folder, told)
+            work(folder, disk, lambda name, seq: acknowledged.setdefault(name, set()).add(seq))  # noqa: B023  # used at once
+        check(folder, acknowledged)
 
 
 @pytest.mark.parametrize("fault", [Fault.KILL, Fault.KILL_TORN])
 def test_no_kill_loses_or_doubles(folders: Callable[[], Path], fault: Fault) -> None:
-    """Killed at writes, syncs and truncations all over; the parent keeps what the child acknowledged before it died."""
+    """A process killed at any write, sync or truncation loses nothing that it acknowledged."""
     for at in range(0, operations(folders()), STRIDE):
         folder = folders()
-        status, told = killed(lambda tell: dying(folder, at, fault, tell))  # noqa: B023  # used at once
+        status, acknowledged = killed(lambda acknowledge: dying(folder, at, fault, acknowledge))  # noqa: B023  # used at once
         assert status == signal.SIGKILL
-        check(folder, told)
+        check(folder, acknowledged)
 
 
 def test_no_kill_during_recovery_loses_or_doubles(folders: Callable[[], Path]) -> None:
-    """A log that was left by a kill is opened by a process that is killed too; then it heals."""
+    """A log survives a second kill during its recovery."""
     left = folders()
-    _, told = killed(lambda tell: dying(left, operations(folders()) - 8, Fault.KILL, tell))
+    _, acknowledged = killed(lambda acknowledge: dying(left, operations(folders()) - 8, Fault.KILL, acknowledge))
     for at in range(0, 40, STRIDE):
         folder = folders() / "copy"
         shutil.copytree(left, folder)
-        _, more = killed(lambda tell: dying(folder, at, Fault.KILL, tell))  # noqa: B023  # used at once
-        check(folder, {name: told.get(name, set()) | more.get(name, set()) for name in told.keys() | more.keys()})
+        _, more = killed(lambda acknowledge: dying(folder, at, Fault.KILL, acknowledge))  # noqa: B023  # used at once
+        check(
+            folder,
+            {name: acknowledged.get(name, set()) | more.get(name, set()) for name in acknowledged.keys() | more.keys()},
+        )
 
 
-def dying(folder: Path, at: int, fault: Fault, tell: Acknowledge) -> None:
-    """The workload on a disk that kills."""
+def dying(folder: Path, at: int, fault: Fault, acknowledge: Acknowledge) -> None:
+    """Run the workload on a disk that kills the process."""
     disk = Disk()
     disk.fail(at, fault)
-    work(folder, disk, tell)
+    work(folder, disk, acknowledge)
 
 
 def killed(call: Callable[[Acknowledge], None]) -> tuple[int, dict[str, set[int]]]:
-    """Runs a call in a forked process; gives how it ended and what it acknowledged, told through a pipe."""
+    """Run a call in a forked process; return its exit status and what it acknowledged through a pipe."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -149,62 +152,62 @@ def killed(call: Callable[[Acknowledge], None]) -> tuple[int, dict[str, set[int]
         finally:
             os._exit(0)
     os.close(writing)
-    told: dict[str, set[int]] = {}
+    acknowledged: dict[str, set[int]] = {}
     with os.fdopen(reading) as lines:
         for line in lines:
             name, seq = line.split()
-            told.setdefault(name, set()).add(int(seq))
-    return os.waitpid(pid, 0)[1], told
+            acknowledged.setdefault(name, set()).add(int(seq))
+    return os.waitpid(pid, 0)[1], acknowledged
 
 
 def void(_: object) -> None:
-    """Nothing, of anything."""
+    """Ignore an acknowledgement."""
 
 
 # Loss of power
 
 
 def test_no_loss_of_power_loses_what_was_acknowledged(folders: Callable[[], Path]) -> None:
-    """The power goes at any operation: of what was not synced, any part of any write is there or not."""
+    """A loss of power at any operation, with any part of the unsynced writes on disk, loses nothing acknowledged."""
     seeded = random.Random(11)
     total = operations(folders())
     for at in range(0, total, STRIDE):
         folder, after = folders(), folders()
-        told = powerless(folder, after, at, seeded, lying=False)
-        check(after, told)
+        acknowledged = powerless(folder, after, at, seeded, lying=False)
+        check(after, acknowledged)
 
 
 def test_a_disk_that_lies_about_syncs_is_found_out(folders: Callable[[], Path]) -> None:
-    """The control: where a sync does nothing, the same checker sees acknowledged events missing."""
+    """The checker detects losses on a disk whose syncs do nothing (the control)."""
     seeded = random.Random(12)
     total = operations(folders())
     failures = 0
     for at in range(total // 2, total, 6):
         folder, after = folders(), folders()
-        told = powerless(folder, after, at, seeded, lying=True)
+        acknowledged = powerless(folder, after, at, seeded, lying=True)
         try:
-            check(after, told)
+            check(after, acknowledged)
         except (AssertionError, LogError):
             failures += 1
     assert failures > 3
 
 
 def test_no_failed_sync_is_made_good_by_the_next_one(folders: Callable[[], Path]) -> None:
-    """Each sync fails in turn, and at the end the power goes: what was acknowledged, retries too, was written again."""
+    """Events acknowledged after any failed sync, retries too, survive a loss of power."""
     for at in range(16):
         folder, after, disk = folders(), folders(), Disk()
-        told: dict[str, set[int]] = {}
+        acknowledged: dict[str, set[int]] = {}
         disk.fail(at, Fault.IO, operations=frozenset({"sync"}))
         for _ in range(2):
             with suppress(LogError):
-                work(folder, disk, lambda name, seq: told.setdefault(name, set()).add(seq))  # noqa: B023  # used at once
+                work(folder, disk, lambda name, seq: acknowledged.setdefault(name, set()).add(seq))  # noqa: B023  # used at once
         disk.lose_power(random.Random(at))
         leave(disk, after)
-        check(after, told)
+        check(after, acknowledged)
 
 
 def test_a_retry_is_not_acknowledged_from_memory(folders: Callable[[], Path]) -> None:
-    """A commit whose sync failed is found again by the reopened log, and is on the disk before the retry is told."""
+    """A commit whose sync failed is found by the reopened log, and is on disk before a retry is acknowledged."""
     folder, after, disk = folders(), folders(), Disk()
     log = SqliteLog(folder / "log.sqlite", vfs=disk.name)
     stream = log.open_stream("iris", 1, GENESIS, 3)
@@ -218,25 +221,25 @@ def test_a_retry_is_not_acknowledged_from_memory(folders: Callable[[], Path]) ->
 
 
 def powerless(folder: Path, after: Path, at: int, seeded: random.Random, *, lying: bool) -> dict[str, set[int]]:
-    """Runs the workload until the power goes at an operation; leaves in `after` what a disk would hold then.
+    """Run the workload until a loss of power at an operation, and write the content of the disk to `after`.
 
     Marks are not synced, so none of them is there.
     """
     disk = Disk(lying=lying)
-    told: dict[str, set[int]] = {}
+    acknowledged: dict[str, set[int]] = {}
 
-    def tell(name: str, seq: int) -> None:
+    def acknowledge(name: str, seq: int) -> None:
         if disk.cut is None:
-            told.setdefault(name, set()).add(seq)
+            acknowledged.setdefault(name, set()).add(seq)
 
     disk.cut_at(at, seeded)
-    work(folder, disk, tell)
+    work(folder, disk, acknowledge)
     leave(disk, after)
-    return told
+    return acknowledged
 
 
 def leave(disk: Disk, after: Path) -> None:
-    """Writes what the disk holds after the loss of power to a folder."""
+    """Write the content of the disk after the loss of power to a folder."""
     assert disk.cut is not None
     for name, content in disk.cut.items():
         (after / Path(name).name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""The log in memory keeps the contract of every log."""
+"""The log in memory passes the conformance suite."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.memory_log import MemoryLog
 
 
 class TestMemoryLog(FeedbackLogTests):
-    """Reopening gives the same object: there is nothing behind it."""
+    """Reopening returns the same object, since nothing is stored elsewhere."""
 
     def make_log(self, folder: Path) -> FeedbackLog:  # noqa: ARG002  # it keeps no files
         return MemoryLog()

@@ -1,4 +1,4 @@
-"""The payload of feedback: what is encoded is decoded, many as one by one; any bytes give rows or one known error."""
+"""Feedback payloads decode to what was encoded; any bytes decode to rows or a PayloadError."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from service.store.log.feedback_payload import (
 
 @st.composite
 def events(draw: st.DrawFn) -> tuple:
-    """The arguments of encode_rows, of any layout."""
+    """Return arguments of encode_rows, of any layout."""
     dtype = np.dtype(draw(st.sampled_from(["f4", "f8"])))
     B, N, K = (draw(st.integers(1, 3)) for _ in range(3))
     kind = draw(st.sampled_from(list(Targets)))
@@ -39,7 +39,7 @@ def bits(array: np.ndarray | None) -> bytes | None:
 
 @given(events())
 def test_what_is_encoded_is_decoded(event: tuple) -> None:
-    """Bit for bit, with NaN and infinity; arrays are own, aligned and contiguous."""
+    """Decoded arrays are equal bit for bit, not shared, aligned and contiguous."""
     X, targets, kind, K, weights = event
     payload = encode_rows(*event)
     block = decode_rows(payload)
@@ -53,7 +53,7 @@ def test_what_is_encoded_is_decoded(event: tuple) -> None:
 
 @given(st.lists(events(), max_size=6), st.integers(1, 3))
 def test_many_are_decoded_as_one_by_one(given_events: list, times: int) -> None:
-    """The blocks hold the same rows in the same order; neighbours of one layout share a block."""
+    """Blocks have the same rows in the same order; neighbors of one layout share a block."""
     payloads = [encode_rows(*event) for event in given_events for _ in range(times)]
     blocks = decode_events(payloads)
     singles = [decode_rows(payload) for payload in payloads]
@@ -70,7 +70,7 @@ def joined(blocks: list[Block], part: str) -> bytes:
 
 @given(st.binary(max_size=100), st.binary(max_size=60))
 def test_any_bytes_are_rows_or_an_error(first: bytes, rest: bytes) -> None:
-    """Alone and among others, with a head that is nearly right and without."""
+    """Any bytes raise PayloadError or decode, alone and among others."""
     good = encode_rows(np.zeros((1, 2), "f4"), np.array([1]), Targets.INDEX, 3)
     for payload in (first, good[:2] + first, good[:12] + rest, good[: HEAD.size] + rest):
         for payloads in ([payload], [good, payload], [payload, good]):
@@ -87,7 +87,7 @@ def parts(block: Block) -> tuple:
 
 @pytest.mark.parametrize("flip", range(12))
 def test_a_head_that_asks_for_more_is_refused(flip: int) -> None:
-    """Sizes whose product no memory holds are compared with the length, not allocated."""
+    """Sizes whose product exceeds the memory are compared with the length, not allocated."""
     payload = bytearray(encode_rows(np.zeros((1, 2), "f4"), np.array([1]), Targets.INDEX, 3))
     payload[4 + flip] ^= 0x80
     if flip < 8:
@@ -125,7 +125,7 @@ def test_what_is_no_feedback_is_not_encoded(change: dict) -> None:
 
 
 def test_the_bytes_stand_as_the_table_says() -> None:
-    """One payload written out by hand."""
+    """A payload has exactly these bytes."""
     expected = bytes.fromhex(
         "01 00 00 01 02000000 01000000 03000000 0000803f 00000040 0000003f 0000003f 02000000 00000000"
     )

@@ -1,4 +1,4 @@
-"""The lineage of a stream, held to the definition applied word for word."""
+"""The lineage of a stream equals its literal definition."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from service.store.log.lineage import Lineage, LineageChange, lineage_change
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[LineageChange | None]:
-    """What each event does, in order of seq; None for feedback."""
+    """Return the effect of each event, in order of seq; None for feedback."""
     history: list[LineageChange | None] = []
     for seq in range(1, draw(st.integers(0, 25)) + 1):
         kind = draw(st.sampled_from([*Kind, Kind.FEEDBACK, Kind.FEEDBACK, Kind.FEEDBACK]))
@@ -41,7 +41,7 @@ def histories(draw: st.DrawFn) -> list[LineageChange | None]:
 
 
 def plain(history: list[LineageChange | None]) -> list[list[int]]:
-    """E(n) for every n, as the definition says it."""
+    """Return E(n) for every n according to the definition."""
     E: list[list[int]] = [[]]
     for seq, turn in enumerate(history, 1):
         if turn is None or turn.kind in {Kind.CLASSES, Kind.CONFIGURE}:
@@ -55,7 +55,7 @@ def plain(history: list[LineageChange | None]) -> list[list[int]]:
 
 @given(histories())
 def test_segments_are_the_definition(history: list[LineageChange | None]) -> None:
-    """At every seq, however the history turned; ascending and as few as there can be."""
+    """The segments equal the definition at every seq, and are ascending and as few as possible."""
     turns = [turn for turn in history if turn is not None]
     lineage = Lineage(turns)
     out = {seq for turn in turns for seq in turn.excluded}
@@ -82,7 +82,7 @@ def test_classes_are_those_of_the_lineage(history: list[LineageChange | None]) -
 
 @given(histories())
 def test_a_base_stands_for_what_a_state_begins_with(history: list[LineageChange | None]) -> None:
-    """The newest whose events are the first ones of the state's, and none of which was put out since it was made."""
+    """A state uses the newest base whose events begin its lineage, and of which none was excluded since."""
     turns = [turn for turn in history if turn is not None]
     lineage, E = Lineage(turns), plain(history)
     bases = [turn for turn in turns if turn.kind == Kind.BASE]
@@ -102,7 +102,7 @@ def test_a_base_stands_for_what_a_state_begins_with(history: list[LineageChange 
 
 
 def test_a_base_that_is_forgotten_stands_for_nothing() -> None:
-    """The one before it does again."""
+    """An older base is used again after the newer one is forgotten."""
     bases = [
         LineageChange(4, Kind.BASE, target=2, fold=2),
         LineageChange(8, Kind.BASE, target=6, fold=3, known_changes=1),
@@ -116,7 +116,7 @@ def test_a_base_that_is_forgotten_stands_for_nothing() -> None:
 
 
 def test_the_example_of_the_design() -> None:
-    """After a rollback from 100 to 40, the state at 101 is that at 40, and goes on from there."""
+    """After a rollback from 100 to 40, the state at 101 is that at 40, and later events continue it."""
     lineage = Lineage([LineageChange(101, Kind.ROLLBACK, target=40)])
     assert lineage.segments(100) == ((0, 100),)
     assert lineage.segments(101) == lineage.segments(40) == ((0, 40),)
@@ -141,7 +141,7 @@ def test_events_become_turns(kind: Kind, payload: bytes, turn: LineageChange) ->
 
 
 def test_a_base_becomes_a_turn() -> None:
-    """Which fold goes on from it outlives what it holds."""
+    """The fold version of a forgotten base stays known."""
     payload = dump({"seq": 5, "turns": 2, "x": None})
     assert lineage_change(Event(9, Kind.BASE, base_id(7, 3), 0, payload, b"")) == LineageChange(
         9, Kind.BASE, target=5, fold=3, known_changes=2

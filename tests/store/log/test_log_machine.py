@@ -1,4 +1,4 @@
-"""Random histories: the log in SQLite, the log in memory and a plain Python list say the same at every step."""
+"""In random histories the log in SQLite, the log in memory and a plain Python list agree at every step."""
 
 import tempfile
 from collections.abc import Callable
@@ -27,13 +27,13 @@ seqs = st.integers(0, 30)
 
 
 class Plain:
-    """The log as a list: for each stream (kind, id, payload or None) in order, and nothing clever."""
+    """A log as lists: for each stream (kind, id, payload or None) in order."""
 
     def __init__(self) -> None:
         self.streams: list[list[list]] = [[], []]
 
     def append(self, at: int, kind: Kind, id_: bytes, payload: bytes, ids: list[bytes] | None = None) -> object:
-        """The stream, seq, duplicate and forgotten of an accepted event; the name of the refusal otherwise."""
+        """Return stream, seq, duplicate and forgotten of an accepted event, or the name of the refusal."""
         stream = self.streams[at]
         if ids is not None:
             mine = {event[1]: seq for seq, event in enumerate(stream, 1) if event[0] == Kind.FEEDBACK}
@@ -57,7 +57,7 @@ class Plain:
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Every rule asks all three the same."""
+    """Every rule appends the same to all three."""
 
     @initialize()
     def begin(self) -> None:
@@ -106,7 +106,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(at=places, id_=names, after=st.integers(0, 8), fault=st.sampled_from([Fault.IO, Fault.FULL, Fault.TORN]))
     def fail(self, at: int, id_: bytes, after: int, fault: Fault) -> None:
-        """The disk fails somewhere in the next append, or never; a retry gets one seq either way."""
+        """The disk fails somewhere in the next append, or never; a retry gets one seq in either case."""
         healthy = self.append
 
         def retried(drafts: list[Draft]) -> list[Outcome]:
@@ -134,7 +134,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(how=st.sampled_from(["close", "empty_wal", "checkpoint_wal"]))
     def reopen(self, how: str) -> None:
-        """What a restart or a checkpoint does changes nothing; a second object takes over in the middle."""
+        """A restart or a checkpoint changes nothing; a second object continues."""
         getattr(self.sqlite, how)()
         self.sqlite = self.open()
 
