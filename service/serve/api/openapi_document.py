@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from service.serve.api.schemas.call_docs import NULL, replace_nulls
 from service.serve.api.schemas.documented_calls import REQUESTS
 
 REFERENCE: Final = "#/components/schemas/{model}"
@@ -31,7 +32,8 @@ def complete_document(document: dict[str, Any]) -> dict[str, Any]:
     for path, calls in document["paths"].items():
         for call in calls.values():
             _correct_errors(call["responses"], has_version=VERSION_IN_PATH in path)
-    return document
+    restored: dict[str, Any] = replace_nulls(document, NULL, None)
+    return restored
 
 
 def _correct_errors(responses: dict[str, Any], *, has_version: bool) -> None:

@@ -12,11 +12,22 @@ Examples = Mapping[str, object]
 
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
+# FastAPI drops every null from its document, in examples too; `openapi_document.py` puts them back.
+NULL: Final = "\0null"
+
+
+def replace_nulls(value: Any, null: object, replacement: object) -> Any:  # noqa: ANN401  # any JSON value
+    """Return a JSON value with `replacement` wherever `null` stands."""
+    if isinstance(value, dict):
+        return {key: replace_nulls(one, null, replacement) for key, one in value.items()}
+    if isinstance(value, list):
+        return [replace_nulls(one, null, replacement) for one in value]
+    return replacement if value == null else value
 
 
 def examples(values: Examples) -> Docs:
-    """Return examples by their names."""
-    return {"examples": {name: {"value": value} for name, value in values.items()}}
+    """Return examples by their names, with NULL for null."""
+    return {"examples": {name: {"value": replace_nulls(value, None, NULL)} for name, value in values.items()}}
 
 
 def request(model: type[BaseModel], values: Examples, *, required: bool = True) -> Docs:
