@@ -82,7 +82,7 @@ def json_reply(value: object, status: int = 200) -> Reply:
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The whole body.
+    """Return the whole body.
 
     Raises:
         BodyTooLargeError: It is larger than the limit; a declared size is refused before a byte is read.
@@ -173,7 +173,7 @@ async def respond(request: Request, context: Context, kind: int, served: ServedM
 
 
 def refused(request: Request, reason: SoftstepError) -> Reply:
-    """The answer to an error that an endpoint raised."""
+    """Return the response to an error that an endpoint raised."""
     return Reply(refusal(reason, V2 if request.url.path.startswith("/v2") else V1))
 
 

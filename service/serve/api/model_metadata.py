@@ -44,13 +44,13 @@ def model(now: LiveModels, served: ServedModel) -> dict[str, Any]:
 
 
 def unavailable(now: LiveModels, name: str) -> dict[str, Any]:
-    """The metadata of a model of which nothing is served: the state and the reason of every version."""
+    """Return the metadata of a model without a served version: the state and reason of every version."""
     states = [_state(now, version) for (model, _), version in now.versions.items() if model == name]
     return {"name": name, "version": states[-1]["version"], "state": "UNAVAILABLE", "ready": False, "versions": states}
 
 
 def _state(now: LiveModels, version: Version) -> dict[str, Any]:
-    """The state of one version; the reason says why it, or a newer form of it on disk, was refused or is not served."""
+    """Return the state of one version, and why it, or a newer form of it on disk, was refused or is not served."""
     unloaded = version.name in now.unloaded
     state = "UNAVAILABLE" if unloaded else version.state
     served = now.served.get((version.name, version.version))

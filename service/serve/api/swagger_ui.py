@@ -54,7 +54,7 @@ documentation = APIRouter(include_in_schema=False)
 
 @documentation.get("/docs")
 async def page() -> Response:
-    """The page that shows the OpenAPI document and tries its requests."""
+    """Return the page that shows the OpenAPI document and tries its requests."""
     return Reply(HttpResponse(200, PAGE, HTML, HEADERS))
 
 
