@@ -124,6 +124,7 @@ REQUESTS = {
     "unsupported_encoding": request("POST", f"{IRIS}:predict", b"{}", [("Content-Encoding", "gzip")]),
     "unsupported_media_type": request("POST", f"{IRIS}:predict", b"{}", [("Content-Type", "text/csv")]),
     "invalid_request": request("POST", f"{IRIS}:predict", instances([ROW[:3]])),
+    "invalid_parameter": request("POST", f"{IRIS}:feedback?wait=perhaps", instances([ROW], labels=[0])),
     "invalid_token": request("POST", f"{IRIS}:feedback", b'{"tokens": ["forged"], "labels": [0]}'),
     "unknown_seq": request("POST", f"{IRIS}:rollback", b'{"seq": 999999}'),
     "head_too_large": request("GET", "/" + "x" * 50_000),
@@ -198,11 +199,6 @@ def other_origin(scene: Scene) -> Response:
     assert str(refused.header("vary")).startswith("Origin")
     assert refused.header("access-control-allow-origin") is None
     return refused
-
-
-@case("invalid_parameter")
-def parameter_that_the_framework_refuses(scene: Scene) -> Response:
-    return post(scene.shared, ":rollback?wait=maybe", seq=0)
 
 
 @case("learning_off")
