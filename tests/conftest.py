@@ -42,7 +42,7 @@ def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def iris_models(tmp_path: Path) -> Path:
     """A models directory that holds iris version 1, of the test's own."""
     shutil.copytree(SHIPPED / "iris", tmp_path / "models" / "iris")
     return tmp_path / "models"

@@ -1,4 +1,4 @@
-"""What commands say while they work: a line that is written over, or a line now and then."""
+"""Progress of commands: one line that is overwritten on a terminal, or a line every few seconds."""
 
 import sys
 
@@ -10,26 +10,26 @@ from service.errors import SoftstepError
 
 
 class Clock:
-    """A clock that moves when it is told."""
+    """A clock that moves when it is set."""
 
     def __init__(self) -> None:
         self.now = 100.0
 
     def monotonic(self) -> float:
-        """The time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of all progress."""
+    """Replace the clock of Progress."""
     clock = Clock()
     monkeypatch.setattr(console, "time", clock)
     return clock
 
 
 def test_a_file_gets_a_line_every_few_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    """And none where it was quick."""
+    """A quick command writes none."""
     progress = Progress("replaying", "events")
     for done in range(1, 13):
         clock.now += 1
@@ -40,10 +40,10 @@ def test_a_file_gets_a_line_every_few_seconds(clock: Clock, capsys: pytest.Captu
     )
 
 
-def test_a_person_sees_one_line(
+def test_a_terminal_shows_one_line(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is written over, and wiped away at the end."""
+    """The line is overwritten and cleared at the end."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     progress = Progress("p", "e")
     for done in (10, 20):
@@ -54,7 +54,7 @@ def test_a_person_sees_one_line(
     assert capsys.readouterr().err == f"\r{first}\r{second}\r{' ' * len(second)}\r"
 
 
-def test_a_disk_that_refuses_is_told_in_a_sentence() -> None:
-    """Without the path, and without a traceback."""
+def test_a_disk_error_becomes_a_sentence() -> None:
+    """The error has no path and no traceback."""
     with pytest.raises(SoftstepError, match=r"^disk error: No space left on device$"), convert_disk_errors():
         raise OSError(28, "No space left on device", "secret")

@@ -1,4 +1,4 @@
-"""docs/settings.md and service/settings.py say the same."""
+"""docs/settings.md and service/settings.py agree."""
 
 import re
 from types import ModuleType
@@ -13,17 +13,17 @@ from tests.support.servers import ROOT
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """docs/write_settings.py, which lies in no package."""
+    """Import docs/write_settings.py, which is in no package."""
     return load_script("docs/write_settings.py")
 
 
 def test_the_page_is_what_the_script_writes(script: ModuleType) -> None:
-    """Run `python docs/write_settings.py` where this fails."""
+    """If this fails, run `python docs/write_settings.py`."""
     assert (ROOT / "docs" / "settings.md").read_text() == script.page()
 
 
-def test_every_setting_stands_in_one_group(script: ModuleType) -> None:
-    """With a description, and a value."""
+def test_every_setting_is_in_one_group(script: ModuleType) -> None:
+    """Each has a description."""
     names = [name for _, group in script.groups() for name in group]
     assert names == list(Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())
@@ -32,14 +32,14 @@ def test_every_setting_stands_in_one_group(script: ModuleType) -> None:
 @pytest.mark.parametrize(
     "name", ["Dockerfile", "compose.yaml", "deploy/kubernetes.yaml", "deploy/kserve.yaml", "docs/deployment.md"]
 )
-def test_deployments_set_what_there_is(name: str) -> None:
-    """Every variable that they name is a setting."""
+def test_deployment_files_name_known_settings(name: str) -> None:
+    """Every SOFTSTEP variable in them is a setting."""
     named = set(re.findall(r"SOFTSTEP_(\w+)", (ROOT / name).read_text()))
     assert named <= {field.upper() for field in Settings.model_fields}
 
 
-def test_values_are_written_as_the_environment_takes_them(script: ModuleType) -> None:
-    """Defaults by kind."""
+def test_values_are_written_as_in_the_environment(script: ModuleType) -> None:
+    """Each kind of default has its form."""
     assert script.default(None) == "unset"
     assert script.default(False) == "`false`"
     assert script.default(64 << 20) == "`67108864` (64 MiB)"
@@ -49,15 +49,15 @@ def test_values_are_written_as_the_environment_takes_them(script: ModuleType) ->
 
 
 @pytest.mark.parametrize("key", ["secret", "ab" * 31, "ab" * 32 + ",", "ab" * 32 + ",secret", "gh" * 32])
-def test_what_is_no_token_key_is_refused(key: str) -> None:
-    """At the start, without a word of what was given."""
+def test_an_invalid_token_key_is_rejected(key: str) -> None:
+    """The error does not repeat the key."""
     with pytest.raises(ValidationError, match="64 hexadecimal digits") as caught:
         Settings(token_key=SecretStr(key))
     assert key not in str(caught.value)
 
 
 def test_a_token_key_is_not_shown() -> None:
-    """Where settings are printed or logged, one key or two."""
+    """Printed and dumped settings do not contain it."""
     for key in ("ab" * 32, "ab" * 32 + "," + "cd" * 32):
         settings = Settings(token_key=SecretStr(key))
         assert settings.token_key is not None

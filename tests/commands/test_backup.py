@@ -1,4 +1,4 @@
-"""`softstep backup` and `softstep restore`: whole, checked, whenever they are killed, and forgotten stays forgotten."""
+"""`softstep backup` and `softstep restore`: backups are complete and verified, and forgotten events stay forgotten."""
 
 import shutil
 import threading
@@ -12,7 +12,17 @@ from service.store.directory.ack_marks import read_marks
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import write_snapshot
 from service.store.states.state_folder import list_seqs
-from tests.support.data_directories import History, iris, killed_at, learned, lines, ran, rows, softstep, tree
+from tests.support.data_directories import (
+    History,
+    file_hashes,
+    iris_artifact,
+    json_lines,
+    row_payload,
+    run_command,
+    run_killed_at,
+    run_softstep,
+    wait_learned,
+)
 from tests.support.servers import serving
 
 KEY = b"5a" * 32 + b"\n"
@@ -21,12 +31,12 @@ NOT_EMPTY = "softstep: the data directory has a log; choose an empty directory, 
 UNFINISHED = "softstep: a restore of the data directory was interrupted; run softstep restore again\n"
 
 
-def test_a_backup_of_a_running_service_is_served(root: Path, tmp_path: Path) -> None:
-    """Made while events come in and are learned; what is restored answers with the bits of that moment."""
+def test_a_backup_of_a_running_service_is_served(iris_models: Path, tmp_path: Path) -> None:
+    """A backup made while events are learned restores to the bits of that moment."""
     data, stop = tmp_path / "data", threading.Event()
-    with serving(root, tmp_path) as service:
+    with serving(iris_models, tmp_path) as service:
         history = History(data)
-        learned(service, history.teach(*range(50)))
+        wait_learned(service, history.add_feedback(*range(50)))
         (data / "token.key").write_bytes(KEY)
 
         def teach() -> None:
@@ -34,73 +44,73 @@ def test_a_backup_of_a_running_service_is_served(root: Path, tmp_path: Path) -> 
             for n in range(100, 100_000):
                 if stop.is_set():
                     break
-                busy.teach(n)
+                busy.add_feedback(n)
             busy.close()
 
         teacher = threading.Thread(target=teach)
         teacher.start()
         try:
-            (told,) = lines(softstep("backup", tmp_path / "backup", "--data", data, "--json"))
+            (result,) = json_lines(run_softstep("backup", tmp_path / "backup", "--data", data, "--json"))
         finally:
             stop.set()
             teacher.join()
         last = history.log.stream_state(history.stream.number).seq
-        assert 50 <= told["seq"] < last
+        assert 50 <= result["seq"] < last
         (mark,) = read_marks(tmp_path / "backup" / "marks" / "0")
-        assert (mark[1].seq, mark[1].hash.hex()) == (told["seq"], told["hash"])
-        replay = StreamReplay(history.stream, iris(), history.log)
-        list(replay.fold_to(told["seq"]))
+        assert (mark[1].seq, mark[1].hash.hex()) == (result["seq"], result["hash"])
+        replay = StreamReplay(history.stream, iris_artifact(), history.log)
+        list(replay.fold_to(result["seq"]))
         history.close()
-    (verified, marks) = lines(softstep("verify", "--refold", "--data", tmp_path / "backup", "--json"))
-    assert (verified["seq"], verified["damage"], marks) == (told["seq"], [], {"marks": "good"})
+    (verified, marks) = json_lines(run_softstep("verify", "--refold", "--data", tmp_path / "backup", "--json"))
+    assert (verified["seq"], verified["damage"], marks) == (result["seq"], [], {"marks": "good"})
     again = tmp_path / "again"
-    restored = softstep("restore", tmp_path / "backup", "--data", again / "data", "--json")
-    assert lines(restored) == [{"finished": True, "forgotten_again": 0}]
+    restored = run_softstep("restore", tmp_path / "backup", "--data", again / "data", "--json")
+    assert json_lines(restored) == [{"finished": True, "forgotten_again": 0}]
     key = again / "data" / "token.key"
     assert (key.read_bytes(), key.stat().st_mode & 0o777) == (KEY, 0o600)
-    with serving(root, again) as service:
-        metadata = learned(service, told["seq"])
+    with serving(iris_models, again) as service:
+        metadata = wait_learned(service, result["seq"])
         assert (metadata["seq"], metadata["progressive"]["rows"]) == (
-            told["seq"],
+            result["seq"],
             replay.fold.progressive_validation["rows"],
         )
-        refused = softstep("restore", tmp_path / "backup", "--data", again / "data", "--over")
+        refused = run_softstep("restore", tmp_path / "backup", "--data", again / "data", "--over")
         assert "another instance uses the data directory" in refused.stderr
-    (after, _) = lines(softstep("replay", "iris", "--data", again / "data", "--json")) * 2
-    assert (after["hash"], after["published"]) == (told["hash"], "equal")
+    (after, _) = json_lines(run_softstep("replay", "iris", "--data", again / "data", "--json")) * 2
+    assert (after["hash"], after["published"]) == (result["hash"], "equal")
 
 
-def checkpoint(history: History, seq: int) -> None:
-    """Keep a state as the learner would."""
-    replay = StreamReplay(history.stream, iris(), history.log)
+def write_checkpoint(history: History, seq: int) -> None:
+    """Write a checkpoint as the learner would."""
+    replay = StreamReplay(history.stream, iris_artifact(), history.log)
     list(replay.fold_to(seq))
     fields, arrays = replay.fold.checkpoint_contents()
     write_snapshot(history.folder.checkpoints, seq, {**fields, **replay.position_fields()}, arrays, durable=True)
 
 
-def holds_row(path: Path, id_: int) -> list[str]:
-    """The files below a folder that hold the row of an event."""
-    row = rows(int.from_bytes(str(id_).encode()))[16:]
+def files_with_row(path: Path, id_: int) -> list[str]:
+    """Return the files below a folder that contain the row of an event."""
+    row = row_payload(int.from_bytes(str(id_).encode()))[16:]
     return [str(file.relative_to(path)) for file in path.rglob("*") if file.is_file() and row in file.read_bytes()]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory in `data`, and in `backup` its backup, after which events were forgotten and came."""
+def backed_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a data directory in `data` and its backup in `backup`, then forget and add events."""
     path = tmp_path_factory.mktemp("whole")
     history, second = History(path / "data"), History(path / "data", 2)
-    history.teach(*range(30))
+    history.add_feedback(*range(30))
     history.forget(4)
-    second.teach(*range(200, 210))
-    checkpoint(second, 10)
+    second.add_feedback(*range(200, 210))
+    write_checkpoint(second, 10)
     second.forget(201)
-    checkpoint(history, 2)
-    checkpoint(history, 31)
-    assert softstep("backup", path / "backup", "--data", path / "data").returncode == 0
+    write_checkpoint(history, 2)
+    write_checkpoint(history, 31)
+    assert run_softstep("backup", path / "backup", "--data", path / "data").returncode == 0
     assert list_seqs(path / "backup" / "streams" / "iris" / "1" / "checkpoints") == [31]
     # What the second stream has was made of an event that is forgotten.
     assert list_seqs(path / "backup" / "streams" / "iris" / "2" / "checkpoints") == []
-    history.teach(*range(40, 50))
+    history.add_feedback(*range(40, 50))
     history.forget(9, 45)
     second.forget(203)
     for each in (history, second):
@@ -109,21 +119,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_was_forgotten_stays_forgotten(whole: Path, tmp_path: Path) -> None:
-    """Over a log that forgot it since the backup: its rows are in no file, nor is a state that they made."""
-    assert holds_row(whole / "backup", 9) == ["log.sqlite"]
-    assert holds_row(whole / "backup", 4) == holds_row(whole / "data", 9) == []
-    shutil.copytree(whole / "data", tmp_path / "data")
-    argv = ("restore", whole / "backup", "--data", tmp_path / "data")
-    refused = ran(*argv)
+def test_events_forgotten_since_the_backup_stay_forgotten(backed_up: Path, tmp_path: Path) -> None:
+    """Restoring over a log that forgot events leaves their rows in no file, and no state made of them."""
+    assert files_with_row(backed_up / "backup", 9) == ["log.sqlite"]
+    assert files_with_row(backed_up / "backup", 4) == files_with_row(backed_up / "data", 9) == []
+    shutil.copytree(backed_up / "data", tmp_path / "data")
+    argv = ("restore", backed_up / "backup", "--data", tmp_path / "data")
+    refused = run_command(*argv)
     assert (refused.returncode, refused.stderr) == (1, NOT_EMPTY)
-    assert tree(tmp_path / "data") == tree(whole / "data") | {"lock": tree(tmp_path / "data")["lock"]}
-    assert lines(ran(*argv, "--over", "--json")) == [{"finished": True, "forgotten_again": 2}]
-    is_restored(tmp_path / "data")
+    assert file_hashes(tmp_path / "data") == file_hashes(backed_up / "data") | {
+        "lock": file_hashes(tmp_path / "data")["lock"]
+    }
+    assert json_lines(run_command(*argv, "--over", "--json")) == [{"finished": True, "forgotten_again": 2}]
+    assert_restored(tmp_path / "data")
 
 
-def is_restored(path: Path) -> None:
-    """The backup, without what was forgotten since."""
+def assert_restored(path: Path) -> None:
+    """Check that a data directory is the backup without the events forgotten since."""
     log = SqliteLog(path / "log.sqlite")
     assert [log.stream_state(stream.number).seq for stream in log.list_streams()] == [32, 12]
     places = log.find_ids("iris", [b"4", b"9", b"45", b"203", b"8"])
@@ -134,22 +146,22 @@ def is_restored(path: Path) -> None:
         b"203": True,
         b"8": False,
     }
-    assert holds_row(path, 9) == holds_row(path, 203) == []
-    assert holds_row(path, 8) == ["log.sqlite"]
+    assert files_with_row(path, 9) == files_with_row(path, 203) == []
+    assert files_with_row(path, 8) == ["log.sqlite"]
     assert list_seqs(path / "streams" / "iris" / "1" / "checkpoints") == []
     assert not [file for file in path.iterdir() if file.name.startswith(".restore")]
-    assert killed_at(0, ("verify", "--refold", "--data", path)) == 0
+    assert run_killed_at(0, ("verify", "--refold", "--data", path)) == 0
 
 
-def flip(path: Path) -> None:
+def flip_bit(path: Path) -> None:
     """Change one bit."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
-def cut(folder: Path) -> None:
-    """The last event is not there."""
+def cut_last_event(folder: Path) -> None:
+    """Remove the last event."""
     log = SqliteLog(folder / "log.sqlite")
     with log._connection.write_transaction() as database:
         database.execute("DELETE FROM events WHERE position IN (SELECT max(position) FROM events)")
@@ -157,83 +169,83 @@ def cut(folder: Path) -> None:
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "log": lambda folder: flip(folder / "log.sqlite"),
-    "end": cut,
-    "checkpoint": lambda folder: flip(folder / "streams" / "iris" / "1" / "checkpoints" / "31"),
-    "artifact": lambda folder: flip(folder / "streams" / "iris" / "2" / "artifact" / "model.safetensors"),
+    "log": lambda folder: flip_bit(folder / "log.sqlite"),
+    "end": cut_last_event,
+    "checkpoint": lambda folder: flip_bit(folder / "streams" / "iris" / "1" / "checkpoints" / "31"),
+    "artifact": lambda folder: flip_bit(folder / "streams" / "iris" / "2" / "artifact" / "model.safetensors"),
     "no artifact": lambda folder: shutil.rmtree(folder / "streams"),
     "no log": lambda folder: (folder / "log.sqlite").unlink(),
 }
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-def test_a_damaged_backup_is_refused(what: str, whole: Path, tmp_path: Path) -> None:
-    """In a sentence, and the data directory is as it was."""
-    shutil.copytree(whole / "backup", tmp_path / "backup")
-    shutil.copytree(whole / "data", tmp_path / "data")
+def test_a_damaged_backup_is_rejected(what: str, backed_up: Path, tmp_path: Path) -> None:
+    """The error names the damage, and the data directory is unchanged."""
+    shutil.copytree(backed_up / "backup", tmp_path / "backup")
+    shutil.copytree(backed_up / "data", tmp_path / "data")
     DAMAGE[what](tmp_path / "backup")
-    before = tree(tmp_path / "backup")
-    assert killed_at(0, ("restore", tmp_path / "backup", "--over", "--data", tmp_path / "data")) == 1
-    left = tree(tmp_path / "data")
-    assert {name: left[name] for name in tree(whole / "data")} == tree(whole / "data")
-    assert left.keys() - tree(whole / "data").keys() <= {"lock"}
-    assert tree(tmp_path / "backup") == before
+    before = file_hashes(tmp_path / "backup")
+    assert run_killed_at(0, ("restore", tmp_path / "backup", "--over", "--data", tmp_path / "data")) == 1
+    left = file_hashes(tmp_path / "data")
+    assert {name: left[name] for name in file_hashes(backed_up / "data")} == file_hashes(backed_up / "data")
+    assert left.keys() - file_hashes(backed_up / "data").keys() <= {"lock"}
+    assert file_hashes(tmp_path / "backup") == before
 
 
-def test_a_log_that_cannot_be_read_does_not_say_what_it_forgot(whole: Path, tmp_path: Path) -> None:
-    """So nothing is restored over it; into an empty directory it is."""
-    shutil.copytree(whole / "data", tmp_path / "data")
+def test_an_unreadable_log_is_not_replaced(backed_up: Path, tmp_path: Path) -> None:
+    """Its forgets are unknown, so nothing is restored over it, but an empty directory works."""
+    shutil.copytree(backed_up / "data", tmp_path / "data")
     (tmp_path / "data" / "log.sqlite").write_bytes(b"x" * 5000)
-    done = ran("restore", whole / "backup", "--over", "--data", tmp_path / "data")
+    done = run_command("restore", backed_up / "backup", "--over", "--data", tmp_path / "data")
     assert done.returncode == 1
     assert "what was forgotten since the backup is unknown" in done.stderr
 
 
-def test_a_backup_has_a_name_of_its_own(whole: Path, tmp_path: Path) -> None:
-    """What is there already is not touched, and where nothing can be written it is said."""
-    before = tree(whole / "backup")
-    done = ran("backup", whole / "backup", "--data", whole / "data")
+def test_a_backup_does_not_overwrite(backed_up: Path, tmp_path: Path) -> None:
+    """Existing folders are not touched, and a disk error is reported."""
+    before = file_hashes(backed_up / "backup")
+    done = run_command("backup", backed_up / "backup", "--data", backed_up / "data")
     assert (done.returncode, done.stderr) == (1, NO_NAME)
-    assert tree(whole / "backup") == before
+    assert file_hashes(backed_up / "backup") == before
     for target in (Path("/proc/none/backup"), Path("/dev/null/backup")):
-        done = ran("backup", target, "--data", whole / "data")
+        done = run_command("backup", target, "--data", backed_up / "data")
         assert (done.returncode, done.stderr.startswith("softstep: disk error: ")) == (1, True)
-    assert ran("backup", tmp_path / "b", "--data", tmp_path / "none").returncode == 1
+    assert run_command("backup", tmp_path / "b", "--data", tmp_path / "none").returncode == 1
     assert not (tmp_path / "none").exists()
 
 
-def test_a_killed_backup_is_none(whole: Path, tmp_path: Path) -> None:
-    """Killed at each of its steps in turn: it has its name only where it is whole, and the next run makes it."""
-    expected = tree(whole / "data")
+def test_a_killed_backup_has_no_name(backed_up: Path, tmp_path: Path) -> None:
+    """Killed at each of its steps, it has its name only if complete, and the next run makes it."""
+    expected = file_hashes(backed_up / "data")
     kills = 0
     for tick in range(1, 400, 2):
         target = tmp_path / str(tick)
-        argv = ("backup", target, "--data", whole / "data")
-        code = killed_at(tick, argv)
+        argv = ("backup", target, "--data", backed_up / "data")
+        code = run_killed_at(tick, argv)
         if code == 0:
             break
         assert code is None
         kills += 1
         if not target.exists():
-            assert killed_at(0, argv) == 0
+            assert run_killed_at(0, argv) == 0
         if tick % 5 == 0:
-            assert killed_at(0, ("verify", "--data", target)) == 0
+            assert run_killed_at(0, ("verify", "--data", target)) == 0
         assert [path.name for path in tmp_path.iterdir()] == [target.name]
         shutil.rmtree(target)
     assert kills > 10
-    assert {name: content for name, content in tree(whole / "data").items() if name in expected} == expected
+    assert {name: content for name, content in file_hashes(backed_up / "data").items() if name in expected} == expected
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_a_killed_restore_is_finished_by_the_next(whole: Path, tmp_path: Path, *, over: bool) -> None:
-    """Killed at each of its steps in turn: what was there stands, or nobody else opens what is on its way."""
+def test_a_killed_restore_is_finished_by_the_next(backed_up: Path, tmp_path: Path, *, over: bool) -> None:
+    """Killed at each of its steps, the old content is there, or the directory cannot be opened until the next run."""
     kills = unfinished = 0
     for tick in range(1, 400, 2 if over else 1):
         path = tmp_path / str(tick)
         if over:
-            shutil.copytree(whole / "data", path)
-        argv = ("restore", whole / "backup", *(["--over"] if over else []), "--data", path)
-        code = killed_at(tick, argv)
+            shutil.copytree(backed_up / "data", path)
+        argv = ("restore", backed_up / "backup", *(["--over"] if over else []), "--data", path)
+        code = run_killed_at(tick, argv)
         if code == 0:
             break
         assert code is None
@@ -241,13 +253,13 @@ def test_a_killed_restore_is_finished_by_the_next(whole: Path, tmp_path: Path, *
         is_unfinished = (path / ".restore").exists()
         unfinished += is_unfinished
         if is_unfinished or over:
-            # Refused while unfinished, else the old state or the new one, whole.
-            assert killed_at(0, ("verify", "--data", path)) == int(is_unfinished)
+            # Refused while unfinished, else the old state or the new one, backed_up.
+            assert run_killed_at(0, ("verify", "--data", path)) == int(is_unfinished)
         if is_unfinished and unfinished == 1:
             for other in (("verify",), ("serve", "--port", "0")):
-                assert softstep(*other, "--data", path).stderr == UNFINISHED
+                assert run_softstep(*other, "--data", path).stderr == UNFINISHED
         is_done = not over and not is_unfinished and (path / "log.sqlite").exists()
-        assert is_done or killed_at(0, argv) == 0
+        assert is_done or run_killed_at(0, argv) == 0
         log = SqliteLog(path / "log.sqlite")
         assert [log.stream_state(stream.number).seq for stream in log.list_streams()] == (
             [32, 12] if over else [31, 11]
@@ -255,7 +267,7 @@ def test_a_killed_restore_is_finished_by_the_next(whole: Path, tmp_path: Path, *
         assert log.find_ids("iris", [b"9"])[b"9"].forgotten == over
         log.close()
         if over and tick % 9 == 0:
-            is_restored(path)
+            assert_restored(path)
         shutil.rmtree(path)
     assert kills > 20
     assert unfinished > 2

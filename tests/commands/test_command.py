@@ -1,4 +1,4 @@
-"""The `softstep` command: what it says, what it returns, and which settings it ends up with."""
+"""The `softstep` command: its output, its exit codes and the settings it reads."""
 
 import io
 import os
@@ -25,7 +25,7 @@ from tests.support.servers import ROOT, Service, serving
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment without settings, and a log that stays the test run's own."""
+    """Remove all settings from the environment, and keep the logging of the test run."""
     for name in os.environ:
         if name.startswith(("SOFTSTEP_", "AIP_")) and name != "SOFTSTEP_KERNELS":
             monkeypatch.delenv(name)
@@ -34,19 +34,19 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """Something else that listens on the service's port."""
+    """Listen on the service's port from another socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setenv("SOFTSTEP_PORT", str(listener.getsockname()[1]))
         yield listener
 
 
 def settings_of(*argv: str) -> Settings:
-    """The settings that a command line leads to."""
+    """Return the settings that a command line leads to."""
     return command._settings(command._parser().parse_args(argv))
 
 
-def test_it_tells_its_version() -> None:
-    """As a module of the interpreter, as a container would run it."""
+def test_it_prints_its_version() -> None:
+    """The command runs as a module of the interpreter, as in a container."""
     done = subprocess.run(
         [sys.executable, "-m", "service", "--version"],
         cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=True,
@@ -55,8 +55,8 @@ def test_it_tells_its_version() -> None:
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["--help"], ["serve", "--help"], ["health"]])
-def test_what_runs_often_is_light(argv: list[str], listener: socket.socket) -> None:
-    """No kernel and no server is imported to tell the version or to ask for health, and the arrays are not either."""
+def test_health_and_version_import_no_kernel(argv: list[str], listener: socket.socket) -> None:
+    """Neither kernels, server nor NumPy are imported for --version, --help and health."""
     listener.close()
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "service", *argv],
@@ -69,31 +69,31 @@ def test_what_runs_often_is_light(argv: list[str], listener: socket.socket) -> N
 
 
 def test_every_command_has_a_module() -> None:
-    """The command line knows just the commands that stand in service/commands/."""
+    """The command line accepts exactly the commands of service/commands/."""
     modules = {path.stem for path in (ROOT / "service" / "commands").glob("*.py")} - {"__init__"}
-    with pytest.raises(SystemExit), redirect_stdout(io.StringIO()) as told:
+    with pytest.raises(SystemExit), redirect_stdout(io.StringIO()) as result:
         command.main(["--help"])
-    assert set(re.findall(r"^    (\w+)", told.getvalue(), re.MULTILINE)) - {"command"} == modules
+    assert set(re.findall(r"^    (\w+)", result.getvalue(), re.MULTILINE)) - {"command"} == modules
     assert all(callable(resolve_name(f"service.commands.{name}:run")) for name in modules)
 
 
 def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without one it says so and exits with 2."""
+    """Without a command the exit code is 2 and the error says so."""
     with pytest.raises(SystemExit) as ended:
         command.main([])
     assert ended.value.code == 2
     assert "command" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_told(listener: socket.socket, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one sentence, with exit code 1."""
+def test_a_port_in_use_is_reported(listener: socket.socket, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error is one sentence and the exit code 1."""
     assert command.main(["serve"]) == 1
     message = f"softstep: cannot listen on 127.0.0.1 port {listener.getsockname()[1]}: Address already in use\n"
     assert capsys.readouterr().err == message
 
 
-def test_an_address_of_another_machine_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """192.0.2.1 is kept for documentation, so nobody has it."""
+def test_an_address_of_another_machine_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """192.0.2.1 is reserved for documentation, so no machine has it."""
     assert command.main(["serve", "--host", "192.0.2.1", "--port", "0"]) == 1
     assert capsys.readouterr().err.startswith("softstep: cannot listen on 192.0.2.1 port 0: ")
 
@@ -103,10 +103,10 @@ def test_an_address_of_another_machine_is_told(capsys: pytest.CaptureFixture[str
     ("name", "value"),
     [("WORKERS", "none"), ("WORKERS", "0"), ("PORT", "65536"), ("DRAIN_SECONDS", "-1"), ("CORS_ORIGINS", "secret")],
 )
-def test_bad_settings_are_told(
+def test_invalid_settings_are_reported(
     run: list[str], name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the setting's name, without its value or a traceback, with exit code 2."""
+    """The error names the setting without its value or a traceback, and the exit code is 2."""
     monkeypatch.setenv(f"SOFTSTEP_{name}", value)
     assert command.main(run) == 2
     message = capsys.readouterr().err
@@ -119,7 +119,7 @@ def test_bad_settings_are_told(
 def test_an_interrupted_command_leaves_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its exit code is the shell's for that."""
+    """Its exit code is that of a shell."""
 
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
@@ -130,22 +130,22 @@ def test_an_interrupted_command_leaves_no_traceback(
 
 
 def test_options_that_are_zero_are_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
-    """Port 0 lets the system choose; no workers are refused."""
+    """Port 0 means any free port; zero workers are rejected."""
     assert settings_of("serve", "--port", "0").port == 0
     assert command.main(["serve", "--workers", "0"]) == 2
     assert "workers" in capsys.readouterr().err
 
 
 def test_options_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the environment overrides the defaults."""
+    """Options override the environment, which overrides the defaults."""
     monkeypatch.setenv("SOFTSTEP_PORT", "9000")
     monkeypatch.setenv("SOFTSTEP_HOST", "::1")
     settings = settings_of("serve", "--port", "9001", "--models", "elsewhere")
     assert (settings.port, settings.host, settings.models) == (9001, "::1", Path("elsewhere"))
 
 
-def test_a_sagemaker_container_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its model folder is there: port 8080 on every address, and what is said on purpose still counts."""
+def test_a_sagemaker_container_is_recognized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its model folder exists: port 8080 on every address, unless options say otherwise."""
     assert settings_of("serve").port == 8000
     monkeypatch.setattr(command, "SAGEMAKER_MODEL", tmp_path)
     for argv in (["serve"], ["health"]):
@@ -157,27 +157,31 @@ def test_a_sagemaker_container_is_recognised(tmp_path: Path, monkeypatch: pytest
     assert (settings_of("serve").models, settings_of("serve").port) == (Path("elsewhere"), 8000)
 
 
-def test_a_sagemaker_container_serves_its_model(root: Path, tmp_path: Path) -> None:
-    """One model without a name, at the paths that SageMaker asks."""
-    with serving(root / "iris" / "1", tmp_path, AIP_PREDICT_ROUTE="/vertex:predict", AIP_HEALTH_ROUTE="/h") as service:
+def test_a_sagemaker_container_serves_its_model(iris_models: Path, tmp_path: Path) -> None:
+    """One model without a name is served at SageMaker's paths."""
+    with serving(
+        iris_models / "iris" / "1", tmp_path, AIP_PREDICT_ROUTE="/vertex:predict", AIP_HEALTH_ROUTE="/h"
+    ) as service:
         body = b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
         for target in ("/invocations", "/vertex:predict"):
-            assert b"200 OK" in raw(service, b"POST %b" % target.encode(), body)
+            assert b"200 OK" in request_raw(service, b"POST %b" % target.encode(), body)
         for target in ("/ping", "/h"):
-            assert b"200 OK" in raw(service, b"GET %b" % target.encode(), b"")
+            assert b"200 OK" in request_raw(service, b"GET %b" % target.encode(), b"")
 
 
-def raw(service: Service, line: bytes, body: bytes) -> bytes:
-    """The beginning of the answer to a request."""
+def request_raw(service: Service, line: bytes, body: bytes) -> bytes:
+    """Return the beginning of the response to a request."""
     with socket.create_connection(service.address, SECONDS) as end:
         head = b"%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         end.sendall(head % (line, len(body)) + body)
         return end.recv(1 << 16)
 
 
-def test_health_tells_whether_the_service_is_ready(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """0 while it is, 1 while it drains and when it is gone."""
-    with serving(root, tmp_path, SOFTSTEP_DRAIN_SECONDS=2.0) as service:
+def test_health_returns_whether_the_service_is_ready(
+    iris_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code is 0 while it is ready, 1 while it drains and after it stopped."""
+    with serving(iris_models, tmp_path, SOFTSTEP_DRAIN_SECONDS=2.0) as service:
         monkeypatch.setenv("SOFTSTEP_PORT", str(service.address[1]))
         assert command.main(["health"]) == 0
         for host in ("0.0.0.0", "localhost"):  # noqa: S104
@@ -192,8 +196,8 @@ def test_health_tells_whether_the_service_is_ready(root: Path, tmp_path: Path, m
     assert command.main(["health"]) == 1
 
 
-def test_health_of_something_else_is_bad(listener: socket.socket) -> None:
-    """What does not speak HTTP is not ready."""
+def test_health_of_another_server_is_bad(listener: socket.socket) -> None:
+    """A server that does not speak HTTP is not ready."""
 
     def answer() -> None:
         end, _ = listener.accept()
@@ -207,22 +211,22 @@ def test_health_of_something_else_is_bad(listener: socket.socket) -> None:
     answering.join(SECONDS)
 
 
-def test_check_tells_what_a_model_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its head, its size and the hash of its weights."""
+def test_check_prints_a_valid_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints the head, the size and the hash of the weights."""
     assert command.main(["check", str(ROOT / "models" / "iris" / "1")]) == 0
     assert capsys.readouterr().out.startswith("valid: softmax, 4 features, 3 classes, weights ")
 
 
-def test_check_tells_what_is_wrong(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With exit code 1, for a damaged model and for a folder without one."""
-    (root / "iris" / "1" / "model.safetensors").write_bytes(b"")
-    for folder in (root / "iris" / "1", tmp_path / "nothing"):
+def test_check_reports_an_invalid_model(iris_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 1 for a damaged model and for a folder without a model."""
+    (iris_models / "iris" / "1" / "model.safetensors").write_bytes(b"")
+    for folder in (iris_models / "iris" / "1", tmp_path / "nothing"):
         assert command.main(["check", str(folder)]) == 1
         assert capsys.readouterr().err.startswith("invalid: ")
 
 
 def test_warm_compiles_all_that_serving_needs() -> None:
-    """Nothing that `softstep serve` imports brings a kernel that `softstep warm` has not compiled."""
+    """`softstep serve` imports no kernel that `softstep warm` has not compiled."""
     counted = "; from service import compiler; print(len(compiler._entries))"
     served, warmed = (
         subprocess.run(
@@ -236,7 +240,7 @@ def test_warm_compiles_all_that_serving_needs() -> None:
 def test_warm_compiles_this_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Wherever it is called; what is in the cache already is not compiled again."""
+    """It compiles this package from any directory, and nothing that is in the cache."""
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "__init__.py").write_text("raise RuntimeError")
     monkeypatch.chdir(tmp_path)
@@ -245,8 +249,8 @@ def test_warm_compiles_this_package(
     assert f"{compiler.TARGET}: 0 kernels compiled" in capsys.readouterr().out
 
 
-def test_kernels_that_cannot_be_kept_are_compiled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache folder that exists, lacks what is needed and takes no files: as on a read-only root."""
+def test_kernels_are_compiled_without_a_writable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder that lacks kernels and is not writable, as on a read-only root, does not prevent a start."""
     source = tmp_path / "twice.py"
     source.write_text("def twice(x):\n    return 2 * x\n")
     names: dict[str, object] = {}

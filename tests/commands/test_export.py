@@ -1,4 +1,4 @@
-"""`softstep export`: the version that it writes answers with the same bits, and learns on."""
+"""`softstep export`: the exported version answers with the same bits and continues to learn."""
 
 import json
 import shutil
@@ -12,38 +12,49 @@ from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.model_factory import build_model
-from tests.support.data_directories import LIMIT, History, iris, learned, lines, ran, rows, softstep
+from tests.support.data_directories import (
+    LIMIT,
+    History,
+    iris_artifact,
+    json_lines,
+    row_payload,
+    run_command,
+    run_softstep,
+    wait_learned,
+)
 from tests.support.processes import CLIENT, predict
 from tests.support.servers import serving, wait_until
 
 
-def test_a_learned_version_is_served_beside_the_old_one(root: Path, tmp_path: Path) -> None:
-    """By a service that runs: the next number, the same probabilities, the same hash of weights."""
-    with serving(root, tmp_path) as service:
+def test_a_learned_version_is_served_beside_the_old_one(iris_models: Path, tmp_path: Path) -> None:
+    """A running service serves the next version with the same probabilities and the same hash of weights."""
+    with serving(iris_models, tmp_path) as service:
         history = History(tmp_path / "data")
-        seq = history.teach(*range(30))
-        metadata = learned(service, seq)
+        seq = history.add_feedback(*range(30))
+        metadata = wait_learned(service, seq)
         before = predict(service.url).json()
-        (told,) = lines(softstep("export", "iris", root / "iris", "--data", tmp_path / "data", "--json"))
-        assert told["directory"] == str(root / "iris" / "2")
+        (result,) = json_lines(
+            run_softstep("export", "iris", iris_models / "iris", "--data", tmp_path / "data", "--json")
+        )
+        assert result["directory"] == str(iris_models / "iris" / "2")
         wait_until(lambda: predict(service.url).json()["model_version"] == "2")
         assert predict(service.url).json()["predictions"] == before["predictions"]
-        assert told["weights_sha256"] == metadata["weights_sha256"]
+        assert result["weights_sha256"] == metadata["weights_sha256"]
         assert CLIENT.get(f"{service.url}/v1/models/iris").json()["weights_sha256"] == metadata["weights_sha256"]
         history.close()
 
 
-def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
-    """With classes that were added by then; its provenance says where it comes from, and it goes on learning."""
+def test_an_earlier_state_is_exported(tmp_path: Path) -> None:
+    """It has the classes of that time, its provenance names the stream, and it continues to learn."""
     history = History(tmp_path / "data")
-    history.teach(*range(9))
+    history.add_feedback(*range(9))
     seq = history.add_class("new")
-    seq = history.teach(20, 21, classes=4)
-    history.teach(30, classes=4)
+    seq = history.add_feedback(20, 21, classes=4)
+    history.add_feedback(30, classes=4)
     target = tmp_path / "out" / "deep"
-    lines(ran("export", "iris/1", target, "--data", tmp_path / "data", "--seq", seq, "--json"))
+    json_lines(run_command("export", "iris/1", target, "--data", tmp_path / "data", "--seq", seq, "--json"))
     artifact = read_artifact(target, LIMIT)
-    replay = StreamReplay(history.stream, iris(), history.log)
+    replay = StreamReplay(history.stream, iris_artifact(), history.log)
     list(replay.fold_to(seq))
     X = np.random.default_rng(3).uniform(0, 7, (50, 4)).astype(np.float32)
     served = replay.fold.state.served_parameters().build_model()
@@ -55,35 +66,37 @@ def test_a_state_of_before_is_exported(tmp_path: Path) -> None:
     assert provenance["weights_sha256"] == artifact.weights_sha256
     assert artifact.manifest.classes[-1] == "new"
     further = EventFold(artifact)
-    further.fold_payloads([rows(5, 4)] * 3)
+    further.fold_payloads([row_payload(5, 4)] * 3)
     assert further.events == 3
     assert hash_tensors(further.state.candidate_parameters().tensors()) != artifact.weights_sha256
     history.close()
 
 
-def test_nothing_is_written_over(root: Path, tmp_path: Path) -> None:
-    """What is there already, whatever it is, is refused; damaged versions keep their number."""
+def test_export_does_not_overwrite(iris_models: Path, tmp_path: Path) -> None:
+    """Existing folders are rejected, and damaged versions keep their numbers."""
     history = History(tmp_path / "data")
-    history.teach(1)
+    history.add_feedback(1)
     history.close()
-    (root / "iris" / "7").mkdir()
-    shutil.copytree(root / "iris" / "1", root / "plain")
+    (iris_models / "iris" / "7").mkdir()
+    shutil.copytree(iris_models / "iris" / "1", iris_models / "plain")
     argv = ("export", "iris", "--data", tmp_path / "data")
     for target, sentence in (
-        (root / "plain", "the target has a version already; name a folder that does not exist yet"),
-        (root / "iris" / "1", "the target has a version already; name a folder that does not exist yet"),
+        (iris_models / "plain", "the target has a version already; name a folder that does not exist yet"),
+        (iris_models / "iris" / "1", "the target has a version already; name a folder that does not exist yet"),
         (
-            root / "iris" / "1" / "model.json",
+            iris_models / "iris" / "1" / "model.json",
             "the target is a file; name a folder that does not exist yet, or a model's folder",
         ),
         (Path("/proc/none"), "disk error: No such file or directory"),
     ):
-        done = ran(*argv, target)
+        done = run_command(*argv, target)
         assert (done.returncode, done.stderr) == (1, f"softstep: {sentence}\n")
-    assert ran(*argv, root / "iris").stdout.startswith(f"{root / 'iris' / '8'}: iris/1 at seq 1\n")
+    assert run_command(*argv, iris_models / "iris").stdout.startswith(
+        f"{iris_models / 'iris' / '8'}: iris/1 at seq 1\n"
+    )
 
 
 @pytest.mark.parametrize("argv", [["export", "iris"], ["export", "iris", "out", "--seq"]])
-def test_usage_is_told(argv: list[str]) -> None:
-    """With exit code 2."""
-    assert ran(*argv).returncode == 2
+def test_invalid_usage_is_reported(argv: list[str]) -> None:
+    """The exit code is 2."""
+    assert run_command(*argv).returncode == 2

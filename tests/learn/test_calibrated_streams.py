@@ -1,4 +1,4 @@
-"""A calibrated model from its artifact to its state: as answered, as kept, as exported; and what stays as it was."""
+"""A calibrated model learns, is restored, exported and published to the bit."""
 
 import json
 from pathlib import Path
@@ -32,12 +32,12 @@ TOO_SURE: dict[str, dict[str, float]] = {"softmax": {"temperature": 0.1}, "sigmo
 
 
 def calibrated(kind: str = "trained", head: str = "softmax", dtype: str = "float32", **more: Any) -> Artifact:
-    """A small artifact that learns its calibration."""
+    """Return a small artifact whose calibration learns."""
     return artifact(kind, head, dtype=dtype, calibration=FIELDS[head] | more)
 
 
 def test_genesis_binds_the_calibration() -> None:
-    """Another kind, number or switch is another stream's."""
+    """Another kind, number or switch gives another genesis."""
     made = [artifact(), calibrated(), calibrated(learn=False), calibrated(temperature=1.25)]
     assert len({compute_genesis(one) for one in made}) == 4
     assert len({one.weights_sha256 for one in made}) == 3
@@ -46,7 +46,7 @@ def test_genesis_binds_the_calibration() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head", FIELDS)
 def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
-    """Before the first event the answers have the bits of the calibrated artifact's own."""
+    """Before the first event the answers have the bits of the artifact's own."""
     made = calibrated(kind, head)
     X, _ = rows(made)
     model = build_model(made)
@@ -63,7 +63,7 @@ def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head", FIELDS)
 def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> None:
-    """Each loss, hit, confidence and truth is that of the answer before the row's step, to the bit."""
+    """Loss, hit, confidence and truth are those of the answer before the row's step, to the bit."""
     made = calibrated(kind, head, dtype, **TOO_SURE[head])
     X, Y = rows(made)
     state, hits = LearnerState(made), 0
@@ -80,8 +80,8 @@ def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> 
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_model_tells_how_reliable_it_is(head: str) -> None:
-    """Confidence and truth of each answer are kept where nothing is calibrated; multilabel answers by their mean."""
+def test_every_model_reports_its_reliability(head: str) -> None:
+    """Uncalibrated models record confidence and truth too; multilabel answers by their mean."""
     made = artifact(head=head)
     X, Y = rows(made)
     state = LearnerState(made)
@@ -100,20 +100,20 @@ def test_every_model_tells_how_reliable_it_is(head: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head", FIELDS)
-def test_calibrating_changes_no_weight(head: str, kind: str) -> None:
-    """What learns beside a calibration learns what it would without."""
+def test_a_calibration_changes_no_weight(head: str, kind: str) -> None:
+    """The weights learn the same with and without a calibration."""
     X, Y = rows(artifact(kind, head))
     with_, without = LearnerState(calibrated(kind, head)), LearnerState(artifact(kind, head))
     with_.fold_rows(X, Y=Y)
     without.fold_rows(X, Y=Y)
-    kept = with_.tensors()
-    assert all(kept[name].tobytes() == tensor.tobytes() for name, tensor in without.tensors().items())
+    tensors = with_.tensors()
+    assert all(tensors[name].tobytes() == tensor.tobytes() for name, tensor in without.tensors().items())
 
 
 @settings(deadline=None, max_examples=80)
 @given(st.data(), st.sampled_from(KINDS), st.sampled_from(list(FIELDS)))
-def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str, head: str) -> None:
-    """A state restored from its tensors and JSON, or copied, goes on to the bits of the state that never stopped."""
+def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: str, head: str) -> None:
+    """So does a copy."""
     made = calibrated(kind, head)
     stream = data.draw(st.lists(state_events(made, kind), min_size=1, max_size=10))
     cut = data.draw(st.integers(0, len(stream)))
@@ -122,8 +122,8 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
         event(whole)
     for event in stream[:cut]:
         event(first)
-    kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
-    restored, copied = LearnerState.from_tensors(made, kept, json.loads(json.dumps(first.scalars()))), first.copy()
+    tensors = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
+    restored, copied = LearnerState.from_tensors(made, tensors, json.loads(json.dumps(first.scalars()))), first.copy()
     assert has_same_bits(restored, first)
     for event in stream[cut:]:
         event(restored)
@@ -132,8 +132,8 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     assert has_same_bits(copied, whole)
 
 
-def test_a_checkpoint_without_its_parts_is_refused() -> None:
-    """One of before there was a window, or of a model that was not calibrated, is folded anew and not half taken."""
+def test_an_incomplete_checkpoint_is_rejected() -> None:
+    """A checkpoint without a window, or of an uncalibrated model, is not restored."""
     made = calibrated()
     state = LearnerState(made)
     for gone, reason in (("window", "lacks the window"), ("calibration.numbers", "not those")):
@@ -143,8 +143,8 @@ def test_a_checkpoint_without_its_parts_is_refused() -> None:
         LearnerState.from_tensors(made, LearnerState(artifact()).tensors(), state.scalars())
 
 
-def test_shadow_keeps_the_calibration_that_is_served() -> None:
-    """In shadow mode the numbers are learned too, and what is served stays."""
+def test_shadow_mode_serves_the_old_calibration() -> None:
+    """The calibration learns without being served."""
     made = calibrated()
     X, Y = rows(made)
     state = LearnerState(made)
@@ -155,7 +155,7 @@ def test_shadow_keeps_the_calibration_that_is_served() -> None:
 
 
 def test_a_pause_pauses_the_calibration() -> None:
-    """While paused, losses are those of the calibrated answers, and the numbers stay."""
+    """While paused, losses are those of the calibrated answers and the calibration does not change."""
     made = calibrated()
     X, Y = rows(made)
     state = LearnerState(made)
@@ -166,8 +166,8 @@ def test_a_pause_pauses_the_calibration() -> None:
 
 
 @pytest.mark.parametrize("head", FIELDS)
-def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str) -> None:
-    """Through the disk and back an export has the bits of the state, its numbers in the manifest, and goes on."""
+def test_an_export_answers_the_same_and_continues_to_learn(tmp_path: Path, head: str) -> None:
+    """Written and read, an export has the bits of the state and its calibration in the manifest."""
     made = calibrated(head=head)
     X, Y = rows(made)
     state = LearnerState(made)
@@ -186,8 +186,8 @@ def test_an_export_answers_the_same_and_learns_on(tmp_path: Path, head: str) -> 
     assert again.candidate_parameters().calibration != exported.manifest.scaling
 
 
-def test_what_is_published_makes_the_model_again() -> None:
-    """A snapshot's arrays hold the numbers, its fields tell them, and both hash to what it names."""
+def test_a_snapshot_restores_the_model() -> None:
+    """Its arrays contain the calibration, its fields describe it, and the hash covers both."""
     made = calibrated()
     X, Y = rows(made)
     fold = EventFold(made)
@@ -203,7 +203,7 @@ def test_what_is_published_makes_the_model_again() -> None:
 
 
 def test_defaults_are_the_identity() -> None:
-    """Numbers that are left out change no answer."""
+    """Omitted numbers change no answer."""
     for head, kind in (("softmax", "temperature"), ("sigmoid", "platt")):
         made = artifact(head=head, calibration={"kind": kind})
         X, _ = rows(made)
@@ -233,7 +233,7 @@ def test_defaults_are_the_identity() -> None:
         ("softmax", "temperature", "calibration"),
     ],
 )
-def test_calibrations_that_the_format_refuses(head: str, fields: Any, reason: str) -> None:
-    """A kind that does not fit the head, and numbers that are none or out of bounds."""
+def test_invalid_calibrations_are_rejected(head: str, fields: Any, reason: str) -> None:
+    """The kind must fit the head, and the numbers must be in range."""
     with pytest.raises(ArtifactError, match=reason):
         artifact(head=head, calibration=fields)

@@ -1,4 +1,4 @@
-"""Following a stream: whatever is forgotten, skipped, rolled back or interrupted, the state is that of its lineage."""
+"""The follower's state is that of the lineage, whatever is forgotten, skipped, rolled back or interrupted."""
 
 from pathlib import Path
 
@@ -10,16 +10,16 @@ from service.learn.follow import Follower
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, Kind
-from tests.support.history_machine import Upgrading, scratch, weights_of
+from tests.support.history_machine import UpgradeMachine, contents_hash, fold_by_definition
 from tests.support.memory_streams import damage_event, feedback, memory_stream
 
-TestFollowing = Upgrading.TestCase
+TestFollowing = UpgradeMachine.TestCase
 TestFollowing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.parametrize("damaged", [1, 7, 12])
-def test_a_refolding_reads_no_damaged_event(tmp_path: Path, damaged: int) -> None:
-    """Also one that was whole when it was folded first, and that no start looks at: it lies before a checkpoint."""
+def test_a_refolding_rejects_damaged_events(tmp_path: Path, damaged: int) -> None:
+    """An event before the newest checkpoint may have been damaged since it was folded."""
     artifact, log, stream = memory_stream(20)
     follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
     follower.fold_batch(follower.read_next(20))
@@ -29,11 +29,11 @@ def test_a_refolding_reads_no_damaged_event(tmp_path: Path, damaged: int) -> Non
     again = Follower(stream, artifact, log, StreamFolder(tmp_path))
     again.fold_batch(again.read_next(1))
     with pytest.raises(LogDamagedError, match=f"event {damaged} "):
-        refolded(again)
+        finish_refolding(again)
 
 
-def test_what_is_forgotten_while_an_event_stalls_is_gone_from_the_state(tmp_path: Path) -> None:
-    """The forget lies behind the event that cannot be folded, and ahead of the skip that lets the fold past it."""
+def test_an_event_forgotten_during_a_stall_leaves_the_state(tmp_path: Path) -> None:
+    """The forget comes after the event that cannot be folded and before the skip of that event."""
     artifact, log, stream = memory_stream(12)
     folder = StreamFolder(tmp_path)
     follower = Follower(stream, artifact, log, folder)
@@ -42,17 +42,17 @@ def test_what_is_forgotten_while_an_event_stalls_is_gone_from_the_state(tmp_path
     assert not follower.bypass(9)
     log.append([Draft(stream.number, Kind.SKIP, b"skip", dump_seq(9), 0)])
     assert follower.bypass(9)
-    # What is kept meanwhile says nothing of the forget, which its state does not know of yet.
+    # A checkpoint of now does not cover the forget, which its state has not reached.
     follower.write_checkpoint()
     for one in (follower, Follower(stream, artifact, log, folder)):
         while one.seq < 14 or one.is_refolding:
             one.fold_batch(one.read_next(1))
-        assert weights_of(one.fold) == weights_of(scratch(artifact, log, stream.number, 14))
+        assert contents_hash(one.fold) == contents_hash(fold_by_definition(artifact, log, stream.number, 14))
 
 
 @pytest.mark.parametrize("kind", [Kind.ROLLBACK, Kind.CLASSES])
 def test_only_a_later_rollback_leads_past_an_admin_event(tmp_path: Path, kind: Kind) -> None:
-    """Not the event itself, though a rollback is in no state."""
+    """The event itself is no way around, even if it is a rollback."""
     artifact, log, stream = memory_stream(6)
     payload = dump_seq(2) if kind == Kind.ROLLBACK else dump_classes(["d"])
     log.append([Draft(stream.number, kind, b"fatal", payload, 0)])
@@ -61,12 +61,12 @@ def test_only_a_later_rollback_leads_past_an_admin_event(tmp_path: Path, kind: K
     assert not follower.bypass(7)
     log.append([Draft(stream.number, Kind.ROLLBACK, b"past", dump_seq(5), 0)])
     assert follower.bypass(7)
-    refolded(follower)
+    finish_refolding(follower)
     assert follower.seq == 8
-    assert weights_of(follower.fold) == weights_of(scratch(artifact, log, stream.number, 5))
+    assert contents_hash(follower.fold) == contents_hash(fold_by_definition(artifact, log, stream.number, 5))
 
 
-def refolded(follower: Follower) -> None:
-    """A follower at the end of its way back."""
+def finish_refolding(follower: Follower) -> None:
+    """Fold until the refolding is done."""
     while follower.is_refolding:
         follower.fold_batch(follower.read_next(5))

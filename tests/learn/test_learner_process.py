@@ -10,7 +10,7 @@ from service.store.log.admin_payloads import dump_classes, dump_seq
 from service.store.log.events import Kind
 from service.store.states.snapshots import read_fields
 from service.store.states.status import read_status
-from tests.support.data_directories import History, iris
+from tests.support.data_directories import History, iris_artifact
 from tests.support.learner_processes import kill_at, learning, make_streams, raise_at
 from tests.support.servers import wait_until
 
@@ -27,7 +27,7 @@ def wait_state(history: History, state: str) -> None:
 
 def assert_published_is_the_fold(history: History) -> None:
     """Compare the snapshot at the last seq with a replay of the log."""
-    replay = StreamReplay(history.stream, iris(), history.log)
+    replay = StreamReplay(history.stream, iris_artifact(), history.log)
     list(replay.fold_to(replay.last))
     fields = read_fields(history.folder.snapshots / str(replay.last))
     assert fields["progressive"]["events"] == replay.fold.events
@@ -38,13 +38,13 @@ def assert_published_is_the_fold(history: History) -> None:
 def test_a_new_stream_is_learned_while_another_is_busy(tmp_path: Path) -> None:
     """Its first event comes with events of another stream, which keep the learner busy."""
     with learning(tmp_path, 1) as (known,):
-        known.teach("a")
+        known.add_feedback("a")
         wait_published(known, 1)
         streams = []
         for version in range(2, 8):
             new = History(tmp_path, version)
-            known.teach(f"with {version}")
-            new.teach(f"first {version}")
+            known.add_feedback(f"with {version}")
+            new.add_feedback(f"first {version}")
             streams.append(new)
         for new in streams:
             wait_published(new, 1)
@@ -60,14 +60,14 @@ def test_a_disk_error_of_one_stream_delays_no_other(tmp_path: Path, *, has_event
         folder.write_bytes(b"a file in the place of a folder")
     with learning(tmp_path, 2) as (bad, good):
         if has_events:
-            bad.teach("first")
+            bad.add_feedback("first")
             wait_published(bad, 1)
             folder.rename(tmp_path / "aside")
             folder.write_bytes(b"a file in the place of a folder")
         for number in range(5):
-            bad.teach(f"bad {number}")
+            bad.add_feedback(f"bad {number}")
             # The other stream is published while this one is tried again.
-            wait_published(good, good.teach(f"good {number}"), 2)
+            wait_published(good, good.add_feedback(f"good {number}"), 2)
         wait_state(bad, "held")
         assert bad.status()["reason"].startswith("disk error: ")
         assert str(tmp_path) not in bad.status()["reason"]
@@ -88,7 +88,7 @@ def test_a_damaged_artifact_delays_no_other_stream(tmp_path: Path) -> None:
     manifest.write_bytes(content[:-9])
     with learning(tmp_path, 1) as (good,):
         for number in range(3):
-            wait_published(good, good.teach(number), 2)
+            wait_published(good, good.add_feedback(number), 2)
         wait_until(lambda: read_status(folder).get("state") == "held")
         assert str(tmp_path) not in read_status(folder)["reason"]
         manifest.write_bytes(content)
@@ -98,14 +98,14 @@ def test_a_damaged_artifact_delays_no_other_stream(tmp_path: Path) -> None:
 def test_an_event_that_crashes_the_learner_stalls_only_its_stream(tmp_path: Path) -> None:
     """Two streams have one such event each while a third is learned; each continues once its event is skipped."""
     with learning(tmp_path, 3, kill_at("deadly 1", "deadly 2")) as (first, second, healthy):
-        first.teach(*range(30), "deadly 1", *range(31, 40))
-        second.teach("a", "deadly 2", "b")
+        first.add_feedback(*range(30), "deadly 1", *range(31, 40))
+        second.add_feedback("a", "deadly 2", "b")
         for number in range(40):
-            healthy.teach(f"healthy {number}")
+            healthy.add_feedback(f"healthy {number}")
         wait_state(first, "stalled")
         wait_state(second, "stalled")
         assert (first.status()["seq"], second.status()["seq"]) == (31, 2)
-        wait_published(healthy, healthy.teach("later"))
+        wait_published(healthy, healthy.add_feedback("later"))
         assert_published_is_the_fold(healthy)
         for history, seq in ((first, 31), (second, 2)):
             wait_published(history, history.append([history.draft(Kind.SKIP, f"skip {seq}", dump_seq(seq))]))
@@ -116,10 +116,10 @@ def test_an_event_that_crashes_the_learner_stalls_only_its_stream(tmp_path: Path
 def test_an_event_that_raises_stalls_only_its_stream(tmp_path: Path) -> None:
     """The events before it in its batch are folded once, however often the batch is tried."""
     with learning(tmp_path, 2, raise_at("bad")) as (broken, healthy):
-        broken.teach(*range(20), "bad", *range(21, 30))
+        broken.add_feedback(*range(20), "bad", *range(21, 30))
         wait_state(broken, "stalled")
         assert broken.status()["seq"] == 21
-        wait_published(healthy, healthy.teach("healthy"))
+        wait_published(healthy, healthy.add_feedback("healthy"))
         wait_published(broken, broken.append([broken.draft(Kind.SKIP, "skip", dump_seq(21))]))
         assert_published_is_the_fold(broken)
 
@@ -127,9 +127,9 @@ def test_an_event_that_raises_stalls_only_its_stream(tmp_path: Path) -> None:
 def test_a_rollback_leads_past_an_admin_event_that_crashes_the_learner(tmp_path: Path) -> None:
     """An admin event cannot be skipped; after a rollback to before it the stream continues as usual."""
     with learning(tmp_path, 1, kill_at("deadly")) as (history,):
-        good = history.teach(*range(20))
+        good = history.add_feedback(*range(20))
         history.append([history.draft(Kind.CLASSES, "deadly", dump_classes(["another"]))])
-        history.teach("late", classes=4)
+        history.add_feedback("late", classes=4)
         wait_state(history, "stalled")
         assert history.status()["seq"] == good + 1
         # The state of this rollback contains the event too, so it is no way past.
@@ -137,5 +137,5 @@ def test_a_rollback_leads_past_an_admin_event_that_crashes_the_learner(tmp_path:
         wait_published(history, history.append([history.draft(Kind.ROLLBACK, "back", dump_seq(good))]))
         wait_state(history, "following")
         assert_published_is_the_fold(history)
-        wait_published(history, history.teach("on", "and on"))
+        wait_published(history, history.add_feedback("on", "and on"))
         assert_published_is_the_fold(history)

@@ -1,4 +1,4 @@
-"""What is served stays on the disk, whatever is erased."""
+"""The publisher keeps the served state on disk."""
 
 import time
 from pathlib import Path
@@ -17,8 +17,8 @@ from tests.support.memory_log import MemoryLog
 from tests.support.servers import make_artifact
 
 
-def test_a_served_state_that_erasing_took_along_is_written_again(tmp_path: Path) -> None:
-    """A file that cannot be read goes when events are forgotten; a worker that starts must find the state."""
+def test_an_erased_served_state_is_written_again(tmp_path: Path) -> None:
+    """Erasing deletes unreadable files too; a worker that starts must find the served state."""
     artifact, log = make_artifact("softmax", 3, ["a", "b", "c"]), MemoryLog()
     stream = log.open_stream("m", 1, compute_genesis(artifact), 3)
     payload = encode_rows(np.ones((1, 3), np.float32), np.array([1]), Targets.INDEX, 3)

@@ -1,4 +1,4 @@
-"""Replaying: state(n) from the log alone is what every other way leads to, whatever happened to the stream."""
+"""A replay of the log alone makes the same states as following it."""
 
 from pathlib import Path
 
@@ -16,101 +16,107 @@ from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, Kind
 from service.store.log.lineage import Lineage
-from tests.support.history_machine import Following, scratch, weights_of
+from tests.support.history_machine import FollowMachine, contents_hash, fold_by_definition
 from tests.support.memory_streams import damage_event, feedback, lose_events, memory_stream
 
 
-def gone(lineage: Lineage, n: int) -> bool:
-    """Whether state(n) held an event that was forgotten behind n."""
-    forgets = [turn for turn in lineage.changes if turn.kind == Kind.FORGET and turn.seq > n]
+def is_forgotten(lineage: Lineage, n: int) -> bool:
+    """Return whether state(n) contained an event that was forgotten after n."""
+    forgets = [change for change in lineage.changes if change.kind == Kind.FORGET and change.seq > n]
     return any(
-        seq in range(lo + 1, hi + 1) for turn in forgets for seq in turn.excluded for lo, hi in lineage.segments(n)
+        seq in range(lo + 1, hi + 1) for change in forgets for seq in change.excluded for lo, hi in lineage.segments(n)
     )
 
 
-class Replaying(Following):
-    """The follower's machine, beside which any state is replayed."""
+class ReplayMachine(FollowMachine):
+    """The machine of the follower, which also replays states."""
 
     @rule(data=st.data())
-    def replay(self, data: st.DataObject) -> None:
-        """Three states, one after the other, with one object."""
-        replay = StreamReplay(self.stream, self.artifact, self.log)
+    def replay_states(self, data: st.DataObject) -> None:
+        """Replay three states, one after the other, with one object."""
+        replay_states = StreamReplay(self.stream, self.artifact, self.log)
         for n in data.draw(st.lists(st.integers(0, self.last), min_size=1, max_size=3)):
-            if 0 < n < replay.lineage.newest_base_seq:
+            if 0 < n < replay_states.lineage.newest_base_seq:
                 with pytest.raises(EarlierReleaseError):
-                    list(replay.fold_to(n))
+                    list(replay_states.fold_to(n))
                 continue
-            if gone(replay.lineage, n):
+            if is_forgotten(replay_states.lineage, n):
                 with pytest.raises(ForgottenError):
-                    list(replay.fold_to(n))
+                    list(replay_states.fold_to(n))
                 continue
-            done = list(replay.fold_to(n))
+            done = list(replay_states.fold_to(n))
             assert all(at.total == done[-1].events for at in done)
-            assert replay.seq == n
-            assert weights_of(replay.fold) == weights_of(scratch(self.artifact, self.log, self.stream.number, n))
+            assert replay_states.seq == n
+            assert contents_hash(replay_states.fold) == contents_hash(
+                fold_by_definition(self.artifact, self.log, self.stream.number, n)
+            )
 
     @rule()
-    def replay_what_is_followed(self) -> None:
-        """The last state, and where it stands, as the follower has it."""
+    def replay_the_last_state(self) -> None:
+        """Compare the last state and its position with those of the follower."""
         self.catch_up()
-        replay = StreamReplay(self.stream, self.artifact, self.log)
-        list(replay.fold_to(replay.last))
-        assert weights_of(replay.fold) == weights_of(self.follower.fold)
-        assert replay.position_fields() == self.follower.position_fields()
+        replay_states = StreamReplay(self.stream, self.artifact, self.log)
+        list(replay_states.fold_to(replay_states.last))
+        assert contents_hash(replay_states.fold) == contents_hash(self.follower.fold)
+        assert replay_states.position_fields() == self.follower.position_fields()
 
 
-TestReplaying = Replaying.TestCase
+TestReplaying = ReplayMachine.TestCase
 TestReplaying.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 
 
 @pytest.mark.parametrize("bytes_", [1, 1 << 10, 1 << 30])
-def test_batches_make_no_difference(bytes_: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many events are read at one time; what is no payload is counted alone."""
+def test_the_batch_size_changes_nothing(bytes_: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid payload is counted alone."""
     monkeypatch.setattr(module, "BATCH_BYTES", bytes_)
     artifact, log, stream = memory_stream(150)
     log.append([Draft(stream.number, Kind.FEEDBACK, b"none", b"no rows", 0), feedback(stream, 900, 3)])
-    replay = StreamReplay(stream, artifact, log)
-    steps = list(replay.fold_to(replay.last))
+    replay_states = StreamReplay(stream, artifact, log)
+    steps = list(replay_states.fold_to(replay_states.last))
     assert len(steps) > 100 if bytes_ == 1 else len(steps) < 20
     expected = EventFold(artifact)
     expected.fold_events(log.read_events(stream.number, 0, 999))
     assert (expected.events, expected.unfit) == (151, 1)
-    assert weights_of(replay.fold) == weights_of(expected)
+    assert contents_hash(replay_states.fold) == contents_hash(expected)
 
 
-def test_a_state_before_a_forget_is_gone() -> None:
-    """Those that held the event; what came before it, and what comes after the forget, can be had."""
+def test_states_with_a_forgotten_event_are_unavailable() -> None:
+    """States before the event and after the forget are available."""
     artifact, log, stream = memory_stream(10)
     log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"4"]), 0), feedback(stream, 99)])
     for n in range(13):
-        replay = StreamReplay(stream, artifact, log)
+        replay_states = StreamReplay(stream, artifact, log)
         if 5 <= n <= 10:
             with pytest.raises(ForgottenError, match="seq 11"):
-                list(replay.fold_to(n))
+                list(replay_states.fold_to(n))
         else:
-            list(replay.fold_to(n))
-            assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, n))
+            list(replay_states.fold_to(n))
+            assert contents_hash(replay_states.fold) == contents_hash(
+                fold_by_definition(artifact, log, stream.number, n)
+            )
 
 
-def test_an_event_that_is_forgotten_meanwhile_is_noticed() -> None:
-    """The state that was asked for is gone, and is not made of what is left."""
+def test_an_event_forgotten_during_a_replay_is_noticed() -> None:
+    """The replay fails instead of folding the remaining events."""
     artifact, log, stream = memory_stream(30)
-    replay = StreamReplay(stream, artifact, log)
+    replay_states = StreamReplay(stream, artifact, log)
     log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"20"]), 0)])
     with pytest.raises(ForgottenError):
-        list(replay.fold_to(30))
+        list(replay_states.fold_to(30))
 
 
 @pytest.mark.parametrize("damaged", [1, 7, 30])
 def test_a_damaged_event_is_not_replayed(damaged: int) -> None:
-    """Whatever command or request the state is for; what comes before it can be had."""
+    """States before the damaged event are available."""
     artifact, log, stream = memory_stream(30)
     damage_event(log, stream, damaged, feedback(stream, 99).payload)
-    replay = StreamReplay(stream, artifact, log)
+    replay_states = StreamReplay(stream, artifact, log)
     with pytest.raises(LogDamagedError, match=f"event {damaged} "):
-        list(replay.fold_to(30))
-    list(replay.fold_to(damaged - 1))
-    assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, damaged - 1))
+        list(replay_states.fold_to(30))
+    list(replay_states.fold_to(damaged - 1))
+    assert contents_hash(replay_states.fold) == contents_hash(
+        fold_by_definition(artifact, log, stream.number, damaged - 1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,10 +129,10 @@ def test_a_damaged_event_is_not_replayed(damaged: int) -> None:
         (Kind.FORGET, dump_forget_ids([b"4"]), dump_forget([6])),
     ],
 )
-def test_a_damaged_admin_event_turns_nothing(kind: Kind, written: bytes, read: bytes) -> None:
-    """A state of another lineage is as wrong as one of other rows; neither a replay nor a learner begins."""
+def test_a_damaged_admin_event_is_rejected(kind: Kind, written: bytes, read: bytes) -> None:
+    """Neither a replay nor a follower starts from another lineage."""
     artifact, log, stream = memory_stream(20)
-    log.append([Draft(stream.number, kind, b"turn", written, 0), feedback(stream, 99, 1)])
+    log.append([Draft(stream.number, kind, b"change", written, 0), feedback(stream, 99, 1)])
     list(StreamReplay(stream, artifact, log).fold_to(22))
     damage_event(log, stream, 21, read)
     with pytest.raises(LogDamagedError, match="event 21 "):
@@ -135,16 +141,16 @@ def test_a_damaged_admin_event_turns_nothing(kind: Kind, written: bytes, read: b
         Follower(stream, artifact, log, StreamFolder(Path("none")))
 
 
-def test_seqs_that_there_are_not() -> None:
-    """Beyond the last event, below zero, and one that the log has lost."""
+def test_unknown_seqs_are_rejected() -> None:
+    """Negative seqs, seqs after the last one, and lost events raise an error."""
     artifact, log, stream = memory_stream(30)
-    replay = StreamReplay(stream, artifact, log)
+    replay_states = StreamReplay(stream, artifact, log)
     for n in (-1, 31):
         with pytest.raises(UnknownSeqError):
-            list(replay.fold_to(n))
+            list(replay_states.fold_to(n))
     lose_events(log, stream, 20)
     with pytest.raises(LogDamagedError):
-        list(replay.fold_to(30))
-    # A replay that broke off does not go on from where it was.
-    list(replay.fold_to(5))
-    assert weights_of(replay.fold) == weights_of(scratch(artifact, log, stream.number, 5))
+        list(replay_states.fold_to(30))
+    # A replay that failed does not continue from where it was.
+    list(replay_states.fold_to(5))
+    assert contents_hash(replay_states.fold) == contents_hash(fold_by_definition(artifact, log, stream.number, 5))

@@ -1,4 +1,4 @@
-"""The state of a fold: what moves it, that a checkpoint brings it back to the bit, and what binds it."""
+"""The learner state: what changes it, how it is restored, and what its genesis binds."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ from tests.support.reference import HEADS
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(("kind", "rule"), [(kind, rule) for kind in KINDS for rule in (None, *rules_of(kind))])
 def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str) -> None:
-    """Before the first event the answers have the bits of the artifact's own, whatever the rule is."""
+    """Before the first event the answers have the bits of the artifact's own, with any rule."""
     made = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
     X, _ = rows(made)
     assert (
@@ -35,7 +35,7 @@ def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head", HEADS)
 def test_learning_lowers_the_loss(head: str, kind: str) -> None:
-    """Rows that follow a rule are learned: the second half's loss is under what not learning would have."""
+    """On rows that follow a pattern the loss of the second half is lower than without learning."""
     made = artifact(kind, head)
     X, _ = rows(made, 3000)
     truth = build_model(artifact("raw", head, provenance={"other": "weights"}))
@@ -50,8 +50,8 @@ def test_learning_lowers_the_loss(head: str, kind: str) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(st.data(), st.sampled_from(KINDS), st.sampled_from(HEADS))
-def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str, head: str) -> None:
-    """A state restored from its tensors and JSON, or copied, goes on to the bits of the state that never stopped."""
+def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: str, head: str) -> None:
+    """So does a copy."""
     made = artifact(kind, head)
     stream = data.draw(st.lists(state_events(made, kind), min_size=1, max_size=10))
     cut = data.draw(st.integers(0, len(stream)))
@@ -61,8 +61,8 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     first = LearnerState(made)
     for event in stream[:cut]:
         event(first)
-    kept = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
-    restored = LearnerState.from_tensors(made, kept, json.loads(json.dumps(first.scalars())))
+    tensors = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
+    restored = LearnerState.from_tensors(made, tensors, json.loads(json.dumps(first.scalars())))
     copied = first.copy()
     assert has_same_bits(restored, first)
     for event in stream[cut:]:
@@ -76,8 +76,8 @@ def test_a_checkpoint_and_the_rest_are_the_whole(data: st.DataObject, kind: str,
     )
 
 
-def test_a_copy_goes_its_own_way() -> None:
-    """What a copy learns does not reach the state that it was made of."""
+def test_a_copy_is_independent() -> None:
+    """What a copy learns does not change the original."""
     made = artifact()
     X, Y = rows(made)
     state, untouched = LearnerState(made), LearnerState(made)
@@ -85,8 +85,8 @@ def test_a_copy_goes_its_own_way() -> None:
     assert has_same_bits(state, untouched)
 
 
-def test_restore_refuses_what_is_not_its_own() -> None:
-    """Another model's tensors, missing ones, or another version of the fold are errors, not another state."""
+def test_foreign_tensors_are_rejected() -> None:
+    """Tensors of another model, missing ones and another fold version raise an error."""
     made, other = artifact(), artifact(N=5)
     state = LearnerState(made)
     with pytest.raises(ArtifactError, match="not those"):
@@ -98,8 +98,8 @@ def test_restore_refuses_what_is_not_its_own() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_added_classes(kind: str) -> None:
-    """New classes keep every ranking among the others, start improbable, and can be learned."""
+def test_added_classes_are_improbable_at_first(kind: str) -> None:
+    """New classes keep the ranking of the others and can be learned."""
     made = artifact(kind, K=4)
     X, Y = rows(made, 200)
     state = LearnerState(made)
@@ -115,7 +115,7 @@ def test_added_classes(kind: str) -> None:
 
 
 def test_classes_of_a_sigmoid_head_are_fixed() -> None:
-    """A sigmoid head has two classes; nothing is changed by asking for more."""
+    """Adding a class raises an error and changes nothing."""
     state = LearnerState(artifact(head="sigmoid"))
     with pytest.raises(ClassesFixedError):
         state.add_classes(1)
@@ -124,8 +124,8 @@ def test_classes_of_a_sigmoid_head_are_fixed() -> None:
         LearnerState(artifact()).add_classes(0)
 
 
-def test_the_fold_takes_what_the_log_holds() -> None:
-    """Newton for a model that the door would refuse it: an event that was written once means the same for ever."""
+def test_the_fold_has_no_size_limit_for_newton() -> None:
+    """The API rejects newton for such a model, but an event in the log always means the same."""
     made = artifact(N=1500)
     state = LearnerState(made)
     assert state.rule_settings["rule"] == "ftrl"
@@ -136,8 +136,8 @@ def test_the_fold_takes_what_the_log_holds() -> None:
     assert has_same_bits(again, state)
 
 
-def test_shadow_serves_what_was() -> None:
-    """In shadow mode rows are learned and answers stay; a class is added to both; its end shows what was learned."""
+def test_shadow_mode_serves_the_old_parameters() -> None:
+    """Rows are learned, added classes are served, and the end of shadow mode serves what was learned."""
     made = artifact()
     X, Y = rows(made)
     state, open_ = LearnerState(made), LearnerState(made)
@@ -159,7 +159,7 @@ def test_shadow_serves_what_was() -> None:
 
 
 def test_paused_rows_are_scored_only() -> None:
-    """While paused, losses are those of the answers, and the answers stay."""
+    """While paused, losses are those of the answers, and the answers do not change."""
     made = artifact()
     X, Y = rows(made)
     state = LearnerState(made)
@@ -184,8 +184,8 @@ def test_paused_rows_are_scored_only() -> None:
         {"paused": True, "rule": "newton", "constants": {"momentum": 0.9}},
     ],
 )
-def test_configurations_that_there_are_not(changes: dict[str, Any]) -> None:
-    """A wrong name or value is an error, and nothing of the change is taken."""
+def test_invalid_configurations_are_rejected(changes: dict[str, Any]) -> None:
+    """Nothing of an invalid change is applied."""
     state, untouched = LearnerState(artifact()), LearnerState(artifact())
     with pytest.raises(ArtifactError):
         state.configure(changes)
@@ -200,8 +200,8 @@ def test_configurations_that_there_are_not(changes: dict[str, Any]) -> None:
         {"constants": {"clip": 2.0}, "paused": True},
     ],
 )
-def test_configurations_that_a_network_does_not_have(changes: dict[str, Any]) -> None:
-    """No matrices for its layers, and no clip beside that of its stage."""
+def test_invalid_configurations_of_a_network_are_rejected(changes: dict[str, Any]) -> None:
+    """A network has no newton and no clip."""
     state, untouched = LearnerState(artifact("network")), LearnerState(artifact("network"))
     with pytest.raises(ArtifactError):
         state.configure(changes)
@@ -210,7 +210,7 @@ def test_configurations_that_a_network_does_not_have(changes: dict[str, Any]) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_rule_keeps_the_answers(kind: str) -> None:
-    """A change of rule moves no answer, and keeps the clip that is part of the answers."""
+    """A change of rule changes no answer, because the clip stays."""
     made = artifact(kind)
     X, Y = rows(made)
     state = LearnerState(made)
@@ -223,8 +223,8 @@ def test_another_rule_keeps_the_answers(kind: str) -> None:
     assert np.isfinite(state.fold_rows(X, Y=Y)).all()
 
 
-def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another tensor, statistic, rule, class or fold version is another genesis; provenance and metrics are not."""
+def test_genesis_binds_what_changes_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors, statistics, rule, classes and fold version do; provenance and metrics do not."""
     made = artifact()
     training = made.manifest.training
     assert training is not None
@@ -238,7 +238,7 @@ def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> N
         artifact(classes=["a", "b", "c"]),
         artifact(training=training.model_dump(mode="json") | {"rows": 201}),
         artifact("network"),
-        artifact("network", layers=activated("tanh", "tanh")),
+        artifact("network", layers=layers_with("tanh", "tanh")),
         Artifact(made.manifest, {**made.tensors, "bias": made.bias + 1}),
     ]
     found = [compute_genesis(one) for one in (made, *others)]
@@ -249,8 +249,8 @@ def test_genesis_binds_what_moves_the_fold(monkeypatch: pytest.MonkeyPatch) -> N
     assert compute_genesis(made) != found[0]
 
 
-def activated(*activations: str) -> list[dict[str, str]]:
-    """The layers of a network with other activations."""
+def layers_with(*activations: str) -> list[dict[str, str]]:
+    """Return the layers of a network with other activations."""
     hidden = [
         {"weight": f"{n}.weight", "bias": f"{n}.bias", "activation": activation}
         for n, activation in enumerate(activations)
@@ -259,13 +259,13 @@ def activated(*activations: str) -> list[dict[str, str]]:
 
 
 def test_genesis_binds_the_widths_of_hidden_layers() -> None:
-    """Two networks whose tensors are the same bytes in a row, of other widths, are two."""
+    """Two networks with equal tensor bytes and other widths differ."""
     assert compute_genesis(ones(1, 4)) != compute_genesis(ones(3, 2))
     assert ones(1, 4).weights_sha256 == ones(3, 2).weights_sha256
 
 
-def test_the_hash_of_served_weights() -> None:
-    """Raw weights that have not learned have the artifact's own hash; a delta is one more tensor."""
+def test_unlearned_weights_have_the_artifacts_hash() -> None:
+    """A delta is one more tensor."""
     made = artifact("raw")
     assert hash_tensors(LearnerState(made).served_parameters().tensors()) == made.weights_sha256
     network = artifact("network")
@@ -276,14 +276,14 @@ def test_the_hash_of_served_weights() -> None:
 
 
 def test_digits_in_one_pass() -> None:
-    """From zero weights, without a constant chosen, one pass over digits has the loss of the reference's prototype."""
+    """From zero weights and default constants one pass over digits has the loss of the prototype."""
     X, y = digits()
     losses = LearnerState(artifact("zero", N=64, K=10)).fold_rows(X, y)
     assert losses.mean() <= 0.23
 
 
 def test_digits_in_another_unit() -> None:
-    """A unit 10**8 times as large changes the loss by its roundings only."""
+    """A unit 10**8 times as large changes the loss by rounding only."""
     X, y = digits()
     losses = [
         LearnerState(artifact("zero", N=64, K=10)).fold_rows(rows, y).mean() for rows in (X, X * np.float32(1e-8))
@@ -292,7 +292,7 @@ def test_digits_in_another_unit() -> None:
 
 
 @pytest.mark.parametrize("rule", ["newton", "ftrl", "adagrad"])
-def test_a_changed_world_is_followed(rule: str) -> None:
+def test_changed_labels_are_learned(rule: str) -> None:
     """After 50,000 rows every label is rotated; within 5,000 rows the loss is low again."""
     X, y = digits()
     order = np.random.default_rng(0).integers(0, len(y), 55_000)
@@ -306,7 +306,7 @@ def test_a_changed_world_is_followed(rule: str) -> None:
 
 
 def test_one_wrong_label_does_not_undo_a_trained_model() -> None:
-    """Trained weights are a prior: a single wrong label moves the answers to other rows by little."""
+    """A single wrong label changes the answers to other rows by little."""
     made = artifact(training={"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 5000})
     X, _ = rows(made)
     before = build_model(made).predict(X)

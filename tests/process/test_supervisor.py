@@ -1,4 +1,4 @@
-"""The parent of the workers, over real processes that do fake work."""
+"""The supervisor, as the parent of real processes that do fake work."""
 
 import signal
 from collections.abc import Iterator
@@ -10,90 +10,90 @@ from typing import NamedTuple
 import pytest
 
 from service.process.supervisor import listen
-from tests.support.processes import SECONDS, children, kill, lives, run_fake, seconds_until_exit
+from tests.support.processes import SECONDS, children, is_running, kill, run_fake, seconds_until_exit
 from tests.support.servers import wait_until
 
 
-class Fake(NamedTuple):
-    """A running program of fakes.py."""
+class FakeService(NamedTuple):
+    """A running program of fake_workers.py."""
 
     process: Popen[str]
 
     def line(self) -> list[str]:
-        """The words of the next line that it writes."""
+        """Return the words of the next line that it writes."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().split()
 
     def worker(self) -> int:
-        """The process of the next worker that it tells of."""
+        """Return the process id of the next worker that it names."""
         word, process = self.line()
         assert word == "worker"
         return int(process)
 
     def errors(self) -> str:
-        """What it wrote to standard error, when it has ended."""
+        """Return what it wrote to standard error after it ended."""
         assert self.process.stderr is not None
         return self.process.stderr.read()
 
 
 @contextmanager
-def fake(name: str) -> Iterator[Fake]:
-    """Run a program of fakes.py until the end of the block."""
+def run_program(name: str) -> Iterator[FakeService]:
+    """Run a program of fake_workers.py until the end of the block."""
     with run_fake(name) as process:
         try:
-            running = Fake(process)
+            running = FakeService(process)
             assert running.line()[0] == "parent"
             yield running
         finally:
             process.kill()
 
 
-def test_a_killed_learner_is_replaced_and_the_worker_lives_on() -> None:
-    """The learner's death is no worker's."""
-    with fake("learning") as running:
+def test_a_killed_learner_is_replaced_and_the_worker_continues() -> None:
+    """A crash of the learner does not affect the worker."""
+    with run_program("learning") as running:
         processes = dict(running.line() for _ in range(2))
         kill(int(processes["learner"]))
         name, successor = running.line()
         assert name == "learner"
         assert successor != processes["learner"]
-        assert lives(int(processes["worker"]))
+        assert is_running(int(processes["worker"]))
         running.process.kill()
-        wait_until(lambda: not lives(int(successor)) and not lives(int(processes["worker"])))
+        wait_until(lambda: not is_running(int(successor)) and not is_running(int(processes["worker"])))
 
 
 def test_workers_stop_before_the_learner() -> None:
-    """What a worker accepts until its end finds a learner that still runs."""
-    with fake("learning") as running:
+    """The learner still runs while workers finish their requests."""
+    with run_program("learning") as running:
         assert {running.line()[0] for _ in range(2)} == {"worker", "learner"}
         running.process.terminate()
         assert [running.line()[0] for _ in range(3)] == ["end-worker", "end-learner", "stopped"]
 
 
-def test_a_worker_that_does_not_hear_sigterm_is_killed() -> None:
-    """After its time to finish, and the exit code is 0 all the same."""
-    with fake("deaf") as running:
+def test_a_worker_that_ignores_sigterm_is_killed() -> None:
+    """It is killed after its time to finish, and the exit code is 0."""
+    with run_program("ignoring_sigterm") as running:
         worker = running.worker()
         running.process.terminate()
         assert seconds_until_exit(running.process) < 5
         assert running.process.returncode == 0
-        assert not lives(worker)
+        assert not is_running(worker)
         assert "killing 1 workers that did not stop in time" in running.errors()
 
 
-def test_a_worker_that_dies_at_once_is_started_again_with_growing_pauses() -> None:
-    """Each pause is about twice as long as the one before, so a broken worker costs nearly nothing."""
-    with fake("mortal") as running:
-        births = [float(running.line()[1]) for _ in range(5)]
-        pauses = [later - earlier for earlier, later in pairwise(births)]
+def test_a_worker_that_exits_at_once_is_restarted_with_growing_pauses() -> None:
+    """Each pause is about twice as long as the one before."""
+    with run_program("exiting") as running:
+        starts = [float(running.line()[1]) for _ in range(5)]
+        pauses = [later - earlier for earlier, later in pairwise(starts)]
         assert all(longer > 1.4 * shorter for shorter, longer in pairwise(pauses)), pauses
         running.process.terminate()
         assert running.process.wait(SECONDS) == 0
 
 
-def test_a_worker_that_raises_is_told_and_started_again() -> None:
-    """The log has the trace; the parent's own code never runs in a worker."""
-    with fake("broken") as running:
-        assert [running.line() for _ in range(3)] == [["born"]] * 3
+def test_a_worker_that_raises_is_logged_and_restarted() -> None:
+    """The log has the traceback, and the parent's own code never runs in a worker."""
+    with run_program("raising") as running:
+        assert [running.line() for _ in range(3)] == [["started"]] * 3
         running.process.terminate()
         assert running.process.wait(SECONDS) == 0
         assert running.line() == ["stopped"]
@@ -103,18 +103,18 @@ def test_a_worker_that_raises_is_told_and_started_again() -> None:
         assert errors.count("RuntimeError: the worker's own fault") >= 2
 
 
-def test_a_system_without_a_free_process_is_asked_again() -> None:
-    """The parent lives on when it cannot fork."""
-    with fake("crowded") as running:
-        assert lives(running.worker())
+def test_a_failed_fork_is_retried() -> None:
+    """The parent continues when it cannot fork."""
+    with run_program("failing_fork") as running:
+        assert is_running(running.worker())
         running.process.terminate()
         assert running.process.wait(SECONDS) == 0
         assert running.errors().count("cannot be started: no process left") == 2
 
 
-def test_children_of_others_are_buried_too() -> None:
-    """The first process of a container inherits what other processes leave behind."""
-    with fake("orphanage") as running:
+def test_orphans_of_other_processes_are_reaped() -> None:
+    """The first process of a container inherits the orphans of other processes."""
+    with run_program("with_orphan") as running:
         first = running.worker()
         wait_until(lambda: children(running.process.pid) == [first])
         kill(first)
@@ -124,24 +124,24 @@ def test_children_of_others_are_buried_too() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_parent_ends_with_its_workers(number: signal.Signals) -> None:
-    """By either signal, with exit code 0 and nobody left."""
-    with fake("idle") as running:
+def test_the_parent_stops_with_its_workers(number: signal.Signals) -> None:
+    """By either signal the exit code is 0 and no worker is left."""
+    with run_program("idle") as running:
         workers = [running.worker(), running.worker()]
         running.process.send_signal(number)
         assert running.process.wait(SECONDS) == 0
-        assert not any(map(lives, workers))
+        assert not any(map(is_running, workers))
 
 
-def test_workers_die_with_a_killed_parent() -> None:
-    """Nobody is left to keep the port."""
-    with fake("idle") as running:
+def test_workers_exit_with_a_killed_parent() -> None:
+    """No worker is left to keep the port."""
+    with run_program("idle") as running:
         workers = [running.worker(), running.worker()]
         running.process.kill()
-        wait_until(lambda: not any(map(lives, workers)))
+        wait_until(lambda: not any(map(is_running, workers)))
 
 
-def test_listening_takes_ipv6_addresses() -> None:
-    """An address with a colon is one of IPv6."""
+def test_listening_accepts_ipv6_addresses() -> None:
+    """An address with a colon is an IPv6 address."""
     with listen("::1", 0) as listener:
         assert listener.getsockname()[0] == "::1"

@@ -1,4 +1,4 @@
-"""A bell wakes a process that waits, however often it was rung, and never blocks who rings."""
+"""A wakeup wakes a waiting process and never blocks the one that notifies."""
 
 import select
 import subprocess
@@ -7,35 +7,36 @@ import sys
 from service.process.wakeup import Wakeup
 
 
-def rings(bell: Wakeup) -> bool:
-    """Whether a listener would wake now."""
-    return bool(select.select([bell.fd], [], [], 0)[0])
+def is_notified(wakeup: Wakeup) -> bool:
+    """Return whether a waiting process would wake now."""
+    return bool(select.select([wakeup.fd], [], [], 0)[0])
 
 
-def test_a_ring_wakes_until_it_is_taken() -> None:
-    """However many rings there were, one look takes them all."""
-    bell = Wakeup()
-    assert not rings(bell)
+def test_notifications_are_merged() -> None:
+    """One clear removes any number of notifications."""
+    wakeup = Wakeup()
+    assert not is_notified(wakeup)
     for _ in range(5000):
-        bell.notify()
-    assert rings(bell)
-    bell.clear()
-    assert not rings(bell)
-    bell.clear()
+        wakeup.notify()
+    assert is_notified(wakeup)
+    wakeup.clear()
+    assert not is_notified(wakeup)
+    wakeup.clear()
 
 
-def test_a_full_bell_does_not_block() -> None:
-    """A listener that never looks stops nobody."""
-    bell = Wakeup()
+def test_a_full_pipe_does_not_block() -> None:
+    """A process that never looks does not block the others."""
+    wakeup = Wakeup()
     for _ in range(100_000):
-        bell.notify()
-    bell.clear()
-    assert not rings(bell)
+        wakeup.notify()
+    wakeup.clear()
+    assert not is_notified(wakeup)
 
 
-def test_another_process_rings() -> None:
-    """The pipe is shared by all that were forked after it was made."""
-    bell = Wakeup()
-    program = f"import os; os.write({bell._write_fd}, b'0')"
-    subprocess.run([sys.executable, "-c", program], pass_fds=[bell._write_fd], check=True)
-    assert rings(bell)
+def test_another_process_notifies() -> None:
+    """Processes that are forked later share the pipe."""
+    wakeup = Wakeup()
+    # The write end, because another program has no Wakeup.
+    program = f"import os; os.write({wakeup._write_fd}, b'0')"
+    subprocess.run([sys.executable, "-c", program], pass_fds=[wakeup._write_fd], check=True)
+    assert is_notified(wakeup)

@@ -1,4 +1,4 @@
-"""Data directories for the tests of commands: streams of real events over the shipped iris model."""
+"""Data directories for the tests of commands: streams of real events of the shipped iris model."""
 
 import hashlib
 import io
@@ -36,12 +36,12 @@ from tests.support.servers import ROOT, SHIPPED, Service, wait_until
 LIMIT = 1 << 20
 
 
-def iris() -> Artifact:
-    """The shipped model."""
+def iris_artifact() -> Artifact:
+    """Return the shipped model."""
     return read_artifact(SHIPPED / "iris" / "1", LIMIT)
 
 
-def rows(seed: int, classes: int = 3) -> bytes:
+def row_payload(seed: int, classes: int = 3) -> bytes:
     """A payload of one random row."""
     random = np.random.default_rng(seed)
     X = random.uniform(0.1, 7.0, (1, 4)).astype(np.float32)
@@ -49,7 +49,7 @@ def rows(seed: int, classes: int = 3) -> bytes:
 
 
 class History:
-    """One stream of a data directory, to which events are appended from outside of any service.
+    """One stream of a data directory, to which events are appended without a service.
 
     Args:
         path: The data directory.
@@ -60,9 +60,9 @@ class History:
         self.data = DataDirectory(path)
         self.folder = self.data.stream_folder("iris", version)
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        bind_artifact(self.folder, iris(), LIMIT)
+        bind_artifact(self.folder, iris_artifact(), LIMIT)
         self.log = SqliteLog(self.data.log)
-        self.stream: Stream = self.log.open_stream("iris", version, compute_genesis(iris()), 3)
+        self.stream: Stream = self.log.open_stream("iris", version, compute_genesis(iris_artifact()), 3)
 
     @classmethod
     def open(cls, path: Path) -> "History":
@@ -75,23 +75,24 @@ class History:
         return history
 
     def append(self, drafts: Iterable[Draft]) -> int:
-        """Commit events, all of which are taken; the last one's seq."""
+        """Commit events, which must all be accepted; return the last seq."""
         outcomes = self.log.append(list(drafts))
         assert all(isinstance(outcome, EventLocation) for outcome in outcomes), outcomes
         return self.log.stream_state(self.stream.number).seq
 
     def draft(self, kind: Kind, id_: str, payload: bytes) -> Draft:
-        """An event."""
+        """Return an event to append."""
         return Draft(self.stream.number, kind, id_.encode(), payload, 1)
 
-    def teach(self, *ids: int | str, classes: int = 3) -> int:
-        """Feedback of one row each."""
+    def add_feedback(self, *ids: int | str, classes: int = 3) -> int:
+        """Append feedback events of one row each."""
         return self.append(
-            self.draft(Kind.FEEDBACK, str(id_), rows(int.from_bytes(str(id_).encode()[:8]), classes)) for id_ in ids
+            self.draft(Kind.FEEDBACK, str(id_), row_payload(int.from_bytes(str(id_).encode()[:8]), classes))
+            for id_ in ids
         )
 
     def forget(self, *ids: int | str) -> int:
-        """Take events back."""
+        """Forget events."""
         payload = dump_forget_ids([str(id_).encode() for id_ in ids])
         return self.append([self.draft(Kind.FORGET, f"forget {ids}", payload)])
 
@@ -100,12 +101,12 @@ class History:
         return self.append([self.draft(Kind.ROLLBACK, f"rollback {seq}", dump({"seq": seq}))])
 
     def add_class(self, name: str) -> int:
-        """One more class."""
+        """Add a class."""
         return self.append([self.draft(Kind.CLASSES, f"class {name}", dump_classes([name]))])
 
     def replay(self, seq: int) -> EventFold:
         """Return state(seq), from the log and the artifact alone."""
-        replay = StreamReplay(self.stream, iris(), self.log)
+        replay = StreamReplay(self.stream, iris_artifact(), self.log)
         list(replay.fold_to(seq))
         return replay.fold
 
@@ -118,11 +119,11 @@ class History:
         return read_status(self.folder.path)
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         self.log.close()
 
 
-def softstep(*argv: object, **more: Any) -> "subprocess.CompletedProcess[str]":
+def run_softstep(*argv: object, **more: Any) -> "subprocess.CompletedProcess[str]":
     """Run a command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "service", *map(str, argv)],
@@ -130,8 +131,8 @@ def softstep(*argv: object, **more: Any) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
-def ran(*argv: object) -> "subprocess.CompletedProcess[str]":
-    """The same in this process, which has imported everything already."""
+def run_command(*argv: object) -> "subprocess.CompletedProcess[str]":
+    """Run a command in this process, which has imported everything already."""
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
         try:
             code = command.main([str(part) for part in argv])
@@ -140,14 +141,14 @@ def ran(*argv: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.CompletedProcess(argv, code, out.getvalue(), errors.getvalue())
 
 
-def lines(done: "subprocess.CompletedProcess[str]") -> list[Any]:
-    """The JSON objects that a command told."""
+def json_lines(done: "subprocess.CompletedProcess[str]") -> list[Any]:
+    """Return the JSON objects that a command printed."""
     assert done.stderr == ""
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def learned(service: Service, seq: int) -> Any:
-    """The metadata of iris once the service has learned up to an event."""
+def wait_learned(service: Service, seq: int) -> Any:
+    """Wait until the service has learned up to an event; return the metadata of iris."""
     state: dict[str, Any] = {}
 
     def done() -> bool:
@@ -159,7 +160,7 @@ def learned(service: Service, seq: int) -> Any:
     return CLIENT.get(f"{service.url}/v1/models/iris").json()
 
 
-def killed_at(tick: int, argv: Iterable[object]) -> int | None:
+def run_killed_at(tick: int, argv: Iterable[object]) -> int | None:
     """Run a command in a fork that is killed (-9) at its n-th step on the disk.
 
     Steps are each file that is opened for writing, renamed, removed or copied, each folder made or removed, and both
@@ -206,8 +207,8 @@ def _kill_at(tick: int) -> None:
     connection.transaction = stepping
 
 
-def tree(path: Path) -> dict[str, str]:
-    """Every file below a folder with the hash of its content; but for SQLite's shared memory, which is derived."""
+def file_hashes(path: Path) -> dict[str, str]:
+    """Hash every file below a folder, but for SQLite's shared memory, which is derived."""
     return {
         str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(path.rglob("*"))

@@ -1,4 +1,4 @@
-"""What the tests of running services look at: processes, ports, counters, and answers under load."""
+"""Helpers for tests of running services: processes, ports, counters, and load."""
 
 import contextlib
 import os
@@ -25,12 +25,12 @@ ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process started."""
+    """Return the child processes of a process."""
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def workers(process: int) -> list[int]:
-    """The workers among the processes that a process started; those that are just being born do not count."""
+    """Return the workers among the children of a process, without those that are just being forked."""
     found = []
     for child in children(process):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -39,8 +39,8 @@ def workers(process: int) -> list[int]:
     return found
 
 
-def lives(process: int) -> bool:
-    """Whether a process exists and is no zombie."""
+def is_running(process: int) -> bool:
+    """Return whether a process exists and is no zombie."""
     try:
         status = Path(f"/proc/{process}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -49,7 +49,7 @@ def lives(process: int) -> bool:
 
 
 def is_free(address: tuple[str, int]) -> bool:
-    """Whether a new service could listen on an address."""
+    """Return whether a new service could listen on an address."""
     with socket.socket() as end:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -60,24 +60,24 @@ def is_free(address: tuple[str, int]) -> bool:
     return True
 
 
-def counter(url: str, name: str) -> float:
-    """The sum of a counter over its labels."""
+def sum_counter(url: str, name: str) -> float:
+    """Return the sum of a counter over its labels."""
     text = CLIENT.get(f"{url}/metrics").text
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
 def predict(url: str, model: str = "iris", row: object = ROW) -> httpx.Response:
-    """One prediction over a connection of its own."""
+    """Request one prediction over a connection of its own."""
     return CLIENT.post(f"{url}/v1/models/{model}:predict", json=row)
 
 
 def worker_of(answer: httpx.Response) -> str:
-    """Which worker gave an answer: the ids that it makes begin alike."""
+    """Return which worker answered; the request ids of a worker begin alike."""
     return str(answer.headers["x-request-id"].partition("-")[0])
 
 
 def ask_every_worker(url: str, workers: int) -> list[httpx.Response]:
-    """Predictions over many connections, until so many different workers have answered."""
+    """Request predictions over many connections until so many different workers have answered."""
     answers: list[httpx.Response] = []
 
     def done() -> bool:
@@ -89,35 +89,35 @@ def ask_every_worker(url: str, workers: int) -> list[httpx.Response]:
 
 
 def log_of(service: Service) -> str:
-    """What a service wrote to standard error so far."""
+    """Return what a service wrote to standard error so far."""
     return service.log.read_text()
 
 
 def kill(process: int) -> None:
-    """End a process at once."""
+    """Kill a process."""
     os.kill(process, signal.SIGKILL)
 
 
 def run_fake(name: str, *arguments: str) -> "subprocess.Popen[str]":
-    """Start a supervisor of fake workers, or another program of fakes.py."""
+    """Start a program of fake_workers.py."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.support.fake_workers", name, *arguments],
         cwd=Path(__file__).parents[2], stdout=-1, stderr=-1, text=True,
     )  # fmt: skip
 
 
-class Seen(NamedTuple):
-    """One answer under load: its status (0: none came) and the version that gave it."""
+class LoadResponse(NamedTuple):
+    """One response under load: its status (0: none came) and the version that gave it."""
 
     status: int
     version: str
 
 
-class Load:
+class LoadClient:
     """A client that sends one prediction after the other, now and then over a new connection."""
 
     def __init__(self, url: str, model: str = "iris") -> None:
-        self.seen: list[Seen] = []
+        self.seen: list[LoadResponse] = []
         self._target = f"{url}/v1/models/{model}:predict"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -129,25 +129,25 @@ class Load:
                     if not self._stop.is_set():
                         self.seen.append(self._ask(client))
 
-    def _ask(self, client: httpx.Client) -> Seen:
+    def _ask(self, client: httpx.Client) -> LoadResponse:
         try:
             answer = client.post(self._target, json=ROW)
         except httpx.TransportError:
-            return Seen(0, "")
-        return Seen(answer.status_code, answer.json().get("model_version", ""))
+            return LoadResponse(0, "")
+        return LoadResponse(answer.status_code, answer.json().get("model_version", ""))
 
     @property
-    def failed(self) -> list[Seen]:
+    def failed(self) -> list[LoadResponse]:
         """The requests that were not answered with probabilities."""
         return [seen for seen in self.seen if seen.status != 200]
 
     def versions(self) -> list[str]:
-        """The versions that answered, in order, without repetition."""
+        """Return the versions that answered, in order, without repetition."""
         found = [seen.version for seen in self.seen]
         return [version for i, version in enumerate(found) if i == 0 or found[i - 1] != version]
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["Load"]:
+    def running(self) -> Iterator["LoadClient"]:
         """Send until the end of the block."""
         self._thread.start()
         try:
@@ -161,7 +161,7 @@ class Load:
 
 
 def seconds_until_exit(process: "subprocess.Popen[str]") -> float:
-    """Wait for a process to end, and how long that took."""
+    """Wait for a process to exit; return how long that took."""
     started = time.monotonic()
     process.wait(SECONDS)
     return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""A calibrated model behind a service of real processes: its numbers are learned, told and kept to the bit."""
+"""A calibrated model behind a real service: its calibration is learned, reported and stored to the bit."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.model_factory import build_model
 from tests.support.artifacts import digits
-from tests.support.data_directories import LIMIT, lines, ran
+from tests.support.data_directories import LIMIT, json_lines, run_command
 from tests.support.learning_client import data_of, metadata, post, samples
 from tests.support.processes import children, kill, workers
 from tests.support.servers import SHIPPED, Service, serving, wait_until
@@ -17,8 +17,8 @@ from tests.support.servers import SHIPPED, Service, serving, wait_until
 ROWS, BATCH = 400, 20
 
 
-def too_sure(name: str) -> Artifact:
-    """A shipped model whose last layer, and so its scores, are four times too large, with a temperature to learn."""
+def overconfident(name: str) -> Artifact:
+    """Return a shipped model with scores four times too large and a temperature that learns."""
     shipped = read_artifact(SHIPPED / name / "1", LIMIT)
     fields = shipped.manifest.model_dump(mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256"})
     last = fields["layers"][-1]
@@ -26,8 +26,8 @@ def too_sure(name: str) -> Artifact:
     return Artifact.from_fields(fields | {"calibration": {"kind": "temperature", "learn": True}}, tensors)
 
 
-def taught(service: Service, name: str) -> float:
-    """Post digits with their labels, killing the learner half way; returns the temperature that is served then."""
+def learn_temperature(service: Service, name: str) -> float:
+    """Post digits with their labels, kill the learner half way, and return the served temperature."""
     X, y = digits()
     (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
     for at in range(0, ROWS, BATCH):
@@ -40,20 +40,20 @@ def taught(service: Service, name: str) -> float:
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-mlp"])
-def test_a_temperature_is_learned_told_and_kept(name: str, tmp_path: Path) -> None:
-    """In the metadata, the metrics and the answers; by replay, verify, a restart, an export and a rollback."""
-    made = too_sure(name)
+def test_a_temperature_is_learned_reported_and_stored(name: str, tmp_path: Path) -> None:
+    """It is in the metadata, metrics and answers, and survives replay, verify, restart, export and rollback."""
+    made = overconfident(name)
     write_artifact(tmp_path / "models" / name / "1", made)
     rows = digits()[0][-50:]
     asked = {"instances": rows.tolist()}
     with serving(tmp_path / "models", tmp_path, workers=2) as service:
         data = data_of(service)
-        told = metadata(service, name)
-        assert (told["calibration"]["temperature"], told["weights_sha256"]) == (1.0, made.weights_sha256)
-        temperature = taught(service, name)
+        result = metadata(service, name)
+        assert (result["calibration"]["temperature"], result["weights_sha256"]) == (1.0, made.weights_sha256)
+        temperature = learn_temperature(service, name)
         assert temperature > 1.2
-        told = metadata(service, name)
-        reliability = told["progressive"]["calibration"]
+        result = metadata(service, name)
+        reliability = result["progressive"]["calibration"]
         assert (reliability["rows"], sum(each["rows"] for each in reliability["bins"])) == (ROWS, ROWS)
         labels = {"model": name, "version": "1"}
         wait_until(lambda: samples(service).get(("softstep_learn_rows", tuple(labels.items()))) == ROWS)
@@ -68,19 +68,19 @@ def test_a_temperature_is_learned_told_and_kept(name: str, tmp_path: Path) -> No
         service.process.wait()
     with serving(tmp_path / "models", tmp_path) as service:
         wait_until(lambda: metadata(service, name)["seq"] == ROWS // BATCH, 10)
-        assert metadata(service, name)["calibration"] == told["calibration"]
-        assert metadata(service, name)["weights_sha256"] == told["weights_sha256"]
+        assert metadata(service, name)["calibration"] == result["calibration"]
+        assert metadata(service, name)["weights_sha256"] == result["weights_sha256"]
         assert post(service, f"{name}:predict", asked).json()["predictions"] == answer
-        (again,) = lines(ran("replay", name, "--data", data, "--json"))
-        assert (again["weights_sha256"], again["published"]) == (told["weights_sha256"], "equal")
-        assert ran("verify", "--refold", "--data", data).returncode == 0
-        assert ran("export", name, tmp_path / "exported" / name / "2", "--data", data).returncode == 0
+        (again,) = json_lines(run_command("replay", name, "--data", data, "--json"))
+        assert (again["weights_sha256"], again["published"]) == (result["weights_sha256"], "equal")
+        assert run_command("verify", "--refold", "--data", data).returncode == 0
+        assert run_command("export", name, tmp_path / "exported" / name / "2", "--data", data).returncode == 0
         assert post(service, f"{name}:rollback", {"seq": 0}, wait=True).status_code == 200
         assert metadata(service, name)["calibration"]["temperature"] == 1.0
         assert httpx.get(f"{service.url}/readyz").status_code == 200
     exported = read_artifact(tmp_path / "exported" / name / "2", LIMIT)
     assert exported.manifest.calibration is not None
     assert exported.manifest.calibration.temperature == temperature
-    assert exported.weights_sha256 == told["weights_sha256"]
+    assert exported.weights_sha256 == result["weights_sha256"]
     assert build_model(exported).predict(rows).tobytes() == np.array(answer, np.float32).tobytes()
-    assert ran("check", tmp_path / "exported" / name / "2").returncode == 0
+    assert run_command("check", tmp_path / "exported" / name / "2").returncode == 0

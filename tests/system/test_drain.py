@@ -1,4 +1,4 @@
-"""How a service stops: readiness first, then the listener, then what is under way, and exit code 0."""
+"""How a service stops: readiness fails, the listener closes, requests in flight finish, and the exit code is 0."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from tests.support.processes import (
     CLIENT,
     ROW,
     SECONDS,
-    Load,
+    LoadClient,
     ask_every_worker,
     children,
     is_free,
-    lives,
+    is_running,
     log_of,
     predict,
     seconds_until_exit,
@@ -32,13 +32,13 @@ HEAD = b"POST /v1/models/iris:predict HTTP/1.1\r\nHost: softstep\r\nContent-Leng
 
 @contextmanager
 def connection(service: Service) -> Iterator[socket.socket]:
-    """A connection whose every wait is limited."""
+    """Open a connection with a limit on every wait."""
     with socket.create_connection(service.address, timeout=SECONDS) as end:
         yield end
 
 
 def read_all(end: socket.socket) -> bytes:
-    """What a server sends until it closes."""
+    """Read what a server sends until it closes."""
     parts = []
     while part := end.recv(1 << 20):
         parts.append(part)
@@ -46,14 +46,17 @@ def read_all(end: socket.socket) -> bytes:
 
 
 def is_unready(service: Service) -> bool:
-    """Whether readiness fails while the service still answers."""
+    """Return whether readiness fails while the service still answers."""
     return CLIENT.get(f"{service.url}/readyz").status_code == 503
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_fails_readiness_first_and_finishes_what_is_under_way(root: Path, tmp_path: Path, workers: int) -> None:
-    """Requests work during the drain, one in mid-body finishes after it, and then everything is gone."""
-    with serving(root, tmp_path, workers=workers, SOFTSTEP_DRAIN_SECONDS=2.0) as service, connection(service) as slow:
+def test_sigterm_fails_readiness_and_finishes_requests(iris_models: Path, tmp_path: Path, workers: int) -> None:
+    """Requests work during the drain, one in mid-body finishes after it, and then all processes are gone."""
+    with (
+        serving(iris_models, tmp_path, workers=workers, SOFTSTEP_DRAIN_SECONDS=2.0) as service,
+        connection(service) as slow,
+    ):
         family = children(service.process.pid)
         slow.sendall(HEAD % len(BODY) + BODY[:10])
         ask_every_worker(service.url, workers)
@@ -72,14 +75,14 @@ def test_sigterm_fails_readiness_first_and_finishes_what_is_under_way(root: Path
         assert b'"predictions"' in answer
         assert seconds_until_exit(service.process) < 10
         assert service.process.returncode == 0
-        assert not any(map(lives, family))
+        assert not any(map(is_running, family))
 
 
-def test_a_large_request_is_answered_whole(root: Path, tmp_path: Path) -> None:
-    """SIGTERM comes while its body is sent, and again before its answer is read."""
+def test_a_large_request_is_answered_completely(iris_models: Path, tmp_path: Path) -> None:
+    """SIGTERM comes while its body is sent, and again before its response is read."""
     count = 30_000
     body = json.dumps({"instances": ROW["instances"] * count}).encode()
-    with serving(root, tmp_path) as service, connection(service) as end:
+    with serving(iris_models, tmp_path) as service, connection(service) as end:
         end.sendall(HEAD % len(body) + body[: len(body) // 2])
         time.sleep(0.1)
         service.process.terminate()
@@ -91,10 +94,10 @@ def test_a_large_request_is_answered_whole(root: Path, tmp_path: Path) -> None:
         assert service.process.wait(SECONDS) == 0
 
 
-def test_sigterm_under_load_fails_no_request_before_the_listener_closes(root: Path, tmp_path: Path) -> None:
-    """A client that leaves when readiness fails, as a balancer does, sees not a single error."""
-    with serving(root, tmp_path, workers=2, SOFTSTEP_DRAIN_SECONDS=1.5) as service:
-        load = Load(service.url)
+def test_sigterm_under_load_fails_no_request_before_the_listener_closes(iris_models: Path, tmp_path: Path) -> None:
+    """A client that leaves when readiness fails, as a load balancer does, sees no error."""
+    with serving(iris_models, tmp_path, workers=2, SOFTSTEP_DRAIN_SECONDS=1.5) as service:
+        load = LoadClient(service.url)
         with load.running():
             service.process.terminate()
             wait_until(lambda: is_unready(service))
@@ -103,9 +106,9 @@ def test_sigterm_under_load_fails_no_request_before_the_listener_closes(root: Pa
         assert service.process.wait(SECONDS) == 0
 
 
-def test_a_second_sigterm_changes_nothing(root: Path, tmp_path: Path) -> None:
-    """Neither during the drain nor after it: what is under way still finishes."""
-    with serving(root, tmp_path, SOFTSTEP_DRAIN_SECONDS=0.5) as service, connection(service) as slow:
+def test_a_second_sigterm_changes_nothing(iris_models: Path, tmp_path: Path) -> None:
+    """Requests in flight finish after a second SIGTERM during the drain and after it."""
+    with serving(iris_models, tmp_path, SOFTSTEP_DRAIN_SECONDS=0.5) as service, connection(service) as slow:
         slow.sendall(HEAD % len(BODY) + BODY[:10])
         time.sleep(0.1)
         service.process.terminate()
@@ -118,18 +121,18 @@ def test_a_second_sigterm_changes_nothing(root: Path, tmp_path: Path) -> None:
         assert service.process.wait(SECONDS) == 0
 
 
-def test_sigint_stops_without_a_drain(root: Path, tmp_path: Path) -> None:
-    """A person at a terminal does not wait for balancers."""
-    with serving(root, tmp_path, workers=2, SOFTSTEP_DRAIN_SECONDS=30) as service:
+def test_sigint_stops_without_a_drain(iris_models: Path, tmp_path: Path) -> None:
+    """Ctrl-C at a terminal does not wait for load balancers."""
+    with serving(iris_models, tmp_path, workers=2, SOFTSTEP_DRAIN_SECONDS=30) as service:
         service.process.send_signal(signal.SIGINT)
         assert seconds_until_exit(service.process) < 6
         assert service.process.returncode == 0
         wait_until(lambda: is_free(service.address))
 
 
-def test_ctrl_c_reaches_the_workers_too_and_they_finish(root: Path, tmp_path: Path) -> None:
-    """A terminal sends SIGINT to every process of the group; the parent alone decides."""
-    with serving(root, tmp_path) as service, connection(service) as slow:
+def test_ctrl_c_reaches_the_workers_too_and_they_finish(iris_models: Path, tmp_path: Path) -> None:
+    """A terminal sends SIGINT to every process of the group; only the parent handles it."""
+    with serving(iris_models, tmp_path) as service, connection(service) as slow:
         slow.sendall(HEAD % len(BODY) + BODY[:10])
         time.sleep(0.1)
         for process in (*children(service.process.pid), service.process.pid):
@@ -140,9 +143,9 @@ def test_ctrl_c_reaches_the_workers_too_and_they_finish(root: Path, tmp_path: Pa
         assert service.process.wait(SECONDS) == 0
 
 
-def test_a_request_that_never_ends_holds_nobody_up(root: Path, tmp_path: Path) -> None:
-    """Its time to finish is limited, and the exit code is 0."""
-    with serving(root, tmp_path, SOFTSTEP_SHUTDOWN_SECONDS=1.5) as service, connection(service) as slow:
+def test_a_request_that_never_ends_is_cut_off(iris_models: Path, tmp_path: Path) -> None:
+    """The time to finish is limited, and the exit code is 0."""
+    with serving(iris_models, tmp_path, SOFTSTEP_SHUTDOWN_SECONDS=1.5) as service, connection(service) as slow:
         slow.sendall(HEAD % len(BODY) + BODY[:10])
         time.sleep(0.1)
         service.process.terminate()
@@ -151,9 +154,9 @@ def test_a_request_that_never_ends_holds_nobody_up(root: Path, tmp_path: Path) -
         assert b"200 OK" not in read_all(slow)
 
 
-def test_the_log_tells_of_the_stop(root: Path, tmp_path: Path) -> None:
-    """And of nothing that went wrong."""
-    with serving(root, tmp_path, workers=2) as service:
+def test_the_log_reports_the_stop(iris_models: Path, tmp_path: Path) -> None:
+    """The log reports the stop and no error."""
+    with serving(iris_models, tmp_path, workers=2) as service:
         service.process.terminate()
         assert service.process.wait(SECONDS) == 0
         records = [json.loads(line) for line in log_of(service).splitlines()]

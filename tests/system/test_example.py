@@ -25,11 +25,11 @@ def example(name: str) -> ModuleType:
 def test_two_digits_are_learned_and_a_kill_loses_nothing(tmp_path: Path) -> None:
     """Every row is learned once, though the service was killed; the loss of the new digits falls by far."""
     rows = 400
-    told = example("new_digits").run(rows, tmp_path)
-    assert told.resent == 1
-    assert told.metadata["progressive"]["events"] == told.metadata["progressive"]["rows"] == rows
-    assert told.metadata["seq"] == rows + 1  # and the event that added the classes
-    new = np.array([loss for loss, digit in zip(told.losses, told.digits, strict=True) if digit >= 8])
+    result = example("new_digits").run(rows, tmp_path)
+    assert result.resent == 1
+    assert result.metadata["progressive"]["events"] == result.metadata["progressive"]["rows"] == rows
+    assert result.metadata["seq"] == rows + 1  # and the event that added the classes
+    new = np.array([loss for loss, digit in zip(result.losses, result.digits, strict=True) if digit >= 8])
     assert np.isfinite(new).all()
     assert new[-20:].mean() < new[:20].mean() / 3
 

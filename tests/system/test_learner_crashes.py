@@ -1,4 +1,4 @@
-"""A service whose learner dies of an event, under the real supervisor: its model waits, and nothing else does."""
+"""A service whose learner crashes at an event: the model of that event stalls, and everything else continues."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import pytest
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.hashing import hash_tensors
-from tests.support.data_directories import lines, softstep
+from tests.support.data_directories import json_lines, run_softstep
 from tests.support.learning_client import IRIS, data_of, events_of, metadata, post, rows_of
-from tests.support.processes import counter
+from tests.support.processes import sum_counter
 from tests.support.servers import ROOT, serving, wait_until
 
 
 @pytest.mark.parametrize("kind", ["deadly", "broken"])
 def test_an_event_that_the_learner_fails_at_is_skipped(models: Path, tmp_path: Path, kind: str) -> None:
-    """Predictions, feedback and other models go on; without the event the weights are the fold of all others."""
+    """Predictions, feedback and other models continue; after the skip the weights are the fold of all other events."""
     path = f"{Path(__file__).parents[1] / 'support' / 'faulty_fold'}:{ROOT}"
     with serving(models, tmp_path, workers=2, PYTHONPATH=path) as service:
         rows = rows_of("digits", 8)
@@ -30,13 +30,13 @@ def test_an_event_that_the_learner_fails_at_is_skipped(models: Path, tmp_path: P
         wait_until(lambda: metadata(service, "digits")["seq"] == len(rows))
         assert metadata(service, "iris")["learner"]["seq"] == 2
         assert metadata(service, "iris")["lag_events"] == 9
-        assert counter(service.url, "softstep_learn_stalled") == 1
-        taught = post(service, "digits:feedback", {"instances": rows[:1], "labels": [5]}, wait=True)
-        assert taught.status_code == 200
-        (told,) = lines(softstep("skip", "iris", 2, "--data", data_of(service), "--json"))
-        wait_until(lambda: metadata(service, "iris")["seq"] == told["seq"])
+        assert sum_counter(service.url, "softstep_learn_stalled") == 1
+        feedback = post(service, "digits:feedback", {"instances": rows[:1], "labels": [5]}, wait=True)
+        assert feedback.status_code == 200
+        (result,) = json_lines(run_softstep("skip", "iris", 2, "--data", data_of(service), "--json"))
+        wait_until(lambda: metadata(service, "iris")["seq"] == result["seq"])
         fold = EventFold(read_artifact(ROOT / "models" / "iris" / "1", 1 << 30))
-        fold.fold_events(event for event in events_of(data_of(service), "iris") if event.seq not in {2, told["seq"]})
+        fold.fold_events(event for event in events_of(data_of(service), "iris") if event.seq not in {2, result["seq"]})
         assert metadata(service, "iris")["weights_sha256"] == hash_tensors(fold.state.served_parameters().tensors())
         assert metadata(service, "iris")["progressive"]["events"] == 9
         assert metadata(service, "iris")["learner"] == {"state": "following"}

@@ -1,4 +1,4 @@
-"""A service that learns, with real clients, processes and deaths: what is acknowledged is learned, once, to the bit."""
+"""A service that learns, with real clients and kills: acknowledged events are learned once, to the bit."""
 
 import random
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pytest
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import read_artifact
 from tests.support.learning_client import IRIS, data_of, events_of, metadata, post, replay_stream, rows_of
-from tests.support.processes import children, kill, lives, workers
+from tests.support.processes import children, is_running, kill, workers
 from tests.support.servers import ROOT, Service, serving, wait_until
 
 CLASSES = ["setosa", "versicolor", "virginica"]
@@ -20,13 +20,13 @@ CLASSES = ["setosa", "versicolor", "virginica"]
 
 @pytest.fixture(scope="module")
 def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two workers and a learner, shared by the tests that break nothing."""
+    """Serve with two workers and a learner, shared by the tests that break nothing."""
     with serving(models, tmp_path_factory.mktemp("learning"), workers=2) as running:
         yield running
 
 
 def test_feedback_is_acknowledged_and_served(service: Service) -> None:
-    """The first answer comes when it is on disk; the served weights are those of the fold, to the bit."""
+    """The response comes when the event is on disk; the served weights are those of the fold, to the bit."""
     rows = rows_of("phishing", 20)
     for number, row in enumerate(rows, 1):
         answer = post(service, "phishing:feedback", {"id": f"p{number}", "instances": [row], "labels": [number % 2]})
@@ -35,15 +35,15 @@ def test_feedback_is_acknowledged_and_served(service: Service) -> None:
             "model_name": "phishing", "model_version": "1", "id": f"p{number}", "seq": number, "duplicate": False,
         }  # fmt: skip
     wait_until(lambda: metadata(service, "phishing")["seq"] == 20)
-    told = metadata(service, "phishing")
+    result = metadata(service, "phishing")
     expected, fold = replay_stream(data_of(service), "phishing")
-    assert told["weights_sha256"] == expected
-    assert told["progressive"]["events"] == told["progressive"]["rows"] == 20
-    assert told["progressive"]["loss"] == fold.progressive_validation["loss"]
+    assert result["weights_sha256"] == expected
+    assert result["progressive"]["events"] == result["progressive"]["rows"] == 20
+    assert result["progressive"]["loss"] == fold.progressive_validation["loss"]
 
 
-def test_waiting_gives_each_rows_loss_before_its_step(service: Service) -> None:
-    """The losses are those of the fold, and the next prediction of that worker comes from the new state."""
+def test_waiting_returns_the_loss_of_each_row(service: Service) -> None:
+    """The losses are those of the fold before each step, and min_seq is answered from the new state."""
     rows = rows_of("digits", 5)
     body = {"instances": rows, "labels": [3, "4", 5, 6, 7], "weights": [1, 2, 0.5, 1, 1]}
     answer = post(service, "digits:feedback", body, wait=True)
@@ -57,8 +57,8 @@ def test_waiting_gives_each_rows_loss_before_its_step(service: Service) -> None:
     assert np.array(predicted.json()["predictions"], np.float32).tobytes() == P.tobytes()
 
 
-def test_a_retry_counts_once_and_another_event_under_its_id_is_refused(service: Service) -> None:
-    """Whichever worker is asked, and however often."""
+def test_a_retry_counts_once(service: Service) -> None:
+    """This holds for any worker; another event with the same id is rejected."""
     body = {"id": "once", "instances": [IRIS], "labels": ["setosa"]}
     answers = [post(service, "iris:feedback", body).json() for _ in range(8)]
     assert [answer["duplicate"] for answer in answers] == [False] + [True] * 7
@@ -67,8 +67,8 @@ def test_a_retry_counts_once_and_another_event_under_its_id_is_refused(service: 
     assert (conflict.status_code, "id" in conflict.json()["error"]) == (409, True)
 
 
-def test_a_token_brings_its_row_back(service: Service) -> None:
-    """One event for each token; the same token twice counts once; a forged one is refused."""
+def test_a_token_contains_its_row(service: Service) -> None:
+    """Each token makes one event, the same token counts once, and a forged one is rejected."""
     rows = [IRIS, [6.7, 3.0, 5.2, 2.3]]
     predicted = post(service, "iris:predict", {"instances": rows, "feedback_tokens": True}).json()
     tokens = predicted["feedback_tokens"]
@@ -85,8 +85,8 @@ def test_a_token_brings_its_row_back(service: Service) -> None:
     assert post(service, "digits:feedback", {"tokens": [tokens[0]], "labels": [0]}).status_code == 422
 
 
-def test_a_history_is_turned_back_and_forgotten(models: Path, tmp_path: Path) -> None:
-    """Classes, rollback, forget and pause, each in the state that is served, and nothing of a forgotten row on disk."""
+def test_admin_events_change_the_served_state(models: Path, tmp_path: Path) -> None:
+    """Classes, rollback, forget and pause are in the served state, and a forgotten row is in no file."""
     secret = [4.0404, 3.1313, 1.2121, 0.2323]
     with serving(models, tmp_path) as service:
         data = data_of(service)
@@ -96,12 +96,12 @@ def test_a_history_is_turned_back_and_forgotten(models: Path, tmp_path: Path) ->
         before = metadata(service, "iris")["weights_sha256"]
         grown = post(service, "iris:classes", {"add": ["gigantea"]}, wait=True).json()["seq"]
         assert metadata(service, "iris")["classes"] == [*CLASSES, "gigantea"]
-        taught = post(service, "iris:feedback", {"instances": [IRIS], "labels": ["gigantea"]}, wait=True)
-        assert taught.status_code == 200
+        feedback = post(service, "iris:feedback", {"instances": [IRIS], "labels": ["gigantea"]}, wait=True)
+        assert feedback.status_code == 200
         assert len(post(service, "iris:predict", {"instances": [IRIS]}).json()["predictions"][0]) == 4
         assert post(service, "iris:rollback", {"seq": grown - 1}, wait=True).status_code == 200
-        told = metadata(service, "iris")
-        assert (told["weights_sha256"], told["classes"]) == (before, CLASSES)
+        result = metadata(service, "iris")
+        assert (result["weights_sha256"], result["classes"]) == (before, CLASSES)
         assert post(service, "iris:feedback", {"instances": [IRIS], "labels": ["gigantea"]}).status_code == 422
         assert post(service, "iris:forget", {"ids": ["secret"]}, wait=True).status_code == 200
         assert metadata(service, "iris")["weights_sha256"] == replay_stream(data, "iris")[0] != before
@@ -123,13 +123,13 @@ def test_a_history_is_turned_back_and_forgotten(models: Path, tmp_path: Path) ->
         assert stale.status_code == 409
 
 
-def test_a_killed_learner_costs_nothing(models: Path, tmp_path: Path) -> None:
-    """Predictions and acknowledgements go on without it, and its successor learns what came meanwhile."""
+def test_a_killed_learner_loses_nothing(models: Path, tmp_path: Path) -> None:
+    """Predictions and acknowledgements continue, and the next learner learns the events of the meantime."""
     with serving(models, tmp_path) as service:
         post(service, "iris:feedback", {"instances": [IRIS], "labels": [0]}, wait=True)
         (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
         kill(learner)
-        wait_until(lambda: not lives(learner))
+        wait_until(lambda: not is_running(learner))
         answers = [post(service, "iris:feedback", {"instances": [IRIS], "labels": [1]}) for _ in range(20)]
         assert {answer.status_code for answer in answers} == {202}
         assert post(service, "iris:predict", {"instances": [IRIS]}).status_code == 200
@@ -139,7 +139,7 @@ def test_a_killed_learner_costs_nothing(models: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_acknowledged_is_lost_when_everything_is_killed(models: Path, tmp_path: Path, seed: int) -> None:
-    """Workers, learner and parent die by kill -9 in the midst of feedback; every event is there once, in one order."""
+    """Workers, learner and parent are killed during feedback; every event is stored once, in one order."""
     chance = random.Random(seed)
     acked: dict[str, int] = {}
     rows = rows_of("digits", 40, seed)
@@ -172,8 +172,8 @@ def test_nothing_acknowledged_is_lost_when_everything_is_killed(models: Path, tm
     assert [event.seq for event in events] == list(range(1, 181))
 
 
-def test_a_service_that_does_not_learn_says_so(models: Path, tmp_path: Path) -> None:
-    """It predicts as ever."""
+def test_a_service_without_learning_rejects_feedback(models: Path, tmp_path: Path) -> None:
+    """Predictions work as usual."""
     with serving(models, tmp_path, SOFTSTEP_LEARN="false") as service:
         assert post(service, "iris:predict", {"instances": [IRIS]}).status_code == 200
         for path, body in (
@@ -186,13 +186,13 @@ def test_a_service_that_does_not_learn_says_so(models: Path, tmp_path: Path) -> 
 
 
 def test_two_instances_do_not_share_a_data_directory(models: Path, tmp_path: Path) -> None:
-    """The second one does not start."""
+    """The second instance does not start."""
     with serving(models, tmp_path), pytest.raises(AssertionError, match="another instance"), serving(models, tmp_path):
         pass
 
 
-def test_weights_of_any_seq_are_handed_out(models: Path, tmp_path: Path) -> None:
-    """The live ones at once, those of the past when they are folded, and none that held a forgotten event."""
+def test_weights_of_any_seq_are_returned(models: Path, tmp_path: Path) -> None:
+    """Current ones come at once, earlier ones after folding, and none that contained a forgotten event."""
 
     def weights(service: Service, seq: int | None = None) -> httpx.Response:
         query = {} if seq is None else {"seq": seq}

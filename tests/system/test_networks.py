@@ -1,4 +1,4 @@
-"""A network behind a service of real processes: it learns in all its layers, and its log is its state."""
+"""A network behind a real service: it learns in all its layers, and its state follows from its log."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from service.store.artifact.artifact import read_artifact, write_artifact
 from service.store.artifact.model_factory import build_model
-from tests.support.data_directories import LIMIT, lines, ran
+from tests.support.data_directories import LIMIT, json_lines, run_command
 from tests.support.learning_client import data_of, metadata, post, replay_stream, rows_of
 from tests.support.processes import children, kill, workers
 from tests.support.servers import SHIPPED, Service, serving, wait_until
@@ -22,7 +22,7 @@ MODEL = "digits-mlp"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models directory with the shipped network alone."""
     path = tmp_path_factory.mktemp("networks") / "models"
     shutil.copytree(SHIPPED / MODEL, path / MODEL)
@@ -30,26 +30,26 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two workers and a learner."""
-    with serving(root, tmp_path_factory.mktemp("service"), workers=2) as service:
+def running(network_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Serve with two workers and a learner."""
+    with serving(network_models, tmp_path_factory.mktemp("service"), workers=2) as service:
         yield service
 
 
 def predictions(service: Service, rows: Any, **more: Any) -> Any:
-    """The whole answer, and its probabilities as bits."""
+    """Return the response and its probabilities as bytes."""
     answer = post(service, f"{MODEL}:predict", {"instances": rows, **more}).json()
     return answer, np.array(answer["predictions"], np.float32).tobytes()
 
 
 def weights(service: Service, seq: int | None = None) -> httpx.Response:
-    """The weights at a seq."""
+    """Request the weights at a seq."""
     query = {} if seq is None else {"seq": seq}
     return httpx.get(f"{service.url}/v1/models/{MODEL}/weights", params=query, timeout=20)
 
 
-def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> None:
-    """Feedback, losses, min_seq, tokens, weights of any seq, classes, rollback and forgetting, each to the bit."""
+def test_a_network_learns_and_all_its_states_are_available(running: Service) -> None:
+    """Feedback, losses, tokens, weights of any seq, classes, rollback and forgetting are exact to the bit."""
     service, rows = running, rows_of(MODEL, 12)
     shipped = build_model(read_artifact(SHIPPED / MODEL / "1", LIMIT))
     assert predictions(service, rows)[1] == shipped.predict(np.array(rows, np.float32)).tobytes()
@@ -59,10 +59,11 @@ def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> 
         body = {"id": f"n{number}", "instances": [row], "labels": [number % 10]}
         answer = post(service, f"{MODEL}:feedback", body, wait=True).json()
         assert (answer["seq"], len(answer["losses"])) == (number, 1)
-    told, data = metadata(service, MODEL), data_of(service)
+    result, data = metadata(service, MODEL), data_of(service)
     sha, fold = replay_stream(data, MODEL)
-    assert (told["weights_sha256"], told["learning"]["rule"], told["learning"]["form"]) == (sha, "adagrad", "layers")
-    assert told["progressive"]["loss"] == fold.progressive_validation["loss"]
+    assert result["weights_sha256"] == sha
+    assert (result["learning"]["rule"], result["learning"]["form"]) == ("adagrad", "layers")
+    assert result["progressive"]["loss"] == fold.progressive_validation["loss"]
     answer, bits = predictions(service, rows, min_seq=12, feedback_tokens=True)
     assert answer["seq"] == 12
     assert bits == fold.state.served_parameters().build_model().predict(np.array(rows, np.float32)).tobytes()
@@ -71,14 +72,18 @@ def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> 
         "layers.0.weights": (64, 32), "layers.0.bias": (32,), "layers.1.weights": (32, 10), "layers.1.bias": (10,),
     }  # fmt: skip
     body = {"tokens": answer["feedback_tokens"][:2], "labels": [3, "4"]}
-    taught = [post(service, f"{MODEL}:feedback", body, wait=True).json() for _ in range(2)]
-    assert [[event["seq"] for event in one["events"]] for one in taught] == [[13, 14], [13, 14]]
+    feedback = [post(service, f"{MODEL}:feedback", body, wait=True).json() for _ in range(2)]
+    assert [[event["seq"] for event in one["events"]] for one in feedback] == [[13, 14], [13, 14]]
     wait_until(lambda: weights(service, 5).status_code == 200, 20)
     assert weights(service, 5).headers["x-softstep-weights-sha256"] == replay_stream(data, MODEL, 5)[0]
     assert weights(service, 0).content == first.content
     grown = post(service, f"{MODEL}:classes", {"add": ["ten"]}, wait=True).json()["seq"]
-    told = metadata(service, MODEL)
-    assert (told["classes"][-1], told["layers"][-1]["outputs"], told["parameters"]) == ("ten", 11, 65 * 32 + 33 * 11)
+    result = metadata(service, MODEL)
+    assert (result["classes"][-1], result["layers"][-1]["outputs"], result["parameters"]) == (
+        "ten",
+        11,
+        65 * 32 + 33 * 11,
+    )
     post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": ["ten"]}, wait=True)
     assert len(predictions(service, rows)[0]["predictions"][0]) == 11
     assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
@@ -98,10 +103,10 @@ def test_a_network_learns_and_its_whole_history_can_be_had(running: Service) -> 
     assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
 
 
-def test_kills_backups_and_commands(root: Path, tmp_path: Path) -> None:
-    """A killed learner, a killed service, replay, verify, export and a backup: always the same bits."""
+def test_kills_backups_and_commands(network_models: Path, tmp_path: Path) -> None:
+    """A killed learner, a killed service, replay, verify, export and a backup give the same bits."""
     rows = rows_of(MODEL, 30, 5)
-    with serving(root, tmp_path) as service:
+    with serving(network_models, tmp_path) as service:
         data = data_of(service)
         (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
         for number, row in enumerate(rows):
@@ -114,29 +119,29 @@ def test_kills_backups_and_commands(root: Path, tmp_path: Path) -> None:
         assert sha == replay_stream(data, MODEL)[0]
         service.process.kill()
         service.process.wait()
-    with serving(root, tmp_path) as service:
+    with serving(network_models, tmp_path) as service:
         wait_until(lambda: metadata(service, MODEL)["seq"] == 30, 10)
         assert metadata(service, MODEL)["weights_sha256"] == sha
         expected = predictions(service, rows)[1]
-    (told,) = lines(ran("replay", MODEL, "--data", data, "--json"))
-    assert (told["weights_sha256"], told["published"]) == (sha, "equal")
-    assert ran("verify", "--refold", "--data", data).returncode == 0
-    assert ran("backup", tmp_path / "backup", "--data", data).returncode == 0
-    assert ran("verify", "--refold", "--data", tmp_path / "backup").returncode == 0
+    (result,) = json_lines(run_command("replay", MODEL, "--data", data, "--json"))
+    assert (result["weights_sha256"], result["published"]) == (sha, "equal")
+    assert run_command("verify", "--refold", "--data", data).returncode == 0
+    assert run_command("backup", tmp_path / "backup", "--data", data).returncode == 0
+    assert run_command("verify", "--refold", "--data", tmp_path / "backup").returncode == 0
     target = tmp_path / "exported" / MODEL / "2"
-    assert ran("export", MODEL, target, "--data", data).returncode == 0
+    assert run_command("export", MODEL, target, "--data", data).returncode == 0
     exported = read_artifact(target, LIMIT)
     assert exported.weights_sha256 == sha
     assert build_model(exported).predict(np.array(rows, np.float32)).tobytes() == expected
-    assert ran("check", target).returncode == 0
+    assert run_command("check", target).returncode == 0
     assert exported.manifest.training is not None
     assert exported.manifest.training.rows == 1347 + 30
     assert json.loads((target / "model.json").read_text())["provenance"]["learned_from"] == f"{MODEL}/1"
 
 
-def test_a_new_version_may_have_other_layers(root: Path, tmp_path: Path) -> None:
-    """It is served within two seconds, with a stream of its own, and the old one stays reachable."""
-    shutil.copytree(root, tmp_path / "models")
+def test_a_new_version_may_have_other_layers(network_models: Path, tmp_path: Path) -> None:
+    """It is served within two seconds with a stream of its own, and the old version stays reachable."""
+    shutil.copytree(network_models, tmp_path / "models")
     linear = read_artifact(SHIPPED / "digits" / "1", LIMIT)
     rows = rows_of(MODEL, 3)
     with serving(tmp_path / "models", tmp_path) as service:

@@ -1,4 +1,4 @@
-"""Models that come, change, break and go under a running service, while a client never stops asking."""
+"""Models are added, changed, damaged and removed under a running service, while a client sends requests."""
 
 import hashlib
 import json
@@ -18,10 +18,10 @@ from service.store.artifact.artifact import MANIFEST_NAME, TENSORS_NAME, Artifac
 from tests.support.processes import (
     CLIENT,
     SECONDS,
-    Load,
+    LoadClient,
     ask_every_worker,
+    is_running,
     kill,
-    lives,
     log_of,
     predict,
     worker_of,
@@ -34,8 +34,8 @@ PICKED_UP_SECONDS = 2.0
 NAN = struct.pack("<f", float("nan"))
 
 
-def iris() -> Artifact:
-    """The shipped model."""
+def shipped_iris() -> Artifact:
+    """Return the shipped model."""
     return read_artifact(SHIPPED / "iris" / "1", 1 << 20)
 
 
@@ -49,13 +49,13 @@ def change_tensors(folder: Path, change: Callable[[bytes], bytes], *, seal: bool
         (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
 
 
-def flip(raw: bytes) -> bytes:
+def flip_last_bit(raw: bytes) -> bytes:
     """Change the last bit."""
     return raw[:-1] + bytes([raw[-1] ^ 1])
 
 
 BREAKS = {
-    "a wrong checksum": lambda folder: change_tensors(folder, flip, seal=False),
+    "a wrong checksum": lambda folder: change_tensors(folder, flip_last_bit, seal=False),
     "a number that is not finite": lambda folder: change_tensors(folder, lambda raw: raw[:-4] + NAN, seal=True),
     "a truncated file": lambda folder: change_tensors(folder, lambda raw: raw[:-10], seal=True),
     "no tensors": lambda folder: (folder / TENSORS_NAME).unlink(),
@@ -65,7 +65,7 @@ BREAKS = {
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Path]]:
-    """A service with two workers, and its models directory, to which tests add models of their own."""
+    """Serve with two workers; tests add models of their own to the models directory."""
     scratch = tmp_path_factory.mktemp("reload")
     shutil.copytree(SHIPPED / "iris", scratch / "models" / "iris")
     with serving(scratch / "models", scratch, workers=2) as service:
@@ -74,123 +74,123 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, 
 
 @contextmanager
 def model(shared: tuple[Service, Path], name: str) -> Iterator[Path]:
-    """A model for one test, version 1 served by every worker."""
-    service, root = shared
-    write_artifact(root / name / "1", iris())
-    order(service, name, "load")
+    """Add a model for one test, and wait until every worker serves its version 1."""
+    service, models = shared
+    write_artifact(models / name / "1", shipped_iris())
+    load_or_unload(service, name, "load")
     try:
-        yield root / name
+        yield models / name
     finally:
-        shutil.rmtree(root / name)
+        shutil.rmtree(models / name)
 
 
-def order(service: Service, name: str, do: str) -> int:
-    """Load or unload a model; the status of the answer."""
+def load_or_unload(service: Service, name: str, do: str) -> int:
+    """Load or unload a model; return the status of the response."""
     return CLIENT.post(f"{service.url}/v2/repository/models/{name}/{do}").status_code
 
 
 def states(service: Service, name: str) -> dict[str, tuple[str, str]]:
-    """State and reason of each version in the metadata; the index says the same."""
+    """Return state and reason of each version in the metadata, and check that the index agrees."""
     versions = CLIENT.get(f"{service.url}/v1/models/{name}").json()["versions"]
     index = [row for row in CLIENT.post(f"{service.url}/v2/repository/index").json() if row["name"] == name]
     found = {row["version"]: (row["state"], row["reason"]) for row in versions}
     return found if found == {row["version"]: (row["state"], row["reason"]) for row in index} else {}
 
 
-def told(service: Service, message: str, times: int = 2) -> None:
-    """Wait until the log tells something so many times: once for each worker."""
+def wait_logged(service: Service, message: str, times: int = 2) -> None:
+    """Wait until the log contains a sentence once for each worker."""
     wait_until(lambda: log_of(service).count(message) >= times)
     assert log_of(service).count(message) == times
 
 
-def served(service: Service, name: str) -> set[tuple[str, str]]:
-    """Every worker with the version that it answers with."""
+def wait_served(service: Service, name: str) -> set[tuple[str, str]]:
+    """Wait until every worker answers with a version."""
     answers = [predict(service.url, name) for _ in range(30)]
     assert {answer.status_code for answer in answers} == {200}
     return {(worker_of(answer), answer.json()["model_version"]) for answer in answers}
 
 
 def test_a_new_version_is_served_without_a_failed_request(shared: tuple[Service, Path]) -> None:
-    """Within 2 s, under load, by every worker, while the old one stays reachable; then it is removed again."""
+    """Under load every worker serves it within 2 s; the old one stays reachable; then the new one is removed."""
     service, _ = shared
-    load = Load(service.url, "new")
+    load = LoadClient(service.url, "new")
     with model(shared, "new") as folder:
         with load.running():
-            write_artifact(folder / "2", iris())
-            wait_until(lambda: {version for _, version in served(service, "new")} == {"2"}, PICKED_UP_SECONDS)
-            told(service, "model new version 2: ready")
+            write_artifact(folder / "2", shipped_iris())
+            wait_until(lambda: {version for _, version in wait_served(service, "new")} == {"2"}, PICKED_UP_SECONDS)
+            wait_logged(service, "model new version 2: ready")
             assert predict(service.url, "new/versions/1").json()["model_version"] == "1"
             shutil.rmtree(folder / "2")
-            wait_until(lambda: {version for _, version in served(service, "new")} == {"1"}, PICKED_UP_SECONDS)
-            told(service, "model new version 2: removed")
+            wait_until(lambda: {version for _, version in wait_served(service, "new")} == {"1"}, PICKED_UP_SECONDS)
+            wait_logged(service, "model new version 2: removed")
         assert load.failed == []
         assert {"1", "2"} == set(load.versions())
         assert predict(service.url, "new/versions/2").status_code == 404
 
 
 @pytest.mark.parametrize("what", BREAKS)
-def test_a_broken_new_version_is_refused_and_the_old_one_serves(shared: tuple[Service, Path], what: str) -> None:
-    """Its reason stands in the log, in the metadata and in the index."""
+def test_an_invalid_new_version_is_rejected_and_the_old_one_is_served(shared: tuple[Service, Path], what: str) -> None:
+    """The reason is in the log, in the metadata and in the index."""
     service, _ = shared
     name = what.replace(" ", "-")
-    load = Load(service.url, name)
+    load = LoadClient(service.url, name)
     with model(shared, name) as folder, load.running():
         broken = folder / ".2"
-        write_artifact(broken, iris())
+        write_artifact(broken, shipped_iris())
         BREAKS[what](broken)
         broken.rename(folder / "2")
         wait_until(lambda: "2" in states(service, name), PICKED_UP_SECONDS)
-        told(service, f"model {name} version 2 refused")
+        wait_logged(service, f"model {name} version 2 refused")
         state, reason = states(service, name)["2"]
         assert state == "UNAVAILABLE"
         assert reason
         assert json.dumps(reason)[1:-1] in log_of(service)
         assert states(service, name)["1"] == ("READY", "")
-        assert {version for _, version in served(service, name)} == {"1"}
+        assert {version for _, version in wait_served(service, name)} == {"1"}
         assert predict(service.url, f"{name}/versions/2").status_code == 503
         ready = CLIENT.post(f"{service.url}/v2/repository/index", json={"ready": True}).json()
         assert [row["version"] for row in ready if row["name"] == name] == ["1"]
     assert load.failed == []
 
 
-def test_a_version_that_breaks_in_place_serves_on_until_it_is_mended(shared: tuple[Service, Path]) -> None:
-    """It is READY, with the reason why the newer files were refused; whole files replace it."""
+def test_a_version_damaged_in_place_is_still_served(shared: tuple[Service, Path]) -> None:
+    """It is READY, with the reason for rejecting the newer files; valid files replace it."""
     service, _ = shared
-    load = Load(service.url, "place")
+    load = LoadClient(service.url, "place")
     with model(shared, "place") as folder, load.running():
         before = CLIENT.get(f"{service.url}/v1/models/place").json()["weights_sha256"]
-        change_tensors(folder / "1", flip, seal=False)
-        told(service, "model place version 1 refused")
+        change_tensors(folder / "1", flip_last_bit, seal=False)
+        wait_logged(service, "model place version 1 refused")
         assert states(service, "place")["1"][1]
         assert states(service, "place")["1"][0] == "READY"
         assert CLIENT.get(f"{service.url}/v1/models/place").json()["weights_sha256"] == before
         assert predict(service.url, "place").status_code == 200
         write_artifact(folder / "1", make_artifact("softmax", 4, ["a", "b", "c"]))
-        told(service, "model place version 1: ready", 4)
+        wait_logged(service, "model place version 1: ready", 4)
         assert states(service, "place")["1"] == ("READY", "")
         assert {predict(service.url, "place").json()["labels"][0] for _ in range(20)} <= {"a", "b", "c"}
     assert load.failed == []
 
 
-def test_a_version_that_turns_unfit_in_place_serves_on(shared: tuple[Service, Path]) -> None:
-    """Good files whose numbers the kernels cannot take are refused like broken ones, and told once."""
+def test_a_version_replaced_by_unusable_numbers_is_still_served(shared: tuple[Service, Path]) -> None:
+    """Valid files with numbers that the kernels cannot use are rejected, and reported once."""
     service, _ = shared
     unfit = make_artifact("softmax", 4, ["a", "b"], stage={"mean": [0] * 4, "scale": [1e-300] * 4})
     with model(shared, "unfit") as folder:
         write_artifact(folder / "1", unfit)
         for _ in range(3):
-            assert order(service, "unfit", "load") == 200
-        told(service, "model unfit version 1 refused: it cannot be prepared")
+            assert load_or_unload(service, "unfit", "load") == 200
+        wait_logged(service, "model unfit version 1 refused: it cannot be prepared")
         assert "cannot be prepared" in states(service, "unfit")["1"][1]
-        assert {version for _, version in served(service, "unfit")} == {"1"}
+        assert {version for _, version in wait_served(service, "unfit")} == {"1"}
         assert set(predict(service.url, "unfit").json()["labels"]) == {"setosa"}
-        write_artifact(folder / "1", iris())
-        assert order(service, "unfit", "load") == 200
+        write_artifact(folder / "1", shipped_iris())
+        assert load_or_unload(service, "unfit", "load") == 200
         assert states(service, "unfit")["1"] == ("READY", "")
 
 
 def test_a_removed_model_is_unknown(shared: tuple[Service, Path]) -> None:
-    """And the others are served as before."""
+    """The other models are served as before."""
     service, _ = shared
     with model(shared, "gone"):
         assert predict(service.url, "gone").status_code == 200
@@ -198,99 +198,99 @@ def test_a_removed_model_is_unknown(shared: tuple[Service, Path]) -> None:
     assert predict(service.url).status_code == 200
 
 
-def test_every_worker_agrees_once_an_order_is_answered(shared: tuple[Service, Path]) -> None:
-    """Unload and load, ten times over; not one answer of any worker contradicts them."""
+def test_every_worker_agrees_after_load_and_unload(shared: tuple[Service, Path]) -> None:
+    """Ten times over, no answer of any worker contradicts the last call."""
     service, _ = shared
     with model(shared, "ordered"):
         for _ in range(10):
-            assert order(service, "ordered", "unload") == 200
+            assert load_or_unload(service, "ordered", "unload") == 200
             assert {predict(service.url, "ordered").status_code for _ in range(20)} == {503}
             assert states(service, "ordered")["1"] == ("UNAVAILABLE", "unloaded")
-            assert order(service, "ordered", "load") == 200
+            assert load_or_unload(service, "ordered", "load") == 200
             assert {predict(service.url, "ordered").status_code for _ in range(20)} == {200}
-        assert len(served(service, "ordered")) == 2
+        assert len(wait_served(service, "ordered")) == 2
 
 
-def test_a_new_version_is_loaded_at_once_when_asked(shared: tuple[Service, Path]) -> None:
-    """No worker waits for its next look."""
+def test_a_new_version_is_loaded_at_once_on_request(shared: tuple[Service, Path]) -> None:
+    """No worker waits for its next scan."""
     service, _ = shared
     with model(shared, "asked") as folder:
         for version in ("2", "3", "4"):
-            write_artifact(folder / version, iris())
-            assert order(service, "asked", "load") == 200
-            assert {answered for _, answered in served(service, "asked")} == {version}
+            write_artifact(folder / version, shipped_iris())
+            assert load_or_unload(service, "asked", "load") == 200
+            assert {answered for _, answered in wait_served(service, "asked")} == {version}
 
 
 @pytest.mark.parametrize("name", ["unknown", "UPPER", "x" * 65, "x" * 9000, "%22", "%0A"])
-def test_orders_for_unknown_names_are_refused(shared: tuple[Service, Path], name: str) -> None:
-    """Also names that no model can have, and such as would not fit through the pipe to the parent."""
+def test_loading_unknown_names_is_rejected(shared: tuple[Service, Path], name: str) -> None:
+    """So are impossible names, and names that do not fit the pipe to the parent."""
     service, _ = shared
-    assert {order(service, name, do) for do in ("load", "unload") for _ in range(4)} == {404}
-    assert order(service, "iris", "load") == 200
+    assert {load_or_unload(service, name, do) for do in ("load", "unload") for _ in range(4)} == {404}
+    assert load_or_unload(service, "iris", "load") == 200
 
 
 def test_impossible_names_never_reach_the_parent(shared: tuple[Service, Path]) -> None:
-    """Long lines could fill the pipe and arrive in parts; so they are refused even while the parent stands still."""
+    """Long lines could fill the pipe and arrive in parts, so they are rejected while the parent is stopped."""
     service, _ = shared
     os.kill(service.process.pid, signal.SIGSTOP)
     try:
-        assert {order(service, "x" * 20_000, "load") for _ in range(6)} == {404}
+        assert {load_or_unload(service, "x" * 20_000, "load") for _ in range(6)} == {404}
     finally:
         os.kill(service.process.pid, signal.SIGCONT)
-    assert order(service, "iris", "load") == 200
+    assert load_or_unload(service, "iris", "load") == 200
 
 
-def test_the_only_model_can_be_unloaded_and_loaded(root: Path, tmp_path: Path) -> None:
+def test_the_only_model_can_be_unloaded_and_loaded(iris_models: Path, tmp_path: Path) -> None:
     """The service is not ready in between, and every worker serves again when the call returns."""
-    with serving(root, tmp_path, workers=2) as service:
-        assert order(service, "iris", "unload") == 200
+    with serving(iris_models, tmp_path, workers=2) as service:
+        assert load_or_unload(service, "iris", "unload") == 200
         wait_until(lambda: is_ready(service.url, 0))
         assert CLIENT.get(f"{service.url}/readyz").status_code == 503
-        assert order(service, "iris", "load") == 200
+        assert load_or_unload(service, "iris", "load") == 200
         assert {predict(service.url).status_code for _ in range(30)} == {200}
         assert CLIENT.get(f"{service.url}/readyz").status_code == 200
 
 
-def test_an_order_holds_for_workers_that_come_later(root: Path, tmp_path: Path) -> None:
+def test_unloading_holds_for_workers_started_later(iris_models: Path, tmp_path: Path) -> None:
     """An unloaded model stays unloaded when every worker is replaced."""
-    shutil.copytree(root / "iris", root / "second")
-    with serving(root, tmp_path, workers=2) as service:
-        assert order(service, "second", "unload") == 200
-        for victim in workers(service.process.pid):
-            kill(victim)
-            wait_until(lambda victim=victim: not lives(victim))  # type: ignore[misc]
+    shutil.copytree(iris_models / "iris", iris_models / "second")
+    with serving(iris_models, tmp_path, workers=2) as service:
+        assert load_or_unload(service, "second", "unload") == 200
+        for killed in workers(service.process.pid):
+            kill(killed)
+            wait_until(lambda killed=killed: not is_running(killed))  # type: ignore[misc]
         wait_until(lambda: is_ready(service.url, 2))
         ask_every_worker(service.url, 2)
         assert {predict(service.url, "second").status_code for _ in range(20)} == {503}
 
 
-def test_a_worker_that_is_killed_during_an_order_holds_nobody_up(root: Path, tmp_path: Path) -> None:
-    """The call waits for a worker that hangs, and returns when it is dead; its successor knows the order."""
-    shutil.copytree(root / "iris", root / "second")
-    with serving(root, tmp_path, workers=2) as service:
-        victim = workers(service.process.pid)[0]
-        os.kill(victim, signal.SIGSTOP)
+def test_a_worker_killed_during_a_load_does_not_block(iris_models: Path, tmp_path: Path) -> None:
+    """The call waits for a stopped worker and returns when it is killed; the next worker applies the list."""
+    shutil.copytree(iris_models / "iris", iris_models / "second")
+    with serving(iris_models, tmp_path, workers=2) as service:
+        killed = workers(service.process.pid)[0]
+        os.kill(killed, signal.SIGSTOP)
         # Calls that the stopped worker took are lost with it; those of the other one are answered.
         with ThreadPoolExecutor(6) as callers:
-            calls = [callers.submit(attempt, service, "second", "unload") for _ in range(6)]
+            calls = [callers.submit(try_load_or_unload, service, "second", "unload") for _ in range(6)]
             assert not wait(calls, 0.5).done
-            kill(victim)
+            kill(killed)
             assert {call.result(SECONDS) for call in calls} in ({200}, {200, 0})
         wait_until(lambda: is_ready(service.url, 2))
         ask_every_worker(service.url, 2)
         assert {predict(service.url, "second").status_code for _ in range(20)} == {503}
 
 
-def attempt(service: Service, name: str, do: str) -> int:
-    """As `order`, but 0 where the connection breaks."""
+def try_load_or_unload(service: Service, name: str, do: str) -> int:
+    """Do as `load_or_unload`, but return 0 if the connection breaks."""
     try:
-        return order(service, name, do)
+        return load_or_unload(service, name, do)
     except httpx.TransportError:
         return 0
 
 
 def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
-    """Fifty reloads of a model of 3 MB leave a worker as it was."""
+    """Fifty reloads of a model of 3 MB leave the memory of a worker unchanged."""
     artifacts = [make_artifact("softmax", 768, [f"c{k}" for k in range(1000)], seed=seed) for seed in range(2)]
     folder = tmp_path / "models" / "large" / "1"
     write_artifact(folder, artifacts[0])
@@ -300,7 +300,7 @@ def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
         hashes = set()
         for turn in range(55):
             write_artifact(folder, artifacts[turn % 2])
-            assert order(service, "large", "load") == 200
+            assert load_or_unload(service, "large", "load") == 200
             hashes.add(CLIENT.get(f"{service.url}/v1/models/large").json()["weights_sha256"])
             sizes.append(_resident_bytes(worker))
         assert len(hashes) == 2

@@ -27,7 +27,7 @@ from service.store.log.feedback_log import FeedbackLog
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import delete_temporary_files, read_latest
 from tests.support.disk_faults import Disk, Fault
-from tests.support.history_machine import Following
+from tests.support.history_machine import FollowMachine
 from tests.torture.reference_state import excluded_seqs, fold_lineage, state_hash
 from tests.torture.results import ResultRow
 
@@ -36,7 +36,7 @@ STEPS_PER_HISTORY: Final = 50
 BYTES_MAX: Final = 1 << 20
 
 
-class Histories(Following):
+class Histories(FollowMachine):
     """A stream on a disk that can fail, and the list of what it must hold."""
 
     steps = 0
@@ -69,7 +69,7 @@ class Histories(Following):
 
     # The expected content
 
-    def append(self, kind: Kind, payload: bytes) -> bool:
+    def append_event(self, kind: Kind, payload: bytes) -> bool:
         """Append one event, and note it if it is accepted."""
         draft = Draft(self.stream.number, kind, b"%d" % (self.last + 1), payload, 0)
         (outcome,) = self.log.append([draft])

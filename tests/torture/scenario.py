@@ -28,10 +28,10 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, EventLocation, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
-from tests.support.data_directories import LIMIT, iris
+from tests.support.data_directories import LIMIT, iris_artifact
 from tests.torture.fault_injection import Emit
 
-ARTIFACT = iris()
+ARTIFACT = iris_artifact()
 GENESIS = compute_genesis(ARTIFACT)
 N, K = 4, 3
 BATCHES = 7

@@ -16,7 +16,7 @@ from service.errors import LogUnavailableError
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.directory_lock import acquire_lock
-from tests.support.processes import children, lives
+from tests.support.processes import children, is_running
 from tests.support.servers import SHIPPED
 from tests.torture.checker import Acknowledged, check
 from tests.torture.fault_injection import SECONDS_MAX, Child, Emit, Injection, Strace
@@ -57,7 +57,7 @@ def serve_injected(seed: int, injection: Injection, victim: str, folder: Path, a
             if strace is None and number == at:
                 os.kill(child.pid, signal.SIGKILL)
         time.sleep(0.03)  # for the learner, which publishes the last events
-        hit = child.has_ended() or not lives(target)
+        hit = child.has_ended() or not is_running(target)
     finally:
         kill_service(child, settings)
     if strace is not None:

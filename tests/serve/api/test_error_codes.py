@@ -25,7 +25,7 @@ from service.store.artifact.artifact import write_artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.log import database
 from service.store.log.sqlite import SqliteLog
-from tests.support.data_directories import History, iris
+from tests.support.data_directories import History, iris_artifact
 from tests.support.disk_faults import Disk, Fault
 from tests.support.error_bodies import check_error
 from tests.support.history_machine import set_fold
@@ -345,7 +345,7 @@ def upgraded(scene: Scene) -> Pair:
     set_fold(FOLD_VERSION + 1)
     scene.stack.callback(set_fold, FOLD_VERSION)
     history = History.open(scene.data)
-    take_over(history.stream, iris(), history.log, history.folder.checkpoints, 0)
+    take_over(history.stream, iris_artifact(), history.log, history.folder.checkpoints, 0)
     history.close()
     return scene.start()
 

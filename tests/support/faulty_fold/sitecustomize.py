@@ -1,4 +1,4 @@
-"""With this folder on PYTHONPATH a service dies of certain events, as it might of a fault in a kernel or a library.
+"""With this folder on PYTHONPATH the fold of a service fails at certain events, as a fault in a kernel might.
 
 id           what folding the event does
 deadly…      kills the process with SIGKILL
@@ -12,19 +12,19 @@ from collections.abc import Iterable
 from service.learn.event_fold import EventFold, RowLosses
 from service.store.log.events import Event
 
-take = EventFold.fold_events
+fold_events = EventFold.fold_events
 
 
-def take_or_die(self: EventFold, events: Iterable[Event]) -> list[RowLosses]:
-    """Fold events, but for those that cannot be."""
-    scored = []
+def fold_or_fail(self: EventFold, events: Iterable[Event]) -> list[RowLosses]:
+    """Fold events up to one that fails."""
+    losses = []
     for event in events:
         if event.id.startswith(b"deadly"):
             os.kill(os.getpid(), signal.SIGKILL)
         if event.id.startswith(b"broken"):
             raise RuntimeError("a fault of the fold")
-        scored += take(self, [event])
-    return scored
+        losses += fold_events(self, [event])
+    return losses
 
 
-EventFold.fold_events = take_or_die  # type: ignore[method-assign]
+EventFold.fold_events = fold_or_fail  # type: ignore[method-assign]
