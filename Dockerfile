@@ -3,18 +3,18 @@
 
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-# The environment has no pip of its own; the base image's installs into it.
+# The environment has no pip of its own; the base image's pip installs into it.
 RUN python -m venv --without-pip /opt/softstep
 WORKDIR /build
 COPY requirements.lock ./
 RUN pip --python /opt/softstep/bin/python install --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-# What only builds goes again, and so do the tests of packages, which nothing imports.
+# Remove the build tools, and the tests of packages, which nothing imports.
 RUN pip --python /opt/softstep/bin/python install --no-deps --no-build-isolation . \
  && pip --python /opt/softstep/bin/python uninstall --yes editables hatchling pathspec pluggy trove-classifiers \
  && find /opt/softstep/lib -type d -name tests -prune -exec rm -rf {} +
-# Machine code for every x86-64 there is; the best that the processor has is picked at start (service/compiler.py).
+# Compile for every x86-64 baseline; the best one for the processor is chosen at start (service/compiler.py).
 RUN if [ "$(uname -m)" = x86_64 ]; then baselines="x86-64-v2 x86-64-v3 x86-64-v4"; fi \
  && /opt/softstep/bin/softstep warm $baselines
 
@@ -25,13 +25,13 @@ LABEL org.opencontainers.image.title="Softstep" \
 COPY --from=build /opt/softstep /opt/softstep
 COPY models /models
 RUN install --directory --owner=10001 --group=10001 /data
-# Everything is compiled already and the root may be read-only: nothing is to be written beside the code.
+# All code is compiled, and the root may be read-only: write nothing beside the code.
 ENV PATH=/opt/softstep/bin:$PATH PYTHONDONTWRITEBYTECODE=1 SOFTSTEP_HOST=0.0.0.0
 WORKDIR /
 USER 10001:10001
 EXPOSE 8000
 VOLUME /data
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["softstep", "health"]
-# `docker run IMAGE serve`, as SageMaker starts it, says the same as the default.
+# SageMaker runs `docker run IMAGE serve`, which is the same as the default.
 ENTRYPOINT ["softstep"]
 CMD ["serve"]

@@ -32,9 +32,9 @@ SERVE_TEXT: Final = "Options override the settings SOFTSTEP_<NAME> of the enviro
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
-        settings = _settings(arguments)
+        settings = read_settings(arguments)
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False, include_context=False):
             print_error(f"setting {'.'.join(map(str, fault['loc']))}: {fault['msg']}")
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; each command is a module of service/commands/."""
     parser = argparse.ArgumentParser("softstep", description="Serve softmax models that learn from feedback.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -99,7 +99,7 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     export.add_argument("directory", type=Path, help="version folder to create, or folder of a model")
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def read_settings(arguments: argparse.Namespace) -> Settings:
     """Return the settings of the environment, overridden by options; in a SageMaker container also by its contract."""
     names = ("models", "data", "host", "port", "workers")
     options = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}

@@ -47,7 +47,7 @@ from service.store.states.state_folder import list_seqs
 DTYPES: Final = ("<f4", "<f8")
 
 
-def fold_of(stream: Stream, artifact: Artifact, lineage: Lineage) -> int:
+def current_fold_version(stream: Stream, artifact: Artifact, lineage: Lineage) -> int:
     """Return the version of the fold that continues a stream.
 
     Raises:
@@ -76,11 +76,11 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
         The seq of the state that the fold continues from, or None if there was nothing to take over.
 
     Raises:
-        ArtifactError: As for `fold_of`.
+        ArtifactError: As for `current_fold_version`.
         LogError: The log cannot be used now.
     """
     lineage = read_lineage(log, stream.number)
-    version = fold_of(stream, artifact, lineage)
+    version = current_fold_version(stream, artifact, lineage)
     if version == FOLD_VERSION:
         return None
     seq, turns, state = 0, len(lineage.changes), None

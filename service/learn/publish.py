@@ -91,8 +91,8 @@ class Publisher:
 
         Args:
             now: The time.
-            process_seconds: Returns the processor time of the process. Not the clock's: if other processes have the
-                processor meanwhile, a pause by the clock would make snapshots older and save nothing.
+            process_seconds: Returns the processor time of the process. Not the clock's: on a busy
+                machine a pause by the clock would make snapshots older without saving processor time.
 
         Raises:
             OSError: The disk failed; it is tried again later.

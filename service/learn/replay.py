@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from service.errors import EarlierReleaseError, LogDamagedError, SoftstepError, UnknownSeqError
 from service.learn.event_fold import EventFold
-from service.learn.fold_upgrade import first_fold, fold_of
+from service.learn.fold_upgrade import current_fold_version, first_fold
 from service.learn.stream_position import StreamPosition
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
@@ -65,7 +65,7 @@ class StreamReplay:
         self._log: Final = log
         self.last: Final = log.stream_state(stream.number).seq
         self.lineage: Final = read_lineage(log, stream.number)
-        is_ours = fold_of(stream, artifact, self.lineage) == FOLD_VERSION
+        is_ours = current_fold_version(stream, artifact, self.lineage) == FOLD_VERSION
         self._since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
         self._admin_seqs: Final = [change.seq for change in self.lineage.changes]
         self._excluded: Final = sorted(self.lineage.forgotten | self.lineage.skipped)

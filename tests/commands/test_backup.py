@@ -163,6 +163,7 @@ def flip_bit(path: Path) -> None:
 def cut_last_event(folder: Path) -> None:
     """Remove the last event."""
     log = SqliteLog(folder / "log.sqlite")
+    # Damage the database through the log's own connection; its public methods cannot.
     with log._connection.write_transaction() as database:
         database.execute("DELETE FROM events WHERE position IN (SELECT max(position) FROM events)")
     log.close()

@@ -20,7 +20,7 @@ import pytest
 
 from service.errors import ArtifactError, EarlierReleaseError, LogDamagedError
 from service.learn.event_fold import EventFold
-from service.learn.fold_upgrade import first_fold, fold_of, take_over
+from service.learn.fold_upgrade import current_fold_version, first_fold, take_over
 from service.learn.follow import Follower
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
@@ -301,7 +301,7 @@ def test_an_older_release_rejects_a_stream_that_was_taken_over(path: Path) -> No
         take_over_stream(history)
     stream = history.stream._replace(genesis=compute_genesis(iris_artifact(), 2))
     with pytest.raises(ArtifactError, match="by a later release"):
-        fold_of(stream, iris_artifact(), Lineage())
+        current_fold_version(stream, iris_artifact(), Lineage())
     assert history.log.stream_state(history.stream.number).seq == LAST + 1
     history.close()
 

@@ -78,7 +78,7 @@ class FollowMachine(RuleBasedStateMachine):
         self.start()
 
     def teardown(self) -> None:
-        """Leave nothing behind."""
+        """Delete the folder."""
         if hasattr(self, "folder"):
             self.folder.cleanup()
 

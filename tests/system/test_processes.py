@@ -69,10 +69,10 @@ def test_workers_of_a_killed_parent_exit(iris_models: Path, tmp_path: Path) -> N
     """No worker keeps the port, even with an open connection; a new service can use it at once."""
     with serving(iris_models, tmp_path, workers=2) as service, httpx.Client() as client:
         assert client.get(f"{service.url}/readyz").status_code == 200
-        born = children(service.process.pid)
+        processes = children(service.process.pid)
         service.process.kill()
         service.process.wait()
-        wait_until(lambda: not any(map(is_running, born)))
+        wait_until(lambda: not any(map(is_running, processes)))
         wait_until(lambda: is_free(service.address))
         port = service.address[1]
         (tmp_path / "second").mkdir()

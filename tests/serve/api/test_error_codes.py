@@ -28,7 +28,7 @@ from service.store.log.sqlite import SqliteLog
 from tests.support.data_directories import History, iris_artifact
 from tests.support.disk_faults import Disk, Fault
 from tests.support.error_bodies import check_error
-from tests.support.history_machine import set_fold
+from tests.support.history_machine import set_fold_version
 from tests.support.make_fold1 import GOLDEN
 from tests.support.scripts import load_script
 from tests.support.servers import Line, Pair, Response, instances, make_artifact, request, wait_until
@@ -342,8 +342,8 @@ def upgraded(scene: Scene) -> Pair:
     """Start a server on the data directory of an earlier release, whose stream a learner of this one has taken over."""
     with tarfile.open(GOLDEN / "data.tar") as archive:
         archive.extractall(scene.data.parent, filter="data")
-    set_fold(FOLD_VERSION + 1)
-    scene.stack.callback(set_fold, FOLD_VERSION)
+    set_fold_version(FOLD_VERSION + 1)
+    scene.stack.callback(set_fold_version, FOLD_VERSION)
     history = History.open(scene.data)
     take_over(history.stream, iris_artifact(), history.log, history.folder.checkpoints, 0)
     history.close()
