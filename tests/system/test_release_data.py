@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.data_directories import softstep
+from tests.support.data_directories import run_softstep
 from tests.support.make_release_data import GOLDEN
 from tests.support.servers import SHIPPED, Service, serving
 
@@ -51,6 +51,6 @@ def test_the_served_state_is_that_of_the_release(name: str, service: Service) ->
 def test_its_states_are_what_its_events_fold_to(folder: Path, service: Service) -> None:
     """`softstep verify --refold` folds the events again and finds the checkpoints and snapshots of the release."""
     assert service.process.poll() is None
-    done = softstep("verify", "--refold", "--data", folder / "data")
+    done = run_softstep("verify", "--refold", "--data", folder / "data")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("good") >= len(NAMES)

@@ -76,9 +76,9 @@ def case(code: str) -> Callable[[Case], Case]:
 
 
 @pytest.fixture
-def scene(root: Path, tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+def scene(iris_models: Path, tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     with ExitStack() as stack:
-        yield Scene(root, tmp_path / "data", pair, stack, monkeypatch)
+        yield Scene(iris_models, tmp_path / "data", pair, stack, monkeypatch)
 
 
 def ask(pair: Pair, data: bytes) -> Response:
