@@ -82,7 +82,7 @@ class AppendBatch:
         """Return the location of a draft in the log, or the error for which it is refused."""
         head = self.heads.get(draft.stream)
         if head is None:
-            return StreamGoneError("this version's feedback is no longer stored; ask for the model again")
+            return StreamGoneError("this version's feedback is no longer stored; send the event again")
         try:
             return self._admit(head, draft if draft.kind == FEEDBACK else self._resolve(head, draft), salt)
         except RefusedError as error:

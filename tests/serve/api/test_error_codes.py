@@ -5,6 +5,7 @@ from a real log: over a disk that fails, under a lock, or with a byte of its fil
 """
 
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import apsw
 import pytest
 
 from service.learn.fold_upgrade import take_over
+from service.serve.api.schemas.error_examples import SENTENCES
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
 from service.serve.log import worker_log
 from service.serve.models import load_unload
@@ -422,6 +424,13 @@ def test_each_code_is_sent(scene: Scene, code: str) -> None:
     assert check_error(response.status, dict(response.headers), response.body) == code
     if code != SOME_REFUSED:
         assert response.status == ERROR_CODES[code].status
+    if code in SENTENCES:
+        assert without_numbers(response.json["error"]) == without_numbers(SENTENCES[code])
+
+
+def without_numbers(sentence: str) -> str:
+    """Return a sentence with each number replaced, because limits and positions differ."""
+    return re.sub("[0-9]+", "0", sentence)
 
 
 def test_each_case_is_a_code_of_the_table() -> None:

@@ -1,4 +1,7 @@
-"""The errors that each call documents: its codes, and for each a sentence that the service sends."""
+"""The errors that each call documents: its codes, and for each a sentence that the service sends.
+
+A test holds the sentences to what is sent (test_error_codes.py).
+"""
 
 from typing import Any, Final
 
@@ -11,46 +14,50 @@ BAD_REQUEST: Final = 400
 # One sentence of each code that some call documents. Those of the log get a capital and a full stop when they are sent.
 SENTENCES: Final = {
     "state_pending": "The state is being computed; ask again in a moment.",
-    "malformed_body": "The body is not valid JSON (RFC 8259, UTF-8); it breaks near character 1.",
-    "model_not_found": "Request for unknown model: no model of that name is found.",
+    "malformed_body": "The body is not valid JSON (RFC 8259, UTF-8); the error is near character 1.",
+    "model_not_found": "Request for unknown model: no model has that name.",
     "version_not_found": "Request for unknown model version: the model has no such version.",
     "model_not_named": "Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.",
     "unknown_id": "An id to forget names no feedback of this model.",
-    "seq_not_found": "The model has no event with that seq.",
-    "request_timeout": "The request took too long to arrive.",
+    "seq_not_found": 'The model has no event with that seq; the last one is "log_seq" of the metadata.',
+    "request_timeout": "The request took too long to arrive; send it again on a new connection.",
     "id_taken": "The id was used for another event of this model; give this one an id of its own.",
     "classes_changed": "The model's classes have changed; ask for its metadata and send the event again.",
     "classes_fixed": "A sigmoid head has two classes; train a softmax head to add one.",
     "seq_moved": "The model has learned since that seq; ask for its metadata and decide again.",
-    "stream_gone": "This version's feedback is no longer stored; ask for the model again.",
-    "artifact_changed": "The model's files are not those that its feedback began with.",
-    "earlier_release": "That state was made by an earlier release; go back to seq 12 or a later one, or to 0, "
+    "stream_gone": "This version's feedback is no longer stored; send the event again.",
+    "artifact_changed": "The model's files differ from those that its feedback began with; "
+    "serve them as a new version.",
+    "earlier_release": "An earlier release made that state; go back to seq 12 or a later one, or to 0, "
     "the model as it was trained.",
-    "version_not_served": "The event is stored by a version of the model that is not served.",
+    "version_not_served": "The event is stored by a version of the model that is not served; "
+    "load that version to wait for it.",
     "not_reached_yet": "The event is stored but not served yet; ask with min_seq in a moment.",
-    "state_forgotten": "A forgotten event was a part of that state, which is gone for good.",
-    "state_irreproducible": "An earlier release made that state, and this one cannot make it again.",
-    "body_too_large": "The body may have at most 67108864 bytes.",
+    "state_forgotten": "A forgotten event was part of that state, so it is gone; ask for another seq.",
+    "state_irreproducible": "An earlier release made that state, and this one cannot; "
+    "ask for seq 12 or a later one, or for 0.",
+    "body_too_large": "The body may have at most 67108864 bytes; send several requests.",
     "request_too_large": "A request may have at most 65536 rows; send several requests.",
     "unsupported_encoding": "Content-Encoding is not supported; send the body uncompressed.",
     "unsupported_media_type": "Content-Type must be application/json, or application/octet-stream for binary tensors.",
     "invalid_request": "Row 0 has 3 values; this model takes 4.",
     "invalid_parameter": '"wait" must be true or false.',
-    "invalid_token": "Token 0 was not issued by this model version, or was altered.",
-    "token_expired": "Token 0 is too old.",
+    "invalid_token": "Token 0: This token was altered, or another model version issued it; "
+    "post it unchanged to the version that issued it.",
+    "token_expired": "Token 0: This token has expired; post the row itself with its label.",
     "too_many_classes": "A model may have at most 10000 classes.",
-    "unknown_seq": "The seq to go back to is beyond the last one.",
+    "unknown_seq": "The seq to go back to is after the last one; name an earlier one.",
     "feedback_queue_full": "Feedback arrives faster than it can be written; send it again in a moment.",
     "learner_behind": "Feedback arrives faster than the model learns; send it again later.",
     "internal_error": "The server failed to answer; the fault is in its log.",
     "not_ready": "Not ready: no model is served, or the server is draining.",
     "model_not_ready": "Model is not ready: none of its versions is loaded.",
-    "load_pending": "Not every worker has carried this out yet; look again in a moment.",
+    "load_pending": "Not every worker has done this yet; check the model again in a moment.",
     "overloaded": "The server has too many requests in flight; try again in a moment.",
     "learning_off": "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.",
-    "log_full": "The disk is full; nothing was written.",
+    "log_full": "The disk is nearly full; feedback is accepted again once there is space.",
     "log_unavailable": "The feedback log cannot be used now; try again.",
-    "log_unsafe": "The feedback log was written by another release, whose format this one does not know.",
+    "log_unsafe": "The file of the feedback log is another program's database; use another directory.",
     "log_damaged": "The feedback log's database is damaged; restore a backup.",
     "outcome_unknown": "The disk failed; send the event again, with the same id.",
 }
