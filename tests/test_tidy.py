@@ -229,3 +229,34 @@ def test_the_packages_are_locked_with_hashes() -> None:
     for name in ("requirements.lock", "requirements-dev.lock"):
         blocks = re.split(r"^(?=[a-z0-9])", (ROOT / name).read_text(), flags=re.MULTILINE)[1:]
         assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
+
+
+def serve_imports() -> dict[str, set[str]]:
+    """Return which subpackages of serve/ each of them imports; worker.py and the leaves do not count."""
+    folders = {path.parent.name for path in (ROOT / "service" / "serve").glob("*/__init__.py")}
+    imports: dict[str, set[str]] = {folder: set() for folder in folders}
+    for folder in folders:
+        for path in (ROOT / "service" / "serve" / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("service.serve."):
+                    imported = str(node.module).split(".")[2]
+                    imports[folder] |= {imported} & folders - {folder}
+    return imports
+
+
+def test_the_longest_import_path_in_serve_has_six_packages() -> None:
+    """A newcomer passes at most six packages from a socket down to the counters."""
+    imports = serve_imports()
+
+    def depth(folder: str) -> int:
+        return 1 + max(map(depth, imports[folder]), default=0)
+
+    assert max(map(depth, imports)) <= 6
+
+
+def test_readme_is_short() -> None:
+    """README has at most 120 lines, and five benchmark rows."""
+    text = (ROOT / "README.md").read_text()
+    table = text.split("<!-- bench:begin -->")[1].split("<!-- bench:end -->")[0]
+    assert text.count("\n") <= 120
+    assert len(re.findall(r"^\| L?\d", table, re.MULTILINE)) == 5
