@@ -35,6 +35,11 @@ ROUTER_ERRORS: Final = {
     405: ("method_not_allowed", "This path does not take this method; the Allow header names those it takes."),
 }
 
+DESCRIPTION: Final = (
+    'Every error body is {"error", "code"}; each call lists its codes. A request that is not valid HTTP, or whose head '
+    "is too large or too slow, is refused before it reaches a call, with 400, 408 or 431 in the same form."
+)
+
 # Every documented call.
 CALLS: Final = APIRouter(default_response_class=Response, generate_unique_id_function=lambda route: route.name)
 for one in (native, learning, conversion, v2, repository, operations):
@@ -79,6 +84,7 @@ def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None 
     app = DocumentedApi(
         title="Softstep",
         summary="Serves softmax models and learns from feedback while it serves",
+        description=DESCRIPTION,
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         servers=[{"url": "./"}],  # relative to the document, so that a path prefix of a proxy stays

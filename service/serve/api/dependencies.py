@@ -178,7 +178,7 @@ def refused(request: Request, reason: SoftstepError) -> Reply:
 
 
 def readiness(context: Context) -> Reply:
-    """Whether this worker takes predictions, as every readiness path says it."""
+    """Return the response of every readiness path: whether this worker takes predictions."""
     if context.ready:
         return json_reply({"ready": True})
     response = error("not_ready", "Not ready: no model is served, or the server is draining.")

@@ -23,12 +23,12 @@ PLATFORM: Final = "softstep_safetensors"
 
 
 def server() -> dict[str, Any]:
-    """GET /v2."""
+    """Return the body of GET /v2."""
     return {"name": "softstep", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
 def models(now: LiveModels) -> dict[str, Any]:
-    """GET /v1/models: each model with the version that is served by default."""
+    """Return the body of GET /v1/models: each model with the version that is served by default."""
     rows = []
     for name in now.list_names():
         latest = now.find_latest(name)
@@ -38,7 +38,7 @@ def models(now: LiveModels) -> dict[str, Any]:
 
 
 def model(now: LiveModels, served: ServedModel) -> dict[str, Any]:
-    """GET /v1/models/{name}: the served version, and the state of every version."""
+    """Return the body of GET /v1/models/{name}: the served version, and the state of every version."""
     states = [_state(now, version) for (name, _), version in now.versions.items() if name == served.name]
     return {**served.metadata(), "versions": states}
 
@@ -60,13 +60,13 @@ def _state(now: LiveModels, version: Version) -> dict[str, Any]:
 
 
 def index(now: LiveModels, *, ready_only: bool) -> list[dict[str, Any]]:
-    """POST /v2/repository/index."""
+    """Return the body of POST /v2/repository/index."""
     rows = [{"name": version.name, **_state(now, version)} for version in now.versions.values()]
     return [row for row in rows if row["state"] == "READY" or not ready_only]
 
 
 def tensors(now: LiveModels, served: ServedModel) -> dict[str, Any]:
-    """GET /v2/models/{name}: the tensors that the model takes and gives."""
+    """Return the body of GET /v2/models/{name}: the tensors that the model takes and gives."""
     versions = [str(number) for name, number in now.served if name == served.name]
     rows = "BOOL" if served.thresholds is not None else "BYTES"
     datatype = DATATYPE_OF[served.model.dtype.name]
@@ -83,7 +83,7 @@ def tensors(now: LiveModels, served: ServedModel) -> dict[str, Any]:
 
 
 def config(served: ServedModel) -> dict[str, Any]:
-    """GET /v2/models/{name}/config: what Triton's clients read of a model's configuration."""
+    """Return the body of GET /v2/models/{name}/config: what Triton's clients read of a model's configuration."""
     kind = f"TYPE_{DATATYPE_OF[served.model.dtype.name]}"
     flags = served.thresholds is not None
     labels = {"name": "labels", "data_type": "TYPE_BOOL" if flags else "TYPE_STRING"}
@@ -103,7 +103,7 @@ def config(served: ServedModel) -> dict[str, Any]:
 
 
 def statistics(wanted: Iterable[ServedModel], counted: dict[str, list[int]]) -> dict[str, Any]:
-    """GET /v2/models/stats and /v2/models/{name}/stats, from the counters of all workers."""
+    """Return the body of GET /v2/models/stats and /v2/models/{name}/stats, from the counters of all workers."""
     return {"model_stats": [_statistics(served, counted.get(f"{served.name}/{served.version}")) for served in wanted]}
 
 

@@ -1,4 +1,4 @@
-"""The pages that people read: Swagger UI on the OpenAPI document, every byte of it from this service.
+"""Swagger UI on the OpenAPI document; every byte of it comes from this service.
 
 The files of Swagger UI come with the package `fastapi-swagger`; they are the bytes that Swagger UI's authors publish.
 The page's Content-Security-Policy lets a browser load from this service and from nowhere else, and run no script and
@@ -66,23 +66,23 @@ async def start() -> Response:
 
 @documentation.get("/docs/swagger-ui-bundle.js")
 async def script() -> Response:
-    """Swagger UI itself."""
+    """Return Swagger UI itself."""
     return Reply(HttpResponse(200, _file("swagger-ui-bundle.js"), SCRIPT, HEADERS))
 
 
 @documentation.get("/docs/swagger-ui.css")
 async def style() -> Response:
-    """Swagger UI's style sheet."""
+    """Return Swagger UI's style sheet."""
     return Reply(HttpResponse(200, _file("swagger-ui.css"), b"text/css; charset=utf-8", HEADERS))
 
 
 @documentation.get("/docs/favicon-32x32.png")
 async def icon() -> Response:
-    """Swagger UI's icon."""
+    """Return Swagger UI's icon."""
     return Reply(HttpResponse(200, _file("favicon-32x32.png"), b"image/png", HEADERS))
 
 
 @cache
 def _file(name: str) -> bytes:
-    """One of Swagger UI's files, read when it is first asked for."""
+    """Return one of Swagger UI's files, read when it is first needed."""
     return files("fastapi_swagger.resources").joinpath(name).read_bytes()

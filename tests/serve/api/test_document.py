@@ -56,6 +56,11 @@ def make_document() -> dict[str, Any]:
 
 DOCUMENT = make_document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
+# The schemas of the document, without members that they do not name: responses have no others.
+CLOSED = {
+    name: {"additionalProperties": False, **schema} if "properties" in schema else schema
+    for name, schema in SCHEMAS.items()
+}
 ALL = [Call(path, method, one) for path, calls in DOCUMENT["paths"].items() for method, one in calls.items()]
 POSTS = [call for call in ALL if call.method == "post" and call.path != UNLOAD]
 
@@ -66,8 +71,8 @@ def title(call: Call) -> str:
 
 
 def validator(schema: dict[str, Any]) -> Any:
-    """Return a validator of a schema of the document."""
-    return jsonschema_rs.validator_for({**schema, "components": {"schemas": SCHEMAS}})
+    """Return a validator of a schema of the document, which refuses members that it does not name."""
+    return jsonschema_rs.validator_for({**schema, "components": {"schemas": CLOSED}})
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from service.serve.api.schemas.schema_types import (
     Seq,
     absent,
 )
+from service.serve.handlers.explain_body import WIDE_FROM, WIDE_TOP
 
 
 class ExplainRequest(RequestModel):
@@ -33,7 +34,7 @@ class ExplainRequest(RequestModel):
         ge=1,
         default_factory=absent,
         description="How many features to report for each row. "
-        "The default is all of them, or 10 for a model of more than 64 features.",
+        f"The default is all of them, or {WIDE_TOP} for a model of more than {WIDE_FROM} features.",
     )
     min_seq: Seq = Field(
         default_factory=absent, description="The response comes from a state that holds the event with this seq."

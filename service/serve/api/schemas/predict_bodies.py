@@ -16,6 +16,7 @@ from service.serve.api.schemas.schema_types import (
     Seq,
     absent,
 )
+from service.settings import Settings
 
 
 class PredictRequest(RequestModel):
@@ -23,7 +24,7 @@ class PredictRequest(RequestModel):
 
     instances: Rows = Field(
         description="The rows, each with one number for each feature of the model. "
-        "SOFTSTEP_ROWS_MAX limits their number; 65,536 is the default."
+        f"SOFTSTEP_ROWS_MAX limits their number; {Settings.model_fields['rows_max'].default:,} is the default."
     )
     min_seq: Seq = Field(
         default_factory=absent,
