@@ -46,7 +46,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "classes_changed": ErrorCode(409, "Classes were added since the event was made.", "after reading the metadata"),
     "classes_fixed": ErrorCode(409, "The model cannot have further classes.", "no"),
     "seq_moved": ErrorCode(409, "The model has learned since the seq in `if_seq`.", "after reading the metadata"),
-    "stream_gone": ErrorCode(409, "The feedback of this version is no longer stored.", SAME_ID),
+    "stream_gone": ErrorCode(409, "The feedback of this version is no longer stored.", "yes, with the same id"),
     "artifact_changed": ErrorCode(
         409, "The model's files differ from those that its feedback began with.", "with a new version"
     ),

@@ -1,4 +1,4 @@
-"""The front door and the bare application, side by side in this process."""
+"""The fast server and the plain one, side by side in this process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

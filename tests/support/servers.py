@@ -1,7 +1,7 @@
 """Models to serve, a service in its own process, two servers in a thread, and a client of raw HTTP.
 
-`Pair` runs two servers of the same models on one event loop: the service's own protocol, called the door, and uvicorn's
-with the bare application. The client runs on that loop too, so it can wait until a server has received each piece.
+`Pair` runs two servers of the same models on one event loop: the service's own protocol, the fast one, and
+uvicorn's, the plain one. The client runs on that loop too, so it can wait until a server has received each piece.
 
 Every error that a client reads here is held to the table of error codes (error_bodies.py).
 """
@@ -199,9 +199,9 @@ class Pair:
     """Both servers on one event loop in a thread, with a log and without a learner.
 
     Attributes:
-        worker: What the door's worker is made of.
-        door: The listening socket of the service's own protocol.
-        bare: The listening socket of uvicorn's protocol with the bare application.
+        worker: The parts of the fast server's worker.
+        fast_listener: The listening socket of the service's own protocol.
+        plain_listener: The listening socket of uvicorn's protocol.
         received: The number of bytes that both servers have received.
         loop: The event loop of servers and client.
     """
@@ -211,7 +211,7 @@ class Pair:
         self.settings = Settings(models=models, **{"scan_seconds": 60.0, "data": Path(self._scratch.name), **settings})
         self.board = SharedMemory(1, 64)
         self.received = 0
-        self.door, self.bare = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        self.fast_listener, self.plain_listener = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.loop = uvloop.new_event_loop()
         self._orders, pipe = os.pipe()
         links = None
@@ -241,13 +241,13 @@ class Pair:
         worker = self.worker
         self.loop.add_reader(self._orders, self._carry)
         protocol = self._counting(SoftstepProtocol.bound(worker.shared))
-        door = make_app(worker.context, worker.counters, worker.lifespan)
-        bare = make_app(worker.context, worker.counters)
+        fast_app = make_app(worker.context, worker.counters, worker.lifespan)
+        plain_app = make_app(worker.context, worker.counters)
         self._servers += [
-            Server(config_of(self.settings, door, protocol), worker.shared),
-            uvicorn.Server(config_of(self.settings, bare, self._counting(HttpToolsProtocol))),
+            Server(config_of(self.settings, fast_app, protocol), worker.shared),
+            uvicorn.Server(config_of(self.settings, plain_app, self._counting(HttpToolsProtocol))),
         ]
-        sockets = (self.door, self.bare)
+        sockets = (self.fast_listener, self.plain_listener)
         await asyncio.gather(
             *(server.serve([listener]) for server, listener in zip(self._servers, sockets, strict=True))
         )
@@ -255,12 +255,12 @@ class Pair:
 
     @property
     def connections(self) -> set[Any]:
-        """The door's open connections."""
+        """The open connections of the fast server."""
         return self._servers[0].server_state.connections
 
     @property
     def total_requests(self) -> int:
-        """The requests that uvicorn counted at the door."""
+        """The requests that uvicorn counted at the fast server."""
         return self._servers[0].server_state.total_requests
 
     def statuses(self) -> dict[int, int]:
@@ -289,27 +289,27 @@ class Pair:
         """Run a coroutine on the servers' loop and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
 
-    def talk(self, conversation: Callable[["Line"], Coroutine[Any, Any, T]], *, door: bool = True) -> T:
+    def talk(self, conversation: Callable[["Line"], Coroutine[Any, Any, T]], *, fast: bool = True) -> T:
         """Run a conversation over one connection and return its result."""
 
         async def connected() -> T:
-            async with self.connect(door=door) as line:
+            async with self.connect(fast=fast) as line:
                 return await conversation(line)
 
         return self.run(connected())
 
-    def ask(self, *requests: bytes, door: bool = True) -> list["Response"]:
+    def ask(self, *requests: bytes, fast: bool = True) -> list["Response"]:
         """Send requests one by one over one connection and return the responses."""
 
         async def talk(line: Line) -> list[Response]:
             return [await line.ask(request) for request in requests]
 
-        return self.talk(talk, door=door)
+        return self.talk(talk, fast=fast)
 
     @contextlib.asynccontextmanager
-    async def connect(self, *, door: bool = True) -> AsyncIterator["Line"]:
+    async def connect(self, *, fast: bool = True) -> AsyncIterator["Line"]:
         """Connect to one of the servers until the end of the block."""
-        listener = self.door if door else self.bare
+        listener = self.fast_listener if fast else self.plain_listener
         with socket.socket() as end:
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -277,8 +277,8 @@ def test_every_answer_of_the_fast_path_fits_the_document(pair: Pair, call: Call,
     @given(body=bodies(USUAL[ending]))
     @settings(max_examples=60, deadline=None)
     def fits(body: dict[str, Any]) -> None:
-        for door in (True, False):
-            (answer,) = pair.ask(request("POST", call.target, json.dumps(body).encode()), door=door)
+        for fast in (True, False):
+            (answer,) = pair.ask(request("POST", call.target, json.dumps(body).encode()), fast=fast)
             check_conforms(call, httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body))
 
     fits()

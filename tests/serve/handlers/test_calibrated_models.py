@@ -30,18 +30,18 @@ def test_there_are_both_kinds_and_a_network() -> None:
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_answers_have_the_bits_of_the_calibrated_model(pair: Pair, name: str, count: int, seed: int) -> None:
-    """By v1 and v2, in JSON and binary, one row and many, at the door and without it; labels follow."""
+    """By v1 and v2, in JSON and binary, one row and many, by the fast path and without it; labels follow."""
     made = CALIBRATED[name]
     X = np.random.default_rng(seed).standard_normal((count, made.n_features)).astype(np.float32) * 3
     P, labels = build_model(made).classify(X)
-    for door in (True, False):
-        (answer,) = pair.ask(request("POST", f"/v1/models/{name}:predict", instances(X.tolist())), door=door)
+    for fast in (True, False):
+        (answer,) = pair.ask(request("POST", f"/v1/models/{name}:predict", instances(X.tolist())), fast=fast)
         assert np.array(answer.json["predictions"], np.float32).tobytes() == P.tobytes()
         assert answer.json["labels"] == [made.manifest.classes[k] for k in labels]
-        (answer,) = pair.ask(request("POST", f"/v2/models/{name}/infer", infer(X.tolist(), "FP32")), door=door)
+        (answer,) = pair.ask(request("POST", f"/v2/models/{name}/infer", infer(X.tolist(), "FP32")), fast=fast)
         assert np.array(answer.json["outputs"][0]["data"], np.float32).tobytes() == P.tobytes()
         text, raw = binary(X, "<f4", "FP32", parameters={"binary_data_output": True})
-        (answer,) = pair.ask(binary_request(f"/v2/models/{name}/infer", text, raw), door=door)
+        (answer,) = pair.ask(binary_request(f"/v2/models/{name}/infer", text, raw), fast=fast)
         assert answer.body.endswith(P.tobytes())
 
 
@@ -55,8 +55,8 @@ TOLD: dict[str, Any] = {
 @pytest.mark.parametrize("name", TOLD)
 def test_metadata_tells_the_calibration(pair: Pair, name: str) -> None:
     """Its kind, its switch and its numbers; null where nothing is calibrated."""
-    for door in (True, False):
-        (answer,) = pair.ask(request("GET", f"/v1/models/{name}"), door=door)
+    for fast in (True, False):
+        (answer,) = pair.ask(request("GET", f"/v1/models/{name}"), fast=fast)
         assert answer.json["calibration"] == TOLD[name]
 
 

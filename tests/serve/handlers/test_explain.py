@@ -1,4 +1,4 @@
-"""`:explain` and the explaining outputs of `/infer`: what they answer is the explainer's, door and bare alike."""
+"""`:explain` and the explaining outputs of `/infer` answer as the explainer does, by the fast path and without it."""
 
 import contextlib
 import json
@@ -49,13 +49,13 @@ def parser_of(pair: Pair, artifact: Artifact, **changed: Any) -> ExplainParser:
     return ExplainParser(ServedModel(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
 
 
-def ask(pair: Pair, name: str, body: bytes, *, door: bool = True) -> Response:
-    return pair.ask(request("POST", f"/v1/models/{name}:explain", body), door=door)[0]
+def ask(pair: Pair, name: str, body: bytes, *, fast: bool = True) -> Response:
+    return pair.ask(request("POST", f"/v1/models/{name}:explain", body), fast=fast)[0]
 
 
 def told(pair: Pair, name: str, rows: Any, **more: Any) -> dict[str, Any]:
     """A good answer, the same from both."""
-    answers = [ask(pair, name, instances(rows, **more), door=door) for door in (True, False)]
+    answers = [ask(pair, name, instances(rows, **more), fast=fast) for fast in (True, False)]
     assert answers[0] == answers[1]
     assert answers[0].status == 200, answers[0].body
     document: dict[str, Any] = answers[0].json
@@ -192,7 +192,7 @@ def test_a_soft_label_of_two_classes(pair: Pair) -> None:
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "digits"])
 @settings(deadline=None, max_examples=25)
 @given(data=st.data())
-def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, name: str, data: st.DataObject) -> None:
+def test_the_fast_path_answers_a_repeated_head_as_the_application(pair: Pair, name: str, data: st.DataObject) -> None:
     """Good rows and bad, with and without labels and a limit."""
     width = data.draw(st.sampled_from([MODELS[name]] * 5 + [MODELS[name] + 1]))
     rows = data.draw(st.lists(st.lists(numbers, min_size=width, max_size=width), min_size=1, max_size=3))
@@ -210,10 +210,10 @@ def test_the_door_answers_a_repeated_head_as_the_bare_application(pair: Pair, na
     )
     body = json.dumps({"instances": rows, **fields}).encode()
     sent = f"POST /v1/models/{name}:explain HTTP/1.1\r\nHost: s\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    (bare,) = pair.ask(sent, door=False)
+    (plain,) = pair.ask(sent, fast=False)
     for answer in pair.ask(sent, sent, sent):
-        assert (answer.status, answer.body) == (bare.status, bare.body)
-    assert bare.status in {200, 422}
+        assert (answer.status, answer.body) == (plain.status, plain.body)
+    assert plain.status in {200, 422}
 
 
 def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +272,7 @@ def test_an_answer_waits_for_its_seq(paired: Callable[..., Pair]) -> None:
     pair = paired(min_seq_seconds=0.05)
     for path in (":predict", ":explain"):
         body = instances(IRIS, min_seq=5)
-        answers = [pair.ask(request("POST", f"/v1/models/iris{path}", body), door=door)[0] for door in (True, False)]
+        answers = [pair.ask(request("POST", f"/v1/models/iris{path}", body), fast=fast)[0] for fast in (True, False)]
         assert answers[0] == answers[1]
         assert (answers[0].status, answers[0].header("retry-after")) == (409, "1")
 
@@ -291,27 +291,27 @@ def test_an_overflowing_row_is_told_in_float64(pair: Pair) -> None:
 # What a row of iris tells: logits, bias and probabilities, the label's name, and of each feature six numbers and an
 # entry of `top`; its names have 66 characters.
 IRIS_TOLD = 9 + 1 + 4 * (6 + ENTRY_CELLS) + 6
-DOORS = pytest.mark.parametrize(("door", "rows"), [(True, 1), (False, 1), (True, 300), (False, 300)])
+SERVERS = pytest.mark.parametrize(("fast", "rows"), [(True, 1), (False, 1), (True, 300), (False, 300)])
 
 
-@DOORS
-def test_limits_hold(paired: Callable[..., Pair], door: bool, rows: int) -> None:  # noqa: FBT001
+@SERVERS
+def test_limits_hold(paired: Callable[..., Pair], fast: bool, rows: int) -> None:  # noqa: FBT001
     """Numbers and rows, before anything is computed; a smaller `top` gets through."""
     pair = paired(answer_cells_max=IRIS_TOLD * rows, rows_max=300)
     body = [IRIS[0]] * rows
-    assert ask(pair, "iris", instances(body), door=door).status == 200
-    assert ask(pair, "iris", instances(body, labels=[0] * rows), door=door).status == 413
-    assert ask(pair, "iris", instances(body, labels=[0] * rows, top=3), door=door).status == 200
-    assert ask(pair, "iris", instances([IRIS[0]] * 301, top=1), door=door).status == 413
+    assert ask(pair, "iris", instances(body), fast=fast).status == 200
+    assert ask(pair, "iris", instances(body, labels=[0] * rows), fast=fast).status == 413
+    assert ask(pair, "iris", instances(body, labels=[0] * rows, top=3), fast=fast).status == 200
+    assert ask(pair, "iris", instances([IRIS[0]] * 301, top=1), fast=fast).status == 413
 
 
-@DOORS
-def test_the_numbers_of_outputs_are_limited(paired: Callable[..., Pair], door: bool, rows: int) -> None:  # noqa: FBT001
+@SERVERS
+def test_the_numbers_of_outputs_are_limited(paired: Callable[..., Pair], fast: bool, rows: int) -> None:  # noqa: FBT001
     """By what is asked for together."""
     pair = paired(answer_cells_max=15 * rows)
     for names, status in ((["logits"], 200), (["sensitivities"], 200), (["logits", "labels", "contributions"], 413)):
         body = infer([IRIS[0]] * rows, outputs=[{"name": name} for name in names])
-        (answer,) = pair.ask(request("POST", "/v2/models/iris/infer", body), door=door)
+        (answer,) = pair.ask(request("POST", "/v2/models/iris/infer", body), fast=fast)
         assert answer.status == status
         assert status == 200 or list(answer.json) == ["error", "code"]
 
@@ -361,7 +361,7 @@ REFUSED = {
 def test_what_is_wrong_is_refused(pair: Pair, name: str) -> None:
     """In one sentence, by both alike; counted as a failure."""
     body, status = REFUSED[name]
-    answers = [ask(pair, "iris", body, door=door) for door in (True, False)]
+    answers = [ask(pair, "iris", body, fast=fast) for fast in (True, False)]
     assert answers[0] == answers[1]
     assert (answers[0].status, list(answers[0].json)) == (status, ["error", "code"])
 
@@ -382,9 +382,9 @@ def test_what_is_wrong_is_refused(pair: Pair, name: str) -> None:
 )
 def test_any_body_gets_an_answer(pair: Pair, body: bytes) -> None:
     """From both the same, and never a fault of the server."""
-    door, bare = (ask(pair, "iris", body, door=door) for door in (True, False))
-    assert door == bare
-    assert door.status in {200, 400, 413, 422}
+    fast, plain = (ask(pair, "iris", body, fast=fast) for fast in (True, False))
+    assert fast == plain
+    assert fast.status in {200, 400, 413, 422}
 
 
 # Networks
@@ -416,8 +416,8 @@ def test_v2_refuses_the_contributions_of_a_network(pair: Pair) -> None:
     same(outputs["logits"]["data"], found.logits.ravel())
     same(outputs["sensitivities"]["data"], found.sensitivities.ravel())
     body = infer(X, outputs=[{"name": "contributions"}])
-    for door in (True, False):
-        (answer,) = pair.ask(request("POST", "/v2/models/network/infer", body), door=door)
+    for fast in (True, False):
+        (answer,) = pair.ask(request("POST", "/v2/models/network/infer", body), fast=fast)
         assert (answer.status, "no sums" in answer.json["error"]) == (400, True)
 
 
@@ -426,7 +426,7 @@ def test_v2_refuses_the_contributions_of_a_network(pair: Pair) -> None:
 
 def outputs_of(pair: Pair, name: str, rows: Any, *names: str) -> dict[str, Any]:
     body = infer(rows, outputs=[{"name": one} for one in names])
-    answers = [pair.ask(request("POST", f"/v2/models/{name}/infer", body), door=door)[0] for door in (True, False)]
+    answers = [pair.ask(request("POST", f"/v2/models/{name}/infer", body), fast=fast)[0] for fast in (True, False)]
     assert answers[0] == answers[1]
     assert answers[0].status == 200, answers[0].body
     assert [output["name"] for output in answers[0].json["outputs"]] == list(names)
@@ -465,8 +465,8 @@ def test_v2_gives_them_as_binary_data(pair: Pair) -> None:
 def test_v2_refuses_what_its_tensor_cannot_hold(pair: Pair) -> None:
     """A float32 tensor has no logit of 1e39."""
     body = infer([[3e38, -3e38, 3e38, 3e38]], outputs=[{"name": "logits"}])
-    for door in (True, False):
-        (answer,) = pair.ask(request("POST", "/v2/models/iris/infer", body), door=door)
+    for fast in (True, False):
+        (answer,) = pair.ask(request("POST", "/v2/models/iris/infer", body), fast=fast)
         assert (answer.status, list(answer.json)) == (400, ["error", "code"])
 
 

@@ -1,6 +1,6 @@
 """What a client is told of its feedback where a model has several versions, or where a part of it is refused.
 
-The front door and the bare application, with a real log and without a learner.
+The fast server and the plain one, with a real log and without a learner.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ def two(paired: Callable[..., Pair], versions: Path) -> Pair:
     return paired(versions)
 
 
-def post(pair: Pair, path: str, body: bytes, *, door: bool = True) -> Response:
-    (answer,) = pair.ask(request("POST", f"/v1/models/iris{path}", body), door=door)
+def post(pair: Pair, path: str, body: bytes, *, fast: bool = True) -> Response:
+    (answer,) = pair.ask(request("POST", f"/v1/models/iris{path}", body), fast=fast)
     return answer
 
 
-def taught(pair: Pair, path: str, id_: str, row: list[float] = ROW, label: int = 0, *, door: bool = True) -> Response:
-    return post(pair, path, instances([row], id=id_, labels=[label]), door=door)
+def taught(pair: Pair, path: str, id_: str, row: list[float] = ROW, label: int = 0, *, fast: bool = True) -> Response:
+    return post(pair, path, instances([row], id=id_, labels=[label]), fast=fast)
 
 
 def events(pair: Pair) -> dict[int, list[Event]]:
@@ -59,15 +59,15 @@ def events(pair: Pair) -> dict[int, list[Event]]:
     return pair.run(read())
 
 
-@pytest.mark.parametrize("door", [True, False], ids=["door", "bare"])
-def test_a_duplicate_names_the_version_that_holds_it(two: Pair, *, door: bool) -> None:
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+def test_a_duplicate_names_the_version_that_holds_it(two: Pair, *, fast: bool) -> None:
     """A retry after a deploy is told the seq that the event has, and of which version that is."""
-    assert taught(two, "/versions/2:feedback", "x", OTHER, door=door).json["seq"] == 1
-    assert taught(two, "/versions/1:feedback", "a", door=door).json["model_version"] == "1"
-    again = taught(two, ":feedback", "a", door=door)
+    assert taught(two, "/versions/2:feedback", "x", OTHER, fast=fast).json["seq"] == 1
+    assert taught(two, "/versions/1:feedback", "a", fast=fast).json["model_version"] == "1"
+    again = taught(two, ":feedback", "a", fast=fast)
     assert again.status == 202
     assert again.json == {"model_name": "iris", "model_version": "1", "id": "a", "seq": 1, "duplicate": True}
-    own = taught(two, ":feedback", "x", OTHER, door=door)
+    own = taught(two, ":feedback", "x", OTHER, fast=fast)
     assert own.json == {"model_name": "iris", "model_version": "2", "id": "x", "seq": 1, "duplicate": True}
     assert {version: len(kept) for version, kept in events(two).items()} == {1: 1, 2: 1}
 
@@ -149,14 +149,14 @@ def test_all_is_forgotten_or_nothing(two: Pair, ids: list[str], more: dict[str, 
     assert events(two) == before
 
 
-def bare_head(body: bytes) -> bytes:
-    """A request with a head that the door remembers."""
+def head_without_id(body: bytes) -> bytes:
+    """A request with a head that the protocol remembers."""
     head = b"POST /v1/models/iris:feedback HTTP/1.1\r\nHost: softstep\r\nContent-Length: %d\r\n\r\n" % len(body)
     return head + body
 
 
 def named(id_: str) -> bytes:
-    return bare_head(instances([ROW], id=id_, labels=[0]))
+    return head_without_id(instances([ROW], id=id_, labels=[0]))
 
 
 def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Networks over HTTP: the bits of `NetworkModel`, by every protocol, in any batch, at the door and without it."""
+"""Networks over HTTP: the bits of `NetworkModel`, by every protocol, in any batch, by the fast path and without it."""
 
 import asyncio
 from typing import Any
@@ -36,9 +36,9 @@ def rows(name: str, count: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal((count, made.n_features)).astype(made.manifest.dtype)
 
 
-def post(pair: Pair, path: str, body: bytes, *, door: bool = True) -> Any:
+def post(pair: Pair, path: str, body: bytes, *, fast: bool = True) -> Any:
     """The answer of one of the servers, which must be 200."""
-    (answer,) = pair.ask(request("POST", path, body), door=door)
+    (answer,) = pair.ask(request("POST", path, body), fast=fast)
     assert answer.status == 200, answer.body
     return answer
 
@@ -54,19 +54,19 @@ def test_there_are_networks_of_both_dtypes() -> None:
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_answers_have_the_bits_of_the_network(pair: Pair, name: str, count: int, seed: int) -> None:
-    """By v1 and v2, in JSON and binary, at the door and without it; labels follow the probabilities."""
+    """By v1 and v2, in JSON and binary, by the fast path and without it; labels follow the probabilities."""
     X, made = rows(name, count, seed), NETWORKS[name]
     P, labels = build_model(made).classify(X)
-    for door in (True, False):
-        answer = post(pair, f"/v1/models/{name}:predict", instances(X.tolist()), door=door)
+    for fast in (True, False):
+        answer = post(pair, f"/v1/models/{name}:predict", instances(X.tolist()), fast=fast)
         assert np.array(answer.json["predictions"], made.manifest.dtype).tobytes() == P.tobytes()
         if made.manifest.head != "multilabel":
             assert answer.json["labels"] == [made.manifest.classes[k] for k in labels]
         datatype = {"float32": "FP32", "float64": "FP64"}[made.manifest.dtype]
-        answer = post(pair, f"/v2/models/{name}/infer", infer(X.tolist(), datatype), door=door)
+        answer = post(pair, f"/v2/models/{name}/infer", infer(X.tolist(), datatype), fast=fast)
         assert np.array(answer.json["outputs"][0]["data"], made.manifest.dtype).tobytes() == P.tobytes()
         text, raw = binary(X, X.dtype.newbyteorder("<").str, datatype, parameters={"binary_data_output": True})
-        (answer,) = pair.ask(binary_request(f"/v2/models/{name}/infer", text, raw), door=door)
+        (answer,) = pair.ask(binary_request(f"/v2/models/{name}/infer", text, raw), fast=fast)
         assert answer.body.endswith(P.tobytes())
 
 
@@ -119,9 +119,9 @@ def test_metadata_tells_of_the_layers(pair: Pair) -> None:
 def test_bad_rows_are_refused_as_ever(pair: Pair, body: Any, status: int) -> None:
     """With one sentence, by both servers in the same words."""
     asked = request("POST", "/v1/models/network:predict", orjson.dumps(body))
-    (door,), (bare,) = pair.ask(asked), pair.ask(asked, door=False)
-    assert (door.status, list(door.json)) == (status, ["error", "code"])
-    assert door.body == bare.body
+    (fast,), (plain,) = pair.ask(asked), pair.ask(asked, fast=False)
+    assert (fast.status, list(fast.json)) == (status, ["error", "code"])
+    assert fast.body == plain.body
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_a_rule_that_networks_do_not_have_is_refused(pair: Pair, body: Any, reas
 )
 def test_newton_is_refused_where_its_matrices_would_be_large(pair: Pair, path: str, body: Any) -> None:
     """By its name, or because of classes that are added; a learner must not run out of memory."""
-    for door in (True, False):
-        (answer,) = pair.ask(request("POST", f"/v1/models/{path}", orjson.dumps(body)), door=door)
+    for fast in (True, False):
+        (answer,) = pair.ask(request("POST", f"/v1/models/{path}", orjson.dumps(body)), fast=fast)
         assert answer.status == 422
         assert answer.json == {
             "error": "The rule newton does not take so many features and classes; ftrl takes any number.",

@@ -1,4 +1,4 @@
-"""The front door answers as the bare application does, however a request comes in pieces."""
+"""The fast path answers as the plain application does, however a request comes in pieces."""
 
 import asyncio
 import random
@@ -185,16 +185,16 @@ async def finish(line: Line, pieces: list[bytes]) -> list[Response]:
 
 
 async def expected(pair: Pair, name: str) -> list[Response]:
-    """What the bare application answers; the ids of feedback are taken before."""
-    async with pair.connect(door=False) as line:
+    """What the plain application answers; the ids of feedback are taken before."""
+    async with pair.connect(fast=False) as line:
         for taken in ("feedback", "feedback many"):
             assert (await line.ask(REQUESTS[taken])).status == 202
-    async with pair.connect(door=False) as line:
+    async with pair.connect(fast=False) as line:
         return await exchange(line, [REQUESTS[name]])
 
 
 async def in_pieces(pair: Pair, cuts: list[list[bytes]]) -> list[list[Response]]:
-    """Answers of the door to requests in pieces, each on a connection of its own, all at the same time."""
+    """Responses of the fast path to requests in pieces, each on a connection of its own, all at the same time."""
     answers = []
     for start in range(0, len(cuts), CONNECTIONS):
         some = cuts[start : start + CONNECTIONS]
@@ -260,7 +260,7 @@ def test_requests_in_any_order_on_one_connection_have_the_same_answers(pair: Pai
     chance = random.Random(1)
     for _ in range(5):
         names = chance.sample(lasting, len(lasting))
-        one = pair.ask(*(REQUESTS[name] for name in names), door=False)
+        one = pair.ask(*(REQUESTS[name] for name in names), fast=False)
         assert pair.ask(*(REQUESTS[name] for name in names)) == one
         assert pair.run(pipeline(pair, [REQUESTS[name] for name in names])) == one
 

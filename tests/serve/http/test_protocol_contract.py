@@ -1,4 +1,4 @@
-"""What the front door relies on of uvicorn, which it subclasses: a new release is read before it is used."""
+"""What the protocol relies on of uvicorn, which it subclasses: a new release is read before it is used."""
 
 import inspect
 import re
@@ -32,31 +32,31 @@ def assigned(kind: type, name: str = "self") -> set[str]:
     return set(re.findall(rf"\b{name}\.(\w+)(?:: [^=\n]+)? = ", inspect.getsource(kind)))
 
 
-def test_the_protocol_has_the_attributes_that_the_door_uses() -> None:
+def test_the_protocol_has_the_attributes_that_the_fast_path_uses() -> None:
     """Each is set by uvicorn under that name."""
     assert assigned(HttpToolsProtocol) >= PROTOCOL
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_protocol_has_the_methods_that_the_door_extends(name: str) -> None:
+def test_the_protocol_has_the_methods_that_the_fast_path_extends(name: str) -> None:
     """Each is there to be called or overridden."""
     assert callable(vars(HttpToolsProtocol)[name])
 
 
 def test_a_cycle_has_the_attributes_that_a_pending_request_stands_in_for() -> None:
-    """And what the protocol reads of a cycle is no more than what the door's own class has."""
+    """And what the protocol reads of a cycle is no more than what the protocol's own class has."""
     assert assigned(RequestResponseCycle) >= CYCLE
     read = set(re.findall(r"self\.cycle\.(\w+)", inspect.getsource(HttpToolsProtocol)))
     assert read <= CYCLE | {"body", "more_body"}
 
 
 def test_a_cycle_calls_back_when_its_answer_is_complete() -> None:
-    """The door goes on from there."""
+    """The protocol goes on from there."""
     assert "on_response" in inspect.signature(RequestResponseCycle).parameters
     assert "on_response=self.on_response_complete" in inspect.getsource(HttpToolsProtocol.on_headers_complete)
 
 
-def test_flow_control_has_the_attributes_that_the_door_uses() -> None:
+def test_flow_control_has_the_attributes_that_the_fast_path_uses() -> None:
     """Two pauses, each with a flag; the transport stays under its name."""
     assert assigned(FlowControl) >= {"read_paused", "write_paused", "_transport"}
     for name in ("pause_reading", "resume_reading", "pause_writing", "resume_writing"):

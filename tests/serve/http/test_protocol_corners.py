@@ -1,4 +1,4 @@
-"""The corners of the front door: connections, pipelines, slow and rude clients, limits, and what it counts."""
+"""Corners of the protocol: connections, pipelines, slow and rude clients, limits, and what it counts."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ V1 = "/v1/models/iris:predict"
 HEAVY = "/v1/models/heavy:predict"
 BODY = instances(IRIS)
 HOT = request("POST", V1, BODY)
-# The same behind the application's routes: a target with a query is none that the door knows.
+# The same behind the application's routes: a target with a query is not one that the fast path knows.
 COLD = request("POST", f"{V1}?cold", BODY)
 # Two rows of the heavy model are computed in a thread where thread_after_us is 1.
 SLOW = request("POST", HEAVY, instances([[0] * 768] * 2))
@@ -34,7 +34,7 @@ Paired = Callable[..., Pair]
 
 
 def unnamed(data: bytes) -> bytes:
-    """A request without an id, so that its head is one that the door remembers."""
+    """A request without an id, so that its head is one that the protocol remembers."""
     return data.replace(b"X-Request-Id: test\r\n", b"")
 
 
@@ -70,7 +70,7 @@ def test_a_repeated_head_gives_each_body_its_own_answer(pair: Pair) -> None:
     wrong = unnamed(request("POST", V1, instances([["no number!!!!"]]).ljust(len(instances([rows[0]])))))
     answers = pair.ask(*requests, wrong, *requests)
     assert any(requests[0].startswith(head) for head in pair.worker.shared.heads)
-    assert bodies(answers) == bodies(pair.ask(*requests, wrong, *requests, door=False))
+    assert bodies(answers) == bodies(pair.ask(*requests, wrong, *requests, fast=False))
     assert [answer.status for answer in answers] == [200, 200, 200, 422, 200, 200, 200]
 
 
@@ -80,15 +80,15 @@ def test_a_repeated_head_on_another_connection_is_remembered(pair: Pair) -> None
 
 
 def test_a_head_that_differs_in_one_byte_is_read_anew(pair: Pair) -> None:
-    """Whatever byte differs, the answer is the bare application's, not the remembered one's."""
+    """Whatever byte differs, the answer is the plain application's, not the remembered one's."""
     good = unnamed(request("POST", V1, BODY, [("Accept", "*/*"), ("Content-Type", "application/json")]))
     pair.ask(good, good)
     for place in range(good.index(b"\r\n\r\n")):
         other = good[:place] + b"x" + good[place + 1 :]
-        (answer,), (bare,) = pair.ask(other), pair.ask(other, door=False)
-        assert answer.status == bare.status, other
-        if bare.header("content-type") == "application/json":
-            assert answer.body == bare.body
+        (answer,), (plain,) = pair.ask(other), pair.ask(other, fast=False)
+        assert answer.status == plain.status, other
+        if plain.header("content-type") == "application/json":
+            assert answer.body == plain.body
 
 
 def test_a_remembered_head_cut_before_its_end_is_not_taken_for_whole(pair: Pair) -> None:
@@ -205,20 +205,20 @@ def test_connections_beyond_the_limit_are_closed(paired: Paired) -> None:
 def test_many_requests_in_one_piece_are_answered_in_order(pair: Pair) -> None:
     """A pipeline of small requests comes back in the order in which it was sent."""
     requests = [request("POST", V1, instances([[i, 1, 2, 3]])) for i in range(300)]
-    assert pair.talk(pipelined(requests)) == pair.ask(*requests, door=False)
+    assert pair.talk(pipelined(requests)) == pair.ask(*requests, fast=False)
 
 
 def test_mixed_requests_in_one_piece_are_answered_in_order(pair: Pair) -> None:
     """Hot, cold and heavy requests behind each other keep their places, bad ones among them."""
     bad = request("POST", V1, b"{")
     requests = [SLOW, HOT, COLD, SLOW, SLOW, bad, PROBE, HOT, SLOW, COLD, COLD, bad, SLOW, HOT] * 5
-    assert pair.talk(pipelined(requests)) == pair.ask(*requests, door=False)
+    assert pair.talk(pipelined(requests)) == pair.ask(*requests, fast=False)
 
 
 def test_requests_that_share_a_kernel_call_get_their_own_rows(pair: Pair) -> None:
     """Heavy requests of one turn of the event loop are computed together, and each has the answer it has alone."""
     data = [request("POST", HEAVY, instances([[i] + [0] * 767] * (1 + i % 3))) for i in range(20)]
-    alone = [pair.ask(each, door=False)[0] for each in data]
+    alone = [pair.ask(each, fast=False)[0] for each in data]
 
     async def together() -> tuple[int, list[Response]]:
         async with AsyncExitStack() as stack:
@@ -263,7 +263,7 @@ def test_what_cannot_be_read_waits_for_the_answer_before_it(paired: Paired, monk
 def test_a_client_that_does_not_read_is_not_read_and_then_closed(paired: Paired, data: bytes) -> None:
     """Answers do not pile up: reading stops when they are not taken, and after a time the connection ends."""
     pair = paired(write_seconds=0.5)
-    pair.door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    pair.fast_listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
 
     async def talk(line: Line) -> None:
         line.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
@@ -292,7 +292,7 @@ async def until(condition: Callable[[], Any]) -> Any:
 def test_a_pause_of_a_slow_reader_counts_for_no_deadline(paired: Paired) -> None:
     """While answers are not taken nothing is read, so the rest of a head could not come in that time."""
     pair = paired(header_seconds=0.5)
-    pair.door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+    pair.fast_listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
     count = 30  # small requests with large answers: the server reads them at once, and cannot write all
     one_row = request("POST", HEAVY, instances([[0] * 768]))
 
@@ -602,22 +602,22 @@ def test_body_bytes_beyond_the_limit_are_told_to_come_again(paired: Paired, targ
 
 
 @BOTH
-@pytest.mark.parametrize("door", [True, False], ids=["door", "bare"])
-def test_a_client_that_leaves_gets_no_answer(paired: Paired, target: str, *, door: bool) -> None:
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+def test_a_client_that_leaves_gets_no_answer(paired: Paired, target: str, *, fast: bool) -> None:
     """A connection that ends within a body is nobody's answer, and no fault either."""
     pair = paired()
 
     async def talk(line: Line) -> None:
         await line.send_pieces([request("POST", target, BODY)[:-5]])
 
-    pair.talk(talk, door=door)
-    assert pair.ask(request("GET", "/healthz"), door=door)[0].status == 200
+    pair.talk(talk, fast=fast)
+    assert pair.ask(request("GET", "/healthz"), fast=fast)[0].status == 200
     assert pair.run(pair.settled()) == (0, 0)
     assert pair.statuses() == {200: 1}
 
 
 def test_requests_of_the_application_are_in_flight_too(paired: Paired) -> None:
-    """The gauge tells of a request that the application waits for as of one that the door takes."""
+    """The gauge counts a request that the application waits for like one of the fast path."""
     pair = paired()
 
     def in_flight() -> int:
@@ -727,7 +727,7 @@ def test_a_request_id_is_echoed_or_made(pair: Pair, target: str, sent: str, *, e
     assert all(ids)
 
 
-def test_a_fault_in_the_door_is_answered_and_told(
+def test_a_fault_in_the_protocol_is_answered_and_logged(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An exception behind a prediction gives 500 as JSON and a trace in the log, and the next request is answered."""

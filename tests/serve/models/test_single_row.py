@@ -163,8 +163,8 @@ def test_responses_to_repeated_heads_match_the_application(pair: Pair, path: str
     ).encode()
     body = body[: data.draw(st.sampled_from([len(body)] * 4 + [len(body) - 3]))]
     sent = unnamed(path, body)
-    (bare,) = pair.ask(sent, door=False)
-    assert [plain(answer) for answer in pair.ask(sent, sent, sent)] == [plain(bare)] * 3
+    (expected,) = pair.ask(sent, fast=False)
+    assert [plain(answer) for answer in pair.ask(sent, sent, sent)] == [plain(expected)] * 3
 
 
 def test_repeated_requests_use_the_shortest_path(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
