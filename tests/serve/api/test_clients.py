@@ -61,7 +61,7 @@ def tensor(*, binary: bool = True, module: Any = tritonclient.http) -> Any:
 
 
 def test_triton_infers_with_its_defaults(triton: Any, expected: Any) -> None:
-    """Binary both ways, as the client does unless told otherwise."""
+    """Requests and responses are binary, which is the client's default."""
     result = triton.infer("iris", [tensor()])
     np.testing.assert_array_equal(result.as_numpy("probabilities"), expected.astype(np.float32))
     assert result.get_output("probabilities")["parameters"]["binary_data_size"] == 24
@@ -144,7 +144,7 @@ def test_triton_sends_any_datatype(triton: Any, kind: str) -> None:
 
 
 def test_triton_chooses_binary_for_each_output(triton: Any, expected: Any) -> None:
-    """One as JSON beside one as binary data."""
+    """One output comes as JSON beside another as binary data."""
     outputs = [
         tritonclient.http.InferRequestedOutput("probabilities", binary_data=False),
         tritonclient.http.InferRequestedOutput("labels", binary_data=True),
@@ -176,7 +176,7 @@ def test_triton_infers_by_threads(service: Service, expected: Any) -> None:
 
 
 def test_triton_speaks_asyncio(service: Service, expected: Any) -> None:
-    """Its other client, with all that it asks."""
+    """The asyncio client works, with every call that it has."""
 
     async def talk() -> None:
         module = tritonclient.http.aio
@@ -236,7 +236,7 @@ def test_triton_says_what_was_wrong(triton: Any) -> None:
 
 
 def test_compressed_requests_are_refused(triton: Any, expected: Any) -> None:
-    """A compressed request is told so; an answer may stay as it is though the client would take it compressed."""
+    """A compressed request is refused; a response stays uncompressed though the client accepts compression."""
     with pytest.raises(InferenceServerException, match="Content-Encoding is not supported"):
         triton.infer("iris", [tensor()], request_compression_algorithm="gzip")
     result = triton.infer("iris", [tensor()], response_compression_algorithm="gzip")
@@ -314,7 +314,7 @@ def test_httpx_infers(web: httpx.Client, expected: Any) -> None:
 
 
 def test_metadata_tells_all_of_a_model(web: httpx.Client) -> None:
-    """The schema of its input and output, its identity, and where it stands."""
+    """Metadata has the schema of input and output, the identity of the model, and its state of learning."""
     told = web.get("/v1/models/iris").json()
     assert (told["name"], told["version"], told["state"], told["ready"]) == ("iris", "1", "READY", True)
     assert (told["head"], told["classes"]) == ("softmax", ["setosa", "versicolor", "virginica"])
@@ -345,7 +345,7 @@ def test_health_is_told_in_json(web: httpx.Client, path: str, answer: dict[str, 
 
 
 def test_a_request_id_comes_back(web: httpx.Client) -> None:
-    """On a prediction, on metadata, on an error; else there is a new one each time."""
+    """The id of a request returns on predictions, metadata and errors; without one each response has a new id."""
     sent = {"X-Request-Id": "abc-123"}
     for path in ("/v1/models/iris", "/v1/models/unknown", "/healthz"):
         assert web.get(path, headers=sent).headers["x-request-id"] == "abc-123"
@@ -383,7 +383,7 @@ def test_sagemaker_invokes_the_only_model(tmp_path: Path) -> None:
 
 
 def test_several_models_without_a_default_are_told(web: httpx.Client) -> None:
-    """With the setting that names one."""
+    """The refusal names the setting that selects a default model."""
     answer = predict(web, "/invocations")
     assert answer.status_code == 404
     assert "SOFTSTEP_DEFAULT_MODEL" in answer.json()["error"]
@@ -425,7 +425,7 @@ def test_vertex_names_a_port_and_a_directory(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("address", ["gs://bucket/iris", "s3://bucket/iris", "https://example.com/iris", "file:///i"])
 def test_models_are_never_read_from_a_url(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither from the option's nor from the environment's."""
+    """A URL is refused as the models directory, from the option and from the environment."""
     with pytest.raises(ValidationError, match="read from a local directory"):
         Settings(models=Path(address))
     monkeypatch.setenv("AIP_STORAGE_URI", address)
@@ -434,7 +434,7 @@ def test_models_are_never_read_from_a_url(address: str, monkeypatch: pytest.Monk
 
 
 def test_a_start_with_a_url_tells_what_to_do() -> None:
-    """It ends at once, with a sentence."""
+    """The command exits at once, with a sentence."""
     environment = {**os.environ, "AIP_STORAGE_URI": "gs://bucket/iris", "SOFTSTEP_MODELS": "", "SOFTSTEP_PORT": "0"}
     done = subprocess.run(
         [sys.executable, "-m", "service", "serve"],

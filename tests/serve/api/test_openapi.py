@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: requests made from it get answers that it describes."""
+"""Requests made from the OpenAPI document get responses that it describes."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -39,7 +39,7 @@ EXAMPLES = 12
 def operations(
     models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[schemathesis.schemas.APIOperation]]:
-    """Every operation of the document that a running service gives of itself; it is taught, so it has no other use."""
+    """Every operation in the document of a running service, which learns from the requests and has no other use."""
     with serving(models, tmp_path_factory.mktemp("openapi")) as service:
         document = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
         yield [found.ok() for found in document.get_all_operations()]

@@ -1,4 +1,4 @@
-"""The page at /docs: everything that it names is served here, and a browser may load nothing else."""
+"""The page at /docs: this service serves everything that it loads, and a browser may load nothing else."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def web(service: Service) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def names(web: httpx.Client) -> Names:
-    """What the page names."""
+    """The addresses that the page names."""
     found = Names()
     found.feed(web.get("/docs").text)
     return found
@@ -75,7 +75,7 @@ def test_the_start_asks_for_the_document_here(web: httpx.Client) -> None:
 
 
 def test_the_offered_bodies_are_answered(web: httpx.Client) -> None:
-    """What the page offers to send is answered by the shipped model `iris`."""
+    """The shipped model `iris` answers the bodies that the page offers to send."""
     paths = web.get("/openapi.json").json()["paths"]
     for path in ("/v1/models/{name}:predict", "/v2/models/{name}/infer"):
         for example in paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"].values():

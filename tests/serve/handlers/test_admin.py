@@ -13,7 +13,7 @@ from tests.support.servers import Pair, make_artifact
 
 
 def served(pair: Pair, name: str, bytes_max: int) -> ServedModel:
-    """One of the models that are served, under another limit of an artifact's size."""
+    """Return a served model, under another limit of an artifact's size."""
     version, artifact, kit = pair.worker.registry.now.find_served(name, None)._source_arguments
     settings = kit.settings.model_copy(update={"artifact_bytes_max": bytes_max})
     return ServedModel(version, artifact, kit._replace(settings=settings))
@@ -25,7 +25,7 @@ def added(count: int, model: ServedModel) -> None:
 
 @pytest.mark.parametrize("name", ["iris", "network"])
 def test_classes_are_added_while_what_is_learned_can_be_exported(pair: Pair, name: str) -> None:
-    """A network, and a model that learns in a delta, with exactly as many classes as it may have: it fits."""
+    """A network, and a model that learns in a delta, still fit the limit with as many classes as they may have."""
     bytes_max = 1400
     model = served(pair, name, bytes_max)
     room = model.classes_max - len(model.classes)
@@ -37,7 +37,7 @@ def test_classes_are_added_while_what_is_learned_can_be_exported(pair: Pair, nam
 
 
 def largest(manifest: Manifest, classes: int) -> int:
-    """The bytes of a model of so many classes with everything that it may learn."""
+    """Return the bytes of a model with this many classes and everything that it may learn."""
     hidden = (17, 5) if manifest.hidden else ()
     made = make_artifact("softmax", manifest.n_features, [str(k) for k in range(classes)], hidden=hidden)
     delta = 0 if hidden else manifest.n_features * classes * 4
@@ -45,14 +45,14 @@ def largest(manifest: Manifest, classes: int) -> int:
 
 
 def test_a_model_that_is_too_large_already_gets_no_class(pair: Pair) -> None:
-    """The limit was lowered since it was loaded."""
+    """A model above a limit that was lowered after its loading gets no class."""
     model = served(pair, "iris", 10)
     with pytest.raises(UnacceptableError, match="at most 3 classes"):
         added(1, model)
 
 
 def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
-    """With which what is learned is exported and loaded again."""
+    """Names of classes are refused if an export of the model could not be loaded again."""
     version, _, kit = pair.worker.registry.now.find_served("iris", None)._source_arguments
     long = make_artifact("softmax", 4, ["a", "b"], provenance={"notes": "x" * (8 << 20)})
     model = ServedModel(version, long, kit)
@@ -65,6 +65,6 @@ def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
 
 
 def test_no_model_has_more_classes_than_any_may_have(pair: Pair) -> None:
-    """However small they are."""
+    """A small model has a limit of classes as well."""
     with pytest.raises(UnacceptableError, match=f"at most {CLASSES_MAX} classes"):
         added(CLASSES_MAX, served(pair, "iris", 1 << 40))

@@ -1,4 +1,4 @@
-"""A running service that is taught: too fast, with a key that is none, and again after a deploy."""
+"""Feedback to a running service: too fast, with an invalid token key, and again after a deployment."""
 
 import os
 import shutil
@@ -16,19 +16,19 @@ ROW = [5.1, 3.5, 1.4, 0.2]
 LAG = 5
 
 
-def teach(service: Service, path: str, **query: str) -> httpx.Response:
+def send_feedback(service: Service, path: str, **query: str) -> httpx.Response:
     document = {"instances": [ROW], "labels": ["virginica"]}
     return httpx.post(f"{service.url}/v1/models/iris{path}", json=document, params=query, timeout=20)
 
 
 def test_feedback_waits_for_a_learner_that_is_behind(tmp_path: Path) -> None:
-    """429 with the time to come again, and nothing is written; predictions go on; when it has caught up, 202 again."""
+    """The response is 429 with Retry-After and stores nothing, until the learner has caught up; predictions go on."""
     with serving(SHIPPED, tmp_path, SOFTSTEP_LAG_EVENTS_MAX=LAG) as service:
         (learner,) = set(children(service.process.pid)) - set(workers(service.process.pid))
         os.kill(learner, signal.SIGSTOP)
-        answers = [teach(service, ":feedback") for _ in range(LAG + 4)]
+        answers = [send_feedback(service, ":feedback") for _ in range(LAG + 4)]
         assert [answer.status_code for answer in answers] == [202] * (LAG + 1) + [429] * 3
-        waited = teach(service, ":feedback", wait="true")
+        waited = send_feedback(service, ":feedback", wait="true")
         for refused in (answers[-1], waited):
             assert (refused.status_code, refused.headers["retry-after"], list(refused.json())) == (
                 429,
@@ -38,14 +38,14 @@ def test_feedback_waits_for_a_learner_that_is_behind(tmp_path: Path) -> None:
         predicted = httpx.post(f"{service.url}/v1/models/iris:predict", json={"instances": [ROW]})
         assert (predicted.status_code, predicted.json()["seq"]) == (200, 0)
         os.kill(learner, signal.SIGCONT)
-        wait_until(lambda: teach(service, ":feedback").status_code == 202, 20)
-        last = teach(service, ":feedback", wait="true")
+        wait_until(lambda: send_feedback(service, ":feedback").status_code == 202, 20)
+        last = send_feedback(service, ":feedback", wait="true")
         assert (last.status_code, last.json()["seq"]) == (200, LAG + 3)
 
 
 @pytest.mark.parametrize(("place", "key"), [("setting", f"{'5' * 64},{'6' * 62}"), ("file", "g" * 64)])
-def test_a_key_that_is_none_is_refused_at_the_start(tmp_path: Path, place: str, key: str) -> None:
-    """With a sentence that says what a key is and repeats nothing of it."""
+def test_an_invalid_key_is_refused_at_the_start(tmp_path: Path, place: str, key: str) -> None:
+    """The start fails with a sentence that describes a key and does not repeat the wrong one."""
     settings = {"SOFTSTEP_TOKEN_KEY": key} if place == "setting" else {}
     if place == "file":
         (tmp_path / "data").mkdir()
@@ -57,13 +57,13 @@ def test_a_key_that_is_none_is_refused_at_the_start(tmp_path: Path, place: str, 
 
 
 def test_a_retry_after_a_deploy_waits_for_the_version_that_has_the_event(tmp_path: Path) -> None:
-    """Its seq, its losses and its version are those of the first answer."""
+    """A retry to a newer version has the seq, losses and version of the first response."""
     for version in ("1", "2"):
         shutil.copytree(SHIPPED / "iris" / "1", tmp_path / "models" / "iris" / version)
     document = {"id": "once", "instances": [ROW, ROW], "labels": ["virginica", 1]}
     with serving(tmp_path / "models", tmp_path) as service:
         for _ in range(3):
-            assert teach(service, "/versions/1:feedback").status_code == 202
+            assert send_feedback(service, "/versions/1:feedback").status_code == 202
         first, again = (
             httpx.post(f"{service.url}/v1/models/iris{path}?wait=true", json=document, timeout=20)
             for path in ("/versions/1:feedback", ":feedback")
@@ -78,8 +78,8 @@ def test_a_retry_after_a_deploy_waits_for_the_version_that_has_the_event(tmp_pat
         assert (told["seq"], told["epoch"]) == (5, 1)
 
 
-def test_answers_tell_how_often_something_was_forgotten(tmp_path: Path) -> None:
-    """For one row and several, in both protocols; where nothing was forgotten they say nothing of it."""
+def test_responses_count_forgotten_feedback(tmp_path: Path) -> None:
+    """Responses have an epoch once feedback was forgotten, for one row and several, in both protocols."""
     tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": ROW}
 
     def states(service: Service) -> list[dict[str, int]]:
@@ -89,20 +89,20 @@ def test_answers_tell_how_often_something_was_forgotten(tmp_path: Path) -> None:
         return [*({name: told[name] for name in ("seq", "epoch") if name in told} for told in answers), inferred]
 
     with serving(SHIPPED, tmp_path) as service:
-        id_ = teach(service, ":feedback", wait="true").json()["id"]
+        id_ = send_feedback(service, ":feedback", wait="true").json()["id"]
         assert states(service) == [{"seq": 1}] * 3
         httpx.post(f"{service.url}/v1/models/iris:forget?wait=true", json={"ids": [id_]}, timeout=20)
         assert states(service) == [{"seq": 2, "epoch": 1}] * 3
-        teach(service, ":feedback", wait="true")
+        send_feedback(service, ":feedback", wait="true")
         assert states(service) == [{"seq": 3, "epoch": 1}] * 3
 
 
-def test_files_that_are_not_those_of_the_stream_are_told(tmp_path: Path) -> None:
-    """What was learned is served on; metadata, index and metrics say so until the files are put back."""
+def test_files_that_differ_from_those_of_the_stream_are_reported(tmp_path: Path) -> None:
+    """The learned state stays served; metadata, index and metrics report other files until they are restored."""
     folder = tmp_path / "models" / "iris" / "1"
     shutil.copytree(SHIPPED / "iris" / "1", folder)
 
-    def told(service: Service) -> tuple[bool, bool, bool] | None:
+    def reports(service: Service) -> tuple[bool, bool, bool] | None:
         metadata = httpx.get(f"{service.url}/v1/models/iris").json()
         rows = httpx.post(f"{service.url}/v2/repository/index").json()
         if "versions" not in metadata or rows[:1] != [{"name": "iris", **metadata["versions"][0]}]:
@@ -117,16 +117,16 @@ def test_files_that_are_not_those_of_the_stream_are_told(tmp_path: Path) -> None
         )
 
     with serving(tmp_path / "models", tmp_path, SOFTSTEP_SCAN_SECONDS=0.1) as service:
-        assert teach(service, ":feedback", wait="true").status_code == 200
+        assert send_feedback(service, ":feedback", wait="true").status_code == 200
         taught = httpx.get(f"{service.url}/v1/models/iris").json()["weights_sha256"]
-        assert told(service) == (False, False, False)
+        assert reports(service) == (False, False, False)
         write_artifact(tmp_path / "other", make_artifact("softmax", 4, ["setosa", "versicolor", "virginica"]))
         folder.rename(tmp_path / "kept")
         (tmp_path / "other").rename(folder)
-        wait_until(lambda: told(service) == (True, True, True))
-        assert teach(service, ":feedback", wait="true").json()["seq"] == 2
+        wait_until(lambda: reports(service) == (True, True, True))
+        assert send_feedback(service, ":feedback", wait="true").json()["seq"] == 2
         taught = httpx.get(f"{service.url}/v1/models/iris").json()["weights_sha256"]
-        assert told(service) == (True, True, True)
+        assert reports(service) == (True, True, True)
         folder.rename(tmp_path / "other")
         (tmp_path / "kept").rename(folder)
-        wait_until(lambda: told(service) == (False, False, False))
+        wait_until(lambda: reports(service) == (False, False, False))
