@@ -1,0 +1,76 @@
+"""The chain of hashes: any change of an event is detected, and a missing one is named."""
+
+import pytest
+
+from service.errors import LogDamagedError
+from service.store.log.chain import Link, add_checksum, check_chain, check_event, strip_checksum
+from service.store.log.events import Position, hash_event, hash_payload
+
+GENESIS = Position(0, b"g" * 32)
+
+
+def links(count: int) -> list[Link]:
+    """A chain of events; the second one's payload is forgotten."""
+    chain: list[Link] = []
+    previous = GENESIS.hash
+    for seq in range(1, count + 1):
+        id_, payload, salt = f"evt-{seq}".encode(), bytes([seq] * 10), bytes(16)
+        digest = hash_payload(salt, payload)
+        previous = hash_event(previous, seq, 1, id_, 1000 + seq, digest)
+        forgotten = seq == 2
+        chain.append((seq, 1, id_, 1000 + seq, None if forgotten else payload, previous, digest if forgotten else salt))
+    return chain
+
+
+def test_a_whole_chain_ends_at_its_last_event() -> None:
+    """A chain of unchanged events gives the position of the last one; an empty chain gives its start."""
+    chain = links(4)
+    assert check_chain(GENESIS, chain) == Position(4, chain[-1][5])
+    assert check_chain(GENESIS, []) == GENESIS
+    assert check_chain(Position(2, chain[1][5]), chain[2:]) == Position(4, chain[-1][5])
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_missing_event_is_named(missing: int) -> None:
+    """The error names the seq of the event that is missing."""
+    chain = [link for link in links(4) if link[0] != missing]
+    with pytest.raises(LogDamagedError, match=f"has lost event {missing};"):
+        check_chain(GENESIS, chain)
+
+
+@pytest.mark.parametrize("field", range(1, 7))
+@pytest.mark.parametrize("seq", [1, 2, 3])
+def test_a_changed_event_is_named(seq: int, field: int) -> None:
+    """A change of any field of an event, its seal included, is an error that names its seq."""
+    chain = links(3)
+    changed = list(chain[seq - 1])
+    value = changed[field]
+    if field == 4 and value is None:
+        value = b"found again"
+    else:
+        value = value + 1 if isinstance(value, int) else bytes([value[0] ^ 1]) + value[1:]
+    changed[field] = value
+    chain[seq - 1] = tuple(changed)
+    with pytest.raises(LogDamagedError, match=f"event {seq} of the feedback log is damaged"):
+        check_chain(GENESIS, chain)
+
+
+def test_one_event_is_checked_against_the_hash_before_it() -> None:
+    """A single event passes with the right hash before it, and fails with another."""
+    first, second = links(2)
+    check_event(first[5], second)
+    with pytest.raises(LogDamagedError):
+        check_event(second[5], second)
+
+
+def test_a_checksum_detects_every_flipped_bit() -> None:
+    """Bytes with a checksum come back without it; any flipped bit, or a value of another type, is an error."""
+    content = add_checksum(b"slice")
+    assert strip_checksum(content) == b"slice"
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(LogDamagedError):
+            strip_checksum(bytes(flipped))
+    with pytest.raises(LogDamagedError):
+        strip_checksum("slice")
