@@ -19,8 +19,7 @@ from tests.support.servers import ROOT, serving
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 LIVE_PAGES = ("README.md", "docs/http.md", "docs/feedback.md", "docs/explain.md")
 CALL_PAGES = ("docs/http.md", "docs/feedback.md")
-LINES_MAX = {"README.md": 120}
-PAGE_LINES_MAX = 250
+LINES_MAX = 250
 FUNCTIONS = re.compile(r"\| `([\w/]+\.py)` \| ([^|]*) \|")
 
 
@@ -135,8 +134,8 @@ def test_the_architecture_names_existing_functions() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_pages_stay_short(page: Path) -> None:
-    """A page has at most 250 lines, and README at most 120."""
-    assert len(page.read_text().splitlines()) <= LINES_MAX.get(page.name, PAGE_LINES_MAX)
+    """A page has at most 250 lines."""
+    assert len(page.read_text().splitlines()) <= LINES_MAX
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
