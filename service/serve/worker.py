@@ -16,7 +16,7 @@ from service.process.shared_memory import READY, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
-from service.serve.handlers.admin_calls import AdminHandler
+from service.serve.handlers.admin import AdminHandler
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.explain import ExplainHandler
@@ -74,10 +74,10 @@ class Worker:
     """The parts of one worker; without links it does not learn."""
 
     def __init__(
-        self, settings: Settings, board: SharedMemory, slot: int, pipe: int, links: WorkerLinks | None = None
+        self, settings: Settings, shared_memory: SharedMemory, slot: int, pipe: int, links: WorkerLinks | None = None
     ) -> None:
         self.settings = settings
-        self.counters = WorkerCounters(board, slot)
+        self.counters = WorkerCounters(shared_memory, slot)
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
@@ -85,16 +85,16 @@ class Worker:
         data = None if links is None else links.data
         resources = ModelResources(settings, self.counters, self.executor, self.preparer, data)
         self.registry = ModelRegistry(repository, resources)
-        self.load_unload = LoadUnload(board, slot, pipe, self.registry)
+        self.load_unload = LoadUnload(shared_memory, slot, pipe, self.registry)
         self._snapshot_wakeup = None if links is None else links.worker_wakeups[slot]
-        self.learning = None if links is None else self._make_learning(links, board, slot)
+        self.learning = None if links is None else self._make_learning(links, shared_memory, slot)
         waiter = MinSeqWaiter(self.registry, settings.min_seq_seconds)
         self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer)
         self.dispatcher = self._make_dispatcher(waiter)
         self.shared = SharedState(self.registry, self.dispatcher, self.counters, settings)
         self.context = Context(
             settings,
-            board,
+            shared_memory,
             self.registry,
             self.dispatcher,
             self.load_unload,
@@ -103,10 +103,10 @@ class Worker:
             self.learning,
         )
 
-    def _make_learning(self, links: WorkerLinks, board: SharedMemory, slot: int) -> Learning:
+    def _make_learning(self, links: WorkerLinks, shared_memory: SharedMemory, slot: int) -> Learning:
         """Make the parts that learn; the writer's thread starts with the event loop."""
         settings, data = self.settings, links.data
-        log = WorkerLog(self.registry, data, board, slot, settings)
+        log = WorkerLog(self.registry, data, shared_memory, slot, settings)
         writer = Writer(
             WriterCallbacks(
                 log.open_log, log.bind_artifact, log.mark_committed, links.learner_wakeup, self.counters.count_commit
@@ -217,10 +217,15 @@ def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) ->
 
 
 def run(  # noqa: PLR0917  # the first three are bound before the fork
-    settings: Settings, board: SharedMemory, links: WorkerLinks | None, slot: int, listener: socket.socket, pipe: int
+    settings: Settings,
+    shared_memory: SharedMemory,
+    links: WorkerLinks | None,
+    slot: int,
+    listener: socket.socket,
+    pipe: int,
 ) -> None:
     """Serve from a listening socket until SIGTERM."""
     REQUEST_IDS.renew()
-    worker = Worker(settings, board, slot, pipe, links)
+    worker = Worker(settings, shared_memory, slot, pipe, links)
     app = make_app(worker.context, worker.counters, worker.lifespan)
     Server(config_of(settings, app, SoftstepProtocol.bound(worker.shared)), worker.shared).run(sockets=[listener])

@@ -209,7 +209,7 @@ class Pair:
     def __init__(self, models: Path, **settings: Any) -> None:
         self._scratch = tempfile.TemporaryDirectory()
         self.settings = Settings(models=models, **{"scan_seconds": 60.0, "data": Path(self._scratch.name), **settings})
-        self.board = SharedMemory(1, 64)
+        self.shared_memory = SharedMemory(1, 64)
         self.received = 0
         self.fast_listener, self.plain_listener = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.loop = uvloop.new_event_loop()
@@ -217,7 +217,7 @@ class Pair:
         links = None
         if self.settings.learn:
             links = WorkerLinks(DataDirectory(self.settings.data), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
-        self.worker = Worker(self.settings, self.board, 0, pipe, links)
+        self.worker = Worker(self.settings, self.shared_memory, 0, pipe, links)
         self._servers: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -265,15 +265,17 @@ class Pair:
 
     def statuses(self) -> dict[int, int]:
         """Return the number of responses by status."""
-        counts = {status: self.board.sum_over_workers(STATUSES + status) for status in range(100, STATUS_MAX)}
+        counts = {status: self.shared_memory.sum_over_workers(STATUSES + status) for status in range(100, STATUS_MAX)}
         return {status: count for status, count in counts.items() if count}
 
     def _carry(self) -> None:
         """Carry out a worker's load or unload request as the parent process does."""
         for line in os.read(self._orders, 4096).splitlines():
-            unloaded = orders.apply_line(frozenset(orjson.loads(read_unload_list(self.board)[1] or b"[]")), line)
-            publish_unload_list(self.board, orjson.dumps(sorted(unloaded)))
-            self.board.cells[self.board.slot(0) + HANDLED] = orders.parse_slot_and_token(line)[1]
+            unloaded = orders.apply_line(
+                frozenset(orjson.loads(read_unload_list(self.shared_memory)[1] or b"[]")), line
+            )
+            publish_unload_list(self.shared_memory, orjson.dumps(sorted(unloaded)))
+            self.shared_memory.cells[self.shared_memory.slot(0) + HANDLED] = orders.parse_slot_and_token(line)[1]
 
     def _counting(self, protocol: type[Any]) -> type[Any]:
         pair = self

@@ -67,12 +67,12 @@ async def _invalid(_request: Request, reason: Exception) -> Response:
     return Reply(invalid_parameter(reason))
 
 
-def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None = None) -> FastAPI:
+def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | None = None) -> FastAPI:
     """Build the application of one worker.
 
     Args:
         context: What the endpoints work with.
-        meter: Where answers are counted.
+        counters: Where answers are counted.
         lifespan: What is done before the first and after the last request.
     """
 
@@ -109,5 +109,5 @@ def make_app(context: Context, meter: WorkerCounters, lifespan: Lifespan | None 
         app.add_api_route(settings.health_route, readyz, methods=["GET"], include_in_schema=False)
     if settings.cors_origins:
         app.add_middleware(JsonCors, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(Envelope, count=meter.count_response)
+    app.add_middleware(Envelope, count=counters.count_response)
     return app

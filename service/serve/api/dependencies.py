@@ -48,7 +48,7 @@ class Context:
     """The objects that the endpoints of one worker use; `executor` does long work."""
 
     settings: Settings
-    board: SharedMemory
+    shared_memory: SharedMemory
     registry: ModelRegistry
     dispatcher: Dispatcher
     load_unload: LoadUnload
@@ -64,7 +64,7 @@ class Context:
     @property
     def ready(self) -> bool:
         """Whether this worker takes predictions: scanned, something to serve, not draining."""
-        return self.registry.scanned and bool(self.now.served) and not self.board.draining
+        return self.registry.scanned and bool(self.now.served) and not self.shared_memory.draining
 
 
 async def context_of(request: Request) -> Context:

@@ -37,7 +37,7 @@ async def ping(context: With) -> Response:
 @operations.get("/metrics", **DOCS["metrics"])
 async def metrics(context: With) -> Response:
     """Return the metrics of all workers together, in Prometheus' text format."""
-    text = await asyncio.to_thread(render_metrics, context.board, __version__, await _learning(context))
+    text = await asyncio.to_thread(render_metrics, context.shared_memory, __version__, await _learning(context))
     return Reply(HttpResponse(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
 
 

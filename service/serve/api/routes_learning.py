@@ -16,7 +16,7 @@ from service.serve.api.schemas.admin_bodies import (
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.validation import SeqQuery, Wait, parse_body
 from service.serve.asgi import Reply
-from service.serve.handlers.admin import (
+from service.serve.handlers.admin_requests import (
     admin_request,
     classes_payload,
     configure_payload,

@@ -36,7 +36,7 @@ async def v2_ready(context: With) -> Response:
 @v2.get("/v2/models/stats", **DOCS["all_stats"])
 async def v2_stats(context: With) -> Response:
     """Return the statistics of every served version, summed over workers."""
-    return json_reply(describe.statistics(context.now.served.values(), sum_counters(context.board)))
+    return json_reply(describe.statistics(context.now.served.values(), sum_counters(context.shared_memory)))
 
 
 @v2_models.get("", name="v2_metadata", **DOCS["tensors"])
@@ -48,7 +48,9 @@ async def tensors(served: Served, context: With) -> Response:
 @v2_models.get("/ready", name="v2_ready", **DOCS["model_ready"])
 async def model_ready(served: Served, context: With) -> Response:
     """Return whether a model takes predictions."""
-    return json_reply({"name": served.name, "ready": True}) if not context.board.draining else readiness(context)
+    return (
+        json_reply({"name": served.name, "ready": True}) if not context.shared_memory.draining else readiness(context)
+    )
 
 
 @v2_models.get("/config", name="v2_config", **DOCS["config"])
@@ -60,7 +62,7 @@ async def config(served: Served) -> Response:
 @v2_models.get("/stats", name="v2_stats", **DOCS["stats"])
 async def statistics(served: Served, context: With) -> Response:
     """Return the statistics of a model, summed over workers."""
-    return json_reply(describe.statistics([served], sum_counters(context.board)))
+    return json_reply(describe.statistics([served], sum_counters(context.shared_memory)))
 
 
 @v2_models.post("/infer", name="v2_infer", **DOCS["infer"])

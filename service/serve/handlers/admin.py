@@ -1,188 +1,64 @@
-"""Admin calls: the event that each becomes, and the checks that depend on the model that is served.
+"""Answer the administrative calls: each becomes an event in the log."""
 
-    :classes     add classes after the others
-    :forget      the feedback with these ids was never given
-    :rollback    the state is that of a seq again
-    :configure   rule, constants, paused, shadow
+from typing import Final
 
-Each has an id, which makes a retry safe, and may have an `if_seq`: the call is refused if the stream has moved on since
-that seq. Ids are those of a model, not of a version. Without a version in its path `:forget` makes one event in the
-stream of each version that holds one of the ids. `api/schemas/admin_bodies.py` has the forms of the bodies.
-"""
+import orjson
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
-
-from service.errors import ArtifactError, ClassesFixedError, UnacceptableError, UnknownIdError
+from service.serve.handlers.admin_requests import AdminRequest, forget_everywhere, in_version
+from service.serve.handlers.append_outcomes import accepted, refusal_of
+from service.serve.handlers.event_responses import EventResponses
+from service.serve.handlers.feedback_context import FeedbackContexts, now_ms
+from service.serve.log.writer import Writer
+from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
-from service.serve.wire.feedback_body import PostedEvent
-from service.softmax.network_learner import NETWORK_RULES
-from service.softmax.parameters import RuleName
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX
-from service.store.artifact.learning_rules import check_constants, check_newton_size, parse_rule_name, select_rule
-from service.store.artifact.manifest_json import dump_manifest
-from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, parse_forget_ids
-from service.store.log.append_rules import CLASSES_MAX
-from service.store.log.events import ID_BYTES_MAX, Draft, Kind, Outcome
-from service.store.log.feedback_log import FeedbackLog
-
-FORGET_MAX: Final = 100_000
-# What an export may write into a manifest besides names: rule, provenance, thresholds of new classes.
-EXPORT_BYTES: Final = 64 << 10
+from service.serve.responses import HttpResponse
 
 
-class AdminRequest(NamedTuple):
-    """An admin event that a client asks for."""
-
-    kind: Kind
-    post: PostedEvent
-    if_seq: int | None
-
-
-def admin_request(kind: Kind, payload: bytes, id_: str, if_seq: int | None) -> AdminRequest:
-    """Return the event of an admin call.
+class AdminHandler:
+    """Appends admin events; used on the event loop's thread.
 
     Args:
-        kind: The kind of the event.
-        payload: Its payload, made by one of the functions below.
-        id_: Its id, 1 to 128 bytes in UTF-8.
-        if_seq: The last seq that the stream may have, or None.
+        registry: The models that are served.
+        contexts: The stream of each served state.
+        writer: The writer of the log.
+        responses: Describes stored events.
     """
-    return AdminRequest(kind, PostedEvent(id_.encode(), payload, 0), if_seq)
 
+    def __init__(
+        self, registry: ModelRegistry, contexts: FeedbackContexts, writer: Writer, responses: EventResponses
+    ) -> None:
+        self._registry: Final = registry
+        self._context_of: Final = contexts.context_of
+        self._writer: Final = writer
+        self._responses: Final = responses
 
-def forget_everywhere(log: FeedbackLog, model: str, request: AdminRequest, now_ms: int) -> list[Outcome]:
-    """Forget feedback of a model in every version that holds it, in one transaction; on the thread that has the log.
+    async def append(self, served: ServedModel, request: AdminRequest, *, wait: bool) -> HttpResponse:
+        """Append an admin event and respond: 202 when it is on disk, or with `wait` 200 when this worker serves it."""
+        context = self._context_of(served)
+        place = await self._writer.submit_event(context.source, request.event, request.kind, request.if_seq)
+        if wait:
+            await self._responses.wait_until_served(served.name, {self._responses.version_of(place): place.seq})
+        event = self._responses.event_body(context, request.event, place)
+        return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, **event}))
 
-    Args:
-        log: The log.
-        model: The model's name.
-        request: The event that the call asks for.
-        now_ms: Milliseconds since 1970.
-
-    Returns:
-        The outcome of each stream's event, that of the largest version first. It has the call's id; the others have
-        that id, a slash and their version, so that a retry finds all of them.
-
-    Raises:
-        UnknownIdError: An id names no feedback of the model; nothing is written.
-        UnacceptableError: The ids are in several streams, and `if_seq` or a long id fits only one.
-    """
-    ids = parse_forget_ids(request.post.payload)
-    places = log.find_ids(model, ids)
-    of_stream: defaultdict[int, list[bytes]] = defaultdict(list)
-    for id_ in ids:
-        if id_ not in places:
-            raise UnknownIdError("an id to forget names no feedback of this model")
-        of_stream[places[id_].stream].append(id_)
-    streams = sorted((one for one in log.list_streams() if one.number in of_stream), key=lambda one: -one.version)
-    if len(streams) > 1:
-        if request.if_seq is not None:
-            raise UnacceptableError('The ids are in several versions; name one in the path to send "if_seq".')
-        for stream in streams:
-            admin_ids = {event.id for event in log.read_admin_events(stream.number)}
-            if not admin_ids.isdisjoint(of_stream[stream.number]):
-                raise UnknownIdError("an id to forget names no feedback of this model")
-    names = [request.post.id, *(further(request.post, stream.version).id for stream in streams[1:])]
-    if max(map(len, names)) > ID_BYTES_MAX:
-        raise UnacceptableError('The ids are in several versions; send a shorter "id", or name a version in the path.')
-    return log.append(
-        [
-            Draft(
-                stream.number,
-                Kind.FORGET,
-                name,
-                dump_forget_ids(of_stream[stream.number]),
-                now_ms,
-                None,
-                request.if_seq,
-            )
-            for stream, name in zip(streams, names, strict=True)
+    async def forget(self, served: ServedModel, request: AdminRequest, *, wait: bool) -> HttpResponse:
+        """Forget feedback of a model in every version that holds it; respond as `append`, or with all events."""
+        context, name = self._context_of(served), served.name
+        outcomes = await self._writer.call_with_log(
+            lambda log: forget_everywhere(log, name, request, now_ms()), appends=True
+        )
+        response = refusal_of(outcomes)
+        if response is not None:
+            return response
+        places = [accepted(outcome) for outcome in outcomes]
+        seqs = {self._responses.version_of(place): place.seq for place in places}
+        if wait:
+            now = self._registry.now.served
+            seqs_served = {version: seq for version, seq in seqs.items() if (name, version) in now}
+            await self._responses.wait_until_served(name, seqs_served)
+        posted = [request.event, *(in_version(request.event, version) for version in list(seqs)[1:])]
+        events = [
+            self._responses.event_body(context, event, place) for event, place in zip(posted, places, strict=True)
         ]
-    )
-
-
-def further(post: PostedEvent, version: int) -> PostedEvent:
-    """Return the event of a call for a version that is not the largest concerned."""
-    return post._replace(id=b"%b/%d" % (post.id, version))
-
-
-def classes_payload(names: Sequence[str], served: ServedModel) -> bytes:
-    """Return the payload that adds classes.
-
-    Raises:
-        ClassesFixedError: The model cannot have further classes.
-        UnacceptableError: A class exists or is named twice, or the model would become too large.
-    """
-    if served.manifest.head == "sigmoid":
-        raise ClassesFixedError("a sigmoid head has two classes; train a softmax head to add one")
-    if len({*names, *served.classes}) < len(names) + len(served.classes):
-        raise UnacceptableError("A class is named twice, or is one of the model's already.")
-    classes_max = min(CLASSES_MAX, served.classes_max)
-    if len(names) + len(served.classes) > classes_max:
-        raise UnacceptableError(f"This model may have at most {classes_max} classes.")
-    manifest = served.manifest.model_copy(update={"classes": (*served.classes, *names)})
-    if len(dump_manifest(manifest)) + EXPORT_BYTES > MANIFEST_BYTES_MAX:
-        raise UnacceptableError("The names of so many classes do not fit into a manifest; add fewer or shorter ones.")
-    _check_size(_rule_of(served), served, len(names))
-    return dump_classes(list(names))
-
-
-def forget_payload(ids: Sequence[str]) -> bytes:
-    """Return the payload that forgets the feedback with these ids."""
-    return dump_forget_ids([id_.encode() for id_ in ids])
-
-
-def rollback_payload(seq: int) -> bytes:
-    """Return the payload that goes back to the state at a seq."""
-    return dump({"seq": seq})
-
-
-def configure_payload(changes: Mapping[str, Any], served: ServedModel) -> bytes:
-    """Return the payload that changes how a model learns.
-
-    Args:
-        changes: At least one of `rule`, `constants`, `paused` and `shadow`.
-        served: The model.
-
-    Raises:
-        UnacceptableError: The rule is unknown or does not fit the model, or a constant is unknown or out of range.
-    """
-    if "rule" in changes:
-        _check_rule(changes["rule"], changes.get("constants", {}), served)
-    return dump(dict(changes))
-
-
-def _check_rule(rule: str, constants: Mapping[str, int | float], served: ServedModel) -> None:
-    try:
-        name, layers = parse_rule_name(rule), bool(served.manifest.hidden)
-        if layers and name not in NETWORK_RULES:
-            raise UnacceptableError("A model with hidden layers learns by sgd, adagrad or ftrl.")
-        check_constants(name, {key: float(value) for key, value in constants.items()}, layers=layers)
-    except (ArtifactError, OverflowError):
-        raise UnacceptableError(
-            "Unknown rule, or a constant out of range; the names and ranges are in docs/models.md."
-        ) from None
-    _check_size(name, served, 0)
-
-
-def _check_size(rule: RuleName | None, served: ServedModel, more: int) -> None:
-    """Refuse a rule for too many features and classes; the learner checks again, since it may be ahead."""
-    try:
-        if rule is not None:
-            check_newton_size(rule, served.model.n_features, served.model.n_logits + more)
-    except ArtifactError:
-        raise UnacceptableError(
-            "The rule newton does not take so many features and classes; ftrl takes any number."
-        ) from None
-
-
-def _rule_of(served: ServedModel) -> RuleName | None:
-    """Return the rule that a model learns by; None if its manifest names an unknown one."""
-    try:
-        if served.learned is not None:
-            return parse_rule_name(served.learned.fields["learning"]["rule"])
-        return select_rule(served.artifact)[0]
-    except ArtifactError:
-        return None
+        rest = events[0] if len(events) == 1 else {"events": events}
+        return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, **rest}))

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from service.serve.handlers.admin_calls import AdminHandler
+from service.serve.handlers.admin import AdminHandler
 from service.serve.handlers.feedback import FeedbackHandler
 from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.stream_status import StreamStatus

@@ -47,12 +47,12 @@ class PredictHandler:
         try:
             X = served.rows.parse_usual(body)
             if X is None:
-                asked = parse_predict_body(parse_object(body, self._depth_max, self._rows_max), served.rows)
-                if asked.min_seq > served.seq:
-                    return self._waiter.respond_at(asked.min_seq, self.respond, endpoint, body)
-                if asked.tokens:
-                    return self._with_tokens(served, asked.X, started)
-                X = asked.X
+                parsed = parse_predict_body(parse_object(body, self._depth_max, self._rows_max), served.rows)
+                if parsed.min_seq > served.seq:
+                    return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, body)
+                if parsed.tokens:
+                    return self._with_tokens(served, parsed.X, started)
+                X = parsed.X
             return classify(served, V1, X, started, _encode, ())
         except InputError as reason:
             return failed(served, reason, V1)

@@ -223,11 +223,11 @@ def test_requests_that_share_a_kernel_call_get_their_own_rows(pair: Pair) -> Non
     async def together() -> tuple[int, list[Response]]:
         async with AsyncExitStack() as stack:
             lines = [await stack.enter_async_context(pair.connect()) for _ in data]
-            before = sum_counters(pair.board)["heavy/1"][EXECUTIONS]
+            before = sum_counters(pair.shared_memory)["heavy/1"][EXECUTIONS]
             for line, each in zip(lines, data, strict=True):
                 await line.send(each)
             answers = [await line.read() for line in lines]
-            return sum_counters(pair.board)["heavy/1"][EXECUTIONS] - before, answers
+            return sum_counters(pair.shared_memory)["heavy/1"][EXECUTIONS] - before, answers
 
     calls, answers = pair.run(together())
     assert answers == alone
@@ -621,7 +621,7 @@ def test_requests_of_the_application_are_in_flight_too(paired: Paired) -> None:
     pair = paired()
 
     def in_flight() -> int:
-        return pair.board.sum_over_workers(IN_FLIGHT)
+        return pair.shared_memory.sum_over_workers(IN_FLIGHT)
 
     async def becomes(count: int) -> None:
         async with asyncio.timeout(2):
@@ -708,7 +708,7 @@ def test_every_answer_is_counted_once(paired: Paired) -> None:
     pair.ask(b"CONNECT a:1 HTTP/1.1\r\n\r\n")
     assert pair.statuses() == {200: 6, 400: 2, 404: 1, 405: 1, 415: 1, 431: 1}
     assert pair.total_requests == 12
-    counted = {name: counters[:4] for name, counters in sum_counters(pair.board).items()}
+    counted = {name: counters[:4] for name, counters in sum_counters(pair.shared_memory).items()}
     assert counted["iris/1"] == [4, 0, 2, 4]
     assert counted["heavy/1"] == [2, 0, 0, 4]
 

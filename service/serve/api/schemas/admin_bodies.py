@@ -1,6 +1,6 @@
 """Bodies of the admin calls `:classes`, `:forget`, `:rollback` and `:configure`.
 
-The routes validate them with these models; `handlers/admin.py` checks what depends on the model that is served.
+The routes validate them with these models; `handlers/admin_requests.py` checks what depends on the served model.
 """
 
 from typing import Annotated, Final, Self
@@ -18,7 +18,7 @@ from service.serve.api.schemas.schema_types import (
     ResponseModel,
     Seq,
 )
-from service.serve.handlers.admin import FORGET_MAX
+from service.serve.handlers.admin_requests import FORGET_MAX
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import ID_BYTES_MAX

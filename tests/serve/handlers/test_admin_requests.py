@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import UnacceptableError
-from service.serve.handlers.admin import classes_payload
+from service.serve.handlers.admin_requests import classes_payload
 from service.serve.models.served_model import ServedModel
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest
