@@ -197,6 +197,70 @@ def test_no_test_module_imports_another() -> None:
     assert imports == []
 
 
+# Methods of named tuples and of os that are public in spite of their names.
+PUBLIC_NAMES = frozenset(("_replace", "_asdict", "_fields", "_make", "_exit"))
+# A comment that is an instruction to a tool gives no reason.
+TOOL_COMMENT = re.compile(r"# (noqa|type: ignore|fmt:)[^#]*$")
+
+
+def private_uses(content: str) -> list[int]:
+    """Return the lines that use a private attribute of another object, without a comment that says why.
+
+    The comment is on the line itself, or on one of the three lines above it in the same function.
+    """
+    reasons = {
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(content).readline)
+        if token.type == tokenize.COMMENT and not TOOL_COMMENT.match(token.string)
+    }
+    found: set[int] = set()
+
+    def visit(node: ast.AST, first_line: int) -> None:
+        if isinstance(node, ast.ClassDef | Function):
+            first_line = node.lineno
+        if isinstance(node, ast.Attribute) and is_private(node):
+            lines = range(max(first_line, node.lineno - 3), (node.end_lineno or node.lineno) + 1)
+            found.update({node.lineno} if reasons.isdisjoint(lines) else ())
+        for child in ast.iter_child_nodes(node):
+            visit(child, first_line)
+
+    visit(ast.parse(content), 1)
+    return sorted(found)
+
+
+def is_private(node: ast.Attribute) -> bool:
+    """Return whether an expression names a private attribute of another object."""
+    own = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
+    return node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in PUBLIC_NAMES and not own
+
+
+def test_private_attributes_are_used_for_a_reason() -> None:
+    """A test that uses a private attribute of another object has a comment that says why."""
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    assert [f"{relative(path)}:{line}" for path in paths for line in private_uses(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("x._a", [1]),
+        ("x._a  # why", []),
+        ("# why\n\n\nx._a", []),
+        ("# why\n\n\n\nx._a", [5]),
+        ("# why\ndef f():\n    x._a", [3]),
+        ("def f():\n    # why\n    x._a", []),
+        ("def f():\n    self._a\n    x._replace()\n    x.__len__()", []),
+        ("self.x._a", [1]),
+        ("x._a  # type: ignore[attr-defined]", [1]),
+        ("x._a  # noqa: SLF001  # why", []),
+        ("x = '# why'; x._a", [1]),
+    ],
+)
+def test_private_attributes_without_a_reason_are_found(content: str, lines: list[int]) -> None:
+    """A use of a private attribute needs a comment near it in its own function."""
+    assert private_uses(content) == lines
+
+
 @pytest.mark.parametrize("path", [*SOURCE, *PAGES], ids=relative)
 def test_the_text_is_plain(path: Path) -> None:
     """No docstring, message, comment or page uses a phrase of PHRASES."""

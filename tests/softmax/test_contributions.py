@@ -252,8 +252,10 @@ def test_a_network_of_many_rows_is_explained_in_blocks() -> None:
     net = Net("softmax", (64,), N=9, K=10, B=900, dtype=np.float32)
     explainer = create_explainer(net.parameters().build_model())
     assert isinstance(explainer, NetworkExplainer)
+    # The block size is an internal of the explainer; the test compares rows at its borders.
     assert explainer._block_rows == BLOCK_CELLS // 640 < 900
     whole = explainer.explain(net.X).sensitivities
+    # As above.
     for i in (0, explainer._block_rows - 1, explainer._block_rows, 899):
         assert explainer.explain(net.X[i : i + 1]).sensitivities.tobytes() == whole[i : i + 1].tobytes()
 
@@ -263,6 +265,7 @@ def test_a_wide_network_is_explained_in_blocks_of_logits(monkeypatch: pytest.Mon
     net = Net("softmax", (4096,), N=3, K=200, B=1, dtype=np.float32)
     explainer = create_explainer(net.parameters().build_model())
     assert isinstance(explainer, NetworkExplainer)
+    # The block size is an internal of the explainer; without blocks the test would show nothing.
     assert explainer._block_logits == BLOCK_CELLS // 4096 < 200
     tracemalloc.start()
     found = explainer.explain(net.X)

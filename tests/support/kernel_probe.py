@@ -207,6 +207,7 @@ def calibrated_explanations() -> Iterator[tuple[str, Array]]:
 
 def digests() -> dict[str, str]:
     """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
+    # hashlib has no public name for the type of its hashes.
     hashes: dict[str, hashlib._Hash] = {}
     kinds = all_results(), folds(), networks(), explanations(), calibrations(), calibrated_explanations()
     for name, value in itertools.chain(*kinds):

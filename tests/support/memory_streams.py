@@ -32,11 +32,13 @@ def memory_stream(events: int, **fields: Any) -> tuple[Artifact, MemoryLog, Stre
 
 
 def damage_event(log: MemoryLog, stream: Stream, seq: int, payload: bytes) -> None:
-    """Replace a payload behind the log's back, as a damaged disk would; the log itself never does."""
+    """Replace a payload without the log's checks, as a damaged disk would."""
+    # No public call of a log damages it.
     event, seal = log._stored[stream.number][seq - 1]
     log._stored[stream.number][seq - 1] = (event._replace(payload=payload), seal)
 
 
 def lose_events(log: MemoryLog, stream: Stream, after: int) -> None:
-    """Remove the last events behind the log's back; the log itself never does."""
+    """Remove the last events without the log's checks, as a damaged disk would."""
+    # No public call of a log removes single events.
     del log._stored[stream.number][after:]

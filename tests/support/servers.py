@@ -204,6 +204,7 @@ class Pair:
         plain_listener: The listening socket of uvicorn's protocol.
         received: The number of bytes that both servers have received.
         loop: The event loop of servers and client.
+        orders: The pipe's end that receives the worker's load and unload requests.
     """
 
     def __init__(self, models: Path, **settings: Any) -> None:
@@ -213,7 +214,7 @@ class Pair:
         self.received = 0
         self.fast_listener, self.plain_listener = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.loop = uvloop.new_event_loop()
-        self._orders, pipe = os.pipe()
+        self.orders, pipe = os.pipe()
         links = None
         if self.settings.learn:
             links = WorkerLinks(DataDirectory(self.settings.data), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
@@ -239,7 +240,7 @@ class Pair:
 
     async def _serve(self) -> None:
         worker = self.worker
-        self.loop.add_reader(self._orders, self._carry)
+        self.loop.add_reader(self.orders, self._carry)
         protocol = self._counting(SoftstepProtocol.bound(worker.shared))
         fast_app = make_app(worker.context, worker.counters, worker.lifespan)
         plain_app = make_app(worker.context, worker.counters)
@@ -251,7 +252,7 @@ class Pair:
         await asyncio.gather(
             *(server.serve([listener]) for server, listener in zip(self._servers, sockets, strict=True))
         )
-        self.loop.remove_reader(self._orders)
+        self.loop.remove_reader(self.orders)
 
     @property
     def connections(self) -> set[Any]:
@@ -270,7 +271,7 @@ class Pair:
 
     def _carry(self) -> None:
         """Carry out a worker's load or unload request as the parent process does."""
-        for line in os.read(self._orders, 4096).splitlines():
+        for line in os.read(self.orders, 4096).splitlines():
             unloaded = orders.apply_line(
                 frozenset(orjson.loads(read_unload_list(self.shared_memory)[1] or b"[]")), line
             )

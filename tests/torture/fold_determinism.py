@@ -149,6 +149,7 @@ def environments(*, compiling: bool) -> dict[str, dict[str, str]]:
 
 def numpy_dispatched() -> list[str]:
     """Return the processor features that NumPy dispatches to; only a private module of NumPy lists them."""
+    # NumPy lists these features nowhere else.
     features = np._core._multiarray_umath  # type: ignore[attr-defined]
     return [name for name in features.__cpu_dispatch__ if features.__cpu_features__[name]]
 

@@ -175,7 +175,7 @@ def damaged_model(scene: Scene) -> Response:
 @case("load_pending")
 def busy_parent(scene: Scene) -> Response:
     pair = scene.start()
-    pair.loop.call_soon_threadsafe(pair.loop.remove_reader, pair._orders)
+    pair.loop.call_soon_threadsafe(pair.loop.remove_reader, pair.orders)
     scene.monkeypatch.setattr(load_unload, "ACKNOWLEDGE_SECONDS", 0.1)
     return ask(pair, request("POST", "/v2/repository/models/iris/load"))
 
@@ -326,6 +326,7 @@ def state_to_compute(scene: Scene) -> Response:
     assert feed(pair, "a").status == 202
     target = f"{IRIS}/weights?seq=1"
     response = get(pair, target)
+    # No call of the service waits for the process that folds a past state.
     (task,) = pair.worker.learning.past_states._replays.values()
     wait_until(task.done, 60)
     assert get(pair, target).status == 200

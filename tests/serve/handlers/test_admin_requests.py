@@ -14,9 +14,10 @@ from tests.support.servers import Pair, make_artifact
 
 def served(pair: Pair, name: str, bytes_max: int) -> ServedModel:
     """Return a served model, under another limit of an artifact's size."""
-    version, artifact, kit = pair.worker.registry.now.find_served(name, None)._source_arguments
-    settings = kit.settings.model_copy(update={"artifact_bytes_max": bytes_max})
-    return ServedModel(version, artifact, kit._replace(settings=settings))
+    # A model with a changed argument is made like the live one, from the other arguments that it holds.
+    version, artifact, resources = pair.worker.registry.now.find_served(name, None)._source_arguments
+    settings = resources.settings.model_copy(update={"artifact_bytes_max": bytes_max})
+    return ServedModel(version, artifact, resources._replace(settings=settings))
 
 
 def added(count: int, model: ServedModel) -> None:
@@ -53,9 +54,10 @@ def test_a_model_that_is_too_large_already_gets_no_class(pair: Pair) -> None:
 
 def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
     """Names of classes are refused if an export of the model could not be loaded again."""
-    version, _, kit = pair.worker.registry.now.find_served("iris", None)._source_arguments
+    # A model with a changed argument is made like the live one, from the other arguments that it holds.
+    version, _, resources = pair.worker.registry.now.find_served("iris", None)._source_arguments
     long = make_artifact("softmax", 4, ["a", "b"], provenance={"notes": "x" * (8 << 20)})
-    model = ServedModel(version, long, kit)
+    model = ServedModel(version, long, resources)
     names = [f"{k:04}".ljust(NAME_CHARACTERS_MAX, "\x01") for k in range(6000)]
     fitting = names[:5000]
     classes_payload(fitting, model)

@@ -45,8 +45,9 @@ def served_of(pair: Pair, name: str) -> ServedModel:
 
 def parser_of(pair: Pair, artifact: Artifact, **changed: Any) -> ExplainParser:
     """Return the parser of an artifact with other settings."""
-    kit = pair.worker.registry._resources._replace(settings=Settings(**changed))
-    return ExplainParser(ServedModel(Version("sized", 1, artifact, None), artifact, kit), kit.settings)
+    # A model with other settings needs the registry's other resources, which are private.
+    resources = pair.worker.registry._resources._replace(settings=Settings(**changed))
+    return ExplainParser(ServedModel(Version("sized", 1, artifact, None), artifact, resources), resources.settings)
 
 
 def ask(pair: Pair, name: str, body: bytes, *, fast: bool = True) -> Response:

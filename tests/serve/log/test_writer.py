@@ -443,6 +443,7 @@ def test_the_thread_ends_after_its_loop_is_closed(rig: WriterRig) -> None:
         await asyncio.sleep(0)
 
     uvloop.run(submit_one())
+    # `close` needs the loop, which is closed; this is what it does to the thread.
     rig.writer._queue.put(None)
     rig.writer._thread.join(SECONDS)
     assert not rig.writer._thread.is_alive()

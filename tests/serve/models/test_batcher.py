@@ -29,15 +29,15 @@ class Spy:
     def __init__(self, *, rows_max: int = 64, thread_after_us: int = LONG_US) -> None:
         self.sizes: list[int] = []
         self.threads: list[str] = []
-        self.gate = threading.Event()
-        self.gate.set()
+        self.released = threading.Event()
+        self.released.set()
         self.executor = ThreadPoolExecutor(1, "kernel")
         self.batcher = Batcher(MODEL, rows_max, thread_after_us, self.executor, self._classify)
 
     def _classify(self, model: LinearModel, X: Floats) -> Classification:
         self.sizes.append(len(X))
         self.threads.append(threading.current_thread().name)
-        assert self.gate.wait(SECONDS)
+        assert self.released.wait(SECONDS)
         return model.classify(X)
 
     def run(self, talk: Callable[["Spy"], Coroutine[Any, Any, None]]) -> "Spy":
@@ -129,7 +129,7 @@ def test_a_long_call_does_not_block_the_loop() -> None:
     """A long call runs in a thread, and requests that arrive meanwhile share the next call."""
 
     async def talk(spy: Spy) -> None:
-        spy.gate.clear()
+        spy.released.clear()
         first = spy.batcher.submit(rows(1))
         turns = 0
         while turns < 20:
@@ -138,10 +138,11 @@ def test_a_long_call_does_not_block_the_loop() -> None:
         later = [spy.batcher.submit(rows(4)) for _ in range(3)]
         await asyncio.sleep(0.01)
         assert (first.done(), spy.sizes) == (False, [1])
-        spy.gate.set()
+        spy.released.set()
         await asyncio.gather(first, *later)
 
     spy = Spy(thread_after_us=1)
+    # The batcher sets at least 1; with 0 every call runs in the executor.
     spy.batcher._inline_rows = 0
     assert spy.run(talk).sizes == [1, 12]
     assert all(name.startswith("kernel") for name in spy.threads)
@@ -158,12 +159,13 @@ def test_a_cancelled_request_does_not_affect_others() -> None:
         bad, good = spy.batcher.submit(rows(2, np.nan)), spy.batcher.submit(keep)
         bad.cancel()
         assert same(await good, keep)
+        # The batcher sets at least 1; with 0 every call runs in the executor.
         spy.batcher._inline_rows = 0
-        spy.gate.clear()
+        spy.released.clear()
         away, stays = spy.batcher.submit(rows(2)), spy.batcher.submit(keep)
         await asyncio.sleep(0.01)
         away.cancel()
-        spy.gate.set()
+        spy.released.set()
         assert same(await stays, keep)
 
     Spy().run(talk)
@@ -173,6 +175,7 @@ def test_an_executor_that_has_shut_down_fails_only_the_request() -> None:
     """A request gets the error of an executor that rejects calls, and the batcher still works."""
 
     async def talk(spy: Spy) -> None:
+        # The batcher estimates it; with 1, a call of two rows runs in the executor.
         spy.batcher._inline_rows = 1
         spy.executor.shutdown()
         for _ in range(2):
@@ -188,15 +191,16 @@ def test_a_cancelled_call_fails_its_request() -> None:
     """An executor that shuts down cancels the calls that it has not started."""
 
     async def talk(spy: Spy) -> None:
+        # The batcher sets at least 1; with 0 every call runs in the executor.
         spy.batcher._inline_rows = 0
-        spy.gate.clear()
-        blocker = spy.executor.submit(spy.gate.wait, SECONDS)
+        spy.released.clear()
+        blocker = spy.executor.submit(spy.released.wait, SECONDS)
         future = spy.batcher.submit(rows(1))
         await asyncio.sleep(0.01)
         spy.executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.wait([future])
         assert isinstance(future.exception(), asyncio.CancelledError)
-        spy.gate.set()
+        spy.released.set()
         assert await asyncio.wrap_future(blocker)
 
     assert Spy().run(talk).sizes == []

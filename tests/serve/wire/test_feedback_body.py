@@ -62,9 +62,11 @@ def agreed(body: bytes, dtype: np.dtype[Any] = FLOAT32, *, multilabel: bool = Fa
     """The result of all parsers; a fast parser may return None, and must if the general one rejects the body."""
     ways = reader(dtype, multilabel=multilabel)
     try:
+        # `parse_feedback` chooses one of three parsers; comparing them needs each on its own.
         general: Any = ways._parse_any(parse_object(body, DEPTH, ROWS_MAX))
     except InputError as reason:
         general = refused(reason)
+    # As above: each fast parser on its own.
     for quick in (ways._parse_single_row, ways._parse_many_rows):
         said = quick(body)
         assert said is None or said == general, (quick.__name__, body)
@@ -248,13 +250,16 @@ def test_a_single_row_becomes_one_event(dtype: np.dtype[Any]) -> None:
     X = np.array([[0.1, -2.5, 1e-40]], dtype)
     body = body_of("[[0.1,-2.5,1e-40]]", '["b"]', '"ü"')
     payload = encode_rows(X, np.array([1]), Targets.INDEX, 4)
+    # `parse_feedback` would hide that the fast parser was unsure.
     assert reader(dtype)._parse_single_row(body) == PostedEvent("ü".encode(), payload, 1)
 
 
 def test_the_fast_parsers_accept_usual_bodies() -> None:
     """The fast parsers return an event, not None, for the usual bodies."""
+    # `parse_feedback` would hide that a fast parser was unsure.
     for name in ("two rows", "two indices", "two weighted", "instances last", "white space", "most rows"):
         assert isinstance(reader()._parse_many_rows(BODIES[name]), PostedEvent), name
+    # As above.
     for name in ("usual", "index", "no id"):
         assert isinstance(reader()._parse_single_row(BODIES[name]), PostedEvent), name
 

@@ -56,7 +56,7 @@ def test_the_golden_token_does_not_change(monkeypatch: pytest.MonkeyPatch) -> No
     fields |= {"genesis": bytes.fromhex(GOLDEN["genesis"]), "dtype": np.dtype(GOLDEN["dtype"])}
     tokens = made(bytes.fromhex(GOLDEN["key"]), now=int(GOLDEN["id"].replace("-", "")[:12], 16), **fields)
     monkeypatch.setattr(module, "random_ids", lambda *_: [bytes.fromhex(GOLDEN["id"].replace("-", ""))])
-    X = np.array([GOLDEN["row"]], tokens._little)
+    X = np.array([GOLDEN["row"]], np.dtype(GOLDEN["dtype"]).newbyteorder("<"))
     assert tokens.seal_rows(X) == [GOLDEN["token"]]
     id_, row = tokens.open_token(GOLDEN["token"])
     assert (id_.decode(), row.tolist()) == (GOLDEN["id"], X.tolist())

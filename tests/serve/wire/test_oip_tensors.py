@@ -549,12 +549,14 @@ def test_the_cache_of_json_parts_is_bounded() -> None:
     reader, raw = served(), np.float32(ROW).tobytes()
     for i in range(3 * tensors.CACHED_HEADERS_MAX):
         assert reader.parse_inference(*announced(raw, id=f"{i}")).id == f"{i}"
+        # Only the cache itself shows that it is bounded.
         assert len(reader._headers) <= tensors.CACHED_HEADERS_MAX
-    kept = dict(reader._headers)
+    # Only the cache itself shows what was added.
+    cached = dict(reader._headers)
     reader.parse_inference(*announced(raw, id="x" * tensors.CACHED_HEADER_BYTES_MAX))
     said(reader, *announced(raw, entry(data=None, shape=[0, N], parameters={"binary_data_size": 12})))
     reader.parse_inference(document(), b"%d" % len(document()))
-    assert reader._headers == kept
+    assert reader._headers == cached  # as above
 
 
 @both_dtypes

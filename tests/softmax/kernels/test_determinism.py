@@ -66,6 +66,7 @@ def host() -> tuple[str, str]:
 
 def runs_here(target: str) -> bool:
     """Return whether this processor can execute code for a target."""
+    # As the compiler does, on platforms too that LLVM does not support.
     has = compiler._host_features()
     return target == HOST or all(has.get(feature, False) for feature in compiler.BASELINES[target])
 
@@ -201,10 +202,12 @@ def test_warm_start_writes_and_compiles_nothing() -> None:
         "def refuse(self): raise OSError('read-only')\n"
         "compiler.KernelLocator.ensure_cache_path = refuse\n"
         "import service.learn.state, service.serve.worker, service.softmax.network_learner\n"
+        # The compiler's registry of kernels is private; the subprocess prints the length of its own.
         "print(compiler.cache_misses(), len(compiler._entries))"
     )
     misses, entries = python("-c", script, SOFTSTEP_KERNELS=str(compiler.CACHE)).split()
     assert int(misses) == 0
+    # The compiler's registry of kernels is private; the subprocess prints the length of its own.
     assert int(entries) == len(compiler._entries)
 
 

@@ -75,6 +75,7 @@ def test_the_document_names_every_constant(rule: str) -> None:
 
 def start(made: Artifact) -> float:
     """What the rule's sums begin at."""
+    # A state publishes none of its rule's constants.
     return LearnerState(made)._learner.rule.start
 
 

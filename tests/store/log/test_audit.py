@@ -40,6 +40,7 @@ def test_a_whole_log_passes(log: SqliteLog) -> None:
 
 def tell(log: SqliteLog, statement: str) -> None:
     filled(log)
+    # No public call damages a log; the test changes rows as a faulty disk would.
     with log._connection.write_transaction() as connection:
         connection.execute(statement)
 
@@ -70,6 +71,7 @@ def test_what_was_changed_is_reported(log: SqliteLog, statement: str) -> None:
 def test_rows_that_nothing_forgot_must_be_there(log: SqliteLog) -> None:
     """Lost rows are reported, which the chain does not cover."""
     stream = filled(log)
+    # No public call damages a log; the test changes rows as a faulty disk would.
     with log._connection.write_transaction() as connection:
         tables.forget_payload(connection, stream.number << SEQ_BITS | 9)
     list(log.verify_chain(stream.number, Position(0, GENESIS), 10))
@@ -81,9 +83,11 @@ def test_rows_that_were_forgotten_must_be_gone(log: SqliteLog) -> None:
     """Rows that reappear after a FORGET are reported, although the chain is intact."""
     stream = filled(log)
     position = stream.number << SEQ_BITS | 9
+    # No public call damages a log; the test changes rows as a faulty disk would.
     with log._connection.write_transaction() as connection:
         (row,) = tables.read_rows(connection, [position])
     log.append([forget(stream, "g", "8")])
+    # No public call damages a log; the test changes rows as a faulty disk would.
     with log._connection.write_transaction() as connection:
         connection.execute("UPDATE events SET payload = ?, seal = ? WHERE position = ?", (row[4], row[6], position))
     list(log.verify_chain(stream.number, Position(0, GENESIS), 10))
@@ -112,6 +116,7 @@ def test_pages_that_do_not_fit_are_reported(log: SqliteLog) -> None:
     """SQLite's own check detects a missing entry of an index."""
     filled(log)
     log.empty_wal()
+    # No public call damages a log; the test changes rows as a faulty disk would.
     with log._connection.write_transaction() as connection:
         connection.execute("PRAGMA writable_schema=on")
         page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'admin_events'").get

@@ -49,12 +49,14 @@ def test_all_processes_open_again_after_a_failure(path: Path) -> None:
     other = SqliteLog(path, generation)
     stream = other.open_stream("iris", 1, GENESIS, 3)
     other.append([feedback(stream, "a")])
+    # Only the connection object shows that the log was opened again.
     before = other._connection._database
     disk.fail(0, Fault.IO, operations=frozenset({"sync"}))
     with pytest.raises(OutcomeUnknownError):
         failing.append([feedback(stream, "b")])
     assert generation.get() == 1
     told = kinds(other.append([feedback(stream, "c"), feedback(stream, "a")]))
+    # As above.
     assert other._connection._database is not before
     told += kinds(failing.append([feedback(stream, "b")]))
     seqs = {event.id: event.seq for event in other.read_events(stream.number, 0, 9)}

@@ -58,6 +58,7 @@ def test_an_interrupted_purge_is_finished(log: SqliteLog, stream: Stream, monkey
         log.purge_stream(stream.number)
     assert log.list_streams() == []
     log.finish_purges()
+    # The log's calls hide what a purge left; the tables show it.
     with log._connection.connection() as connection:
         assert connection.execute("SELECT count(*) FROM events").get == 0
         assert connection.execute("SELECT count(*) FROM streams").get == 0
@@ -123,6 +124,7 @@ def test_a_batch_that_fails_leaves_nothing(log: SqliteLog, stream: Stream) -> No
 
 def test_a_gap_is_not_served(log: SqliteLog, stream: Stream) -> None:
     log.append([feedback(stream, str(n)) for n in range(5)])
+    # No public call damages a log; the test changes rows as a faulty disk would.
     with log._connection.write_transaction() as connection:
         connection.execute("DELETE FROM events WHERE position & 7 = 3")
     with pytest.raises(LogDamagedError):
