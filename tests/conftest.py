@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from tests.support.error_bodies import check_httpx_response
-from tests.support.servers import SHIPPED, Service, serving, write_models
+from tests.support.model_artifacts import write_models
+from tests.support.paths import SHIPPED
+from tests.support.running_service import Service, serving
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,8 +13,9 @@ from fastapi import FastAPI
 from service.serve.api.app import CALLS
 from service.settings import Settings
 from tests.support.pages import sessions
+from tests.support.paths import ROOT
+from tests.support.running_service import serving
 from tests.support.scripts import load_script
-from tests.support.servers import ROOT, serving
 
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 LIVE_PAGES = ("README.md", "docs/http.md", "docs/feedback.md", "docs/explain.md")

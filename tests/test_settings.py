@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from service.settings import Settings
+from tests.support.paths import ROOT
 from tests.support.scripts import load_script
-from tests.support.servers import ROOT
 
 
 @pytest.fixture(scope="module")

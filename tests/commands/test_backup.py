@@ -23,7 +23,7 @@ from tests.support.data_directories import (
     run_softstep,
     wait_learned,
 )
-from tests.support.servers import serving
+from tests.support.running_service import serving
 
 KEY = b"5a" * 32 + b"\n"
 NO_NAME = "softstep: the folder for the backup exists already; name one that does not\n"

@@ -19,8 +19,9 @@ from service import __main__ as command
 from service import __version__, compiler
 from service.commands import serve, warm
 from service.settings import Settings
+from tests.support.paths import ROOT
 from tests.support.processes import SECONDS, predict
-from tests.support.servers import ROOT, Service, serving
+from tests.support.running_service import Service, serving
 
 
 @pytest.fixture(autouse=True)

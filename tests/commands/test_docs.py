@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.data_directories import History, run_command
 from tests.support.pages import sessions
-from tests.support.servers import ROOT, SHIPPED
+from tests.support.paths import ROOT, SHIPPED
 
 PAGE = ROOT / "docs" / "commands.md"
 

@@ -23,7 +23,8 @@ from tests.support.data_directories import (
     wait_learned,
 )
 from tests.support.processes import CLIENT, predict
-from tests.support.servers import serving, wait_until
+from tests.support.running_service import serving
+from tests.support.waiting import wait_until
 
 
 def test_a_learned_version_is_served_beside_the_old_one(iris_models: Path, tmp_path: Path) -> None:

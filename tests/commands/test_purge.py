@@ -16,7 +16,7 @@ from tests.support.data_directories import (
     run_softstep,
     wait_learned,
 )
-from tests.support.servers import serving
+from tests.support.running_service import serving
 
 
 def two_streams(path: Path) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from service.store.states.state_folder import list_seqs, read_latest
 from tests.support.data_directories import History, json_lines, run_command, run_softstep, wait_learned
-from tests.support.servers import serving
+from tests.support.running_service import serving
 
 
 def test_a_replay_equals_what_is_served(iris_models: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from service.learn.replay import StreamReplay
 from tests.support.data_directories import History, iris_artifact, json_lines, run_command, run_softstep, wait_learned
-from tests.support.servers import serving
+from tests.support.running_service import serving
 
 
 def test_a_running_service_continues_without_the_event(iris_models: Path, tmp_path: Path) -> None:

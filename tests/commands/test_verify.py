@@ -17,7 +17,7 @@ from service.store.states.snapshots import read_snapshot, write_snapshot
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import write_status
 from tests.support.data_directories import History, iris_artifact, json_lines, run_softstep, wait_learned
-from tests.support.servers import serving
+from tests.support.running_service import serving
 
 
 def test_a_running_service_is_intact(iris_models: Path, tmp_path: Path) -> None:

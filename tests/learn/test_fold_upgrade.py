@@ -37,7 +37,7 @@ from tests.support.data_directories import History, iris_artifact, run_command
 from tests.support.history_machine import contents_hash, set_fold_version
 from tests.support.learner_processes import fork_learner
 from tests.support.make_fold1 import GOLDEN
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 EXPECTED = orjson.loads((GOLDEN / "expected.json").read_bytes())
 LAST = 35

@@ -12,7 +12,7 @@ from service.store.states.snapshots import read_fields
 from service.store.states.status import read_status
 from tests.support.data_directories import History, iris_artifact
 from tests.support.learner_processes import kill_at, learning, make_streams, raise_at
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 
 def wait_published(history: History, seq: int, seconds: float = 30) -> None:

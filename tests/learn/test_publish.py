@@ -14,7 +14,7 @@ from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.states.state_folder import list_seqs
 from tests.support.memory_log import MemoryLog
-from tests.support.servers import make_artifact
+from tests.support.model_artifacts import make_artifact
 
 
 def test_an_erased_served_state_is_written_again(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from service.process.supervisor import listen
 from tests.support.processes import SECONDS, children, is_running, kill, run_fake, seconds_until_exit
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 
 class FakeService(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.servers import Pair
+from tests.support.server_pair import Pair
 
 
 @pytest.fixture(scope="session")

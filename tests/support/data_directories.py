@@ -30,8 +30,10 @@ from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
+from tests.support.paths import ROOT, SHIPPED
 from tests.support.processes import CLIENT, SECONDS
-from tests.support.servers import ROOT, SHIPPED, Service, wait_until
+from tests.support.running_service import Service
+from tests.support.waiting import wait_until
 
 LIMIT = 1 << 20
 

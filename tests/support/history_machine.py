@@ -28,7 +28,7 @@ from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.states.snapshots import read_snapshot
 from service.store.states.state_folder import list_seqs
 from tests.support.memory_log import MemoryLog
-from tests.support.servers import make_artifact
+from tests.support.model_artifacts import make_artifact
 
 N = 3
 

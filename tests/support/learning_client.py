@@ -14,7 +14,8 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Event
 from service.store.log.feedback_log import read_lineage
 from service.store.log.sqlite import SqliteLog
-from tests.support.servers import ROOT, Service
+from tests.support.paths import ROOT
+from tests.support.running_service import Service
 
 IRIS = [5.1, 3.5, 1.4, 0.2]
 

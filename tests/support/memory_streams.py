@@ -9,7 +9,7 @@ from service.store.artifact.fingerprint import compute_genesis
 from service.store.log.events import Draft, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from tests.support.memory_log import MemoryLog
-from tests.support.servers import make_artifact
+from tests.support.model_artifacts import make_artifact
 
 N = 3
 

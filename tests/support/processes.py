@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import httpx
 
-from tests.support.servers import Service, wait_until
+from tests.support.running_service import Service
+from tests.support.waiting import wait_until
 
 SECONDS = 20.0
 # Every request has a connection of its own, so that each may meet another worker.

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.servers import ROOT
+from tests.support.paths import ROOT
 
 
 def load_script(path: str) -> ModuleType:

@@ -11,8 +11,10 @@ from service.store.artifact.model_factory import build_model
 from tests.support.artifacts import digits
 from tests.support.data_directories import LIMIT, json_lines, run_command
 from tests.support.learning_client import data_of, metadata, post, samples
+from tests.support.paths import SHIPPED
 from tests.support.processes import children, kill, workers
-from tests.support.servers import SHIPPED, Service, serving, wait_until
+from tests.support.running_service import Service, serving
+from tests.support.waiting import wait_until
 
 ROWS, BATCH = 400, 20
 

@@ -24,7 +24,8 @@ from tests.support.processes import (
     predict,
     seconds_until_exit,
 )
-from tests.support.servers import Service, serving, wait_until
+from tests.support.running_service import Service, serving
+from tests.support.waiting import wait_until
 
 BODY = json.dumps(ROW).encode()
 HEAD = b"POST /v1/models/iris:predict HTTP/1.1\r\nHost: softstep\r\nContent-Length: %d\r\n\r\n"

@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from tests.support.running_service import serving
 from tests.support.scripts import load_script
-from tests.support.servers import serving
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -9,8 +9,10 @@ from service.store.artifact.artifact import read_artifact
 from service.store.artifact.hashing import hash_tensors
 from tests.support.data_directories import json_lines, run_softstep
 from tests.support.learning_client import IRIS, data_of, events_of, metadata, post, rows_of
+from tests.support.paths import ROOT
 from tests.support.processes import sum_counter
-from tests.support.servers import ROOT, serving, wait_until
+from tests.support.running_service import serving
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("kind", ["deadly", "broken"])

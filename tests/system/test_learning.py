@@ -12,8 +12,10 @@ import pytest
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import read_artifact
 from tests.support.learning_client import IRIS, data_of, events_of, metadata, post, replay_stream, rows_of
+from tests.support.paths import ROOT
 from tests.support.processes import children, is_running, kill, workers
-from tests.support.servers import ROOT, Service, serving, wait_until
+from tests.support.running_service import Service, serving
+from tests.support.waiting import wait_until
 
 CLASSES = ["setosa", "versicolor", "virginica"]
 

@@ -4,7 +4,8 @@ import subprocess
 from pathlib import Path
 
 from tests.support.pages import sessions
-from tests.support.servers import ROOT, serving
+from tests.support.paths import ROOT
+from tests.support.running_service import serving
 
 
 def test_the_page_shows_what_the_service_answers(models: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 
 from service.store.artifact.artifact import write_artifact
+from tests.support.model_artifacts import make_artifact
 from tests.support.processes import (
     CLIENT,
     ask_every_worker,
@@ -18,7 +19,8 @@ from tests.support.processes import (
     worker_of,
     workers,
 )
-from tests.support.servers import is_ready, make_artifact, serving, wait_until
+from tests.support.running_service import is_ready, serving
+from tests.support.waiting import wait_until
 
 REQUESTS = "softstep_predict_requests_total"
 

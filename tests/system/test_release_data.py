@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.data_directories import run_softstep
 from tests.support.make_release_data import GOLDEN
-from tests.support.servers import SHIPPED, Service, serving
+from tests.support.paths import SHIPPED
+from tests.support.running_service import Service, serving
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((GOLDEN / "expected.json").read_text())
 NAMES = sorted(EXPECTED)

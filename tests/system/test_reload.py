@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from service.store.artifact.artifact import MANIFEST_NAME, TENSORS_NAME, Artifact, read_artifact, write_artifact
+from tests.support.model_artifacts import make_artifact
+from tests.support.paths import SHIPPED
 from tests.support.processes import (
     CLIENT,
     SECONDS,
@@ -27,7 +29,8 @@ from tests.support.processes import (
     worker_of,
     workers,
 )
-from tests.support.servers import SHIPPED, Service, is_ready, make_artifact, serving, wait_until
+from tests.support.running_service import Service, is_ready, serving
+from tests.support.waiting import wait_until
 
 # The bound: a new version is served within 2 s with the default pause between looks.
 PICKED_UP_SECONDS = 2.0

@@ -22,7 +22,7 @@ from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import delete_temporary_files
 from tests.support.disk_faults import Fault
-from tests.support.servers import make_artifact
+from tests.support.model_artifacts import make_artifact
 from tests.torture.recording_disk import RecordedMarks, RecordingDisk
 
 N: Final = 3

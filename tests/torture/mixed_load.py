@@ -28,7 +28,7 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.audit import audit_log
 from service.store.log.events import Event, Kind
 from service.store.log.sqlite import SqliteLog
-from tests.support.servers import ROOT, SHIPPED
+from tests.support.paths import ROOT, SHIPPED
 from tests.torture.checker import EVENTS_MAX
 from tests.torture.load_clients import Client, LoadState, post_admin, post_by_token, post_feedback, predict
 from tests.torture.reference_state import fold_lineage

@@ -16,8 +16,8 @@ from service.errors import LogUnavailableError
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.directory_lock import acquire_lock
+from tests.support.paths import SHIPPED
 from tests.support.processes import children, is_running
-from tests.support.servers import SHIPPED
 from tests.torture.checker import Acknowledged, check
 from tests.torture.fault_injection import SECONDS_MAX, Child, Emit, Injection, Strace
 from tests.torture.scenario import Request, make_scenario, scenario_settings

@@ -19,7 +19,10 @@ from tritonclient.utils import InferenceServerException
 
 from service.settings import Settings
 from service.store.artifact.artifact import write_artifact
-from tests.support.servers import ROOT, SHIPPED, Service, infer, make_artifact, serving
+from tests.support.http_requests import infer
+from tests.support.model_artifacts import make_artifact
+from tests.support.paths import ROOT, SHIPPED
+from tests.support.running_service import Service, serving
 
 IRIS = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)
 

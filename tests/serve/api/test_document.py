@@ -14,7 +14,10 @@ from service.serve.api.app import CALLS
 from service.serve.api.openapi_document import DocumentedApi
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
 from service.store.log.events import SEQ_MAX
-from tests.support.servers import SHIPPED, Pair, Service, request, serving
+from tests.support.http_requests import request
+from tests.support.paths import SHIPPED
+from tests.support.running_service import Service, serving
+from tests.support.server_pair import Pair
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 JSON = "application/json"

@@ -31,9 +31,13 @@ from tests.support.data_directories import History, iris_artifact
 from tests.support.disk_faults import Disk, Fault
 from tests.support.error_bodies import check_error
 from tests.support.history_machine import set_fold_version
+from tests.support.http_connection import ClientConnection, Response
+from tests.support.http_requests import instances, request
 from tests.support.make_fold1 import GOLDEN
+from tests.support.model_artifacts import make_artifact
 from tests.support.scripts import load_script
-from tests.support.servers import Line, Pair, Response, instances, make_artifact, request, wait_until
+from tests.support.server_pair import Pair
+from tests.support.waiting import wait_until
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 IRIS = "/v1/models/iris"
@@ -138,9 +142,9 @@ REQUESTS = {
 
 @case("request_timeout")
 def slow_request(scene: Scene) -> Response:
-    async def stall(line: Line) -> Response:
-        await line.send(b"GET /healthz HTTP/1.1\r\n")
-        return await line.read()
+    async def stall(client: ClientConnection) -> Response:
+        await client.send(b"GET /healthz HTTP/1.1\r\n")
+        return await client.read()
 
     return scene.start(header_seconds=0.2).talk(stall)
 

@@ -13,20 +13,10 @@ import pytest
 
 from service.serve.api.schemas.error_bodies import Error
 from tests.support.error_bodies import check_error as check_code
+from tests.support.http_requests import Headers, binary, binary_request, chunked, infer, instances, request, tensor
 from tests.support.processes import children
-from tests.support.servers import (
-    SECONDS,
-    Headers,
-    Service,
-    binary,
-    binary_request,
-    chunked,
-    infer,
-    instances,
-    request,
-    serving,
-    tensor,
-)
+from tests.support.running_service import Service, serving
+from tests.support.waiting import SECONDS
 
 # What stands in every wrong request as a number, a text or a name, and may stand in no answer.
 CANARY = "40427176"

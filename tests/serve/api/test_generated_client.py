@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.servers import Service, serving
+from tests.support.running_service import Service, serving
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 GOLDEN = Path(__file__).parents[2] / "golden" / "openapi_components.json"

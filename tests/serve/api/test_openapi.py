@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from tests.support.servers import serving
+from tests.support.running_service import serving
 
 CHECKS = [
     not_a_server_error,

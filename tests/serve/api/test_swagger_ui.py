@@ -8,7 +8,9 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from tests.support.servers import Pair, Service, request
+from tests.support.http_requests import request
+from tests.support.running_service import Service
+from tests.support.server_pair import Pair
 
 TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 

@@ -9,7 +9,8 @@ from service.store.artifact.artifact import MANIFEST_BYTES_MAX
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest
 from service.store.artifact.manifest_json import dump_manifest
 from service.store.log.append_rules import CLASSES_MAX
-from tests.support.servers import Pair, make_artifact
+from tests.support.model_artifacts import make_artifact
+from tests.support.server_pair import Pair
 
 
 def served(pair: Pair, name: str, bytes_max: int) -> ServedModel:

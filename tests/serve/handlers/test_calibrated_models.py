@@ -14,7 +14,9 @@ from service.softmax.calibration import CalibratedModel
 from service.softmax.progress import summarize_progress
 from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.model_factory import build_model
-from tests.support.servers import Pair, binary, binary_request, extra_artifacts, infer, instances, request
+from tests.support.http_requests import binary, binary_request, infer, instances, request
+from tests.support.model_artifacts import extra_artifacts
+from tests.support.server_pair import Pair
 
 CALIBRATED = {name: made for name, made in extra_artifacts().items() if made.manifest.calibration is not None}
 

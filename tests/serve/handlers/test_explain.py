@@ -23,7 +23,11 @@ from service.softmax.explanation import Explanation
 from service.softmax.linear_model import LinearModel
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.repository import Version
-from tests.support.servers import Pair, Response, Service, infer, instances, make_artifact, request
+from tests.support.http_connection import Response
+from tests.support.http_requests import infer, instances, request
+from tests.support.model_artifacts import make_artifact
+from tests.support.running_service import Service
+from tests.support.server_pair import Pair
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 5.1, 1.6]]
 LINEAR = {"iris": 4, "digits": 64, "breast-cancer": 30, "double": 3, "ovr": 4, "tags": 3, "staged": 3, "heavy": 768}
@@ -254,12 +258,12 @@ def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], mo
 
     async def talk() -> list[int]:
         async with contextlib.AsyncExitStack() as stack:
-            lines = [await stack.enter_async_context(pair.connect()) for _ in range(4)]
-            for line in lines[1:]:
-                await line.send_pieces([request("POST", "/v1/models/heavy:explain", instances(rows))])
-            answers = [await lines[0].ask(request("POST", "/v1/models/heavy:predict", instances(rows)))]
+            clients = [await stack.enter_async_context(pair.connect()) for _ in range(4)]
+            for client in clients[1:]:
+                await client.send_pieces([request("POST", "/v1/models/heavy:explain", instances(rows))])
+            answers = [await clients[0].ask(request("POST", "/v1/models/heavy:predict", instances(rows)))]
             go.set()
-            return [answer.status for answer in [*answers, *[await line.read() for line in lines[1:]]]]
+            return [answer.status for answer in [*answers, *[await client.read() for client in clients[1:]]]]
 
     monkeypatch.setattr(ExplainFormat, "encode_explanations", wait)
     try:

@@ -17,7 +17,10 @@ import pytest
 from service.store.artifact import fingerprint as genesis
 from service.store.artifact.artifact import read_artifact
 from service.store.log.events import Event, Kind
-from tests.support.servers import SHIPPED, Line, Pair, Response, instances, request
+from tests.support.http_connection import ClientConnection, Response
+from tests.support.http_requests import instances, request
+from tests.support.paths import SHIPPED
+from tests.support.server_pair import Pair
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 OTHER = [6.7, 3.0, 5.2, 2.3]
@@ -165,8 +168,8 @@ def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two
     assert learning is not None
     gate, held = two.worker.shared, threading.Event()
 
-    async def talk(line: Line) -> Response:
-        assert (await line.ask(named("a"))).status == 202
+    async def talk(client: ClientConnection) -> Response:
+        assert (await client.ask(named("a"))).status == 202
         writing = learning.writer.call_with_log(lambda _log: held.wait(10))
         async with two.connect() as leaving:
             leaving.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends with a reset
@@ -174,13 +177,13 @@ def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two
             async with asyncio.timeout(5):
                 while gate.in_flight < 1:  # noqa: ASYNC110  # no event tells of it
                     await asyncio.sleep(0.01)
-            await line.send(named("d"))
+            await client.send(named("d"))
         async with asyncio.timeout(5):
             while len(two.connections) > 1:  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.01)
         held.set()
         await writing
-        return await line.read()
+        return await client.read()
 
     answer = two.talk(talk)
     assert (answer.status, answer.json["id"]) == (202, "d")
@@ -196,15 +199,15 @@ def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    async def talk(line: Line) -> list[int]:
-        statuses = [(await line.ask(named("a"))).status]
+    async def talk(client: ClientConnection) -> list[int]:
+        statuses = [(await client.ask(named("a"))).status]
         with monkeypatch.context() as patch:
             patch.setattr(learning.feedback, "_check_lag", broken)
-            statuses.append((await line.ask(named("b"))).status)
+            statuses.append((await client.ask(named("b"))).status)
         with monkeypatch.context() as patch:
             patch.setattr(learning.feedback, "_encode_one", broken)
-            statuses.append((await line.ask(named("c"))).status)
-        return [*statuses, (await line.ask(named("d"))).status]
+            statuses.append((await client.ask(named("c"))).status)
+        return [*statuses, (await client.ask(named("d"))).status]
 
     assert two.talk(talk) == [202, 500, 500, 202]
     assert "ZeroDivisionError" in caplog.text

@@ -9,8 +9,11 @@ import httpx
 import pytest
 
 from service.store.artifact.artifact import write_artifact
+from tests.support.model_artifacts import make_artifact
+from tests.support.paths import SHIPPED
 from tests.support.processes import children, workers
-from tests.support.servers import SHIPPED, Service, make_artifact, serving, wait_until
+from tests.support.running_service import Service, serving
+from tests.support.waiting import wait_until
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 LAG = 5

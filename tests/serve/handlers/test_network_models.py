@@ -13,16 +13,9 @@ from service.serve.models.batcher import HEAVY_WEIGHTS, inline_rows, is_heavy
 from service.softmax.network_model import NetworkModel
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.model_factory import build_model
-from tests.support.servers import (
-    Pair,
-    binary,
-    binary_request,
-    extra_artifacts,
-    infer,
-    instances,
-    make_artifact,
-    request,
-)
+from tests.support.http_requests import binary, binary_request, infer, instances, request
+from tests.support.model_artifacts import extra_artifacts, make_artifact
+from tests.support.server_pair import Pair
 
 NETWORKS = {
     name: made for name, made in extra_artifacts().items() if made.manifest.hidden and made.manifest.calibration is None
@@ -81,8 +74,8 @@ def test_requests_of_one_turn_share_a_call_and_keep_their_bits(pair: Pair, name:
 
     async def talk() -> list[Any]:
         async def one(part: Any) -> Any:
-            async with pair.connect() as line:
-                return await line.ask(request("POST", f"/v1/models/{name}:predict", instances(part.tolist())))
+            async with pair.connect() as client:
+                return await client.ask(request("POST", f"/v1/models/{name}:predict", instances(part.tolist())))
 
         return await asyncio.gather(*(one(part) for part in X))
 

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.manifest import Manifest
+from tests.support.http_requests import binary
+from tests.support.paths import SHIPPED
+from tests.support.running_service import Service
 from tests.support.scripts import load_script
-from tests.support.servers import SHIPPED, Service, binary
 
 NAMES = sorted(path.name for path in SHIPPED.iterdir() if (path / "1").is_dir())
 TOLERANCE = 1e-5

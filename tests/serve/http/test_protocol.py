@@ -7,18 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.servers import (
-    CLOSED,
-    Line,
-    Pair,
-    Response,
-    binary,
-    binary_request,
-    chunked,
-    infer,
-    instances,
-    request,
-)
+from tests.support.http_connection import CLOSED, ClientConnection, Response
+from tests.support.http_requests import binary, binary_request, chunked, infer, instances, request
+from tests.support.server_pair import Pair
 
 IRIS = [[5.1, 3.5, 1.4, 0.2]]
 V1, V2 = "/v1/models/iris:predict", "/v2/models/iris/infer"
@@ -170,27 +161,27 @@ ALL = pytest.mark.parametrize("name", REQUESTS)
 # The same answers, whole and in pieces
 
 
-async def exchange(line: Line, pieces: list[bytes]) -> list[Response]:
+async def exchange(client: ClientConnection, pieces: list[bytes]) -> list[Response]:
     """The answer to a request that comes in pieces, and what the connection is good for afterwards."""
-    await line.send_pieces(pieces)
-    return await finish(line, pieces)
+    await client.send_pieces(pieces)
+    return await finish(client, pieces)
 
 
-async def finish(line: Line, pieces: list[bytes]) -> list[Response]:
+async def finish(client: ClientConnection, pieces: list[bytes]) -> list[Response]:
     """Read an answer, then the answer to a probe on the same connection."""
-    answer = await line.read(has_body=not b"".join(pieces).startswith(b"HEAD"))
+    answer = await client.read(has_body=not b"".join(pieces).startswith(b"HEAD"))
     if answer.header("connection") == "close":
-        return [answer, CLOSED if await line.ended() else answer]
-    return [answer, await line.ask(PROBE)]
+        return [answer, CLOSED if await client.ended() else answer]
+    return [answer, await client.ask(PROBE)]
 
 
 async def expected(pair: Pair, name: str) -> list[Response]:
     """What the plain application answers; the ids of feedback are taken before."""
-    async with pair.connect(fast=False) as line:
+    async with pair.connect(fast=False) as client:
         for taken in ("feedback", "feedback many"):
-            assert (await line.ask(REQUESTS[taken])).status == 202
-    async with pair.connect(fast=False) as line:
-        return await exchange(line, [REQUESTS[name]])
+            assert (await client.ask(REQUESTS[taken])).status == 202
+    async with pair.connect(fast=False) as client:
+        return await exchange(client, [REQUESTS[name]])
 
 
 async def in_pieces(pair: Pair, cuts: list[list[bytes]]) -> list[list[Response]]:
@@ -198,17 +189,17 @@ async def in_pieces(pair: Pair, cuts: list[list[bytes]]) -> list[list[Response]]
     answers = []
     for start in range(0, len(cuts), CONNECTIONS):
         some = cuts[start : start + CONNECTIONS]
-        lines = [pair.connect() for _ in some]
-        opened = [await line.__aenter__() for line in lines]
+        clients = [pair.connect() for _ in some]
+        opened = [await client.__aenter__() for client in clients]
         for step in range(max(map(len, some))):
-            now = [(line, cut[step]) for line, cut in zip(opened, some, strict=True) if step < len(cut)]
+            now = [(client, cut[step]) for client, cut in zip(opened, some, strict=True) if step < len(cut)]
             goal = pair.received + sum(len(piece) for _, piece in now)
-            for line, piece in now:
-                await line.send(piece)
-            await pair.taken(goal)
-        answers += [await finish(line, cut) for line, cut in zip(opened, some, strict=True)]
-        for line in lines:
-            await line.__aexit__(None, None, None)
+            for client, piece in now:
+                await client.send(piece)
+            await pair.wait_received(goal)
+        answers += [await finish(client, cut) for client, cut in zip(opened, some, strict=True)]
+        for client in clients:
+            await client.__aexit__(None, None, None)
     return answers
 
 
@@ -268,13 +259,13 @@ def test_requests_in_any_order_on_one_connection_have_the_same_answers(pair: Pai
 async def pipeline(pair: Pair, requests: list[bytes], at_once: int = 1 << 30) -> list[Response]:
     """Answers to requests that are sent without waiting for any."""
     data = b"".join(requests)
-    async with pair.connect() as line:
+    async with pair.connect() as client:
 
         async def send() -> None:
             for start in range(0, len(data), at_once):
-                await line.send(data[start : start + at_once])
+                await client.send(data[start : start + at_once])
 
         sending = asyncio.create_task(send())
-        answers = [await line.read(has_body=not each.startswith(b"HEAD")) for each in requests]
+        answers = [await client.read(has_body=not each.startswith(b"HEAD")) for each in requests]
         await sending
         return answers

@@ -17,7 +17,11 @@ from service.logs import remove_query
 from service.process.shared_memory import IN_FLIGHT
 from service.serve.metrics.counters import EXECUTIONS, sum_counters
 from service.store.artifact.artifact import write_artifact
-from tests.support.servers import Line, Pair, Response, chunked, instances, make_artifact, request, wait_until
+from tests.support.http_connection import ClientConnection, Response
+from tests.support.http_requests import chunked, instances, request
+from tests.support.model_artifacts import make_artifact
+from tests.support.server_pair import Pair
+from tests.support.waiting import wait_until
 
 IRIS = [[5.1, 3.5, 1.4, 0.2]]
 V1 = "/v1/models/iris:predict"
@@ -99,9 +103,9 @@ def test_a_remembered_head_cut_before_its_end_is_not_taken_for_whole(pair: Pair)
         pair.ask(good, good)
         for place in range(end, end + 5):
 
-            async def talk(line: Line, good: bytes = good, place: int = place) -> Response:
-                await line.send_pieces([good[:place], good[place:]])
-                return await line.read()
+            async def talk(client: ClientConnection, good: bytes = good, place: int = place) -> Response:
+                await client.send_pieces([good[:place], good[place:]])
+                return await client.read()
 
             assert pair.talk(talk).status == 200, (size, place)
 
@@ -124,10 +128,10 @@ def test_remembered_heads_are_forgotten_when_models_are_swapped(paired: Paired, 
 def test_connection_close_is_honoured(pair: Pair, target: str) -> None:
     """The answer says close, and the connection ends."""
 
-    async def talk(line: Line) -> None:
-        answer = await line.ask(request("POST", target, BODY, [("Connection", "close")]))
+    async def talk(client: ClientConnection) -> None:
+        answer = await client.ask(request("POST", target, BODY, [("Connection", "close")]))
         assert (answer.status, answer.header("connection")) == (200, "close")
-        assert await line.ended()
+        assert await client.ended()
 
     pair.talk(talk)
 
@@ -137,10 +141,10 @@ def test_connection_close_is_honoured(pair: Pair, target: str) -> None:
 def test_http_1_0_is_answered_and_closed(pair: Pair, target: str, headers: list[tuple[str, str]]) -> None:
     """An old client sees the end of the answer by the end of the connection, even one that asks to keep it."""
 
-    async def talk(line: Line) -> None:
-        answer = await line.ask(request("POST", target, BODY, headers, version="1.0"))
+    async def talk(client: ClientConnection) -> None:
+        answer = await client.ask(request("POST", target, BODY, headers, version="1.0"))
         assert (answer.status, answer.header("connection")) == (200, "close")
-        assert await line.ended()
+        assert await client.ended()
 
     pair.talk(talk)
 
@@ -159,10 +163,10 @@ def test_trailers_change_nothing(pair: Pair, target: str) -> None:
 def test_expect_is_told_to_continue(pair: Pair, target: str) -> None:
     """A client that waits for 100 before its body gets it, and then its answer."""
 
-    async def talk(line: Line) -> Response:
+    async def talk(client: ClientConnection) -> Response:
         head, _, body = request("POST", target, BODY, [("Expect", "100-continue")]).partition(b"\r\n\r\n")
-        assert (await line.ask(head + b"\r\n\r\n")).status == 100
-        return await line.ask(body)
+        assert (await client.ask(head + b"\r\n\r\n")).status == 100
+        return await client.ask(body)
 
     assert bodies([pair.talk(talk)]) == bodies(pair.ask(HOT))
 
@@ -179,24 +183,25 @@ def test_expect_of_too_much_is_refused_at_once(paired: Paired, target: str) -> N
 def test_half_a_connection_is_enough_for_an_answer(pair: Pair, target: str) -> None:
     """A client that says it will send no more still gets its answers, from the kernel's thread too."""
 
-    async def talk(line: Line) -> list[int]:
-        await line.send(request("POST", target, BODY) + SLOW + request("POST", target, BODY))
-        line.end.shutdown(socket.SHUT_WR)
-        return [(await line.read()).status for _ in range(3)]
+    async def talk(client: ClientConnection) -> list[int]:
+        await client.send(request("POST", target, BODY) + SLOW + request("POST", target, BODY))
+        client.end.shutdown(socket.SHUT_WR)
+        return [(await client.read()).status for _ in range(3)]
 
     assert pair.talk(talk) == [200, 200, 200]
 
 
 def test_connections_beyond_the_limit_are_closed(paired: Paired) -> None:
     """One more than may be open is closed at once; the others go on."""
+    pair = paired(connections_max=2)
 
-    async def talk(line: Line) -> None:
-        async with line.pair.connect() as second, line.pair.connect() as third:
+    async def talk(client: ClientConnection) -> None:
+        async with pair.connect() as second, pair.connect() as third:
             assert await third.ended()
             assert (await second.ask(HOT)).status == 200
-        assert (await line.ask(HOT)).status == 200
+        assert (await client.ask(HOT)).status == 200
 
-    paired(connections_max=2).talk(talk)
+    pair.talk(talk)
 
 
 # Pipelines
@@ -222,11 +227,11 @@ def test_requests_that_share_a_kernel_call_get_their_own_rows(pair: Pair) -> Non
 
     async def together() -> tuple[int, list[Response]]:
         async with AsyncExitStack() as stack:
-            lines = [await stack.enter_async_context(pair.connect()) for _ in data]
+            clients = [await stack.enter_async_context(pair.connect()) for _ in data]
             before = sum_counters(pair.shared_memory)["heavy/1"][EXECUTIONS]
-            for line, each in zip(lines, data, strict=True):
-                await line.send(each)
-            answers = [await line.read() for line in lines]
+            for client, each in zip(clients, data, strict=True):
+                await client.send(each)
+            answers = [await client.read() for client in clients]
             return sum_counters(pair.shared_memory)["heavy/1"][EXECUTIONS] - before, answers
 
     calls, answers = pair.run(together())
@@ -234,12 +239,12 @@ def test_requests_that_share_a_kernel_call_get_their_own_rows(pair: Pair) -> Non
     assert calls < len(data)
 
 
-def pipelined(requests: list[bytes]) -> Callable[[Line], Any]:
+def pipelined(requests: list[bytes]) -> Callable[[ClientConnection], Any]:
     """A conversation that sends all requests at once and then reads."""
 
-    async def talk(line: Line) -> list[Response]:
-        await line.send(b"".join(requests))
-        return [await line.read() for _ in requests]
+    async def talk(client: ClientConnection) -> list[Response]:
+        await client.send(b"".join(requests))
+        return [await client.read() for _ in requests]
 
     return talk
 
@@ -248,12 +253,12 @@ def test_what_cannot_be_read_waits_for_the_answer_before_it(paired: Paired, monk
     """No refusal is written into or before an earlier answer; the connection ends behind that."""
     pair = paired(thread_after_us=1)
 
-    async def talk(line: Line) -> None:
-        await line.send_pieces([SLOW, b"garbage\r\n\r\n"])
+    async def talk(client: ClientConnection) -> None:
+        await client.send_pieces([SLOW, b"garbage\r\n\r\n"])
         go.set()
-        answer = await line.read()
+        answer = await client.read()
         assert (answer.status, answer.header("connection")) == (200, "close")
-        assert await line.ended()
+        assert await client.ended()
 
     with held(pair, monkeypatch) as go:
         pair.talk(talk)
@@ -265,9 +270,9 @@ def test_a_client_that_does_not_read_is_not_read_and_then_closed(paired: Paired,
     pair = paired(write_seconds=0.5)
     pair.fast_listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
 
-    async def talk(line: Line) -> None:
-        line.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-        sending = asyncio.create_task(line.send(data * ((30 << 20) // len(data))))
+    async def talk(client: ClientConnection) -> None:
+        client.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        sending = asyncio.create_task(client.send(data * ((30 << 20) // len(data))))
         (connection,) = await until(lambda: list(pair.connections))
         await until(lambda: connection.flow.write_paused)
         received = pair.received
@@ -296,15 +301,15 @@ def test_a_pause_of_a_slow_reader_counts_for_no_deadline(paired: Paired) -> None
     count = 30  # small requests with large answers: the server reads them at once, and cannot write all
     one_row = request("POST", HEAVY, instances([[0] * 768]))
 
-    async def talk(line: Line) -> int:
-        line.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-        await line.send_pieces([one_row * count + HOT[:40]])
+    async def talk(client: ClientConnection) -> int:
+        client.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        await client.send_pieces([one_row * count + HOT[:40]])
         await asyncio.sleep(1)
         (connection,) = pair.connections
         assert connection.flow.write_paused
-        assert {(await line.read()).status for _ in range(count)} == {200}
+        assert {(await client.read()).status for _ in range(count)} == {200}
         await asyncio.sleep(0.25)
-        return (await line.ask(HOT[40:])).status
+        return (await client.ask(HOT[40:])).status
 
     assert pair.talk(talk) == 200
 
@@ -313,10 +318,10 @@ def test_a_client_that_reads_late_gets_everything(pair: Pair) -> None:
     """Reading that stopped for a slow client goes on when it reads."""
     count = 20_000
 
-    async def talk(line: Line) -> set[int]:
-        sending = asyncio.create_task(line.send(HOT * count))
+    async def talk(client: ClientConnection) -> set[int]:
+        sending = asyncio.create_task(client.send(HOT * count))
         await asyncio.sleep(0.2)
-        statuses = {(await line.read()).status for _ in range(count)}
+        statuses = {(await client.read()).status for _ in range(count)}
         await sending
         return statuses
 
@@ -326,28 +331,28 @@ def test_a_client_that_reads_late_gets_everything(pair: Pair) -> None:
 # Time
 
 
-async def slow_answer(line: Line, data: bytes) -> Response:
+async def slow_answer(client: ClientConnection, data: bytes) -> Response:
     """What a client that sends no more gets; then the connection must end."""
-    await line.send(data)
-    answer = await line.read()
-    assert await line.ended()
+    await client.send(data)
+    answer = await client.read()
+    assert await client.ended()
     return answer
 
 
 @pytest.mark.parametrize("data", [b"P", HOT[:30], HOT[: HOT.index(b"\r\n\r\n") + 2], b"\r\n" + COLD[:60]])
 def test_slow_headers_are_given_up(paired: Paired, data: bytes) -> None:
     """A head that does not end in time is answered with 408, and the connection ends."""
-    assert paired(header_seconds=0.3).talk(lambda line: slow_answer(line, data)).status == 408
+    assert paired(header_seconds=0.3).talk(lambda client: slow_answer(client, data)).status == 408
 
 
 def test_dripping_headers_are_given_up(paired: Paired) -> None:
     """Bytes that keep coming do not put the end off."""
 
-    async def talk(line: Line) -> int:
+    async def talk(client: ClientConnection) -> int:
         for at in range(20):
-            await line.send(HOT[at : at + 1])
+            await client.send(HOT[at : at + 1])
             await asyncio.sleep(0.1)
-        return (await line.read()).status
+        return (await client.read()).status
 
     assert paired(header_seconds=0.4).talk(talk) == 408
 
@@ -356,7 +361,7 @@ def test_dripping_headers_are_given_up(paired: Paired) -> None:
 def test_a_slow_body_is_given_up(paired: Paired, target: str) -> None:
     """A body that does not come in time is answered with 408, once; nothing of it is kept."""
     pair = paired(body_seconds=0.3)
-    assert pair.talk(lambda line: slow_answer(line, request("POST", target, BODY)[:-5])).status == 408
+    assert pair.talk(lambda client: slow_answer(client, request("POST", target, BODY)[:-5])).status == 408
     assert pair.run(pair.settled()) == (0, 0)
     assert pair.ask(request("GET", "/healthz"))[0].status == 200
     assert pair.statuses() == {200: 1, 408: 1}
@@ -364,18 +369,19 @@ def test_a_slow_body_is_given_up(paired: Paired, target: str) -> None:
 
 def test_idle_connections_are_closed(paired: Paired) -> None:
     """A connection that never asks, or asks no more, ends without a word, and not before its time."""
+    pair = paired(keep_alive_seconds=0.5)
 
-    async def talk(line: Line) -> None:
+    async def talk(client: ClientConnection) -> None:
         for data in (HOT, COLD, unnamed(HOT), unnamed(HOT)):
-            await line.ask(data)
+            await client.ask(data)
             await asyncio.sleep(0.3)
         started = time.monotonic()
-        assert await line.ended()
+        assert await client.ended()
         assert 0.1 < time.monotonic() - started < 2
-        async with line.pair.connect() as silent:
+        async with pair.connect() as silent:
             assert await silent.ended()
 
-    paired(keep_alive_seconds=0.5).talk(talk)
+    pair.talk(talk)
 
 
 @pytest.mark.parametrize("data", [SLOW, unnamed(SLOW)], ids=["parsed", "remembered"])
@@ -383,13 +389,13 @@ def test_a_long_kernel_call_is_no_idle_time(paired: Paired, monkeypatch: pytest.
     """A connection whose answer is being computed stays open."""
     pair = paired(thread_after_us=1, keep_alive_seconds=0.5)
 
-    async def talk(line: Line) -> list[int]:
-        statuses = [(await line.ask(data)).status for _ in range(2)]
+    async def talk(client: ClientConnection) -> list[int]:
+        statuses = [(await client.ask(data)).status for _ in range(2)]
         with held(pair, monkeypatch) as go:
-            await line.send(data)
+            await client.send(data)
             await asyncio.sleep(1)
             go.set()
-            return [*statuses, (await line.read()).status]
+            return [*statuses, (await client.read()).status]
 
     assert pair.talk(talk) == [200, 200, 200]
 
@@ -416,17 +422,17 @@ def test_a_large_head_is_refused(pair: Pair, name: str, piece: int) -> None:
     """One answer, 431, readable while the client still sends; then the connection ends."""
     data = LARGE[name]
 
-    async def talk(line: Line) -> Response:
-        sending = asyncio.gather(send(line), return_exceptions=True)
-        answer = await line.read()
-        assert await line.ended()
-        line.end.close()
+    async def talk(client: ClientConnection) -> Response:
+        sending = asyncio.gather(send(client), return_exceptions=True)
+        answer = await client.read()
+        assert await client.ended()
+        client.end.close()
         await sending
         return answer
 
-    async def send(line: Line) -> None:
+    async def send(client: ClientConnection) -> None:
         for start in range(0, len(data), piece):
-            await line.send(data[start : start + piece])
+            await client.send(data[start : start + piece])
             await asyncio.sleep(0)
 
     answer = pair.talk(talk)
@@ -457,15 +463,15 @@ MALFORMED = {
 def test_what_is_not_http_is_refused_as_json(pair: Pair, name: str) -> None:
     """One answer, 400 with one sentence, whole or in pieces; then the connection ends and nothing is held."""
 
-    async def talk(line: Line, pieces: list[bytes]) -> Response:
-        await line.send_pieces(pieces)
-        answer = await line.read()
-        assert await line.ended()
+    async def talk(client: ClientConnection, pieces: list[bytes]) -> Response:
+        await client.send_pieces(pieces)
+        answer = await client.read()
+        assert await client.ended()
         return answer
 
     data = MALFORMED[name]
     for pieces in ([data], [data[:4], data[4:]]):
-        answer = pair.talk(lambda line, pieces=pieces: talk(line, pieces))
+        answer = pair.talk(lambda client, pieces=pieces: talk(client, pieces))
         if name != "unknown path's body":  # answered 404 before its body is read
             assert (answer.status, list(answer.json), answer.header("connection")) == (400, ["error", "code"], "close")
     assert pair.run(pair.settled()) == (0, 0)
@@ -493,9 +499,9 @@ def test_an_upgrade_is_declined_by_a_normal_answer(
     """A request that would rather speak another protocol is answered in this one, its body read, the next one too."""
     data = request("POST", target, BODY, headers)
 
-    async def talk(line: Line) -> list[Response]:
-        await line.send_pieces([data[i : i + 1] for i in range(len(data))] if cuts else [data + data])
-        return [await line.read(), *([] if cuts else [await line.read()]), await line.ask(PROBE)]
+    async def talk(client: ClientConnection) -> list[Response]:
+        await client.send_pieces([data[i : i + 1] for i in range(len(data))] if cuts else [data + data])
+        return [await client.read(), *([] if cuts else [await client.read()]), await client.ask(PROBE)]
 
     assert {answer.status for answer in pair.talk(talk)} == {200}
 
@@ -507,8 +513,8 @@ def test_an_upgrade_is_declined_by_a_normal_answer(
 def test_leaving_in_mid_body_leaves_nothing(pair: Pair, target: str) -> None:
     """The body bytes of a client that went are given back."""
 
-    async def talk(line: Line) -> int:
-        await line.send_pieces([request("POST", target, b" " * 1000)[:-10]])
+    async def talk(client: ClientConnection) -> int:
+        await client.send_pieces([request("POST", target, b" " * 1000)[:-10]])
         return pair.worker.shared.body_bytes
 
     assert pair.talk(talk) == 990
@@ -519,8 +525,8 @@ def test_leaving_before_the_answer_leaves_nothing(paired: Paired, monkeypatch: p
     """The answer to a client that went is thrown away, and its request counted as over."""
     pair = paired(thread_after_us=1)
 
-    async def talk(line: Line) -> int:
-        await line.send_pieces([SLOW + HOT + COLD + SLOW])
+    async def talk(client: ClientConnection) -> int:
+        await client.send_pieces([SLOW + HOT + COLD + SLOW])
         return pair.worker.shared.in_flight
 
     with held(pair, monkeypatch):
@@ -541,9 +547,9 @@ def test_a_large_body_is_refused(paired: Paired, target: str, headers: list[tupl
     body = b" " * 5_000_000
     data = chunked("POST", target, [body], headers) if chunks else request("POST", target, body, headers)
 
-    async def talk(line: Line) -> Response:
-        sending = asyncio.gather(line.send(data), return_exceptions=True)
-        answer = await line.read()
+    async def talk(client: ClientConnection) -> Response:
+        sending = asyncio.gather(client.send(data), return_exceptions=True)
+        answer = await client.read()
         await sending
         return answer
 
@@ -560,16 +566,16 @@ def test_requests_beyond_the_limit_are_told_to_come_again(
     pair = paired(thread_after_us=1, requests_in_flight_max=2)
     pair.ask(heavy, heavy)
 
-    async def talk(line: Line) -> list[Response]:
+    async def talk(client: ClientConnection) -> list[Response]:
         async with pair.connect() as one, pair.connect() as two:
-            await line.send_pieces([heavy])
+            await client.send_pieces([heavy])
             await one.send_pieces([heavy])
             assert pair.worker.shared.in_flight == 2
             refused = [await two.ask(data) for data in (heavy, SLOW, COLD)]
             probes = ("/healthz", "/readyz", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready")
             assert {(await two.ask(request("GET", path))).status for path in probes} == {200}
             go.set()
-            assert {(await end.read()).status for end in (line, one)} == {200}
+            assert {(await end.read()).status for end in (client, one)} == {200}
             assert (await two.ask(heavy)).status == 200
             return refused
 
@@ -587,12 +593,12 @@ def test_body_bytes_beyond_the_limit_are_told_to_come_again(paired: Paired, targ
     body = BODY.ljust(600)
     data = chunked("POST", target, [body]) if chunks else request("POST", target, body)
 
-    async def talk(line: Line) -> Response:
-        await line.send_pieces([data[:-20]])
+    async def talk(client: ClientConnection) -> Response:
+        await client.send_pieces([data[:-20]])
         async with pair.connect() as other:
             answer = await other.ask(data)
         assert pair.worker.shared.body_bytes <= 1000
-        assert (await line.ask(data[-20:])).status == 200
+        assert (await client.ask(data[-20:])).status == 200
         return answer
 
     answer = pair.talk(talk)
@@ -607,8 +613,8 @@ def test_a_client_that_leaves_gets_no_answer(paired: Paired, target: str, *, fas
     """A connection that ends within a body is nobody's answer, and no fault either."""
     pair = paired()
 
-    async def talk(line: Line) -> None:
-        await line.send_pieces([request("POST", target, BODY)[:-5]])
+    async def talk(client: ClientConnection) -> None:
+        await client.send_pieces([request("POST", target, BODY)[:-5]])
 
     pair.talk(talk, fast=fast)
     assert pair.ask(request("GET", "/healthz"), fast=fast)[0].status == 200
@@ -628,12 +634,12 @@ def test_requests_of_the_application_are_in_flight_too(paired: Paired) -> None:
             while in_flight() != count:  # noqa: ASYNC110  # published ten times a second
                 await asyncio.sleep(0.01)
 
-    async def talk(line: Line) -> int:
+    async def talk(client: ClientConnection) -> int:
         await becomes(0)
-        await line.send_pieces([COLD[:-5]])
+        await client.send_pieces([COLD[:-5]])
         await becomes(1)
-        await line.send(COLD[-5:])
-        status = (await line.read()).status
+        await client.send(COLD[-5:])
+        status = (await client.read()).status
         await becomes(0)
         return status
 
@@ -649,12 +655,12 @@ def test_a_model_that_goes_while_its_request_arrives_still_answers(paired: Paire
     write_artifact(tmp_path / "iris" / "1", make_artifact("softmax", 4, ["a", "b"]))
     pair = paired(tmp_path)
 
-    async def talk(line: Line) -> Response:
+    async def talk(client: ClientConnection) -> Response:
         data = request("POST", target, BODY)
-        await line.send_pieces([data[:-5]])
+        await client.send_pieces([data[:-5]])
         await asyncio.sleep(0.05)
         await pair.worker.registry.rescan(frozenset({"iris"}))
-        return await line.ask(data[-5:])
+        return await client.ask(data[-5:])
 
     assert pair.talk(talk).status == 200
     assert pair.ask(HOT)[0].status == 503

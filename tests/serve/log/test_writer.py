@@ -46,7 +46,7 @@ from service.serve.wire.rows import RowParser
 from service.store.log.admin_payloads import dump_classes
 from service.store.log.events import EventLocation, Kind, Outcome, Position, Stream
 from service.store.log.sqlite import SqliteLog
-from tests.support.servers import ROOT
+from tests.support.paths import ROOT
 from tests.support.writer_rig import GENESIS, SECONDS, WriterRig, make_post, make_source
 
 

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.learning_client import samples
-from tests.support.servers import Service, serving, wait_until
+from tests.support.running_service import Service, serving
+from tests.support.waiting import wait_until
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 TENSOR = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2] * 2}]}

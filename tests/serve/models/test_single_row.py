@@ -26,7 +26,9 @@ from service.softmax.classifier import Head
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.linear_model import LinearModel
-from tests.support.servers import Pair, Response, instances
+from tests.support.http_connection import Response
+from tests.support.http_requests import instances
+from tests.support.server_pair import Pair
 
 HEADS: list[tuple[Head, int]] = [("softmax", 3), ("softmax", 40), ("sigmoid", 1), ("ovr", 5), ("multilabel", 4)]
 N = 5

@@ -15,7 +15,9 @@ from service.serve.api.routes_convert import INLINE_BYTES
 from service.serve.wire import scores_body as conversion
 from service.settings import Settings
 from service.softmax.scores import FORMS, compute_score_forms
-from tests.support.servers import Pair, Response, request
+from tests.support.http_connection import Response
+from tests.support.http_requests import request
+from tests.support.server_pair import Pair
 
 PATH = "/v1/convert"
 

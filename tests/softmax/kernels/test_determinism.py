@@ -26,8 +26,8 @@ from llvmlite import binding
 
 from service import compiler
 from service.softmax.input_stage import Delta, Stage
-from service.softmax.kernels.matmul import linear_forward, pack
 from service.softmax.linear_model import LinearModel
+from tests.support.denormals import check_denormals
 from tests.support.kernel_probe import digests
 from tests.support.reference import DTYPES, HEADS, Array, targets
 
@@ -160,20 +160,12 @@ def test_bits_of_every_row_alone(head: str) -> None:
         assert label == labels[i : i + 1]
 
 
-def test_denormals_are_kept() -> None:
+def test_denormals_are_exact() -> None:
     """Neither NumPy nor the kernels flush denormal numbers to zero, as operand or as result."""
-    for dtype in DTYPES:
-        tiny, normal = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).smallest_normal
-        assert np.array([tiny]) * dtype(1) == tiny
-        assert np.array([normal]) * dtype(0.5) == normal / 2 > 0
-        W, b = np.array([[1, 0.5, 2.0**20]], dtype), np.zeros(3, dtype)
-        panels = pack(W, b)
-        Z = np.empty((2, panels.shape[2]), dtype)
-        linear_forward(np.array([[tiny], [normal]], dtype), panels, Z)
-        assert Z[:, :3].tolist() == [[tiny, 0, float(tiny) * 2**20], [normal, normal / 2, float(normal) * 2**20]]
+    check_denormals()
 
 
-def test_denormals_are_kept_with_other_libraries() -> None:
+def test_denormals_are_exact_with_other_libraries() -> None:
     """No dependency of the service switches the processor to flush denormals on import."""
     needed = {
         re.split(r"[^\w.-]", line)[0].lower().replace("-", "_")
@@ -188,11 +180,11 @@ def test_denormals_are_kept_with_other_libraries() -> None:
     assert {"fastapi", "numba", "numpy", "orjson", "safetensors", "uvicorn"} <= set(modules)
     script = (
         f"import {', '.join(modules)}\n"
-        "from tests.softmax.kernels.test_determinism import test_denormals_are_kept\n"
-        "test_denormals_are_kept()\n"
-        "print('kept')"
+        "from tests.support.denormals import check_denormals\n"
+        "check_denormals()\n"
+        "print('exact')"
     )
-    assert python("-c", script) == "kept\n"
+    assert python("-c", script) == "exact\n"
 
 
 def test_warm_start_writes_and_compiles_nothing() -> None:

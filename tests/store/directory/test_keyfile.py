@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import KeyFileError
 from service.store.directory.keyfile import create_key_file, parse_keys, read_or_create_keys
-from tests.support.servers import ROOT
+from tests.support.paths import ROOT
 
 ONE, TWO = "0f" * 32, "AB" * 32
 

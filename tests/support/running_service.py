@@ -1,0 +1,101 @@
+"""A service in processes of its own, and raw requests to it."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from tests.support.http_connection import Response, checked
+from tests.support.http_requests import target_of
+from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS
+
+START_SECONDS = 60.0
+
+
+class Service(NamedTuple):
+    """A running `softstep serve`."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port."""
+        url = httpx.URL(self.url)
+        return url.host, int(url.port or 80)
+
+
+@contextlib.contextmanager
+def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: object) -> Iterator[Service]:
+    """Run `softstep serve` on a free port until the end of the block.
+
+    Args:
+        models: The models directory.
+        scratch: Where the data directory and the service's log are made.
+        workers: The number of worker processes.
+        environment: Further environment variables.
+    """
+    variables = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("SOFTSTEP_", "AIP_"))},
+        "SOFTSTEP_PORT": "0",
+        "SOFTSTEP_DRAIN_SECONDS": "0",
+        **{name: str(value) for name, value in environment.items()},
+    }
+    command = [sys.executable, "-m", "service", "serve", "--models", str(models), "--data", str(scratch / "data")]
+    log = scratch / "log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*command, "--workers", str(workers)], env=variables, cwd=ROOT, stdout=-1, stderr=errors, text=True
+        ) as process,
+    ):
+        try:
+            yield Service(_ready_url(process, workers, log), process, log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(SECONDS)
+
+
+def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:
+    """Return the URL of a service once all its workers take predictions; fail with its log if they never do."""
+    assert process.stdout is not None
+    until = time.monotonic() + START_SECONDS
+    url = ""
+    while time.monotonic() < until and process.poll() is None:
+        if not url and select.select([process.stdout], [], [], 0.1)[0]:
+            url = (process.stdout.readline().split() + [""] * 3)[2]
+        if url and is_ready(url, workers):
+            return url
+        time.sleep(0.02)
+    raise AssertionError(f"the service is not ready, exit code {process.poll()}; its log:\n{log.read_text()}")
+
+
+def is_ready(url: str, workers: int) -> bool:
+    """Return whether all workers of a service take predictions."""
+    with contextlib.suppress(httpx.TransportError):
+        return f"softstep_workers_ready {workers}.0\n" in httpx.get(f"{url}/metrics", timeout=2).text
+    return False
+
+
+def ask(service: Service, data: bytes) -> Response:
+    """Send bytes to a running service and read the response."""
+    with socket.create_connection(service.address, SECONDS) as end:
+        with contextlib.suppress(ConnectionError):  # a refusal may come before the end
+            end.sendall(data)
+        answer = HTTPResponse(end, method=data.partition(b" ")[0].decode("latin-1"))
+        answer.begin()
+        headers = tuple((name.lower(), value) for name, value in answer.getheaders())
+        response = Response(answer.status, headers, answer.read())
+        return checked(response, target_of(data), has_body=not data.startswith(b"HEAD"))
