@@ -57,7 +57,7 @@ class PostedEvent(NamedTuple):
     rows: int
 
 
-# Opens a token: the id of its event, and its row (1, N).
+# Opens a token: the id of its event, and its row (1, N). An error's message follows "Token 3 ".
 OpenToken = Callable[[str], tuple[bytes, Floats]]
 
 
@@ -204,7 +204,7 @@ class FeedbackParser:
         try:
             return self._open_token(token)
         except InvalidTokenError as reason:
-            raise type(reason)(f"Token {i}: {reason}") from None
+            raise type(reason)(f"Token {i} {reason}") from None
 
     def _encode(self, X: Floats, kind: Targets, targets: NDArray[Any], weights: Floats | None) -> bytes:
         return encode_rows(X, targets, kind, self._labels.n_classes, weights)

@@ -40,10 +40,11 @@ ALPHABET: Final = bytes.maketrans(b"+/", b"-_")
 STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/***")
 CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
+# These follow the token and its number, as in "Token 3 has expired".
 INVALID_MESSAGE: Final = (
-    "This token was altered, or another model version issued it; post it unchanged to the version that issued it."
+    "was altered, or another model version issued it; post it unchanged to the version that issued it."
 )
-EXPIRED_MESSAGE: Final = "This token has expired; post the row itself with its label."
+EXPIRED_MESSAGE: Final = "has expired; post the row itself with its label."
 
 
 class TokenKeys:
@@ -112,6 +113,8 @@ class TokenSealer:
 
     def open_token(self, token: str) -> tuple[bytes, Floats]:
         """Return the id of a token's event, as text, and its row X (1, N), read-only.
+
+        The message of an error is a predicate; the caller puts the token's number before it.
 
         Raises:
             InvalidTokenError: The token was altered, or issued by another model version or with another key.

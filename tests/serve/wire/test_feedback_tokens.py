@@ -124,7 +124,7 @@ def test_a_token_expires() -> None:
     assert made(now=NOW + 60_000).open_token(TOKEN)
     assert made(now=NOW - 3_600_000).open_token(TOKEN)
     assert refusal(lambda: made(now=NOW + 60_001).open_token(TOKEN)) == EXPIRED_MESSAGE
-    # Whether one that was forged is too old is not told.
+    # The error does not reveal whether a forged token is too old.
     forged = TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "Q")
     assert refusal(lambda: made(now=NOW + 60_001).open_token(forged)) == INVALID_MESSAGE
 

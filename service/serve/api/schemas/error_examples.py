@@ -42,9 +42,9 @@ SENTENCES: Final = {
     "unsupported_media_type": "Content-Type must be application/json, or application/octet-stream for binary tensors.",
     "invalid_request": "Row 0 has 3 values; this model takes 4.",
     "invalid_parameter": '"wait" must be true or false.',
-    "invalid_token": "Token 0: This token was altered, or another model version issued it; "
+    "invalid_token": "Token 0 was altered, or another model version issued it; "
     "post it unchanged to the version that issued it.",
-    "token_expired": "Token 0: This token has expired; post the row itself with its label.",
+    "token_expired": "Token 0 has expired; post the row itself with its label.",
     "too_many_classes": "A model may have at most 10000 classes.",
     "unknown_seq": "The seq to go back to is after the last one; name an earlier one.",
     "feedback_queue_full": "Feedback arrives faster than it can be written; send it again in a moment.",
