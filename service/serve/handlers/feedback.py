@@ -69,11 +69,11 @@ class FeedbackHandler:
             self._check_lag(served, context)
             events: Any = context.parser.parse_feedback(body)
             if type(events) is PostedEvent:
-                encode = partial(self._encode_one, context, events)
-                self._writer.send_events(context.source, (events,), partial(_respond, encode, on_response))
+                respond = partial(_respond, self._encode_one, on_response, context, events)
+                self._writer.send_events(context.source, (events,), respond)
             else:
-                encode = partial(self._encode_all, context, events)
-                self._writer.send_events(context.source, events, partial(_respond, encode, on_response))
+                respond = partial(_respond, self._encode_all, on_response, context, events)
+                self._writer.send_events(context.source, events, respond)
         except SoftstepError as reason:
             served.counters[FAILURES] += 1
             return refusal(reason, V1)
@@ -146,10 +146,16 @@ class LearningOffHandler:
         return refusal(learning_off(), V1)
 
 
-def _respond(encode: Callable[[Any], HttpResponse], on_response: OnResponse, result: Any) -> None:  # noqa: ANN401  # see Writer.send
+def _respond(
+    encode: Callable[[FeedbackContext, Any, Any], HttpResponse],
+    on_response: OnResponse,
+    context: FeedbackContext,
+    events: Any,  # noqa: ANN401  # one event, or those of tokens
+    result: Any,  # noqa: ANN401  # see Writer.send_events
+) -> None:
     """Respond to an append, also if the response cannot be made: no client waits forever."""
     try:
-        response = encode(result)
+        response = encode(context, events, result)
     except Exception:
         logger.exception("the response to feedback failed")
         response = BROKEN

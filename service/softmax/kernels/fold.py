@@ -1,17 +1,19 @@
 """The fold of linear models: score each row with the state before it, then take one learning step.
 
-    X (B, N)                   raw rows of the model's dtype labels (B,) int64          class indices; empty if Y holds
-    the targets Y (B, K) float64           soft or multi-label targets; no rows if labels hold them weights (B,) float64
-    the importance of each row; empty if every one is 1 panels (C, F + 1, V L)     the served weights, as in matmul.py;
-    F = N, or 2 N with a delta, which alone learns then masters (C, N + 1, V L)    float64 masters of the weights that
-    learn: the bias, then N features squares (C, N + 1, V L)    AdaGrad's and FTRL's sums, in the model's dtype; one
-    element for other rules P (K, S)                   Newton's matrices, see newton.py; one element for other rules
-    fixed (4, N)               in the model's dtype: mean and 1 / scale of the artifact's stage, then of the learning
-    stage statistics (2, >= N)       mean and sum of squared deviations of each feature (Welford, Technometrics 4(3),
-    1962) progress (8,), recent (2, R)   counts, in the order of the constants below; losses and hits of the last R rows
-    window (2, R)              confidence and accuracy of the same rows, see `certainty` scores (B, K)
-    written: each row's logits before its step; no rows if they are not needed losses (B,)                written: each
-    row's loss before its step; NaN for a row that was skipped
+    X (B, N)                   raw rows of the model's dtype
+    labels (B,) int64          class indices; empty if Y holds the targets
+    Y (B, K) float64           soft or multi-label targets; no rows if labels hold them
+    weights (B,) float64       the importance of each row; empty if every one is 1
+    panels (C, F + 1, V L)     the served weights, as in matmul.py; F = N, or 2 N with a delta, which alone learns then
+    masters (C, N + 1, V L)    float64 masters of the weights that learn: the bias, then N features
+    squares (C, N + 1, V L)    AdaGrad's and FTRL's sums, in the model's dtype; one element for other rules
+    P (K, S)                   Newton's matrices, see newton.py; one element for other rules
+    fixed (4, N)               in the model's dtype: mean and 1 / scale of the artifact's stage, then of the learned one
+    statistics (2, >= N)       mean and sum of squared deviations of each feature (Welford, Technometrics 4(3), 1962)
+    progress (8,), recent (2, R)   counts, in the order of the constants below; losses and hits of the last R rows
+    window (2, R)              confidence and accuracy of the same rows, see `certainty`
+    scores (B, K)              written: each row's logits before its step; no rows if they are not needed
+    losses (B,)                written: each row's loss before its step; NaN for a row that was skipped
 
 Each row is staged with the statistics of the rows before it and scored with the served weights, by the prediction
 kernels. Then its loss is counted, the rule takes a step with the same x and p, and the statistics are updated. A row is
