@@ -136,9 +136,9 @@ def test_an_incomplete_checkpoint_is_rejected() -> None:
     """A checkpoint without a window, or of an uncalibrated model, is not restored."""
     made = calibrated()
     state = LearnerState(made)
-    for gone, reason in (("window", "lacks the window"), ("calibration.numbers", "not those")):
+    for missing, reason in (("window", "lacks the window"), ("calibration.numbers", "not those")):
         with pytest.raises(ArtifactError, match=reason):
-            LearnerState.from_tensors(made, {n: t for n, t in state.tensors().items() if n != gone}, state.scalars())
+            LearnerState.from_tensors(made, {n: t for n, t in state.tensors().items() if n != missing}, state.scalars())
     with pytest.raises(ArtifactError, match="not those"):
         LearnerState.from_tensors(made, LearnerState(artifact()).tensors(), state.scalars())
 

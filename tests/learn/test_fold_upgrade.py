@@ -144,7 +144,7 @@ def test_a_new_fold_continues_from_the_served_state(path: Path) -> None:
     history.close()
 
 
-def test_states_of_the_old_fold_cannot_be_made_again(path: Path) -> None:
+def test_states_of_the_old_fold_cannot_be_recomputed(path: Path) -> None:
     """Replay says so before and after the takeover; state 0 is always available."""
     done = run_command("replay", "iris", "--data", path)
     assert (done.returncode, done.stdout) == (1, "")

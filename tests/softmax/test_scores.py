@@ -104,7 +104,7 @@ def test_extremes_stay_exact(scale: float) -> None:
     assert not np.isnan(np.concatenate(list(alone.values()))).any()
 
 
-def test_what_is_certain_has_infinite_odds() -> None:
+def test_a_certain_class_has_infinite_odds() -> None:
     for head in ("softmax", "sigmoid"):
         found = converted([[1.0, 0.0]], "probabilities", head)
         assert found["odds"].tolist() == [[np.inf, 0]]

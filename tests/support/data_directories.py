@@ -191,7 +191,7 @@ def _kill_at(tick: int) -> None:
         if next(steps) == tick:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+    def on_audit_event(event: str, arguments: tuple[Any, ...]) -> None:
         is_writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if is_writing or event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
             step()
@@ -205,7 +205,7 @@ def _kill_at(tick: int) -> None:
             yield
         step()
 
-    sys.addaudithook(heard)
+    sys.addaudithook(on_audit_event)
     connection.transaction = stepping
 
 

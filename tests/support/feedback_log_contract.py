@@ -104,22 +104,22 @@ class FeedbackLogTests:
         assert len({first.number, second.number, third.number}) == 3
         assert sorted(log.list_streams()) == sorted([first, second, third])
 
-    def test_a_new_stream_stands_at_its_genesis(self, log: FeedbackLog, stream: Stream) -> None:
+    def test_a_new_stream_starts_at_its_genesis(self, log: FeedbackLog, stream: Stream) -> None:
         assert log.stream_state(stream.number) == StreamState(0, GENESIS, 0, 3, 0)
         assert log.read_events(stream.number, 0, 10) == []
         assert log.read_admin_events(stream.number) == []
         assert list(log.verify_chain(stream.number, Position(0, GENESIS), 10)) == []
 
-    def test_an_unknown_stream_is_told(self, log: FeedbackLog, stream: Stream) -> None:
-        gone = stream._replace(number=stream.number + 1)
+    def test_an_unknown_stream_is_reported(self, log: FeedbackLog, stream: Stream) -> None:
+        unknown = stream._replace(number=stream.number + 1)
         for ask in (log.stream_state, log.read_admin_events, log.purge_stream):
             with pytest.raises(StreamGoneError):
-                ask(gone.number)
+                ask(unknown.number)
         with pytest.raises(StreamGoneError):
-            log.read_events(gone.number, 0, 1)
+            log.read_events(unknown.number, 0, 1)
         with pytest.raises(StreamGoneError):
-            log.read_payloads(gone.number, Position(0, GENESIS), 1)
-        outcomes = log.append([feedback(gone, "a"), feedback(stream, "a"), forget(gone, "f", "a")])
+            log.read_payloads(unknown.number, Position(0, GENESIS), 1)
+        outcomes = log.append([feedback(unknown, "a"), feedback(stream, "a"), forget(unknown, "f", "a")])
         assert kinds(outcomes) == [StreamGoneError, 1, StreamGoneError]
 
     # Appending and reading
@@ -152,7 +152,7 @@ class FeedbackLogTests:
         assert log.stream_state(stream.number) == StreamState(3, events[2].hash, 0, 3, 0)
         assert log.append([]) == []
 
-    def test_reading_goes_on_from_any_seq(self, log: FeedbackLog, stream: Stream) -> None:
+    def test_reading_continues_from_any_seq(self, log: FeedbackLog, stream: Stream) -> None:
         log.append([feedback(stream, str(n)) for n in range(10)])
         seqs = [
             [e.seq for e in log.read_events(stream.number, after, limit)] for after, limit in ((0, 3), (3, 4), (8, 9))
@@ -223,12 +223,12 @@ class FeedbackLogTests:
 
     # What a draft may expect
 
-    def test_the_last_seq_may_be_asked_for(self, log: FeedbackLog, stream: Stream) -> None:
+    def test_the_last_seq_may_be_required(self, log: FeedbackLog, stream: Stream) -> None:
         outcomes = log.append([feedback(stream, "a", if_seq=0), feedback(stream, "b", if_seq=0)])
         assert kinds(outcomes) == [1, SeqMovedError]
         assert kinds(log.append([feedback(stream, "b", if_seq=1)])) == [2]
 
-    def test_the_class_epoch_may_be_asked_for(self, log: FeedbackLog, stream: Stream) -> None:
+    def test_the_class_epoch_may_be_required(self, log: FeedbackLog, stream: Stream) -> None:
         """The class epoch changes with the class set, and a retry of an accepted event ignores it."""
         early = feedback(stream, "a", class_epoch=0)
         assert kinds(log.append([early, classes(stream, "c", "x", "y"), feedback(stream, "b", class_epoch=0)])) == [
@@ -256,7 +256,7 @@ class FeedbackLogTests:
         assert log.append([feedback(stream, "a", 1.0), feedback(stream, "a", 9.0)]) == [known, known]
         assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 2)] == [2, 3]
 
-    def test_what_a_batch_brings_it_can_forget(self, log: FeedbackLog, stream: Stream) -> None:
+    def test_a_batch_can_forget_its_own_events(self, log: FeedbackLog, stream: Stream) -> None:
         drafts = [feedback(stream, "a"), forget(stream, "f", "a"), feedback(stream, "a", 5.0)]
         assert log.append(drafts) == [
             EventLocation(stream.number, 1),
@@ -316,7 +316,7 @@ class FeedbackLogTests:
         assert log.stream_state(stream.number)[2:4] == (6, 3)
         assert kinds(log.append([base])) == [3]
 
-    def test_what_a_base_was_made_of_takes_it_along(self, log: FeedbackLog, stream: Stream) -> None:
+    def test_forgetting_an_event_forgets_the_bases_that_include_it(self, log: FeedbackLog, stream: Stream) -> None:
         """Forgetting an event forgets the BASE that includes it; the same call again is a duplicate."""
         base = Draft(stream.number, Kind.BASE, base_id(1, 2), dump({"seq": 2, "turns": 0}), 0)
         log.append([feedback(stream, "a"), feedback(stream, "b"), feedback(stream, "c"), base, feedback(stream, "d")])
@@ -350,7 +350,7 @@ class FeedbackLogTests:
         assert log.stream_state(stream.number).seq == 0
 
     @pytest.mark.parametrize("kind", [Kind.CLASSES, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP, Kind.BASE])
-    def test_an_admin_payload_says_what_it_must(self, log: FeedbackLog, stream: Stream, kind: Kind) -> None:
+    def test_an_admin_payload_must_be_valid(self, log: FeedbackLog, stream: Stream, kind: Kind) -> None:
         """A refused call leaves nothing: the next event gets the next seq."""
         assert kinds(log.append([admin(stream, "x", kind, b"{}"), feedback(stream, "x")])) == [PayloadError, 1]
         assert log.stream_state(stream.number)[2:] == (0, 3, 0)
@@ -401,22 +401,22 @@ class FeedbackLogTests:
 
     def test_racing_appenders_agree_on_one_order(self, log: FeedbackLog, stream: Stream, tmp_path: Path) -> None:
         """Threads append own and shared ids at once: no seq is used twice, and no id is stored twice."""
-        told: dict[str, set[int]] = {}
+        reported: dict[str, set[int]] = {}
         lock = threading.Lock()
 
         def post(number: int) -> None:
             own = self.racer(log, tmp_path)
-            for turn in range(20):
-                names = [f"{number}-{turn}", f"shared-{turn}"]
+            for batch in range(20):
+                names = [f"{number}-{batch}", f"shared-{batch}"]
                 for name, outcome in zip(names, own.append([feedback(stream, name) for name in names]), strict=True):
                     assert isinstance(outcome, EventLocation)
                     with lock:
-                        told.setdefault(name, set()).add(outcome.seq)
+                        reported.setdefault(name, set()).add(outcome.seq)
 
         run_all([lambda number=number: post(number) for number in range(4)])
         events = log.read_events(stream.number, 0, 1000)
         assert [e.seq for e in events] == list(range(1, 101))
-        assert {e.id.decode(): {e.seq} for e in events} == told
+        assert {e.id.decode(): {e.seq} for e in events} == reported
         assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 1000)] == [100]
 
     def racer(self, log: FeedbackLog, folder: Path) -> FeedbackLog:  # noqa: ARG002  # for those that make one

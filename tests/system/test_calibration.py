@@ -47,7 +47,7 @@ def test_a_temperature_is_learned_reported_and_stored(name: str, tmp_path: Path)
     made = overconfident(name)
     write_artifact(tmp_path / "models" / name / "1", made)
     rows = digits()[0][-50:]
-    asked = {"instances": rows.tolist()}
+    instances = {"instances": rows.tolist()}
     with serving(tmp_path / "models", tmp_path, workers=2) as service:
         data = data_of(service)
         result = metadata(service, name)
@@ -65,14 +65,14 @@ def test_a_temperature_is_learned_reported_and_stored(name: str, tmp_path: Path)
             key = tuple(sorted({**labels, "bin": f"{number / 10:g}"}.items()))
             values = [seen.get((f"softstep_learn_bin_{cell}", key)) for cell in ("rows", "confidence", "accuracy")]
             assert values == [each[cell] for cell in ("rows", "confidence", "accuracy")]
-        answer = post(service, f"{name}:predict", asked).json()["predictions"]
+        answer = post(service, f"{name}:predict", instances).json()["predictions"]
         service.process.kill()
         service.process.wait()
     with serving(tmp_path / "models", tmp_path) as service:
         wait_until(lambda: metadata(service, name)["seq"] == ROWS // BATCH, 10)
         assert metadata(service, name)["calibration"] == result["calibration"]
         assert metadata(service, name)["weights_sha256"] == result["weights_sha256"]
-        assert post(service, f"{name}:predict", asked).json()["predictions"] == answer
+        assert post(service, f"{name}:predict", instances).json()["predictions"] == answer
         (again,) = json_lines(run_command("replay", name, "--data", data, "--json"))
         assert (again["weights_sha256"], again["published"]) == (result["weights_sha256"], "equal")
         assert run_command("verify", "--refold", "--data", data).returncode == 0

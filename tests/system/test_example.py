@@ -35,16 +35,16 @@ def test_two_digits_are_learned_and_a_kill_loses_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("cut", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\n", ANSWER[:-1], ANSWER[: -len(b"{}")]])
-def test_an_answer_that_breaks_off_is_none(cut: bytes) -> None:
+def test_a_row_with_an_interrupted_answer_is_sent_again(cut: bytes) -> None:
     """Wherever the service was killed, the example sends the row again instead of ending."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
             connection, _ = server.accept()
             with connection:
-                asked = b""
-                while not asked.endswith(b"\r\n\r\n{}"):  # what is left unread would reset the connection
-                    asked += connection.recv(1 << 16)
+                received = b""
+                while not received.endswith(b"\r\n\r\n{}"):  # what is left unread would reset the connection
+                    received += connection.recv(1 << 16)
                 connection.sendall(cut)
 
         thread = threading.Thread(target=answer)

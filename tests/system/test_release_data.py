@@ -49,7 +49,7 @@ def test_the_served_state_is_that_of_the_release(name: str, service: Service) ->
     assert answer["predictions"] == predictions
 
 
-def test_its_states_are_what_its_events_fold_to(folder: Path, service: Service) -> None:
+def test_its_states_equal_the_fold_of_its_events(folder: Path, service: Service) -> None:
     """`softstep verify --refold` folds the events again and finds the checkpoints and snapshots of the release."""
     assert service.process.poll() is None
     done = run_softstep("verify", "--refold", "--data", folder / "data")

@@ -301,8 +301,8 @@ def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
         (worker,) = workers(service.process.pid)
         sizes = []
         hashes = set()
-        for turn in range(55):
-            write_artifact(folder, artifacts[turn % 2])
+        for number in range(55):
+            write_artifact(folder, artifacts[number % 2])
             assert load_or_unload(service, "large", "load") == 200
             hashes.add(CLIENT.get(f"{service.url}/v1/models/large").json()["weights_sha256"])
             sizes.append(_resident_bytes(worker))

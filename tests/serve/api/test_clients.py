@@ -83,7 +83,7 @@ def test_triton_infers_in_any_mixture(triton: Any, expected: Any, *, sent: bool,
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_triton_asks_for_what_explains_an_answer(triton: Any, expected: Any, *, wanted: bool) -> None:
+def test_triton_requests_the_parts_of_an_explanation(triton: Any, expected: Any, *, wanted: bool) -> None:
     """Each part has its shape; contributions and the bias are the logits, and these the probabilities."""
     names = ("logits", "contributions", "sensitivities")
     outputs = [tritonclient.http.InferRequestedOutput(name, binary_data=wanted) for name in names]
@@ -160,7 +160,7 @@ def test_triton_chooses_binary_for_each_output(triton: Any, expected: Any) -> No
 
 
 def test_triton_infers_by_threads(service: Service, expected: Any) -> None:
-    """Several connections at a time, each answered right; a heavy model's requests share kernel calls."""
+    """Several connections at a time, each answered correctly; a heavy model's requests share kernel calls."""
     client = tritonclient.http.InferenceServerClient("{}:{}".format(*service.address), concurrency=4)
     rows = np.eye(8, 768, dtype=np.float32)
     calls = []
@@ -228,7 +228,7 @@ def test_triton_finds_the_server_and_its_models(triton: Any) -> None:
     assert [row["name"] for row in every] == [row["name"] for row in triton.get_model_repository_index()]
 
 
-def test_triton_says_what_was_wrong(triton: Any) -> None:
+def test_triton_reports_errors(triton: Any) -> None:
     """The client finds the sentence of a refusal."""
     wrong = tritonclient.http.InferInput("features", [1, 3], "FP32")
     wrong.set_data_from_numpy(np.zeros((1, 3), np.float32))
@@ -318,13 +318,13 @@ def test_httpx_infers(web: httpx.Client, expected: Any) -> None:
 
 def test_metadata_tells_all_of_a_model(web: httpx.Client) -> None:
     """Metadata has the schema of input and output, the identity of the model, and its state of learning."""
-    told = web.get("/v1/models/iris").json()
-    assert (told["name"], told["version"], told["state"], told["ready"]) == ("iris", "1", "READY", True)
-    assert (told["head"], told["classes"]) == ("softmax", ["setosa", "versicolor", "virginica"])
-    assert (told["n_features"], len(told["features"]), told["seq"]) == (4, 4, 0)
-    assert len(told["weights_sha256"]) == 64
-    assert told["progressive"] == {"events": 0, "rows": 0, "loss": None, "accuracy": None}
-    assert told["versions"] == [{"version": "1", "state": "READY", "reason": ""}]
+    response = web.get("/v1/models/iris").json()
+    assert (response["name"], response["version"], response["state"], response["ready"]) == ("iris", "1", "READY", True)
+    assert (response["head"], response["classes"]) == ("softmax", ["setosa", "versicolor", "virginica"])
+    assert (response["n_features"], len(response["features"]), response["seq"]) == (4, 4, 0)
+    assert len(response["weights_sha256"]) == 64
+    assert response["progressive"] == {"events": 0, "rows": 0, "loss": None, "accuracy": None}
+    assert response["versions"] == [{"version": "1", "state": "READY", "reason": ""}]
     assert web.get("/v1/models").json()["models"][0] == {"name": "breast-cancer", "version": "1", "state": "READY"}
 
 
@@ -340,11 +340,11 @@ def test_metadata_tells_all_of_a_model(web: httpx.Client) -> None:
         ("/v2/models/iris/versions/1/ready", {"name": "iris", "ready": True}),
     ],
 )
-def test_health_is_told_in_json(web: httpx.Client, path: str, answer: dict[str, Any]) -> None:
+def test_health_is_reported_in_json(web: httpx.Client, path: str, answer: dict[str, Any]) -> None:
     """KServe's client reads the bodies of health answers."""
-    told = web.get(path)
-    assert (told.status_code, told.headers["content-type"]) == (200, "application/json")
-    assert told.json() == answer
+    response = web.get(path)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert response.json() == answer
 
 
 def test_a_request_id_comes_back(web: httpx.Client) -> None:
@@ -385,7 +385,7 @@ def test_sagemaker_invokes_the_only_model(tmp_path: Path) -> None:
         assert predict(web, "/invocations").json()["labels"] == ["setosa", "virginica"]
 
 
-def test_several_models_without_a_default_are_told(web: httpx.Client) -> None:
+def test_several_models_without_a_default_are_refused(web: httpx.Client) -> None:
     """The refusal names the setting that selects a default model."""
     answer = predict(web, "/invocations")
     assert answer.status_code == 404
@@ -436,7 +436,7 @@ def test_models_are_never_read_from_a_url(address: str, monkeypatch: pytest.Monk
         Settings()
 
 
-def test_a_start_with_a_url_tells_what_to_do() -> None:
+def test_a_start_with_a_url_fails_with_a_remedy() -> None:
     """The command exits at once, with a sentence."""
     environment = {**os.environ, "AIP_STORAGE_URI": "gs://bucket/iris", "SOFTSTEP_MODELS": "", "SOFTSTEP_PORT": "0"}
     done = subprocess.run(

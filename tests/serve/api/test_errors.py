@@ -587,7 +587,7 @@ def test_a_wrong_request_is_refused(service: Service, workers: list[int], name: 
 
 
 @pytest.mark.parametrize("name", LIMITED)
-def test_what_is_over_a_limit_is_refused(limited: Service, name: str) -> None:
+def test_a_request_over_a_limit_is_refused(limited: Service, name: str) -> None:
     """As everything wrong is; a request at the limit is answered."""
     workers = children(limited.process.pid)
     expected, sent = LIMITED[name]
@@ -602,13 +602,13 @@ def test_what_is_over_a_limit_is_refused(limited: Service, name: str) -> None:
     [rows(many(8)), predict(infer([IRIS] * 8), target=V2), measured("0", RAW * 8)],
     ids=["v1", "v2", "raw"],
 )
-def test_what_is_at_a_limit_is_answered(limited: Service, sent: bytes) -> None:
+def test_a_request_at_a_limit_is_answered(limited: Service, sent: bytes) -> None:
     """8 rows of 3 classes are just the 24 cells that an answer may have."""
     assert ask(limited, sent)[0] == 200
 
 
 @pytest.mark.parametrize("name", WRONG_METHODS)
-def test_a_wrong_method_is_told_the_right_ones(service: Service, name: str) -> None:
+def test_the_answer_to_a_wrong_method_lists_the_allowed_ones(service: Service, name: str) -> None:
     """In the Allow header."""
     sent, allow = WRONG_METHODS[name]
     assert allow in ask(service, sent)[1]["allow"].split(", ")

@@ -26,7 +26,7 @@ def added(count: int, model: ServedModel) -> None:
 
 
 @pytest.mark.parametrize("name", ["iris", "network"])
-def test_classes_are_added_while_what_is_learned_can_be_exported(pair: Pair, name: str) -> None:
+def test_classes_are_added_while_the_model_can_be_exported(pair: Pair, name: str) -> None:
     """A network, and a model that learns in a delta, still fit the limit with as many classes as they may have."""
     bytes_max = 1400
     model = served(pair, name, bytes_max)

@@ -58,7 +58,7 @@ def ask(pair: Pair, name: str, body: bytes, *, fast: bool = True) -> Response:
     return pair.ask(request("POST", f"/v1/models/{name}:explain", body), fast=fast)[0]
 
 
-def told(pair: Pair, name: str, rows: Any, **more: Any) -> dict[str, Any]:
+def explanation_of(pair: Pair, name: str, rows: Any, **more: Any) -> dict[str, Any]:
     """A good answer, the same from both."""
     answers = [ask(pair, name, instances(rows, **more), fast=fast) for fast in (True, False)]
     assert answers[0] == answers[1]
@@ -85,7 +85,7 @@ def same(found: Any, array: Any) -> None:
 def test_an_answer_is_the_explanation(pair: Pair, name: str) -> None:
     """All matrices of a model that is not wide, in the order of its features and classes."""
     rows = rows_of(name)
-    document, (found, served) = told(pair, name, rows), expected(pair, name, rows)
+    document, (found, served) = explanation_of(pair, name, rows), expected(pair, name, rows)
     assert list(document)[:2] == ["explanations", "features"]
     assert document["features"] == list(served.manifest.features)
     assert document["classes"] == list(served.classes)
@@ -106,15 +106,15 @@ def test_an_answer_is_the_explanation(pair: Pair, name: str) -> None:
         assert "loss" not in row
 
 
-def test_a_calibration_stands_behind_the_logits(pair: Pair) -> None:
+def test_contributions_explain_the_logits_before_calibration(pair: Pair) -> None:
     """They are what contributions add up to; the calibration that is told makes the probabilities of them."""
-    document = told(pair, "platt", rows_of("platt", 4))
+    document = explanation_of(pair, "platt", rows_of("platt", 4))
     a, b = (document["calibration"][name] for name in "ab")
     for row in document["explanations"]:
         (z,) = row["logits"]
         assert z == pytest.approx(row["bias"][0] + sum(row["contributions"][0]), abs=1e-5)
         assert row["probabilities"][1] == pytest.approx(1 / (1 + np.exp(-(a * z + b))), rel=1e-5)
-    document = told(pair, "cool", rows_of("cool", 4))
+    document = explanation_of(pair, "cool", rows_of("cool", 4))
     for row in document["explanations"]:
         e = np.exp(np.array(row["logits"]) / document["calibration"]["temperature"])
         np.testing.assert_allclose(row["probabilities"], e / e.sum(), rtol=1e-5)
@@ -124,7 +124,7 @@ def test_a_calibration_stands_behind_the_logits(pair: Pair) -> None:
 def test_labels_and_probabilities_are_those_of_predict(pair: Pair, name: str) -> None:
     rows = rows_of(name)
     (answer,) = pair.ask(request("POST", f"/v1/models/{name}:predict", instances(rows)))
-    document = told(pair, name, rows)
+    document = explanation_of(pair, name, rows)
     assert [row["label"] for row in document["explanations"]] == answer.json["labels"]
     assert [row["probabilities"] for row in document["explanations"]] == answer.json["predictions"]
 
@@ -133,7 +133,7 @@ def test_labels_and_probabilities_are_those_of_predict(pair: Pair, name: str) ->
 def test_top_tells_the_largest_contributions(pair: Pair, name: str, top: int | None) -> None:
     """Of the label's class, in falling size; what is left out has no columns, and no features are named then."""
     rows, N = rows_of(name), MODELS[name]
-    document = told(pair, name, rows, **({} if top is None else {"top": top}))
+    document = explanation_of(pair, name, rows, **({} if top is None else {"top": top}))
     found, served = expected(pair, name, rows)
     assert found.contributions is not None
     count = min(N, top or (N if N <= 64 else WIDE_TOP))
@@ -159,7 +159,7 @@ def test_top_is_about_the_label_also_where_two_classes_have_one_logit(pair: Pair
     model = getattr(served_of(pair, name).model, "inner", served_of(pair, name).model)
     if model.stage is not None:
         rows += model.stage.mean
-    document = told(pair, name, rows.tolist())
+    document = explanation_of(pair, name, rows.tolist())
     assert document["classes"][0] in {row["label"] for row in document["explanations"]}
     for row in document["explanations"]:
         assert all(one["contribution"] * one["sensitivity"] >= 0 for one in row["top"])
@@ -176,11 +176,11 @@ def test_labels_give_losses(pair: Pair, name: str) -> None:
     found, _ = expected(pair, name, rows, Y)
     assert found.losses is not None
     assert found.loss_gradients is not None
-    document = told(pair, name, rows, labels=[label, label], top=2)
+    document = explanation_of(pair, name, rows, labels=[label, label], top=2)
     for i, row in enumerate(document["explanations"]):
         assert row["loss"] == found.losses[i]
         same(row["loss_gradient"], found.loss_gradients[i][[one["index"] for one in row["top"]]])
-    whole = told(pair, name, rows, labels=[label, label], top=1000)
+    whole = explanation_of(pair, name, rows, labels=[label, label], top=1000)
     for i, row in enumerate(whole["explanations"]):
         same(row["loss_gradient"], found.loss_gradients[i])
 
@@ -190,7 +190,7 @@ def test_a_soft_label_of_two_classes(pair: Pair) -> None:
     rows = rows_of("breast-cancer", 1)
     found, _ = expected(pair, "breast-cancer", rows, np.array([[0.75]]))
     assert found.losses is not None
-    (row,) = told(pair, "breast-cancer", rows, labels=[[0.25, 0.75]])["explanations"]
+    (row,) = explanation_of(pair, "breast-cancer", rows, labels=[[0.25, 0.75]])["explanations"]
     assert row["loss"] == found.losses[0]
 
 
@@ -224,15 +224,15 @@ def test_the_fast_path_answers_a_repeated_head_as_the_application(pair: Pair, na
 def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """In blocks, each row as alone; the buffer of a single row is not reused under it."""
     rows = rows_of("iris", 400)
-    document = told(pair, "iris", rows)
+    document = explanation_of(pair, "iris", rows)
     assert len(document["explanations"]) == 400
     for i in (0, 7, 399):
-        assert told(pair, "iris", rows[i : i + 1])["explanations"] == document["explanations"][i : i + 1]
+        assert explanation_of(pair, "iris", rows[i : i + 1])["explanations"] == document["explanations"][i : i + 1]
     monkeypatch.setattr(pair.worker.explain.parts_of(served_of(pair, "iris")).format, "_block_rows", 3)
-    assert told(pair, "iris", rows)["explanations"] == document["explanations"]
+    assert explanation_of(pair, "iris", rows)["explanations"] == document["explanations"]
 
 
-def test_the_event_loop_explains_what_is_quick(pair: Pair) -> None:
+def test_the_event_loop_explains_small_requests(pair: Pair) -> None:
     """By the products of all layers, each logit's own way back counted, and not by the numbers that come out alone."""
 
     def inline_rows(artifact: Artifact, **changed: Any) -> int:
@@ -282,11 +282,11 @@ def test_an_answer_waits_for_its_seq(paired: Callable[..., Pair]) -> None:
         assert (answers[0].status, answers[0].header("retry-after")) == (409, "1")
 
 
-def test_an_overflowing_row_is_told_in_float64(pair: Pair) -> None:
+def test_an_overflowing_row_is_explained_in_float64(pair: Pair) -> None:
     """Its logits fit into JSON, and it is predicted too."""
     rows = [[3e38, -3e38, 3e38, 3e38], IRIS[0]]
-    document = told(pair, "iris", rows)
-    alone = told(pair, "iris", IRIS[:1])
+    document = explanation_of(pair, "iris", rows)
+    alone = explanation_of(pair, "iris", IRIS[:1])
     assert document["explanations"][1] == alone["explanations"][0]
     assert max(map(abs, document["explanations"][0]["logits"])) > 3.5e38
     (predicted,) = pair.ask(request("POST", "/v1/models/iris:predict", instances(rows)))
@@ -325,15 +325,15 @@ def test_the_numbers_of_outputs_are_limited(paired: Callable[..., Pair], fast: b
 def test_names_and_gradients_count(pair: Pair, more: dict[str, Any]) -> None:
     """Ten characters as a number, and a feature of the gradient as one."""
     artifact = make_artifact("softmax", 4, ["a", "b"], features=[f"{j:250}" for j in range(4)])
-    told = 6 + 4 * (4 + ENTRY_CELLS) + 100 + 4 * len(more)
+    cells = 6 + 4 * (4 + ENTRY_CELLS) + 100 + 4 * len(more)
     body = instances([[0] * 4], **more)
-    parser_of(pair, artifact, answer_cells_max=told).parse_explain(body)
+    parser_of(pair, artifact, answer_cells_max=cells).parse_explain(body)
     with pytest.raises(TooLargeError):
-        parser_of(pair, artifact, answer_cells_max=told - 1).parse_explain(body)
+        parser_of(pair, artifact, answer_cells_max=cells - 1).parse_explain(body)
 
 
 @pytest.mark.parametrize(("hidden", "computed"), [((), 64 * 3 * 10), ((999,), 64 * 2 * 10 + 10 * 999)])
-def test_what_top_leaves_out_is_not_computed_without_end(pair: Pair, hidden: Any, computed: int) -> None:
+def test_the_work_behind_top_is_limited(pair: Pair, hidden: Any, computed: int) -> None:
     """A few features of each row of a large model are made of all, and of what its hidden units tell of each logit."""
     artifact = make_artifact("softmax", 64, list("abcdefghij"), hidden=hidden)
     parser = parser_of(pair, artifact, answer_cells_max=computed)
@@ -363,7 +363,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_is_refused(pair: Pair, name: str) -> None:
+def test_an_invalid_request_is_refused(pair: Pair, name: str) -> None:
     """In one sentence, by both alike; counted as a failure."""
     body, status = REFUSED[name]
     answers = [ask(pair, "iris", body, fast=fast) for fast in (True, False)]
@@ -400,7 +400,7 @@ def test_any_body_gets_an_answer(pair: Pair, body: bytes) -> None:
 def test_a_network_tells_first_order_effects(pair: Pair, name: str, top: int) -> None:
     """Features by what they do to the label's probability; there are no sums to tell of."""
     rows, N = rows_of(name), NETWORKS[name]
-    document, (found, served) = told(pair, name, rows, top=top), expected(pair, name, rows)
+    document, (found, served) = explanation_of(pair, name, rows, top=top), expected(pair, name, rows)
     stage = served.manifest.stage
     centre = np.zeros(N) if stage is None else np.array(stage.mean)
     for i, row in enumerate(document["explanations"]):
@@ -467,7 +467,7 @@ def test_v2_gives_them_as_binary_data(pair: Pair) -> None:
     assert sizes == [{"binary_data_size": 2 * 3 * 4 * 4}] * 2
 
 
-def test_v2_refuses_what_its_tensor_cannot_hold(pair: Pair) -> None:
+def test_v2_refuses_values_that_its_tensor_cannot_hold(pair: Pair) -> None:
     """A float32 tensor has no logit of 1e39."""
     body = infer([[3e38, -3e38, 3e38, 3e38]], outputs=[{"name": "logits"}])
     for fast in (True, False):

@@ -1,6 +1,6 @@
-"""What a client is told of its feedback where a model has several versions, or where a part of it is refused.
+"""Feedback to a model with several versions, and feedback of which a part is refused.
 
-The fast server and the plain one, with a real log and without a learner.
+The fast server and the plain one answer, with a real log and without a learner.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ def post(pair: Pair, path: str, body: bytes, *, fast: bool = True) -> Response:
     return answer
 
 
-def taught(pair: Pair, path: str, id_: str, row: list[float] = ROW, label: int = 0, *, fast: bool = True) -> Response:
+def post_row(pair: Pair, path: str, id_: str, row: list[float] = ROW, label: int = 0, *, fast: bool = True) -> Response:
     return post(pair, path, instances([row], id=id_, labels=[label]), fast=fast)
 
 
@@ -64,27 +64,27 @@ def events(pair: Pair) -> dict[int, list[Event]]:
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 def test_a_duplicate_names_the_version_that_holds_it(two: Pair, *, fast: bool) -> None:
-    """A retry after a deploy is told the seq that the event has, and of which version that is."""
-    assert taught(two, "/versions/2:feedback", "x", OTHER, fast=fast).json["seq"] == 1
-    assert taught(two, "/versions/1:feedback", "a", fast=fast).json["model_version"] == "1"
-    again = taught(two, ":feedback", "a", fast=fast)
+    """A retry after a deploy gets the seq and the version of the stored event."""
+    assert post_row(two, "/versions/2:feedback", "x", OTHER, fast=fast).json["seq"] == 1
+    assert post_row(two, "/versions/1:feedback", "a", fast=fast).json["model_version"] == "1"
+    again = post_row(two, ":feedback", "a", fast=fast)
     assert again.status == 202
     assert again.json == {"model_name": "iris", "model_version": "1", "id": "a", "seq": 1, "duplicate": True}
-    own = taught(two, ":feedback", "x", OTHER, fast=fast)
+    own = post_row(two, ":feedback", "x", OTHER, fast=fast)
     assert own.json == {"model_name": "iris", "model_version": "2", "id": "x", "seq": 1, "duplicate": True}
-    assert {version: len(kept) for version, kept in events(two).items()} == {1: 1, 2: 1}
+    assert {version: len(stored_events) for version, stored_events in events(two).items()} == {1: 1, 2: 1}
 
 
 @pytest.mark.parametrize("query", ["", "?wait=true"])
-def test_a_refused_token_among_good_ones_is_told_with_what_became_of_them(two: Pair, query: str) -> None:
-    """The good ones are kept, and a retry without the refused one finds them."""
+def test_a_refused_token_among_good_ones_is_listed(two: Pair, query: str) -> None:
+    """The answer lists the refused token; the good ones are stored, and a retry without it finds them."""
     sealed = post(two, ":predict", instances([ROW, OTHER, ROW], feedback_tokens=True)).json["feedback_tokens"]
     assert post(two, ":feedback", body(sealed[1:2], [0])).status == 202
     answer = post(two, f":feedback{query}", body(sealed, [0, 1, 2]))
     assert answer.status == 409
-    told = answer.json
-    assert (told["accepted"], told["refused"]) == (2, [1])
-    assert "others are stored" in told["error"]
+    document = answer.json
+    assert (document["accepted"], document["refused"]) == (2, [1])
+    assert "others are stored" in document["error"]
     again = post(two, ":feedback", body([sealed[0], sealed[2]], [0, 2]))
     assert [(event["seq"], event["duplicate"]) for event in again.json["events"]] == [(2, True), (3, True)]
     assert len(events(two)[2]) == 3
@@ -101,51 +101,51 @@ def forget(pair: Pair, path: str, ids: list[str], **more: Any) -> Response:
 
 
 def test_ids_are_forgotten_in_whichever_versions_hold_them(two: Pair) -> None:
-    """One event for each version in one call, which a retry finds; a version in the path is that one alone."""
-    taught(two, "/versions/1:feedback", "a")
-    taught(two, "/versions/1:feedback", "b", OTHER)
-    taught(two, "/versions/2:feedback", "c")
+    """One call adds an event to each version, and a retry finds them; a version in the path limits the call to it."""
+    post_row(two, "/versions/1:feedback", "a")
+    post_row(two, "/versions/1:feedback", "b", OTHER)
+    post_row(two, "/versions/2:feedback", "c")
     assert forget(two, "/versions/2:forget", ["a"]).status == 404
-    first = forget(two, ":forget", ["a", "c", "b"], id="gone")
+    first = forget(two, ":forget", ["a", "c", "b"], id="removal")
     assert first.status == 202
-    kept = [
-        {"id": "gone", "seq": 2, "duplicate": False},
-        {"id": "gone/1", "seq": 3, "duplicate": False, "model_version": "1"},
+    stored_events = [
+        {"id": "removal", "seq": 2, "duplicate": False},
+        {"id": "removal/1", "seq": 3, "duplicate": False, "model_version": "1"},
     ]
-    assert first.json == {"model_name": "iris", "model_version": "2", "events": kept}
-    again = forget(two, ":forget", ["b", "a", "c"], id="gone")
-    assert again.json["events"] == [{**event, "duplicate": True} for event in kept]
+    assert first.json == {"model_name": "iris", "model_version": "2", "events": stored_events}
+    again = forget(two, ":forget", ["b", "a", "c"], id="removal")
+    assert again.json["events"] == [{**event, "duplicate": True} for event in stored_events]
     stored = events(two)
     assert [(one.kind, one.payload) for one in stored[1]] == [(1, None), (1, None), (Kind.FORGET, b'{"seqs":[1,2]}')]
     assert [(one.kind, one.payload) for one in stored[2]] == [(1, None), (Kind.FORGET, b'{"seqs":[1]}')]
-    assert taught(two, ":feedback", "a").json["forgotten"] is True
+    assert post_row(two, ":feedback", "a").json["forgotten"] is True
 
 
 def test_ids_of_one_other_version_are_forgotten_there(two: Pair) -> None:
     """The answer names that version, and `if_seq` is of its stream."""
-    taught(two, "/versions/1:feedback", "a")
-    taught(two, "/versions/2:feedback", "c")
-    taught(two, "/versions/2:feedback", "d")
+    post_row(two, "/versions/1:feedback", "a")
+    post_row(two, "/versions/2:feedback", "c")
+    post_row(two, "/versions/2:feedback", "d")
     assert forget(two, ":forget", ["a"], if_seq=2).status == 409
-    answer = forget(two, ":forget", ["a"], if_seq=1, id="gone")
-    assert answer.json == {"model_name": "iris", "model_version": "1", "id": "gone", "seq": 2, "duplicate": False}
+    answer = forget(two, ":forget", ["a"], if_seq=1, id="removal")
+    assert answer.json == {"model_name": "iris", "model_version": "1", "id": "removal", "seq": 2, "duplicate": False}
 
 
 @pytest.mark.parametrize(
     ("ids", "more", "status"),
     [
         (["a", "c", "never"], {}, 404),
-        (["a", "c", "turn"], {}, 404),
+        (["a", "c", "pause"], {}, 404),
         (["a", "c"], {"if_seq": 1}, 422),
         (["a", "c"], {"id": "x" * 128}, 422),
     ],
     ids=["unknown", "no feedback", "if_seq", "long id"],
 )
 def test_all_is_forgotten_or_nothing(two: Pair, ids: list[str], more: dict[str, Any], status: int) -> None:
-    """An id that no feedback of the model has, or a call that is for one version alone, changes no version."""
-    taught(two, "/versions/1:feedback", "a")
-    taught(two, "/versions/2:feedback", "c")
-    assert post(two, ":configure", b'{"paused": true, "id": "turn"}').status == 202
+    """An unknown id, or a call that is valid for one version only, changes no version."""
+    post_row(two, "/versions/1:feedback", "a")
+    post_row(two, "/versions/2:feedback", "c")
+    assert post(two, ":configure", b'{"paused": true, "id": "pause"}').status == 202
     before = events(two)
     answer = forget(two, ":forget", ids, **more)
     assert (answer.status, list(answer.json)) == (status, ["error", "code"])
@@ -162,11 +162,11 @@ def named(id_: str) -> bytes:
     return head_without_id(instances([ROW], id=id_, labels=[0]))
 
 
-def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two: Pair) -> None:
-    """By a remembered head; the others on the server are answered, and nothing stays in flight."""
+def test_the_event_of_a_client_that_disconnects_is_stored(two: Pair) -> None:
+    """A remembered head does not change that; other clients get answers, and nothing stays in flight."""
     learning = two.worker.learning
     assert learning is not None
-    gate, held = two.worker.shared, threading.Event()
+    shared_state, held = two.worker.shared, threading.Event()
 
     async def talk(client: ClientConnection) -> Response:
         assert (await client.ask(named("a"))).status == 202
@@ -175,7 +175,7 @@ def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two
             leaving.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends with a reset
             await leaving.send(named("c"))
             async with asyncio.timeout(5):
-                while gate.in_flight < 1:  # noqa: ASYNC110  # no event tells of it
+                while shared_state.in_flight < 1:  # noqa: ASYNC110  # no event reports it
                     await asyncio.sleep(0.01)
             await client.send(named("d"))
         async with asyncio.timeout(5):
@@ -192,7 +192,7 @@ def test_whoever_leaves_before_the_answer_is_forgotten_and_the_event_is_kept(two
 
 
 def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """By 500, whether it comes while the body is read or while the answer is made; the connection goes on."""
+    """A fault while a body is parsed or an answer is encoded gives 500, and the connection stays usable."""
     learning = two.worker.learning
     assert learning is not None
 
@@ -214,8 +214,8 @@ def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog:
     assert two.run(two.settled()) == (0, 0)
 
 
-def test_a_stream_that_an_earlier_fold_began_is_taught_on(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an upgrade the model's files are still those that the stream began with; those of others are not."""
+def test_a_stream_of_an_earlier_fold_accepts_feedback(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an upgrade a stream accepts feedback of the model that it began with, and of no other."""
     artifact = read_artifact(SHIPPED / "iris" / "1", 1 << 20)
     learning = two.worker.learning
     assert learning is not None
@@ -228,5 +228,5 @@ def test_a_stream_that_an_earlier_fold_began_is_taught_on(two: Pair, monkeypatch
     monkeypatch.setattr(genesis, "FOLD_VERSION", genesis.FOLD_VERSION + 1)
     two.run(begin(2, genesis.FOLD_VERSION - 1))
     two.run(begin(1, genesis.FOLD_VERSION + 1))
-    assert taught(two, ":feedback", "behind").json["seq"] == 1
-    assert taught(two, "/versions/1:feedback", "other").status == 409
+    assert post_row(two, ":feedback", "behind").json["seq"] == 1
+    assert post_row(two, "/versions/1:feedback", "other").status == 409

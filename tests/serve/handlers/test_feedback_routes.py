@@ -77,8 +77,8 @@ def test_a_retry_after_a_deploy_waits_for_the_version_that_has_the_event(tmp_pat
         assert again.json() == {**first.json(), "duplicate": True}
         forgotten = httpx.post(f"{service.url}/v1/models/iris:forget?wait=true", json={"ids": ["once"]}, timeout=20)
         assert (forgotten.status_code, forgotten.json()["model_version"], forgotten.json()["seq"]) == (200, "1", 5)
-        told = httpx.get(f"{service.url}/v1/models/iris/versions/1").json()
-        assert (told["seq"], told["epoch"]) == (5, 1)
+        body = httpx.get(f"{service.url}/v1/models/iris/versions/1").json()
+        assert (body["seq"], body["epoch"]) == (5, 1)
 
 
 def test_responses_count_forgotten_feedback(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_responses_count_forgotten_feedback(tmp_path: Path) -> None:
         url = f"{service.url}/v1/models/iris:predict"
         answers = [httpx.post(url, json={"instances": [ROW] * rows}).json() for rows in (1, 2)]
         inferred = httpx.post(f"{service.url}/v2/models/iris/infer", json={"inputs": [tensor]}).json()["parameters"]
-        return [*({name: told[name] for name in ("seq", "epoch") if name in told} for told in answers), inferred]
+        return [*({name: body[name] for name in ("seq", "epoch") if name in body} for body in answers), inferred]
 
     with serving(SHIPPED, tmp_path) as service:
         id_ = send_feedback(service, ":feedback", wait="true").json()["id"]
@@ -112,7 +112,7 @@ def test_files_that_differ_from_those_of_the_stream_are_reported(tmp_path: Path)
             return None  # the folder is just being changed
         (row,) = rows
         gauge = 'softstep_learn_bound_differs{model="iris",version="1"} 1.0\n'
-        assert metadata["weights_sha256"] == taught
+        assert metadata["weights_sha256"] == weights_hash
         return (
             metadata["bound_differs"],
             "new version" in row["reason"],
@@ -121,14 +121,14 @@ def test_files_that_differ_from_those_of_the_stream_are_reported(tmp_path: Path)
 
     with serving(tmp_path / "models", tmp_path, SOFTSTEP_SCAN_SECONDS=0.1) as service:
         assert send_feedback(service, ":feedback", wait="true").status_code == 200
-        taught = httpx.get(f"{service.url}/v1/models/iris").json()["weights_sha256"]
+        weights_hash = httpx.get(f"{service.url}/v1/models/iris").json()["weights_sha256"]
         assert reports(service) == (False, False, False)
         write_artifact(tmp_path / "other", make_artifact("softmax", 4, ["setosa", "versicolor", "virginica"]))
         folder.rename(tmp_path / "kept")
         (tmp_path / "other").rename(folder)
         wait_until(lambda: reports(service) == (True, True, True))
         assert send_feedback(service, ":feedback", wait="true").json()["seq"] == 2
-        taught = httpx.get(f"{service.url}/v1/models/iris").json()["weights_sha256"]
+        weights_hash = httpx.get(f"{service.url}/v1/models/iris").json()["weights_sha256"]
         assert reports(service) == (True, True, True)
         folder.rename(tmp_path / "other")
         (tmp_path / "kept").rename(folder)

@@ -111,8 +111,8 @@ def test_metadata_tells_of_the_layers(pair: Pair) -> None:
 )
 def test_bad_rows_are_refused_as_ever(pair: Pair, body: Any, status: int) -> None:
     """With one sentence, by both servers in the same words."""
-    asked = request("POST", "/v1/models/network:predict", orjson.dumps(body))
-    (fast,), (plain,) = pair.ask(asked), pair.ask(asked, fast=False)
+    predict_request = request("POST", "/v1/models/network:predict", orjson.dumps(body))
+    (fast,), (plain,) = pair.ask(predict_request), pair.ask(predict_request, fast=False)
     assert (fast.status, list(fast.json)) == (status, ["error", "code"])
     assert fast.body == plain.body
 

@@ -97,7 +97,7 @@ def labels_of(manifest: Manifest, P: NDArray[Any]) -> list[Any]:
     return [[classes[k] for k in np.flatnonzero(row)] for row in flags]
 
 
-def test_every_shipped_model_is_asked() -> None:
+def test_every_shipped_model_has_cases() -> None:
     """The seven models of the training script."""
     assert NAMES == ["breast-cancer", "digits", "digits-mlp", "iris", "phishing", "segment", "yeast"]
 

@@ -29,7 +29,7 @@ def predict(body: bytes, *headers: tuple[str, str], target: str = V1) -> bytes:
     return request("POST", target, body, headers)
 
 
-def taught(rows: list[list[float]], labels: list[Any], id: str = "taken", **more: Any) -> bytes:  # noqa: A002
+def feedback_body(rows: list[list[float]], labels: list[Any], id: str = "taken", **more: Any) -> bytes:  # noqa: A002
     """A feedback body."""
     return instances(rows, labels=labels, id=id, **more)
 
@@ -94,21 +94,21 @@ REQUESTS = {
     "v2 wrong header": request("POST", V2, TEXT + RAW, [("Inference-Header-Content-Length", "9999")]),
     "v2 short binary": binary_request(V2, TEXT, RAW[:-1]),
     # Feedback; its id is taken, so that it has one place however often it is sent
-    "feedback": predict(taught(IRIS, ["a"]), target=TEACH),
-    "feedback version": predict(taught(IRIS, ["a"]), target="/v1/models/ovr/versions/1:feedback"),
-    "feedback chunked": chunked("POST", TEACH, [taught(IRIS, ["a"])]),
-    "feedback close": predict(taught(IRIS, ["a"]), ("Connection", "close"), target=TEACH),
-    "feedback conflict": predict(taught(IRIS, ["c"]), target=TEACH),
-    "feedback many": predict(taught(IRIS * 90, ["a"] * 90, id="many"), target=TEACH),
+    "feedback": predict(feedback_body(IRIS, ["a"]), target=TEACH),
+    "feedback version": predict(feedback_body(IRIS, ["a"]), target="/v1/models/ovr/versions/1:feedback"),
+    "feedback chunked": chunked("POST", TEACH, [feedback_body(IRIS, ["a"])]),
+    "feedback close": predict(feedback_body(IRIS, ["a"]), ("Connection", "close"), target=TEACH),
+    "feedback conflict": predict(feedback_body(IRIS, ["c"]), target=TEACH),
+    "feedback many": predict(feedback_body(IRIS * 90, ["a"] * 90, id="many"), target=TEACH),
     "feedback empty": predict(b"", target=TEACH),
     "feedback broken": predict(b'{"instances": [[1,2', target=TEACH),
     "feedback without labels": predict(instances(IRIS), target=TEACH),
-    "feedback wrong label": predict(taught(IRIS, ["unknown"]), target=TEACH),
-    "feedback wrong weight": predict(taught(IRIS, [0], weights=[0]), target=TEACH),
-    "feedback wrong type": predict(taught(IRIS, [0]), ("Content-Type", "text/csv"), target=TEACH),
-    "feedback encoded": predict(taught(IRIS, [0]), ("Content-Encoding", "gzip"), target=TEACH),
+    "feedback wrong label": predict(feedback_body(IRIS, ["unknown"]), target=TEACH),
+    "feedback wrong weight": predict(feedback_body(IRIS, [0], weights=[0]), target=TEACH),
+    "feedback wrong type": predict(feedback_body(IRIS, [0]), ("Content-Type", "text/csv"), target=TEACH),
+    "feedback encoded": predict(feedback_body(IRIS, [0]), ("Content-Encoding", "gzip"), target=TEACH),
     "feedback forged token": predict(b'{"tokens": ["AAAA"], "labels": [0]}', target=TEACH),
-    "feedback unknown model": predict(taught(IRIS, [0]), target="/v1/models/unknown:feedback"),
+    "feedback unknown model": predict(feedback_body(IRIS, [0]), target="/v1/models/unknown:feedback"),
     "get feedback": request("GET", TEACH),
     "classes broken": predict(b'{"add": [1]}', target="/v1/models/ovr:classes"),
     "forget unknown": predict(b'{"ids": ["nobody"], "id": "forget"}', target="/v1/models/ovr:forget"),

@@ -83,7 +83,7 @@ def test_a_repeated_head_on_another_connection_is_remembered(pair: Pair) -> None
     assert len({answer for _ in range(3) for answer in bodies(pair.ask(unnamed(HOT)))}) == 1
 
 
-def test_a_head_that_differs_in_one_byte_is_read_anew(pair: Pair) -> None:
+def test_a_head_that_differs_in_one_byte_is_parsed_again(pair: Pair) -> None:
     """Whatever byte differs, the answer is the plain application's, not the remembered one's."""
     good = unnamed(request("POST", V1, BODY, [("Accept", "*/*"), ("Content-Type", "application/json")]))
     pair.ask(good, good)
@@ -95,7 +95,7 @@ def test_a_head_that_differs_in_one_byte_is_read_anew(pair: Pair) -> None:
             assert answer.body == plain.body
 
 
-def test_a_remembered_head_cut_before_its_end_is_not_taken_for_whole(pair: Pair) -> None:
+def test_a_remembered_head_that_is_cut_short_is_not_complete(pair: Pair) -> None:
     """A piece that ends in the middle of the line ends is no request, whatever its length says."""
     for size in range(60, 90):  # the length of the head is among them
         good = unnamed(request("POST", V1, BODY.ljust(size)))
@@ -160,7 +160,7 @@ def test_trailers_change_nothing(pair: Pair, target: str) -> None:
 
 
 @BOTH
-def test_expect_is_told_to_continue(pair: Pair, target: str) -> None:
+def test_expect_is_answered_with_continue(pair: Pair, target: str) -> None:
     """A client that waits for 100 before its body gets it, and then its answer."""
 
     async def talk(client: ClientConnection) -> Response:
@@ -249,7 +249,7 @@ def pipelined(requests: list[bytes]) -> Callable[[ClientConnection], Any]:
     return talk
 
 
-def test_what_cannot_be_read_waits_for_the_answer_before_it(paired: Paired, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_waits_for_the_answer_before_it(paired: Paired, monkeypatch: pytest.MonkeyPatch) -> None:
     """No refusal is written into or before an earlier answer; the connection ends behind that."""
     pair = paired(thread_after_us=1)
 
@@ -385,7 +385,7 @@ def test_idle_connections_are_closed(paired: Paired) -> None:
 
 
 @pytest.mark.parametrize("data", [SLOW, unnamed(SLOW)], ids=["parsed", "remembered"])
-def test_a_long_kernel_call_is_no_idle_time(paired: Paired, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+def test_a_long_kernel_call_is_not_idle_time(paired: Paired, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     """A connection whose answer is being computed stays open."""
     pair = paired(thread_after_us=1, keep_alive_seconds=0.5)
 
@@ -460,7 +460,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_what_is_not_http_is_refused_as_json(pair: Pair, name: str) -> None:
+def test_malformed_http_is_refused_as_json(pair: Pair, name: str) -> None:
     """One answer, 400 with one sentence, whole or in pieces; then the connection ends and nothing is held."""
 
     async def talk(client: ClientConnection, pieces: list[bytes]) -> Response:
@@ -559,7 +559,7 @@ def test_a_large_body_is_refused(paired: Paired, target: str, headers: list[tupl
 
 
 @pytest.mark.parametrize("heavy", [SLOW, unnamed(SLOW)], ids=["parsed", "remembered"])
-def test_requests_beyond_the_limit_are_told_to_come_again(
+def test_requests_beyond_the_limit_are_refused_for_a_retry(
     paired: Paired, monkeypatch: pytest.MonkeyPatch, heavy: bytes
 ) -> None:
     """A worker with enough at hand answers 503 with Retry-After, while probes and metrics are answered."""
@@ -587,7 +587,7 @@ def test_requests_beyond_the_limit_are_told_to_come_again(
 
 @BOTH
 @pytest.mark.parametrize("chunks", [False, True], ids=["declared", "chunked"])
-def test_body_bytes_beyond_the_limit_are_told_to_come_again(paired: Paired, target: str, *, chunks: bool) -> None:
+def test_body_bytes_beyond_the_limit_are_refused_for_a_retry(paired: Paired, target: str, *, chunks: bool) -> None:
     """What a worker holds of bodies is bounded, whoever sends them and however."""
     pair = paired(body_bytes_in_flight_max=1000)
     body = BODY.ljust(600)
@@ -650,7 +650,7 @@ def test_requests_of_the_application_are_in_flight_too(paired: Paired) -> None:
 
 
 @BOTH
-def test_a_model_that_goes_while_its_request_arrives_still_answers(paired: Paired, tmp_path: Path, target: str) -> None:
+def test_a_model_unloaded_while_its_request_arrives_still_answers(paired: Paired, tmp_path: Path, target: str) -> None:
     """A request is answered by the model that was served when its head came."""
     write_artifact(tmp_path / "iris" / "1", make_artifact("softmax", 4, ["a", "b"]))
     pair = paired(tmp_path)

@@ -348,7 +348,7 @@ def test_feedback_for_a_changed_artifact_is_rejected(rig: WriterRig) -> None:
     rig.run(scenario)
 
 
-def test_a_purged_stream_begins_again_with_another_number(rig: WriterRig) -> None:
+def test_a_purged_stream_restarts_with_another_number(rig: WriterRig) -> None:
     async def scenario(writer: Writer) -> None:
         assert await writer.submit_event(make_source(), make_post("a")) == EventLocation(1, 1)
         await writer.call_with_log(lambda log: log.purge_stream(1))

@@ -83,9 +83,9 @@ def test_learning_is_reported(two: Service) -> None:
     assert [seen[f"softstep_feedback_{name}_total", iris()] for name in counts] == [2, 4, 1, 1]
     assert seen["softstep_feedback_commits_total", ()] >= 2
     assert seen["softstep_feedback_commit_seconds_total", ()] > 0
-    told = httpx.get(f"{two.url}/v1/models/iris").json()
-    assert seen["softstep_learn_rows", iris()] == told["progressive"]["rows"] == 4
-    assert seen["softstep_learn_loss", iris()] == told["progressive"]["loss"] > 0
+    metadata = httpx.get(f"{two.url}/v1/models/iris").json()
+    assert seen["softstep_learn_rows", iris()] == metadata["progressive"]["rows"] == 4
+    assert seen["softstep_learn_loss", iris()] == metadata["progressive"]["loss"] > 0
     assert [seen[f"softstep_learn_{name}", iris()] for name in ("log_seq", "lag_events", "stalled")] == [2, 0, 0]
 
 

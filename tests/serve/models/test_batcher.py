@@ -131,10 +131,10 @@ def test_a_long_call_does_not_block_the_loop() -> None:
     async def talk(spy: Spy) -> None:
         spy.released.clear()
         first = spy.batcher.submit(rows(1))
-        turns = 0
-        while turns < 20:
+        iterations = 0
+        while iterations < 20:
             await asyncio.sleep(0.001)
-            turns += 1
+            iterations += 1
         later = [spy.batcher.submit(rows(4)) for _ in range(3)]
         await asyncio.sleep(0.01)
         assert (first.done(), spy.sizes) == (False, [1])

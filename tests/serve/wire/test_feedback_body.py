@@ -60,18 +60,18 @@ def refused(reason: InputError) -> tuple[str, str]:
 
 def agreed(body: bytes, dtype: np.dtype[Any] = FLOAT32, *, multilabel: bool = False) -> Any:
     """The result of all parsers; a fast parser may return None, and must if the general one rejects the body."""
-    ways = reader(dtype, multilabel=multilabel)
+    parser = reader(dtype, multilabel=multilabel)
     try:
         # `parse_feedback` chooses one of three parsers; comparing them needs each on its own.
-        general: Any = ways._parse_any(parse_object(body, DEPTH, ROWS_MAX))
+        general: Any = parser._parse_any(parse_object(body, DEPTH, ROWS_MAX))
     except InputError as reason:
         general = refused(reason)
     # As above: each fast parser on its own.
-    for quick in (ways._parse_single_row, ways._parse_many_rows):
-        said = quick(body)
-        assert said is None or said == general, (quick.__name__, body)
+    for quick in (parser._parse_single_row, parser._parse_many_rows):
+        result = quick(body)
+        assert result is None or result == general, (quick.__name__, body)
     try:
-        answer: Any = ways.parse_feedback(body)
+        answer: Any = parser.parse_feedback(body)
     except InputError as reason:
         answer = refused(reason)
     assert answer == general, body

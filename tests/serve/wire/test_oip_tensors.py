@@ -55,7 +55,7 @@ def announced(raw: bytes, tensor: dict[str, Any] | None = None, **more: Any) -> 
     return text + raw, b"%d" % len(text)
 
 
-def said(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple[Any, ...]:
+def parse_result(reader: TensorCodec, body: bytes, header: bytes | None = None) -> tuple[Any, ...]:
     """The id, bits and outputs of a parsed request, or the class and message of the error."""
     try:
         request = reader.parse_inference(body, header)
@@ -161,7 +161,7 @@ def test_a_raw_request_is_one_tensor(dtype: type) -> None:
 ])  # fmt: skip
 def test_a_raw_request_has_whole_rows_and_not_too_many(count: int, leaf: type[InputError]) -> None:
     """Any other number of bytes is rejected."""
-    assert said(served(), b"\0" * count, b"0")[0] is leaf
+    assert parse_result(served(), b"\0" * count, b"0")[0] is leaf
 
 
 @pytest.mark.parametrize("identity", ["", "a", "ü 🙂", 'quote " and \\ backslash', "\n", "\x7f", "x" * 5000, "0"])
@@ -235,17 +235,17 @@ SHAPES = [
 def test_other_shapes_are_rejected(shape: Any) -> None:
     """A shape is [rows, N] in plain integers with at least one row."""
     text = document({**entry(), "shape": shape})
-    assert said(served(), text)[0] in {UnacceptableError, MalformedError}
+    assert parse_result(served(), text)[0] in {UnacceptableError, MalformedError}
     fields = {**entry(data=None, parameters={"binary_data_size": 12}), "shape": shape}
-    assert said(served(), *announced(b"\0" * 12, fields))[0] in {UnacceptableError, MalformedError}
+    assert parse_result(served(), *announced(b"\0" * 12, fields))[0] in {UnacceptableError, MalformedError}
 
 
 @pytest.mark.parametrize("count", [ROWS_MAX + 1, 2**31, 2**62, 2**63 - 1, 2**64 - 1])
 def test_too_many_rows_are_rejected_by_their_shape(count: int) -> None:
     """No array is made for a shape with a large product."""
-    assert said(served(), document(entry(shape=[count, N])))[0] is TooLargeError
+    assert parse_result(served(), document(entry(shape=[count, N])))[0] is TooLargeError
     fields = entry(shape=[count, N], data=None, parameters={"binary_data_size": 12})
-    assert said(served(), *announced(b"\0" * 12, fields))[0] is TooLargeError
+    assert parse_result(served(), *announced(b"\0" * 12, fields))[0] is TooLargeError
 
 
 @pytest.mark.parametrize("header", [
@@ -254,7 +254,7 @@ def test_too_many_rows_are_rejected_by_their_shape(count: int) -> None:
 ])  # fmt: skip
 def test_other_header_lengths_are_rejected(header: bytes) -> None:
     """A valid length has at most 19 digits and is at most the size of the body."""
-    leaf, message = said(served(), announced(np.float32(ROW).tobytes())[0], header)
+    leaf, message = parse_result(served(), announced(np.float32(ROW).tobytes())[0], header)
     assert leaf is MalformedError
     assert "Inference-Header-Content-Length" in message
 
@@ -263,7 +263,7 @@ def test_a_wrong_header_length_is_rejected() -> None:
     """Every other length cuts the JSON part or the binary data."""
     body, header = announced(np.float32(ROW).tobytes())
     for length in (*range(1, len(body) + 2), 10**18):
-        refused = said(served(), body, b"%d" % length)[0] is MalformedError
+        refused = parse_result(served(), body, b"%d" % length)[0] is MalformedError
         assert refused == (length != int(header))
 
 
@@ -291,7 +291,7 @@ BINARY: dict[str, tuple[bytes, dict[str, Any] | None, str]] = {
 def test_binary_data_that_contradicts_the_json_part_is_malformed(name: str) -> None:
     """The sizes in the JSON part and of the binary data must match the shape and the datatype."""
     raw, fields, words = BINARY[name]
-    leaf, message = said(served(), *announced(raw, fields))
+    leaf, message = parse_result(served(), *announced(raw, fields))
     assert leaf is MalformedError
     assert words in message
 
@@ -299,8 +299,8 @@ def test_binary_data_that_contradicts_the_json_part_is_malformed(name: str) -> N
 def test_binary_data_without_the_header_is_malformed() -> None:
     """A JSON part with a binary_data_size needs the data and the header."""
     body, _ = announced(np.float32(ROW).tobytes())
-    assert said(served(), body)[0] is MalformedError
-    assert "needs the header" in said(served(), body[:-12])[1]
+    assert parse_result(served(), body)[0] is MalformedError
+    assert "needs the header" in parse_result(served(), body[:-12])[1]
 
 
 UNACCEPTABLE: dict[str, tuple[bytes, str]] = {
@@ -382,13 +382,13 @@ UNACCEPTABLE: dict[str, tuple[bytes, str]] = {
 def test_invalid_fields_are_rejected(name: str) -> None:
     """Every parser reports the same error, with and without the header."""
     body, words = UNACCEPTABLE[name]
-    leaf, message = said(served(), body)
+    leaf, message = parse_result(served(), body)
     assert leaf is UnacceptableError
     assert words in message
-    assert said(served(), body, b"%d" % len(body)) == (leaf, message)
+    assert parse_result(served(), body, b"%d" % len(body)) == (leaf, message)
     for quick_from in (0, NEVER):
         with generally(quick_from):
-            assert said(served(), body) == (leaf, message)
+            assert parse_result(served(), body) == (leaf, message)
 
 
 @pytest.mark.parametrize("body", [
@@ -401,9 +401,9 @@ def test_invalid_fields_are_rejected(name: str) -> None:
 ])  # fmt: skip
 def test_invalid_json_is_malformed(body: bytes) -> None:
     """The grammar is that of json_grammar.py, in a body and in a JSON part before binary data."""
-    assert said(served(), body)[0] is MalformedError
+    assert parse_result(served(), body)[0] is MalformedError
     if body:
-        assert said(served(), body + b"\0" * 12, b"%d" % len(body))[0] is MalformedError
+        assert parse_result(served(), body + b"\0" * 12, b"%d" % len(body))[0] is MalformedError
 
 
 # Agreement of the parsers
@@ -461,10 +461,10 @@ requests = st.one_of(
 def test_parsers_agree_on_a_usual_row(request: dict[str, Any], ascii_only: bool, dtype: type) -> None:  # noqa: FBT001
     """The parser of a usual single row, the general parser and pysimdjson give the same result."""
     body = json.dumps(request, ensure_ascii=ascii_only).encode("utf-8", "replace")
-    expected = said(served(dtype), body)
+    expected = parse_result(served(dtype), body)
     for quick_from in (0, NEVER):
         with generally(quick_from):
-            assert said(served(dtype), body) == expected
+            assert parse_result(served(dtype), body) == expected
 
 
 def test_a_usual_row_has_a_parser_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,10 +508,10 @@ def test_parsers_agree_on_a_damaged_usual_row(damages: list[tuple[int, int, str]
     text = USUAL
     for place, cut, token in damages:
         text = text[:place] + token + text[place + cut :]
-    expected = said(served(), text.encode())
+    expected = parse_result(served(), text.encode())
     for quick_from in (0, NEVER):
         with generally(quick_from):
-            assert said(served(), text.encode()) == expected
+            assert parse_result(served(), text.encode()) == expected
 
 
 json_parts = st.tuples(
@@ -533,15 +533,15 @@ def test_cached_json_parts_give_the_same_result(parts: list[tuple[Any, ...]]) ->
     for size, datatype, count, more, available in parts * 2:
         fields = entry(datatype=datatype, shape=[count, N], data=None, parameters={"binary_data_size": size})
         body, header = announced(bytes(range(available)), fields, **more)
-        assert said(reader, body, header) == said(served(), body, header)
+        assert parse_result(reader, body, header) == parse_result(served(), body, header)
 
 
 def test_a_repeated_json_part_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A repeated JSON part is found in the cache even if the parser is removed."""
     reader, (body, header) = served(), announced(np.float32(ROW).tobytes(), id="a")
-    first = said(reader, body, header)
+    first = parse_result(reader, body, header)
     monkeypatch.setattr(tensors, "parse_inference_header", None)
-    assert said(reader, body, header) == first
+    assert parse_result(reader, body, header) == first
 
 
 def test_the_cache_of_json_parts_is_bounded() -> None:
@@ -554,7 +554,7 @@ def test_the_cache_of_json_parts_is_bounded() -> None:
     # Only the cache itself shows what was added.
     cached = dict(reader._headers)
     reader.parse_inference(*announced(raw, id="x" * tensors.CACHED_HEADER_BYTES_MAX))
-    said(reader, *announced(raw, entry(data=None, shape=[0, N], parameters={"binary_data_size": 12})))
+    parse_result(reader, *announced(raw, entry(data=None, shape=[0, N], parameters={"binary_data_size": 12})))
     reader.parse_inference(document(), b"%d" % len(document()))
     assert reader._headers == cached  # as above
 
@@ -570,9 +570,9 @@ def test_both_parsers_agree_on_large_tensors(dtype: type, *, flat: bool) -> None
     body = document(entry(shape=[ROWS_MAX, N], data=[x for row in matrix for x in row] if flat else matrix), id="a")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "parse_object", None)
-        quick = said(served(dtype), body)
+        quick = parse_result(served(dtype), body)
     with generally(NEVER):
-        assert said(served(dtype), body) == quick
+        assert parse_result(served(dtype), body) == quick
     assert quick[3] == np.array(matrix, np.float64).astype(dtype).tobytes()
 
 
@@ -651,15 +651,15 @@ def test_responses_match_the_reference(case: tuple[InferenceBody, Array, Any]) -
         assert not any(output.binary for output in request.outputs)
         assert body == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)
         return
-    said, rest = orjson.loads(body[:size]), body[size:]
-    for requested, plain_output, output in zip(request.outputs, expected["outputs"], said["outputs"], strict=True):
+    fields, rest = orjson.loads(body[:size]), body[size:]
+    for requested, plain_output, output in zip(request.outputs, expected["outputs"], fields["outputs"], strict=True):
         assert ("data" in output, "parameters" in output) == (not requested.binary, requested.binary)
         if requested.binary:
             output["data"], rest = decoded(output, rest)
             del output["parameters"]
             plain_output["data"] = np.array(plain_output["data"]).tolist()
     assert rest == b""
-    assert orjson.dumps(said) == orjson.dumps(orjson.loads(orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)))
+    assert orjson.dumps(fields) == orjson.dumps(orjson.loads(orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)))
 
 
 def test_ties_are_classified_by_index() -> None:

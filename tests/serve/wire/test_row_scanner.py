@@ -284,10 +284,10 @@ class LastBytes:
 
     def __call__(self, text: bytes) -> bytes:
         """A copy of the text, which is valid until the next call; the page keeps its memory."""
-        self.kept = bytes(bytearray(text))  # an object of its own, never one that Python shares
+        self.original = bytes(bytearray(text))  # an object of its own, never one that Python shares
         size = bytes.__basicsize__ + len(text)
         address = self._start + mmap.PAGESIZE - size
-        ctypes.memmove(address, id(self.kept), size)
+        ctypes.memmove(address, id(self.original), size)
         ctypes.c_ssize_t.from_address(address).value += 1000  # references, so that it is never freed
         copy: bytes = ctypes.cast(address, ctypes.py_object).value
         return copy

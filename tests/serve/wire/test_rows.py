@@ -86,15 +86,15 @@ def v1(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_
 
 def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_max: int = DEPTH) -> Verdict:
     """The verdict of one path on a v2 body, with the id and the outputs."""
-    said: list[Any] = []
+    found: list[Any] = []
     with reading(path, dtype, depth_max=depth_max) as rows:
 
         def read() -> Any:
             request = TensorCodec(rows, {}, {"seq": 0}, ("a", "b")).parse_inference(body, None)
-            said.extend((request.id, request.outputs))
+            found.extend((request.id, request.outputs))
             return request.X
 
-        return *verdict(read), *said
+        return *verdict(read), *found
 
 
 def agreed(judge: Callable[[bytes, np.dtype[Any], str], Verdict], body: bytes, dtype: np.dtype[Any]) -> Verdict:
@@ -172,11 +172,11 @@ def test_all_paths_agree_on_the_corpus(name: str, dtype: np.dtype[Any]) -> None:
 def test_the_verdict_matches_the_standard_library(name: str, dtype: np.dtype[Any]) -> None:
     """The strict parser of the standard library decides which documents have rows, and which numbers."""
     body = CORPUS[name]
-    expected, said = expected_rows(body), v1(body, dtype)
+    expected, found = expected_rows(body), v1(body, dtype)
     if expected is None:
-        assert said[0] != "rows"
+        assert found[0] != "rows"
     else:
-        assert said == ("rows", expected.shape, dtype.str, rounded(expected, dtype).tobytes())
+        assert found == ("rows", expected.shape, dtype.str, rounded(expected, dtype).tobytes())
 
 
 def rounded(values: Any, dtype: np.dtype[Any]) -> Any:
@@ -263,9 +263,9 @@ REFUSED = {
 def test_errors_say_what_to_change(name: str) -> None:
     """Each error has its class and message, whichever path finds it."""
     body, leaf, words = REFUSED[name]
-    said = agreed(v1, body, FLOAT32)
-    assert said[0] == leaf
-    assert words in said[1]
+    found = agreed(v1, body, FLOAT32)
+    assert found[0] == leaf
+    assert words in found[1]
 
 
 @pytest.mark.parametrize("place", [
@@ -324,10 +324,10 @@ def test_all_paths_agree_on_generated_rows(matrix: str, more: Any, key: str | No
     body = f'{{"instances":{matrix}{beside}}}'.encode()
     expected = expected_rows(body)
     for dtype in (FLOAT32, FLOAT64):
-        said = agreed(v1, body, dtype)
-        assert (said[0] == "rows") == (expected is not None)
+        found = agreed(v1, body, dtype)
+        assert (found[0] == "rows") == (expected is not None)
         if expected is not None:
-            assert said[3] == rounded(expected, dtype).tobytes()
+            assert found[3] == rounded(expected, dtype).tobytes()
 
 
 @unhurried
@@ -412,8 +412,8 @@ def test_decimals_become_float64_and_then_the_dtype(texts: list[str]) -> None:
     """Each number is rounded to the nearest float64, and that to the nearest float32."""
     doubles = np.array([nearest(text) for text in texts])
     for dtype in (FLOAT32, FLOAT64):
-        said = agreed(v1, f'{{"instances":[[{",".join(texts)}]]}}'.encode(), dtype)
-        assert np.array_equal(np.frombuffer(said[3], dtype), rounded(doubles, dtype)[: len(said[3])])
+        found = agreed(v1, f'{{"instances":[[{",".join(texts)}]]}}'.encode(), dtype)
+        assert np.array_equal(np.frombuffer(found[3], dtype), rounded(doubles, dtype)[: len(found[3])])
 
 
 def nearest(text: str) -> float:

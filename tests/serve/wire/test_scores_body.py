@@ -29,7 +29,7 @@ def ask(pair: Pair, body: bytes) -> Response:
     return fast
 
 
-def told(pair: Pair, **fields: Any) -> dict[str, Any]:
+def response_document(pair: Pair, **fields: Any) -> dict[str, Any]:
     answer = ask(pair, json.dumps(fields).encode())
     assert answer.status == 200, answer.body
     document: dict[str, Any] = answer.json
@@ -39,7 +39,7 @@ def told(pair: Pair, **fields: Any) -> dict[str, Any]:
 def test_logits_are_converted_to_all_forms(pair: Pair) -> None:
     """The numbers have the bits that softmax/scores.py computes."""
     Z = [[2.0, 0.5, -1.0], [100, -100, 0]]
-    document = told(pair, logits=Z, temperature=1.5)
+    document = response_document(pair, logits=Z, temperature=1.5)
     assert list(document) == [*FORMS, "head", "temperature"]
     scores = compute_score_forms("logits", np.array(Z), sigmoid=False, temperature=1.5)
     for form in FORMS:
@@ -49,20 +49,20 @@ def test_logits_are_converted_to_all_forms(pair: Pair) -> None:
 
 def test_nulls_mean_infinities(pair: Pair) -> None:
     """A null logit masks its class, and certain scores convert to null and back."""
-    masked = told(pair, logits=[[1, None, 1]])
+    masked = response_document(pair, logits=[[1, None, 1]])
     assert masked["logits"] == [[1, None, 1]]
     assert masked["probabilities"] == [[0.5, 0, 0.5]]
     assert masked["log_probabilities"][0][1] is None
-    certain = told(pair, probabilities=[[1, 0]])
+    certain = response_document(pair, probabilities=[[1, 0]])
     assert certain["odds"] == [[None, 0]]
     assert certain["log_probabilities"] == certain["logits"] == [[0, None]]
-    assert told(pair, odds=[[None, 0]])["probabilities"] == [[1, 0]]
-    assert told(pair, log_probabilities=[[0, None]])["probabilities"] == [[1, 0]]
-    assert told(pair, probabilities=[[1, 0.5]], head="sigmoid")["logits"] == [[None, 0]]
+    assert response_document(pair, odds=[[None, 0]])["probabilities"] == [[1, 0]]
+    assert response_document(pair, log_probabilities=[[0, None]])["probabilities"] == [[1, 0]]
+    assert response_document(pair, probabilities=[[1, 0.5]], head="sigmoid")["logits"] == [[None, 0]]
 
 
 def test_sigmoid_converts_each_class_independently(pair: Pair) -> None:
-    document = told(pair, odds=[[3, 1, 0.25]], head="sigmoid")
+    document = response_document(pair, odds=[[3, 1, 0.25]], head="sigmoid")
     assert document["probabilities"] == [[0.75, 0.5, 0.2]]
 
 
@@ -85,9 +85,9 @@ def test_long_bodies_are_converted_in_a_thread(pair: Pair, monkeypatch: pytest.M
 
 def test_a_row_is_converted_independently_of_the_others(pair: Pair) -> None:
     rows = np.random.default_rng(0).standard_normal((900, 3)).tolist()
-    document = told(pair, logits=rows)
+    document = response_document(pair, logits=rows)
     for i in (0, 899):
-        alone = told(pair, logits=rows[i : i + 1])
+        alone = response_document(pair, logits=rows[i : i + 1])
         assert [alone[form][0] for form in FORMS] == [document[form][i] for form in FORMS]
 
 

@@ -23,7 +23,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
-def test_what_is_not_a_regular_file_is_refused(folder: Path, name: str) -> None:
+def test_a_file_that_is_not_regular_is_refused(folder: Path, name: str) -> None:
     """A directory or a named pipe in a file's place is refused, at once."""
     (folder / name).unlink()
     (folder / name).mkdir()

@@ -117,7 +117,7 @@ def test_training_rows_make_weights_firm() -> None:
         ({"rule": "newton", "constants": {"clip": 0.0}}, "constants.clip"),
     ],
 )
-def test_rules_and_constants_that_there_are_not(learning: dict[str, Any], reason: str) -> None:
+def test_unknown_rules_and_constants_are_refused(learning: dict[str, Any], reason: str) -> None:
     """The reason names what would be right."""
     with pytest.raises(ArtifactError, match=reason):
         LearnerState(artifact("zero", learning=learning))

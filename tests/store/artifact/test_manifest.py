@@ -103,7 +103,7 @@ def test_multilabel_thresholds_are_one_probability_a_class(make_artifact: MakeAr
         ({"delta": {"weight": "z", "clip": 1.0}, "training": {"rows": 1, "mean": [0, 0], "scale": [1, 1]}}, "no delta"),
     ],
 )
-def test_what_a_network_does_not_have_is_refused(layered: Path, more: dict[str, Any], reason: str) -> None:
+def test_fields_that_a_network_does_not_have_are_refused(layered: Path, more: dict[str, Any], reason: str) -> None:
     """Its layers learn themselves."""
     edit_manifest(layered, lambda manifest: manifest.update(more))
     assert reason in refusal(layered)

@@ -44,7 +44,7 @@ def test_infinite_numbers_are_refused_in_the_manifest(folder: Path) -> None:
     assert "metrics.a: Input should be a finite number" in refusal(folder)
 
 
-def test_seal_refuses_what_the_format_cannot_hold(make_artifact: MakeArtifact) -> None:
+def test_making_an_artifact_checks_it(make_artifact: MakeArtifact) -> None:
     """Making an artifact is checked like reading one."""
     with pytest.raises(ArtifactError, match="NaN is not a JSON number"):
         make_artifact(metrics={"accuracy": math.nan})

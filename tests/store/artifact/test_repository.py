@@ -57,7 +57,7 @@ def test_a_view_cannot_be_changed(root: Path, put: PutArtifact) -> None:
         view.versions["iris", 1].reason = "x"  # type: ignore[misc]
 
 
-def test_what_did_not_change_is_not_read_again(root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_version_is_not_read_again(root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unchanged folder costs two stat calls, and the scan returns the same view."""
     put("iris/1")
     (put("iris/2") / "model.safetensors").write_bytes(b"damaged")
@@ -108,7 +108,7 @@ def test_a_broken_change_keeps_the_old_artifact(root: Path, put: PutArtifact) ->
     assert summarize(repository.scan()) == {("iris", 1): ("READY", 2.0, None)}
 
 
-def test_a_refused_version_is_looked_at_again_when_it_changes(root: Path, put: PutArtifact) -> None:
+def test_a_refused_version_is_read_again_when_it_changes(root: Path, put: PutArtifact) -> None:
     """A repaired version is served."""
     (put("iris/1") / "model.safetensors").unlink()
     repository = open_repository(root)
@@ -117,17 +117,17 @@ def test_a_refused_version_is_looked_at_again_when_it_changes(root: Path, put: P
     assert summarize(repository.scan()) == {("iris", 1): ("READY", 0.5, None)}
 
 
-@pytest.mark.parametrize("gone", ["iris/1/model.json", "iris/1", "iris"])
-def test_a_deleted_version_disappears(root: Path, put: PutArtifact, gone: str) -> None:
+@pytest.mark.parametrize("deleted", ["iris/1/model.json", "iris/1", "iris"])
+def test_a_deleted_version_disappears(root: Path, put: PutArtifact, deleted: str) -> None:
     """Removing the manifest, the version or the model unloads it; the others stay."""
     put("iris/1")
     put("digits/1")
     repository = open_repository(root)
     repository.scan()
-    if gone.endswith(".json"):
-        (root / gone).unlink()
+    if deleted.endswith(".json"):
+        (root / deleted).unlink()
     else:
-        shutil.rmtree(root / gone)
+        shutil.rmtree(root / deleted)
     assert summarize(repository.scan()) == {("digits", 1): ("READY", 0.5, None)}
 
 
@@ -248,9 +248,7 @@ def test_a_disk_that_fails_for_a_moment_unloads_nothing(
     assert view.versions["iris", 1].reason is None
 
 
-def test_a_refusal_by_the_system_is_tried_again_at_every_scan(
-    root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_system_error_is_retried_at_every_scan(root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that the system refused is read again at every scan."""
     put("iris/1")
     repository = open_repository(root)
@@ -275,7 +273,7 @@ acts = st.tuples(st.sampled_from([("a", 1), ("a", 2), ("b", 1)]), st.sampled_fro
 
 @on_disk
 @given(st.lists(acts, max_size=12))
-def test_any_history_is_told_as_it_happened(
+def test_any_history_is_reported_as_it_happened(
     tmp_path_factory: pytest.TempPathFactory, make_artifact: MakeArtifact, history: list[tuple[tuple[str, int], str]]
 ) -> None:
     """After any writes, damage and removals, valid folders are served, and broken ones keep the old version."""

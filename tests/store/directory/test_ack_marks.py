@@ -85,7 +85,7 @@ def test_marks_outlive_a_killed_process(tmp_path: Path) -> None:
     assert read_marks(tmp_path / "0") == [(1, position(99))]
 
 
-def test_a_stream_that_is_lost_is_told_from_one_that_was_purged(tmp_path: Path) -> None:
+def test_a_lost_stream_is_distinguished_from_a_purged_one(tmp_path: Path) -> None:
     """Its row in the database is gone, and its events with it; a purge takes its marks along, of every worker."""
     path = tmp_path / "log.sqlite"
     log = SqliteLog(path)

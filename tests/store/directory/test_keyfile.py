@@ -26,7 +26,7 @@ def test_a_key_is_made_and_stays(tmp_path: Path) -> None:
     assert read_or_create_keys(tmp_path / "other.key") != [key]
 
 
-def test_what_was_made_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is synced before it gets its name, and the name before the key is used."""
     done: list[str] = []
     fsync, link = os.fsync, os.link
@@ -58,7 +58,7 @@ def test_processes_that_race_get_one_key(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["token.key"]
 
 
-def test_whoever_is_later_takes_the_key_that_is_there(tmp_path: Path) -> None:
+def test_the_later_process_reads_the_existing_key(tmp_path: Path) -> None:
     """A key file that appears during the creation stays."""
     path = tmp_path / "token.key"
     key = read_or_create_keys(path)
@@ -81,7 +81,7 @@ def test_several_keys_keep_their_order(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", " ", ",", "secret", ONE[1:], ONE + "0", "g" * 64, "é" * 64, f"{ONE},secret", "٣" * 64]
 )
-def test_what_is_no_key_is_refused(text: str, tmp_path: Path) -> None:
+def test_an_invalid_key_is_refused(text: str, tmp_path: Path) -> None:
     """Invalid keys are refused without repeating them, and the file is not replaced."""
     path = tmp_path / "token.key"
     path.write_text(text)

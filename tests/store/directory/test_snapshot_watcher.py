@@ -15,7 +15,7 @@ def publish(data: DataDirectory, model: str, version: int, seq: int) -> None:
     write_snapshot(data.stream_folder(model, version).snapshots, seq, {}, {}, durable=False)
 
 
-def test_news_are_told_of_every_stream_at_any_rate(data: DataDirectory) -> None:
+def test_news_of_every_stream_are_reported_at_any_rate(data: DataDirectory) -> None:
     """Snapshots within one tick of the file system's clock are found, of old and new streams."""
     news = SnapshotWatcher(data)
     assert news.changed_snapshots() == {}
@@ -50,7 +50,7 @@ def test_a_folder_that_has_settled_is_not_listed_again(data: DataDirectory, monk
     assert listed.count("1") == 2
 
 
-def test_what_is_being_purged_is_no_news(data: DataDirectory) -> None:
+def test_a_stream_being_purged_is_not_reported(data: DataDirectory) -> None:
     publish(data, "iris", 1, 3)
     data.hide_stream("iris", 1)
     assert SnapshotWatcher(data).changed_snapshots() == {}

@@ -15,7 +15,7 @@ from tests.support.feedback_log_contract import GENESIS, feedback
 from tests.support.memory_log import MemoryLog
 
 
-def test_a_log_must_hold_what_was_reached() -> None:
+def test_a_log_must_contain_every_position_that_was_reached() -> None:
     """A log must contain every position that was reached, and every stream."""
     log = MemoryLog()
     stream = log.open_stream("iris", 1, GENESIS, 3)
@@ -36,11 +36,11 @@ def acknowledged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
     log = SqliteLog(folder / "log.sqlite", tail_events_max=20)
     stream = log.open_stream("iris", 1, GENESIS, 3)
     marks = AckMarks(folder / "marks", {stream.number})
-    for turn in range(15):
-        outcomes = log.append([feedback(stream, f"{turn}-{n}", turn) for n in range(10)])
+    for batch in range(15):
+        outcomes = log.append([feedback(stream, f"{batch}-{n}", batch) for n in range(10)])
         assert all(isinstance(outcome, EventLocation) for outcome in outcomes)
         marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
-        if turn == 7:
+        if batch == 7:
             log.empty_wal()
     log.close()
     events = log.read_events(stream.number, 0, 999)

@@ -31,7 +31,7 @@ def test_equal_calls_are_equal_bytes() -> None:
 
 
 @given(st.lists(st.binary(), min_size=1), st.lists(st.integers(0, 2**40), min_size=1))
-def test_what_is_written_is_read(ids: list[bytes], seqs: list[int]) -> None:
+def test_values_are_written_and_read(ids: list[bytes], seqs: list[int]) -> None:
     assert parse_forget_ids(dump_forget_ids([id_ or b"x" for id_ in ids])) == tuple(id_ or b"x" for id_ in ids)
     assert parse_forget(dump_forget(seqs)) == tuple(sorted(set(seqs)))
     assert parse_seq(dump_seq(seqs[0])) == seqs[0]

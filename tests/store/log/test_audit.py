@@ -38,7 +38,7 @@ def test_a_whole_log_passes(log: SqliteLog) -> None:
     log.check_file()
 
 
-def tell(log: SqliteLog, statement: str) -> None:
+def damage(log: SqliteLog, statement: str) -> None:
     filled(log)
     # No public call damages a log; the test changes rows as a faulty disk would.
     with log._connection.write_transaction() as connection:
@@ -60,15 +60,15 @@ def tell(log: SqliteLog, statement: str) -> None:
         "UPDATE ids SET key = key + 1",
     ],
 )
-def test_what_was_changed_is_reported(log: SqliteLog, statement: str) -> None:
+def test_changed_tables_are_reported(log: SqliteLog, statement: str) -> None:
     """The audit detects each kind of damage by the chain, by the ids, or by the stream's state."""
-    tell(log, statement)
+    damage(log, statement)
     with pytest.raises(LogDamagedError):
         for _ in audit_log(log, 10):
             pass
 
 
-def test_rows_that_nothing_forgot_must_be_there(log: SqliteLog) -> None:
+def test_rows_lost_without_a_forget_are_reported(log: SqliteLog) -> None:
     """Lost rows are reported, which the chain does not cover."""
     stream = filled(log)
     # No public call damages a log; the test changes rows as a faulty disk would.
@@ -79,7 +79,7 @@ def test_rows_that_nothing_forgot_must_be_there(log: SqliteLog) -> None:
         list(audit_log(log, 10))
 
 
-def test_rows_that_were_forgotten_must_be_gone(log: SqliteLog) -> None:
+def test_forgotten_rows_that_reappear_are_reported(log: SqliteLog) -> None:
     """Rows that reappear after a FORGET are reported, although the chain is intact."""
     stream = filled(log)
     position = stream.number << SEQ_BITS | 9
@@ -95,7 +95,7 @@ def test_rows_that_were_forgotten_must_be_gone(log: SqliteLog) -> None:
         list(audit_log(log, 10))
 
 
-def test_what_is_forgotten_during_an_audit_is_no_damage(log: SqliteLog) -> None:
+def test_events_forgotten_during_an_audit_are_not_damage(log: SqliteLog) -> None:
     stream = filled(log)
     audited = audit_log(log, 10)
     next(audited)
@@ -103,7 +103,7 @@ def test_what_is_forgotten_during_an_audit_is_no_damage(log: SqliteLog) -> None:
     assert [seq for _, (seq, _) in audited][-1] == 1
 
 
-def test_a_stream_that_stands_elsewhere_is_reported(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_stream_state_is_reported(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(log)
     state = log.stream_state
     for wrong in ({"class_epoch": 2}, {"n_classes": 9}, {"epoch": 0}):
@@ -128,7 +128,7 @@ def test_pages_that_do_not_fit_are_reported(log: SqliteLog) -> None:
         log.check_file()
 
 
-def test_verifying_goes_on_where_it_stopped(log: SqliteLog) -> None:
+def test_verification_continues_where_it_stopped(log: SqliteLog) -> None:
     stream = filled(log)
     positions = [position for checked, position in audit_log(log, 10) if checked == stream]
     assert list(log.verify_chain(stream.number, positions[1], 10)) == positions[2:]

@@ -32,7 +32,7 @@ SAFE = {
 
 
 @pytest.mark.parametrize("name", SAFE)
-def test_a_connection_keeps_what_it_promises(tmp_path: Path, name: str) -> None:
+def test_a_connection_has_the_safe_settings(tmp_path: Path, name: str) -> None:
     """Every setting has the safe value in the connection itself."""
     database = open_database(tmp_path / "log.sqlite", tables.create_tables)
     assert database.pragma(name) == SAFE[name]
@@ -82,7 +82,7 @@ def test_a_setting_that_does_not_hold_is_refused(path: Path, monkeypatch: pytest
         SqliteLog(path)
 
 
-def test_a_file_that_is_no_database_is_damaged(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_damaged(path: Path) -> None:
     path.write_bytes(b"nothing that SQLite knows" * 400)
     with pytest.raises(LogDamagedError):
         SqliteLog(path)
@@ -104,7 +104,7 @@ def test_a_write_that_waits_too_long_is_reported(path: Path, stream: Stream, mon
     assert kinds(waiting.append([feedback(stream, "a")])) == [1]
 
 
-def test_what_a_recovery_finds_is_synced_first(
+def test_a_recovered_log_is_synced_first(
     path: Path, log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Opening a log syncs the write-ahead log, which a killed process may have left unsynced."""

@@ -32,9 +32,9 @@ Acknowledge = Callable[[str, int], None]
 
 def drafts(stream: Stream) -> Iterator[list[Draft]]:
     """Return the batches of the workload: new ids, one retry a batch, a FORGET and a class."""
-    for turn in range(6):
-        batch = [feedback(stream, f"{turn}-{n}", turn) for n in range(3)]
-        yield [*batch, feedback(stream, f"{max(turn - 1, 0)}-0", max(turn - 1, 0))]
+    for step in range(6):
+        batch = [feedback(stream, f"{step}-{n}", step) for n in range(3)]
+        yield [*batch, feedback(stream, f"{max(step - 1, 0)}-0", max(step - 1, 0))]
     yield [forget(stream, "f", "1-1"), classes(stream, "c", "x")]
 
 
@@ -44,14 +44,14 @@ def work(folder: Path, disk: Disk | None, acknowledge: Acknowledge) -> None:
     log.empty_wal()
     stream = log.open_stream("iris", 1, GENESIS, 3)
     marks = AckMarks(folder / "marks", {stream.number})
-    for turn, batch in enumerate(drafts(stream)):
+    for step, batch in enumerate(drafts(stream)):
         with suppress(LogError):
             outcomes = log.append(batch)
             marks.write_mark(stream.number, Position(*log.stream_state(stream.number)[:2]))
             for draft, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, EventLocation):  # an event to forget may not be there
                     acknowledge(draft.id.decode(), outcome.seq)
-        if turn == 3:
+        if step == 3:
             with suppress(LogError):
                 log.empty_wal()
     log.close()
@@ -167,7 +167,7 @@ def void(_: object) -> None:
 # Loss of power
 
 
-def test_no_loss_of_power_loses_what_was_acknowledged(folders: Callable[[], Path]) -> None:
+def test_a_loss_of_power_loses_no_acknowledged_event(folders: Callable[[], Path]) -> None:
     """A loss of power at any operation, with any part of the unsynced writes on disk, loses nothing acknowledged."""
     seeded = random.Random(11)
     total = operations(folders())

@@ -38,7 +38,7 @@ def bits(array: np.ndarray | None) -> bytes | None:
 
 
 @given(events())
-def test_what_is_encoded_is_decoded(event: tuple) -> None:
+def test_encoded_rows_are_decoded(event: tuple) -> None:
     """Decoded arrays are equal bit for bit, not shared, aligned and contiguous."""
     X, targets, kind, K, weights = event
     payload = encode_rows(*event)
@@ -117,7 +117,7 @@ def test_a_head_that_asks_for_more_is_refused(flip: int) -> None:
         {"n_classes": 0},
     ],
 )
-def test_what_is_no_feedback_is_not_encoded(change: dict) -> None:
+def test_invalid_feedback_is_not_encoded(change: dict) -> None:
     event = {"X": np.zeros((1, 2), "f4"), "targets": np.array([1]), "kind": Targets.INDEX, "n_classes": 3}
     encode_rows(**event)
     with pytest.raises(PayloadError):

@@ -13,14 +13,14 @@ from service.store.log.sqlite import SqliteLog
 from tests.support.feedback_log_contract import GENESIS, feedback, kinds
 
 
-def test_ids_are_found_wherever_they_are(path: Path) -> None:
+def test_ids_are_found_in_every_part_of_the_index(path: Path) -> None:
     """Ids are found in the tail, in slices, in another process's slices, and by a new object."""
     first, second = (SqliteLog(path, tail_events_max=50) for _ in range(2))
     stream = first.open_stream("iris", 1, GENESIS, 3)
-    for turn in range(12):
-        writer = (first, second)[turn % 2]
-        writer.append([feedback(stream, f"{turn}-{n}") for n in range(20)])
-    ids = [f"{turn}-{n}".encode() for turn in range(12) for n in range(20)]
+    for batch in range(12):
+        writer = (first, second)[batch % 2]
+        writer.append([feedback(stream, f"{batch}-{n}") for n in range(20)])
+    ids = [f"{batch}-{n}".encode() for batch in range(12) for n in range(20)]
     expected = {id_: EventLocation(stream.number, seq, duplicate=True) for seq, id_ in enumerate(ids, 1)}
     for log in (first, second, SqliteLog(path, tail_events_max=50)):
         assert log.find_ids("iris", ids) == expected
@@ -39,7 +39,7 @@ def test_equal_keys_do_not_make_equal_ids(path: Path, stream: Stream, monkeypatc
         assert kinds(outcomes) == list(range(1, 11))
 
 
-def test_a_cover_that_cannot_be_is_damage(path: Path, log: SqliteLog, stream: Stream) -> None:
+def test_an_impossible_slice_is_damage(path: Path, log: SqliteLog, stream: Stream) -> None:
     log.close()
     connection = apsw.Connection(str(path))
     connection.execute("INSERT INTO slices VALUES(3, x'00')")

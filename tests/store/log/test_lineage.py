@@ -32,7 +32,7 @@ def histories(draw: st.DrawFn) -> list[LineageChange | None]:
                     kind,
                     target=draw(past),
                     fold=seq,
-                    known_changes=draw(st.integers(0, sum(turn is not None for turn in history))),
+                    known_changes=draw(st.integers(0, sum(change is not None for change in history))),
                 ),
                 Kind.CONFIGURE: LineageChange(seq, kind),
             }[kind]
@@ -43,11 +43,11 @@ def histories(draw: st.DrawFn) -> list[LineageChange | None]:
 def plain(history: list[LineageChange | None]) -> list[list[int]]:
     """Return E(n) for every n according to the definition."""
     E: list[list[int]] = [[]]
-    for seq, turn in enumerate(history, 1):
-        if turn is None or turn.kind in {Kind.CLASSES, Kind.CONFIGURE}:
+    for seq, change in enumerate(history, 1):
+        if change is None or change.kind in {Kind.CLASSES, Kind.CONFIGURE}:
             E.append([*E[-1], seq])
-        elif turn.kind == Kind.ROLLBACK:
-            E.append(E[turn.target])
+        elif change.kind == Kind.ROLLBACK:
+            E.append(E[change.target])
         else:
             E.append(E[-1])
     return E
@@ -56,9 +56,9 @@ def plain(history: list[LineageChange | None]) -> list[list[int]]:
 @given(histories())
 def test_segments_are_the_definition(history: list[LineageChange | None]) -> None:
     """The segments equal the definition at every seq, and are ascending and as few as possible."""
-    turns = [turn for turn in history if turn is not None]
-    lineage = Lineage(turns)
-    out = {seq for turn in turns for seq in turn.excluded}
+    changes = [change for change in history if change is not None]
+    lineage = Lineage(changes)
+    out = {seq for change in changes for seq in change.excluded}
     for n, members in enumerate(plain(history)):
         segments = lineage.segments(n)
         assert [seq for lo, hi in segments for seq in range(lo + 1, hi + 1)] == members
@@ -69,39 +69,39 @@ def test_segments_are_the_definition(history: list[LineageChange | None]) -> Non
 
 @given(histories())
 def test_classes_are_those_of_the_lineage(history: list[LineageChange | None]) -> None:
-    lineage = Lineage(turn for turn in history if turn is not None)
+    lineage = Lineage(change for change in history if change is not None)
     for n, members in enumerate(plain(history)):
         count, names = 3, []
         for seq in members:
-            turn = history[seq - 1]
-            if turn is not None and turn.kind == Kind.CLASSES:
-                count += turn.classes
+            change = history[seq - 1]
+            if change is not None and change.kind == Kind.CLASSES:
+                count += change.classes
                 names.append(seq)
         assert (lineage.n_classes(n, 3), lineage.class_set(n)) == (count, tuple(names))
 
 
 @given(histories())
-def test_a_base_stands_for_what_a_state_begins_with(history: list[LineageChange | None]) -> None:
+def test_a_state_begins_with_its_newest_valid_base(history: list[LineageChange | None]) -> None:
     """A state uses the newest base whose events begin its lineage, and of which none was excluded since."""
-    turns = [turn for turn in history if turn is not None]
-    lineage, E = Lineage(turns), plain(history)
-    bases = [turn for turn in turns if turn.kind == Kind.BASE]
+    changes = [change for change in history if change is not None]
+    lineage, E = Lineage(changes), plain(history)
+    bases = [change for change in changes if change.kind == Kind.BASE]
     for n, members in enumerate(E):
         whole = [
             base
             for base in bases
             if E[base.target] == [seq for seq in members if seq <= base.target]
-            and not {seq for turn in turns[base.known_changes :] for seq in turn.excluded} & set(E[base.target])
+            and not {seq for change in changes[base.known_changes :] for seq in change.excluded} & set(E[base.target])
         ]
         assert lineage.base_of_state(n) == (whole[-1] if whole else None)
     for seq in range(1, len(history) + 1):
         made_of = [base.seq for base in bases if seq in E[base.target]]
-        out = {base.seq for base in bases if any(seq in turn.excluded for turn in turns[: base.known_changes])}
+        out = {base.seq for base in bases if any(seq in change.excluded for change in changes[: base.known_changes])}
         assert list(lineage.bases_containing([seq])) == [base for base in made_of if base not in out]
     assert lineage.newest_base_seq == max((base.seq for base in bases), default=0)
 
 
-def test_a_base_that_is_forgotten_stands_for_nothing() -> None:
+def test_a_forgotten_base_is_not_used() -> None:
     """An older base is used again after the newer one is forgotten."""
     bases = [
         LineageChange(4, Kind.BASE, target=2, fold=2),
@@ -126,7 +126,7 @@ def test_the_example_of_the_design() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "payload", "turn"),
+    ("kind", "payload", "change"),
     [
         (Kind.ROLLBACK, dump_seq(3), LineageChange(9, Kind.ROLLBACK, target=3)),
         (Kind.SKIP, dump_seq(3), LineageChange(9, Kind.SKIP, excluded=(3,))),
@@ -136,11 +136,11 @@ def test_the_example_of_the_design() -> None:
         (Kind.CONFIGURE, dump({}), LineageChange(9, Kind.CONFIGURE)),
     ],
 )
-def test_events_become_turns(kind: Kind, payload: bytes, turn: LineageChange) -> None:
-    assert lineage_change(Event(9, kind, b"x", 0, payload, b"")) == turn
+def test_events_become_lineage_changes(kind: Kind, payload: bytes, change: LineageChange) -> None:
+    assert lineage_change(Event(9, kind, b"x", 0, payload, b"")) == change
 
 
-def test_a_base_becomes_a_turn() -> None:
+def test_a_base_becomes_a_lineage_change() -> None:
     """The fold version of a forgotten base stays known."""
     payload = dump({"seq": 5, "turns": 2, "x": None})
     assert lineage_change(Event(9, Kind.BASE, base_id(7, 3), 0, payload, b"")) == LineageChange(

@@ -17,7 +17,7 @@ from tests.support.disk_faults import Disk, Fault
 from tests.support.feedback_log_contract import GENESIS, feedback, forget, kinds
 
 
-def test_a_checkpoint_begins_the_write_ahead_log_anew(
+def test_a_checkpoint_empties_a_large_write_ahead_log(
     log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A checkpoint below the limit does nothing, and above it empties the write-ahead log."""
@@ -31,7 +31,7 @@ def test_a_checkpoint_begins_the_write_ahead_log_anew(
     assert 0 < log.wal_bytes < before
 
 
-def test_what_was_forgotten_is_in_no_file(path: Path, log: SqliteLog, stream: Stream) -> None:
+def test_forgotten_rows_are_in_no_file(path: Path, log: SqliteLog, stream: Stream) -> None:
     """After a FORGET and an emptied write-ahead log, no file contains the row."""
     drafts = [feedback(stream, str(n), 1.2345678 + n) for n in range(60)]
     log.append(drafts)
@@ -42,7 +42,7 @@ def test_what_was_forgotten_is_in_no_file(path: Path, log: SqliteLog, stream: St
     assert [draft.payload[16:32] in content for draft in drafts] == [False, True] * 30
 
 
-def test_all_processes_open_again_after_a_failure(path: Path) -> None:
+def test_all_processes_reopen_the_log_after_a_failure(path: Path) -> None:
     """All processes open the log again after one commit failed, and lose nothing."""
     disk, generation = Disk(), LocalGeneration()
     failing = SqliteLog(path, generation, vfs=disk.name)
@@ -55,16 +55,16 @@ def test_all_processes_open_again_after_a_failure(path: Path) -> None:
     with pytest.raises(OutcomeUnknownError):
         failing.append([feedback(stream, "b")])
     assert generation.get() == 1
-    told = kinds(other.append([feedback(stream, "c"), feedback(stream, "a")]))
+    reported = kinds(other.append([feedback(stream, "c"), feedback(stream, "a")]))
     # As above.
     assert other._connection._database is not before
-    told += kinds(failing.append([feedback(stream, "b")]))
+    reported += kinds(failing.append([feedback(stream, "b")]))
     seqs = {event.id: event.seq for event in other.read_events(stream.number, 0, 9)}
-    assert told == [seqs[b"c"], 1, seqs[b"b"]]
+    assert reported == [seqs[b"c"], 1, seqs[b"b"]]
     assert sorted(seqs.values()) == [1, 2, 3]
 
 
-def test_a_disk_that_goes_on_failing_is_reported_each_time(path: Path) -> None:
+def test_a_disk_that_keeps_failing_is_reported_each_time(path: Path) -> None:
     disk = Disk()
     log = SqliteLog(path, vfs=disk.name)
     stream = log.open_stream("iris", 1, GENESIS, 3)

@@ -77,12 +77,12 @@ class LogMachine(RuleBasedStateMachine):
         draft = Draft(self.numbers[at], kind, id_, payload, 0)
         for append in (self.memory.append, self.append):
             (outcome,) = append([draft])
-            assert self.told(outcome) == expected
+            assert self.comparable_outcome(outcome) == expected
 
     def append(self, drafts: list[Draft]) -> list[Outcome]:
         return self.sqlite.append(drafts)
 
-    def told(self, outcome: Outcome) -> object:
+    def comparable_outcome(self, outcome: Outcome) -> object:
         if isinstance(outcome, EventLocation):
             return (self.numbers.index(outcome.stream), *outcome[1:])
         return type(outcome).__name__
@@ -97,7 +97,7 @@ class LogMachine(RuleBasedStateMachine):
         self.ask(at, Kind.FORGET, b"f" + id_, dump_forget_ids(ids), ids)
 
     @rule(at=places, id_=names, seq=seqs, kind=st.sampled_from([Kind.ROLLBACK, Kind.SKIP]))
-    def turn(self, at: int, id_: bytes, seq: int, kind: Kind) -> None:
+    def rollback_or_skip(self, at: int, id_: bytes, seq: int, kind: Kind) -> None:
         self.ask(at, kind, b"t" + id_, dump_seq(seq))
 
     @rule(at=places, id_=names)
@@ -153,8 +153,8 @@ class LogMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "plain"):
             for log in (self.memory, self.sqlite):
-                told = {stream.number: seq for stream, (seq, _) in audit_log(log, 7)}
-                assert list(told.values()) == [len(events) for events in self.plain.streams if events]
+                last_seqs = {stream.number: seq for stream, (seq, _) in audit_log(log, 7)}
+                assert list(last_seqs.values()) == [len(events) for events in self.plain.streams if events]
             self.folder.cleanup()
 
 

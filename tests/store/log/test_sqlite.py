@@ -81,13 +81,13 @@ def test_racing_processes_agree_on_one_order(path: Path, log: SqliteLog, stream:
 
     def post(number: int) -> str:
         own = SqliteLog(path, tail_events_max=16)
-        names = [name for turn in range(30) for name in (f"{number}-{turn}", f"shared-{turn}")]
+        names = [name for batch in range(30) for name in (f"{number}-{batch}", f"shared-{batch}")]
         outcomes = [own.append([feedback(stream, name)])[0] for name in names]
         return " ".join(f"{name}={seq}" for name, seq in zip(names, kinds(outcomes), strict=True))
 
-    told = {pair for text in in_children([lambda n=n: post(n) for n in range(3)]) for pair in text.split()}
+    reported = {pair for text in in_children([lambda n=n: post(n) for n in range(3)]) for pair in text.split()}
     events = log.read_events(stream.number, 0, 1000)
-    assert told == {f"{event.id.decode()}={event.seq}" for event in events}
+    assert reported == {f"{event.id.decode()}={event.seq}" for event in events}
     assert [event.seq for event in events] == list(range(1, 121))
     assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 1000)] == [120]
 

@@ -15,8 +15,8 @@ from tests.support.state_files import write_state
 def test_the_way_back_is_a_quarter_of_the_age(interval: int, rungs: int) -> None:
     """No gap of the ladder is wider than the interval or a quarter of its youngest event's age."""
     ladder: list[int] = []
-    for turn in range(1, rungs * 8):
-        head = turn * interval
+    for step in range(1, rungs * 8):
+        head = step * interval
         ladder = sorted(checkpoints_to_keep(dict.fromkeys([*ladder, head], 1), 10**9))
         assert ladder[-1] == head
         for older, newer in zip([0, *ladder], ladder, strict=False):
@@ -32,7 +32,7 @@ def test_the_bytes_are_capped(sizes: dict[int, int], bytes_max: int) -> None:
     assert sum(sizes[seq] for seq in stay) <= bytes_max or len(stay) == 1
 
 
-def test_no_checkpoints_are_no_ladder() -> None:
+def test_without_checkpoints_none_is_kept() -> None:
     assert checkpoints_to_keep({}, 10) == set()
 
 

@@ -35,7 +35,7 @@ def test_the_newest_rows_are_always_there(tmp_path_factory: pytest.TempPathFacto
         assert reader.read_losses(1) is None
 
 
-def test_what_is_erased_is_in_no_byte_of_the_file(tmp_path: Path) -> None:
+def test_erased_losses_are_in_no_byte_of_the_file(tmp_path: Path) -> None:
     """Erased losses are in no byte of the file, and other losses stay."""
     writer, reader = LossWriter(tmp_path / "losses"), LossReader(tmp_path / "losses")
     writer.write_losses(np.array([1]), np.array([0.125]))
@@ -56,7 +56,7 @@ def test_a_ring_has_its_place_on_the_disk(tmp_path: Path) -> None:
     assert status.st_blocks * 512 >= status.st_size > 1 << 20
 
 
-def test_a_learner_that_starts_again_begins_a_new_ring(tmp_path: Path) -> None:
+def test_a_restarted_learner_begins_a_new_ring(tmp_path: Path) -> None:
     """A reader follows the new ring of a restarted learner."""
     reader = LossReader(tmp_path / "losses")
     LossWriter(tmp_path / "losses").write_losses(np.array([7]), np.array([1.0]))

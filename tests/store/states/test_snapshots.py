@@ -21,7 +21,7 @@ on_disk = settings(deadline=None, max_examples=60)
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_what_is_written_is_read(tmp_path: Path, *, durable: bool) -> None:
+def test_values_are_written_and_read(tmp_path: Path, *, durable: bool) -> None:
     """Arrays are mapped: read-only, aligned, without a copy."""
     snapshot = read_snapshot(write_state(tmp_path / "new" / "folder", durable=durable))
     assert snapshot.fields == FIELDS
@@ -122,7 +122,7 @@ def test_any_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content
             read_snapshot(path)
 
 
-def test_a_link_or_a_pipe_is_no_snapshot(tmp_path: Path) -> None:
+def test_a_link_or_a_pipe_is_not_a_snapshot(tmp_path: Path) -> None:
     path = write_state(tmp_path)
     (tmp_path / "1").symlink_to(path)
     os.mkfifo(tmp_path / "2")

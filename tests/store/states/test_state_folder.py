@@ -28,7 +28,7 @@ def test_old_files_and_strays_go(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
 
 
-def test_what_holds_a_forgotten_event_goes(tmp_path: Path) -> None:
+def test_files_with_a_forgotten_event_are_deleted(tmp_path: Path) -> None:
     """Files stay that were folded after the FORGET, or whose lineage does not contain the event."""
     for seq, epoch in ((1, 0), (5, 0), (6, 1), (9, 1), (12, 2)):
         write_state(tmp_path, seq, epoch=epoch)
