@@ -431,7 +431,7 @@ def run_all(calls: list[Callable[[], None]]) -> None:
     def guarded(call: Callable[[], None]) -> None:
         try:
             call()
-        except BaseException as failure:  # noqa: BLE001  # told by the test's own thread
+        except BaseException as failure:  # noqa: BLE001  # raised again in the test's own thread
             failures.append(failure)
 
     threads = [threading.Thread(target=guarded, args=(call,)) for call in calls]

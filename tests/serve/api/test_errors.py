@@ -1,4 +1,4 @@
-"""Every wrong request gets the right 4xx and one sentence, and the service goes on as if nothing had been."""
+"""Every wrong request gets the right 4xx and one sentence, and the service stays usable."""
 
 import gzip
 import json
@@ -319,7 +319,7 @@ WRONG_BINARY = {
     "data short": announced(16, RAW[:-1]),
     "data long": announced(16, RAW + CANARY.encode()),
     "no data": announced(16, b""),
-    "data that nobody announced": binary_request(V2, infer([IRIS]), RAW),
+    "data that was not announced": binary_request(V2, infer([IRIS]), RAW),
     "shape of a 65-bit number": announced(16, shape=[1 << 64, 4]),
     "shape of huge rows": announced(16, shape=[1, 1 << 62]),
     "datatype without numbers": announced(16, datatype="BYTES"),
@@ -578,7 +578,7 @@ def limited(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_wrong_request_is_refused(service: Service, workers: list[int], name: str) -> None:
-    """With its status and a sentence, and the same worker goes on."""
+    """The answer has the status and a sentence, and the same worker stays usable."""
     expected, sent = TABLE[name]
     status, headers, body = ask(service, sent)
     assert status == expected, body
@@ -588,7 +588,7 @@ def test_a_wrong_request_is_refused(service: Service, workers: list[int], name: 
 
 @pytest.mark.parametrize("name", LIMITED)
 def test_a_request_over_a_limit_is_refused(limited: Service, name: str) -> None:
-    """As everything wrong is; a request at the limit is answered."""
+    """It is refused like other wrong requests; a request at the limit is answered."""
     workers = children(limited.process.pid)
     expected, sent = LIMITED[name]
     status, headers, body = ask(limited, sent)
@@ -609,7 +609,7 @@ def test_a_request_at_a_limit_is_answered(limited: Service, sent: bytes) -> None
 
 @pytest.mark.parametrize("name", WRONG_METHODS)
 def test_the_answer_to_a_wrong_method_lists_the_allowed_ones(service: Service, name: str) -> None:
-    """In the Allow header."""
+    """The Allow header of the answer lists them."""
     sent, allow = WRONG_METHODS[name]
     assert allow in ask(service, sent)[1]["allow"].split(", ")
 
@@ -628,7 +628,7 @@ def test_wrong_requests_in_one_connection_leave_it_usable(service: Service) -> N
 
 
 def test_refusals_are_counted_and_not_logged_as_faults(service: Service) -> None:
-    """No error stands in the log after all of that, nor what was sent."""
+    """The log has no error after all these requests, and nothing that was sent."""
     log = service.log.read_text()
     assert '"level": "error"' not in log
     assert "Traceback" not in log

@@ -14,7 +14,7 @@ from tests.support.running_service import Service, serving
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 GOLDEN = Path(__file__).parents[2] / "golden" / "openapi_components.json"
-# The generator formats its output with ruff unless told otherwise; the test needs no formatted output.
+# The generator formats its output with ruff by default; the test needs no formatted output.
 CONFIGURATION = {"post_hooks": [], "package_name_override": "softstep_generated_client"}
 
 

@@ -1,4 +1,4 @@
-"""Calibrated models over HTTP: the bits of `CalibratedModel`, by every protocol, and what the metadata says of them."""
+"""Calibrated models over HTTP: every protocol returns the bits of `CalibratedModel`; metadata describes them."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ CALIBRATED = {name: made for name, made in extra_artifacts().items() if made.man
 
 
 def test_there_are_both_kinds_and_a_network() -> None:
-    """A temperature behind hidden layers, and Platt scaling."""
+    """One model has a temperature after hidden layers, another has Platt scaling."""
     assert {type(build_model(made)) for made in CALIBRATED.values()} == {CalibratedModel}
     assert {made.manifest.head for made in CALIBRATED.values()} == {"softmax", "sigmoid"}
     assert {bool(made.manifest.hidden) for made in CALIBRATED.values()} == {True, False}
@@ -32,7 +32,7 @@ def test_there_are_both_kinds_and_a_network() -> None:
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_answers_have_the_bits_of_the_calibrated_model(pair: Pair, name: str, count: int, seed: int) -> None:
-    """By v1 and v2, in JSON and binary, one row and many, by the fast path and without it; labels follow."""
+    """V1 and v2, JSON and binary, one row and many, with and without the fast path, return the same bits."""
     made = CALIBRATED[name]
     X = np.random.default_rng(seed).standard_normal((count, made.n_features)).astype(np.float32) * 3
     P, labels = build_model(made).classify(X)
@@ -56,7 +56,7 @@ TOLD: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", TOLD)
 def test_metadata_tells_the_calibration(pair: Pair, name: str) -> None:
-    """Its kind, its switch and its numbers; null where nothing is calibrated."""
+    """Metadata has the kind, the switch and the numbers; null without a calibration."""
     for fast in (True, False):
         (answer,) = pair.ask(request("GET", f"/v1/models/{name}"), fast=fast)
         assert answer.json["calibration"] == TOLD[name]

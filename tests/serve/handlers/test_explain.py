@@ -107,7 +107,7 @@ def test_an_answer_is_the_explanation(pair: Pair, name: str) -> None:
 
 
 def test_contributions_explain_the_logits_before_calibration(pair: Pair) -> None:
-    """They are what contributions add up to; the calibration that is told makes the probabilities of them."""
+    """Contributions add up to the logits; the calibration in the answer maps these to probabilities."""
     document = explanation_of(pair, "platt", rows_of("platt", 4))
     a, b = (document["calibration"][name] for name in "ab")
     for row in document["explanations"]:
@@ -131,7 +131,7 @@ def test_labels_and_probabilities_are_those_of_predict(pair: Pair, name: str) ->
 
 @pytest.mark.parametrize(("name", "top"), TOPS)
 def test_top_tells_the_largest_contributions(pair: Pair, name: str, top: int | None) -> None:
-    """Of the label's class, in falling size; what is left out has no columns, and no features are named then."""
+    """They are of the label's class, in falling size; the other features have no columns and no names."""
     rows, N = rows_of(name), MODELS[name]
     document = explanation_of(pair, name, rows, **({} if top is None else {"top": top}))
     found, served = expected(pair, name, rows)
@@ -154,7 +154,7 @@ def test_top_tells_the_largest_contributions(pair: Pair, name: str, top: int | N
 
 @pytest.mark.parametrize("name", SIGMOID)
 def test_top_is_about_the_label_also_where_two_classes_have_one_logit(pair: Pair, name: str) -> None:
-    """What a feature above its mean adds to its label, and how the label's probability moves, have one sign."""
+    """The contribution of a feature above its mean and the slope of the label's probability have one sign."""
     rows = np.abs(rows_of(name, 40))
     model = getattr(served_of(pair, name).model, "inner", served_of(pair, name).model)
     if model.stage is not None:
@@ -167,7 +167,7 @@ def test_top_is_about_the_label_also_where_two_classes_have_one_logit(pair: Pair
 
 @pytest.mark.parametrize("name", SMALL)
 def test_labels_give_losses(pair: Pair, name: str) -> None:
-    """And their gradients, cut as the matrices are."""
+    """An answer to a request with labels has losses, and gradients of the same features as the matrices."""
     rows, served = rows_of(name), served_of(pair, name)
     label = LABEL.get(name, served.classes[1])
     Y = np.eye(len(served.classes))[[0 if label == ["a"] else 1] * 2]
@@ -222,7 +222,7 @@ def test_the_fast_path_answers_a_repeated_head_as_the_application(pair: Pair, na
 
 
 def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks, each row as alone; the buffer of a single row is not reused under it."""
+    """They are explained in blocks, each row as alone; the buffer of a single row is not reused meanwhile."""
     rows = rows_of("iris", 400)
     document = explanation_of(pair, "iris", rows)
     assert len(document["explanations"]) == 400
@@ -233,7 +233,7 @@ def test_many_rows_are_explained_in_a_thread(pair: Pair, monkeypatch: pytest.Mon
 
 
 def test_the_event_loop_explains_small_requests(pair: Pair) -> None:
-    """By the products of all layers, each logit's own way back counted, and not by the numbers that come out alone."""
+    """The size is the products of all layers, backpropagation of each logit included, not the numbers in the answer."""
 
     def inline_rows(artifact: Artifact, **changed: Any) -> int:
         return parser_of(pair, artifact, **changed).inline_rows
@@ -248,7 +248,7 @@ def test_the_event_loop_explains_small_requests(pair: Pair) -> None:
 
 
 def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
-    """They have a thread of their own, however many there are; one is computed beside the calls of heavy models."""
+    """Any number of explanations shares one thread, which runs beside the calls of heavy models."""
     pair, go = paired(thread_after_us=1), threading.Event()
     encode, rows = ExplainFormat.encode_explanations, [[0.0] * MODELS["heavy"]] * 2
 
@@ -273,7 +273,7 @@ def test_long_explanations_hold_up_no_prediction(paired: Callable[..., Pair], mo
 
 
 def test_an_answer_waits_for_its_seq(paired: Callable[..., Pair]) -> None:
-    """As a prediction's; what nobody will write is not waited for for long."""
+    """An explanation waits for its seq as a prediction does; the wait for a seq that never comes is short."""
     pair = paired(min_seq_seconds=0.05)
     for path in (":predict", ":explain"):
         body = instances(IRIS, min_seq=5)
@@ -301,7 +301,7 @@ SERVERS = pytest.mark.parametrize(("fast", "rows"), [(True, 1), (False, 1), (Tru
 
 @SERVERS
 def test_limits_hold(paired: Callable[..., Pair], fast: bool, rows: int) -> None:  # noqa: FBT001
-    """Numbers and rows, before anything is computed; a smaller `top` gets through."""
+    """Too many numbers or rows are refused before anything is computed; a smaller `top` is accepted."""
     pair = paired(answer_cells_max=IRIS_TOLD * rows, rows_max=300)
     body = [IRIS[0]] * rows
     assert ask(pair, "iris", instances(body), fast=fast).status == 200
@@ -312,7 +312,7 @@ def test_limits_hold(paired: Callable[..., Pair], fast: bool, rows: int) -> None
 
 @SERVERS
 def test_the_numbers_of_outputs_are_limited(paired: Callable[..., Pair], fast: bool, rows: int) -> None:  # noqa: FBT001
-    """By what is asked for together."""
+    """The limit counts the numbers of all requested outputs together."""
     pair = paired(answer_cells_max=15 * rows)
     for names, status in ((["logits"], 200), (["sensitivities"], 200), (["logits", "labels", "contributions"], 413)):
         body = infer([IRIS[0]] * rows, outputs=[{"name": name} for name in names])
@@ -323,7 +323,7 @@ def test_the_numbers_of_outputs_are_limited(paired: Callable[..., Pair], fast: b
 
 @pytest.mark.parametrize("more", [{}, {"labels": ["a"]}])
 def test_names_and_gradients_count(pair: Pair, more: dict[str, Any]) -> None:
-    """Ten characters as a number, and a feature of the gradient as one."""
+    """A number counts as ten characters, and a feature of the gradient as one number."""
     artifact = make_artifact("softmax", 4, ["a", "b"], features=[f"{j:250}" for j in range(4)])
     cells = 6 + 4 * (4 + ENTRY_CELLS) + 100 + 4 * len(more)
     body = instances([[0] * 4], **more)
@@ -334,7 +334,7 @@ def test_names_and_gradients_count(pair: Pair, more: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("hidden", "computed"), [((), 64 * 3 * 10), ((999,), 64 * 2 * 10 + 10 * 999)])
 def test_the_work_behind_top_is_limited(pair: Pair, hidden: Any, computed: int) -> None:
-    """A few features of each row of a large model are made of all, and of what its hidden units tell of each logit."""
+    """The few features in an answer are computed from all features, and from the slopes of the hidden units."""
     artifact = make_artifact("softmax", 64, list("abcdefghij"), hidden=hidden)
     parser = parser_of(pair, artifact, answer_cells_max=computed)
     parser.parse_explain(instances([[0] * 64] * 16, top=1))
@@ -352,7 +352,7 @@ REFUSED = {
     "narrow": (instances([[1, 2]], top=1), 422),
     "null value": (b'{"instances": [[1,2,3,null]], "top": 1}', 422),
     "too large": (instances([[1e39, 2, 3, 4]]), 422),
-    "too large, taught": (instances([[1e39, 2, 3, 4]], labels=[0]), 422),
+    "too large, with labels": (instances([[1e39, 2, 3, 4]], labels=[0]), 422),
     **{f"top {top}": (instances(IRIS, top=top), 422) for top in (0, -1, 1.5, "1", True, None, [1], 10**30)},
     **{f"min_seq {seq}": (instances(IRIS, min_seq=seq), 422) for seq in (-1, "1", True, 1 << 41)},
     **{
@@ -364,7 +364,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_invalid_request_is_refused(pair: Pair, name: str) -> None:
-    """In one sentence, by both alike; counted as a failure."""
+    """Both servers answer with the same sentence and count a failure."""
     body, status = REFUSED[name]
     answers = [ask(pair, "iris", body, fast=fast) for fast in (True, False)]
     assert answers[0] == answers[1]
@@ -386,7 +386,7 @@ def test_an_invalid_request_is_refused(pair: Pair, name: str) -> None:
     )
 )
 def test_any_body_gets_an_answer(pair: Pair, body: bytes) -> None:
-    """From both the same, and never a fault of the server."""
+    """Both servers answer the same, never with a server error."""
     fast, plain = (ask(pair, "iris", body, fast=fast) for fast in (True, False))
     assert fast == plain
     assert fast.status in {200, 400, 413, 422}
@@ -398,7 +398,7 @@ def test_any_body_gets_an_answer(pair: Pair, body: bytes) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("top", [1, 2, 1000])
 def test_a_network_tells_first_order_effects(pair: Pair, name: str, top: int) -> None:
-    """Features by what they do to the label's probability; there are no sums to tell of."""
+    """Features are ordered by their effect on the label's probability; there are no sums."""
     rows, N = rows_of(name), NETWORKS[name]
     document, (found, served) = explanation_of(pair, name, rows, top=top), expected(pair, name, rows)
     stage = served.manifest.stage
@@ -414,7 +414,7 @@ def test_a_network_tells_first_order_effects(pair: Pair, name: str, top: int) ->
 
 
 def test_v2_refuses_the_contributions_of_a_network(pair: Pair) -> None:
-    """And gives its sensitivities and logits."""
+    """V2 answers with the sensitivities and logits of a network."""
     X = rows_of("network", 90)
     found, _ = expected(pair, "network", X)
     outputs = outputs_of(pair, "network", X, "logits", "sensitivities")
@@ -441,7 +441,7 @@ def outputs_of(pair: Pair, name: str, rows: Any, *names: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", [name for name in LINEAR if name != "heavy"])
 @pytest.mark.parametrize("rows", [1, 2, 90])
 def test_v2_gives_the_matrices_whole(pair: Pair, name: str, rows: int) -> None:
-    """In the model's dtype, beside what else is asked for."""
+    """The matrices have the model's dtype, and come beside the other requested outputs."""
     X = rows_of(name, rows)
     found, served = expected(pair, name, X)
     outputs = outputs_of(pair, name, X, "sensitivities", "labels", "contributions", "probabilities", "logits")
@@ -476,7 +476,7 @@ def test_v2_refuses_values_that_its_tensor_cannot_hold(pair: Pair) -> None:
 
 
 def test_explanations_are_counted(service: Service) -> None:
-    """As predictions, by their protocol, with their rows."""
+    """Explanations count as predictions of their protocol, with their rows."""
 
     def counts() -> tuple[int, int]:
         (row,) = httpx.get(f"{service.url}/v2/models/iris/stats").json()["model_stats"]

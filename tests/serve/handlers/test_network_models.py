@@ -37,7 +37,7 @@ def post(pair: Pair, path: str, body: bytes, *, fast: bool = True) -> Any:
 
 
 def test_there_are_networks_of_both_dtypes() -> None:
-    """And with and without a stage."""
+    """The served networks have both dtypes, with and without a stage."""
     assert {made.manifest.dtype for made in NETWORKS.values()} == {"float32", "float64"}
     assert {made.manifest.stage is None for made in NETWORKS.values()} == {True, False}
     assert all(isinstance(build_model(made), NetworkModel) for made in NETWORKS.values())
@@ -47,7 +47,7 @@ def test_there_are_networks_of_both_dtypes() -> None:
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_answers_have_the_bits_of_the_network(pair: Pair, name: str, count: int, seed: int) -> None:
-    """By v1 and v2, in JSON and binary, by the fast path and without it; labels follow the probabilities."""
+    """V1 and v2, JSON and binary, with and without the fast path, return the same bits, and matching labels."""
     X, made = rows(name, count, seed), NETWORKS[name]
     P, labels = build_model(made).classify(X)
     for fast in (True, False):
@@ -87,7 +87,7 @@ def test_requests_of_one_turn_share_a_call_and_keep_their_bits(pair: Pair, name:
 
 
 def test_metadata_tells_of_the_layers(pair: Pair) -> None:
-    """What each takes and gives, what follows it, and how many numbers there are; a linear model has one layer."""
+    """Metadata has inputs, outputs, activation and parameters of each layer; a linear model has one layer."""
     (answer, linear) = pair.ask(request("GET", "/v1/models/network"), request("GET", "/v1/models/iris"))
     assert answer.json["layers"] == [
         {"inputs": 3, "outputs": 17, "activation": "sigmoid"},
@@ -110,7 +110,7 @@ def test_metadata_tells_of_the_layers(pair: Pair) -> None:
     ],
 )
 def test_bad_rows_are_refused_as_ever(pair: Pair, body: Any, status: int) -> None:
-    """With one sentence, by both servers in the same words."""
+    """Both servers refuse them with the same sentence."""
     predict_request = request("POST", "/v1/models/network:predict", orjson.dumps(body))
     (fast,), (plain,) = pair.ask(predict_request), pair.ask(predict_request, fast=False)
     assert (fast.status, list(fast.json)) == (status, ["error", "code"])
@@ -138,7 +138,7 @@ def test_a_rule_that_networks_do_not_have_is_refused(pair: Pair, body: Any, reas
     ],
 )
 def test_newton_is_refused_where_its_matrices_would_be_large(pair: Pair, path: str, body: Any) -> None:
-    """By its name, or because of classes that are added; a learner must not run out of memory."""
+    """The rule, or added classes, are refused so that a learner does not run out of memory."""
     for fast in (True, False):
         (answer,) = pair.ask(request("POST", f"/v1/models/{path}", orjson.dumps(body)), fast=fast)
         assert answer.status == 422

@@ -113,7 +113,7 @@ def test_v1_equals_scikit_learn(service: Service, name: str, case: Case) -> None
 
 @EVERY
 def test_labels_equal_scikit_learn(service: Service, name: str, case: Case) -> None:
-    """Wherever scikit-learn's own probabilities are further from a tie than the tolerance."""
+    """Labels are equal where scikit-learn's probabilities differ by more than the tolerance."""
     _, labels, _ = ask_v1(service, name, case.X)
     if case.manifest.thresholds is None:
         first, second = np.sort(case.P, axis=1)[:, :-3:-1].T
@@ -136,7 +136,7 @@ def test_v2_binary_equals_scikit_learn(service: Service, name: str, case: Case) 
 
 @EVERY
 def test_a_row_alone_and_in_a_batch_has_the_same_bits(service: Service, name: str, case: Case) -> None:
-    """By v1 down to the digits of its decimals, by v2 down to the bits; in any place of any batch."""
+    """V1 returns the same decimals and v2 the same bits, in any place of any batch."""
     X = case.X[:24].astype(np.float32)
     whole = ask_binary(service, name, case.X.astype(np.float32))
     together = rows_of(ask_v1(service, name, X.astype(np.float64))[2])

@@ -29,7 +29,7 @@ def predict(body: bytes, *headers: tuple[str, str], target: str = V1) -> bytes:
     return request("POST", target, body, headers)
 
 
-def feedback_body(rows: list[list[float]], labels: list[Any], id: str = "taken", **more: Any) -> bytes:  # noqa: A002
+def feedback_body(rows: list[list[float]], labels: list[Any], id: str = "event", **more: Any) -> bytes:  # noqa: A002
     """A feedback body."""
     return instances(rows, labels=labels, id=id, **more)
 
@@ -111,7 +111,7 @@ REQUESTS = {
     "feedback unknown model": predict(feedback_body(IRIS, [0]), target="/v1/models/unknown:feedback"),
     "get feedback": request("GET", TEACH),
     "classes broken": predict(b'{"add": [1]}', target="/v1/models/ovr:classes"),
-    "forget unknown": predict(b'{"ids": ["nobody"], "id": "forget"}', target="/v1/models/ovr:forget"),
+    "forget unknown": predict(b'{"ids": ["unknown"], "id": "forget"}', target="/v1/models/ovr:forget"),
     "rollback beyond": predict(b'{"seq": 99999}', target="/v1/models/ovr:rollback"),
     "v1 min_seq reached": predict(instances(IRIS, min_seq=0)),
     "v1 min_seq wrong": predict(instances(IRIS, min_seq=-1)),

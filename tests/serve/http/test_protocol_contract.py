@@ -44,14 +44,14 @@ def test_the_protocol_has_the_methods_that_the_fast_path_extends(name: str) -> N
 
 
 def test_a_cycle_has_the_attributes_that_a_pending_request_stands_in_for() -> None:
-    """And what the protocol reads of a cycle is no more than what the protocol's own class has."""
+    """The protocol reads only attributes of a cycle that its own class has."""
     assert assigned(RequestResponseCycle) >= CYCLE
     read = set(re.findall(r"self\.cycle\.(\w+)", inspect.getsource(HttpToolsProtocol)))
     assert read <= CYCLE | {"body", "more_body"}
 
 
 def test_a_cycle_calls_back_when_its_answer_is_complete() -> None:
-    """The protocol goes on from there."""
+    """The protocol continues with the next request from there."""
     assert "on_response" in inspect.signature(RequestResponseCycle).parameters
     assert "on_response=self.on_response_complete" in inspect.getsource(HttpToolsProtocol.on_headers_complete)
 

@@ -79,12 +79,12 @@ def test_a_repeated_head_gives_each_body_its_own_answer(pair: Pair) -> None:
 
 
 def test_a_repeated_head_on_another_connection_is_remembered(pair: Pair) -> None:
-    """What one client sent is remembered for all."""
+    """A head that one client sent is remembered for all clients."""
     assert len({answer for _ in range(3) for answer in bodies(pair.ask(unnamed(HOT)))}) == 1
 
 
 def test_a_head_that_differs_in_one_byte_is_parsed_again(pair: Pair) -> None:
-    """Whatever byte differs, the answer is the plain application's, not the remembered one's."""
+    """The answer is that of the plain application, not that of the remembered head."""
     good = unnamed(request("POST", V1, BODY, [("Accept", "*/*"), ("Content-Type", "application/json")]))
     pair.ask(good, good)
     for place in range(good.index(b"\r\n\r\n")):
@@ -96,7 +96,7 @@ def test_a_head_that_differs_in_one_byte_is_parsed_again(pair: Pair) -> None:
 
 
 def test_a_remembered_head_that_is_cut_short_is_not_complete(pair: Pair) -> None:
-    """A piece that ends in the middle of the line ends is no request, whatever its length says."""
+    """A piece that ends within the line ends is not a complete request, whatever its length."""
     for size in range(60, 90):  # the length of the head is among them
         good = unnamed(request("POST", V1, BODY.ljust(size)))
         end = good.index(b"\r\n\r\n")
@@ -151,7 +151,7 @@ def test_http_1_0_is_answered_and_closed(pair: Pair, target: str, headers: list[
 
 @BOTH
 def test_trailers_change_nothing(pair: Pair, target: str) -> None:
-    """Fields behind a chunked body are not read as headers."""
+    """Fields after a chunked body are not parsed as headers."""
     trailers = b"X-Request-Id: other\r\nContent-Type: text/csv\r\nExpect: 100-continue\r\n"
     answers = pair.ask(chunked("POST", target, [BODY], trailers=trailers), PROBE)
     assert [answer.status for answer in answers] == [200, 200]
@@ -173,7 +173,7 @@ def test_expect_is_answered_with_continue(pair: Pair, target: str) -> None:
 
 @BOTH
 def test_expect_of_too_much_is_refused_at_once(paired: Paired, target: str) -> None:
-    """Where the body would be too large, the client is told so and not to continue."""
+    """A client that announces a body above the limit gets 413 instead of 100."""
     pair = paired(body_bytes_max=100)
     (answer,) = pair.ask(request("POST", target, b" " * 101, [("Expect", "100-continue")])[:-101])
     assert answer.status == 413
@@ -192,7 +192,7 @@ def test_half_a_connection_is_enough_for_an_answer(pair: Pair, target: str) -> N
 
 
 def test_connections_beyond_the_limit_are_closed(paired: Paired) -> None:
-    """One more than may be open is closed at once; the others go on."""
+    """A connection beyond the limit is closed at once; the others stay usable."""
     pair = paired(connections_max=2)
 
     async def talk(client: ClientConnection) -> None:
@@ -214,7 +214,7 @@ def test_many_requests_in_one_piece_are_answered_in_order(pair: Pair) -> None:
 
 
 def test_mixed_requests_in_one_piece_are_answered_in_order(pair: Pair) -> None:
-    """Hot, cold and heavy requests behind each other keep their places, bad ones among them."""
+    """Remembered, new, heavy and bad requests in one pipeline are answered in order."""
     bad = request("POST", V1, b"{")
     requests = [SLOW, HOT, COLD, SLOW, SLOW, bad, PROBE, HOT, SLOW, COLD, COLD, bad, SLOW, HOT] * 5
     assert pair.talk(pipelined(requests)) == pair.ask(*requests, fast=False)
@@ -250,7 +250,7 @@ def pipelined(requests: list[bytes]) -> Callable[[ClientConnection], Any]:
 
 
 def test_a_refusal_waits_for_the_answer_before_it(paired: Paired, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No refusal is written into or before an earlier answer; the connection ends behind that."""
+    """A refusal is written after the earlier answers, and then the connection ends."""
     pair = paired(thread_after_us=1)
 
     async def talk(client: ClientConnection) -> None:
@@ -266,7 +266,7 @@ def test_a_refusal_waits_for_the_answer_before_it(paired: Paired, monkeypatch: p
 
 @pytest.mark.parametrize("data", [HOT, unnamed(HOT), COLD, PROBE], ids=["hot", "remembered", "cold", "probe"])
 def test_a_client_that_does_not_read_is_not_read_and_then_closed(paired: Paired, data: bytes) -> None:
-    """Answers do not pile up: reading stops when they are not taken, and after a time the connection ends."""
+    """Reading stops while a client does not read its answers, and after a time the connection ends."""
     pair = paired(write_seconds=0.5)
     pair.fast_listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
 
@@ -287,7 +287,7 @@ def test_a_client_that_does_not_read_is_not_read_and_then_closed(paired: Paired,
 
 
 async def until(condition: Callable[[], Any]) -> Any:
-    """Wait for what the servers do; returns what became true."""
+    """Wait until a condition of the servers is true, and return its value."""
     async with asyncio.timeout(8):
         while not (value := condition()):  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0.01)
@@ -295,7 +295,7 @@ async def until(condition: Callable[[], Any]) -> Any:
 
 
 def test_a_pause_of_a_slow_reader_counts_for_no_deadline(paired: Paired) -> None:
-    """While answers are not taken nothing is read, so the rest of a head could not come in that time."""
+    """The deadline of a head does not run while reading has stopped for a slow client."""
     pair = paired(header_seconds=0.5)
     pair.fast_listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
     count = 30  # small requests with large answers: the server reads them at once, and cannot write all
@@ -315,7 +315,7 @@ def test_a_pause_of_a_slow_reader_counts_for_no_deadline(paired: Paired) -> None
 
 
 def test_a_client_that_reads_late_gets_everything(pair: Pair) -> None:
-    """Reading that stopped for a slow client goes on when it reads."""
+    """Reading that stopped for a slow client continues when it reads."""
     count = 20_000
 
     async def talk(client: ClientConnection) -> set[int]:
@@ -332,7 +332,7 @@ def test_a_client_that_reads_late_gets_everything(pair: Pair) -> None:
 
 
 async def slow_answer(client: ClientConnection, data: bytes) -> Response:
-    """What a client that sends no more gets; then the connection must end."""
+    """Return the answer to a client that stops sending; then the connection must end."""
     await client.send(data)
     answer = await client.read()
     assert await client.ended()
@@ -346,7 +346,7 @@ def test_slow_headers_are_given_up(paired: Paired, data: bytes) -> None:
 
 
 def test_dripping_headers_are_given_up(paired: Paired) -> None:
-    """Bytes that keep coming do not put the end off."""
+    """Further bytes do not extend the deadline."""
 
     async def talk(client: ClientConnection) -> int:
         for at in range(20):
@@ -359,7 +359,7 @@ def test_dripping_headers_are_given_up(paired: Paired) -> None:
 
 @BOTH
 def test_a_slow_body_is_given_up(paired: Paired, target: str) -> None:
-    """A body that does not come in time is answered with 408, once; nothing of it is kept."""
+    """A body that does not arrive in time is answered with one 408, and its bytes are released."""
     pair = paired(body_seconds=0.3)
     assert pair.talk(lambda client: slow_answer(client, request("POST", target, BODY)[:-5])).status == 408
     assert pair.run(pair.settled()) == (0, 0)
@@ -368,7 +368,7 @@ def test_a_slow_body_is_given_up(paired: Paired, target: str) -> None:
 
 
 def test_idle_connections_are_closed(paired: Paired) -> None:
-    """A connection that never asks, or asks no more, ends without a word, and not before its time."""
+    """An idle connection ends without an answer after its time, before the first request or later."""
     pair = paired(keep_alive_seconds=0.5)
 
     async def talk(client: ClientConnection) -> None:
@@ -478,7 +478,7 @@ def test_malformed_http_is_refused_as_json(pair: Pair, name: str) -> None:
 
 
 def test_connect_is_refused(pair: Pair) -> None:
-    """This is no proxy."""
+    """The method CONNECT is refused."""
     (answer,) = pair.ask(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")
     assert (answer.status, answer.header("allow"), list(answer.json)) == (405, "GET, POST", ["error", "code"])
 
@@ -496,7 +496,7 @@ def test_connect_is_refused(pair: Pair) -> None:
 def test_an_upgrade_is_declined_by_a_normal_answer(
     pair: Pair, target: str, headers: list[tuple[str, str]], cuts: int
 ) -> None:
-    """A request that would rather speak another protocol is answered in this one, its body read, the next one too."""
+    """A request to upgrade is answered in HTTP/1.1, its body is read, and the next request is answered."""
     data = request("POST", target, BODY, headers)
 
     async def talk(client: ClientConnection) -> list[Response]:
@@ -511,7 +511,7 @@ def test_an_upgrade_is_declined_by_a_normal_answer(
 
 @BOTH
 def test_leaving_in_mid_body_leaves_nothing(pair: Pair, target: str) -> None:
-    """The body bytes of a client that went are given back."""
+    """The body bytes of a client that disconnected are released."""
 
     async def talk(client: ClientConnection) -> int:
         await client.send_pieces([request("POST", target, b" " * 1000)[:-10]])
@@ -522,7 +522,7 @@ def test_leaving_in_mid_body_leaves_nothing(pair: Pair, target: str) -> None:
 
 
 def test_leaving_before_the_answer_leaves_nothing(paired: Paired, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer to a client that went is thrown away, and its request counted as over."""
+    """The answer to a client that disconnected is dropped, and its request is no longer in flight."""
     pair = paired(thread_after_us=1)
 
     async def talk(client: ClientConnection) -> int:
@@ -542,7 +542,7 @@ def test_leaving_before_the_answer_leaves_nothing(paired: Paired, monkeypatch: p
 @pytest.mark.parametrize("chunks", [False, True], ids=["declared", "chunked"])
 @pytest.mark.parametrize("headers", [[], [("Connection", "close")]], ids=["keep-alive", "close"])
 def test_a_large_body_is_refused(paired: Paired, target: str, headers: list[tuple[str, str]], *, chunks: bool) -> None:
-    """413 comes while the client still sends, and it can read it."""
+    """The client can read the answer 413 while it still sends."""
     pair = paired(body_bytes_max=100_000)
     body = b" " * 5_000_000
     data = chunked("POST", target, [body], headers) if chunks else request("POST", target, body, headers)
@@ -562,7 +562,7 @@ def test_a_large_body_is_refused(paired: Paired, target: str, headers: list[tupl
 def test_requests_beyond_the_limit_are_refused_for_a_retry(
     paired: Paired, monkeypatch: pytest.MonkeyPatch, heavy: bytes
 ) -> None:
-    """A worker with enough at hand answers 503 with Retry-After, while probes and metrics are answered."""
+    """A worker at its limit answers 503 with Retry-After, but still answers probes and metrics."""
     pair = paired(thread_after_us=1, requests_in_flight_max=2)
     pair.ask(heavy, heavy)
 
@@ -588,7 +588,7 @@ def test_requests_beyond_the_limit_are_refused_for_a_retry(
 @BOTH
 @pytest.mark.parametrize("chunks", [False, True], ids=["declared", "chunked"])
 def test_body_bytes_beyond_the_limit_are_refused_for_a_retry(paired: Paired, target: str, *, chunks: bool) -> None:
-    """What a worker holds of bodies is bounded, whoever sends them and however."""
+    """The body bytes that a worker holds are limited over all clients and both encodings of bodies."""
     pair = paired(body_bytes_in_flight_max=1000)
     body = BODY.ljust(600)
     data = chunked("POST", target, [body]) if chunks else request("POST", target, body)
@@ -610,7 +610,7 @@ def test_body_bytes_beyond_the_limit_are_refused_for_a_retry(paired: Paired, tar
 @BOTH
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 def test_a_client_that_leaves_gets_no_answer(paired: Paired, target: str, *, fast: bool) -> None:
-    """A connection that ends within a body is nobody's answer, and no fault either."""
+    """A connection that ends within a body gets no answer and causes no error."""
     pair = paired()
 
     async def talk(client: ClientConnection) -> None:
@@ -666,7 +666,7 @@ def test_a_model_unloaded_while_its_request_arrives_still_answers(paired: Paired
     assert pair.ask(HOT)[0].status == 503
 
 
-# What is told and counted
+# Logs and counters
 
 
 @pytest.fixture

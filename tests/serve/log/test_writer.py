@@ -81,7 +81,7 @@ def test_an_event_is_committed_and_marked_before_it_is_reported(rig: WriterRig) 
 
 
 def test_a_retry_returns_the_same_seq(rig: WriterRig) -> None:
-    """A retry marks no stream and wakes nobody; another event with the same id is rejected."""
+    """A retry marks no stream and sends no wakeup; another event with the same id is rejected."""
     iris = make_source()
 
     async def scenario(writer: Writer) -> None:

@@ -42,10 +42,10 @@ NUMBERS = st.one_of(
 
 def single_row_of(model: LinearModel) -> tuple[SingleRow, memoryview, WorkerCounters]:
     """The shortest path of a model, the model's counters, and the worker's counters."""
-    meter = WorkerCounters(SharedMemory(1, 2), 0)
-    single, counters = model.single_row_plan(), meter.model_counters("m", 1)
+    worker_counters = WorkerCounters(SharedMemory(1, 2), 0)
+    single, counters = model.single_row_plan(), worker_counters.model_counters("m", 1)
     assert single is not None
-    return SingleRow(single, counters, meter), counters, meter
+    return SingleRow(single, counters, worker_counters), counters, worker_counters
 
 
 def model_of(head: Head, n_logits: int, dtype: str) -> LinearModel:
@@ -126,8 +126,8 @@ def test_bytes_objects_have_the_expected_layout() -> None:
 @pytest.mark.parametrize("times", [1, 7])
 def test_counts_match_the_general_path(times: int) -> None:
     """Requests, rows, calls and responses are counted, and durations are in their buckets."""
-    single, counters, meter = single_row_of(MODELS["softmax", 3, "float32"])
-    meter.now_ms[0] = 1234
+    single, counters, worker_counters = single_row_of(MODELS["softmax", 3, "float32"])
+    worker_counters.now_ms[0] = 1234
     began = time.perf_counter_ns()
     for _ in range(times):
         assert single.predict_row(instances([[1] * N]), 0) >= 0
@@ -137,7 +137,7 @@ def test_counts_match_the_general_path(times: int) -> None:
     assert [counts[i] for i in (V1, ROWS, EXECUTIONS, LAST_MS)] == [times, times, times, 1234]
     assert 0 < counts[COMPUTE_NANOSECONDS] <= counts[NANOSECONDS] <= passed
     assert sum(counts[BUCKETS:COUNTERS]) == times
-    assert meter.statuses[200] == times
+    assert worker_counters.statuses[200] == times
 
 
 def unnamed(path: str, body: bytes) -> bytes:

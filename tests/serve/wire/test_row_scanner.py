@@ -1,6 +1,6 @@
 """The scanner accepts exactly its subset of JSON, returns correctly rounded numbers, and stays in its bounds.
 
-Python's own parser is the judge: made strict, and told to keep the spelling of numbers.
+The reference is Python's own parser, made strict and keeping the spelling of numbers.
 """
 
 import ctypes

@@ -129,7 +129,7 @@ def test_any_artifact_survives_the_disk(tmp_path_factory: pytest.TempPathFactory
 
 
 def test_tensors_are_own_aligned_contiguous_and_read_only(make_artifact: MakeArtifact, folder: Path) -> None:
-    """Kernels may take an artifact's arrays as they are, and nobody can change them."""
+    """Kernels may use an artifact's arrays as they are, and the arrays are immutable."""
     for artifact in (read_artifact(folder, BYTES_MAX), make_artifact()):
         for tensor in artifact.tensors.values():
             assert tensor.flags.owndata

@@ -48,7 +48,7 @@ def damage(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the golden artifact, for damaging; each example puts both files anew."""
+    """Return a copy of the golden artifact to damage; each example writes both files again."""
     directory = tmp_path_factory.mktemp("victim") / "1"
     write_artifact(directory, read_artifact(GOLDEN, BYTES_MAX))
     return directory

@@ -24,7 +24,7 @@ SAFE = {
     "wal_autocheckpoint": 0,  # a commit never pays for a checkpoint
     "journal_size_limit": 64 << 20,
     "secure_delete": 1,  # what was forgotten is overwritten
-    "cell_size_check": 1,  # a page whose cells overlap is told as it is read
+    "cell_size_check": 1,  # overlapping cells of a page are reported when it is read
     "trusted_schema": 0,
     "mmap_size": 0,  # an error of the disk is an error and not the end of the process
     "cache_size": -32768,
