@@ -38,20 +38,20 @@ def calibrated(kind: str = "trained", head: str = "softmax", dtype: str = "float
 
 def test_genesis_binds_the_calibration() -> None:
     """Another kind, number or switch gives another genesis."""
-    made = [artifact(), calibrated(), calibrated(learn=False), calibrated(temperature=1.25)]
-    assert len({compute_genesis(one) for one in made}) == 4
-    assert len({one.weights_sha256 for one in made}) == 3
+    source = [artifact(), calibrated(), calibrated(learn=False), calibrated(temperature=1.25)]
+    assert len({compute_genesis(one) for one in source}) == 4
+    assert len({one.weights_sha256 for one in source}) == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head", FIELDS)
 def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
     """Before the first event the answers have the bits of the artifact's own."""
-    made = calibrated(kind, head)
-    X, _ = rows(made)
-    model = build_model(made)
+    source = calibrated(kind, head)
+    X, _ = rows(source)
+    model = build_model(source)
     assert isinstance(model, CalibratedModel)
-    assert LearnerState(made).served_parameters().build_model().predict(X).tobytes() == model.predict(X).tobytes()
+    assert LearnerState(source).served_parameters().build_model().predict(X).tobytes() == model.predict(X).tobytes()
     assert model.predict(X).tobytes() != build_model(artifact(kind, head)).predict(X).tobytes()
     assert (
         hash_tensors(LearnerState(calibrated("raw", head)).served_parameters().tensors())
@@ -64,9 +64,9 @@ def test_state_0_answers_as_the_artifact(head: str, kind: str) -> None:
 @pytest.mark.parametrize("head", FIELDS)
 def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> None:
     """Loss, hit, confidence and truth are those of the answer before the row's step, to the bit."""
-    made = calibrated(kind, head, dtype, **TOO_SURE[head])
-    X, Y = rows(made)
-    state, hits = LearnerState(made), 0
+    source = calibrated(kind, head, dtype, **TOO_SURE[head])
+    X, Y = rows(source)
+    state, hits = LearnerState(source), 0
     for at, (x, y) in enumerate(zip(X, Y, strict=True)):
         model = state.served_parameters().build_model()
         P, (label,) = model.classify(x[None].copy())
@@ -76,15 +76,15 @@ def test_a_row_is_scored_as_it_is_answered(head: str, kind: str, dtype: str) -> 
         assert state.tensors()["calibration.window"][:, at].tolist() == [P[0, label], right]
     assert state.progress["rows"] == 60
     assert state.progress["accuracy"] == hits / 60
-    assert state.candidate_parameters().calibration != LearnerState(made).candidate_parameters().calibration
+    assert state.candidate_parameters().calibration != LearnerState(source).candidate_parameters().calibration
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_model_reports_its_reliability(head: str) -> None:
     """Uncalibrated models record confidence and truth too; multilabel answers by their mean."""
-    made = artifact(head=head)
-    X, Y = rows(made)
-    state = LearnerState(made)
+    source = artifact(head=head)
+    X, Y = rows(source)
+    state = LearnerState(source)
     for at, (x, y) in enumerate(zip(X, Y, strict=True)):
         P, (label,) = state.served_parameters().build_model().classify(x[None].copy())
         state.fold_rows(x[None].copy(), Y=y[None])
@@ -114,16 +114,16 @@ def test_a_calibration_changes_no_weight(head: str, kind: str) -> None:
 @given(st.data(), st.sampled_from(KINDS), st.sampled_from(list(FIELDS)))
 def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: str, head: str) -> None:
     """So does a copy."""
-    made = calibrated(kind, head)
-    stream = data.draw(st.lists(state_events(made, kind), min_size=1, max_size=10))
+    source = calibrated(kind, head)
+    stream = data.draw(st.lists(state_events(source, kind), min_size=1, max_size=10))
     cut = data.draw(st.integers(0, len(stream)))
-    whole, first = LearnerState(made), LearnerState(made)
+    whole, first = LearnerState(source), LearnerState(source)
     for event in stream:
         event(whole)
     for event in stream[:cut]:
         event(first)
     tensors = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
-    restored, copied = LearnerState.from_tensors(made, tensors, json.loads(json.dumps(first.scalars()))), first.copy()
+    restored, copied = LearnerState.from_tensors(source, tensors, json.loads(json.dumps(first.scalars()))), first.copy()
     assert has_same_bits(restored, first)
     for event in stream[cut:]:
         event(restored)
@@ -134,47 +134,49 @@ def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: 
 
 def test_an_incomplete_checkpoint_is_rejected() -> None:
     """A checkpoint without a window, or of an uncalibrated model, is not restored."""
-    made = calibrated()
-    state = LearnerState(made)
+    source = calibrated()
+    state = LearnerState(source)
     for missing, reason in (("window", "lacks the window"), ("calibration.numbers", "not those")):
         with pytest.raises(ArtifactError, match=reason):
-            LearnerState.from_tensors(made, {n: t for n, t in state.tensors().items() if n != missing}, state.scalars())
+            LearnerState.from_tensors(
+                source, {n: t for n, t in state.tensors().items() if n != missing}, state.scalars()
+            )
     with pytest.raises(ArtifactError, match="not those"):
-        LearnerState.from_tensors(made, LearnerState(artifact()).tensors(), state.scalars())
+        LearnerState.from_tensors(source, LearnerState(artifact()).tensors(), state.scalars())
 
 
 def test_shadow_mode_serves_the_old_calibration() -> None:
     """The calibration learns without being served."""
-    made = calibrated()
-    X, Y = rows(made)
-    state = LearnerState(made)
+    source = calibrated()
+    X, Y = rows(source)
+    state = LearnerState(source)
     state.configure({"shadow": True})
     state.fold_rows(X, Y=Y)
-    assert state.served_parameters().calibration == made.manifest.scaling != state.candidate_parameters().calibration
-    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(made).predict(X))
+    assert state.served_parameters().calibration == source.manifest.scaling != state.candidate_parameters().calibration
+    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(source).predict(X))
 
 
 def test_a_pause_pauses_the_calibration() -> None:
     """While paused, losses are those of the calibrated answers and the calibration does not change."""
-    made = calibrated()
-    X, Y = rows(made)
-    state = LearnerState(made)
+    source = calibrated()
+    X, Y = rows(source)
+    state = LearnerState(source)
     state.configure({"paused": True})
-    assert np.array_equal(state.fold_rows(X, Y=Y), build_model(made).losses(X, Y))
-    assert state.candidate_parameters().calibration == made.manifest.scaling
+    assert np.array_equal(state.fold_rows(X, Y=Y), build_model(source).losses(X, Y))
+    assert state.candidate_parameters().calibration == source.manifest.scaling
     assert state.reliability["rows"] == 60
 
 
 @pytest.mark.parametrize("head", FIELDS)
 def test_an_export_answers_the_same_and_continues_to_learn(tmp_path: Path, head: str) -> None:
     """Written and read, an export has the bits of the state and its calibration in the manifest."""
-    made = calibrated(head=head)
-    X, Y = rows(made)
-    state = LearnerState(made)
+    source = calibrated(head=head)
+    X, Y = rows(source)
+    state = LearnerState(source)
     state.fold_rows(X, Y=Y)
-    write_artifact(tmp_path / "1", state.export_artifact(made.manifest.classes, {}))
+    write_artifact(tmp_path / "1", state.export_artifact(source.manifest.classes, {}))
     exported = read_artifact(tmp_path / "1", 1 << 20)
-    assert exported.manifest.scaling == state.candidate_parameters().calibration != made.manifest.scaling
+    assert exported.manifest.scaling == state.candidate_parameters().calibration != source.manifest.scaling
     assert exported.weights_sha256 == hash_tensors(state.served_parameters().tensors())
     again = LearnerState(exported)
     assert (
@@ -188,9 +190,9 @@ def test_an_export_answers_the_same_and_continues_to_learn(tmp_path: Path, head:
 
 def test_a_snapshot_restores_the_model() -> None:
     """Its arrays contain the calibration, its fields describe it, and the hash covers both."""
-    made = calibrated()
-    X, Y = rows(made)
-    fold = EventFold(made)
+    source = calibrated()
+    X, Y = rows(source)
+    fold = EventFold(source)
     fold.state.fold_rows(X, Y=Y)
     fields, arrays = snapshot_contents(fold, {})
     again = LinearParameters.from_arrays("softmax", arrays, fields["clips"])
@@ -205,11 +207,11 @@ def test_a_snapshot_restores_the_model() -> None:
 def test_defaults_are_the_identity() -> None:
     """Omitted numbers change no answer."""
     for head, kind in (("softmax", "temperature"), ("sigmoid", "platt")):
-        made = artifact(head=head, calibration={"kind": kind})
-        X, _ = rows(made)
-        assert made.manifest.calibration is not None
-        assert not made.manifest.calibration.learn
-        assert build_model(made).predict(X).tobytes() == build_model(artifact(head=head)).predict(X).tobytes()
+        source = artifact(head=head, calibration={"kind": kind})
+        X, _ = rows(source)
+        assert source.manifest.calibration is not None
+        assert not source.manifest.calibration.learn
+        assert build_model(source).predict(X).tobytes() == build_model(artifact(head=head)).predict(X).tobytes()
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from tests.support.reference import HEADS
 BYTES_MAX = 1 << 20
 
 
-def class_names(made: Artifact, added: int = 0) -> list[str]:
+def class_names(source: Artifact, added: int = 0) -> list[str]:
     """Return the names of an artifact's classes and of added ones."""
-    return [*made.manifest.classes, *(f"new {k}" for k in range(added))]
+    return [*source.manifest.classes, *(f"new {k}" for k in range(added))]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -27,22 +27,22 @@ def class_names(made: Artifact, added: int = 0) -> list[str]:
 @pytest.mark.parametrize("head", HEADS)
 def test_an_export_answers_the_same_and_continues_to_learn(tmp_path: Path, head: str, kind: str, dtype: str) -> None:
     """Written and read, an export has the bits of the state, twice in a row, and its rows are added up."""
-    made = artifact(kind, head, dtype=dtype)
-    X, Y = rows(made)
+    source = artifact(kind, head, dtype=dtype)
+    X, Y = rows(source)
     added = 0 if head == "sigmoid" else 1
-    state = LearnerState(made)
+    state = LearnerState(source)
     for number in (1, 2):
         state.fold_rows(X, Y=Y if number == 1 or not added else np.hstack([Y, np.zeros((60, 1))]))
         if number == 1 and added:
             state.add_classes(1)
-        write_artifact(tmp_path / str(number), state.export_artifact(class_names(made, added), {"from": "test"}))
+        write_artifact(tmp_path / str(number), state.export_artifact(class_names(source, added), {"from": "test"}))
         exported = read_artifact(tmp_path / str(number), BYTES_MAX)
         expected = state.served_parameters().build_model().predict(X)
         assert build_model(exported).predict(X).tobytes() == expected.tobytes()
         assert exported.weights_sha256 == hash_tensors(state.served_parameters().tensors())
         assert exported.manifest.provenance == {"from": "test"}
         if exported.manifest.training is not None:
-            known = 0 if made.manifest.training is None else made.manifest.training.rows
+            known = 0 if source.manifest.training is None else source.manifest.training.rows
             assert exported.manifest.training.rows == known + 60 * number
         state = LearnerState(exported)
         assert state.served_parameters().build_model().predict(X).tobytes() == expected.tobytes()
@@ -50,12 +50,12 @@ def test_an_export_answers_the_same_and_continues_to_learn(tmp_path: Path, head:
 
 def test_an_exported_delta_continues_where_it_stopped() -> None:
     """The statistics are the same, so the delta continues; sgd, which has no sums, learns the same."""
-    made = artifact(learning={"rule": "sgd", "constants": {"rate": 0.1, "clip": 2.0}})
-    X, Y = rows(made)
-    whole, first = LearnerState(made), LearnerState(made)
+    source = artifact(learning={"rule": "sgd", "constants": {"rate": 0.1, "clip": 2.0}})
+    X, Y = rows(source)
+    whole, first = LearnerState(source), LearnerState(source)
     whole.fold_rows(X, Y=Y)
     first.fold_rows(X[:30].copy(), Y=Y[:30])
-    second = LearnerState(first.export_artifact(class_names(made), {}))
+    second = LearnerState(first.export_artifact(class_names(source), {}))
     assert second.rule_settings["form"] == "delta"
     second.fold_rows(X[30:].copy(), Y=Y[30:])
     np.testing.assert_allclose(
@@ -68,8 +68,8 @@ def test_an_exported_delta_continues_where_it_stopped() -> None:
 
 def test_an_export_without_rows_is_unchanged() -> None:
     """An export of zero weights has zero weights and no statistics."""
-    made = artifact("zero")
-    exported = LearnerState(made).export_artifact(class_names(made), {})
+    source = artifact("zero")
+    exported = LearnerState(source).export_artifact(class_names(source), {})
     assert exported.manifest.training is None
     assert LearnerState(exported).rule_settings["form"] == "running"
 
@@ -77,11 +77,11 @@ def test_an_export_without_rows_is_unchanged() -> None:
 def test_statistics_beyond_the_dtype_are_left_out() -> None:
     """Training statistics that float32 cannot hold were not learned from and do not spoil the export."""
     training = {"rows": 10, "mean": [0.0, 1e300, 0.0, 0.0], "scale": [1.0, 1.0, 1e-300, 1.0]}
-    made = artifact(training=training)
-    X, Y = rows(made)
-    state = LearnerState(made)
+    source = artifact(training=training)
+    X, Y = rows(source)
+    state = LearnerState(source)
     state.fold_rows(X, Y=Y)
-    exported = state.export_artifact(class_names(made), {})
+    exported = state.export_artifact(class_names(source), {})
     assert build_model(exported).predict(X).tobytes() == state.served_parameters().build_model().predict(X).tobytes()
 
 
@@ -97,21 +97,21 @@ def artifact_with_delta(**changes: Any) -> Artifact:
     state = LearnerState(artifact())
     X, Y = rows(state.artifact)
     state.fold_rows(X, Y=Y)
-    made = state.export_artifact(class_names(state.artifact), {})
-    fields = made.manifest.model_dump(mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256"})
+    source = state.export_artifact(class_names(state.artifact), {})
+    fields = source.manifest.model_dump(mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256"})
     fields = {name: value for name, value in (fields | changes).items() if value is not None}
-    return Artifact.from_fields(fields, dict(made.tensors))
+    return Artifact.from_fields(fields, dict(source.tensors))
 
 
 def test_a_delta_is_a_third_tensor() -> None:
     """It is hashed last and acts after the training statistics."""
-    made = artifact_with_delta()
-    assert list(made.tensors) == ["weight", "bias", "delta.weight"]
-    assert made.weights_sha256 == hash_tensors([made.weights, made.bias, made.tensors["delta.weight"]])
-    delta = build_delta(made)
+    source = artifact_with_delta()
+    assert list(source.tensors) == ["weight", "bias", "delta.weight"]
+    assert source.weights_sha256 == hash_tensors([source.weights, source.bias, source.tensors["delta.weight"]])
+    delta = build_delta(source)
     assert delta is not None
-    assert made.manifest.training is not None
-    assert delta.stage.mean.tolist() == list(made.manifest.training.mean)
+    assert source.manifest.training is not None
+    assert delta.stage.mean.tolist() == list(source.manifest.training.mean)
     assert delta.stage.clip == 1.25
     assert build_delta(artifact()) is None
 
@@ -137,6 +137,6 @@ def test_invalid_deltas_are_rejected(changes: dict[str, Any], reason: str) -> No
 def test_a_delta_keeps_its_clip() -> None:
     """Another clip would change answers before the first event."""
     learning = {"rule": "newton", "constants": {"clip": 2.0}}
-    with pytest.raises(ArtifactError, match="that of the delta"):
+    with pytest.raises(ArtifactError, match="the clip of the delta"):
         LearnerState(artifact_with_delta(learning=learning))
     assert LearnerState(artifact_with_delta(learning={"rule": "sgd"})).rule_settings["form"] == "delta"

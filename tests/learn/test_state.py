@@ -24,11 +24,11 @@ from tests.support.reference import HEADS
 @pytest.mark.parametrize(("kind", "rule"), [(kind, rule) for kind in KINDS for rule in (None, *rules_of(kind))])
 def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str) -> None:
     """Before the first event the answers have the bits of the artifact's own, with any rule."""
-    made = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
-    X, _ = rows(made)
+    source = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
+    X, _ = rows(source)
     assert (
-        LearnerState(made).served_parameters().build_model().predict(X).tobytes()
-        == build_model(made).predict(X).tobytes()
+        LearnerState(source).served_parameters().build_model().predict(X).tobytes()
+        == build_model(source).predict(X).tobytes()
     )
 
 
@@ -36,14 +36,14 @@ def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str)
 @pytest.mark.parametrize("head", HEADS)
 def test_learning_lowers_the_loss(head: str, kind: str) -> None:
     """On rows that follow a pattern the loss of the second half is lower than without learning."""
-    made = artifact(kind, head)
-    X, _ = rows(made, 3000)
+    source = artifact(kind, head)
+    X, _ = rows(source, 3000)
     truth = build_model(artifact("raw", head, provenance={"other": "weights"}))
     Z = truth.logits(X)[:, ::-1] * 2
     Y = (Z > 0).astype(np.float64) if head in {"sigmoid", "multilabel"} else np.eye(3)[Z.argmax(axis=1)]
-    learned = LearnerState(made)
+    learned = LearnerState(source)
     losses = learned.fold_rows(X, Y=Y)
-    static = LearnerState(made)
+    static = LearnerState(source)
     static.configure({"paused": True})
     assert losses[1500:].mean() < (1 if kind == "raw" else 0.8) * static.fold_rows(X, Y=Y)[1500:].mean()
 
@@ -52,17 +52,17 @@ def test_learning_lowers_the_loss(head: str, kind: str) -> None:
 @given(st.data(), st.sampled_from(KINDS), st.sampled_from(HEADS))
 def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: str, head: str) -> None:
     """So does a copy."""
-    made = artifact(kind, head)
-    stream = data.draw(st.lists(state_events(made, kind), min_size=1, max_size=10))
+    source = artifact(kind, head)
+    stream = data.draw(st.lists(state_events(source, kind), min_size=1, max_size=10))
     cut = data.draw(st.integers(0, len(stream)))
-    whole = LearnerState(made)
+    whole = LearnerState(source)
     for event in stream:
         event(whole)
-    first = LearnerState(made)
+    first = LearnerState(source)
     for event in stream[:cut]:
         event(first)
     tensors = {name: np.frombuffer(t.tobytes(), t.dtype).reshape(t.shape) for name, t in first.tensors().items()}
-    restored = LearnerState.from_tensors(made, tensors, json.loads(json.dumps(first.scalars())))
+    restored = LearnerState.from_tensors(source, tensors, json.loads(json.dumps(first.scalars())))
     copied = first.copy()
     assert has_same_bits(restored, first)
     for event in stream[cut:]:
@@ -71,38 +71,38 @@ def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: 
     assert has_same_bits(restored, whole)
     assert has_same_bits(copied, whole)
     assert (
-        restored.served_parameters().build_model().predict(rows(made)[0]).tobytes()
-        == whole.served_parameters().build_model().predict(rows(made)[0]).tobytes()
+        restored.served_parameters().build_model().predict(rows(source)[0]).tobytes()
+        == whole.served_parameters().build_model().predict(rows(source)[0]).tobytes()
     )
 
 
 def test_a_copy_is_independent() -> None:
     """What a copy learns does not change the original."""
-    made = artifact()
-    X, Y = rows(made)
-    state, untouched = LearnerState(made), LearnerState(made)
+    source = artifact()
+    X, Y = rows(source)
+    state, untouched = LearnerState(source), LearnerState(source)
     state.copy().fold_rows(X, Y=Y)
     assert has_same_bits(state, untouched)
 
 
 def test_foreign_tensors_are_rejected() -> None:
     """Tensors of another model, missing ones and another fold version raise an error."""
-    made, other = artifact(), artifact(N=5)
-    state = LearnerState(made)
+    source, other = artifact(), artifact(N=5)
+    state = LearnerState(source)
     with pytest.raises(ArtifactError, match="not those"):
-        LearnerState.from_tensors(made, LearnerState(other).tensors(), state.scalars())
+        LearnerState.from_tensors(source, LearnerState(other).tensors(), state.scalars())
     with pytest.raises(ArtifactError, match="lacks the window"):
-        LearnerState.from_tensors(made, {}, state.scalars())
+        LearnerState.from_tensors(source, {}, state.scalars())
     with pytest.raises(ArtifactError, match="another version"):
-        LearnerState.from_tensors(made, state.tensors(), state.scalars() | {"fold_version": 0})
+        LearnerState.from_tensors(source, state.tensors(), state.scalars() | {"fold_version": 0})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_added_classes_are_improbable_at_first(kind: str) -> None:
     """New classes keep the ranking of the others and can be learned."""
-    made = artifact(kind, K=4)
-    X, Y = rows(made, 200)
-    state = LearnerState(made)
+    source = artifact(kind, K=4)
+    X, Y = rows(source, 200)
+    state = LearnerState(source)
     state.fold_rows(X, Y=Y)
     before = state.served_parameters().build_model().predict(X)
     state.add_classes(2)
@@ -126,26 +126,26 @@ def test_classes_of_a_sigmoid_head_are_fixed() -> None:
 
 def test_the_fold_has_no_size_limit_for_newton() -> None:
     """The API rejects newton for such a model, but an event in the log always means the same."""
-    made = artifact(N=1500)
-    state = LearnerState(made)
+    source = artifact(N=1500)
+    state = LearnerState(source)
     assert state.rule_settings["rule"] == "ftrl"
     state.configure({"rule": "newton"})
     state.add_classes(1)
     assert (state.rule_settings["rule"], state.n_classes) == ("newton", 4)
-    again = LearnerState.from_tensors(made, state.tensors(), json.loads(json.dumps(state.scalars())))
+    again = LearnerState.from_tensors(source, state.tensors(), json.loads(json.dumps(state.scalars())))
     assert has_same_bits(again, state)
 
 
 def test_shadow_mode_serves_the_old_parameters() -> None:
     """Rows are learned, added classes are served, and the end of shadow mode serves what was learned."""
-    made = artifact()
-    X, Y = rows(made)
-    state, open_ = LearnerState(made), LearnerState(made)
+    source = artifact()
+    X, Y = rows(source)
+    state, open_ = LearnerState(source), LearnerState(source)
     state.configure({"shadow": True})
     state.fold_rows(X, Y=Y)
     open_.fold_rows(X, Y=Y)
     assert state.shadow
-    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(made).predict(X))
+    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(source).predict(X))
     assert np.array_equal(
         state.candidate_parameters().build_model().predict(X), open_.served_parameters().build_model().predict(X)
     )
@@ -160,12 +160,12 @@ def test_shadow_mode_serves_the_old_parameters() -> None:
 
 def test_paused_rows_are_scored_only() -> None:
     """While paused, losses are those of the answers, and the answers do not change."""
-    made = artifact()
-    X, Y = rows(made)
-    state = LearnerState(made)
+    source = artifact()
+    X, Y = rows(source)
+    state = LearnerState(source)
     state.configure({"paused": True})
-    assert np.array_equal(state.fold_rows(X, Y=Y), build_model(made).losses(X, Y))
-    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(made).predict(X))
+    assert np.array_equal(state.fold_rows(X, Y=Y), build_model(source).losses(X, Y))
+    assert np.array_equal(state.served_parameters().build_model().predict(X), build_model(source).predict(X))
     assert (state.progress["rows"], state.progress["steps"]) == (60, 0)
 
 
@@ -211,9 +211,9 @@ def test_invalid_configurations_of_a_network_are_rejected(changes: dict[str, Any
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_rule_keeps_the_answers(kind: str) -> None:
     """A change of rule changes no answer, because the clip stays."""
-    made = artifact(kind)
-    X, Y = rows(made)
-    state = LearnerState(made)
+    source = artifact(kind)
+    X, Y = rows(source)
+    state = LearnerState(source)
     state.fold_rows(X, Y=Y)
     before = state.served_parameters().build_model().predict(X)
     for rule in rules_of(kind):
@@ -225,8 +225,8 @@ def test_another_rule_keeps_the_answers(kind: str) -> None:
 
 def test_genesis_binds_what_changes_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors, statistics, rule, classes and fold version do; provenance and metrics do not."""
-    made = artifact()
-    training = made.manifest.training
+    source = artifact()
+    training = source.manifest.training
     assert training is not None
     others = [
         artifact("raw"),
@@ -239,14 +239,14 @@ def test_genesis_binds_what_changes_the_fold(monkeypatch: pytest.MonkeyPatch) ->
         artifact(training=training.model_dump(mode="json") | {"rows": 201}),
         artifact("network"),
         artifact("network", layers=layers_with("tanh", "tanh")),
-        Artifact(made.manifest, {**made.tensors, "bias": made.bias + 1}),
+        Artifact(source.manifest, {**source.tensors, "bias": source.bias + 1}),
     ]
-    found = [compute_genesis(one) for one in (made, *others)]
+    found = [compute_genesis(one) for one in (source, *others)]
     assert {len(one) for one in found} == {32}
     assert len(set(found)) == len(found)
     assert compute_genesis(artifact(provenance={"a": "b"}, metrics={"loss": 1.0})) == found[0]
     monkeypatch.setattr(binding, "FOLD_VERSION", 2)
-    assert compute_genesis(made) != found[0]
+    assert compute_genesis(source) != found[0]
 
 
 def layers_with(*activations: str) -> list[dict[str, str]]:
@@ -266,8 +266,8 @@ def test_genesis_binds_the_widths_of_hidden_layers() -> None:
 
 def test_unlearned_weights_have_the_artifacts_hash() -> None:
     """A delta is one more tensor."""
-    made = artifact("raw")
-    assert hash_tensors(LearnerState(made).served_parameters().tensors()) == made.weights_sha256
+    source = artifact("raw")
+    assert hash_tensors(LearnerState(source).served_parameters().tensors()) == source.weights_sha256
     network = artifact("network")
     assert hash_tensors(LearnerState(network).served_parameters().tensors()) == network.weights_sha256
     served = LearnerState(artifact()).served_parameters()
@@ -307,9 +307,9 @@ def test_changed_labels_are_learned(rule: str) -> None:
 
 def test_one_wrong_label_does_not_undo_a_trained_model() -> None:
     """A single wrong label changes the answers to other rows by little."""
-    made = artifact(training={"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 5000})
-    X, _ = rows(made)
-    before = build_model(made).predict(X)
-    state = LearnerState(made)
+    source = artifact(training={"mean": [0.0] * 4, "scale": [1.0] * 4, "rows": 5000})
+    X, _ = rows(source)
+    before = build_model(source).predict(X)
+    state = LearnerState(source)
     state.fold_rows(X[:1].copy(), before[:1].argmin(axis=1))
     assert np.abs(state.served_parameters().build_model().predict(X) - before).max() < 0.05

@@ -251,16 +251,16 @@ def test_any_rows_leave_a_finite_network(
 def test_a_step_of_each_layer_is_limited_by_the_clip(name: RuleName) -> None:
     """The largest change of each layer's pre-activations is the clip, in the direction of the step."""
     net = Net("softmax", (6, 5), B=1)
-    taken = [net.X]
+    layer_inputs = [net.X]
     model = net.parameters().build_model()
-    taken += model.trace(net.X)[1][1:]
+    layer_inputs += model.trace(net.X)[1][1:]
     moved = []
     for clip in (np.inf, 1e-3):
         learner = net.learner(replace(RULES[name], step_clip=clip))
         before = masters(learner)
         learner.fold(net.X, Y=net.Y)
         moved.append([new - old for old, new in zip(before, masters(learner), strict=True)])
-    for A, free, cut in zip(taken, *moved, strict=True):
+    for A, free, cut in zip(layer_inputs, *moved, strict=True):
         change = np.abs(np.concatenate([[1.0], A[0]]) @ cut).max()
         assert change == pytest.approx(1e-3, rel=1e-6)
         ratio = cut[free != 0] / free[free != 0]

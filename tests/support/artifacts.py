@@ -62,10 +62,10 @@ def rules_of(kind: str) -> tuple[str, ...]:
     return tuple(rule for rule in RULES if kind != "network" or rule != "newton")
 
 
-def rows(made: Artifact, B: int = 60, seed: int = 1) -> tuple[Array, Array]:
+def rows(source: Artifact, B: int = 60, seed: int = 1) -> tuple[Array, Array]:
     """Return rows and targets (B, K) for an artifact."""
-    rng, K = np.random.default_rng(seed), made.bias.size
-    X = (rng.standard_normal((B, made.n_features)) * 3 + 1).astype(made.weights.dtype)
+    rng, K = np.random.default_rng(seed), source.bias.size
+    X = (rng.standard_normal((B, source.n_features)) * 3 + 1).astype(source.weights.dtype)
     return X, np.eye(K)[rng.integers(0, K, B)] if K > 1 else rng.integers(0, 2, (B, 1)).astype(np.float64)
 
 

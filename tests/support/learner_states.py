@@ -12,13 +12,13 @@ from tests.support.artifacts import rows, rules_of
 Event = Callable[[LearnerState], object]
 
 
-def state_events(made: Artifact, kind: str) -> st.SearchStrategy[Event]:
+def state_events(source: Artifact, kind: str) -> st.SearchStrategy[Event]:
     """Draw an event of a stream: rows, classes, another rule, pause, shadow mode."""
-    X, Y = rows(made)
+    X, Y = rows(source)
 
     def fold(start: int, count: int) -> Event:
         def event(state: LearnerState) -> object:
-            missing = 0 if made.manifest.head == "sigmoid" else state.n_classes - Y.shape[1]
+            missing = 0 if source.manifest.head == "sigmoid" else state.n_classes - Y.shape[1]
             targets = np.hstack([Y, np.zeros((len(Y), missing))])[start : start + count]
             return state.fold_rows(X[start : start + count].copy(), Y=targets)
 
@@ -34,7 +34,7 @@ def state_events(made: Artifact, kind: str) -> st.SearchStrategy[Event]:
         st.builds(fold, st.integers(0, 50), st.integers(1, 10)),
         change.map(lambda c: lambda state: state.configure(c)),
     ]
-    if made.manifest.head != "sigmoid":
+    if source.manifest.head != "sigmoid":
         steps.append(st.integers(1, 2).map(lambda count: lambda state: state.add_classes(count)))
     return st.one_of(steps)
 

@@ -99,19 +99,19 @@ class ReferenceNetworkFold:
         """Score the row, take a step in every layer, and return the reported loss."""
         net, head = self.net, self.net.head
         x = x.astype(np.float64)
-        taken, before = (
+        layer_inputs, before = (
             [x if net.stage is None else stage(x[None], net.stage.mean, net.stage.scale, net.stage.clip)[0]],
             [],
         )
         for layer, name in zip(self.layers[:-1], net.activations, strict=True):
-            before.append(taken[-1] @ layer[1:] + layer[0])
-            taken.append(activate(name, before[-1]))
-        Z = (taken[-1] @ self.layers[-1][1:] + self.layers[-1][0])[None]
+            before.append(layer_inputs[-1] @ layer[1:] + layer[0])
+            layer_inputs.append(activate(name, before[-1]))
+        Z = (layer_inputs[-1] @ self.layers[-1][1:] + self.layers[-1][0])[None]
         loss = -(y * log_probabilities("ovr", Z)).sum() if head == "ovr" else losses(head, Z, y[None])[0]
         e = h * logit_gradient(head, Z, y[None])[0].astype(np.float64)
         moved = []
         for number in range(len(self.layers) - 1, -1, -1):
-            v = np.concatenate([[1.0], taken[number]])
+            v = np.concatenate([[1.0], layer_inputs[number]])
             moved.append((number, v, np.outer(v, e)))
             if number:
                 e = (self.layers[number][1:] @ e) * slope(net.activations[number - 1], before[number - 1])

@@ -18,14 +18,16 @@ from tests.support.http_requests import binary, binary_request, infer, instances
 from tests.support.model_artifacts import extra_artifacts
 from tests.support.server_pair import Pair
 
-CALIBRATED = {name: made for name, made in extra_artifacts().items() if made.manifest.calibration is not None}
+CALIBRATED = {
+    name: artifact for name, artifact in extra_artifacts().items() if artifact.manifest.calibration is not None
+}
 
 
 def test_there_are_both_kinds_and_a_network() -> None:
     """One model has a temperature after hidden layers, another has Platt scaling."""
-    assert {type(build_model(made)) for made in CALIBRATED.values()} == {CalibratedModel}
-    assert {made.manifest.head for made in CALIBRATED.values()} == {"softmax", "sigmoid"}
-    assert {bool(made.manifest.hidden) for made in CALIBRATED.values()} == {True, False}
+    assert {type(build_model(artifact)) for artifact in CALIBRATED.values()} == {CalibratedModel}
+    assert {artifact.manifest.head for artifact in CALIBRATED.values()} == {"softmax", "sigmoid"}
+    assert {bool(artifact.manifest.hidden) for artifact in CALIBRATED.values()} == {True, False}
 
 
 @pytest.mark.parametrize("name", CALIBRATED)
@@ -33,13 +35,13 @@ def test_there_are_both_kinds_and_a_network() -> None:
 @given(count=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_answers_have_the_bits_of_the_calibrated_model(pair: Pair, name: str, count: int, seed: int) -> None:
     """V1 and v2, JSON and binary, one row and many, with and without the fast path, return the same bits."""
-    made = CALIBRATED[name]
-    X = np.random.default_rng(seed).standard_normal((count, made.n_features)).astype(np.float32) * 3
-    P, labels = build_model(made).classify(X)
+    artifact = CALIBRATED[name]
+    X = np.random.default_rng(seed).standard_normal((count, artifact.n_features)).astype(np.float32) * 3
+    P, labels = build_model(artifact).classify(X)
     for fast in (True, False):
         (answer,) = pair.ask(request("POST", f"/v1/models/{name}:predict", instances(X.tolist())), fast=fast)
         assert np.array(answer.json["predictions"], np.float32).tobytes() == P.tobytes()
-        assert answer.json["labels"] == [made.manifest.classes[k] for k in labels]
+        assert answer.json["labels"] == [artifact.manifest.classes[k] for k in labels]
         (answer,) = pair.ask(request("POST", f"/v2/models/{name}/infer", infer(X.tolist(), "FP32")), fast=fast)
         assert np.array(answer.json["outputs"][0]["data"], np.float32).tobytes() == P.tobytes()
         text, raw = binary(X, "<f4", "FP32", parameters={"binary_data_output": True})

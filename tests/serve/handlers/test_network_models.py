@@ -18,15 +18,17 @@ from tests.support.model_artifacts import extra_artifacts, make_artifact
 from tests.support.server_pair import Pair
 
 NETWORKS = {
-    name: made for name, made in extra_artifacts().items() if made.manifest.hidden and made.manifest.calibration is None
+    name: artifact
+    for name, artifact in extra_artifacts().items()
+    if artifact.manifest.hidden and artifact.manifest.calibration is None
 }
 NAMES = sorted(NETWORKS)
 
 
 def rows(name: str, count: int, seed: int = 0) -> Any:
     """X (count, N) of the network's dtype."""
-    made = NETWORKS[name]
-    return np.random.default_rng(seed).standard_normal((count, made.n_features)).astype(made.manifest.dtype)
+    artifact = NETWORKS[name]
+    return np.random.default_rng(seed).standard_normal((count, artifact.n_features)).astype(artifact.manifest.dtype)
 
 
 def post(pair: Pair, path: str, body: bytes, *, fast: bool = True) -> Any:
@@ -38,9 +40,9 @@ def post(pair: Pair, path: str, body: bytes, *, fast: bool = True) -> Any:
 
 def test_there_are_networks_of_both_dtypes() -> None:
     """The served networks have both dtypes, with and without a stage."""
-    assert {made.manifest.dtype for made in NETWORKS.values()} == {"float32", "float64"}
-    assert {made.manifest.stage is None for made in NETWORKS.values()} == {True, False}
-    assert all(isinstance(build_model(made), NetworkModel) for made in NETWORKS.values())
+    assert {artifact.manifest.dtype for artifact in NETWORKS.values()} == {"float32", "float64"}
+    assert {artifact.manifest.stage is None for artifact in NETWORKS.values()} == {True, False}
+    assert all(isinstance(build_model(artifact), NetworkModel) for artifact in NETWORKS.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,16 +50,16 @@ def test_there_are_networks_of_both_dtypes() -> None:
 @given(count=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_answers_have_the_bits_of_the_network(pair: Pair, name: str, count: int, seed: int) -> None:
     """V1 and v2, JSON and binary, with and without the fast path, return the same bits, and matching labels."""
-    X, made = rows(name, count, seed), NETWORKS[name]
-    P, labels = build_model(made).classify(X)
+    X, artifact = rows(name, count, seed), NETWORKS[name]
+    P, labels = build_model(artifact).classify(X)
     for fast in (True, False):
         answer = post(pair, f"/v1/models/{name}:predict", instances(X.tolist()), fast=fast)
-        assert np.array(answer.json["predictions"], made.manifest.dtype).tobytes() == P.tobytes()
-        if made.manifest.head != "multilabel":
-            assert answer.json["labels"] == [made.manifest.classes[k] for k in labels]
-        datatype = {"float32": "FP32", "float64": "FP64"}[made.manifest.dtype]
+        assert np.array(answer.json["predictions"], artifact.manifest.dtype).tobytes() == P.tobytes()
+        if artifact.manifest.head != "multilabel":
+            assert answer.json["labels"] == [artifact.manifest.classes[k] for k in labels]
+        datatype = {"float32": "FP32", "float64": "FP64"}[artifact.manifest.dtype]
         answer = post(pair, f"/v2/models/{name}/infer", infer(X.tolist(), datatype), fast=fast)
-        assert np.array(answer.json["outputs"][0]["data"], made.manifest.dtype).tobytes() == P.tobytes()
+        assert np.array(answer.json["outputs"][0]["data"], artifact.manifest.dtype).tobytes() == P.tobytes()
         text, raw = binary(X, X.dtype.newbyteorder("<").str, datatype, parameters={"binary_data_output": True})
         (answer,) = pair.ask(binary_request(f"/v2/models/{name}/infer", text, raw), fast=fast)
         assert answer.body.endswith(P.tobytes())
@@ -66,7 +68,7 @@ def test_answers_have_the_bits_of_the_network(pair: Pair, name: str, count: int,
 @pytest.mark.parametrize("name", NAMES)
 def test_requests_of_one_turn_share_a_call_and_keep_their_bits(pair: Pair, name: str) -> None:
     """Many clients at once, with few rows and with more than the event loop computes itself."""
-    made = NETWORKS[name]
+    artifact = NETWORKS[name]
     served = pair.worker.registry.now.find_served(name, None)
     sizes = [1, 2, 7, served.inline_rows + 1, 1, 3]
     X = [rows(name, size, size) for size in sizes]
@@ -80,10 +82,10 @@ def test_requests_of_one_turn_share_a_call_and_keep_their_bits(pair: Pair, name:
         return await asyncio.gather(*(one(part) for part in X))
 
     answers = pair.run(talk(), 60)
-    model = build_model(made)
+    model = build_model(artifact)
     for part, answer in zip(X, answers, strict=True):
         expected = model.predict(part)
-        assert np.array(answer.json["predictions"], made.manifest.dtype).tobytes() == expected.tobytes()
+        assert np.array(answer.json["predictions"], artifact.manifest.dtype).tobytes() == expected.tobytes()
 
 
 def test_metadata_tells_of_the_layers(pair: Pair) -> None:

@@ -162,7 +162,7 @@ ALL = pytest.mark.parametrize("name", REQUESTS)
 
 
 async def exchange(client: ClientConnection, pieces: list[bytes]) -> list[Response]:
-    """The answer to a request that comes in pieces, and what the connection is good for afterwards."""
+    """Return the answers to a request in pieces and to a probe that follows on the connection."""
     await client.send_pieces(pieces)
     return await finish(client, pieces)
 
@@ -176,10 +176,10 @@ async def finish(client: ClientConnection, pieces: list[bytes]) -> list[Response
 
 
 async def expected(pair: Pair, name: str) -> list[Response]:
-    """What the plain application answers; the ids of feedback are taken before."""
+    """Return the answers of the plain application; the ids of feedback exist before."""
     async with pair.connect(fast=False) as client:
-        for taken in ("feedback", "feedback many"):
-            assert (await client.ask(REQUESTS[taken])).status == 202
+        for feedback_name in ("feedback", "feedback many"):
+            assert (await client.ask(REQUESTS[feedback_name])).status == 202
     async with pair.connect(fast=False) as client:
         return await exchange(client, [REQUESTS[name]])
 

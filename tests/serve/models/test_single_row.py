@@ -171,15 +171,15 @@ def test_responses_to_repeated_heads_match_the_application(pair: Pair, path: str
 
 def test_repeated_requests_use_the_shortest_path(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repeated request of one row is predicted and counted by the shortest path."""
-    taken: list[SingleRow] = []
+    single_rows: list[SingleRow] = []
     count = SingleRow.count_row
 
     def noted(single: SingleRow) -> None:
-        taken.append(single)
+        single_rows.append(single)
         count(single)
 
     monkeypatch.setattr(SingleRow, "count_row", noted)
     before = pair.statuses().get(200, 0)
     pair.ask(*[unnamed("iris", instances([[5.1, 3.5, 1.4, 0.2]]))] * 5)
-    assert len(taken) >= 4
+    assert len(single_rows) >= 4
     assert pair.statuses()[200] == before + 5

@@ -68,15 +68,15 @@ def test_too_many_lists_are_rejected_before_parsing(monkeypatch: pytest.MonkeyPa
         f'"parameters": {many}}}',
         "tensor": f'{{"inputs": [{{"name": "x", "shape": [{MOST}, 2], "datatype": "FP32", "data": {many}}}]}}',
     }[kind].encode()
-    made: list[bytes] = []
-    monkeypatch.setattr(grammar.orjson, "loads", made.append)
+    loaded: list[bytes] = []
+    monkeypatch.setattr(grammar.orjson, "loads", loaded.append)
     # The compiled parser of rows has no public name; if there is one, it must not be called.
     monkeypatch.setattr(rows, "_parser", None if rows._parser is None else UnusedParser())
     with pytest.raises(TooLargeError, match="lists and objects"):
         rows.parse_instances(data) if kind in {"v1", "beside"} else TensorCodec(
             rows, {}, {}, ("a", "b")
         ).parse_inference(data, None)
-    assert not made
+    assert not loaded
 
 
 class UnusedParser:

@@ -73,18 +73,18 @@ def test_the_document_names_every_constant(rule: str) -> None:
             assert f"`{name}` {constant.default:g}" in line.replace("1e-8", "1e-08"), name
 
 
-def start(made: Artifact) -> float:
+def start(source: Artifact) -> float:
     """What the rule's sums begin at."""
     # A state publishes none of its rule's constants.
-    return LearnerState(made)._learner.rule.start
+    return LearnerState(source)._learner.rule.start
 
 
 def test_constants_take_effect() -> None:
     """A constant of the manifest is the one that is used; the others keep their defaults."""
-    made = artifact("zero", learning={"rule": "newton", "constants": {"rate": 2.0, "lambda": 4.0}})
-    constants = LearnerState(made).rule_settings["constants"]
+    source = artifact("zero", learning={"rule": "newton", "constants": {"rate": 2.0, "lambda": 4.0}})
+    constants = LearnerState(source).rule_settings["constants"]
     assert (constants["rate"], constants["lambda"], constants["clip"]) == (2.0, 4.0, 1.25)
-    assert start(made) == 0.25
+    assert start(source) == 0.25
     assert LearnerState(artifact("raw")).rule_settings["constants"]["rate"] == RAW_FEATURES_RATE
     learning = {"rule": "adagrad", "constants": {"epsilon": 0.5}}
     network = LearnerState(artifact("network", learning=learning)).rule_settings["constants"]

@@ -10,21 +10,21 @@ NOW = 1_700_000_000_123
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
     """An id is a UUID of version 7 with the time in its first 48 bits."""
-    made = uuid.UUID(IdGenerator().next_id(NOW).decode())
-    assert (made.version, made.variant, made.int >> 80) == (7, uuid.RFC_4122, NOW)
+    generated = uuid.UUID(IdGenerator().next_id(NOW).decode())
+    assert (generated.version, generated.variant, generated.int >> 80) == (7, uuid.RFC_4122, NOW)
 
 
 def test_ids_ascend_whatever_the_clock_does() -> None:
     """Ids ascend beyond the counter of a millisecond, and when the clock steps back."""
     ids = IdGenerator()
-    made = [ids.next_id(NOW - number // 5000) for number in range(10_000)]
-    assert made == sorted(set(made))
+    generated = [ids.next_id(NOW - number // 5000) for number in range(10_000)]
+    assert generated == sorted(set(generated))
     assert uuid.UUID(ids.next_id(NOW + 9).decode()).int >> 80 == NOW + 9
 
 
 def test_the_process_has_one_maker() -> None:
-    made = [new_id() for _ in range(1000)]
-    assert made == sorted(set(made))
+    generated = [new_id() for _ in range(1000)]
+    assert generated == sorted(set(generated))
 
 
 def test_forked_processes_do_not_agree() -> None:
