@@ -77,7 +77,7 @@ def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: 
 
 
 def test_a_copy_is_independent() -> None:
-    """What a copy learns does not change the original."""
+    """Learning in a copy does not change the original."""
     source = artifact()
     X, Y = rows(source)
     state, untouched = LearnerState(source), LearnerState(source)

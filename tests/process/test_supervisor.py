@@ -125,7 +125,7 @@ def test_orphans_of_other_processes_are_reaped() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_parent_stops_with_its_workers(number: signal.Signals) -> None:
-    """By either signal the exit code is 0 and no worker is left."""
+    """After either signal the exit code is 0 and no worker is left."""
     with run_program("idle") as running:
         workers = [running.worker(), running.worker()]
         running.process.send_signal(number)

@@ -36,7 +36,7 @@ def test_two_digits_are_learned_and_a_kill_loses_nothing(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("cut", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\n", ANSWER[:-1], ANSWER[: -len(b"{}")]])
 def test_a_row_with_an_interrupted_answer_is_sent_again(cut: bytes) -> None:
-    """Wherever the service was killed, the example sends the row again instead of ending."""
+    """The example sends a row again if the service was killed before the answer was complete."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:

@@ -393,7 +393,7 @@ def test_several_models_without_a_default_are_refused(web: httpx.Client) -> None
 
 
 def test_vertex_asks_by_routes_and_a_port_of_its_own(tmp_path: Path) -> None:
-    """What AIP_PREDICT_ROUTE, AIP_HEALTH_ROUTE and AIP_HTTP_PORT say, with Vertex AI's form of a request."""
+    """AIP_PREDICT_ROUTE, AIP_HEALTH_ROUTE and AIP_HTTP_PORT are followed, with Vertex AI's form of a request."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     variables = {

@@ -1,4 +1,4 @@
-"""What the protocol relies on of uvicorn, which it subclasses: a new release is read before it is used."""
+"""The members of uvicorn that the protocol relies on; these tests check a new release before it is used."""
 
 import inspect
 import re

@@ -60,7 +60,7 @@ def test_the_golden_network_reads_as_it_always_did() -> None:
 
 @each_golden
 def test_writing_a_golden_artifact_gives_the_same_bytes(tmp_path: Path, golden: Path) -> None:
-    """What format 1 writes does not change from release to release."""
+    """The bytes of format 1 do not change from release to release."""
     write_artifact(tmp_path / "1", read_artifact(golden, BYTES_MAX))
     for name in ("model.json", "model.safetensors"):
         assert (tmp_path / "1" / name).read_bytes() == (golden / name).read_bytes()

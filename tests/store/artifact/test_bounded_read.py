@@ -72,7 +72,7 @@ def test_files_above_their_limits_are_refused_unread(folder: Path, monkeypatch: 
 def test_a_file_that_changes_size_while_it_is_read_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, change: int
 ) -> None:
-    """What was measured and what was read must be of one size."""
+    """The measured size and the size that was read must be equal."""
     fstat = os.fstat
 
     def as_before(descriptor: int) -> os.stat_result:

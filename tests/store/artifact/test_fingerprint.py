@@ -1,4 +1,4 @@
-"""What binds a stream to its model stays what it is from release to release, or no stream would be known again."""
+"""The genesis that binds a stream to its model is the same in every release; otherwise no stream would be found."""
 
 from pathlib import Path
 

@@ -74,7 +74,7 @@ def test_the_document_names_every_constant(rule: str) -> None:
 
 
 def start(source: Artifact) -> float:
-    """What the rule's sums begin at."""
+    """Return the start value of the rule's sums."""
     # A state publishes none of its rule's constants.
     return LearnerState(source)._learner.rule.start
 

@@ -46,5 +46,5 @@ def test_the_metrics_of_shipped_models_are_those_of_their_manifests(path: Path) 
 
 
 def test_the_limit_of_the_manifest_is_documented() -> None:
-    """In the unit that people read."""
+    """The limit is in MiB."""
     assert f"at most {MANIFEST_BYTES_MAX >> 20} MiB" in DOCUMENT

@@ -67,7 +67,7 @@ def test_a_root_whose_name_cannot_be_served_is_called_model(
 
 
 def test_named_folders_come_before_nameless_ones(root: Path, put: PutArtifact, make_artifact: MakeArtifact) -> None:
-    """Where several folders mean one version, the most explicit counts; without a manifest it does not."""
+    """Of several folders of one version, the most explicit one with a manifest is used."""
     write_artifact(root, make_artifact(bias=3.0))
     (root / "1").mkdir()
     repository = open_repository(root)

@@ -1,4 +1,4 @@
-"""In random histories the log in SQLite, the log in memory and a plain Python list agree at every step."""
+"""The log in SQLite, the log in memory and a plain list agree at every step of random histories."""
 
 import tempfile
 from collections.abc import Callable
