@@ -31,7 +31,7 @@ serve: $(VENV)/serve.stamp ## install, compile the kernels and serve models/ on 
 
 test: $(VENV)/dev.stamp ## everything that CI runs: style, types, rooms and tests
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 matrix: ## run `make test` on each supported Python that is installed; the image runs 3.13
 	for version in $(PYTHONS); do \

@@ -13,6 +13,18 @@ from tests.support.model_artifacts import write_models
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
 
+LONG_MODULES = ("tests/system/", "tests/softmax/kernels/test_determinism.py", "tests/learn/", "tests/commands/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long modules first: a module stays in one test process, and a long one at the end would run alone."""
+
+    def place(item: pytest.Item) -> int:
+        starts = (item.nodeid.startswith(path) for path in LONG_MODULES)
+        return next((at for at, found in enumerate(starts) if found), len(LONG_MODULES))
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def checked_errors() -> Iterator[None]:
