@@ -175,6 +175,11 @@ class Settings(BaseSettings):
         True,
         description="Accept feedback and learn from it. If false, or if the data directory is read-only: serve only.",
     )
+    ready_requires_learning: bool = Field(
+        False,
+        description="Fail readiness if the data directory cannot be written at the start, instead of serving without "
+        "learning.",
+    )
     wait_seconds: Seconds = Field(
         10.0,
         description="Time for a request with wait=true until its event is served. On timeout the status is 409; the "

@@ -27,6 +27,7 @@ from service.serve.handlers.learning import Learning
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.predict import PredictHandler
+from service.serve.handlers.readiness import Readiness
 from service.serve.handlers.stream_status import StreamStatus
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.http.protocol import SoftstepProtocol
@@ -91,12 +92,14 @@ class Worker:
         waiter = MinSeqWaiter(self.registry, settings.min_seq_seconds)
         self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer)
         self.dispatcher = self._make_dispatcher(waiter)
+        self.readiness = Readiness(self.registry, shared_memory, settings, learns=links is not None)
         self.shared = SharedState(self.registry, self.dispatcher, self.counters, settings)
         self.context = Context(
             settings,
             shared_memory,
             self.registry,
             self.dispatcher,
+            self.readiness,
             self.load_unload,
             WeightsHandler(None if self.learning is None else self.learning.past_states),
             self.explainer,

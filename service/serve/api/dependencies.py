@@ -14,13 +14,14 @@ from service.process.shared_memory import SharedMemory
 from service.serve.asgi import Reply
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.learning import Learning
+from service.serve.handlers.readiness import Readiness
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.live_models import LiveModels
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import V1, V2, HttpResponse, RequestHead, error, refusal
+from service.serve.responses import V1, V2, HttpResponse, RequestHead, refusal
 from service.settings import Settings
 
 
@@ -51,6 +52,7 @@ class Context:
     shared_memory: SharedMemory
     registry: ModelRegistry
     dispatcher: Dispatcher
+    readiness: Readiness
     load_unload: LoadUnload
     weights: WeightsHandler
     executor: Executor
@@ -60,11 +62,6 @@ class Context:
     def now(self) -> LiveModels:
         """The models that are served at this moment."""
         return self.registry.now
-
-    @property
-    def ready(self) -> bool:
-        """Whether this worker takes predictions: scanned, something to serve, not draining."""
-        return self.registry.scanned and bool(self.now.served) and not self.shared_memory.draining
 
 
 async def context_of(request: Request) -> Context:
@@ -179,7 +176,4 @@ def refused(request: Request, reason: SoftstepError) -> Reply:
 
 def readiness(context: Context) -> Reply:
     """Return the response of every readiness path: whether this worker takes predictions."""
-    if context.ready:
-        return json_reply({"ready": True})
-    response = error("not_ready", "Not ready: no model is served, or the server is draining.")
-    return Reply(response._replace(body=b'{"ready":false,' + response.body[1:]))
+    return Reply(context.readiness.respond())

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.serve.api.schemas.schema_types import Count, ResponseModel, one_of
+from service.serve.api.schemas.schema_types import Count, ResponseModel, absent, one_of
 from service.serve.error_codes import ERROR_CODES
 
 Code = Annotated[str, *one_of(ERROR_CODES)]
@@ -35,3 +35,7 @@ class NotReady(ResponseModel):
     error: str = Field(description="One sentence that says what is missing.")
     code: Literal["not_ready"] = Field(description="The stable name of the error, for programs.")
     ready: Literal[False] = Field(description="Whether the server takes predictions.")
+    learning: Literal[False] = Field(
+        default_factory=absent,
+        description="False if the server is not ready because it does not learn; left out otherwise.",
+    )

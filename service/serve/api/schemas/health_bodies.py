@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from service.serve.api.schemas.schema_types import ResponseModel
+from service.serve.api.schemas.schema_types import ResponseModel, absent
 
 
 class Live(ResponseModel):
@@ -17,6 +17,11 @@ class Ready(ResponseModel):
     """The server takes predictions."""
 
     ready: Literal[True] = Field(description="Whether the server takes predictions.")
+    learning: Literal[False] = Field(
+        default_factory=absent,
+        description="False if learning is on but the data directory could not be written at the start; left out "
+        "otherwise.",
+    )
 
 
 class ModelReady(ResponseModel):
@@ -27,7 +32,10 @@ class ModelReady(ResponseModel):
 
 
 LIVE: Final[dict[str, object]] = {"live": {"live": True}}
-READY: Final[dict[str, object]] = {"ready": {"ready": True}}
+READY: Final[dict[str, object]] = {
+    "ready": {"ready": True},
+    "ready without learning": {"ready": True, "learning": False},
+}
 MODEL_READY: Final[dict[str, object]] = {"ready": {"name": "iris", "ready": True}}
 METRICS: Final = (
     "# HELP softstep_workers_ready Workers that answer predictions.\n"
