@@ -6,7 +6,7 @@ docs/write_settings.py writes docs/settings.md from this file, and a test checks
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
@@ -217,9 +217,11 @@ class Settings(BaseSettings):
 
     # Logs and documentation
     access_log: bool = Field(
-        False, description="Write one line to standard error for each request, without query values or bodies."
+        False, description="Write one line to standard error for each response, without query values or bodies."
     )
-    log_json: bool = Field(True, description="Write log lines as JSON objects instead of plain text.")
+    log_format: Literal["json", "text"] = Field(
+        "json", description="Format of the log: one JSON object a line, or text for people."
+    )
     docs: bool = Field(True, description="Serve /docs and /openapi.json.")
     cors_origins: tuple[str, ...] = Field(
         (),

@@ -1,6 +1,7 @@
 """`softstep serve`: check the data directory, start the processes, and serve until SIGTERM."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -9,10 +10,10 @@ from typing import Final
 import orjson
 
 from service import __version__, compiler
-from service.console import print_error
 from service.errors import KeyFileError, LogDamagedError, LogError
 from service.learn.learner_process import run_learner
-from service.logs import configure_logging
+from service.log_events import logger
+from service.logs import LineWriter, configure_logging
 from service.process.shared_memory import SharedMemory
 from service.process.supervisor import Supervisor, listen
 from service.process.wakeup import Wakeup
@@ -26,6 +27,7 @@ from service.store.directory.directory_lock import acquire_lock
 from service.store.directory.keyfile import parse_keys, read_or_create_keys
 from service.store.directory.restore_files import delete_partial_copy
 from service.store.directory.truncation import refuse_truncated_log
+from service.store.filesystem import free_bytes, total_bytes
 from service.store.log.events import Position
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import stored_positions
@@ -38,12 +40,12 @@ LOCK_SECONDS: Final = 3.0
 
 def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     """Return 0 when the service was stopped, 1 if the address or the data directory cannot be used."""
-    configure_logging(as_json=settings.log_json, access=settings.access_log)
+    configure_logging(settings.log_format, access=settings.access_log)
     try:
         with open_data(settings) as data:
             return _serve(settings, data)
     except (LogError, KeyFileError) as error:
-        print_error(str(error))
+        logger.event("start_failed", reason=str(error))
         return 1
 
 
@@ -51,15 +53,12 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
-        print_error(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
+        logger.event("start_failed", reason=f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
         return 1
     if compiler.FAMILY == "none":
-        print_error("this processor has no fused multiply-add; predictions are correct but slow")
+        logger.event("slow_processor")
     host, port = listener.getsockname()[:2]
-    print(
-        f"softstep {__version__}: http://{f'[{host}]' if ':' in host else host}:{port} (kernels: {compiler.TARGET})",
-        flush=True,
-    )
+    _report_address(settings, f"http://{f'[{host}]' if ':' in host else host}:{port}")
     # Versions that were replaced keep their counter rows, so there are twice as many rows as models.
     memory = SharedMemory(settings.workers, 2 * settings.models_max)
     links = learner = None
@@ -77,6 +76,12 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
     run_worker = partial(worker.run, settings, memory, links)
     Supervisor(settings, memory, listener, run_worker, handle_request, learner).run()
     return 0
+
+
+def _report_address(settings: Settings, url: str) -> None:
+    """Write the address to standard output, for people and scripts, and to the log; neither can stop the service."""
+    LineWriter(sys.stdout).write(f"softstep {__version__}: {url} (kernels: {compiler.TARGET})")
+    logger.event("started", url=url, release=__version__, kernels=compiler.TARGET, workers=settings.workers)
 
 
 def _token_keys(settings: Settings, data: DataDirectory) -> TokenKeys:
@@ -99,14 +104,24 @@ def open_data(settings: Settings) -> Iterator[DataDirectory | None]:
         data = DataDirectory(settings.data)
         lock = acquire_lock(data, seconds=LOCK_SECONDS)
     except OSError as error:
-        print_error(f"{settings.data} cannot be written ({error.strerror}); serving without learning")
+        logger.event("learning_unavailable", directory=str(settings.data), reason=error.strerror)
         yield None
         return
     with lock:
+        _warn_of_small_disk(settings)
         delete_partial_copy(data)
         data.delete_hidden_streams()
         _check_log(data)
         yield data
+
+
+def _warn_of_small_disk(settings: Settings) -> None:
+    """Log a disk on which no feedback can be stored, before the first client finds out."""
+    free, total = free_bytes(settings.data), total_bytes(settings.data)
+    if free < settings.disk_reserve_bytes:
+        logger.event(
+            "disk_below_reserve", free_bytes=free, total_bytes=total, reserve_bytes=settings.disk_reserve_bytes
+        )
 
 
 def _check_log(data: DataDirectory) -> None:

@@ -9,7 +9,6 @@ An event at which the fold fails three times stalls its stream, by an exception 
 predictions and feedback continue, and `softstep skip` makes the fold leave the event out.
 """
 
-import logging
 import select
 import signal
 import time
@@ -23,14 +22,13 @@ from service.learn.failure_tracker import FailureTracker
 from service.learn.publish import PUBLISH_SECONDS
 from service.learn.retry_delay import RetryDelay
 from service.learn.stream_learner import StreamLearner, report_held
+from service.log_events import logger
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Stream
 from service.store.log.sqlite import SqliteLog
-
-logger = logging.getLogger("softstep.learner")
 
 # Longest pause between two looks at the log, in case a notification was lost with a worker.
 POLL_SECONDS: Final = 0.5
@@ -70,7 +68,7 @@ class LearnerProcess:
             try:
                 is_busy = self._learn_all(time.monotonic())
             except (LogError, OSError):
-                logger.exception("the learner pauses: it cannot use the feedback log")
+                logger.exception("learner_paused")
                 is_busy = False
                 time.sleep(POLL_SECONDS)
             if not is_busy:
@@ -139,12 +137,12 @@ class LearnerProcess:
         except SoftstepError as error:
             self._delay(stream, str(error))
         except Exception:
-            logger.exception("%s/%d: learning failed", stream.model, stream.version)
+            logger.exception("learning_failed", model=stream.model, version=stream.version)
             self._failures.record_failure()
             self._delay(stream, "the fold failed; the service's log has the traceback")
         else:
             if delay.reason is not None:
-                logger.info("%s/%d: learning continues", stream.model, stream.version)
+                logger.event("learning_continues", model=stream.model, version=stream.version)
             delay.record_success()
         finally:
             self._failures.discard_batch()
@@ -153,7 +151,7 @@ class LearnerProcess:
         """Delay a stream, log the reason once, and write it to the status."""
         delay, now = self._delays[stream.number], time.monotonic()
         if reason != delay.reason:
-            logger.error("%s/%d: learning is held: %s", stream.model, stream.version, reason)
+            logger.event("learning_held", model=stream.model, version=stream.version, reason=reason)
         delay.record_failure(reason, now)
         learner = self._learners.get(stream.number)
         with suppress(OSError):  # the status is on the disk that may have failed

@@ -1,6 +1,5 @@
 """Learn one stream: fold its next events and write what is due."""
 
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -10,6 +9,7 @@ from service.learn.failure_tracker import FailureTracker
 from service.learn.fold_upgrade import take_over
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
+from service.log_events import logger
 from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.artifact.artifact import read_artifact
@@ -19,8 +19,6 @@ from service.store.log.sqlite import SqliteLog
 from service.store.states.losses import LossWriter
 from service.store.states.state_folder import delete_temporary_files
 from service.store.states.status import read_status, write_status
-
-logger = logging.getLogger("softstep.learner")
 
 # A batch has as many events as are folded in about this time, so that a snapshot is never much older.
 BATCH_SECONDS: Final = 0.005
@@ -56,7 +54,7 @@ class StreamLearner:
         artifact = read_artifact(folder.artifact, settings.artifact_bytes_max)
         seq = take_over(stream, artifact, log, folder.checkpoints, time.time_ns() // 1_000_000)
         if seq is not None:
-            logger.warning("%s/%d continues with a new fold, from its state at %d", stream.model, stream.version, seq)
+            logger.event("fold_upgraded", model=stream.model, version=stream.version, seq=seq)
         self.follower: Final = Follower(stream, artifact, log, folder)
         self.publisher: Final = Publisher(self.follower, settings.checkpoint_bytes_max)
         self._losses: Final = LossWriter(folder.path / "losses")
@@ -72,11 +70,13 @@ class StreamLearner:
         if not events:
             return False
         first = events[0].seq
-        self._stalled_seq = None
+        previous, self._stalled_seq = self._stalled_seq, None
         if self._failures.is_fatal(number, first) and first not in follower.excluded:
             if follower.bypass(first):
                 return True
             self._stalled_seq = first
+            if first != previous:
+                logger.event("learning_stalled", model=self.stream.model, version=self.stream.version, seq=first)
             return False
         self._failures.start_batch(number, first, len(events))
         start = time.monotonic()

@@ -24,11 +24,10 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from service.log_events import logger
 from service.process.shared_memory import ACKNOWLEDGED, DRAINING, HANDLED, PID, READY, SharedMemory
 from service.process.unload_list import publish_unload_list
 from service.settings import Settings
-
-logger = logging.getLogger("softstep.supervisor")
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 # A child that exits within this time is restarted after a pause, which doubles up to the longest.
@@ -80,6 +79,17 @@ def name_process(name: str) -> None:
     """Set the name, of at most 15 bytes, that `ps` and `top` show for this process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
+
+
+def exit_cause(status: int) -> str:
+    """Return why a process exited, given its wait status: the name of a signal, or an exit code."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-code}"
 
 
 class Supervisor:
@@ -137,7 +147,7 @@ class Supervisor:
             self._reap()
             if self._requests in readable:
                 unread = self._handle_requests(unread + os.read(self._requests, READ_BYTES))
-        self._shut_down()
+        self._shut_down(self._stop_signal)
 
     def _on_stop(self, number: int, _frame: object) -> None:
         self._stop_signal = number
@@ -159,7 +169,7 @@ class Supervisor:
                 try:
                     self._start(slot)
                 except OSError as error:  # no process or memory left for a moment
-                    logger.error("%s cannot be started: %s", self._name(slot), error.strerror)  # noqa: TRY400
+                    logger.event("child_not_started", child=self._name(slot), reason=error.strerror)
                     self._start_due[slot] = now + PAUSE_SECONDS_MAX
 
     def _start(self, slot: int) -> None:
@@ -178,9 +188,10 @@ class Supervisor:
         self._slots[process] = slot
         self._started[process] = time.monotonic()
         self._memory.cells[cell + PID] = process
+        logger.event("child_started", child=self._name(slot), pid=process)
 
     def _name(self, slot: int) -> str:
-        return f"worker {slot}" if slot < self._memory.workers else "the learner"
+        return f"worker {slot}" if slot < self._memory.workers else "learner"
 
     def _run_child(self, slot: int, parent: int) -> NoReturn:
         """Run a worker or the learner in a forked process, and exit; never return into the parent's code."""
@@ -202,7 +213,7 @@ class Supervisor:
                 self._run_worker(slot, self._listener, self._requests_in)
             code = 0
         except BaseException:
-            logger.exception("%s crashed", self._name(slot))
+            logger.exception("child_crashed", child=self._name(slot))
         finally:
             logging.shutdown()
             os._exit(code)
@@ -222,12 +233,16 @@ class Supervisor:
                 self._memory.cells[cell + PID] = 0
                 if slot < self._memory.workers:
                     self._memory.cells[cell + READY] = 0
-                if self._stop_signal is None:
-                    logger.warning("%s (process %d) exited with status %d", self._name(slot), process, status)
-                is_early = seconds < EARLY_EXIT_SECONDS
-                self._pause[slot] = min(self._pause[slot] * 2, PAUSE_SECONDS_MAX) if is_early else 0.0
-                self._start_due[slot] = time.monotonic() + self._pause[slot]
-                self._pause[slot] = max(self._pause[slot], PAUSE_SECONDS)
+                self._schedule_restart(slot, process, status, is_early=seconds < EARLY_EXIT_SECONDS)
+
+    def _schedule_restart(self, slot: int, process: int, status: int, *, is_early: bool) -> None:
+        """Note when to start a child again, and log its exit unless the service stops."""
+        pause = min(self._pause[slot] * 2, PAUSE_SECONDS_MAX) if is_early else 0.0
+        self._start_due[slot] = time.monotonic() + pause
+        self._pause[slot] = max(pause, PAUSE_SECONDS)
+        if self._stop_signal is None:
+            cause = exit_cause(status)
+            logger.event("child_exited", child=self._name(slot), pid=process, cause=cause, restart_seconds=pause)
 
     def _handle_requests(self, unread: bytes) -> bytes:
         """Handle the whole lines that workers sent; return the rest."""
@@ -238,17 +253,19 @@ class Supervisor:
             self._memory.cells[self._memory.slot(slot) + HANDLED] = token
         return rest
 
-    def _shut_down(self) -> None:
+    def _shut_down(self, number: int) -> None:
         """Fail readiness, wait for load balancers, close the listener, let requests finish, and stop the children."""
-        logger.info("stopping")
+        drain_seconds = self._settings.drain_seconds if number == signal.SIGTERM else 0.0
+        logger.event("draining", signal=signal.Signals(number).name, drain_seconds=drain_seconds)
         self._memory.cells[DRAINING] = 1
-        if self._stop_signal == signal.SIGTERM:
-            self._wait(self._settings.drain_seconds, lambda: not self._slots)
+        self._wait(drain_seconds, lambda: not self._slots)
         self._listener.close()
+        logger.event("listener_closed", shutdown_seconds=self._settings.shutdown_seconds)
         # Workers first: the events that they accept until then are on disk; the next learner folds them.
         self._stop("workers", self._workers, self._settings.shutdown_seconds)
+        logger.event("workers_stopped")
         self._stop("learners", lambda: set(self._slots), LEARNER_SECONDS)
-        logger.info("stopped")
+        logger.event("stopped")
 
     def _workers(self) -> set[int]:
         return {process for process, slot in self._slots.items() if slot < self._memory.workers}
@@ -258,7 +275,7 @@ class Supervisor:
         self._signal(signal.SIGTERM, running())
         self._wait(seconds, lambda: not running())
         if running():
-            logger.warning("killing %d %s that did not stop in time", len(running()), name)
+            logger.event("children_killed", count=len(running()), children=name)
             self._signal(signal.SIGKILL, running())
             self._wait(self._settings.shutdown_seconds, lambda: not running())
 

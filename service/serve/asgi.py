@@ -1,6 +1,5 @@
 """ASGI pieces that `http/` and `api/` share: prepared responses, and the middleware around every response."""
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -8,10 +7,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.log_events import REQUEST_ID, logger
 from service.serve.request_id import request_id
 from service.serve.responses import BROKEN, HttpResponse, RequestHead
-
-logger = logging.getLogger("softstep.app")
 
 # In the scope of a request that the protocol has answered while its body came.
 ANSWERED_EARLY: Final = "softstep.answered_early"
@@ -48,23 +46,26 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = False
+        identity = request_id(RequestHead.of(dict(scope["headers"])).request_id)
 
         async def complete(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                identity = request_id(RequestHead.of(dict(scope["headers"])).request_id)
                 message["headers"] = [*message["headers"], (b"x-request-id", identity)]
                 if ANSWERED_EARLY not in scope:
                     self._count(message["status"])
             await send(message)
 
+        token = REQUEST_ID.set(identity.decode())
         try:
             await self._app(scope, receive, complete)
         except ClientDisconnect:
             return
         except Exception:
-            logger.exception("an endpoint broke")
+            logger.exception("request_failed")
             if started:
                 raise
             await Reply(BROKEN)(scope, receive, complete)
+        finally:
+            REQUEST_ID.reset(token)

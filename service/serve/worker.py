@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +11,7 @@ from typing import Final, NamedTuple
 import uvicorn
 from fastapi import FastAPI
 
+from service.log_events import logger
 from service.process.shared_memory import READY, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
@@ -22,12 +22,12 @@ from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.explain import ExplainHandler
 from service.serve.handlers.feedback import FeedbackHandler, LearningOffHandler
 from service.serve.handlers.feedback_context import FeedbackContexts
+from service.serve.handlers.health import Health
 from service.serve.handlers.infer import InferHandler
 from service.serve.handlers.learning import Learning
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.predict import PredictHandler
-from service.serve.handlers.readiness import Readiness
 from service.serve.handlers.stream_status import StreamStatus
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.http.protocol import SoftstepProtocol
@@ -46,8 +46,6 @@ from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
 from service.store.artifact.repository import Repository
 from service.store.directory.data_directory import DataDirectory
-
-logger = logging.getLogger("softstep.worker")
 
 # One thread runs long kernel calls while the other scans the models directory.
 THREADS: Final = 2
@@ -92,16 +90,16 @@ class Worker:
         waiter = MinSeqWaiter(self.registry, settings.min_seq_seconds)
         self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer)
         self.dispatcher = self._make_dispatcher(waiter)
-        self.readiness = Readiness(self.registry, shared_memory, settings, learns=links is not None)
+        health = Health(self.registry, shared_memory, settings, learns=links is not None)
         self.shared = SharedState(self.registry, self.dispatcher, self.counters, settings)
         self.context = Context(
             settings,
             shared_memory,
             self.registry,
             self.dispatcher,
-            self.readiness,
             self.load_unload,
             WeightsHandler(None if self.learning is None else self.learning.past_states),
+            health,
             self.explainer,
             self.learning,
         )
@@ -178,7 +176,7 @@ class Worker:
             try:
                 await self.load_unload.rescan_models()
             except Exception:
-                logger.exception("the scan of the models directory failed")
+                logger.exception("scan_failed")
             scanned = time.monotonic()
 
 

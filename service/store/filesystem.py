@@ -77,6 +77,12 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def total_bytes(folder: Path) -> int:
+    """Return the size of the disk that holds a folder."""
+    status = os.statvfs(folder)
+    return status.f_blocks * status.f_frsize
+
+
 def free_bytes(folder: Path) -> int:
     """Return the free bytes, for this process, of the disk that holds a folder."""
     status = os.statvfs(folder)

@@ -30,7 +30,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SOFTSTEP_", "AIP_")) and name != "SOFTSTEP_KERNELS":
             monkeypatch.delenv(name)
-    monkeypatch.setattr(serve, "configure_logging", lambda **_: None)
+    monkeypatch.setattr(serve, "configure_logging", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -86,17 +86,17 @@ def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "command" in capsys.readouterr().err
 
 
-def test_a_port_in_use_is_reported(listener: socket.socket, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error is one sentence and the exit code 1."""
+def test_a_port_in_use_is_reported(listener: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has one sentence, and the exit code is 1."""
     assert command.main(["serve"]) == 1
-    message = f"softstep: cannot listen on 127.0.0.1 port {listener.getsockname()[1]}: Address already in use\n"
-    assert capsys.readouterr().err == message
+    message = f"cannot listen on 127.0.0.1 port {listener.getsockname()[1]}: Address already in use"
+    assert caplog.messages == [message]
 
 
-def test_an_address_of_another_machine_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_of_another_machine_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """192.0.2.1 is reserved for documentation, so no machine has it."""
     assert command.main(["serve", "--host", "192.0.2.1", "--port", "0"]) == 1
-    assert capsys.readouterr().err.startswith("softstep: cannot listen on 192.0.2.1 port 0: ")
+    assert caplog.messages[-1].startswith("cannot listen on 192.0.2.1 port 0: ")
 
 
 @pytest.mark.parametrize("run", [["serve"], ["check", "models"], ["health"], ["warm"], ["verify"], ["replay", "iris"]])

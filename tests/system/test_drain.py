@@ -161,5 +161,7 @@ def test_the_log_reports_the_stop(iris_models: Path, tmp_path: Path) -> None:
         service.process.terminate()
         assert service.process.wait(SECONDS) == 0
         records = [json.loads(line) for line in log_of(service).splitlines()]
-        assert [record["message"] for record in records][-2:] == ["stopping", "stopped"]
+        assert [record["event"] for record in records][-4:] == [
+            "draining", "listener_closed", "workers_stopped", "stopped"
+        ]  # fmt: skip
         assert {record["level"] for record in records} == {"info"}

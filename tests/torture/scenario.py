@@ -102,7 +102,7 @@ def drafts_of(stream: int, steps: list[Step]) -> list[Draft]:
 
 def scenario_settings(folder: Path, **more: Any) -> Settings:
     """Return the settings of a service whose data directory is in a folder."""
-    return Settings(data=folder / "data", disk_reserve_bytes=0, log_json=False, **more)
+    return Settings(data=folder / "data", disk_reserve_bytes=0, log_format="text", **more)
 
 
 # The worker

@@ -1,6 +1,5 @@
 """The FastAPI application: every endpoint, whole under any ASGI server."""
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -26,8 +25,6 @@ from service.serve.api.validation import invalid_parameter
 from service.serve.asgi import Envelope, Reply
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.responses import error
-
-logger = logging.getLogger("softstep.app")
 
 # The router's refusals: code and sentence.
 ROUTER_ERRORS: Final = {

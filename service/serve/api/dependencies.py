@@ -13,8 +13,8 @@ from service.errors import BodyTooLargeError, SoftstepError
 from service.process.shared_memory import SharedMemory
 from service.serve.asgi import Reply
 from service.serve.handlers.dispatcher import Dispatcher
+from service.serve.handlers.health import Health
 from service.serve.handlers.learning import Learning
-from service.serve.handlers.readiness import Readiness
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.live_models import LiveModels
@@ -52,9 +52,9 @@ class Context:
     shared_memory: SharedMemory
     registry: ModelRegistry
     dispatcher: Dispatcher
-    readiness: Readiness
     load_unload: LoadUnload
     weights: WeightsHandler
+    health: Health
     executor: Executor
     learning: Learning | None = None
 
@@ -176,4 +176,4 @@ def refused(request: Request, reason: SoftstepError) -> Reply:
 
 def readiness(context: Context) -> Reply:
     """Return the response of every readiness path: whether this worker takes predictions."""
-    return Reply(context.readiness.respond())
+    return Reply(context.health.ready())

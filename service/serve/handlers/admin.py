@@ -4,6 +4,7 @@ from typing import Final
 
 import orjson
 
+from service.log_events import logger
 from service.serve.handlers.admin_requests import AdminRequest, forget_everywhere, in_version
 from service.serve.handlers.append_outcomes import accepted, refusal_of
 from service.serve.handlers.event_responses import EventResponses
@@ -12,6 +13,7 @@ from service.serve.log.writer import Writer
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse
+from service.store.log.events import EventLocation
 
 
 class AdminHandler:
@@ -36,6 +38,7 @@ class AdminHandler:
         """Append an admin event and respond: 202 when it is on disk, or with `wait` 200 when this worker serves it."""
         context = self._context_of(served)
         place = await self._writer.submit_event(context.source, request.event, request.kind, request.if_seq)
+        self._log_stored(served.name, request, place)
         if wait:
             await self._responses.wait_until_served(served.name, {self._responses.version_of(place): place.seq})
         event = self._responses.event_body(context, request.event, place)
@@ -51,6 +54,8 @@ class AdminHandler:
         if response is not None:
             return response
         places = [accepted(outcome) for outcome in outcomes]
+        for place in places:
+            self._log_stored(name, request, place)
         seqs = {self._responses.version_of(place): place.seq for place in places}
         if wait:
             now = self._registry.now.served
@@ -62,3 +67,8 @@ class AdminHandler:
         ]
         rest = events[0] if len(events) == 1 else {"events": events}
         return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, **rest}))
+
+    def _log_stored(self, name: str, request: AdminRequest, place: EventLocation) -> None:
+        version = self._responses.version_of(place)
+        kind = request.kind.name.lower()
+        logger.event("admin_event", kind=kind, model=name, version=version, seq=place.seq, duplicate=place.duplicate)

@@ -1,16 +1,13 @@
 """Convert append outcomes to HTTP responses: all events stored, some refused, or all refused."""
 
-import logging
 from typing import Any, Final
 
 import orjson
 
 from service.errors import SoftstepError
 from service.serve.error_codes import SOME_REFUSED
-from service.serve.responses import BROKEN, V1, HttpResponse, refusal, sentence
+from service.serve.responses import V1, HttpResponse, refusal, sentence
 from service.store.log.events import EventLocation, Outcome
-
-logger = logging.getLogger("softstep.feedback")
 
 # So many refused events are listed, which keeps the response below 16 KiB.
 REFUSED_LISTED_MAX: Final = 1000
@@ -24,11 +21,10 @@ def accepted(outcome: Outcome) -> EventLocation:
 
 
 def refused(reason: Any) -> HttpResponse:  # noqa: ANN401  # any exception of the writer's thread
-    """Return the response to feedback that was not stored."""
+    """Return the response to feedback that was not stored; raise a fault of the service."""
     if isinstance(reason, SoftstepError):
         return refusal(reason, V1)
-    logger.error("feedback failed", exc_info=reason)
-    return BROKEN
+    raise reason
 
 
 def refusal_of(result: Any) -> HttpResponse | None:  # noqa: ANN401  # see Writer.send

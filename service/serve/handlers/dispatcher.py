@@ -20,7 +20,7 @@ Handler = Callable[[Endpoint, bytes | None, bytes], PendingResponse]
 
 
 # Starts to store feedback: returns a refusal, or None if the callback will be called with the response.
-StartFeedback = Callable[[ServedModel, bytes, Callable[[HttpResponse], None]], HttpResponse | None]
+StartFeedback = Callable[[ServedModel, bytes, Callable[[HttpResponse | Exception], None]], HttpResponse | None]
 
 
 class Dispatcher:
@@ -51,8 +51,12 @@ class Dispatcher:
         """Respond to feedback by a future, for callers that cannot take a callback."""
         later: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 
-        def on_response(response: HttpResponse) -> None:
-            if not later.done():  # the client may have left
+        def on_response(response: HttpResponse | Exception) -> None:
+            if later.done():  # the client may have left
+                return
+            if isinstance(response, HttpResponse):
                 later.set_result(response)
+            else:
+                later.set_exception(response)
 
         return self.start_feedback(endpoint.served, body, on_response) or later

@@ -11,7 +11,6 @@ seq and losses are that stream's, and wait=true waits for that version.
 A missing response says nothing about the event: send it again with its id, and the same seq comes back.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -25,15 +24,14 @@ from service.serve.handlers.feedback_context import FeedbackContext, FeedbackCon
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import BROKEN, V1, HttpResponse, learning_off, refusal
+from service.serve.responses import V1, HttpResponse, learning_off, refusal
 from service.serve.wire.feedback_body import PostedEvent
 from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.store.log.events import EventLocation
 
-logger = logging.getLogger("softstep.feedback")
-
-OnResponse = Callable[[HttpResponse], None]
+# Receives the response to feedback, or the exception of a fault.
+OnResponse = Callable[[HttpResponse | Exception], None]
 
 
 class FeedbackHandler:
@@ -155,8 +153,7 @@ def _respond(
 ) -> None:
     """Respond to an append, also if the response cannot be made: no client waits forever."""
     try:
-        response = encode(context, events, result)
-    except Exception:
-        logger.exception("the response to feedback failed")
-        response = BROKEN
+        response: HttpResponse | Exception = encode(context, events, result)
+    except Exception as error:  # noqa: BLE001  # the protocol logs it with the request's id
+        response = error
     on_response(response)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.log_events import logger
 from service.serve.asgi import ANSWERED_EARLY
 from service.serve.http.shared_state import CachedHead, ConnectionFlow, PendingRequest, SharedState
 from service.serve.models.endpoint import Endpoint
@@ -124,6 +125,12 @@ class Connection(HttpToolsProtocol):
         client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
         path = url.partition(b"?")[0].decode("ascii", "replace")
         self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method.decode(), path, version, status)
+
+    def _log_failure(self, error: BaseException, head: RequestHead) -> RequestHead:
+        """Log a fault of the service; return the head with the id of that line, which the response must have."""
+        identity = request_id(head.request_id)
+        logger.event("request_failed", exc_info=error, request_id=identity.decode())
+        return head._replace(request_id=identity)
 
     def on_response_complete(self) -> None:
         """Go on after a response: with the next request in the pipeline, or wait."""

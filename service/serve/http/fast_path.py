@@ -5,7 +5,6 @@ property test holds every response to that of the FastAPI routes.
 """
 
 import asyncio
-import logging
 from functools import partial
 from typing import Any, Final, cast
 
@@ -16,8 +15,6 @@ from service.serve.http.shared_state import BUSY, HEAD_BYTES_MAX, PREDICTIONS, C
 from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.models.single_row import SingleRow
 from service.serve.responses import BROKEN, HttpResponse, RequestHead, check_head, error
-
-logger = logging.getLogger("softstep.http")
 
 CHUNKED: Final = -1
 
@@ -41,9 +38,10 @@ class FastPath(Connection):
             handler = shared.dispatcher.handlers[endpoint.kind]
             try:
                 response = handler(endpoint, cached.tensor_header, data[len(cached.head) :])
-            except Exception:
-                logger.exception("a request failed")
-                response = BROKEN
+            except Exception as error:  # noqa: BLE001  # logged with the request's id
+                cycle = PendingRequest(cached.url, "1.1", keep_alive=True)
+                self._write(BROKEN, cycle, self._log_failure(error, NO_HEAD))
+                return
             if not isinstance(response, HttpResponse):
                 self._await(response, NO_HEAD, PendingRequest(cached.url, "1.1", keep_alive=True))
                 return
@@ -70,23 +68,26 @@ class FastPath(Connection):
         cycle = PendingRequest(cached.url, "1.1", keep_alive=True)
         on_response = partial(self._finish_feedback, cycle)
         try:
-            response = self.shared.dispatcher.start_feedback(
+            response: HttpResponse | Exception | None = self.shared.dispatcher.start_feedback(
                 cached.endpoint.served, data[len(cached.head) :], on_response
             )
-        except Exception:
-            logger.exception("feedback failed")
-            response = BROKEN
+        except Exception as error:  # noqa: BLE001  # logged with the request's id
+            response = error
         self.cycle = cast("Any", cycle)
         self.deadline = NEVER
         self.shared.in_flight += 1
         if response is not None:
             on_response(response)
 
-    def _finish_feedback(self, cycle: PendingRequest, response: HttpResponse) -> None:
+    def _finish_feedback(self, cycle: PendingRequest, response: HttpResponse | Exception) -> None:
         """Write the response to feedback, unless its client has left."""
         self.shared.in_flight -= 1
+        head = NO_HEAD
+        if not isinstance(response, HttpResponse):
+            head = self._log_failure(response, head)
+            response = BROKEN
         if not cycle.disconnected:
-            self._write(response, cycle, NO_HEAD)
+            self._write(response, cycle, head)
 
     def _begin_fast(self) -> bool:
         """Begin a request to a model if its response can be the next one on this connection; else return False."""
@@ -139,8 +140,8 @@ class FastPath(Connection):
         cycle: PendingRequest = cast("Any", self.cycle)
         try:
             response = self.shared.dispatcher.respond(endpoint, head, body)
-        except Exception:
-            logger.exception("a request failed")
+        except Exception as error:  # noqa: BLE001  # logged with the request's id
+            head = self._log_failure(error, head)
             response = BROKEN
         if isinstance(response, HttpResponse):
             self._write(response, cycle, head)
@@ -168,9 +169,9 @@ class FastPath(Connection):
 
         def on_done(future: asyncio.Future[HttpResponse]) -> None:
             self.shared.in_flight -= 1
-            if future.exception() is not None:
-                logger.error("a request failed", exc_info=future.exception())
+            error = future.exception()
+            sent = head if error is None else self._log_failure(error, head)
             if not cycle.disconnected:
-                self._write(BROKEN if future.exception() else future.result(), cycle, head)
+                self._write(BROKEN if error else future.result(), cycle, sent)
 
         later.add_done_callback(on_done)

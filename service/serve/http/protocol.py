@@ -5,17 +5,15 @@ Requests to models are answered by fast_path.py. All others, and unusual ones (a
 connection, and how it is written to and ended.
 """
 
-import logging
 from typing import Any, Final, cast
 
 import httptools
 
+from service.log_events import logger
 from service.serve.http.connection import BODY, HEAD, IDLE, NEVER
 from service.serve.http.fast_path import FastPath
 from service.serve.http.shared_state import BUSY, SharedState
 from service.serve.responses import BROKEN, error
-
-logger = logging.getLogger("softstep.http")
 
 # Answered also by a busy server: its orchestrator must see that it is alive, and its metrics.
 PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
@@ -80,7 +78,7 @@ class SoftstepProtocol(FastPath):
         except httptools.HttpParserUpgrade as upgrade:
             return self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
-            logger.exception("the protocol failed")
+            logger.exception("connection_failed")
             self._leave(BROKEN)
         except httptools.HttpParserError:
             self._leave(MALFORMED)

@@ -16,7 +16,6 @@ append alone (medians of turns). With clients that pause for 0 to 4 ms, a batch 
 """
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from service.errors import LogUnavailableError, QueueFullError
+from service.log_events import logger
 from service.serve.log.writer_thread import (
     FEEDBACK,
     Item,
@@ -39,8 +39,6 @@ from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS,
 from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import EventLocation, Kind, Outcome
 from service.store.log.feedback_log import FeedbackLog
-
-logger = logging.getLogger("softstep.writer")
 
 # Results that are reported in one turn of the loop, so that a prediction does not wait for all results of a batch.
 RESULTS_PER_TURN: Final = 3
@@ -192,7 +190,7 @@ class Writer:
         try:
             item.on_result(result)
         except Exception:
-            logger.exception("the result of a submission cannot be reported")
+            logger.exception("result_not_reported")
 
     def _on_exit(self) -> None:
         while self._unreported:

@@ -6,7 +6,6 @@ of the failed batch as "outcome unknown", and opens the log again for the next b
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,18 +17,18 @@ from typing import Any, Final, NamedTuple
 from service.errors import (
     ArtifactChangedError,
     LogError,
-    LogUnavailableError,
+    LogFullError,
     OutcomeUnknownError,
     SoftstepError,
     StreamGoneError,
 )
+from service.log_events import logger
 from service.process.wakeup import Wakeup
+from service.serve.log.refusal_log import RefusalLog
 from service.serve.thread_priority import lower_thread_priority
 from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import Draft, EventLocation, Kind, Outcome, Position
 from service.store.log.feedback_log import FeedbackLog
-
-logger = logging.getLogger("softstep.writer")
 
 # Limits of one append, which makes other writers wait for a few milliseconds. A single submission may be larger.
 BATCH_EVENTS_MAX: Final = 512
@@ -144,7 +143,7 @@ class WriterThread:
         self._pending: deque[Item] = deque()
         self._stopping = False
         self._log: FeedbackLog | None = None
-        self._logged_error = ""
+        self._refusals = RefusalLog()
         self._streams: dict[tuple[str, int, tuple[bytes, ...]], int] = {}
         self.versions: dict[int, int] = {}
 
@@ -155,12 +154,11 @@ class WriterThread:
             items, nanoseconds = self._next_batch(), 0
             try:
                 results, nanoseconds = self._process(items)
-                self._logged_error = ""
             except LogError as error:
-                self._log_failure(error)
+                self._refusals.note_refused(error, sum(map(_feedback_events, items)))
                 results = [type(error)(*error.args) for _ in items]  # each item raises an exception of its own
             except BaseException:
-                logger.exception("writing feedback failed; the log will be opened again")
+                logger.exception("writer_failed")
                 results = [OutcomeUnknownError(WRITE_FAILED) for _ in items]
                 self._close_log()
             with suppress(RuntimeError):  # the loop is closed, so nothing waits for the results
@@ -234,6 +232,8 @@ class WriterThread:
             if type(result) is int:
                 results[index] = outcomes[start : start + result]
                 start += result
+        if self._refusals.is_open and any(map(_is_written, submissions, results)):
+            self._refusals.note_written()
         return results, nanoseconds
 
     def _stream_number(self, log: FeedbackLog, source: Source) -> int | SoftstepError:
@@ -243,11 +243,11 @@ class WriterThread:
             try:
                 self._callbacks.bind_artifact(source)
                 stream = log.open_stream(source.model, source.version, source.geneses[0], source.n_classes)
+            except LogError as error:
+                self._refusals.note_refused(error, 1)
+                return error
             except SoftstepError as error:
                 return error
-            except OSError:
-                logger.exception("the artifact of model %s version %s cannot be stored", source.model, source.version)
-                return LogUnavailableError("The model's files cannot be stored; try again later.")
             if stream.genesis not in source.geneses:
                 return ArtifactChangedError(
                     "The model's files differ from those that its feedback began with; serve them as a new version."
@@ -266,19 +266,15 @@ class WriterThread:
                     streams.add(outcome.stream)
             elif type(outcome) is StreamGoneError:
                 self._streams.clear()
+            elif type(outcome) is LogFullError:
+                self._refusals.note_refused(outcome, 1)
         try:
             for stream in streams:
                 self._callbacks.mark_committed(stream, log.position_after_append(stream)[1])
         except SoftstepError:
-            logger.exception("feedback is committed, but its stream cannot be marked")
+            logger.exception("mark_not_written")
         if streams:
             self._callbacks.wakeup.notify()
-
-    def _log_failure(self, error: LogError) -> None:
-        """Log an error of the log once, until a batch succeeds."""
-        if str(error) != self._logged_error:
-            self._logged_error = str(error)
-            logger.error("feedback is not written: %s", error, exc_info=error)
 
     def _close_log(self) -> None:
         """Close the log; the next batch opens it again."""
@@ -288,4 +284,14 @@ class WriterThread:
             if log is not None:
                 log.close()
         except SoftstepError:
-            logger.exception("the feedback log cannot be closed")
+            logger.exception("log_not_closed")
+
+
+def _feedback_events(item: Item) -> int:
+    """Return the number of feedback events of an item."""
+    return len(item.posts) if isinstance(item, Submission) and item.kind is FEEDBACK else 0
+
+
+def _is_written(submission: Submission, result: Result) -> bool:
+    """Return whether a submission is feedback that was written."""
+    return submission.kind is FEEDBACK and type(result) is list and type(result[0]) is EventLocation

@@ -14,6 +14,7 @@ from typing import Final, Literal
 import orjson
 
 from service.errors import LoadPendingError, ModelNotFoundError
+from service.log_events import logger
 from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PAGE_BYTES, SharedMemory
 from service.process.unload_list import all_workers_applied, read_unload_list
 from service.serve.models.registry import ModelRegistry
@@ -93,3 +94,4 @@ class LoadUnload:
                 await _wait_until(lambda: not self.pending and all_workers_applied(self._memory, generation))
         except (TimeoutError, BlockingIOError):
             raise LoadPendingError("Not every worker has done this yet; check the model again in a moment.") from None
+        logger.event("load_applied", action=do, model=name)

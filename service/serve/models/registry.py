@@ -5,13 +5,13 @@ again and again, prepares what is new (a first prediction included), and only th
 """
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from service.errors import SnapshotError
+from service.log_events import logger
 from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, PREDICT, Endpoint
 from service.serve.models.live_models import LiveModels, VersionKey
 from service.serve.models.served_model import ModelResources, ServedModel
@@ -20,8 +20,6 @@ from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.snapshot_watcher import SnapshotWatcher
 from service.store.states.snapshots import read_snapshot
 from service.store.states.state_folder import read_latest
-
-logger = logging.getLogger("softstep.models")
 
 OnChange = Callable[[], None]
 # The paths of the fast path: the kind of request, start and end.
@@ -65,7 +63,7 @@ class ModelRegistry:
         async with self._lock:
             loop = asyncio.get_running_loop()
             view, ready = await loop.run_in_executor(self._resources.preparer, self._prepare, unloaded)
-            self._log_changes(view, ready)
+            self._log_changes(view, ready, unloaded)
             now = self.now
             if (view.versions, view.reason, unloaded) != (now.versions, now.reason, now.unloaded):
                 self.now = self._assemble(view, ready, unloaded)
@@ -110,7 +108,7 @@ class ModelRegistry:
             return ServedModel(version, version.artifact, self._resources)
         bound = bind_artifact(folder, version.artifact, self._resources.settings.artifact_bytes_max)
         if bound.differs:
-            logger.warning("model %s version %s differs from the artifact of its stream, which is served", *key)
+            logger.event("model_differs", model=key[0], version=key[1])
         return ServedModel(
             version, bound.artifact, self._resources, read_latest(folder.snapshots), bound_differs=bound.differs
         )
@@ -159,7 +157,7 @@ class ModelRegistry:
                     newer[key] = served.with_snapshot(seq, read_snapshot(data.stream_folder(*key).snapshots / str(seq)))
                 except (SnapshotError, ValueError) as error:
                     # A snapshot that was replaced during the read is found again with the next one.
-                    logger.warning("a snapshot of model %s version %s cannot be served: %s", *key, error)
+                    logger.event("snapshot_refused", model=key[0], version=key[1], reason=str(error))
                     watcher.recheck(*key)
         return newer
 
@@ -178,18 +176,25 @@ class ModelRegistry:
                     fast_endpoints[path.encode()] = endpoint
         return LiveModels(view.versions, served, fast_endpoints, endpoints, view.reason, unloaded)
 
-    def _log_changes(self, view: RepositoryView, ready: dict[VersionKey, ServedModel]) -> None:
-        """Log what became ready, refused or removed since the last scan."""
+    def _log_changes(
+        self, view: RepositoryView, ready: dict[VersionKey, ServedModel], unloaded: frozenset[str]
+    ) -> None:
+        """Log which versions were loaded, refused, unloaded or removed since the last scan."""
         if view.reason != self._root_reason:
             self._root_reason = view.reason
-            logger.warning("models directory: %s", view.reason or "readable again")
+            if view.reason is None:
+                logger.event("models_readable")
+            else:
+                logger.event("models_unreadable", reason=view.reason)
         for key, version in view.versions.items():
             if version.reason is not None and version.reason != self._refused.get(key):
-                logger.warning("model %s version %s refused: %s", *key, version.reason)
+                logger.event("model_refused", model=key[0], version=key[1], reason=version.reason)
         for key, model in ready.items():
             if model is not self.now.served.get(key):
-                logger.info("model %s version %s: ready", *key)
+                logger.event("model_loaded", model=key[0], version=key[1], seq=model.seq)
         for key in self.now.versions:
             if key not in view.versions:
-                logger.info("model %s version %s: removed", *key)
+                logger.event("model_removed", model=key[0], version=key[1])
+            elif key in self.now.served and key[0] in unloaded:
+                logger.event("model_unloaded", model=key[0], version=key[1])
         self._refused = {key: version.reason for key, version in view.versions.items()}

@@ -1,4 +1,4 @@
-"""Answer the readiness paths: whether this worker takes predictions, and whether it learns although it should.
+"""Answer readiness: whether this worker takes predictions, and whether it learns if it should.
 
     200  {"ready":true}
     200  {"ready":true,"learning":false}    learning is on, but the data directory was not writable at the start
@@ -31,8 +31,8 @@ NOT_READY_WITHOUT_LEARNING: Final = _not_ready(
 )
 
 
-class Readiness:
-    """Answers the readiness paths of one worker.
+class Health:
+    """The health of one worker.
 
     Args:
         registry: The models that are served.
@@ -52,8 +52,8 @@ class Readiness:
             return READY
         return NOT_READY_WITHOUT_LEARNING if settings.ready_requires_learning else READY_WITHOUT_LEARNING
 
-    def respond(self) -> HttpResponse:
-        """Return the response of every readiness path at this moment."""
+    def ready(self) -> HttpResponse:
+        """Return whether this worker takes predictions: scanned, something to serve, not draining."""
         registry = self._registry
         if registry.scanned and registry.now.served and not self._memory.draining:
             return self._ready
