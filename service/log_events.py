@@ -173,7 +173,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "learner_paused": LogEvent(
         ERROR,
         "the learner pauses: it cannot use the feedback log",
-        "The learner cannot use the feedback log; it tries again after a moment.",
+        "The feedback log cannot be read; it is tried again after a moment.",
     ),
     "learning_failed": LogEvent(
         ERROR, "{model}/{version}: learning failed", "A fault of the service in the fold; it is tried again."
