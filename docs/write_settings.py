@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
 from service import settings
+from service.configuration import OPTIONS, accepted_form
+from service.environment import IMPORT_VARIABLES
 from service.settings import MiB, Settings
 
 PAGE = Path(__file__).parent / "settings.md"
-OPTIONS = ("models", "data", "host", "port", "workers")
 
 HEAD = """\
 # Settings
@@ -22,8 +22,16 @@ Set a limit in the environment, or one of five by an option, which overrides the
 SOFTSTEP_WORKERS=2 SOFTSTEP_BODY_BYTES_MAX=8388608 softstep serve --port 9000
 ```
 
-`softstep serve` reads the settings once, at start. An invalid value ends the start with exit code 2 and a message that
-names the setting. These are all the limits that can be set.
+`softstep serve` reads the settings once, at start. Space around a value is removed, and an empty value counts as unset.
+`softstep config` prints every setting with its value, where that comes from, and what it does
+([commands](commands.md)). These are all the limits that can be set.
+
+An invalid value, or a variable `SOFTSTEP_…` that is not in these tables, ends every command with exit code 2. The
+message names the variable and what it accepts, or the nearest known name. These variables are ignored:
+
+- `SOFTSTEP_URL` and `SOFTSTEP_API_KEY`, which clients of a service may have.
+- Variables that Kubernetes sets for a Service called softstep, or whose name begins so: `SOFTSTEP_PORT=tcp://…`,
+  `SOFTSTEP_SERVICE_HOST`, `SOFTSTEP_PORT_8000_TCP` and others. `enableServiceLinks: false` in a pod turns them off.
 
 This page is written by `docs/write_settings.py` from `service/settings.py`.
 """
@@ -35,8 +43,6 @@ These two are read at import, before the settings.
 
 | variable | default | description |
 |---|---|---|
-| `SOFTSTEP_KERNELS` | beside the package | Folder of compiled kernels. They are pickles: allow no other writer. |
-| `NUMBA_CPU_NAME` | the best baseline | Processor to compile for; also set `NUMBA_CPU_FEATURES`, to nothing. |
 """
 
 
@@ -46,7 +52,8 @@ def page() -> str:
     for title, names in groups():
         parts.append(f"\n## {title}\n\n| variable | default | values | description |\n|---|---|---|---|\n")
         parts += [row(name, Settings.model_fields[name]) for name in names]
-    return "".join([*parts, TAIL])
+    read_at_import = [f"| `{name}` | {default} | {text} |\n" for name, (default, text) in IMPORT_VARIABLES.items()]
+    return "".join([*parts, TAIL, *read_at_import])
 
 
 def groups() -> list[tuple[str, list[str]]]:
@@ -63,7 +70,7 @@ def row(name: str, field: FieldInfo) -> str:
     """Return the table row of a setting."""
     text = (field.description or "").replace("<", "\\<")  # a browser would take it for a tag
     option = f", `--{name}`" if name in OPTIONS else ""
-    cells = (f"`SOFTSTEP_{name.upper()}`{option}", default(field.default), values(field), text)
+    cells = (f"`SOFTSTEP_{name.upper()}`{option}", default(field.default), accepted_form(field), text)
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -76,24 +83,6 @@ def default(value: Any) -> str:  # noqa: ANN401  # any default
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{list(value) if isinstance(value, tuple) else value}`"
-
-
-def values(field: FieldInfo) -> str:
-    """Return which values a setting accepts."""
-    kinds = {int: "whole number", float: "number", bool: "`true` or `false`", Path: "directory"}
-    kind = kinds.get(field.annotation, "text") if isinstance(field.annotation, type) else "text"
-    kind = "JSON list" if isinstance(field.default, tuple) else kind
-    kind = "path of a URL" if field.annotation == settings.Route else kind
-    bounds = []
-    for bound in field.metadata:
-        match bound:
-            case Ge():
-                bounds.append(f"≥ {bound.ge}")
-            case Gt():
-                bounds.append(f"> {bound.gt}")
-            case Le():
-                bounds.append(f"≤ {bound.le}")
-    return " ".join([kind, ", ".join(bounds)]).strip()
 
 
 if __name__ == "__main__":

@@ -5,29 +5,23 @@ server would take more than a second of a core each time. tests/commands/test_co
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Final
 
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
-
 from service import __version__
+from service.configuration import read_settings
 from service.console import print_error
-from service.errors import SoftstepError
+from service.errors import InvalidSettingsError, SoftstepError
 from service.settings import Settings
 
 Command = Callable[[Settings, argparse.Namespace], int]
 """Runs a command, given the settings and the parsed command line; returns the exit code."""
 
-# The folder in which SageMaker mounts a model, and the port to which it sends requests.
-SAGEMAKER_MODEL: Final = Path("/opt/ml/model")
-SAGEMAKER_PORT: Final = 8080
 INTERRUPTED: Final = 130  # a shell's exit code for a command that SIGINT ended
-SERVE_TEXT: Final = "Options override the settings SOFTSTEP_<NAME> of the environment; see docs/settings.md."
+SERVE_TEXT: Final = "Options override the settings SOFTSTEP_<NAME> of the environment; `softstep config` lists all."
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,12 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         settings = read_settings(arguments)
-    except ValidationError as error:
-        for fault in error.errors(include_input=False, include_url=False, include_context=False):
-            print_error(f"setting {'.'.join(map(str, fault['loc']))}: {fault['msg']}")
-        return 2
-    except SettingsError as error:
-        print_error(str(error))
+    except InvalidSettingsError as error:
+        for sentence in error.sentences:
+            print_error(sentence)
         return 2
     run: Command = resolve_name(f"service.commands.{arguments.command}:run")
     try:
@@ -57,12 +48,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("softstep", description="Serve softmax models that learn from feedback.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
-    serve = commands.add_parser("serve", help="serve a models directory over HTTP", description=SERVE_TEXT)
-    serve.add_argument("--models", type=Path, help="directory of models/<name>/<version>/")
-    serve.add_argument("--data", type=Path, help="data directory: the log and what was learned")
-    serve.add_argument("--host", help="address to listen on")
-    serve.add_argument("--port", type=int, help="port to listen on")
-    serve.add_argument("--workers", type=int, help="number of worker processes")
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--models", type=Path, help="directory of models/<name>/<version>/")
+    options.add_argument("--data", type=Path, help="data directory: the log and what was learned")
+    options.add_argument("--host", help="address to listen on")
+    options.add_argument("--port", type=int, help="port to listen on")
+    options.add_argument("--workers", type=int, help="number of worker processes")
+    commands.add_parser("serve", parents=[options], help="serve a models directory over HTTP", description=SERVE_TEXT)
+    config = commands.add_parser("config", parents=[options], help="print every setting, its value and its source")
+    config.add_argument("--json", action="store_true", help="print one JSON object for each setting")
     warm = commands.add_parser("warm", help="compile the kernels ahead of the first start")
     warm.add_argument("targets", nargs="*", help="processor baselines; default: the best one of this machine")
     check = commands.add_parser("check", help="validate the files of one model version")
@@ -97,15 +91,6 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     export = commands.add_parser("export", parents=[streams], help="write a learned model as a new version")
     export.add_argument("--seq", type=int, help="last event to fold; default: the last one of all")
     export.add_argument("directory", type=Path, help="version folder to create, or folder of a model")
-
-
-def read_settings(arguments: argparse.Namespace) -> Settings:
-    """Return the settings of the environment, overridden by options; in a SageMaker container also by its contract."""
-    names = ("models", "data", "host", "port", "workers")
-    options = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
-    if SAGEMAKER_MODEL.is_dir() and "models" not in options and "SOFTSTEP_MODELS" not in os.environ:
-        options = {"models": SAGEMAKER_MODEL, "port": SAGEMAKER_PORT, "host": "0.0.0.0", **options}  # noqa: S104
-    return Settings(**options)
 
 
 if __name__ == "__main__":

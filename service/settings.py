@@ -6,29 +6,38 @@ docs/write_settings.py writes docs/settings.md from this file, and a test checks
 
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service.environment import PREFIX, EnvironmentSource
 
 MiB = 1 << 20
 KEYS: Final = re.compile("[0-9A-Fa-f]{64}(,[0-9A-Fa-f]{64})*")
 URL: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path drops one of the two slashes
 
+
+class Form(NamedTuple):
+    """The accepted form of a setting, where its type does not say it."""
+
+    text: str
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
-
-
-Route = Annotated[str, Field(pattern="^/[A-Za-z0-9._~:/-]*$")] | None
+Route = Annotated[
+    Annotated[str, Field(pattern="^/[A-Za-z0-9._~:/-]*$")] | None, Form("path of a URL, such as /predict")
+]
 
 
 class Settings(BaseSettings):
     """The settings of one service, read once at start; nothing reads the environment later."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SOFTSTEP_",
+        env_prefix=PREFIX,
         env_ignore_empty=True,  # Vertex AI sets AIP_STORAGE_URI to nothing where a model has no artifacts
         populate_by_name=True,
         loc_by_alias=False,
@@ -152,7 +161,7 @@ class Settings(BaseSettings):
         description="Committed events of a model that are not served yet; above it feedback gets 429. A core folds "
         "as many in a few seconds.",
     )
-    token_key: SecretStr | None = Field(
+    token_key: Annotated[SecretStr | None, Form("64 hexadecimal digits")] = Field(
         None,
         description="Key of feedback tokens, 64 hexadecimal digits. Unset: the one in the data directory. Replicas "
         "that share it accept one another's tokens. Comma-separated keys: the first encrypts, all "
@@ -227,6 +236,18 @@ class Settings(BaseSettings):
         (),
         description='Origins that browsers may call from, such as ["https://a.example"]. Empty: CORS stays off.',
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # replaced by the service's own
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # no file is read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources: options before the environment."""
+        return init_settings, EnvironmentSource(settings_cls)
 
     @field_validator("models")
     @classmethod

@@ -6,6 +6,8 @@ from types import ModuleType
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from service.configuration import variable_of
+from service.environment import IMPORT_VARIABLES
 from service.settings import Settings
 from tests.support.paths import ROOT
 from tests.support.scripts import load_script
@@ -34,8 +36,8 @@ def test_every_setting_is_in_one_group(script: ModuleType) -> None:
 )
 def test_deployment_files_name_known_settings(name: str) -> None:
     """Every SOFTSTEP variable in them is a setting."""
-    named = set(re.findall(r"SOFTSTEP_(\w+)", (ROOT / name).read_text()))
-    assert named <= {field.upper() for field in Settings.model_fields}
+    named = set(re.findall(r"SOFTSTEP_\w+", (ROOT / name).read_text()))
+    assert named <= {*map(variable_of, Settings.model_fields), *IMPORT_VARIABLES}
 
 
 def test_values_are_written_as_in_the_environment(script: ModuleType) -> None:
@@ -44,8 +46,6 @@ def test_values_are_written_as_in_the_environment(script: ModuleType) -> None:
     assert script.default(False) == "`false`"
     assert script.default(64 << 20) == "`67108864` (64 MiB)"
     assert script.default(()) == "`[]`"
-    assert script.values(Settings.model_fields["port"]) == "whole number ≥ 0, ≤ 65535"
-    assert script.values(Settings.model_fields["scan_seconds"]) == "number > 0"
 
 
 @pytest.mark.parametrize("key", ["secret", "ab" * 31, "ab" * 32 + ",", "ab" * 32 + ",secret", "gh" * 32])

@@ -16,7 +16,7 @@ from pkgutil import resolve_name
 import pytest
 
 from service import __main__ as command
-from service import __version__, compiler
+from service import __version__, compiler, configuration
 from service.commands import serve, warm
 from service.settings import Settings
 from tests.support.paths import ROOT
@@ -43,7 +43,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 def settings_of(*argv: str) -> Settings:
     """Return the settings that a command line leads to."""
-    return command.read_settings(command.build_parser().parse_args(argv))
+    return configuration.read_settings(command.build_parser().parse_args(argv))
 
 
 def test_it_prints_its_version() -> None:
@@ -99,7 +99,10 @@ def test_an_address_of_another_machine_is_reported(caplog: pytest.LogCaptureFixt
     assert caplog.messages[-1].startswith("cannot listen on 192.0.2.1 port 0: ")
 
 
-@pytest.mark.parametrize("run", [["serve"], ["check", "models"], ["health"], ["warm"], ["verify"], ["replay", "iris"]])
+COMMANDS = [["serve"], ["check", "models"], ["config"], ["health"], ["warm"], ["verify"], ["replay", "iris"]]
+
+
+@pytest.mark.parametrize("run", COMMANDS)
 @pytest.mark.parametrize(
     ("name", "value"),
     [("WORKERS", "none"), ("WORKERS", "0"), ("PORT", "65536"), ("DRAIN_SECONDS", "-1"), ("CORS_ORIGINS", "secret")],
@@ -112,9 +115,20 @@ def test_invalid_settings_are_reported(
     assert command.main(run) == 2
     message = capsys.readouterr().err
     assert message.startswith("softstep: ")
-    assert name.lower() in message
+    assert name in message.upper()
     assert len(message.splitlines()) == 1
     assert "secret" not in message
+
+
+@pytest.mark.parametrize("run", COMMANDS)
+def test_an_unknown_setting_stops_every_command(
+    run: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the nearest setting, and the exit code is 2."""
+    monkeypatch.setenv("SOFTSTEP_WORKER", "secret")
+    assert command.main(run) == 2
+    message = "softstep: SOFTSTEP_WORKER is not a setting; the nearest name is SOFTSTEP_WORKERS\n"
+    assert capsys.readouterr().err == message
 
 
 def test_an_interrupted_command_leaves_no_traceback(
@@ -148,7 +162,7 @@ def test_options_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_sagemaker_container_is_recognized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its model folder exists: port 8080 on every address, unless options say otherwise."""
     assert settings_of("serve").port == 8000
-    monkeypatch.setattr(command, "SAGEMAKER_MODEL", tmp_path)
+    monkeypatch.setattr(configuration, "SAGEMAKER_MODEL", tmp_path)
     for argv in (["serve"], ["health"]):
         settings = settings_of(*argv)
         assert (settings.models, settings.host, settings.port) == (tmp_path, "0.0.0.0", 8080)  # noqa: S104

@@ -444,5 +444,5 @@ def test_a_start_with_a_url_fails_with_a_remedy() -> None:
         env=environment, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("softstep: setting models: Models are read from a local directory, not from a URL")
+    assert done.stderr.startswith("softstep: AIP_STORAGE_URI: Models are read from a local directory, not from a URL")
     assert "bucket" not in done.stderr
