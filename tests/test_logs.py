@@ -15,10 +15,10 @@ MEMBERS = ["time", "level", "event", "message", "process"]
 
 
 @pytest.fixture
-def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The records that a test logs."""
     caplog.set_level(logging.INFO)
-    return caplog.records
+    return caplog
 
 
 def lines_of(path: Path) -> list[str]:
@@ -26,10 +26,10 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_a_json_line_has_the_members_of_the_table(records: list[logging.LogRecord]) -> None:
+def test_a_json_line_has_the_members_of_the_table(log: pytest.LogCaptureFixture) -> None:
     """The common members come first, then the fields of the event, with their types."""
     logger.event("model_loaded", model="iris", version=1, seq=7)
-    line = JsonFormatter().format(records[0])
+    line = JsonFormatter().format(log.records[0])
     members = json.loads(line)
     assert list(members) == [*MEMBERS, "model", "version", "seq"]
     assert members["message"] == "model iris version 1: ready at seq 7"
@@ -37,31 +37,31 @@ def test_a_json_line_has_the_members_of_the_table(records: list[logging.LogRecor
     assert (members["model"], members["version"], members["seq"]) == ("iris", 1, 7)
 
 
-def test_a_line_of_a_package_names_its_logger(records: list[logging.LogRecord]) -> None:
+def test_a_line_of_a_package_names_its_logger(log: pytest.LogCaptureFixture) -> None:
     """It has the same members, and the name of the package's logger."""
     logging.getLogger("uvicorn.error").warning("Invalid %s", "request")
-    members = json.loads(JsonFormatter().format(records[0]))
+    members = json.loads(JsonFormatter().format(log.records[0]))
     assert list(members) == [*MEMBERS, "logger"]
     assert (members["event"], members["message"], members["logger"]) == ("library", "Invalid request", "uvicorn.error")
 
 
 @pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "é", "\udcff", "\u2028", '"}'])
-def test_text_cannot_forge_a_line(records: list[logging.LogRecord], text: str) -> None:
+def test_text_cannot_forge_a_line(log: pytest.LogCaptureFixture, text: str) -> None:
     """Control characters are escaped, and a path that is no UTF-8 is written too."""
     logger.event("models_unreadable", reason=text)
-    line = JsonFormatter().format(records[0])
+    line = JsonFormatter().format(log.records[0])
     assert len(line.encode(errors="strict").splitlines()) == 1
     assert "\x1b" not in line
     assert json.loads(line)["reason"] == text
-    plain = TextFormatter().format(records[0])
+    plain = TextFormatter().format(log.records[0])
     assert plain.isascii()
     assert plain.isprintable()
 
 
-def test_text_lines_are_for_people(records: list[logging.LogRecord]) -> None:
+def test_text_lines_are_for_people(log: pytest.LogCaptureFixture) -> None:
     """Time, level, message, and the request's id if there is one."""
     logger.event("request_failed", request_id="abc-1")
-    assert TextFormatter().format(records[0])[8:] == " error   a request failed (request abc-1)"
+    assert TextFormatter().format(log.records[0])[8:] == " error   a request failed (request abc-1)"
 
 
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
@@ -97,7 +97,7 @@ def test_a_traceback_has_the_causes_first() -> None:
     assert "Then" not in format_exception(raised(SoftstepError("alone"), None))
 
 
-def test_a_record_whose_arguments_do_not_fit_is_written(tmp_path: Path, records: list[logging.LogRecord]) -> None:
+def test_a_record_whose_arguments_do_not_fit_is_written(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     """A fault in a package's own message loses the arguments, not the line."""
     logging.getLogger("package").addFilter(lambda _: True)
     record = logging.LogRecord("package", logging.ERROR, "", 0, "%d of", ("x",), None)
@@ -106,7 +106,7 @@ def test_a_record_whose_arguments_do_not_fit_is_written(tmp_path: Path, records:
         handler.setFormatter(JsonFormatter())
         handler.emit(record)
     assert json.loads((tmp_path / "log").read_text())["message"] == "%d of"
-    assert records == []
+    assert log.records == []
 
 
 def test_a_full_disk_loses_lines_and_raises_nothing() -> None:

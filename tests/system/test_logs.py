@@ -62,7 +62,7 @@ def test_every_line_has_the_fields_of_its_event(iris_models: Path, tmp_path: Pat
     }  # fmt: skip
     admin = [(record["kind"], record["seq"], record["duplicate"]) for record in records if "kind" in record]
     assert admin == [("configure", 2, False), ("forget", 3, False)]
-    assert [record.get("request_id") for record in records if "kind" in record][0] == identity
+    assert next(record["request_id"] for record in records if "kind" in record) == identity
     (crash,) = (record for record in records if record["event"] == "child_exited")
     assert (crash["child"], crash["cause"], crash["level"]) == ("worker 0", "SIGKILL", "warning")
     assert CANARY not in text

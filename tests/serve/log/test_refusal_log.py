@@ -29,55 +29,55 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def events(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The records that a test logs."""
     caplog.set_level(logging.INFO, "softstep")
-    return caplog.records
+    return caplog
 
 
-def counts(events: list[logging.LogRecord]) -> list[tuple[str, int]]:
+def counts(log: pytest.LogCaptureFixture) -> list[tuple[str, int]]:
     """Return the name and the count of each event."""
-    return [(event.__dict__["event"], event.__dict__["fields"]["count"]) for event in events]
+    return [(record.__dict__["event"], record.__dict__["fields"]["count"]) for record in log.records]
 
 
-def test_a_full_disk_is_logged_once_a_minute(clock: Clock, events: list[logging.LogRecord]) -> None:
+def test_a_full_disk_is_logged_once_a_minute(clock: Clock, log: pytest.LogCaptureFixture) -> None:
     """A line has the number of events that were refused since the one before."""
-    log = RefusalLog()
+    refusals = RefusalLog()
     for _ in range(5):
-        log.note_refused(LogFullError("full"), 1)
-    assert counts(events) == [("feedback_refused", 1)]
+        refusals.note_refused(LogFullError("full"), 1)
+    assert counts(log) == [("feedback_refused", 1)]
     clock.now += PAUSE_SECONDS
-    log.note_refused(LogFullError("full"), 2)
-    log.note_refused(LogFullError("full"), 1)
-    assert counts(events)[1:] == [("feedback_refused", 6)]
-    assert events[1].__dict__["fields"] | {"count": 0} == {"count": 0, "reason": "full", "code": "log_full"}
+    refusals.note_refused(LogFullError("full"), 2)
+    refusals.note_refused(LogFullError("full"), 1)
+    assert counts(log)[1:] == [("feedback_refused", 6)]
+    assert log.records[1].__dict__["fields"] | {"count": 0} == {"count": 0, "reason": "full", "code": "log_full"}
 
 
-def test_space_again_is_logged_after_a_minute(clock: Clock, events: list[logging.LogRecord]) -> None:
+def test_space_again_is_logged_after_a_minute(clock: Clock, log: pytest.LogCaptureFixture) -> None:
     """A disk that is full now and then causes one line a minute."""
-    log = RefusalLog()
-    assert not log.is_open
+    refusals = RefusalLog()
+    assert not refusals.is_open
     for _ in range(10):
-        log.note_refused(LogFullError("full"), 1)
-        log.note_written()
-        assert log.is_open
-    assert counts(events) == [("feedback_refused", 1)]
+        refusals.note_refused(LogFullError("full"), 1)
+        refusals.note_written()
+        assert refusals.is_open
+    assert counts(log) == [("feedback_refused", 1)]
     clock.now += PAUSE_SECONDS
-    log.note_written()
-    assert counts(events)[1:] == [("feedback_accepted", 9)]
-    assert not log.is_open
-    log.note_refused(LogFullError("full"), 1)
-    assert counts(events)[2:] == [("feedback_refused", 1)]
+    refusals.note_written()
+    assert counts(log)[1:] == [("feedback_accepted", 9)]
+    assert not refusals.is_open
+    refusals.note_refused(LogFullError("full"), 1)
+    assert counts(log)[2:] == [("feedback_refused", 1)]
 
 
-def test_each_reason_has_its_own_minute(clock: Clock, events: list[logging.LogRecord]) -> None:
+def test_each_reason_has_its_own_minute(clock: Clock, log: pytest.LogCaptureFixture) -> None:
     """A log that cannot be used is logged with its traceback, beside a full disk."""
-    log = RefusalLog()
+    refusals = RefusalLog()
     for _ in range(3):
-        log.note_refused(LogFullError("full"), 1)
-        log.note_refused(LogUnavailableError("held"), 4)
-    assert counts(events) == [("feedback_refused", 1), ("feedback_not_written", 4)]
-    assert events[1].exc_info is not None
+        refusals.note_refused(LogFullError("full"), 1)
+        refusals.note_refused(LogUnavailableError("held"), 4)
+    assert counts(log) == [("feedback_refused", 1), ("feedback_not_written", 4)]
+    assert log.records[1].exc_info is not None
     clock.now += PAUSE_SECONDS
-    log.note_refused(LogUnavailableError("held"), 4)
-    assert counts(events)[2:] == [("feedback_not_written", 12)]
+    refusals.note_refused(LogUnavailableError("held"), 4)
+    assert counts(log)[2:] == [("feedback_not_written", 12)]
