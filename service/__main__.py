@@ -12,9 +12,9 @@ from pkgutil import resolve_name
 from typing import Final
 
 from service import __version__
-from service.configuration import read_settings
+from service.configuration import InvalidSettingsError, read_settings
 from service.console import print_error
-from service.errors import InvalidSettingsError, SoftstepError
+from service.errors import SoftstepError
 from service.settings import Settings
 
 Command = Callable[[Settings, argparse.Namespace], int]

@@ -1,4 +1,4 @@
-"""Where each setting comes from: options, the environment, the contract of a platform, or its default.
+"""Read the settings from options, the environment, the contract of a platform, and defaults; know which is which.
 
 Provides `read_settings`, which every command calls, and `list_settings` for `softstep config`. Sentences about invalid
 settings name the variable or the option and what it accepts, never the value.
@@ -18,7 +18,7 @@ from pydantic_core.core_schema import ErrorType
 from pydantic_settings import SettingsError
 
 from service.environment import IMPORT_VARIABLES, PREFIX, read_variables, unknown_variables
-from service.errors import InvalidSettingsError
+from service.errors import SoftstepError
 from service.settings import Form, Settings
 
 # The settings that are options too.
@@ -30,6 +30,18 @@ SAGEMAKER: Final = "SageMaker"
 # Errors of pydantic's own, whose messages describe its types; those of the settings' own checks say more.
 PYDANTIC_ERRORS: Final = frozenset(get_args(ErrorType))
 KINDS: Final = {int: "whole number", float: "number", bool: "true or false", Path: "directory"}
+
+
+class InvalidSettingsError(SoftstepError):
+    """A setting is unknown or has an invalid value; nothing is started.
+
+    Attributes:
+        sentences: A sentence for each such setting, without its value.
+    """
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__("; ".join(sentences))
+        self.sentences = sentences
 
 
 class Setting(NamedTuple):

@@ -2,7 +2,6 @@
 
     SoftstepError
      ├─ ArtifactError              a model on disk cannot be served: its files are missing, damaged or contradictory
-     ├─ InvalidSettingsError       a setting is unknown or has an invalid value
      ├─ KeyFileError               the key of feedback tokens is missing or is not a key
      ├─ SnapshotError              a snapshot or checkpoint cannot be read; it is derived and will be made again
      ├─ ModelNotFoundError         no model has that name
@@ -63,18 +62,6 @@ class SoftstepError(Exception):
 
 class ArtifactError(SoftstepError):
     """A model on disk cannot be served; the message is the reason shown to operators."""
-
-
-class InvalidSettingsError(SoftstepError):
-    """A setting is unknown or has an invalid value; nothing is started.
-
-    Attributes:
-        sentences: A sentence for each such setting, without its value.
-    """
-
-    def __init__(self, *sentences: str) -> None:
-        super().__init__("; ".join(sentences))
-        self.sentences = sentences
 
 
 class KeyFileError(SoftstepError):

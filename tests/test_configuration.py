@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 from service import configuration
-from service.configuration import OPTIONS, Setting, accepted_form, list_settings, read_settings, variable_of
-from service.errors import InvalidSettingsError
+from service.configuration import (
+    OPTIONS,
+    InvalidSettingsError,
+    Setting,
+    accepted_form,
+    list_settings,
+    read_settings,
+    variable_of,
+)
 from service.settings import Settings
 
 
