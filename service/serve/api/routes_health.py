@@ -16,6 +16,12 @@ from service.serve.responses import HttpResponse
 operations = APIRouter(tags=["operations"])
 
 
+@operations.get("/", **DOCS["alive"])
+async def alive() -> Response:
+    """Return that the server runs; clients of KServe's v1 protocol call it."""
+    return json_reply({"status": "alive"})
+
+
 @operations.get("/healthz", **DOCS["live"])
 async def healthz() -> Response:
     """Return that the server runs."""

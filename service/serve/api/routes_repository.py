@@ -31,7 +31,7 @@ async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
 async def repository_index(request: Request, context: With) -> Response:
     """List every version in the models directory, with its state and why it is not served."""
     call = await _parse(request, context, RepositoryIndexRequest)
-    return json_reply(describe.index(context.now, ready_only=call.ready))
+    return json_reply(describe.index(context.now, ready_only=bool(call.ready)))
 
 
 @repository.post("/v2/repository/models/{name:name}/load", **DOCS["load"])

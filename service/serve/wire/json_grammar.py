@@ -18,6 +18,8 @@ from service.errors import MalformedError, TooLargeError, UnacceptableError
 OTHER_CONTAINERS_MAX: Final = 4096
 # Bytes counted at a time, so that a body with too many lists is rejected before it is read to its end.
 CHUNK_BYTES: Final = 1 << 20
+# A longer name of a member or an input is not repeated in an error.
+QUOTED_NAME_MAX: Final = 64
 NUMBER_TYPES: Final = frozenset((int, float))
 QUOTE, BRACKET, BRACE = b'"[{'
 
@@ -150,3 +152,8 @@ def check_fields(document: dict[str, Any], known: Iterable[str]) -> None:
     known = tuple(known)
     if not document.keys() <= set(known):
         raise UnacceptableError(f"The body has an unknown field; known fields are {', '.join(known)}.")
+
+
+def quote_name(name: str) -> str:
+    """Return a name in quotes for an error; "" if it is not short and printable ASCII."""
+    return orjson.dumps(name).decode() if name.isascii() and name.isprintable() and len(name) <= QUOTED_NAME_MAX else ""

@@ -2,26 +2,25 @@
 
 A body is a JSON object. With the header `Inference-Header-Content-Length: n` it is a JSON object of n bytes, then the
 tensors that have a `binary_data_size`: little-endian, row-major, without padding. If n is 0, the body is one raw FP32
-or FP64 tensor. A BYTES element is its length in four little-endian bytes, then its bytes.
+or FP64 tensor. A BYTES element is its length in four little-endian bytes, then its bytes; a BOOL element is one byte.
 
 Source: Open Inference Protocol, specification/protocol/inference_rest.md; Triton's extension_binary_data.md and
 extension_classification.md.
 """
 
 import struct
-from collections.abc import Mapping
-from math import prod
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.errors import MalformedError, UnacceptableError
+from service.errors import MalformedError
 from service.serve.wire.json_grammar import check_row_count
+from service.serve.wire.oip_inputs import DATATYPES, convert_inputs
 from service.serve.wire.oip_request import (
     BINARY_PROBABILITIES,
-    DATATYPES,
     JSON_PROBABILITIES,
     InferenceHeader,
     OutputRequest,
@@ -54,15 +53,23 @@ class TensorCodec:
 
     Args:
         rows: The parser of the model's rows.
+        features: The names of the model's features.
         model_fields: The fields of every response that name the model: model_name and model_version.
         state_fields: The parameters of every response that name the state: seq, and epoch.
         classes: The names of the classes.
     """
 
     def __init__(
-        self, rows: RowParser, model_fields: dict[str, Any], state_fields: dict[str, int], classes: tuple[str, ...]
+        self,
+        rows: RowParser,
+        features: Sequence[str],
+        model_fields: dict[str, str],
+        state_fields: dict[str, int],
+        classes: tuple[str, ...],
     ) -> None:
         self._rows = rows
+        self._features = features
+        self._model_fields = model_fields
         self._classes = classes
         self._start = orjson.dumps(model_fields)[:-1] + b',"id":'
         self._middle = b',"parameters":%b,"outputs":[' % orjson.dumps(state_fields)
@@ -88,31 +95,39 @@ class TensorCodec:
             usual = _parse_usual_row(body, rows) if len(body) < SIMDJSON_BYTES_MIN else None
             if usual is not None:
                 return usual
-            header = parse_inference_header(rows.parse_tensor_document(body), rows)
-            if header.binary_size is not None:
+            header = self._parse_document(body)
+            if header.inputs.binary_size is not None:
                 raise MalformedError("Binary data needs the header Inference-Header-Content-Length; see docs/http.md.")
-            return InferenceBody(header.id, _convert_data(header.data, header.n_rows, rows), header.outputs)
+            return self._convert(header, memoryview(b""))
         length = _header_length(header_length, len(body))
         binary = memoryview(body)[length:]
         if length == 0:
             return InferenceBody("", _convert_raw_tensor(binary, rows), BINARY_PROBABILITIES)
         header = self._parse_header(body[:length])
-        if header.binary_size is None:
-            if len(binary):
-                raise MalformedError('The body has binary data, but no input has a "binary_data_size".')
-            return InferenceBody(header.id, _convert_data(header.data, header.n_rows, rows), header.outputs)
-        if len(binary) != header.binary_size:
+        size = header.inputs.binary_size
+        if size is None and len(binary):
+            raise MalformedError('The body has binary data, but no input has a "binary_data_size".')
+        if size is not None and len(binary) != size:
             raise MalformedError(
-                f'"binary_data_size" is {header.binary_size}, but the body has {len(binary)} bytes of binary data.'
+                f'The inputs have a "binary_data_size" of {size}, but the body has {len(binary)} bytes of binary data.'
             )
-        return InferenceBody(header.id, rows.convert_binary(binary, header.dtype, header.n_rows), header.outputs)
+        return self._convert(header, binary)
+
+    def _parse_document(self, text: bytes) -> InferenceHeader:
+        document = self._rows.parse_tensor_document(text)
+        return parse_inference_header(document, self._model_fields, self._features, self._rows)
+
+    def _convert(self, header: InferenceHeader, binary: memoryview) -> InferenceBody:
+        return InferenceBody(
+            header.id, convert_inputs(header.inputs, binary, self._features, self._rows), header.outputs
+        )
 
     def _parse_header(self, text: bytes) -> InferenceHeader:
         """Parse a JSON part, or return the cached result of the same bytes."""
         header = self._headers.get(text)
         if header is None:
-            header = parse_inference_header(self._rows.parse_tensor_document(text), self._rows)
-            if header.binary_size is not None and len(text) <= CACHED_HEADER_BYTES_MAX:
+            header = self._parse_document(text)
+            if header.inputs.binary_size is not None and len(text) <= CACHED_HEADER_BYTES_MAX:
                 if len(self._headers) >= CACHED_HEADERS_MAX:
                     self._headers.clear()
                 self._headers[text] = header
@@ -222,22 +237,6 @@ def _convert_raw_tensor(binary: memoryview, rows: RowParser) -> Floats:
         raise MalformedError(f"A raw tensor must have whole rows of {size} bytes.")
     check_row_count(len(binary) // size, rows.rows_max)
     return rows.convert_binary(binary, DATATYPES[DATATYPE_OF[rows.dtype.name]], len(binary) // size)
-
-
-def _convert_data(data: object, count: int, rows: RowParser) -> Floats:
-    """Return X (count, N) of a flat list of numbers, a list of rows, or the array that pysimdjson made of either."""
-    shape = (count, rows.n_features)
-    if isinstance(data, np.ndarray):
-        return rows.cast_values(data.reshape(shape))
-    if type(data) is not list or not data:
-        raise UnacceptableError('An input must have "data": a list of numbers.')
-    if type(data[0]) is not list:
-        if len(data) != prod(shape):
-            raise UnacceptableError(f'"data" has {len(data)} values; "shape" needs {prod(shape)}.')
-        data = [data[i : i + rows.n_features] for i in range(0, len(data), rows.n_features)]
-    if len(data) != count:
-        raise UnacceptableError(f'"data" has {len(data)} rows; "shape" needs {count}.')
-    return rows.convert_rows(data)
 
 
 def _classification(top: int, P: Floats, classes: tuple[str, ...]) -> list[str]:

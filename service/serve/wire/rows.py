@@ -193,7 +193,8 @@ class RowParser:
             document = _parse_tensor(self._parser, body, self)
             if document is not None:
                 return document
-        return parse_object(body, self.depth_max, self.rows_max)
+        # Each feature may be an input of its own: an object, its shape, its data and its parameters.
+        return parse_object(body, self.depth_max, self.rows_max + 2 * self.n_features)
 
 
 def _parse_tensor(parser: Any, body: bytes, limits: RowParser) -> dict[str, Any] | None:  # noqa: ANN401

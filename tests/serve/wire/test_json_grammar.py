@@ -60,7 +60,8 @@ def test_depth_strings_and_lists_are_counted(document: dict[str, Any], chunk: in
 @pytest.mark.parametrize("kind", ["v1", "beside", "v2", "tensor"])
 def test_too_many_lists_are_rejected_before_parsing(monkeypatch: pytest.MonkeyPatch, item: str, kind: str) -> None:
     rows = RowParser(2, np.dtype(np.float32), ROWS_MAX, DEPTH)
-    many = f"[{','.join([item] * MOST)}]"
+    # A v2 body may have an input for each feature, of four lists and objects.
+    many = f"[{','.join([item] * (MOST + 4 * rows.n_features))}]"
     data = {
         "v1": f'{{"instances": {many}}}',
         "beside": f'{{"instances": [[1, 2]], "parameters": {many}}}',
@@ -74,7 +75,7 @@ def test_too_many_lists_are_rejected_before_parsing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rows, "_parser", None if rows._parser is None else UnusedParser())
     with pytest.raises(TooLargeError, match="lists and objects"):
         rows.parse_instances(data) if kind in {"v1", "beside"} else TensorCodec(
-            rows, {}, {}, ("a", "b")
+            rows, ("f", "g"), {}, {}, ("a", "b")
         ).parse_inference(data, None)
     assert not loaded
 
@@ -92,7 +93,7 @@ def test_brackets_in_strings_do_not_count() -> None:
     body = orjson.dumps({"instances": [[1, 2]] * ROWS_MAX, "parameters": names})
     assert rows.parse_instances(body).shape == (ROWS_MAX, 2)
     tensor = {"name": "x", "shape": [ROWS_MAX, 2], "datatype": "FP32", "data": [[1, 2]] * ROWS_MAX}
-    read = TensorCodec(rows, {}, {}, ("a", "b")).parse_inference(
+    read = TensorCodec(rows, ("f", "g"), {}, {}, ("a", "b")).parse_inference(
         orjson.dumps({"inputs": [tensor], "id": "[" * MOST}), None
     )
     assert (read.id, read.X.shape, read.outputs) == ("[" * MOST, (ROWS_MAX, 2), JSON_PROBABILITIES)

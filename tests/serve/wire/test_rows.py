@@ -35,6 +35,7 @@ Verdict = tuple[Any, ...]
 N = 3
 DEPTH = 64
 ROWS_MAX = 500
+FEATURES = ("p", "q", "r")
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 NEVER = 2**62
 # Whether the scanner and pysimdjson may be used, and the size from which the latter is.
@@ -90,7 +91,7 @@ def v2(body: bytes, dtype: np.dtype[Any] = FLOAT32, path: str = "as set", depth_
     with reading(path, dtype, depth_max=depth_max) as rows:
 
         def read() -> Any:
-            request = TensorCodec(rows, {}, {"seq": 0}, ("a", "b")).parse_inference(body, None)
+            request = TensorCodec(rows, FEATURES, {}, {"seq": 0}, ("a", "b")).parse_inference(body, None)
             found.extend((request.id, request.outputs))
             return request.X
 

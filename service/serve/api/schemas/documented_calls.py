@@ -185,6 +185,7 @@ DOCS: Final[dict[str, Docs]] = {
     "weights": _weights(),
     "server": call("server", response(_OIP.ServerMetadata, _OIP.SERVER), BUSY),
     "live": call("live", response(_HEALTH.Live, _HEALTH.LIVE), FAILURE),
+    "alive": call("live", response(_HEALTH.Alive, _HEALTH.ALIVE), FAILURE),
     "ready": _ready(_HEALTH.Ready, _HEALTH.READY),
     "model_ready": _ready(_HEALTH.ModelReady, _HEALTH.MODEL_READY, *MODEL, "overloaded"),
     "tensors": call("tensors", response(_OIP.TensorModelMetadata, _OIP.TENSORS), _OF_MODEL),

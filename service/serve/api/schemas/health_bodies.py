@@ -13,6 +13,12 @@ class Live(ResponseModel):
     live: Literal[True] = Field(description="Whether the server runs.")
 
 
+class Alive(ResponseModel):
+    """The server runs, in KServe's form."""
+
+    status: Literal["alive"] = Field(description="Whether the server runs.")
+
+
 class Ready(ResponseModel):
     """The server takes predictions."""
 
@@ -32,6 +38,7 @@ class ModelReady(ResponseModel):
 
 
 LIVE: Final[dict[str, object]] = {"live": {"live": True}}
+ALIVE: Final[dict[str, object]] = {"alive": {"status": "alive"}}
 READY: Final[dict[str, object]] = {
     "ready": {"ready": True},
     "ready without learning": {"ready": True, "learning": False},

@@ -10,26 +10,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.serve.api.schemas.schema_types import (
     IRIS,
+    IRIS_FEATURES,
     IRIS_PROBABILITIES,
     Count,
-    RequestModel,
     ResponseModel,
     Seq,
     absent,
     one_of,
 )
-from service.serve.wire.oip_request import DATATYPES, OUTPUTS, SHAPE_LENGTH
+from service.serve.wire.oip_inputs import BOOL, DATATYPES
+from service.serve.wire.oip_request import OUTPUTS
 
-Datatype = Annotated[str, *one_of(DATATYPES)]
+Datatype = Annotated[str, *one_of((*DATATYPES, BOOL))]
 OutputName = Annotated[str, *one_of(OUTPUTS)]
 # BYTES is the type of labels, BOOL that of the labels of a multi-label model.
 OutputDatatype = Annotated[str, *one_of(("FP32", "FP64", "BYTES", "BOOL"))]
 Positive = Annotated[int, Field(ge=1)]
-SomeNumbers = Annotated[list[float], Field(min_length=1)]
+# The booleans are those of a BOOL tensor.
+SomeNumbers = Annotated[list[bool | float], Field(min_length=1)]
 
 
 class OpenModel(BaseModel):
-    """An object of parameters; the protocol lets clients send others, which are ignored."""
+    """An object of a v2 request; the protocol lets clients send other members, which are ignored."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -37,7 +39,7 @@ class OpenModel(BaseModel):
 class InferParameters(OpenModel):
     """Parameters of an inference request."""
 
-    binary_data_output: bool = Field(
+    binary_data_output: bool | None = Field(
         default=False, description="Whether outputs come as binary data unless they say otherwise."
     )
 
@@ -45,7 +47,7 @@ class InferParameters(OpenModel):
 class TensorParameters(OpenModel):
     """Parameters of an input."""
 
-    binary_data_size: Count = Field(
+    binary_data_size: Count | None = Field(
         default_factory=absent, description="The bytes of the tensor after the JSON part, in place of `data`."
     )
 
@@ -53,46 +55,55 @@ class TensorParameters(OpenModel):
 class OutputParameters(OpenModel):
     """Parameters of a requested output."""
 
-    binary_data: bool = Field(default_factory=absent, description="Whether this output comes as binary data.")
-    classification: Count = Field(
+    binary_data: bool | None = Field(default_factory=absent, description="Whether this output comes as binary data.")
+    classification: Count | None = Field(
         default=0,
         description="For `probabilities`: return the most probable classes, so many of them, "
         'each as "probability:index:class".',
     )
 
 
-class InputTensor(RequestModel):
-    """The rows as a tensor."""
+class InputTensor(OpenModel):
+    """All features of the rows as a tensor, or one of them."""
 
-    name: str = Field(description="The input's name; any text.")
+    name: str = Field(description="Any text, or the name of the feature.")
     shape: list[Positive] = Field(
-        min_length=SHAPE_LENGTH, max_length=SHAPE_LENGTH, description="The rows, and the features of the model."
+        min_length=1, max_length=2, description="[rows, features]; for one feature [rows] or [rows, 1]."
     )
-    datatype: Datatype = Field(description="The type of the numbers.")
-    parameters: TensorParameters = Field(default_factory=absent, description="Parameters of the input.")
-    data: SomeNumbers | Annotated[list[SomeNumbers], Field(min_length=1)] = Field(
-        default_factory=absent, description="The numbers, flat or as a list of rows, unless they follow as binary data."
+    datatype: Datatype = Field(description="The type of the values.")
+    parameters: TensorParameters | None = Field(default_factory=absent, description="Parameters of the input.")
+    data: SomeNumbers | Annotated[list[SomeNumbers], Field(min_length=1)] | None = Field(
+        default_factory=absent,
+        description="The values, flat or as a list of rows, unless they follow as binary data. "
+        "Those of BOOL are true, false, 1 or 0, others are numbers.",
     )
 
 
-class RequestedOutput(RequestModel):
+class RequestedOutput(OpenModel):
     """An output that a request asks for."""
 
     name: OutputName = Field(description="The output's name.")
-    parameters: OutputParameters = Field(default_factory=absent, description="Parameters of the output.")
+    parameters: OutputParameters | None = Field(default_factory=absent, description="Parameters of the output.")
 
 
-class InferRequest(RequestModel):
-    """A tensor of rows to predict."""
+class InferRequest(OpenModel):
+    """Rows to predict, as one tensor or as one tensor for each feature."""
 
-    id: str = Field(default="", description="Any text; the response has the same one.")
-    parameters: InferParameters = Field(default_factory=absent, description="Parameters of the request.")
-    inputs: list[InputTensor] = Field(min_length=1, max_length=1, description="One input.")
-    outputs: list[RequestedOutput] = Field(
+    id: str | None = Field(default="", description="Any text; the response has the same one.")
+    model_name: str | None = Field(
+        default_factory=absent, description="The name of the model, as in the path; KServe's client sends it."
+    )
+    model_version: str | int | None = Field(
+        default_factory=absent, description="The version that answers, as in the path, or empty."
+    )
+    parameters: InferParameters | None = Field(default_factory=absent, description="Parameters of the request.")
+    inputs: list[InputTensor] = Field(
+        min_length=1, description="One input with all features, or one for each feature, in any order."
+    )
+    outputs: list[RequestedOutput] | None = Field(
         default_factory=absent,
-        min_length=1,
         max_length=len(OUTPUTS),
-        description="The outputs, each at most once; `probabilities` if left out.",
+        description="The outputs, each at most once; `probabilities` if there are none.",
     )
 
 
@@ -145,11 +156,18 @@ INFER_REQUESTS: Final = {
         "inputs": [_TENSOR],
         "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}],
     },
+    "one tensor for each feature": {
+        "inputs": [
+            {"name": name, "shape": [1, 1], "datatype": "FP32", "data": [value]}
+            for name, value in zip(IRIS_FEATURES, IRIS, strict=True)
+        ],
+    },
 }
 _IRIS: Final = {"model_name": "iris", "model_version": "1", "parameters": {"seq": 0}}
 _PROBABILITIES: Final = {"name": "probabilities", "datatype": "FP32", "shape": [1, 3], "data": IRIS_PROBABILITIES}
 INFER_RESPONSES: Final = {
     "one row": {**_IRIS, "id": "", "outputs": [_PROBABILITIES]},
+    "one tensor for each feature": {**_IRIS, "id": "", "outputs": [_PROBABILITIES]},
     "probabilities and labels": {
         **_IRIS,
         "id": "a",

@@ -19,7 +19,7 @@ class RepositoryRequest(BaseModel):
 class RepositoryIndexRequest(RepositoryRequest):
     """Which versions to list."""
 
-    ready: Annotated[bool, Requirement("must be true or false.")] = Field(
+    ready: Annotated[bool | None, Requirement("must be true or false.")] = Field(
         default=False, description="Whether to list only the versions that are served."
     )
 
@@ -28,14 +28,14 @@ class LoadRequest(RepositoryRequest):
     """A model to load."""
 
     parameters: Annotated[
-        dict[str, Any], Requirement("must be empty: models are loaded from the models directory alone.")
+        dict[str, Any] | None, Requirement("must be empty: models are loaded from the models directory alone.")
     ] = Field(default_factory=dict, max_length=0, description="Must be empty.")
 
 
 class UnloadRequest(RepositoryRequest):
     """A model to unload."""
 
-    parameters: Annotated[dict[str, Any], Requirement("must be an object.")] = Field(
+    parameters: Annotated[dict[str, Any] | None, Requirement("must be an object.")] = Field(
         default_factory=dict, description="Ignored."
     )
 
