@@ -35,9 +35,15 @@ PACKAGE = Path(__file__).parent
 
 
 def sources(package: Path) -> tuple[Path, ...]:
-    """Return the source files of machine code: the arithmetic, and the parsers of request bodies."""
-    parsers = (package / "serve" / "wire" / "row_scanner.py", package / "serve" / "models" / "single_row.py")
-    return package / "compiler.py", *sorted(package.glob("softmax/kernels/*.py")), *parsers
+    """Return the source files of machine code: the arithmetic, the parsers of request bodies, the cells of counters."""
+    serve = package / "serve"
+    parsers = (serve / "wire" / "row_scanner.py", serve / "models" / "single_row.py")
+    return (
+        package / "compiler.py",
+        *sorted(package.glob("softmax/kernels/*.py")),
+        *parsers,
+        serve / "metrics" / "counters.py",
+    )
 
 
 def _host_features() -> dict[str, bool]:

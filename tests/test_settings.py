@@ -32,7 +32,18 @@ def test_every_setting_is_in_one_group(script: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Dockerfile", "compose.yaml", "deploy/kubernetes.yaml", "deploy/kserve.yaml", "docs/deployment.md"]
+    "name",
+    [
+        "Dockerfile",
+        "compose.yaml",
+        "deploy/kubernetes.yaml",
+        "deploy/kubernetes-stateless.yaml",
+        "deploy/kserve.yaml",
+        "deploy/helm/softstep/values.yaml",
+        "deploy/helm/softstep/templates/workload.yaml",
+        "docs/deployment.md",
+        "docs/operations.md",
+    ],
 )
 def test_deployment_files_name_known_settings(name: str) -> None:
     """Every SOFTSTEP variable in them is a setting."""

@@ -18,6 +18,7 @@ from service.process.shared_memory import SharedMemory
 from service.process.supervisor import Supervisor, listen
 from service.process.wakeup import Wakeup
 from service.serve import worker
+from service.serve.metrics.counters import ROUTES_MAX
 from service.serve.models.load_unload import apply_line, parse_slot_and_token
 from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
@@ -60,7 +61,7 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
     host, port = listener.getsockname()[:2]
     _report_address(settings, f"http://{f'[{host}]' if ':' in host else host}:{port}")
     # Versions that were replaced keep their counter rows, so there are twice as many rows as models.
-    memory = SharedMemory(settings.workers, 2 * settings.models_max)
+    memory = SharedMemory(settings.workers, 2 * settings.models_max + ROUTES_MAX)
     links = learner = None
     if data is not None:
         wakeups = tuple(Wakeup() for _ in range(settings.workers))

@@ -1,6 +1,6 @@
 """Record which events the learner fails at, in shared memory, which outlives a crash of the learner.
 
-    the learner's slot   cell 0: its PID; then FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS: the batch that is being folded
+    the learner's slot   PID and RESTARTS; then FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS: the batch that is being folded
                          from SUSPECTS on: SUSPECTS_MAX rows of four cells: stream (0: free), seq, events, failures
 
 A batch that stands in these cells when a learner starts crashed the learner before it. If the batch had several events,
@@ -11,10 +11,10 @@ says nothing about it.
 
 from typing import Final
 
-from service.process.shared_memory import SharedMemory
+from service.process.shared_memory import RESTARTS, SharedMemory
 
 FAILURES_MAX: Final = 3
-FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, SUSPECTS = range(1, 5)
+FOLD_STREAM, FOLD_SEQ, FOLD_EVENTS, SUSPECTS = range(RESTARTS + 1, RESTARTS + 5)
 SUSPECTS_MAX: Final = 64
 STREAM, SEQ, EVENTS, FAILURES, SUSPECT_CELLS = range(5)
 ROW_STARTS: Final = range(SUSPECTS, SUSPECTS + SUSPECTS_MAX * SUSPECT_CELLS, SUSPECT_CELLS)

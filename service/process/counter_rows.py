@@ -1,6 +1,6 @@
-"""Counters per model version in shared memory: rows of a name and 32 counters, in the slot of each worker.
+"""Counters per model version and per route in shared memory, in rows of the slot of each worker.
 
-    row   the name "model/version" as UTF-8, padded with zeros to KEY_CELLS cells; then COUNTERS cells
+    row   the name, "model/version" or "/route", as UTF-8, padded with zeros to KEY_CELLS cells; then COUNTERS cells
 
 A slot's rows are filled from the first one on, each by the slot's own worker, and are never freed.
 """

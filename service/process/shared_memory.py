@@ -2,15 +2,16 @@
 
     head    DRAINING, GENERATION, FAULTS, then the lengths of the two pages
     pages   two copies of the list of unloaded models; unload_list.py reads and writes them
-    slot 0  PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS, COMMIT_NANOSECONDS, then
-            one cell for each HTTP status, then the counter rows of counter_rows.py
+    slot 0  PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS,
+            COMMIT_NANOSECONDS, then one cell for each HTTP status, then one for each error code, then the counter
+            rows of counter_rows.py
     slot 1  ...
-    last    the learner's slot: PID, then the cells of learn/failure_tracker.py
+    last    the learner's slot: PID, RESTARTS, then the cells of learn/failure_tracker.py
 
-Every cell but FAULTS has one writer. The parent writes the head, the pages, PID (0: no process) and HANDLED, and clears
-READY and ACKNOWLEDGED after a crash. Each worker writes the rest of its slot. Readers need no lock, because an aligned
-64-bit cell is read and written whole. A killed worker leaves its slot as it was and its successor counts on, so no
-count is lost while the parent runs.
+Every cell but FAULTS has one writer. The parent writes the head, the pages, PID (0: no process), RESTARTS and HANDLED,
+and clears READY and ACKNOWLEDGED after a crash. Each worker writes the rest of its slot. Readers need no lock, because
+an aligned 64-bit cell is read and written whole. A killed worker leaves its slot as it was and its successor counts on,
+so no count is lost while the parent runs.
 """
 
 import mmap
@@ -20,12 +21,16 @@ DRAINING, GENERATION, FAULTS, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 5
 # 256 unloaded models with names of 64 characters fit four times.
 PAGE_BYTES: Final = 1 << 16
 PAGES_START: Final = HEAD_CELLS * 8
-PID, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS, COMMIT_NANOSECONDS, STATUSES = range(10)
+PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS = range(9)
+COMMIT_NANOSECONDS, STATUSES = 9, 10
 STATUS_MAX: Final = 600
-ROWS_START: Final = STATUSES + STATUS_MAX
+REFUSALS: Final = STATUSES + STATUS_MAX
+# More error codes than there are.
+CODES_MAX: Final = 128
+ROWS_START: Final = REFUSALS + CODES_MAX
 # Cells of one counter row: the name, then the counters. A name is 64 bytes, a slash and a version of 18 digits.
 KEY_CELLS: Final = 12
-COUNTERS: Final = 32
+COUNTERS: Final = 88
 ROW_CELLS: Final = KEY_CELLS + COUNTERS
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from service.log_events import logger
-from service.process.shared_memory import ACKNOWLEDGED, DRAINING, HANDLED, PID, READY, SharedMemory
+from service.process.shared_memory import ACKNOWLEDGED, DRAINING, HANDLED, PID, READY, RESTARTS, SharedMemory
 from service.process.unload_list import publish_unload_list
 from service.settings import Settings
 
@@ -241,6 +241,7 @@ class Supervisor:
         self._start_due[slot] = time.monotonic() + pause
         self._pause[slot] = max(pause, PAUSE_SECONDS)
         if self._stop_signal is None:
+            self._memory.cells[self._memory.slot(slot) + RESTARTS] += 1
             cause = exit_cause(status)
             logger.event("child_exited", child=self._name(slot), pid=process, cause=cause, restart_seconds=pause)
 

@@ -1,7 +1,8 @@
 """ASGI pieces that `http/` and `api/` share: prepared responses, and the middleware around every response."""
 
 from collections.abc import Callable
-from typing import Final
+from time import perf_counter_ns
+from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -13,12 +14,19 @@ from service.serve.responses import BROKEN, HttpResponse, RequestHead
 
 # In the scope of a request that the protocol has answered while its body came.
 ANSWERED_EARLY: Final = "softstep.answered_early"
+# In the scope of a request whose duration its model version counts.
+COUNTED_BY_MODEL: Final = "softstep.counted_by_model"
+# In the scope of a request that is answered with an error: its code.
+ERROR_CODE: Final = "softstep.error_code"
+# The first status of errors.
+ERRORS: Final = 400
 
 
 class Reply(Response):
     """An answer as a response, with its headers in the order of the fast path."""
 
     def __init__(self, answer: HttpResponse) -> None:
+        self._code = answer.code
         self.status_code = answer.status
         self.body = answer.body
         self.background = None
@@ -28,17 +36,30 @@ class Reply(Response):
             *answer.headers,
         ]
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer; the scope notes the code of an error, which `Envelope` counts."""
+        scope[ERROR_CODE] = self._code
+        await super().__call__(scope, receive, send)
+
 
 class Envelope:
-    """Add to every answer: a request id, a count by status, and JSON even if an endpoint fails.
+    """Add to every answer: a request id, counts by status, code and route, and JSON even if an endpoint fails.
 
     A client that leaves before the end of its request gets no answer, and none is counted. The protocol ends a request
     in the same way, once it has answered that the body is too slow or too large.
+
+    Args:
+        app: The application.
+        count: Counts a response, by its status and the code of its error.
+        count_route: Counts the duration of a request that succeeded, by its route and in nanoseconds.
     """
 
-    def __init__(self, app: ASGIApp, count: Callable[[int], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, count: Callable[[int, str], None], count_route: Callable[[str, int], None]
+    ) -> None:
         self._app = app
         self._count = count
+        self._count_route = count_route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and complete its answer."""
@@ -47,6 +68,7 @@ class Envelope:
             return
         started = False
         identity = request_id(RequestHead.of(dict(scope["headers"])).request_id)
+        began = perf_counter_ns()
 
         async def complete(message: Message) -> None:
             nonlocal started
@@ -54,7 +76,9 @@ class Envelope:
                 started = True
                 message["headers"] = [*message["headers"], (b"x-request-id", identity)]
                 if ANSWERED_EARLY not in scope:
-                    self._count(message["status"])
+                    self._count(message["status"], scope.get(ERROR_CODE, ""))
+                    if message["status"] < ERRORS and "endpoint" in scope and COUNTED_BY_MODEL not in scope:
+                        self._count_route(route_template(scope), perf_counter_ns() - began)
             await send(message)
 
         token = REQUEST_ID.set(identity.decode())
@@ -69,3 +93,12 @@ class Envelope:
             await Reply(BROKEN)(scope, receive, complete)
         finally:
             REQUEST_ID.reset(token)
+
+
+def route_template(scope: Scope) -> str:
+    """Return the path of a request that has an endpoint, with names of parameters for values and without a version."""
+    path: str = scope["path"]
+    parameters: dict[str, Any] = scope["path_params"]
+    if "version" in parameters:
+        path = path.replace(f"/versions/{parameters['version']}", "", 1)
+    return path.replace(f"/models/{parameters['name']}", "/models/{name}", 1) if "name" in parameters else path

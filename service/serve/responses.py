@@ -15,7 +15,7 @@ from service.serve.error_codes import ERROR_CODES
 
 Header = tuple[bytes, bytes]
 
-# The protocols of predictions, which are also the cells that count their requests (metrics/counters.py).
+# The protocols of predictions, which also number the histograms of their durations (metrics/counters.py).
 V1, V2 = range(2)
 JSON: Final = b"application/json"
 BINARY: Final = b"application/octet-stream"
@@ -32,12 +32,13 @@ UNACCEPTABLE: Final = 422
 
 
 class HttpResponse(NamedTuple):
-    """A response: status, body, its content type, and further headers."""
+    """A response: status, body, its content type, further headers, and the code if it is an error."""
 
     status: int
     body: bytes
     content_type: bytes = JSON
     headers: tuple[Header, ...] = ()
+    code: str = ""
 
 
 class RequestHead(NamedTuple):
@@ -66,7 +67,7 @@ def error(code: str, message: str, headers: tuple[Header, ...] = (), status: int
     """
     row = ERROR_CODES[code]
     body = orjson.dumps({"error": message, "code": code})
-    return HttpResponse(status or row.status, body, JSON, (*headers, *(RETRY if row.retry_after else ())))
+    return HttpResponse(status or row.status, body, JSON, (*headers, *(RETRY if row.retry_after else ())), code)
 
 
 def refusal(reason: SoftstepError, protocol: int) -> HttpResponse:

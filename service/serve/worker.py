@@ -123,6 +123,7 @@ class Worker:
             AdminHandler(self.registry, contexts, writer, responses),
             StreamStatus(writer, data),
             PastStates(writer, data, settings),
+            data,
         )
 
     def _make_dispatcher(self, waiter: MinSeqWaiter) -> Dispatcher:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.process.shared_memory import PID, ROWS_START, STATUS_MAX, STATUSES, SharedMemory
+from service.process.shared_memory import CODES_MAX, PID, REFUSALS, ROWS_START, STATUS_MAX, STATUSES, SharedMemory
 
 
 @given(st.integers(1, 4), st.integers(1, 5))
@@ -22,6 +22,7 @@ def test_slots_share_no_cell(workers: int, rows: int) -> None:
     assert len(memory.learner_cells) == size
 
 
-def test_statuses_and_rows_share_no_cell() -> None:
-    """The cell of the largest HTTP status lies before the first counter row."""
-    assert STATUSES + STATUS_MAX - 1 < ROWS_START
+def test_statuses_codes_and_rows_share_no_cell() -> None:
+    """The cell of the largest HTTP status lies before that of the first error code, and all lie before the rows."""
+    assert STATUSES + STATUS_MAX - 1 < REFUSALS
+    assert REFUSALS + CODES_MAX - 1 < ROWS_START

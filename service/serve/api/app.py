@@ -106,5 +106,5 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
         app.add_api_route(settings.health_route, readyz, methods=["GET"], include_in_schema=False)
     if settings.cors_origins:
         app.add_middleware(JsonCors, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(Envelope, count=counters.count_response)
+    app.add_middleware(Envelope, count=counters.count_response, count_route=counters.count_route)
     return app

@@ -11,7 +11,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from service.errors import BodyTooLargeError, SoftstepError
 from service.process.shared_memory import SharedMemory
-from service.serve.asgi import Reply
+from service.serve.asgi import COUNTED_BY_MODEL, Reply
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.health import Health
 from service.serve.handlers.learning import Learning
@@ -162,6 +162,7 @@ def _version_id(route: APIRoute) -> str:
 
 async def respond(request: Request, context: Context, kind: int, served: ServedModel) -> Reply:
     """Respond to a request to a model, as the fast path would."""
+    request.scope[COUNTED_BY_MODEL] = True
     head = RequestHead.of(dict(request.scope["headers"]))
     endpoint = Endpoint(kind, served)  # the state of this moment: models may change while a body arrives
     body = await read_body(request, context.settings.body_bytes_max)

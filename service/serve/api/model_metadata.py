@@ -8,7 +8,16 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from service import __version__
-from service.serve.metrics.counters import COMPUTE_NANOSECONDS, EXECUTIONS, FAILURES, LAST_MS, NANOSECONDS, ROWS
+from service.process.shared_memory import COUNTERS
+from service.serve.metrics.counters import (
+    COMPUTE_NANOSECONDS,
+    EXECUTIONS,
+    EXPLAIN,
+    FAILURES,
+    LAST_MS,
+    ROWS,
+    histogram_of,
+)
 from service.serve.models.live_models import LiveModels
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2
@@ -109,8 +118,8 @@ def statistics(wanted: Iterable[ServedModel], counted: dict[str, list[int]]) -> 
 
 def _statistics(served: ServedModel, counters: list[int] | None) -> dict[str, Any]:
     zero = {"count": 0, "ns": 0}
-    row = counters or [0] * (LAST_MS + 1)
-    success = row[V1] + row[V2]
+    row = counters or [0] * COUNTERS
+    answered = [histogram_of(row, number) for number in (V1, V2, EXPLAIN)]
     compute = {"count": row[EXECUTIONS], "ns": row[COMPUTE_NANOSECONDS]}
     return {
         "name": served.name,
@@ -119,7 +128,10 @@ def _statistics(served: ServedModel, counters: list[int] | None) -> dict[str, An
         "inference_count": row[ROWS],
         "execution_count": row[EXECUTIONS],
         "inference_stats": {
-            "success": {"count": success, "ns": row[NANOSECONDS]},
+            "success": {
+                "count": sum(histogram.total for histogram in answered),
+                "ns": sum(histogram.nanoseconds for histogram in answered),
+            },
             "fail": {"count": row[FAILURES], "ns": 0},
             "queue": zero,
             "compute_input": zero,

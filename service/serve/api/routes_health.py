@@ -6,11 +6,11 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service import __version__
 from service.serve.api.dependencies import Context, With, json_reply, readiness
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.asgi import Reply
-from service.serve.metrics.prometheus import Learning, render_metrics
+from service.serve.metrics.prometheus import render_metrics
+from service.serve.metrics.samples import Learning, MetricSources
 from service.serve.responses import HttpResponse
 
 operations = APIRouter(tags=["operations"])
@@ -43,7 +43,9 @@ async def ping(context: With) -> Response:
 @operations.get("/metrics", **DOCS["metrics"])
 async def metrics(context: With) -> Response:
     """Return the metrics of all workers together, in Prometheus' text format."""
-    text = await asyncio.to_thread(render_metrics, context.shared_memory, __version__, await _learning(context))
+    data = None if context.learning is None else context.learning.data
+    sources = MetricSources(context.shared_memory, context.settings, data, await _learning(context))
+    text = await asyncio.to_thread(render_metrics, sources)
     return Reply(HttpResponse(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
 
 

@@ -15,7 +15,7 @@ from service.serve.api.schemas.admin_bodies import (
 )
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.validation import SeqQuery, Wait, parse_body
-from service.serve.asgi import Reply
+from service.serve.asgi import COUNTED_BY_MODEL, Reply
 from service.serve.handlers.admin_requests import (
     admin_request,
     classes_payload,
@@ -48,6 +48,7 @@ async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
 @learning_models.post(":feedback", **DOCS["feedback"])
 async def feedback(served: Served, request: Request, context: With, *, wait: Wait = False) -> Response:
     """Learn from rows with their labels: one step for each row, in order."""
+    request.scope[COUNTED_BY_MODEL] = True
     head = RequestHead.of(dict(request.scope["headers"]))
     body = await read_body(request, context.settings.body_bytes_max)
     if wait:

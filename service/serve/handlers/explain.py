@@ -18,7 +18,7 @@ from service.serve.handlers.explain_body import ExplainBody, ExplainParser
 from service.serve.handlers.explain_format import ExplainFormat
 from service.serve.handlers.infer import tensor_response
 from service.serve.handlers.min_seq import MinSeqWaiter
-from service.serve.metrics.counters import WorkerCounters, count_prediction
+from service.serve.metrics.counters import EXPLAIN, WorkerCounters, count_prediction
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
@@ -145,7 +145,8 @@ class ExplainHandler:
     def _count(self, served: ServedModel, protocol: int, rows: int, started: int, nanoseconds: int) -> None:
         """Count an explanation as a prediction."""
         self._counters.count_kernel_call(served.counters, nanoseconds)
-        count_prediction(served.counters, protocol, rows, perf_counter_ns() - started)
+        histogram = EXPLAIN if protocol == V1 else V2
+        count_prediction(served.counters, histogram, rows, perf_counter_ns() - started)
 
 
 def _timed(make: Callable[[], HttpResponse]) -> tuple[HttpResponse, int]:

@@ -13,6 +13,7 @@ A missing response says nothing about the event: send it again with its id, and 
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter_ns
 from typing import Any, Final
 
 import orjson
@@ -22,7 +23,7 @@ from service.serve.handlers.append_outcomes import accepted, refusal_of, refused
 from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts
 from service.serve.log.writer import Writer
-from service.serve.metrics.counters import FAILURES
+from service.serve.metrics.counters import FAILURES, FEEDBACK, count_duration
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, HttpResponse, learning_off, refusal
 from service.serve.wire.feedback_body import PostedEvent
@@ -62,15 +63,16 @@ class FeedbackHandler:
         Returns:
             A refusal, or None if `on_response` will be called once the event is on disk or refused.
         """
+        started = perf_counter_ns()
         try:
             context = self._context_of(served)
             self._check_lag(served, context)
             events: Any = context.parser.parse_feedback(body)
             if type(events) is PostedEvent:
-                respond = partial(_respond, self._encode_one, on_response, context, events)
+                respond = partial(_respond, self._encode_one, on_response, context, events, served.counters, started)
                 self._writer.send_events(context.source, (events,), respond)
             else:
-                respond = partial(_respond, self._encode_all, on_response, context, events)
+                respond = partial(_respond, self._encode_all, on_response, context, events, served.counters, started)
                 self._writer.send_events(context.source, events, respond)
         except SoftstepError as reason:
             served.counters[FAILURES] += 1
@@ -79,6 +81,7 @@ class FeedbackHandler:
 
     async def respond_when_served(self, served: ServedModel, body: bytes) -> HttpResponse:
         """Store feedback and respond when this worker serves it, with the losses of its rows."""
+        started = perf_counter_ns()
         context = self._context_of(served)
         self._check_lag(served, context)
         parsed = context.parser.parse_feedback(body)
@@ -101,7 +104,9 @@ class FeedbackHandler:
             for event, place in zip(events, places, strict=True)
         ]
         rest = bodies[0] if isinstance(parsed, PostedEvent) else {"events": bodies}
-        return HttpResponse(200, orjson.dumps({**context.names, **rest}))
+        response = HttpResponse(200, orjson.dumps({**context.names, **rest}))
+        count_duration(served.counters, FEEDBACK, perf_counter_ns() - started)
+        return response
 
     def _check_lag(self, served: ServedModel, context: FeedbackContext) -> None:
         """Refuse feedback while the learner is too far behind; it would be served ever later."""
@@ -144,11 +149,13 @@ class LearningOffHandler:
         return refusal(learning_off(), V1)
 
 
-def _respond(
+def _respond(  # noqa: PLR0917  # keywords cost a tenth of a fast request
     encode: Callable[[FeedbackContext, Any, Any], HttpResponse],
     on_response: OnResponse,
     context: FeedbackContext,
     events: Any,  # noqa: ANN401  # one event, or those of tokens
+    counters: memoryview,
+    started: int,
     result: Any,  # noqa: ANN401  # see Writer.send_events
 ) -> None:
     """Respond to an append, also if the response cannot be made: no client waits forever."""
@@ -156,4 +163,7 @@ def _respond(
         response: HttpResponse | Exception = encode(context, events, result)
     except Exception as error:  # noqa: BLE001  # the protocol logs it with the request's id
         response = error
+    else:
+        if not response.code:
+            count_duration(counters, FEEDBACK, perf_counter_ns() - started)
     on_response(response)

@@ -7,6 +7,7 @@ from service.serve.handlers.feedback import FeedbackHandler
 from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.stream_status import StreamStatus
 from service.serve.log.writer import Writer
+from service.store.directory.data_directory import DataDirectory
 
 
 class Learning(NamedTuple):
@@ -18,6 +19,7 @@ class Learning(NamedTuple):
         admin: Answers administrative calls.
         status: Reads the status of streams.
         past_states: Finds states of the past.
+        data: The data directory.
     """
 
     writer: Writer
@@ -25,3 +27,4 @@ class Learning(NamedTuple):
     admin: AdminHandler
     status: StreamStatus
     past_states: PastStates
+    data: DataDirectory

@@ -102,7 +102,7 @@ class Connection(HttpToolsProtocol):
 
     def _send(self, response: HttpResponse, head: RequestHead, *, closes: bool) -> None:
         """Write a whole response, its headers in the order in which uvicorn writes the application's."""
-        status, body, content_type, headers = response
+        status, body, content_type, headers, code = response
         shared = self.shared
         start = shared.head(status, content_type, self.server_state.default_headers)
         if head is NO_HEAD and not headers and not closes:
@@ -120,6 +120,8 @@ class Connection(HttpToolsProtocol):
             text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (start, len(body), extra, identity, closing, body)
         self.transport.write(text)
         shared.counters.statuses[status] += 1
+        if code:
+            shared.counters.count_refusal(code)
 
     def _log_access(self, method: bytes, url: bytes, version: str, status: int) -> None:
         client = f"{self.client[0]}:{self.client[1]}" if self.client else ""

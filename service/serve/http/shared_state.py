@@ -142,7 +142,7 @@ class SharedState:
         self.numbers = REQUEST_IDS.numbers
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.in_flight_max = settings.requests_in_flight_max
-        self.busy = Envelope(busy, counters.count_response)
+        self.busy = Envelope(busy, counters.count_response, counters.count_route)
         self.in_flight = 0
         self.body_bytes = 0
         self._default_headers: list[tuple[bytes, bytes]] | None = None

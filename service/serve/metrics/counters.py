@@ -2,48 +2,108 @@
 
 A worker counts in its own slot of the shared memory. Every endpoint that returns counts sums all slots, so each worker
 returns the same numbers. prometheus.py renders them as text.
+
+    row of a model version   the counters below, then one histogram of durations for each of ROUTES
+    row of another route     the same; only its first histogram is used
+    histogram                the sum in nanoseconds, then one count for each of BOUNDS, then one for longer durations
 """
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from service.process.counter_rows import counter_row, counter_rows
-from service.process.shared_memory import COMMIT_NANOSECONDS, COMMITS, COUNTERS, STATUS_MAX, STATUSES, SharedMemory
+from service.process.shared_memory import (
+    CODES_MAX,
+    COMMIT_NANOSECONDS,
+    COMMITS,
+    COUNTERS,
+    REFUSALS,
+    STATUS_MAX,
+    STATUSES,
+    SharedMemory,
+)
+from service.serve.error_codes import ERROR_CODES
+from service.serve.responses import V1, V2
 
-# Counters of one model version, in the order of their cells. The two cells before them, V1 and V2 of responses.py,
-# count the answered requests of each protocol.
-FAILURES, ROWS, EXECUTIONS, NANOSECONDS, COMPUTE_NANOSECONDS, LAST_MS, BUCKETS = range(2, 9)
-# Upper bounds of the duration buckets in nanoseconds, from less than one kernel call to a request that times out. One
-# more bucket counts longer durations.
+# Counters of one model version, in the order of their cells. Those of feedback follow, from FEEDBACK_START on.
+FAILURES, ROWS, EXECUTIONS, COMPUTE_NANOSECONDS, LAST_MS, FEEDBACK_START = range(6)
+FEEDBACK_EVENTS, FEEDBACK_ROWS, FEEDBACK_DUPLICATES, FEEDBACK_REFUSALS, FEEDBACK_COUNTERS = range(5)
+# The histograms of a model version: predictions by their protocol, V1 or V2, then these two.
+EXPLAIN, FEEDBACK = range(V2 + 1, V2 + 3)
+# The route of each histogram; a path with a version, or without a model's name, counts here too.
+ROUTES: Final = (
+    "/v1/models/{name}:predict",
+    "/v2/models/{name}/infer",
+    "/v1/models/{name}:explain",
+    "/v1/models/{name}:feedback",
+)
+# Upper bounds of the duration buckets in nanoseconds: the classic ones, from 50 us to a request that times out.
 BOUNDS: Final = tuple(
-    int(seconds * 1e9)
-    for seconds in (
-        2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0
+    microseconds * 1000
+    for microseconds in (
+        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+        1_000_000, 2_500_000, 5_000_000, 10_000_000,
     )
 )  # fmt: skip
-# The counters of feedback, from the cell FEEDBACK_START on.
-FEEDBACK_START: Final = BUCKETS + len(BOUNDS) + 1
-FEEDBACK_EVENTS, FEEDBACK_ROWS, FEEDBACK_DUPLICATES, FEEDBACK_REFUSALS, FEEDBACK_COUNTERS = range(5)
-assert FEEDBACK_START + FEEDBACK_COUNTERS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
+HISTOGRAM_CELLS: Final = len(BOUNDS) + 2
+# The cell of each histogram's sum.
+HISTOGRAMS: Final = tuple(
+    FEEDBACK_START + FEEDBACK_COUNTERS + number * HISTOGRAM_CELLS for number in range(len(ROUTES))
+)
+assert HISTOGRAMS[-1] + HISTOGRAM_CELLS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
+# Routes without histograms of models that a worker counts: more than there are.
+ROUTES_MAX: Final = 64
+# The cell of each error code.
+CODE_CELLS: Final = {code: cell for cell, code in enumerate(ERROR_CODES)}
+assert len(CODE_CELLS) <= CODES_MAX  # noqa: S101  # the cells of a slot hold every code
 
 
-def count_prediction(counters: memoryview, protocol: int, rows: int, nanoseconds: int) -> None:
-    """Count one prediction request that is answered with probabilities."""
-    counters[protocol] += 1
+class Histogram(NamedTuple):
+    """A histogram of durations.
+
+    Attributes:
+        counts: The number of durations in each bucket, the longest last.
+        nanoseconds: The sum of the durations.
+    """
+
+    counts: Sequence[int]
+    nanoseconds: int
+
+    @property
+    def total(self) -> int:
+        """The number of durations."""
+        return sum(self.counts)
+
+
+def histogram_of(counters: Sequence[int], number: int) -> Histogram:
+    """Return a histogram of a row of counters; `number` is V1, V2, EXPLAIN or FEEDBACK."""
+    start = HISTOGRAMS[number]
+    return Histogram(counters[start + 1 : start + HISTOGRAM_CELLS], counters[start])
+
+
+def count_duration(counters: memoryview, histogram: int, nanoseconds: int) -> None:
+    """Count a request in a histogram of its model version."""
+    start = HISTOGRAMS[histogram]
+    counters[start] += nanoseconds
+    counters[start + 1 + bisect_left(BOUNDS, nanoseconds)] += 1
+
+
+def count_prediction(counters: memoryview, histogram: int, rows: int, nanoseconds: int) -> None:
+    """Count one request that is answered with probabilities; `histogram` is V1, V2 or EXPLAIN."""
     counters[ROWS] += rows
-    counters[NANOSECONDS] += nanoseconds
-    counters[BUCKETS + bisect_left(BOUNDS, nanoseconds)] += 1
+    count_duration(counters, histogram, nanoseconds)
 
 
 def count_prediction_and_call(  # noqa: PLR0917  # six positional numbers: keywords cost a tenth of the call
-    counters: memoryview, protocol: int, rows: int, nanoseconds: int, kernel_nanoseconds: int, now_ms: int
+    counters: memoryview, histogram: int, rows: int, nanoseconds: int, kernel_nanoseconds: int, now_ms: int
 ) -> None:
     """Count a request that had its own kernel call, as `count_prediction` and `count_kernel_call` together do."""
-    counters[protocol] += 1
+    start = HISTOGRAMS[histogram]
+    counters[start] += nanoseconds
+    counters[start + 1 + bisect_left(BOUNDS, nanoseconds)] += 1
     counters[ROWS] += rows
-    counters[NANOSECONDS] += nanoseconds
-    counters[BUCKETS + bisect_left(BOUNDS, nanoseconds)] += 1
     counters[EXECUTIONS] += 1
     counters[COMPUTE_NANOSECONDS] += kernel_nanoseconds
     counters[LAST_MS] = now_ms
@@ -67,17 +127,37 @@ class WorkerCounters:
         self._slot = slot
         self._cells = memory.cells
         self._start = memory.slot(slot)
+        self._refusals = self._start + REFUSALS
+        self._routes: dict[str, memoryview] = {}
         self.now_ms = memoryview(bytearray(8)).cast("q")
         self.statuses = memory.cells[self._start + STATUSES : self._start + STATUSES + STATUS_MAX]
 
     def model_counters(self, name: str, version: int) -> memoryview:
         """Return the counters of a model version, in the order of the constants above."""
-        start = counter_row(self._memory, self._slot, f"{name}/{version}")
+        return self._row(f"{name}/{version}")
+
+    def _row(self, key: str) -> memoryview:
+        start = counter_row(self._memory, self._slot, key)
         return self._cells[start : start + COUNTERS]
 
-    def count_response(self, status: int) -> None:
-        """Count one HTTP response."""
+    def count_response(self, status: int, code: str) -> None:
+        """Count one HTTP response; `code` is that of an error, else empty."""
         self.statuses[status] += 1
+        if code:
+            self.count_refusal(code)
+
+    def count_refusal(self, code: str) -> None:
+        """Count one error response by its code."""
+        self._cells[self._refusals + CODE_CELLS[code]] += 1
+
+    def count_route(self, route: str, nanoseconds: int) -> None:
+        """Count one request that FastAPI answered, unless its model version counts it."""
+        counters = self._routes.get(route)
+        if counters is None:
+            if len(self._routes) == ROUTES_MAX:
+                return
+            counters = self._routes[route] = self._row(route)
+        count_duration(counters, V1, nanoseconds)
 
     def count_commit(self, nanoseconds: int) -> None:
         """Count one transaction of feedback, and its duration."""
@@ -96,7 +176,7 @@ class WorkerCounters:
 
 
 def sum_counters(memory: SharedMemory) -> dict[str, list[int]]:
-    """Sum the counters of each "name/version" over all workers; LAST_MS is the latest of all."""
+    """Sum the counters of each row's name over all workers; LAST_MS is the latest of all."""
     sums: defaultdict[str, list[int]] = defaultdict(lambda: [0] * COUNTERS)
     for name, counters in counter_rows(memory):
         row = sums[name]
@@ -104,3 +184,8 @@ def sum_counters(memory: SharedMemory) -> dict[str, list[int]]:
         sums[name] = [a + b for a, b in zip(row, counters, strict=True)]
         sums[name][LAST_MS] = last
     return dict(sums)
+
+
+def sum_refusals(memory: SharedMemory) -> dict[str, int]:
+    """Sum the error responses of each code over all workers."""
+    return {code: memory.sum_over_workers(REFUSALS + cell) for code, cell in CODE_CELLS.items()}

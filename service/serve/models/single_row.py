@@ -18,11 +18,10 @@ from service.compiler import inlined, kernel
 from service.process.shared_memory import COUNTERS
 from service.serve.metrics.counters import (
     BOUNDS,
-    BUCKETS,
     COMPUTE_NANOSECONDS,
     EXECUTIONS,
+    HISTOGRAMS,
     LAST_MS,
-    NANOSECONDS,
     ROWS,
     WorkerCounters,
 )
@@ -39,6 +38,10 @@ COUNTERS_ADDRESS, STATUS_ADDRESS, NOW_MS_ADDRESS, STARTED_NS, COMPUTED_NS, CELLS
 UNSCANNED: Final = -2
 # CPython keeps the bytes of a bytes object at this offset, and a zero byte after them.
 BYTES_OFFSET: Final = bytes.__basicsize__ - 1
+
+# The cells of the histogram of predictions: the sum, then the buckets.
+NANOSECONDS: Final = HISTOGRAMS[V1]
+BUCKETS: Final = NANOSECONDS + 1
 
 MONOTONIC: Final = np.int32(time.CLOCK_MONOTONIC)
 _BOUNDS: Final = np.array(BOUNDS)
@@ -118,7 +121,6 @@ def count_body_row(address):
     bucket = 0
     while bucket < _BOUNDS.size and _BOUNDS[bucket] < elapsed:
         bucket += 1
-    counters[V1] += 1
     counters[ROWS] += 1
     counters[EXECUTIONS] += 1
     counters[NANOSECONDS] += elapsed

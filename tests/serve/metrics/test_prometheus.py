@@ -1,5 +1,7 @@
 """The metrics count what happened, in every worker's response."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,11 +9,17 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.learning_client import samples
-from tests.support.running_service import Service, serving
+from service.serve.error_codes import ERROR_CODES
+from service.serve.metrics.metric_table import METRICS
+from tests.support.http_requests import request
+from tests.support.learning_client import data_of, samples
+from tests.support.running_service import Service, ask, is_ready, serving
 from tests.support.waiting import wait_until
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+PROC = Path("/proc")
+# FastAPI answers such a request.
+EXPECT = ("Expect", "100-continue")
 TENSOR = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2] * 2}]}
 
 
@@ -44,8 +52,11 @@ def test_counters_count_requests(two: Service) -> None:
     assert grown("softstep_predict_failures_total", iris()) == 20
     assert grown("softstep_predict_rows_total", iris()) == 60
     assert grown("softstep_kernel_calls_total", iris()) == 40
-    assert grown("softstep_predict_duration_seconds_count", iris()) == 40
-    assert grown("softstep_predict_duration_seconds_bucket", iris(le="+Inf")) == 40
+    for route in ("/v1/models/{name}:predict", "/v2/models/{name}/infer"):
+        assert grown("softstep_request_seconds_count", iris(route=route)) == 20
+        assert grown("softstep_request_seconds_bucket", iris(route=route, le="+Inf")) == 20
+        assert 0 < grown("softstep_request_seconds_sum", iris(route=route)) < 20
+    assert grown("softstep_refusals_total", (("code", "invalid_request"),)) == 20
     assert grown("softstep_http_responses_total", (("status", "422"),)) == 20
     assert grown("softstep_http_responses_total", (("status", "200"),)) >= 40
 
@@ -105,3 +116,107 @@ def test_metrics_have_types_and_help_texts(two: Service) -> None:
     families = list(text_string_to_metric_families(httpx.get(f"{two.url}/metrics").text))
     assert {family.type for family in families} == {"counter", "gauge", "histogram"}
     assert all(family.documentation for family in families)
+    exported = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    assert exported == set(METRICS)
+
+
+def test_labels_are_those_of_the_table(two: Service) -> None:
+    """Every sample has the labels of its metric, and each error code has a series from the start."""
+    families = list(text_string_to_metric_families(httpx.get(f"{two.url}/metrics").text))
+    for family in families:
+        spec = METRICS[f"{family.name}_total" if family.type == "counter" else family.name]
+        labels = {frozenset(sample.labels) - {"le"} for sample in family.samples}
+        assert labels <= {frozenset(spec.labels)}, family.name
+    codes = {labels[0][1] for name, labels in samples(two) if name == "softstep_refusals_total"}
+    assert codes == set(ERROR_CODES)
+
+
+def test_durations_are_counted_by_route(two: Service) -> None:
+    """Every successful request is in one histogram: by route and model, or by route if no model answers it."""
+    row = ROW["instances"][0]
+    versioned = f"{two.url}/v1/models/iris/versions/1"
+    before = samples(two)
+    httpx.post(f"{versioned}:explain", json=ROW).raise_for_status()
+    httpx.post(f"{versioned}:feedback", json={"instances": [row], "labels": [0]}).raise_for_status()
+    httpx.post(f"{versioned}:feedback?wait=true", json={"instances": [row], "labels": [0]}).raise_for_status()
+    ask(two, request("POST", "/v1/models/iris:predict", b'{"instances": [[1, 2, 3, 4]]}', [EXPECT]))
+    httpx.get(versioned).raise_for_status()
+    httpx.get(f"{versioned}/weights").raise_for_status()
+    httpx.get(f"{two.url}/v1/models").raise_for_status()
+    httpx.get(f"{two.url}/v1/models/none")
+    after = samples(two)
+    counts = {
+        (labels["route"], labels["model"], labels["version"]): count
+        for (name, pairs), value in after.items()
+        if name == "softstep_request_seconds_count" and (count := value - before.get((name, pairs), 0))
+        for labels in [dict(pairs)]
+        if labels["route"] != "/metrics"
+    }
+    assert counts == {
+        ("/v1/models/{name}:explain", "iris", "1"): 1,
+        ("/v1/models/{name}:feedback", "iris", "1"): 2,
+        ("/v1/models/{name}:predict", "iris", "1"): 1,
+        ("/v1/models/{name}", "", ""): 1,
+        ("/v1/models/{name}/weights", "", ""): 1,
+        ("/v1/models", "", ""): 1,
+    }
+
+
+def test_refusals_are_counted_by_code(two: Service) -> None:
+    """A refusal counts once, on the fast path, by FastAPI, and by the protocol."""
+    before = samples(two)
+    body = b'{"instances": [[1]]}'
+    assert ask(two, request("POST", "/v1/models/iris:predict", body)).status == 422
+    assert ask(two, request("POST", "/v1/models/iris:predict", body, [EXPECT])).status == 422
+    assert ask(two, request("POST", "/v1/models/none:predict", body)).status == 404
+    assert ask(two, b"nonsense\r\n\r\n").status == 400
+    after = samples(two)
+    grown = {
+        labels[0][1]: value - before[name, labels]
+        for (name, labels), value in after.items()
+        if name == "softstep_refusals_total" and value != before[name, labels]
+    }
+    assert grown == {"invalid_request": 2, "model_not_found": 1, "malformed_http": 1}
+
+
+def test_the_disk_and_the_log_are_measured(two: Service) -> None:
+    """Free and total bytes are those of the disk, and the log's size is that of its file."""
+    row = {"instances": [[5.1, 3.5, 1.4, 0.2]], "labels": [0]}
+    httpx.post(f"{two.url}/v1/models/iris:feedback", json=row).raise_for_status()
+    seen = {name: value for (name, labels), value in samples(two).items() if not labels}
+    status = os.statvfs(data_of(two))
+    assert seen["softstep_disk_total_bytes"] == status.f_blocks * status.f_frsize
+    assert 0 < seen["softstep_disk_free_bytes"] < seen["softstep_disk_total_bytes"]
+    assert seen["softstep_log_bytes"] == (data_of(two) / "log.sqlite").stat().st_size
+    assert 0 < seen["softstep_wal_bytes"] < seen["softstep_wal_limit_bytes"]
+    assert seen["softstep_disk_reserve_bytes"] == 256 << 20
+    assert (seen["softstep_learning"], seen["softstep_draining"], seen["softstep_disk_faults_total"]) == (1, 0, 0)
+
+
+def test_processes_are_measured_and_restarts_counted(two: Service) -> None:
+    """Each process reports its memory and processor time; a killed worker counts as a restart."""
+    processes = {"parent", "worker-0", "worker-1", "learner"}
+    before = samples(two)
+
+    def values(name: str) -> dict[str, float]:
+        return {labels[0][1]: value for (metric, labels), value in samples(two).items() if metric == name}
+
+    assert values("softstep_process_resident_bytes").keys() == processes
+    assert min(values("softstep_process_resident_bytes").values()) > 1 << 20
+    assert max(values("softstep_process_cpu_seconds_total").values()) > 0
+    assert min(values("softstep_process_open_fds").values()) >= 3
+    assert values("softstep_process_max_fds")["parent"] > 3
+    started = values("softstep_process_start_time_seconds")
+    assert started["parent"] <= started["worker-0"]
+    killed = next(
+        child for child in _children(two.process.pid) if (PROC / child / "comm").read_text() == "softstep-worker\n"
+    )
+    os.kill(int(killed), signal.SIGKILL)
+    wait_until(lambda: sum(values("softstep_restarts_total").values()) == 1)
+    wait_until(lambda: is_ready(two.url, 2))
+    assert samples(two)["softstep_predict_rows_total", iris()] >= before["softstep_predict_rows_total", iris()]
+
+
+def _children(process: int) -> list[str]:
+    """Return the children of a process."""
+    return (PROC / str(process) / "task" / str(process) / "children").read_text().split()

@@ -1,0 +1,242 @@
+"""The files for Kubernetes and the Helm chart are valid, agree, and name what the service has."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from service import __version__
+from service.settings import Settings
+from tests.support.paths import ROOT
+
+DEPLOY = ROOT / "deploy"
+# The release of Kubernetes whose schemas the files are validated with.
+RELEASE = "1.31"
+# Kinds that Kubernetes itself does not have, so it has no schema of them.
+FOREIGN = {"ServiceMonitor", "ServingRuntime", "InferenceService"}
+FILES = ["kubernetes.yaml", "kubernetes-stateless.yaml", "kserve.yaml", "prometheus/service-monitor.yaml"]
+WORKLOADS = ["kubernetes.yaml", "kubernetes-stateless.yaml"]
+CHART = DEPLOY / "helm" / "softstep"
+# Runs Helm's own code in a process of its own, since it is a large library that starts threads.
+HELM = """
+import json, sys
+import helm_python as helm
+folder, values = sys.argv[1], json.loads(sys.argv[2])
+with helm.Chart.load(folder) as chart:
+    try:
+        files = {} if values is None else chart.render(values, name="softstep", namespace="models")
+        print(json.dumps({"lint": helm.lint(folder), "files": files}))
+    except helm.HelmValuesError as error:
+        print(json.dumps({"refused": str(error)}))
+"""
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file."""
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def by_kind(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return objects by their kinds, of which each occurs once."""
+    assert len({each["kind"] for each in objects}) == len(objects)
+    return {each["kind"]: each for each in objects}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_objects_are_valid(name: str) -> None:
+    """Every object fits the schema of its kind, without unknown fields."""
+    for each in documents(DEPLOY / name):
+        if each["kind"] not in FOREIGN:
+            kubernetes_validate.validate(each, RELEASE, strict=True)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_pods_are_safe(name: str) -> None:
+    """A pod runs without privileges and service links, from a tagged image of this version, and has all probes."""
+    objects = by_kind(documents(DEPLOY / name))
+    workload = objects.get("StatefulSet") or objects["Deployment"]
+    check_pod(workload["spec"]["template"]["spec"])
+    assert {"Service", "PodDisruptionBudget", "NetworkPolicy"} <= objects.keys()
+    labels = workload["spec"]["template"]["metadata"]["labels"].items()
+    assert workload["spec"]["selector"]["matchLabels"].items() <= labels
+    assert objects["Service"]["spec"]["selector"].items() <= labels
+    assert objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"].items() <= labels
+    assert objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"].items() <= labels
+
+
+def check_pod(pod: dict[str, Any]) -> None:
+    """Check the pod of a workload."""
+    (container,) = pod["containers"]
+    assert pod["enableServiceLinks"] is False
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["image"].endswith(f":{__version__}")
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert {"requests", "limits"} <= container["resources"].keys()
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["timeoutSeconds"] >= 5
+    settings = settings_of(container)
+    seconds = settings.drain_seconds + settings.shutdown_seconds
+    assert seconds < pod["terminationGracePeriodSeconds"]
+
+
+def settings_of(container: dict[str, Any]) -> Settings:
+    """Return the settings that the environment of a container makes."""
+    values = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        settings = Settings()
+    assert {f"SOFTSTEP_{name.upper()}" for name in settings.model_fields_set} == values.keys()
+    return settings
+
+
+def test_one_pod_learns_and_many_only_serve() -> None:
+    """The StatefulSet has one replica and a volume at the data directory; the Deployment has no volume."""
+    learning = by_kind(documents(DEPLOY / "kubernetes.yaml"))["StatefulSet"]["spec"]
+    serving = by_kind(documents(DEPLOY / "kubernetes-stateless.yaml"))["Deployment"]["spec"]
+    assert learning["replicas"] == 1
+    assert learning["volumeClaimTemplates"][0]["metadata"]["name"] == "data"
+    container = learning["template"]["spec"]["containers"][0]
+    assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+    assert settings_of(container).learn is True
+    assert serving["replicas"] > 1
+    assert "volumes" not in serving["template"]["spec"]
+    assert settings_of(serving["template"]["spec"]["containers"][0]).learn is False
+
+
+def test_the_service_monitor_selects_the_service() -> None:
+    """Its labels and its port are those of the Service."""
+    (monitor,) = documents(DEPLOY / "prometheus" / "service-monitor.yaml")
+    service = by_kind(documents(DEPLOY / "kubernetes.yaml"))["Service"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_kserve_mounts_a_data_volume() -> None:
+    """The InferenceService keeps one pod with a claimed volume at the data directory."""
+    objects = by_kind(documents(DEPLOY / "kserve.yaml"))
+    predictor = objects["InferenceService"]["spec"]["predictor"]
+    claim = predictor["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    assert claim == objects["PersistentVolumeClaim"]["metadata"]["name"]
+    assert predictor["model"]["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+    assert predictor["maxReplicas"] == 1
+    assert objects["ServingRuntime"]["spec"]["containers"][0]["image"].endswith(f":{__version__}")
+
+
+def test_probes_ask_existing_paths() -> None:
+    """Every path that a probe of a deployment file asks is a call of the service."""
+    for name in FILES:
+        for path in re.findall(r"path: (/\S+?)[,}]", (DEPLOY / name).read_text()):
+            assert f"`GET {path}`" in (ROOT / "docs" / "http.md").read_text()
+
+
+def run_helm(values: dict[str, Any] | None) -> dict[str, Any]:
+    """Render the chart with values, or lint it without."""
+    command = [sys.executable, "-c", HELM, str(CHART), json.dumps(values)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def render(**values: Any) -> dict[str, dict[str, Any]]:
+    """Return the objects of the chart by their kinds, each valid."""
+    texts = [text for name, text in run_helm(values)["files"].items() if name.endswith(".yaml")]
+    objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
+    for each in objects:
+        if each["kind"] not in FOREIGN:
+            kubernetes_validate.validate(each, RELEASE, strict=True)
+    return by_kind(objects)
+
+
+def test_helm_finds_no_fault() -> None:
+    """The chart passes `helm lint`; that it has no icon is no fault."""
+    found = run_helm(None)["lint"]
+    assert found["errors"] == []
+    assert [message["error"] for message in found["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize(("learning", "name"), [(True, "kubernetes.yaml"), (False, "kubernetes-stateless.yaml")])
+def test_the_chart_renders_the_plain_files(name: str, *, learning: bool) -> None:
+    """With default values the chart has the objects of the plain file, apart from labels and the optional Secret."""
+    rendered, plain = render(learning=learning), by_kind(documents(DEPLOY / name))
+    assert rendered.keys() == plain.keys()
+    for kind, expected in plain.items():
+        assert comparable(rendered[kind]["spec"]) == comparable(expected["spec"]), kind
+        assert rendered[kind]["metadata"]["name"] == expected["metadata"]["name"]
+
+
+def comparable(value: Any) -> Any:
+    """Return a specification without what the chart adds to the plain file, or leaves out."""
+    if isinstance(value, dict):
+        dropped = {"labels", "matchLabels", "selector", "imagePullPolicy"}
+        kept = {key: comparable(part) for key, part in value.items() if key not in dropped}
+        if kept.get("type") == "ClusterIP":
+            del kept["type"]
+        if "env" in kept:
+            kept["env"] = {variable["name"]: variable["value"] for variable in kept["env"] if "value" in variable}
+        return kept
+    return [comparable(part) for part in value] if isinstance(value, list) else value
+
+
+def test_values_of_the_chart_reach_the_pod() -> None:
+    """Models, the token key, settings and placement are in the pod, and the monitor is on request."""
+    objects = render(
+        image={"repository": "registry.example/softstep", "tag": __version__},
+        models={"persistentVolumeClaim": {"claimName": "models"}},
+        tokenKeySecret="tokens",
+        settings={"SOFTSTEP_WORKERS": "4"},
+        serviceMonitor={"enabled": True},
+        podDisruptionBudget={"enabled": False},
+        networkPolicy={"enabled": False},
+        persistence={"size": "1Ti", "storageClassName": "fast"},
+        nodeSelector={"disk": "fast"},
+        tolerations=[{"key": "models", "operator": "Exists"}],
+        affinity={"nodeAffinity": {}},
+        podAnnotations={"team": "a"},
+        imagePullSecrets=[{"name": "registry"}],
+    )
+    assert objects.keys() == {"StatefulSet", "Service", "ServiceMonitor"}
+    workload = objects["StatefulSet"]["spec"]
+    pod = workload["template"]["spec"]
+    check_pod(pod)
+    container = pod["containers"][0]
+    assert settings_of(container).workers == 4
+    assert container["env"][-1]["valueFrom"]["secretKeyRef"] == {"name": "tokens", "key": "token-key"}
+    assert {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]} == {
+        "data": "/data",
+        "models": "/models",
+    }
+    claim = workload["volumeClaimTemplates"][0]["spec"]
+    assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("fast", "1Ti")
+    assert pod["nodeSelector"] == {"disk": "fast"}
+    selector = objects["ServiceMonitor"]["spec"]["selector"]["matchLabels"]
+    assert selector.items() <= objects["Service"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image": {"repository": "softstep", "tag": "latest"}},
+        {"settings": {"WORKERS": "1"}},
+        {"replicas": 0},
+        {"persistence": {"size": "large"}},
+        {"unknown": True},
+    ],
+    ids=str,
+)
+def test_invalid_values_are_refused(values: dict[str, Any]) -> None:
+    """The schema of the chart refuses moving tags, unknown values, and settings that are none."""
+    assert run_helm(values).keys() == {"refused"}
+
+
+def test_the_chart_has_the_version_of_the_service() -> None:
+    """The chart's version and its default image are those of this release."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__

@@ -1,0 +1,69 @@
+"""docs/operations.md: its drill works, and its exit codes are those of the commands."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from service.__main__ import INTERRUPTED
+from tests.support.learning_client import IRIS, metadata, post
+from tests.support.pages import sessions
+from tests.support.paths import ROOT, SHIPPED
+from tests.support.running_service import serving
+
+PAGE = ROOT / "docs" / "operations.md"
+COMMANDS = ROOT / "service" / "commands"
+ROW = re.compile(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]*) ?\|$", re.MULTILINE)
+
+
+def test_the_drill_restores_what_is_served(tmp_path: Path) -> None:
+    """The commands of the page print what it shows, and a service on the copy answers as the first one does."""
+    shutil.copytree(SHIPPED / "iris", tmp_path / "models" / "iris")
+    softstep = tmp_path / "bin" / "softstep"
+    softstep.parent.mkdir()
+    softstep.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m service "$@"\n')
+    softstep.chmod(0o700)
+    variables = {**os.environ, "PATH": f"{softstep.parent}:{os.environ['PATH']}"}
+    shown = [(command, output.strip()) for command, output in sessions(PAGE)]
+    printed = []
+    with serving(tmp_path / "models", tmp_path) as service:
+        for command, _ in shown:
+            line = command.replace("localhost:8000", service.url.removeprefix("http://"))
+            done = subprocess.run(
+                ["sh", "-c", line],  # noqa: S607
+                cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=60, check=True,
+            )  # fmt: skip
+            printed.append((command, done.stdout.strip()))
+        weights = metadata(service, "iris")["weights_sha256"]
+        answer = post(service, "iris:predict", {"instances": [IRIS]}).content
+    assert printed == shown
+    with serving(tmp_path / "models", tmp_path / "drill") as restored:
+        again = post(restored, "iris:predict", {"instances": [IRIS], "min_seq": 1})
+        assert metadata(restored, "iris")["weights_sha256"] == weights
+        assert again.content == answer
+
+
+def returned_codes(command: str) -> set[int]:
+    """Return the exit codes that are constants in the source of a command."""
+    functions = [
+        node
+        for node in ast.parse((COMMANDS / f"{command}.py").read_text()).body
+        if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Name) and node.returns.id == "int"
+    ]
+    values = [part.value for function in functions for part in ast.walk(function) if isinstance(part, ast.Return)]
+    branches = [[value.body, value.orelse] if isinstance(value, ast.IfExp) else [value] for value in values]
+    return {value.value for values in branches for value in values if isinstance(value, ast.Constant)}
+
+
+def test_the_page_has_every_exit_code() -> None:
+    """The table has a line for each command, with a meaning for each exit code that its source returns."""
+    rows = {name: cells for name, *cells in ROW.findall(PAGE.read_text())}
+    assert rows.keys() == {path.stem for path in COMMANDS.glob("[a-z]*.py")}
+    for command, cells in rows.items():
+        # Every command exits with 1 for an error of the service's own.
+        meanings = {code for code, cell in enumerate(cells) if cell.strip()}
+        assert meanings == returned_codes(command) | {1}, command
+    assert f"with {INTERRUPTED} if SIGINT" in PAGE.read_text()
