@@ -160,10 +160,10 @@ def _respond(  # noqa: PLR0917  # keywords cost a tenth of a fast request
 ) -> None:
     """Respond to an append, also if the response cannot be made: no client waits forever."""
     try:
-        response: HttpResponse | Exception = encode(context, events, result)
+        response = encode(context, events, result)
     except Exception as error:  # noqa: BLE001  # the protocol logs it with the request's id
-        response = error
-    else:
-        if not response.code:
-            count_duration(counters, FEEDBACK, perf_counter_ns() - started)
+        on_response(error)
+        return
+    if not response.code:
+        count_duration(counters, FEEDBACK, perf_counter_ns() - started)
     on_response(response)
