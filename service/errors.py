@@ -36,6 +36,9 @@
      │   ├─ EarlierReleaseError      an earlier release made the state, so nothing can roll back to it
      │   └─ PayloadError             the payload does not fit its kind of event
      └─ InputError                 the input cannot be used; the message says what to change
+         ├─ EncodingError            its Content-Encoding is not supported
+         ├─ MediaTypeError           its Content-Type is not supported
+         │   └─ CrossSiteError         a web page of another site sends it, and its browser did not ask before
          ├─ MalformedError           it cannot be parsed
          ├─ UnacceptableError        it parses, but this model cannot accept it
          │   └─ InvalidTokenError      a feedback token cannot be opened
@@ -254,6 +257,24 @@ class PayloadError(RefusedError):
 
 class InputError(SoftstepError):
     """The input cannot be used."""
+
+
+class EncodingError(InputError):
+    """The Content-Encoding of the body is not supported."""
+
+    code = "unsupported_encoding"
+
+
+class MediaTypeError(InputError):
+    """The Content-Type of the body is not supported."""
+
+    code = "unsupported_media_type"
+
+
+class CrossSiteError(MediaTypeError):
+    """A web page of another site sends a body of a type for which its browser asks no permission."""
+
+    code = "cross_site"
 
 
 class MalformedError(InputError):

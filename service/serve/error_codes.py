@@ -63,6 +63,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "request_too_large": ErrorCode(413, "The request, or its response, is larger than a limit."),
     "unsupported_encoding": ErrorCode(415, "The body is compressed; Content-Encoding is not supported."),
     "unsupported_media_type": ErrorCode(415, "The Content-Type is not supported."),
+    "cross_site": ErrorCode(415, "A web page of another site sends a body whose type needs no preflight request."),
     "invalid_request": ErrorCode(422, "The body parses, but this model cannot accept it."),
     "invalid_parameter": ErrorCode(422, "A parameter in the path or query is not valid."),
     "invalid_token": ErrorCode(422, "A feedback token was altered, or another model version issued it.", "no"),

@@ -1,7 +1,7 @@
 """HTTP responses and the parts of a request's head they depend on; free of any framework.
 
-Provides `HttpResponse` and `RequestHead`, the responses of errors, and the check of content types. Both the fast path
-(`http/`) and the FastAPI routes (`api/`) build their responses here.
+Provides `HttpResponse` and `RequestHead`, and the responses of errors. Both the fast path (`http/`) and the FastAPI
+routes (`api/`) build their responses here.
 
 The body of an error is `{"error": sentence, "code": code}`; error_codes.py is the table of codes.
 """
@@ -20,13 +20,6 @@ V1, V2 = range(2)
 JSON: Final = b"application/json"
 BINARY: Final = b"application/octet-stream"
 TENSOR_HEADER: Final = b"inference-header-content-length"
-# Types that are read as JSON, or as JSON followed by tensors if the tensor header says so. `curl -d` sends the last.
-CONTENT_TYPES: Final = frozenset((b"", JSON, BINARY, b"application/x-www-form-urlencoded"))
-# Gateways that strip unknown headers put the size of the JSON part into the content type.
-VENDOR_TYPES: Final = (
-    b"application/vnd.sagemaker-triton.binary+json;json-header-size=",
-    b"application/vnd.vertex-ai-triton.binary+json;json-header-size=",
-)
 RETRY: Final = ((b"retry-after", b"1"),)
 UNACCEPTABLE: Final = 422
 
@@ -42,18 +35,36 @@ class HttpResponse(NamedTuple):
 
 
 class RequestHead(NamedTuple):
-    """The headers of a request that its response depends on; None for a missing one."""
+    """The headers of a request that its response depends on; None for a missing one.
 
-    content_type: bytes | None
-    content_encoding: bytes | None
-    tensor_header: bytes | None
-    request_id: bytes | None
+    Attributes:
+        content_type: Content-Type.
+        content_encoding: Content-Encoding.
+        tensor_header: The size of the body's JSON part, if binary data follows it.
+        request_id: X-Request-Id.
+        origin: Origin: the web page that a browser sends the request for.
+        fetch_site: Sec-Fetch-Site: how a browser relates that page to the service.
+    """
+
+    content_type: bytes | None = None
+    content_encoding: bytes | None = None
+    tensor_header: bytes | None = None
+    request_id: bytes | None = None
+    origin: bytes | None = None
+    fetch_site: bytes | None = None
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes]) -> "RequestHead":
         """Return the head with these headers, by name in lower case."""
         get = fields.get
-        return cls(get(b"content-type"), get(b"content-encoding"), get(TENSOR_HEADER), get(b"x-request-id"))
+        return cls(
+            get(b"content-type"),
+            get(b"content-encoding"),
+            get(TENSOR_HEADER),
+            get(b"x-request-id"),
+            get(b"origin"),
+            get(b"sec-fetch-site"),
+        )
 
 
 def error(code: str, message: str, headers: tuple[Header, ...] = (), status: int | None = None) -> HttpResponse:
@@ -95,25 +106,3 @@ def sentence(reason: SoftstepError) -> str:
 
 # An unexpected exception; its traceback is in the log.
 BROKEN: Final = error("internal_error", "The server failed to answer; the fault is in its log.")
-
-
-def check_head(head: RequestHead) -> HttpResponse | bytes | None:
-    """Check the type and encoding of a request's body.
-
-    Returns:
-        A refusal; or the size of the body's JSON part, as the head gives it, if binary data follows; or None.
-    """
-    if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
-        return error("unsupported_encoding", "Content-Encoding is not supported; send the body uncompressed.")
-    if head.content_type is None or head.content_type in CONTENT_TYPES:
-        return head.tensor_header
-    kind = head.content_type.lower().replace(b" ", b"")
-    for vendor in VENDOR_TYPES:
-        if kind.startswith(vendor):
-            return kind[len(vendor) :]
-    if kind.partition(b";")[0] in CONTENT_TYPES:
-        return head.tensor_header
-    return error(
-        "unsupported_media_type",
-        "Content-Type must be application/json, or application/octet-stream for binary tensors.",
-    )

@@ -40,6 +40,7 @@ from service.serve.models.endpoint import EXPLAIN, INFER, PREDICT
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ModelResources
+from service.serve.origins import Origins
 from service.serve.request_id import REQUEST_IDS
 from service.serve.thread_priority import lower_thread_priority
 from service.serve.wire.feedback_tokens import TokenKeys
@@ -134,7 +135,7 @@ class Worker:
             INFER: InferHandler(self.explain.infer_explanations).respond,
             EXPLAIN: self.explain.respond,
         }
-        return Dispatcher(handlers, feedback.start)
+        return Dispatcher(handlers, feedback.start, Origins(self.settings.cors_origins))
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

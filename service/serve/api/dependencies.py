@@ -12,6 +12,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from service.errors import BodyTooLargeError, SoftstepError
 from service.process.shared_memory import SharedMemory
 from service.serve.asgi import COUNTED_BY_MODEL, Reply
+from service.serve.handlers.content_types import JSON_TYPES, check_content_type
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.health import Health
 from service.serve.handlers.learning import Learning
@@ -78,23 +79,45 @@ def json_reply(value: object, status: int = 200) -> Reply:
     return Reply(HttpResponse(status, orjson.dumps(value)))
 
 
-async def read_body(request: Request, bytes_max: int) -> bytes:
-    """Return the whole body.
+def head_of(request: Request) -> RequestHead:
+    """Return the headers that a response depends on."""
+    return RequestHead.of(dict(request.scope["headers"]))
+
+
+def check_declared_size(request: Request, context: Context) -> None:
+    """Raise BodyTooLargeError if the head declares a body above the limit."""
+    if int(request.headers.get("content-length", 0)) > context.settings.body_bytes_max:
+        raise _too_large(context)
+
+
+async def read_json(request: Request, context: Context) -> bytes:
+    """Return the whole body of a call that takes JSON; its head is checked before a byte is read.
 
     Raises:
-        BodyTooLargeError: It is larger than the limit; a declared size is refused before a byte is read.
+        BodyTooLargeError: It is larger than the limit.
+        InputError: The head declares another type, or a page of another site sends it.
         ClientDisconnect: The client left before its end.
     """
-    too_large = BodyTooLargeError(f"The body may have at most {bytes_max} bytes; send several requests.")
-    if int(request.headers.get("content-length", 0)) > bytes_max:
-        raise too_large
+    check_declared_size(request, context)
+    check_content_type(head_of(request), JSON_TYPES, context.dispatcher.origins)
+    return await read_body(request, context)
+
+
+async def read_body(request: Request, context: Context) -> bytes:
+    """Return the whole body; raise BodyTooLargeError as soon as it is larger than the limit."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > bytes_max:
-            raise too_large
+        if size > context.settings.body_bytes_max:
+            raise _too_large(context)
         parts.append(part)
     return b"".join(parts)
+
+
+def _too_large(context: Context) -> BodyTooLargeError:
+    return BodyTooLargeError(
+        f"The body may have at most {context.settings.body_bytes_max} bytes; send several requests."
+    )
 
 
 class ModelPath(NamedTuple):
@@ -163,9 +186,12 @@ def _version_id(route: APIRoute) -> str:
 async def respond(request: Request, context: Context, kind: int, served: ServedModel) -> Reply:
     """Respond to a request to a model, as the fast path would."""
     request.scope[COUNTED_BY_MODEL] = True
-    head = RequestHead.of(dict(request.scope["headers"]))
     endpoint = Endpoint(kind, served)  # the state of this moment: models may change while a body arrives
-    body = await read_body(request, context.settings.body_bytes_max)
+    check_declared_size(request, context)
+    head = context.dispatcher.check(endpoint, head_of(request))
+    if isinstance(head, HttpResponse):
+        return Reply(head)
+    body = await read_body(request, context)
     response = context.dispatcher.respond(endpoint, head, body)
     return Reply(response if isinstance(response, HttpResponse) else await response)
 

@@ -6,10 +6,10 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.serve.api.dependencies import With, read_body
+from service.serve.api.dependencies import With, read_json
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.asgi import Reply
-from service.serve.responses import HttpResponse, RequestHead, check_head
+from service.serve.responses import HttpResponse
 from service.serve.wire.scores_body import convert_scores
 
 conversion = APIRouter(tags=["mathematics"])
@@ -21,10 +21,7 @@ INLINE_BYTES: Final = 4096
 @conversion.post("/v1/convert", **DOCS["convert"])
 async def convert(request: Request, context: With) -> Response:
     """Convert scores in one form to all forms: logits, probabilities, their logarithms, odds."""
-    refused = check_head(RequestHead.of(dict(request.scope["headers"])))
-    if isinstance(refused, HttpResponse):
-        return Reply(refused)
-    body, settings = await read_body(request, context.settings.body_bytes_max), context.settings
+    body, settings = await read_json(request, context), context.settings
     if len(body) <= INLINE_BYTES:
         return Reply(HttpResponse(200, convert_scores(body, settings)))
     loop = asyncio.get_running_loop()

@@ -5,7 +5,15 @@ from typing import TypeVar
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.serve.api.dependencies import Context, NamedModel, Served, With, include_for_models, read_body
+from service.serve.api.dependencies import (
+    Context,
+    NamedModel,
+    Served,
+    With,
+    include_for_models,
+    read_json,
+    respond,
+)
 from service.serve.api.schemas.admin_bodies import (
     AddClassesRequest,
     AdminCall,
@@ -24,8 +32,8 @@ from service.serve.handlers.admin_requests import (
     rollback_payload,
 )
 from service.serve.handlers.learning import Learning
-from service.serve.models.endpoint import FEEDBACK, Endpoint
-from service.serve.responses import HttpResponse, RequestHead, check_head, learning_off
+from service.serve.models.endpoint import FEEDBACK
+from service.serve.responses import learning_off
 from service.store.log.events import Kind
 
 learning = APIRouter(tags=["learning"])
@@ -42,22 +50,17 @@ def _learning(context: Context) -> Learning:
 
 
 async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
-    return parse_body(await read_body(request, context.settings.body_bytes_max), context.settings, model)
+    return parse_body(await read_json(request, context), context.settings, model)
 
 
 @learning_models.post(":feedback", **DOCS["feedback"])
 async def feedback(served: Served, request: Request, context: With, *, wait: Wait = False) -> Response:
     """Learn from rows with their labels: one step for each row, in order."""
+    if not wait:
+        return await respond(request, context, FEEDBACK, served)
     request.scope[COUNTED_BY_MODEL] = True
-    head = RequestHead.of(dict(request.scope["headers"]))
-    body = await read_body(request, context.settings.body_bytes_max)
-    if wait:
-        refused = check_head(head)
-        if isinstance(refused, HttpResponse):
-            return Reply(refused)
-        return Reply(await _learning(context).feedback.respond_when_served(served, body))
-    response = context.dispatcher.respond(Endpoint(FEEDBACK, served), head, body)
-    return Reply(response if isinstance(response, HttpResponse) else await response)
+    body = await read_json(request, context)
+    return Reply(await _learning(context).feedback.respond_when_served(served, body))
 
 
 @learning_models.get("/weights", **DOCS["weights"])

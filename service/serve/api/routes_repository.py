@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.serve.api import model_metadata as describe
-from service.serve.api.dependencies import Context, NameInPath, With, json_reply, read_body
+from service.serve.api.dependencies import Context, NameInPath, With, json_reply, read_json
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.schemas.repository_bodies import (
     LoadRequest,
@@ -23,7 +23,7 @@ Call = TypeVar("Call", bound=RepositoryRequest)
 
 async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
     """Validate a body; a missing one counts as an empty object."""
-    body = await read_body(request, context.settings.body_bytes_max)
+    body = await read_json(request, context)
     return parse_body(body if body.strip() else b"{}", context.settings, model)
 
 

@@ -8,15 +8,18 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from service.errors import InputError
+from service.serve.handlers.content_types import ACCEPTED, check_content_type
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import FEEDBACK, KINDS, Endpoint
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import HttpResponse, RequestHead, check_head
+from service.serve.origins import Origins
+from service.serve.responses import HttpResponse, RequestHead, refusal
 
 # Responds at once, or by a future if the kernel call is shared, runs in a thread, or the disk must be waited for. The
-# second argument is the size of the body's JSON part, as the head gives it, if binary data follows.
+# head has been checked.
 PendingResponse = HttpResponse | asyncio.Future[HttpResponse]
-Handler = Callable[[Endpoint, bytes | None, bytes], PendingResponse]
+Handler = Callable[[Endpoint, RequestHead, bytes], PendingResponse]
 
 
 # Starts to store feedback: returns a refusal, or None if the callback will be called with the response.
@@ -29,25 +32,32 @@ class Dispatcher:
     Args:
         handlers: The handler of each kind but FEEDBACK.
         start_feedback: Stores feedback. The fast path calls it directly, because a future for each event costs time.
+        origins: The origins whose web pages may send any body.
 
     Attributes:
+        origins: As above.
         handlers: The handler of each kind, at the kind's index.
     """
 
-    def __init__(self, handlers: Mapping[int, Handler], start_feedback: StartFeedback) -> None:
+    def __init__(self, handlers: Mapping[int, Handler], start_feedback: StartFeedback, origins: Origins) -> None:
+        self.origins: Final = origins
         self.start_feedback: Final = start_feedback
         every = {**handlers, FEEDBACK: self._feedback}
         self.handlers: Final = tuple(every[kind] for kind in range(KINDS))
 
-    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
-        """Respond to a request whose head has not been checked."""
-        tensor_header = check_head(head)
-        if isinstance(tensor_header, HttpResponse):
+    def check(self, endpoint: Endpoint, head: RequestHead) -> RequestHead | HttpResponse:
+        """Check the head of a request; return it for `respond`, or a refusal."""
+        try:
+            return check_content_type(head, ACCEPTED[endpoint.kind], self.origins)
+        except InputError as reason:
             endpoint.served.counters[FAILURES] += 1
-            return tensor_header
-        return self.handlers[endpoint.kind](endpoint, tensor_header, body)
+            return refusal(reason, endpoint.protocol)
 
-    def _feedback(self, endpoint: Endpoint, _tensor_header: bytes | None, body: bytes) -> PendingResponse:
+    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
+        """Respond to a request whose head has been checked."""
+        return self.handlers[endpoint.kind](endpoint, head, body)
+
+    def _feedback(self, endpoint: Endpoint, _head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to feedback by a future, for callers that cannot take a callback."""
         later: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 

@@ -23,7 +23,7 @@ from service.serve.models.endpoint import Endpoint
 from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import V1, V2, HttpResponse
+from service.serve.responses import V1, V2, HttpResponse, RequestHead
 from service.serve.wire.oip_tensors import InferenceBody
 from service.settings import Settings
 
@@ -72,7 +72,7 @@ class ExplainHandler:
         parser = ExplainParser(served, self._settings)
         return ExplainParts(parser, ExplainFormat(served, parser.block_rows))
 
-    def respond(self, endpoint: Endpoint, _tensor_header: bytes | None, body: bytes) -> PendingResponse:
+    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to a request to explain."""
         started, served = perf_counter_ns(), endpoint.served
         try:
@@ -81,7 +81,7 @@ class ExplainHandler:
         except InputError as reason:
             return failed(served, reason, V1)
         if parsed.min_seq > served.seq:
-            return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, body)
+            return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
         X = parsed.X
         if len(X) <= parser.inline_rows:
             return self._respond_now(served, V1, len(X), started, partial(_explanations, explain_format, parsed))

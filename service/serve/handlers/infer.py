@@ -10,7 +10,7 @@ from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.models.batcher import Classification
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import BINARY, TENSOR_HEADER, V2, HttpResponse
+from service.serve.responses import BINARY, TENSOR_HEADER, V2, HttpResponse, RequestHead
 from service.serve.wire.oip_request import requests_explanation
 from service.serve.wire.oip_tensors import InferenceBody
 
@@ -28,12 +28,12 @@ class InferHandler:
     def __init__(self, infer_explanations: InferExplanations) -> None:
         self._infer_explanations: Final = infer_explanations
 
-    def respond(self, endpoint: Endpoint, tensor_header: bytes | None, body: bytes) -> PendingResponse:
-        """Respond to an inference request; `tensor_header` is the size of the JSON part before binary data."""
+    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
+        """Respond to an inference request."""
         started = perf_counter_ns()
         served = endpoint.served
         try:
-            request = served.tensors.parse_inference(body, tensor_header)
+            request = served.tensors.parse_inference(body, head.tensor_header)
             if requests_explanation(request.outputs):
                 return self._infer_explanations(served, request)
             return classify(served, V2, request.X, started, _encode, request)

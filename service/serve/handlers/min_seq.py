@@ -8,7 +8,7 @@ from service.serve.handlers.dispatcher import Handler
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.registry import ModelRegistry
-from service.serve.responses import HttpResponse, refusal
+from service.serve.responses import HttpResponse, RequestHead, refusal
 
 
 class MinSeqWaiter:
@@ -24,12 +24,14 @@ class MinSeqWaiter:
         self._seconds_max: Final = seconds_max
 
     def respond_at(
-        self, min_seq: int, handler: Handler, endpoint: Endpoint, body: bytes
+        self, min_seq: int, handler: Handler, endpoint: Endpoint, head: RequestHead, body: bytes
     ) -> asyncio.Future[HttpResponse]:
         """Give a request to its handler again once the version serves `min_seq`; refuse it with 409 after the limit."""
-        return asyncio.ensure_future(self._respond_at(min_seq, handler, endpoint, body))
+        return asyncio.ensure_future(self._respond_at(min_seq, handler, endpoint, head, body))
 
-    async def _respond_at(self, min_seq: int, handler: Handler, endpoint: Endpoint, body: bytes) -> HttpResponse:
+    async def _respond_at(
+        self, min_seq: int, handler: Handler, endpoint: Endpoint, head: RequestHead, body: bytes
+    ) -> HttpResponse:
         key = endpoint.served.key
         try:
             async with asyncio.timeout(self._seconds_max):
@@ -39,5 +41,5 @@ class MinSeqWaiter:
             reason = NotReachedError("The model has not learned as far as min_seq yet; ask again in a moment.")
             return refusal(reason, endpoint.protocol)
         served = self._registry.now.served.get(key, endpoint.served)
-        response = handler(Endpoint(endpoint.kind, served), None, body)
+        response = handler(Endpoint(endpoint.kind, served), head, body)
         return response if isinstance(response, HttpResponse) else await response

@@ -15,7 +15,7 @@ from service.serve.metrics.counters import FAILURES
 from service.serve.models.batcher import Classification
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import V1, HttpResponse, refusal
+from service.serve.responses import V1, HttpResponse, RequestHead, refusal
 from service.serve.wire.json_grammar import parse_object
 from service.serve.wire.predict_body import parse_predict_body
 from service.settings import Settings
@@ -40,7 +40,7 @@ class PredictHandler:
         self._waiter: Final = waiter
         self._seal_rows: Final = seal_rows
 
-    def respond(self, endpoint: Endpoint, _tensor_header: bytes | None, body: bytes) -> PendingResponse:
+    def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to a prediction request."""
         started = perf_counter_ns()
         served = endpoint.served
@@ -49,7 +49,7 @@ class PredictHandler:
             if X is None:
                 parsed = parse_predict_body(parse_object(body, self._depth_max, self._rows_max), served.rows)
                 if parsed.min_seq > served.seq:
-                    return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, body)
+                    return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
                 if parsed.tokens:
                     return self._with_tokens(served, parsed.X, started)
                 X = parsed.X

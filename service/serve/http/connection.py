@@ -25,7 +25,7 @@ NEVER: Final = float("inf")
 LINGER_SECONDS: Final = 2.0
 
 # The head of a request that has no id of its own.
-NO_HEAD: Final = RequestHead(None, None, None, None)
+NO_HEAD: Final = RequestHead()
 
 SLOW: Final = error("request_timeout", "The request took too long to arrive; send it again on a new connection.")
 
@@ -49,6 +49,7 @@ class Connection(HttpToolsProtocol):
         self.held = 0  # body bytes of the newest request, counted in the shared state
         self.head_bytes = 0
         self.fields: dict[bytes, bytes] = {}  # the newest request's headers by name
+        self.request = NO_HEAD  # those of them that its response depends on, if the fast path answers
         self.message_ended = False
         self.chunk: bytes | None = None
         self.cached: CachedHead | None = None  # of the newest request whose head was remembered

@@ -14,7 +14,7 @@ from service.serve.http.connection import BODY, NEVER, NO_HEAD, Connection
 from service.serve.http.shared_state import BUSY, HEAD_BYTES_MAX, PREDICTIONS, CachedHead, PendingRequest
 from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.models.single_row import SingleRow
-from service.serve.responses import BROKEN, HttpResponse, RequestHead, check_head, error
+from service.serve.responses import BROKEN, HttpResponse, RequestHead, error
 
 CHUNKED: Final = -1
 
@@ -37,7 +37,7 @@ class FastPath(Connection):
         else:
             handler = shared.dispatcher.handlers[endpoint.kind]
             try:
-                response = handler(endpoint, cached.tensor_header, data[len(cached.head) :])
+                response = handler(endpoint, cached.request, data[len(cached.head) :])
             except Exception as error:  # noqa: BLE001  # logged with the request's id
                 cycle = PendingRequest(cached.url, "1.1", keep_alive=True)
                 self._write(BROKEN, cycle, self._log_failure(error, NO_HEAD))
@@ -102,16 +102,19 @@ class FastPath(Connection):
         keep_alive = version != "1.0" and bool(self.parser.should_keep_alive()) and not self.last
         self.cycle = cast("Any", PendingRequest(self.url, version, keep_alive=keep_alive))
         declared = int(self.fields.get(b"content-length", 0))
-        refusal = None
+        head: RequestHead | HttpResponse
         if declared > shared.settings.body_bytes_max:
-            refusal = self._body_too_large()
+            head = self._body_too_large()
         elif shared.is_full(declared, len(self.tasks)):
-            refusal = BUSY
-        if refusal is None:
+            head = BUSY
+        else:
+            head = shared.dispatcher.check(endpoint, RequestHead.of(self.fields))
+        if isinstance(head, HttpResponse):
+            self._write(head, cast("Any", self.cycle), RequestHead.of(self.fields))
+        else:
+            self.request = head
             self.endpoint = endpoint
             self.parts = []
-        else:
-            self._write(refusal, cast("Any", self.cycle), RequestHead.of(self.fields))
         return True
 
     def _keep_part(self, body: bytes) -> None:
@@ -124,7 +127,7 @@ class FastPath(Connection):
             refusal = BUSY
         if refusal is not None:
             self.endpoint = None
-            self._write(refusal, cast("Any", self.cycle), RequestHead.of(self.fields))
+            self._write(refusal, cast("Any", self.cycle), self.request)
 
     def _body_too_large(self) -> HttpResponse:
         return error(
@@ -135,7 +138,7 @@ class FastPath(Connection):
     def _finish_fast(self, endpoint: Endpoint) -> None:
         """Answer a request to a model whose body is complete."""
         self.endpoint = None
-        head, body = RequestHead.of(self.fields), b"".join(self.parts)
+        head, body = self.request, b"".join(self.parts)
         self._remember(endpoint, head, body)
         cycle: PendingRequest = cast("Any", self.cycle)
         try:
@@ -156,10 +159,8 @@ class FastPath(Connection):
         end = chunk.find(b"\r\n\r\n") + 4
         if len(chunk) != end + len(body) or end > HEAD_BYTES_MAX:
             return
-        tensor_header = check_head(head)
-        if isinstance(tensor_header, HttpResponse) or int(self.fields.get(b"content-length", CHUNKED)) != len(body):
-            return
-        self.shared.remember(chunk[:end], len(chunk), endpoint, tensor_header, self.url)
+        if int(self.fields.get(b"content-length", CHUNKED)) == len(body):
+            self.shared.remember(chunk[:end], len(chunk), endpoint, head, self.url)
 
     def _await(self, later: asyncio.Future[HttpResponse], head: RequestHead, cycle: PendingRequest) -> None:
         """Write a response once it is made; until then `cycle` stands for its request."""

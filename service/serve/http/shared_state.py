@@ -21,7 +21,7 @@ from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.registry import ModelRegistry
 from service.serve.request_id import REQUEST_IDS
-from service.serve.responses import JSON, error
+from service.serve.responses import JSON, RequestHead, error
 from service.settings import Settings
 
 # Remembered heads of a worker, and the longest: a few MiB, however many clients there are.
@@ -64,20 +64,20 @@ class CachedHead:
         head: The head's bytes, with the empty line that ends it.
         size: The bytes of such a request: the head, and the body length that the head declares.
         endpoint: The kind of request and the model.
-        tensor_header: The size of the body's JSON part, as the head gives it, or None.
+        request: Its headers that the response depends on.
         url: The path, for the access log.
         table: The table that this head was remembered in; a new table replaces it when the models change.
     """
 
-    __slots__ = ("endpoint", "head", "size", "table", "tensor_header", "url")
+    __slots__ = ("endpoint", "head", "request", "size", "table", "url")
 
     def __init__(  # noqa: PLR0917  # a record
-        self, head: bytes, size: int, endpoint: Endpoint, tensor_header: bytes | None, url: bytes, table: "HeadTable"
+        self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, url: bytes, table: "HeadTable"
     ) -> None:
         self.head = head
         self.size = size
         self.endpoint = endpoint
-        self.tensor_header = tensor_header
+        self.request = request
         self.url = url
         self.table = table
 
@@ -154,11 +154,11 @@ class SharedState:
         """Forget all remembered heads, because the models have changed."""
         self.heads = {}
 
-    def remember(self, head: bytes, size: int, endpoint: Endpoint, tensor_header: bytes | None, url: bytes) -> None:
+    def remember(self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, url: bytes) -> None:
         """Remember what a head means."""
         if len(self.heads) >= HEADS_MAX:
             self.heads.clear()
-        self.heads[head] = CachedHead(head, size, endpoint, tensor_header, url, self.heads)
+        self.heads[head] = CachedHead(head, size, endpoint, request, url, self.heads)
 
     def head(self, status: int, content_type: bytes, default_headers: list[tuple[bytes, bytes]]) -> bytes:
         """Return a response's head up to the value of Content-Length, joined once for each second."""

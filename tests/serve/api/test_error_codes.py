@@ -129,6 +129,7 @@ REQUESTS = {
     "seq_moved": request("POST", f"{IRIS}:rollback", b'{"seq": 0, "if_seq": 999999}'),
     "unsupported_encoding": request("POST", f"{IRIS}:predict", b"{}", [("Content-Encoding", "gzip")]),
     "unsupported_media_type": request("POST", f"{IRIS}:predict", b"{}", [("Content-Type", "text/csv")]),
+    "cross_site": request("POST", f"{IRIS}:feedback", b"{}", [("Origin", "https://a.example")]),
     "invalid_request": request("POST", f"{IRIS}:predict", instances([ROW[:3]])),
     "invalid_parameter": request("POST", f"{IRIS}:feedback?wait=perhaps", instances([ROW], labels=[0])),
     "invalid_token": request("POST", f"{IRIS}:feedback", b'{"tokens": ["forged"], "labels": [0]}'),

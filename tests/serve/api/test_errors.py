@@ -436,7 +436,7 @@ WRONG_TYPES = {
         f"type {kind}": predict(GOOD_TEXT, [("Content-Type", kind)])
         for kind in (
             "text/csv",
-            "text/plain",
+            "text/html",
             "application/xml",
             "application/json-seq",
             "application/jsonl",

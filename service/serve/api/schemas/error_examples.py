@@ -40,6 +40,8 @@ SENTENCES: Final = {
     "request_too_large": "A request may have at most 65536 rows; send several requests.",
     "unsupported_encoding": "Content-Encoding is not supported; send the body uncompressed.",
     "unsupported_media_type": "Content-Type must be application/json, or application/octet-stream for binary tensors.",
+    "cross_site": "A page of another site must send its body as application/json, and SOFTSTEP_CORS_ORIGINS must name "
+    "its origin.",
     "invalid_request": "Row 0 has 3 values; this model takes 4.",
     "invalid_parameter": '"wait" must be true or false.',
     "invalid_token": "Token 0 was altered, or another model version issued it; "
@@ -79,10 +81,10 @@ FAILURE: Final = ("internal_error",)
 # What any call but the probes of health can answer.
 BUSY: Final = ("overloaded", *FAILURE)
 # What any call with a body can answer.
-BODY: Final = ("malformed_body", "body_too_large", "request_too_large", "request_timeout", *BUSY)
-MEDIA: Final = ("unsupported_encoding", "unsupported_media_type")
+MEDIA: Final = ("unsupported_encoding", "unsupported_media_type", "cross_site")
+BODY: Final = ("malformed_body", "body_too_large", "request_too_large", "request_timeout", *MEDIA, *BUSY)
 MODEL: Final = ("model_not_found", "version_not_found", "model_not_ready")
-ROWS: Final = (*BODY, *MEDIA, "invalid_request")
+ROWS: Final = (*BODY, "invalid_request")
 # What any event can answer on its way into the log.
 LOG: Final = ("learning_off", "log_full", "log_unavailable", "log_unsafe", "log_damaged", "outcome_unknown")
 EVENT: Final = (
