@@ -1,50 +1,18 @@
-"""Every error that Softstep raises on purpose, as one tree.
+"""Every error that Softstep raises on purpose, as one tree; a class's docstring says what is wrong.
 
     SoftstepError
-     ├─ ArtifactError              a model on disk cannot be served: its files are missing, damaged or contradictory
-     ├─ KeyFileError               the key of feedback tokens is missing or is not a key
-     ├─ SnapshotError              a snapshot or checkpoint cannot be read; it is derived and will be made again
-     ├─ ModelNotFoundError         no model has that name
-     │   ├─ VersionNotFoundError     the model has no such version
-     │   └─ ModelNotNamedError       the request names no model, and several are served
-     ├─ ModelNotReadyError         the model is known but not served now
-     │   └─ LoadPendingError         not every worker has loaded or unloaded the model yet
-     ├─ NotReachedError            the served state does not hold an event yet
-     │   └─ VersionNotServedError    the event belongs to a version that is not served
-     ├─ StateForgottenError        a forgotten event was part of the state, so it is gone
-     ├─ StateIrreproducibleError   an earlier release made the state, and this one cannot make it again
-     ├─ LogError                   the feedback log cannot do what was asked now
-     │   ├─ LearningOffError         this service does not learn
-     │   ├─ LogDamagedError          stored data differs from what was written, or part of it is missing
-     │   ├─ LogUnsafeError           this SQLite, disk or directory would not keep what is written
-     │   ├─ LogFullError             the disk or the write-ahead log is too full; nothing was written
-     │   ├─ LogUnavailableError      the log cannot be opened, or another process holds it; nothing was written
-     │   ├─ QueueFullError           feedback arrives faster than it is written; nothing was written
-     │   ├─ LearnerBehindError       feedback arrives faster than it is learned; nothing was written
-     │   └─ OutcomeUnknownError      the disk failed: the event may be written or not; a retry with its id finds out
-     ├─ RefusedError               the log works, but refuses this event
-     │   ├─ IdConflictError          the id already names another event of this model
-     │   ├─ ClassesChangedError      the set of classes changed since the event was made
-     │   ├─ SeqMovedError            the stream has moved on since the seq that the event requires
-     │   ├─ StreamGoneError          the stream does not exist, or no longer exists
-     │   ├─ ArtifactChangedError     the model's files differ from those that its stream began with
-     │   ├─ ClassesFixedError        the model cannot have further classes
-     │   ├─ ClassesMaxError          the model would have more classes than the limit
-     │   ├─ UnknownIdError           an id to forget names no feedback
-     │   ├─ SeqNotFoundError         the stream has no event with that seq
-     │   ├─ UnknownSeqError          a seq to roll back to, or to skip, is not valid
-     │   ├─ EarlierReleaseError      an earlier release made the state, so nothing can roll back to it
-     │   └─ PayloadError             the payload does not fit its kind of event
-     └─ InputError                 the input cannot be used; the message says what to change
-         ├─ EncodingError            its Content-Encoding is not supported
-         ├─ MediaTypeError           its Content-Type is not supported
-         │   └─ CrossSiteError         a web page of another site sends it, and its browser did not ask before
-         ├─ MalformedError           it cannot be parsed
-         ├─ UnacceptableError        it parses, but this model cannot accept it
-         │   └─ InvalidTokenError      a feedback token cannot be opened
-         │       └─ ExpiredTokenError    a feedback token is too old
-         └─ TooLargeError            it is larger than a limit in settings.py
-             └─ BodyTooLargeError      the body has too many bytes
+     ├─ ArtifactError, KeyFileError, SnapshotError     files cannot be used
+     ├─ ModelNotFoundError                             VersionNotFoundError, ModelNotNamedError
+     ├─ ModelNotReadyError                             LoadPendingError
+     ├─ NotReachedError                                VersionNotServedError
+     ├─ StateForgottenError, StateIrreproducibleError  a past state is gone
+     ├─ LogError        the feedback log cannot do what was asked now; but for OutcomeUnknownError, nothing was written
+     ├─ RefusedError    the log works, but refuses this event
+     └─ InputError      the input cannot be used; the message says what to change
+         ├─ MediaTypeError                             CrossSiteError
+         ├─ MalformedError                             the input cannot be parsed
+         ├─ UnacceptableError                          it parses, but this model cannot accept it
+         └─ TooLargeError                              it is larger than a limit in settings.py
 
 Each message is one sentence for the person who sent the input, and never repeats that input. `code` names the error for
 programs; `serve/error_codes.py` gives each code its HTTP status. Errors without a code never reach a client.
