@@ -94,4 +94,5 @@ class LoadUnload:
                 await _wait_until(lambda: not self.pending and all_workers_applied(self._memory, generation))
         except (TimeoutError, BlockingIOError):
             raise LoadPendingError("Not every worker has done this yet; check the model again in a moment.") from None
-        logger.event("load_applied", action=do, model=name)
+        if name in self._registry.now.list_names():  # a name of no model is the client's own
+            logger.event("load_applied", action=do, model=name)
