@@ -196,9 +196,27 @@ class ClassesMaxError(RefusedError):
 
 
 class UnknownIdError(RefusedError):
-    """An id to forget names no feedback."""
+    """An id to forget or to correct names no feedback."""
 
     code = "unknown_id"
+
+
+class EventForgottenError(RefusedError):
+    """The event was forgotten."""
+
+    code = "forgotten"
+
+
+class EventSkippedError(RefusedError):
+    """The event was skipped, because it cannot be learned."""
+
+    code = "skipped"
+
+
+class EventRolledBackError(RefusedError):
+    """A rollback has undone the event."""
+
+    code = "rolled_back"
 
 
 class SeqNotFoundError(RefusedError):

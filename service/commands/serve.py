@@ -126,7 +126,9 @@ def _warn_of_small_disk(settings: Settings) -> None:
 
 
 def _check_log(data: DataDirectory) -> None:
-    """Check that the log has all that was acknowledged; close it, because no connection may be inherited by a fork.
+    """Check that the log has all that was acknowledged, and upgrade it if an earlier release wrote it.
+
+    It is closed, because no connection may be inherited by a fork.
 
     Everything that a process of the last run reported must be in the log: the marks, checkpoints and snapshots. The
     chain of each stream is verified from its newest checkpoint, so start-up time does not depend on the log's length.
@@ -141,6 +143,7 @@ def _check_log(data: DataDirectory) -> None:
         except LogDamagedError:
             # The damage may be in a derived file, which must not prevent the start.
             _check_positions(data, log, checked=True)
+        log.upgrade()
 
 
 def _check_positions(data: DataDirectory, log: SqliteLog, *, checked: bool) -> None:

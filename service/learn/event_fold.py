@@ -3,7 +3,8 @@
     FEEDBACK     score the rows, then learn from them
     CLASSES      add classes
     CONFIGURE    change the rule, pause, resume, start or end shadow mode
-    others       move the lineage (store/log/lineage.py); follow.py and replay.py decide what that means for a state
+    others       change nothing here: follow.py and replay.py pass the events of a state's lineage
+                 (store/log/lineage.py), with the labels that they have there
 
 Invariants:
 

@@ -38,9 +38,9 @@ from service.store.artifact.fingerprint import FOLD_VERSION, fold_version_of
 from service.store.artifact.model_factory import restore_parameters
 from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.admin_payloads import BASE_BYTES_MAX, base_id, dump, parse
-from service.store.log.events import Draft, Event, EventLocation, Kind, Position, Stream
-from service.store.log.feedback_log import FeedbackLog, read_event, read_lineage, read_position
-from service.store.log.lineage import Lineage, LineageChange, segments_begin_with
+from service.store.log.events import Draft, EventLocation, Kind, Stream
+from service.store.log.feedback_log import FeedbackLog, read_lineage, read_verified_event
+from service.store.log.lineage import Lineage, LineageChange
 from service.store.states.snapshots import Arrays, Snapshot, read_snapshot
 from service.store.states.state_folder import list_seqs
 
@@ -107,7 +107,7 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Linea
     """
     if base is None:
         return EventFold(artifact)
-    payload = _read_verified(stream, log, base.seq).payload
+    payload = read_verified_event(log, stream, base.seq).payload
     if payload is None:
         raise LogDamagedError(f"the base at event {base.seq} of the feedback log is missing")
     state: Any = parse(payload, BASE_BYTES_MAX).get("state")
@@ -124,21 +124,11 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Linea
     return fold
 
 
-def _read_verified(stream: Stream, log: FeedbackLog, seq: int) -> Event:
-    """Read an event and verify its hash from that of the event before it."""
-    since = read_position(log, stream, seq - 1) or Position(seq - 1, stream.genesis)
-    position = next(log.verify_chain(stream.number, since, 1), None)
-    event = read_event(log, stream.number, seq)
-    if position is None or event is None or event.hash != position.hash:
-        raise LogDamagedError(f"event {seq} of the feedback log is missing or altered")
-    return event
-
-
 def _newest_checkpoint(
     stream: Stream, log: FeedbackLog, folder: Path, lineage: Lineage, version: int
 ) -> tuple[int, Snapshot] | None:
     """Return the newest intact checkpoint of a fold version on the way to the last seq, with its seq."""
-    wanted = lineage.segments(log.stream_state(stream.number).seq)
+    last = log.stream_state(stream.number).seq
     for seq in reversed(list_seqs(folder)):
         with suppress(SnapshotError, KeyError, TypeError, ValueError):
             checkpoint = read_snapshot(folder / str(seq))
@@ -147,7 +137,7 @@ def _newest_checkpoint(
             is_intact = position_mismatch(log, stream, seq, checkpoint) is None and not later_exclusions(
                 fields, seq, lineage
             )
-            if is_of_version and is_intact and segments_begin_with(wanted, lineage.segments(seq), seq):
+            if is_of_version and is_intact and lineage.continues(last, seq):
                 return seq, checkpoint
     return None
 

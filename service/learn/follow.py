@@ -1,8 +1,8 @@
 """Follow one stream: which events to fold next, and how to get back to a state when the lineage changes.
 
     following   fold the events after `seq` as they are committed
-    refolding   at a start, after a rollback, and when folded events were forgotten or skipped: make state(seq) again
-                from the newest checkpoint on the way to it, and only then look at the events after seq
+    refolding   at a start, after a rollback, and when folded events were forgotten, skipped or corrected: make
+                state(seq) again from the newest checkpoint on the way to it, and only then look at the events after seq
 
 store/log/lineage.py decides which events a state is made of, event_fold.py what they do. Nothing here reads a clock. A
 checkpoint may be written at any event, because it holds all that the fold needs to continue.
@@ -19,22 +19,16 @@ from service.learn.fold_upgrade import first_fold
 from service.learn.stream_position import StreamPosition
 from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
+from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Event, Kind, Position, Stream
-from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position
-from service.store.log.lineage import (
-    Lineage,
-    Segments,
-    lineage_change,
-    segments_after,
-    segments_begin_with,
-    segments_contain,
-)
+from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_event
+from service.store.log.lineage import Lineage, lineage_change, segments_after, segments_contain
 from service.store.states.snapshots import read_snapshot, write_snapshot
 from service.store.states.state_folder import list_seqs
 
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
-# Events that may remove events from the state.
-REMOVALS: Final = frozenset((Kind.FORGET, Kind.ROLLBACK, Kind.SKIP))
+# Events that may change what was folded before.
+REVISIONS: Final = frozenset((Kind.CORRECT, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP))
 
 
 class Follower:
@@ -61,9 +55,11 @@ class Follower:
         self._positions: Final = StreamPosition(stream, self.lineage)
         self._bypassed: set[int] = set()  # removed by an event that is not folded yet
         self._segments: deque[tuple[int, int]] = deque()  # still to refold
+        self._corrections: dict[int, int] = {}  # of the refolding: corrected events, each with the seq of its CORRECT
         self._refold_events = 0  # of the whole refolding
         self.fold = EventFold(artifact)
         self.seq, self.hash = self._last_position()
+        self._scored_seq = self.seq  # the losses of rows up to here were returned
         self._start_refolding()
 
     @property
@@ -122,27 +118,30 @@ class Follower:
         return events
 
     def fold_batch(self, events: list[Event]) -> list[RowLosses]:
-        """Fold events that `read_next` returned; stop early after an event that may remove others.
+        """Fold events that `read_next` returned; stop early after an event that may change what others have done.
 
         Returns:
             The losses of rows that were folded for the first time.
         """
         if self._segments:
-            self._refold(events)
-            return []
+            return self._refold(events)
         kinds = set(map(KIND_OF, events))
         if kinds == {Kind.FEEDBACK}:
             return self._fold_run(events)
-        if events[0].kind in REMOVALS:
+        if events[0].kind == Kind.CORRECT:
+            self._apply_correction(events[0])
+            return []
+        if events[0].kind in REVISIONS:
             self._apply_removal(events[0])
             return []
-        run = list(takewhile(lambda event: event.kind not in REMOVALS, events))
+        run = list(takewhile(lambda event: event.kind not in REVISIONS, events))
         self._add_changes(run)
         return self._fold_run(run)
 
     def _fold_run(self, events: list[Event]) -> list[RowLosses]:
         losses = self.fold.fold_events(self._included(events))
         self.seq, self.hash = events[-1].seq, events[-1].hash
+        self._scored_seq = self.seq
         return losses
 
     def _included(self, events: list[Event]) -> list[Event]:
@@ -191,6 +190,21 @@ class Follower:
         if is_removed or event.kind == Kind.ROLLBACK:
             self._start_refolding()
 
+    def _apply_correction(self, event: Event) -> None:
+        """Move past a CORRECT; if the state contains its event, refold to the last CORRECT that the log has now.
+
+        So one refolding applies all corrections that wait.
+        """
+        self._add_changes([event])
+        is_corrected = not self.lineage.continues(event.seq, self.seq)
+        if is_corrected:
+            admin = self._log.read_admin_events(self.stream.number)
+            self._add_changes(admin)
+            event = [one for one in admin if one.kind == Kind.CORRECT][-1]
+        self.seq, self.hash = event.seq, event.hash
+        if is_corrected:
+            self._start_refolding()
+
     # Refolding
 
     def _last_position(self) -> Position:
@@ -203,26 +217,27 @@ class Follower:
 
     def _start_refolding(self) -> None:
         """Go back to the newest checkpoint on the way to state(seq), and note the events from there on."""
-        wanted, base = self.lineage.segments(self.seq), self.lineage.base_of_state(self.seq)
+        base = self.lineage.base_of_state(self.seq)
         self.fold = first_fold(self.stream, self._artifact, self._log, base)
         start = 0 if base is None else base.target
         for seq in reversed(list_seqs(self.folder.checkpoints)):
-            fold = self._read_checkpoint(seq, wanted) if seq <= self.seq else None
+            fold = self._read_checkpoint(seq) if seq <= self.seq else None
             if fold is not None:
                 self.fold, start = fold, seq
                 break
-        self._segments = deque(segments_after(wanted, start))
+        self._segments = deque(segments_after(self.lineage.segments(self.seq), start))
+        self._corrections = self.lineage.corrections(self.seq)
         self._refold_events = sum(hi - lo for lo, hi in self._segments)
 
-    def _read_checkpoint(self, seq: int, wanted: Segments) -> EventFold | None:
-        """Return the fold of a checkpoint, or None if it is not on the way to `wanted` or contains a removed event.
+    def _read_checkpoint(self, seq: int) -> EventFold | None:
+        """Return the fold of a checkpoint, or None if it is not on the way to `self.seq` or contains a removed event.
 
         A checkpoint of another base than `self.fold` started from is never returned: it has another fold version, or
         contains a removed event.
         """
-        folded = self.lineage.segments(seq)
-        if not segments_begin_with(wanted, folded, seq):
+        if not self.lineage.continues(self.seq, seq):
             return None
+        folded = self.lineage.segments(seq)
         try:
             snapshot = read_snapshot(self.folder.checkpoints / str(seq))
             fields = snapshot.fields
@@ -235,11 +250,24 @@ class Follower:
         except (SnapshotError, ArtifactError, KeyError):
             return None
 
-    def _refold(self, events: list[Event]) -> None:
-        self.fold.fold_events(self._included(events))
+    def _refold(self, events: list[Event]) -> list[RowLosses]:
+        """Fold events again, and some for the first time if the refolding leads beyond what was folded."""
+        losses = self.fold.fold_events(map(self._corrected, self._included(events)))
+        last, scored = events[-1].seq, self._scored_seq
         _, hi = self._segments.popleft()
-        if events[-1].seq < hi:
-            self._segments.appendleft((events[-1].seq, hi))
+        if last < hi:
+            self._segments.appendleft((last, hi))
+        self._scored_seq = max(scored, last)
+        return [RowLosses(rows.seqs[new], rows.losses[new]) for rows in losses if (new := rows.seqs > scored).any()]
+
+    def _corrected(self, event: Event) -> Event:
+        """Return an event with the labels that it has in the state."""
+        seq = self._corrections.get(event.seq)
+        if seq is None or event.payload is None:
+            return event
+        # Without a payload the CORRECT was forgotten just now, and with it the event.
+        correction = read_verified_event(self._log, self.stream, seq).payload
+        return event._replace(payload=None if correction is None else correct_payload(event.payload, correction))
 
     def write_checkpoint(self) -> None:
         """Write the state to the folder of checkpoints, synced to disk; not while refolding.

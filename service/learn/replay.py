@@ -1,8 +1,8 @@
 """Replay a stream: state(n) for any n, from the bound artifact and the log alone.
 
 Snapshots and checkpoints are derived; a replay makes again what they were derived from. Payloads are read and folded in
-bulk, so that 10^6 events take seconds. After one state another can be made; the fold continues if the lineage of the
-new one begins with that of the old one.
+bulk, so that 10^6 events take seconds. After one state another can be made; the fold continues if nothing that comes
+after the old one changes what is folded there (`Lineage.continues`).
 
 Some states cannot be made:
 
@@ -21,9 +21,10 @@ from service.learn.fold_upgrade import current_fold_version, first_fold
 from service.learn.stream_position import StreamPosition
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
+from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Kind, Position, Stream
-from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position
-from service.store.log.lineage import LineageChange, Segments, segments_after, segments_begin_with
+from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_event
+from service.store.log.lineage import LineageChange, Segments, segments_after
 
 BATCH_EVENTS_MAX: Final = 8192
 BATCH_BYTES: Final = 16 << 20  # of payloads in memory at one time; a larger payload is a batch of its own
@@ -68,7 +69,10 @@ class StreamReplay:
         is_ours = current_fold_version(stream, artifact, self.lineage) == FOLD_VERSION
         self._since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
         self._admin_seqs: Final = [change.seq for change in self.lineage.changes]
-        self._excluded: Final = sorted(self.lineage.forgotten | self.lineage.skipped)
+        removed = self.lineage.forgotten | self.lineage.skipped | self.lineage.forgotten_corrections
+        self._excluded: Final = sorted(removed)
+        self._corrections: dict[int, int] = {}  # of the state: corrected events, each with the seq of its CORRECT
+        self._corrected: list[int] = []
         self._positions: Final = StreamPosition(stream, self.lineage)
         self._batch = FIRST_BATCH_EVENTS
         self.seq = 0
@@ -98,12 +102,14 @@ class StreamReplay:
             LogDamagedError: An event is missing or altered.
         """
         self._check_available(seq)
-        wanted, base = self.lineage.segments(seq), self.lineage.base_of_state(seq)
+        base = self.lineage.base_of_state(seq)
         start, self.seq = self.seq, -1  # until the end the fold is of no seq
-        if start < 0 or base != self._base or not segments_begin_with(wanted, self.lineage.segments(start), start):
+        if start < 0 or base != self._base or not self.lineage.continues(seq, start):
             self.fold, self._base = first_fold(self.stream, self._artifact, self._log, base), base
             start = 0 if base is None else base.target
-        segments = segments_after(wanted, start)
+        self._corrections = self.lineage.corrections(seq)
+        self._corrected = sorted(self._corrections)
+        segments = segments_after(self.lineage.segments(seq), start)
         total = sum(hi - lo for lo, hi in segments)
         events = 0
         for lo, hi in self._batches(segments):
@@ -139,6 +145,8 @@ class StreamReplay:
         payloads, self._verified = self._log.read_payloads(self.stream.number, self._verified, hi - lo)
         if len(payloads) != hi - lo:
             raise LogDamagedError(f"event {lo + len(payloads) + 1} of the feedback log is missing")
+        for seq in _between(self._corrected, lo, hi):
+            payloads[seq - lo - 1] = self._corrected_payload(seq, payloads[seq - lo - 1])
         for seq in reversed(_between(self._excluded, lo, hi)):
             del payloads[seq - lo - 1]
         present = [payload for payload in payloads if payload is not None]
@@ -151,6 +159,11 @@ class StreamReplay:
             self.fold.fold_events(self._log.read_events(self.stream.number, lo, 1))
         else:
             self.fold.fold_payloads(present)
+
+    def _corrected_payload(self, seq: int, payload: bytes | None) -> bytes | None:
+        """Return the payload of an event with the labels of its CORRECT, or None if one of them was forgotten."""
+        correction = read_verified_event(self._log, self.stream, self._corrections[seq]).payload
+        return None if payload is None or correction is None else correct_payload(payload, correction)
 
 
 def _between(ascending: list[int], lo: int, hi: int) -> list[int]:

@@ -32,7 +32,7 @@ class StreamPosition:
 
     def epoch(self, seq: int) -> int:
         """Return the number of FORGET events up to a seq."""
-        return sum(change.kind == Kind.FORGET and change.seq <= seq for change in self._lineage.changes)
+        return self._lineage.epoch(seq)
 
     def fields(self, position: Position) -> dict[str, Any]:
         """Return the fields of a state that covers the events up to a position."""

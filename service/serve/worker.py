@@ -17,6 +17,7 @@ from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
 from service.serve.handlers.admin import AdminHandler
+from service.serve.handlers.corrections import CorrectionHandler
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.explain import ExplainHandler
@@ -122,6 +123,7 @@ class Worker:
             writer,
             FeedbackHandler(contexts, writer, responses, settings),
             AdminHandler(self.registry, contexts, writer, responses),
+            CorrectionHandler(self.registry, contexts, writer, responses, data=data, settings=settings),
             StreamStatus(writer, data),
             PastStates(writer, data, settings),
             data,

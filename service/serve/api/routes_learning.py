@@ -18,6 +18,7 @@ from service.serve.api.schemas.admin_bodies import (
     AddClassesRequest,
     AdminCall,
     ConfigureRequest,
+    CorrectRequest,
     ForgetRequest,
     RollbackRequest,
 )
@@ -31,6 +32,7 @@ from service.serve.handlers.admin_requests import (
     forget_payload,
     rollback_payload,
 )
+from service.serve.handlers.correction_requests import CorrectionCall
 from service.serve.handlers.learning import Learning
 from service.serve.models.endpoint import FEEDBACK
 from service.serve.responses import learning_off
@@ -89,6 +91,20 @@ async def forget(path: NamedModel, served: Served, request: Request, context: Wi
     event = admin_request(Kind.FORGET, forget_payload(call.ids), call.id, call.if_seq)
     append = admin.forget if path.version is None else admin.append
     return Reply(await append(served, event, wait=wait))
+
+
+@learning_models.post(":correct", **DOCS["correct"])
+async def correct(path: NamedModel, served: Served, request: Request, context: With, *, wait: Wait = False) -> Response:
+    """Correct the labels of events: from then on the model is what it would be with the new labels.
+
+    Without a version in the path they may be events of any version of the model.
+    """
+    corrections = _learning(context).corrections
+    call = await _parse(request, context, CorrectRequest)
+    version = None if path.version is None else int(served.version)
+    ids, id_ = [one.encode() for one in call.ids], call.id.encode()
+    correction = CorrectionCall(served.name, version, ids, call.labels, id_, call.if_seq)
+    return Reply(await corrections.correct(served, correction, wait=wait))
 
 
 @learning_models.post(":rollback", **DOCS["rollback"])

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from service.errors import LearnerBehindError, SoftstepError
+from service.errors import SoftstepError
 from service.serve.handlers.append_outcomes import accepted, refusal_of, refused
 from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts
@@ -66,7 +66,7 @@ class FeedbackHandler:
         started = perf_counter_ns()
         try:
             context = self._context_of(served)
-            self._check_lag(served, context)
+            context.check_lag(served, self._lag_events_max)
             events: Any = context.parser.parse_feedback(body)
             if type(events) is PostedEvent:
                 respond = partial(_respond, self._encode_one, on_response, context, events, served.counters, started)
@@ -83,7 +83,7 @@ class FeedbackHandler:
         """Store feedback and respond when this worker serves it, with the losses of its rows."""
         started = perf_counter_ns()
         context = self._context_of(served)
-        self._check_lag(served, context)
+        context.check_lag(served, self._lag_events_max)
         parsed = context.parser.parse_feedback(body)
         events = [parsed] if isinstance(parsed, PostedEvent) else parsed
         outcomes = await self._writer.submit_events(context.source, events)
@@ -107,11 +107,6 @@ class FeedbackHandler:
         response = HttpResponse(200, orjson.dumps({**context.names, **rest}))
         count_duration(served.counters, FEEDBACK, perf_counter_ns() - started)
         return response
-
-    def _check_lag(self, served: ServedModel, context: FeedbackContext) -> None:
-        """Refuse feedback while the learner is too far behind; it would be served ever later."""
-        if context.committed.seq - served.seq > self._lag_events_max:
-            raise LearnerBehindError("Feedback arrives faster than the model learns; send it again later.")
 
     def _encode_one(self, context: FeedbackContext, event: PostedEvent, result: Any) -> HttpResponse:  # noqa: ANN401  # see Writer.send
         """Return the response to one event, and note how far the version is committed."""

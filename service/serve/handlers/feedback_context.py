@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
+from service.errors import LearnerBehindError
 from service.serve.log.writer_thread import Source
 from service.serve.metrics.counters import FEEDBACK_COUNTERS, FEEDBACK_START
 from service.serve.models.per_model import PerModel
@@ -46,6 +47,11 @@ class FeedbackContext(NamedTuple):
     sealer: TokenSealer
     response_start: bytes
     committed: CommittedSeq
+
+    def check_lag(self, served: ServedModel, events_max: int) -> None:
+        """Raise LearnerBehindError if the learner is more events behind; an event would be served ever later."""
+        if self.committed.seq - served.seq > events_max:
+            raise LearnerBehindError("Feedback arrives faster than the model learns; send it again later.")
 
     @property
     def names(self) -> dict[str, Any]:

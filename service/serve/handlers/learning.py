@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from service.serve.handlers.admin import AdminHandler
+from service.serve.handlers.corrections import CorrectionHandler
 from service.serve.handlers.feedback import FeedbackHandler
 from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.stream_status import StreamStatus
@@ -17,6 +18,7 @@ class Learning(NamedTuple):
         writer: Appends events to the log.
         feedback: Answers feedback.
         admin: Answers administrative calls.
+        corrections: Answers corrections of labels.
         status: Reads the status of streams.
         past_states: Finds states of the past.
         data: The data directory.
@@ -25,6 +27,7 @@ class Learning(NamedTuple):
     writer: Writer
     feedback: FeedbackHandler
     admin: AdminHandler
+    corrections: CorrectionHandler
     status: StreamStatus
     past_states: PastStates
     data: DataDirectory

@@ -6,8 +6,17 @@ The copy is made once, when the stream begins. Later changes in models/ are repo
 from typing import NamedTuple
 
 from service.errors import ArtifactError
-from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.artifact import (
+    MANIFEST_BYTES_MAX,
+    MANIFEST_NAME,
+    Artifact,
+    read_artifact,
+    write_artifact,
+)
+from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.fingerprint import fold_version_of
+from service.store.artifact.manifest import Manifest
+from service.store.artifact.manifest_json import parse_manifest
 from service.store.directory.data_directory import StreamFolder
 from service.store.filesystem import sync_folder
 from service.store.log.events import Stream
@@ -54,6 +63,15 @@ def read_bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) ->
     if fold_version_of(artifact, stream.genesis) is None:
         raise ArtifactError("the stream began with another artifact, or by a later release; restore a backup")
     return artifact
+
+
+def read_bound_manifest(folder: StreamFolder) -> Manifest:
+    """Read the manifest of the artifact that a stream is bound to, without its tensors.
+
+    Raises:
+        ArtifactError: It is damaged or missing.
+    """
+    return parse_manifest(read_bounded(folder.artifact, MANIFEST_NAME, MANIFEST_BYTES_MAX))
 
 
 def _content(artifact: Artifact) -> tuple[object, ...]:

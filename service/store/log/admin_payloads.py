@@ -1,10 +1,11 @@
 """The payloads of admin events: JSON objects in one canonical form, so that equal calls are equal bytes.
 
-Keys are sorted, there is no white space, and text is UTF-8. `events.py` has the table of what each kind contains. All
-payloads but those of BASE are small. Any bytes parse to a value or a PayloadError. Two kinds have more fields than the
-table says:
+Keys are sorted, there is no white space, and text is UTF-8. `events.py` has the table of what each kind contains; the
+payload of CORRECT is binary (correction_payload.py). All payloads but those of BASE are small. Any bytes parse to a
+value or a PayloadError. Two kinds have more fields than the table says:
 
     FORGET     {"bases": [seq, …], …}           BASE events whose states include forgotten events, forgotten too
+               {"corrections": [seq, …], …}     CORRECT events of forgotten events, forgotten too
     BASE       {"seq": s, "turns": t, …}        its state replaces the events up to s, according to the first t admin
                                                 events; learn/fold_upgrade.py has the other fields
                id: 0xFF "base <version> <fold>" differs from all clients' ids, which are UTF-8; it outlives the payload
@@ -67,9 +68,10 @@ def parse_forget_ids(payload: bytes) -> tuple[bytes, ...]:
     return _parse_list(payload, "ids", _parse_hexadecimal)
 
 
-def dump_forget(seqs: Sequence[int], bases: Sequence[int] = ()) -> bytes:
-    """Return the payload of FORGET as it is stored: ascending, without duplicates."""
-    return dump({"seqs": sorted(set(seqs)), **({"bases": sorted(set(bases))} if bases else {})})
+def dump_forget(seqs: Sequence[int], bases: Sequence[int] = (), corrections: Sequence[int] = ()) -> bytes:
+    """Return the payload of FORGET as it is stored: ascending, without duplicates, and without empty optional lists."""
+    optional = {"bases": sorted(set(bases)), "corrections": sorted(set(corrections))}
+    return dump({"seqs": sorted(set(seqs)), **{name: values for name, values in optional.items() if values}})
 
 
 def parse_forget(payload: bytes) -> tuple[int, ...]:
@@ -80,6 +82,11 @@ def parse_forget(payload: bytes) -> tuple[int, ...]:
 def parse_forgotten_bases(payload: bytes) -> tuple[int, ...]:
     """Return the seqs of the BASE events that a FORGET event forgets too, often none."""
     return _parse_list(payload, "bases", _parse_whole_number) if "bases" in parse(payload) else ()
+
+
+def parse_forgotten_corrections(payload: bytes) -> tuple[int, ...]:
+    """Return the seqs of the CORRECT events that a FORGET event forgets too, often none."""
+    return _parse_list(payload, "corrections", _parse_whole_number) if "corrections" in parse(payload) else ()
 
 
 def dump_seq(seq: int) -> bytes:

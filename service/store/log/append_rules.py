@@ -12,8 +12,13 @@ For each draft, in order, with the changes of the drafts before it in the batch:
     ROLLBACK to a state that an earlier release made    EarlierReleaseError; but seq 0, the artifact, is always possible
     CLASSES, and there would be more than CLASSES_MAX   ClassesMaxError
     SKIP of an event that is not feedback               UnknownSeqError; anything else can be rolled back
+    CORRECT of an event that is not feedback            UnknownSeqError
+    CORRECT of an event that is not learned any more    EventForgottenError, EventSkippedError, EventRolledBackError
     a payload that is not valid for its kind            PayloadError (the fold checks the bytes of FEEDBACK)
     otherwise                                           the next seq
+
+A FORGET also forgets the CORRECT events of its events, because they hold labels of the same rows. Whether a CORRECT
+fits the rows of its event is not checked here: one that does not changes nothing (correction_payload.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +29,9 @@ from service.errors import (
     ClassesChangedError,
     ClassesMaxError,
     EarlierReleaseError,
+    EventForgottenError,
+    EventRolledBackError,
+    EventSkippedError,
     IdConflictError,
     PayloadError,
     RefusedError,
@@ -114,7 +122,7 @@ class AppendBatch:
 
     def _resolve(self, head: StreamHead, draft: Draft) -> Draft:
         """Return an admin draft with the payload that is stored."""
-        if draft.kind == Kind.BASE:  # may be larger than others, and is parsed by its own rules
+        if draft.kind in {Kind.BASE, Kind.CORRECT}:  # may be larger than others, and are parsed by their own rules
             return draft
         if draft.kind != FORGET:
             parse(draft.payload)
@@ -125,7 +133,8 @@ class AppendBatch:
             if known is None or known[0] >> SEQ_BITS != draft.stream or known[1] != Kind.FEEDBACK:
                 raise UnknownIdError("an id to forget names no feedback of this model version")
             seqs.append(known[0] & SEQ_MAX)
-        return draft._replace(payload=dump_forget(seqs, self._read_lineage(head).bases_containing(seqs)))
+        lineage = self._read_lineage(head)
+        return draft._replace(payload=dump_forget(seqs, lineage.bases_containing(seqs), lineage.corrections_of(seqs)))
 
     def _apply_admin_event(self, head: StreamHead, event: Event) -> None:
         """Let an admin event change the stream's head, or refuse it and change nothing."""
@@ -138,7 +147,7 @@ class AppendBatch:
             head.n_classes = lineage.n_classes(change.seq, head.stream.n_classes)
         if change.kind == Kind.FORGET:
             head.epoch += 1
-            self._forget(head, (*change.excluded, *change.bases))
+            self._forget(head, (*change.excluded, *change.bases, *change.corrections))
         self.changed_streams.add(head.stream.number)
 
     def _read_lineage(self, head: StreamHead) -> Lineage:
@@ -179,21 +188,47 @@ def _ids_to_forget(payload: bytes) -> tuple[bytes, ...]:
 
 
 def _refuse_invalid_change(head: StreamHead, lineage: Lineage, change: LineageChange) -> None:
-    if change.target > head.seq:
+    if change.kind == Kind.CORRECT:
+        refuse_uncorrectable(lineage, head.seq, change.target)
+    elif change.target > head.seq:
         raise UnknownSeqError("the seq to go back to is after the last one; name an earlier one")
     if change.kind == Kind.ROLLBACK and 0 < change.target < lineage.newest_base_seq:
         raise EarlierReleaseError(
             f"an earlier release made that state; go back to seq {lineage.newest_base_seq} or a later one, "
             "or to 0, the model as it was trained"
         )
-    if change.kind == Kind.SKIP and not _is_feedback(head, lineage, *change.excluded):
+    if change.kind == Kind.SKIP and not _is_feedback(lineage, head.seq, *change.excluded):
         raise UnknownSeqError("the seq to skip is not that of a feedback event")
     if change.classes and head.n_classes + change.classes > CLASSES_MAX:
         raise ClassesMaxError(f"a model may have at most {CLASSES_MAX} classes")
 
 
-def _is_feedback(head: StreamHead, lineage: Lineage, seq: int) -> bool:
-    return 0 < seq <= head.seq and seq not in {change.seq for change in lineage.changes}
+def refuse_uncorrectable(lineage: Lineage, last: int, seq: int) -> None:
+    """Raise the RefusedError for an event that cannot be corrected, if it cannot.
+
+    Args:
+        lineage: The lineage of its stream.
+        last: The stream's last seq.
+        seq: The seq of the event.
+
+    Raises:
+        UnknownSeqError: It is not feedback.
+        EventForgottenError: It was forgotten.
+        EventSkippedError: It was skipped.
+        EventRolledBackError: A rollback has undone it.
+    """
+    if not _is_feedback(lineage, last, seq):
+        raise UnknownSeqError("the seq to correct is not that of a feedback event")
+    if seq in lineage.forgotten:
+        raise EventForgottenError("the event was forgotten; send its rows as a new event, with another id")
+    if seq in lineage.skipped:
+        raise EventSkippedError("the event was skipped; send its rows as a new event, with another id")
+    if not lineage.contains(last, seq):
+        raise EventRolledBackError("a rollback has undone the event; send its rows as a new event, with another id")
+
+
+def _is_feedback(lineage: Lineage, last: int, seq: int) -> bool:
+    return 0 < seq <= last and not lineage.is_admin_event(seq)
 
 
 def _match_duplicate(known: Row, draft: Draft) -> EventLocation:
@@ -211,5 +246,5 @@ def _has_payload(stored: bytes | None, draft: Draft) -> bool:
     """Return whether a draft has the payload of a stored event, as far as it is still stored."""
     if stored is None or stored == draft.payload:
         return True
-    # Which BASE events a FORGET forgets depends on when it was appended.
+    # Which BASE and CORRECT events a FORGET forgets depends on when it was appended.
     return draft.kind == FORGET and parse_forget(stored) == parse_forget(draft.payload)

@@ -54,7 +54,7 @@ def _check_forgotten(log: FeedbackLog, stream: Stream, events: Sequence[Event], 
 
 def _read_forgotten(log: FeedbackLog, stream: Stream) -> set[int]:
     lineage = read_lineage(log, stream.number)
-    return lineage.forgotten | lineage.forgotten_bases
+    return lineage.forgotten | lineage.forgotten_bases | lineage.forgotten_corrections
 
 
 def _check_ids(log: FeedbackLog, stream: Stream, events: Sequence[Event]) -> None:

@@ -18,7 +18,9 @@ from service.store.filesystem import sync_file, sync_folder
 from service.store.mount_types import refuse_unsafe_filesystem
 
 APPLICATION_ID: Final = int.from_bytes(b"SFST")
-USER_VERSION: Final = 1
+# 1: the kinds 1 to 7. 2: CORRECT too; the tables are the same, but earlier releases do not know the kind.
+USER_VERSION: Final = 2
+READABLE_VERSIONS: Final = frozenset((1, 2))
 BUSY_MS: Final = 5000
 # The size with the most events in a page for the fewest bytes of log: see loadtest/appends.py.
 PAGE_BYTES: Final = 4096
@@ -125,7 +127,7 @@ def _initialize(database: apsw.Connection, create_tables: Callable[[apsw.Connect
             database.pragma("user_version", USER_VERSION)
         elif identity[0] != APPLICATION_ID:
             raise LogUnsafeError("the file of the feedback log is another program's database; use another directory")
-        elif identity[1] != USER_VERSION:
+        elif identity[1] not in READABLE_VERSIONS:
             raise LogUnsafeError(
                 "another release wrote the feedback log in a format that this release cannot read; use that release"
             )

@@ -15,6 +15,7 @@ event is a kind, an id, a time, a payload and the hash that chains it to the eve
     CONFIGURE  {name: value, …}, interpreted by the fold                      the rule, pause, resume, shadow
     SKIP       {"seq": s}                                                     feedback s cannot be learned, and never is
     BASE       {"n_classes": K, …}, interpreted by the fold                   a state to start from, after an upgrade
+    CORRECT    a seq and targets, in the format of correction_payload.py      that feedback has these labels from now on
 """
 
 import struct
@@ -42,6 +43,7 @@ class Kind(IntEnum):
     CONFIGURE = 5
     SKIP = 6
     BASE = 7
+    CORRECT = 8
 
 
 class Stream(NamedTuple):

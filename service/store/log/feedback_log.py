@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from service.errors import LogDamagedError
 from service.store.log.events import Draft, Event, EventLocation, Outcome, Position, Stream, StreamState
 from service.store.log.lineage import Lineage, lineage_change
 
@@ -109,6 +110,20 @@ def read_position(log: FeedbackLog, stream: Stream, seq: int) -> Position | None
         return Position(0, stream.genesis)
     event = read_event(log, stream.number, seq)
     return None if event is None else Position(seq, event.hash)
+
+
+def read_verified_event(log: FeedbackLog, stream: Stream, seq: int) -> Event:
+    """Return an event, and verify its hash from that of the event before it.
+
+    Raises:
+        LogDamagedError: The event is missing or altered.
+    """
+    since = read_position(log, stream, seq - 1) or Position(seq - 1, stream.genesis)
+    position = next(log.verify_chain(stream.number, since, 1), None)
+    event = read_event(log, stream.number, seq)
+    if position is None or event is None or event.hash != position.hash:
+        raise LogDamagedError(f"event {seq} of the feedback log is missing or altered")
+    return event
 
 
 def read_lineage(log: FeedbackLog, stream: int) -> Lineage:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import groupby
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -61,12 +62,26 @@ class Layout(NamedTuple):
     n_features: int
     n_classes: int
 
+    @property
+    def target_dtype(self) -> np.dtype[Any]:
+        """The dtype of the targets."""
+        return (np.dtype("<i4"), self.dtype, np.dtype("u1"))[self.targets]
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """The shape of the targets."""
+        return (self.rows,) if self.targets == Targets.INDEX else (self.rows, self.n_classes)
+
+    @property
+    def target_bytes(self) -> int:
+        """The size of the targets, in Python's unbounded integers: a damaged head may request any size."""
+        return prod(self.target_shape) * self.target_dtype.itemsize
+
     def record(self) -> np.dtype[Any]:
         """Return the whole payload as a packed NumPy record with the fields head, X, weights (if any) and targets."""
-        B, N, K = self.rows, self.n_features, self.n_classes
-        shape = (B,) if self.targets == Targets.INDEX else (B, K)
+        B, N = self.rows, self.n_features
         weights = [("weights", self.dtype, (B,))] if self.weighted else []
-        targets = ("targets", _target_dtype(self), shape)
+        targets = ("targets", self.target_dtype, self.target_shape)
         return np.dtype([("head", "V16"), ("X", self.dtype, (B, N)), *weights, targets])
 
 
@@ -109,19 +124,54 @@ def encode_rows(
     layout = Layout(X.dtype, kind, weights is not None, X.shape[0], X.shape[1], n_classes)
     if not (layout.rows and layout.n_features):
         raise PayloadError("features must have at least one row and one column")
-    if targets.shape != ((layout.rows,) if kind == Targets.INDEX else (layout.rows, n_classes)):
-        raise PayloadError("the shape of the targets does not match the rows and classes")
-    # Before the cast, which would turn 2³² + 1 or 1.5 into a class.
-    if targets.dtype.kind not in TARGET_KINDS[kind]:
-        raise PayloadError("the dtype of the targets does not match their kind")
-    _check_targets(layout, targets)
-    stored = np.ascontiguousarray(targets, _target_dtype(layout))
+    stored = encode_targets(layout, targets)
     parts = [_pack_head(layout), X.astype(X.dtype.newbyteorder("<"), copy=False).tobytes()]
     if weights is not None:
         if weights.shape != (layout.rows,):
             raise PayloadError("there must be one weight for each row")
         parts.append(weights.astype(layout.dtype, copy=False).tobytes())
-    return b"".join((*parts, stored.tobytes()))
+    return b"".join((*parts, stored))
+
+
+def encode_targets(layout: Layout, targets: NDArray[Any]) -> bytes:
+    """Return the targets of a payload as bytes.
+
+    Args:
+        layout: The layout of the payload.
+        targets: (B,) whole numbers, or (B, K) numbers, or (B, K) truth values, as the layout's kind says.
+
+    Raises:
+        PayloadError: A shape or dtype does not fit, or a target is not one of the K classes.
+    """
+    if targets.shape != layout.target_shape:
+        raise PayloadError("the shape of the targets does not match the rows and classes")
+    # Before the cast, which would turn 2³² + 1 or 1.5 into a class.
+    if targets.dtype.kind not in TARGET_KINDS[layout.targets]:
+        raise PayloadError("the dtype of the targets does not match their kind")
+    check_targets(layout, targets)
+    return np.ascontiguousarray(targets, layout.target_dtype).tobytes()
+
+
+def replace_targets(payload: bytes, kind: Targets, targets: bytes) -> bytes:
+    """Return a payload with other targets, of the same or of another kind.
+
+    Raises:
+        PayloadError: The bytes are not a feedback payload, or the length of the targets does not match its head.
+    """
+    layout = parse_layout(payload)
+    replaced = layout._replace(targets=kind)
+    if len(targets) != replaced.target_bytes:
+        raise PayloadError("the length of the targets does not match the rows and classes")
+    return _pack_head(replaced) + payload[HEAD.size : len(payload) - layout.target_bytes] + targets
+
+
+def check_targets(layout: Layout, targets: NDArray[Any]) -> None:
+    """Raise PayloadError if an index is not that of a class, or a member of a set is neither 0 nor 1."""
+    if layout.targets == Targets.INDEX:
+        if targets.min() < 0 or targets.max() >= layout.n_classes:
+            raise PayloadError("a target is not the index of a class")
+    elif layout.targets == Targets.SET and (targets.min() < 0 or targets.max() > 1):
+        raise PayloadError("a set of classes has a number other than 0 and 1")
 
 
 def parse_layout(payload: bytes) -> Layout:
@@ -175,7 +225,7 @@ def _decode_run(payloads: Sequence[bytes]) -> Block:
     records = np.frombuffer(b"".join(payloads), layout.record())
     R = len(payloads) * layout.rows
     targets = _copy_field(records["targets"], R)
-    _check_targets(layout, targets)
+    check_targets(layout, targets)
     weights = _copy_field(records["weights"], R) if layout.weighted else None
     return Block(layout, len(payloads), _copy_field(records["X"], R), targets, weights)
 
@@ -186,18 +236,6 @@ def _copy_field(field: NDArray[Any], rows: int) -> NDArray[Any]:
     return np.array(field, native, order="C").reshape(rows, *field.shape[2:])
 
 
-def _check_targets(layout: Layout, targets: NDArray[Any]) -> None:
-    if layout.targets == Targets.INDEX:
-        if targets.min() < 0 or targets.max() >= layout.n_classes:
-            raise PayloadError("a target is not the index of a class")
-    elif layout.targets == Targets.SET and (targets.min() < 0 or targets.max() > 1):
-        raise PayloadError("a set of classes has a number other than 0 and 1")
-
-
-def _target_dtype(layout: Layout) -> np.dtype[Any]:
-    return (np.dtype("<i4"), layout.dtype, np.dtype("u1"))[layout.targets]
-
-
 def _pack_head(layout: Layout) -> bytes:
     dtype = DTYPES.index(layout.dtype)
     return HEAD.pack(FORMAT_VERSION, dtype, layout.targets, layout.weighted, *layout[3:])
@@ -205,7 +243,5 @@ def _pack_head(layout: Layout) -> bytes:
 
 def _payload_bytes(layout: Layout) -> int:
     """Return the length of a payload, in Python's unbounded integers: a damaged head may request any size."""
-    B, K = layout.rows, layout.n_classes
-    target_numbers = B if layout.targets == Targets.INDEX else B * K
-    numbers = B * layout.n_features + (B if layout.weighted else 0)
-    return HEAD.size + numbers * layout.dtype.itemsize + target_numbers * _target_dtype(layout).itemsize
+    numbers = layout.rows * (layout.n_features + layout.weighted)
+    return HEAD.size + numbers * layout.dtype.itemsize + layout.target_bytes

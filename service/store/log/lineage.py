@@ -1,24 +1,30 @@
 """The lineage E(n) of a stream: the events that a state is made of, according to the admin events.
 
     E(0) = ()
-    FEEDBACK, CLASSES, CONFIGURE n    E(n) = E(n-1) + (n)
-    ROLLBACK n to s                   E(n) = E(s)
-    FORGET n, SKIP n, BASE n          E(n) = E(n-1)
+    FEEDBACK, CLASSES, CONFIGURE, CORRECT n    E(n) = E(n-1) + (n)
+    ROLLBACK n to s                            E(n) = E(s)
+    FORGET n, SKIP n, BASE n                   E(n) = E(n-1)
 
-    state(n) = the fold of E(n) in order, without the events that were forgotten or skipped, whenever that was
+    state(n) = the fold of E(n) in order, without the events that were forgotten or skipped, whenever that was; an
+               event has the labels of the last CORRECT of it in E(n), or else its own
 
 E(n) is stored as ascending half-open segments (lo, hi], so that it stays short whatever the number of events.
+
+**Corrections.** A CORRECT n changes no state before n, and a rollback to before n undoes it. The fold can continue from
+state(c) to state(n) if E(n) begins with E(c) and no CORRECT of E(n) after c corrects an event of E(c); see `continues`.
 
 **Bases.** A BASE n with seq s contains the state that the fold of an earlier release made of E(s). If E(m) begins with
 E(s), then state(m) is that state and the fold of what comes after s; so what is served does not jump when the fold
 changes. If an event of E(s) is forgotten or skipped later, the base includes an excluded event and is no longer used:
 the state is that of an older base, or of the artifact, and of all events since. The newest BASE divides the stream: an
-earlier release made the states of the seqs before it, and this release cannot make them again.
+earlier release made the states of the seqs before it, and this release cannot make them again. A correction changes no
+base: an event that is part of a base keeps the labels that it had there.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from service.errors import UnknownSeqError
 from service.store.log.admin_payloads import (
@@ -27,9 +33,13 @@ from service.store.log.admin_payloads import (
     parse_classes,
     parse_forget,
     parse_forgotten_bases,
+    parse_forgotten_corrections,
     parse_seq,
 )
+from service.store.log.correction_payload import parse_correction
 from service.store.log.events import Event, Kind
+
+SEQ_OF: Final = attrgetter("seq")
 
 Segments = tuple[tuple[int, int], ...]
 
@@ -40,10 +50,12 @@ class LineageChange(NamedTuple):
     Attributes:
         seq: Its seq.
         kind: Its kind.
-        target: ROLLBACK: the seq to return to; BASE: the seq of its state, 0 if it was forgotten.
+        target: ROLLBACK: the seq to return to; BASE: the seq of its state, 0 if it was forgotten; CORRECT: the seq
+            of the corrected event, 0 if it was forgotten.
         excluded: FORGET and SKIP: the seqs that are left out from then on.
         classes: CLASSES: the number of classes that are added.
         bases: FORGET: the seqs of the BASE events that are forgotten with the others.
+        corrections: FORGET: the seqs of the CORRECT events that are forgotten with the others.
         fold: BASE: the version of the fold that continues from it.
         known_changes: BASE: the number of the stream's admin events that its state took into account.
     """
@@ -54,6 +66,7 @@ class LineageChange(NamedTuple):
     excluded: tuple[int, ...] = ()
     classes: int = 0
     bases: tuple[int, ...] = ()
+    corrections: tuple[int, ...] = ()
     fold: int = 0
     known_changes: int = 0
 
@@ -67,18 +80,23 @@ def lineage_change(event: Event) -> LineageChange:
     seq, kind, payload = event.seq, event.kind, event.payload or b""
     match kind:
         case Kind.ROLLBACK:
-            return LineageChange(seq, kind, target=parse_seq(payload))
+            change = LineageChange(seq, kind, target=parse_seq(payload))
         case Kind.FORGET:
-            return LineageChange(seq, kind, excluded=parse_forget(payload), bases=parse_forgotten_bases(payload))
+            bases, corrections = parse_forgotten_bases(payload), parse_forgotten_corrections(payload)
+            change = LineageChange(seq, kind, excluded=parse_forget(payload), bases=bases, corrections=corrections)
         case Kind.SKIP:
-            return LineageChange(seq, kind, excluded=(parse_seq(payload),))
+            change = LineageChange(seq, kind, excluded=(parse_seq(payload),))
         case Kind.CLASSES:
-            return LineageChange(seq, kind, classes=len(parse_classes(payload)))
+            change = LineageChange(seq, kind, classes=len(parse_classes(payload)))
         case Kind.BASE:
             target, known_changes = (0, 0) if event.payload is None else parse_base(payload)
             fold = fold_of_base(event.id)
-            return LineageChange(seq, kind, target=target, fold=fold, known_changes=known_changes)
-    return LineageChange(seq, kind)
+            change = LineageChange(seq, kind, target=target, fold=fold, known_changes=known_changes)
+        case Kind.CORRECT:
+            change = LineageChange(seq, kind, target=0 if event.payload is None else parse_correction(payload).seq)
+        case _:
+            change = LineageChange(seq, kind)
+    return change
 
 
 class Lineage:
@@ -93,6 +111,7 @@ class Lineage:
         skipped: The seqs of the skipped events.
         bases: The effects of the BASE events.
         forgotten_bases: The seqs of the forgotten BASE events.
+        forgotten_corrections: The seqs of the forgotten CORRECT events.
     """
 
     def __init__(self, changes: Iterable[LineageChange] = ()) -> None:
@@ -101,7 +120,11 @@ class Lineage:
         self.skipped: set[int] = set()
         self.bases: list[LineageChange] = []
         self.forgotten_bases: set[int] = set()
-        # For each change the closed segments at its seq; the open one after it extends to any n.
+        self.forgotten_corrections: set[int] = set()
+        self._forgets: list[int] = []
+        self._corrections: list[LineageChange] = []
+        self._class_events: list[LineageChange] = []
+        # For each change that does not extend E the closed segments at its seq; the open one after it extends to any n.
         self._starts: list[int] = [0]
         self._closed: list[Segments] = [()]
         for change in changes:
@@ -109,17 +132,26 @@ class Lineage:
 
     def add(self, change: LineageChange) -> None:
         """Add a change of a greater seq than those before."""
-        closed = self._segments_at(change)
         self.changes.append(change)
-        self._starts.append(change.seq)
-        self._closed.append(closed)
-        if change.kind == Kind.FORGET:
-            self.forgotten.update(change.excluded)
-            self.forgotten_bases.update(change.bases)
-        elif change.kind == Kind.BASE:
-            self.bases.append(change)
-        elif change.kind == Kind.SKIP:
-            self.skipped.update(change.excluded)
+        match change.kind:
+            case Kind.ROLLBACK:
+                self._close_segments(change.seq, self.segments(change.target))
+            case Kind.FORGET:
+                self.forgotten.update(change.excluded)
+                self.forgotten_bases.update(change.bases)
+                self.forgotten_corrections.update(change.corrections)
+                self._forgets.append(change.seq)
+                self._close_segments(change.seq, self.segments(change.seq - 1))
+            case Kind.SKIP:
+                self.skipped.update(change.excluded)
+                self._close_segments(change.seq, self.segments(change.seq - 1))
+            case Kind.BASE:
+                self.bases.append(change)
+                self._close_segments(change.seq, self.segments(change.seq - 1))
+            case Kind.CORRECT:
+                self._corrections.append(change)
+            case Kind.CLASSES:
+                self._class_events.append(change)
 
     def segments(self, n: int) -> Segments:
         """Return E(n) as ascending segments (lo, hi], forgotten and skipped events included.
@@ -140,6 +172,36 @@ class Lineage:
     def contains(self, n: int, seq: int) -> bool:
         """Return whether an event is in E(n), forgotten or not."""
         return segments_contain(self.segments(n), seq)
+
+    def is_admin_event(self, seq: int) -> bool:
+        """Return whether one of the changes has this seq."""
+        at = bisect_left(self.changes, seq, key=SEQ_OF)
+        return at < len(self.changes) and self.changes[at].seq == seq
+
+    def epoch(self, n: int) -> int:
+        """Return the number of FORGET events up to n."""
+        return bisect_right(self._forgets, n)
+
+    def corrections(self, n: int) -> dict[int, int]:
+        """Return the corrected events of E(n), each with the seq of the last CORRECT of it in E(n)."""
+        segments = self.segments(n)
+        corrections = self._corrections[: bisect_right(self._corrections, n, key=SEQ_OF)]
+        return {one.target: one.seq for one in corrections if one.target and segments_contain(segments, one.seq)}
+
+    def corrections_of(self, seqs: Iterable[int]) -> tuple[int, ...]:
+        """Return the seqs of the CORRECT events of any of these events, in any lineage, without those forgotten."""
+        wanted = set(seqs)
+        found = (one.seq for one in self._corrections if one.target in wanted)
+        return tuple(seq for seq in found if seq not in self.forgotten_corrections)
+
+    def continues(self, n: int, c: int) -> bool:
+        """Return whether the fold of state(n) continues from state(c): nothing after c changes what is folded there."""
+        wanted, base = self.segments(n), self.base_of_state(n)
+        if not segments_begin_with(wanted, self.segments(c), c):
+            return False
+        start = 0 if base is None else base.target  # the events up to here keep the labels that they have in the base
+        later = self._corrections[bisect_right(self._corrections, c, key=SEQ_OF) :]
+        return not any(start < one.target <= c and segments_contain(wanted, one.seq) for one in later)
 
     def base_of_state(self, n: int) -> LineageChange | None:
         """Return the newest BASE event that state(n) can be folded from, or None if that is the artifact."""
@@ -170,25 +232,17 @@ class Lineage:
 
     def class_set(self, n: int) -> tuple[int, ...]:
         """Return the seqs of the CLASSES events in E(n); equal results mean equal class sets."""
-        return tuple(
-            change.seq
-            for change in self.changes
-            if change.kind == Kind.CLASSES and change.seq <= n and self.contains(n, change.seq)
-        )
+        return tuple(one.seq for one in self._class_events if one.seq <= n and self.contains(n, one.seq))
 
     def n_classes(self, n: int, at_start: int) -> int:
         """Return the number of classes at n, for a stream that began with `at_start` classes."""
         members = set(self.class_set(n))
-        return at_start + sum(change.classes for change in self.changes if change.seq in members)
+        return at_start + sum(change.classes for change in self._class_events if change.seq in members)
 
-    def _segments_at(self, change: LineageChange) -> Segments:
-        before = self.segments(change.seq - 1)
-        match change.kind:
-            case Kind.ROLLBACK:
-                return self.segments(change.target)
-            case Kind.FORGET | Kind.SKIP | Kind.BASE:
-                return before
-        return _append_segment(before, change.seq - 1, change.seq)
+    def _close_segments(self, seq: int, closed: Segments) -> None:
+        """Note E(seq) as closed segments; the events after seq extend it."""
+        self._starts.append(seq)
+        self._closed.append(closed)
 
 
 def segments_contain(segments: Segments, seq: int) -> bool:

@@ -23,6 +23,7 @@ from service.store.filesystem import sync_file, sync_folder
 from service.store.log import tables
 from service.store.log.append_rules import AppendBatch, draw_salts, find_names
 from service.store.log.chain import check_chain
+from service.store.log.database import USER_VERSION
 from service.store.log.disk_limits import DiskLimits
 from service.store.log.events import SEQ_BITS, Draft, Event, EventLocation, Kind, Outcome, Position, Stream, StreamState
 from service.store.log.id_index import TAIL_EVENTS_MAX
@@ -34,6 +35,8 @@ from service.store.log.log_rows import StreamHead, duplicate_of
 # Enough for speed, few enough that other writers do not wait.
 PURGE_EVENTS: Final = 4096
 CHAIN_EVENTS: Final = 4096
+# What clients send in any number; the other kinds still fit when the disk is nearly full.
+LIMITED_KINDS: Final = frozenset((Kind.FEEDBACK, Kind.CORRECT))
 
 
 class SqliteLog:
@@ -146,7 +149,7 @@ class SqliteLog:
             names = self._cache.find_rows(database, find_names(drafts, heads), heads)
             batch = AppendBatch(heads, names, _changes_reader(database, heads))
             outcomes: list[Outcome] = [
-                full if full and draft.kind == Kind.FEEDBACK else batch.admit(draft, salt)
+                full if full and draft.kind in LIMITED_KINDS else batch.admit(draft, salt)
                 for draft, salt in zip(drafts, draw_salts(drafts, secrets.token_bytes), strict=True)
             ]
             _write_batch(database, batch)
@@ -155,6 +158,16 @@ class SqliteLog:
         for number in {row[0] >> SEQ_BITS for row in batch.rows}:
             self._appended[number] = Position(heads[number].seq, heads[number].hash)
         return outcomes
+
+    def upgrade(self) -> None:
+        """Let a log of an earlier release take every kind of event; that release refuses to open it afterwards.
+
+        Only a start of the service does this, with the directory locked: a command may read a log that a running
+        service of an earlier release still writes.
+        """
+        with self._connection.write_transaction() as database:
+            if database.pragma("user_version") != USER_VERSION:
+                database.pragma("user_version", USER_VERSION)
 
     def purge_stream(self, stream: int) -> None:
         """See FeedbackLog. The next `finish_purges` finishes an interrupted purge."""

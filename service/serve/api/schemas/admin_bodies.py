@@ -1,24 +1,27 @@
-"""Bodies of the admin calls `:classes`, `:forget`, `:rollback` and `:configure`.
+"""Bodies of the admin calls `:classes`, `:forget`, `:correct`, `:rollback` and `:configure`.
 
-The routes validate them with these models; `handlers/admin_requests.py` checks what depends on the served model.
+The routes validate them with these models. `handlers/admin_requests.py` and `handlers/correction_requests.py` check
+what depends on the served model.
 """
 
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, TypeAdapter, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.serve.api.schemas.feedback_bodies import EventAccepted
+from service.serve.api.schemas.feedback_bodies import LABELS, EventAccepted
 from service.serve.api.schemas.schema_types import (
     ID_REQUIREMENT,
     SEQ_REQUIREMENT,
     EventId,
+    Labels,
     RequestModel,
     Requirement,
     ResponseModel,
     Seq,
 )
 from service.serve.handlers.admin_requests import FORGET_MAX
+from service.serve.handlers.correction_requests import CORRECT_MAX
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import ID_BYTES_MAX
@@ -27,6 +30,8 @@ from service.store.log.ids import new_id
 ClassName = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX)]
 # Whole numbers stay whole in the stored event.
 ConstantValue = Annotated[int | float, WithJsonSchema({"type": "number"})]
+# Labels as they are in the body: the parser of labels tells a class index from a probability by its type.
+EventLabels = Annotated[list[Any], WithJsonSchema(TypeAdapter(Labels).json_schema())]
 
 
 class AdminCall(RequestModel):
@@ -61,6 +66,27 @@ class ForgetRequest(AdminCall):
         list[EventId],
         Requirement(f"must be a list of 1 to {FORGET_MAX} ids of feedback, each of 1 to {ID_BYTES_MAX} bytes."),
     ] = Field(min_length=1, max_length=FORGET_MAX, description="The ids of the feedback events to forget.")
+
+
+class CorrectRequest(AdminCall):
+    """Feedback whose labels were wrong, with the right ones."""
+
+    ids: Annotated[
+        list[EventId],
+        Requirement(f"must be a list of 1 to {CORRECT_MAX} ids of feedback, each of 1 to {ID_BYTES_MAX} bytes."),
+    ] = Field(min_length=1, max_length=CORRECT_MAX, description="The ids of the feedback events to correct.")
+    labels: Annotated[list[EventLabels], Requirement('must be a list of one list of labels for each of "ids".')] = (
+        Field(min_length=1, max_length=CORRECT_MAX, description=f"For each event the labels of all its rows. {LABELS}")
+    )
+
+    @model_validator(mode="after")
+    def check_events(self) -> Self:
+        """Refuse labels that are not one list for each id, and an id that is named twice."""
+        if len(self.labels) != len(self.ids):
+            raise PydanticCustomError("other_count", '"labels" must be a list of one list of labels for each of "ids".')
+        if len(set(self.ids)) != len(self.ids):
+            raise PydanticCustomError("named_twice", 'One of "ids" is named twice; send the labels of each event once.')
+        return self
 
 
 class RollbackRequest(AdminCall):
@@ -122,6 +148,10 @@ class AcceptedInVersions(ResponseModel):
 
 CLASSES_REQUESTS: Final = {"one class": {"add": ["other"]}}
 FORGET_REQUESTS: Final = {"one event": {"ids": ["evt-1"]}}
+CORRECT_REQUESTS: Final = {
+    "one event": {"ids": ["evt-1"], "labels": [["versicolor"]]},
+    "two events": {"ids": ["evt-1", "evt-2"], "labels": [["versicolor"], [[0.1, 0.9, 0.0], 2]], "id": "fix"},
+}
 ROLLBACK_REQUESTS: Final = {"as it was trained": {"seq": 0}, "with a condition": {"seq": 0, "if_seq": 7, "id": "undo"}}
 CONFIGURE_REQUESTS: Final = {
     "pause": {"paused": True},
@@ -130,6 +160,17 @@ CONFIGURE_REQUESTS: Final = {
 _IRIS: Final = {"model_name": "iris", "model_version": "1"}
 ADMIN_ACCEPTED: Final = {
     "one event": {**_IRIS, "id": "01a22561-e2e0-7000-b091-b8ca64a42303", "seq": 4, "duplicate": False}
+}
+CORRECT_ACCEPTED: Final = {
+    "one event": {**_IRIS, "events": [{"id": "fix", "seq": 4, "duplicate": False}]},
+    "two versions": {
+        "model_name": "iris",
+        "model_version": "2",
+        "events": [
+            {"id": "fix", "seq": 9, "duplicate": False},
+            {"id": "fix/2", "seq": 5, "duplicate": False, "model_version": "1"},
+        ],
+    },
 }
 FORGET_ACCEPTED: Final = {
     **ADMIN_ACCEPTED,

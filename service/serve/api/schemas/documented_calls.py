@@ -39,6 +39,7 @@ SERVED: Final = "The event is on disk and served; wait=true asks for that."
 REQUESTS: Final[tuple[type[BaseModel], ...]] = (
     admin_bodies.AddClassesRequest,
     admin_bodies.ConfigureRequest,
+    admin_bodies.CorrectRequest,
     admin_bodies.ForgetRequest,
     admin_bodies.RollbackRequest,
     convert_bodies.ConvertRequest,
@@ -85,6 +86,15 @@ def _forget() -> Docs:
     events = admin_bodies.FORGET_ACCEPTED
     stored, served = response(accepted, events, STORED), response(accepted, events, SERVED)
     return event_call("forget", body, stored, served, (*ADMIN, "unknown_id"))
+
+
+def _correct() -> Docs:
+    body = request(admin_bodies.CorrectRequest, admin_bodies.CORRECT_REQUESTS)
+    events = admin_bodies.CORRECT_ACCEPTED
+    stored = response(feedback_bodies.TokensAccepted, events, STORED)
+    served = response(feedback_bodies.TokensAccepted, events, SERVED)
+    codes = ("unknown_id", "forgotten", "skipped", "rolled_back", "classes_changed", "learner_behind")
+    return event_call("correct", body, stored, served, (*ADMIN, *codes))
 
 
 def _feedback() -> Docs:
@@ -178,6 +188,7 @@ DOCS: Final[dict[str, Docs]] = {
         "classes", request(_ADMIN.AddClassesRequest, _ADMIN.CLASSES_REQUESTS), "classes_fixed", "too_many_classes"
     ),
     "forget": _forget(),
+    "correct": _correct(),
     "rollback": _admin(
         "rollback", request(_ADMIN.RollbackRequest, _ADMIN.ROLLBACK_REQUESTS), "earlier_release", "unknown_seq"
     ),

@@ -1,0 +1,81 @@
+"""Answer `:correct`: new labels of feedback become CORRECT events in the log, one for each id."""
+
+from typing import Final
+
+import orjson
+
+from service.serve.handlers.append_outcomes import accepted, refusal_of
+from service.serve.handlers.correction_requests import CorrectionCall, append_corrections
+from service.serve.handlers.event_responses import EventResponses
+from service.serve.handlers.feedback_context import FeedbackContexts, now_ms
+from service.serve.log.writer import Writer
+from service.serve.models.registry import ModelRegistry
+from service.serve.models.served_model import ServedModel
+from service.serve.responses import HttpResponse
+from service.serve.wire.feedback_body import PostedEvent
+from service.settings import Settings
+from service.store.artifact.manifest import Manifest
+from service.store.directory.bound_artifact import read_bound_manifest
+from service.store.directory.data_directory import DataDirectory
+
+
+class CorrectionHandler:
+    """Corrects labels; used on the event loop's thread.
+
+    Args:
+        registry: The models that are served.
+        contexts: The stream of each served state.
+        writer: The writer of the log.
+        responses: Describes stored events.
+        data: The data directory.
+        settings: The limits.
+    """
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        contexts: FeedbackContexts,
+        writer: Writer,
+        responses: EventResponses,
+        *,
+        data: DataDirectory,
+        settings: Settings,
+    ) -> None:
+        self._registry: Final = registry
+        self._context_of: Final = contexts.context_of
+        self._writer: Final = writer
+        self._responses: Final = responses
+        self._data: Final = data
+        self._lag_events_max: Final = settings.lag_events_max
+
+    async def correct(self, served: ServedModel, call: CorrectionCall, *, wait: bool) -> HttpResponse:
+        """Append the events of a call and respond: 202 when they are on disk, or with `wait` 200 when they are served.
+
+        With `wait` only the versions that are served are waited for.
+        """
+        context, name = self._context_of(served), served.name
+        context.check_lag(served, self._lag_events_max)
+        outcomes = await self._writer.call_with_log(
+            lambda log: append_corrections(log, call, self._read_manifest, now_ms()), appends=True
+        )
+        response = refusal_of(outcomes)
+        if response is not None:
+            return response
+        places = [accepted(outcome) for outcome in outcomes]
+        if wait:
+            now = self._registry.now.served
+            seqs: dict[int, int] = {}
+            for place in places:
+                version = self._responses.version_of(place)
+                if (name, version) in now:
+                    seqs[version] = max(place.seq, seqs.get(version, 0))
+            await self._responses.wait_until_served(name, seqs)
+        events = [
+            self._responses.event_body(context, PostedEvent(event_id, b"", 0), place)
+            for event_id, place in zip(call.event_ids, places, strict=True)
+        ]
+        return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, "events": events}))
+
+    def _read_manifest(self, model: str, version: int) -> Manifest:
+        """Return the manifest that the stream of a version is bound to; called in the writer's thread."""
+        return read_bound_manifest(self._data.stream_folder(model, version))
