@@ -11,6 +11,9 @@ from service.errors import (
     ClassesChangedError,
     ClassesMaxError,
     EarlierReleaseError,
+    EventForgottenError,
+    EventRolledBackError,
+    EventSkippedError,
     IdConflictError,
     LogDamagedError,
     PayloadError,
@@ -21,6 +24,7 @@ from service.errors import (
 )
 from service.store.log.admin_payloads import base_id, dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
 from service.store.log.append_rules import CLASSES_MAX
+from service.store.log.correction_payload import encode_correction
 from service.store.log.events import (
     ID_BYTES_MAX,
     Draft,
@@ -32,7 +36,7 @@ from service.store.log.events import (
     StreamState,
 )
 from service.store.log.feedback_log import FeedbackLog
-from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
 
 GENESIS = bytes(range(32))
 NOW = 1_700_000_000_000
@@ -61,6 +65,12 @@ def forget(stream: Stream, name: str, *ids: str) -> Draft:
 def rollback(stream: Stream, name: str, seq: int) -> Draft:
     """Return a draft that rolls back to a seq."""
     return admin(stream, name, Kind.ROLLBACK, dump_seq(seq))
+
+
+def correction(stream: Stream, name: str, seq: int, label: int = 0) -> Draft:
+    """Return a draft that gives an event of `feedback` another label."""
+    event = parse_layout(payload())
+    return admin(stream, name, Kind.CORRECT, encode_correction(seq, event, Targets.INDEX, np.array([label])))
 
 
 def classes(stream: Stream, name: str, *names: str) -> Draft:
@@ -336,6 +346,58 @@ class FeedbackLogTests:
         drafts = [skip("s", 1), skip("t", 2), skip("u", 4), skip("v", 0)]
         assert kinds(log.append(drafts)) == [3, UnknownSeqError, UnknownSeqError, UnknownSeqError]
 
+    def test_feedback_can_be_corrected(self, log: FeedbackLog, stream: Stream) -> None:
+        """A correction leaves the event as it was posted; admin events and seqs to come have no labels."""
+        log.append([feedback(stream, "a"), classes(stream, "c", "x")])
+        drafts = [correction(stream, name, seq) for name, seq in (("d", 1), ("e", 1), ("f", 2), ("g", 5), ("h", 9))]
+        assert kinds(log.append(drafts)) == [3, 4, UnknownSeqError, UnknownSeqError, UnknownSeqError]
+        assert log.read_events(stream.number, 0, 1)[0].payload == payload()
+        assert kinds(log.append([feedback(stream, "a"), drafts[0], correction(stream, "d", 1, 2)])) == [
+            1,
+            3,
+            IdConflictError,
+        ]
+        assert log.stream_state(stream.number)[2:] == (2, 4, 0)
+
+    def test_corrections_of_a_batch_require_the_seq_before_the_first(self, log: FeedbackLog, stream: Stream) -> None:
+        log.append([feedback(stream, name) for name in "abc"])
+        for if_seq in (1, 2, 4):
+            drafts = [correction(stream, name, 1)._replace(if_seq=if_seq) for name in "xyz"]
+            assert kinds(log.append(drafts)) == [SeqMovedError] * 3
+        drafts = [correction(stream, name, 1)._replace(if_seq=3) for name in "xyz"]
+        assert kinds(log.append([*drafts, feedback(stream, "d", if_seq=3)])) == [4, 5, 6, SeqMovedError]
+        assert kinds(log.append(drafts)) == [4, 5, 6]
+
+    def test_only_feedback_of_the_state_is_corrected(self, log: FeedbackLog, stream: Stream) -> None:
+        """An event that was forgotten, skipped or rolled back has no labels to correct, also in the same append."""
+        skip = admin(stream, "s", Kind.SKIP, dump_seq(2))
+        drafts = [feedback(stream, name) for name in "abcd"]
+        outcomes = log.append(
+            [*drafts, forget(stream, "f", "a"), skip, rollback(stream, "r", 3), feedback(stream, "e")]
+        )
+        assert kinds(outcomes) == list(range(1, 9))
+        refusals = [EventForgottenError, EventSkippedError, 9, EventRolledBackError, 10]
+        assert kinds(log.append([correction(stream, f"x{seq}", seq) for seq in (1, 2, 3, 4, 8)])) == refusals
+        assert kinds(log.append([rollback(stream, "t", 4), correction(stream, "x4", 4)])) == [11, 12]
+        assert kinds(log.append([rollback(stream, "u", 3), correction(stream, "x5", 4)])) == [13, EventRolledBackError]
+
+    def test_forgetting_an_event_forgets_its_corrections(self, log: FeedbackLog, stream: Stream) -> None:
+        """The labels of all its corrections go with it, also of those that were rolled back; the chain is intact."""
+        log.append(
+            [feedback(stream, "a"), feedback(stream, "b"), correction(stream, "x", 1), correction(stream, "y", 2)]
+        )
+        log.append([correction(stream, "z", 1, 2), rollback(stream, "r", 3)])
+        drafts = [correction(stream, "w", 1, 1), forget(stream, "f", "a"), correction(stream, "v", 1)]
+        assert kinds(log.append(drafts)) == [7, 8, EventForgottenError]
+        events = log.read_events(stream.number, 0, 9)
+        assert [event.seq for event in events if event.payload is None] == [1, 3, 5, 7]
+        assert events[-1].payload == dump_forget([1], [], [3, 5, 7])
+        assert kinds(log.append([forget(stream, "f", "a"), correction(stream, "x", 1, 2)])) == [8, 3]
+        assert kinds(log.append([forget(stream, "g", "a"), forget(stream, "h", "b")])) == [9, 10]
+        stored = [event.payload for event in log.read_admin_events(stream.number)]
+        assert stored[-2:] == [dump_forget([1]), dump_forget([2], [], [4])]
+        assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 99)] == [10]
+
     def test_settings_of_the_fold_are_events(self, log: FeedbackLog, stream: Stream) -> None:
         content = dump({"rule": "sgd"})
         assert kinds(log.append([admin(stream, "x", Kind.CONFIGURE, content)])) == [1]
@@ -349,7 +411,7 @@ class FeedbackLogTests:
         assert kinds(outcomes) == [PayloadError] * 4
         assert log.stream_state(stream.number).seq == 0
 
-    @pytest.mark.parametrize("kind", [Kind.CLASSES, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP, Kind.BASE])
+    @pytest.mark.parametrize("kind", [Kind.CLASSES, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP, Kind.BASE, Kind.CORRECT])
     def test_an_admin_payload_must_be_valid(self, log: FeedbackLog, stream: Stream, kind: Kind) -> None:
         """A refused call leaves nothing: the next event gets the next seq."""
         assert kinds(log.append([admin(stream, "x", kind, b"{}"), feedback(stream, "x")])) == [PayloadError, 1]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from numpy.typing import NDArray
 
 from service.errors import SnapshotError
 from service.learn import fold_upgrade as upgrade_module
@@ -22,13 +23,15 @@ from service.store.artifact.fingerprint import FOLD_VERSION, compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
+from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, EventLocation, Kind
 from service.store.log.feedback_log import FeedbackLog, read_lineage
-from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
 from service.store.states.snapshots import read_snapshot
 from service.store.states.state_folder import list_seqs
 from tests.support.memory_log import MemoryLog
 from tests.support.model_artifacts import make_artifact
+from tests.support.state_events import events_of_state
 
 N = 3
 
@@ -44,13 +47,12 @@ def fold_by_definition(artifact: Artifact, log: FeedbackLog, stream: int, n: int
 
     If the state starts from a base, only the events after it are folded.
     """
-    lineage = read_lineage(log, stream)
-    base = lineage.base_of_state(n)
+    base = read_lineage(log, stream).base_of_state(n)
     (opened,) = [each for each in log.list_streams() if each.number == stream]
     fold = first_fold(opened, artifact, log, base)
-    for seq in lineage.seqs(n):
-        if base is None or seq > base.target:
-            fold.fold_events(log.read_events(stream, seq - 1, 1))
+    for event in events_of_state(log, stream, n):
+        if base is None or event.seq > base.target:
+            fold.fold_events([event])
     return fold
 
 
@@ -108,13 +110,19 @@ class FollowMachine(RuleBasedStateMachine):
         """Append feedback."""
         classes = self.log.stream_state(self.stream.number).n_classes
         for _ in range(events):
-            X = self.random.standard_normal((rows, N)).astype(np.float32)
-            if soft:
-                targets = self.random.dirichlet(np.ones(classes), rows)
-                payload = encode_rows(X, targets.astype(np.float32), Targets.DISTRIBUTION, classes)
-            else:
-                payload = encode_rows(X, self.random.integers(0, classes, rows), Targets.INDEX, classes)
-            assert self.append_event(Kind.FEEDBACK, payload)
+            assert self.append_event(Kind.FEEDBACK, self.row_payload(rows, classes, soft=soft))
+
+    def row_payload(self, rows: int, classes: int, *, soft: bool) -> bytes:
+        """Return a payload of random rows with random labels."""
+        X = self.random.standard_normal((rows, N)).astype(np.float32)
+        kind, targets = self.random_targets(rows, classes, soft=soft)
+        return encode_rows(X, targets, kind, classes)
+
+    def random_targets(self, rows: int, classes: int, *, soft: bool) -> tuple[Targets, NDArray[Any]]:
+        """Return random distributions, or random indices of classes."""
+        if soft:
+            return Targets.DISTRIBUTION, self.random.dirichlet(np.ones(classes), rows).astype(np.float32)
+        return Targets.INDEX, self.random.integers(0, classes, rows)
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
@@ -140,6 +148,18 @@ class FollowMachine(RuleBasedStateMachine):
     def classes(self) -> None:
         """Add a class, or add one again that was rolled back."""
         self.append_event(Kind.CLASSES, dump_classes([f"new{self.last}"]))
+
+    @precondition(lambda self: self.ids)
+    @rule(data=st.data(), soft=st.booleans(), count=st.integers(1, 3))
+    def correct(self, data: st.DataObject, count: int, *, soft: bool) -> None:
+        """Correct some events, the same one several times too; the log refuses those that are not in the state."""
+        lineage = read_lineage(self.log, self.stream.number)
+        for seq in data.draw(st.lists(st.sampled_from([int(id_) for id_ in self.ids]), min_size=1, max_size=count)):
+            payload = self.log.read_events(self.stream.number, seq - 1, 1)[0].payload
+            is_learned = seq not in lineage.forgotten | lineage.skipped and lineage.contains(self.last, seq)
+            layout = parse_layout(payload or self.row_payload(1, 3, soft=False))
+            kind, targets = self.random_targets(layout.rows, layout.n_classes, soft=soft)
+            assert self.append_event(Kind.CORRECT, encode_correction(seq, layout, kind, targets)) is is_learned
 
     @rule(rule_=st.sampled_from(["ftrl", "adagrad", "newton"]), paused=st.booleans())
     def configure(self, rule_: str, *, paused: bool) -> None:

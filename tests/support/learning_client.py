@@ -12,10 +12,10 @@ from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Event
-from service.store.log.feedback_log import read_lineage
 from service.store.log.sqlite import SqliteLog
 from tests.support.paths import ROOT
 from tests.support.running_service import Service
+from tests.support.state_events import events_of_state
 
 IRIS = [5.1, 3.5, 1.4, 0.2]
 
@@ -44,10 +44,9 @@ def replay_stream(data: Path, model: str, n: int | None = None) -> tuple[str, Ev
     log = SqliteLog(DataDirectory(data).log)
     (stream,) = [stream for stream in log.list_streams() if stream.model == model]
     last = log.stream_state(stream.number).seq if n is None else n
-    lineage = read_lineage(log, stream.number)
     fold = EventFold(artifact)
-    for seq in lineage.seqs(last):
-        fold.fold_events(log.read_events(stream.number, seq - 1, 1))
+    for event in events_of_state(log, stream.number, last):
+        fold.fold_events([event])
     log.close()
     return hash_tensors(fold.state.served_parameters().tensors()), fold
 

@@ -4,9 +4,11 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx
 import pytest
 
@@ -19,21 +21,37 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((GOLDEN / "expected.json").read
 NAMES = sorted(EXPECTED)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The release's data directory, in a folder with nothing else."""
-    folder = tmp_path_factory.mktemp("release")
+def extract(folder: Path) -> Path:
+    """Extract the release's data directory into a folder with nothing else."""
     with tarfile.open(GOLDEN / "data.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
 
 
+def schema_version(folder: Path) -> int:
+    """Return the version of the log's schema."""
+    with closing(apsw.Connection(str(folder / "data" / "log.sqlite"))) as log:
+        return int(log.pragma("user_version"))
+
+
 @pytest.fixture(scope="module")
-def service(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that goes on with the data, and with the models that it belongs to."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release's data directory, in a folder with nothing else."""
+    return extract(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models that the data belongs to."""
     models = tmp_path_factory.mktemp("models")
     for name in NAMES:
         shutil.copytree(SHIPPED / name, models / name)
+    return models
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path, models: Path) -> Iterator[Service]:
+    """A service that goes on with the data."""
     with serving(models, folder) as running:
         yield running
 
@@ -55,3 +73,21 @@ def test_its_states_equal_the_fold_of_its_events(folder: Path, service: Service)
     done = run_softstep("verify", "--refold", "--data", folder / "data")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("good") >= len(NAMES)
+
+
+def test_a_start_upgrades_the_log(models: Path, tmp_path: Path) -> None:
+    """Commands leave the log to the release that may still serve it; a start upgrades it, and it takes corrections."""
+    folder = extract(tmp_path)
+    commands = [("verify", "--refold"), ("replay", "iris"), ("backup", folder / "backup")]
+    for command, *arguments in commands:
+        done = run_softstep(command, *arguments, "--data", folder / "data")
+        assert (done.returncode, schema_version(folder)) == (0, 1), done.stderr
+    with serving(models, folder) as running:
+        assert schema_version(folder) == 2
+        before = httpx.get(f"{running.url}/v1/models/iris").json()
+        body = {"ids": ["evt-12"], "labels": [["virginica"]], "id": "fix"}
+        answer = httpx.post(f"{running.url}/v1/models/iris:correct?wait=true", json=body, timeout=20)
+        assert (answer.status_code, answer.json()["events"][0]["seq"]) == (200, before["seq"] + 1)
+        assert httpx.get(f"{running.url}/v1/models/iris").json()["weights_sha256"] != before["weights_sha256"]
+    done = run_softstep("verify", "--refold", "--data", folder / "data")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from service.commands import verify
 from service.commands.serve import open_data
 from service.errors import SoftstepError
@@ -31,8 +33,10 @@ from service.store.artifact.hashing import hash_tensors
 from service.store.directory.ack_marks import AckMarks
 from service.store.directory.bound_artifact import bind_artifact
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
+from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, Event, EventLocation, Kind
 from service.store.log.feedback_log import read_position
+from service.store.log.feedback_payload import Targets, parse_layout
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import list_seqs, read_latest
 from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, InlineLearner, make_rows, open_log, workload_settings
@@ -119,6 +123,8 @@ def _append_everything(log: SqliteLog, stream: int, learner: InlineLearner) -> l
     log.empty_wal()
     append_feedback(10, 4)
     append(Kind.CONFIGURE, dump({"rule": "ftrl"}))
+    learner.learn()
+    append(Kind.CORRECT, encode_correction(7, parse_layout(drafts[6].payload), Targets.INDEX, np.array([2])))
     learner.learn()
     append_feedback(15, 4)
     learner.learn(checkpoint=False)

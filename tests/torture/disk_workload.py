@@ -17,8 +17,9 @@ from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.bound_artifact import bind_artifact, read_bound_artifact
 from service.store.directory.data_directory import DataDirectory, StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
+from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, EventLocation, Kind, Position, Stream
-from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import delete_temporary_files
 from tests.support.disk_faults import Fault
@@ -150,7 +151,18 @@ class DiskWorkload:
                 kind, payload = Kind.CLASSES, dump_classes([f"new {self._next}"])
             case chance if chance < 0.18:
                 kind, payload = Kind.CONFIGURE, dump({"rule": self._rng.choice(["ftrl", "adagrad", "newton"])})
+            case chance if chance < 0.24:
+                kind, payload = Kind.CORRECT, self._make_correction(log, stream)
         return Draft(stream.number, kind, b"%d-%d" % (self._rng.getrandbits(60), self._next), payload, 0)
+
+    def _make_correction(self, log: SqliteLog, stream: Stream) -> bytes:
+        """Return the payload of a CORRECT of a random event, which the log may refuse."""
+        place = log.find_ids(stream.model, [self._rng.choice(self._ids)])
+        (seq,) = (one.seq for one in place.values())
+        payload = log.read_events(stream.number, seq - 1, 1)[0].payload
+        layout = parse_layout(payload or make_rows(self._next, 3))
+        targets = np.array([self._rng.randrange(layout.n_classes) for _ in range(layout.rows)])
+        return encode_correction(seq, layout, Targets.INDEX, targets)
 
 
 class InlineLearner:

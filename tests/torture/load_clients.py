@@ -18,6 +18,8 @@ import numpy as np
 ANSWER_SECONDS = 15.0
 PAUSE_SECONDS = 0.004
 ACKNOWLEDGED = {200, 202}
+# Which of six calls of the client that changes the history corrects labels.
+CORRECT_TURN = 3
 
 
 @dataclass
@@ -178,16 +180,36 @@ def post_by_token(client: Client) -> None:
     time.sleep(0.02)
 
 
+def correct_events(client: Client, name: str, ids: list[str]) -> None:
+    """Correct the labels of events of one row; the service refuses all of them if one is no longer learned."""
+    body = {"id": name, "ids": ids, "labels": [[client.rng.randrange(3)] for _ in ids]}
+    while not client.load.stop.is_set():
+        status, answer = client.send_request("correct", body)
+        if status in ACKNOWLEDGED:
+            for event in answer["events"]:
+                client.load.acknowledge(event["id"], event["seq"])
+            client.load.count("corrections")
+        elif status not in {0, 409, 429, 503}:
+            client.load.failures.append(f"correct: {status}")
+        if status not in {0, 429, 503}:
+            return
+        time.sleep(0.02)
+
+
 def post_admin(client: Client) -> None:
-    """Forget events every three seconds, and every sixth time roll back by some events instead."""
+    """Forget events every three seconds; every sixth time roll back by some events, or correct some, instead."""
     if client.load.stop.wait(3.0):
         return
     name = f"{client.name}-{client.number}"
     with client.load.lock:
         # The ids of this client are admin events, not feedback.
         known = [one for one in client.load.acknowledged.items() if not one[0].startswith(f"{client.name}-")][-50:]
+    chosen = [id_ for id_, _ in client.rng.sample(known, min(3, len(known)))]
+    if client.number % 6 == CORRECT_TURN:
+        if chosen:
+            correct_events(client, name, chosen)
+        return
     if client.number % 6:
-        chosen = [id_ for id_, _ in client.rng.sample(known, min(3, len(known)))]
         action, body = "forget", {"id": name, "ids": chosen}
     else:
         action, body = "rollback", {"id": name, "seq": max(0, max(max(seqs) for _, seqs in known) - 20) if known else 0}

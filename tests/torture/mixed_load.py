@@ -1,8 +1,8 @@
 """Processes of a service are killed under a mixed load.
 
 `softstep serve --workers 2` runs for ten minutes under predictions, feedback with and without waiting, feedback by
-token, predictions with `min_seq`, forgets and rollbacks. Every two seconds one of its processes is killed (-9): mostly
-a worker, often the learner, sometimes the parent, which is then started again.
+token, predictions with `min_seq`, forgets, corrections and rollbacks. Every two seconds one of its processes is killed
+(-9): mostly a worker, often the learner, sometimes the parent, which is then started again.
 
 At the end every acknowledged event must be there once, at its seq, and the served weights must be those of a replay, to
 the bit. A prediction fails if it has no answer while the parent runs, even after one retry over a new connection.

@@ -28,7 +28,7 @@ from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import delete_temporary_files, read_latest
 from tests.support.disk_faults import Disk, Fault
 from tests.support.history_machine import FollowMachine
-from tests.torture.reference_state import excluded_seqs, fold_lineage, state_hash
+from tests.torture.reference_state import corrected_seq, excluded_seqs, fold_lineage, state_hash
 from tests.torture.results import ResultRow
 
 STEPS: Final = 5000
@@ -87,14 +87,19 @@ class Histories(FollowMachine):
 
     def expected_events(self) -> list[Event]:
         """Return what the log must hold: forgotten events without payload, and forgets with seqs in place of ids."""
-        events = []
+        events: list[Event] = []
         for seq, draft in enumerate(self.drafts, 1):
             payload = draft.payload
             if draft.kind == Kind.FORGET:
-                payload = dump_forget([self.seqs[id_] for id_ in parse_forget_ids(payload)])
+                forgotten = {self.seqs[id_] for id_ in parse_forget_ids(payload)}
+                corrections = [
+                    event.seq for event in events if event.kind == Kind.CORRECT and corrected_seq(event) in forgotten
+                ]
+                payload = dump_forget(list(forgotten), corrections=corrections)
+                forgotten.update(corrections)
+                events = [event._replace(payload=None) if event.seq in forgotten else event for event in events]
             events.append(Event(seq, draft.kind, draft.id, 0, payload, b""))
-        forgotten = excluded_seqs([event for event in events if event.kind == Kind.FORGET])
-        return [event._replace(payload=None) if event.seq in forgotten else event for event in events]
+        return events
 
     @invariant()
     def the_log_holds_what_was_accepted(self) -> None:

@@ -11,7 +11,8 @@ import orjson
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.hashing import hash_tensors
-from service.store.log.events import Event, Kind
+from service.store.log.correction_payload import correct_payload
+from service.store.log.events import Draft, Event, Kind
 
 
 class Chain(NamedTuple):
@@ -56,12 +57,22 @@ def excluded_seqs(events: Sequence[Event]) -> set[int]:
 
 
 def fold_lineage(artifact: Artifact, events: Sequence[Event], n: int) -> EventFold:
-    """Return state(n), folded from the artifact one event at a time."""
+    """Return state(n), folded from the artifact one event at a time, each with its last labels."""
     fold, excluded = EventFold(artifact), excluded_seqs(events)
-    for seq in lineage(events, n):
-        if seq not in excluded:
-            fold.fold_events([events[seq - 1]])
+    members = [events[seq - 1] for seq in lineage(events, n) if seq not in excluded]
+    corrections = {corrected_seq(event): event.payload for event in members if event.kind == Kind.CORRECT}
+    for event in members:
+        correction = corrections.get(event.seq)
+        if correction is not None and event.payload is not None:
+            fold.fold_events([event._replace(payload=correct_payload(event.payload, correction))])
+        else:
+            fold.fold_events([event])
     return fold
+
+
+def corrected_seq(event: Event | Draft) -> int:
+    """Return the seq of the event that a CORRECT event corrects, 0 if it was forgotten."""
+    return int.from_bytes((event.payload or bytes(20))[12:20], "little")
 
 
 def state_hash(fold: EventFold) -> str:

@@ -143,8 +143,7 @@ def append_corrections(
         except UnacceptableError as reason:
             raise UnacceptableError(f'In item {number} of "labels": {reason}') from None
         payload = encode_correction(place.seq, layout, kind, targets)
-        if_seq = None if call.if_seq is None else call.if_seq + number
-        drafts.append(Draft(place.stream, Kind.CORRECT, event_ids[number], payload, now_ms, None, if_seq))
+        drafts.append(Draft(place.stream, Kind.CORRECT, event_ids[number], payload, now_ms, None, call.if_seq))
     for draft in drafts:
         _refuse_taken_id(log, draft, places.get(draft.id))
     return log.append(drafts)

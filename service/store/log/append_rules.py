@@ -6,7 +6,8 @@ For each draft, in order, with the changes of the drafts before it in the batch:
     FORGET: an id names no feedback of the stream       UnknownIdError; otherwise its ids become seqs in the payload
     the id already names an event of the model          that event's location if kind and payload are equal or the
                                                         payload is forgotten, else IdConflictError
-    class_epoch, if_seq are given and differ            ClassesChangedError, SeqMovedError
+    class_epoch, if_seq are given and differ            ClassesChangedError, SeqMovedError; the CORRECT events of a
+                                                        batch are one call, so if_seq is the seq before the first
     FORGET of events that the state of a BASE includes  forgets the BASE too
     ROLLBACK to a seq after the last                    UnknownSeqError
     ROLLBACK to a state that an earlier release made    EarlierReleaseError; but seq 0, the artifact, is always possible
@@ -21,6 +22,7 @@ A FORGET also forgets the CORRECT events of its events, because they hold labels
 fits the rows of its event is not checked here: one that does not changes nothing (correction_payload.py).
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -76,6 +78,7 @@ class AppendBatch:
         positions: The position and the (model, id) of each row.
         forgotten: The positions whose payloads and salts are to be deleted after the rows are inserted.
         changed_streams: The streams whose class_epoch, n_classes or epoch changed.
+        corrections: The number of CORRECT events among the rows, by stream.
     """
 
     heads: Mapping[int, StreamHead]
@@ -85,6 +88,7 @@ class AppendBatch:
     positions: list[tuple[int, Name]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     changed_streams: set[int] = field(default_factory=set)
+    corrections: Counter[int] = field(default_factory=Counter)
 
     def admit(self, draft: Draft, salt: bytes) -> EventLocation | RefusedError:
         """Return the location of a draft in the log, or the error for which it is refused."""
@@ -104,7 +108,7 @@ class AppendBatch:
             return _match_duplicate(known, draft)
         if class_epoch is not None and class_epoch != head.class_epoch:
             raise ClassesChangedError("the model's classes have changed; ask for its metadata and send the event again")
-        if if_seq is not None and if_seq != head.seq:
+        if if_seq is not None and if_seq != head.seq - (self.corrections[stream] if kind == Kind.CORRECT else 0):
             raise SeqMovedError("the model has learned since that seq; ask for its metadata and decide again")
         if not 0 < len(id_) <= ID_BYTES_MAX:
             raise PayloadError(f"an id has 1 to {ID_BYTES_MAX} bytes")
@@ -148,6 +152,7 @@ class AppendBatch:
         if change.kind == Kind.FORGET:
             head.epoch += 1
             self._forget(head, (*change.excluded, *change.bases, *change.corrections))
+        self.corrections[head.stream.number] += change.kind == Kind.CORRECT
         self.changed_streams.add(head.stream.number)
 
     def _read_lineage(self, head: StreamHead) -> Lineage:

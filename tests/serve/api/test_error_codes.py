@@ -26,6 +26,8 @@ from service.serve.models import load_unload
 from service.store.artifact.artifact import write_artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.log import database
+from service.store.log.admin_payloads import dump_seq
+from service.store.log.events import Draft, Kind
 from service.store.log.sqlite import SqliteLog
 from tests.support.data_directories import History, iris_artifact
 from tests.support.disk_faults import Disk, Fault
@@ -267,6 +269,31 @@ def added_class(scene: Scene) -> Response:
     pair = scene.start()
     assert post(pair, ":classes", add=["gigantea"]).status == 202
     return feed(pair, "a")
+
+
+@case("forgotten")
+def correction_of_a_forgotten_event(scene: Scene) -> Response:
+    pair = scene.start()
+    assert feed(pair, "a").status == 202
+    assert post(pair, ":forget", ids=["a"]).status == 202
+    return post(pair, ":correct", ids=["a"], labels=[[1]])
+
+
+@case("skipped")
+def correction_of_a_skipped_event(scene: Scene) -> Response:
+    pair = scene.start()
+    assert feed(pair, "a").status == 202
+    with closing(SqliteLog(scene.data / "log.sqlite")) as log:
+        log.append([Draft(log.list_streams()[0].number, Kind.SKIP, b"skip", dump_seq(1), 0)])
+    return post(pair, ":correct", ids=["a"], labels=[[1]])
+
+
+@case("rolled_back")
+def correction_of_a_rolled_back_event(scene: Scene) -> Response:
+    pair = scene.start()
+    assert feed(pair, "a").status == 202
+    assert post(pair, ":rollback", seq=0).status == 202
+    return post(pair, ":correct", ids=["a"], labels=[[1]])
 
 
 @case("too_many_classes")

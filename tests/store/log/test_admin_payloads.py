@@ -20,10 +20,21 @@ from service.store.log.admin_payloads import (
     parse_classes,
     parse_forget,
     parse_forget_ids,
+    parse_forgotten_bases,
+    parse_forgotten_corrections,
     parse_seq,
 )
 
-PARSERS = [parse, parse_base, parse_classes, parse_forget, parse_forget_ids, parse_seq]
+PARSERS = [
+    parse,
+    parse_base,
+    parse_classes,
+    parse_forget,
+    parse_forget_ids,
+    parse_forgotten_bases,
+    parse_forgotten_corrections,
+    parse_seq,
+]
 
 
 def test_equal_calls_are_equal_bytes() -> None:
@@ -34,12 +45,16 @@ def test_equal_calls_are_equal_bytes() -> None:
 def test_values_are_written_and_read(ids: list[bytes], seqs: list[int]) -> None:
     assert parse_forget_ids(dump_forget_ids([id_ or b"x" for id_ in ids])) == tuple(id_ or b"x" for id_ in ids)
     assert parse_forget(dump_forget(seqs)) == tuple(sorted(set(seqs)))
+    assert dump_forget([3, 1], [], [7, 5]) == b'{"corrections":[5,7],"seqs":[1,3]}'
+    assert parse_forgotten_corrections(dump_forget([1], seqs, seqs[:1])) == tuple(seqs[:1])
+    assert parse_forgotten_bases(dump_forget([1], seqs, seqs[:1])) == tuple(sorted(set(seqs)))
+    assert parse_forgotten_bases(dump_forget([1])) == parse_forgotten_corrections(dump_forget([1])) == ()
     assert parse_seq(dump_seq(seqs[0])) == seqs[0]
     assert parse_classes(dump_classes(["é", "b"])) == ("é", "b")
     assert parse_base(dump({"seq": 3, "turns": 1})) == (3, 1)
 
 
-FIELDS = st.sampled_from(["add", "ids", "seqs", "seq", "n_classes"])
+FIELDS = st.sampled_from(["add", "ids", "seqs", "seq", "n_classes", "bases", "corrections"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 2**60) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(FIELDS, inner),

@@ -10,7 +10,7 @@ from service.store.log.audit import audit_log
 from service.store.log.events import SEQ_BITS, Position, Stream
 from service.store.log.feedback_log import FeedbackLog
 from service.store.log.sqlite import SqliteLog
-from tests.support.feedback_log_contract import GENESIS, classes, feedback, forget, rollback
+from tests.support.feedback_log_contract import GENESIS, classes, correction, feedback, forget, rollback
 from tests.support.memory_log import MemoryLog
 
 
@@ -18,9 +18,8 @@ def filled(log: FeedbackLog) -> Stream:
     """Return a stream with every kind of event, next to a second stream."""
     stream, other = (log.open_stream("iris", version, GENESIS, 3) for version in (1, 2))
     log.append([feedback(stream, str(n)) for n in range(20)])
-    log.append(
-        [classes(stream, "c", "x"), forget(stream, "f", "3", "4"), rollback(stream, "r", 21), feedback(other, "o")]
-    )
+    log.append([classes(stream, "c", "x"), correction(stream, "d", 4), correction(stream, "e", 6)])
+    log.append([forget(stream, "f", "3", "4"), rollback(stream, "r", 21), feedback(other, "o")])
     return stream
 
 
@@ -34,7 +33,7 @@ def test_a_whole_log_passes(log: SqliteLog) -> None:
     for checked_log in (log, MemoryLog()):
         stream = filled(checked_log)
         progress = [(checked.number, seq) for checked, (seq, _) in audit_log(checked_log, 10)]
-        assert progress == [(stream.number, 10), (stream.number, 20), (stream.number, 23), (stream.number + 1, 1)]
+        assert progress == [(stream.number, 10), (stream.number, 20), (stream.number, 25), (stream.number + 1, 1)]
     log.check_file()
 
 
@@ -56,6 +55,9 @@ def damage(log: SqliteLog, statement: str) -> None:
         "UPDATE events SET hash = x'00' WHERE position & 255 = 7",
         "DELETE FROM events WHERE position & 255 = 7",
         "DELETE FROM events WHERE position & 255 = 21",
+        "UPDATE events SET payload = x'00' WHERE position & 255 = 22",
+        "UPDATE events SET payload = x'00' WHERE position & 255 = 23",
+        "UPDATE events SET payload = NULL WHERE position & 255 = 23",
         "DELETE FROM ids",
         "UPDATE ids SET key = key + 1",
     ],

@@ -71,8 +71,27 @@ def test_another_programs_database_is_refused(path: Path) -> None:
 
 def test_another_format_is_refused(path: Path, log: SqliteLog) -> None:
     log.close()
-    apsw.Connection(str(path)).pragma("user_version", 2)
+    apsw.Connection(str(path)).pragma("user_version", 3)
     with pytest.raises(LogUnsafeError):
+        SqliteLog(path)
+
+
+def test_a_log_of_an_earlier_release_is_upgraded_on_request_only(
+    path: Path, log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens and takes events as it is, so that release can use it too until the upgrade, and not afterwards."""
+    assert kinds(log.append([feedback(stream, "a")])) == [1]
+    log.close()
+    apsw.Connection(str(path)).pragma("user_version", 1)
+    reopened = SqliteLog(path)
+    assert kinds(reopened.append([feedback(stream, "a"), feedback(stream, "b")])) == [1, 2]
+    assert apsw.Connection(str(path)).pragma("user_version") == 1
+    for _ in range(2):
+        reopened.upgrade()
+        assert apsw.Connection(str(path)).pragma("user_version") == 2
+    assert kinds(reopened.append([feedback(stream, "b"), feedback(stream, "c")])) == [2, 3]
+    monkeypatch.setattr(database, "READABLE_VERSIONS", {1})
+    with pytest.raises(LogUnsafeError, match="another release"):
         SqliteLog(path)
 
 

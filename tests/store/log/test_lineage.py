@@ -2,14 +2,20 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import PayloadError, UnknownSeqError
 from service.store.log.admin_payloads import base_id, dump, dump_classes, dump_forget, dump_seq
+from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Event, Kind
+from service.store.log.feedback_payload import Layout, Targets
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
+
+ONE_ROW = Layout(np.dtype("f4"), Targets.INDEX, weighted=False, rows=1, n_features=2, n_classes=3)
+CORRECTION = encode_correction(3, ONE_ROW, Targets.INDEX, np.array([1]))
 
 
 @st.composite
@@ -20,11 +26,16 @@ def histories(draw: st.DrawFn) -> list[LineageChange | None]:
         kind = draw(st.sampled_from([*Kind, Kind.FEEDBACK, Kind.FEEDBACK, Kind.FEEDBACK]))
         past = st.integers(0, seq - 1)
         out = tuple(sorted(draw(st.sets(past.filter(bool), min_size=1)))) if seq > 1 else ()
+        corrections = tuple(
+            one.seq
+            for one in history
+            if one is not None and one.kind == Kind.CORRECT and one.target in out and not is_forgotten(history, one.seq)
+        )
         history.append(
             {
                 Kind.FEEDBACK: None,
                 Kind.ROLLBACK: LineageChange(seq, kind, target=draw(past)),
-                Kind.FORGET: LineageChange(seq, kind, excluded=out),
+                Kind.FORGET: LineageChange(seq, kind, excluded=out, corrections=corrections),
                 Kind.SKIP: LineageChange(seq, kind, excluded=out[:1]),
                 Kind.CLASSES: LineageChange(seq, kind, classes=draw(st.integers(1, 3))),
                 Kind.BASE: LineageChange(
@@ -35,16 +46,22 @@ def histories(draw: st.DrawFn) -> list[LineageChange | None]:
                     known_changes=draw(st.integers(0, sum(change is not None for change in history))),
                 ),
                 Kind.CONFIGURE: LineageChange(seq, kind),
+                Kind.CORRECT: LineageChange(seq, kind, target=draw(past)),
             }[kind]
         )
     return history
+
+
+def is_forgotten(history: list[LineageChange | None], correction: int) -> bool:
+    """Return whether a FORGET of a history forgets a CORRECT event."""
+    return any(change is not None and correction in change.corrections for change in history)
 
 
 def plain(history: list[LineageChange | None]) -> list[list[int]]:
     """Return E(n) for every n according to the definition."""
     E: list[list[int]] = [[]]
     for seq, change in enumerate(history, 1):
-        if change is None or change.kind in {Kind.CLASSES, Kind.CONFIGURE}:
+        if change is None or change.kind in {Kind.CLASSES, Kind.CONFIGURE, Kind.CORRECT}:
             E.append([*E[-1], seq])
         elif change.kind == Kind.ROLLBACK:
             E.append(E[change.target])
@@ -78,6 +95,32 @@ def test_classes_are_those_of_the_lineage(history: list[LineageChange | None]) -
                 count += change.classes
                 names.append(seq)
         assert (lineage.n_classes(n, 3), lineage.class_set(n)) == (count, tuple(names))
+
+
+@given(histories())
+def test_the_last_correction_of_the_lineage_counts(history: list[LineageChange | None]) -> None:
+    """A rollback to before a CORRECT undoes it, and an earlier one counts again."""
+    changes = [change for change in history if change is not None]
+    lineage, corrections = Lineage(changes), [one for one in changes if one.kind == Kind.CORRECT and one.target]
+    for n, members in enumerate(plain(history)):
+        assert lineage.corrections(n) == {one.target: one.seq for one in corrections if one.seq in members}
+        assert lineage.epoch(n) == sum(one.kind == Kind.FORGET and one.seq <= n for one in changes)
+        assert lineage.is_admin_event(n) == (n in {one.seq for one in changes})
+        of_event = [one.seq for one in corrections if one.target == n + 1 and not is_forgotten(history, one.seq)]
+        assert lineage.corrections_of([n + 1]) == tuple(of_event)
+
+
+@given(histories())
+def test_a_fold_continues_if_nothing_later_changes_what_is_folded(history: list[LineageChange | None]) -> None:
+    """State(n) continues state(c) if E(n) begins with E(c), whose events have the same labels in both."""
+    lineage, E = Lineage(change for change in history if change is not None), plain(history)
+    for n, members in enumerate(E):
+        base = lineage.base_of_state(n)
+        start = 0 if base is None else base.target
+        for c in range(n + 1):
+            labels = [{seq: by for seq, by in lineage.corrections(m).items() if start < seq <= c} for m in (n, c)]
+            expected = E[c] == [seq for seq in members if seq <= c] and labels[0] == labels[1]
+            assert lineage.continues(n, c) == expected
 
 
 @given(histories())
@@ -132,6 +175,8 @@ def test_the_example_of_the_design() -> None:
         (Kind.SKIP, dump_seq(3), LineageChange(9, Kind.SKIP, excluded=(3,))),
         (Kind.FORGET, dump_forget([5, 3, 5]), LineageChange(9, Kind.FORGET, excluded=(3, 5))),
         (Kind.FORGET, dump_forget([5], [8]), LineageChange(9, Kind.FORGET, excluded=(5,), bases=(8,))),
+        (Kind.FORGET, dump_forget([5], [], [7]), LineageChange(9, Kind.FORGET, excluded=(5,), corrections=(7,))),
+        (Kind.CORRECT, CORRECTION, LineageChange(9, Kind.CORRECT, target=3)),
         (Kind.CLASSES, dump_classes(["a", "b"]), LineageChange(9, Kind.CLASSES, classes=2)),
         (Kind.CONFIGURE, dump({}), LineageChange(9, Kind.CONFIGURE)),
     ],

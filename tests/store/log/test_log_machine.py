@@ -10,15 +10,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from service.errors import OutcomeUnknownError
-from service.store.log.admin_payloads import dump_classes, dump_forget, dump_forget_ids, dump_seq
+from service.store.log.admin_payloads import (
+    dump_classes,
+    dump_forget,
+    dump_forget_ids,
+    dump_seq,
+    parse_forget,
+    parse_forgotten_corrections,
+    parse_seq,
+)
 from service.store.log.audit import audit_log
+from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, EventLocation, Kind, Outcome
-from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.feedback_payload import Layout, Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 from tests.support.disk_faults import Disk, Fault
 from tests.support.memory_log import MemoryLog
 
 GENESIS = bytes(32)
+ONE_ROW = Layout(np.dtype("f4"), Targets.INDEX, weighted=False, rows=1, n_features=2, n_classes=3)
 # Few enough that retries, conflicts and unknown ids happen often.
 names = st.sampled_from([f"id{number}".encode() for number in range(12)])
 values = st.integers(0, 1)
@@ -39,21 +49,59 @@ class Plain:
             mine = {event[1]: seq for seq, event in enumerate(stream, 1) if event[0] == Kind.FEEDBACK}
             if not set(ids) <= mine.keys():
                 return "UnknownIdError"
-            payload = dump_forget([mine[id_] for id_ in ids])
+            seqs = [mine[id_] for id_ in ids]
+            payload = dump_forget(seqs, corrections=self.corrections_of(stream, seqs))
+        refusal = self.known(kind, id_, payload) or self.refusal(stream, kind, payload)
+        if refusal is not None:
+            return refusal
+        stream.append([kind, id_, payload])
+        if kind == Kind.FORGET:
+            for seq in (*parse_forget(payload), *parse_forgotten_corrections(payload)):
+                stream[seq - 1][2] = None
+        return (at, len(stream), False, False)
+
+    def corrections_of(self, stream: list[list], seqs: list[int]) -> list[int]:
+        """Return the seqs of the corrections of events, without those forgotten."""
+        return [
+            seq
+            for seq, (kind, _, payload) in enumerate(stream, 1)
+            if kind == Kind.CORRECT and payload is not None and corrected_seq(payload) in seqs
+        ]
+
+    def known(self, kind: Kind, id_: bytes, payload: bytes) -> object:
+        """Return the place of an event that is repeated, or the name of the refusal, or None for a new id."""
         for number, events in enumerate(self.streams):
             for seq, event in enumerate(events, 1):
                 if event[1] == id_:
+                    if event[0] == kind == Kind.FORGET and parse_forget(event[2]) == parse_forget(payload):
+                        return (number, seq, True, False)
                     if event[0] != kind or event[2] not in (None, payload):
                         return "IdConflictError"
                     return (number, seq, True, event[2] is None)
-        if kind in {Kind.ROLLBACK, Kind.SKIP}:
-            seq = int(payload[7:-1])
-            if seq > len(stream) or (kind == Kind.SKIP and (seq == 0 or stream[seq - 1][0] != Kind.FEEDBACK)):
-                return "UnknownSeqError"
-        stream.append([kind, id_, payload])
-        for forgotten in ids or ():
-            stream[mine[forgotten] - 1][2] = None
-        return (at, len(stream), False, False)
+        return None
+
+    def refusal(self, stream: list[list], kind: Kind, payload: bytes) -> str | None:
+        """Return the name of the refusal of a new event, or None."""
+        seq = {Kind.CORRECT: corrected_seq, Kind.ROLLBACK: parse_seq, Kind.SKIP: parse_seq}.get(kind, len)(payload)
+        is_feedback = 0 < seq <= len(stream) and stream[seq - 1][0] == Kind.FEEDBACK
+        if (kind == Kind.ROLLBACK and seq > len(stream)) or (kind in {Kind.SKIP, Kind.CORRECT} and not is_feedback):
+            return "UnknownSeqError"
+        if kind != Kind.CORRECT:
+            return None
+        if stream[seq - 1][2] is None:
+            return "EventForgottenError"
+        if any(event[0] == Kind.SKIP and parse_seq(event[2]) == seq for event in stream):
+            return "EventSkippedError"
+        members: list[set[int]] = [set()]
+        for number, event in enumerate(stream, 1):
+            is_rollback = event[0] == Kind.ROLLBACK
+            members.append(members[parse_seq(event[2])] if is_rollback else {*members[-1], number})
+        return None if seq in members[-1] else "EventRolledBackError"
+
+
+def corrected_seq(payload: bytes) -> int:
+    """Return the seq of the event that a correction names."""
+    return int.from_bytes(payload[12:20], "little")
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -99,6 +147,10 @@ class LogMachine(RuleBasedStateMachine):
     @rule(at=places, id_=names, seq=seqs, kind=st.sampled_from([Kind.ROLLBACK, Kind.SKIP]))
     def rollback_or_skip(self, at: int, id_: bytes, seq: int, kind: Kind) -> None:
         self.ask(at, kind, b"t" + id_, dump_seq(seq))
+
+    @rule(at=places, id_=names, seq=seqs.filter(bool), value=values)
+    def correct(self, at: int, id_: bytes, seq: int, value: int) -> None:
+        self.ask(at, Kind.CORRECT, b"d" + id_, encode_correction(seq, ONE_ROW, Targets.INDEX, np.array([value])))
 
     @rule(at=places, id_=names)
     def classes(self, at: int, id_: bytes) -> None:
