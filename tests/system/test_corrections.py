@@ -10,7 +10,7 @@ import pytest
 
 from service.store.log.events import Event, Kind
 from service.store.log.sqlite import SqliteLog
-from tests.support.data_directories import json_lines, run_softstep
+from tests.support.data_directories import json_lines, run_command
 from tests.support.learning_client import data_of, metadata, post, rows_of
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
@@ -54,7 +54,7 @@ def weights_hash(service: Service, version: int) -> str:
 
 def replayed_hash(service: Service, version: int) -> str:
     """Return the hash of the weights that `softstep replay` makes of the log and the artifact."""
-    (result,) = json_lines(run_softstep("replay", f"iris/{version}", "--json", "--data", data_of(service)))
+    (result,) = json_lines(run_command("replay", f"iris/{version}", "--json", "--data", data_of(service)))
     return str(result["weights_sha256"])
 
 
@@ -93,5 +93,5 @@ def test_a_corrected_label_counts_as_if_it_had_been_posted(versions: Path, tmp_p
         wait_until(lambda: metadata(service, "iris/versions/1")["erased"] is True)
         corrections = [event for event in stored(service, 1) if event.kind == Kind.CORRECT]
         assert [event.payload is None for event in corrections] == [True, False, True, False]
-        done = run_softstep("verify", "--refold", "--data", data_of(service))
+        done = run_command("verify", "--refold", "--data", data_of(service))
         assert (done.returncode, done.stderr, done.stdout.count("good")) == (0, "", 2)

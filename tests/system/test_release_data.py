@@ -12,7 +12,7 @@ import apsw
 import httpx
 import pytest
 
-from tests.support.data_directories import run_softstep
+from tests.support.data_directories import run_command, run_softstep
 from tests.support.make_release_data import GOLDEN
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
@@ -80,7 +80,7 @@ def test_a_start_upgrades_the_log(models: Path, tmp_path: Path) -> None:
     folder = extract(tmp_path)
     commands = [("verify", "--refold"), ("replay", "iris"), ("backup", folder / "backup")]
     for command, *arguments in commands:
-        done = run_softstep(command, *arguments, "--data", folder / "data")
+        done = run_command(command, *arguments, "--data", folder / "data")
         assert (done.returncode, schema_version(folder)) == (0, 1), done.stderr
     with serving(models, folder) as running:
         assert schema_version(folder) == 2
@@ -89,5 +89,5 @@ def test_a_start_upgrades_the_log(models: Path, tmp_path: Path) -> None:
         answer = httpx.post(f"{running.url}/v1/models/iris:correct?wait=true", json=body, timeout=20)
         assert (answer.status_code, answer.json()["events"][0]["seq"]) == (200, before["seq"] + 1)
         assert httpx.get(f"{running.url}/v1/models/iris").json()["weights_sha256"] != before["weights_sha256"]
-    done = run_softstep("verify", "--refold", "--data", folder / "data")
+    done = run_command("verify", "--refold", "--data", folder / "data")
     assert (done.returncode, done.stderr) == (0, "")
