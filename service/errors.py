@@ -207,16 +207,16 @@ class EventForgottenError(RefusedError):
     code = "forgotten"
 
 
-class EventSkippedError(RefusedError):
-    """The event was skipped, because it cannot be learned."""
-
-    code = "skipped"
-
-
 class EventRolledBackError(RefusedError):
     """A rollback has undone the event."""
 
     code = "rolled_back"
+
+
+class EventSkippedError(RefusedError):
+    """The event was skipped, because it cannot be learned."""
+
+    code = "skipped"
 
 
 class SeqNotFoundError(RefusedError):

@@ -68,6 +68,11 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "the setting",
         "The disk is smaller or fuller than the reserve; once, at the start.",
     ),
+    "log_upgraded": LogEvent(
+        INFO,
+        "the feedback log is upgraded to version {schema} of its schema; earlier releases refuse it from now on",
+        "The log of an earlier release was checked and upgraded, once, at the start.",
+    ),
     "draining": LogEvent(
         INFO,
         "stopping after {signal}: readiness fails, and the listener closes in {drain_seconds} s",
@@ -139,7 +144,8 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "admin_event": LogEvent(
         INFO,
         "{kind} of model {model} version {version} is stored as event {seq}",
-        "An administrative call was acknowledged; `duplicate` if an earlier one had its id.",
+        "An administrative call was acknowledged; `duplicate` if an earlier one had its id. Of the events of one "
+        "correction, the last in each version.",
         ("duplicate",),
     ),
     "feedback_refused": LogEvent(

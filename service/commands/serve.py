@@ -29,6 +29,7 @@ from service.store.directory.keyfile import parse_keys, read_or_create_keys
 from service.store.directory.restore_files import delete_partial_copy
 from service.store.directory.truncation import refuse_truncated_log
 from service.store.filesystem import free_bytes, total_bytes
+from service.store.log.database import USER_VERSION
 from service.store.log.events import Position
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import stored_positions
@@ -143,7 +144,8 @@ def _check_log(data: DataDirectory) -> None:
         except LogDamagedError:
             # The damage may be in a derived file, which must not prevent the start.
             _check_positions(data, log, checked=True)
-        log.upgrade()
+        if log.upgrade():
+            logger.event("log_upgraded", schema=USER_VERSION)
 
 
 def _check_positions(data: DataDirectory, log: SqliteLog, *, checked: bool) -> None:

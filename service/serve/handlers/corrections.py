@@ -4,6 +4,7 @@ from typing import Final
 
 import orjson
 
+from service.log_events import logger
 from service.serve.handlers.append_outcomes import accepted, refusal_of
 from service.serve.handlers.correction_requests import CorrectionCall, append_corrections
 from service.serve.handlers.event_responses import EventResponses
@@ -62,13 +63,14 @@ class CorrectionHandler:
         if response is not None:
             return response
         places = [accepted(outcome) for outcome in outcomes]
+        last = {self._responses.version_of(place): place for place in sorted(places)}
+        for version, place in last.items():
+            logger.event(
+                "admin_event", kind="correct", model=name, version=version, seq=place.seq, duplicate=place.duplicate
+            )
         if wait:
             now = self._registry.now.served
-            seqs: dict[int, int] = {}
-            for place in places:
-                version = self._responses.version_of(place)
-                if (name, version) in now:
-                    seqs[version] = max(place.seq, seqs.get(version, 0))
+            seqs = {version: place.seq for version, place in last.items() if (name, version) in now}
             await self._responses.wait_until_served(name, seqs)
         events = [
             self._responses.event_body(context, PostedEvent(event_id, b"", 0), place)

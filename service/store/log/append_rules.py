@@ -14,7 +14,7 @@ For each draft, in order, with the changes of the drafts before it in the batch:
     CLASSES, and there would be more than CLASSES_MAX   ClassesMaxError
     SKIP of an event that is not feedback               UnknownSeqError; anything else can be rolled back
     CORRECT of an event that is not feedback            UnknownSeqError
-    CORRECT of an event that is not learned any more    EventForgottenError, EventSkippedError, EventRolledBackError
+    CORRECT of an event that is no longer learned       EventForgottenError, EventSkippedError, EventRolledBackError
     a payload that is not valid for its kind            PayloadError (the fold checks the bytes of FEEDBACK)
     otherwise                                           the next seq
 

@@ -159,15 +159,17 @@ class SqliteLog:
             self._appended[number] = Position(heads[number].seq, heads[number].hash)
         return outcomes
 
-    def upgrade(self) -> None:
-        """Let a log of an earlier release take every kind of event; that release refuses to open it afterwards.
+    def upgrade(self) -> bool:
+        """Let a log of an earlier release take every kind of event; return whether it was one.
 
-        Only a start of the service does this, with the directory locked: a command may read a log that a running
-        service of an earlier release still writes.
+        That release refuses to open the log afterwards. So only a start of the service does this, with the directory
+        locked: a command may read a log that a running service of that release still writes.
         """
         with self._connection.write_transaction() as database:
-            if database.pragma("user_version") != USER_VERSION:
+            is_older = bool(database.pragma("user_version") < USER_VERSION)
+            if is_older:
                 database.pragma("user_version", USER_VERSION)
+        return is_older
 
     def purge_stream(self, stream: int) -> None:
         """See FeedbackLog. The next `finish_purges` finishes an interrupted purge."""

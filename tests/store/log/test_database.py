@@ -86,8 +86,8 @@ def test_a_log_of_an_earlier_release_is_upgraded_on_request_only(
     reopened = SqliteLog(path)
     assert kinds(reopened.append([feedback(stream, "a"), feedback(stream, "b")])) == [1, 2]
     assert apsw.Connection(str(path)).pragma("user_version") == 1
-    for _ in range(2):
-        reopened.upgrade()
+    for is_older in (True, False):
+        assert reopened.upgrade() is is_older
         assert apsw.Connection(str(path)).pragma("user_version") == 2
     assert kinds(reopened.append([feedback(stream, "b"), feedback(stream, "c")])) == [2, 3]
     monkeypatch.setattr(database, "READABLE_VERSIONS", {1})
