@@ -80,19 +80,6 @@ async def classes(served: Served, request: Request, context: With, *, wait: Wait
     return Reply(await admin.append(served, event, wait=wait))
 
 
-@learning_models.post(":forget", **DOCS["forget"])
-async def forget(path: NamedModel, served: Served, request: Request, context: With, *, wait: Wait = False) -> Response:
-    """Forget events: the model becomes what it would be without them, and their rows are erased.
-
-    Without a version in the path they may be events of any version of the model.
-    """
-    admin = _learning(context).admin
-    call = await _parse(request, context, ForgetRequest)
-    event = admin_request(Kind.FORGET, forget_payload(call.ids), call.id, call.if_seq)
-    append = admin.forget if path.version is None else admin.append
-    return Reply(await append(served, event, wait=wait))
-
-
 @learning_models.post(":correct", **DOCS["correct"])
 async def correct(path: NamedModel, served: Served, request: Request, context: With, *, wait: Wait = False) -> Response:
     """Correct the labels of events: from then on the model is what it would be with the new labels.
@@ -105,6 +92,19 @@ async def correct(path: NamedModel, served: Served, request: Request, context: W
     ids, id_ = [one.encode() for one in call.ids], call.id.encode()
     correction = CorrectionCall(served.name, version, ids, call.labels, id_, call.if_seq)
     return Reply(await corrections.correct(served, correction, wait=wait))
+
+
+@learning_models.post(":forget", **DOCS["forget"])
+async def forget(path: NamedModel, served: Served, request: Request, context: With, *, wait: Wait = False) -> Response:
+    """Forget events: the model becomes what it would be without them, and their rows are erased.
+
+    Without a version in the path they may be events of any version of the model.
+    """
+    admin = _learning(context).admin
+    call = await _parse(request, context, ForgetRequest)
+    event = admin_request(Kind.FORGET, forget_payload(call.ids), call.id, call.if_seq)
+    append = admin.forget if path.version is None else admin.append
+    return Reply(await append(served, event, wait=wait))
 
 
 @learning_models.post(":rollback", **DOCS["rollback"])

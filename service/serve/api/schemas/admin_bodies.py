@@ -150,7 +150,7 @@ CLASSES_REQUESTS: Final = {"one class": {"add": ["other"]}}
 FORGET_REQUESTS: Final = {"one event": {"ids": ["evt-1"]}}
 CORRECT_REQUESTS: Final = {
     "one event": {"ids": ["evt-1"], "labels": [["versicolor"]]},
-    "two events": {"ids": ["evt-1", "evt-2"], "labels": [["versicolor"], [[0.1, 0.9, 0.0], 2]], "id": "fix"},
+    "a distribution": {"ids": ["evt-1"], "labels": [[[0.1, 0.9, 0.0]]], "id": "fix"},
 }
 ROLLBACK_REQUESTS: Final = {"as it was trained": {"seq": 0}, "with a condition": {"seq": 0, "if_seq": 7, "id": "undo"}}
 CONFIGURE_REQUESTS: Final = {
