@@ -124,7 +124,7 @@ def _append_everything(log: SqliteLog, stream: int, learner: InlineLearner) -> l
     append_feedback(10, 4)
     append(Kind.CONFIGURE, dump({"rule": "ftrl"}))
     learner.learn()
-    append(Kind.CORRECT, encode_correction(7, parse_layout(drafts[6].payload), Targets.INDEX, np.array([2])))
+    append(Kind.CORRECT, encode_correction(7, parse_layout(drafts[6].payload), Targets.INDEX, np.array([2, 1])))
     learner.learn()
     append_feedback(15, 4)
     learner.learn(checkpoint=False)

@@ -87,7 +87,14 @@ def test_random_histories_match_the_reference(folder: Path) -> None:
 
 def test_an_ignored_rollback_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine fails if the follower ignores rollbacks."""
-    monkeypatch.setattr(follow, "REMOVALS", frozenset())
+    monkeypatch.setattr(follow, "REVISIONS", frozenset())
+    (row,) = random_histories.run_campaign(folder, 0.1)
+    assert row.violations == 1
+
+
+def test_an_ignored_correction_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine fails if the follower keeps the labels that events were posted with."""
+    monkeypatch.setattr(follow, "correct_payload", lambda payload, _: payload)
     (row,) = random_histories.run_campaign(folder, 0.1)
     assert row.violations == 1
 
