@@ -1,4 +1,5 @@
-# Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv.
+# Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv. The tests also need
+# Prometheus with its promtool, which checks the alert rules: apt-get install --no-install-recommends prometheus.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help serve test matrix check torture lock models bench clean

@@ -19,15 +19,15 @@ class ProcessUsage(NamedTuple):
         name: "parent", "worker-<slot>" or "learner".
         resident_bytes: Resident memory; pages that processes share count in each of them.
         cpu_seconds: Processor time, in user and system mode.
-        start_seconds: When the process started, in seconds since 1970.
-        open_files: Open file descriptors, sockets among them; None if another user owns the process.
-        files_max: The soft limit of open file descriptors.
+        start_seconds: When the process started, in seconds since 1970; None if unknown.
+        open_files: Open file descriptors, sockets among them; None if they are not readable.
+        files_max: The soft limit of open file descriptors; None if there is none, or if it is not readable.
     """
 
     name: str
     resident_bytes: int
     cpu_seconds: float
-    start_seconds: float
+    start_seconds: float | None
     open_files: int | None
     files_max: int | None
 
@@ -51,14 +51,14 @@ def read_processes(memory: SharedMemory) -> Iterator[ProcessUsage]:
                 continue
 
 
-def _read_process(name: str, folder: Path, boot: int) -> ProcessUsage:
+def _read_process(name: str, folder: Path, boot: int | None) -> ProcessUsage:
     fields = (folder / "stat").read_text().rpartition(") ")[2].split()
     ticks = os.sysconf("SC_CLK_TCK")
     return ProcessUsage(
         name,
         int(fields[RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE"),
         (int(fields[USER_TICKS]) + int(fields[SYSTEM_TICKS])) / ticks,
-        boot + int(fields[START_TICKS]) / ticks,
+        None if boot is None else boot + int(fields[START_TICKS]) / ticks,
         *_open_files(folder),
     )
 
@@ -67,17 +67,17 @@ def _open_files(folder: Path) -> tuple[int | None, int | None]:
     """Return the number of open file descriptors and its soft limit."""
     try:
         count = sum(1 for _ in (folder / "fd").iterdir())
-        limits = (folder / "limits").read_text()
-    except PermissionError:
+        limits = (folder / "limits").read_text().splitlines()
+    except OSError:  # another user owns the process, or the sandbox has no such file
         return None, None
-    soft = next(line.split()[3] for line in limits.splitlines() if line.startswith("Max open files"))
+    soft = next((line.split()[3] for line in limits if line.startswith("Max open files")), "unlimited")
     return count, int(soft) if soft.isdecimal() else None
 
 
-def _boot_seconds() -> int:
-    """Return when the machine started, in seconds since 1970; 0 if unknown."""
+def _boot_seconds() -> int | None:
+    """Return when the machine started, in seconds since 1970; None if unknown."""
     try:
         lines = (PROC / "stat").read_text().splitlines()
     except OSError:
-        return 0
-    return int(next(line.split()[1] for line in lines if line.startswith("btime ")))
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("btime ")), None)

@@ -141,11 +141,13 @@ def _processes(memory: SharedMemory) -> Iterator[Sample]:
         labels = (usage.name,)
         yield Sample("softstep_process_resident_bytes", usage.resident_bytes, labels)
         yield Sample("softstep_process_cpu_seconds_total", usage.cpu_seconds, labels)
-        yield Sample("softstep_process_start_time_seconds", usage.start_seconds, labels)
-        if usage.open_files is not None:
-            yield Sample("softstep_process_open_fds", usage.open_files, labels)
-        if usage.files_max is not None:
-            yield Sample("softstep_process_max_fds", usage.files_max, labels)
+        for metric, value in (
+            ("softstep_process_start_time_seconds", usage.start_seconds),
+            ("softstep_process_open_fds", usage.open_files),
+            ("softstep_process_max_fds", usage.files_max),
+        ):
+            if value is not None:
+                yield Sample(metric, value, labels)
 
 
 def _disk(data: DataDirectory, sources: MetricSources) -> Iterator[Sample]:
