@@ -22,6 +22,9 @@ FROM python:3.13-slim
 LABEL org.opencontainers.image.title="Softstep" \
       org.opencontainers.image.description="Serves softmax-regression models over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0"
+# The kernel ignores SIGTERM for the first process of a container until that process handles it. tini does from its first
+# moment on, passes signals on, and maps the exit code of a process that SIGTERM ended to 0.
+RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/softstep /opt/softstep
 COPY models /models
 RUN install --directory --owner=10001 --group=10001 /data
@@ -33,5 +36,5 @@ EXPOSE 8000
 VOLUME /data
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["softstep", "health"]
 # SageMaker runs `docker run IMAGE serve`, which is the same as the default.
-ENTRYPOINT ["softstep"]
+ENTRYPOINT ["tini", "-e", "143", "--", "softstep"]
 CMD ["serve"]

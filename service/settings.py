@@ -85,11 +85,12 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         2.0,
         ge=0,
-        description="Time between failing readiness and closing the listener, so that load balancers stop first.",
+        description="Time between failing readiness and closing the port, so that load balancers stop first. "
+        "Meanwhile each answer closes its connection.",
     )
     shutdown_seconds: Seconds = Field(
         6.0,
-        description="Time for requests in flight after the listener is closed. Below Docker's 10 s with the drain.",
+        description="Time for requests in flight after the drain. Below Docker's 10 s together with it.",
     )
     scan_seconds: Seconds = Field(
         1.0,

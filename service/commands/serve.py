@@ -14,8 +14,9 @@ from service.errors import KeyFileError, LogDamagedError, LogError
 from service.learn.learner_process import run_learner
 from service.log_events import logger
 from service.logs import LineWriter, configure_logging
+from service.process.listener import listen
 from service.process.shared_memory import SharedMemory
-from service.process.supervisor import Supervisor, listen
+from service.process.supervisor import Supervisor
 from service.process.wakeup import Wakeup
 from service.serve import worker
 from service.serve.metrics.counters import ROUTES_MAX

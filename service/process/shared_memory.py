@@ -1,6 +1,7 @@
 """Memory that the processes of one service share: 64-bit cells of one anonymous mapping, made before the first fork.
 
-    head    DRAINING, GENERATION, FAULTS, then the lengths of the two pages
+    head    DRAIN_END (nanoseconds of the monotonic clock; 0: the service goes on), GENERATION, FAULTS, then the lengths
+            of the two pages
     pages   two copies of the list of unloaded models; unload_list.py reads and writes them
     slot 0  PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS,
             COMMIT_NANOSECONDS, then one cell for each HTTP status, then one for each error code, then the counter
@@ -17,7 +18,7 @@ so no count is lost while the parent runs.
 import mmap
 from typing import Final
 
-DRAINING, GENERATION, FAULTS, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 5
+DRAIN_END, GENERATION, FAULTS, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 5
 # 256 unloaded models with names of 64 characters fit four times.
 PAGE_BYTES: Final = 1 << 16
 PAGES_START: Final = HEAD_CELLS * 8
@@ -80,8 +81,17 @@ class SharedMemory:
 
     @property
     def draining(self) -> bool:
-        """Whether the service is about to stop and accepts no new clients."""
-        return bool(self.cells[DRAINING])
+        """Whether the service is about to stop."""
+        return bool(self.cells[DRAIN_END])
+
+    @property
+    def drain_end(self) -> float | None:
+        """When the drain of connections ends, in seconds of the monotonic clock, or None if the service goes on."""
+        return self.cells[DRAIN_END] / 1e9 or None
+
+    def drain_until(self, seconds: float) -> None:
+        """Begin the drain; only the parent may call this."""
+        self.cells[DRAIN_END] = int(seconds * 1e9)
 
     @property
     def generation(self) -> int:

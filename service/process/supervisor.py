@@ -5,9 +5,9 @@ at any time, without importing again and sharing its memory, and there is little
 
     start     bind the socket, fork the workers and the learner
     running   restart a child that exits, after a growing pause if it exits soon after its start
-    SIGTERM   fail readiness; after drain_seconds close the listener and send SIGTERM to the workers; after
-              shutdown_seconds kill them; then stop the learner in the same way; exit code 0
-    SIGINT    the same without the drain
+    SIGTERM   fail readiness and send SIGTERM to the workers, which drain their connections (serve/http/server.py);
+              after drain_seconds + shutdown_seconds kill them; then stop the learner in the same way; exit code 0
+    SIGINT    the same with a drain of 0 s; so is SIGTERM before the service is ready
     kill -9   the kernel kills the children with the parent (PR_SET_PDEATHSIG), so that none keeps the port
 """
 
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from service.log_events import logger
-from service.process.shared_memory import ACKNOWLEDGED, DRAINING, HANDLED, PID, READY, RESTARTS, SharedMemory
+from service.process.shared_memory import ACKNOWLEDGED, HANDLED, PID, READY, RESTARTS, SharedMemory
 from service.process.unload_list import publish_unload_list
 from service.settings import Settings
 
@@ -34,9 +34,10 @@ PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 EARLY_EXIT_SECONDS: Final = 5.0
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0
 POLL_SECONDS: Final = 0.5
-BACKLOG: Final = 2048
 # Enough for a checkpoint; what the learner does not finish is folded again at the next start.
 LEARNER_SECONDS: Final = 1.5
+# A service that was never ready exits within a second, so its learner has less.
+UNREADY_LEARNER_SECONDS: Final = 0.5
 HANDLED_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 READ_BYTES: Final = 4096
 
@@ -46,25 +47,6 @@ LearnerMain = Callable[[], None]
 """Runs the learner until SIGTERM."""
 HandleRequest = Callable[[bytes], tuple[int, int, bytes]]
 """Handles a line that a worker sent; returns the slot and token to acknowledge, and the list of unloaded models."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        OSError: The address is in use, or does not belong to this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
 
 
 def exit_with_parent(parent: int) -> None:
@@ -98,7 +80,7 @@ class Supervisor:
     Args:
         settings: The number of workers and the times of the shutdown.
         memory: The memory that the processes share.
-        listener: The listening socket; closed when the service stops.
+        listener: The listening socket; closed when the service starts to stop.
         run_worker: Runs a worker after the fork.
         handle_request: Handles the lines of workers.
         run_learner: Runs the learner, in the slot after the workers'; None if nothing is learned.
@@ -255,17 +237,19 @@ class Supervisor:
         return rest
 
     def _shut_down(self, number: int) -> None:
-        """Fail readiness, wait for load balancers, close the listener, let requests finish, and stop the children."""
-        drain_seconds = self._settings.drain_seconds if number == signal.SIGTERM else 0.0
+        """Fail readiness, have the workers drain their connections and stop, then stop the learner."""
+        is_ready = self._memory.sum_over_workers(READY) > 0
+        drain_seconds = self._settings.drain_seconds if is_ready and number == signal.SIGTERM else 0.0
         logger.event("draining", signal=signal.Signals(number).name, drain_seconds=drain_seconds)
-        self._memory.cells[DRAINING] = 1
-        self._wait(drain_seconds, lambda: not self._slots)
-        self._listener.close()
+        self._memory.drain_until(time.monotonic() + drain_seconds)
+        self._listener.close()  # the workers have it too, and close it at the end of the drain
+        self._signal(signal.SIGTERM, self._workers())
+        self._wait(drain_seconds, lambda: not self._workers())
         logger.event("listener_closed", shutdown_seconds=self._settings.shutdown_seconds)
         # Workers first: the events that they accept until then are on disk; the next learner folds them.
         self._stop("workers", self._workers, self._settings.shutdown_seconds)
         logger.event("workers_stopped")
-        self._stop("learners", lambda: set(self._slots), LEARNER_SECONDS)
+        self._stop("learners", lambda: set(self._slots), LEARNER_SECONDS if is_ready else UNREADY_LEARNER_SECONDS)
         logger.event("stopped")
 
     def _workers(self) -> set[int]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
@@ -29,9 +29,12 @@ from service.serve.handlers.learning import Learning
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.predict import PredictHandler
+from service.serve.handlers.probes import make_probes
 from service.serve.handlers.stream_status import StreamStatus
+from service.serve.handlers.turns import Turns
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.http.protocol import SoftstepProtocol
+from service.serve.http.server import Server
 from service.serve.http.shared_state import SharedState
 from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
@@ -51,8 +54,6 @@ from service.store.directory.data_directory import DataDirectory
 
 # One thread runs long kernel calls while the other scans the models directory.
 THREADS: Final = 2
-# The event loop's own share of a shutdown, so that the parent need not kill.
-GRACE_SHARE: Final = 0.8
 
 
 class WorkerLinks(NamedTuple):
@@ -82,6 +83,7 @@ class Worker:
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
+        self.turns = Turns()
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
         data = None if links is None else links.data
         resources = ModelResources(settings, self.counters, self.executor, self.preparer, data)
@@ -89,11 +91,12 @@ class Worker:
         self.load_unload = LoadUnload(shared_memory, slot, pipe, self.registry)
         self._snapshot_wakeup = None if links is None else links.worker_wakeups[slot]
         self.learning = None if links is None else self._make_learning(links, shared_memory, slot)
-        waiter = MinSeqWaiter(self.registry, settings.min_seq_seconds)
+        waiter = MinSeqWaiter(self.registry, self.turns, settings.min_seq_seconds)
         self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer)
         self.dispatcher = self._make_dispatcher(waiter)
         health = Health(self.registry, shared_memory, settings, learns=links is not None)
-        self.shared = SharedState(self.registry, self.dispatcher, self.counters, settings)
+        probes = make_probes(health, settings.health_route)
+        self.shared = SharedState(self.registry, self.dispatcher, probes, self.counters, settings)
         self.context = Context(
             settings,
             shared_memory,
@@ -137,12 +140,13 @@ class Worker:
             INFER: InferHandler(self.explain.infer_explanations).respond,
             EXPLAIN: self.explain.respond,
         }
-        return Dispatcher(handlers, feedback.start, Origins(self.settings.cors_origins))
+        return Dispatcher(handlers, feedback.start, Origins(self.settings.cors_origins), self.turns)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Scan the models before the first request, and again and again until the last."""
         await self.load_unload.rescan_models()
+        self._publish_readiness()
         tasks = [asyncio.create_task(self._watch())]
         if self._snapshot_wakeup is not None:
             tasks.append(asyncio.create_task(self._follow(self._snapshot_wakeup)))
@@ -155,6 +159,9 @@ class Worker:
             await self.learning.writer.close()
         for executor in (self.executor, self.preparer, self.explainer):
             executor.shutdown(wait=False, cancel_futures=True)
+
+    def _publish_readiness(self) -> None:
+        self.counters.set_gauge(READY, int(bool(self.registry.now.served)))
 
     async def _follow(self, wakeup: Wakeup) -> None:
         """Serve each snapshot that the learner publishes, or the newest of several."""
@@ -174,7 +181,7 @@ class Worker:
         scanned = time.monotonic()
         while True:
             await asyncio.sleep(min(0.05, self.settings.scan_seconds))
-            self.counters.set_gauge(READY, int(bool(self.registry.now.served)))
+            self._publish_readiness()
             if not self.load_unload.pending and time.monotonic() - scanned < self.settings.scan_seconds:
                 continue
             try:
@@ -182,27 +189,6 @@ class Worker:
             except Exception:
                 logger.exception("scan_failed")
             scanned = time.monotonic()
-
-
-class Server(uvicorn.Server):
-    """Uvicorn's server, which also checks the deadlines of connections, and exits without raising its signal again."""
-
-    def __init__(self, config: uvicorn.Config, shared: SharedState) -> None:
-        super().__init__(config)
-        self._shared = shared
-
-    async def on_tick(self, counter: int) -> bool:
-        """Check deadlines and publish gauges, ten times a second."""
-        state = self.server_state
-        self._shared.tick(state.connections, len(state.tasks), asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGTERM, then discard it: uvicorn would raise it again, and the exit code would be the signal's."""
-        with super().capture_signals():
-            yield
-            self._captured_signals.clear()
 
 
 def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) -> uvicorn.Config:
@@ -216,8 +202,6 @@ def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) ->
         server_header=False,
         headers=[("server", "softstep")],
         proxy_headers=False,
-        timeout_keep_alive=int(settings.keep_alive_seconds),
-        timeout_graceful_shutdown=max(1, int(settings.shutdown_seconds * GRACE_SHARE)),
     )
 
 
@@ -233,4 +217,5 @@ def run(  # noqa: PLR0917  # the first three are bound before the fork
     REQUEST_IDS.renew()
     worker = Worker(settings, shared_memory, slot, pipe, links)
     app = make_app(worker.context, worker.counters, worker.lifespan)
-    Server(config_of(settings, app, SoftstepProtocol.bound(worker.shared)), worker.shared).run(sockets=[listener])
+    config = config_of(settings, app, SoftstepProtocol.bound(worker.shared))
+    Server(config, settings, shared_memory, worker.shared).run(sockets=[listener])

@@ -15,8 +15,8 @@ from pkgutil import resolve_name
 
 import pytest
 
-from service import __main__ as command
 from service import __version__, compiler, configuration
+from service import command_line as command
 from service.commands import serve, warm
 from service.settings import Settings
 from tests.support.paths import ROOT

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from service import __main__ as command
+from service import command_line as command
 from service.configuration import variable_of
 from service.settings import Settings
 from tests.support.paths import ROOT

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service import __main__ as command
+from service import command_line as command
 from service.learn.publish import snapshot_contents
 from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import AckMarks

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pytest
 
-from service.process.supervisor import listen
 from tests.support.processes import SECONDS, children, is_running, kill, run_fake, seconds_until_exit
 from tests.support.waiting import wait_until
 
@@ -139,9 +138,3 @@ def test_workers_exit_with_a_killed_parent() -> None:
         workers = [running.worker(), running.worker()]
         running.process.kill()
         wait_until(lambda: not any(map(is_running, workers)))
-
-
-def test_listening_accepts_ipv6_addresses() -> None:
-    """An address with a colon is an IPv6 address."""
-    with listen("::1", 0) as listener:
-        assert listener.getsockname()[0] == "::1"

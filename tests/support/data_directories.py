@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 import numpy as np
 
-from service import __main__ as command
+from service import command_line as command
 from service.learn.event_fold import EventFold
 from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import Artifact, read_artifact

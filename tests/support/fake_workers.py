@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 
 from service.process import supervisor
+from service.process.listener import listen
 from service.process.shared_memory import GENERATION, SharedMemory
-from service.process.supervisor import LearnerMain, Supervisor, WorkerMain, listen
+from service.process.supervisor import LearnerMain, Supervisor, WorkerMain
 from service.process.unload_list import publish_unload_list, read_unload_list
 from service.settings import Settings
 

@@ -24,9 +24,10 @@ from service.process.unload_list import publish_unload_list, read_unload_list
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.http.protocol import SoftstepProtocol
+from service.serve.http.server import Server
 from service.serve.models import load_unload
 from service.serve.wire.feedback_tokens import TokenKeys
-from service.serve.worker import Server, Worker, WorkerLinks, config_of
+from service.serve.worker import Worker, WorkerLinks, config_of
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from tests.support.http_connection import ClientConnection, Response
@@ -85,7 +86,7 @@ class Pair:
         fast_app = make_app(worker.context, worker.counters, worker.lifespan)
         plain_app = make_app(worker.context, worker.counters)
         self._servers += [
-            Server(config_of(self.settings, fast_app, protocol), worker.shared),
+            Server(config_of(self.settings, fast_app, protocol), self.settings, self.shared_memory, worker.shared),
             uvicorn.Server(config_of(self.settings, plain_app, self._counting(HttpToolsProtocol))),
         ]
         sockets = (self.fast_listener, self.plain_listener)

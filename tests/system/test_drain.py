@@ -2,11 +2,12 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from tests.support.processes import (
     log_of,
     predict,
     seconds_until_exit,
+    workers,
 )
-from tests.support.running_service import Service, serving
+from tests.support.running_service import Service, is_ready, serving
 from tests.support.waiting import wait_until
 
 BODY = json.dumps(ROW).encode()
@@ -46,21 +48,41 @@ def read_all(end: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def read_answer(end: socket.socket) -> bytes:
+    """Read one answer with a body, and nothing after it."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += (part := end.recv(1 << 16))
+        assert part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += (part := end.recv(1 << 16))
+        assert part
+    assert len(body) == length
+    return head + b"\r\n\r\n" + body
+
+
+def is_open(end: socket.socket) -> bool:
+    """Return whether a server has neither sent anything nor closed the connection."""
+    return not select.select([end], [], [], 0)[0]
+
+
 def is_unready(service: Service) -> bool:
     """Return whether readiness fails while the service still answers."""
     return CLIENT.get(f"{service.url}/readyz").status_code == 503
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_fails_readiness_and_finishes_requests(iris_models: Path, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_sigterm_fails_readiness_and_finishes_requests(iris_models: Path, tmp_path: Path, count: int) -> None:
     """Requests work during the drain, one in mid-body finishes after it, and then all processes are gone."""
     with (
-        serving(iris_models, tmp_path, workers=workers, SOFTSTEP_DRAIN_SECONDS=2.0) as service,
+        serving(iris_models, tmp_path, workers=count, SOFTSTEP_DRAIN_SECONDS=2.0) as service,
         connection(service) as slow,
     ):
         family = children(service.process.pid)
         slow.sendall(HEAD % len(BODY) + BODY[:10])
-        ask_every_worker(service.url, workers)
+        ask_every_worker(service.url, count)
         service.process.terminate()
         wait_until(lambda: is_unready(service))
         for path in ("/v2/health/ready", "/ping", "/v2/models/iris/ready"):
@@ -77,6 +99,79 @@ def test_sigterm_fails_readiness_and_finishes_requests(iris_models: Path, tmp_pa
         assert seconds_until_exit(service.process) < 10
         assert service.process.returncode == 0
         assert not any(map(is_running, family))
+
+
+FEEDBACK = b'{"instances":[[5.1,3.5,1.4,0.2]],"labels":[0]}'
+# Remembered heads, the parser's fast path, and FastAPI.
+KINDS = {
+    "predict": HEAD % len(BODY) + BODY,
+    "feedback": HEAD.replace(b":predict", b":feedback") % len(FEEDBACK) + FEEDBACK,
+    "probe": b"GET /healthz HTTP/1.1\r\nHost: softstep\r\n\r\n",
+    "models": b"GET /v1/models HTTP/1.1\r\nHost: softstep\r\n\r\n",
+    "unknown": b"GET /unknown HTTP/1.1\r\nHost: softstep\r\n\r\n",
+}
+
+
+def test_the_drain_answers_on_open_connections_and_closes_them(iris_models: Path, tmp_path: Path) -> None:
+    """Quiet connections stay open, the next answer of each closes it, and the rest is closed when the drain is over."""
+    with ExitStack() as stack:
+        service = stack.enter_context(serving(iris_models, tmp_path, SOFTSTEP_DRAIN_SECONDS=2.5))
+        ends = {kind: stack.enter_context(connection(service)) for kind in KINDS}
+        quiet, new = stack.enter_context(connection(service)), stack.enter_context(connection(service))
+        for end in (*ends.values(), quiet):
+            for _ in range(2):
+                end.sendall(KINDS["predict"])
+                assert b"\r\nconnection:" not in read_answer(end).lower()
+        service.process.terminate()
+        wait_until(lambda: is_unready(service))
+        assert all(map(is_open, (*ends.values(), quiet, new)))
+        for kind, end in ends.items():
+            end.sendall(KINDS[kind])
+            answer = read_answer(end)
+            assert b"\r\nconnection: close\r\n" in answer
+            assert answer.startswith(b"HTTP/1.1 404" if kind == "unknown" else b"HTTP/1.1 20")
+            assert end.recv(1) == b""
+        assert is_open(quiet)
+        assert is_open(new)
+        new.sendall(KINDS["predict"])
+        assert b"\r\nconnection: close\r\n" in read_answer(new)
+        wait_until(lambda: is_free(service.address))
+        assert quiet.recv(1) == b""
+        assert service.process.wait(SECONDS) == 0
+
+
+def test_queued_connections_are_answered(iris_models: Path, tmp_path: Path) -> None:
+    """The kernel has completed them before SIGTERM, while the only worker could not accept them."""
+    with ExitStack() as stack:
+        service = stack.enter_context(serving(iris_models, tmp_path))
+        (worker,) = workers(service.process.pid)
+        os.kill(worker, signal.SIGSTOP)
+        ends = [stack.enter_context(connection(service)) for _ in range(50)]
+        for end in ends:
+            end.sendall(KINDS["predict"])
+        service.process.terminate()
+        time.sleep(0.3)
+        os.kill(worker, signal.SIGCONT)
+        answers = [read_all(end) for end in ends]
+        assert all(answer.startswith(b"HTTP/1.1 200") and b"\r\nconnection: close\r\n" in answer for answer in answers)
+        assert service.process.wait(SECONDS) == 0
+
+
+def test_a_worker_that_is_stopped_alone_loses_no_request(iris_models: Path, tmp_path: Path) -> None:
+    """It drains as the whole service does, and another one replaces it."""
+    with serving(iris_models, tmp_path, SOFTSTEP_DRAIN_SECONDS=1.0) as service, connection(service) as end:
+        end.sendall(KINDS["predict"])
+        read_answer(end)
+        (worker,) = workers(service.process.pid)
+        load = LoadClient(service.url)
+        with load.running():
+            os.kill(worker, signal.SIGTERM)
+            time.sleep(0.1)
+            end.sendall(KINDS["predict"])
+            assert b"\r\nconnection: close\r\n" in read_answer(end)
+            wait_until(lambda: workers(service.process.pid) not in ([], [worker]), 15)
+            wait_until(lambda: is_ready(service.url, 1), 15)
+        assert load.failed == []
 
 
 def test_a_large_request_is_answered_completely(iris_models: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from service import __main__ as command
+from service import command_line as command
 from service.commands.serve import open_data
 from service.settings import Settings
 from service.store.directory.data_directory import RESTORE_NAME

@@ -6,18 +6,20 @@ Handlers know nothing of each other; `worker.py` puts them together.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from service.errors import InputError
 from service.serve.handlers.content_types import ACCEPTED, check_content_type
+from service.serve.handlers.turns import LARGE_BINARY_BYTES, LARGE_BYTES, Turns
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import FEEDBACK, KINDS, Endpoint
 from service.serve.models.served_model import ServedModel
 from service.serve.origins import Origins
 from service.serve.responses import HttpResponse, RequestHead, refusal
 
-# Responds at once, or by a future if the kernel call is shared, runs in a thread, or the disk must be waited for. The
-# head has been checked.
+# Responds at once, or by a future if the kernel call is shared, runs in a thread, or must wait for a turn or the disk.
+# The head has been checked.
 PendingResponse = HttpResponse | asyncio.Future[HttpResponse]
 Handler = Callable[[Endpoint, RequestHead, bytes], PendingResponse]
 
@@ -33,15 +35,19 @@ class Dispatcher:
         handlers: The handler of each kind but FEEDBACK.
         start_feedback: Stores feedback. The fast path calls it directly, because a future for each event costs time.
         origins: The origins whose web pages may send any body.
+        turns: The turns in which requests with large bodies are answered.
 
     Attributes:
         origins: As above.
         handlers: The handler of each kind, at the kind's index.
     """
 
-    def __init__(self, handlers: Mapping[int, Handler], start_feedback: StartFeedback, origins: Origins) -> None:
+    def __init__(
+        self, handlers: Mapping[int, Handler], start_feedback: StartFeedback, origins: Origins, turns: Turns
+    ) -> None:
         self.origins: Final = origins
         self.start_feedback: Final = start_feedback
+        self._turns: Final = turns
         every = {**handlers, FEEDBACK: self._feedback}
         self.handlers: Final = tuple(every[kind] for kind in range(KINDS))
 
@@ -55,7 +61,10 @@ class Dispatcher:
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to a request whose head has been checked."""
-        return self.handlers[endpoint.kind](endpoint, head, body)
+        handler = self.handlers[endpoint.kind]
+        if len(body) < LARGE_BYTES or (head.tensor_header is not None and len(body) < LARGE_BINARY_BYTES):
+            return handler(endpoint, head, body)
+        return self._turns.call(partial(handler, endpoint, head, body))
 
     def _feedback(self, endpoint: Endpoint, _head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to feedback by a future, for callers that cannot take a callback."""

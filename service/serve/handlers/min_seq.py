@@ -1,10 +1,12 @@
 """Wait until a version serves the event that a request names by `min_seq`, then answer it."""
 
 import asyncio
+from functools import partial
 from typing import Final
 
 from service.errors import NotReachedError
 from service.serve.handlers.dispatcher import Handler
+from service.serve.handlers.turns import Turns
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.registry import ModelRegistry
@@ -16,11 +18,13 @@ class MinSeqWaiter:
 
     Args:
         registry: The models that are served.
+        turns: The turns in which they are answered, because many may have waited for the same event.
         seconds_max: How long a request may wait.
     """
 
-    def __init__(self, registry: ModelRegistry, seconds_max: float) -> None:
+    def __init__(self, registry: ModelRegistry, turns: Turns, seconds_max: float) -> None:
         self._registry: Final = registry
+        self._turns: Final = turns
         self._seconds_max: Final = seconds_max
 
     def respond_at(
@@ -41,5 +45,4 @@ class MinSeqWaiter:
             reason = NotReachedError("The model has not learned as far as min_seq yet; ask again in a moment.")
             return refusal(reason, endpoint.protocol)
         served = self._registry.now.served.get(key, endpoint.served)
-        response = handler(Endpoint(endpoint.kind, served), head, body)
-        return response if isinstance(response, HttpResponse) else await response
+        return await self._turns.call(partial(handler, Endpoint(endpoint.kind, served), head, body))

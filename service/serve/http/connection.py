@@ -43,7 +43,6 @@ class Connection(HttpToolsProtocol):
         self.paused_at = NEVER  # since when the client does not read
         self.url = b""
         self.leaving = False  # a response announced the end of the connection; what still arrives is discarded
-        self.last = False  # the service stops: the next response on this connection is its last
         self.endpoint = None
         self.parts: list[bytes] = []
         self.held = 0  # body bytes of the newest request, counted in the shared state
@@ -52,6 +51,7 @@ class Connection(HttpToolsProtocol):
         self.request = NO_HEAD  # those of them that its response depends on, if the fast path answers
         self.message_ended = False
         self.chunk: bytes | None = None
+        self.later: asyncio.Future[HttpResponse] | None = None  # the response that is being made
         self.cached: CachedHead | None = None  # of the newest request whose head was remembered
 
     # Callbacks of the transport
@@ -69,6 +69,8 @@ class Connection(HttpToolsProtocol):
         self.deadline = NEVER
         self._release()
         super().connection_lost(exc)
+        if self.later is not None:
+            self.later.cancel()  # a request that waits for its turn is dropped
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own signature
         """Keep a half-closed connection open for a response that is still to come."""
@@ -94,14 +96,14 @@ class Connection(HttpToolsProtocol):
         cycle.response_complete = True
         if self.transport.is_closing():
             return
-        self._send(response, head, closes=not cycle.keep_alive)
+        self._send(response, head, closes=not cycle.keep_alive, has_body=cycle.method != b"HEAD")
         if self.access_log:
-            self._log_access(b"POST", cycle.url, cycle.version, response.status)
+            self._log_access(cycle.method, cycle.url, cycle.version, response.status)
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
-    def _send(self, response: HttpResponse, head: RequestHead, *, closes: bool) -> None:
+    def _send(self, response: HttpResponse, head: RequestHead, *, closes: bool, has_body: bool = True) -> None:
         """Write a whole response, its headers in the order in which uvicorn writes the application's."""
         status, body, content_type, headers, code = response
         shared = self.shared
@@ -118,7 +120,8 @@ class Connection(HttpToolsProtocol):
             extra = b"".join([b"%b: %b\r\n" % header for header in headers])
             closing = b"connection: close\r\n" if closes else b""
             identity = request_id(head.request_id)
-            text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (start, len(body), extra, identity, closing, body)
+            sent = body if has_body else b""
+            text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (start, len(body), extra, identity, closing, sent)
         self.transport.write(text)
         shared.counters.statuses[status] += 1
         if code:
@@ -209,10 +212,19 @@ class Connection(HttpToolsProtocol):
             self.deadline = NEVER
             self.transport.close()
 
-    def shutdown(self) -> None:
-        """Close the connection as soon as no request is in progress."""
-        self.last = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
-        elif self.phase == IDLE or self.leaving:
-            self.transport.close()
+    # The end of the service
+
+    def begin_drain(self) -> None:
+        """Make the newest request's response the last one; those of later requests are (`SharedState.draining`)."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.response_started:
+            cycle.keep_alive = False
+
+    def is_quiet(self, since: float) -> bool:
+        """Whether the connection has waited for a request since a time."""
+        waits = self.phase == IDLE and not self.leaving and (self.cycle is None or self.cycle.response_complete)
+        return waits and self.deadline - self.shared.keep_alive_seconds <= since
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return int(self.transport.get_extra_info("socket").fileno())

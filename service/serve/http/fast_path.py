@@ -1,4 +1,4 @@
-"""The fast path: requests to models, answered from the parser's callbacks before a scope, a task or an event exists.
+"""The fast path: requests to models, and probes, answered from the parser's callbacks before a scope or a task exists.
 
 A head that was parsed once is remembered with what it meant (shared_state.py), so the same bytes need no parser. A
 property test holds every response to that of the FastAPI routes.
@@ -10,13 +10,24 @@ from typing import Any, Final, cast
 
 import orjson
 
+from service.serve.handlers.turns import LARGE_BYTES
 from service.serve.http.connection import BODY, NEVER, NO_HEAD, Connection
-from service.serve.http.shared_state import BUSY, HEAD_BYTES_MAX, PREDICTIONS, CachedHead, PendingRequest
+from service.serve.http.shared_state import (
+    BUSY,
+    HEAD_BYTES_MAX,
+    PREDICTIONS,
+    CachedHead,
+    PendingGet,
+    PendingRequest,
+)
 from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.models.single_row import SingleRow
 from service.serve.responses import BROKEN, HttpResponse, RequestHead, error
 
 CHUNKED: Final = -1
+# The methods of probes, and the headers of a request that has a body or waits before it sends one.
+PENDING_PROBES: Final = {b"GET": PendingGet}
+BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding", b"expect"))
 
 
 class FastPath(Connection):
@@ -98,9 +109,8 @@ class FastPath(Connection):
         if self.cycle is not None and not self.cycle.response_complete:
             return False
         self.phase = BODY
-        version = self.parser.get_http_version()
-        keep_alive = version != "1.0" and bool(self.parser.should_keep_alive()) and not self.last
-        self.cycle = cast("Any", PendingRequest(self.url, version, keep_alive=keep_alive))
+        cycle = PendingRequest(self.url, self.parser.get_http_version(), keep_alive=self._keeps_alive())
+        self.cycle = cast("Any", cycle)
         declared = int(self.fields.get(b"content-length", 0))
         head: RequestHead | HttpResponse
         if declared > shared.settings.body_bytes_max:
@@ -116,6 +126,25 @@ class FastPath(Connection):
             self.endpoint = endpoint
             self.parts = []
         return True
+
+    def _begin_probe(self) -> bool:
+        """Answer a probe, so that it never waits for the application's turn; return False for any other request."""
+        shared, method = self.shared, self.parser.get_method()
+        answer = shared.probes.get(self.url.partition(b"?")[0])
+        if answer is None or method not in PENDING_PROBES or not BODY_FIELDS.isdisjoint(self.fields):
+            return False
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        self.phase = BODY
+        cycle = PENDING_PROBES[method](self.url, self.parser.get_http_version(), keep_alive=self._keeps_alive())
+        self.cycle = cast("Any", cycle)
+        self._write(answer(), cycle, RequestHead.of(self.fields))
+        return True
+
+    def _keeps_alive(self) -> bool:
+        """Whether the connection stays open after the response to the request whose head is complete."""
+        keeps_alive = self.parser.get_http_version() != "1.0" and bool(self.parser.should_keep_alive())
+        return keeps_alive and not self.shared.draining
 
     def _keep_part(self, body: bytes) -> None:
         """Keep a part of a body that is counted already, or refuse the request if a limit is passed."""
@@ -157,8 +186,8 @@ class FastPath(Connection):
         if chunk is None or head.request_id is not None or not self.cycle.keep_alive:
             return
         end = chunk.find(b"\r\n\r\n") + 4
-        if len(chunk) != end + len(body) or end > HEAD_BYTES_MAX:
-            return
+        if len(chunk) != end + len(body) or end > HEAD_BYTES_MAX or len(body) >= LARGE_BYTES:
+            return  # a large body waits for its turn, and `_repeat` waits for none
         if int(self.fields.get(b"content-length", CHUNKED)) == len(body):
             self.shared.remember(chunk[:end], len(chunk), endpoint, head, self.url)
 
@@ -166,13 +195,16 @@ class FastPath(Connection):
         """Write a response once it is made; until then `cycle` stands for its request."""
         self.cycle = cast("Any", cycle)
         self.deadline = NEVER
+        self.later = later
         self.shared.in_flight += 1
 
         def on_done(future: asyncio.Future[HttpResponse]) -> None:
             self.shared.in_flight -= 1
-            error = future.exception()
+            self.later = None
+            error = asyncio.CancelledError() if future.cancelled() else future.exception()
+            if cycle.disconnected:
+                return
             sent = head if error is None else self._log_failure(error, head)
-            if not cycle.disconnected:
-                self._write(BROKEN if error else future.result(), cycle, sent)
+            self._write(BROKEN if error else future.result(), cycle, sent)
 
         later.add_done_callback(on_done)

@@ -1,8 +1,8 @@
 """Uvicorn's httptools protocol with limits, deadlines and a fast path.
 
-Requests to models are answered by fast_path.py. All others, and unusual ones (a request after an unfinished response,
-`Expect`, unknown paths), go on to FastAPI, which answers by the same handlers. connection.py has the state of a
-connection, and how it is written to and ended.
+Requests to models and probes are answered by fast_path.py. All others, and unusual ones (a request after an unfinished
+response, `Expect`, unknown paths), go on to FastAPI, which answers by the same handlers. connection.py has the state of
+a connection, and how it is written to and ended.
 """
 
 from typing import Any, Final, cast
@@ -15,8 +15,8 @@ from service.serve.http.fast_path import FastPath
 from service.serve.http.shared_state import BUSY, SharedState
 from service.serve.responses import BROKEN, error
 
-# Answered also by a busy server: its orchestrator must see that it is alive, and its metrics.
-PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/ping", b"/metrics", b"/v2/health/live", b"/v2/health/ready"))
+# Answered also by a busy server, like its probes.
+METRICS: Final = b"/metrics"
 
 MALFORMED: Final = error(
     "malformed_http", "The request is not valid HTTP/1.1; check the request line, headers and chunk sizes."
@@ -56,7 +56,6 @@ class SoftstepProtocol(FastPath):
                 cached is not None
                 and len(data) == cached.size
                 and shared.in_flight + len(self.tasks) < shared.in_flight_max
-                and not self.last
             ):
                 self._repeat(cached, data)
                 return
@@ -119,7 +118,7 @@ class SoftstepProtocol(FastPath):
 
     def on_headers_complete(self) -> None:
         """Choose between the fast path and FastAPI."""
-        if self.leaving:
+        if self.leaving or self.transport.is_closing():  # a request behind one whose response closes the connection
             return
         self.fields = dict(self.headers)
         self.expect_100_continue = self.fields.get(b"expect", b"").lower() == b"100-continue"
@@ -129,7 +128,7 @@ class SoftstepProtocol(FastPath):
             return  # the parser calls the message complete and stops, and `_decline_upgrade` goes on
         else:
             self.deadline = self.loop.time() + self.shared.settings.body_seconds
-            if not self._begin_fast():
+            if not self._begin_fast() and not self._begin_probe():
                 self._begin_application()
 
     def _head_is_too_large(self) -> bool:
@@ -150,12 +149,12 @@ class SoftstepProtocol(FastPath):
         shared = self.shared
         declared = int(self.fields.get(b"content-length", 0))
         full = shared.is_full(declared, len(self.tasks))
-        if declared <= shared.settings.body_bytes_max and full and url not in PROBES:
+        if declared <= shared.settings.body_bytes_max and full and url != METRICS and url not in shared.probes:
             self.app = cast("Any", shared.busy)
         else:
             self.app = cast("Any", self.config.loaded_app)
         super().on_headers_complete()
-        self.cycle.keep_alive = self.cycle.keep_alive and not self.last
+        self.cycle.keep_alive = self.cycle.keep_alive and not shared.draining
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body, as long as the limits allow."""

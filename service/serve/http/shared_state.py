@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.asgi import Envelope, Reply
 from service.serve.handlers.dispatcher import Dispatcher
+from service.serve.handlers.probes import Probes
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.registry import ModelRegistry
@@ -46,6 +47,7 @@ class PendingRequest:
 
     __slots__ = ("disconnected", "keep_alive", "response_complete", "url", "version")
     message_event = NullEvent()
+    method = b"POST"
     more_body = False
     response_started = False
 
@@ -55,6 +57,20 @@ class PendingRequest:
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
+
+
+class PendingGet(PendingRequest):
+    """The same for a probe."""
+
+    __slots__ = ()
+    method = b"GET"
+
+
+class PendingHead(PendingRequest):
+    """The same for a probe that gets no body."""
+
+    __slots__ = ()
+    method = b"HEAD"
 
 
 class CachedHead:
@@ -127,18 +143,30 @@ class SharedState:
     Args:
         registry: The models that are served.
         dispatcher: Picks the handler of a request.
+        probes: Answers each path of liveness and readiness.
         counters: The worker's counters.
         settings: The limits.
+
+    Attributes:
+        draining: Whether each response is the last one on its connection. No head is remembered meanwhile, so a
+            request whose head is remembered need not ask.
     """
 
     def __init__(
-        self, registry: ModelRegistry, dispatcher: Dispatcher, counters: WorkerCounters, settings: Settings
+        self,
+        registry: ModelRegistry,
+        dispatcher: Dispatcher,
+        probes: Probes,
+        counters: WorkerCounters,
+        settings: Settings,
     ) -> None:
         self.registry = registry
         self.dispatcher = dispatcher
+        self.probes = probes
         self.counters = counters
         self.settings = settings
         self.heads: HeadTable = {}
+        self.draining = False
         self.numbers = REQUEST_IDS.numbers
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.in_flight_max = settings.requests_in_flight_max
@@ -153,6 +181,11 @@ class SharedState:
     def forget_heads(self) -> None:
         """Forget all remembered heads, because the models have changed."""
         self.heads = {}
+
+    def begin_drain(self) -> None:
+        """Make every response the last one on its connection."""
+        self.draining = True
+        self.forget_heads()
 
     def remember(self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, url: bytes) -> None:
         """Remember what a head means."""

@@ -1,0 +1,92 @@
+"""The command line of `softstep`: parse it, read the settings, and run the command's module.
+
+Only that module is imported. `softstep health` runs beside a service every half minute, and importing Numba and the
+server would take more than a second of a core each time. tests/commands/test_command.py checks the imports.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Final
+
+from service import __version__
+from service.configuration import InvalidSettingsError, read_settings
+from service.console import print_error
+from service.errors import SoftstepError
+from service.settings import Settings
+
+Command = Callable[[Settings, argparse.Namespace], int]
+"""Runs a command, given the settings and the parsed command line; returns the exit code."""
+
+INTERRUPTED: Final = 130  # a shell's exit code for a command that SIGINT ended
+SERVE_TEXT: Final = "Options override the settings SOFTSTEP_<NAME> of the environment; `softstep config` lists all."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        settings = read_settings(arguments)
+    except InvalidSettingsError as error:
+        for sentence in error.sentences:
+            print_error(sentence)
+        return 2
+    run: Command = resolve_name(f"service.commands.{arguments.command}:run")
+    try:
+        return run(settings, arguments)
+    except SoftstepError as error:
+        print_error(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; each command is a module of service/commands/."""
+    parser = argparse.ArgumentParser("softstep", description="Serve softmax models that learn from feedback.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--models", type=Path, help="directory of models/<name>/<version>/")
+    options.add_argument("--data", type=Path, help="data directory: the log and what was learned")
+    options.add_argument("--host", help="address to listen on")
+    options.add_argument("--port", type=int, help="port to listen on")
+    options.add_argument("--workers", type=int, help="number of worker processes")
+    commands.add_parser("serve", parents=[options], help="serve a models directory over HTTP", description=SERVE_TEXT)
+    config = commands.add_parser("config", parents=[options], help="print every setting, its value and its source")
+    config.add_argument("--json", action="store_true", help="print one JSON object for each setting")
+    warm = commands.add_parser("warm", help="compile the kernels ahead of the first start")
+    warm.add_argument("targets", nargs="*", help="processor baselines; default: the best one of this machine")
+    check = commands.add_parser("check", help="validate the files of one model version")
+    check.add_argument("directory", type=Path, help="folder with model.json and model.safetensors")
+    commands.add_parser("health", help="ask a running service whether it is ready")
+    _add_data_commands(commands)
+    return parser
+
+
+def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that work on a data directory."""
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--data", type=Path, help="data directory: the log and what was learned")
+    data.add_argument("--json", action="store_true", help="print results as one JSON object a line")
+    streams = argparse.ArgumentParser(add_help=False, parents=[data])
+    streams.add_argument("model", help="model, or model/version if several versions have learned")
+    replay = commands.add_parser("replay", parents=[streams], help="fold a model's events again and compare")
+    replay.add_argument("--seq", type=int, help="last event to fold; default: the last one of all")
+    replay.add_argument("--keep", type=Path, metavar="DIR", help="folder to write the state to, as a snapshot file")
+    verify = commands.add_parser("verify", parents=[data], help="verify the log and all files that are derived from it")
+    verify.add_argument("--refold", action="store_true", help="also fold each stored state again and compare")
+    skip = commands.add_parser("skip", parents=[streams], help="make a model's fold leave out an event")
+    skip.add_argument("seq", type=int, help="seq of the event")
+    skip.add_argument("--id", help="id of this call, so that a retry is recognized; default: a new one")
+    purge = commands.add_parser("purge", parents=[streams], help="delete everything a model version has learned")
+    purge.add_argument("--yes", action="store_true", help="confirm the deletion")
+    backup = commands.add_parser("backup", parents=[data], help="copy a data directory, while the service runs")
+    backup.add_argument("directory", type=Path, help="folder to create")
+    restore = commands.add_parser("restore", parents=[data], help="restore a backup to an empty data directory")
+    restore.add_argument("directory", type=Path, help="folder of the backup")
+    restore.add_argument("--over", action="store_true", help="replace a data directory; forgotten events stay so")
+    export = commands.add_parser("export", parents=[streams], help="write a learned model as a new version")
+    export.add_argument("--seq", type=int, help="last event to fold; default: the last one of all")
+    export.add_argument("directory", type=Path, help="version folder to create, or folder of a model")

@@ -1,0 +1,84 @@
+"""Take turns on the event loop: one long step in each, so that small requests and probes are answered in between.
+
+Parsing a large body and writing a large response keep the interpreter for milliseconds, on whatever thread they run. If
+many large requests arrived together and were answered together, everything else would wait for all of them. Here one
+step runs, then the event loop looks for what has arrived meanwhile, and then the next step runs.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+Step = Callable[[], None]
+
+# A body of JSON from this size on is large: 64 KiB of short numbers take about 0.3 ms from the body to the response.
+LARGE_BYTES: Final = 1 << 16
+# Binary tensors are only copied: 4 MiB take as long.
+LARGE_BINARY_BYTES: Final = 1 << 22
+
+
+class Turns:
+    """The long steps of one worker, in order; used on the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._steps: deque[Step] = deque()
+        self._is_running = False
+
+    def call(self, make: Callable[[], "T | asyncio.Future[T]"]) -> "asyncio.Future[T]":
+        """Call a function in a turn of its own, and return a future of its result.
+
+        If the future is cancelled before, the function is dropped at once, with all that it holds.
+        """
+        later: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting = [make]
+
+        def step() -> None:
+            if waiting:
+                _settle(later, waiting.pop())
+
+        def drop(_: object) -> None:
+            waiting.clear()
+
+        later.add_done_callback(drop)
+        self._steps.append(step)
+        self._start()
+        return later
+
+    def _start(self) -> None:
+        if not self._is_running:
+            self._is_running = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        """Run one step, and leave the next one to the next turn of the event loop."""
+        self._steps.popleft()()
+        self._is_running = False
+        if self._steps:
+            self._start()
+
+
+def _settle(later: "asyncio.Future[T]", make: Callable[[], "T | asyncio.Future[T]"]) -> None:
+    """Call a function and settle a future with its result, or with that of the future that it returns."""
+    try:
+        made = make()
+    except Exception as error:  # noqa: BLE001  # the caller waits for it
+        later.set_exception(error)
+        return
+    if not isinstance(made, asyncio.Future):
+        later.set_result(made)
+        return
+
+    def forward(done: "asyncio.Future[T]") -> None:
+        reason = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if later.done():
+            return
+        if reason is None:
+            later.set_result(done.result())
+        elif done.cancelled():
+            later.cancel()
+        else:
+            later.set_exception(reason)
+
+    made.add_done_callback(forward)

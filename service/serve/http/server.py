@@ -1,0 +1,131 @@
+"""The server of one worker: it serves until SIGTERM, and then loses no request that a client has sent.
+
+    SIGTERM        each answer is the last one on its connection; connections that say nothing stay open
+    end of drain   the kernel ignores new clients; connections that it has completed are accepted; the listener closes
+    after that     connections that were quiet for a while are closed; requests in progress end
+
+A client that sends while its server closes the connection gets no answer, and HTTP has no way to prevent that. So a
+quiet connection is closed at the end of the drain only: by then busy clients have had an answer that closed theirs. A
+connection that has just been accepted or answered is not quiet yet, because its client's next request may be under way.
+"""
+
+import asyncio
+import contextlib
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+
+from service.process.listener import ignore_new_clients
+from service.process.shared_memory import SharedMemory
+from service.serve.http.connection import Connection
+from service.serve.http.shared_state import SharedState
+from service.settings import Settings
+
+NEVER: Final = float("inf")
+# Handshakes that have begun end within this time, unless the client is farther away than most.
+HANDSHAKE_SECONDS: Final = 0.1
+# A connection on which nothing has happened for this time is quiet.
+QUIET_SECONDS: Final = 0.3
+# Pause between two looks at the connections that are still open.
+POLL_SECONDS: Final = 0.02
+# The server's share of shutdown_seconds, so that the parent need not kill.
+GRACE_SHARE: Final = 0.8
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server with deadlines, a drain, and a shutdown that answers all requests.
+
+    Args:
+        config: Uvicorn's configuration.
+        settings: The times of the drain and of the shutdown.
+        memory: The memory that the processes share.
+        shared: The state that the connections share.
+    """
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, memory: SharedMemory, shared: SharedState) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._memory = memory
+        self._shared = shared
+        self._drain_end = NEVER
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: SIGTERM ends a worker that does not serve yet, and `startup` handles it from then on."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to serve, and to drain on SIGTERM."""
+        await super().startup(sockets)
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.begin_drain)
+
+    def begin_drain(self) -> None:
+        """Make each answer the last one on its connection, and stop when the drain is over.
+
+        The parent has set the end if the whole service stops. Else only this worker was asked to.
+        """
+        end = self._memory.drain_end or time.monotonic() + self._settings.drain_seconds
+        self._drain_end = min(self._drain_end, end)
+        self._shared.begin_drain()
+        for connection in self._connections():
+            connection.begin_drain()
+
+    def _connections(self) -> list[Connection]:
+        """Return the open connections; every one has the service's own protocol."""
+        return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
+
+    async def on_tick(self, counter: int) -> bool:
+        """Check deadlines, publish gauges and look whether the drain is over, ten times a second."""
+        self._tick()
+        return await super().on_tick(counter) or self._drain_end <= time.monotonic()
+
+    def _tick(self) -> None:
+        state = self.server_state
+        self._shared.tick(state.connections, len(state.tasks), asyncio.get_running_loop().time())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what waits, close the listener and quiet connections, let requests end, and end the lifespan."""
+        self.begin_drain()
+        listeners = sockets or []
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._settings.shutdown_seconds * GRACE_SHARE
+        if self._memory.draining:  # else other processes go on to accept from the same queue
+            await _accept_queued(listeners)
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        while (self.server_state.connections or self.server_state.tasks) and loop.time() < end:
+            self._close_quiet_connections(loop.time() - QUIET_SECONDS)
+            self._tick()
+            await asyncio.sleep(POLL_SECONDS)
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await self.lifespan.shutdown()
+
+    def _close_quiet_connections(self, since: float) -> None:
+        """Close the connections that have been quiet since a time, unless a request has arrived but is not read."""
+        quiet = {connection.fileno(): connection for connection in self._connections() if connection.is_quiet(since)}
+        poll = select.poll()
+        for fd in quiet:
+            poll.register(fd, select.POLLIN)
+        for fd, _ in poll.poll(0):
+            del quiet[fd]
+        for connection in quiet.values():
+            connection.transport.close()
+
+
+async def _accept_queued(listeners: list[socket.socket]) -> None:
+    """Ignore new clients, and wait until the event loop has accepted all that the kernel has queued."""
+    for listener in listeners:
+        ignore_new_clients(listener)
+    await asyncio.sleep(HANDSHAKE_SECONDS)
+    while select.select(listeners, [], [], 0)[0]:  # noqa: ASYNC110  # the loop accepts without an event
+        await asyncio.sleep(POLL_SECONDS)
