@@ -86,7 +86,7 @@ class SharedMemory:
 
     @property
     def drain_end(self) -> float | None:
-        """When the drain of connections ends, in seconds of the monotonic clock, or None if the service goes on."""
+        """The end of the drain, in seconds of the monotonic clock, or None if the service goes on."""
         return self.cells[DRAIN_END] / 1e9 or None
 
     def drain_until(self, seconds: float) -> None:
