@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.__main__ import INTERRUPTED
+from service.command_line import INTERRUPTED
 from tests.support.learning_client import IRIS, metadata, post
 from tests.support.pages import sessions
 from tests.support.paths import ROOT, SHIPPED
