@@ -2,7 +2,7 @@
 # Prometheus with its promtool, which checks the alert rules: apt-get install --no-install-recommends prometheus.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check torture lock models bench clean
+.PHONY: help serve test matrix check clients torture lock models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -31,7 +31,7 @@ serve: $(VENV)/serve.stamp ## install, compile the kernels and serve models/ on 
 	$(BIN)/softstep serve --models models --data data
 
 test: $(VENV)/dev.stamp ## everything that CI runs: style, types, rooms and tests
-	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory --jobs 2 check clients
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 matrix: ## run `make test` on each supported Python that is installed; the image runs 3.13
@@ -46,6 +46,9 @@ check: $(VENV)/dev.stamp ## style, types and the import order
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+clients: $(VENV)/dev.stamp ## install the client libraries that the tests run, each into build/clients
+	$(BIN)/python -m tests.clients.environments
+
 torture: $(VENV)/dev.stamp ## kill and fail everything for some 40 minutes (needs strace); writes docs/reliability.md
 	$(BIN)/python -m tests.torture
 
@@ -54,6 +57,9 @@ lock: ## resolve the locked requirements again
 	.venv/lock/bin/python -m pip install --quiet uv
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --output-file requirements.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	for name in kserve mlserver; do \
+	  .venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --excludes $$name.excluded --output-file $$name.txt $$name.in || exit 1; \
+	done
 
 models: $(VENV)/dev.stamp ## train the shipped models again
 	$(BIN)/python models/train.py

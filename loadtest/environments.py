@@ -2,6 +2,7 @@
 
 Each is built from pinned requirements. A stamp file holds their hash, so an edited file rebuilds its environment. Peers
 that share libraries with Softstep (uvicorn, NumPy) install the project's own lock first, so that versions are equal.
+Tests build those of the client libraries that they run in the same way (tests/clients/environments.py).
 """
 
 import hashlib
@@ -24,16 +25,31 @@ class NotAvailableError(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment: its folder's name, its pinned requirements, and the Python versions they support."""
+    """A virtual environment.
+
+    Attributes:
+        name: The name of its folder.
+        requirements: Files of pinned requirements.
+        pythons: The Python versions that they support, or none if they support all.
+        parent: The folder that has its folder.
+        locked: Whether the files name every package with its hash, so that nothing is resolved.
+    """
 
     name: str
     requirements: tuple[Path, ...]
     pythons: tuple[str, ...] = ()
+    parent: Path = BUILD
+    locked: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the environment."""
+        return self.parent / self.name
 
     @property
     def python(self) -> Path:
         """Return the interpreter of the environment."""
-        return BUILD / self.name / "bin" / "python"
+        return self.folder / "bin" / "python"
 
     def ensure(self) -> Path:
         """Build the environment unless it exists; return its interpreter."""
@@ -41,7 +57,7 @@ class Environment:
         stamp = self.python.parent / "requirements.stamp"
         wanted = self.digest(base)
         if not (stamp.exists() and stamp.read_text() == wanted):
-            print(f"building {self.python.parent.parent.relative_to(ROOT)} (once)", flush=True)
+            print(f"building {self.folder.relative_to(ROOT)} (once)", flush=True)
             self.build(base)
             stamp.write_text(wanted)
         return self.python
@@ -65,15 +81,19 @@ class Environment:
 
     def build(self, base: str) -> None:
         """Build the environment in an empty folder."""
-        folder = BUILD / self.name
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         uv = shutil.which("uv")
-        run([uv, "venv", "--python", base, str(folder)] if uv else [base, "-m", "venv", str(folder)])
-        installer = (
-            [uv, "pip", "install", "--python", str(self.python)] if uv else [str(self.python), "-m", "pip", "install"]
-        )
+        if uv:
+            run([uv, "venv", "--python", base, str(self.folder)])
+            installer = [uv, "pip", "install", "--python", str(self.python)]
+        else:
+            # Locked requirements name every package, so pip and setuptools are left out too.
+            run([base, "-m", "venv", *(["--without-pip"] if self.locked else []), str(self.folder)])
+            # Modules are compiled when they are first imported; most of them never are.
+            installer = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--no-compile"]
+        checks = ["--require-hashes", "--no-deps"] if self.locked else []
         for path in self.requirements:
-            run([*installer, "--quiet", "--requirement", str(path)])
+            run([*installer, "--quiet", *checks, "--requirement", str(path)])
 
 
 def run(command: list[str]) -> None:

@@ -1,0 +1,31 @@
+"""Virtual environments of the client libraries that tests run, under build/clients; `make clients` builds them."""
+
+import contextlib
+from typing import Any
+
+from tests.support.paths import ROOT
+from tests.support.scripts import load_script
+
+environments = load_script("loadtest/environments.py")
+
+
+def environment(name: str, *pythons: str) -> Any:
+    """Return the environment of the locked requirements of that name, and the Python versions that they support."""
+    requirements = ROOT / "tests" / "clients" / "requirements" / f"{name}.txt"
+    return environments.Environment(name, (requirements,), pythons, parent=ROOT / "build" / "clients", locked=True)
+
+
+def is_available(client: Any) -> bool:
+    """Return whether a Python that the client supports is installed."""
+    with contextlib.suppress(environments.NotAvailableError):
+        return bool(client.interpreter())
+    return False
+
+
+KSERVE = environment("kserve", "3.11", "3.12", "3.13")
+MLSERVER = environment("mlserver", "3.11", "3.12")
+
+
+if __name__ == "__main__":
+    for one in filter(is_available, (KSERVE, MLSERVER)):
+        one.ensure()

@@ -1,0 +1,77 @@
+"""Client libraries of other servers work with a running service, each in an environment of its own."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.clients import environments
+from tests.support.paths import ROOT, SHIPPED
+from tests.support.running_service import Service, serving
+
+# The first import in a new environment compiles hundreds of modules.
+SECONDS = 120.0
+ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of the shipped models, whose default model is iris."""
+    with serving(SHIPPED, tmp_path_factory.mktemp("clients"), SOFTSTEP_DEFAULT_MODEL="iris") as service:
+        yield service
+
+
+def call(environment: Any, service: Service) -> Any:
+    """Run the script of a client in its environment, and return what it prints."""
+    if not environments.is_available(environment):
+        pytest.skip(f"no Python of {environment.pythons} is installed")
+    features = httpx.get(f"{service.url}/v1/models/iris").json()["features"]
+    done = subprocess.run(
+        [environment.ensure(), "-I", ROOT / "tests" / "clients" / f"{environment.name}_client.py"],
+        input=json.dumps({"url": service.url, "rows": ROWS, "features": features}),
+        capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def predict(service: Service, rows: list[list[float]] = ROWS) -> Any:
+    """The answer of `:predict`."""
+    return httpx.post(f"{service.url}/v1/models/iris:predict", json={"instances": rows}).json()
+
+
+def single(values: Any) -> Any:
+    """Return numbers as an array of the model's dtype."""
+    return np.array(values, np.float32)
+
+
+def test_kserve_calls_with_both_protocols(running: Service) -> None:
+    """KServe's client finds the service live and the model ready, and predicts with v1 and v2, JSON and binary."""
+    found, expected = call(environments.KSERVE, running), predict(running)
+    v1, v2 = found["v1"], found["v2"]
+    assert (v1["live"], v1["ready"], v2["live"], v2["server ready"], v2["ready"]) == (True,) * 5
+    # The client sends float32 numbers in decimal.
+    np.testing.assert_array_equal(single(v1["predicted"]["predictions"]), single(expected["predictions"]))
+    assert v1["predicted"]["labels"] == expected["labels"]
+    assert [row["label"] for row in v1["explained"]["explanations"]] == expected["labels"]
+    for answer in (*v2["one tensor"], *v2["a tensor for each feature"], v2["binary outputs"]):
+        assert answer["id"] == "7"
+        np.testing.assert_array_equal(single(answer["probabilities"]), single(expected["predictions"]))
+    assert v2["labels"] == [{"id": "7", "labels": expected["labels"]}] * 2
+    assert '"model_name" contradicts the path' in v2["refused"]
+
+
+def test_mlserver_codecs_make_requests_and_read_answers(running: Service) -> None:
+    """PandasCodec sends a tensor for each column, NumpyRequestCodec one tensor; the codecs decode the outputs."""
+    found, expected = call(environments.MLSERVER, running), predict(running)
+    probabilities = single(expected["predictions"])
+    for values in (*found["probabilities"].values(), found["without nulls"], found["both outputs"][1]):
+        np.testing.assert_array_equal(single(values), probabilities)
+    mixed = predict(running, found["mixed rows"])["predictions"]
+    np.testing.assert_array_equal(single(found["integers and flags"]), single(mixed))
+    assert found["both outputs"][0] == expected["labels"]
+    assert found["labels as a frame"] == {"labels": expected["labels"]}
