@@ -18,7 +18,7 @@ from tests.support.running_service import serving
 from tests.support.scripts import load_script
 
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
-LIVE_PAGES = ("README.md", "docs/http.md", "docs/feedback.md", "docs/explain.md")
+LIVE_PAGES = ("README.md", "docs/clients.md", "docs/http.md", "docs/feedback.md", "docs/explain.md")
 CALL_PAGES = ("docs/http.md", "docs/feedback.md")
 LINES_MAX = 250
 FUNCTIONS = re.compile(r"\| `([\w/]+\.py)` \| ([^|]*) \|")
@@ -58,7 +58,7 @@ def test_console_blocks_show_what_a_service_answers(name: str, models: Path, tmp
     """The commands of a page, run in order against a new service, print what the page shows."""
     shown = [(command, output.strip()) for command, output in sessions(ROOT / name)]
     printed = []
-    with serving(models, tmp_path) as service:
+    with serving(models, tmp_path, SOFTSTEP_DEFAULT_MODEL="iris") as service:
         for command, _ in shown:
             line = command.replace("localhost:8000", service.url.removeprefix("http://"))
             done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607

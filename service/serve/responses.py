@@ -44,6 +44,7 @@ class RequestHead(NamedTuple):
         request_id: X-Request-Id.
         origin: Origin: the web page that a browser sends the request for.
         fetch_site: Sec-Fetch-Site: how a browser relates that page to the service.
+        accept: Accept: the media types that the client can read.
     """
 
     content_type: bytes | None = None
@@ -52,6 +53,7 @@ class RequestHead(NamedTuple):
     request_id: bytes | None = None
     origin: bytes | None = None
     fetch_site: bytes | None = None
+    accept: bytes | None = None
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes]) -> "RequestHead":
@@ -64,6 +66,7 @@ class RequestHead(NamedTuple):
             get(b"x-request-id"),
             get(b"origin"),
             get(b"sec-fetch-site"),
+            get(b"accept"),
         )
 
 

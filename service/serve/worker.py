@@ -18,13 +18,14 @@ from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
 from service.serve.handlers.admin import AdminHandler
 from service.serve.handlers.corrections import CorrectionHandler
-from service.serve.handlers.dispatcher import Dispatcher
+from service.serve.handlers.dispatcher import Dispatcher, Handler
 from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.explain import ExplainHandler
 from service.serve.handlers.feedback import FeedbackHandler, LearningOffHandler
 from service.serve.handlers.feedback_context import FeedbackContexts
 from service.serve.handlers.health import Health
 from service.serve.handlers.infer import InferHandler
+from service.serve.handlers.invoke import InvokeHandler
 from service.serve.handlers.learning import Learning
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.past_states import PastStates
@@ -40,7 +41,7 @@ from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
 from service.serve.log.writer_thread import WriterCallbacks
 from service.serve.metrics.counters import WorkerCounters
-from service.serve.models.endpoint import EXPLAIN, INFER, PREDICT
+from service.serve.models.endpoint import EXPLAIN, INFER, INVOKE, PREDICT, VERTEX
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ModelResources
@@ -135,8 +136,11 @@ class Worker:
     def _make_dispatcher(self, waiter: MinSeqWaiter) -> Dispatcher:
         """Give each kind of request its handler."""
         feedback = LearningOffHandler() if self.learning is None else self.learning.feedback
-        handlers = {
-            PREDICT: PredictHandler(self.settings, waiter, feedback.seal_rows).respond,
+        predict = PredictHandler(self.settings, waiter, feedback.seal_rows)
+        handlers: dict[int, Handler] = {
+            PREDICT: predict.respond,
+            INVOKE: InvokeHandler(predict, waiter, extra_fields=False).respond,
+            VERTEX: InvokeHandler(predict, waiter, extra_fields=True).respond,
             INFER: InferHandler(self.explain.infer_explanations).respond,
             EXPLAIN: self.explain.respond,
         }

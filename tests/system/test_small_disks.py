@@ -36,7 +36,7 @@ def test_a_service_that_cannot_write_its_data_serves_without_learning(iris_model
     with serving(iris_models, tmp_path) as service:
         (warning,) = events_of(service, "learning_unavailable")
         assert warning["directory"] == str(tmp_path / "data")
-        for path in ("/readyz", "/ping", "/v2/health/ready"):
+        for path in ("/readyz", "/health", "/v2/health/ready"):
             answer = CLIENT.get(f"{service.url}{path}")
             assert (answer.status_code, answer.json()) == (200, {"ready": True, "learning": False})
         assert predict(service.url).status_code == 200

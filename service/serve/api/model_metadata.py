@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from service import __version__
 from service.process.shared_memory import COUNTERS
+from service.serve.api.tensorflow_metadata import version_status
 from service.serve.metrics.counters import (
     COMPUTE_NANOSECONDS,
     EXECUTIONS,
@@ -46,16 +47,30 @@ def models(now: LiveModels) -> dict[str, Any]:
     return {"models": rows}
 
 
-def model(now: LiveModels, served: ServedModel) -> dict[str, Any]:
-    """Return the body of GET /v1/models/{name}: the served version, and the state of every version."""
+def model(now: LiveModels, served: ServedModel, *, alone: bool) -> dict[str, Any]:
+    """Return the body of GET /v1/models/{name}: the served version, and the state of every version.
+
+    Args:
+        now: The models that are served.
+        served: The version.
+        alone: Whether TensorFlow Serving's form has the status of this version alone.
+    """
     states = [_state(now, version) for (name, _), version in now.versions.items() if name == served.name]
-    return {**served.metadata(), "versions": states}
+    listed = [state for state in states if not alone or state["version"] == served.version]
+    return {**served.metadata(), "versions": states, "model_version_status": version_status(listed)}
 
 
 def unavailable(now: LiveModels, name: str) -> dict[str, Any]:
     """Return the metadata of a model without a served version: the state and reason of every version."""
     states = [_state(now, version) for (model, _), version in now.versions.items() if model == name]
-    return {"name": name, "version": states[-1]["version"], "state": "UNAVAILABLE", "ready": False, "versions": states}
+    return {
+        "name": name,
+        "version": states[-1]["version"],
+        "state": "UNAVAILABLE",
+        "ready": False,
+        "versions": states,
+        "model_version_status": version_status(states),
+    }
 
 
 def _state(now: LiveModels, version: Version) -> dict[str, Any]:

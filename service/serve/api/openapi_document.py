@@ -39,7 +39,7 @@ def complete_document(document: dict[str, Any]) -> dict[str, Any]:
 def _correct_errors(responses: dict[str, Any], *, has_version: bool) -> None:
     """Remove FastAPI's 422, and an unknown version where the path names none; describe errors by their codes."""
     for status, response in list(responses.items()):
-        for content in response["content"].values():
+        for content in response.get("content", {}).values():
             examples = content.get("examples", {})
             if content["schema"].get("$ref", "").endswith(NEVER_SENT[0]):
                 responses.pop(status)

@@ -1,17 +1,21 @@
 """Routes for operators and orchestrators: liveness, readiness, metrics."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from service import __version__
 from service.serve.api.dependencies import Context, With, json_reply, readiness
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.asgi import Reply
+from service.serve.handlers.probes import answer_ping
 from service.serve.metrics.prometheus import render_metrics
 from service.serve.metrics.samples import Learning, MetricSources
 from service.serve.responses import HttpResponse
+
+TEXT: Final = b"text/plain; charset=utf-8"
 
 operations = APIRouter(tags=["operations"])
 
@@ -34,10 +38,22 @@ async def readyz(context: With) -> Response:
     return readiness(context)
 
 
-@operations.get("/ping", **DOCS["ready"])
-async def ping(context: With) -> Response:
-    """Return whether the server takes predictions; SageMaker calls it."""
+@operations.get("/health", **DOCS["ready"])
+async def health(context: With) -> Response:
+    """Return whether the server takes predictions; clients of MLflow call it."""
     return readiness(context)
+
+
+@operations.get("/ping", **DOCS["ping"])
+async def ping(context: With) -> Response:
+    """Return whether the server takes predictions, with an empty body; SageMaker and MLflow call it."""
+    return Reply(answer_ping(context.health))
+
+
+@operations.get("/version", **DOCS["version"])
+async def version() -> Response:
+    """Return the version of the service as plain text; clients of MLflow call it."""
+    return Reply(HttpResponse(200, __version__.encode(), TEXT))
 
 
 @operations.get("/metrics", **DOCS["metrics"])

@@ -13,7 +13,8 @@ from service.serve.api.dependencies import (
     respond,
 )
 from service.serve.api.schemas.documented_calls import DOCS
-from service.serve.models.endpoint import EXPLAIN, PREDICT
+from service.serve.api.tensorflow_metadata import describe_signature
+from service.serve.models.endpoint import EXPLAIN, INVOKE, PREDICT, VERTEX
 
 native = APIRouter(tags=["native v1"])
 # Calls of one model; the paths begin behind its name or version.
@@ -34,7 +35,13 @@ async def metadata(path: NamedModel, context: With) -> Response:
         return json_reply(describe.unavailable(now, name))
     served = now.find_served(name, path.version)
     standing = {} if context.learning is None else await context.learning.status.status_of(served)
-    return json_reply({**describe.model(now, served), **standing})
+    return json_reply({**describe.model(now, served, alone=path.version is not None), **standing})
+
+
+@native_models.get("/metadata", name="signature", **DOCS["signature"])
+async def signature(served: Served) -> Response:
+    """Return the tensors that a model takes and gives, in the form of TensorFlow Serving."""
+    return json_reply(describe_signature(served))
 
 
 @native_models.post(":predict", name="predict", **DOCS["predict"])
@@ -51,8 +58,13 @@ async def explain_rows(served: Served, request: Request, context: With) -> Respo
 
 @native.post("/invocations", **DOCS["invocations"])
 async def predict_default(request: Request, context: With) -> Response:
-    """Predict with the default model: the path of SageMaker and MLflow, and by AIP_PREDICT_ROUTE of Vertex AI."""
-    return await respond(request, context, PREDICT, context.now.find_default(context.settings.default_model))
+    """Predict with the default model, in any form of SageMaker's and MLflow's clients."""
+    return await respond(request, context, INVOKE, context.now.find_default(context.settings.default_model))
+
+
+async def predict_vertex(request: Request, context: With) -> Response:
+    """Predict with the default model at the path of AIP_PREDICT_ROUTE, for clients of Vertex AI."""
+    return await respond(request, context, VERTEX, context.now.find_default(context.settings.default_model))
 
 
 include_for_models(native, native_models, "/v1/models")

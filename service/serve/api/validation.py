@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from service.errors import UnacceptableError
 from service.serve.api.schemas.schema_types import SEQ_REQUIREMENT, Requirement
 from service.serve.responses import HttpResponse, error
-from service.serve.wire.json_grammar import parse_object
+from service.serve.wire.json_grammar import check_fields, drop_nulls, parse_object
 from service.settings import Settings
 from service.store.log.events import SEQ_MAX
 
@@ -31,22 +31,24 @@ def parse_body(body: bytes, settings: Settings, model: type[M]) -> M:
         settings: The limits of depth and size.
         model: The model of the body.
 
+    Members that are null count as absent.
+
     Raises:
         MalformedError: The bytes are not JSON of our grammar.
         TooLargeError: They hold too many lists and objects.
         UnacceptableError: They do not fit the model; the sentence names the member.
     """
     document = parse_object(body, settings.json_depth_max, settings.rows_max)
+    if model.model_config["extra"] == "forbid":
+        check_fields(document, model.model_fields)
     try:
-        return model.model_validate(document, strict=True)
+        return model.model_validate(drop_nulls(document), strict=True)
     except ValidationError as reason:
         raise UnacceptableError(_sentence(reason.errors(include_url=False, include_input=False), model)) from None
 
 
 def _sentence(errors: list[ErrorDetails], model: type[BaseModel]) -> str:
     """Return what to change in a body, without anything that stands in it."""
-    if any(problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1 for problem in errors):
-        return f"The body has an unknown field; known are {', '.join(model.model_fields)}."
     first = errors[0]
     if not first["loc"]:  # of a validator of the whole body
         return first["msg"]

@@ -8,9 +8,10 @@ itself; otherwise any page that somewhere is open could teach a model, or unload
 from typing import Final, NamedTuple
 
 from service.errors import CrossSiteError, EncodingError, MediaTypeError
-from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, PREDICT
+from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, INVOKE, PREDICT, VERTEX
 from service.serve.origins import Origins
 from service.serve.responses import BINARY, JSON, RequestHead
+from service.serve.wire.invocation_form import CSV, JSON_LINES
 
 FORM: Final = b"application/x-www-form-urlencoded"
 TEXT: Final = b"text/plain"
@@ -46,8 +47,18 @@ JSON_TYPES: Final = MediaTypes(
     frozenset((b"", JSON, BINARY, FORM, TEXT)),
     "Content-Type must be application/json, or application/octet-stream for binary tensors.",
 )
+INVOCATION_TYPES: Final = MediaTypes(
+    JSON_TYPES.names | {CSV, JSON_LINES}, "Content-Type must be application/json, text/csv or application/jsonlines."
+)
 # The types that each kind of endpoint accepts.
-ACCEPTED: Final = {PREDICT: JSON_TYPES, INFER: JSON_TYPES, EXPLAIN: JSON_TYPES, FEEDBACK: JSON_TYPES}
+ACCEPTED: Final = {
+    PREDICT: JSON_TYPES,
+    INFER: JSON_TYPES,
+    EXPLAIN: JSON_TYPES,
+    FEEDBACK: JSON_TYPES,
+    INVOKE: INVOCATION_TYPES,
+    VERTEX: INVOCATION_TYPES,
+}
 
 
 def check_content_type(head: RequestHead, accepted: MediaTypes, origins: Origins) -> RequestHead:

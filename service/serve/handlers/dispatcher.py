@@ -48,7 +48,7 @@ class Dispatcher:
         self.origins: Final = origins
         self.start_feedback: Final = start_feedback
         self._turns: Final = turns
-        every = {**handlers, FEEDBACK: self._feedback}
+        every: dict[int, Handler] = {**handlers, FEEDBACK: self._feedback}
         self.handlers: Final = tuple(every[kind] for kind in range(KINDS))
 
     def check(self, endpoint: Endpoint, head: RequestHead) -> RequestHead | HttpResponse:

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.errors import TooLargeError, UnacceptableError
 from service.serve.models.served_model import ServedModel
-from service.serve.wire.json_grammar import check_fields, parse_object
+from service.serve.wire.json_grammar import known_fields, parse_object
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.predict_body import parse_min_seq
 from service.settings import Settings
@@ -97,15 +97,15 @@ class ExplainParser:
         if X is not None:
             return self._bounded(ExplainBody(X, None, self._default_top))
         document = parse_object(body, self._settings.json_depth_max, self._settings.rows_max)
-        check_fields(document, FIELDS)
-        if "instances" not in document:
+        fields = known_fields(document, FIELDS)
+        if "instances" not in fields:
             raise UnacceptableError('The body must have "instances": a list of rows.')
-        top = document.get("top", self._default_top)
+        top = fields.get("top", self._default_top)
         if type(top) is not int or top < 1:
             raise UnacceptableError('"top" must be a number of features, a whole number from 1.')
-        X = rows.convert_rows(document["instances"])
-        Y = self._parse_targets(document["labels"], len(X)) if "labels" in document else None
-        return self._bounded(ExplainBody(X, Y, min(top, rows.n_features), parse_min_seq(document)))
+        X = self._served.tables.convert_instances(fields["instances"])
+        Y = self._parse_targets(fields["labels"], len(X)) if "labels" in fields else None
+        return self._bounded(ExplainBody(X, Y, min(top, rows.n_features), parse_min_seq(fields)))
 
     def check_outputs(self, rows: int, wanted: Collection[str]) -> None:
         """Raise TooLargeError if so many rows of the outputs with these names would have too many numbers."""

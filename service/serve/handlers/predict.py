@@ -4,20 +4,17 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Final
 
-import numpy as np
-import orjson
-
 from service.errors import InputError, SoftstepError
-from service.serve.handlers.classify import classify, classify_later, failed
+from service.serve.handlers.classify import Encode, classify, classify_later, failed
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.handlers.min_seq import MinSeqWaiter
+from service.serve.handlers.predict_format import encode_outputs, encode_predictions
 from service.serve.metrics.counters import FAILURES
-from service.serve.models.batcher import Classification
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import V1, HttpResponse, RequestHead, refusal
+from service.serve.responses import V1, RequestHead, refusal
 from service.serve.wire.json_grammar import parse_object
-from service.serve.wire.predict_body import parse_predict_body
+from service.serve.wire.predict_body import INPUTS, PredictBody, parse_predict_body
 from service.settings import Settings
 from service.softmax.arrays import Floats
 
@@ -47,36 +44,28 @@ class PredictHandler:
         try:
             X = served.rows.parse_usual(body)
             if X is None:
-                parsed = parse_predict_body(parse_object(body, self._depth_max, self._rows_max), served.rows)
+                parsed = parse_predict_body(parse_object(body, self._depth_max, self._rows_max), served.tables)
                 if parsed.min_seq > served.seq:
                     return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
-                if parsed.tokens:
-                    return self._with_tokens(served, parsed.X, started)
-                X = parsed.X
-            return classify(served, V1, X, started, _encode, ())
+                encode = encode_outputs if parsed.form == INPUTS else encode_predictions
+                return self.respond_parsed(served, parsed, started, encode)
+            return classify(served, V1, X, started, encode_predictions, ())
         except InputError as reason:
             return failed(served, reason, V1)
 
-    def _with_tokens(self, served: ServedModel, X: Floats, started: int) -> PendingResponse:
-        """Respond with one feedback token for each row beside its probabilities."""
+    def respond_parsed(
+        self, served: ServedModel, parsed: PredictBody, started: int, encode: Encode[Sequence[str]]
+    ) -> PendingResponse:
+        """Respond to a request whose `min_seq` is served; `started` and `encode` are those of `classify`.
+
+        Raises:
+            InputError: The model cannot accept a row.
+        """
+        if not parsed.tokens:
+            return classify(served, V1, parsed.X, started, encode, ())
         try:
-            tokens = self._seal_rows(served, X)
+            tokens = self._seal_rows(served, parsed.X)
         except SoftstepError as reason:
             served.counters[FAILURES] += 1
             return refusal(reason, V1)
-        return classify_later(served, V1, X, started, _encode, tokens)
-
-
-def _encode(served: ServedModel, classified: Classification, tokens: Sequence[str]) -> HttpResponse:
-    P, labels = classified
-    numbers = orjson.dumps(P, None, orjson.OPT_SERIALIZE_NUMPY)
-    if served.thresholds is not None:
-        rows = (np.flatnonzero(flags) for flags in served.thresholds <= P)
-        names = b",".join([b"[" + b",".join([served.class_json[k] for k in row]) + b"]" for row in rows])
-    elif len(labels) == 1 and not tokens:
-        return HttpResponse(200, b'{"predictions":' + numbers + served.v1_single[labels[0]])
-    else:
-        names = b",".join([served.class_json[label] for label in labels])
-    if tokens:
-        names += b'],"feedback_tokens":[' + orjson.dumps(tokens)[1:-1]
-    return HttpResponse(200, b'{"predictions":' + numbers + b',"labels":[' + names + served.v1_tail)
+        return classify_later(served, V1, parsed.X, started, encode, tokens)

@@ -13,11 +13,22 @@ from service.serve.responses import HttpResponse
 Probes = Mapping[bytes, Callable[[], HttpResponse]]
 
 LIVE: Final = HttpResponse(200, b'{"live":true}')
+PONG: Final = HttpResponse(200, b"", b"text/plain; charset=utf-8")
 
 
 def make_probes(health: Health, health_route: str | None) -> Probes:
     """Return the answer to each path; `health_route` is one more path of readiness."""
-    live, ready = (b"/healthz", b"/v2/health/live"), [b"/readyz", b"/ping", b"/v2/health/ready"]
+    live, ready = (b"/healthz", b"/v2/health/live"), [b"/readyz", b"/health", b"/v2/health/ready"]
     if health_route is not None:
         ready.append(health_route.encode())
-    return {**dict.fromkeys(live, lambda: LIVE), **dict.fromkeys(ready, health.ready)}
+    return {
+        **dict.fromkeys(live, lambda: LIVE),
+        **dict.fromkeys(ready, health.ready),
+        b"/ping": lambda: answer_ping(health),
+    }
+
+
+def answer_ping(health: Health) -> HttpResponse:
+    """Return the response of readiness, but with an empty body if the service is ready, as SageMaker has it."""
+    response = health.ready()
+    return PONG if response.status == PONG.status else response

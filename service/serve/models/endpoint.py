@@ -5,17 +5,17 @@ from typing import Final
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2
 
-# The kinds of requests that the fast path answers; each has one handler (handlers/dispatcher.py). They are plain
-# integers because an enum's member costs more to look up than to compare.
-PREDICT, INFER, EXPLAIN, FEEDBACK = range(4)
-KINDS: Final = 4
+# The kinds of requests to a model; each has one handler (handlers/dispatcher.py). The fast path answers the first four.
+# They are plain integers because an enum's member costs more to look up than to compare.
+PREDICT, INFER, EXPLAIN, FEEDBACK, INVOKE, VERTEX = range(6)
+KINDS: Final = 6
 
 
 class Endpoint:
     """A kind of request to one model version, as it is served now.
 
     Attributes:
-        kind: PREDICT, INFER, EXPLAIN or FEEDBACK; it decides which handler answers.
+        kind: One of the kinds above; it decides which handler answers.
         protocol: V1 or V2, for errors and counters.
         served: The served state; a request reads it once and keeps it to its end.
         single_row: The shortest way to predict one row, or None.

@@ -18,6 +18,7 @@ from service.serve.models.batcher import Batcher, Classification, inline_rows, i
 from service.serve.models.single_row import SingleRow
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
+from service.serve.wire.table_rows import TableParser
 from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.softmax.classifier import Classifier
@@ -106,6 +107,7 @@ class ServedModel:
         self.thresholds: Final = _thresholds(artifact, len(self.classes))
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
         self.rows: Final = RowParser(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
+        self.tables: Final = TableParser(self.rows, manifest.features)
         self.class_json: Final = [orjson.dumps(name) for name in self.classes]
         named = {"model_name": self.name, "model_version": self.version}
         # The state that a response comes from; once something was forgotten, a seq alone does not identify it.

@@ -3,8 +3,8 @@
     {"id": "evt-1", "instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"], "weights": [1.0]}     one event
     {"tokens": ["…", "…"], "labels": ["setosa", 2], "weights": [1.0, 2.0]}                           one for each token
 
-`id` and `weights` are optional; `parameters` and `signature_name` are ignored, as in `:predict`. rows.py parses and
-rejects rows as in a prediction, and labels.py the labels.
+`id` and `weights` are optional, and null counts as missing; `parameters` and `signature_name` are ignored, as in
+`:predict`. rows.py parses and rejects rows as in a prediction, and labels.py the labels.
 
 Three parsers share that grammar. The general parser makes Python objects of the whole body, decides every doubtful case
 and words every error. A second parser reads the most common body: one row with a name or an index and no weight. A
@@ -24,8 +24,8 @@ from service.errors import InputError, InvalidTokenError, UnacceptableError
 from service.serve.wire.json_grammar import (
     NUMBER_TYPES,
     check_container_count,
-    check_fields,
     check_row_count,
+    known_fields,
     parse_object,
 )
 from service.serve.wire.labels import LabelParser
@@ -160,24 +160,24 @@ class FeedbackParser:
         return document if document.keys() <= FLAT_FIELDS and text.count(b'"') == 2 * strings else None
 
     def _parse_any(self, document: dict[str, Any]) -> PostedEvent | list[PostedEvent]:
-        check_fields(document, FIELDS)
-        if "tokens" in document:
-            return self._parse_tokens(document)
-        if "instances" not in document:
+        fields = known_fields(document, FIELDS)
+        if "tokens" in fields:
+            return self._parse_tokens(fields)
+        if "instances" not in fields:
             raise UnacceptableError('The body must have "instances", a list of rows, or "tokens" of predictions.')
-        return self._make_event(document, self._rows.convert_rows(document["instances"]))
+        return self._make_event(fields, self._rows.convert_rows(fields["instances"]))
 
     def _make_event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
         """Return the event of the rows X (B, N) and the other fields of the body."""
-        check_fields(document, FIELDS)
-        if "tokens" in document:
+        fields = known_fields(document, FIELDS)
+        if "tokens" in fields:
             raise UnacceptableError('Send "instances" or "tokens", not both.')
         if not np.isfinite(X).all():
             raise UnacceptableError(NOT_NUMBERS)
         rows = len(X)
-        kind, targets = self._labels.parse_labels(document.get("labels"), rows)
-        weights = self._parse_weights(document, rows)
-        event_id = _encode_id(document["id"]) if "id" in document else new_id()
+        kind, targets = self._labels.parse_labels(fields.get("labels"), rows)
+        weights = self._parse_weights(fields, rows)
+        event_id = _encode_id(fields["id"]) if "id" in fields else new_id()
         return PostedEvent(event_id, self._encode(X, kind, targets, weights), rows)
 
     def _parse_tokens(self, document: dict[str, Any]) -> list[PostedEvent]:

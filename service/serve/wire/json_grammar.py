@@ -5,7 +5,10 @@ objects, so it decides every doubtful case. The faster parsers in row_scanner.py
 grammar and nothing else.
 """
 
+import contextlib
+import json
 from collections.abc import Iterable
+from itertools import islice
 from operator import countOf
 from typing import Any, Final
 
@@ -18,9 +21,13 @@ from service.errors import MalformedError, TooLargeError, UnacceptableError
 OTHER_CONTAINERS_MAX: Final = 4096
 # Bytes counted at a time, so that a body with too many lists is rejected before it is read to its end.
 CHUNK_BYTES: Final = 1 << 20
+NUMBER_TYPES: Final = frozenset((int, float))
+# A repeated key is searched for in bodies up to this size; the search makes every object a second time, and slowly.
+REPEATED_KEY_BYTES_MAX: Final = 64 << 10
 # A longer name of a member or an input is not repeated in an error.
 QUOTED_NAME_MAX: Final = 64
-NUMBER_TYPES: Final = frozenset((int, float))
+# An error repeats at most so many names.
+QUOTED_NAMES_MAX: Final = 3
 QUOTE, BRACKET, BRACE = b'"[{'
 
 _CONTAINER_TYPES: Final = frozenset((list, dict))
@@ -39,18 +46,35 @@ def parse_object(body: bytes, depth_max: int, rows_max: int) -> dict[str, Any]:
         TooLargeError: There are more lists and objects than `rows_max` rows and their labels need.
     """
     check_container_count(body, rows_max)
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedError(_explain(error, body)) from None
+    document = load_json(body)
     if type(document) is not dict:
         raise MalformedError("The body must be a JSON object.")
+    check_document(document, body, depth_max)
+    return document
+
+
+def load_json(body: bytes) -> Any:  # noqa: ANN401  # any JSON value
+    """Return the value of a JSON text, or raise MalformedError."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedError(_explain(error, body)) from None
+
+
+def check_document(document: dict[str, Any] | list[Any], body: bytes, depth_max: int, *, around: int = 0) -> None:
+    """Raise MalformedError if a parsed body nests too deeply, or an object in it repeats a key.
+
+    Args:
+        document: The value of the body.
+        body: The bytes.
+        depth_max: Levels that lists and objects may nest.
+        around: Levels of `document` that the body does not have.
+    """
     depth, strings = measure_document(document)
-    if depth > depth_max:
+    if depth - around > depth_max:
         raise MalformedError(f"The body nests deeper than {depth_max} levels; nest fewer lists and objects.")
     if _count_strings(body) != strings:
-        raise MalformedError("The body has an object with the same key twice.")
-    return document
+        raise MalformedError(f"The body has an object with the same key twice{list_names(_find_repeated_keys(body))}.")
 
 
 def containers_max(rows_max: int) -> int:
@@ -147,11 +171,49 @@ def count_lists(document: object) -> int:
     return 1 + sum(map(count_lists, document)) if type(document) is list else 0
 
 
+def _find_repeated_keys(body: bytes) -> list[str]:
+    """Return the keys of the first object in a JSON text that has one of them twice; none if the text is long."""
+    found: list[str] = []
+
+    def keep_repeated(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs if not found else ():
+            (found.append if key in seen else seen.add)(key)
+
+    if len(body) <= REPEATED_KEY_BYTES_MAX:
+        with contextlib.suppress(ValueError, RecursionError):  # a value that a repeated key replaces is not measured
+            json.loads(body, object_pairs_hook=keep_repeated, parse_int=str, parse_float=str)
+    return found
+
+
 def check_fields(document: dict[str, Any], known: Iterable[str]) -> None:
     """Raise UnacceptableError if a document has an unknown field."""
     known = tuple(known)
-    if not document.keys() <= set(known):
-        raise UnacceptableError(f"The body has an unknown field; known fields are {', '.join(known)}.")
+    unknown = document.keys() - set(known)
+    if unknown:
+        several = "unknown fields" if len(unknown) > 1 else "an unknown field"
+        names = list_names(name for name in document if name in unknown)
+        raise UnacceptableError(f"The body has {several}{names}; known fields are {', '.join(known)}.")
+
+
+def known_fields(document: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of a document without those that are null, because null means absent.
+
+    Raises:
+        UnacceptableError: The document has an unknown field.
+    """
+    check_fields(document, known)
+    return drop_nulls(document)
+
+
+def drop_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without the members that are null."""
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return a comma and the first of some names in quotes; "" if an error cannot repeat any of them."""
+    return "".join(f", {name}" for name in islice(filter(None, map(quote_name, names)), QUOTED_NAMES_MAX))
 
 
 def quote_name(name: str) -> str:

@@ -15,7 +15,7 @@ finite afterwards.
 
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,12 +27,13 @@ from service.serve.wire.json_grammar import (
     BRACKET,
     NUMBER_TYPES,
     QUOTE,
-    check_fields,
     check_row_count,
     containers_max,
     count_lists,
+    known_fields,
     measure_document,
     parse_object,
+    quote_name,
 )
 from service.serve.wire.row_scanner import scan_instances
 from service.softmax.arrays import Floats
@@ -141,8 +142,12 @@ class RowParser:
             rows = None  # the parser cannot be reused while a part of its document is referenced
         return self.cast_values(flat.reshape(-1, self.n_features))
 
-    def convert_rows(self, rows: object) -> Floats:
+    def convert_rows(self, rows: object, names: Sequence[str] = ()) -> Floats:
         """Convert a parsed list of rows to X (B, N).
+
+        Args:
+            rows: Any JSON value.
+            names: The names of the columns for an error, or none.
 
         Raises:
             UnacceptableError: It is not a list of at least one row of N numbers.
@@ -157,7 +162,7 @@ class RowParser:
             if len(row) != self.n_features:
                 raise UnacceptableError(f"Row {i} has {len(row)} values; this model takes {self.n_features}.")
             if not NUMBER_TYPES.issuperset(map(type, row)):
-                raise UnacceptableError(f"Row {i} has a value that is not a number.")
+                raise explain_row(i, row, names)
         return self.cast_values(np.array(rows, np.float64))
 
     def cast_values(self, values: Floats) -> Floats:
@@ -195,6 +200,18 @@ class RowParser:
                 return document
         # Each feature may be an input of its own: an object, its shape, its data and its parameters.
         return parse_object(body, self.depth_max, self.rows_max + 2 * self.n_features)
+
+
+def explain_row(i: int, row: Sequence[object], names: Sequence[str]) -> UnacceptableError:
+    """Return the error of row `i`, of which a value is not a number; it has the column's name if there are names."""
+    column = next(column for column, value in enumerate(row) if type(value) not in NUMBER_TYPES)
+    return cell_error(i, names[column] if names else "")
+
+
+def cell_error(i: int, name: str, what: str = "a number") -> UnacceptableError:
+    """Return the error of a value of row `i` in the column of that name that is not what it must be."""
+    quoted = quote_name(name) if name else ""
+    return UnacceptableError(f"Row {i} has a value that is not {what}{quoted and ' in column '}{quoted}.")
 
 
 def _parse_tensor(parser: Any, body: bytes, limits: RowParser) -> dict[str, Any] | None:  # noqa: ANN401
@@ -245,13 +262,13 @@ def _to_python(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     return value.as_list() if isinstance(value, simdjson.Array) else value
 
 
-def get_instances(document: dict[str, Any], known: Iterable[str] = FIELDS) -> object:
+def get_instances(document: dict[str, Any]) -> object:
     """Return the value of "instances".
 
     Raises:
-        UnacceptableError: It is missing, or the document has a field that is not in `known`.
+        UnacceptableError: It is missing, or the document has a field that is not in `FIELDS`.
     """
-    check_fields(document, known)
+    document = known_fields(document, FIELDS)
     if "instances" not in document:
         raise UnacceptableError('The body must have "instances": a list of rows.')
     return document["instances"]

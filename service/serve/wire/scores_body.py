@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from service.errors import TooLargeError, UnacceptableError
-from service.serve.wire.json_grammar import NUMBER_TYPES, check_fields, check_row_count, parse_object
+from service.serve.wire.json_grammar import NUMBER_TYPES, check_row_count, known_fields, parse_object
 from service.settings import Settings
 from service.softmax.arrays import Doubles
 from service.softmax.scores import FORMS, Form, compute_score_forms
@@ -52,16 +52,16 @@ def parse_scores_body(body: bytes, settings: Settings) -> ScoresBody:
         TooLargeError: The rows, or the numbers of the response, are more than the limit.
     """
     document = parse_object(body, settings.json_depth_max, settings.rows_max)
-    check_fields(document, FIELDS)
-    forms = [form for form in FORMS if form in document]
+    fields = known_fields(document, FIELDS)
+    forms = [form for form in FORMS if form in fields]
     if len(forms) != 1:
         raise UnacceptableError(ONE_FORM)
-    head, temperature = document.get("head", HEADS[0]), document.get("temperature", 1.0)
+    head, temperature = fields.get("head", HEADS[0]), fields.get("temperature", 1.0)
     if type(head) is not str or head not in HEADS:
         raise UnacceptableError(f'"head" must be {" or ".join(HEADS)}.')
     if type(temperature) not in NUMBER_TYPES or not 0 < temperature < np.inf:
         raise UnacceptableError('"temperature" must be a number above 0.')
-    values = _parse_rows(document[forms[0]], settings)
+    values = _parse_rows(fields[forms[0]], forms[0], settings)
     return ScoresBody(forms[0], _replace_nulls(values, forms[0], head), head, float(temperature))
 
 
@@ -77,10 +77,10 @@ def convert_scores(body: bytes, settings: Settings) -> bytes:
     return orjson.dumps({**scores, "head": head, "temperature": temperature}, None, orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _parse_rows(rows: object, settings: Settings) -> Doubles:
+def _parse_rows(rows: object, form: Form, settings: Settings) -> Doubles:
     """Return (B, K) of a parsed list of rows, with NaN for each null."""
     if type(rows) is not list or not rows:
-        raise UnacceptableError("Scores must be a list of at least one row of numbers.")
+        raise UnacceptableError(f'"{form}" must be a list of at least one row of numbers.')
     check_row_count(len(rows), settings.rows_max)
     width = len(rows[0]) if type(rows[0]) is list else 0
     if width * len(rows) * len(FORMS) > settings.answer_cells_max:

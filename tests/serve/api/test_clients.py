@@ -333,7 +333,7 @@ def test_metadata_tells_all_of_a_model(web: httpx.Client) -> None:
     [
         ("/healthz", {"live": True}),
         ("/readyz", {"ready": True}),
-        ("/ping", {"ready": True}),
+        ("/health", {"ready": True}),
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
         ("/v2/models/iris/ready", {"name": "iris", "ready": True}),
@@ -372,10 +372,12 @@ def test_sagemaker_invokes_the_default_model(tmp_path: Path) -> None:
         serving(SHIPPED, tmp_path, SOFTSTEP_DEFAULT_MODEL="iris") as running,
         httpx.Client(base_url=running.url) as web,
     ):
-        assert web.get("/ping").status_code == 200
+        pong = web.get("/ping")
+        assert (pong.status_code, pong.content) == (200, b"")
         assert predict(web, "/invocations").json() == predict(web).json()
         assert web.post("/invocations", json={"instances": [[1]]}).status_code == 422
-        assert web.post("/invocations", content=b"1,2,3,4", headers={"Content-Type": "text/csv"}).status_code == 415
+        types = {"Content-Type": "text/csv", "Accept": "text/csv"}
+        assert web.post("/invocations", content=b"5.1,3.5,1.4,0.2", headers=types).text.startswith("setosa,0.999")
 
 
 def test_sagemaker_invokes_the_only_model(tmp_path: Path) -> None:
@@ -409,7 +411,7 @@ def test_vertex_asks_by_routes_and_a_port_of_its_own(tmp_path: Path) -> None:
     ):
         assert running.address[1] == port
         assert web.get(variables["AIP_HEALTH_ROUTE"]).json() == {"ready": True}
-        body = {"instances": IRIS.astype(float).round(1).tolist(), "parameters": {"confidence": 0.5}}
+        body = {"instances": IRIS.astype(float).round(1).tolist(), "parameters": {"confidence": 0.5}, "other": 1}
         assert web.post(variables["AIP_PREDICT_ROUTE"], json=body).json() == predict(web).json()
 
 

@@ -130,7 +130,7 @@ BROKEN_JSON = {
     "null": b"null",
     "repeated key": b'{"instances": [[1,2,3,4]], "instances": [[40427176,2,3,4]]}',
     "repeated key, escaped": rb'{"instances": [[1,2,3,4]], "\u0069nstances": [[40427176,2,3,4]]}',
-    "repeated key inside": b'{"instances": [[1,2,3,4]], "parameters": {"40427176": 1, "40427176": 2}}',
+    "repeated key inside": b'{"instances": [[1,2,3,4]], "parameters": {"more": 40427176, "more": 40427176}}',
     "repeated key, large": b'{"instances": %b, "instances": [[1,2,3,4]]}' % many(200).encode(),
     "65 levels": b'{"instances": %b}' % nested(65).encode(),
     "65 levels of objects": b'{"parameters": %b1%b}' % (b'{"40427176":' * 65, b"}" * 65),
@@ -141,8 +141,8 @@ BROKEN_JSON = {
 }
 NO_ROWS = {
     "no field": predict("{}"),
-    "other field": predict('{"inputs": [[40427176,2,3,4]]}'),
-    "unknown field": predict('{"instances": [[1,2,3,4]], "40427176": 1}'),
+    "other field": predict('{"rows": [[40427176,2,3,4]]}'),
+    "unknown field": predict('{"instances": [[1,2,3,4]], "more": 40427176}'),
     "rows null": rows("null"),
     "rows a number": rows(CANARY),
     "rows a string": rows(f'"{CANARY}"'),
@@ -151,7 +151,7 @@ NO_ROWS = {
     "row without values": rows("[[]]"),
     "flat": rows(f"[{CANARY}, 2, 3, 4]"),
     "row null": rows("[null]"),
-    "row an object": rows('[{"40427176": 1}]'),
+    "row an object": rows('[{"more": 40427176}]'),
     "row a string": rows(f'["{CANARY}"]'),
     "too narrow": rows(f"[[{CANARY}, 2, 3]]"),
     "too wide": rows(f"[[{CANARY}, 2, 3, 4, 5]]"),
@@ -183,7 +183,7 @@ NO_SCORES = {
     name: predict(json.dumps(document), target=CONVERT)
     for name, document in {
         "rows": {"instances": [[float(CANARY)]]},
-        "unknown field": {"logits": [[1]], CANARY: 1},
+        "unknown field": {"logits": [[1]], "more": CANARY},
         "a text": {"logits": CANARY},
         "a text in a row": {"logits": [[1, CANARY]]},
         "outside": {"probabilities": [[float(CANARY)]]},

@@ -15,7 +15,12 @@ from tests.support.running_service import Service, serving
 ROW = [5.1, 3.5, 1.4, 0.2]
 GOLDEN = Path(__file__).parents[2] / "golden" / "openapi_components.json"
 # The generator formats its output with ruff by default; the test needs no formatted output.
-CONFIGURATION = {"post_hooks": [], "package_name_override": "softstep_generated_client"}
+CONFIGURATION = {
+    "post_hooks": [],
+    "package_name_override": "softstep_generated_client",
+    # The generator knows no text as a request body.
+    "content_type_overrides": dict.fromkeys(["text/csv", "application/jsonlines"], "application/octet-stream"),
+}
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def generated(trained: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     configuration = tmp_path / "configuration.json"
     configuration.write_text(json.dumps(CONFIGURATION))
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--url", f"{trained.url}/openapi.json"]
-    target = tmp_path / CONFIGURATION["package_name_override"]
+    target = tmp_path / str(CONFIGURATION["package_name_override"])
     options = ["--meta", "none", "--output-path", str(target), "--config", str(configuration), "--fail-on-warning"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -572,7 +572,7 @@ def test_requests_beyond_the_limit_are_refused_for_a_retry(
             await one.send_pieces([heavy])
             assert pair.worker.shared.in_flight == 2
             refused = [await two.ask(data) for data in (heavy, SLOW, COLD)]
-            probes = ("/healthz", "/readyz", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready")
+            probes = ("/healthz", "/readyz", "/ping", "/health", "/metrics", "/v2/health/live", "/v2/health/ready")
             assert {(await two.ask(request("GET", path))).status for path in probes} == {200}
             go.set()
             assert {(await end.read()).status for end in (client, one)} == {200}

@@ -113,7 +113,7 @@ BODIES = {
     "id is a key": body_of(id_='"instances"'), "id twice": b'{"id":"e",' + body_of()[1:],
     "labels twice": b'{"labels":["b"],' + body_of()[1:], "instances twice": b'{"instances":[[7,8,9]],' + body_of()[1:],
     "escaped key twice": b'{"\\u0069d":"x",' + body_of()[1:],
-    "unknown field": body_of(**{CANARY: "1"}), "parameters": body_of(parameters='{"a":[[1]]}'),
+    "unknown field": body_of(more=f'"{CANARY}"'), "parameters": body_of(parameters='{"a":[[1]]}'),
     "signature": body_of(signature_name='"s"'), "parameters twice inside": body_of(parameters='{"a":1,"a":2}'),
     "nested instances": b'{"parameters":{"instances":[[7,8,9],[7,8,9]]},' + body_of(TWO, '["a","b"]')[1:],
     "instances only nested": b'{"parameters":{"instances":[[7,8,9],[7,8,9]]},"labels":[1,2]}',

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import TooLargeError
+from service.errors import MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import json_grammar as grammar
-from service.serve.wire.json_grammar import check_container_count, containers_max, measure_document, parse_object
+from service.serve.wire.json_grammar import (
+    REPEATED_KEY_BYTES_MAX,
+    check_container_count,
+    containers_max,
+    known_fields,
+    measure_document,
+    parse_object,
+)
 from service.serve.wire.oip_request import JSON_PROBABILITIES
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
@@ -97,3 +104,55 @@ def test_brackets_in_strings_do_not_count() -> None:
         orjson.dumps({"inputs": [tensor], "id": "[" * MOST}), None
     )
     assert (read.id, read.X.shape, read.outputs) == ("[" * MOST, (ROWS_MAX, 2), JSON_PROBABILITIES)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["x"], 'an unknown field, "x"'),
+        (["x", "y z", 'q"'], 'unknown fields, "x", "y z", "q\\""'),
+        (["a", "b", "c", "d"], 'unknown fields, "a", "b", "c"'),
+        (["x" * 64], f'an unknown field, "{"x" * 64}"'),
+        (["x" * 65], "an unknown field"),
+        (["ü", "\n", "\x7f"], "unknown fields"),
+        (["ü", "x"], 'unknown fields, "x"'),
+        ([""], 'an unknown field, ""'),
+    ],
+)
+def test_short_printable_names_of_unknown_fields_are_repeated(names: list[str], sentence: str) -> None:
+    """A refusal has at most three names, each short and printable ASCII."""
+    with pytest.raises(UnacceptableError) as caught:
+        known_fields(dict.fromkeys(names, 1) | {"known": 1}, ["known", "other"])
+    assert str(caught.value) == f"The body has {sentence}; known fields are known, other."
+
+
+def test_null_fields_count_as_missing() -> None:
+    """Known fields that are null are dropped; an unknown one is refused all the same."""
+    assert known_fields({"a": None, "b": 0}, ["a", "b"]) == {"b": 0}
+    with pytest.raises(UnacceptableError, match='"c"'):
+        known_fields({"c": None}, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b'{"a": 1, "a": 2}', ', "a"'),
+        (rb'{"a": 1, "\u0061": 2}', ', "a"'),
+        (b'{"x": [{"b": 1, "a": 2, "a": 3, "b": 4}]}', ', "a", "b"'),
+        ('{"ü": 1, "ü": 2}'.encode(), ""),
+        (b'{"a": 1, "a": %b}' % (b"1" * 300), ', "a"'),
+        (b'{"a": 1, "a": "%b"}' % (b"x" * REPEATED_KEY_BYTES_MAX), ""),
+    ],
+)
+def test_repeated_keys_are_named(body: bytes, names: str) -> None:
+    """The first object that repeats keys is found by a slow parser, in small bodies alone."""
+    with pytest.raises(MalformedError) as caught:
+        parse_object(body, DEPTH, ROWS_MAX)
+    assert str(caught.value) == f"The body has an object with the same key twice{names}."
+
+
+def test_a_repeated_key_may_hide_a_deep_value() -> None:
+    """A value that a repeated key replaces may nest deeper than the slow parser goes; the refusal is the same."""
+    deep = b"[" * 1000 + b"]" * 1000
+    with pytest.raises(MalformedError, match="same key twice"):
+        parse_object(b'{"a": %b, "a": 1}' % deep, DEPTH, ROWS_MAX)

@@ -121,6 +121,8 @@ WHOLE = {
     "escaped repeated key": b'{"instances":[[1,2,3]],"\\u0069nstances":[[4,5,6]]}',
     "escaped key": b'{"\\u0069nstances":[[1,2,3]]}', "unknown key": b'{"instances":[[1,2,3]],"x":1}',
     "parameters": b'{"instances":[[1,2,3]],"parameters":{"a":[1,"]["]}}',
+    "null parameters": b'{"instances":[[1,2,3]],"parameters":null,"signature_name":null}',
+    "null unknown key": b'{"instances":[[1,2,3]],"x":null}',
     "repeated inner key": b'{"instances":[[1,2,3]],"parameters":{"a":1,"a":2}}',
     "signature": b'{"signature_name":"a\\"b","instances":[[1,2,3]]}',
     "lone surrogate": b'{"instances":[[1,2,3]],"parameters":"\\ud800"}',
@@ -241,12 +243,12 @@ REFUSED = {
     "no object": (b"[]", "MalformedError", "JSON object"),
     "too deep": (nested(DEPTH + 1), "MalformedError", "deeper than 64"),
     "too deep for the parser": (nested(2_000), "MalformedError", "too deeply"),
-    "repeated key": (WHOLE["repeated key"], "MalformedError", "same key twice"),
-    "escaped repeated key": (WHOLE["escaped repeated key"], "MalformedError", "same key twice"),
-    "repeated inner key": (WHOLE["repeated inner key"], "MalformedError", "same key twice"),
+    "repeated key": (WHOLE["repeated key"], "MalformedError", 'same key twice, "instances"'),
+    "escaped repeated key": (WHOLE["escaped repeated key"], "MalformedError", 'same key twice, "instances"'),
+    "repeated inner key": (WHOLE["repeated inner key"], "MalformedError", 'same key twice, "a"'),
     "1e999": (CORPUS["number 1e999"], "MalformedError", "too large for a 64-bit float"),
     "NaN": (CORPUS["number NaN"], "MalformedError", "near character"),
-    "unknown field": (WHOLE["unknown key"], "UnacceptableError", "unknown field"),
+    "unknown field": (WHOLE["unknown key"], "UnacceptableError", 'an unknown field, "x"; known fields are instances'),
     "no field": (b"{}", "UnacceptableError", '"instances"'),
     "no list": (WHOLE["no list"], "UnacceptableError", "list of at least one row"),
     "no rows": (WHOLE["empty list"], "UnacceptableError", "list of at least one row"),
@@ -270,8 +272,8 @@ def test_errors_say_what_to_change(name: str) -> None:
 
 
 @pytest.mark.parametrize("place", [
-    "%s", '"%s"', '{"%s":1}', '{"instances":"%s"}', '{"instances":["%s"]}', '{"instances":[[1,2,"%s"]]}',
-    '{"instances":[[1,2,%s]]}', '{"instances":[[1,2,3]],"%s":1}', '{"instances":[[1,2,3]],"%s":1,"%s":2}',
+    "%s", '"%s"', '{"ü%s":1}', '{"instances":"%s"}', '{"instances":["%s"]}', '{"instances":[[1,2,"%s"]]}',
+    '{"instances":[[1,2,%s]]}', '{"instances":[[1,2,3]],"ü%s":1}', '{"instances":[[1,2,3]],"ü%s":1,"ü%s":2}',
     '{"instances":[[1,2,3]]}%s', '{"instances":[[1,2]],"parameters":"%s"}', '{"instances":[[1,2,{"%s":1}]]}',
     '{"instances":[[1,2,3]],"parameters":{"%s":1e999}}', '{"instances":[[1,2,3]],"parameters":"%s\\ud800"}',
 ])  # fmt: skip

@@ -83,6 +83,12 @@ def test_long_bodies_are_converted_in_a_thread(pair: Pair, monkeypatch: pytest.M
     assert here.isdisjoint(threads)
 
 
+def test_a_null_option_counts_as_missing(pair: Pair) -> None:
+    """Null options have their defaults, and a null form is not there."""
+    nulls = {"head": None, "temperature": None, "odds": None}
+    assert response_document(pair, logits=[[1, 2]], **nulls) == response_document(pair, logits=[[1, 2]])
+
+
 def test_a_row_is_converted_independently_of_the_others(pair: Pair) -> None:
     rows = np.random.default_rng(0).standard_normal((900, 3)).tolist()
     document = response_document(pair, logits=rows)
@@ -94,10 +100,10 @@ def test_a_row_is_converted_independently_of_the_others(pair: Pair) -> None:
 REFUSED: dict[str, tuple[Any, int, str]] = {
     "nothing": ({}, 422, "exactly one of logits"),
     "two forms": ({"logits": [[1]], "odds": [[1]]}, 422, "exactly one of logits"),
-    "unknown field": ({"logits": [[1]], "scale": 2}, 422, "unknown field"),
-    "no list": ({"logits": 1}, 422, "at least one row"),
+    "unknown field": ({"logits": [[1]], "scale": 2}, 422, 'unknown field, "scale"'),
+    "no list": ({"logits": 1}, 422, '"logits" must be a list of at least one row'),
     "no rows": ({"logits": []}, 422, "at least one row"),
-    "null": ({"logits": None}, 422, "at least one row"),
+    "null": ({"logits": None}, 422, "exactly one of logits"),
     "no rows of rows": ({"logits": [1, 2]}, 422, "Row 0"),
     "empty row": ({"logits": [[]]}, 422, "Row 0"),
     "ragged": ({"logits": [[1, 2], [1]]}, 422, "Row 1"),
@@ -106,7 +112,7 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
     "true": ({"logits": [[1, True]]}, 422, "neither a number nor null"),
     "head": ({"logits": [[1]], "head": "tanh"}, 422, "softmax or sigmoid"),
     "head a list": ({"logits": [[1]], "head": ["softmax"]}, 422, "softmax or sigmoid"),
-    **{f"temperature {T}": ({"logits": [[1]], "temperature": T}, 422, "temperature") for T in (0, -1, "1", True, None)},
+    **{f"temperature {T}": ({"logits": [[1]], "temperature": T}, 422, "temperature") for T in (0, -1, "1", True)},
     "steep": ({"logits": [[1e300]], "temperature": 1e-300}, 422, "raise the temperature"),
     "flat": ({"probabilities": [[1e-300, 1]], "temperature": 1e307}, 422, "lower the temperature"),
     "all masked": ({"logits": [[1, 2], [None, None]]}, 422, "Row 1 has no possible class"),

@@ -6,12 +6,13 @@ what depends on the served model.
 
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, TypeAdapter, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.serve.api.schemas.feedback_bodies import LABELS, EventAccepted
 from service.serve.api.schemas.schema_types import (
     ID_REQUIREMENT,
+    OR_NULL,
     SEQ_REQUIREMENT,
     EventId,
     Labels,
@@ -22,6 +23,7 @@ from service.serve.api.schemas.schema_types import (
 )
 from service.serve.handlers.admin_requests import FORGET_MAX
 from service.serve.handlers.correction_requests import CORRECT_MAX
+from service.serve.wire.json_grammar import drop_nulls
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import ID_BYTES_MAX
@@ -29,15 +31,20 @@ from service.store.log.ids import new_id
 
 ClassName = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX)]
 # Whole numbers stay whole in the stored event.
-ConstantValue = Annotated[int | float, WithJsonSchema({"type": "number"})]
+ConstantValue = Annotated[int | float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
 # Labels as they are in the body: the parser of labels tells a class index from a probability by its type.
 EventLabels = Annotated[list[Any], WithJsonSchema(TypeAdapter(Labels).json_schema())]
+
+
+def _drop_nulls(constants: object) -> object:
+    """Drop the constants that are null: they keep their defaults."""
+    return drop_nulls(constants) if isinstance(constants, dict) else constants
 
 
 class AdminCall(RequestModel):
     """The optional members of every admin call."""
 
-    id: Annotated[EventId, Requirement(ID_REQUIREMENT)] = Field(
+    id: Annotated[EventId, OR_NULL, Requirement(ID_REQUIREMENT)] = Field(
         default_factory=lambda: new_id().decode(),
         description="The event's idempotency key, at most 128 bytes in UTF-8. The service makes one if it is left out.",
     )
@@ -100,16 +107,16 @@ class RollbackRequest(AdminCall):
 class ConfigureRequest(AdminCall):
     """Changes of how a model learns; at least one."""
 
-    rule: Annotated[str, Requirement("must be the name of a learning rule.")] = Field(
+    rule: Annotated[str, OR_NULL, Requirement("must be the name of a learning rule.")] = Field(
         default_factory=str, description="The learning rule: `sgd`, `adagrad`, `ftrl` or `newton`."
     )
-    constants: Annotated[dict[str, ConstantValue], Requirement("must be an object of numbers.")] = Field(
-        default_factory=dict, description="Constants of the rule by name; the others keep their defaults."
-    )
-    paused: Annotated[bool, Requirement("must be true or false.")] = Field(
+    constants: Annotated[
+        dict[str, ConstantValue], BeforeValidator(_drop_nulls), OR_NULL, Requirement("must be an object of numbers.")
+    ] = Field(default_factory=dict, description="Constants of the rule by name; the others keep their defaults.")
+    paused: Annotated[bool, OR_NULL, Requirement("must be true or false.")] = Field(
         default_factory=bool, description="Whether the model ignores feedback until it is resumed."
     )
-    shadow: Annotated[bool, Requirement("must be true or false.")] = Field(
+    shadow: Annotated[bool, OR_NULL, Requirement("must be true or false.")] = Field(
         default_factory=bool, description="Whether the model learns while it serves the weights it had before."
     )
 

@@ -12,6 +12,8 @@ Examples = Mapping[str, object]
 
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
+CSV: Final = "text/csv"
+JSON_LINES: Final = "application/jsonlines"
 # FastAPI drops every null from its document, in examples too; `openapi_document.py` puts them back.
 NULL: Final = "\0null"
 
@@ -30,12 +32,13 @@ def examples(values: Examples) -> Docs:
     return {"examples": {name: {"value": replace_nulls(value, None, NULL)} for name, value in values.items()}}
 
 
-def request(model: type[BaseModel], values: Examples, *, required: bool = True) -> Docs:
-    """Return what a call says of its JSON request body.
+def request(model: type[BaseModel], values: Examples, *others: type[BaseModel], required: bool = True) -> Docs:
+    """Return what a call says of its JSON request body, which fits one of some models.
 
-    FastAPI does not see the model, because the routes read bytes: `openapi_document.py` adds it to the components.
+    FastAPI does not see the models, because the routes read bytes: `openapi_document.py` adds them to the components.
     """
-    content = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, **examples(values)}
+    references = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in (model, *others)]
+    content = {"schema": references[0] if len(references) == 1 else {"anyOf": references}, **examples(values)}
     return {"requestBody": {"required": required, "content": {JSON: content}}}
 
 
@@ -47,6 +50,11 @@ def response(model: Any, values: Examples, description: str = "OK") -> Docs:  # 
 def file_content(values: Examples) -> Docs:
     """Return what a call says of binary content; the examples show its JSON part."""
     return {BINARY: {"schema": {"type": "string", "format": "binary"}, **examples(values)}}
+
+
+def text_content(kind: str, values: Examples) -> Docs:
+    """Return what a call says of content that is text of a media type."""
+    return {kind: {"schema": {"type": "string"}, **examples(values)}}
 
 
 def call(  # the parts of a call

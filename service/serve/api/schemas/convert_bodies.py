@@ -15,11 +15,11 @@ Odds = Annotated[float, Field(ge=0)] | None
 class ConvertOptions(RequestModel):
     """How scores are converted."""
 
-    head: Literal["softmax", "sigmoid"] = Field(
+    head: Literal["softmax", "sigmoid"] | None = Field(
         default="softmax",
         description="`softmax`: one class of each row is true. `sigmoid`: the classes are independent.",
     )
-    temperature: float = Field(default=1.0, gt=0, description="What logits are divided by.")
+    temperature: Annotated[float, Field(gt=0)] | None = Field(default=1.0, description="What logits are divided by.")
 
 
 class LogitsScores(ConvertOptions):

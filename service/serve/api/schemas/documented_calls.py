@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from service import __version__
 from service.serve.api.schemas import (
     admin_bodies,
     convert_bodies,
@@ -11,13 +12,26 @@ from service.serve.api.schemas import (
     explain_bodies,
     feedback_bodies,
     health_bodies,
+    invocation_bodies,
     metadata_bodies,
     oip_bodies,
     oip_metadata_bodies,
     predict_bodies,
     repository_bodies,
+    tensorflow_bodies,
 )
-from service.serve.api.schemas.call_docs import JSON, Docs, call, event_call, file_content, request, response
+from service.serve.api.schemas.call_docs import (
+    CSV,
+    JSON,
+    JSON_LINES,
+    Docs,
+    call,
+    event_call,
+    file_content,
+    request,
+    response,
+    text_content,
+)
 from service.serve.api.schemas.error_examples import (
     ADMIN,
     BODY,
@@ -45,7 +59,12 @@ REQUESTS: Final[tuple[type[BaseModel], ...]] = (
     convert_bodies.ConvertRequest,
     explain_bodies.ExplainRequest,
     feedback_bodies.FeedbackRequest,
+    invocation_bodies.InputsInvocation,
+    invocation_bodies.InstancesInvocation,
+    invocation_bodies.RecordsInvocation,
+    invocation_bodies.SplitInvocation,
     oip_bodies.InferRequest,
+    predict_bodies.InputsRequest,
     predict_bodies.PredictRequest,
     repository_bodies.LoadRequest,
     repository_bodies.RepositoryIndexRequest,
@@ -54,11 +73,28 @@ REQUESTS: Final[tuple[type[BaseModel], ...]] = (
 PREDICT_CODES: Final = (*ROWS, "model_not_ready", "not_reached_yet", "learning_off")
 
 
-def _predict(*codes: str) -> Docs:
+def _predict() -> Docs:
     bodies = predict_bodies
-    body = request(bodies.PredictRequest, bodies.PREDICT_REQUESTS)
-    success = response(bodies.PredictResponse, bodies.PREDICT_RESPONSES)
-    return call("predict", success, (*PREDICT_CODES, *codes), body)
+    body = request(bodies.PredictRequest, bodies.PREDICT_REQUESTS, bodies.InputsRequest)
+    success = response(bodies.PredictResponse | bodies.OutputsResponse, bodies.PREDICT_RESPONSES)
+    return call("predict", success, (*PREDICT_CODES, "model_not_found", "version_not_found"), body)
+
+
+def _invocations() -> Docs:
+    bodies = invocation_bodies
+    body = request(
+        bodies.InstancesInvocation,
+        bodies.INVOCATION_REQUESTS,
+        bodies.InputsInvocation,
+        bodies.SplitInvocation,
+        bodies.RecordsInvocation,
+    )
+    body["requestBody"]["content"] |= text_content(CSV, bodies.CSV_REQUESTS)
+    body["requestBody"]["content"] |= text_content(JSON_LINES, bodies.JSON_LINES_REQUESTS)
+    success = response(predict_bodies.PredictResponse, bodies.INVOCATION_RESPONSES)
+    docs = call("predict", success, (*PREDICT_CODES, "model_not_found", "model_not_named"), body)
+    docs["responses"][200]["content"] |= text_content(CSV, bodies.CSV_RESPONSE)
+    return docs
 
 
 def _explain() -> Docs:
@@ -138,6 +174,17 @@ def _metrics() -> Docs:
     return call("metrics", {"description": "OK", "content": content}, FAILURE)
 
 
+def _ping() -> Docs:
+    docs = _ready(health_bodies.Ready, {})
+    docs["responses"][200] = {"description": "The server takes predictions; the body is empty."}
+    return docs
+
+
+def _version() -> Docs:
+    content = {"text/plain": {"schema": {"type": "string"}, "example": __version__}}
+    return call("version", {"description": "OK", "content": content}, BUSY)
+
+
 def _ready(model: type[BaseModel], values: dict[str, object], *codes: str) -> Docs:
     docs = call("ready", response(model, values), (*codes, *FAILURE))
     refusal = docs["responses"].setdefault(503, {"content": {JSON: {"examples": {}}}})
@@ -179,8 +226,8 @@ DOCS: Final[dict[str, Docs]] = {
         response(metadata_bodies.ModelMetadata | metadata_bodies.UnavailableModel, metadata_bodies.METADATA),
         _OF_MODEL,
     ),
-    "predict": _predict("model_not_found", "version_not_found"),
-    "invocations": _predict("model_not_found", "model_not_named"),
+    "predict": _predict(),
+    "invocations": _invocations(),
     "explain": _explain(),
     "convert": _convert(),
     "feedback": _feedback(),
@@ -193,10 +240,13 @@ DOCS: Final[dict[str, Docs]] = {
         "rollback", request(_ADMIN.RollbackRequest, _ADMIN.ROLLBACK_REQUESTS), "earlier_release", "unknown_seq"
     ),
     "configure": _admin("configure", request(_ADMIN.ConfigureRequest, _ADMIN.CONFIGURE_REQUESTS)),
+    "signature": call("signature", response(tensorflow_bodies.ModelSignature, tensorflow_bodies.SIGNATURE), _OF_MODEL),
     "weights": _weights(),
     "server": call("server", response(_OIP.ServerMetadata, _OIP.SERVER), BUSY),
     "live": call("live", response(_HEALTH.Live, _HEALTH.LIVE), FAILURE),
     "alive": call("live", response(_HEALTH.Alive, _HEALTH.ALIVE), FAILURE),
+    "ping": _ping(),
+    "version": _version(),
     "ready": _ready(_HEALTH.Ready, _HEALTH.READY),
     "model_ready": _ready(_HEALTH.ModelReady, _HEALTH.MODEL_READY, *MODEL, "overloaded"),
     "tensors": call("tensors", response(_OIP.TensorModelMetadata, _OIP.TENSORS), _OF_MODEL),

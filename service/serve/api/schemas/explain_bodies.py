@@ -1,6 +1,6 @@
 """Bodies of `:explain`."""
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -12,10 +12,10 @@ from service.serve.api.schemas.schema_types import (
     IRIS_PROBABILITIES,
     Count,
     Labels,
+    NamedRows,
     PredictedLabel,
     RequestModel,
     ResponseModel,
-    Rows,
     Seq,
     absent,
 )
@@ -25,18 +25,19 @@ from service.serve.handlers.explain_body import WIDE_FROM, WIDE_TOP
 class ExplainRequest(RequestModel):
     """Rows to explain."""
 
-    instances: Rows = Field(description="The rows, each with one number for each feature of the model.")
-    labels: Labels = Field(
+    instances: NamedRows = Field(
+        description="The rows, each a list with one number for each feature of the model, or an object by their names."
+    )
+    labels: Labels | None = Field(
         default_factory=absent,
         description="The true label of each row, as in feedback; the response then has losses and their gradients.",
     )
-    top: int = Field(
-        ge=1,
+    top: Annotated[int, Field(ge=1)] | None = Field(
         default_factory=absent,
         description="How many features to report for each row. "
         f"The default is all of them, or {WIDE_TOP} for a model of more than {WIDE_FROM} features.",
     )
-    min_seq: Seq = Field(
+    min_seq: Seq | None = Field(
         default_factory=absent, description="The response comes from a state that holds the event with this seq."
     )
     parameters: Any = Field(default_factory=absent, description=IGNORED)

@@ -32,14 +32,14 @@ WEIGHTS: Final = "The importance of each row; 1 if left out."
 class FeedbackRows(RequestModel):
     """Rows with their labels: one event."""
 
-    id: EventId = Field(
+    id: EventId | None = Field(
         default_factory=absent,
         description="The event's idempotency key, at most 128 bytes in UTF-8. "
         "The same id with the same content counts once. The service makes one if it is left out.",
     )
     instances: Rows = Field(description="The rows, each with one number for each feature of the model.")
     labels: Labels = Field(description=LABELS)
-    weights: RowWeights = Field(default_factory=absent, description=WEIGHTS)
+    weights: RowWeights | None = Field(default_factory=absent, description=WEIGHTS)
     parameters: Any = Field(default_factory=absent, description=IGNORED)
     signature_name: Any = Field(default_factory=absent, description=IGNORED)
 
@@ -49,7 +49,7 @@ class FeedbackTokens(RequestModel):
 
     tokens: list[str] = Field(min_length=1, description='The "feedback_tokens" of predictions, in place of their rows.')
     labels: Labels = Field(description=LABELS)
-    weights: RowWeights = Field(default_factory=absent, description=WEIGHTS)
+    weights: RowWeights | None = Field(default_factory=absent, description=WEIGHTS)
     parameters: Any = Field(default_factory=absent, description=IGNORED)
     signature_name: Any = Field(default_factory=absent, description=IGNORED)
 

@@ -14,6 +14,7 @@ from service.serve.api.schemas.schema_types import (
     Sha256,
     absent,
 )
+from service.serve.api.schemas.tensorflow_bodies import AVAILABLE, UNLOADED, VersionStatus
 from service.softmax.reliability_diagram import BINS
 
 
@@ -160,6 +161,9 @@ class ModelMetadata(ResponseModel):
     metrics: dict[str, float] = Field(description="Figures that the artifact's author recorded.")
     provenance: dict[str, str] = Field(description="Where the artifact comes from.")
     versions: list[VersionState] = Field(description="The state of each version of the model.")
+    model_version_status: list[VersionStatus] = Field(
+        description="The status of each version, or of the version in the path, in the form of TensorFlow Serving."
+    )
     log_seq: Seq = Field(default_factory=absent, description="The last event that is committed.")
     lag_events: Count = Field(
         default_factory=absent, description="How many committed events the served weights do not hold yet."
@@ -177,6 +181,9 @@ class UnavailableModel(ResponseModel):
     state: Literal["UNAVAILABLE"] = Field(description="No version is served.")
     ready: Literal[False] = Field(description="Whether the model takes predictions.")
     versions: list[VersionState] = Field(description="The state of each version of the model.")
+    model_version_status: list[VersionStatus] = Field(
+        description="The status of each version in the form of TensorFlow Serving."
+    )
 
 
 IRIS_SHA256: Final = "9a480578fb316e30feaa050d5f795ad01a7d1c9ea61d7e6a122da5b47a7a0eaf"
@@ -211,6 +218,7 @@ METADATA: Final = {
         "metrics": {"held_out_rows": 38.0, "log_loss": 0.028086, "accuracy": 1.0},
         "provenance": {"data_set": "Iris (Fisher, 1936)", "licence": "CC BY 4.0"},
         "versions": [{"version": "1", "state": "READY", "reason": ""}],
+        "model_version_status": AVAILABLE,
         "log_seq": 0,
         "lag_events": 0,
         "lag_seconds": 0.0,
@@ -223,5 +231,6 @@ METADATA: Final = {
         "state": "UNAVAILABLE",
         "ready": False,
         "versions": [{"version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}],
+        "model_version_status": UNLOADED,
     },
 }

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from service.store.log.events import ID_BYTES_MAX, SEQ_MAX
 
@@ -32,6 +33,17 @@ class Requirement:
     """The requirement of a member: the end of the sentence that rejects another value."""
 
     text: str
+
+
+class OrNull:
+    """Adds null to the schema of an optional member; `parse_body` drops a null before it validates the others."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema of the member, or of null."""
+        return {"anyOf": [handler(schema), {"type": "null"}]}
+
+
+OR_NULL: Final = OrNull()
 
 
 def absent() -> Any:  # noqa: ANN401  # the value of a member of any type
@@ -71,6 +83,11 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Rows of numbers, as a request has them.
 Row = Annotated[list[float], Field(min_length=1)]
 Rows = Annotated[list[Row], Field(min_length=1)]
+# A row by the names of the features, or with the name of the whole vector.
+NamedRow = Annotated[dict[str, float | Row | dict[str, Any]], Field(min_length=1)]
+NamedRows = Annotated[list[Row | NamedRow], Field(min_length=1)]
+# Columns by the names of the features; each number may stand in a list of its own.
+NamedColumns = Annotated[dict[str, Annotated[list[float | Row], Field(min_length=1)]], Field(min_length=1)]
 # A class by name or index, or one number or class for each class.
 Label = str | Annotated[int, Field(ge=0)] | list[float | str]
 Labels = Annotated[list[Label], Field(min_length=1)]

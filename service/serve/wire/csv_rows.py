@@ -1,0 +1,143 @@
+"""Parse CSV (RFC 4180) to rows of a model, with or without a header.
+
+    sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)
+    5.1,3.5,1.4,0.2
+
+With a header the columns have the names of the features, in any order. An unnamed first column, which pandas writes for
+its index, is ignored. Without a header they are the features in their order. If the request does not say which it is, a
+first line without any number is a header: MLflow's clients always send one, SageMaker's none.
+
+The text is UTF-8, with or without a byte order mark. Lines end with LF, CR LF or CR, and empty lines are skipped. Each
+cell is a decimal number, with or without spaces around it.
+"""
+
+import csv
+import io
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from service.errors import MalformedError, TooLargeError, UnacceptableError
+from service.serve.wire.feature_columns import is_number
+from service.serve.wire.json_grammar import check_row_count
+from service.serve.wire.rows import cell_error
+from service.serve.wire.table_rows import TableParser
+from service.softmax.arrays import Doubles, Floats
+
+# Characters of a record for each of its cells. A float64 needs 25, and a quoted name of 256 characters at most 515.
+CELL_CHARACTERS_MAX: Final = 600
+# Python's `float` also reads 1_000 and the digits of other scripts.
+NUMBER: Final = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
+
+
+class CsvColumns(NamedTuple):
+    """The columns of a CSV text.
+
+    Attributes:
+        names: The feature of each column that is not skipped.
+        skipped: How many columns come before them.
+    """
+
+    names: Sequence[str]
+    skipped: int = 0
+
+
+def parse_csv(body: bytes, tables: TableParser, *, header: bool | None = None) -> Floats:
+    """Parse the rows of a CSV text.
+
+    Args:
+        body: The bytes.
+        tables: The parser of the model's tables.
+        header: Whether the first line is a header; None if the request does not say.
+
+    Returns:
+        X (B, N) in the model's dtype.
+
+    Raises:
+        MalformedError: The body is not CSV in UTF-8.
+        UnacceptableError: It has no rows of this model.
+        TooLargeError: There are more rows than the limit, or a record is too long.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise MalformedError("The body is not valid UTF-8; encode the CSV as UTF-8.") from None
+    features, rows = tables.columns.names, tables.rows
+    records = read_records(text, len(features) + 1)
+    first = next(records, [])
+    if not first:
+        raise MalformedError("The body is empty; send at least one line of numbers.")
+    if header is None:
+        header = any(first) and not any(map(is_number, first))
+    if not header:
+        return rows.cast_values(_parse_numbers(first, records, CsvColumns(features), rows.rows_max))
+    skipped = int(len(first) == len(features) + 1 and not first[0])
+    order = tables.columns.find_order(first[skipped:])
+    columns = CsvColumns(tables.columns.names_in(order), skipped)
+    X = _parse_numbers(next(records, []), records, columns, rows.rows_max)
+    return rows.cast_values(np.take(X, order, axis=1))
+
+
+def read_records(text: str, cells: int) -> Iterator[list[str]]:
+    """Yield the cells of each record that is not empty.
+
+    Args:
+        text: The text.
+        cells: How many cells a record may have; this limits its characters.
+
+    Raises:
+        MalformedError: The text is not CSV.
+        TooLargeError: A record is too long.
+    """
+    characters, characters_max = 0, cells * CELL_CHARACTERS_MAX
+
+    def read_lines() -> Iterator[str]:
+        nonlocal characters
+        for line in io.StringIO(text, newline=""):
+            characters += len(line)
+            if characters > characters_max:
+                raise TooLargeError(f"A line may have at most {characters_max} characters; send one row in each line.")
+            yield line
+
+    reader = csv.reader(read_lines(), strict=True, skipinitialspace=True)
+    try:
+        for record in reader:
+            characters = 0
+            if record:
+                yield record
+    except csv.Error:
+        raise MalformedError(
+            f"The body is not valid CSV (RFC 4180); the error is near line {reader.line_num}."
+        ) from None
+
+
+def _parse_numbers(first: list[str], others: Iterator[list[str]], columns: CsvColumns, rows_max: int) -> Doubles:
+    """Return (B, N) float64 of records with numbers; `first` is empty if there is none."""
+    names, skipped = columns
+    cells, width, count, record = array("d"), len(names), 0, first
+    if not first:
+        raise UnacceptableError("The body has no rows; send at least one line of numbers.")
+    while record:
+        values = record[skipped:]
+        if len(values) != width:
+            raise UnacceptableError(f"Row {count} has {len(record)} values; this model takes {width + skipped}.")
+        text = "".join(values)
+        try:
+            cells.extend(map(float, values))
+        except ValueError:
+            text = "_"
+        if "_" in text or not text.isascii():
+            column = next(column for column, cell in enumerate(values) if not NUMBER.fullmatch(cell))
+            raise cell_error(count, names[column])
+        count += 1
+        check_row_count(count, rows_max)
+        record = next(others, [])
+    X = np.frombuffer(cells).reshape(count, width)
+    finite = np.isfinite(X)
+    if not finite.all():
+        row, column = divmod(int(np.argmin(finite)), width)
+        raise cell_error(row, names[column], "a finite number")
+    return X

@@ -1,0 +1,131 @@
+"""Convert tables to rows of a model: the columns have the names of its features, in any order.
+
+    instances   [[5.1, 3.5, 1.4, 0.2], {"petal width (cm)": 0.2, ...}, {"features": [5.1, 3.5, 1.4, 0.2]}]
+    columns     {"petal width (cm)": [0.2, 2.3], ...}; or {"features": [[5.1, 3.5, 1.4, 0.2], ...]}
+    split       {"columns": ["petal width (cm)", ...], "data": [[0.2, ...], ...], "index": ignored}
+
+The first two are those of TensorFlow Serving, which names its tensors; the last is that of pandas and MLflow.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from service.errors import UnacceptableError
+from service.serve.wire.feature_columns import VECTOR, FeatureColumns
+from service.serve.wire.json_grammar import NUMBER_TYPES, check_row_count, known_fields, list_names
+from service.serve.wire.rows import RowParser, explain_row
+from service.softmax.arrays import Doubles, Floats
+
+SPLIT_FIELDS: Final = ("columns", "data", "index")
+
+
+class TableParser:
+    """Converts the tables of one model. Each method returns X (B, N) in the model's dtype.
+
+    Args:
+        rows: The parser of the model's rows.
+        features: The names of the model's features.
+
+    Attributes:
+        rows: The parser of the model's rows.
+        columns: The model's features by name.
+    """
+
+    def __init__(self, rows: RowParser, features: Sequence[str]) -> None:
+        self.rows: Final = rows
+        self.columns: Final = FeatureColumns(features)
+
+    def convert_instances(self, instances: object, field: str = "instances") -> Floats:
+        """Convert a parsed list of rows, each a list of numbers or an object.
+
+        Args:
+            instances: Any JSON value.
+            field: The name of the field that has it.
+
+        Raises:
+            UnacceptableError: It is not a list of at least one row of this model.
+            TooLargeError: There are more rows than the limit.
+        """
+        if type(instances) is not list or not instances:
+            raise UnacceptableError(f'"{field}" must be a list of at least one row.')
+        check_row_count(len(instances), self.rows.rows_max)
+        if dict in set(map(type, instances)):
+            order = self.columns.order_record
+            instances = [order(row, i) if type(row) is dict else row for i, row in enumerate(instances)]
+        return self.rows.convert_rows(instances, self.columns.names)
+
+    def convert_columns(self, columns: dict[str, Any]) -> Floats:
+        """Convert an object of columns, each a list of one number for each row.
+
+        Raises:
+            UnacceptableError: The columns are not the features, or do not have as many numbers as each other.
+            TooLargeError: There are more rows than the limit.
+        """
+        if columns.keys() == {VECTOR} and not self._is_column(columns[VECTOR]):
+            return self.convert_instances(columns[VECTOR], VECTOR)
+        values, names = list(columns.values()), self.columns.names
+        lists = [values[place] for place in self.columns.find_order(columns)]
+        sizes = [len(column) if type(column) is list else 0 for column in lists]
+        if not all(sizes):
+            raise UnacceptableError(f"Each column must be a list of at least one number{_first(names, sizes, 0)}.")
+        check_row_count(max(sizes), self.rows.rows_max)
+        # The matrix is no larger than the body only if each column has all its rows.
+        if min(sizes) < max(sizes):
+            raise UnacceptableError(
+                f"Columns must have as many numbers as each other{_first(names, sizes, min(sizes))}."
+            )
+        X = np.empty((sizes[0], len(names)))
+        for j, column in enumerate(lists):
+            X[:, j] = _convert_column(column, names[j])
+        return self.rows.cast_values(X)
+
+    def convert_split(self, frame: object, field: str) -> Floats:
+        """Convert an object with the names of the columns and the rows.
+
+        Args:
+            frame: Any JSON value.
+            field: The name of the field that has it.
+
+        Raises:
+            UnacceptableError: It is not such an object, or the columns are not the features.
+            TooLargeError: There are more rows than the limit.
+        """
+        if type(frame) is not dict:
+            raise UnacceptableError(f'"{field}" must be an object with "columns" and "data".')
+        fields = known_fields(frame, SPLIT_FIELDS)
+        columns, data = fields.get("columns", list(self.columns.names)), fields.get("data")
+        if type(columns) is not list:
+            raise UnacceptableError('"columns" must be a list of names.')
+        if type(data) is not list or not data:
+            raise UnacceptableError('"data" must be a list of at least one row.')
+        return self.reorder(self.columns.find_order(columns), data)
+
+    def reorder(self, order: list[int], data: list[Any]) -> Floats:
+        """Convert rows whose features have these places; `find_order` made `order`."""
+        X = self.rows.convert_rows(data, self.columns.names_in(order))
+        return X if order == sorted(order) else np.take(X, order, axis=1)
+
+    def _is_column(self, value: object) -> bool:
+        """Return whether the value of "features" is the column of a feature with that name."""
+        return VECTOR in self.columns.names and type(value) is list and list not in map(type, value)
+
+
+def _first(names: Sequence[str], sizes: Sequence[int], size: int) -> str:
+    """Return the name of the first column of a size, after a comma."""
+    return list_names([names[sizes.index(size)]])
+
+
+def _convert_column(column: list[Any], name: str) -> Doubles:
+    """Return (B,) float64 of a list of numbers, or of rows of one number each.
+
+    Raises:
+        UnacceptableError: A value is not a number.
+    """
+    if list in set(map(type, column)):
+        column = [row[0] if type(row) is list and len(row) == 1 else row for row in column]
+    if not NUMBER_TYPES.issuperset(map(type, column)):
+        place = next(i for i, value in enumerate(column) if type(value) not in NUMBER_TYPES)
+        raise explain_row(place, [column[place]], [name])
+    return np.array(column, np.float64)
