@@ -276,7 +276,11 @@ def test_every_optional_member_may_be_null(learning: Service, call: Call) -> Non
         for one in fitting:
             nulls = dict.fromkeys(one["properties"].keys() - body.keys() - set(one.get("required", ())))
             assert validator(one).is_valid(nulls | body)
-            plain, other = (httpx.post(learning.url + call.target, json=sent) for sent in (body, nulls | body))
+            # A class can be added once.
+            sent = [body, nulls | body]
+            if "add" in body:
+                sent = [each | {"add": [f"{title(call)} {i}"]} for i, each in enumerate(sent)]
+            plain, other = (httpx.post(learning.url + call.target, json=each) for each in sent)
             assert (other.status_code, other.json().get("code")) == (plain.status_code, plain.json().get("code"))
             tried += len(nulls)
         assert fitting
