@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from service.process.counter_rows import counter_row, counter_rows
+from service.process.counter_rows import KEY_BYTES, counter_row, counter_rows
 from service.process.shared_memory import (
     CODES_MAX,
     COMMIT_NANOSECONDS,
@@ -151,10 +151,10 @@ class WorkerCounters:
         self._cells[self._refusals + CODE_CELLS[code]] += 1
 
     def count_route(self, route: str, nanoseconds: int) -> None:
-        """Count one request that FastAPI answered, unless its model version counts it."""
+        """Count one request that FastAPI answered; a path of the operator's own that has no room is not counted."""
         counters = self._routes.get(route)
         if counters is None:
-            if len(self._routes) == ROUTES_MAX:
+            if len(self._routes) == ROUTES_MAX or len(route) > KEY_BYTES:
                 return
             counters = self._routes[route] = self._row(route)
         count_duration(counters, V1, nanoseconds)
