@@ -57,12 +57,14 @@ class Inputs(NamedTuple):
         tensors: The inputs in the order of the request.
         columns: The index of the feature of each input, or None if one input has all features.
         binary_size: The bytes of binary data after the JSON part, or None if no input has any.
+        whole: The NumPy name of the datatype if the binary data is numbers of one input, as it usually is; else "".
     """
 
     n_rows: int
     tensors: tuple[InputMetadata, ...]
     columns: tuple[int, ...] | None
     binary_size: int | None
+    whole: str = ""
 
 
 def parse_inputs(inputs: object, features: Sequence[str], rows: RowParser) -> Inputs:
@@ -84,7 +86,8 @@ def parse_inputs(inputs: object, features: Sequence[str], rows: RowParser) -> In
         raise UnacceptableError('"name" of an input must be a string.')
     if len(inputs) == 1 and not _is_one_of_several(inputs[0], features):
         count, tensor = _parse_tensor(inputs[0], rows.n_features, rows.rows_max)
-        return Inputs(count, (tensor,), None, tensor.binary_size)
+        whole = tensor.dtype if tensor.binary_size is not None and not tensor.flags else ""
+        return Inputs(count, (tensor,), None, tensor.binary_size, whole)
     columns = _match_features([tensor["name"] for tensor in inputs], features)
     parsed = [_parse_tensor(tensor, 1, rows.rows_max) for tensor in inputs]
     count = parsed[0][0]

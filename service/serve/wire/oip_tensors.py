@@ -70,6 +70,7 @@ class TensorCodec:
         self._rows = rows
         self._features = features
         self._model_fields = model_fields
+        self._name = model_fields.get("model_name")
         self._classes = classes
         self._start = orjson.dumps(model_fields)[:-1] + b',"id":'
         self._middle = b',"parameters":%b,"outputs":[' % orjson.dumps(state_fields)
@@ -92,7 +93,7 @@ class TensorCodec:
         """
         rows = self._rows
         if header_length is None:
-            usual = _parse_usual_row(body, rows) if len(body) < SIMDJSON_BYTES_MIN else None
+            usual = _parse_usual_row(body, rows, self._name) if len(body) < SIMDJSON_BYTES_MIN else None
             if usual is not None:
                 return usual
             header = self._parse_document(body)
@@ -104,7 +105,10 @@ class TensorCodec:
         if length == 0:
             return InferenceBody("", _convert_raw_tensor(binary, rows), BINARY_PROBABILITIES)
         header = self._parse_header(body[:length])
-        size = header.inputs.binary_size
+        inputs = header.inputs
+        size = inputs.binary_size
+        if inputs.whole and len(binary) == size:
+            return InferenceBody(header.id, rows.convert_binary(binary, inputs.whole, inputs.n_rows), header.outputs)
         if size is None and len(binary):
             raise MalformedError('The body has binary data, but no input has a "binary_data_size".')
         if size is not None and len(binary) != size:
@@ -200,15 +204,18 @@ def _shape_text(shape: tuple[int, ...]) -> bytes:
     return b"[" + b",".join([b"%d" % size for size in shape]) + b"]"
 
 
-def _parse_usual_row(body: bytes, rows: RowParser) -> InferenceBody | None:
+def _parse_usual_row(body: bytes, rows: RowParser, model_name: str | None) -> InferenceBody | None:
     """Parse a request of one row in the usual form, or return None; the general parser then finds the error.
 
-    The form has one string for each key and for name, datatype and id, and no escapes, so no key is repeated.
+    The form has one string for each key and for name, datatype, id and the model's name, which KServe's client sends
+    with an id. It has no escapes, so no key is repeated.
     """
     try:
         document = orjson.loads(body)
         (tensor,) = document["inputs"]
         identity, quotes = ("", 14) if len(document) == 1 else (document["id"], 18)
+        if len(document) == 3:  # noqa: PLR2004  # the keys id, model_name and inputs
+            quotes = 22 if document["model_name"] == model_name else 0
         data, (count, width) = tensor["data"], tensor["shape"]
         usual = (
             body.count(b'"') == quotes

@@ -146,6 +146,30 @@ def test_triton_sends_any_datatype(triton: Any, kind: str) -> None:
         np.testing.assert_array_equal(triton.infer("double", [entry]).as_numpy("probabilities"), expected)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_triton_sends_booleans_and_a_tensor_for_each_feature(triton: Any, web: httpx.Client, *, binary: bool) -> None:
+    """Flags count as 0 and 1, and the tensors of the features may differ in type and stand in any order."""
+    features = web.get("/v1/models/iris").json()["features"]
+    X = np.array([[5, 1, 1.5, 0], [6, 0, 5.25, 1]])
+    whole = tritonclient.http.InferInput("x", [2, 4], "FP64")
+    whole.set_data_from_numpy(X)
+    expected = triton.infer("iris", [whole]).as_numpy("probabilities")
+    columns = {}
+    for i, (kind, shape) in enumerate([("INT32", [2]), ("BOOL", [2, 1]), ("FP32", [2, 1]), ("BOOL", [2])]):
+        columns[features[i]] = tritonclient.http.InferInput(features[i], shape, kind)
+        values = X[:, i].reshape(shape).astype(tritonclient.utils.triton_to_np_dtype(kind))
+        columns[features[i]].set_data_from_numpy(values, binary_data=binary)
+    for inputs in (list(columns.values()), list(columns.values())[::-1]):
+        np.testing.assert_array_equal(triton.infer("iris", inputs).as_numpy("probabilities"), expected)
+    with pytest.raises(InferenceServerException, match=r'Input "petal width \(cm\)" is missing'):
+        triton.infer("iris", list(columns.values())[:3])
+    flags = tritonclient.http.InferInput("x", [1, 4], "BOOL")
+    flags.set_data_from_numpy(np.array([[True, False, True, True]]), binary_data=binary)
+    found = triton.infer("iris", [flags]).as_numpy("probabilities")
+    predicted = web.post("/v1/models/iris:predict", json={"instances": [[1, 0, 1, 1]]}).json()["predictions"]
+    np.testing.assert_array_equal(found, np.array(predicted, np.float32))
+
+
 def test_triton_chooses_binary_for_each_output(triton: Any, expected: Any) -> None:
     """One output comes as JSON beside another as binary data."""
     outputs = [
@@ -331,6 +355,7 @@ def test_metadata_tells_all_of_a_model(web: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("path", "answer"),
     [
+        ("/", {"status": "alive"}),
         ("/healthz", {"live": True}),
         ("/readyz", {"ready": True}),
         ("/health", {"ready": True}),
@@ -341,7 +366,7 @@ def test_metadata_tells_all_of_a_model(web: httpx.Client) -> None:
     ],
 )
 def test_health_is_reported_in_json(web: httpx.Client, path: str, answer: dict[str, Any]) -> None:
-    """KServe's client reads the bodies of health answers."""
+    """KServe's client reads the bodies of health answers; `/` is the liveness of its v1 protocol."""
     response = web.get(path)
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     assert response.json() == answer

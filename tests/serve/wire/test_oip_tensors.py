@@ -462,11 +462,14 @@ entries = st.one_of(
         },
     ),
 )
+names = st.sampled_from(["m", "m", "x", "", None])
 requests = st.one_of(
-    st.fixed_dictionaries({"inputs": entries.map(lambda one: [one])}, optional={"id": st.text(max_size=8)}),
+    st.fixed_dictionaries(
+        {"inputs": entries.map(lambda one: [one])}, optional={"id": st.text(max_size=8), "model_name": names}
+    ),
     st.fixed_dictionaries(
         {"inputs": st.lists(entries, max_size=2) | values},
-        optional={"id": values, "outputs": values, "parameters": values, "x": values},
+        optional={"id": values, "outputs": values, "parameters": values, "x": values, "model_name": names | values},
     ),
 )
 
@@ -485,10 +488,14 @@ def test_parsers_agree_on_a_usual_row(request: dict[str, Any], ascii_only: bool,
 def test_a_usual_row_has_a_parser_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A usual row is parsed even if the general parser is removed."""
     monkeypatch.setattr(tensors, "parse_inference_header", None)
-    for body in (document(), document(id="a"), document(entry(data=[ROW])), document(entry(datatype="INT8"), id="")):
+    for body in (
+        document(), document(id="a"), document(entry(data=[ROW])), document(entry(datatype="INT8"), id=""),
+        document(id="a", model_name="m"),
+    ):  # fmt: skip
         assert served().parse_inference(body, None).X.tolist() == [ROW]
 
 
+KSERVE = '{"id":"ab","model_name":"m","inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
 USUAL = '{"id":"ab","inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
 TOKENS = [
     "{",
@@ -501,6 +508,7 @@ TOKENS = [
     '"inputs"',
     '"data"',
     '"x"',
+    '"m"',
     "1",
     "[1,2,3]",
     "\\",
@@ -514,13 +522,15 @@ TOKENS = [
 
 @unhurried
 @given(
+    st.sampled_from([USUAL, KSERVE]),
     st.lists(
-        st.tuples(st.integers(0, len(USUAL)), st.integers(0, 6), st.sampled_from(["", *TOKENS])), min_size=1, max_size=3
-    )
+        st.tuples(st.integers(0, len(KSERVE)), st.integers(0, 6), st.sampled_from(["", *TOKENS])),
+        min_size=1,
+        max_size=3,
+    ),
 )
-def test_parsers_agree_on_a_damaged_usual_row(damages: list[tuple[int, int, str]]) -> None:
+def test_parsers_agree_on_a_damaged_usual_row(text: str, damages: list[tuple[int, int, str]]) -> None:
     """Repeated keys, escapes and broken text replace any part of the body."""
-    text = USUAL
     for place, cut, token in damages:
         text = text[:place] + token + text[place + cut :]
     expected = parse_result(served(), text.encode())
