@@ -329,6 +329,7 @@ UNACCEPTABLE: dict[str, tuple[bytes, str]] = {
     "number input": (b'{"inputs":[1]}', '"inputs"'),
     "number id": (document(id=1), '"id"'),
     "another model": (document(model_name=CANARY), '"model_name"'),
+    "another model, with an id": (document(id="a", model_name=CANARY), '"model_name"'),
     "a number as the model": (document(model_name=2), '"model_name"'),
     "another version": (document(model_version="2"), '"model_version"'),
     "another version as a number": (document(model_version=2), '"model_version"'),
