@@ -30,6 +30,11 @@ class SoftstepError(Exception):
 
     code: ClassVar[str] = ""
 
+    def __init_subclass__(cls, code: str = "") -> None:
+        """Set the code of a class that has one of its own; others have that of their parent."""
+        if code:
+            cls.code = code
+
 
 class ArtifactError(SoftstepError):
     """A model on disk cannot be served; the message is the reason shown to operators."""
@@ -43,198 +48,136 @@ class SnapshotError(SoftstepError):
     """A snapshot or checkpoint cannot be read; it is derived from the log and can be made again."""
 
 
-class ModelNotFoundError(SoftstepError):
+class ModelNotFoundError(SoftstepError, code="model_not_found"):
     """No model has the requested name."""
 
-    code = "model_not_found"
 
-
-class VersionNotFoundError(ModelNotFoundError):
+class VersionNotFoundError(ModelNotFoundError, code="version_not_found"):
     """The model has no such version."""
 
-    code = "version_not_found"
 
-
-class ModelNotNamedError(ModelNotFoundError):
+class ModelNotNamedError(ModelNotFoundError, code="model_not_named"):
     """The request names no model, and there is no single or default one."""
 
-    code = "model_not_named"
 
-
-class ModelNotReadyError(SoftstepError):
+class ModelNotReadyError(SoftstepError, code="model_not_ready"):
     """The model is known but not served now."""
 
-    code = "model_not_ready"
 
-
-class LoadPendingError(ModelNotReadyError):
+class LoadPendingError(ModelNotReadyError, code="load_pending"):
     """Not every worker has loaded or unloaded the model in the time that a caller may wait."""
 
-    code = "load_pending"
 
-
-class NotReachedError(SoftstepError):
+class NotReachedError(SoftstepError, code="not_reached_yet"):
     """The served state does not hold the requested event yet."""
 
-    code = "not_reached_yet"
+
+class VersionNotServedError(NotReachedError, code="version_not_served"):
+    """The event or the token belongs to a version of the model that is not served."""
 
 
-class VersionNotServedError(NotReachedError):
-    """The event is stored by a version of the model that is not served."""
-
-    code = "version_not_served"
-
-
-class StateForgottenError(SoftstepError):
+class StateForgottenError(SoftstepError, code="state_forgotten"):
     """The state is gone because a forgotten event was part of it."""
 
-    code = "state_forgotten"
 
-
-class StateIrreproducibleError(SoftstepError):
+class StateIrreproducibleError(SoftstepError, code="state_irreproducible"):
     """The state was made by the fold of an earlier release and cannot be made again."""
-
-    code = "state_irreproducible"
 
 
 class LogError(SoftstepError):
     """The feedback log cannot do what was asked now."""
 
 
-class LearningOffError(LogError):
+class LearningOffError(LogError, code="learning_off"):
     """This service does not learn, by its settings or because its data directory is read-only."""
 
-    code = "learning_off"
 
-
-class LogDamagedError(LogError):
+class LogDamagedError(LogError, code="log_damaged"):
     """Stored data differs from what was written, or part of it is missing."""
 
-    code = "log_damaged"
 
-
-class LogUnsafeError(LogError):
+class LogUnsafeError(LogError, code="log_unsafe"):
     """This SQLite, disk or directory would not keep what is written to it."""
 
-    code = "log_unsafe"
 
-
-class LogFullError(LogError):
+class LogFullError(LogError, code="log_full"):
     """The disk or the write-ahead log is too full to append; nothing was written."""
 
-    code = "log_full"
 
-
-class LogUnavailableError(LogError):
+class LogUnavailableError(LogError, code="log_unavailable"):
     """The log cannot be opened, or another process holds it for too long; nothing was written."""
 
-    code = "log_unavailable"
 
-
-class QueueFullError(LogError):
+class QueueFullError(LogError, code="feedback_queue_full"):
     """Feedback arrives faster than it is written; nothing was written, and it may be sent again later."""
 
-    code = "feedback_queue_full"
 
-
-class LearnerBehindError(LogError):
+class LearnerBehindError(LogError, code="learner_behind"):
     """Feedback arrives faster than it is learned; nothing was written, and it may be sent again later."""
 
-    code = "learner_behind"
 
-
-class OutcomeUnknownError(LogError):
+class OutcomeUnknownError(LogError, code="outcome_unknown"):
     """The disk failed during the write: events may be stored or not, and a retry with the same ids finds out."""
-
-    code = "outcome_unknown"
 
 
 class RefusedError(SoftstepError):
     """The log works, but refuses this event."""
 
 
-class IdConflictError(RefusedError):
+class IdConflictError(RefusedError, code="id_taken"):
     """The id already names another event of this model."""
 
-    code = "id_taken"
 
-
-class ClassesChangedError(RefusedError):
-    """The set of classes changed since the event was made."""
-
-    code = "classes_changed"
-
-
-class SeqMovedError(RefusedError):
-    """The stream has moved on since the seq that the event requires."""
-
-    code = "seq_moved"
-
-
-class StreamGoneError(RefusedError):
-    """The stream does not exist, or no longer exists."""
-
-    code = "stream_gone"
-
-
-class ArtifactChangedError(RefusedError):
-    """The model's files differ from those that its stream began with."""
-
-    code = "artifact_changed"
-
-
-class ClassesFixedError(RefusedError):
-    """The model cannot have further classes."""
-
-    code = "classes_fixed"
-
-
-class ClassesMaxError(RefusedError):
-    """The model would have more classes than the limit."""
-
-    code = "too_many_classes"
-
-
-class UnknownIdError(RefusedError):
-    """An id to forget or to correct names no feedback."""
-
-    code = "unknown_id"
-
-
-class EventForgottenError(RefusedError):
+class EventForgottenError(RefusedError, code="forgotten"):
     """The event was forgotten."""
 
-    code = "forgotten"
 
-
-class EventRolledBackError(RefusedError):
+class EventRolledBackError(RefusedError, code="rolled_back"):
     """A rollback has undone the event."""
 
-    code = "rolled_back"
+
+class EventSkippedError(RefusedError, code="skipped"):
+    """The event was skipped, because it could not be learned."""
 
 
-class EventSkippedError(RefusedError):
-    """The event was skipped, because it cannot be learned."""
-
-    code = "skipped"
+class ClassesChangedError(RefusedError, code="classes_changed"):
+    """The set of classes changed since the event was made."""
 
 
-class SeqNotFoundError(RefusedError):
+class SeqMovedError(RefusedError, code="seq_moved"):
+    """The stream has moved on since the seq that the event requires."""
+
+
+class StreamGoneError(RefusedError, code="stream_gone"):
+    """The stream does not exist, or no longer exists."""
+
+
+class ArtifactChangedError(RefusedError, code="artifact_changed"):
+    """The model's files differ from those that its stream began with."""
+
+
+class ClassesFixedError(RefusedError, code="classes_fixed"):
+    """The model cannot have further classes."""
+
+
+class ClassesMaxError(RefusedError, code="too_many_classes"):
+    """The model would have more classes than the limit."""
+
+
+class UnknownIdError(RefusedError, code="unknown_id"):
+    """An id to forget or to correct names no feedback."""
+
+
+class SeqNotFoundError(RefusedError, code="seq_not_found"):
     """The stream has no event with that seq."""
 
-    code = "seq_not_found"
 
-
-class UnknownSeqError(RefusedError):
+class UnknownSeqError(RefusedError, code="unknown_seq"):
     """A seq to roll back to, or to skip, is not valid."""
 
-    code = "unknown_seq"
 
-
-class EarlierReleaseError(RefusedError):
+class EarlierReleaseError(RefusedError, code="earlier_release"):
     """The state was made by the fold of an earlier release, so nothing can roll back to it."""
-
-    code = "earlier_release"
 
 
 class PayloadError(RefusedError):
@@ -245,55 +188,41 @@ class InputError(SoftstepError):
     """The input cannot be used."""
 
 
-class EncodingError(InputError):
+class EncodingError(InputError, code="unsupported_encoding"):
     """The Content-Encoding of the body is not supported."""
 
-    code = "unsupported_encoding"
 
-
-class MediaTypeError(InputError):
+class MediaTypeError(InputError, code="unsupported_media_type"):
     """The Content-Type of the body is not supported."""
 
-    code = "unsupported_media_type"
 
-
-class CrossSiteError(MediaTypeError):
+class CrossSiteError(MediaTypeError, code="cross_site"):
     """A web page of another site sends a body of a type for which its browser asks no permission."""
 
-    code = "cross_site"
 
-
-class MalformedError(InputError):
+class MalformedError(InputError, code="malformed_body"):
     """The bytes cannot be parsed."""
 
-    code = "malformed_body"
 
-
-class UnacceptableError(InputError):
+class UnacceptableError(InputError, code="invalid_request"):
     """The bytes parse, but the model cannot accept them."""
 
-    code = "invalid_request"
+
+class InvalidTokenError(UnacceptableError, code="invalid_token"):
+    """A feedback token was altered, or neither this model nor this service issued it."""
 
 
-class InvalidTokenError(UnacceptableError):
-    """A feedback token was not issued by this model version, or was altered."""
-
-    code = "invalid_token"
-
-
-class ExpiredTokenError(InvalidTokenError):
+class ExpiredTokenError(InvalidTokenError, code="token_expired"):
     """A feedback token is older than the limit."""
 
-    code = "token_expired"
+
+class OtherVersionTokenError(InvalidTokenError, code="token_of_other_version"):
+    """A feedback token was issued by another version than the path names."""
 
 
-class TooLargeError(InputError):
+class TooLargeError(InputError, code="request_too_large"):
     """The input is larger than a limit in settings.py."""
 
-    code = "request_too_large"
 
-
-class BodyTooLargeError(TooLargeError):
+class BodyTooLargeError(TooLargeError, code="body_too_large"):
     """The body has more bytes than the limit."""
-
-    code = "body_too_large"

@@ -27,6 +27,7 @@ class ErrorCode(NamedTuple):
 
 LATER: Final = "later"
 SAME_ID: Final = "later, with the same id"
+INTERNAL_ERROR: Final = "internal_error"
 
 ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "state_pending": ErrorCode(202, "The weights at that seq are being computed.", LATER, retry_after=True),
@@ -55,7 +56,10 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     ),
     "earlier_release": ErrorCode(409, "An earlier release made that state, so nothing can roll back to it.", "no"),
     "version_not_served": ErrorCode(
-        409, "The event belongs to a version of the model that is not served.", "yes, with the same id", "yes"
+        409,
+        "The event or token belongs to a version of the model that is not served.",
+        "once that version is served",
+        "an event: yes; a token: no",
     ),
     "not_reached_yet": ErrorCode(
         409, "The served state does not hold the event yet.", SAME_ID, "feedback and admin calls: yes", retry_after=True
@@ -69,14 +73,17 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "cross_site": ErrorCode(415, "A web page of another site sends a body whose type needs no preflight request."),
     "invalid_request": ErrorCode(422, "The body parses, but this model cannot accept it."),
     "invalid_parameter": ErrorCode(422, "A parameter in the path or query is not valid."),
-    "invalid_token": ErrorCode(422, "A feedback token was altered, or another model version issued it.", "no"),
+    "invalid_token": ErrorCode(422, "A feedback token was altered, or another model or service issued it.", "no"),
+    "token_of_other_version": ErrorCode(
+        422, "A feedback token was issued by another version than the path names.", "to the model without a version"
+    ),
     "token_expired": ErrorCode(422, "A feedback token is too old.", "no"),
     "too_many_classes": ErrorCode(422, "The model would have more classes than the limit."),
     "unknown_seq": ErrorCode(422, "The seq to roll back to is beyond the last one."),
     "feedback_queue_full": ErrorCode(429, "Feedback arrives faster than it is written.", SAME_ID, retry_after=True),
     "learner_behind": ErrorCode(429, "Feedback arrives faster than it is learned.", SAME_ID, retry_after=True),
     "head_too_large": ErrorCode(431, "The request line and headers are too large or too many."),
-    "internal_error": ErrorCode(500, "The server failed; its log has the details.", SAME_ID, "unknown"),
+    INTERNAL_ERROR: ErrorCode(500, "The server failed; its log has the details.", SAME_ID, "unknown"),
     "not_ready": ErrorCode(503, "No model is served, or the server is draining.", LATER),
     "model_not_ready": ErrorCode(503, "The model is known but not served now.", LATER, retry_after=True),
     "load_pending": ErrorCode(503, "Not every worker has carried out the load or unload yet.", "yes", retry_after=True),

@@ -32,6 +32,7 @@ from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.predict import PredictHandler
 from service.serve.handlers.probes import make_probes
 from service.serve.handlers.stream_status import StreamStatus
+from service.serve.handlers.token_feedback import TokenFeedback
 from service.serve.handlers.turns import Turns
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.http.protocol import SoftstepProtocol
@@ -123,9 +124,10 @@ class Worker:
         )
         contexts = FeedbackContexts(self.registry, links.keys, settings)
         responses = EventResponses(self.registry, writer, data, settings)
+        tokens = TokenFeedback(self.registry, contexts, writer, settings)
         return Learning(
             writer,
-            FeedbackHandler(contexts, writer, responses, settings),
+            FeedbackHandler(contexts, tokens, writer, responses, settings),
             AdminHandler(self.registry, contexts, writer, responses),
             CorrectionHandler(self.registry, contexts, writer, responses, data=data, settings=settings),
             StreamStatus(writer, data),

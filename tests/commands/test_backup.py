@@ -9,6 +9,7 @@ import pytest
 
 from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import read_marks
+from service.store.log.events import Kind
 from service.store.log.sqlite import SqliteLog
 from service.store.states.snapshots import write_snapshot
 from service.store.states.state_folder import list_seqs
@@ -140,7 +141,7 @@ def assert_restored(path: Path) -> None:
     assert [log.stream_state(stream.number).seq for stream in log.list_streams()] == [32, 12]
     places = log.find_ids("iris", [b"4", b"9", b"45", b"203", b"8"])
     log.close()
-    assert {id_: place.forgotten for id_, place in places.items()} == {
+    assert {id_: place.removed_by == Kind.FORGET for id_, place in places.items()} == {
         b"4": True,
         b"9": True,
         b"203": True,
@@ -265,7 +266,7 @@ def test_a_killed_restore_is_finished_by_the_next(backed_up: Path, tmp_path: Pat
         assert [log.stream_state(stream.number).seq for stream in log.list_streams()] == (
             [32, 12] if over else [31, 11]
         )
-        assert log.find_ids("iris", [b"9"])[b"9"].forgotten == over
+        assert log.find_ids("iris", [b"9"])[b"9"].removed_by == (Kind.FORGET if over else None)
         log.close()
         if over and tick % 9 == 0:
             assert_restored(path)

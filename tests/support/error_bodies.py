@@ -37,8 +37,10 @@ def check_error(status: int, headers: Mapping[str, str], body: bytes, target: st
     document: dict[str, Any] = json.loads(body)
     code, sentence = document["code"], document["error"]
     some_refused = code == SOME_REFUSED
-    more = {"reason", "accepted", "refused"} if some_refused else set()
-    assert set(document) - {"ready", "learning"} == {"error", "code"} | more, document
+    more = {"accepted", "refused", "events"} if "events" in document else set()
+    assert set(document) - {"ready", "learning"} == {"error", "code"} | more | (
+        {"reason"} if some_refused else set()
+    ), document
     assert some_refused or code in ERROR_CODES, f"the code {code} is not in the table"
     row = ERROR_CODES[document["reason"] if some_refused else code]
     statuses = {row.status}

@@ -151,7 +151,7 @@ class FeedbackLogTests:
         """Each stream counts its seqs over all batches, and every event is stored completely."""
         other = log.open_stream("iris", 2, GENESIS, 3)
         assert kinds(log.append([feedback(stream, "a"), feedback(other, "b"), feedback(stream, "c")])) == [1, 1, 2]
-        assert log.append([feedback(stream, "d", 2.0)]) == [EventLocation(stream.number, 3, False, False)]
+        assert log.append([feedback(stream, "d", 2.0)]) == [EventLocation(stream.number, 3)]
         events = log.read_events(stream.number, 0, 10)
         assert [(e.seq, e.kind, e.id, e.time_ms) for e in events] == [
             (1, Kind.FEEDBACK, b"a", NOW),
@@ -226,7 +226,7 @@ class FeedbackLogTests:
         newer = log.open_stream("iris", 2, GENESIS, 3)
         log.append([feedback(stream, "a"), feedback(newer, "b"), forget(stream, "f", "a")])
         assert log.find_ids("iris", [b"a", b"b", b"c"]) == {
-            b"a": EventLocation(stream.number, 1, duplicate=True, forgotten=True),
+            b"a": EventLocation(stream.number, 1, duplicate=True, removed_by=Kind.FORGET),
             b"b": EventLocation(newer.number, 1, duplicate=True),
         }
         assert log.find_ids("digits", [b"a"]) == {}
@@ -262,7 +262,7 @@ class FeedbackLogTests:
         payloads, reached = log.read_payloads(stream.number, Position(0, GENESIS), 9)
         assert (payloads, reached) == ([None, before[1].payload, third.payload], Position(3, third.hash))
         assert log.stream_state(stream.number).epoch == 1
-        known = EventLocation(stream.number, 1, duplicate=True, forgotten=True)
+        known = EventLocation(stream.number, 1, duplicate=True, removed_by=Kind.FORGET)
         assert log.append([feedback(stream, "a", 1.0), feedback(stream, "a", 9.0)]) == [known, known]
         assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 2)] == [2, 3]
 
@@ -271,7 +271,7 @@ class FeedbackLogTests:
         assert log.append(drafts) == [
             EventLocation(stream.number, 1),
             EventLocation(stream.number, 2),
-            EventLocation(stream.number, 1, duplicate=True, forgotten=True),
+            EventLocation(stream.number, 1, duplicate=True, removed_by=Kind.FORGET),
         ]
         assert log.read_events(stream.number, 0, 1)[0].payload is None
         assert [seq for seq, _ in log.verify_chain(stream.number, Position(0, GENESIS), 9)] == [2]
@@ -296,6 +296,35 @@ class FeedbackLogTests:
         assert kinds(log.append([rollback(stream, "r", 3), rollback(stream, "r", 1)])) == [UnknownSeqError, 3]
         assert kinds(log.append([rollback(stream, "s", 3), rollback(stream, "t", 0)])) == [4, 5]
         assert kinds(log.append([feedback(stream, "a")])) == [1]
+
+    def test_a_retry_reports_what_removed_its_event(self, log: FeedbackLog, stream: Stream) -> None:
+        """A rolled-back event is part of the state again after a rollback to its seq or a later one."""
+        newer = log.open_stream("iris", 2, GENESIS, 3)
+        pause = admin(stream, "p", Kind.CONFIGURE, b'{"paused":true}')
+        drafts = [feedback(stream, "a"), feedback(stream, "b"), classes(stream, "c", "x"), pause]
+        log.append([*drafts, admin(stream, "s", Kind.SKIP, dump_seq(1))])
+
+        def removals() -> list[Kind | None]:
+            ids = [draft.id for draft in drafts]
+            found = log.find_ids("iris", ids)
+            outcomes = log.append([draft._replace(stream=newer.number) for draft in drafts])
+            assert outcomes == [found[id_] for id_ in ids]
+            return [found[id_].removed_by for id_ in ids]
+
+        assert removals() == [Kind.SKIP, None, None, None]
+        back, forth = rollback(stream, "back", 1), rollback(stream, "forth", 3)
+        log.append([back])
+        assert removals() == [Kind.SKIP, Kind.ROLLBACK, Kind.ROLLBACK, Kind.ROLLBACK]
+        assert log.append([back]) == [EventLocation(stream.number, 6, duplicate=True)]
+        log.append([forth])
+        assert removals() == [Kind.SKIP, None, None, Kind.ROLLBACK]
+        assert log.append([back, forth]) == [
+            EventLocation(stream.number, 6, duplicate=True, removed_by=Kind.ROLLBACK),
+            EventLocation(stream.number, 7, duplicate=True),
+        ]
+        log.append([forget(stream, "f", "b", "a"), rollback(stream, "start", 0)])
+        assert removals() == [Kind.FORGET, Kind.FORGET, Kind.ROLLBACK, Kind.ROLLBACK]
+        assert log.append([forget(stream, "f", "b", "a")]) == [EventLocation(stream.number, 8, duplicate=True)]
 
     def test_a_rollback_takes_classes_back(self, log: FeedbackLog, stream: Stream) -> None:
         """A rollback restores the class set of its target, and changes the class epoch only with the set."""

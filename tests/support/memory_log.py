@@ -103,7 +103,11 @@ class MemoryLog:
         """See FeedbackLog."""
         with self._lock:
             known = {id_: self._known((model, id_)) for id_ in ids}
-            return {id_: duplicate_of(row) for id_, row in known.items() if row}
+            return {
+                id_: duplicate_of(row, self._heads[row[0] >> SEQ_BITS], self._changes)
+                for id_, row in known.items()
+                if row
+            }
 
     def verify_chain(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
         """See FeedbackLog."""
@@ -142,8 +146,8 @@ class MemoryLog:
         event, seal = self._stored[position >> SEQ_BITS][(position & SEQ_MAX) - 1]
         return (position, *event[1:], seal)
 
-    def _changes(self, stream: int) -> list[LineageChange]:
-        return [lineage_change(event) for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK]
+    def _changes(self, stream: int, after: int) -> list[LineageChange]:
+        return [lineage_change(event) for event, _ in self._stored[stream][after:] if event.kind != Kind.FEEDBACK]
 
     def _insert(self, row: Row) -> None:
         position, *rest, seal = row

@@ -4,6 +4,7 @@ import asyncio
 import select
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 import uvloop
 
 from service.process.wakeup import Wakeup
-from service.serve.log.writer import Writer
-from service.serve.log.writer_thread import Source, WriterCallbacks
+from service.serve.log.submissions import Source
+from service.serve.log.writer import Writer, resolve_future
+from service.serve.log.writer_thread import WriterCallbacks
 from service.serve.metrics.counters import FEEDBACK_COUNTERS
 from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import Draft, EventLocation, Outcome, Position
@@ -33,6 +35,13 @@ def make_post(name: str, value: float = 0.0, rows: int = 1) -> PostedEvent:
     """An event of rows that all have the same value."""
     payload = encode_rows(np.full((rows, 4), value, "f4"), np.ones(rows, int), Targets.INDEX, 3)
     return PostedEvent(name.encode(), payload, rows)
+
+
+def submit_events(writer: Writer, source: Source, posts: Sequence[PostedEvent]) -> asyncio.Future[list[Outcome]]:
+    """Write the events of one request; the future has their outcomes, or an error for all of them."""
+    future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+    writer.send_events(source, posts, partial(resolve_future, future))
+    return future
 
 
 class FailingLog(SqliteLog):

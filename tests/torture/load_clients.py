@@ -20,6 +20,8 @@ PAUSE_SECONDS = 0.004
 ACKNOWLEDGED = {200, 202}
 # Which of six calls of the client that changes the history corrects labels.
 CORRECT_TURN = 3
+# The codes of a retry whose event was stored by an earlier attempt and then removed by another client.
+REMOVED = {"forgotten", "rolled_back"}
 
 
 @dataclass
@@ -105,13 +107,16 @@ class Client(threading.Thread):
         return [float(x) for x in self.generator.uniform(0.1, 7.0, 4).astype(np.float32)]
 
     def post_until_acknowledged(self, path: str, body: Any) -> Any:
-        """Post until the answer is an acknowledgement; return it, or None if there is none."""
+        """Post until the answer is an acknowledgement; return it, or None if there is none or the event was removed."""
         while not self.load.stop.is_set():
             status, answer = self.send_request(path, body)
             if status in ACKNOWLEDGED:
                 return answer
             if status not in {0, 409, 429, 503}:
                 self.load.failures.append(f"{path}: {status}")
+                return None
+            if answer.get("code") in REMOVED:
+                self.load.count("events removed before they were acknowledged")
                 return None
             if status == 409:  # the wait timed out; the event is stored
                 path = path.partition("?")[0]

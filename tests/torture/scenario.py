@@ -16,9 +16,10 @@ import numpy as np
 from service.errors import LogError, SoftstepError
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
+from service.serve.log.submissions import Source
 from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
-from service.serve.log.writer_thread import Source, WriterCallbacks
+from service.serve.log.writer_thread import WriterCallbacks
 from service.serve.metrics.counters import FEEDBACK_COUNTERS
 from service.serve.wire.feedback_body import PostedEvent
 from service.settings import Settings
@@ -29,6 +30,7 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Draft, EventLocation, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from tests.support.data_directories import LIMIT, iris_artifact
+from tests.support.writer_rig import submit_events
 from tests.torture.fault_injection import Emit
 
 ARTIFACT = iris_artifact()
@@ -144,7 +146,7 @@ async def _post_step(writer: Writer, source: Source, step: Step, emit: Emit) -> 
         await writer.call_with_log(lambda log: cast("Any", log).empty_wal())
         return source
     if step[0].kind == Kind.FEEDBACK:
-        outcomes = await writer.submit_events(source, [one.post for one in step])
+        outcomes = await submit_events(writer, source, [one.post for one in step])
     else:
         outcomes = [await writer.submit_event(source, step[0].post, step[0].kind)]
     for one, outcome in zip(step, outcomes, strict=True):

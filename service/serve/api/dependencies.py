@@ -186,7 +186,8 @@ def _version_id(route: APIRoute) -> str:
 async def respond(request: Request, context: Context, kind: int, served: ServedModel) -> Reply:
     """Respond to a request to a model, as the fast path would."""
     request.scope[COUNTED_BY_MODEL] = True
-    endpoint = Endpoint(kind, served)  # the state of this moment: models may change while a body arrives
+    # The state of this moment: models may change while a body arrives.
+    endpoint = Endpoint(kind, served, any_version="version" not in request.path_params)
     check_declared_size(request, context)
     head = context.dispatcher.check(endpoint, head_of(request))
     if isinstance(head, HttpResponse):

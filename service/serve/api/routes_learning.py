@@ -34,7 +34,7 @@ from service.serve.handlers.admin_requests import (
 )
 from service.serve.handlers.correction_requests import CorrectionCall
 from service.serve.handlers.learning import Learning
-from service.serve.models.endpoint import FEEDBACK
+from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.responses import learning_off
 from service.store.log.events import Kind
 
@@ -56,13 +56,16 @@ async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
 
 
 @learning_models.post(":feedback", **DOCS["feedback"])
-async def feedback(served: Served, request: Request, context: With, *, wait: Wait = False) -> Response:
+async def feedback(
+    path: NamedModel, served: Served, request: Request, context: With, *, wait: Wait = False
+) -> Response:
     """Learn from rows with their labels: one step for each row, in order."""
     if not wait:
         return await respond(request, context, FEEDBACK, served)
     request.scope[COUNTED_BY_MODEL] = True
     body = await read_json(request, context)
-    return Reply(await _learning(context).feedback.respond_when_served(served, body))
+    endpoint = Endpoint(FEEDBACK, served, any_version=path.version is None)
+    return Reply(await _learning(context).feedback.respond_when_served(endpoint, body))
 
 
 @learning_models.get("/weights", **DOCS["weights"])

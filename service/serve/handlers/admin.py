@@ -1,19 +1,19 @@
 """Answer the administrative calls: each becomes an event in the log."""
 
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from service.log_events import logger
 from service.serve.handlers.admin_requests import AdminRequest, forget_everywhere, in_version
-from service.serve.handlers.append_outcomes import accepted, refusal_of
+from service.serve.handlers.append_outcomes import kept, refusal_of
 from service.serve.handlers.event_responses import EventResponses
-from service.serve.handlers.feedback_context import FeedbackContexts, now_ms
+from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts, now_ms
 from service.serve.log.writer import Writer
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse
-from service.store.log.events import EventLocation
+from service.store.log.events import EventLocation, Outcome
 
 
 class AdminHandler:
@@ -37,11 +37,11 @@ class AdminHandler:
     async def append(self, served: ServedModel, request: AdminRequest, *, wait: bool) -> HttpResponse:
         """Append an admin event and respond: 202 when it is on disk, or with `wait` 200 when this worker serves it."""
         context = self._context_of(served)
-        place = await self._writer.submit_event(context.source, request.event, request.kind, request.if_seq)
+        place = kept(await self._writer.submit_event(context.source, request.event, request.kind, request.if_seq))
         self._log_stored(served.name, request, place)
         if wait:
-            await self._responses.wait_until_served(served.name, {self._responses.version_of(place): place.seq})
-        event = self._responses.event_body(context, request.event, place)
+            (place,) = await self._responses.wait_until_served(served.name, [(request.event.id, place)])
+        event = self._responses.event_body(context, request.event, kept(place))
         return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, **event}))
 
     async def forget(self, served: ServedModel, request: AdminRequest, *, wait: bool) -> HttpResponse:
@@ -50,21 +50,19 @@ class AdminHandler:
         outcomes = await self._writer.call_with_log(
             lambda log: forget_everywhere(log, name, request, now_ms()), appends=True
         )
-        response = refusal_of(outcomes)
+        if len(outcomes) == 1:
+            kept(outcomes[0])
+        events = [self._describe(context, request, number, outcome) for number, outcome in enumerate(outcomes)]
+        response = refusal_of(outcomes, events)
         if response is not None:
             return response
-        places = [accepted(outcome) for outcome in outcomes]
-        for place in places:
+        places = [(event["id"].encode(), kept(outcome)) for event, outcome in zip(events, outcomes, strict=True)]
+        for _, place in places:
             self._log_stored(name, request, place)
-        seqs = {self._responses.version_of(place): place.seq for place in places}
         if wait:
             now = self._registry.now.served
-            seqs_served = {version: seq for version, seq in seqs.items() if (name, version) in now}
-            await self._responses.wait_until_served(name, seqs_served)
-        posted = [request.event, *(in_version(request.event, version) for version in list(seqs)[1:])]
-        events = [
-            self._responses.event_body(context, event, place) for event, place in zip(posted, places, strict=True)
-        ]
+            served_places = [one for one in places if (name, self._responses.version_of(one[1])) in now]
+            await self._responses.wait_until_served(name, served_places)
         rest = events[0] if len(events) == 1 else {"events": events}
         return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, **rest}))
 
@@ -72,3 +70,13 @@ class AdminHandler:
         version = self._responses.version_of(place)
         kind = request.kind.name.lower()
         logger.event("admin_event", kind=kind, model=name, version=version, seq=place.seq, duplicate=place.duplicate)
+
+    def _describe(
+        self, context: FeedbackContext, request: AdminRequest, number: int, outcome: Outcome
+    ) -> dict[str, Any]:
+        """Return the members that describe event `number` of a call for several versions; of a refused one nothing."""
+        if not isinstance(outcome, EventLocation):
+            return {}
+        version = self._responses.version_of(outcome)
+        event = in_version(request.event, version) if number else request.event
+        return self._responses.event_body(context, event, outcome)

@@ -1,48 +1,79 @@
-"""Convert append outcomes to HTTP responses: all events stored, some refused, or all refused."""
+"""Convert append outcomes to HTTP responses: all events kept, some refused, or all refused.
 
+An event is kept if it is stored and part of the state. A duplicate of an event that was forgotten, skipped or rolled
+back is refused.
+"""
+
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 
-from service.errors import SoftstepError
-from service.serve.error_codes import SOME_REFUSED
-from service.serve.responses import V1, HttpResponse, refusal, sentence
-from service.store.log.events import EventLocation, Outcome
+from service.errors import LogError, SoftstepError
+from service.serve.error_codes import INTERNAL_ERROR, SOME_REFUSED
+from service.serve.responses import V1, HttpResponse, refusal
+from service.store.log.events import EventLocation
+from service.store.log.removals import removal_error
 
-# So many refused events are listed, which keeps the response below 16 KiB.
+# So many refused events are listed by their places.
 REFUSED_LISTED_MAX: Final = 1000
 
 
-def accepted(outcome: Outcome) -> EventLocation:
-    """Return the place of a stored event, or raise the error of a refused one."""
-    if isinstance(outcome, EventLocation):
-        return outcome
-    raise outcome
+def refusal_reason(outcome: Any) -> BaseException | None:  # noqa: ANN401  # see Writer.send_events
+    """Return why an event was not kept, or None if it was."""
+    if not isinstance(outcome, EventLocation):
+        reason: BaseException = outcome
+        return reason
+    return None if outcome.removed_by is None else removal_error(outcome.removed_by)
+
+
+def kept(outcome: Any) -> EventLocation:  # noqa: ANN401  # as above
+    """Return the location of a kept event, or raise the error of a refused one."""
+    reason = refusal_reason(outcome)
+    if reason is not None:
+        raise reason
+    location: EventLocation = outcome
+    return location
 
 
 def refused(reason: Any) -> HttpResponse:  # noqa: ANN401  # any exception of the writer's thread
-    """Return the response to feedback that was not stored; raise a fault of the service."""
+    """Return the response to feedback that was not kept; raise a fault of the service."""
     if isinstance(reason, SoftstepError):
         return refusal(reason, V1)
     raise reason
 
 
-def refusal_of(result: Any) -> HttpResponse | None:  # noqa: ANN401  # see Writer.send
-    """Return the response if all or some of several events were refused, else None."""
-    if type(result) is not list:
-        return refused(result)
-    places = [index for index, outcome in enumerate(result) if type(outcome) is not EventLocation]
+def code_of(reason: BaseException | None) -> str:
+    """Return the code of an error."""
+    return reason.code if isinstance(reason, SoftstepError) else INTERNAL_ERROR
+
+
+def refusal_of(outcomes: Sequence[Any], events: Sequence[dict[str, Any]]) -> HttpResponse | None:
+    """Return the response if not all of several events were kept, else None.
+
+    Args:
+        outcomes: The outcome of each event, or the error for which it was refused before it reached the log.
+        events: The members that describe each event, of a refused one those that are known; they get its code.
+    """
+    reasons = [refusal_reason(outcome) for outcome in outcomes]
+    places = [place for place, reason in enumerate(reasons) if reason is not None]
     if not places:
         return None
-    reason = result[places[0]]
-    response = refused(reason)
-    if len(places) == len(result):
-        return response
-    body = {
-        "error": f"Some events were refused; the others are stored: {sentence(reason)}",
-        "code": SOME_REFUSED,
-        "reason": reason.code,
-        "accepted": len(result) - len(places),
-        "refused": places[:REFUSED_LISTED_MAX],
-    }
+    first = reasons[places[0]]
+    response = refused(first)
+    if isinstance(first, LogError) and all(reason is first for reason in reasons):
+        return response  # the request as a whole was refused
+    listed = [
+        event if reason is None else {**event, "code": code_of(reason)}
+        for event, reason in zip(events, reasons, strict=True)
+    ]
+    accepted, text, code = len(outcomes) - len(places), orjson.loads(response.body)["error"], code_of(first)
+    body = {"error": text, "code": code}
+    if accepted:
+        body = {
+            "error": f"Some events were refused; the others are stored: {text}",
+            "code": SOME_REFUSED,
+            "reason": code,
+        }
+    body |= {"accepted": accepted, "refused": places[:REFUSED_LISTED_MAX], "events": listed}
     return response._replace(body=orjson.dumps(body))

@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 from service.errors import (
     ArtifactError,
     ClassesChangedError,
-    EventForgottenError,
     IdConflictError,
     LogUnavailableError,
     UnacceptableError,
@@ -28,6 +27,7 @@ from service.store.log.events import ID_BYTES_MAX, Draft, EventLocation, Kind, O
 from service.store.log.feedback_log import FeedbackLog, read_event
 from service.store.log.feedback_payload import Layout, parse_layout
 from service.store.log.lineage import Lineage, lineage_change
+from service.store.log.removals import removal_error
 
 # Each id is an event of its own; more of them would keep other writers waiting for too long.
 CORRECT_MAX: Final = 1000
@@ -93,7 +93,7 @@ class CorrectedStream:
         refuse_uncorrectable(self._lineage, self._last, seq)
         event = read_event(self._log, self._number, seq)
         if event is None or event.payload is None:  # forgotten since the lineage was read
-            raise EventForgottenError("the event was forgotten; send its rows as a new event, with another id")
+            raise removal_error(Kind.FORGET)
         return parse_layout(event.payload)
 
     def parse_labels(self, labels: list[Any], layout: Layout) -> ParsedLabels:

@@ -1,14 +1,14 @@
 """Answer `:correct`: new labels of feedback become CORRECT events in the log, one for each id."""
 
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from service.log_events import logger
-from service.serve.handlers.append_outcomes import accepted, refusal_of
+from service.serve.handlers.append_outcomes import kept, refusal_of, refusal_reason
 from service.serve.handlers.correction_requests import CorrectionCall, append_corrections
 from service.serve.handlers.event_responses import EventResponses
-from service.serve.handlers.feedback_context import FeedbackContexts, now_ms
+from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts, now_ms
 from service.serve.log.writer import Writer
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.store.artifact.manifest import Manifest
 from service.store.directory.bound_artifact import read_bound_manifest
 from service.store.directory.data_directory import DataDirectory
+from service.store.log.events import Outcome
 
 
 class CorrectionHandler:
@@ -59,10 +60,14 @@ class CorrectionHandler:
         outcomes = await self._writer.call_with_log(
             lambda log: append_corrections(log, call, self._read_manifest, now_ms()), appends=True
         )
-        response = refusal_of(outcomes)
+        events = [
+            self._describe(context, event_id, outcome)
+            for event_id, outcome in zip(call.event_ids, outcomes, strict=True)
+        ]
+        response = refusal_of(outcomes, events)
         if response is not None:
             return response
-        places = [accepted(outcome) for outcome in outcomes]
+        places = [kept(outcome) for outcome in outcomes]
         last = {self._responses.version_of(place): place for place in sorted(places)}
         for version, place in last.items():
             logger.event(
@@ -70,13 +75,24 @@ class CorrectionHandler:
             )
         if wait:
             now = self._registry.now.served
-            seqs = {version: place.seq for version, place in last.items() if (name, version) in now}
-            await self._responses.wait_until_served(name, seqs)
-        events = [
-            self._responses.event_body(context, PostedEvent(event_id, b"", 0), place)
-            for event_id, place in zip(call.event_ids, places, strict=True)
-        ]
+            placed = [
+                (event_id, place)
+                for event_id, place in zip(call.event_ids, places, strict=True)
+                if (name, self._responses.version_of(place)) in now
+            ]
+            found = await self._responses.wait_until_served(name, placed)
+            later = {event_id: place for (event_id, _), place in zip(placed, found, strict=True)}
+            places = [later.get(event_id, place) for event_id, place in zip(call.event_ids, places, strict=True)]
+            response = refusal_of(places, events)
+            if response is not None:
+                return response
         return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, "events": events}))
+
+    def _describe(self, context: FeedbackContext, event_id: bytes, outcome: Outcome) -> dict[str, Any]:
+        """Return the members that describe one event; of a refused one its id."""
+        if refusal_reason(outcome) is not None:
+            return {"id": event_id.decode()}
+        return self._responses.event_body(context, PostedEvent(event_id, b"", 0), kept(outcome))
 
     def _read_manifest(self, model: str, version: int) -> Manifest:
         """Return the manifest that the stream of a version is bound to; called in the writer's thread."""

@@ -14,7 +14,6 @@ from service.serve.handlers.content_types import ACCEPTED, check_content_type
 from service.serve.handlers.turns import LARGE_BINARY_BYTES, LARGE_BYTES, Turns
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import FEEDBACK, KINDS, Endpoint
-from service.serve.models.served_model import ServedModel
 from service.serve.origins import Origins
 from service.serve.responses import HttpResponse, RequestHead, refusal
 
@@ -25,7 +24,7 @@ Handler = Callable[[Endpoint, RequestHead, bytes], PendingResponse]
 
 
 # Starts to store feedback: returns a refusal, or None if the callback will be called with the response.
-StartFeedback = Callable[[ServedModel, bytes, Callable[[HttpResponse | Exception], None]], HttpResponse | None]
+StartFeedback = Callable[[Endpoint, bytes, Callable[[HttpResponse | Exception], None]], HttpResponse | None]
 
 
 class Dispatcher:
@@ -78,4 +77,4 @@ class Dispatcher:
             else:
                 later.set_exception(response)
 
-        return self.start_feedback(endpoint.served, body, on_response) or later
+        return self.start_feedback(endpoint, body, on_response) or later

@@ -1,7 +1,7 @@
 """Responses about stored events, and the wait until they are served."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
 from service.errors import NotReachedError, VersionNotServedError
@@ -35,8 +35,6 @@ class EventResponses:
     def event_body(self, context: FeedbackContext, event: PostedEvent, place: EventLocation) -> dict[str, Any]:
         """Return the members that describe one event, with its version if that is not the one asked."""
         body: dict[str, Any] = {"id": event.id.decode(), "seq": place.seq, "duplicate": place.duplicate}
-        if place.forgotten:
-            body["forgotten"] = True
         version = self.version_of(place)
         if version != context.source.version:
             body["model_version"] = str(version)
@@ -48,28 +46,43 @@ class EventResponses:
 
     def losses_of(self, name: str, place: EventLocation) -> list[float] | None:
         """Return the loss of each row of an event before its step, or None once they are discarded."""
-        if place.forgotten:
-            return None
         key = name, self.version_of(place)
         reader = self._losses.get(key)
         if reader is None:
             reader = self._losses[key] = LossReader(self._data.stream_folder(*key).path / "losses")
         return reader.read_losses(place.seq)
 
-    async def wait_until_served(self, name: str, seqs: Mapping[int, int]) -> None:
-        """Wait until this worker serves, for each version of a model, a state that holds the event with its seq.
+    def served_body(self, context: FeedbackContext, event: PostedEvent, place: EventLocation) -> dict[str, Any]:
+        """Return the members that describe one served event, with the losses of its rows."""
+        return {**self.event_body(context, event, place), "losses": self.losses_of(context.source.model, place)}
+
+    async def wait_until_served(self, name: str, placed: Sequence[tuple[bytes, EventLocation]]) -> list[EventLocation]:
+        """Wait until this worker serves states of a model that were made after its events.
+
+        Args:
+            name: The model's name.
+            placed: The id and the location of each event.
+
+        Returns:
+            The location of each event, with what has removed it meanwhile.
 
         Raises:
             VersionNotServedError: A version is not served; its event is stored.
             NotReachedError: The time that a caller may wait is over; the event is stored.
         """
-        if any((name, version) not in self._registry.now.served for version in seqs):
+        seqs: dict[tuple[str, int], int] = {}
+        for _, place in placed:
+            key = name, self.version_of(place)
+            seqs[key] = max(place.seq, seqs.get(key, 0))
+        if not seqs.keys() <= self._registry.now.served.keys():
             raise VersionNotServedError(
                 "The event is stored by a version of the model that is not served; load that version to wait for it."
             )
         try:
             async with asyncio.timeout(self._wait_seconds):
-                for version, seq in seqs.items():
-                    await self._registry.wait_for_seq((name, version), seq)
+                for key, seq in seqs.items():
+                    await self._registry.wait_for_seq(key, seq)
         except TimeoutError:
             raise NotReachedError("The event is stored but not served yet; ask with min_seq in a moment.") from None
+        found = await self._writer.call_with_log(lambda log: log.find_ids(name, [id_ for id_, _ in placed]))
+        return [place._replace(removed_by=found[id_].removed_by) for id_, place in placed]

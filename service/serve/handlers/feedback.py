@@ -6,12 +6,13 @@
                if some are refused, the status of the first refusal (append_outcomes.py)
 
 A duplicate names the version whose stream holds it. After a deployment that may be another version than the one asked:
-seq and losses are that stream's, and wait=true waits for that version.
+seq and losses are that stream's, and wait=true waits for that version. A duplicate of an event that was forgotten,
+skipped or rolled back is refused.
 
 A missing response says nothing about the event: send it again with its id, and the same seq comes back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final
@@ -19,11 +20,13 @@ from typing import Any, Final
 import orjson
 
 from service.errors import SoftstepError
-from service.serve.handlers.append_outcomes import accepted, refusal_of, refused
+from service.serve.handlers.append_outcomes import kept, refusal_of, refusal_reason, refused
 from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts
+from service.serve.handlers.token_feedback import TokenBatch, TokenFeedback
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import FAILURES, FEEDBACK, count_duration
+from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, HttpResponse, learning_off, refusal
 from service.serve.wire.feedback_body import PostedEvent
@@ -40,95 +43,125 @@ class FeedbackHandler:
 
     Args:
         contexts: What feedback for each served state needs.
+        tokens: Stores feedback of tokens.
         writer: The writer of the log.
         responses: Describes stored events.
         settings: The limits.
     """
 
     def __init__(
-        self, contexts: FeedbackContexts, writer: Writer, responses: EventResponses, settings: Settings
+        self,
+        contexts: FeedbackContexts,
+        tokens: TokenFeedback,
+        writer: Writer,
+        responses: EventResponses,
+        settings: Settings,
     ) -> None:
         self._context_of: Final = contexts.context_of
+        self._lag_events_max: Final = settings.lag_events_max
+        self._tokens: Final = tokens
         self._writer: Final = writer
         self._responses: Final = responses
-        self._lag_events_max: Final = settings.lag_events_max
 
     def seal_rows(self, served: ServedModel, X: Floats) -> list[str]:
         """Return one feedback token for each row of X (B, N)."""
         return self._context_of(served).sealer.seal_rows(X)
 
-    def start(self, served: ServedModel, body: bytes, on_response: OnResponse) -> HttpResponse | None:
+    def start(self, endpoint: Endpoint, body: bytes, on_response: OnResponse) -> HttpResponse | None:
         """Store feedback.
 
         Returns:
             A refusal, or None if `on_response` will be called once the event is on disk or refused.
         """
-        started = perf_counter_ns()
+        started, served = perf_counter_ns(), endpoint.served
         try:
             context = self._context_of(served)
             context.check_lag(served, self._lag_events_max)
-            events: Any = context.parser.parse_feedback(body)
-            if type(events) is PostedEvent:
-                respond = partial(_respond, self._encode_one, on_response, context, events, served.counters, started)
-                self._writer.send_events(context.source, (events,), respond)
+            posted: Any = context.parser.parse_feedback(body)
+            if type(posted) is PostedEvent:
+                respond = partial(_respond, self._encode_one, on_response, served.counters, started, context, posted)
+                self._writer.send_events(context.source, (posted,), respond)
             else:
-                respond = partial(_respond, self._encode_all, on_response, context, events, served.counters, started)
-                self._writer.send_events(context.source, events, respond)
+                respond = partial(_respond, self._encode_batch, on_response, served.counters, started, context)
+                batch = self._tokens.send(endpoint, posted, respond)
+                if batch is not None:
+                    served.counters[FAILURES] += 1
+                    return self._encode_batch(context, batch)
         except SoftstepError as reason:
             served.counters[FAILURES] += 1
             return refusal(reason, V1)
         return None
 
-    async def respond_when_served(self, served: ServedModel, body: bytes) -> HttpResponse:
+    async def respond_when_served(self, endpoint: Endpoint, body: bytes) -> HttpResponse:
         """Store feedback and respond when this worker serves it, with the losses of its rows."""
-        started = perf_counter_ns()
+        started, served = perf_counter_ns(), endpoint.served
         context = self._context_of(served)
         context.check_lag(served, self._lag_events_max)
-        parsed = context.parser.parse_feedback(body)
-        events = [parsed] if isinstance(parsed, PostedEvent) else parsed
-        outcomes = await self._writer.submit_events(context.source, events)
-        response = refusal_of(outcomes)
-        if response is not None:
-            return response
-        places = [accepted(outcome) for outcome in outcomes]
-        seqs: dict[int, int] = {}
-        for place in places:
-            version = self._responses.version_of(place)
-            seqs[version] = max(place.seq, seqs.get(version, 0))
-        await self._responses.wait_until_served(served.name, seqs)
-        bodies = [
-            {
-                **self._responses.event_body(context, event, place),
-                "losses": self._responses.losses_of(served.name, place),
-            }
-            for event, place in zip(events, places, strict=True)
-        ]
-        rest = bodies[0] if isinstance(parsed, PostedEvent) else {"events": bodies}
-        response = HttpResponse(200, orjson.dumps({**context.names, **rest}))
-        count_duration(served.counters, FEEDBACK, perf_counter_ns() - started)
+        posted = context.parser.parse_feedback(body)
+        if isinstance(posted, PostedEvent):
+            response = await self._wait_for_event(served.name, context, posted)
+        else:
+            batch = await self._tokens.submit(endpoint, posted)
+            response = await self._wait_for_batch(served.name, context, batch)
+        if not response.code:
+            count_duration(served.counters, FEEDBACK, perf_counter_ns() - started)
         return response
 
-    def _encode_one(self, context: FeedbackContext, event: PostedEvent, result: Any) -> HttpResponse:  # noqa: ANN401  # see Writer.send
+    async def _wait_for_event(self, name: str, context: FeedbackContext, event: PostedEvent) -> HttpResponse:
+        """Store an event and respond when it is served; raise if it is refused, or removed meanwhile."""
+        place = kept(await self._writer.submit_event(context.source, event))
+        (place,) = await self._responses.wait_until_served(name, [(event.id, place)])
+        served_body = self._responses.served_body(context, event, kept(place))
+        return HttpResponse(200, orjson.dumps({**context.names, **served_body}))
+
+    async def _wait_for_batch(self, name: str, context: FeedbackContext, batch: TokenBatch) -> HttpResponse:
+        """Respond when the events of tokens are served, or at once if not all were kept."""
+        response = refusal_of(batch.outcomes, self._describe(context, batch))
+        if response is not None:
+            return response
+        events = [event for event in batch.events if event is not None]
+        placed = [(event.id, kept(outcome)) for event, outcome in zip(events, batch.outcomes, strict=True)]
+        batch.outcomes[:] = await self._responses.wait_until_served(name, placed)
+        response = refusal_of(batch.outcomes, self._describe(context, batch))
+        if response is not None:
+            return response
+        bodies = [
+            self._responses.served_body(context, event, place)
+            for event, place in zip(events, batch.outcomes, strict=True)
+        ]
+        return HttpResponse(200, orjson.dumps({**context.names, "events": bodies}))
+
+    def _encode_one(self, context: FeedbackContext, event: PostedEvent, result: Any) -> HttpResponse:  # noqa: ANN401  # see Writer.send_events
         """Return the response to one event, and note how far the version is committed."""
         place = result[0] if type(result) is list else result
         if type(place) is not EventLocation:
             return refused(place)
         if place.duplicate:
+            reason = refusal_reason(place)
+            if reason is not None:
+                return refused(reason)
             event_body = self._responses.event_body(context, event, place)
             return HttpResponse(202, orjson.dumps({**context.names, **event_body}))
         context.committed.seq = place.seq
         name = orjson.dumps(event.id.decode())
         return HttpResponse(202, b'%b%b,"seq":%d,"duplicate":false}' % (context.response_start, name, place.seq))
 
-    def _encode_all(self, context: FeedbackContext, events: Sequence[PostedEvent], result: Any) -> HttpResponse:  # noqa: ANN401  # see Writer.send
+    def _encode_batch(self, context: FeedbackContext, batch: TokenBatch) -> HttpResponse:
         """Return the response to the events of tokens."""
-        response = refusal_of(result)
-        if response is not None:
-            return response
-        bodies = [
-            self._responses.event_body(context, event, place) for event, place in zip(events, result, strict=True)
+        events = self._describe(context, batch)
+        response = refusal_of(batch.outcomes, events)
+        return response or HttpResponse(202, orjson.dumps({**context.names, "events": events}))
+
+    def _describe(self, context: FeedbackContext, batch: TokenBatch) -> list[dict[str, Any]]:
+        """Return what is known of the event of each token: its place, or of a refused one its id or nothing."""
+        return [
+            {}
+            if event is None
+            else {"id": event.id.decode()}
+            if refusal_reason(outcome)
+            else self._responses.event_body(context, event, outcome)
+            for event, outcome in zip(batch.events, batch.outcomes, strict=True)
         ]
-        return HttpResponse(202, orjson.dumps({**context.names, "events": bodies}))
 
 
 class LearningOffHandler:
@@ -138,24 +171,22 @@ class LearningOffHandler:
         """Raise LearningOffError."""
         raise learning_off()
 
-    def start(self, served: ServedModel, _body: bytes, _on_response: OnResponse) -> HttpResponse | None:
+    def start(self, endpoint: Endpoint, _body: bytes, _on_response: OnResponse) -> HttpResponse | None:
         """Return the refusal."""
-        served.counters[FAILURES] += 1
+        endpoint.served.counters[FAILURES] += 1
         return refusal(learning_off(), V1)
 
 
-def _respond(  # noqa: PLR0917  # keywords cost a tenth of a fast request
-    encode: Callable[[FeedbackContext, Any, Any], HttpResponse],
+def _respond(
+    encode: Callable[..., HttpResponse],
     on_response: OnResponse,
-    context: FeedbackContext,
-    events: Any,  # noqa: ANN401  # one event, or those of tokens
     counters: memoryview,
     started: int,
-    result: Any,  # noqa: ANN401  # see Writer.send_events
+    *arguments: Any,  # noqa: ANN401  # those of `encode`
 ) -> None:
     """Respond to an append, also if the response cannot be made: no client waits forever."""
     try:
-        response = encode(context, events, result)
+        response = encode(*arguments)
     except Exception as error:  # noqa: BLE001  # the protocol logs it with the request's id
         on_response(error)
         return

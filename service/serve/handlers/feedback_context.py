@@ -1,14 +1,14 @@
 """The context of feedback for a served state: its stream, the parser of its bodies, and the sealing of its tokens."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import orjson
 
 from service.errors import LearnerBehindError
-from service.serve.log.writer_thread import Source
+from service.serve.log.submissions import Source
 from service.serve.metrics.counters import FEEDBACK_COUNTERS, FEEDBACK_START
 from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
@@ -36,7 +36,7 @@ class FeedbackContext(NamedTuple):
         source: The stream that events are appended to.
         classes: The names of the classes.
         parser: Parses bodies.
-        sealer: Seals rows as tokens.
+        sealer: Seals rows as tokens, and opens them.
         response_start: The bytes of a response, up to the id.
         committed: How far the version is committed.
     """
@@ -69,11 +69,17 @@ class FeedbackContexts:
     """
 
     def __init__(self, registry: ModelRegistry, keys: TokenKeys, settings: Settings) -> None:
+        self._registry: Final = registry
         self._keys: Final = keys
         self._token_seconds: Final = settings.token_seconds
         self._geneses: Final[WeakKeyDictionary[object, tuple[bytes, ...]]] = WeakKeyDictionary()  # by artifact
         self._contexts: Final[PerModel[FeedbackContext]] = PerModel(registry, self._derive)
         self.context_of: Final = self._contexts.value_of
+
+    def contexts_of(self, name: str) -> Mapping[int, FeedbackContext]:
+        """Return the contexts of all served versions of a model, by version."""
+        served = self._registry.now.served
+        return {version: self.context_of(one) for (model, version), one in served.items() if model == name}
 
     def _derive(self, served: ServedModel, previous: FeedbackContext | None) -> FeedbackContext:
         artifact, version = served.artifact, int(served.version)
@@ -93,7 +99,7 @@ class FeedbackContexts:
         labels = LabelParser(served.classes, multilabel=served.thresholds is not None)
         start = orjson.dumps({"model_name": served.name, "model_version": served.version})[:-1] + b',"id":'
         committed = CommittedSeq() if previous is None else previous.committed
-        parser = FeedbackParser(rows, labels, sealer.open_token)
+        parser = FeedbackParser(rows, labels)
         return FeedbackContext(source, served.classes, parser, sealer, start, committed)
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from service.errors import LogUnavailableError
 from service.process.shared_memory import SharedMemory
-from service.serve.log.writer_thread import Source
+from service.serve.log.submissions import Source
 from service.serve.models.registry import ModelRegistry
 from service.settings import Settings
 from service.store.directory.ack_marks import AckMarks

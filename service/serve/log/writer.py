@@ -25,16 +25,8 @@ from typing import Any, Final, TypeVar
 
 from service.errors import LogUnavailableError, QueueFullError
 from service.log_events import logger
-from service.serve.log.writer_thread import (
-    FEEDBACK,
-    Item,
-    LogCall,
-    Result,
-    Source,
-    Submission,
-    WriterCallbacks,
-    WriterThread,
-)
+from service.serve.log.submissions import FEEDBACK, Item, JointSubmission, LogCall, Result, Source, Submission
+from service.serve.log.writer_thread import WriterCallbacks, WriterThread
 from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS, FEEDBACK_REFUSALS, FEEDBACK_ROWS
 from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import EventLocation, Kind, Outcome
@@ -44,6 +36,8 @@ from service.store.log.feedback_log import FeedbackLog
 RESULTS_PER_TURN: Final = 3
 
 T = TypeVar("T")
+# Feedback for one version: its source, the events, and the callback for their outcomes.
+Part = tuple[Source, Sequence[PostedEvent], Callable[[Any], None]]
 
 
 class Writer:
@@ -106,13 +100,34 @@ class Writer:
             LogUnavailableError: The server is stopping.
         """
         size = len(posts[0].payload) if len(posts) == 1 else sum([len(post.payload) for post in posts])
+        self._reserve(len(posts), size)
+        self._submit(Submission(source, kind, posts, if_seq, size, on_result))
+
+    def send_to_versions(self, parts: Sequence[Part]) -> None:
+        """Write feedback for several versions in one transaction; the callback of a part is as for `send_events`.
+
+        Raises:
+            QueueFullError: Too many events or bytes wait.
+            LogUnavailableError: The server is stopping.
+        """
+        if len(parts) == 1:  # shares a transaction with other requests
+            self.send_events(*parts[0])
+            return
+        submissions = [
+            Submission(source, FEEDBACK, posts, None, sum([len(post.payload) for post in posts]), on_result)
+            for source, posts, on_result in parts
+        ]
+        self._reserve(sum([len(one.posts) for one in submissions]), sum([one.size for one in submissions]))
+        self._submit(JointSubmission(submissions))
+
+    def _reserve(self, events: int, size: int) -> None:
+        """Take room in the queue, or raise."""
         if self._closing:
             raise LogUnavailableError("The server is stopping; send the event again.")
-        if self._events + len(posts) > self._events_max or (self._events and self._bytes + size > self._bytes_max):
+        if self._events + events > self._events_max or (self._events and self._bytes + size > self._bytes_max):
             raise QueueFullError("Feedback arrives faster than it can be written; send it again in a moment.")
-        self._events += len(posts)
+        self._events += events
         self._bytes += size
-        self._submit(Submission(source, kind, posts, if_seq, size, on_result))
 
     def submit_event(
         self, source: Source, post: PostedEvent, kind: Kind = FEEDBACK, if_seq: int | None = None
@@ -120,12 +135,6 @@ class Writer:
         """Write one event as `send_events` does; the future has its location, or a RefusedError or LogError."""
         future: asyncio.Future[EventLocation] = self._loop.create_future()
         self.send_events(source, (post,), partial(_resolve_with_first, future), kind, if_seq)
-        return future
-
-    def submit_events(self, source: Source, posts: Sequence[PostedEvent]) -> asyncio.Future[list[Outcome]]:
-        """Write events as `send_events` does; the future has their outcomes, or an error for all of them."""
-        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        self.send_events(source, posts, partial(resolve_future, future))
         return future
 
     def call_with_log(self, function: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:
@@ -187,6 +196,11 @@ class Writer:
             self._bytes -= item.size
             if type(result) is list and item.kind is FEEDBACK:
                 _count_outcomes(item, result)
+        elif isinstance(item, JointSubmission):
+            results = result if type(result) is list else [result] * len(item.submissions)
+            for submission, own in zip(item.submissions, results, strict=True):
+                self._report(submission, own)
+            return
         try:
             item.on_result(result)
         except Exception:
@@ -204,7 +218,7 @@ def _count_outcomes(submission: Submission, outcomes: Sequence[Outcome]) -> None
         if type(outcome) is not EventLocation:
             counters[FEEDBACK_REFUSALS] += 1
         elif outcome.duplicate:
-            counters[FEEDBACK_DUPLICATES] += 1
+            counters[FEEDBACK_DUPLICATES if outcome.removed_by is None else FEEDBACK_REFUSALS] += 1
         else:
             counters[FEEDBACK_EVENTS] += 1
             counters[FEEDBACK_ROWS] += post.rows

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from service.errors import (
     ArtifactChangedError,
@@ -25,75 +25,15 @@ from service.errors import (
 from service.log_events import logger
 from service.process.wakeup import Wakeup
 from service.serve.log.refusal_log import RefusalLog
+from service.serve.log.submissions import FEEDBACK, Item, JointSubmission, LogCall, Result, Source, Submission
 from service.serve.thread_priority import lower_thread_priority
-from service.serve.wire.feedback_body import PostedEvent
-from service.store.log.events import Draft, EventLocation, Kind, Outcome, Position
+from service.store.log.events import Draft, EventLocation, Outcome, Position
 from service.store.log.feedback_log import FeedbackLog
 
 # Limits of one append, which makes other writers wait for a few milliseconds. A single submission may be larger.
 BATCH_EVENTS_MAX: Final = 512
 BATCH_BYTES_MAX: Final = 16 << 20
-FEEDBACK: Final = Kind.FEEDBACK  # looking up a member of an enum takes longer than comparing it
 WRITE_FAILED: Final = "The server failed while it wrote the event; send it again with the same id."
-
-
-class Source(NamedTuple):
-    """A model version that learns, as it was served when a request came.
-
-    Attributes:
-        model: The model's name.
-        version: The version's number.
-        geneses: The hashes that bind its fold to its artifact: by this release's fold, then by each earlier one's.
-        n_classes: The artifact's number of classes.
-        class_epoch: The class epoch of the served state, with which labels were parsed.
-        counters: FEEDBACK_EVENTS to FEEDBACK_REFUSALS of the version.
-    """
-
-    model: str
-    version: int
-    geneses: tuple[bytes, ...]
-    n_classes: int
-    class_epoch: int
-    counters: memoryview
-
-
-class Submission(NamedTuple):
-    """The events of one request.
-
-    Attributes:
-        source: The model version.
-        kind: The kind of the events.
-        posts: The events.
-        if_seq: The last seq of the stream that the events require, or None.
-        size: The bytes of their payloads.
-        on_result: Called in the event loop with a list of outcomes, or with an exception.
-    """
-
-    source: Source
-    kind: Kind
-    posts: Sequence[PostedEvent]
-    if_seq: int | None
-    size: int
-    on_result: Callable[[Any], None]
-
-
-class LogCall(NamedTuple):
-    """A function that the thread calls with its log.
-
-    Attributes:
-        function: The function.
-        on_result: Called in the event loop with what the function returned or raised.
-        appends: Whether the function appends events; it then returns their outcomes.
-    """
-
-    function: Callable[[FeedbackLog], Any]
-    on_result: Callable[[Any], None]
-    appends: bool = False
-
-
-Item = Submission | LogCall
-# A list of outcomes, the return value of a call, or an exception.
-Result = Any
 
 
 @dataclass(frozen=True)
@@ -179,7 +119,7 @@ class WriterThread:
         return bool(self._pending)
 
     def _next_batch(self) -> list[Item]:
-        """Remove the items to process together: one call, or submissions up to the limits of a batch."""
+        """Remove the items to process together: submissions up to the limits of a batch, or one other item."""
         pending = self._pending
         items = [pending.popleft()]
         first = items[0]
@@ -197,6 +137,9 @@ class WriterThread:
         """Return the result of each item, and the nanoseconds of the commit or 0."""
         log = self._log = self._log or self._callbacks.open_log()
         first = items[0]
+        if isinstance(first, JointSubmission):
+            results, nanoseconds = self._append(log, first.submissions)
+            return [results], nanoseconds
         if not isinstance(first, LogCall):
             return self._append(log, items)
         try:

@@ -93,7 +93,7 @@ FEEDBACK: Final = {
         "counter", "events", "Feedback events that were already stored.", MODEL
     ),
     "softstep_feedback_refusals_total": MetricSpec(
-        "counter", "events", "Feedback events that the log rejected.", MODEL
+        "counter", "events", "Feedback events that the log or a bad token refused.", MODEL
     ),
     "softstep_feedback_commits_total": MetricSpec("counter", "commits", "Committed transactions of feedback."),
     "softstep_feedback_commit_seconds_total": MetricSpec(

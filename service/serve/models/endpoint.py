@@ -17,14 +17,16 @@ class Endpoint:
     Attributes:
         kind: One of the kinds above; it decides which handler answers.
         protocol: V1 or V2, for errors and counters.
+        any_version: Whether the path names no version; feedback tokens then reach the version that issued them.
         served: The served state; a request reads it once and keeps it to its end.
         single_row: The shortest way to predict one row, or None.
     """
 
-    __slots__ = ("kind", "protocol", "served", "single_row")
+    __slots__ = ("any_version", "kind", "protocol", "served", "single_row")
 
-    def __init__(self, kind: int, served: ServedModel) -> None:
+    def __init__(self, kind: int, served: ServedModel, *, any_version: bool = False) -> None:
         self.kind = kind
+        self.any_version = any_version
         self.protocol = V2 if kind == INFER else V1
         self.serve(served)
 

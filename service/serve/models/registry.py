@@ -166,14 +166,14 @@ class ModelRegistry:
     ) -> LiveModels:
         served = {key: model for key, model in ready.items() if key[0] not in unloaded}
         fast_endpoints: dict[bytes, Endpoint] = {}
-        endpoints: defaultdict[VersionKey, list[Endpoint]] = defaultdict(list)
         # Versions come in rising order, so the path without a version ends up with the largest.
         for (name, version), model in sorted(served.items()):
             for kind, start, end in PATHS:
-                endpoint = Endpoint(kind, model)
-                endpoints[name, version].append(endpoint)
-                for path in (f"{start}/models/{name}{end}", f"{start}/models/{name}/versions/{version}{end}"):
-                    fast_endpoints[path.encode()] = endpoint
+                fast_endpoints[f"{start}/models/{name}{end}".encode()] = Endpoint(kind, model, any_version=True)
+                fast_endpoints[f"{start}/models/{name}/versions/{version}{end}".encode()] = Endpoint(kind, model)
+        endpoints: defaultdict[VersionKey, list[Endpoint]] = defaultdict(list)
+        for endpoint in fast_endpoints.values():
+            endpoints[endpoint.served.key].append(endpoint)
         return LiveModels(view.versions, served, fast_endpoints, endpoints, view.reason, unloaded)
 
     def _log_changes(

@@ -1,4 +1,4 @@
-"""Parse a feedback body to events: their ids, payloads and numbers of rows.
+"""Parse a feedback body to an event: its id, payload and number of rows; or to tokens, which token_events.py reads.
 
     {"id": "evt-1", "instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"], "weights": [1.0]}     one event
     {"tokens": ["…", "…"], "labels": ["setosa", 2], "weights": [1.0, 2.0]}                           one for each token
@@ -13,14 +13,14 @@ The second and third return None if unsure. A property test asserts that all thr
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.errors import InputError, InvalidTokenError, UnacceptableError
+from service.errors import InputError, UnacceptableError
 from service.serve.wire.json_grammar import (
     NUMBER_TYPES,
     check_container_count,
@@ -28,7 +28,7 @@ from service.serve.wire.json_grammar import (
     known_fields,
     parse_object,
 )
-from service.serve.wire.labels import LabelParser
+from service.serve.wire.labels import LabelParser, check_labels
 from service.serve.wire.rows import RowParser
 from service.softmax.arrays import Floats
 from service.softmax.input_stage import NOT_NUMBERS
@@ -38,6 +38,7 @@ from service.store.log.ids import new_id
 
 # The weight of a row in its update; with a larger one, a single row could undo the effect of thousands.
 WEIGHT_MAX: Final = 100.0
+WEIGHT_MESSAGE: Final = f'Each of "weights" must be above 0 and at most {WEIGHT_MAX:g}.'
 FIELDS: Final = ("id", "instances", "labels", "weights", "tokens", "parameters", "signature_name")
 FLAT_FIELDS: Final = frozenset(("id", "instances", "labels", "weights"))
 INSTANCES_KEY: Final = b'"instances"'
@@ -57,8 +58,18 @@ class PostedEvent(NamedTuple):
     rows: int
 
 
-# Opens a token: the id of its event, and its row (1, N). An error's message follows "Token 3 ".
-OpenToken = Callable[[str], tuple[bytes, Floats]]
+class PostedTokens(NamedTuple):
+    """Tokens that a client posts, not opened yet.
+
+    Attributes:
+        tokens: The tokens, at least one.
+        labels: A label for each token, as parsed from JSON: its version's parser reads it.
+        weights: A weight for each token, above 0 and at most WEIGHT_MAX, or None.
+    """
+
+    tokens: Sequence[str]
+    labels: Sequence[Any]
+    weights: Sequence[float] | None
 
 
 class FeedbackParser:
@@ -67,22 +78,20 @@ class FeedbackParser:
     Args:
         rows: The parser of the model's rows; its limit of rows also bounds rows x classes.
         labels: The parser of the model's labels.
-        open_token: Opens a token of this model version, or raises an InputError.
     """
 
-    def __init__(self, rows: RowParser, labels: LabelParser, open_token: OpenToken) -> None:
+    def __init__(self, rows: RowParser, labels: LabelParser) -> None:
         self._rows = rows
         self._labels = labels
-        self._open_token = open_token
         N, K, dtype = rows.n_features, labels.n_classes, rows.dtype
         self._head = HEAD.pack(FORMAT_VERSION, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
         self._pack = struct.Struct(f"<{N}{dtype.char}i").pack
 
-    def parse_feedback(self, body: bytes) -> PostedEvent | list[PostedEvent]:
+    def parse_feedback(self, body: bytes) -> PostedEvent | PostedTokens:
         """Parse a body.
 
         Returns:
-            The event of a body with instances, or the events of a body with tokens, in their order.
+            The event of a body with instances, or the tokens of a body with tokens.
 
         Raises:
             MalformedError: The body cannot be parsed.
@@ -159,7 +168,7 @@ class FeedbackParser:
             return None
         return document if document.keys() <= FLAT_FIELDS and text.count(b'"') == 2 * strings else None
 
-    def _parse_any(self, document: dict[str, Any]) -> PostedEvent | list[PostedEvent]:
+    def _parse_any(self, document: dict[str, Any]) -> PostedEvent | PostedTokens:
         fields = known_fields(document, FIELDS)
         if "tokens" in fields:
             return self._parse_tokens(fields)
@@ -180,47 +189,54 @@ class FeedbackParser:
         event_id = _encode_id(fields["id"]) if "id" in fields else new_id()
         return PostedEvent(event_id, self._encode(X, kind, targets, weights), rows)
 
-    def _parse_tokens(self, document: dict[str, Any]) -> list[PostedEvent]:
-        """Return one event for each token."""
+    def _parse_tokens(self, fields: dict[str, Any]) -> PostedTokens:
+        """Check everything about tokens that does not depend on the version that issued them."""
         for field in ("instances", "id"):
-            if field in document:
+            if field in fields:
                 raise UnacceptableError(f'Send "tokens" without "{field}"; tokens contain the rows and the ids.')
-        tokens = document["tokens"]
+        tokens = fields["tokens"]
         if type(tokens) is not list or not tokens or {str} != set(map(type, tokens)):
             raise UnacceptableError('"tokens" must be a list of at least one token of a prediction.')
         check_row_count(len(tokens), self._rows.rows_max)
-        kind, targets = self._labels.parse_labels(document.get("labels"), len(tokens))
-        weights = self._parse_weights(document, len(tokens))
-        opened = [self._open_token_at(i, token) for i, token in enumerate(tokens)]
-        return [
-            PostedEvent(
-                event_id, self._encode(X, kind, targets[i : i + 1], None if weights is None else weights[i : i + 1]), 1
-            )
-            for i, (event_id, X) in enumerate(opened)
-        ]
+        labels = check_labels(fields.get("labels"), len(tokens))
+        return PostedTokens(tokens, labels, _check_weights(fields, len(tokens)))
 
-    def _open_token_at(self, i: int, token: str) -> tuple[bytes, Floats]:
-        """Return the id and the row of token number `i`."""
-        try:
-            return self._open_token(token)
-        except InvalidTokenError as reason:
-            raise type(reason)(f"Token {i} {reason}") from None
+    def make_token_event(self, event_id: bytes, X: Floats, posted: PostedTokens, number: int) -> PostedEvent:
+        """Return the event of a token with row X (1, N), which is token `number` of those posted.
+
+        Raises:
+            UnacceptableError: Its label or weight is not valid for this model.
+        """
+        kind, targets = self._labels.parse_label(posted.labels[number], number)
+        weights = None if posted.weights is None else self._convert_weights(posted.weights[number : number + 1])
+        return PostedEvent(event_id, self._encode(X, kind, targets, weights), 1)
 
     def _encode(self, X: Floats, kind: Targets, targets: NDArray[Any], weights: Floats | None) -> bytes:
         return encode_rows(X, targets, kind, self._labels.n_classes, weights)
 
     def _parse_weights(self, document: dict[str, Any], rows: int) -> Floats | None:
         """Return (B,) weights in the model's dtype, or None if the body has none."""
-        if "weights" not in document:
-            return None
-        weights = document["weights"]
-        if type(weights) is not list or len(weights) != rows or not NUMBER_TYPES.issuperset(map(type, weights)):
-            raise UnacceptableError('"weights" must be a list of one number for each row.')
-        bounded = min(weights) > 0 and max(weights) <= WEIGHT_MAX
-        values = np.array(weights if bounded else [0], self._rows.dtype)
-        if not (values > 0).all():  # a small weight may round to 0 in the dtype
-            raise UnacceptableError(f'Each of "weights" must be above 0 and at most {WEIGHT_MAX:g}.')
+        weights = _check_weights(document, rows)
+        return None if weights is None else self._convert_weights(weights)
+
+    def _convert_weights(self, weights: Sequence[float]) -> Floats:
+        """Return weights in the model's dtype, in which a small one may round to 0."""
+        values = np.array(weights, self._rows.dtype)
+        if not (values > 0).all():
+            raise UnacceptableError(WEIGHT_MESSAGE)
         return values
+
+
+def _check_weights(document: dict[str, Any], rows: int) -> list[float] | None:
+    """Return the weights of a body, each above 0 and at most WEIGHT_MAX, or None if it has none."""
+    if "weights" not in document:
+        return None
+    weights = document["weights"]
+    if type(weights) is not list or len(weights) != rows or not NUMBER_TYPES.issuperset(map(type, weights)):
+        raise UnacceptableError('"weights" must be a list of one number for each row.')
+    if not (min(weights) > 0 and max(weights) <= WEIGHT_MAX):
+        raise UnacceptableError(WEIGHT_MESSAGE)
+    return weights
 
 
 def _encode_id(value: object) -> bytes:

@@ -64,18 +64,23 @@ class LabelParser:
         Raises:
             UnacceptableError: The value is not a list of one label for each row, or a label is not valid.
         """
-        if type(labels) is not list:
-            raise UnacceptableError('The body must have "labels": a list of one label for each row.')
-        if len(labels) != rows:
-            raise UnacceptableError(f'"labels" has {len(labels)} labels for {rows} rows; send one for each row.')
+        return self._convert(check_labels(labels, rows), 0)
+
+    def parse_label(self, label: object, row: int) -> ParsedLabels:
+        """Convert the label of one row to targets as `parse_labels` does; `row` is its number in errors."""
+        return self._convert([label], row)
+
+    def _convert(self, labels: list[Any], first: int) -> ParsedLabels:
+        """Convert the labels of rows, of which the first has the number `first`."""
         if self.multilabel:
-            return Targets.SET, self._sets(labels)
+            return Targets.SET, self._sets(labels, first)
         kinds = set(map(type, labels))
         if list in kinds:
-            return Targets.DISTRIBUTION, self._distributions(labels)
+            return Targets.DISTRIBUTION, self._distributions(labels, first)
         if kinds == {int} and self._numbered and min(labels) >= 0 and max(labels) < self.n_classes:
             return Targets.INDEX, np.array(labels, np.int32)
-        return Targets.INDEX, np.array([self._class_index(row, label) for row, label in enumerate(labels)], np.int32)
+        indices = [self._class_index(row, label) for row, label in enumerate(labels, first)]
+        return Targets.INDEX, np.array(indices, np.int32)
 
     def _class_index(self, row: int, label: object) -> int:
         """Return the index of the class that a name or an index means, or raise UnacceptableError."""
@@ -89,32 +94,45 @@ class LabelParser:
         kinds = "a list of class names or indices" if self.multilabel else "a class name, an index, or a distribution"
         raise UnacceptableError(f"The label of row {row} must be {kinds}.")
 
-    def _sets(self, labels: list[Any]) -> NDArray[np.uint8]:
+    def _sets(self, labels: list[Any], first: int) -> NDArray[np.uint8]:
         """Return (B, K) uint8 of lists of classes."""
         members = np.zeros((len(labels), self.n_classes), np.uint8)
-        for row, label in enumerate(labels):
+        for at, label in enumerate(labels):
             if type(label) is not list:
-                raise UnacceptableError(f"The label of row {row} must be a list of class names or indices.")
+                raise UnacceptableError(f"The label of row {first + at} must be a list of class names or indices.")
             for member in label:
-                members[row, self._class_index(row, member)] = 1
+                members[at, self._class_index(first + at, member)] = 1
         return members
 
-    def _distributions(self, labels: list[Any]) -> NDArray[np.float64]:
+    def _distributions(self, labels: list[Any], first: int) -> NDArray[np.float64]:
         """Return (B, K) float64 of lists of numbers, names and indices."""
         distributions = np.zeros((len(labels), self.n_classes))
-        for row, label in enumerate(labels):
+        for at, label in enumerate(labels):
             if type(label) is not list:
-                distributions[row, self._class_index(row, label)] = 1.0
+                distributions[at, self._class_index(first + at, label)] = 1.0
             elif len(label) != self.n_classes or not NUMBER_TYPES.issuperset(map(type, label)):
                 raise UnacceptableError(
-                    f"The distribution of row {row} must have {self.n_classes} numbers, one for each class."
+                    f"The distribution of row {first + at} must have {self.n_classes} numbers, one for each class."
                 )
             else:
-                distributions[row] = label
+                distributions[at] = label
         # Zeroed rows are rejected below, because their sum is not 1; without this a sum could overflow.
         distributions[((distributions < 0) | (distributions > 1 + SUM_TOLERANCE)).any(axis=1)] = 0
         wrong = np.abs(distributions.sum(axis=1) - 1) > SUM_TOLERANCE
         if wrong.any():
-            row = int(np.argmax(wrong))
+            row = first + int(np.argmax(wrong))
             raise UnacceptableError(f"The distribution of row {row} must have no number below 0, and the sum 1.")
         return distributions
+
+
+def check_labels(labels: object, rows: int) -> list[Any]:
+    """Return the labels of a body, a list of one label for each row.
+
+    Raises:
+        UnacceptableError: The value is something else.
+    """
+    if type(labels) is not list:
+        raise UnacceptableError('The body must have "labels": a list of one label for each row.')
+    if len(labels) != rows:
+        raise UnacceptableError(f'"labels" has {len(labels)} labels for {rows} rows; send one for each row.')
+    return labels

@@ -107,7 +107,7 @@ def repeat_forgets(copy: StoredData, ids: IdsByModel) -> int:
         for start in range(0, len(model_ids), FORGET_IDS):
             present: defaultdict[int, list[bytes]] = defaultdict(list)
             for id_, location in copy.log.find_ids(model, model_ids[start : start + FORGET_IDS]).items():
-                if not location.forgotten:
+                if location.removed_by != Kind.FORGET:
                     present[location.stream].append(id_)
             for number, stream_ids in present.items():
                 _append_forget(copy.log, number, stream_ids)

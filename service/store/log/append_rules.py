@@ -4,8 +4,9 @@ For each draft, in order, with the changes of the drafts before it in the batch:
 
     the stream does not exist                           StreamGoneError
     FORGET: an id names no feedback of the stream       UnknownIdError; otherwise its ids become seqs in the payload
-    the id already names an event of the model          that event's location if kind and payload are equal or the
-                                                        payload is forgotten, else IdConflictError
+    the id already names an event of the model          that event's location, and what has removed it since, if kind
+                                                        and payload are equal or the payload is forgotten, else
+                                                        IdConflictError
     class_epoch, if_seq are given and differ            ClassesChangedError, SeqMovedError; the CORRECT events of a
                                                         batch are one call, so if_seq is the seq before the first
     FORGET of events that the state of a BASE includes  forgets the BASE too
@@ -31,9 +32,6 @@ from service.errors import (
     ClassesChangedError,
     ClassesMaxError,
     EarlierReleaseError,
-    EventForgottenError,
-    EventRolledBackError,
-    EventSkippedError,
     IdConflictError,
     PayloadError,
     RefusedError,
@@ -56,7 +54,8 @@ from service.store.log.events import (
     hash_payload,
 )
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
-from service.store.log.log_rows import Name, Row, RowsByName, StreamHead, duplicate_of
+from service.store.log.log_rows import Name, ReadChanges, Row, RowsByName, StreamHead, duplicate_of
+from service.store.log.removals import removal_error, removed_by
 
 # No person types a longer list of classes; a response for one row has at most that many numbers more.
 CLASSES_MAX: Final = 10_000
@@ -73,7 +72,7 @@ class AppendBatch:
     Attributes:
         heads: Each stream that may be appended to, by number; the batch changes them.
         names: For (model, id) of every draft, and of every id that a draft forgets, the event that already has it.
-        read_changes: Reads the effects of a stream's admin events so far.
+        read_changes: Reads the effects of the admin events that are stored.
         rows: The rows to insert, in order.
         positions: The position and the (model, id) of each row.
         forgotten: The positions whose payloads and salts are to be deleted after the rows are inserted.
@@ -83,7 +82,7 @@ class AppendBatch:
 
     heads: Mapping[int, StreamHead]
     names: RowsByName
-    read_changes: Callable[[int], Sequence[LineageChange]]
+    read_changes: ReadChanges
     rows: list[Row] = field(default_factory=list)
     positions: list[tuple[int, Name]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
@@ -105,7 +104,7 @@ class AppendBatch:
         name = (head.stream.model, id_)
         known = self.names.get(name)
         if known is not None:
-            return _match_duplicate(known, draft)
+            return self._match_duplicate(known, draft)
         if class_epoch is not None and class_epoch != head.class_epoch:
             raise ClassesChangedError("the model's classes have changed; ask for its metadata and send the event again")
         if if_seq is not None and if_seq != head.seq - (self.corrections[stream] if kind == Kind.CORRECT else 0):
@@ -137,15 +136,16 @@ class AppendBatch:
             if known is None or known[0] >> SEQ_BITS != draft.stream or known[1] != Kind.FEEDBACK:
                 raise UnknownIdError("an id to forget names no feedback of this model version")
             seqs.append(known[0] & SEQ_MAX)
-        lineage = self._read_lineage(head)
+        lineage = head.read_lineage(self.read_changes)
         return draft._replace(payload=dump_forget(seqs, lineage.bases_containing(seqs), lineage.corrections_of(seqs)))
 
     def _apply_admin_event(self, head: StreamHead, event: Event) -> None:
         """Let an admin event change the stream's head, or refuse it and change nothing."""
-        change, lineage = lineage_change(event), self._read_lineage(head)
+        change, lineage = lineage_change(event), head.read_lineage(self.read_changes)
         _refuse_invalid_change(head, lineage, change)
         class_set = lineage.class_set(head.seq)
         lineage.add(change)
+        head.lineage_seq = change.seq
         if lineage.class_set(change.seq) != class_set:
             head.class_epoch = change.seq
             head.n_classes = lineage.n_classes(change.seq, head.stream.n_classes)
@@ -155,10 +155,15 @@ class AppendBatch:
         self.corrections[head.stream.number] += change.kind == Kind.CORRECT
         self.changed_streams.add(head.stream.number)
 
-    def _read_lineage(self, head: StreamHead) -> Lineage:
-        if head.lineage is None:
-            head.lineage = Lineage(self.read_changes(head.stream.number))
-        return head.lineage
+    def _match_duplicate(self, known: Row, draft: Draft) -> EventLocation:
+        """Return the location of the stored event if a draft repeats it.
+
+        Raises:
+            IdConflictError: The draft is another event.
+        """
+        if known[1] != draft.kind or not _has_payload(known[4], draft):
+            raise IdConflictError("the id was used for another event of this model; give this one an id of its own")
+        return duplicate_of(known, self.heads[known[0] >> SEQ_BITS], self.read_changes)
 
     def _forget(self, head: StreamHead, seqs: Sequence[int]) -> None:
         positions = {head.stream.number << SEQ_BITS | seq for seq in seqs}
@@ -224,27 +229,13 @@ def refuse_uncorrectable(lineage: Lineage, last: int, seq: int) -> None:
     """
     if not _is_feedback(lineage, last, seq):
         raise UnknownSeqError("the seq to correct is not that of a feedback event")
-    if seq in lineage.forgotten:
-        raise EventForgottenError("the event was forgotten; send its rows as a new event, with another id")
-    if seq in lineage.skipped:
-        raise EventSkippedError("the event was skipped; send its rows as a new event, with another id")
-    if not lineage.contains(last, seq):
-        raise EventRolledBackError("a rollback has undone the event; send its rows as a new event, with another id")
+    removal = removed_by(lineage, last, seq, FEEDBACK, is_erased=seq in lineage.forgotten)
+    if removal is not None:
+        raise removal_error(removal)
 
 
 def _is_feedback(lineage: Lineage, last: int, seq: int) -> bool:
     return 0 < seq <= last and not lineage.is_admin_event(seq)
-
-
-def _match_duplicate(known: Row, draft: Draft) -> EventLocation:
-    """Return the location of the stored event if a draft repeats it.
-
-    Raises:
-        IdConflictError: The draft is another event.
-    """
-    if known[1] != draft.kind or not _has_payload(known[4], draft):
-        raise IdConflictError("the id was used for another event of this model; give this one an id of its own")
-    return duplicate_of(known)
 
 
 def _has_payload(stored: bytes | None, draft: Draft) -> bool:

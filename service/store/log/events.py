@@ -118,13 +118,13 @@ class EventLocation(NamedTuple):
         stream: Number of the stream that contains it: another version's, if a retry came after a deployment.
         seq: Its seq there.
         duplicate: Whether an earlier append wrote it.
-        forgotten: Whether it was forgotten since.
+        removed_by: The kind of event that has removed it from the state since (removals.py), or None.
     """
 
     stream: int
     seq: int
     duplicate: bool = False
-    forgotten: bool = False
+    removed_by: Kind | None = None
 
 
 Outcome = EventLocation | RefusedError | LogFullError

@@ -76,7 +76,10 @@ class FeedbackLog(Protocol):
         """
 
     def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
-        """Return the locations of the events with these ids; ids that no event of the model has are left out."""
+        """Return the locations of the events with these ids, each with the kind of event that has removed it.
+
+        Ids that no event of the model has are left out.
+        """
 
     def verify_chain(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
         """Check the chain after a position that is known to be good.

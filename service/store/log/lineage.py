@@ -109,6 +109,7 @@ class Lineage:
         changes: All effects that were added.
         forgotten: The seqs of the forgotten events, BASE events aside.
         skipped: The seqs of the skipped events.
+        rollbacks: The effects of the ROLLBACK events.
         bases: The effects of the BASE events.
         forgotten_bases: The seqs of the forgotten BASE events.
         forgotten_corrections: The seqs of the forgotten CORRECT events.
@@ -118,6 +119,7 @@ class Lineage:
         self.changes: list[LineageChange] = []
         self.forgotten: set[int] = set()
         self.skipped: set[int] = set()
+        self.rollbacks: list[LineageChange] = []
         self.bases: list[LineageChange] = []
         self.forgotten_bases: set[int] = set()
         self.forgotten_corrections: set[int] = set()
@@ -135,6 +137,7 @@ class Lineage:
         self.changes.append(change)
         match change.kind:
             case Kind.ROLLBACK:
+                self.rollbacks.append(change)
                 self._close_segments(change.seq, self.segments(change.target))
             case Kind.FORGET:
                 self.forgotten.update(change.excluded)
@@ -202,6 +205,20 @@ class Lineage:
         start = 0 if base is None else base.target  # the events up to here keep the labels that they have in the base
         later = self._corrections[bisect_right(self._corrections, c, key=SEQ_OF) :]
         return not any(start < one.target <= c and segments_contain(wanted, one.seq) for one in later)
+
+    def is_undone(self, n: int, seq: int) -> bool:
+        """Return whether a rollback between an event and event n has led to a state before it; seq is at most n.
+
+        Of FEEDBACK, CLASSES and CONFIGURE this is the opposite of `contains`. It also holds for a ROLLBACK itself.
+        """
+        for rollback in reversed(self.rollbacks):
+            if rollback.seq <= seq:
+                break
+            if rollback.seq <= n:
+                n = rollback.target
+                if n < seq:
+                    return True
+        return False
 
     def base_of_state(self, n: int) -> LineageChange | None:
         """Return the newest BASE event that state(n) can be folded from, or None if that is the artifact."""

@@ -37,7 +37,7 @@ class LogCache:
         """Read what other processes have committed, within a transaction, and return the heads of all streams."""
         version = database.pragma("data_version")
         if self._heads is None or version != self._data_version:
-            heads = tables.read_heads(database)
+            heads = _keep_lineages(self._heads or {}, tables.read_heads(database))
             self.index.catch_up(database, {number: head.stream.model for number, head in heads.items()})
             self._heads, self._data_version = heads, version
         return self._heads
@@ -77,3 +77,10 @@ class LogCache:
         """Return the head of a stream that the last append has changed."""
         assert self._heads is not None  # noqa: S101  # `commit_batch` has set it
         return self._heads[stream]
+
+
+def _keep_lineages(known: Mapping[int, StreamHead], heads: dict[int, StreamHead]) -> dict[int, StreamHead]:
+    """Give heads that were read again the lineages that are known, so that only later admin events are read."""
+    for number in known.keys() & heads.keys():
+        heads[number].lineage, heads[number].lineage_seq = known[number].lineage, known[number].lineage_seq
+    return heads

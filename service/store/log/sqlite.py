@@ -12,7 +12,7 @@ with pages of 1024 bytes 1800.
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +27,10 @@ from service.store.log.database import USER_VERSION
 from service.store.log.disk_limits import DiskLimits
 from service.store.log.events import SEQ_BITS, Draft, Event, EventLocation, Kind, Outcome, Position, Stream, StreamState
 from service.store.log.id_index import TAIL_EVENTS_MAX
-from service.store.log.lineage import LineageChange, lineage_change
+from service.store.log.lineage import lineage_change
 from service.store.log.log_cache import LogCache
 from service.store.log.log_connection import Generation, LogConnection
-from service.store.log.log_rows import StreamHead, duplicate_of
+from service.store.log.log_rows import ReadChanges, StreamHead, duplicate_of
 
 # Enough for speed, few enough that other writers do not wait.
 PURGE_EVENTS: Final = 4096
@@ -113,8 +113,10 @@ class SqliteLog:
     def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
         """See FeedbackLog."""
         with self._connection.write_transaction() as database:
-            rows = self._cache.find_rows(database, {(model, id_) for id_ in ids}, self._cache.catch_up(database))
-            return {id_: duplicate_of(row) for (_, id_), row in rows.items()}
+            heads = self._cache.catch_up(database)
+            rows = self._cache.find_rows(database, {(model, id_) for id_ in ids}, heads)
+            read_changes = _changes_reader(database, heads)
+            return {id_: duplicate_of(row, heads[row[0] >> SEQ_BITS], read_changes) for (_, id_), row in rows.items()}
 
     def verify_chain(self, stream: int, since: Position, rows: int) -> Iterator[Position]:
         """See FeedbackLog."""
@@ -233,8 +235,8 @@ class SqliteLog:
         self._cache.reset(database)
 
 
-def _changes_reader(database: apsw.Connection, heads: Mapping[int, StreamHead]) -> Callable[[int], list[LineageChange]]:
-    return lambda number: list(map(lineage_change, tables.read_admin_events(database, heads[number].stream)))
+def _changes_reader(database: apsw.Connection, heads: Mapping[int, StreamHead]) -> ReadChanges:
+    return lambda number, after: map(lineage_change, tables.read_admin_events(database, heads[number].stream, after))
 
 
 def _write_batch(database: apsw.Connection, batch: AppendBatch) -> None:

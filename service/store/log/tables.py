@@ -113,13 +113,13 @@ def read_events(database: apsw.Connection, stream: int, after: int, limit: int) 
     return events
 
 
-def read_admin_events(database: apsw.Connection, stream: Stream) -> list[Event]:
-    """Return the events of a stream that are not FEEDBACK, each checked against the one before it."""
+def read_admin_events(database: apsw.Connection, stream: Stream, after: int = 0) -> list[Event]:
+    """Return the events of a stream after a seq that are not FEEDBACK, each checked against the one before it."""
     # Everything later depends on them: a damaged one must not change the lineage.
     previous = "(SELECT hash FROM events AS before WHERE before.position = events.position - 1)"
     sql = f"SELECT {previous}, {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
     events = []
-    for hash_, *link in database.execute(sql, _positions_after(stream.number, 0)):
+    for hash_, *link in database.execute(sql, _positions_after(stream.number, after)):
         check_event(stream.genesis if hash_ is None else cast("bytes", hash_), cast("Link", tuple(link)))
         events.append(Event._make(link[:-1]))
     return events

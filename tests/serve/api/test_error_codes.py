@@ -325,6 +325,13 @@ def replaced_model(scene: Scene) -> Response:
     return feed(scene.start(), "b")
 
 
+@case("token_of_other_version")
+def token_of_another_version(scene: Scene) -> Response:
+    shutil.copytree(scene.root / "iris" / "1", scene.root / "iris" / "2")
+    pair = scene.start()
+    return post(pair, "/versions/1:feedback", tokens=tokens(pair, 1), labels=[0])
+
+
 # Events that are not served
 
 

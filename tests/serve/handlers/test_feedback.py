@@ -1,4 +1,4 @@
-"""Feedback to a model with several versions, and feedback of which a part is refused.
+"""Feedback to a model with several versions, and what becomes of it later.
 
 The fast server and the plain one answer, with a real log and without a learner.
 """
@@ -9,6 +9,8 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pytest
 
 from service.store.artifact import fingerprint as genesis
 from service.store.artifact.artifact import read_artifact
-from service.store.log.events import Event, Kind
+from service.store.log.admin_payloads import dump_seq
+from service.store.log.events import Draft, Event, Kind
+from service.store.log.sqlite import SqliteLog
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
 from tests.support.paths import SHIPPED
@@ -75,27 +79,6 @@ def test_a_duplicate_names_the_version_that_holds_it(two: Pair, *, fast: bool) -
     assert {version: len(stored_events) for version, stored_events in events(two).items()} == {1: 1, 2: 1}
 
 
-@pytest.mark.parametrize("query", ["", "?wait=true"])
-def test_a_refused_token_among_good_ones_is_listed(two: Pair, query: str) -> None:
-    """The answer lists the refused token; the good ones are stored, and a retry without it finds them."""
-    sealed = post(two, ":predict", instances([ROW, OTHER, ROW], feedback_tokens=True)).json["feedback_tokens"]
-    assert post(two, ":feedback", body(sealed[1:2], [0])).status == 202
-    answer = post(two, f":feedback{query}", body(sealed, [0, 1, 2]))
-    assert answer.status == 409
-    document = answer.json
-    assert (document["accepted"], document["refused"]) == (2, [1])
-    assert "others are stored" in document["error"]
-    again = post(two, ":feedback", body([sealed[0], sealed[2]], [0, 2]))
-    assert [(event["seq"], event["duplicate"]) for event in again.json["events"]] == [(2, True), (3, True)]
-    assert len(events(two)[2]) == 3
-    every = post(two, f":feedback{query}", body(sealed, [1, 1, 1]))
-    assert (every.status, list(every.json)) == (409, ["error", "code"])
-
-
-def body(tokens: list[str], labels: list[int]) -> bytes:
-    return instances(None, tokens=tokens, labels=labels).replace(b'"instances": null, ', b"")
-
-
 def forget(pair: Pair, path: str, ids: list[str], **more: Any) -> Response:
     return post(pair, path, instances(None, ids=ids, **more).replace(b'"instances": null, ', b""))
 
@@ -118,7 +101,8 @@ def test_ids_are_forgotten_in_whichever_versions_hold_them(two: Pair) -> None:
     stored = events(two)
     assert [(one.kind, one.payload) for one in stored[1]] == [(1, None), (1, None), (Kind.FORGET, b'{"seqs":[1,2]}')]
     assert [(one.kind, one.payload) for one in stored[2]] == [(1, None), (Kind.FORGET, b'{"seqs":[1]}')]
-    assert post_row(two, ":feedback", "a").json["forgotten"] is True
+    answer = post_row(two, ":feedback", "a")
+    assert (answer.status, answer.json["code"]) == (409, "forgotten")
 
 
 def test_ids_of_one_other_version_are_forgotten_there(two: Pair) -> None:
@@ -150,6 +134,33 @@ def test_all_is_forgotten_or_nothing(two: Pair, ids: list[str], more: dict[str, 
     answer = forget(two, ":forget", ids, **more)
     assert (answer.status, list(answer.json)) == (status, ["error", "code"])
     assert events(two) == before
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+def test_what_was_removed_is_not_acknowledged(two: Pair, *, fast: bool) -> None:
+    """A retry of an event that was rolled back or skipped is refused; after a rollback to its seq it is a duplicate."""
+    retry = partial(post_row, two, "/versions/1:feedback", fast=fast)
+    assert [retry(id_).status for id_ in ("a", "b", "c")] == [202] * 3
+    skip(two, 2)
+    assert (retry("b").status, retry("b").json["code"]) == (409, "skipped")
+    assert post(two, "/versions/1:rollback", b'{"seq": 1, "id": "back"}').status == 202
+    answers = {id_: (retry(id_).status, retry(id_).json.get("code")) for id_ in ("a", "b", "c")}
+    assert answers == {"a": (202, None), "b": (409, "skipped"), "c": (409, "rolled_back")}
+    assert retry("c", OTHER).json["code"] == "id_taken"
+    assert post(two, "/versions/1:rollback", b'{"seq": 4}').status == 202
+    assert retry("c").json == {"model_name": "iris", "model_version": "1", "id": "c", "seq": 3, "duplicate": True}
+    back = post(two, "/versions/1:rollback", b'{"seq": 1, "id": "back"}', fast=fast)
+    assert (back.status, back.json["code"]) == (409, "rolled_back")
+    assert forget(two, "/versions/1:forget", ["b", "c"], id="out").status == 202
+    assert (retry("b").json["code"], retry("c").json["code"]) == ("forgotten", "forgotten")
+    assert forget(two, "/versions/1:forget", ["b", "c"], id="out").json["duplicate"] is True
+
+
+def skip(pair: Pair, seq: int) -> None:
+    """Skip an event of version 1, as `softstep skip` does beside a running service."""
+    with closing(SqliteLog(pair.settings.data / "log.sqlite")) as log:
+        number = next(stream.number for stream in log.list_streams() if stream.version == 1)
+        log.append([Draft(number, Kind.SKIP, b"skip", dump_seq(seq), 0)])
 
 
 def head_without_id(body: bytes) -> bytes:
@@ -202,7 +213,7 @@ def test_a_fault_is_answered(two: Pair, monkeypatch: pytest.MonkeyPatch, caplog:
     async def talk(client: ClientConnection) -> list[int]:
         statuses = [(await client.ask(named("a"))).status]
         with monkeypatch.context() as patch:
-            patch.setattr(learning.feedback, "_check_lag", broken)
+            patch.setattr(learning.feedback, "_context_of", broken)
             statuses.append((await client.ask(named("b"))).status)
         with monkeypatch.context() as patch:
             patch.setattr(learning.feedback, "_encode_one", broken)

@@ -10,11 +10,10 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import orjson
 import pytest
 import uvloop
 
@@ -32,22 +31,14 @@ from service.errors import (
     StreamGoneError,
 )
 from service.serve.log import writer_thread
-from service.serve.log.writer import (
-    Writer,
-)
-from service.serve.metrics.counters import (
-    FEEDBACK_EVENTS,
-    FEEDBACK_REFUSALS,
-)
-from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
-from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
-from service.serve.wire.labels import LabelParser
-from service.serve.wire.rows import RowParser
+from service.serve.log.writer import Writer
+from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS, FEEDBACK_REFUSALS
+from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.admin_payloads import dump_classes
-from service.store.log.events import EventLocation, Kind, Outcome, Position, Stream
+from service.store.log.events import EventLocation, Kind, Position, Stream
 from service.store.log.sqlite import SqliteLog
 from tests.support.paths import ROOT
-from tests.support.writer_rig import GENESIS, SECONDS, WriterRig, make_post, make_source
+from tests.support.writer_rig import GENESIS, SECONDS, WriterRig, make_post, make_source, submit_events
 
 
 @pytest.fixture
@@ -121,7 +112,7 @@ def test_a_batch_is_bounded(rig: WriterRig, monkeypatch: pytest.MonkeyPatch) -> 
         assert rig.batches[3:] == [3, 1]
         await asyncio.gather(*(writer.submit_event(iris, make_post(f"x{n}", rows=(1, 99, 1)[n])) for n in range(3)))
         assert rig.batches[5:] == [1, 1, 1]
-        assert len(await writer.submit_events(iris, [make_post(f"t{n}") for n in range(30)])) == 30
+        assert len(await submit_events(writer, iris, [make_post(f"t{n}") for n in range(30)])) == 30
         assert rig.batches[8:] == [30]
 
     rig.run(scenario)
@@ -133,8 +124,8 @@ def test_several_events_of_one_request_share_a_transaction(rig: WriterRig) -> No
 
     async def scenario(writer: Writer) -> None:
         await writer.submit_event(iris, make_post("a"))
-        outcomes = await writer.submit_events(
-            iris, [make_post("b"), make_post("a"), make_post("a", 2.0), make_post("c"), make_post("c")]
+        outcomes = await submit_events(
+            writer, iris, [make_post("b"), make_post("a"), make_post("a", 2.0), make_post("c"), make_post("c")]
         )
         kinds = [type(outcome) for outcome in outcomes]
         assert kinds == [EventLocation, EventLocation, IdConflictError, EventLocation, EventLocation]
@@ -172,31 +163,53 @@ def test_admin_events_are_written_in_order_with_feedback(rig: WriterRig) -> None
     assert [iris.counters[cell] for cell in (FEEDBACK_EVENTS, FEEDBACK_REFUSALS)] == [2, 1]
 
 
-def test_a_token_is_one_event_however_often_it_is_posted(rig: WriterRig) -> None:
-    """A token posted again with another label conflicts with its id."""
-    rows, labels = RowParser(4, np.dtype(np.float32), 100, 64), LabelParser(["a", "b", "c"], multilabel=False)
-    tokens = TokenSealer(TokenKeys([bytes(32)]), "iris", 1, GENESIS, 4, rows.dtype, 60.0, lambda: 0)
-    posts = FeedbackParser(rows, labels, tokens.open_token)
-    first, second = tokens.seal_rows(np.ones((2, 4), np.float32))
+def test_feedback_for_several_versions_shares_a_transaction(rig: WriterRig) -> None:
+    """Each version's callback gets its own outcomes, also if the stream of one cannot be opened or the disk fails."""
+    first, second = make_source(), make_source(version=2)
+    results: dict[int, Any] = {}
 
-    async def post_tokens(writer: Writer, names: list[str], targets: list[Any]) -> list[Outcome]:
-        read = posts.parse_feedback(orjson.dumps({"tokens": names, "labels": targets}))
-        assert isinstance(read, list)
-        return await writer.submit_events(make_source(), read)
+    async def send(writer: Writer, *names: str) -> list[Any]:
+        results.clear()
+        done = asyncio.Event()
+
+        def note(version: int, result: Any) -> None:
+            results[version] = result
+            if len(results) == 2:
+                done.set()
+
+        posts = [make_post(name) for name in names]
+        writer.send_to_versions([(first, posts, partial(note, 1)), (second, posts[:1], partial(note, 2))])
+        assert writer.waiting == len(posts) + 1
+        await done.wait()
+        assert writer.waiting == 0
+        return [results[1], results[2]]
 
     async def scenario(writer: Writer) -> None:
-        assert await post_tokens(writer, [first], [0]) == [EventLocation(1, 1)]
-        assert await post_tokens(writer, [second, first], ["b", "a"]) == [
-            EventLocation(1, 2),
-            EventLocation(1, 1, True),
-        ]
-        (refused,) = await post_tokens(writer, [first], [2])
-        assert isinstance(refused, IdConflictError)
+        outcomes = await send(writer, "a", "b")
+        assert outcomes == [[EventLocation(1, 1), EventLocation(1, 2)], [EventLocation(1, 1, duplicate=True)]]
+        rig.errors_before_commit.append(OutcomeUnknownError("the disk failed"))
+        assert [type(result) for result in await send(writer, "c")] == [OutcomeUnknownError] * 2
+        writer.send_to_versions([(second, [make_post("alone")], lambda result: results.update({3: result}))])
+        await writer.submit_event(first, make_post("other"))
+        assert results[3] == [EventLocation(2, 1)]
 
     rig.run(scenario)
-    assert [id_.decode() for id_ in rig.stored_ids()] == [
-        tokens.open_token(token)[0].decode() for token in (first, second)
-    ]
+    assert rig.batches == [3, 2, 2]
+    assert (first.counters[FEEDBACK_EVENTS], second.counters[FEEDBACK_DUPLICATES]) == (3, 1)
+
+
+def test_a_version_that_cannot_be_stored_refuses_its_events_alone(rig: WriterRig) -> None:
+    """The events of the other version of the request are stored."""
+    results: list[Any] = []
+
+    async def scenario(writer: Writer) -> None:
+        rig.bind_errors.append(LogUnavailableError("its files cannot be stored"))
+        writer.send_to_versions([(make_source(version=n), [make_post(f"e{n}")], results.append) for n in (1, 2)])
+        await writer.submit_event(make_source(), make_post("later"))
+
+    rig.run(scenario)
+    assert isinstance(results[0], LogUnavailableError)
+    assert results[1] == [EventLocation(1, 1)]
 
 
 # Limits
@@ -214,7 +227,7 @@ def test_too_many_waiting_events_are_rejected(tmp_path: Path) -> None:
             with pytest.raises(QueueFullError):
                 writer.submit_event(iris, make_post("more"))
             with pytest.raises(QueueFullError):
-                writer.submit_events(iris, [make_post("more")])
+                submit_events(writer, iris, [make_post("more")])
             await asyncio.gather(*futures)
 
     rig.run(scenario)

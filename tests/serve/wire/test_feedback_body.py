@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import InputError, InvalidTokenError, MalformedError, TooLargeError, UnacceptableError
+from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import feedback_body as posts
-from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
+from service.serve.wire.feedback_body import FeedbackParser, PostedEvent, PostedTokens
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser, parse_object
 from service.store.log.events import ID_BYTES_MAX
@@ -40,17 +40,10 @@ def _one_id() -> Iterator[None]:
         yield
 
 
-def opened(token: str) -> tuple[bytes, Any]:
-    """The id and row of a token; "bad" is not a valid token."""
-    if len(token) == 3:  # "bad"
-        raise InvalidTokenError("was altered.")
-    return token.encode(), np.full((1, N), len(token), FLOAT32)
-
-
 def reader(
     dtype: np.dtype[Any] = FLOAT32, names: tuple[str, ...] = NAMES, *, multilabel: bool = False
 ) -> FeedbackParser:
-    return FeedbackParser(RowParser(N, dtype, ROWS_MAX, DEPTH), LabelParser(names, multilabel=multilabel), opened)
+    return FeedbackParser(RowParser(N, dtype, ROWS_MAX, DEPTH), LabelParser(names, multilabel=multilabel))
 
 
 def refused(reason: InputError) -> tuple[str, str]:
@@ -152,7 +145,7 @@ BODIES = {
     "too many rows": body_of(str([[1, 2, 3]] * (ROWS_MAX + 1)), str([1] * (ROWS_MAX + 1))),
     "tokens": b'{"tokens":["t","uu"],"labels":["a",2]}', "tokens and an id": b'{"tokens":["t"],"labels":[1],"id":"e"}',
     "tokens and rows": body_of(tokens='["t"]'), "tokens and two rows": body_of(TWO, "[1,1]", id_="", tokens='["t"]'),
-    "a bad token": b'{"tokens":["t","bad"],"labels":[1,2]}', "no tokens": b'{"tokens":[],"labels":[]}',
+    "no tokens": b'{"tokens":[],"labels":[]}',
     "a number for a token": b'{"tokens":["t",1],"labels":[1,2]}', "tokens are a text": b'{"tokens":"t","labels":[1]}',
     "tokens are null": b'{"tokens":null,"labels":[1]}',
     "weighted tokens": b'{"tokens":["t"],"labels":[1],"weights":[3]}',
@@ -160,12 +153,6 @@ BODIES = {
     "too many tokens": orjson.dumps({"tokens": ["t"] * (ROWS_MAX + 1), "labels": [1] * (ROWS_MAX + 1)}),
     "weights that are none": b'{"tokens":["t"],"labels":[1],"weights":[0]}',
 }  # fmt: skip
-
-
-def test_an_error_names_the_invalid_token() -> None:
-    """The message has the index of the first invalid token."""
-    with pytest.raises(InvalidTokenError, match=r"^Token 1 was altered\.$"):
-        reader().parse_feedback(b'{"tokens":["t","bad","bad"],"labels":[1,2,1]}')
 
 
 @both_dtypes
@@ -284,15 +271,10 @@ def test_an_event_without_an_id_gets_one() -> None:
         assert post.id == OURS
 
 
-def test_each_token_is_an_event_of_its_own() -> None:
-    """An event has the id and row of its token, and its own label and weight."""
-    events = reader().parse_feedback(b'{"tokens":["t","uu"],"labels":["b",2],"weights":[1,2]}')
-    assert isinstance(events, list)
-    assert [(event.id, event.rows) for event in events] == [(b"t", 1), (b"uu", 1)]
-    blocks = [decode_rows(event.payload) for event in events]
-    assert [block.X.tolist() for block in blocks] == [[[1, 1, 1]], [[2, 2, 2]]]
-    assert [block.targets.tolist() for block in blocks] == [[1], [2]]
-    assert [block.weights.tolist() for block in blocks if block.weights is not None] == [[1], [2]]
+def test_tokens_are_parsed_without_their_versions() -> None:
+    """Labels and weights wait for the version that issued their token; their number and range are checked."""
+    posted = reader().parse_feedback(b'{"tokens":["t","uu"],"labels":["unknown",2],"weights":[1,2.5]}')
+    assert posted == PostedTokens(["t", "uu"], ["unknown", 2], [1, 2.5])
 
 
 @pytest.mark.parametrize(
@@ -306,7 +288,7 @@ def test_each_token_is_an_event_of_its_own() -> None:
         ("vanishing", UnacceptableError, "above 0"), ("too heavy", UnacceptableError, "at most 100"),
         ("two weights", UnacceptableError, "for each row"), ("empty id", UnacceptableError, "1 to 128 bytes"),
         ("too long id", UnacceptableError, "1 to 128 bytes"), ("too large for float32", UnacceptableError, "dtype"),
-        ("a bad token", UnacceptableError, "Token 1"), ("unknown name", UnacceptableError, ":classes"),
+        ("unknown name", UnacceptableError, ":classes"),
         ("large among rows", UnacceptableError, "dtype"), ("surrogate id", MalformedError, "JSON"),
     ],
 )  # fmt: skip

@@ -57,11 +57,16 @@ def is_forgotten(history: list[LineageChange | None], correction: int) -> bool:
     return any(change is not None and correction in change.corrections for change in history)
 
 
+def is_member(change: LineageChange | None) -> bool:
+    """Whether an event is a member of the lineage at its own seq."""
+    return change is None or change.kind in {Kind.CLASSES, Kind.CONFIGURE, Kind.CORRECT}
+
+
 def plain(history: list[LineageChange | None]) -> list[list[int]]:
     """Return E(n) for every n according to the definition."""
     E: list[list[int]] = [[]]
     for seq, change in enumerate(history, 1):
-        if change is None or change.kind in {Kind.CLASSES, Kind.CONFIGURE, Kind.CORRECT}:
+        if is_member(change):
             E.append([*E[-1], seq])
         elif change.kind == Kind.ROLLBACK:
             E.append(E[change.target])
@@ -82,6 +87,20 @@ def test_segments_are_the_definition(history: list[LineageChange | None]) -> Non
         assert all(first[1] < second[0] for first, second in pairwise(segments))
         assert lineage.seqs(n) == [seq for seq in members if seq not in out]
         assert [seq for seq in range(len(history) + 2) if lineage.contains(n, seq)] == members
+
+
+@given(histories())
+def test_events_are_undone_by_rollbacks(history: list[LineageChange | None]) -> None:
+    """An event is undone at n if the events that led to state(n) do not include it; of members of E(n) that is all."""
+    lineage = Lineage(change for change in history if change is not None)
+    for n in range(len(history) + 1):
+        led, at = set(), n
+        while at:
+            led.add(at)
+            change = history[at - 1]
+            at = change.target if change is not None and change.kind == Kind.ROLLBACK else at - 1
+        assert {seq for seq in range(1, n + 1) if not lineage.is_undone(n, seq)} == led
+        assert [seq for seq in sorted(led) if is_member(history[seq - 1])] == plain(history)[n]
 
 
 @given(histories())

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import settings
@@ -29,6 +30,11 @@ from tests.support.memory_log import MemoryLog
 
 GENESIS = bytes(32)
 ONE_ROW = Layout(np.dtype("f4"), Targets.INDEX, weighted=False, rows=1, n_features=2, n_classes=3)
+REMOVALS = {
+    Kind.FORGET: "EventForgottenError",
+    Kind.SKIP: "EventSkippedError",
+    Kind.ROLLBACK: "EventRolledBackError",
+}
 # Few enough that retries, conflicts and unknown ids happen often.
 names = st.sampled_from([f"id{number}".encode() for number in range(12)])
 values = st.integers(0, 1)
@@ -43,7 +49,7 @@ class Plain:
         self.streams: list[list[list]] = [[], []]
 
     def append(self, at: int, kind: Kind, id_: bytes, payload: bytes, ids: list[bytes] | None = None) -> object:
-        """Return stream, seq, duplicate and forgotten of an accepted event, or the name of the refusal."""
+        """Return stream, seq, duplicate and removal of an accepted event, or the name of the refusal."""
         stream = self.streams[at]
         if ids is not None:
             mine = {event[1]: seq for seq, event in enumerate(stream, 1) if event[0] == Kind.FEEDBACK}
@@ -58,7 +64,7 @@ class Plain:
         if kind == Kind.FORGET:
             for seq in (*parse_forget(payload), *parse_forgotten_corrections(payload)):
                 stream[seq - 1][2] = None
-        return (at, len(stream), False, False)
+        return (at, len(stream), False, None)
 
     def corrections_of(self, stream: list[list], seqs: list[int]) -> list[int]:
         """Return the seqs of the corrections of events, without those forgotten."""
@@ -74,10 +80,10 @@ class Plain:
             for seq, event in enumerate(events, 1):
                 if event[1] == id_:
                     if event[0] == kind == Kind.FORGET and parse_forget(event[2]) == parse_forget(payload):
-                        return (number, seq, True, False)
+                        return (number, seq, True, None)
                     if event[0] != kind or event[2] not in (None, payload):
                         return "IdConflictError"
-                    return (number, seq, True, event[2] is None)
+                    return (number, seq, True, removal(events, seq))
         return None
 
     def refusal(self, stream: list[list], kind: Kind, payload: bytes) -> str | None:
@@ -86,22 +92,28 @@ class Plain:
         is_feedback = 0 < seq <= len(stream) and stream[seq - 1][0] == Kind.FEEDBACK
         if (kind == Kind.ROLLBACK and seq > len(stream)) or (kind in {Kind.SKIP, Kind.CORRECT} and not is_feedback):
             return "UnknownSeqError"
-        if kind != Kind.CORRECT:
-            return None
-        if stream[seq - 1][2] is None:
-            return "EventForgottenError"
-        if any(event[0] == Kind.SKIP and parse_seq(event[2]) == seq for event in stream):
-            return "EventSkippedError"
-        members: list[set[int]] = [set()]
-        for number, event in enumerate(stream, 1):
-            is_rollback = event[0] == Kind.ROLLBACK
-            members.append(members[parse_seq(event[2])] if is_rollback else {*members[-1], number})
-        return None if seq in members[-1] else "EventRolledBackError"
+        return REMOVALS.get(removal(stream, seq)) if kind == Kind.CORRECT else None
 
 
 def corrected_seq(payload: bytes) -> int:
     """Return the seq of the event that a correction names."""
     return int.from_bytes(payload[12:20], "little")
+
+
+def removal(events: list[list[Any]], seq: int) -> Kind | None:
+    """Return the kind of event that has removed an event, by its definition."""
+    kind, _, payload = events[seq - 1]
+    if kind in {Kind.FORGET, Kind.SKIP}:
+        return None
+    if payload is None:
+        return Kind.FORGET
+    if any(event[0] == Kind.SKIP and parse_seq(event[2]) == seq for event in events):
+        return Kind.SKIP
+    past, n = set(), len(events)
+    while n:
+        past.add(n)
+        n = parse_seq(events[n - 1][2]) if events[n - 1][0] == Kind.ROLLBACK else n - 1
+    return None if seq in past else Kind.ROLLBACK
 
 
 class LogMachine(RuleBasedStateMachine):

@@ -42,6 +42,7 @@ from service.serve.api.schemas.error_examples import (
     MODEL,
     ROWS,
     SENTENCES,
+    all_refused,
     some_refused,
 )
 from service.serve.error_codes import ERROR_CODES
@@ -70,6 +71,7 @@ REQUESTS: Final[tuple[type[BaseModel], ...]] = (
     repository_bodies.RepositoryIndexRequest,
     repository_bodies.UnloadRequest,
 )
+TOKEN_CODES: Final = ("invalid_token", "token_expired", "token_of_other_version")
 PREDICT_CODES: Final = (*ROWS, "model_not_ready", "not_reached_yet", "learning_off")
 
 
@@ -140,13 +142,19 @@ def _feedback() -> Docs:
         request(bodies.FeedbackRequest, bodies.FEEDBACK_REQUESTS),
         response(bodies.FeedbackAccepted | bodies.TokensAccepted, bodies.FEEDBACK_ACCEPTED, STORED),
         response(bodies.FeedbackServed | bodies.TokensServed, bodies.FEEDBACK_SERVED, SERVED),
-        (*ROWS, *EVENT, "invalid_token", "token_expired", "classes_changed", "learner_behind"),
+        (*ROWS, *EVENT, *TOKEN_CODES, "forgotten", "skipped", "classes_changed", "learner_behind"),
     )
     # The response to several events has the status of the first refusal.
-    for status, reason in ((409, "id_taken"), (429, "feedback_queue_full"), (503, "log_full")):
+    for status, reason in (
+        (409, "id_taken"),
+        (422, "invalid_token"),
+        (429, "learner_behind"),
+        (503, "log_unavailable"),
+    ):
         refusal = docs["responses"][status]
-        refusal["model"] = error_bodies.Error | error_bodies.PartlyRefused
+        refusal["model"] = error_bodies.Error | error_bodies.AllRefused | error_bodies.PartlyRefused
         refusal["content"][JSON]["examples"]["some_refused"] = some_refused(reason)
+    docs["responses"][422]["content"][JSON]["examples"] |= {code: all_refused(code) for code in TOKEN_CODES}
     return docs
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from service.serve.api.schemas.error_bodies import Error
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
 
+TOKEN_IDS: Final = ("01a22561-e2a2-7469-b24e-885bbb49be0d", "01a22561-e2a2-7469-b24e-885bbb49be0e")
 UNPROCESSABLE: Final = 422
 BAD_REQUEST: Final = 400
 
@@ -21,7 +22,7 @@ SENTENCES: Final = {
     "unknown_id": "An id to forget names no feedback of this model.",
     "forgotten": "The event was forgotten; send its rows as a new event, with another id.",
     "skipped": "The event was skipped; send its rows as a new event, with another id.",
-    "rolled_back": "A rollback has undone the event; send its rows as a new event, with another id.",
+    "rolled_back": "A rollback has undone the event; send it again with another id.",
     "seq_not_found": 'The model has no event with that seq; the last one is "log_seq" of the metadata.',
     "request_timeout": "The request took too long to arrive; send it again on a new connection.",
     "id_taken": "The id was used for another event of this model; give this one an id of its own.",
@@ -47,8 +48,9 @@ SENTENCES: Final = {
     "its origin.",
     "invalid_request": "Row 0 has 3 values; this model takes 4.",
     "invalid_parameter": '"wait" must be true or false.',
-    "invalid_token": "Token 0 was altered, or another model version issued it; "
-    "post it unchanged to the version that issued it.",
+    "invalid_token": "Token 0 was altered, or another model or service issued it; post it unchanged to its model.",
+    "token_of_other_version": "Token 0 was issued by another version than the path names; "
+    "post it to the model without a version.",
     "token_expired": "Token 0 has expired; post the row itself with its label.",
     "too_many_classes": "A model may have at most 10000 classes.",
     "unknown_seq": "The seq to go back to is after the last one; name an earlier one.",
@@ -98,6 +100,7 @@ LOG: Final = ("learning_off", "log_full", "log_unavailable", "log_unsafe", "log_
 EVENT: Final = (
     *MODEL,
     "id_taken",
+    "rolled_back",
     "stream_gone",
     "artifact_changed",
     "version_not_served",
@@ -136,12 +139,22 @@ def _response(call: str, codes: list[str]) -> dict[str, Any]:
 
 
 def some_refused(reason: str) -> dict[str, Any]:
-    """Return the example of a response to two events of which the second was refused."""
+    """Return the example of a response to two tokens of which the second was refused."""
     value = {
-        "error": f"Some events were refused; the others are stored: {SENTENCES[reason]}",
+        "error": f"Some events were refused; the others are stored: {SENTENCES[reason].replace('Token 0', 'Token 1')}",
         "code": SOME_REFUSED,
         "reason": reason,
         "accepted": 1,
         "refused": [1],
+        "events": [
+            {"id": TOKEN_IDS[0], "seq": 2, "duplicate": False},
+            {"code": reason} if reason == "invalid_token" else {"id": TOKEN_IDS[1], "code": reason},
+        ],
     }
     return {"summary": "Some events are stored, the others are refused.", "value": value}
+
+
+def all_refused(code: str) -> dict[str, Any]:
+    """Return the example of a response to one token, which was refused."""
+    value = {"error": SENTENCES[code], "code": code, "accepted": 0, "refused": [0], "events": [{"code": code}]}
+    return {"summary": ERROR_CODES[code].meaning, "value": value}

@@ -64,9 +64,6 @@ class EventAccepted(ResponseModel):
     id: str = Field(description="The event's id.")
     seq: Seq = Field(description="The event's position in the feedback log of its model version.")
     duplicate: bool = Field(description="Whether the event was stored before, by an earlier request with its id.")
-    forgotten: bool = Field(
-        default_factory=absent, description="True if the stored event was forgotten; left out otherwise."
-    )
 
 
 class FeedbackAccepted(EventAccepted):
