@@ -60,9 +60,12 @@ def feedback(port: int, path: str, body: Path, connections: int, seconds: int) -
     return wrk(port, path, "feedback.lua", [str(body), str(seed)], connections=connections, seconds=seconds)
 
 
-def wrk(port: int, path: str, script: str, words: list[str], *, connections: int, seconds: int) -> dict[str, Any]:
-    """Run wrk once on the client's core and return the line that its script printed."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "wrk" / script)]
+def wrk(  # the parts of a load
+    port: int, path: str, script: str, words: list[str], *, connections: int, seconds: int, timeout: int = 2
+) -> dict[str, Any]:
+    """Run wrk once on the client's core and return the line that its script printed; `timeout` is of one request."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={timeout}s"]
+    command += ["-s", str(HERE / "wrk" / script)]
     command += [f"http://127.0.0.1:{port}{path}", "--", *words]
     try:
         done = subprocess.run(

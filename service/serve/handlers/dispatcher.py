@@ -38,6 +38,7 @@ class Dispatcher:
 
     Attributes:
         origins: As above.
+        turns: As above.
         handlers: The handler of each kind, at the kind's index.
     """
 
@@ -46,7 +47,7 @@ class Dispatcher:
     ) -> None:
         self.origins: Final = origins
         self.start_feedback: Final = start_feedback
-        self._turns: Final = turns
+        self.turns: Final = turns
         every: dict[int, Handler] = {**handlers, FEEDBACK: self._feedback}
         self.handlers: Final = tuple(every[kind] for kind in range(KINDS))
 
@@ -63,7 +64,7 @@ class Dispatcher:
         handler = self.handlers[endpoint.kind]
         if len(body) < LARGE_BYTES or (head.tensor_header is not None and len(body) < LARGE_BINARY_BYTES):
             return handler(endpoint, head, body)
-        return self._turns.call(partial(handler, endpoint, head, body))
+        return self.turns.call(partial(handler, endpoint, head, body))
 
     def _feedback(self, endpoint: Endpoint, _head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to feedback by a future, for callers that cannot take a callback."""

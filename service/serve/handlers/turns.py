@@ -3,11 +3,17 @@
 Parsing a large body and writing a large response keep the interpreter for milliseconds, on whatever thread they run. If
 many large requests arrived together and were answered together, everything else would wait for all of them. Here one
 step runs, then the event loop looks for what has arrived meanwhile, and then the next step runs.
+
+The event loop accepts one new client in each of its turns. So a step also waits while clients wait to be accepted, or
+the last of many would wait for as many steps.
 """
 
 import asyncio
+import select
+import socket
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -17,6 +23,8 @@ Step = Callable[[], None]
 LARGE_BYTES: Final = 1 << 16
 # Binary tensors are only copied: 4 MiB take as long.
 LARGE_BINARY_BYTES: Final = 1 << 22
+# The longest time that a step waits for new clients, so that a flood of them does not stop the steps.
+CLIENTS_SECONDS: Final = 0.1
 
 
 class Turns:
@@ -25,6 +33,14 @@ class Turns:
     def __init__(self) -> None:
         self._steps: deque[Step] = deque()
         self._is_running = False
+        self._clients = select.poll()
+        self._due = 0.0  # when the next step runs, even if clients wait
+
+    def watch(self, listeners: Iterable[socket.socket]) -> None:
+        """Accept the clients of these sockets before each step; of none, before the sockets close."""
+        self._clients = select.poll()
+        for listener in listeners:
+            self._clients.register(listener, select.POLLIN)
 
     def call(self, make: Callable[[], "T | asyncio.Future[T]"]) -> "asyncio.Future[T]":
         """Call a function in a turn of its own, and return a future of its result.
@@ -42,6 +58,8 @@ class Turns:
             waiting.clear()
 
         later.add_done_callback(drop)
+        if not self._steps:
+            self._due = time.monotonic() + CLIENTS_SECONDS
         self._steps.append(step)
         self._start()
         return later
@@ -53,8 +71,12 @@ class Turns:
 
     def _run(self) -> None:
         """Run one step, and leave the next one to the next turn of the event loop."""
-        self._steps.popleft()()
         self._is_running = False
+        if self._clients.poll(0) and time.monotonic() < self._due:
+            self._start()
+            return
+        self._steps.popleft()()
+        self._due = time.monotonic() + CLIENTS_SECONDS
         if self._steps:
             self._start()
 

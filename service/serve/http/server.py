@@ -63,6 +63,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to serve, and to drain on SIGTERM."""
         await super().startup(sockets)
+        self._shared.dispatcher.turns.watch(sockets or [])
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.begin_drain)
 
@@ -98,6 +99,7 @@ class Server(uvicorn.Server):
         end = loop.time() + self._settings.shutdown_seconds * GRACE_SHARE
         if self._memory.draining:  # else other processes go on to accept from the same queue
             await _accept_queued(listeners)
+        self._shared.dispatcher.turns.watch([])
         for server in self.servers:
             server.close()
         for listener in listeners:

@@ -84,6 +84,33 @@ def test_a_cancelled_step_is_dropped() -> None:
     run(cancel())
 
 
+def test_clients_that_wait_to_be_accepted_go_first() -> None:
+    """A step waits for them, but not forever."""
+
+    async def wait() -> None:
+        turns = Turns()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            turns.watch([listener])
+            with socket.create_connection(listener.getsockname()):
+                later = turns.call(lambda: 1)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert not later.done()
+                listener.accept()[0].close()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert later.done()
+            with socket.create_connection(listener.getsockname()):
+                assert await turns.call(lambda: 2) == 2
+                turns.watch([])
+                later = turns.call(lambda: 3)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert later.done()
+
+    run(wait())
+
+
 @given(body=rows, kind=st.sampled_from(sorted(PATHS)))
 @settings(max_examples=60, deadline=None)
 def test_a_request_that_waits_for_its_turn_has_the_same_response(pair: Pair, body: list[list[Any]], kind: str) -> None:
