@@ -19,7 +19,7 @@ DEPLOY = ROOT / "deploy"
 # The release of Kubernetes whose schemas the files are validated with.
 RELEASE = "1.31"
 # Kinds that Kubernetes itself does not have, so it has no schema of them.
-FOREIGN = {"ServiceMonitor", "ServingRuntime", "InferenceService"}
+FOREIGN = {"ServiceMonitor", "PrometheusRule", "ServingRuntime", "InferenceService"}
 FILES = ["kubernetes.yaml", "kubernetes-stateless.yaml", "kserve.yaml", "prometheus/service-monitor.yaml"]
 WORKLOADS = ["kubernetes.yaml", "kubernetes-stateless.yaml"]
 CHART = DEPLOY / "helm" / "softstep"
@@ -192,7 +192,8 @@ def test_values_of_the_chart_reach_the_pod() -> None:
         models={"persistentVolumeClaim": {"claimName": "models"}},
         tokenKeySecret="tokens",
         settings={"SOFTSTEP_WORKERS": "4"},
-        serviceMonitor={"enabled": True},
+        serviceMonitor={"enabled": True, "labels": {"release": "prometheus"}},
+        prometheusRule={"enabled": True, "labels": {"release": "prometheus"}},
         podDisruptionBudget={"enabled": False},
         networkPolicy={"enabled": False},
         persistence={"size": "1Ti", "storageClassName": "fast"},
@@ -202,7 +203,10 @@ def test_values_of_the_chart_reach_the_pod() -> None:
         podAnnotations={"team": "a"},
         imagePullSecrets=[{"name": "registry"}],
     )
-    assert objects.keys() == {"StatefulSet", "Service", "ServiceMonitor"}
+    assert objects.keys() == {"StatefulSet", "Service", "ServiceMonitor", "PrometheusRule"}
+    assert objects["PrometheusRule"]["spec"] == yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        assert objects[kind]["metadata"]["labels"]["release"] == "prometheus"
     workload = objects["StatefulSet"]["spec"]
     pod = workload["template"]["spec"]
     check_pod(pod)
@@ -225,6 +229,7 @@ def test_values_of_the_chart_reach_the_pod() -> None:
     [
         {"image": {"repository": "softstep", "tag": "latest"}},
         {"settings": {"WORKERS": "1"}},
+        {"settings": {"SOFTSTEP_PORT": "9000"}},
         {"replicas": 0},
         {"persistence": {"size": "large"}},
         {"unknown": True},
