@@ -314,6 +314,16 @@ def test_triton_controls_the_repository(own: Service, tmp_path: Path) -> None:
     client.close()
 
 
+def test_repository_calls_ignore_null_and_unknown_members(web: httpx.Client) -> None:
+    """Null is a missing member, and members that the protocol does not have change nothing."""
+    more = {"parameters": None, "x": [1]}
+    index = "/v2/repository/index"
+    assert web.post(index, json={"ready": None, "x": 1}).json() == web.post(index).json()
+    assert web.post("/v2/repository/models/iris/load", json=more).json() == {"name": "iris", "load": True}
+    for call in ("load", "unload"):
+        assert web.post(f"/v2/repository/models/unknown/{call}", json=more).status_code == 404
+
+
 # httpx
 
 
