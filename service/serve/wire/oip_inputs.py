@@ -128,7 +128,7 @@ def convert_inputs(inputs: Inputs, binary: memoryview, features: Sequence[str], 
     with np.errstate(over="ignore", invalid="ignore"):
         for column, tensor, part in columns:
             if tensor.binary_size is None:
-                X[:, column] = _convert_column(tensor, _label(column, features))
+                X[:, column] = _convert_column(tensor, column, features)
             else:
                 _check_flags(tensor, part)
                 X[:, column] = np.frombuffer(part, tensor.dtype)
@@ -220,23 +220,26 @@ def _convert_matrix(tensor: InputMetadata, count: int, rows: RowParser) -> Float
         return rows.cast_values(data.reshape((count, width)))
     if type(data) is not list or not data:
         raise UnacceptableError('An input must have "data": a list of numbers.')
-    if type(data[0]) is not list:
+    nested = type(data[0]) is list
+    if not nested:
         if len(data) != count * width:
             raise UnacceptableError(f'"data" has {len(data)} values; "shape" needs {count * width}.')
+        if tensor.flags:
+            data = _flags_to_numbers(data)
         data = [data[i : i + width] for i in range(0, len(data), width)]
     if len(data) != count:
         raise UnacceptableError(f'"data" has {len(data)} rows; "shape" needs {count}.')
-    return rows.convert_rows([_flags_to_numbers(row) for row in data] if tensor.flags else data)
+    return rows.convert_rows([_flags_to_numbers(row) for row in data] if nested and tensor.flags else data)
 
 
-def _convert_column(tensor: InputMetadata, label: str) -> NDArray[np.float64]:
+def _convert_column(tensor: InputMetadata, column: int, features: Sequence[str]) -> NDArray[np.float64]:
     """Return the values (B,) of the input of one feature: a flat list, or a list of rows of one number each."""
     data, types = tensor.data, _FLAG_TYPES if tensor.flags else NUMBER_TYPES
     if list in set(map(type, data)):
         data = [row[0] if type(row) is list and len(row) == 1 else row for row in data]
     if not types.issuperset(map(type, data)):
         row = next(i for i, value in enumerate(data) if type(value) not in types)
-        raise UnacceptableError(f"{label} has a value in row {row} that is not a number.")
+        raise UnacceptableError(f"{_label(column, features)} has a value in row {row} that is not a number.")
     if tensor.flags and not FLAGS.issuperset(data):
         raise _not_flags()
     return np.array(data, np.float64)
