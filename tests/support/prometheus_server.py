@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.support.waiting import SECONDS, wait_until
+from tests.support.waiting import wait_until
 
-START_SECONDS = 30.0
+START_SECONDS = STOP_SECONDS = 30.0
 
 CONFIGURATION = """
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
@@ -84,7 +84,7 @@ def scraping(target: str, rules: Path, scratch: Path) -> Iterator[PrometheusServ
             yield PrometheusServer(url)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(SECONDS)
+            process.wait(STOP_SECONDS)
 
 
 def _is_ready(url: str) -> bool:

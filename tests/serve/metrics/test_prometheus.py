@@ -18,6 +18,7 @@ from tests.support.waiting import wait_until
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 PROC = Path("/proc")
+RESTART_SECONDS = 30.0
 # FastAPI answers such a request.
 EXPECT = ("Expect", "100-continue")
 TENSOR = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2] * 2}]}
@@ -212,8 +213,8 @@ def test_processes_are_measured_and_restarts_counted(two: Service) -> None:
         child for child in _children(two.process.pid) if (PROC / child / "comm").read_text() == "softstep-worker\n"
     )
     os.kill(int(killed), signal.SIGKILL)
-    wait_until(lambda: sum(values("softstep_restarts_total").values()) == 1)
-    wait_until(lambda: is_ready(two.url, 2))
+    wait_until(lambda: sum(values("softstep_restarts_total").values()) == 1, RESTART_SECONDS)
+    wait_until(lambda: is_ready(two.url, 2), RESTART_SECONDS)
     assert samples(two)["softstep_predict_rows_total", iris()] >= before["softstep_predict_rows_total", iris()]
 
 
