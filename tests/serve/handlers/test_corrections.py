@@ -175,7 +175,7 @@ def test_a_class_that_was_added_later_is_refused(two: Pair, wrong: list[Any]) ->
         ({"ids": ["b", "a"], "labels": [[1, 1], [1]], "id": "a"}, 409, "used for another event"),
         ({"ids": ["b", "a"], "labels": [[1, 1], [1]], "id": "x"}, 409, "used for another event"),
         ({"ids": ["a", "b"], "labels": [[1], [1, 1]], "id": "i" * 127}, 422, 'a shorter "id"'),
-        ({"ids": ["a"], "labels": [[1]], "weights": [[1]]}, 422, "known are id, if_seq, ids, labels"),
+        ({"ids": ["a"], "labels": [[1]], "weights": [[1]]}, 422, "known fields are id, if_seq, ids, labels"),
     ],
 )
 def test_all_is_corrected_or_nothing(two: Pair, call: dict[str, Any], status: int, sentence: str) -> None:

@@ -132,7 +132,10 @@ def _correct() -> Docs:
     stored = response(feedback_bodies.TokensAccepted, events, STORED)
     served = response(feedback_bodies.TokensAccepted, events, SERVED)
     codes = ("unknown_id", "forgotten", "skipped", "rolled_back", "classes_changed", "learner_behind")
-    return event_call("correct", body, stored, served, (*ADMIN, *codes))
+    docs = event_call("correct", body, stored, served, (*ADMIN, *codes))
+    # An event that another call removes at the same moment is refused alone.
+    _add_refusals_of_several(docs, {409: "forgotten"})
+    return docs
 
 
 def _feedback() -> Docs:
@@ -144,18 +147,19 @@ def _feedback() -> Docs:
         response(bodies.FeedbackServed | bodies.TokensServed, bodies.FEEDBACK_SERVED, SERVED),
         (*ROWS, *EVENT, *TOKEN_CODES, "forgotten", "skipped", "classes_changed", "learner_behind"),
     )
-    # The response to several events has the status of the first refusal.
-    for status, reason in (
-        (409, "id_taken"),
-        (422, "invalid_token"),
-        (429, "learner_behind"),
-        (503, "log_unavailable"),
-    ):
+    _add_refusals_of_several(
+        docs, {409: "id_taken", 422: "invalid_token", 429: "learner_behind", 503: "log_unavailable"}
+    )
+    docs["responses"][422]["content"][JSON]["examples"] |= {code: all_refused(code) for code in TOKEN_CODES}
+    return docs
+
+
+def _add_refusals_of_several(docs: Docs, reasons: dict[int, str]) -> None:
+    """Add the responses to several events of which some were refused: they have the status of the first refusal."""
+    for status, reason in reasons.items():
         refusal = docs["responses"][status]
         refusal["model"] = error_bodies.Error | error_bodies.AllRefused | error_bodies.PartlyRefused
         refusal["content"][JSON]["examples"]["some_refused"] = some_refused(reason)
-    docs["responses"][422]["content"][JSON]["examples"] |= {code: all_refused(code) for code in TOKEN_CODES}
-    return docs
 
 
 def _weights() -> Docs:
