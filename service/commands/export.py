@@ -6,7 +6,7 @@ from service.commands.replay import replay_stream
 from service.console import convert_disk_errors, print_result
 from service.settings import Settings
 from service.store.artifact.artifact import write_artifact
-from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.hashing import hash_weights
 from service.store.artifact.version_folders import new_version_folder
 from service.store.directory.offline import open_stored_data
 
@@ -17,7 +17,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         replay = replay_stream(settings, stored, arguments.model, arguments.seq)
         stream, position = replay.stream, replay.position
     state = replay.fold.state
-    weights = hash_tensors(state.candidate_parameters().tensors())
+    weights = hash_weights(state.candidate_parameters())
     provenance = {
         **state.artifact.manifest.provenance,
         "learned_from": f"{stream.model}/{stream.version}",

@@ -12,6 +12,7 @@ from service.learn.replay import StreamReplay
 from service.settings import Settings
 from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
+from service.store.states.served_state import describe_progress, served_sha256
 from service.store.states.snapshots import read_snapshot, write_snapshot
 
 
@@ -25,20 +26,21 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.keep is not None:
         with convert_disk_errors():
             write_snapshot(arguments.keep, replay.seq, fields, arrays, durable=True)
-    progress = fields["progressive"]
+    progress = describe_progress(fields["progressive"])
     result = {
         "model": replay.stream.model,
         "version": str(replay.stream.version),
         "seq": replay.seq,
         "hash": fields["hash"],
         "epoch": fields["epoch"],
-        "weights_sha256": fields["weights_sha256"],
+        "weights_sha256": served_sha256(replay.fold.state.served_parameters(), fields),
         **{name: progress[name] for name in ("events", "unfit_events", "rows", "loss", "accuracy")},
         "published": verdict,
     }
+    means = f", loss {result['loss']:.6f}, accuracy {result['accuracy']:.4f}" if result["rows"] else ""
     text = (
         f"{result['model']}/{result['version']} at seq {result['seq']}: {result['events']} events, "
-        f"{result['rows']} rows, loss {result['loss']:.6f}, accuracy {result['accuracy']:.4f}\n"
+        f"{result['rows']} rows{means}\n"
         f"weights {result['weights_sha256']}"
     )
     if verdict is not None:

@@ -64,9 +64,14 @@ class LinearParameters:
         return _calibrate(LinearModel(self.head, self.weights, self.bias, self.stage, self.delta), self.calibration)
 
     def tensors(self) -> list[Floats]:
-        """Return the tensors in the order of their hash: weights, bias, the delta's weights, the calibration."""
+        """Return all tensors in the order of their hash: weights, bias, the delta's weights, the calibration."""
         delta = [] if self.delta is None else [self.delta.weights]
         return [self.weights, self.bias, *delta, *calibration_tensors(self.calibration)]
+
+    def effective_tensors(self) -> list[Floats]:
+        """Return the tensors that answers depend on: all but a delta of zeros."""
+        has_effect = self.delta is not None and self.delta.weights.any()
+        return (self if has_effect else replace(self, delta=None)).tensors()
 
     def with_classes(self, count: int) -> "LinearParameters":
         """Return parameters with `count` more classes, at the mean of the others; their biases lower by ln 100."""
@@ -127,6 +132,10 @@ class NetworkParameters:
         """Return the tensors in the order of their hash: weights, then bias of each layer, then the calibration."""
         layers = (tensor for pair in self.affine_layers() for tensor in pair)
         return [*layers, *calibration_tensors(self.calibration)]
+
+    def effective_tensors(self) -> list[Floats]:
+        """Return the tensors that answers depend on: all."""
+        return self.tensors()
 
     def with_classes(self, count: int) -> "NetworkParameters":
         """Return parameters with `count` more classes in the head's layer, as `LinearParameters.with_classes`."""

@@ -10,7 +10,7 @@ import pytest
 from service.learn.event_fold import EventFold
 from service.learn.replay import StreamReplay
 from service.store.artifact.artifact import read_artifact
-from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.hashing import hash_weights
 from service.store.artifact.model_factory import build_model
 from tests.support.data_directories import (
     LIMIT,
@@ -69,7 +69,7 @@ def test_an_earlier_state_is_exported(tmp_path: Path) -> None:
     further = EventFold(artifact)
     further.fold_payloads([row_payload(5, 4)] * 3)
     assert further.events == 3
-    assert hash_tensors(further.state.candidate_parameters().tensors()) != artifact.weights_sha256
+    assert hash_weights(further.state.candidate_parameters()) != artifact.weights_sha256
     history.close()
 
 

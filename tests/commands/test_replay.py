@@ -2,10 +2,20 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 
+from service.store.artifact.artifact import read_artifact
 from service.store.states.state_folder import list_seqs, read_latest
-from tests.support.data_directories import History, json_lines, run_command, run_softstep, wait_learned
+from tests.support.data_directories import (
+    LIMIT,
+    History,
+    iris_artifact,
+    json_lines,
+    run_command,
+    run_softstep,
+    wait_learned,
+)
 from tests.support.running_service import serving
 
 
@@ -54,6 +64,34 @@ def test_a_state_is_written_as_a_snapshot(tmp_path: Path) -> None:
     assert found is not None
     assert found[1].fields["weights_sha256"] == result["weights_sha256"]
     assert found[1].arrays["weights"].shape == (4, 3)
+
+
+def test_the_start_is_the_artifact(iris_models: Path, tmp_path: Path) -> None:
+    """After a rollback to 0 every report has the artifact's hash of weights, and no mean over no rows."""
+    expected = iris_artifact().weights_sha256
+    with serving(iris_models, tmp_path) as service:
+        url = f"{service.url}/v1/models/iris"
+        rows = {"instances": [[6.0, 2.7, 5.1, 1.6], [5.1, 3.5, 1.4, 0.2]]}
+        fresh, at_start = httpx.get(url).json(), httpx.post(f"{url}:predict", json=rows).json()["predictions"]
+        history = History(tmp_path / "data")
+        learned = wait_learned(service, history.add_feedback(*range(30)))
+        assert fresh["weights_sha256"] == expected != learned["weights_sha256"]
+        assert "softstep_learn_loss{" in httpx.get(f"{service.url}/metrics").text
+        metadata = wait_learned(service, history.rollback(0))
+        assert metadata["weights_sha256"] == expected
+        assert httpx.get(f"{url}/weights").headers["x-softstep-weights-sha256"] == expected
+        assert httpx.post(f"{url}:predict", json=rows).json()["predictions"] == at_start
+        means = ("loss", "accuracy", "recent_loss", "recent_accuracy", "step_norm", "mean_step_norm")
+        assert {metadata["progressive"][name] for name in means} == {None}
+        assert "softstep_learn_loss{" not in httpx.get(f"{service.url}/metrics").text
+        data = ("--data", tmp_path / "data")
+        (result,) = json_lines(run_softstep("replay", "iris", *data, "--json"))
+        assert (result["weights_sha256"], result["published"]) == (expected, "equal")
+        assert (result["rows"], result["loss"], result["accuracy"]) == (0, None, None)
+        assert "0 rows\nweights" in run_softstep("replay", "iris", *data).stdout
+        (exported,) = json_lines(run_command("export", "iris", tmp_path / "out", *data, "--json"))
+        assert exported["weights_sha256"] == read_artifact(tmp_path / "out", LIMIT).weights_sha256 == expected
+        history.close()
 
 
 def test_unavailable_states_are_reported(tmp_path: Path) -> None:

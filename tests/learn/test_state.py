@@ -13,7 +13,7 @@ from service.learn.state import LearnerState
 from service.store.artifact import fingerprint as binding
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import compute_genesis
-from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.hashing import hash_tensors, hash_weights
 from service.store.artifact.model_factory import build_model
 from tests.support.artifacts import KINDS, artifact, digits, ones, rows, rules_of
 from tests.support.learner_states import has_same_bits, state_events
@@ -264,15 +264,20 @@ def test_genesis_binds_the_widths_of_hidden_layers() -> None:
     assert ones(1, 4).weights_sha256 == ones(3, 2).weights_sha256
 
 
-def test_unlearned_weights_have_the_artifacts_hash() -> None:
-    """A delta is one more tensor."""
-    source = artifact("raw")
-    assert hash_tensors(LearnerState(source).served_parameters().tensors()) == source.weights_sha256
-    network = artifact("network")
-    assert hash_tensors(LearnerState(network).served_parameters().tensors()) == network.weights_sha256
-    served = LearnerState(artifact()).served_parameters()
-    assert len(served.tensors()) == 3
-    assert hash_tensors(served.tensors()) == hash_tensors([served.weights, served.bias, np.zeros_like(served.weights)])
+@pytest.mark.parametrize("name", ["raw", "network", "trained"])
+def test_unlearned_weights_have_the_artifacts_hash(name: str) -> None:
+    """The delta of zeros of a trained model is left out of the hash, until a row makes it other than zero."""
+    source = artifact() if name == "trained" else artifact(name)
+    state = LearnerState(source)
+    assert hash_weights(state.served_parameters()) == source.weights_sha256
+    X = np.ones((1, source.n_features), np.dtype(source.manifest.dtype))
+    state.fold_rows(X, np.array([1]))
+    assert hash_weights(state.served_parameters()) != source.weights_sha256
+    assert hash_weights(state.served_parameters()) == hash_tensors(state.served_parameters().tensors())
+    if name == "trained":
+        assert len(LearnerState(source).served_parameters().tensors()) == 3
+        exported = state.export_artifact(source.manifest.classes, {})
+        assert exported.weights_sha256 == hash_weights(state.served_parameters())
 
 
 def test_digits_in_one_pass() -> None:

@@ -12,6 +12,8 @@ from service.errors import SeqNotFoundError
 from service.serve.handlers.past_states import PastStates
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import BINARY, HttpResponse, error
+from service.store.artifact.model_factory import restore_parameters
+from service.store.states.served_state import served_sha256
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -38,8 +40,7 @@ class WeightsHandler:
         if seq is None or seq == served.seq:
             learned = served.learned
             arrays: Arrays = artifact.tensors if learned is None else learned.arrays
-            sha256 = artifact.weights_sha256 if learned is None else learned.fields["weights_sha256"]
-            return await _file(arrays, served.seq, sha256)
+            return await _file(arrays, served.seq, served.weights_sha256)
         if self._past_states is None:
             raise SeqNotFoundError("This service does not learn, so the only seq of its models is 0.")
         await self._past_states.check_available(served, seq)
@@ -48,7 +49,9 @@ class WeightsHandler:
         snapshot = await self._past_states.find_or_start(served, seq)
         if snapshot is None:
             return error("state_pending", "The state is being computed; ask again in a moment.")
-        return await _file(snapshot.arrays, seq, snapshot.fields["weights_sha256"])
+        fields = snapshot.fields
+        parameters = restore_parameters(artifact.manifest, snapshot.arrays, fields["clips"])
+        return await _file(snapshot.arrays, seq, served_sha256(parameters, fields))
 
 
 async def _file(arrays: Arrays, seq: int, sha256: str) -> HttpResponse:

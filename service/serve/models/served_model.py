@@ -29,10 +29,13 @@ from service.store.artifact.manifest import Manifest
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
 from service.store.artifact.repository import Version
 from service.store.directory.data_directory import DataDirectory
+from service.store.states.served_state import describe_progress, served_sha256
 from service.store.states.snapshots import Snapshot
 
 # The probability from which a label holds if the manifest gives no threshold.
 THRESHOLD: Final = 0.5
+# The progressive validation before the first event.
+NO_PROGRESS: Final = {"events": 0, "rows": 0, "loss": None, "accuracy": None}
 
 
 class ModelResources(NamedTuple):
@@ -68,6 +71,7 @@ class ServedModel:
         now_ms: One cell with milliseconds since 1970, renewed ten times a second.
         single_row: The shortest way to predict one row, or None if the model has none.
         source: The artifact in the models directory; it differs from `artifact` if `bound_differs`.
+        weights_sha256: The hash of the function that is served; see `hash_weights`.
         parameters: The number of parameters: every weight, bias, delta and calibration.
         classes_max: The most classes with which what it has learned can be exported and loaded again.
 
@@ -100,6 +104,9 @@ class ServedModel:
         parameters = initial_parameters(artifact) if learned is None else _restore(manifest, learned)
         self.model: Final = parameters.build_model()
         self.parameters: Final = sum(tensor.size for tensor in parameters.tensors())
+        self.weights_sha256: Final = (
+            artifact.weights_sha256 if learned is None else served_sha256(parameters, learned.fields)
+        )
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
@@ -153,7 +160,7 @@ class ServedModel:
             "epoch": fields.get("epoch", 0),
             "bound_differs": self.bound_differs,
             "published_seconds": self._published_seconds(),
-            **fields.get("progressive", {}),
+            **describe_progress(fields.get("progressive", {})),
         }
 
     def _published_seconds(self) -> float | None:
@@ -182,10 +189,10 @@ class ServedModel:
             "epoch": learned.get("epoch", 0),
             "bound_differs": self.bound_differs,
             "published_seconds": self._published_seconds(),
-            "weights_sha256": learned.get("weights_sha256", self.artifact.weights_sha256),
+            "weights_sha256": self.weights_sha256,
             "learning": learned.get("learning", chosen),
             "calibration": learned.get("calibration", describe_calibration(manifest.calibration, manifest.scaling)),
-            "progressive": learned.get("progressive", {"events": 0, "rows": 0, "loss": None, "accuracy": None}),
+            "progressive": describe_progress(learned.get("progressive", NO_PROGRESS)),
             "metrics": manifest.metrics,
             "provenance": manifest.provenance,
         }

@@ -114,8 +114,16 @@ class Artifact:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """The hash of the tensors in manifest order: weight and bias, layer by layer, delta's weight, calibration."""
-        return hash_tensors([*self.tensors.values(), *self.manifest.numbers])
+        """The hash of the function that the artifact computes, as `hash_weights` makes it.
+
+        The tensors are in manifest order: weight and bias, layer by layer, the delta's weight unless it is all zeros,
+        and the calibration.
+        """
+        delta = self.manifest.delta
+        tensors = [
+            tensor for name, tensor in self.tensors.items() if delta is None or name != delta.weight or tensor.any()
+        ]
+        return hash_tensors([*tensors, *self.manifest.numbers])
 
 
 def read_artifact(directory: Path, bytes_max: int) -> Artifact:

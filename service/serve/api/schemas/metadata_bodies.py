@@ -93,21 +93,35 @@ class Reliability(ResponseModel):
     )
 
 
+Mean = float | None
+
+
 class ProgressiveValidation(ResponseModel):
-    """How well the model predicted its feedback, each row before it learned from it."""
+    """How well the model predicted its feedback, each row before it learned from it.
+
+    A mean that no row stands behind is null, and so is a norm before the first step.
+    """
 
     events: Count = Field(description="How many feedback events were learned.")
     rows: Count = Field(description="How many rows were learned.")
-    loss: float | None = Field(description="The mean loss of all rows; null before any.")
-    accuracy: float | None = Field(description="The share of all rows that was predicted right; null before any.")
+    loss: Mean = Field(description="The mean loss of all rows.")
+    accuracy: Mean = Field(description="The share of all rows that was predicted right.")
     unfit_events: Count = Field(default_factory=absent, description="Events that no longer fit the model.")
     recent_rows: Count = Field(default_factory=absent, description="How many rows the recent figures cover.")
-    recent_loss: float = Field(default_factory=absent, description="The mean loss of the recent rows.")
-    recent_accuracy: float = Field(default_factory=absent, description="The accuracy over the recent rows.")
+    recent_loss: float | None = Field(
+        default_factory=absent, description="The mean loss of the recent rows; null before any."
+    )
+    recent_accuracy: float | None = Field(
+        default_factory=absent, description="The accuracy over the recent rows; null before any."
+    )
     skipped_rows: Count = Field(default_factory=absent, description="Rows that were too large for a finite step.")
     steps: Count = Field(default_factory=absent, description="How many steps the weights took.")
-    step_norm: float = Field(default_factory=absent, description="The Euclidean norm of the last step.")
-    mean_step_norm: float = Field(default_factory=absent, description="The mean norm of the recent steps.")
+    step_norm: float | None = Field(
+        default_factory=absent, description="The Euclidean norm of the last step; null before any."
+    )
+    mean_step_norm: float | None = Field(
+        default_factory=absent, description="The mean norm of all steps; null before any."
+    )
     calibration: Reliability = Field(
         default_factory=absent, description="How well confidence and accuracy agree; present from the first event."
     )
@@ -150,7 +164,7 @@ class ModelMetadata(ResponseModel):
     published_seconds: float | None = Field(
         description="When the served weights were published, in seconds since 1970; null before any feedback."
     )
-    weights_sha256: Sha256 = Field(description="The SHA-256 of the served weights.")
+    weights_sha256: Sha256 = Field(description="The SHA-256 of the function that is served; at seq 0 the artifact's.")
     learning: LearningDescription | None = Field(
         description="The learning rule; null if the default applies and nothing was learned."
     )
