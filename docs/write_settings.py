@@ -82,7 +82,7 @@ def default(value: Any) -> str:  # noqa: ANN401  # any default
         return f"`{value}` ({value // MiB} MiB)"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{list(value) if isinstance(value, tuple) else value}`"
+    return "empty" if value == () else f"`{value}`"
 
 
 if __name__ == "__main__":

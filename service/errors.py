@@ -4,13 +4,15 @@
      ├─ ArtifactError, KeyFileError, SnapshotError     files cannot be used
      ├─ ModelNotFoundError                             VersionNotFoundError, ModelNotNamedError
      ├─ ModelNotReadyError                             LoadPendingError
+     ├─ OverloadedError                                too many requests are in flight
      ├─ NotReachedError                                VersionNotServedError
      ├─ StateForgottenError, StateIrreproducibleError  a past state is gone
      ├─ LogError        the feedback log cannot do what was asked now; but for OutcomeUnknownError, nothing was written
      ├─ RefusedError    the log works, but refuses this event
      └─ InputError      the input cannot be used; the message says what to change
+         ├─ EncodingError
          ├─ MediaTypeError                             CrossSiteError
-         ├─ MalformedError                             the input cannot be parsed
+         ├─ MalformedError                             the input cannot be parsed: DecodingError
          ├─ UnacceptableError                          it parses, but this model cannot accept it
          └─ TooLargeError                              it is larger than a limit in settings.py
 
@@ -66,6 +68,10 @@ class ModelNotReadyError(SoftstepError, code="model_not_ready"):
 
 class LoadPendingError(ModelNotReadyError, code="load_pending"):
     """Not every worker has loaded or unloaded the model in the time that a caller may wait."""
+
+
+class OverloadedError(SoftstepError, code="overloaded"):
+    """The server has too many requests in flight."""
 
 
 class NotReachedError(SoftstepError, code="not_reached_yet"):
@@ -202,6 +208,10 @@ class CrossSiteError(MediaTypeError, code="cross_site"):
 
 class MalformedError(InputError, code="malformed_body"):
     """The bytes cannot be parsed."""
+
+
+class DecodingError(MalformedError, code="malformed_encoding"):
+    """The bytes are not of the Content-Encoding that the request names."""
 
 
 class UnacceptableError(InputError, code="invalid_request"):

@@ -4,18 +4,21 @@ Each field is read from the environment as `SOFTSTEP_<NAME>` (upper case); optio
 docs/write_settings.py writes docs/settings.md from this file, and a test checks that they agree.
 """
 
+import json
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.environment import PREFIX, EnvironmentSource
 
 MiB = 1 << 20
 KEYS: Final = re.compile("[0-9A-Fa-f]{64}(,[0-9A-Fa-f]{64})*")
+# A web page's origin as a browser sends it, or "null" for a page without one; * is all.
+ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/,?#@A-Z]+")
 URL: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path drops one of the two slashes
 
 
@@ -233,9 +236,10 @@ class Settings(BaseSettings):
         "json", description="Format of the log: one JSON object a line, or text for people."
     )
     docs: bool = Field(True, description="Serve /docs and /openapi.json.")
-    cors_origins: tuple[str, ...] = Field(
+    cors_origins: Annotated[tuple[str, ...], NoDecode, Form("origins separated by commas, or *")] = Field(
         (),
-        description='Origins that browsers may call from, such as ["https://a.example"]. Empty: CORS stays off.',
+        description="Origins whose web pages may call, such as https://a.example,https://b.example, or * for all. "
+        'Empty: CORS stays off. A JSON list is accepted too: ["https://a.example"].',
     )
 
     @classmethod
@@ -249,6 +253,26 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources: options before the environment."""
         return init_settings, EnvironmentSource(settings_cls)
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        """Split a JSON list, or a list separated by commas, into valid origins."""
+        origins = value
+        if isinstance(value, str):
+            try:
+                origins = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+            except ValueError:
+                origins = [value]
+        origins = [one.strip() if isinstance(one, str) else one for one in cast("list[Any]", origins)]
+        origins = [one for one in origins if one != ""]  # after a last comma
+        if not all(isinstance(one, str) and ORIGIN.fullmatch(one) for one in origins):
+            message = (
+                "An origin is like https://a.example or http://a.example:8080, without a path; separate several by "
+                "commas, or write * for all"
+            )
+            raise PydanticCustomError("no_origin", message)
+        return tuple(origins)
 
     @field_validator("models")
     @classmethod

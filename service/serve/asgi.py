@@ -9,8 +9,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.log_events import REQUEST_ID, logger
+from service.serve.origins import Origins
 from service.serve.request_id import request_id
-from service.serve.responses import BROKEN, HttpResponse, RequestHead
+from service.serve.responses import BROKEN, KEEP_ALIVE, HttpResponse, RequestHead
 
 # In the scope of a request that the protocol has answered while its body came.
 ANSWERED_EARLY: Final = "softstep.answered_early"
@@ -20,6 +21,8 @@ COUNTED_BY_MODEL: Final = "softstep.counted_by_model"
 ERROR_CODE: Final = "softstep.error_code"
 # The first status of errors.
 ERRORS: Final = 400
+# In the scope of an HTTP/1.0 request that asks to keep its connection: the cycle, whose `keep_alive` is the answer.
+KEEP_ALIVE_ASKED: Final = "softstep.keep_alive_asked"
 
 
 class Reply(Response):
@@ -45,6 +48,8 @@ class Reply(Response):
 class Envelope:
     """Add to every answer: a request id, counts by status, code and route, and JSON even if an endpoint fails.
 
+    CORS headers are added too. HEAD is answered as GET without a body, for every path.
+
     A client that leaves before the end of its request gets no answer, and none is counted. The protocol ends a request
     in the same way, once it has answered that the body is too slow or too large.
 
@@ -52,38 +57,54 @@ class Envelope:
         app: The application.
         count: Counts a response, by its status and the code of its error.
         count_route: Counts the duration of a request that succeeded, by its route and in nanoseconds.
+        origins: The origins whose pages may read the answers.
     """
 
     def __init__(
-        self, app: ASGIApp, count: Callable[[int, str], None], count_route: Callable[[str, int], None]
+        self,
+        app: ASGIApp,
+        count: Callable[[int, str], None],
+        count_route: Callable[[str, int], None],
+        origins: Origins,
     ) -> None:
         self._app = app
         self._count = count
         self._count_route = count_route
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and complete its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-        identity = request_id(RequestHead.of(dict(scope["headers"])).request_id)
+        started, is_head = False, scope["method"] == "HEAD"
+        asked = {**scope, "method": "GET"} if is_head else scope
+        head = RequestHead.of(dict(scope["headers"]))
+        identity = request_id(head.request_id)
         began = perf_counter_ns()
 
         async def complete(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+                kept = scope.get(KEEP_ALIVE_ASKED)
+                message["headers"] = [
+                    *self._origins.headers(head.origin),
+                    *([KEEP_ALIVE] if kept is not None and kept.keep_alive else []),
+                    *message["headers"],
+                    (b"x-request-id", identity),
+                ]
                 if ANSWERED_EARLY not in scope:
-                    self._count(message["status"], scope.get(ERROR_CODE, ""))
-                    if message["status"] < ERRORS and "endpoint" in scope and COUNTED_BY_MODEL not in scope:
-                        self._count_route(route_template(scope), perf_counter_ns() - began)
+                    self._count(message["status"], asked.get(ERROR_CODE, ""))
+                    if message["status"] < ERRORS and "endpoint" in asked and COUNTED_BY_MODEL not in asked:
+                        self._count_route(route_template(asked), perf_counter_ns() - began)
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         token = REQUEST_ID.set(identity.decode())
         try:
-            await self._app(scope, receive, complete)
+            await self._app(asked, receive, complete)
         except ClientDisconnect:
             return
         except Exception:

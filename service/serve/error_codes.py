@@ -16,6 +16,7 @@ class ErrorCode(NamedTuple):
         retry: Whether and when the same request can be sent again, in a few words.
         stored: Whether anything of the request was stored.
         retry_after: Whether the response has a Retry-After header.
+        headers: Further headers of the response.
     """
 
     status: int
@@ -23,6 +24,7 @@ class ErrorCode(NamedTuple):
     retry: str = "after a change"
     stored: str = "no"
     retry_after: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 LATER: Final = "later"
@@ -34,6 +36,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "malformed_http": ErrorCode(400, "The request is not valid HTTP/1.1."),
     "invalid_target": ErrorCode(400, "The request's target is not a path of ASCII characters."),
     "malformed_body": ErrorCode(400, "The body cannot be parsed."),
+    "malformed_encoding": ErrorCode(400, "The body is not of the Content-Encoding that the request names."),
     "cors_refused": ErrorCode(400, "A browser asks for an origin, method or network that is not allowed.", "no"),
     "model_not_found": ErrorCode(404, "No model has that name."),
     "version_not_found": ErrorCode(404, "The model has no such version."),
@@ -68,7 +71,11 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "state_irreproducible": ErrorCode(410, "An earlier release made that state, and this one cannot.", "no"),
     "body_too_large": ErrorCode(413, "The body has more bytes than the limit."),
     "request_too_large": ErrorCode(413, "The request, or its response, is larger than a limit."),
-    "unsupported_encoding": ErrorCode(415, "The body is compressed; Content-Encoding is not supported."),
+    "unsupported_encoding": ErrorCode(
+        415,
+        "The Content-Encoding is not supported, or there are several; `Accept-Encoding` names those that are.",
+        headers=((b"accept-encoding", b"gzip, deflate, zstd"),),
+    ),
     "unsupported_media_type": ErrorCode(415, "The Content-Type is not supported."),
     "cross_site": ErrorCode(415, "A web page of another site sends a body whose type needs no preflight request."),
     "invalid_request": ErrorCode(422, "The body parses, but this model cannot accept it."),

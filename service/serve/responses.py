@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from service.errors import LearningOffError, SoftstepError
+from service.errors import BodyTooLargeError, LearningOffError, OverloadedError, SoftstepError
 from service.serve.error_codes import ERROR_CODES
 
 Header = tuple[bytes, bytes]
@@ -20,6 +20,8 @@ V1, V2 = range(2)
 JSON: Final = b"application/json"
 BINARY: Final = b"application/octet-stream"
 TENSOR_HEADER: Final = b"inference-header-content-length"
+# Only HTTP/1.0 needs this header, in the response to a request that has it too.
+KEEP_ALIVE: Final = (b"connection", b"keep-alive")
 RETRY: Final = ((b"retry-after", b"1"),)
 UNACCEPTABLE: Final = 422
 
@@ -39,7 +41,6 @@ class RequestHead(NamedTuple):
 
     Attributes:
         content_type: Content-Type.
-        content_encoding: Content-Encoding.
         tensor_header: The size of the body's JSON part, if binary data follows it.
         request_id: X-Request-Id.
         origin: Origin: the web page that a browser sends the request for.
@@ -48,7 +49,6 @@ class RequestHead(NamedTuple):
     """
 
     content_type: bytes | None = None
-    content_encoding: bytes | None = None
     tensor_header: bytes | None = None
     request_id: bytes | None = None
     origin: bytes | None = None
@@ -61,7 +61,6 @@ class RequestHead(NamedTuple):
         get = fields.get
         return cls(
             get(b"content-type"),
-            get(b"content-encoding"),
             get(TENSOR_HEADER),
             get(b"x-request-id"),
             get(b"origin"),
@@ -81,7 +80,8 @@ def error(code: str, message: str, headers: tuple[Header, ...] = (), status: int
     """
     row = ERROR_CODES[code]
     body = orjson.dumps({"error": message, "code": code})
-    return HttpResponse(status or row.status, body, JSON, (*headers, *(RETRY if row.retry_after else ())), code)
+    more = (*row.headers, *(RETRY if row.retry_after else ()))
+    return HttpResponse(status or row.status, body, JSON, (*headers, *more), code)
 
 
 def refusal(reason: SoftstepError, protocol: int) -> HttpResponse:
@@ -99,6 +99,16 @@ def refusal(reason: SoftstepError, protocol: int) -> HttpResponse:
 def learning_off() -> LearningOffError:
     """Return the error of a request that needs learning where there is none."""
     return LearningOffError("This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.")
+
+
+def body_too_large(bytes_max: int) -> BodyTooLargeError:
+    """Return the error of a body above the limit."""
+    return BodyTooLargeError(f"The body may have at most {bytes_max} bytes; send several requests.")
+
+
+def overloaded() -> OverloadedError:
+    """Return the error of a request that does not fit beside those in flight."""
+    return OverloadedError("The server has too many requests in flight; try again in a moment.")
 
 
 def sentence(reason: SoftstepError) -> str:

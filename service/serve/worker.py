@@ -86,6 +86,7 @@ class Worker:
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
         self.turns = Turns()
+        self.decoder = ThreadPoolExecutor(1, "softstep-decode")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
         data = None if links is None else links.data
         resources = ModelResources(settings, self.counters, self.executor, self.preparer, data)
@@ -108,6 +109,8 @@ class Worker:
             WeightsHandler(None if self.learning is None else self.learning.past_states),
             health,
             self.explainer,
+            self.decoder,
+            self.shared,
             self.learning,
         )
 
@@ -163,7 +166,7 @@ class Worker:
             task.cancel()
         if self.learning is not None:
             await self.learning.writer.close()
-        for executor in (self.executor, self.preparer, self.explainer):
+        for executor in (self.executor, self.preparer, self.explainer, self.decoder):
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _publish_readiness(self) -> None:

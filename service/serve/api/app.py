@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from service import __version__
 from service.errors import SoftstepError
-from service.serve.api.cors import JsonCors
+from service.serve.api.body_decoding import BodyDecoding
+from service.serve.api.cors import Preflights
 from service.serve.api.dependencies import Context, refused
 from service.serve.api.openapi_document import DocumentedApi
 from service.serve.api.routes_convert import conversion
@@ -34,7 +35,8 @@ ROUTER_ERRORS: Final = {
 
 DESCRIPTION: Final = (
     'Every error body is {"error", "code"}; each call lists its codes. A request that is not valid HTTP, or whose head '
-    "is too large or too slow, is refused before it reaches a call, with 400, 408 or 431 in the same form."
+    "is too large or too slow, is refused before it reaches a call, with 400, 408 or 431 in the same form. Every GET "
+    "has a HEAD beside it."
 )
 
 # Every documented call.
@@ -48,7 +50,10 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 async def _http_error(_request: Request, reason: Exception) -> Response:
     """Answer what the router refuses in the one form of errors."""
     assert isinstance(reason, HTTPException)  # noqa: S101  # registered for it
-    headers = tuple((name.lower().encode(), value.encode()) for name, value in (reason.headers or {}).items())
+    allowed = (reason.headers or {}).get("Allow", "")
+    if allowed == "GET":  # the router does not know that `Envelope` answers HEAD too
+        allowed = "GET, HEAD"
+    headers = ((b"allow", allowed.encode()),) if allowed else ()
     code, text = ROUTER_ERRORS.get(reason.status_code, ("invalid_request", "The request is refused."))
     return Reply(error(code, text, headers, reason.status_code))
 
@@ -105,6 +110,9 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
     if settings.health_route is not None:
         app.add_api_route(settings.health_route, readyz, methods=["GET"], include_in_schema=False)
     if settings.cors_origins:
-        app.add_middleware(JsonCors, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(Envelope, count=counters.count_response, count_route=counters.count_route)
+        app.add_middleware(Preflights, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(BodyDecoding, executor=context.decoder, held=context.bodies, settings=settings)
+    app.add_middleware(
+        Envelope, count=counters.count_response, count_route=counters.count_route, origins=context.dispatcher.origins
+    )
     return app

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
 
-from service.errors import BodyTooLargeError, SoftstepError
+from service.errors import SoftstepError
 from service.process.shared_memory import SharedMemory
+from service.serve.api.body_decoding import HeldBodies
 from service.serve.asgi import COUNTED_BY_MODEL, Reply
 from service.serve.handlers.content_types import JSON_TYPES, check_content_type
 from service.serve.handlers.dispatcher import Dispatcher
@@ -22,7 +23,7 @@ from service.serve.models.live_models import LiveModels
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import V1, V2, HttpResponse, RequestHead, refusal
+from service.serve.responses import V1, V2, HttpResponse, RequestHead, body_too_large, refusal
 from service.settings import Settings
 
 
@@ -47,7 +48,10 @@ NAME: Final = "{name:name}"
 
 @dataclass(frozen=True)
 class Context:
-    """The objects that the endpoints of one worker use; `executor` does long work."""
+    """The objects that the endpoints of one worker use.
+
+    `executor` does long work, `decoder` decodes bodies, and `bodies` counts the bytes of them.
+    """
 
     settings: Settings
     shared_memory: SharedMemory
@@ -57,6 +61,8 @@ class Context:
     weights: WeightsHandler
     health: Health
     executor: Executor
+    decoder: Executor
+    bodies: HeldBodies
     learning: Learning | None = None
 
     @property
@@ -87,7 +93,7 @@ def head_of(request: Request) -> RequestHead:
 def check_declared_size(request: Request, context: Context) -> None:
     """Raise BodyTooLargeError if the head declares a body above the limit."""
     if int(request.headers.get("content-length", 0)) > context.settings.body_bytes_max:
-        raise _too_large(context)
+        raise body_too_large(context.settings.body_bytes_max)
 
 
 async def read_json(request: Request, context: Context) -> bytes:
@@ -109,15 +115,9 @@ async def read_body(request: Request, context: Context) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > context.settings.body_bytes_max:
-            raise _too_large(context)
+            raise body_too_large(context.settings.body_bytes_max)
         parts.append(part)
     return b"".join(parts)
-
-
-def _too_large(context: Context) -> BodyTooLargeError:
-    return BodyTooLargeError(
-        f"The body may have at most {context.settings.body_bytes_max} bytes; send several requests."
-    )
 
 
 class ModelPath(NamedTuple):

@@ -7,7 +7,7 @@ itself; otherwise any page that somewhere is open could teach a model, or unload
 
 from typing import Final, NamedTuple
 
-from service.errors import CrossSiteError, EncodingError, MediaTypeError
+from service.errors import CrossSiteError, MediaTypeError
 from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, INVOKE, PREDICT, VERTEX
 from service.serve.origins import Origins
 from service.serve.responses import BINARY, JSON, RequestHead
@@ -73,12 +73,9 @@ def check_content_type(head: RequestHead, accepted: MediaTypes, origins: Origins
         The head, with the size of the body's JSON part if the content type has it.
 
     Raises:
-        EncodingError: The body is compressed.
         MediaTypeError: The call does not accept the type.
         CrossSiteError: A page of another site sends the body, and its browser did not ask.
     """
-    if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
-        raise EncodingError("Content-Encoding is not supported; send the body uncompressed.")
     value = b"" if head.content_type is None else head.content_type.lower()
     name = value.partition(b";")[0].strip()
     if name not in accepted.names:

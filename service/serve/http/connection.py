@@ -14,18 +14,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.log_events import logger
 from service.serve.asgi import ANSWERED_EARLY
+from service.serve.http.response_forms import ResponseForm, join_headers
 from service.serve.http.shared_state import CachedHead, ConnectionFlow, PendingRequest, SharedState
 from service.serve.models.endpoint import Endpoint
 from service.serve.request_id import REQUEST_IDS, request_id
-from service.serve.responses import HttpResponse, RequestHead, error
+from service.serve.responses import BROKEN, HttpResponse, RequestHead, error
 
 IDLE, HEAD, BODY = range(3)
 NEVER: Final = float("inf")
 # After a response that came before the end of its request, the client has this time to read it.
 LINGER_SECONDS: Final = 2.0
-
-# The head of a request that has no id of its own.
-NO_HEAD: Final = RequestHead()
 
 SLOW: Final = error("request_timeout", "The request took too long to arrive; send it again on a new connection.")
 
@@ -47,8 +45,9 @@ class Connection(HttpToolsProtocol):
         self.parts: list[bytes] = []
         self.held = 0  # body bytes of the newest request, counted in the shared state
         self.head_bytes = 0
+        self.http_version = "1.1"  # of the newest request
         self.fields: dict[bytes, bytes] = {}  # the newest request's headers by name
-        self.request = NO_HEAD  # those of them that its response depends on, if the fast path answers
+        self.request = RequestHead()  # those of them that its response depends on, if the fast path answers
         self.message_ended = False
         self.chunk: bytes | None = None
         self.later: asyncio.Future[HttpResponse] | None = None  # the response that is being made
@@ -91,52 +90,79 @@ class Connection(HttpToolsProtocol):
 
     # Responses
 
-    def _write(self, response: HttpResponse, cycle: PendingRequest, head: RequestHead) -> None:
+    def _write(self, response: HttpResponse, cycle: PendingRequest) -> None:
         """Write the response of a fast-path request and go on with the next one."""
         cycle.response_complete = True
         if self.transport.is_closing():
             return
-        self._send(response, head, closes=not cycle.keep_alive, has_body=cycle.method != b"HEAD")
+        self._send(
+            response,
+            cycle.form,
+            cycle.request_id,
+            closes=not cycle.keep_alive,
+            has_body=cycle.method != b"HEAD",
+        )
         if self.access_log:
             self._log_access(cycle.method, cycle.url, cycle.version, response.status)
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
-    def _send(self, response: HttpResponse, head: RequestHead, *, closes: bool, has_body: bool = True) -> None:
-        """Write a whole response, its headers in the order in which uvicorn writes the application's."""
+    def _send(
+        self,
+        response: HttpResponse,
+        form: ResponseForm,
+        sent_id: bytes | None,
+        *,
+        closes: bool,
+        has_body: bool = True,
+    ) -> None:
+        """Write a whole response, its headers in the order in which uvicorn writes the application's.
+
+        Args:
+            response: The response.
+            form: The form of responses to such a request.
+            sent_id: The request's X-Request-Id.
+            closes: Whether the connection is closed after the response.
+            has_body: Whether the body is written; it is not for HEAD.
+        """
         status, body, content_type, headers, code = response
-        shared = self.shared
-        start = shared.head(status, content_type, self.server_state.default_headers)
-        if head is NO_HEAD and not headers and not closes:
+        if sent_id is None and has_body and not headers and not closes:
             text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (
-                start,
+                form.head(status, content_type, self.server_state.default_headers),
                 len(body),
                 REQUEST_IDS.series,
-                next(shared.numbers),
+                next(form.numbers),
                 body,
             )
         else:
-            extra = b"".join([b"%b: %b\r\n" % header for header in headers])
+            start = (form.last if closes else form).head(status, content_type, self.server_state.default_headers)
             closing = b"connection: close\r\n" if closes else b""
-            identity = request_id(head.request_id)
-            sent = body if has_body else b""
-            text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (start, len(body), extra, identity, closing, sent)
+            identity = request_id(sent_id)
+            text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
+                start,
+                len(body),
+                join_headers(headers),
+                identity,
+                closing,
+                body if has_body else b"",
+            )
         self.transport.write(text)
-        shared.counters.statuses[status] += 1
+        counters = self.shared.counters
+        counters.statuses[status] += 1
         if code:
-            shared.counters.count_refusal(code)
+            counters.count_refusal(code)
 
     def _log_access(self, method: bytes, url: bytes, version: str, status: int) -> None:
         client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
         path = url.partition(b"?")[0].decode("ascii", "replace")
         self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method.decode(), path, version, status)
 
-    def _log_failure(self, error: BaseException, head: RequestHead) -> RequestHead:
-        """Log a fault of the service; return the head with the id of that line, which the response must have."""
-        identity = request_id(head.request_id)
-        logger.event("request_failed", exc_info=error, request_id=identity.decode())
-        return head._replace(request_id=identity)
+    def _log_failure(self, error: BaseException, cycle: PendingRequest) -> HttpResponse:
+        """Log a fault of the service and return the response, which must have the id of that line."""
+        cycle.request_id = request_id(cycle.request_id)
+        logger.event("request_failed", exc_info=error, request_id=cycle.request_id.decode())
+        return BROKEN
 
     def on_response_complete(self) -> None:
         """Go on after a response: with the next request in the pipeline, or wait."""
@@ -189,7 +215,11 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
         self._release()
         self.endpoint = None
-        self._send(response, RequestHead.of(self.fields), closes=True)
+        # Of a head that is not complete, the headers that have arrived count.
+        fields = self.fields if self.phase == BODY else dict(self.headers or ()) if self.phase == HEAD else {}
+        head = RequestHead.of(fields)
+        is_head = self.url != b"" and self.parser.get_method() == b"HEAD"
+        self._send(response, self.shared.form(head.origin), head.request_id, closes=True, has_body=not is_head)
         if self.access_log:
             self._log_access(self.parser.get_method(), self.url, self.parser.get_http_version(), response.status)
         self.server_state.total_requests += 1

@@ -11,22 +11,23 @@ from typing import Any, Final, cast
 import orjson
 
 from service.serve.handlers.turns import LARGE_BYTES
-from service.serve.http.connection import BODY, NEVER, NO_HEAD, Connection
+from service.serve.http.connection import BODY, NEVER, Connection
+from service.serve.http.response_forms import PREDICTIONS, ResponseForm
 from service.serve.http.shared_state import (
     BUSY,
     HEAD_BYTES_MAX,
-    PREDICTIONS,
     CachedHead,
     PendingGet,
+    PendingHead,
     PendingRequest,
 )
 from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.models.single_row import SingleRow
-from service.serve.responses import BROKEN, HttpResponse, RequestHead, error
+from service.serve.responses import V1, HttpResponse, RequestHead, body_too_large, refusal
 
 CHUNKED: Final = -1
 # The methods of probes, and the headers of a request that has a body or waits before it sends one.
-PENDING_PROBES: Final = {b"GET": PendingGet}
+PENDING_PROBES: Final = {b"GET": PendingGet, b"HEAD": PendingHead}
 BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding", b"expect"))
 
 
@@ -40,7 +41,7 @@ class FastPath(Connection):
         single_row = endpoint.single_row
         label = -1 if single_row is None else single_row.predict_row(data, len(cached.head))
         if label >= 0:
-            self._send_single_row(cast("SingleRow", single_row), endpoint.served.v1_single[label])
+            self._send_single_row(cached.form, cast("SingleRow", single_row), endpoint.served.v1_single[label])
             status = 200
         elif endpoint.kind == FEEDBACK:
             self._start_feedback(cached, data)
@@ -50,33 +51,32 @@ class FastPath(Connection):
             try:
                 response = handler(endpoint, cached.request, data[len(cached.head) :])
             except Exception as error:  # noqa: BLE001  # logged with the request's id
-                cycle = PendingRequest(cached.url, "1.1", keep_alive=True)
-                self._write(BROKEN, cycle, self._log_failure(error, NO_HEAD))
+                cycle = PendingRequest(cached.url, cached.version, cached.form, keep_alive=True)
+                self._write(self._log_failure(error, cycle), cycle)
                 return
             if not isinstance(response, HttpResponse):
-                self._await(response, NO_HEAD, PendingRequest(cached.url, "1.1", keep_alive=True))
+                self._await(response, PendingRequest(cached.url, cached.version, cached.form, keep_alive=True))
                 return
             status = response.status
             if not self.transport.is_closing():
-                self._send(response, NO_HEAD, closes=False)
+                self._send(response, cached.form, None, closes=False)
         self.server_state.total_requests += 1
         self.deadline = self.loop.time() + shared.keep_alive_seconds
         if self.access_log:
-            self._log_access(b"POST", cached.url, "1.1", status)
+            self._log_access(b"POST", cached.url, cached.version, status)
 
-    def _send_single_row(self, single_row: SingleRow, rest: bytes) -> None:
+    def _send_single_row(self, form: ResponseForm, single_row: SingleRow, rest: bytes) -> None:
         """Write the response to a single row whose probabilities are computed; `rest` is what follows them."""
-        shared = self.shared
         numbers = orjson.dumps(single_row.P, None, orjson.OPT_SERIALIZE_NUMPY)
-        form = shared.single_row_form(self.server_state.default_headers)
+        text = form.single_row(self.server_state.default_headers)
         size = len(PREDICTIONS) + len(numbers) + len(rest)
         single_row.count_row()  # count first: a crash after writing would lose the count
         if not self.transport.is_closing():
-            self.transport.write(form % (size, next(shared.numbers), numbers, rest))
+            self.transport.write(text % (size, next(form.numbers), numbers, rest))
 
     def _start_feedback(self, cached: CachedHead, data: bytes) -> None:
         """Store feedback whose head is remembered; its cycle stands for it until the response is written."""
-        cycle = PendingRequest(cached.url, "1.1", keep_alive=True)
+        cycle = PendingRequest(cached.url, cached.version, cached.form, keep_alive=True)
         on_response = partial(self._finish_feedback, cycle)
         try:
             response: HttpResponse | Exception | None = self.shared.dispatcher.start_feedback(
@@ -93,36 +93,38 @@ class FastPath(Connection):
     def _finish_feedback(self, cycle: PendingRequest, response: HttpResponse | Exception) -> None:
         """Write the response to feedback, unless its client has left."""
         self.shared.in_flight -= 1
-        head = NO_HEAD
         if not isinstance(response, HttpResponse):
-            head = self._log_failure(response, head)
-            response = BROKEN
+            response = self._log_failure(response, cycle)
         if not cycle.disconnected:
-            self._write(response, cycle, head)
+            self._write(response, cycle)
 
     def _begin_fast(self) -> bool:
         """Begin a request to a model if its response can be the next one on this connection; else return False."""
         shared = self.shared
         endpoint = shared.registry.now.fast_endpoints.get(self.url)
-        if endpoint is None or self.expect_100_continue or self.parser.get_method() != b"POST":
+        if (
+            endpoint is None
+            or self.expect_100_continue
+            or b"content-encoding" in self.fields
+            or self.parser.get_method() != b"POST"
+        ):
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False
-        self.phase = BODY
-        cycle = PendingRequest(self.url, self.parser.get_http_version(), keep_alive=self._keeps_alive())
-        self.cycle = cast("Any", cycle)
+        head = RequestHead.of(self.fields)
+        cycle = self._begin_cycle(PendingRequest, head)
+        checked: RequestHead | HttpResponse
         declared = int(self.fields.get(b"content-length", 0))
-        head: RequestHead | HttpResponse
         if declared > shared.settings.body_bytes_max:
-            head = self._body_too_large()
+            checked = refusal(body_too_large(shared.settings.body_bytes_max), V1)
         elif shared.is_full(declared, len(self.tasks)):
-            head = BUSY
+            checked = BUSY
         else:
-            head = shared.dispatcher.check(endpoint, RequestHead.of(self.fields))
-        if isinstance(head, HttpResponse):
-            self._write(head, cast("Any", self.cycle), RequestHead.of(self.fields))
+            checked = shared.dispatcher.check(endpoint, head)
+        if isinstance(checked, HttpResponse):
+            self._write(checked, cycle)
         else:
-            self.request = head
+            self.request = checked
             self.endpoint = endpoint
             self.parts = []
         return True
@@ -135,63 +137,61 @@ class FastPath(Connection):
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False
-        self.phase = BODY
-        cycle = PENDING_PROBES[method](self.url, self.parser.get_http_version(), keep_alive=self._keeps_alive())
-        self.cycle = cast("Any", cycle)
-        self._write(answer(), cycle, RequestHead.of(self.fields))
+        self._write(answer(), self._begin_cycle(PENDING_PROBES[method], RequestHead.of(self.fields)))
         return True
+
+    def _begin_cycle(self, kind: type[PendingRequest], head: RequestHead) -> PendingRequest:
+        """Begin the cycle of the request whose head is complete."""
+        self.phase = BODY
+        keep_alive = self._keeps_alive()
+        form = self.shared.form(head.origin, keep_alive_asked=keep_alive and self.http_version == "1.0")
+        cycle = kind(self.url, self.http_version, form, head.request_id, keep_alive=keep_alive)
+        self.cycle = cast("Any", cycle)
+        return cycle
 
     def _keeps_alive(self) -> bool:
         """Whether the connection stays open after the response to the request whose head is complete."""
-        keeps_alive = self.parser.get_http_version() != "1.0" and bool(self.parser.should_keep_alive())
-        return keeps_alive and not self.shared.draining
+        return bool(self.parser.should_keep_alive()) and not self.shared.draining
 
     def _keep_part(self, body: bytes) -> None:
         """Keep a part of a body that is counted already, or refuse the request if a limit is passed."""
         self.parts.append(body)
-        refusal = None
+        response = None
         if self.held > self.shared.settings.body_bytes_max:
-            refusal = self._body_too_large()
+            response = refusal(body_too_large(self.shared.settings.body_bytes_max), V1)
         elif self.shared.is_full(0, len(self.tasks)):
-            refusal = BUSY
-        if refusal is not None:
+            response = BUSY
+        if response is not None:
             self.endpoint = None
-            self._write(refusal, cast("Any", self.cycle), self.request)
-
-    def _body_too_large(self) -> HttpResponse:
-        return error(
-            "body_too_large",
-            f"The body may have at most {self.shared.settings.body_bytes_max} bytes; send several requests.",
-        )
+            self._write(response, cast("Any", self.cycle))
 
     def _finish_fast(self, endpoint: Endpoint) -> None:
         """Answer a request to a model whose body is complete."""
         self.endpoint = None
         head, body = self.request, b"".join(self.parts)
-        self._remember(endpoint, head, body)
         cycle: PendingRequest = cast("Any", self.cycle)
+        self._remember(endpoint, cycle, body)
         try:
             response = self.shared.dispatcher.respond(endpoint, head, body)
         except Exception as error:  # noqa: BLE001  # logged with the request's id
-            head = self._log_failure(error, head)
-            response = BROKEN
+            response = self._log_failure(error, cycle)
         if isinstance(response, HttpResponse):
-            self._write(response, cycle, head)
+            self._write(response, cycle)
         else:
-            self._await(response, head, cycle)
+            self._await(response, cycle)
 
-    def _remember(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> None:
+    def _remember(self, endpoint: Endpoint, cycle: PendingRequest, body: bytes) -> None:
         """Remember the head of a request that arrived in one piece, for the next request with the same head."""
         chunk = self.chunk
-        if chunk is None or head.request_id is not None or not self.cycle.keep_alive:
+        if chunk is None or cycle.request_id is not None or not cycle.keep_alive:
             return
         end = chunk.find(b"\r\n\r\n") + 4
         if len(chunk) != end + len(body) or end > HEAD_BYTES_MAX or len(body) >= LARGE_BYTES:
             return  # a large body waits for its turn, and `_repeat` waits for none
         if int(self.fields.get(b"content-length", CHUNKED)) == len(body):
-            self.shared.remember(chunk[:end], len(chunk), endpoint, head, self.url)
+            self.shared.remember(chunk[:end], len(chunk), endpoint, self.request, cycle)
 
-    def _await(self, later: asyncio.Future[HttpResponse], head: RequestHead, cycle: PendingRequest) -> None:
+    def _await(self, later: asyncio.Future[HttpResponse], cycle: PendingRequest) -> None:
         """Write a response once it is made; until then `cycle` stands for its request."""
         self.cycle = cast("Any", cycle)
         self.deadline = NEVER
@@ -204,7 +204,6 @@ class FastPath(Connection):
             error = asyncio.CancelledError() if future.cancelled() else future.exception()
             if cycle.disconnected:
                 return
-            sent = head if error is None else self._log_failure(error, head)
-            self._write(BROKEN if error else future.result(), cycle, sent)
+            self._write(future.result() if error is None else self._log_failure(error, cycle), cycle)
 
         later.add_done_callback(on_done)

@@ -10,10 +10,12 @@ from typing import Any, Final, cast
 import httptools
 
 from service.log_events import logger
+from service.serve.asgi import KEEP_ALIVE_ASKED
 from service.serve.http.connection import BODY, HEAD, IDLE, NEVER
 from service.serve.http.fast_path import FastPath
+from service.serve.http.host_header import is_host
 from service.serve.http.shared_state import BUSY, SharedState
-from service.serve.responses import BROKEN, error
+from service.serve.responses import BROKEN, HttpResponse, error
 
 # Answered also by a busy server, like its probes.
 METRICS: Final = b"/metrics"
@@ -21,13 +23,19 @@ METRICS: Final = b"/metrics"
 MALFORMED: Final = error(
     "malformed_http", "The request is not valid HTTP/1.1; check the request line, headers and chunk sizes."
 )
+WRONG_VERSION: Final = error("malformed_http", "The request must be HTTP/1.1 or HTTP/1.0; send it as one of them.")
+WRONG_HOST: Final = error("malformed_http", "The request must have one valid Host header; send the host and the port.")
 INVALID_TARGET: Final = error("invalid_target", "The request's target must be a path of ASCII characters.")
 HEAD_TOO_LARGE: Final = error(
     "head_too_large", "The request line and headers are too large or too many; send fewer or shorter headers."
 )
 NOT_A_PROXY: Final = error(
-    "method_not_allowed", "This server is not a proxy; send requests for its own paths.", ((b"allow", b"GET, POST"),)
+    "method_not_allowed",
+    "This server is not a proxy; send requests for its own paths.",
+    ((b"allow", b"GET, HEAD, POST"),),
 )
+
+VERSIONS: Final = ("1.1", "1.0")
 
 
 class SoftstepProtocol(FastPath):
@@ -122,8 +130,9 @@ class SoftstepProtocol(FastPath):
             return
         self.fields = dict(self.headers)
         self.expect_100_continue = self.fields.get(b"expect", b"").lower() == b"100-continue"
-        if self._head_is_too_large():
-            self._leave(HEAD_TOO_LARGE)
+        refusal = self._check_head()
+        if refusal is not None:
+            self._leave(refusal)
         elif self.parser.should_upgrade():
             return  # the parser calls the message complete and stops, and `_decline_upgrade` goes on
         else:
@@ -131,10 +140,21 @@ class SoftstepProtocol(FastPath):
             if not self._begin_fast() and not self._begin_probe():
                 self._begin_application()
 
-    def _head_is_too_large(self) -> bool:
-        settings = self.shared.settings
-        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
-        return size > settings.header_bytes_max or len(self.headers) > settings.header_count_max
+    def _check_head(self) -> HttpResponse | None:
+        """Return the refusal of a head that is too large or no HTTP/1, or None (RFC 9112, section 3.2)."""
+        settings, headers = self.shared.settings, self.headers
+        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in headers])
+        if size > settings.header_bytes_max or len(headers) > settings.header_count_max:
+            return HEAD_TOO_LARGE
+        self.http_version = self.parser.get_http_version()
+        if self.http_version not in VERSIONS:
+            return WRONG_VERSION
+        host = self.fields.get(b"host")
+        if host is None:
+            return None if self.http_version == "1.0" else WRONG_HOST
+        if len(self.fields) != len(headers) and [name for name, _ in headers].count(b"host") > 1:
+            return WRONG_HOST
+        return None if is_host(host.rstrip()) else WRONG_HOST
 
     def _begin_application(self) -> None:
         """Give a request to the application, by way of uvicorn."""
@@ -154,7 +174,10 @@ class SoftstepProtocol(FastPath):
         else:
             self.app = cast("Any", self.config.loaded_app)
         super().on_headers_complete()
-        self.cycle.keep_alive = self.cycle.keep_alive and not shared.draining
+        keep_alive = self._keeps_alive()
+        if keep_alive and not self.cycle.keep_alive:
+            cast("Any", self.cycle.scope)[KEEP_ALIVE_ASKED] = self.cycle
+        self.cycle.keep_alive = keep_alive
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body, as long as the limits allow."""

@@ -12,27 +12,23 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.asgi import Envelope, Reply
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.probes import Probes
+from service.serve.http.response_forms import ResponseForm
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.registry import ModelRegistry
-from service.serve.request_id import REQUEST_IDS
-from service.serve.responses import JSON, RequestHead, error
+from service.serve.responses import KEEP_ALIVE, V1, Header, RequestHead, overloaded, refusal
 from service.settings import Settings
 
 # Remembered heads of a worker, and the longest: a few MiB, however many clients there are.
 HEADS_MAX: Final = 4096
 HEAD_BYTES_MAX: Final = 2048
 
-# The body of the response to a single row begins with this.
-PREDICTIONS: Final = b'{"predictions":'
-
-BUSY: Final = error("overloaded", "The server has too many requests in flight; try again in a moment.")
+BUSY: Final = refusal(overloaded(), V1)
 
 
 class NullEvent:
@@ -45,15 +41,19 @@ class NullEvent:
 class PendingRequest:
     """A fast-path request from its headers to its response, with the attributes that uvicorn reads of a cycle."""
 
-    __slots__ = ("disconnected", "keep_alive", "response_complete", "url", "version")
+    __slots__ = ("disconnected", "form", "keep_alive", "request_id", "response_complete", "url", "version")
     message_event = NullEvent()
     method = b"POST"
     more_body = False
     response_started = False
 
-    def __init__(self, url: bytes, version: str, *, keep_alive: bool) -> None:
+    def __init__(
+        self, url: bytes, version: str, form: ResponseForm, request_id: bytes | None = None, *, keep_alive: bool
+    ) -> None:
         self.url = url
         self.version = version
+        self.form = form
+        self.request_id = request_id
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
@@ -82,19 +82,29 @@ class CachedHead:
         endpoint: The kind of request and the model.
         request: Its headers that the response depends on.
         url: The path, for the access log.
+        version: The version of HTTP, likewise.
+        form: The form of its responses.
         table: The table that this head was remembered in; a new table replaces it when the models change.
     """
 
-    __slots__ = ("endpoint", "head", "request", "size", "table", "url")
+    __slots__ = ("endpoint", "form", "head", "request", "size", "table", "url", "version")
 
     def __init__(  # noqa: PLR0917  # a record
-        self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, url: bytes, table: "HeadTable"
+        self,
+        head: bytes,
+        size: int,
+        endpoint: Endpoint,
+        request: RequestHead,
+        cycle: PendingRequest,
+        table: "HeadTable",
     ) -> None:
         self.head = head
         self.size = size
         self.endpoint = endpoint
         self.request = request
-        self.url = url
+        self.url = cycle.url
+        self.version = cycle.version
+        self.form = cycle.form
         self.table = table
 
 
@@ -167,15 +177,12 @@ class SharedState:
         self.settings = settings
         self.heads: HeadTable = {}
         self.draining = False
-        self.numbers = REQUEST_IDS.numbers
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.in_flight_max = settings.requests_in_flight_max
-        self.busy = Envelope(busy, counters.count_response, counters.count_route)
+        self.busy = Envelope(busy, counters.count_response, counters.count_route, dispatcher.origins)
         self.in_flight = 0
         self.body_bytes = 0
-        self._default_headers: list[tuple[bytes, bytes]] | None = None
-        self._heads: dict[tuple[int, bytes], bytes] = {}
-        self._single_row_form = b""
+        self._forms: dict[tuple[Header, ...], ResponseForm] = {}
         registry.on_change.append(self.forget_heads)
 
     def forget_heads(self) -> None:
@@ -187,36 +194,24 @@ class SharedState:
         self.draining = True
         self.forget_heads()
 
-    def remember(self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, url: bytes) -> None:
-        """Remember what a head means."""
+    def form(self, origin: bytes | None, *, keep_alive_asked: bool = False) -> ResponseForm:
+        """Return the form of the responses to requests from an origin; there are two for each allowed one.
+
+        Args:
+            origin: The origin, or None.
+            keep_alive_asked: Whether an old client asks to keep the connection, and must know that it is kept.
+        """
+        headers = self.dispatcher.origins.headers(origin) + ((KEEP_ALIVE,) if keep_alive_asked else ())
+        form = self._forms.get(headers)
+        if form is None:
+            form = self._forms[headers] = ResponseForm(headers)
+        return form
+
+    def remember(self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, cycle: PendingRequest) -> None:
+        """Remember what a head means; `cycle` is a request that had it."""
         if len(self.heads) >= HEADS_MAX:
             self.heads.clear()
-        self.heads[head] = CachedHead(head, size, endpoint, request, url, self.heads)
-
-    def head(self, status: int, content_type: bytes, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Return a response's head up to the value of Content-Length, joined once for each second."""
-        if default_headers is not self._default_headers:
-            self._renew(default_headers)
-        head = self._heads.get((status, content_type))
-        if head is None:
-            lines = [*default_headers, (b"content-type", content_type)]
-            head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % line for line in lines]) + b"content-length: "
-            self._heads[status, content_type] = head
-        return head
-
-    def single_row_form(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Return a format for the response to a single row: length, request number, and the body's two parts."""
-        if default_headers is not self._default_headers:
-            self._renew(default_headers)
-        return self._single_row_form
-
-    def _renew(self, default_headers: list[tuple[bytes, bytes]]) -> None:
-        self._default_headers = default_headers
-        self._heads.clear()
-        head = self.head(200, JSON, default_headers).replace(b"%", b"%%")
-        self._single_row_form = (
-            head + b"%d\r\nx-request-id: " + REQUEST_IDS.series + b"-%x\r\n\r\n" + PREDICTIONS + b"%b%b"
-        )
+        self.heads[head] = CachedHead(head, size, endpoint, request, cycle, self.heads)
 
     def is_full(self, more_bytes: int, tasks: int) -> bool:
         """Whether one more request with a body of that size would pass a limit, beside the application's `tasks`."""

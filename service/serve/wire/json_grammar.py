@@ -1,8 +1,8 @@
 """The JSON grammar of request bodies: parse, check limits, and word the errors.
 
-The grammar is RFC 8259 in UTF-8 without a byte order mark, and an object may not repeat a key. orjson makes the Python
-objects, so it decides every doubtful case. The faster parsers in row_scanner.py and rows.py accept a subset of this
-grammar and nothing else.
+The grammar is RFC 8259 in UTF-8; a byte order mark before it is ignored, and an object may not repeat a key. orjson
+makes the Python objects, so it decides every doubtful case. The faster parsers in row_scanner.py and rows.py accept a
+subset of this grammar and nothing else.
 """
 
 import contextlib
@@ -28,6 +28,8 @@ REPEATED_KEY_BYTES_MAX: Final = 64 << 10
 QUOTED_NAME_MAX: Final = 64
 # An error repeats at most so many names.
 QUOTED_NAMES_MAX: Final = 3
+# Editors and PowerShell of Windows write it before the text.
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 QUOTE, BRACKET, BRACE = b'"[{'
 
 _CONTAINER_TYPES: Final = frozenset((list, dict))
@@ -55,6 +57,7 @@ def parse_object(body: bytes, depth_max: int, rows_max: int) -> dict[str, Any]:
 
 def load_json(body: bytes) -> Any:  # noqa: ANN401  # any JSON value
     """Return the value of a JSON text, or raise MalformedError."""
+    body = body.removeprefix(BYTE_ORDER_MARK)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -16,6 +16,7 @@ BAD_REQUEST: Final = 400
 SENTENCES: Final = {
     "state_pending": "The state is being computed; ask again in a moment.",
     "malformed_body": "The body is not valid JSON (RFC 8259, UTF-8); the error is near character 1.",
+    "malformed_encoding": "The body is not valid gzip from its start to its end; encode it again.",
     "model_not_found": "Request for unknown model: no model has that name.",
     "version_not_found": "Request for unknown model version: the model has no such version.",
     "model_not_named": "Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.",
@@ -42,7 +43,7 @@ SENTENCES: Final = {
     "ask for seq 12 or a later one, or for 0.",
     "body_too_large": "The body may have at most 67108864 bytes; send several requests.",
     "request_too_large": "A request may have at most 65536 rows; send several requests.",
-    "unsupported_encoding": "Content-Encoding is not supported; send the body uncompressed.",
+    "unsupported_encoding": "Content-Encoding must be gzip, deflate or zstd; encode the body once, or not at all.",
     "unsupported_media_type": "Content-Type must be application/json, or application/octet-stream for binary tensors.",
     "cross_site": "A page of another site must send its body as application/json, and SOFTSTEP_CORS_ORIGINS must name "
     "its origin.",
@@ -91,7 +92,7 @@ FAILURE: Final = ("internal_error",)
 # What any call but the probes of health can answer.
 BUSY: Final = ("overloaded", *FAILURE)
 # What any call with a body can answer.
-MEDIA: Final = ("unsupported_encoding", "unsupported_media_type", "cross_site")
+MEDIA: Final = ("malformed_encoding", "unsupported_encoding", "unsupported_media_type", "cross_site")
 BODY: Final = ("malformed_body", "body_too_large", "request_too_large", "request_timeout", *MEDIA, *BUSY)
 MODEL: Final = ("model_not_found", "version_not_found", "model_not_ready")
 ROWS: Final = (*BODY, "invalid_request")

@@ -1,0 +1,116 @@
+"""The Host header, the version and the method of a request."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.serve.http.host_header import is_host
+from tests.support.http_connection import ClientConnection, Response
+from tests.support.http_requests import instances, request
+from tests.support.server_pair import Pair
+
+V1 = "/v1/models/iris:predict"
+BODY = instances([[5.1, 3.5, 1.4, 0.2]])
+VALID = [
+    "", "a", "localhost:8000", "127.0.0.1", "a.example:", "A_b-c.d~e", "%41", "a!$&'()*+,;=", "[::1]", "[::1]:80",
+    "[2001:db8::1]", "[::ffff:1.2.3.4]", "[v1.a:b]", "1.2.3", "..", ":80",
+]  # fmt: skip
+INVALID = [
+    "a b", "a/b", "a@b", "user@a", "http://a", "a?b", "a#b", "a\\b", "a:b", "a:80:80", "a:-1", "a: 80", "[::1", "::1",
+    "[::1]a", "[:::]", "[1.2.3.4]", "[]", "[g::]", "[::1%25eth0]", "[v.a]", "[v1.]", "%4", "%zz", 'a"', "<a>", "a|b",
+    "a\tb", "ü", "a,\tb", "[::1]:x", "{a}", "a^", "a`",
+]  # fmt: skip
+HOSTS = st.from_regex(r"[A-Za-z0-9._~!$&'()*+,;=-]*(:[0-9]*)?", fullmatch=True)
+BAD = st.sampled_from(
+    [bytes([byte]) for byte in range(256) if byte <= 32 or byte >= 127 or chr(byte) in '"#/<>?@\\^`{|}']
+)
+
+
+@pytest.mark.parametrize("value", VALID)
+def test_a_host_with_or_without_a_port_is_valid(value: str) -> None:
+    assert is_host(value.encode())
+
+
+@pytest.mark.parametrize("value", INVALID)
+def test_anything_else_is_no_host(value: str) -> None:
+    assert not is_host(value.encode("latin-1"))
+
+
+@given(value=HOSTS, bad=BAD, place=st.integers(0, 99))
+def test_a_byte_outside_the_grammar_makes_a_host_invalid(value: str, bad: bytes, place: int) -> None:
+    """Wherever it stands."""
+    text = value.encode()
+    assert is_host(text)
+    assert not is_host(text[:place] + bad + text[place:])
+
+
+def lines(target: str, *hosts: str, version: str = "1.1", method: str = "POST") -> bytes:
+    """A prediction with these Host lines."""
+    head = [f"{method} {target} HTTP/{version}", *(f"Host: {host}" for host in hosts), f"Content-Length: {len(BODY)}"]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + BODY
+
+
+async def refused(client: ClientConnection, data: bytes) -> Response:
+    """Return the refusal of a request, after which the connection must end."""
+    await client.send(data)
+    answer = await client.read()
+    assert await client.ended()
+    return answer
+
+
+TARGETS = pytest.mark.parametrize("target", [V1, f"{V1}?cold", "/unknown", f"http://other{V1}"])
+
+
+@TARGETS
+@pytest.mark.parametrize("hosts", [(), ("a", "a"), ("a", "b"), ("", ""), *((value,) for value in INVALID[:8])])
+def test_a_request_without_one_valid_host_is_malformed(pair: Pair, target: str, hosts: tuple[str, ...]) -> None:
+    """The response is 400, and the connection ends."""
+    answer = pair.talk(lambda client: refused(client, lines(target, *hosts)))
+    assert (answer.status, answer.json["code"]) == (400, "malformed_http")
+
+
+@pytest.mark.parametrize("hosts", [("a", "a"), ("a b",)])
+def test_an_old_request_may_leave_out_the_host(pair: Pair, hosts: tuple[str, ...]) -> None:
+    """HTTP/1.0 needs no Host; several or an invalid one are malformed there too."""
+    assert pair.talk(lambda client: refused(client, lines(V1, *hosts, version="1.0"))).status == 400
+    assert pair.ask(lines(V1, version="1.0"))[0].status == 200
+
+
+@TARGETS
+@pytest.mark.parametrize("version", ["2.0", "0.9", "1.2", "3", "1.10", "7.7", "1.1 "])
+def test_any_other_version_is_malformed(pair: Pair, target: str, version: str) -> None:
+    """The response is 400; a client that can speak HTTP/2 must not start with it."""
+    answer = pair.talk(lambda client: refused(client, lines(target, "a", version=version)))
+    assert (answer.status, answer.json["code"]) == (400, "malformed_http")
+
+
+@pytest.mark.parametrize("value", VALID)
+def test_a_valid_host_is_served(pair: Pair, value: str) -> None:
+    """Each of two requests on a connection, the second by its remembered head."""
+    assert [answer.status for answer in pair.ask(lines(V1, value), lines(V1, value))] == [200, 200]
+
+
+KEPT = [("Connection", "keep-alive")]
+
+
+@pytest.mark.parametrize("target", [V1, f"{V1}?cold", "/unknown", "/healthz"])
+def test_an_old_connection_is_kept_on_request(pair: Pair, target: str) -> None:
+    """HTTP/1.0 with keep-alive is answered with keep-alive, again and again; without, the connection ends."""
+    method, body = ("GET", None) if target == "/healthz" else ("POST", BODY)
+    kept = request(method, target, body, KEPT, version="1.0")
+    unnamed = kept.replace(b"X-Request-Id: test\r\n", b"")
+
+    async def talk(client: ClientConnection) -> list[Response]:
+        answers = [await client.ask(data) for data in (kept, unnamed, unnamed, unnamed, kept)]
+        answers.append(await client.ask(request(method, target, body, version="1.0")))
+        assert await client.ended()
+        return answers
+
+    answers = pair.talk(talk)
+    assert [answer.header("connection") for answer in answers] == ["keep-alive"] * 5 + ["close"]
+    assert len({(answer.status, answer.body) for answer in answers}) == 1
+
+
+def test_a_new_connection_is_kept_in_silence(pair: Pair) -> None:
+    """HTTP/1.1 keeps connections anyway, so its answers do not say so."""
+    assert pair.ask(request("POST", V1, BODY, KEPT))[0].header("connection") is None
