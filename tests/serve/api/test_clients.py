@@ -262,11 +262,12 @@ def test_triton_reports_errors(triton: Any) -> None:
         triton.infer("unknown", [wrong])
 
 
-def test_compressed_requests_are_refused(triton: Any, expected: Any) -> None:
-    """A compressed request is refused; a response stays uncompressed though the client accepts compression."""
-    with pytest.raises(InferenceServerException, match="Content-Encoding is not supported"):
-        triton.infer("iris", [tensor()], request_compression_algorithm="gzip")
-    result = triton.infer("iris", [tensor()], response_compression_algorithm="gzip")
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_compressed_requests_are_answered(triton: Any, expected: Any, algorithm: str) -> None:
+    """Both algorithms of the client; a response stays uncompressed though the client accepts compression."""
+    result = triton.infer(
+        "iris", [tensor()], request_compression_algorithm=algorithm, response_compression_algorithm=algorithm
+    )
     np.testing.assert_allclose(result.as_numpy("probabilities"), expected, rtol=1e-6)
 
 

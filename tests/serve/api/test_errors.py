@@ -116,7 +116,8 @@ BROKEN_JSON = {
     "surrogate in UTF-8": b'{"instances": [[1,2,3,"\xed\xa0\x80 40427176"]]}',
     "invalid UTF-8": b'{"instances": [[1,2,3,"\xff 40427176"]]}',
     "overlong UTF-8": b'{"instances": [[1,2,3,"\xc0\xaf 40427176"]]}',
-    "byte order mark": b"\xef\xbb\xbf" + GOOD_TEXT.encode(),
+    "two byte order marks": b"\xef\xbb\xbf\xef\xbb\xbf" + GOOD_TEXT.encode(),
+    "byte order mark at the end": GOOD_TEXT.encode() + b"\xef\xbb\xbf",
     "UTF-16": GOOD_TEXT.encode("utf-16"),
     "UTF-16 without a mark": GOOD_TEXT.encode("utf-16-le"),
     "UTF-32": GOOD_TEXT.encode("utf-32"),
@@ -449,10 +450,10 @@ WRONG_TYPES = {
     },
     **{
         f"encoding {encoding}": predict(gzip.compress(GOOD_TEXT.encode()), [("Content-Encoding", encoding)])
-        for encoding in ("gzip", "GZIP", "deflate", "br", "identity, gzip", CANARY)
+        for encoding in ("br", "compress", "identity, gzip", "gzip, gzip", CANARY)
     },
     "v2 type": predict(infer([IRIS]), [("Content-Type", "text/csv")], V2),
-    "v2 encoding": predict(gzip.compress(infer([IRIS])), [("Content-Encoding", "deflate")], V2),
+    "v2 encoding": predict(gzip.compress(infer([IRIS])), [("Content-Encoding", "br")], V2),
 }
 WRONG_ORDERS = {
     "index broken": predict("{", target=INDEX),

@@ -1,6 +1,7 @@
 """The fast path answers as the plain application does, however a request comes in pieces."""
 
 import asyncio
+import gzip
 import random
 from itertools import pairwise
 from typing import Any
@@ -56,7 +57,6 @@ REQUESTS = {
     "v1 close": predict(V1_BODY, ("Connection", "close")),
     "v1 keep-alive": predict(V1_BODY, ("Connection", "keep-alive")),
     "v1 1.0": request("POST", V1, V1_BODY, version="1.0"),
-    "v1 1.0 keep-alive": request("POST", V1, V1_BODY, [("Connection", "keep-alive")], version="1.0"),
     "v1 sigmoid": predict(instances([[0.5] * 30]), target="/v1/models/breast-cancer:predict"),
     "v1 multilabel": predict(instances([[0, 1, 2], [3, -4, 5]]), target="/v1/models/tags:predict"),
     "v1 double": predict(instances([[0.1, 1e-300, 2]]), target="/v1/models/double:predict"),
@@ -88,7 +88,12 @@ REQUESTS = {
     "v1 repeated key": predict(b'{"instances": [[1,2,3,4]], "instances": [[1,2,3,4]]}'),
     "v1 unknown field": predict(instances(IRIS, more=1)),
     "v1 wrong type": typed("text/csv"),
-    "v1 encoded": predict(V1_BODY, ("Content-Encoding", "gzip")),
+    "v1 encoded": predict(gzip.compress(V1_BODY), ("Content-Encoding", "gzip")),
+    "v1 not encoded": predict(V1_BODY, ("Content-Encoding", "gzip")),
+    "v1 encoded twice": predict(V1_BODY, ("Content-Encoding", "gzip, gzip")),
+    "v1 text": typed("text/plain"),
+    "v1 other site": predict(V1_BODY, ("Content-Type", "text/plain"), ("Origin", "https://a.example")),
+    "v1 byte order mark": predict(b"\xef\xbb\xbf" + V1_BODY),
     "v2 empty": predict(b"{}", target=V2),
     "v2 wrong shape": predict(infer([[1.0, 2.0]]), target=V2),
     "v2 wrong header": request("POST", V2, TEXT + RAW, [("Inference-Header-Content-Length", "9999")]),
@@ -106,7 +111,7 @@ REQUESTS = {
     "feedback wrong label": predict(feedback_body(IRIS, ["unknown"]), target=TEACH),
     "feedback wrong weight": predict(feedback_body(IRIS, [0], weights=[0]), target=TEACH),
     "feedback wrong type": predict(feedback_body(IRIS, [0]), ("Content-Type", "text/csv"), target=TEACH),
-    "feedback encoded": predict(feedback_body(IRIS, [0]), ("Content-Encoding", "gzip"), target=TEACH),
+    "feedback encoded": predict(gzip.compress(feedback_body(IRIS, ["a"])), ("Content-Encoding", "gzip"), target=TEACH),
     "feedback forged token": predict(b'{"tokens": ["AAAA"], "labels": [0]}', target=TEACH),
     "feedback unknown model": predict(feedback_body(IRIS, [0]), target="/v1/models/unknown:feedback"),
     "get feedback": request("GET", TEACH),

@@ -21,6 +21,8 @@ from service.serve.wire.json_grammar import (
 from service.serve.wire.oip_request import JSON_PROBABILITIES
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
+from tests.support.http_requests import binary, binary_request, infer, instances, request
+from tests.support.server_pair import Pair
 
 DEPTH, ROWS_MAX = 64, 10
 MOST = containers_max(ROWS_MAX)
@@ -156,3 +158,37 @@ def test_a_repeated_key_may_hide_a_deep_value() -> None:
     deep = b"[" * 1000 + b"]" * 1000
     with pytest.raises(MalformedError, match="same key twice"):
         parse_object(b'{"a": %b, "a": 1}' % deep, DEPTH, ROWS_MAX)
+MARK = b"\xef\xbb\xbf"
+ROW = [5.1, 3.5, 1.4, 0.2]
+TEXT, RAW = binary([ROW])
+MARKED = {
+    "row": ("/v1/models/iris:predict", instances([ROW])),
+    "rows": ("/v1/models/iris:predict", instances([ROW] * 500)),
+    "tokens": ("/v1/models/iris:predict", instances([ROW], feedback_tokens=False)),
+    "explain": ("/v1/models/iris:explain", instances([ROW])),
+    "feedback": ("/v1/models/iris:feedback", instances([ROW], labels=["setosa"], id="marked")),
+    "feedback of rows": ("/v1/models/iris:feedback", instances([ROW] * 90, labels=["setosa"] * 90, id="marked rows")),
+    "infer": ("/v2/models/iris/infer", infer([ROW])),
+    "infer rows": ("/v2/models/iris/infer", infer([ROW] * 500)),
+    "convert": ("/v1/convert", b'{"logits": [[1, 2]]}'),
+    "classes": ("/v1/models/iris:classes", b'{"add": [1]}'),
+    "index": ("/v2/repository/index", b'{"ready": true}'),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_byte_order_mark_changes_no_answer(pair: Pair, name: str) -> None:
+    """Programs of Windows write it before JSON; every call ignores one."""
+    target, body = MARKED[name]
+    pair.ask(request("POST", target, body))  # the id of feedback exists then
+    (plain,) = pair.ask(request("POST", target, body))
+    for fast in (True, False):
+        assert pair.ask(request("POST", target, MARK + body), fast=fast) == [plain]
+
+
+def test_a_byte_order_mark_counts_as_part_of_the_json(pair: Pair) -> None:
+    """Before binary tensors, the size of the JSON part includes it."""
+    target = "/v2/models/iris/infer"
+    (plain,) = pair.ask(binary_request(target, TEXT, RAW))
+    assert pair.ask(binary_request(target, MARK + TEXT, RAW)) == [plain]
+    assert plain.status == 200

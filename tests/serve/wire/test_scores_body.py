@@ -153,7 +153,7 @@ def test_invalid_json_is_malformed(pair: Pair, body: bytes) -> None:
 
 def test_other_content_types_are_rejected(pair: Pair) -> None:
     """The response is that of predictions."""
-    for header in (("Content-Type", "text/csv"), ("Content-Encoding", "gzip")):
+    for header in (("Content-Type", "text/csv"), ("Content-Encoding", "br")):
         (answer,) = pair.ask(request("POST", PATH, b'{"logits": [[1]]}', [header]))
         assert answer.status == 415
     (answer,) = pair.ask(request("GET", PATH))
