@@ -15,7 +15,7 @@ import pytest
 
 from service.logs import remove_query
 from service.process.shared_memory import IN_FLIGHT
-from service.serve.metrics.counters import EXECUTIONS, sum_counters
+from service.serve.metrics.counters import EXECUTIONS, FAILURES, ROWS, sum_counters
 from service.store.artifact.artifact import write_artifact
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import chunked, instances, request
@@ -87,11 +87,11 @@ def test_a_head_that_differs_in_one_byte_is_parsed_again(pair: Pair) -> None:
     """The answer is that of the plain application, not that of the remembered head."""
     good = unnamed(request("POST", V1, BODY, [("Accept", "*/*"), ("Content-Type", "application/json")]))
     pair.ask(good, good)
-    name = range(good.index(b"Host"), good.index(b"Host") + 4)
+    name, version = range(good.index(b"Host"), good.index(b"Host") + 4), good.index(b" HTTP/")
     for place in range(good.index(b"\r\n\r\n")):
         other = good[:place] + b"x" + good[place + 1 :]
         (answer,), (plain,) = pair.ask(other), pair.ask(other, fast=False)
-        if place in name:  # uvicorn does not miss the host
+        if place in name or place == version:  # uvicorn misses neither
             assert answer.status == 400
             continue
         assert answer.status == plain.status, other
@@ -717,9 +717,9 @@ def test_every_answer_is_counted_once(paired: Paired) -> None:
     pair.ask(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
     assert pair.statuses() == {200: 6, 400: 2, 404: 1, 405: 1, 415: 1, 431: 1}
     assert pair.total_requests == 12
-    counted = {name: counters[:4] for name, counters in sum_counters(pair.shared_memory).items()}
-    assert counted["iris/1"] == [4, 0, 2, 4]
-    assert counted["heavy/1"] == [2, 0, 0, 4]
+    counted = {name: (counters[FAILURES], counters[ROWS]) for name, counters in sum_counters(pair.shared_memory).items()}
+    assert counted["iris/1"] == (2, 4)
+    assert counted["heavy/1"] == (0, 4)
 
 
 @BOTH
