@@ -158,6 +158,8 @@ def test_a_repeated_key_may_hide_a_deep_value() -> None:
     deep = b"[" * 1000 + b"]" * 1000
     with pytest.raises(MalformedError, match="same key twice"):
         parse_object(b'{"a": %b, "a": 1}' % deep, DEPTH, ROWS_MAX)
+
+
 MARK = b"\xef\xbb\xbf"
 ROW = [5.1, 3.5, 1.4, 0.2]
 TEXT, RAW = binary([ROW])
