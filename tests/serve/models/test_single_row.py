@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.process.shared_memory import SharedMemory
+from service.process.shared_memory import COUNTERS, SharedMemory
 from service.serve.metrics.counters import (
     COMPUTE_NANOSECONDS,
     EXECUTIONS,
     LAST_MS,
     ROWS,
     WorkerCounters,
+    count_duration,
     histogram_of,
 )
 from service.serve.models.single_row import BYTES_OFFSET, SingleRow
@@ -139,6 +140,19 @@ def test_counts_match_the_general_path(times: int) -> None:
     assert durations.total == times
     assert sum(counts) == 2 * times + 1234 + counts[COMPUTE_NANOSECONDS] + durations.nanoseconds + times
     assert worker_counters.statuses[200] == times
+
+
+@pytest.mark.parametrize("seconds", [0, 2e-4, 3e-3, 0.03])
+def test_a_duration_is_in_the_bucket_of_the_general_path(seconds: float) -> None:
+    """The one bucket that grows is the one in which `count_duration` counts the same time."""
+    single, counters, _ = single_row_of(MODELS["softmax", 3, "float32"])
+    assert single.predict_row(instances([[1] * N]), 0) >= 0
+    time.sleep(seconds)
+    single.count_row()
+    counted = histogram_of(counters.tolist(), V1)
+    expected = memoryview(bytearray(8 * COUNTERS)).cast("q")
+    count_duration(expected, V1, counted.nanoseconds)
+    assert counted == histogram_of(expected.tolist(), V1)
 
 
 def unnamed(path: str, body: bytes) -> bytes:
