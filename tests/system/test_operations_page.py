@@ -1,14 +1,16 @@
 """docs/operations.md: its drill works, and its exit codes are those of the commands."""
 
 import ast
-import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
 from service.command_line import INTERRUPTED
+from tests.support.data_directories import run_command
 from tests.support.learning_client import IRIS, metadata, post
 from tests.support.pages import sessions
 from tests.support.paths import ROOT, SHIPPED
@@ -19,24 +21,26 @@ COMMANDS = ROOT / "service" / "commands"
 ROW = re.compile(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|([^|]*)\|$", re.MULTILINE)
 
 
-def test_the_drill_restores_what_is_served(tmp_path: Path) -> None:
+def run_line(line: str) -> str:
+    """Run a line of a shell and return what it prints; a `softstep` at its start runs in this process."""
+    text = ""
+    if line.startswith("softstep "):
+        command, _, line = line.partition(" | ")
+        done = run_command(*shlex.split(command)[1:])
+        assert done.returncode == 0, done.stderr
+        text = done.stdout
+    shell = ["sh", "-c", line or "cat"]
+    return subprocess.run(shell, input=text, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+
+def test_the_drill_restores_what_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands of the page print what it shows, and a service on the copy answers as the first one does."""
     shutil.copytree(SHIPPED / "iris", tmp_path / "models" / "iris")
-    softstep = tmp_path / "bin" / "softstep"
-    softstep.parent.mkdir()
-    softstep.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m service "$@"\n')
-    softstep.chmod(0o700)
-    variables = {**os.environ, "PATH": f"{softstep.parent}:{os.environ['PATH']}"}
+    monkeypatch.chdir(tmp_path)
     shown = [(command, output.strip()) for command, output in sessions(PAGE)]
-    printed = []
     with serving(tmp_path / "models", tmp_path) as service:
-        for command, _ in shown:
-            line = command.replace("localhost:8000", service.url.removeprefix("http://"))
-            done = subprocess.run(
-                ["sh", "-c", line],  # noqa: S607
-                cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=60, check=True,
-            )  # fmt: skip
-            printed.append((command, done.stdout.strip()))
+        address = service.url.removeprefix("http://")
+        printed = [(command, run_line(command.replace("localhost:8000", address))) for command, _ in shown]
         weights = metadata(service, "iris")["weights_sha256"]
         answer = post(service, "iris:predict", {"instances": [IRIS]}).content
     assert printed == shown
