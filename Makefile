@@ -57,7 +57,7 @@ lock: ## resolve the locked requirements again
 	.venv/lock/bin/python -m pip install --quiet uv
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --output-file requirements.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-	for name in kserve mlserver; do \
+	for name in kserve mlflow mlserver; do \
 	  .venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --excludes $$name.excluded --output-file $$name.txt $$name.in || exit 1; \
 	done
 

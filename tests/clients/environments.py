@@ -23,9 +23,10 @@ def is_available(client: Any) -> bool:
 
 
 KSERVE = environment("kserve", "3.11", "3.12", "3.13")
+MLFLOW = environment("mlflow")
 MLSERVER = environment("mlserver", "3.11", "3.12")
 
 
 if __name__ == "__main__":
-    for one in filter(is_available, (KSERVE, MLSERVER)):
+    for one in filter(is_available, (KSERVE, MLFLOW, MLSERVER)):
         one.ensure()

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service import __version__
 from tests.clients import environments
 from tests.support.paths import ROOT, SHIPPED
 from tests.support.running_service import Service, serving
@@ -63,6 +64,14 @@ def test_kserve_calls_with_both_protocols(running: Service) -> None:
         np.testing.assert_array_equal(single(answer["probabilities"]), single(expected["predictions"]))
     assert v2["labels"] == [{"id": "7", "labels": expected["labels"]}] * 2
     assert '"model_name" contradicts the path' in v2["refused"]
+
+
+def test_mlflow_invokes_with_frames_and_arrays(running: Service) -> None:
+    """MLflow's client invokes the default model with DataFrames and an array."""
+    found, expected = call(environments.MLFLOW, running), predict(running)["predictions"]
+    assert found["version"] == __version__
+    assert found["predictions"] == dict.fromkeys(found["predictions"], expected)
+    assert found["with parameters"] == expected
 
 
 def test_mlserver_codecs_make_requests_and_read_answers(running: Service) -> None:

@@ -122,7 +122,7 @@ class ServedModel:
         state = {"seq": self.seq, "epoch": epoch} if epoch else {"seq": self.seq}
         self.v1_tail: Final = b"]," + orjson.dumps({**named, **state})[1:]
         self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
-        self.tensors: Final = TensorCodec(self.rows, manifest.features, named, state, self.classes)
+        self.tensors: Final = TensorCodec(self.rows, self.tables.columns, named, state, self.classes)
         self.counters: Final = counters.model_counters(version.name, version.version)
         self.now_ms: Final = counters.now_ms
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import MalformedError, UnacceptableError
+from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.json_grammar import NUMBER_TYPES, check_row_count, quote_name
-from service.serve.wire.rows import RowParser
+from service.serve.wire.rows import RowParser, cell_error
 from service.softmax.arrays import Floats
 
 DATATYPES: Final = {
@@ -30,7 +31,6 @@ FLAGS: Final = frozenset((0, 1))
 
 _KNOWN_DATATYPES: Final = {**DATATYPES, BOOL: "|u1"}
 _FLAG_TYPES: Final = NUMBER_TYPES | {bool}
-_LAYOUTS: Final = "send one input of shape [rows, {0}], or one for each of the {0} features, named as the feature"
 
 
 class InputMetadata(NamedTuple):
@@ -67,12 +67,12 @@ class Inputs(NamedTuple):
     whole: str = ""
 
 
-def parse_inputs(inputs: object, features: Sequence[str], rows: RowParser) -> Inputs:
+def parse_inputs(inputs: object, features: FeatureColumns, rows: RowParser) -> Inputs:
     """Parse the metadata of the inputs.
 
     Args:
         inputs: The JSON value of "inputs".
-        features: The names of the model's features.
+        features: The model's features by name.
         rows: The parser of the model's rows.
 
     Raises:
@@ -84,30 +84,33 @@ def parse_inputs(inputs: object, features: Sequence[str], rows: RowParser) -> In
         raise UnacceptableError('"inputs" must be a list of at least one tensor object.')
     if any(type(tensor.get("name")) is not str for tensor in inputs):
         raise UnacceptableError('"name" of an input must be a string.')
-    if len(inputs) == 1 and not _is_one_of_several(inputs[0], features):
+    if len(inputs) == 1 and not _is_one_of_several(inputs[0], features.names):
         count, tensor = _parse_tensor(inputs[0], rows.n_features, rows.rows_max)
         whole = tensor.dtype if tensor.binary_size is not None and not tensor.flags else ""
         return Inputs(count, (tensor,), None, tensor.binary_size, whole)
-    columns = _match_features([tensor["name"] for tensor in inputs], features)
+    order = features.find_order([tensor["name"] for tensor in inputs], "A request of one input for each feature")
+    columns = tuple(np.argsort(order).tolist())
     parsed = [_parse_tensor(tensor, 1, rows.rows_max) for tensor in inputs]
     count = parsed[0][0]
     for column, (n_rows, tensor) in zip(columns, parsed, strict=True):
         if n_rows != count:
-            raise UnacceptableError(f"{_label(column, features)} must have as many rows as the other inputs.")
+            raise UnacceptableError(f"{_label(features.names[column])} must have as many rows as the other inputs.")
         # The matrix of all inputs is no larger than the body, because each has its values.
         if tensor.binary_size is None and (type(tensor.data) is not list or len(tensor.data) != count):
-            raise UnacceptableError(f'{_label(column, features)} must have "data": a list of one number for each row.')
+            raise UnacceptableError(
+                f'{_label(features.names[column])} must have "data": a list of one number for each row.'
+            )
     sizes = [tensor.binary_size for _, tensor in parsed if tensor.binary_size is not None]
     return Inputs(count, tuple(tensor for _, tensor in parsed), columns, sum(sizes) if sizes else None)
 
 
-def convert_inputs(inputs: Inputs, binary: memoryview, features: Sequence[str], rows: RowParser) -> Floats:
+def convert_inputs(inputs: Inputs, binary: memoryview, features: FeatureColumns, rows: RowParser) -> Floats:
     """Convert the values of inputs.
 
     Args:
         inputs: The metadata, and the values that are JSON.
         binary: The binary data; its size is that of the metadata.
-        features: The names of the model's features.
+        features: The model's features by name.
         rows: The parser of the model's rows.
 
     Returns:
@@ -128,7 +131,7 @@ def convert_inputs(inputs: Inputs, binary: memoryview, features: Sequence[str], 
     with np.errstate(over="ignore", invalid="ignore"):
         for column, tensor, part in columns:
             if tensor.binary_size is None:
-                X[:, column] = _convert_column(tensor, column, features)
+                X[:, column] = _convert_column(tensor, features.names[column])
             else:
                 _check_flags(tensor, part)
                 X[:, column] = np.frombuffer(part, tensor.dtype)
@@ -143,31 +146,10 @@ def _is_one_of_several(tensor: dict[str, Any], features: Sequence[str]) -> bool:
     return tensor["name"] in features
 
 
-def _match_features(names: list[str], features: Sequence[str]) -> tuple[int, ...]:
-    """Return the index of the feature of each input.
-
-    Raises:
-        UnacceptableError: A name is unknown, repeated or missing.
-    """
-    indices = {name: index for index, name in enumerate(features)}
-    seen: set[str] = set()
-    for number, name in enumerate(names):
-        if name not in indices:
-            layouts = _LAYOUTS.format(len(features))
-            raise UnacceptableError(f"Input {quote_name(name) or number} is not a feature of this model; {layouts}.")
-        if name in seen:
-            raise UnacceptableError(f"{_label(indices[name], features)} is there twice; send it once.")
-        seen.add(name)
-    if len(seen) < len(features):
-        missing = next(index for index, name in enumerate(features) if name not in seen)
-        raise UnacceptableError(f"{_label(missing, features)} is missing; {_LAYOUTS.format(len(features))}.")
-    return tuple(indices[name] for name in names)
-
-
-def _label(column: int, features: Sequence[str]) -> str:
-    """Return how errors name the input of a feature: by the feature's name, or by its index if that is unprintable."""
-    name = quote_name(features[column])
-    return f"Input {name}" if name else f"The input of feature {column}"
+def _label(feature: str) -> str:
+    """Return how an error names the input of a feature."""
+    name = quote_name(feature)
+    return f"Input {name}" if name else "An input"
 
 
 def _parse_tensor(tensor: dict[str, Any], width: int, rows_max: int) -> tuple[int, InputMetadata]:
@@ -232,14 +214,13 @@ def _convert_matrix(tensor: InputMetadata, count: int, rows: RowParser) -> Float
     return rows.convert_rows([_flags_to_numbers(row) for row in data] if nested and tensor.flags else data)
 
 
-def _convert_column(tensor: InputMetadata, column: int, features: Sequence[str]) -> NDArray[np.float64]:
+def _convert_column(tensor: InputMetadata, feature: str) -> NDArray[np.float64]:
     """Return the values (B,) of the input of one feature: a flat list, or a list of rows of one number each."""
     data, types = tensor.data, _FLAG_TYPES if tensor.flags else NUMBER_TYPES
     if list in set(map(type, data)):
         data = [row[0] if type(row) is list and len(row) == 1 else row for row in data]
     if not types.issuperset(map(type, data)):
-        row = next(i for i, value in enumerate(data) if type(value) not in types)
-        raise UnacceptableError(f"{_label(column, features)} has a value in row {row} that is not a number.")
+        raise cell_error(next(i for i, value in enumerate(data) if type(value) not in types), feature)
     if tensor.flags and not FLAGS.issuperset(data):
         raise _not_flags()
     return np.array(data, np.float64)

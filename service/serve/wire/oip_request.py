@@ -4,10 +4,11 @@ Unknown members are ignored everywhere, and null is a missing member. oip_inputs
 oip_tensors.py names the sources of the protocol.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from service.errors import UnacceptableError
+from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.oip_inputs import Inputs, get_parameters, parse_inputs
 from service.serve.wire.rows import RowParser
 
@@ -59,14 +60,14 @@ def requests_explanation(outputs: tuple[OutputRequest, ...]) -> bool:
 
 
 def parse_inference_header(
-    document: dict[str, Any], model_fields: Mapping[str, str], features: Sequence[str], rows: RowParser
+    document: dict[str, Any], model_fields: Mapping[str, str], features: FeatureColumns, rows: RowParser
 ) -> InferenceHeader:
     """Parse a document, without the binary data of its inputs.
 
     Args:
         document: The JSON part of the request.
         model_fields: The model_name and model_version that answer.
-        features: The names of the model's features.
+        features: The model's features by name.
         rows: The parser of the model's rows.
 
     Raises:

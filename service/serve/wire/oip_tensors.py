@@ -9,7 +9,7 @@ extension_classification.md.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import MalformedError
+from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.json_grammar import check_row_count
 from service.serve.wire.oip_inputs import DATATYPES, convert_inputs
 from service.serve.wire.oip_request import (
@@ -53,7 +54,7 @@ class TensorCodec:
 
     Args:
         rows: The parser of the model's rows.
-        features: The names of the model's features.
+        features: The model's features by name.
         model_fields: The fields of every response that name the model: model_name and model_version.
         state_fields: The parameters of every response that name the state: seq, and epoch.
         classes: The names of the classes.
@@ -62,7 +63,7 @@ class TensorCodec:
     def __init__(
         self,
         rows: RowParser,
-        features: Sequence[str],
+        features: FeatureColumns,
         model_fields: dict[str, str],
         state_fields: dict[str, int],
         classes: tuple[str, ...],

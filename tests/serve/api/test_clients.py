@@ -161,7 +161,7 @@ def test_triton_sends_booleans_and_a_tensor_for_each_feature(triton: Any, web: h
         columns[features[i]].set_data_from_numpy(values, binary_data=binary)
     for inputs in (list(columns.values()), list(columns.values())[::-1]):
         np.testing.assert_array_equal(triton.infer("iris", inputs).as_numpy("probabilities"), expected)
-    with pytest.raises(InferenceServerException, match=r'Input "petal width \(cm\)" is missing'):
+    with pytest.raises(InferenceServerException, match=r'lacks a column, "petal width \(cm\)"'):
         triton.infer("iris", list(columns.values())[:3])
     flags = tritonclient.http.InferInput("x", [1, 4], "BOOL")
     flags.set_data_from_numpy(np.array([[True, False, True, True]]), binary_data=binary)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import json_grammar as grammar
+from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.json_grammar import (
     REPEATED_KEY_BYTES_MAX,
     check_container_count,
@@ -84,7 +85,7 @@ def test_too_many_lists_are_rejected_before_parsing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rows, "_parser", None if rows._parser is None else UnusedParser())
     with pytest.raises(TooLargeError, match="lists and objects"):
         rows.parse_instances(data) if kind in {"v1", "beside"} else TensorCodec(
-            rows, ("f", "g"), {}, {}, ("a", "b")
+            rows, FeatureColumns(("f", "g")), {}, {}, ("a", "b")
         ).parse_inference(data, None)
     assert not loaded
 
@@ -102,7 +103,7 @@ def test_brackets_in_strings_do_not_count() -> None:
     body = orjson.dumps({"instances": [[1, 2]] * ROWS_MAX, "parameters": names})
     assert rows.parse_instances(body).shape == (ROWS_MAX, 2)
     tensor = {"name": "x", "shape": [ROWS_MAX, 2], "datatype": "FP32", "data": [[1, 2]] * ROWS_MAX}
-    read = TensorCodec(rows, ("f", "g"), {}, {}, ("a", "b")).parse_inference(
+    read = TensorCodec(rows, FeatureColumns(("f", "g")), {}, {}, ("a", "b")).parse_inference(
         orjson.dumps({"inputs": [tensor], "id": "[" * MOST}), None
     )
     assert (read.id, read.X.shape, read.outputs) == ("[" * MOST, (ROWS_MAX, 2), JSON_PROBABILITIES)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
+from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.oip_inputs import DATATYPES
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
@@ -25,7 +26,7 @@ unhurried = settings(deadline=None, max_examples=200)
 def codec(features: Sequence[str] = FEATURES, dtype: type = np.float32) -> TensorCodec:
     """The codec of a model with these features."""
     rows = RowParser(len(features), np.dtype(dtype), ROWS_MAX, 64)
-    return TensorCodec(rows, features, NAMED, {"seq": 0}, ("x", "y"))
+    return TensorCodec(rows, FeatureColumns(features), NAMED, {"seq": 0}, ("x", "y"))
 
 
 def column(name: str, values: Any, **fields: Any) -> dict[str, Any]:
@@ -129,29 +130,31 @@ def test_signaling_nans_and_overflows_of_columns_raise_no_warning() -> None:
 
 
 QUOTED = r'"a \"quoted\" name"'
-LAYOUTS = "send one input of shape [rows, 4], or one for each of the 4 features, named as the feature."
+EACH = "A request of one input for each feature"
+NAMES = "columns have the names of the model's features."
 WRONG_COLUMNS: dict[str, tuple[list[Any], str]] = {
-    "missing": (columns()[1:], f'Input "width" is missing; {LAYOUTS}'),
+    "missing": (columns()[1:], f'{EACH} lacks a column, "width"; {NAMES}'),
     "missing, of another alphabet": (
-        [*columns()[:2], columns()[3]], f"The input of feature 2 is missing; {LAYOUTS}",
+        [*columns()[:2], columns()[3]], f"{EACH} lacks a column; {NAMES}",
     ),
-    "all but one missing": (columns()[:1], f'Input "length" is missing; {LAYOUTS}'),
-    "unknown": ([*columns(), column("area", [1, 2])], f'Input "area" is not a feature of this model; {LAYOUTS}'),
+    "all but one missing": (columns()[:1], f'{EACH} lacks 3 columns, "length", {QUOTED}; {NAMES}'),
+    "unknown": ([*columns(), column("area", [1, 2])], f'{EACH} has an unknown column, "area"; {NAMES}'),
     "unknown in place of another": (
-        [*columns()[:3], column("area", [1, 2])], f'Input "area" is not a feature of this model; {LAYOUTS}',
+        [*columns()[:3], column("area", [1, 2])],
+        f'{EACH} has an unknown column, "area", and lacks a column, {QUOTED}; {NAMES}',
     ),
     "unknown and long": (
-        [*columns(), column("x" * 65, [1, 2])], f"Input 4 is not a feature of this model; {LAYOUTS}",
+        [*columns(), column("x" * 65, [1, 2])], f"{EACH} has an unknown column; {NAMES}",
     ),
     "unknown, with a control character": (
-        [column("a\nb", [1, 2]), *columns()], f"Input 0 is not a feature of this model; {LAYOUTS}",
+        [column("a\nb", [1, 2]), *columns()], f"{EACH} has an unknown column; {NAMES}",
     ),
-    "unknown, with a surrogate": (
-        [column("a\ud800"[:1] + "é", [1, 2]), *columns()], f"Input 0 is not a feature of this model; {LAYOUTS}",
+    "unknown, of another alphabet": (
+        [column("é", [1, 2]), *columns()], f"{EACH} has an unknown column; {NAMES}",
     ),
-    "repeated": ([*columns(), columns()[0]], 'Input "width" is there twice; send it once.'),
+    "repeated": ([*columns(), columns()[0]], f'{EACH} has a column twice, "width"; {NAMES}'),
     "repeated in place of another": (
-        [*columns()[:3], columns()[0]], 'Input "width" is there twice; send it once.',
+        [*columns()[:3], columns()[0]], f'{EACH} has a column twice, "width"; {NAMES}',
     ),
     "one of all features": (
         [{**column("width", []), "shape": [1, N], "data": [1] * N}, *columns()[1:]],
@@ -175,22 +178,22 @@ WRONG_COLUMNS: dict[str, tuple[list[Any], str]] = {
         f'Input {QUOTED} must have "data": a list of one number for each row.',
     ),
     "null": (
-        [*columns()[:3], column(FEATURES[3], [1, None])], f"Input {QUOTED} has a value in row 1 that is not a number.",
+        [*columns()[:3], column(FEATURES[3], [1, None])], f"Row 1 has a value that is not a number in column {QUOTED}.",
     ),
     "a boolean among numbers": (
-        [*columns()[:3], column(FEATURES[3], [True, 1])], f"Input {QUOTED} has a value in row 0 that is not a number.",
+        [*columns()[:3], column(FEATURES[3], [True, 1])], f"Row 0 has a value that is not a number in column {QUOTED}.",
     ),
     "a text among flags": (
         [*columns()[:3], column(FEATURES[3], [True, "1"], datatype="BOOL")],
-        f"Input {QUOTED} has a value in row 1 that is not a number.",
+        f"Row 1 has a value that is not a number in column {QUOTED}.",
     ),
     "two numbers in a row": (
         [*columns()[:3], column(FEATURES[3], [[1], [1, 2]])],
-        f"Input {QUOTED} has a value in row 1 that is not a number.",
+        f"Row 1 has a value that is not a number in column {QUOTED}.",
     ),
     "deeper": (
         [*columns()[:3], column(FEATURES[3], [[[1]], [[2]]])],
-        f"Input {QUOTED} has a value in row 0 that is not a number.",
+        f"Row 0 has a value that is not a number in column {QUOTED}.",
     ),
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
 from service.serve.wire import rows as rows_module
+from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.oip_inputs import DATATYPES
 from service.serve.wire.oip_request import BINARY_PROBABILITIES, JSON_PROBABILITIES, OutputRequest
 from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
@@ -27,7 +28,7 @@ from tests.support.reference import DTYPES, Array
 N = 3
 ROWS_MAX = 400
 NAMED = {"model_name": "m", "model_version": "1"}
-FEATURES = ("a", "b", "c")
+FEATURES = FeatureColumns(("a", "b", "c"))
 CLASSES = ("zero", "eins", "דוש")
 ROW = [1.0, -2.5, 3.0]
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)

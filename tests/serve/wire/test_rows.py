@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from service.errors import InputError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
 from service.serve.wire import rows as rows_module
+from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.row_scanner import FALLBACK
 from service.serve.wire.rows import RowParser
@@ -35,7 +36,7 @@ Verdict = tuple[Any, ...]
 N = 3
 DEPTH = 64
 ROWS_MAX = 500
-FEATURES = ("p", "q", "r")
+FEATURES = FeatureColumns(("p", "q", "r"))
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 NEVER = 2**62
 # Whether the scanner and pysimdjson may be used, and the size from which the latter is.
