@@ -13,7 +13,7 @@ from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, RequestHead, refusal
-from service.serve.wire.json_grammar import parse_object
+from service.serve.wire.large_matrix import parse_table
 from service.serve.wire.predict_body import INPUTS, PredictBody, parse_predict_body
 from service.settings import Settings
 from service.softmax.arrays import Floats
@@ -32,7 +32,6 @@ class PredictHandler:
     """
 
     def __init__(self, settings: Settings, waiter: MinSeqWaiter, seal_rows: SealRows) -> None:
-        self._depth_max: Final = settings.json_depth_max
         self._rows_max: Final = settings.rows_max
         self._waiter: Final = waiter
         self._seal_rows: Final = seal_rows
@@ -44,7 +43,7 @@ class PredictHandler:
         try:
             X = served.rows.parse_usual(body)
             if X is None:
-                parsed = parse_predict_body(parse_object(body, self._depth_max, self._rows_max), served.tables)
+                parsed = parse_predict_body(parse_table(body, served.rows, self._rows_max), served.tables)
                 if parsed.min_seq > served.seq:
                     return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
                 encode = encode_outputs if parsed.form == INPUTS else encode_predictions

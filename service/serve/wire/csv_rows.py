@@ -7,6 +7,9 @@ With a header the columns have the names of the features, in any order. An unnam
 its index, is ignored. Without a header they are the features in their order. If the request does not say which it is, a
 first line without any number is a header: MLflow's clients always send one, SageMaker's none.
 
+Plain numbers with commas are JSON once brackets stand in place of the line ends, so the fast parsers of JSON read the
+usual text. They return nothing for any other, which `csv` then reads. A property test compares the two.
+
 The text is UTF-8, with or without a byte order mark. Lines end with LF, CR LF or CR, and empty lines are skipped. Each
 cell is a decimal number, with or without spaces around it.
 """
@@ -15,6 +18,7 @@ import csv
 import io
 import re
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -30,6 +34,8 @@ from service.softmax.arrays import Doubles, Floats
 # Characters of a record for each of its cells. A float64 needs 25, and a quoted name of 256 characters at most 515.
 CELL_CHARACTERS_MAX: Final = 600
 # Python's `float` also reads 1_000 and the digits of other scripts.
+# JSON's -0 is the integer 0, which has no sign.
+INTEGER_ZERO: Final = re.compile(rb"-0(?![.0-9eE])")
 NUMBER: Final = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
 
 
@@ -61,8 +67,33 @@ def parse_csv(body: bytes, tables: TableParser, *, header: bool | None = None) -
         UnacceptableError: It has no rows of this model.
         TooLargeError: There are more rows than the limit, or a record is too long.
     """
+    body = body.removeprefix(BOM_UTF8)
+    X = _parse_usual(body, tables, header=header)
+    return _parse_any(body, tables, header=header) if X is None else X
+
+
+def _parse_usual(body: bytes, tables: TableParser, *, header: bool | None) -> Floats | None:
+    """Return the rows of a text of plain numbers, or None if unsure; the first line may be a plain header."""
+    line, _, rest = body.partition(b"\n")
+    if line.isspace() or not line.isascii() or b'"' in line:
+        return None
+    cells = [cell.lstrip(" ") for cell in line.decode().rstrip("\r").split(",")]
+    if header is None:
+        header = any(cells) and not any(map(is_number, cells))
+    order = tables.columns.match(cells) if header else None
+    if header and order is None:
+        return None
+    text = (rest if header else body).rstrip(b"\r\n")
+    if text.count(b"\r") != text.count(b"\r\n") or b"[" in text or b"]" in text or INTEGER_ZERO.search(text):
+        return None
+    X = tables.rows.parse_usual(b'{"instances":[[%b]]}' % text.replace(b"\n", b"],["))
+    return X if X is None or order is None else np.take(X, order, axis=1)
+
+
+def _parse_any(body: bytes, tables: TableParser, *, header: bool | None) -> Floats:
+    """Parse a text as `parse_csv` does, whatever is in it."""
     try:
-        text = body.decode("utf-8-sig")
+        text = body.decode()
     except UnicodeDecodeError:
         raise MalformedError("The body is not valid UTF-8; encode the CSV as UTF-8.") from None
     features, rows = tables.columns.names, tables.rows

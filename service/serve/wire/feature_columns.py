@@ -9,7 +9,8 @@ form of TensorFlow Serving or SageMaker:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +35,11 @@ class FeatureColumns:
     def __init__(self, names: Sequence[str]) -> None:
         self.names: Final = tuple(names)
         self._known: Final = frozenset(names)
+        first = self.names[0]
+        # With one name, `itemgetter` returns the value itself in place of a tuple.
+        self._pick: Final[Callable[[dict[str, Any]], tuple[Any, ...]]] = (
+            itemgetter(*names) if len(names) > 1 else lambda record: (record[first],)
+        )
         self._positions: Final = [str(i) for i in range(len(self.names))]
 
     def find_order(self, columns: Iterable[object], subject: str = "The body") -> list[int]:
@@ -50,17 +56,33 @@ class FeatureColumns:
         texts = [name for name in found if type(name) is str]
         if len(texts) < len(found):
             raise UnacceptableError(f"{subject} has a column whose name is not a string.")
-        if len(texts) == len(self.names):
-            places = {name: place for place, name in enumerate(texts)}
+        order = self.match(texts)
+        if order is not None:
+            return order
+        raise UnacceptableError(f"{subject} {self._explain(texts)}; columns have the names of the model's features.")
+
+    def match(self, columns: Sequence[str]) -> list[int] | None:
+        """Return the place of each feature among the columns of a table, or None if they are not the features."""
+        if len(columns) == len(self.names):
+            places = {name: place for place, name in enumerate(columns)}
             if places.keys() == self._known:
                 return [places[name] for name in self.names]
-            if texts == self._positions:
-                return list(range(len(texts)))
-        raise UnacceptableError(f"{subject} {self._explain(texts)}; columns have the names of the model's features.")
+            if columns == self._positions:
+                return list(range(len(columns)))
+        return None
 
     def names_in(self, order: Sequence[int]) -> list[str]:
         """Return the feature of each column of a table; `find_order` made `order`."""
         return [self.names[feature] for feature in np.argsort(order)]
+
+    def order_records(self, records: list[dict[str, Any]]) -> list[tuple[Any, ...]] | None:
+        """Return the values of rows that are objects with each feature; None if a feature is missing or unknown."""
+        if set(map(len, records)) != {len(self.names)}:
+            return None
+        try:
+            return list(map(self._pick, records))
+        except KeyError:
+            return None
 
     def order_record(self, record: dict[str, Any], i: int) -> list[Any]:
         """Return the values of row `i`, an object, in the order of the features; or its vector.

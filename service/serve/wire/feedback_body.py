@@ -29,6 +29,7 @@ from service.serve.wire.json_grammar import (
     parse_object,
 )
 from service.serve.wire.labels import LabelParser, check_labels
+from service.serve.wire.large_matrix import cut_matrix
 from service.serve.wire.rows import RowParser
 from service.softmax.arrays import Floats
 from service.softmax.input_stage import NOT_NUMBERS
@@ -131,29 +132,17 @@ class FeedbackParser:
         return PostedEvent(event_id, payload, 1) if 0 < len(event_id) <= ID_BYTES_MAX else None
 
     def _parse_many_rows(self, body: bytes) -> PostedEvent | None:
-        """Return the event of a body with many rows, or None if unsure.
-
-        The matrix has no string, so it ends at the last bracket before the next quote. If its text is one JSON value,
-        and the text around it is JSON with null in its place, the body is JSON too. Without a backslash, every quote
-        starts or ends a string, so the only key "instances" is the one whose value was cut out.
-        """
-        key = body.find(INSTANCES_KEY)
-        start = body.find(b"[", key)
-        quote = body.find(b'"', start)
-        stop = body.rfind(b"]", start, quote if quote > 0 else len(body)) + 1
-        if not 0 < key < start < stop or body[key + len(INSTANCES_KEY) : start].strip() != b":":
+        """Return the event of a body with many rows, or None if unsure."""
+        cut = cut_matrix(body, INSTANCES_KEY)
+        if cut is None:
             return None
-        rest = body[:start] + b"null" + body[stop:]
-        if b"\\" in rest or rest.count(INSTANCES_KEY) != 1:
-            return None
+        rest, matrix = cut
         try:
             check_container_count(rest, self._rows.rows_max)
             document = self._load_flat(rest) or parse_object(rest, self._rows.depth_max, self._rows.rows_max)
             if document.get("instances", rest) is not None:
                 return None
-            return self._make_event(
-                document, self._rows.parse_instances(b"{%b:%b}" % (INSTANCES_KEY, body[start:stop]))
-            )
+            return self._make_event(document, self._rows.parse_instances(b"{%b:%b}" % (INSTANCES_KEY, matrix)))
         except InputError:
             return None
 

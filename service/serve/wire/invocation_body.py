@@ -29,13 +29,12 @@ from service.serve.wire.json_grammar import (
     drop_nulls,
     known_fields,
     load_json,
-    parse_object,
 )
-from service.serve.wire.json_lines import parse_json_lines
+from service.serve.wire.json_lines import join_lists, parse_json_lines
+from service.serve.wire.large_matrix import SPLIT, parse_table
 from service.serve.wire.predict_body import FORMS, OPTIONS, Convert, PredictBody, convert_form
 from service.serve.wire.table_rows import TableParser
 
-SPLIT: Final = "dataframe_split"
 RECORDS: Final = "dataframe_records"
 INVOCATION_FORMS: Final[Mapping[str, Convert]] = {
     SPLIT: lambda tables, frame: tables.convert_split(frame, SPLIT),
@@ -92,21 +91,24 @@ def _explain_constants(parse: Parse, body: bytes, tables: TableParser) -> None:
 
 def _parse_fields(body: bytes, tables: TableParser, *, extra_fields: bool) -> PredictBody:
     """Convert a JSON object with one of the forms."""
-    document = parse_object(body, tables.rows.depth_max, tables.rows.rows_max)
+    document = parse_table(body, tables.rows, tables.rows.rows_max)
     fields = drop_nulls(document) if extra_fields else known_fields(document, FIELDS)
     return convert_form(fields, tables, INVOCATION_FORMS)
 
 
 def _parse_lines(body: bytes, tables: TableParser) -> PredictBody:
-    """Convert JSON Lines."""
-    return PredictBody(
-        tables.convert_instances(parse_json_lines(body, tables.rows.depth_max, tables.rows.rows_max), "body")
-    )
+    """Convert JSON Lines; the usual ones are a list of rows once commas stand in place of the line ends."""
+    joined = join_lists(body)
+    X = None if joined is None else tables.rows.parse_usual(b'{"instances":%b}' % joined)
+    if X is None:
+        rows = parse_json_lines(body, tables.rows.depth_max, tables.rows.rows_max)
+        X = tables.convert_instances(rows, "body")
+    return PredictBody(X)
 
 
 def _parse_split(body: bytes, tables: TableParser) -> PredictBody:
     """Convert a JSON object with the names of the columns and the rows."""
-    return PredictBody(tables.convert_split(parse_object(body, tables.rows.depth_max, tables.rows.rows_max), SPLIT))
+    return PredictBody(tables.convert_split(parse_table(body, tables.rows, tables.rows.rows_max), SPLIT))
 
 
 def _parse_records(body: bytes, tables: TableParser) -> PredictBody:

@@ -8,7 +8,7 @@ subset of this grammar and nothing else.
 import contextlib
 import json
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from operator import countOf
 from typing import Any, Final
 
@@ -153,17 +153,15 @@ def measure_document(document: dict[str, Any] | list[Any]) -> tuple[int, int]:
     layer: list[Any] = [document]
     depth = strings = 0
     while layer:
-        depth, next_layer = depth + 1, []
-        for node in layer:
-            if type(node) is dict:
-                strings += len(node)
-            children = node.values() if type(node) is dict else node
-            kinds = set(map(type, children))
-            if str in kinds:
-                strings += countOf(map(type, children), str)
-            if not kinds.isdisjoint(_CONTAINER_TYPES):
-                next_layer += [child for child in children if type(child) is list or type(child) is dict]
-        layer = next_layer
+        depth += 1
+        strings += sum(len(node) for node in layer if type(node) is dict)
+        children = [node.values() if type(node) is dict else node for node in layer]
+        kinds = set(map(type, chain.from_iterable(children)))
+        if str in kinds:
+            strings += countOf(map(type, chain.from_iterable(children)), str)
+        if kinds.isdisjoint(_CONTAINER_TYPES):
+            break
+        layer = [child for child in chain.from_iterable(children) if type(child) is list or type(child) is dict]
     return depth, strings
 
 

@@ -45,6 +45,15 @@ def parse_json_lines(body: bytes, depth_max: int, rows_max: int) -> list[Any]:
     return values
 
 
+def join_lists(body: bytes) -> bytes | None:
+    """Return lines as one JSON list, if each is a list without others in it as far as brackets show; else None."""
+    text = body.rstrip(b"\r\n")
+    ends = text.count(b"\n")
+    if ends != text.count(b"]\n[") + text.count(b"]\r\n[") or text.count(b"[") != ends + 1:
+        return None
+    return b"[%b]" % text.replace(b"\n", b",")
+
+
 def _read_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield each line that is not empty, with its number from 1."""
     return ((number, line) for number, line in enumerate(io.BytesIO(body), 1) if not line.isspace())

@@ -16,6 +16,7 @@ finite afterwards.
 import struct
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -156,14 +157,30 @@ class RowParser:
         if type(rows) is not list or not rows:
             raise UnacceptableError('"instances" must be a list of at least one row.')
         check_row_count(len(rows), self.rows_max)
+        X = self.gather_rows(rows) if set(map(type, rows)) == {list} else None
+        if X is None:
+            raise self._find_wrong_row(rows, names)
+        return X
+
+    def gather_rows(self, rows: Sequence[Sequence[object]]) -> Floats | None:
+        """Return X (B, N) of rows of values, or None if one of them is not N numbers; checks all in bulk."""
+        if set(map(len, rows)) != {self.n_features} or not NUMBER_TYPES.issuperset(
+            map(type, chain.from_iterable(rows))
+        ):
+            return None
+        values = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * self.n_features)
+        return self.cast_values(values.reshape(-1, self.n_features))
+
+    def _find_wrong_row(self, rows: list[Any], names: Sequence[str]) -> UnacceptableError:
+        """Return the error of the first of some rows that is not N numbers; there is one."""
         for i, row in enumerate(rows):
             if type(row) is not list:
-                raise UnacceptableError(f"Row {i} must be a list of {self.n_features} numbers.")
+                return UnacceptableError(f"Row {i} must be a list of {self.n_features} numbers.")
             if len(row) != self.n_features:
-                raise UnacceptableError(f"Row {i} has {len(row)} values; this model takes {self.n_features}.")
+                return UnacceptableError(f"Row {i} has {len(row)} values; this model takes {self.n_features}.")
             if not NUMBER_TYPES.issuperset(map(type, row)):
-                raise explain_row(i, row, names)
-        return self.cast_values(np.array(rows, np.float64))
+                break
+        return explain_row(i, row, names)
 
     def cast_values(self, values: Floats) -> Floats:
         """Return an aligned copy of X in the model's dtype; the model later rejects NaN and infinity."""

@@ -41,17 +41,25 @@ class TableParser:
         """Convert a parsed list of rows, each a list of numbers or an object.
 
         Args:
-            instances: Any JSON value.
+            instances: Any JSON value, or the array that `parse_table` made of it.
             field: The name of the field that has it.
 
         Raises:
             UnacceptableError: It is not a list of at least one row of this model.
             TooLargeError: There are more rows than the limit.
         """
+        if isinstance(instances, np.ndarray):
+            return instances
         if type(instances) is not list or not instances:
             raise UnacceptableError(f'"{field}" must be a list of at least one row.')
         check_row_count(len(instances), self.rows.rows_max)
-        if dict in set(map(type, instances)):
+        kinds = set(map(type, instances))
+        if kinds == {dict}:
+            values = self.columns.order_records(instances)
+            X = None if values is None else self.rows.gather_rows(values)
+            if X is not None:
+                return X
+        if dict in kinds:
             order = self.columns.order_record
             instances = [order(row, i) if type(row) is dict else row for i, row in enumerate(instances)]
         return self.rows.convert_rows(instances, self.columns.names)
@@ -85,7 +93,7 @@ class TableParser:
         """Convert an object with the names of the columns and the rows.
 
         Args:
-            frame: Any JSON value.
+            frame: Any JSON value; its rows may be the array that `parse_table` made of them.
             field: The name of the field that has it.
 
         Raises:
@@ -98,14 +106,12 @@ class TableParser:
         columns, data = fields.get("columns", list(self.columns.names)), fields.get("data")
         if type(columns) is not list:
             raise UnacceptableError('"columns" must be a list of names.')
-        if type(data) is not list or not data:
-            raise UnacceptableError('"data" must be a list of at least one row.')
-        return self.reorder(self.columns.find_order(columns), data)
-
-    def reorder(self, order: list[int], data: list[Any]) -> Floats:
-        """Convert rows whose features have these places; `find_order` made `order`."""
-        X = self.rows.convert_rows(data, self.columns.names_in(order))
-        return X if order == sorted(order) else np.take(X, order, axis=1)
+        order = self.columns.find_order(columns)
+        if not isinstance(data, np.ndarray):
+            if type(data) is not list or not data:
+                raise UnacceptableError('"data" must be a list of at least one row.')
+            data = self.rows.convert_rows(data, self.columns.names_in(order))
+        return np.take(data, order, axis=1)
 
     def _is_column(self, value: object) -> bool:
         """Return whether the value of "features" is the column of a feature with that name."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError
+from service.serve.wire import csv_rows
 from service.serve.wire.csv_rows import CELL_CHARACTERS_MAX, parse_csv
 from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
@@ -103,6 +104,7 @@ def test_a_header_is_found_or_named() -> None:
         ("\n \r\n", "Row 0 has 1 values; this model takes 2."),
         ("\n\n", "The body is empty; send at least one line of numbers."),
         ("a,b\n", "The body has no rows; send at least one line of numbers."),
+        ("1,2],[3,4\n", "Row 0 has 3 values; this model takes 2."),
         ("1,2\n3\n", "Row 1 has 1 values; this model takes 2."),
         ("1,2,3\n", "Row 0 has 3 values; this model takes 2."),
         (",a,b\n0,1,2\n1,2\n", "Row 1 has 2 values; this model takes 3."),
@@ -160,6 +162,57 @@ def test_any_text_gives_finite_rows_or_a_refusal(text: str, header: bool | None)
         return
     assert np.isfinite(found).all()
     assert found.shape[1] == 2
+
+
+def verdict(body: bytes, header: bool | None) -> tuple[Any, ...]:  # noqa: FBT001
+    """The shape and bits of the rows, or the class and message of the refusal."""
+    try:
+        found = parse_csv(body, make_tables(("a", "b"), np.float32), header=header)
+    except InputError as reason:
+        return type(reason).__name__, str(reason)
+    return found.shape, found.tobytes()
+
+
+cells = st.sampled_from([
+    "1", "-0", "-0.0", "0", "1.5", " 2", "3 ", "\t4", "1e5", "-1E-3", "0.1234567890123456789", "1e39", "1e999",
+    "9" * 30, "+1", ".5", "5.", "007", "1_0", "nan", "inf", "", " ", '"1"', "x", "[1]", "1],[2", "null", "true",
+    "\u0661", "-", "1\r",
+])  # fmt: skip
+usual = st.sampled_from(["1", "-2.5", "0.1", "1e5", " 3", "-0"])
+some_lines = st.lists(
+    st.one_of(st.tuples(usual, usual), st.tuples(usual, usual), st.lists(cells, max_size=3)).map(",".join), max_size=5
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    lines=some_lines,
+    first=st.sampled_from(["", "b,a\n", "a,b\r\n", " b, a\n", '"a",b\n', ",a,b\n", "a,a\n", "1,0\n", "0,1\n", "\n"]),
+    line_end=st.sampled_from(["\n", "\r\n", "\n\n", "\r"]),
+    last=st.sampled_from(["", "\n", "\r\n", "\n\n", " "]),
+    header=st.none() | st.booleans(),
+)
+def test_the_fast_parser_agrees_with_the_plain_one(
+    lines: list[str],
+    first: str,
+    line_end: str,
+    last: str,
+    header: bool | None,  # noqa: FBT001
+) -> None:
+    """Usual and unusual texts have the same verdict with and without the fast parser, to the bit."""
+    body = (first + line_end.join(lines) + last).encode()
+    found = verdict(body, header)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_rows, "_parse_usual", lambda *_, **__: None)
+        assert found == verdict(body, header)
+
+
+@pytest.mark.parametrize("first", [b"", b"b,a\r\n"])
+def test_the_fast_parser_reads_usual_texts(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short decimals, with and without a header, are read with the plain parser removed."""
+    monkeypatch.setattr(csv_rows, "read_records", None)
+    for body in (b"1,2.5\r\n-0.0, 4\r\n", b"1,2\n3,4"):
+        assert parse_csv(first + body, make_tables(("a", "b"))).shape == (2, 2)
 
 
 @given(body=st.binary(max_size=60))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError
 from service.serve.wire.json_grammar import containers_max
-from service.serve.wire.json_lines import parse_json_lines
+from service.serve.wire.json_lines import join_lists, parse_json_lines
 from tests.support.json_reference import checked_message, reject_constant, unique_keys
 
 DEPTH, ROWS_MAX = 4, 10
@@ -93,3 +93,31 @@ def test_any_text_is_read_as_the_standard_library_does(text: str) -> None:
     except InputError:
         found = None
     assert found == expected_values(body)
+
+
+numbers = st.sampled_from(["1", "-0", "2.5", "null", '"["', "[1]", "{}", ""])
+lists = st.lists(numbers, max_size=3).map(lambda row: f"[{','.join(row)}]")
+lines = st.lists(lists | lists | st.sampled_from(["1", "{}", "", " ", "[1],[2]", "[1", "2]"]), max_size=4)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    some=lines, line_end=st.sampled_from(["\n", "\r\n", " \n", "\n\n", "\r"]), last=st.sampled_from(["", "\n", "\r\n"])
+)
+def test_joined_lists_are_the_lines(some: list[str], line_end: str, last: str) -> None:
+    """Whenever lines are joined to a valid list, it has the values of the lines."""
+    body = (line_end.join(some) + last).encode()
+    joined = join_lists(body)
+    if joined is None:
+        return
+    try:
+        values = json.loads(joined, parse_constant=reject_constant)
+    except ValueError:
+        return
+    assert parse_json_lines(body, DEPTH, ROWS_MAX) == values
+
+
+def test_usual_lines_are_joined() -> None:
+    """Lists of numbers in a line each become one list."""
+    for body in (b"[1, 2]\n[3, 4]\n", b"[1, 2]\r\n[3, 4]\r\n\r\n", b"[1, 2]\n[3, 4]"):
+        assert json.loads(join_lists(body) or b"") == [[1, 2], [3, 4]]
