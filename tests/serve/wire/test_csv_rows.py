@@ -104,7 +104,7 @@ def test_a_header_is_found_or_named() -> None:
         ("\n \r\n", "Row 0 has 1 values; this model takes 2."),
         ("\n\n", "The body is empty; send at least one line of numbers."),
         ("a,b\n", "The body has no rows; send at least one line of numbers."),
-        ("1,2],[3,4\n", "Row 0 has 3 values; this model takes 2."),
+        ("1,2],[3,4\n", "Row 0 has 4 values; this model takes 2."),
         ("1,2\n3\n", "Row 1 has 1 values; this model takes 2."),
         ("1,2,3\n", "Row 0 has 3 values; this model takes 2."),
         (",a,b\n0,1,2\n1,2\n", "Row 1 has 2 values; this model takes 3."),
