@@ -342,6 +342,15 @@ def test_the_work_behind_top_is_limited(pair: Pair, hidden: Any, computed: int) 
         parser.parse_explain(instances([[0] * 64] * 17, top=1))
 
 
+def test_null_members_count_as_missing_and_rows_may_have_names(pair: Pair) -> None:
+    """Null options change nothing, and rows by feature name are those in the order of the features."""
+    names = pair.worker.registry.now.find_served("iris", None).manifest.features
+    records = [dict(zip(names, row, strict=True)) for row in IRIS]
+    expected = ask(pair, "iris", instances(IRIS)).body
+    for body in (instances(IRIS, top=None, labels=None, min_seq=None, parameters=None), instances(records)):
+        assert ask(pair, "iris", body).body == expected
+
+
 REFUSED = {
     "no object": (b"[1]", 400),
     "broken": (b'{"instances": [[1,', 400),
@@ -353,11 +362,11 @@ REFUSED = {
     "null value": (b'{"instances": [[1,2,3,null]], "top": 1}', 422),
     "too large": (instances([[1e39, 2, 3, 4]]), 422),
     "too large, with labels": (instances([[1e39, 2, 3, 4]], labels=[0]), 422),
-    **{f"top {top}": (instances(IRIS, top=top), 422) for top in (0, -1, 1.5, "1", True, None, [1], 10**30)},
+    **{f"top {top}": (instances(IRIS, top=top), 422) for top in (0, -1, 1.5, "1", True, [1], 10**30)},
     **{f"min_seq {seq}": (instances(IRIS, min_seq=seq), 422) for seq in (-1, "1", True, 1 << 41)},
     **{
         f"labels {labels}": (instances(IRIS, labels=labels), 422)
-        for labels in (None, [], ["setosa"], ["x", "y"], [0, 3], [0, True], [[1, 0, 0], [1, 1, 0]], "setosa", {})
+        for labels in ([], ["setosa"], ["x", "y"], [0, 3], [0, True], [[1, 0, 0], [1, 1, 0]], "setosa", {})
     },
 }
 
