@@ -16,8 +16,8 @@ from service.settings import Settings
 from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
-# The release of Kubernetes whose schemas the files are validated with.
-RELEASE = "1.31"
+# The oldest and the newest release of Kubernetes whose schemas the files are validated with.
+RELEASES = ("1.25", "1.37")
 # Kinds that Kubernetes itself does not have, so it has no schema of them.
 FOREIGN = {"ServiceMonitor", "PrometheusRule", "ServingRuntime", "InferenceService"}
 FILES = ["kubernetes.yaml", "kubernetes-stateless.yaml", "kserve.yaml", "prometheus/service-monitor.yaml"]
@@ -50,10 +50,16 @@ def by_kind(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_objects_are_valid(name: str) -> None:
-    """Every object fits the schema of its kind, without unknown fields."""
-    for each in documents(DEPLOY / name):
-        if each["kind"] not in FOREIGN:
-            kubernetes_validate.validate(each, RELEASE, strict=True)
+    """Every object fits the schema of its kind."""
+    check_objects(documents(DEPLOY / name))
+
+
+def check_objects(objects: list[dict[str, Any]]) -> None:
+    """Check that objects have the fields of their kinds, and no others."""
+    for each in objects:
+        for release in RELEASES:
+            if each["kind"] not in FOREIGN:
+                kubernetes_validate.validate(each, release, strict=True)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -149,9 +155,7 @@ def render(**values: Any) -> dict[str, dict[str, Any]]:
     """Return the objects of the chart by their kinds, each valid."""
     texts = [text for name, text in run_helm(values)["files"].items() if name.endswith(".yaml")]
     objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
-    for each in objects:
-        if each["kind"] not in FOREIGN:
-            kubernetes_validate.validate(each, RELEASE, strict=True)
+    check_objects(objects)
     return by_kind(objects)
 
 
