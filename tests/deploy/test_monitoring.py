@@ -118,6 +118,20 @@ def test_dashboard_variables_have_values(scraped: Scraped) -> None:
             assert [series["metric"][label] for series in scraped.prometheus.query(metric)]
 
 
+def test_panels_have_room_and_a_description() -> None:
+    """No panel lies over another one, ids are unique, and each panel with queries says what it shows."""
+    shown = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in shown}) == len(shown)
+    places: set[tuple[int, int]] = set()
+    for panel in shown:
+        x, y, w, h = (panel["gridPos"][name] for name in "xywh")
+        cells = {(column, row) for column in range(x, x + w) for row in range(y, y + h)}
+        assert not cells & places
+        assert x + w <= 24
+        assert panel["type"] == "row" or panel["description"].endswith(".")
+        places |= cells
+
+
 def test_queries_name_existing_metrics() -> None:
     """Every metric of a rule or a panel is in the table of metrics, and its labels are those of the metric."""
     queries = [rule["expr"] for rule in rules().values()] + [
