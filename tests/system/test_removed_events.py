@@ -82,3 +82,19 @@ def test_a_waiting_client_learns_what_removed_its_event(models: Path, tmp_path: 
             assert (again.status_code, again.json()["code"]) == (409, "forgotten")
             again = post(service, "iris:classes", {"id": "grown", "add": ["gigantea"]}, wait=wait)
             assert (again.status_code, again.json()["code"]) == (409, "rolled_back")
+
+
+def test_a_retry_of_classes_is_a_duplicate(models: Path, tmp_path: Path) -> None:
+    """The classes that a call has added do not refuse its retry, but another call; its id refuses other content."""
+    with serving(models, tmp_path) as service:
+        body = {"id": "more", "add": ["gigantea"]}
+        first, again = (post(service, "iris:classes", body, wait=True) for _ in range(2))
+        assert (first.status_code, again.status_code) == (200, 200)
+        assert again.json() == {**first.json(), "duplicate": True}
+        for other, status, code in (
+            ({"add": ["gigantea"]}, 422, "invalid_request"),
+            ({"id": "more", "add": ["other"]}, 409, "id_taken"),
+            ({"id": "more", "add": ["setosa"]}, 409, "id_taken"),
+        ):
+            refused = post(service, "iris:classes", other)
+            assert (refused.status_code, refused.json()["code"]) == (status, code)

@@ -1,5 +1,6 @@
 """Routes for feedback, weights and administration."""
 
+from functools import partial
 from typing import TypeVar
 
 from fastapi import APIRouter, Request
@@ -27,6 +28,8 @@ from service.serve.api.validation import SeqQuery, Wait, parse_body
 from service.serve.asgi import COUNTED_BY_MODEL, Reply
 from service.serve.handlers.admin_requests import (
     admin_request,
+    check_classes,
+    check_configuration,
     classes_payload,
     configure_payload,
     forget_payload,
@@ -79,8 +82,8 @@ async def classes(served: Served, request: Request, context: With, *, wait: Wait
     """Add classes after the existing ones; the order of the others does not change in any row."""
     admin = _learning(context).admin
     call = await _parse(request, context, AddClassesRequest)
-    event = admin_request(Kind.CLASSES, classes_payload(call.add, served), call.id, call.if_seq)
-    return Reply(await admin.append(served, event, wait=wait))
+    event = admin_request(Kind.CLASSES, classes_payload(call.add), call.id, call.if_seq)
+    return Reply(await admin.append(served, event, wait=wait, check=partial(check_classes, call.add)))
 
 
 @learning_models.post(":correct", **DOCS["correct"])
@@ -124,8 +127,8 @@ async def configure(served: Served, request: Request, context: With, *, wait: Wa
     """Pause learning, learn without serving the result, or change the learning rule."""
     admin = _learning(context).admin
     call = await _parse(request, context, ConfigureRequest)
-    event = admin_request(Kind.CONFIGURE, configure_payload(call.changes(), served), call.id, call.if_seq)
-    return Reply(await admin.append(served, event, wait=wait))
+    event = admin_request(Kind.CONFIGURE, configure_payload(call.changes()), call.id, call.if_seq)
+    return Reply(await admin.append(served, event, wait=wait, check=partial(check_configuration, call.changes())))
 
 
 include_for_models(learning, learning_models, "/v1/models")

@@ -1,9 +1,11 @@
 """Answer the administrative calls: each becomes an event in the log."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
 
+from service.errors import SoftstepError
 from service.log_events import logger
 from service.serve.handlers.admin_requests import AdminRequest, forget_everywhere, in_version
 from service.serve.handlers.append_outcomes import kept, refusal_of
@@ -14,6 +16,8 @@ from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse
 from service.store.log.events import EventLocation, Outcome
+
+Check = Callable[[ServedModel], None]
 
 
 class AdminHandler:
@@ -34,9 +38,16 @@ class AdminHandler:
         self._writer: Final = writer
         self._responses: Final = responses
 
-    async def append(self, served: ServedModel, request: AdminRequest, *, wait: bool) -> HttpResponse:
-        """Append an admin event and respond: 202 when it is on disk, or with `wait` 200 when this worker serves it."""
+    async def append(
+        self, served: ServedModel, request: AdminRequest, *, wait: bool, check: Check | None = None
+    ) -> HttpResponse:
+        """Append an admin event and respond: 202 when it is on disk, or with `wait` 200 when this worker serves it.
+
+        `check` raises an error if the served model cannot accept a new event; the retry of a stored one is not checked.
+        """
         context = self._context_of(served)
+        if check is not None:
+            await self._check_new(served, request, check)
         place = kept(await self._writer.submit_event(context.source, request.event, request.kind, request.if_seq))
         self._log_stored(served.name, request, place)
         if wait:
@@ -65,6 +76,15 @@ class AdminHandler:
             await self._responses.wait_until_served(name, served_places)
         rest = events[0] if len(events) == 1 else {"events": events}
         return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, **rest}))
+
+    async def _check_new(self, served: ServedModel, request: AdminRequest, check: Check) -> None:
+        """Check an event that is not in the log yet: its own effect may be what the served model refuses now."""
+        try:
+            check(served)
+        except SoftstepError:
+            id_ = request.event.id
+            if id_ not in await self._writer.call_with_log(lambda log: log.find_ids(served.name, [id_])):
+                raise
 
     def _log_stored(self, name: str, request: AdminRequest, place: EventLocation) -> None:
         version = self._responses.version_of(place)

@@ -108,11 +108,11 @@ def in_version(event: PostedEvent, version: int) -> PostedEvent:
     return event._replace(id=b"%b/%d" % (event.id, version))
 
 
-def classes_payload(names: Sequence[str], served: ServedModel) -> bytes:
-    """Return the payload that adds classes.
+def check_classes(names: Sequence[str], served: ServedModel) -> None:
+    """Check that a model can have further classes with these names.
 
     Raises:
-        ClassesFixedError: The model cannot have in_version classes.
+        ClassesFixedError: The model cannot have further classes.
         UnacceptableError: A class exists or is named twice, or the model would become too large.
     """
     if served.manifest.head == "sigmoid":
@@ -126,6 +126,10 @@ def classes_payload(names: Sequence[str], served: ServedModel) -> bytes:
     if len(dump_manifest(manifest)) + EXPORT_BYTES > MANIFEST_BYTES_MAX:
         raise UnacceptableError("The names of so many classes do not fit into a manifest; add fewer or shorter ones.")
     _check_size(_rule_of(served), served, len(names))
+
+
+def classes_payload(names: Sequence[str]) -> bytes:
+    """Return the payload that adds classes."""
     return dump_classes(list(names))
 
 
@@ -139,8 +143,8 @@ def rollback_payload(seq: int) -> bytes:
     return dump({"seq": seq})
 
 
-def configure_payload(changes: Mapping[str, Any], served: ServedModel) -> bytes:
-    """Return the payload that changes how a model learns.
+def check_configuration(changes: Mapping[str, Any], served: ServedModel) -> None:
+    """Check that a model can learn as a call asks.
 
     Args:
         changes: At least one of `rule`, `constants`, `paused` and `shadow`.
@@ -151,6 +155,10 @@ def configure_payload(changes: Mapping[str, Any], served: ServedModel) -> bytes:
     """
     if "rule" in changes:
         _check_rule(changes["rule"], changes.get("constants", {}), served)
+
+
+def configure_payload(changes: Mapping[str, Any]) -> bytes:
+    """Return the payload that changes how a model learns."""
     return dump(dict(changes))
 
 

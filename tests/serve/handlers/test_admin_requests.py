@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import UnacceptableError
-from service.serve.handlers.admin_requests import classes_payload
+from service.serve.handlers.admin_requests import check_classes
 from service.serve.models.served_model import ServedModel
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
 from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest
@@ -22,7 +22,7 @@ def served(pair: Pair, name: str, bytes_max: int) -> ServedModel:
 
 
 def added(count: int, model: ServedModel) -> None:
-    classes_payload([f"more {k}" for k in range(count)], model)
+    check_classes([f"more {k}" for k in range(count)], model)
 
 
 @pytest.mark.parametrize("name", ["iris", "network"])
@@ -61,10 +61,10 @@ def test_the_names_of_added_classes_fit_into_a_manifest(pair: Pair) -> None:
     model = ServedModel(version, long, resources)
     names = [f"{k:04}".ljust(NAME_CHARACTERS_MAX, "\x01") for k in range(6000)]
     fitting = names[:5000]
-    classes_payload(fitting, model)
+    check_classes(fitting, model)
     assert len(dump_manifest(long.manifest.model_copy(update={"classes": ("a", "b", *fitting)}))) < MANIFEST_BYTES_MAX
     with pytest.raises(UnacceptableError, match="do not fit into a manifest"):
-        classes_payload(names, model)
+        check_classes(names, model)
 
 
 def test_no_model_has_more_classes_than_any_may_have(pair: Pair) -> None:

@@ -115,7 +115,7 @@ def _convert() -> Docs:
 def _admin(name: str, body: Docs, *codes: str) -> Docs:
     accepted, events = feedback_bodies.FeedbackAccepted, admin_bodies.ADMIN_ACCEPTED
     stored, served = response(accepted, events, STORED), response(accepted, events, SERVED)
-    return event_call(name, body, stored, served, (*ADMIN, *codes))
+    return event_call(name, body, stored, served, (*ADMIN, "rolled_back", *codes))
 
 
 def _forget() -> Docs:
@@ -145,7 +145,7 @@ def _feedback() -> Docs:
         request(bodies.FeedbackRequest, bodies.FEEDBACK_REQUESTS),
         response(bodies.FeedbackAccepted | bodies.TokensAccepted, bodies.FEEDBACK_ACCEPTED, STORED),
         response(bodies.FeedbackServed | bodies.TokensServed, bodies.FEEDBACK_SERVED, SERVED),
-        (*ROWS, *EVENT, *TOKEN_CODES, "forgotten", "skipped", "classes_changed", "learner_behind"),
+        (*ROWS, *EVENT, *TOKEN_CODES, "forgotten", "skipped", "rolled_back", "classes_changed", "learner_behind"),
     )
     _add_refusals_of_several(
         docs, {409: "id_taken", 422: "invalid_token", 429: "learner_behind", 503: "log_unavailable"}

@@ -101,7 +101,6 @@ LOG: Final = ("learning_off", "log_full", "log_unavailable", "log_unsafe", "log_
 EVENT: Final = (
     *MODEL,
     "id_taken",
-    "rolled_back",
     "stream_gone",
     "artifact_changed",
     "version_not_served",
