@@ -11,6 +11,7 @@ connection. So the next restart comes after them, as in any rolling update that 
 """
 
 import argparse
+import re
 import shutil
 import socket
 import subprocess
@@ -126,9 +127,9 @@ class Clients:
         with connection.makefile("rb") as answers:
             while not self.stopped.is_set():
                 connection.sendall(request)
-                status, closes = read_answer(answers)
-                if not status.startswith(b"2"):
-                    tally.failures.append(status.decode() or "no answer")
+                fault, closes = read_answer(answers)
+                if fault:
+                    tally.failures.append(fault)
                     return
                 tally.answered += 1
                 if closes:
@@ -136,17 +137,22 @@ class Clients:
                     return
 
 
-def read_answer(answers: BinaryIO) -> tuple[bytes, bool]:
-    """Read one answer; return its status, empty if it is not complete, and whether the connection closes."""
+def read_answer(answers: BinaryIO) -> tuple[str, bool]:
+    """Read one answer; return what is wrong with it, if anything, and whether the connection closes."""
     start = answers.readline()
     length, closes = -1, False
     while (line := answers.readline()) not in (b"\r\n", b""):
         name, _, value = line.strip().lower().partition(b": ")
         length = int(value) if name == b"content-length" else length
         closes = closes or (name, value) == (b"connection", b"close")
-    if length < 0 or len(answers.read(length)) < length:
-        return b"", True
-    return start.split()[1], closes
+    body = answers.read(length) if length >= 0 else b""
+    if len(body) != length:
+        return "no answer", True
+    status = start.split()[1].decode()
+    if status.startswith("2"):
+        return "", closes
+    code = re.search(rb'"code":"(\w+)"', body)
+    return f"{status} {code[1].decode() if code else ''}".strip(), True
 
 
 def restart_directly(folder: Path, connections: int, restarts: int, **settings: object) -> Tally:

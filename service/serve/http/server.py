@@ -104,6 +104,7 @@ class Server(uvicorn.Server):
             server.close()
         for listener in listeners:
             listener.close()
+        await asyncio.sleep(POLL_SECONDS)  # a connection that was accepted just now is known in the loop's next turn
         while (self.server_state.connections or self.server_state.tasks) and loop.time() < end:
             self._close_quiet_connections(loop.time() - QUIET_SECONDS)
             self._tick()
