@@ -19,7 +19,8 @@ from tests.support.processes import SECONDS
 from tests.support.scripts import load_script
 from tests.support.waiting import wait_until
 
-MOMENTS = (0.0, 0.15, 0.4, 0.8, 1.3, 2.0)
+# Seconds after the start: while the interpreter starts, imports, loads kernels, and forks; and once it is ready.
+MOMENTS = (0.0, 0.15, 0.5, 1.0, 2.0)
 # Far more than the second that loadtest/signals.py allows: the machine of a test may be busy.
 EXIT_SECONDS = 10.0
 

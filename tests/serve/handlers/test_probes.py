@@ -28,6 +28,8 @@ def test_probes_have_the_answers_of_the_application(routed: Pair, path: str) -> 
         request("GET", f"{path}?verbose"),
         request("GET", path, b"body"),
         request("GET", path, b""),
+        request("HEAD", path),
+        request("HEAD", f"{path}?verbose"),
         request("POST", path, b""),
         request("GET", path, version="1.0"),
         request("GET", path, headers=[("Expect", "100-continue")]),
