@@ -135,7 +135,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "{method} {route} {status}",
         "A response was sent; only with `SOFTSTEP_ACCESS_LOG`. `route` is the path's template, or null; `model`, "
         "`version` and `seq` are of the state that answered, or null; `duration_ms` is the time from the "
-        "first byte of the request to the response; the bytes are those of the bodies.",
+        "first byte of the request to the response; the bytes are those of the bodies that were read and sent.",
         ("model", "version", "seq", "duration_ms", "bytes_in", "bytes_out"),
     ),
     "request_failed": LogEvent(ERROR, "a request failed", "A fault of the service; the response is 500."),

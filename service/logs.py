@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +20,7 @@ from typing import IO, Final, Literal
 import orjson
 
 from service.errors import SoftstepError
-from service.log_events import logger
+from service.log_events import EVENTS, logger
 
 LogFormat = Literal["json", "text"]
 
@@ -142,15 +143,37 @@ class LineHandler(logging.Handler):
         self._writer.write(line)
 
 
-def remove_query(record: logging.LogRecord) -> bool:
-    """Remove the query from the path of an access record, because it may contain a secret; keep the record."""
-    if isinstance(record.args, tuple) and len(record.args) > 2:  # noqa: PLR2004  # client, method, path
-        client, method, path, *rest = record.args
-        record.args = (client, method, str(path).partition("?")[0], *rest)
-    return True
+class AccessLog:
+    """Writes one line for each response, without the detour over a log record.
+
+    Args:
+        log_format: The format of the lines.
+    """
+
+    def __init__(self, log_format: LogFormat) -> None:
+        self._writer = LineWriter(sys.stderr)
+        self._as_json = log_format == "json"
+        self._message = EVENTS["access"].message
+        self._process = os.getpid()
+
+    def write(self, fields: Mapping[str, object]) -> None:
+        """Write the line of a response; `fields` are those of the event `access`, and the request's id."""
+        now, message = time.time(), self._message.format_map(fields)
+        if not self._as_json:
+            self._writer.write(text_line(now, "info", f"{message} in {fields['duration_ms']} ms"))
+            return
+        members = {
+            "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+            "level": "info",
+            "event": "access",
+            "message": message,
+            "process": self._process,
+            **fields,
+        }
+        self._writer.write(dump_line(members))
 
 
-def configure_logging(log_format: LogFormat, *, access: bool) -> None:
+def configure_logging(log_format: LogFormat) -> None:
     """Send the records of all loggers, warnings and uncaught exceptions to standard error."""
     handler = LineHandler(LineWriter(sys.stderr))
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
@@ -158,10 +181,6 @@ def configure_logging(log_format: LogFormat, *, access: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("softstep").setLevel(logging.INFO)
-    uvicorn_access = logging.getLogger("uvicorn.access")
-    uvicorn_access.setLevel(logging.INFO)
-    uvicorn_access.addFilter(remove_query)
-    uvicorn_access.propagate = access
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda hook: logger.event("uncaught_exception", exc_info=hook.exc_value)

@@ -3,13 +3,14 @@
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from service.errors import LogFullError, SoftstepError
 from service.log_events import logger
-from service.logs import JsonFormatter, LineHandler, LineWriter, TextFormatter, format_exception
+from service.logs import AccessLog, JsonFormatter, LineHandler, LineWriter, TextFormatter, format_exception
 
 MEMBERS = ["time", "level", "event", "message", "process"]
 
@@ -147,3 +148,39 @@ def test_a_line_that_was_cut_is_ended_before_the_next(tmp_path: Path, monkeypatc
         writer.write("second")
         writer.write("third")
     assert lines_of(tmp_path / "log") == ["fir", "second", "third"]
+
+
+ACCESS = {
+    "request_id": "a-1",
+    "method": "POST",
+    "route": "/v1/models/{name}:predict",
+    "status": 200,
+    "model": "iris",
+    "version": 1,
+    "seq": 0,
+    "duration_ms": 0.125,
+    "bytes_in": 36,
+    "bytes_out": 70,
+}
+
+
+def test_an_access_line_has_the_members_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fields stand beside the common members, as for any other event."""
+    with (tmp_path / "log").open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        AccessLog("json").write(ACCESS)
+    (line,) = lines_of(tmp_path / "log")
+    members = json.loads(line)
+    assert list(members) == [*MEMBERS, *ACCESS]
+    assert {name: members[name] for name in ACCESS} == ACCESS
+    assert (members["level"], members["event"]) == ("info", "access")
+    assert members["message"] == "POST /v1/models/{name}:predict 200"
+
+
+def test_an_access_line_for_people_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the method, the route, the status and the duration."""
+    with (tmp_path / "log").open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        AccessLog("text").write({**ACCESS, "route": None, "status": 404})
+    (line,) = lines_of(tmp_path / "log")
+    assert line[8:] == " info    POST None 404 in 0.125 ms"

@@ -43,7 +43,7 @@ LOCK_SECONDS: Final = 3.0
 
 def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     """Return 0 when the service was stopped, 1 if the address or the data directory cannot be used."""
-    configure_logging(settings.log_format, access=settings.access_log)
+    configure_logging(settings.log_format)
     try:
         with open_data(settings) as data:
             return _serve(settings, data)

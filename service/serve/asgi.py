@@ -9,12 +9,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.log_events import REQUEST_ID, logger
+from service.serve.access_log import ACCESS_ENTRY, ANSWERED_EARLY
 from service.serve.origins import Origins
 from service.serve.request_id import request_id
 from service.serve.responses import BROKEN, KEEP_ALIVE, HttpResponse, RequestHead
 
-# In the scope of a request that the protocol has answered while its body came.
-ANSWERED_EARLY: Final = "softstep.answered_early"
 # In the scope of a request whose duration its model version counts.
 COUNTED_BY_MODEL: Final = "softstep.counted_by_model"
 # In the scope of a request that is answered with an error: its code.
@@ -94,6 +93,7 @@ class Envelope:
                     *message["headers"],
                     (b"x-request-id", identity),
                 ]
+                _note_route(asked)
                 if ANSWERED_EARLY not in scope:
                     self._count(message["status"], asked.get(ERROR_CODE, ""))
                     if message["status"] < ERRORS and "endpoint" in asked and COUNTED_BY_MODEL not in asked:
@@ -114,6 +114,12 @@ class Envelope:
             await Reply(BROKEN)(scope, receive, complete)
         finally:
             REQUEST_ID.reset(token)
+
+
+def _note_route(scope: Scope) -> None:
+    """Note in the access log, if there is one, which route answers a request."""
+    if ACCESS_ENTRY in scope and "endpoint" in scope:
+        scope[ACCESS_ENTRY].route = route_template(scope)
 
 
 def route_template(scope: Scope) -> str:

@@ -2,13 +2,36 @@
 
 import itertools
 import os
-from typing import Final
+from typing import Final, Self
 
 REQUEST_ID_BYTES_MAX: Final = 128
 
 
+class RecordedNumbers:
+    """The numbers of requests, of which the last one is known.
+
+    Attributes:
+        last: The last number, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> int:
+        self.last += 1
+        return self.last
+
+
 class RequestIds:
-    """Makes the ids of requests that bring none: a prefix of this process, and a number."""
+    """Makes the ids of requests that bring none: a prefix of this process, and a number.
+
+    Attributes:
+        series: The prefix.
+        numbers: The numbers.
+    """
 
     def __init__(self) -> None:
         self.renew()
@@ -16,7 +39,12 @@ class RequestIds:
     def renew(self) -> None:
         """Start a new series. A forked worker must do this, or two workers would make the same ids."""
         self.series = os.urandom(8).hex().encode()
-        self.numbers = itertools.count(1)
+        self.numbers: itertools.count[int] | RecordedNumbers = itertools.count(1)
+
+    def record_numbers(self) -> RecordedNumbers:
+        """Start numbers of which the last one is known; an access log needs that."""
+        self.numbers = recorded = RecordedNumbers()
+        return recorded
 
 
 REQUEST_IDS: Final = RequestIds()

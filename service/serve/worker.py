@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.log_events import logger
+from service.logs import AccessLog
 from service.process.shared_memory import READY, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
@@ -35,6 +36,7 @@ from service.serve.handlers.stream_status import StreamStatus
 from service.serve.handlers.token_feedback import TokenFeedback
 from service.serve.handlers.turns import Turns
 from service.serve.handlers.weights import WeightsHandler
+from service.serve.http.logged_protocol import LoggedProtocol
 from service.serve.http.protocol import SoftstepProtocol
 from service.serve.http.server import Server
 from service.serve.http.shared_state import SharedState
@@ -99,7 +101,11 @@ class Worker:
         self.dispatcher = self._make_dispatcher(waiter)
         health = Health(self.registry, shared_memory, settings, learns=links is not None)
         probes = make_probes(health, settings.health_route)
-        self.shared = SharedState(self.registry, self.dispatcher, probes, self.counters, settings)
+        access_log = AccessLog(settings.log_format) if settings.access_log else None
+        self.shared = SharedState(self.registry, self.dispatcher, probes, self.counters, settings, access_log)
+        self.protocol = SoftstepProtocol.bound(self.shared)
+        if access_log is not None:
+            self.protocol = LoggedProtocol.logging(self.shared, access_log, REQUEST_IDS.record_numbers())
         self.context = Context(
             settings,
             shared_memory,
@@ -112,6 +118,7 @@ class Worker:
             self.decoder,
             self.shared,
             self.learning,
+            access_log,
         )
 
     def _make_learning(self, links: WorkerLinks, shared_memory: SharedMemory, slot: int) -> Learning:
@@ -207,7 +214,7 @@ def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) ->
         http=http,
         ws="none",
         log_config=None,
-        access_log=settings.access_log,
+        access_log=False,  # uvicorn's own; the service has another one
         server_header=False,
         headers=[("server", "softstep")],
         proxy_headers=False,
@@ -226,5 +233,5 @@ def run(  # noqa: PLR0917  # the first three are bound before the fork
     REQUEST_IDS.renew()
     worker = Worker(settings, shared_memory, slot, pipe, links)
     app = make_app(worker.context, worker.counters, worker.lifespan)
-    config = config_of(settings, app, SoftstepProtocol.bound(worker.shared))
+    config = config_of(settings, app, worker.protocol)
     Server(config, settings, shared_memory, worker.shared).run(sockets=[listener])

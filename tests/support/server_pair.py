@@ -23,7 +23,6 @@ from service.process.shared_memory import HANDLED, STATUS_MAX, STATUSES, SharedM
 from service.process.unload_list import publish_unload_list, read_unload_list
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
-from service.serve.http.protocol import SoftstepProtocol
 from service.serve.http.server import Server
 from service.serve.models import load_unload
 from service.serve.wire.feedback_tokens import TokenKeys
@@ -82,7 +81,7 @@ class Pair:
     async def _serve(self) -> None:
         worker = self.worker
         self.loop.add_reader(self.orders, self._carry)
-        protocol = self._counting(SoftstepProtocol.bound(worker.shared))
+        protocol = self._counting(worker.protocol)
         fast_app = make_app(worker.context, worker.counters, worker.lifespan)
         plain_app = make_app(worker.context, worker.counters)
         self._servers += [

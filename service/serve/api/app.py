@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from service import __version__
 from service.errors import SoftstepError
+from service.serve.access_log import LoggedApplication
 from service.serve.api.body_decoding import BodyDecoding
 from service.serve.api.cors import Preflights
 from service.serve.api.dependencies import Context, refused
@@ -115,4 +116,6 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
     app.add_middleware(
         Envelope, count=counters.count_response, count_route=counters.count_route, origins=context.dispatcher.origins
     )
+    if context.access_log is not None:
+        app.add_middleware(LoggedApplication, log=context.access_log)
     return app

@@ -10,7 +10,9 @@ from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
 
 from service.errors import SoftstepError
+from service.logs import AccessLog
 from service.process.shared_memory import SharedMemory
+from service.serve.access_log import ACCESS_ENTRY
 from service.serve.api.body_decoding import HeldBodies
 from service.serve.asgi import COUNTED_BY_MODEL, Reply
 from service.serve.handlers.content_types import JSON_TYPES, check_content_type
@@ -64,6 +66,7 @@ class Context:
     decoder: Executor
     bodies: HeldBodies
     learning: Learning | None = None
+    access_log: AccessLog | None = None
 
     @property
     def now(self) -> LiveModels:
@@ -144,14 +147,23 @@ async def version_in_path(
 NamedModel = Annotated[ModelPath, Depends(model_path)]
 
 
-async def served_model(context: With, path: NamedModel) -> ServedModel:
+async def served_model(request: Request, context: With, path: NamedModel) -> ServedModel:
     """Return the model that the path names, as it is served now.
 
     Raises:
         ModelNotFoundError: No model or no version has that name.
         ModelNotReadyError: It is known but not served.
     """
-    return context.now.find_served(path.name, path.version)
+    served = context.now.find_served(path.name, path.version)
+    note_served(request, served)
+    return served
+
+
+def note_served(request: Request, served: ServedModel) -> None:
+    """Note in the access log, if there is one, which state answers a request."""
+    entry = request.scope.get(ACCESS_ENTRY)
+    if entry is not None:
+        entry.served = served
 
 
 Served = Annotated[ServedModel, Depends(served_model)]
@@ -186,6 +198,7 @@ def _version_id(route: APIRoute) -> str:
 async def respond(request: Request, context: Context, kind: int, served: ServedModel) -> Reply:
     """Respond to a request to a model, as the fast path would."""
     request.scope[COUNTED_BY_MODEL] = True
+    note_served(request, served)
     # The state of this moment: models may change while a body arrives.
     endpoint = Endpoint(kind, served, any_version="version" not in request.path_params)
     check_declared_size(request, context)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.log_events import logger
-from service.serve.asgi import ANSWERED_EARLY
+from service.serve.access_log import ANSWERED_EARLY
 from service.serve.http.response_forms import ResponseForm, join_headers
 from service.serve.http.shared_state import CachedHead, ConnectionFlow, PendingRequest, SharedState
 from service.serve.models.endpoint import Endpoint
@@ -102,8 +102,6 @@ class Connection(HttpToolsProtocol):
             closes=not cycle.keep_alive,
             has_body=cycle.method != b"HEAD",
         )
-        if self.access_log:
-            self._log_access(cycle.method, cycle.url, cycle.version, response.status)
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
@@ -152,11 +150,6 @@ class Connection(HttpToolsProtocol):
         counters.statuses[status] += 1
         if code:
             counters.count_refusal(code)
-
-    def _log_access(self, method: bytes, url: bytes, version: str, status: int) -> None:
-        client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
-        path = url.partition(b"?")[0].decode("ascii", "replace")
-        self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method.decode(), path, version, status)
 
     def _log_failure(self, error: BaseException, cycle: PendingRequest) -> HttpResponse:
         """Log a fault of the service and return the response, which must have the id of that line."""
@@ -220,8 +213,6 @@ class Connection(HttpToolsProtocol):
         head = RequestHead.of(fields)
         is_head = self.url != b"" and self.parser.get_method() == b"HEAD"
         self._send(response, self.shared.form(head.origin), head.request_id, closes=True, has_body=not is_head)
-        if self.access_log:
-            self._log_access(self.parser.get_method(), self.url, self.parser.get_http_version(), response.status)
         self.server_state.total_requests += 1
         if self.transport.can_write_eof():
             self.transport.write_eof()

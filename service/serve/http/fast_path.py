@@ -42,7 +42,6 @@ class FastPath(Connection):
         label = -1 if single_row is None else single_row.predict_row(data, len(cached.head))
         if label >= 0:
             self._send_single_row(cached.form, cast("SingleRow", single_row), endpoint.served.v1_single[label])
-            status = 200
         elif endpoint.kind == FEEDBACK:
             self._start_feedback(cached, data)
             return
@@ -57,13 +56,10 @@ class FastPath(Connection):
             if not isinstance(response, HttpResponse):
                 self._await(response, PendingRequest(cached.url, cached.version, cached.form, keep_alive=True))
                 return
-            status = response.status
             if not self.transport.is_closing():
                 self._send(response, cached.form, None, closes=False)
         self.server_state.total_requests += 1
         self.deadline = self.loop.time() + shared.keep_alive_seconds
-        if self.access_log:
-            self._log_access(b"POST", cached.url, cached.version, status)
 
     def _send_single_row(self, form: ResponseForm, single_row: SingleRow, rest: bytes) -> None:
         """Write the response to a single row whose probabilities are computed; `rest` is what follows them."""

@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from service.logs import AccessLog
 from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
+from service.serve.access_log import AccessEntry, LoggedApplication
 from service.serve.asgi import Envelope, Reply
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.probes import Probes
@@ -39,13 +41,18 @@ class NullEvent:
 
 
 class PendingRequest:
-    """A fast-path request from its headers to its response, with the attributes that uvicorn reads of a cycle."""
+    """A fast-path request from its headers to its response, with the attributes that uvicorn reads of a cycle.
 
-    __slots__ = ("disconnected", "form", "keep_alive", "request_id", "response_complete", "url", "version")
+    Attributes:
+        entry: Its entry of the access log; set only if there is one.
+    """
+
+    __slots__ = ("disconnected", "entry", "form", "keep_alive", "request_id", "response_complete", "url", "version")
     message_event = NullEvent()
     method = b"POST"
     more_body = False
     response_started = False
+    entry: AccessEntry
 
     def __init__(
         self, url: bytes, version: str, form: ResponseForm, request_id: bytes | None = None, *, keep_alive: bool
@@ -156,6 +163,7 @@ class SharedState:
         probes: Answers each path of liveness and readiness.
         counters: The worker's counters.
         settings: The limits.
+        access_log: Where each response gets a line, or None.
 
     Attributes:
         draining: Whether each response is the last one on its connection. No head is remembered meanwhile, so a
@@ -169,6 +177,7 @@ class SharedState:
         probes: Probes,
         counters: WorkerCounters,
         settings: Settings,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.registry = registry
         self.dispatcher = dispatcher
@@ -179,7 +188,8 @@ class SharedState:
         self.draining = False
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.in_flight_max = settings.requests_in_flight_max
-        self.busy = Envelope(busy, counters.count_response, counters.count_route, dispatcher.origins)
+        busy_app: ASGIApp = Envelope(busy, counters.count_response, counters.count_route, dispatcher.origins)
+        self.busy = busy_app if access_log is None else LoggedApplication(busy_app, access_log)
         self.in_flight = 0
         self.body_bytes = 0
         self._forms: dict[tuple[Header, ...], ResponseForm] = {}

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import Server, ServerState
 
 PROTOCOL = {
-    "access_log", "access_logger", "app", "client", "config", "connections", "cycle", "expect_100_continue", "flow",
+    "app", "config", "connections", "cycle", "expect_100_continue", "flow",
     "headers", "loop", "parser", "pipeline", "server_state", "tasks", "transport", "url",
 }  # fmt: skip
 CYCLE = {"disconnected", "keep_alive", "message_event", "response_complete", "response_started"}

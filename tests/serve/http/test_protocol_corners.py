@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import socket
 import threading
 import time
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from service.logs import remove_query
 from service.process.shared_memory import IN_FLIGHT
 from service.serve.metrics.counters import EXECUTIONS, FAILURES, ROWS, sum_counters
 from service.store.artifact.artifact import write_artifact
@@ -669,42 +667,7 @@ def test_a_model_unloaded_while_its_request_arrives_still_answers(paired: Paired
     assert pair.ask(HOT)[0].status == 503
 
 
-# Logs and counters
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """The access log, as the command sets it up."""
-    logger = logging.getLogger("uvicorn.access")
-    monkeypatch.setattr(logger, "propagate", True)
-    monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logger, "filters", [remove_query])
-    caplog.set_level(logging.INFO, "uvicorn.access")
-    return caplog
-
-
-def test_the_access_log_has_a_line_for_each_answer(paired: Paired, log: pytest.LogCaptureFixture) -> None:
-    """Method, path, version and status of every request, remembered, refused and malformed ones too; no query."""
-    pair = paired(access_log=True)
-    other = unnamed(request("POST", "/v1/models/digits:predict", instances([[0] * 64])))
-    old = request("POST", V1, BODY, version="1.0")
-    for data in ([unnamed(HOT), other, unnamed(HOT), COLD, request("GET", "/x?secret=1"), old], [unnamed(HOT)]):
-        pair.ask(*data)
-    pair.ask(LARGE["one header"])
-    pair.ask(b"\x00")
-    lines = [record.getMessage().partition(" - ")[2] for record in log.records if record.name == "uvicorn.access"]
-    assert lines == [
-        f'"POST {V1} HTTP/1.1" 200',
-        '"POST /v1/models/digits:predict HTTP/1.1" 200',
-        f'"POST {V1} HTTP/1.1" 200',
-        f'"POST {V1.replace(":", "%3A")} HTTP/1.1" 200',
-        '"GET /x HTTP/1.1" 404',
-        f'"POST {V1} HTTP/1.0" 200',
-        f'"POST {V1} HTTP/1.1" 200',
-        '"GET /healthz HTTP/1.1" 431',
-        lines[8],
-    ]
-    assert lines[8].endswith(" 400")
+# Counters and faults
 
 
 def test_every_answer_is_counted_once(paired: Paired) -> None:

@@ -1,0 +1,110 @@
+"""The access log: one line for each response, on the fast path and off it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.log_events import EVENTS
+from service.logs import AccessLog
+from service.serve.http.logged_protocol import LoggedProtocol
+from tests.support.http_connection import ClientConnection, Response
+from tests.support.http_requests import infer, instances, request
+from tests.support.server_pair import Pair
+
+V1 = "/v1/models/iris:predict"
+VERSION = "/v1/models/iris/versions/1:predict"
+BODY = instances([[5.1, 3.5, 1.4, 0.2]])
+FEEDBACK = json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]], "labels": [0]}).encode()
+HOT = request("POST", V1, BODY)
+PREDICT, POST_FEEDBACK = "/v1/models/{name}:predict", "/v1/models/{name}:feedback"
+# Each request with the method, the route and the status of its line; None is a model that no line names.
+REQUESTS: dict[str, tuple[bytes, tuple[str, str | None, int, str | None]]] = {
+    "a row": (HOT, ("POST", PREDICT, 200, "iris")),
+    "a version": (request("POST", VERSION, BODY), ("POST", PREDICT, 200, "iris")),
+    "rows": (request("POST", V1, instances([[1, 2, 3, 4]] * 9)), ("POST", PREDICT, 200, "iris")),
+    "v2": (
+        request("POST", "/v2/models/iris/infer", infer([[1, 2, 3, 4]])),
+        ("POST", "/v2/models/{name}/infer", 200, "iris"),
+    ),
+    "feedback": (request("POST", "/v1/models/iris:feedback", FEEDBACK), ("POST", POST_FEEDBACK, 202, "iris")),
+    "a query": (request("POST", f"{V1}?secret=1", BODY), ("POST", PREDICT, 200, "iris")),
+    "an error": (request("POST", V1, b"{"), ("POST", PREDICT, 400, "iris")),
+    "an unknown path": (request("GET", "/x?secret=1"), ("GET", None, 404, None)),
+    "an unknown model": (request("POST", "/v1/models/secret:predict", BODY), ("POST", PREDICT, 404, None)),
+    "metadata": (request("GET", "/v1/models/iris"), ("GET", "/v1/models/{name}", 200, None)),
+    "metrics": (request("GET", "/metrics"), ("GET", "/metrics", 200, None)),
+    "statistics": (request("GET", "/v2/models/iris/stats"), ("GET", "/v2/models/{name}/stats", 200, "iris")),
+    "a large head": (request("GET", "/healthz", None, [("X", "x" * 40_000)]), ("GET", None, 431, None)),
+    "no HTTP": (b"secret\r\n\r\n", ("", None, 400, None)),
+}
+
+
+def unnamed(data: bytes) -> bytes:
+    """Return a request without an id, so that its head is one that the protocol remembers."""
+    return data.replace(b"X-Request-Id: test\r\n", b"")
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The fields of each line that is written."""
+    written: list[dict[str, Any]] = []
+    monkeypatch.setattr(AccessLog, "write", lambda _, fields: written.append(dict(fields)))
+    return written
+
+
+@pytest.mark.parametrize(("data", "expected"), REQUESTS.values(), ids=REQUESTS)
+def test_each_response_has_a_line(
+    paired: Callable[..., Pair],
+    lines: list[dict[str, Any]],
+    data: bytes,
+    expected: tuple[str, str | None, int, str | None],
+) -> None:
+    """The line has the fields of the table, the response's id and the sizes of both bodies; nothing of the query."""
+    pair = paired(access_log=True)
+    data = unnamed(data)
+    answers = [answer for _ in range(3) for answer in pair.ask(data)]
+    assert len(lines) == 3
+    for answer, line in zip(answers, lines, strict=True):
+        assert set(line) == {"request_id", *EVENTS["access"].fields}
+        assert line["request_id"] == answer.header("x-request-id")
+        found = line["method"], line["route"], line["status"], line["model"]
+        assert found[1:] == expected[1:]
+        assert found[0] == expected[0] or expected[0] == ""
+        assert line["status"] == answer.status
+        assert line["bytes_out"] == len(answer.body)
+        is_read = expected[3] is not None or not data.startswith(b"POST")
+        assert line["bytes_in"] == (len(data.partition(b"\r\n\r\n")[2]) if is_read else 0)
+        assert (line["version"], line["seq"]) == ((1, 0) if expected[3] else (None, None))
+        assert 0 < line["duration_ms"] < 10_000
+        assert "secret" not in repr(line)
+
+
+def test_lines_keep_their_own_requests_in_a_pipeline(paired: Callable[..., Pair], lines: list[dict[str, Any]]) -> None:
+    """A request that arrives before the response to feedback does not change the line of that feedback."""
+    pair = paired(access_log=True)
+    feedback = request("POST", "/v1/models/iris:feedback", FEEDBACK).replace(b"Id: test", b"Id: first")
+
+    async def talk(client: ClientConnection) -> list[Response]:
+        await client.send_pieces([feedback + HOT])
+        return [await client.read() for _ in range(2)]
+
+    assert [answer.status for answer in pair.talk(talk)] == [202, 200]
+    assert [(line["request_id"], line["route"]) for line in lines] == [("first", POST_FEEDBACK), ("test", PREDICT)]
+    assert [line["bytes_in"] for line in lines] == [len(FEEDBACK), len(BODY)]
+
+
+def test_a_repeated_request_in_a_conversation_has_its_own_line(
+    paired: Callable[..., Pair], lines: list[dict[str, Any]]
+) -> None:
+    """The ids of remembered heads are those of the responses."""
+    pair = paired(access_log=True)
+    answers = pair.ask(*[unnamed(HOT), unnamed(request("POST", "/v1/models/iris:feedback", FEEDBACK))] * 4)
+    assert [line["request_id"] for line in lines] == [answer.header("x-request-id") for answer in answers]
+    assert len({line["request_id"] for line in lines}) == 8
+
+
+def test_without_an_access_log_no_connection_has_its_code(pair: Pair) -> None:
+    """A request pays nothing for a log that is off."""
+    assert not issubclass(pair.worker.protocol, LoggedProtocol)
