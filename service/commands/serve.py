@@ -48,7 +48,8 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
         with open_data(settings) as data:
             return _serve(settings, data)
     except (LogError, KeyFileError) as error:
-        logger.event("start_failed", reason=str(error))
+        cause = "" if error.__cause__ is None else f" ({error.__cause__})"
+        logger.event("start_failed", reason=f"{error}{cause}")
         return 1
 
 
