@@ -48,7 +48,7 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
         with open_data(settings) as data:
             return _serve(settings, data)
     except (LogError, KeyFileError) as error:
-        cause = "" if error.__cause__ is None else f" ({error.__cause__})"
+        cause = f" ({error.__cause__})" if isinstance(error, LogError) and error.__cause__ else ""
         logger.event("start_failed", reason=f"{error}{cause}")
         return 1
 
