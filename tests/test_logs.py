@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from service.errors import LogFullError, SoftstepError
 from service.log_events import logger
 from service.logs import AccessLog, JsonFormatter, LineHandler, LineWriter, TextFormatter, format_exception
+from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS
 
 MEMBERS = ["time", "level", "event", "message", "process"]
 
@@ -184,3 +187,33 @@ def test_an_access_line_for_people_is_short(tmp_path: Path, monkeypatch: pytest.
         AccessLog("text").write({**ACCESS, "route": None, "status": 404})
     (line,) = lines_of(tmp_path / "log")
     assert line[8:] == " info    POST None 404 in 0.125 ms"
+
+
+PROGRAM = """
+import logging, threading, warnings
+from service.logs import configure_logging
+
+def fail():
+    raise ValueError("can" + "ary")
+
+configure_logging("json")
+warnings.warn("a warning", stacklevel=1)
+logging.getLogger("asyncio").error("a task failed")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+fail()
+"""
+
+
+def test_nothing_else_is_written_to_standard_error() -> None:
+    """Warnings, lines of packages and exceptions that no code catches are lines like all others."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["library", "library", "uncaught_exception", "uncaught_exception"]
+    assert [line.get("logger") for line in lines] == ["py.warnings", "asyncio", None, None]
+    assert all(line["exception"].endswith("\nValueError") for line in lines[2:])
+    assert "canary" not in done.stderr
