@@ -108,3 +108,40 @@ def test_a_repeated_request_in_a_conversation_has_its_own_line(
 def test_without_an_access_log_no_connection_has_its_code(pair: Pair) -> None:
     """A request pays nothing for a log that is off."""
     assert not issubclass(pair.worker.protocol, LoggedProtocol)
+
+
+INFER = request("POST", "/v2/models/iris/infer", infer([[1.0, 2.0, 3.0, 4.0]]))
+LEARN = request("POST", "/v1/models/iris:feedback", FEEDBACK)
+FAULTS = {
+    "a named request": ("respond", [HOT]),
+    "a request that brings no id": ("respond", [unnamed(HOT)]),
+    "a request of the application": ("respond", [HOT.replace(b":predict", b"%3Apredict")]),
+    "a remembered head": ("handlers", [unnamed(INFER), unnamed(INFER)]),
+    "remembered feedback": ("start_feedback", [unnamed(LEARN), unnamed(LEARN)]),
+    "feedback of the application": ("start_feedback", [LEARN.replace(b":feedback", b"%3Afeedback")]),
+}
+
+
+@pytest.mark.parametrize(("name", "requests"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_logged_with_the_id_of_its_response(
+    paired: Callable[..., Pair],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    requests: list[bytes],
+) -> None:
+    """An operator finds the traceback of a response with status 500 by its X-Request-Id."""
+    pair = paired()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    pair.ask(*requests[1:])
+    caplog.clear()
+    monkeypatch.setattr(pair.worker.dispatcher, name, broken if name != "handlers" else (broken,) * 9)
+    (answer,) = pair.ask(requests[0])
+    assert answer.status == 500
+    (record,) = caplog.records
+    assert (record.__dict__["event"], record.__dict__["fields"]) == (
+        "request_failed", {"request_id": answer.header("x-request-id")}
+    )  # fmt: skip
