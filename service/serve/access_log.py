@@ -37,7 +37,7 @@ class AccessEntry:
         method: The request's method, or "" until it is known.
         route: The template of its path, or None if the service has no such path.
         served: The state of the model that answers it, or None.
-        bytes_in: The bytes of its body so far.
+        bytes_in: The bytes of its body that were read so far.
     """
 
     __slots__ = ("_began", "bytes_in", "method", "route", "served")

@@ -102,7 +102,9 @@ class Worker:
         health = Health(self.registry, shared_memory, settings, learns=links is not None)
         probes = make_probes(health, settings.health_route)
         access_log = AccessLog(settings.log_format) if settings.access_log else None
-        self.shared = SharedState(self.registry, self.dispatcher, probes, self.counters, settings, access_log)
+        self.shared = SharedState(
+            self.registry, self.dispatcher, probes, self.counters, settings, access_log=access_log
+        )
         self.protocol = SoftstepProtocol.bound(self.shared)
         if access_log is not None:
             self.protocol = LoggedProtocol.logging(self.shared, access_log, REQUEST_IDS.record_numbers())
@@ -207,7 +209,7 @@ class Worker:
             scanned = time.monotonic()
 
 
-def config_of(settings: Settings, app: FastAPI, http: type[asyncio.Protocol]) -> uvicorn.Config:
+def config_of(app: FastAPI, http: type[asyncio.Protocol]) -> uvicorn.Config:
     """Return uvicorn's configuration of one worker."""
     return uvicorn.Config(
         app,
@@ -233,5 +235,5 @@ def run(  # noqa: PLR0917  # the first three are bound before the fork
     REQUEST_IDS.renew()
     worker = Worker(settings, shared_memory, slot, pipe, links)
     app = make_app(worker.context, worker.counters, worker.lifespan)
-    config = config_of(settings, app, worker.protocol)
+    config = config_of(app, worker.protocol)
     Server(config, settings, shared_memory, worker.shared).run(sockets=[listener])

@@ -85,8 +85,8 @@ class Pair:
         fast_app = make_app(worker.context, worker.counters, worker.lifespan)
         plain_app = make_app(worker.context, worker.counters)
         self._servers += [
-            Server(config_of(self.settings, fast_app, protocol), self.settings, self.shared_memory, worker.shared),
-            uvicorn.Server(config_of(self.settings, plain_app, self._counting(HttpToolsProtocol))),
+            Server(config_of(fast_app, protocol), self.settings, self.shared_memory, worker.shared),
+            uvicorn.Server(config_of(plain_app, self._counting(HttpToolsProtocol))),
         ]
         sockets = (self.fast_listener, self.plain_listener)
         await asyncio.gather(

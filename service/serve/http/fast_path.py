@@ -50,11 +50,11 @@ class FastPath(Connection):
             try:
                 response = handler(endpoint, cached.request, data[len(cached.head) :])
             except Exception as error:  # noqa: BLE001  # logged with the request's id
-                cycle = PendingRequest(cached.url, cached.version, cached.form, keep_alive=True)
+                cycle = PendingRequest(cached.form, keep_alive=True)
                 self._write(self._log_failure(error, cycle), cycle)
                 return
             if not isinstance(response, HttpResponse):
-                self._await(response, PendingRequest(cached.url, cached.version, cached.form, keep_alive=True))
+                self._await(response, PendingRequest(cached.form, keep_alive=True))
                 return
             if not self.transport.is_closing():
                 self._send(response, cached.form, None, closes=False)
@@ -72,7 +72,7 @@ class FastPath(Connection):
 
     def _start_feedback(self, cached: CachedHead, data: bytes) -> None:
         """Store feedback whose head is remembered; its cycle stands for it until the response is written."""
-        cycle = PendingRequest(cached.url, cached.version, cached.form, keep_alive=True)
+        cycle = PendingRequest(cached.form, keep_alive=True)
         on_response = partial(self._finish_feedback, cycle)
         try:
             response: HttpResponse | Exception | None = self.shared.dispatcher.start_feedback(
@@ -141,7 +141,7 @@ class FastPath(Connection):
         self.phase = BODY
         keep_alive = self._keeps_alive()
         form = self.shared.form(head.origin, keep_alive_asked=keep_alive and self.http_version == "1.0")
-        cycle = kind(self.url, self.http_version, form, head.request_id, keep_alive=keep_alive)
+        cycle = kind(form, head.request_id, keep_alive=keep_alive)
         self.cycle = cast("Any", cycle)
         return cycle
 
@@ -185,7 +185,7 @@ class FastPath(Connection):
         if len(chunk) != end + len(body) or end > HEAD_BYTES_MAX or len(body) >= LARGE_BYTES:
             return  # a large body waits for its turn, and `_repeat` waits for none
         if int(self.fields.get(b"content-length", CHUNKED)) == len(body):
-            self.shared.remember(chunk[:end], len(chunk), endpoint, self.request, cycle)
+            self.shared.remember(chunk[:end], len(chunk), endpoint, self.request, self.url, cycle.form)
 
     def _await(self, later: asyncio.Future[HttpResponse], cycle: PendingRequest) -> None:
         """Write a response once it is made; until then `cycle` stands for its request."""

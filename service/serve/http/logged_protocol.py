@@ -15,7 +15,7 @@ from service.serve.http.shared_state import CachedHead, PendingRequest, SharedSt
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.single_row import SingleRow
 from service.serve.request_id import REQUEST_IDS, RecordedNumbers, request_id
-from service.serve.responses import HttpResponse
+from service.serve.responses import HttpResponse, RequestHead
 
 
 class LoggedProtocol(SoftstepProtocol):
@@ -45,33 +45,31 @@ class LoggedProtocol(SoftstepProtocol):
         self.entry = AccessEntry("POST", _template(cached.url, endpoint), endpoint.served)
         self.entry.bytes_in = len(data) - len(cached.head)
         super()._repeat(cached, data)
-        self._keep_entry()
+        if (
+            self.cycle is not None and not self.cycle.response_complete
+        ):  # the next request may begin before its response
+            cast("PendingRequest", self.cycle).entry = self.entry
 
     def on_message_begin(self) -> None:
         """Begin the entry of a request with its first byte."""
         self.entry = AccessEntry()
         super().on_message_begin()
 
-    def _begin_fast(self) -> bool:
-        """Complete the entry of a request to a model."""
-        self.entry.method = self.parser.get_method().decode("ascii", "replace")
+    def _begin_cycle(self, kind: type[PendingRequest], head: RequestHead) -> PendingRequest:
+        """Complete the entry of a request that is not FastAPI's."""
         endpoint = self.shared.registry.now.fast_endpoints.get(self.url)
-        if endpoint is not None:
+        if endpoint is None:
+            self.entry.route = self.url.partition(b"?")[0].decode()  # of a probe
+        else:
             self.entry.route, self.entry.served = _template(self.url, endpoint), endpoint.served
-        is_fast = super()._begin_fast()
-        if is_fast:
-            self._keep_entry()
-        return is_fast
+        cycle = super()._begin_cycle(kind, head)
+        cycle.entry = self.entry
+        return cycle
 
     def on_body(self, body: bytes) -> None:
         """Count the bytes of a body."""
         self.entry.bytes_in += len(body)
         super().on_body(body)
-
-    def _keep_entry(self) -> None:
-        """Keep the entry with a request whose response comes later: the next request may begin before it."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            cast("PendingRequest", self.cycle).entry = self.entry
 
     def _write(self, response: HttpResponse, cycle: PendingRequest) -> None:
         """Write a response with the entry of its own request."""

@@ -47,18 +47,14 @@ class PendingRequest:
         entry: Its entry of the access log; set only if there is one.
     """
 
-    __slots__ = ("disconnected", "entry", "form", "keep_alive", "request_id", "response_complete", "url", "version")
+    __slots__ = ("disconnected", "entry", "form", "keep_alive", "request_id", "response_complete")
     message_event = NullEvent()
     method = b"POST"
     more_body = False
     response_started = False
     entry: AccessEntry
 
-    def __init__(
-        self, url: bytes, version: str, form: ResponseForm, request_id: bytes | None = None, *, keep_alive: bool
-    ) -> None:
-        self.url = url
-        self.version = version
+    def __init__(self, form: ResponseForm, request_id: bytes | None = None, *, keep_alive: bool) -> None:
         self.form = form
         self.request_id = request_id
         self.keep_alive = keep_alive
@@ -89,12 +85,11 @@ class CachedHead:
         endpoint: The kind of request and the model.
         request: Its headers that the response depends on.
         url: The path, for the access log.
-        version: The version of HTTP, likewise.
         form: The form of its responses.
         table: The table that this head was remembered in; a new table replaces it when the models change.
     """
 
-    __slots__ = ("endpoint", "form", "head", "request", "size", "table", "url", "version")
+    __slots__ = ("endpoint", "form", "head", "request", "size", "table", "url")
 
     def __init__(  # noqa: PLR0917  # a record
         self,
@@ -102,16 +97,16 @@ class CachedHead:
         size: int,
         endpoint: Endpoint,
         request: RequestHead,
-        cycle: PendingRequest,
+        url: bytes,
+        form: ResponseForm,
         table: "HeadTable",
     ) -> None:
         self.head = head
         self.size = size
         self.endpoint = endpoint
         self.request = request
-        self.url = cycle.url
-        self.version = cycle.version
-        self.form = cycle.form
+        self.url = url
+        self.form = form
         self.table = table
 
 
@@ -177,6 +172,7 @@ class SharedState:
         probes: Probes,
         counters: WorkerCounters,
         settings: Settings,
+        *,
         access_log: AccessLog | None = None,
     ) -> None:
         self.registry = registry
@@ -217,11 +213,13 @@ class SharedState:
             form = self._forms[headers] = ResponseForm(headers)
         return form
 
-    def remember(self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, cycle: PendingRequest) -> None:
-        """Remember what a head means; `cycle` is a request that had it."""
+    def remember(  # noqa: PLR0917  # the parts of a record
+        self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, url: bytes, form: ResponseForm
+    ) -> None:
+        """Remember what a head means."""
         if len(self.heads) >= HEADS_MAX:
             self.heads.clear()
-        self.heads[head] = CachedHead(head, size, endpoint, request, cycle, self.heads)
+        self.heads[head] = CachedHead(head, size, endpoint, request, url, form, self.heads)
 
     def is_full(self, more_bytes: int, tasks: int) -> bool:
         """Whether one more request with a body of that size would pass a limit, beside the application's `tasks`."""

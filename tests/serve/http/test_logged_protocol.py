@@ -36,6 +36,9 @@ REQUESTS: dict[str, tuple[bytes, tuple[str, str | None, int, str | None]]] = {
     "metadata": (request("GET", "/v1/models/iris"), ("GET", "/v1/models/{name}", 200, None)),
     "metrics": (request("GET", "/metrics"), ("GET", "/metrics", 200, None)),
     "statistics": (request("GET", "/v2/models/iris/stats"), ("GET", "/v2/models/{name}/stats", 200, "iris")),
+    "a probe": (request("GET", "/readyz?secret=1"), ("GET", "/readyz", 200, None)),
+    "a probe without a body": (request("HEAD", "/v2/health/live"), ("HEAD", "/v2/health/live", 200, None)),
+    "HEAD": (request("HEAD", "/v1/models/iris"), ("HEAD", "/v1/models/{name}", 200, None)),
     "a large head": (request("GET", "/healthz", None, [("X", "x" * 40_000)]), ("GET", None, 431, None)),
     "no HTTP": (b"secret\r\n\r\n", ("", None, 400, None)),
 }
