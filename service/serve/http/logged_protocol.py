@@ -45,9 +45,8 @@ class LoggedProtocol(SoftstepProtocol):
         self.entry = AccessEntry("POST", _template(cached.url, endpoint), endpoint.served)
         self.entry.bytes_in = len(data) - len(cached.head)
         super()._repeat(cached, data)
-        if (
-            self.cycle is not None and not self.cycle.response_complete
-        ):  # the next request may begin before its response
+        # The next request may begin before the response to this one.
+        if self.cycle is not None and not self.cycle.response_complete:
             cast("PendingRequest", self.cycle).entry = self.entry
 
     def on_message_begin(self) -> None:
