@@ -179,7 +179,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "learner_paused": LogEvent(
         ERROR,
         "the learner pauses: it cannot use the feedback log",
-        "The feedback log cannot be read; it is tried again after a moment.",
+        "The feedback log cannot be read, and is tried again: at once, then once a minute for each reason.",
     ),
     "learning_failed": LogEvent(
         ERROR, "{model}/{version}: learning failed", "A fault of the service in the fold; it is tried again."

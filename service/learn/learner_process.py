@@ -23,6 +23,7 @@ from service.learn.publish import PUBLISH_SECONDS
 from service.learn.retry_delay import RetryDelay
 from service.learn.stream_learner import StreamLearner, report_held
 from service.log_events import logger
+from service.log_limit import LineLimit
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
@@ -54,6 +55,7 @@ class LearnerProcess:
         self._failures: Final = FailureTracker(memory)
         self._log: Final = SqliteLog(self._data.log, memory.disk_faults)
         self._streams: dict[int, Stream] = {}
+        self._pauses: Final = LineLimit()
         self._streams_due = 0.0
         self._has_listed_streams = False
         self._learners: dict[int, StreamLearner] = {}
@@ -67,8 +69,9 @@ class LearnerProcess:
             self._wakeup.clear()
             try:
                 is_busy = self._learn_all(time.monotonic())
-            except (LogError, OSError):
-                logger.exception("learner_paused")
+            except (LogError, OSError) as error:
+                if self._pauses.is_due(str(error)):
+                    logger.exception("learner_paused")
                 is_busy = False
                 time.sleep(POLL_SECONDS)
             if not is_busy:

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.log_events import logger
+from service.log_limit import LineLimit
 from service.logs import AccessLog
 from service.process.shared_memory import READY, SharedMemory
 from service.process.wakeup import Wakeup
@@ -196,7 +197,7 @@ class Worker:
 
     async def _watch(self) -> None:
         """Follow the models directory and load or unload requests; a scan that fails is logged and retried."""
-        scanned = time.monotonic()
+        scanned, faults = time.monotonic(), LineLimit()
         while True:
             await asyncio.sleep(min(0.05, self.settings.scan_seconds))
             self._publish_readiness()
@@ -204,8 +205,9 @@ class Worker:
                 continue
             try:
                 await self.load_unload.rescan_models()
-            except Exception:
-                logger.exception("scan_failed")
+            except Exception as error:
+                if faults.is_due(type(error).__name__):
+                    logger.exception("scan_failed")
             scanned = time.monotonic()
 
 

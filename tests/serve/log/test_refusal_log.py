@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
+from service import log_limit
 from service.errors import LogFullError, LogUnavailableError
-from service.serve.log import refusal_log
-from service.serve.log.refusal_log import PAUSE_SECONDS, RefusalLog
+from service.log_limit import PAUSE_SECONDS
+from service.serve.log.refusal_log import RefusalLog
 
 
 class Clock:
@@ -24,7 +25,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the clock of the log of refusals."""
     clock = Clock()
-    monkeypatch.setattr(refusal_log, "time", clock)
+    monkeypatch.setattr(log_limit, "time", clock)
     return clock
 
 
