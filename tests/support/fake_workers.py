@@ -45,7 +45,12 @@ def learning() -> None:
     """Run a worker and a learner, which both report their stop."""
 
     def report_stop(name: str) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: (print_line(f"end-{name}"), sys.exit()))
+        def stop(*_: object) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a worker may get it twice
+            print_line(f"end-{name}")
+            sys.exit()
+
+        signal.signal(signal.SIGTERM, stop)
         print_line(f"{name} {os.getpid()}")
         signal.pause()
 
