@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"the models are {', '.join(DATA)}")
     for name in options.names or DATA:
         artifact = fit(name).artifact
-        write_artifact(options.out / name / "1", artifact)
+        write_artifact(options.out / name / "1", artifact, overwrite=True)
         metrics = "  ".join(f"{metric} {value:.4g}" for metric, value in artifact.manifest.metrics.items())
         print(f"{name:13}  C {artifact.manifest.provenance['C']:4}  {metrics}", flush=True)
 

@@ -66,6 +66,10 @@ class ModelNotReadyError(SoftstepError, code="model_not_ready"):
     """The model is known but not served now."""
 
 
+class LoadRefusedError(SoftstepError, code="load_refused"):
+    """The newest version of a model that was to be loaded cannot be served."""
+
+
 class LoadPendingError(ModelNotReadyError, code="load_pending"):
     """Not every worker has loaded or unloaded the model in the time that a caller may wait."""
 

@@ -116,6 +116,11 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "model {model} version {version} differs from the artifact of its stream, which is served",
         "The files of a version that has learned were changed.",
     ),
+    "folder_not_served": LogEvent(
+        WARNING,
+        "folder {folder} is not served: {reason}",
+        "A folder below the models directory looks like a model; once for each folder and reason.",
+    ),
     "models_unreadable": LogEvent(WARNING, "models directory: {reason}", "The models directory cannot be read."),
     "models_readable": LogEvent(INFO, "models directory: readable again", "The models directory can be read again."),
     "scan_failed": LogEvent(

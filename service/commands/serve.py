@@ -7,8 +7,6 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final
 
-import orjson
-
 from service import __version__, compiler
 from service.errors import KeyFileError, LogDamagedError, LogError
 from service.learn.learner_process import run_learner
@@ -20,7 +18,7 @@ from service.process.supervisor import Supervisor
 from service.process.wakeup import Wakeup
 from service.serve import worker
 from service.serve.metrics.counters import ROUTES_MAX
-from service.serve.models.load_unload import apply_line, parse_slot_and_token
+from service.serve.models.load_unload import LoadRequests
 from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
 from service.store.directory.ack_marks import read_marks
@@ -70,15 +68,8 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
         wakeups = tuple(Wakeup() for _ in range(settings.workers))
         links = worker.WorkerLinks(data, _token_keys(settings, data), Wakeup(), wakeups)
         learner = partial(run_learner, settings, memory, links.learner_wakeup, links.worker_wakeups)
-    unloaded: frozenset[str] = frozenset()
-
-    def handle_request(line: bytes) -> tuple[int, int, bytes]:
-        nonlocal unloaded
-        unloaded = apply_line(unloaded, line)
-        return *parse_slot_and_token(line), orjson.dumps(sorted(unloaded))
-
     run_worker = partial(worker.run, settings, memory, links)
-    Supervisor(settings, memory, listener, run_worker, handle_request, learner).run()
+    Supervisor(settings, memory, listener, run_worker, LoadRequests().apply_line, learner).run()
     return 0
 
 

@@ -38,6 +38,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "malformed_body": ErrorCode(400, "The body cannot be parsed."),
     "malformed_encoding": ErrorCode(400, "The body is not of the Content-Encoding that the request names."),
     "cors_refused": ErrorCode(400, "A browser asks for an origin, method or network that is not allowed.", "no"),
+    "load_refused": ErrorCode(400, "The largest version of the model cannot be served; the sentence says why."),
     "model_not_found": ErrorCode(404, "No model has that name."),
     "version_not_found": ErrorCode(404, "The model has no such version."),
     "model_not_named": ErrorCode(404, "The path names no model, and there is no single or default one."),

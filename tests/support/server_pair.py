@@ -14,17 +14,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import orjson
 import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.process.shared_memory import HANDLED, STATUS_MAX, STATUSES, SharedMemory
-from service.process.unload_list import publish_unload_list, read_unload_list
+from service.process.unload_list import publish_unload_list
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.http.server import Server
-from service.serve.models import load_unload
+from service.serve.models.load_unload import LoadRequests
 from service.serve.wire.feedback_tokens import TokenKeys
 from service.serve.worker import Worker, WorkerLinks, config_of
 from service.settings import Settings
@@ -55,6 +54,7 @@ class Pair:
         self.fast_listener, self.plain_listener = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.loop = uvloop.new_event_loop()
         self.orders, pipe = os.pipe()
+        self._load_requests = LoadRequests()
         links = None
         if self.settings.learn:
             links = WorkerLinks(DataDirectory(self.settings.data), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
@@ -111,14 +111,10 @@ class Pair:
 
     def _carry(self) -> None:
         """Carry out a worker's load or unload request as the parent process does."""
-        for connection in os.read(self.orders, 4096).splitlines():
-            unloaded = load_unload.apply_line(
-                frozenset(orjson.loads(read_unload_list(self.shared_memory)[1] or b"[]")), connection
-            )
-            publish_unload_list(self.shared_memory, orjson.dumps(sorted(unloaded)))
-            self.shared_memory.cells[self.shared_memory.slot(0) + HANDLED] = load_unload.parse_slot_and_token(
-                connection
-            )[1]
+        for line in os.read(self.orders, 4096).splitlines():
+            _, token, unload_list = self._load_requests.apply_line(line)
+            publish_unload_list(self.shared_memory, unload_list)
+            self.shared_memory.cells[self.shared_memory.slot(0) + HANDLED] = token
 
     def _counting(self, protocol: type[Any]) -> type[Any]:
         pair = self

@@ -168,7 +168,7 @@ def test_a_version_damaged_in_place_is_still_served(shared: tuple[Service, Path]
         assert states(service, "place")["1"][0] == "READY"
         assert CLIENT.get(f"{service.url}/v1/models/place").json()["weights_sha256"] == before
         assert predict(service.url, "place").status_code == 200
-        write_artifact(folder / "1", make_artifact("softmax", 4, ["a", "b", "c"]))
+        write_artifact(folder / "1", make_artifact("softmax", 4, ["a", "b", "c"]), overwrite=True)
         wait_logged(service, "model place version 1: ready", 4)
         assert states(service, "place")["1"] == ("READY", "")
         assert {predict(service.url, "place").json()["labels"][0] for _ in range(20)} <= {"a", "b", "c"}
@@ -180,14 +180,14 @@ def test_a_version_replaced_by_unusable_numbers_is_still_served(shared: tuple[Se
     service, _ = shared
     unfit = make_artifact("softmax", 4, ["a", "b"], stage={"mean": [0] * 4, "scale": [1e-300] * 4})
     with model(shared, "unfit") as folder:
-        write_artifact(folder / "1", unfit)
+        write_artifact(folder / "1", unfit, overwrite=True)
         for _ in range(3):
-            assert load_or_unload(service, "unfit", "load") == 200
+            assert load_or_unload(service, "unfit", "load") == 400
         wait_logged(service, "model unfit version 1 refused: it cannot be prepared")
         assert "cannot be prepared" in states(service, "unfit")["1"][1]
         assert {version for _, version in wait_served(service, "unfit")} == {"1"}
         assert set(predict(service.url, "unfit").json()["labels"]) == {"setosa"}
-        write_artifact(folder / "1", shipped_iris())
+        write_artifact(folder / "1", shipped_iris(), overwrite=True)
         assert load_or_unload(service, "unfit", "load") == 200
         assert states(service, "unfit")["1"] == ("READY", "")
 
@@ -222,6 +222,56 @@ def test_a_new_version_is_loaded_at_once_on_request(shared: tuple[Service, Path]
             write_artifact(folder / version, shipped_iris())
             assert load_or_unload(service, "asked", "load") == 200
             assert {answered for _, answered in wait_served(service, "asked")} == {version}
+
+
+def test_a_load_reports_a_refusal(shared: tuple[Service, Path]) -> None:
+    """A load whose largest version is refused is an error with the reason; the version before is served."""
+    service, _ = shared
+    with model(shared, "refused") as folder:
+        write_artifact(folder / "2", shipped_iris())
+        change_tensors(folder / "2", flip_last_bit, seal=False)
+        answer = CLIENT.post(f"{service.url}/v2/repository/models/refused/load")
+        assert (answer.status_code, answer.json()["code"]) == (400, "load_refused")
+        assert answer.json()["error"].startswith("Version 2 was refused: model.safetensors is not the file")
+        assert {version for _, version in wait_served(service, "refused")} == {"1"}
+
+
+def test_a_load_reads_files_again_that_look_unchanged(shared: tuple[Service, Path]) -> None:
+    """After a load every worker serves what is on disk, also where the scan cannot see the change."""
+    service, _ = shared
+    with model(shared, "again") as folder:
+        assert load_or_unload(service, "again", "unload") == 200
+        write_artifact(folder / "1", make_artifact("softmax", 4, ["a", "b", "c"]), overwrite=True)
+        assert load_or_unload(service, "again", "load") == 200
+        assert {predict(service.url, "again").json()["labels"][0] for _ in range(20)} <= {"a", "b", "c"}
+
+
+def test_a_folder_that_is_not_served_is_reported_once(shared: tuple[Service, Path]) -> None:
+    """Each worker logs the folder once, and the index lists it with the reason."""
+    service, models = shared
+    folder = models / "Wrong Name" / "1"
+    write_artifact(folder, shipped_iris())
+    try:
+        wait_logged(service, "folder Wrong Name/1 is not served")
+        rows = [row for row in CLIENT.post(f"{service.url}/v2/repository/index").json() if row["version"] == ""]
+        assert [(row["name"], row["state"]) for row in rows] == [("Wrong Name/1", "UNAVAILABLE")]
+        ready = CLIENT.post(f"{service.url}/v2/repository/index", json={"ready": True}).json()
+        assert "Wrong Name/1" not in {row["name"] for row in ready}
+    finally:
+        shutil.rmtree(models / "Wrong Name")
+
+
+def test_a_models_directory_that_vanishes_unloads_nothing(iris_models: Path, tmp_path: Path) -> None:
+    """The models are served, the metric and the log tell, and all is well when the directory is back."""
+    with serving(iris_models, tmp_path) as service:
+        aside = iris_models.with_name("aside")
+        iris_models.rename(aside)
+        wait_logged(service, "models directory: the models directory does not exist", 1)
+        assert predict(service.url).status_code == 200
+        assert "softstep_models_readable 0" in CLIENT.get(f"{service.url}/metrics").text
+        aside.rename(iris_models)
+        wait_logged(service, "models directory: readable again", 1)
+        assert "softstep_models_readable 1" in CLIENT.get(f"{service.url}/metrics").text
 
 
 @pytest.mark.parametrize("name", ["unknown", "UPPER", "x" * 65, "x" * 9000, "%22", "%0A"])
@@ -302,7 +352,7 @@ def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
         sizes = []
         hashes = set()
         for number in range(55):
-            write_artifact(folder, artifacts[number % 2])
+            write_artifact(folder, artifacts[number % 2], overwrite=True)
             assert load_or_unload(service, "large", "load") == 200
             hashes.add(CLIENT.get(f"{service.url}/v1/models/large").json()["weights_sha256"])
             sizes.append(_resident_bytes(worker))

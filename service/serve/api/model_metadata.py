@@ -86,6 +86,9 @@ def _state(now: LiveModels, version: Version) -> dict[str, Any]:
 def index(now: LiveModels, *, ready_only: bool) -> list[dict[str, Any]]:
     """Return the body of POST /v2/repository/index."""
     rows = [{"name": version.name, **_state(now, version)} for version in now.versions.values()]
+    rows += [
+        {"name": folder.path, "version": "", "state": "UNAVAILABLE", "reason": folder.reason} for folder in now.unserved
+    ]
     return [row for row in rows if row["state"] == "READY" or not ready_only]
 
 

@@ -60,7 +60,8 @@ async def version() -> Response:
 async def metrics(context: With) -> Response:
     """Return the metrics of all workers together, in Prometheus' text format."""
     data = None if context.learning is None else context.learning.data
-    sources = MetricSources(context.shared_memory, context.settings, data, await _learning(context))
+    readable = context.now.reason is None
+    sources = MetricSources(context.shared_memory, context.settings, data, await _learning(context), readable)
     text = await asyncio.to_thread(render_metrics, sources)
     return Reply(HttpResponse(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
 

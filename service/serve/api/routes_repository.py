@@ -29,17 +29,17 @@ async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
 
 @repository.post("/v2/repository/index", **DOCS["index"])
 async def repository_index(request: Request, context: With) -> Response:
-    """List every version in the models directory, with its state and why it is not served."""
+    """List every version in the models directory, and other models in it, with state and reason."""
     call = await _parse(request, context, RepositoryIndexRequest)
     return json_reply(describe.index(context.now, ready_only=bool(call.ready)))
 
 
 @repository.post("/v2/repository/models/{name:name}/load", **DOCS["load"])
 async def repository_load(name: NameInPath, request: Request, context: With) -> Response:
-    """Load a model that was unloaded, and scan the models directory again, in every worker."""
+    """Load a model that was unloaded, and read its files again, in every worker."""
     await _parse(request, context, LoadRequest)
     await context.load_unload.load_or_unload("load", name)
-    context.now.find_served(name, None)
+    context.now.check_loaded(name)
     return json_reply({"name": name, "load": True})
 
 

@@ -56,12 +56,14 @@ class MetricSources(NamedTuple):
         settings: The settings, for the limits.
         data: The data directory, or None if the service does not learn.
         learning: The state of learning of each version, as this worker knows it.
+        models_readable: Whether this worker's last scan of the models directory could read it.
     """
 
     memory: SharedMemory
     settings: Settings
     data: DataDirectory | None
     learning: Learning
+    models_readable: bool
 
 
 class Sample(NamedTuple):
@@ -89,6 +91,7 @@ def _service(sources: MetricSources) -> Iterator[Sample]:
     yield Sample("softstep_workers", memory.workers)
     yield Sample("softstep_workers_ready", memory.sum_over_workers(READY))
     yield Sample("softstep_draining", memory.draining)
+    yield Sample("softstep_models_readable", sources.models_readable)
     if settings.learn:
         yield Sample("softstep_learning", sources.data is not None)
     yield Sample("softstep_connections", memory.sum_over_workers(CONNECTIONS))

@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.errors import ModelNotFoundError, ModelNotNamedError, ModelNotReadyError, VersionNotFoundError
+from service.errors import (
+    LoadRefusedError,
+    ModelNotFoundError,
+    ModelNotNamedError,
+    ModelNotReadyError,
+    VersionNotFoundError,
+)
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
 from service.store.artifact.repository import Version
+from service.store.artifact.unserved_folders import UnservedFolder
 from service.store.artifact.version_folders import VERSION_NUMBER
 
 # A model's name and the number of its version.
@@ -23,6 +30,7 @@ class LiveModels:
         fast_endpoints: The endpoint of each path of the fast path.
         endpoints: The endpoints of each version, which follow what it learns.
         reason: Why the models directory cannot be read, or None.
+        unserved: Folders that hold a model but are no version.
         unloaded: Names that an operator unloaded.
     """
 
@@ -31,6 +39,7 @@ class LiveModels:
     fast_endpoints: Mapping[bytes, Endpoint] = field(default_factory=dict)
     endpoints: Mapping[VersionKey, list[Endpoint]] = field(default_factory=dict)
     reason: str | None = None
+    unserved: tuple[UnservedFolder, ...] = ()
     unloaded: frozenset[str] = frozenset()
 
     def list_names(self) -> list[str]:
@@ -63,6 +72,20 @@ class LiveModels:
         if key not in self.served:
             raise ModelNotReadyError("Model version is not ready: it was refused or unloaded.")
         return self.served[key]
+
+    def check_loaded(self, name: str) -> None:
+        """Check that a load had an effect: the largest version of a model on disk is served, and in its newest form.
+
+        Raises:
+            LoadRefusedError: It was refused; the message has the reason.
+            ModelNotFoundError: No model has that name.
+            ModelNotReadyError: The model was unloaded meanwhile.
+        """
+        numbers = [number for model, number in self.versions if model == name]
+        reason = self.versions[name, max(numbers)].reason if numbers else None
+        if reason is not None:
+            raise LoadRefusedError(f"Version {max(numbers)} was refused: {reason}.")
+        self.find_served(name, None)
 
     def find_default(self, name: str | None) -> ServedModel:
         """Return the model of a request that names none: the given default, else the only model.

@@ -3,13 +3,16 @@
 A worker that receives such a request writes a line to the parent. Only the parent changes the list of unloaded models
 and its generation. Each worker notices the new generation in shared memory, scans the models directory without the
 unloaded models, and acknowledges. The worker with the request responds when all workers have acknowledged.
+
+The list is a JSON object: "unloaded" has names, and "loads" the newest load requests as [number, name], from 1 on. A
+worker reads the files of those models again that were asked for since its last scan.
 """
 
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
-from typing import Final, Literal
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -23,19 +26,42 @@ from service.store.artifact.version_folders import MODEL_NAME
 POLL_SECONDS: Final = 0.02
 # The time in which every worker must acknowledge; after it the client is asked to look again later.
 ACKNOWLEDGE_SECONDS: Final = 10.0
+# Load requests that the list remembers. A worker that missed more of them reads every model again.
+LOADS_MAX: Final = 32
 
 
-def apply_line(unloaded: frozenset[str], line: bytes) -> frozenset[str]:
-    """Return the names of the unloaded models after a worker's line; only the parent calls this."""
-    request = orjson.loads(line)
-    names = unloaded - {request["name"]} if request["do"] == "load" else unloaded | {request["name"]}
-    return names if len(orjson.dumps(sorted(names))) <= PAGE_BYTES else unloaded
+class LoadRequests:
+    """The parent's record of load and unload requests."""
+
+    def __init__(self) -> None:
+        self._unloaded: frozenset[str] = frozenset()
+        self._loads: list[tuple[int, str]] = []
+
+    def apply_line(self, line: bytes) -> tuple[int, int, bytes]:
+        """Apply a worker's line; return its slot, its token, and the list to publish."""
+        request = orjson.loads(line)
+        name: str = request["name"]
+        if request["do"] == "load":
+            self._unloaded -= {name}
+            number = self._loads[-1][0] + 1 if self._loads else 1
+            self._loads = [*self._loads, (number, name)][-LOADS_MAX:]
+        else:
+            before = self._unloaded
+            self._unloaded |= {name}
+            if len(self._dump()) > PAGE_BYTES:
+                self._unloaded = before
+        return request["slot"], request["token"], self._dump()
+
+    def _dump(self) -> bytes:
+        return orjson.dumps({"unloaded": sorted(self._unloaded), "loads": self._loads})
 
 
-def parse_slot_and_token(line: bytes) -> tuple[int, int]:
-    """Return the slot and the token of a worker's line."""
-    request = orjson.loads(line)
-    return request["slot"], request["token"]
+def loads_since(loads: Sequence[tuple[int, str]], number: int) -> Callable[[str], bool]:
+    """Return a function that says whether a load of a model was requested after the load with this number."""
+    if loads and loads[0][0] > number + 1:
+        return lambda _name: True
+    names = {name for each, name in loads if each > number}
+    return names.__contains__
 
 
 async def _wait_until(condition: Callable[[], bool]) -> None:
@@ -60,6 +86,7 @@ class LoadUnload:
         self._pipe = pipe
         self._registry = registry
         self._tokens = itertools.count(memory.cells[self._slot_start + HANDLED] + 1)
+        self._last_load = 0
 
     @property
     def pending(self) -> bool:
@@ -69,7 +96,11 @@ class LoadUnload:
     async def rescan_models(self) -> None:
         """Scan the models directory without the unloaded models, and acknowledge the list's generation."""
         generation, text = read_unload_list(self._memory)
-        await self._registry.rescan(frozenset(orjson.loads(text) if text else ()))
+        page: dict[str, Any] = orjson.loads(text) if text else {"unloaded": [], "loads": []}
+        unloaded: Collection[str] = frozenset(page["unloaded"])
+        await self._registry.rescan(unloaded, loads_since(page["loads"], self._last_load))
+        if page["loads"]:
+            self._last_load = page["loads"][-1][0]
         self._memory.cells[self._slot_start + ACKNOWLEDGED] = generation
 
     async def load_or_unload(self, do: Literal["load", "unload"], name: str) -> None:

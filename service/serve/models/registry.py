@@ -6,7 +6,7 @@ again and again, prepares what is new (a first prediction included), and only th
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +15,7 @@ from service.log_events import logger
 from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, PREDICT, Endpoint
 from service.serve.models.live_models import LiveModels, VersionKey
 from service.serve.models.served_model import ModelResources, ServedModel
-from service.store.artifact.repository import Repository, RepositoryView, Version
+from service.store.artifact.repository import Repository, RepositoryView, Version, never
 from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.snapshot_watcher import SnapshotWatcher
 from service.store.states.snapshots import read_snapshot
@@ -58,27 +58,35 @@ class ModelRegistry:
         self.on_change: list[OnChange] = []
         self._waiting: defaultdict[VersionKey, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
 
-    async def rescan(self, unloaded: frozenset[str]) -> None:
-        """Scan the models directory and serve what is there, except the `unloaded` names."""
+    async def rescan(self, unloaded: Collection[str], is_asked: Callable[[str], bool] = never) -> None:
+        """Scan the models directory and serve what is there.
+
+        Args:
+            unloaded: The names of models that are not to be served.
+            is_asked: Whether a load of a model was requested, so that its files are read again.
+        """
         async with self._lock:
             loop = asyncio.get_running_loop()
-            view, ready = await loop.run_in_executor(self._resources.preparer, self._prepare, unloaded)
+            view, ready = await loop.run_in_executor(self._resources.preparer, self._prepare, unloaded, is_asked)
             self._log_changes(view, ready, unloaded)
             now = self.now
-            if (view.versions, view.reason, unloaded) != (now.versions, now.reason, now.unloaded):
+            before = (now.versions, now.reason, now.unserved, now.unloaded)
+            if (view.versions, view.reason, view.unserved, unloaded) != before:
                 self.now = self._assemble(view, ready, unloaded)
                 for callback in self.on_change:
                     callback()
             self.scanned = True
 
-    def _prepare(self, unloaded: frozenset[str]) -> tuple[RepositoryView, dict[VersionKey, ServedModel]]:
+    def _prepare(
+        self, unloaded: Collection[str], is_asked: Callable[[str], bool]
+    ) -> tuple[RepositoryView, dict[VersionKey, ServedModel]]:
         """Scan, and prepare every new artifact or refuse it; runs in a thread."""
-        view = self._repository.scan()
+        view = self._repository.scan(unloaded, is_asked)
         versions: dict[VersionKey, Version] = {}
         ready: dict[VersionKey, ServedModel] = {}
         unprepared: dict[object, Version] = {}
         for key, found in view.versions.items():
-            version = self._unprepared.get(found.artifact, found)
+            version = found if is_asked(key[0]) else self._unprepared.get(found.artifact, found)
             if key[0] not in unloaded:
                 try:
                     model = self._make(key, version)
@@ -92,7 +100,7 @@ class ModelRegistry:
                 unprepared[found.artifact] = version
             versions[key] = version
         self._unprepared = unprepared
-        return RepositoryView(versions, view.reason), ready
+        return replace(view, versions=versions), ready
 
     def _make(self, key: VersionKey, version: Version) -> ServedModel | None:
         """Return a version ready to answer: the one that is served already, if its artifact is the same."""
@@ -162,9 +170,8 @@ class ModelRegistry:
         return newer
 
     def _assemble(
-        self, view: RepositoryView, ready: dict[VersionKey, ServedModel], unloaded: frozenset[str]
+        self, view: RepositoryView, served: dict[VersionKey, ServedModel], unloaded: Collection[str]
     ) -> LiveModels:
-        served = {key: model for key, model in ready.items() if key[0] not in unloaded}
         fast_endpoints: dict[bytes, Endpoint] = {}
         # Versions come in rising order, so the path without a version ends up with the largest.
         for (name, version), model in sorted(served.items()):
@@ -174,18 +181,15 @@ class ModelRegistry:
         endpoints: defaultdict[VersionKey, list[Endpoint]] = defaultdict(list)
         for endpoint in fast_endpoints.values():
             endpoints[endpoint.served.key].append(endpoint)
-        return LiveModels(view.versions, served, fast_endpoints, endpoints, view.reason, unloaded)
+        return LiveModels(
+            view.versions, served, fast_endpoints, endpoints, view.reason, view.unserved, frozenset(unloaded)
+        )
 
     def _log_changes(
-        self, view: RepositoryView, ready: dict[VersionKey, ServedModel], unloaded: frozenset[str]
+        self, view: RepositoryView, ready: dict[VersionKey, ServedModel], unloaded: Collection[str]
     ) -> None:
         """Log which versions were loaded, refused, unloaded or removed since the last scan."""
-        if view.reason != self._root_reason:
-            self._root_reason = view.reason
-            if view.reason is None:
-                logger.event("models_readable")
-            else:
-                logger.event("models_unreadable", reason=view.reason)
+        self._log_directory(view)
         for key, version in view.versions.items():
             if version.reason is not None and version.reason != self._refused.get(key):
                 logger.event("model_refused", model=key[0], version=key[1], reason=version.reason)
@@ -198,3 +202,15 @@ class ModelRegistry:
             elif key in self.now.served and key[0] in unloaded:
                 logger.event("model_unloaded", model=key[0], version=key[1])
         self._refused = {key: version.reason for key, version in view.versions.items()}
+
+    def _log_directory(self, view: RepositoryView) -> None:
+        """Log whether the models directory can be read, and which folders are not served."""
+        if view.reason != self._root_reason:
+            self._root_reason = view.reason
+            if view.reason is None:
+                logger.event("models_readable")
+            else:
+                logger.event("models_unreadable", reason=view.reason)
+        for folder in view.unserved:
+            if folder not in self.now.unserved:
+                logger.event("folder_not_served", folder=folder.path, reason=folder.reason)

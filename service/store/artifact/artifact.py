@@ -84,7 +84,9 @@ class Artifact:
         """Make an artifact from the fields of its manifest; `format_version` and `tensors_sha256` are added.
 
         Args:
-            fields: The other fields of the manifest as plain Python values, as `json.load` returns them.
+            fields: The other fields of the manifest as plain Python values, as `json.load` returns them. None counts
+                as absent. `features` may also be the number of features, whose names are then feature_0, feature_1
+                and so on.
             tensors: Each tensor by its name, in the dtype that the fields name.
 
         Returns:
@@ -93,7 +95,11 @@ class Artifact:
         Raises:
             ArtifactError: The fields are not a valid manifest, or the tensors contradict them.
         """
-        document = {"format_version": FORMAT_VERSION, **fields, "tensors_sha256": "0" * 64}
+        given = {name: value for name, value in fields.items() if value is not None}
+        features = given.get("features")
+        if isinstance(features, int) and not isinstance(features, bool):
+            given["features"] = [f"feature_{number}" for number in range(features)]
+        document = {"format_version": FORMAT_VERSION, **given, "tensors_sha256": "0" * 64}
         artifact = cls(parse_manifest(json.dumps(document).encode()), tensors)
         return cls(_with_checksum(artifact.manifest, _tensor_bytes(artifact)), artifact.tensors)
 
@@ -147,7 +153,7 @@ def read_artifact(directory: Path, bytes_max: int) -> Artifact:
     return Artifact(manifest, parse_tensors(raw, manifest))
 
 
-def write_artifact(directory: Path, artifact: Artifact) -> None:
+def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = False) -> None:
     """Write one artifact so that a reader sees all of it or none, also after a loss of power.
 
     A new version appears by one rename of its folder. In a folder that exists the tensors are replaced first and the
@@ -156,10 +162,15 @@ def write_artifact(directory: Path, artifact: Artifact) -> None:
     Args:
         directory: The version's folder; missing parents are created.
         artifact: The artifact; `tensors_sha256` is computed again.
+        overwrite: Whether to replace a version that is there. What it has learned stays bound to its old files, so a
+            new version number is nearly always better.
 
     Raises:
+        ArtifactError: The folder has a version already, and `overwrite` is false.
         OSError: The disk failed. The old version is still there, at worst with new tensors beside its manifest.
     """
+    if not overwrite and (directory / MANIFEST_NAME).exists():
+        raise ArtifactError("the folder has a version already; choose the next version number, or pass overwrite=True")
     raw = _tensor_bytes(artifact)
     manifest = _with_checksum(artifact.manifest, raw)
     make_folder(directory.parent)

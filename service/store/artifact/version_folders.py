@@ -4,8 +4,9 @@
     <root>/<version>/model.json            one model without a name: its name is the root's, or "model"
     <root>/model.json                      one model without name and version: version 1
 
-If two of them are the same version, the first line counts. Everything else in the root is ignored. A new version goes
-into a folder that does not exist yet, so that nothing is ever overwritten.
+If two of them are the same version, the first line counts. Nothing else in the root is served; unserved_folders.py
+reports what looks like a model. A new version goes into a folder that does not exist yet, so that nothing is ever
+overwritten.
 """
 
 import re
@@ -25,9 +26,13 @@ Key = tuple[str, int]  # a model's name and version
 
 
 class FileSignature(NamedTuple):
-    """The facts that distinguish a file from an earlier one of the same name."""
+    """The facts that distinguish a file from an earlier one of the same name.
+
+    `cp -p` and `rsync -t` set the time of the content, so the time of the last change of any kind counts too.
+    """
 
     mtime_ns: int
+    ctime_ns: int
     size: int
     inode: int
 
@@ -129,4 +134,4 @@ def _file_signature(path: Path) -> FileSignature | None:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return FileSignature(status.st_mtime_ns, status.st_size, status.st_ino)
+    return FileSignature(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

@@ -47,7 +47,7 @@ def bind_artifact(folder: StreamFolder, artifact: Artifact, bytes_max: int) -> B
         OSError: The disk failed; a copy appears whole or not at all.
     """
     if not folder.artifact.exists():
-        write_artifact(folder.artifact, artifact)
+        write_artifact(folder.artifact, artifact, overwrite=True)  # another process may have written the same meanwhile
         sync_folder(folder.path.parent)
     copy = read_artifact(folder.artifact, bytes_max)
     return BoundArtifact(copy, _content(copy) != _content(artifact))

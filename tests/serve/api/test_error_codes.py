@@ -188,6 +188,14 @@ def busy_parent(scene: Scene) -> Response:
     return ask(pair, request("POST", "/v2/repository/models/iris/load"))
 
 
+@case("load_refused")
+def damaged_newest_version(scene: Scene) -> Response:
+    pair = scene.start()
+    shutil.copytree(scene.root / "iris" / "1", scene.root / "iris" / "2")
+    (scene.root / "iris" / "2" / "model.safetensors").write_bytes(b"damaged")
+    return ask(pair, request("POST", "/v2/repository/models/iris/load"))
+
+
 @case("internal_error")
 def broken_handler(scene: Scene) -> Response:
     pair = scene.start()

@@ -38,7 +38,7 @@ def put(root: Path, make_artifact: MakeArtifact) -> PutArtifact:
     """Return a function that writes a valid artifact to a folder below the root."""
 
     def write(folder: str, bias: float = 0.5) -> Path:
-        write_artifact(root / folder, make_artifact(bias=bias))
+        write_artifact(root / folder, make_artifact(bias=bias), overwrite=True)
         return root / folder
 
     return write

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.errors import ArtifactError
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.manifest import Manifest
 from tests.support.artifact_files import (
     BYTES_MAX,
     GOLDEN,
@@ -164,9 +166,37 @@ def test_shapes_follow_the_head(make_artifact: MakeArtifact) -> None:
     assert artifact.manifest.n_outputs == 3
 
 
+def test_features_may_be_a_number(make_artifact: MakeArtifact) -> None:
+    """A number of features stands for generated names."""
+    artifact = make_artifact()
+    fields = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude={"tensors_sha256", "format_version"})
+    named = Artifact.from_fields({**fields, "features": 2}, artifact.tensors)
+    assert named.manifest.features == ("feature_0", "feature_1")
+    assert named.weights_sha256 == artifact.weights_sha256
+    for wrong in (0, -1, True, 3):
+        with pytest.raises(ArtifactError):
+            Artifact.from_fields({**fields, "features": wrong}, artifact.tensors)
+
+
+OPTIONAL = ("thresholds", "stage", "training", "delta", "learning", "calibration", "provenance", "metrics")
+
+
+def test_optional_fields_may_be_absent_or_none(make_artifact: MakeArtifact) -> None:
+    """An artifact of the required fields alone equals one whose optional fields are None."""
+    artifact = make_artifact()
+    required = ("head", "classes", "features", "dtype", "layers")
+    fields = artifact.manifest.model_dump(mode="json", include=set(required))
+    least = Artifact.from_fields(fields, artifact.tensors)
+    assert set(Manifest.model_fields) == {*required, *OPTIONAL, "format_version", "tensors_sha256"}
+    assert Artifact.from_fields({**fields, **dict.fromkeys(OPTIONAL)}, artifact.tensors).manifest == least.manifest
+
+
 def test_writing_over_a_version_replaces_it(folder: Path, make_artifact: MakeArtifact) -> None:
-    """A folder that exists gets the new pair, and nothing else is left beside it."""
-    write_artifact(folder, make_artifact(bias=2.0))
+    """A folder that exists gets the new pair if that is wanted, and nothing else is left beside it."""
+    with pytest.raises(ArtifactError, match="has a version already"):
+        write_artifact(folder, make_artifact(bias=2.0))
+    assert read_artifact(folder, BYTES_MAX).bias.tolist() != [2.0, 2.0, 2.0]
+    write_artifact(folder, make_artifact(bias=2.0), overwrite=True)
     assert read_artifact(folder, BYTES_MAX).bias.tolist() == [2.0, 2.0, 2.0]
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
@@ -185,7 +215,7 @@ def test_a_write_that_stops_halfway_is_refused_by_its_checksum(
 
     monkeypatch.setattr(Path, "replace", fail_on_the_manifest)
     with pytest.raises(OSError, match="no space left"):
-        write_artifact(folder, make_artifact(bias=2.0))
+        write_artifact(folder, make_artifact(bias=2.0), overwrite=True)
     assert "tensors_sha256" in refusal(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
 

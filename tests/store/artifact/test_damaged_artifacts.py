@@ -61,7 +61,7 @@ def loads_equal_or_is_refused(directory: Path) -> None:
     except ArtifactError as error:
         reason = str(error)
     else:
-        write_artifact(directory, artifact)
+        write_artifact(directory, artifact, overwrite=True)
         reason = "" if equal_artifacts(read_artifact(directory, BYTES_MAX), artifact) else "\n"
     assert reason.isprintable()
     assert len(reason) < 500

@@ -185,19 +185,88 @@ def test_versions_above_the_limit_are_refused_with_that_reason(root: Path, put: 
     assert view.versions["b", 1].reason == "3 model versions are served already, which is the limit"
 
 
-def test_served_versions_keep_their_place_and_free_it_when_they_go(root: Path, put: PutArtifact) -> None:
-    """A newcomer waits at the limit, a served version may still change, and a place that is freed is taken."""
-    put("b/1")
+FOLDERS = ("a/1", "a/2", "a/3", "b/1", "b/2", "c/1")
+
+
+@on_disk
+@given(st.permutations(FOLDERS), st.integers(1, 5))
+def test_a_later_scan_chooses_as_a_start_does(
+    tmp_path_factory: pytest.TempPathFactory, make_artifact: MakeArtifact, order: list[str], models_max: int
+) -> None:
+    """In whatever order versions appear, those are served that a start would serve."""
+    root = tmp_path_factory.mktemp("order")
+    repository = open_repository(root, models_max)
+    for folder in order:
+        write_artifact(root / folder, make_artifact())
+        view = repository.scan()
+        assert summarize(view) == summarize(open_repository(root, models_max).scan())
+        assert repository.scan() is view
+
+
+def test_an_unloaded_model_frees_its_places(root: Path, put: PutArtifact) -> None:
+    """The places of an unloaded model are taken by others, until it is loaded again."""
+    for folder in ("a/1", "b/1"):
+        put(folder)
     repository = open_repository(root, models_max=1)
-    repository.scan()
-    put("a/2")
-    put("b/1", bias=2.0)
+    full = "1 model versions are served already, which is the limit"
+    assert summarize(repository.scan()) == {("a", 1): ("READY", 0.5, None), ("b", 1): ("UNAVAILABLE", None, full)}
+    view = repository.scan({"a"})
+    assert summarize(view) == {("a", 1): ("UNAVAILABLE", None, None), ("b", 1): ("READY", 0.5, None)}
+    assert repository.scan({"a"}) is view
+    assert summarize(repository.scan()) == {("a", 1): ("READY", 0.5, None), ("b", 1): ("UNAVAILABLE", None, full)}
+
+
+def test_a_load_reads_the_files_again(root: Path, put: PutArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unchanged version is read again when a load is asked for, and stays the same object if it is equal."""
+    put("iris/1")
+    put("digits/1")
+    repository = open_repository(root)
     view = repository.scan()
-    assert summarize(view)["b", 1] == ("READY", 2.0, None)
-    assert summarize(view)["a", 2][0] == "UNAVAILABLE"
+    read = counted(monkeypatch)
+    assert repository.scan(is_asked=lambda name: name == "iris") is view
+    assert read == [root / "iris" / "1"]
+
+
+def test_a_change_that_keeps_size_and_time_is_noticed(root: Path, put: PutArtifact) -> None:
+    """A tool that sets the time of the content, such as rsync, does not hide a change."""
+    folder = put("iris/1")
+    repository = open_repository(root)
+    repository.scan()
+    manifest = folder / "model.json"
+    before = manifest.stat()
+    text = manifest.read_text()
+    manifest.write_text(text.replace("softmax", "softmay"))
+    os.utime(manifest, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = manifest.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    assert repository.scan().versions["iris", 1].reason is not None
+
+
+@pytest.mark.parametrize("keeps_root", [False, True])
+def test_a_root_that_loses_all_its_models_unloads_nothing(root: Path, put: PutArtifact, keeps_root: bool) -> None:  # noqa: FBT001
+    """A volume that is unmounted looks like a missing or an empty root, and what is served stays."""
+    put("iris/1")
+    repository = open_repository(root)
+    repository.scan()
+    aside = root.with_name("aside")
+    root.rename(aside)
+    if keeps_root:
+        root.mkdir()
+    view = repository.scan()
+    assert summarize(view) == {("iris", 1): ("READY", 0.5, None)}
+    assert view.reason == (module.EMPTY_ROOT if keeps_root else module.MISSING_ROOT)
     assert repository.scan() is view
-    shutil.rmtree(root / "b")
-    assert summarize(repository.scan()) == {("a", 2): ("READY", 0.5, None)}
+    if keeps_root:
+        root.rmdir()
+    aside.rename(root)
+    assert repository.scan().reason is None
+
+
+def test_a_root_that_never_had_a_model_is_empty(root: Path) -> None:
+    """An empty root at the start is no failure, and a missing one has a reason."""
+    assert open_repository(root).scan().reason is None
+    view = open_repository(root / "missing").scan()
+    assert (dict(view.versions), view.reason) == ({}, module.MISSING_ROOT)
 
 
 def test_refused_versions_take_no_place(root: Path, put: PutArtifact) -> None:
@@ -284,10 +353,11 @@ def test_any_history_is_reported_as_it_happened(
     for step, (key, action) in enumerate([*history, (("a", 1), "scan")]):
         folder = root / key[0] / str(key[1])
         if action == "scan":
-            serving = {key: serving.get(key) if bias is None else bias for key, bias in disk.items()}
+            if disk or not any(serving.values()):  # a root without any version counts as a failed disk
+                serving = {key: serving.get(key) if bias is None else bias for key, bias in disk.items()}
             assert {key: bias for key, (_, bias, _) in summarize(repository.scan()).items()} == serving
         elif action == "write":
-            write_artifact(folder, make_artifact(bias=step))
+            write_artifact(folder, make_artifact(bias=step), overwrite=True)
             disk[key] = step
         elif key in disk:
             change(folder, action)

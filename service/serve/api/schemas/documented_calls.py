@@ -230,6 +230,7 @@ _REPOSITORY: Final = repository_bodies
 _HEALTH: Final = health_bodies
 _OF_MODEL: Final = (*MODEL, *BUSY)
 _CHANGED: Final = ("model_not_found", "model_not_ready", "load_pending")
+_LOADED: Final = (*_CHANGED, "load_refused")
 
 DOCS: Final[dict[str, Docs]] = {
     "models": call("models", response(metadata_bodies.ModelList, metadata_bodies.MODELS), BUSY),
@@ -275,7 +276,7 @@ DOCS: Final[dict[str, Docs]] = {
         "load",
         request(_REPOSITORY.LoadRequest, _REPOSITORY.LOAD_REQUESTS, required=False),
         response(_REPOSITORY.ModelLoaded, _REPOSITORY.LOAD_RESPONSES),
-        *_CHANGED,
+        *_LOADED,
     ),
     "unload": _repository(
         "unload",

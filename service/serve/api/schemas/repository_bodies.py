@@ -41,16 +41,16 @@ class UnloadRequest(RepositoryRequest):
 
 
 class RepositoryVersion(ResponseModel):
-    """One version in the models directory."""
+    """One version in the models directory, or a folder with a model that cannot be a version."""
 
-    name: str = Field(description="The model's name.")
-    version: str = Field(description="The version's number.")
+    name: str = Field(description="The model's name, or the path of the folder below the models directory.")
+    version: str = Field(description="The version's number; empty for another folder.")
     state: Literal["READY", "UNAVAILABLE"] = Field(description="Whether the version is served.")
     reason: str = Field(description="Why it, or a newer artifact of it, is not served; empty otherwise.")
 
 
 class RepositoryIndex(RootModel[list[RepositoryVersion]]):
-    """Every version in the models directory."""
+    """Every version in the models directory, then other folders that hold a model."""
 
 
 class ModelLoaded(ResponseModel):
