@@ -17,6 +17,7 @@ SENTENCES: Final = {
     "state_pending": "The state is being computed; ask again in a moment.",
     "malformed_body": "The body is not valid JSON (RFC 8259, UTF-8); the error is near character 1.",
     "malformed_encoding": "The body is not valid gzip from its start to its end; encode it again.",
+    "load_refused": "Version 2 was refused: model.safetensors is not the file that tensors_sha256 in model.json names.",
     "model_not_found": "Request for unknown model: no model has that name.",
     "version_not_found": "Request for unknown model version: the model has no such version.",
     "model_not_named": "Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.",
