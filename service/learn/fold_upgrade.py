@@ -39,7 +39,7 @@ from service.store.artifact.model_factory import restore_parameters
 from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.admin_payloads import BASE_BYTES_MAX, base_id, dump, parse
 from service.store.log.events import Draft, EventLocation, Kind, Stream
-from service.store.log.feedback_log import FeedbackLog, read_lineage, read_verified_event
+from service.store.log.feedback_log import FeedbackLog, read_lineage, read_verified_payload
 from service.store.log.lineage import Lineage, LineageChange
 from service.store.states.snapshots import Arrays, Snapshot, read_snapshot
 from service.store.states.state_folder import list_seqs
@@ -107,7 +107,7 @@ def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: Linea
     """
     if base is None:
         return EventFold(artifact)
-    payload = read_verified_event(log, stream, base.seq).payload
+    payload = read_verified_payload(log, stream, base.seq)
     if payload is None:
         raise LogDamagedError(f"the base at event {base.seq} of the feedback log is missing")
     state: Any = parse(payload, BASE_BYTES_MAX).get("state")

@@ -21,7 +21,7 @@ from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Event, Kind, Position, Stream
-from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_event
+from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_payload
 from service.store.log.lineage import Lineage, lineage_change, segments_after, segments_contain
 from service.store.states.snapshots import read_snapshot, write_snapshot
 from service.store.states.state_folder import list_seqs
@@ -266,7 +266,7 @@ class Follower:
         if seq is None or event.payload is None:
             return event
         # Without a payload the CORRECT was forgotten just now, and with it the event.
-        correction = read_verified_event(self._log, self.stream, seq).payload
+        correction = read_verified_payload(self._log, self.stream, seq)
         return event._replace(payload=None if correction is None else correct_payload(event.payload, correction))
 
     def write_checkpoint(self) -> None:

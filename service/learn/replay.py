@@ -23,7 +23,7 @@ from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Kind, Position, Stream
-from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_event
+from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_payload
 from service.store.log.lineage import LineageChange, Segments, segments_after
 
 BATCH_EVENTS_MAX: Final = 8192
@@ -162,7 +162,7 @@ class StreamReplay:
 
     def _corrected_payload(self, seq: int, payload: bytes | None) -> bytes | None:
         """Return the payload of an event with the labels of its CORRECT, or None if one of them was forgotten."""
-        correction = read_verified_event(self._log, self.stream, self._corrections[seq]).payload
+        correction = read_verified_payload(self._log, self.stream, self._corrections[seq])
         return None if payload is None or correction is None else correct_payload(payload, correction)
 
 

@@ -115,18 +115,17 @@ def read_position(log: FeedbackLog, stream: Stream, seq: int) -> Position | None
     return None if event is None else Position(seq, event.hash)
 
 
-def read_verified_event(log: FeedbackLog, stream: Stream, seq: int) -> Event:
-    """Return an event, and verify its hash from that of the event before it.
+def read_verified_payload(log: FeedbackLog, stream: Stream, seq: int) -> bytes | None:
+    """Return the payload of an event whose hash follows from that of the event before it; None if it was forgotten.
 
     Raises:
         LogDamagedError: The event is missing or altered.
     """
-    since = read_position(log, stream, seq - 1) or Position(seq - 1, stream.genesis)
-    position = next(log.verify_chain(stream.number, since, 1), None)
-    event = read_event(log, stream.number, seq)
-    if position is None or event is None or event.hash != position.hash:
-        raise LogDamagedError(f"event {seq} of the feedback log is missing or altered")
-    return event
+    since = read_position(log, stream, seq - 1)
+    payloads = [] if since is None else log.read_payloads(stream.number, since, 1)[0]
+    if not payloads:
+        raise LogDamagedError(f"event {seq} of the feedback log is missing")
+    return payloads[0]
 
 
 def read_lineage(log: FeedbackLog, stream: int) -> Lineage:
