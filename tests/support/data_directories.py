@@ -25,8 +25,9 @@ from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.data_directory import DataDirectory
 from service.store.log import log_connection as connection
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
+from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, EventLocation, Kind, Stream
-from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
@@ -97,6 +98,12 @@ class History:
         """Forget events."""
         payload = dump_forget_ids([str(id_).encode() for id_ in ids])
         return self.append([self.draft(Kind.FORGET, f"forget {ids}", payload)])
+
+    def correct(self, seq: int, label: int) -> int:
+        """Give an event of one row another label."""
+        (event,) = self.log.read_events(self.stream.number, seq - 1, 1)
+        payload = encode_correction(seq, parse_layout(event.payload or b""), Targets.INDEX, np.array([label]))
+        return self.append([self.draft(Kind.CORRECT, f"correct {seq} {label}", payload)])
 
     def rollback(self, seq: int) -> int:
         """Go back to a state."""
