@@ -26,7 +26,7 @@ import numpy as np
 
 from service.errors import MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire.feature_columns import is_number
-from service.serve.wire.json_grammar import check_row_count
+from service.serve.wire.json_grammar import check_line_count, check_row_count
 from service.serve.wire.rows import cell_error
 from service.serve.wire.table_rows import TableParser
 from service.softmax.arrays import Doubles, Floats
@@ -67,6 +67,7 @@ def parse_csv(body: bytes, tables: TableParser, *, header: bool | None = None) -
         UnacceptableError: It has no rows of this model.
         TooLargeError: There are more rows than the limit, or a record is too long.
     """
+    check_line_count(body, tables.rows.rows_max)
     body = body.removeprefix(BOM_UTF8)
     X = _parse_usual(body, tables, header=header)
     return _parse_any(body, tables, header=header) if X is None else X
@@ -74,8 +75,9 @@ def parse_csv(body: bytes, tables: TableParser, *, header: bool | None = None) -
 
 def _parse_usual(body: bytes, tables: TableParser, *, header: bool | None) -> Floats | None:
     """Return the rows of a text of plain numbers, or None if unsure; the first line may be a plain header."""
+    features = tables.columns.names
     line, _, rest = body.partition(b"\n")
-    if line.isspace() or not line.isascii() or b'"' in line:
+    if len(line) > len(features) * CELL_CHARACTERS_MAX or line.isspace() or not line.isascii() or b'"' in line:
         return None
     cells = [cell.lstrip(" ") for cell in line.decode().rstrip("\r").split(",")]
     if header is None:
@@ -92,12 +94,8 @@ def _parse_usual(body: bytes, tables: TableParser, *, header: bool | None) -> Fl
 
 def _parse_any(body: bytes, tables: TableParser, *, header: bool | None) -> Floats:
     """Parse a text as `parse_csv` does, whatever is in it."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        raise MalformedError("The body is not valid UTF-8; encode the CSV as UTF-8.") from None
     features, rows = tables.columns.names, tables.rows
-    records = read_records(text, len(features) + 1)
+    records = read_records(body, len(features) + 1)
     first = next(records, [])
     if not first:
         raise MalformedError("The body is empty; send at least one line of numbers.")
@@ -112,22 +110,23 @@ def _parse_any(body: bytes, tables: TableParser, *, header: bool | None) -> Floa
     return rows.cast_values(np.take(X, order, axis=1))
 
 
-def read_records(text: str, cells: int) -> Iterator[list[str]]:
-    """Yield the cells of each record that is not empty.
+def read_records(body: bytes, cells: int) -> Iterator[list[str]]:
+    """Yield the cells of each record that is not empty; no more than one is in memory as text.
 
     Args:
-        text: The text.
+        body: The text as bytes.
         cells: How many cells a record may have; this limits its characters.
 
     Raises:
-        MalformedError: The text is not CSV.
+        MalformedError: The body is not CSV in UTF-8.
         TooLargeError: A record is too long.
     """
     characters, characters_max = 0, cells * CELL_CHARACTERS_MAX
+    text = io.TextIOWrapper(io.BytesIO(body), "utf-8", newline="")
 
     def read_lines() -> Iterator[str]:
         nonlocal characters
-        for line in io.StringIO(text, newline=""):
+        while line := text.readline(characters_max + 1):
             characters += len(line)
             if characters > characters_max:
                 raise TooLargeError(f"A line may have at most {characters_max} characters; send one row in each line.")
@@ -139,6 +138,8 @@ def read_records(text: str, cells: int) -> Iterator[list[str]]:
             characters = 0
             if record:
                 yield record
+    except UnicodeDecodeError:
+        raise MalformedError("The body is not valid UTF-8; encode the CSV as UTF-8.") from None
     except csv.Error:
         raise MalformedError(
             f"The body is not valid CSV (RFC 4180); the error is near line {reader.line_num}."

@@ -10,13 +10,14 @@ form of TensorFlow Serving or SageMaker:
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 
 from service.errors import UnacceptableError
-from service.serve.wire.json_grammar import list_names
+from service.serve.wire.json_grammar import NAMES_LOOKED_AT_MAX, list_names
 
 # The whole input of a model by one name, which is also that of its tensor in both kinds of metadata.
 VECTOR: Final = "features"
@@ -121,7 +122,7 @@ class FeatureColumns:
 
 def _quote(names: Iterable[str]) -> str:
     """Return a client's names for an error; not those that are numbers, which may be values in a supposed header."""
-    return list_names(name for name in names if not is_number(name))
+    return list_names(name for name in islice(names, NAMES_LOOKED_AT_MAX) if not is_number(name))
 
 
 def is_number(text: str) -> bool:

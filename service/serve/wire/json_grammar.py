@@ -28,6 +28,8 @@ REPEATED_KEY_BYTES_MAX: Final = 64 << 10
 QUOTED_NAME_MAX: Final = 64
 # An error repeats at most so many names.
 QUOTED_NAMES_MAX: Final = 3
+# Names are looked at until enough can be repeated, but no more than these: a body may have millions.
+NAMES_LOOKED_AT_MAX: Final = 100
 # Editors and PowerShell of Windows write it before the text.
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 QUOTE, BRACKET, BRACE = b'"[{'
@@ -98,6 +100,13 @@ def check_container_count(body: bytes, rows_max: int) -> None:
             if _has_more_containers(body, limit):
                 raise TooLargeError(f"The body may have at most {limit} lists and objects; send several requests.")
             return
+
+
+def check_line_count(body: bytes, rows_max: int) -> None:
+    """Raise TooLargeError if a text has more lines than lists and objects that a JSON body may have."""
+    limit = containers_max(rows_max)
+    if body.count(b"\n") + body.count(b"\r") - body.count(b"\r\n") > limit:
+        raise TooLargeError(f"The body may have at most {limit} lines; send several requests.")
 
 
 def check_row_count(rows: int, rows_max: int) -> None:
@@ -214,7 +223,8 @@ def drop_nulls(document: dict[str, Any]) -> dict[str, Any]:
 
 def list_names(names: Iterable[str]) -> str:
     """Return a comma and the first of some names in quotes; "" if an error cannot repeat any of them."""
-    return "".join(f", {name}" for name in islice(filter(None, map(quote_name, names)), QUOTED_NAMES_MAX))
+    short = filter(None, map(quote_name, islice(names, NAMES_LOOKED_AT_MAX)))
+    return "".join(f", {name}" for name in islice(short, QUOTED_NAMES_MAX))
 
 
 def quote_name(name: str) -> str:

@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.errors import MalformedError
-from service.serve.wire.json_grammar import check_container_count, check_document, check_row_count, load_json
+from service.serve.wire.json_grammar import (
+    check_container_count,
+    check_document,
+    check_line_count,
+    check_row_count,
+    load_json,
+)
 
 
 def parse_json_lines(body: bytes, depth_max: int, rows_max: int) -> list[Any]:
@@ -27,6 +33,7 @@ def parse_json_lines(body: bytes, depth_max: int, rows_max: int) -> list[Any]:
         MalformedError: A line is not JSON, nests too deeply, or has an object that repeats a key.
         TooLargeError: There are too many rows, lists and objects.
     """
+    check_line_count(body, rows_max)
     check_container_count(body, rows_max)
     values: list[Any] = []
     for number, line in _read_lines(body):

@@ -67,6 +67,10 @@ def test_limits_hold() -> None:
     assert len(parse_json_lines(b"[1]\n" * ROWS_MAX, DEPTH, ROWS_MAX)) == ROWS_MAX
     with pytest.raises(TooLargeError, match="at most 10 rows"):
         parse_json_lines(b"[1]\n" * (ROWS_MAX + 1), DEPTH, ROWS_MAX)
+    most = containers_max(ROWS_MAX)
+    assert parse_json_lines(b"[1]" + b"\n" * most, DEPTH, ROWS_MAX) == [[1]]
+    with pytest.raises(TooLargeError, match=f"at most {most} lines"):
+        parse_json_lines(b"[1]" + b"\n" * (most + 1), DEPTH, ROWS_MAX)
     with pytest.raises(TooLargeError, match="lists and objects"):
         parse_json_lines(b"[" * (containers_max(ROWS_MAX) + 1), DEPTH, ROWS_MAX)
 
@@ -100,7 +104,7 @@ lists = st.lists(numbers, max_size=3).map(lambda row: f"[{','.join(row)}]")
 lines = st.lists(lists | lists | st.sampled_from(["1", "{}", "", " ", "[1],[2]", "[1", "2]"]), max_size=4)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 @given(
     some=lines, line_end=st.sampled_from(["\n", "\r\n", " \n", "\n\n", "\r"]), last=st.sampled_from(["", "\n", "\r\n"])
 )

@@ -237,7 +237,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 @given(value=json_values)
 def test_any_json_value_gives_rows_or_a_refusal(value: Any) -> None:
     """Any JSON value gives finite rows of the model, or a refusal; never another error."""
