@@ -264,10 +264,7 @@ def object_schemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from object_schemas(one)
 
 
-NATIVE = [call for call in POSTS if not call.path.startswith("/v2")]
-
-
-@pytest.mark.parametrize("call", NATIVE, ids=title)
+@pytest.mark.parametrize("call", POSTS, ids=title)
 def test_every_optional_member_may_be_null(learning: Service, call: Call) -> None:
     """An example with all its other members null fits the document, and has the status of the example alone."""
     schema = call.operation["requestBody"]["content"][JSON]["schema"]
@@ -282,10 +279,11 @@ def test_every_optional_member_may_be_null(learning: Service, call: Call) -> Non
             if "add" in body:
                 sent = [each | {"add": [f"{title(call)} {i}"]} for i, each in enumerate(sent)]
             plain, other = (httpx.post(learning.url + call.target, json=each) for each in sent)
-            assert (other.status_code, other.json().get("code")) == (plain.status_code, plain.json().get("code"))
+            assert other.status_code == plain.status_code
+            assert plain.status_code < 300 or other.json()["code"] == plain.json()["code"]
             tried += len(nulls)
         assert fitting
-    assert tried
+    assert tried or call.path == "/v2/repository/index"  # the example of this call has every member
 
 
 ROWS = st.lists(st.lists(st.integers(-9, 9) | st.floats(-9, 9), min_size=4, max_size=4), min_size=1, max_size=2)
