@@ -123,7 +123,10 @@ def _forget() -> Docs:
     accepted: Any = feedback_bodies.FeedbackAccepted | admin_bodies.AcceptedInVersions
     events = admin_bodies.FORGET_ACCEPTED
     stored, served = response(accepted, events, STORED), response(accepted, events, SERVED)
-    return event_call("forget", body, stored, served, (*ADMIN, "unknown_id"))
+    docs = event_call("forget", body, stored, served, (*ADMIN, "unknown_id"))
+    # In one of several versions the id of the call may be taken.
+    _add_refusals_of_several(docs, {409: "id_taken"})
+    return docs
 
 
 def _correct() -> Docs:
