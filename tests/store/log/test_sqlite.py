@@ -10,10 +10,19 @@ from service.errors import (
     LogDamagedError,
     LogUnavailableError,
 )
-from service.store.log.events import Position, Stream
+from service.store.log.admin_payloads import dump_seq
+from service.store.log.events import EventLocation, Kind, Position, Stream
 from service.store.log.feedback_log import FeedbackLog
 from service.store.log.sqlite import SqliteLog
-from tests.support.feedback_log_contract import GENESIS, FeedbackLogTests, feedback, forget, kinds
+from tests.support.feedback_log_contract import (
+    GENESIS,
+    FeedbackLogTests,
+    admin,
+    feedback,
+    forget,
+    kinds,
+    rollback,
+)
 
 
 class TestSqliteLog(FeedbackLogTests):
@@ -74,6 +83,30 @@ def test_a_purge_by_another_process_is_noticed(path: Path, log: SqliteLog, strea
         1,
     ]
     assert log.find_ids("iris", [b"b"]) == {}
+
+
+def test_removals_of_other_processes_are_known(path: Path, log: SqliteLog, stream: Stream) -> None:
+    """A retry reports what another connection's admin events have done since, and reads only those that are new."""
+    other = SqliteLog(path)
+    known = feedback(stream, "a")
+    log.append([known, feedback(stream, "b"), admin(stream, "pause", Kind.CONFIGURE, b'{"paused":true}')])
+
+    def removal() -> Kind | None:
+        (outcome,) = log.append([known])
+        assert isinstance(outcome, EventLocation)
+        assert log.find_ids("iris", [known.id]) == {known.id: outcome}
+        return outcome.removed_by
+
+    assert removal() is None
+    for name, change, expected in (
+        ("back", rollback(stream, "back", 0), Kind.ROLLBACK),
+        ("forth", rollback(stream, "forth", 2), None),
+        ("skip", admin(stream, "skip", Kind.SKIP, dump_seq(1)), Kind.SKIP),
+        ("forget", forget(stream, "forget", "a"), Kind.FORGET),
+    ):
+        other.append([change, feedback(stream, f"after {name}")])
+        assert removal() == expected, name
+    other.close()
 
 
 def test_racing_processes_agree_on_one_order(path: Path, log: SqliteLog, stream: Stream) -> None:
