@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from service.store.log.events import Event, Kind
@@ -17,6 +18,7 @@ from tests.support.running_service import Service, serving
 from tests.support.waiting import wait_until
 
 ROWS = 12
+SOFT = [0.123456, 0.7, 0.176544]
 
 
 @pytest.fixture
@@ -87,11 +89,14 @@ def test_a_corrected_label_counts_as_if_it_had_been_posted(versions: Path, tmp_p
         assert replayed_hash(service, 1) == weights_hash(service, 1)
         back = post(service, "iris/versions/1:rollback", {"seq": ROWS}, wait=True)
         assert (back.status_code, weights_hash(service, 1)) == (200, before)
-        admin(service, "correct", ids=["1-0", "1-1"], labels=[[0], [[0, 1, 0]]])
+        admin(service, "correct", ids=["1-0", "1-1"], labels=[[SOFT], [1]])
         assert weights_hash(service, 1) == replayed_hash(service, 1)
+        needle = np.array(SOFT, np.float32).tobytes()
+        assert needle in (stored(service, 1)[-2].payload or b"")
         admin(service, "forget", ids=["1-0", "2-0"])
         wait_until(lambda: metadata(service, "iris/versions/1")["erased"] is True)
         corrections = [event for event in stored(service, 1) if event.kind == Kind.CORRECT]
         assert [event.payload is None for event in corrections] == [True, False, True, False]
+        assert not [path for path in data_of(service).rglob("*") if path.is_file() and needle in path.read_bytes()]
         done = run_command("verify", "--refold", "--data", data_of(service))
         assert (done.returncode, done.stderr, done.stdout.count("good")) == (0, "", 2)
