@@ -1,6 +1,7 @@
 """Virtual environments of the client libraries that tests run, under build/clients; `make clients` builds them."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.support.paths import ROOT
@@ -28,5 +29,6 @@ MLSERVER = environment("mlserver", "3.11", "3.12")
 
 
 if __name__ == "__main__":
-    for one in filter(is_available, (KSERVE, MLFLOW, MLSERVER)):
-        one.ensure()
+    # Installing waits for the network more than for the processor.
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(environments.Environment.ensure, filter(is_available, (KSERVE, MLFLOW, MLSERVER))))
