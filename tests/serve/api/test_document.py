@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from service.serve.api.app import CALLS
 from service.serve.api.openapi_document import DocumentedApi
+from service.serve.api.schemas.schema_types import IRIS_FEATURES
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
 from service.store.log.events import SEQ_MAX
 from tests.support.http_requests import request
@@ -287,6 +288,31 @@ def test_every_optional_member_may_be_null(learning: Service, call: Call) -> Non
 
 
 ROWS = st.lists(st.lists(st.integers(-9, 9) | st.floats(-9, 9), min_size=4, max_size=4), min_size=1, max_size=2)
+TENSORS = st.fixed_dictionaries(
+    {
+        "name": st.just("x"),
+        "shape": st.sampled_from([[1, 4], [2, 4], [1, 3]]),
+        "datatype": st.sampled_from(["FP32", "INT8", "BYTES"]),
+        "data": st.just(ROW),
+    },
+    optional={"parameters": st.none() | st.just({"x": 1}), "x": st.none()},
+)
+# A tensor for each feature; few are not accepted.
+COLUMNS = st.permutations(IRIS_FEATURES).flatmap(
+    lambda names: st.tuples(
+        *(
+            st.fixed_dictionaries(
+                {
+                    "name": st.sampled_from([name] * 9 + ["x"]),
+                    "shape": st.sampled_from([[1], [1, 1]]),
+                    "datatype": st.sampled_from(["FP64", "INT8", "BOOL"]),
+                    "data": st.sampled_from([[1], [0], [[1]]]),
+                }
+            )
+            for name in names
+        )
+    )
+)
 MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "instances": ROWS | st.lists(st.lists(st.integers(-9, 9), max_size=5), max_size=2),
     "labels": st.lists(st.sampled_from(["setosa", 1, 7, [0.5, 0.5, 0.0]]), min_size=1, max_size=2),
@@ -296,18 +322,8 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "weights": st.lists(st.sampled_from([1.0, 0.0]), max_size=2),
     "logits": st.lists(st.lists(st.none() | st.floats(-9, 9), min_size=2, max_size=2), max_size=2),
     "head": st.sampled_from(["softmax", "sigmoid", "x"]),
-    "inputs": st.lists(
-        st.fixed_dictionaries(
-            {
-                "name": st.just("x"),
-                "shape": st.sampled_from([[1, 4], [2, 4], [1, 3]]),
-                "datatype": st.sampled_from(["FP32", "INT8", "BYTES"]),
-                "data": st.just(ROW),
-            }
-        ),
-        min_size=1,
-        max_size=2,
-    ),
+    "model_name": st.sampled_from(["iris", "iris", None, "x"]),
+    "inputs": st.lists(TENSORS, min_size=1, max_size=2) | COLUMNS,
     "outputs": st.lists(
         st.fixed_dictionaries({"name": st.sampled_from(["probabilities", "labels", "logits", "x"])}), max_size=3
     ),
@@ -318,7 +334,7 @@ USUAL = {
     ":explain": ("instances", "labels", "top", "min_seq"),
     ":feedback": ("instances", "labels", "id", "weights"),
     "/convert": ("logits", "head"),
-    "/infer": ("inputs", "outputs", "id"),
+    "/infer": ("inputs", "outputs", "id", "model_name"),
 }
 
 
