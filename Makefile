@@ -2,7 +2,7 @@
 # Prometheus with its promtool, which checks the alert rules: apt-get install --no-install-recommends prometheus.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture lock models bench clean
+.PHONY: help serve test matrix check clients torture conformance lock models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -51,6 +51,9 @@ clients: $(VENV)/dev.stamp ## install the client libraries that the tests run, e
 
 torture: $(VENV)/dev.stamp ## kill and fail everything for some 40 minutes (needs strace); writes docs/reliability.md
 	$(BIN)/python -m tests.torture
+
+conformance: $(VENV)/dev.stamp ## send a thousand requests of each operation of the OpenAPI document; writes docs/conformance.md
+	$(BIN)/python -m tests.conformance
 
 lock: ## resolve the locked requirements again
 	$(PYTHON) -m venv .venv/lock
