@@ -137,7 +137,7 @@ class Worker:
         )
         contexts = FeedbackContexts(self.registry, links.keys, settings)
         responses = EventResponses(self.registry, writer, data, settings)
-        tokens = TokenFeedback(self.registry, contexts, writer, settings)
+        tokens = TokenFeedback(self.registry, contexts, writer, self.turns, settings)
         return Learning(
             writer,
             FeedbackHandler(contexts, tokens, writer, responses, settings),

@@ -12,6 +12,7 @@ skipped or rolled back is refused.
 A missing response says nothing about the event: send it again with its id, and the same seq comes back.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns
@@ -23,13 +24,13 @@ from service.errors import SoftstepError
 from service.serve.handlers.append_outcomes import kept, refusal_of, refusal_reason, refused
 from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts
-from service.serve.handlers.token_feedback import TokenBatch, TokenFeedback
+from service.serve.handlers.token_feedback import TOKENS_PER_TURN, TokenBatch, TokenFeedback
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import FAILURES, FEEDBACK, count_duration
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, HttpResponse, learning_off, refusal
-from service.serve.wire.feedback_body import PostedEvent
+from service.serve.wire.feedback_body import PostedEvent, PostedTokens
 from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.store.log.events import EventLocation
@@ -60,6 +61,7 @@ class FeedbackHandler:
         self._context_of: Final = contexts.context_of
         self._lag_events_max: Final = settings.lag_events_max
         self._tokens: Final = tokens
+        self._tasks: Final[set[asyncio.Future[TokenBatch]]] = set()  # the event loop alone would not keep them
         self._writer: Final = writer
         self._responses: Final = responses
 
@@ -81,6 +83,8 @@ class FeedbackHandler:
             if type(posted) is PostedEvent:
                 respond = partial(_respond, self._encode_one, on_response, served.counters, started, context, posted)
                 self._writer.send_events(context.source, (posted,), respond)
+            elif len(posted.tokens) > TOKENS_PER_TURN:
+                self._start_large(endpoint, context, posted, on_response)
             else:
                 respond = partial(_respond, self._encode_batch, on_response, served.counters, started, context)
                 batch = self._tokens.send(endpoint, posted, respond)
@@ -91,6 +95,27 @@ class FeedbackHandler:
             served.counters[FAILURES] += 1
             return refusal(reason, V1)
         return None
+
+    def _start_large(
+        self, endpoint: Endpoint, context: FeedbackContext, posted: PostedTokens, on_response: OnResponse
+    ) -> None:
+        """Store the feedback of many tokens, which are read in several turns of the event loop."""
+        started, served = perf_counter_ns(), endpoint.served
+
+        def finish(task: asyncio.Future[TokenBatch]) -> None:
+            self._tasks.discard(task)
+            reason = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if reason is None:
+                _respond(self._encode_batch, on_response, served.counters, started, context, task.result())
+            elif isinstance(reason, SoftstepError):
+                served.counters[FAILURES] += 1
+                on_response(refusal(reason, V1))
+            elif isinstance(reason, Exception):
+                on_response(reason)
+
+        task = asyncio.ensure_future(self._tokens.submit(endpoint, posted))
+        self._tasks.add(task)
+        task.add_done_callback(finish)
 
     async def respond_when_served(self, endpoint: Endpoint, body: bytes) -> HttpResponse:
         """Store feedback and respond when this worker serves it, with the losses of its rows."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from service.errors import LearnerBehindError
 from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts
+from service.serve.handlers.turns import Turns
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import FEEDBACK_REFUSALS, FEEDBACK_START
 from service.serve.models.endpoint import Endpoint
@@ -20,6 +21,9 @@ from service.serve.wire.feedback_body import PostedEvent, PostedTokens
 from service.serve.wire.token_events import TokenEvent, TokenIssuer, TokenReader
 from service.settings import Settings
 from service.store.log.events import EventLocation
+
+# Tokens that are read in one turn of the event loop, which takes about 20 ms.
+TOKENS_PER_TURN: Final = 1000
 
 
 class TokenBatch:
@@ -30,12 +34,13 @@ class TokenBatch:
         read: For each token its event, or the error for which it was refused.
 
     Attributes:
+        contexts: As above.
         events: The event of each token, or None if the token was refused.
         outcomes: The outcome of each token: a location or an error; None while it is written.
     """
 
     def __init__(self, contexts: Mapping[int, FeedbackContext], read: Sequence[TokenEvent | Exception]) -> None:
-        self._contexts: Final = contexts
+        self.contexts: Final = contexts
         self.events: Final = [one.event if isinstance(one, TokenEvent) else None for one in read]
         self.outcomes: Final[list[Any]] = [None if isinstance(one, TokenEvent) else one for one in read]
         self._versions: Final = [one.version if isinstance(one, TokenEvent) else 0 for one in read]
@@ -63,7 +68,7 @@ class TokenBatch:
         if type(result) is not list:
             self.refuse(places, result)
             return
-        committed = self._contexts[version].committed
+        committed = self.contexts[version].committed
         for place, outcome in zip(places, result, strict=True):
             self.outcomes[place] = outcome
             if type(outcome) is EventLocation and not outcome.duplicate:
@@ -77,19 +82,23 @@ class TokenFeedback:
         registry: The models that are served.
         contexts: What feedback for each served state needs.
         writer: The writer of the log.
+        turns: The turns in which large bodies are read.
         settings: The limits.
     """
 
-    def __init__(self, registry: ModelRegistry, contexts: FeedbackContexts, writer: Writer, settings: Settings) -> None:
+    def __init__(
+        self, registry: ModelRegistry, contexts: FeedbackContexts, writer: Writer, turns: Turns, settings: Settings
+    ) -> None:
         self._registry: Final = registry
         self._contexts: Final = contexts
         self._writer: Final = writer
+        self._turns: Final = turns
         self._lag_events_max: Final = settings.lag_events_max
 
     def send(
         self, endpoint: Endpoint, posted: PostedTokens, on_outcomes: Callable[[TokenBatch], None]
     ) -> TokenBatch | None:
-        """Write the events of tokens in one transaction.
+        """Write the events of tokens in one transaction; of more than TOKENS_PER_TURN use `submit`.
 
         Returns:
             The batch if every token was refused, or None if `on_outcomes` will be called with it.
@@ -99,15 +108,37 @@ class TokenFeedback:
             TooLargeError: There are too many tokens of an earlier release.
             LogError: The queue is full, or the server is stopping.
         """
-        served = endpoint.served
-        contexts = self._contexts.contexts_of(served.name)
+        contexts, reader = self._open_reader(endpoint)
+        return self._write(endpoint, TokenBatch(contexts, reader.read_tokens(posted)), on_outcomes)
+
+    async def submit(self, endpoint: Endpoint, posted: PostedTokens) -> TokenBatch:
+        """Write as `send` does, and return the batch with all outcomes; the tokens of a large body take turns."""
+        contexts, reader = self._open_reader(endpoint)
+        read = reader.read_tokens(posted, 0, TOKENS_PER_TURN)
+        for first in range(TOKENS_PER_TURN, len(posted.tokens), TOKENS_PER_TURN):
+            read += await self._turns.call(partial(reader.read_tokens, posted, first, first + TOKENS_PER_TURN))
+        future: asyncio.Future[TokenBatch] = asyncio.get_running_loop().create_future()
+
+        def on_outcomes(batch: TokenBatch) -> None:
+            if not future.done():  # the client may have left
+                future.set_result(batch)
+
+        return self._write(endpoint, TokenBatch(contexts, read), on_outcomes) or await future
+
+    def _open_reader(self, endpoint: Endpoint) -> tuple[Mapping[int, FeedbackContext], TokenReader]:
+        """Return the contexts of the model's served versions, and a reader of their tokens."""
+        contexts = self._contexts.contexts_of(endpoint.served.name)
         issuers = {version: TokenIssuer(one.sealer, one.parser) for version, one in contexts.items()}
-        reader = TokenReader(issuers, None if endpoint.any_version else served.key[1])
-        batch = TokenBatch(contexts, reader.read_tokens(posted))
-        self._refuse_behind(served.name, contexts, batch)
+        return contexts, TokenReader(issuers, None if endpoint.any_version else endpoint.served.key[1])
+
+    def _write(
+        self, endpoint: Endpoint, batch: TokenBatch, on_outcomes: Callable[[TokenBatch], None]
+    ) -> TokenBatch | None:
+        """Write the events of tokens that were read; see `send`."""
+        served = endpoint.served
+        self._refuse_behind(served.name, batch)
         unwritten = batch.unwritten
-        refused = len(batch.outcomes) - sum(map(len, unwritten.values()))
-        served.counters[FEEDBACK_START + FEEDBACK_REFUSALS] += refused
+        served.counters[FEEDBACK_START + FEEDBACK_REFUSALS] += len(batch.outcomes) - sum(map(len, unwritten.values()))
         if not unwritten:
             return batch
         waiting = set(unwritten)
@@ -120,26 +151,18 @@ class TokenFeedback:
 
         self._writer.send_to_versions(
             [
-                (contexts[version].source, batch.events_at(places), partial(note, version))
+                (batch.contexts[version].source, batch.events_at(places), partial(note, version))
                 for version, places in unwritten.items()
             ]
         )
         return None
 
-    async def submit(self, endpoint: Endpoint, posted: PostedTokens) -> TokenBatch:
-        """Write as `send` does, and return the batch with all outcomes."""
-        future: asyncio.Future[TokenBatch] = asyncio.get_running_loop().create_future()
-
-        def on_outcomes(batch: TokenBatch) -> None:
-            if not future.done():  # the client may have left
-                future.set_result(batch)
-
-        return self.send(endpoint, posted, on_outcomes) or await future
-
-    def _refuse_behind(self, name: str, contexts: Mapping[int, FeedbackContext], batch: TokenBatch) -> None:
+    def _refuse_behind(self, name: str, batch: TokenBatch) -> None:
         """Refuse the tokens of versions whose learner is too far behind."""
         for version, places in batch.unwritten.items():
+            served = self._registry.now.served.get((name, version))
             try:
-                contexts[version].check_lag(self._registry.now.served[name, version], self._lag_events_max)
+                if served is not None:  # else it was unloaded since the tokens were read
+                    batch.contexts[version].check_lag(served, self._lag_events_max)
             except LearnerBehindError as reason:
                 batch.refuse(places, reason)

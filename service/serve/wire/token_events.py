@@ -69,14 +69,16 @@ class TokenReader:
         self._order = sorted(issuers, reverse=True)
         self._attempts = 0
 
-    def read_tokens(self, posted: PostedTokens) -> list[TokenEvent | SoftstepError]:
-        """Return for each token its event, or the error for which it alone is refused.
+    def read_tokens(
+        self, posted: PostedTokens, first: int = 0, stop: int | None = None
+    ) -> list[TokenEvent | SoftstepError]:
+        """Return for each token from `first` to before `stop` its event, or the error for which it alone is refused.
 
         Raises:
             UnacceptableError: A label or a weight is not valid.
             TooLargeError: There are too many tokens of format 1 that several versions may have issued.
         """
-        return [self._read_token(number, posted) for number in range(len(posted.tokens))]
+        return [self._read_token(number, posted) for number in range(len(posted.tokens))[first:stop]]
 
     def _read_token(self, number: int, posted: PostedTokens) -> TokenEvent | SoftstepError:
         try:

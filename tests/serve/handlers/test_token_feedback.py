@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.serve.handlers import feedback, token_feedback
 from service.serve.handlers.feedback_context import now_ms
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.fingerprint import compute_geneses
@@ -206,6 +207,26 @@ def test_a_bad_label_or_weight_stores_nothing(two: Pair, query: str) -> None:
         answer = post(two, f":feedback{query}", tokens=tokens, **body)
         assert (answer.status, list(answer.json)) == (422, ["error", "code"])
     assert not stored(two)
+
+
+@SPEEDS
+def test_many_tokens_are_read_in_turns(two: Pair, monkeypatch: pytest.MonkeyPatch, *, fast: bool) -> None:
+    """A large body is answered as a small one, also if a label late in it refuses it, or every token is refused."""
+    for module in (feedback, token_feedback):
+        monkeypatch.setattr(module, "TOKENS_PER_TURN", 2)
+    tokens = [*issue(two, 1, ROW, OTHER, ROW), *issue(two, 2, OTHER, ROW), "bad"]
+    refused = post(two, ":feedback", tokens=tokens, labels=[0, 1, 2, 0, "no class", 0], fast=fast)
+    assert (refused.status, list(refused.json)) == (422, ["error", "code"])
+    assert "row 4" in refused.json["error"]
+    every = post(two, ":feedback", tokens=["bad"] * 5, labels=[0] * 5, fast=fast)
+    assert (every.status, codes(every)) == (422, ["invalid_token"] * 5)
+    assert not stored(two)
+    answer = post(two, ":feedback", tokens=tokens, labels=[0] * 6, fast=fast)
+    assert (answer.status, codes(answer)) == (422, [None] * 5 + ["invalid_token"])
+    assert "Token 5 " in answer.json["error"]
+    again = post(two, ":feedback", tokens=tokens[:5], labels=[0] * 5, fast=fast)
+    assert (again.status, seqs(again)) == (202, [(1, "1"), (2, "1"), (3, "1"), (1, None), (2, None)])
+    assert two.run(two.settled()) == (0, 0)
 
 
 def test_a_removed_event_is_refused_by_its_token(two: Pair) -> None:
