@@ -15,7 +15,6 @@ from pydantic import AliasChoices, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
-from pydantic_settings import SettingsError
 
 from service.environment import IMPORT_VARIABLES, PREFIX, read_variables, unknown_variables
 from service.errors import SoftstepError
@@ -76,8 +75,6 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         raise InvalidSettingsError(*(_sentence(fault, arguments) for fault in faults)) from None
-    except SettingsError as error:
-        raise InvalidSettingsError(str(error)) from None
 
 
 def list_settings(settings: Settings, arguments: argparse.Namespace) -> list[Setting]:

@@ -32,7 +32,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Route = Annotated[
-    Annotated[str, Field(pattern="^/[A-Za-z0-9._~:/-]*$")] | None, Form("path of a URL, such as /predict")
+    Annotated[str, Field(pattern="^/[A-Za-z0-9._~:/-]*$")] | None, Form("path of a URL, from the first slash on")
 ]
 
 
@@ -165,7 +165,7 @@ class Settings(BaseSettings):
         description="Committed events of a model that are not served yet; above it feedback gets 429. A core folds "
         "as many in a few seconds.",
     )
-    token_key: Annotated[SecretStr | None, Form("64 hexadecimal digits")] = Field(
+    token_key: Annotated[SecretStr | None, Form("64 hexadecimal digits; several keys separated by commas")] = Field(
         None,
         description="Key of feedback tokens, 64 hexadecimal digits. Unset: the one in the data directory. Replicas "
         "that share it accept one another's tokens. Comma-separated keys: the first encrypts, all "

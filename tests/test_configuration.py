@@ -85,7 +85,7 @@ def test_a_secret_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "AIP_PREDICT_ROUTE",
             "secret",
-            "AIP_PREDICT_ROUTE has an invalid value; accepted: path of a URL, such as /predict",
+            "AIP_PREDICT_ROUTE has an invalid value; accepted: path of a URL, from the first slash on",
         ),
         (
             "SOFTSTEP_TOKEN_KEY",
