@@ -160,7 +160,7 @@ class AccessLog:
 
     def write(self, fields: Mapping[str, object]) -> None:
         """Write the line of a response; `fields` are those of the event `access`, and the request's id."""
-        message = self._message.format_map(fields)
+        message = self._message.format_map(fields if fields["route"] else {**fields, "route": "-"})
         if not self._as_json:
             self._writer.write(text_line(time.time(), "info", f"{message} in {fields['duration_ms']} ms"))
             return

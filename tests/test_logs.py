@@ -186,7 +186,7 @@ def test_an_access_line_for_people_is_short(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(sys, "stderr", stream)
         AccessLog("text").write({**ACCESS, "route": None, "status": 404})
     (line,) = lines_of(tmp_path / "log")
-    assert line[8:] == " info    POST None 404 in 0.125 ms"
+    assert line[8:] == " info    POST - 404 in 0.125 ms"
 
 
 PROGRAM = """
