@@ -76,6 +76,9 @@ def check_content_type(head: RequestHead, accepted: MediaTypes, origins: Origins
         MediaTypeError: The call does not accept the type.
         CrossSiteError: A page of another site sends the body, and its browser did not ask.
     """
+    origin = head.origin
+    if origin is None and (head.content_type is None or head.content_type in accepted.names):
+        return head  # the usual request of a program
     value = b"" if head.content_type is None else head.content_type.lower()
     name = value.partition(b";")[0].strip()
     if name not in accepted.names:
@@ -84,7 +87,6 @@ def check_content_type(head: RequestHead, accepted: MediaTypes, origins: Origins
             if compact.startswith(vendor):
                 return head._replace(tensor_header=compact[len(vendor) :])
         raise MediaTypeError(accepted.requirement)
-    origin = head.origin
     if origin is not None and name in SENT_UNASKED and not origins.allow(origin) and head.fetch_site != SAME_ORIGIN:
         raise CrossSiteError(CROSS_SITE)
     return head

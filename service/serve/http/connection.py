@@ -140,7 +140,7 @@ class Connection(HttpToolsProtocol):
             text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
                 start,
                 len(body),
-                join_headers(headers),
+                join_headers(headers) if headers else b"",
                 identity,
                 closing,
                 body if has_body else b"",

@@ -140,7 +140,9 @@ class FastPath(Connection):
         """Begin the cycle of the request whose head is complete."""
         self.phase = BODY
         keep_alive = self._keeps_alive()
-        form = self.shared.form(head.origin, keep_alive_asked=keep_alive and self.http_version == "1.0")
+        form = self.shared.usual_form
+        if head.origin is not None or self.http_version == "1.0":
+            form = self.shared.form(head.origin, keep_alive_asked=keep_alive and self.http_version == "1.0")
         cycle = kind(form, head.request_id, keep_alive=keep_alive)
         self.cycle = cast("Any", cycle)
         return cycle

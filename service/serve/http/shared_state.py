@@ -161,6 +161,7 @@ class SharedState:
         access_log: Where each response gets a line, or None.
 
     Attributes:
+        usual_form: The form of the responses to requests that come from no web page.
         draining: Whether each response is the last one on its connection. No head is remembered meanwhile, so a
             request whose head is remembered need not ask.
     """
@@ -188,6 +189,7 @@ class SharedState:
         self.busy = busy_app if access_log is None else LoggedApplication(busy_app, access_log)
         self.in_flight = 0
         self.body_bytes = 0
+        self.usual_form = ResponseForm(dispatcher.origins.headers(None))
         self._forms: dict[tuple[Header, ...], ResponseForm] = {}
         registry.on_change.append(self.forget_heads)
 
