@@ -174,6 +174,21 @@ def test_a_worker_that_is_stopped_alone_loses_no_request(iris_models: Path, tmp_
         assert load.failed == []
 
 
+def test_a_learner_that_is_stopped_alone_is_replaced(iris_models: Path, tmp_path: Path) -> None:
+    """Feedback is learned before and after."""
+    with serving(iris_models, tmp_path) as service:
+        learners = [child for child in children(service.process.pid) if child not in workers(service.process.pid)]
+        for _ in range(2):
+            feedback = {"instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"]}
+            answer = CLIENT.post(f"{service.url}/v1/models/iris:feedback?wait=true", json=feedback)
+            assert answer.status_code == 200
+            if learners:
+                os.kill(learners.pop(), signal.SIGTERM)
+        records = [json.loads(line) for line in log_of(service).splitlines()]
+        events = [record["event"] for record in records if record.get("child") == "learner"]
+        assert events == ["child_started", "child_exited", "child_started"]
+
+
 def test_a_large_request_is_answered_completely(iris_models: Path, tmp_path: Path) -> None:
     """SIGTERM comes while its body is sent, and again before its response is read."""
     count = 30_000

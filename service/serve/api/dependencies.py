@@ -100,7 +100,9 @@ def check_declared_size(request: Request, context: Context) -> None:
 
 
 async def read_json(request: Request, context: Context) -> bytes:
-    """Return the whole body of a call that takes JSON; its head is checked before a byte is read.
+    """Return the whole body of a call that takes JSON, in a turn of its own if it is large.
+
+    The head is checked before a byte is read.
 
     Raises:
         BodyTooLargeError: It is larger than the limit.
@@ -109,7 +111,9 @@ async def read_json(request: Request, context: Context) -> bytes:
     """
     check_declared_size(request, context)
     check_content_type(head_of(request), JSON_TYPES, context.dispatcher.origins)
-    return await read_body(request, context)
+    body = await read_body(request, context)
+    await context.dispatcher.turns.wait(body)
+    return body
 
 
 async def read_body(request: Request, context: Context) -> bytes:

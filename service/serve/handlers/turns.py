@@ -64,6 +64,11 @@ class Turns:
         self._start()
         return later
 
+    async def wait(self, body: bytes) -> None:
+        """Wait for a turn in which a body can be parsed, if it is large."""
+        if len(body) >= LARGE_BYTES:
+            await self.call(lambda: None)
+
     def _start(self) -> None:
         if not self._is_running:
             self._is_running = True

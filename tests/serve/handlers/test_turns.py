@@ -111,6 +111,23 @@ def test_clients_that_wait_to_be_accepted_go_first() -> None:
     run(wait())
 
 
+def test_a_large_body_waits_for_a_turn_before_it_is_parsed() -> None:
+    """A small one is parsed at once."""
+
+    async def wait() -> None:
+        turns = Turns()
+        seen: list[str] = []
+        first = turns.call(lambda: seen.append("step"))
+        await turns.wait(bytes(LARGE_BYTES - 1))
+        seen.append("small")
+        await turns.wait(bytes(LARGE_BYTES))
+        seen.append("large")
+        await first
+        assert seen == ["small", "step", "large"]
+
+    run(wait())
+
+
 @given(body=rows, kind=st.sampled_from(sorted(PATHS)))
 @settings(max_examples=60, deadline=None)
 def test_a_request_that_waits_for_its_turn_has_the_same_response(pair: Pair, body: list[list[Any]], kind: str) -> None:
