@@ -21,16 +21,14 @@ from service.serve.api.schemas import (
     tensorflow_bodies,
 )
 from service.serve.api.schemas.call_docs import (
-    CSV,
     JSON,
-    JSON_LINES,
+    SEQ_HEADER,
     Docs,
     call,
     event_call,
     file_content,
     request,
     response,
-    text_content,
 )
 from service.serve.api.schemas.error_examples import (
     ADMIN,
@@ -45,6 +43,7 @@ from service.serve.api.schemas.error_examples import (
     all_refused,
     some_refused,
 )
+from service.serve.api.schemas.invocation_call import describe_invocations
 from service.serve.error_codes import ERROR_CODES
 
 STORED: Final = "The event is on disk."
@@ -80,23 +79,6 @@ def _predict() -> Docs:
     body = request(bodies.PredictRequest, bodies.PREDICT_REQUESTS, bodies.InputsRequest)
     success = response(bodies.PredictResponse | bodies.OutputsResponse, bodies.PREDICT_RESPONSES)
     return call("predict", success, (*PREDICT_CODES, "model_not_found", "version_not_found"), body)
-
-
-def _invocations() -> Docs:
-    bodies = invocation_bodies
-    body = request(
-        bodies.InstancesInvocation,
-        bodies.INVOCATION_REQUESTS,
-        bodies.InputsInvocation,
-        bodies.SplitInvocation,
-        bodies.RecordsInvocation,
-    )
-    body["requestBody"]["content"] |= text_content(CSV, bodies.CSV_REQUESTS)
-    body["requestBody"]["content"] |= text_content(JSON_LINES, bodies.JSON_LINES_REQUESTS)
-    success = response(predict_bodies.PredictResponse, bodies.INVOCATION_RESPONSES)
-    docs = call("predict", success, (*PREDICT_CODES, "model_not_found", "model_not_named"), body)
-    docs["responses"][200]["content"] |= text_content(CSV, bodies.CSV_RESPONSE)
-    return docs
 
 
 def _explain() -> Docs:
@@ -172,7 +154,7 @@ def _weights() -> Docs:
     docs["responses"][200] = {
         "description": "A safetensors file. The example is its JSON header.",
         "headers": {
-            "X-Softstep-Seq": {"description": "The seq of the state.", "schema": {"type": "integer"}, "example": 0},
+            "X-Softstep-Seq": {"description": "The seq of the state.", **SEQ_HEADER},
             "X-Softstep-Weights-Sha256": {
                 "description": "The SHA-256 of the weights.",
                 "schema": {"type": "string"},
@@ -243,7 +225,7 @@ DOCS: Final[dict[str, Docs]] = {
         _OF_MODEL,
     ),
     "predict": _predict(),
-    "invocations": _invocations(),
+    "invocations": describe_invocations((*PREDICT_CODES, "model_not_found", "model_not_named")),
     "explain": _explain(),
     "convert": _convert(),
     "feedback": _feedback(),
