@@ -99,7 +99,7 @@ class FeedbackContexts:
         labels = LabelParser(served.classes, multilabel=served.thresholds is not None)
         start = orjson.dumps({"model_name": served.name, "model_version": served.version})[:-1] + b',"id":'
         committed = CommittedSeq() if previous is None else previous.committed
-        parser = FeedbackParser(rows, labels)
+        parser = FeedbackParser(served.tables, labels)
         return FeedbackContext(source, served.classes, parser, sealer, start, committed)
 
 

@@ -30,7 +30,7 @@ from service.serve.wire.json_grammar import (
 )
 from service.serve.wire.labels import LabelParser, check_labels
 from service.serve.wire.large_matrix import cut_matrix
-from service.serve.wire.rows import RowParser
+from service.serve.wire.table_rows import TableParser
 from service.softmax.arrays import Floats
 from service.softmax.input_stage import NOT_NUMBERS
 from service.store.log.events import ID_BYTES_MAX
@@ -77,12 +77,13 @@ class FeedbackParser:
     """Parses feedback for one model version with its current classes. Use it on the event loop's thread only.
 
     Args:
-        rows: The parser of the model's rows; its limit of rows also bounds rows x classes.
+        tables: The parser of the model's tables; its limit of rows also bounds rows x classes.
         labels: The parser of the model's labels.
     """
 
-    def __init__(self, rows: RowParser, labels: LabelParser) -> None:
-        self._rows = rows
+    def __init__(self, tables: TableParser, labels: LabelParser) -> None:
+        self._tables = tables
+        self._rows = rows = tables.rows
         self._labels = labels
         N, K, dtype = rows.n_features, labels.n_classes, rows.dtype
         self._head = HEAD.pack(FORMAT_VERSION, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
@@ -163,7 +164,7 @@ class FeedbackParser:
             return self._parse_tokens(fields)
         if "instances" not in fields:
             raise UnacceptableError('The body must have "instances", a list of rows, or "tokens" of predictions.')
-        return self._make_event(fields, self._rows.convert_rows(fields["instances"]))
+        return self._make_event(fields, self._tables.convert_instances(fields["instances"]))
 
     def _make_event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
         """Return the event of the rows X (B, N) and the other fields of the body."""

@@ -19,6 +19,7 @@ from service.serve.wire import feedback_body as posts
 from service.serve.wire.feedback_body import FeedbackParser, PostedEvent, PostedTokens
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser, parse_object
+from service.serve.wire.table_rows import TableParser
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
 from tests.support.json_numbers import CANARY, NUMBERS
@@ -27,6 +28,7 @@ from tests.support.json_reference import checked_message
 N, DEPTH, ROWS_MAX = 3, 64, 50
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 NAMES = ("a", "b", "ü\n", "instances")
+FEATURES = ("x", "y", "instances")
 OURS = b"0190163d-8694-739b-aea5-966c26f8ad91"
 unhurried = settings(deadline=None, max_examples=500)
 both_dtypes = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
@@ -43,7 +45,8 @@ def _one_id() -> Iterator[None]:
 def reader(
     dtype: np.dtype[Any] = FLOAT32, names: tuple[str, ...] = NAMES, *, multilabel: bool = False
 ) -> FeedbackParser:
-    return FeedbackParser(RowParser(N, dtype, ROWS_MAX, DEPTH), LabelParser(names, multilabel=multilabel))
+    tables = TableParser(RowParser(N, dtype, ROWS_MAX, DEPTH), FEATURES)
+    return FeedbackParser(tables, LabelParser(names, multilabel=multilabel))
 
 
 def refused(reason: InputError) -> tuple[str, str]:
@@ -93,6 +96,8 @@ BODIES = {
     "list of names": body_of(labels='[["a","b"]]'), "empty list": body_of(labels="[[]]"),
     "instances are a text": body_of('"abc"'), "instances are an object": body_of('{"a":[1,2,3]}'),
     "row is a text": body_of('["abc"]'), "row is an object": body_of('[{"a":1,"b":2,"c":3}]'),
+    "row by name": body_of('[{"instances":-3,"x":1,"y":2.5}]'), "vector": body_of('[{"features":[1,2.5,-3]}]'),
+    "rows of both": body_of('[{"x":1,"y":2.5,"instances":-3},[4,5,6]]', '["a","b"]'),
     "row of texts": body_of('[["1","2","3"]]'), "row of booleans": body_of("[[1,2,true]]"),
     "short row": body_of("[[1,2]]"), "long row": body_of("[[1,2,3,4]]"), "empty row": body_of("[[]]"),
     "no instances": body_of(""), "no rows": body_of("[]"), "null instances": body_of("null"),
@@ -296,3 +301,9 @@ def test_errors_say_what_to_change(name: str, error: type[InputError], word: str
     with pytest.raises(error, match=word) as caught:
         reader().parse_feedback(BODIES[name])
     refused(caught.value)
+
+
+@pytest.mark.parametrize("name", ["row by name", "vector"])
+def test_rows_by_name_are_the_same_event(name: str) -> None:
+    """A row as an object has the payload of the row in the order of the features."""
+    assert agreed(BODIES[name]) == agreed(BODIES["usual"])

@@ -24,6 +24,7 @@ from service.serve.wire.feedback_body import FeedbackParser, PostedTokens
 from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer, decode_token, encode_token
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser
+from service.serve.wire.table_rows import TableParser
 from service.serve.wire.token_events import TokenEvent, TokenIssuer, TokenReader
 from service.store.log.feedback_payload import Targets, decode_rows
 from tests.support.format_1_tokens import seal_format_1
@@ -48,7 +49,9 @@ def genesis(version: int) -> bytes:
 def make_issuer(version: int, *, name: str = "iris", key: bytes = KEY, now: int = NOW) -> TokenIssuer:
     dtype, classes = VERSIONS[version]
     sealer = TokenSealer(TokenKeys([key]), name, version, genesis(version), 2, dtype, 60.0, lambda: now)
-    parser = FeedbackParser(RowParser(2, dtype, 50, 64), LabelParser(classes, multilabel=False))
+    parser = FeedbackParser(
+        TableParser(RowParser(2, dtype, 50, 64), ("a", "b")), LabelParser(classes, multilabel=False)
+    )
     return TokenIssuer(sealer, parser)
 
 

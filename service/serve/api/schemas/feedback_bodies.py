@@ -9,9 +9,9 @@ from service.serve.api.schemas.schema_types import (
     IRIS,
     EventId,
     Labels,
+    NamedRows,
     RequestModel,
     ResponseModel,
-    Rows,
     Seq,
     absent,
 )
@@ -37,7 +37,9 @@ class FeedbackRows(RequestModel):
         description="The event's idempotency key, at most 128 bytes in UTF-8. "
         "The same id with the same content counts once. The service makes one if it is left out.",
     )
-    instances: Rows = Field(description="The rows, each with one number for each feature of the model.")
+    instances: NamedRows = Field(
+        description="The rows, each a list with one number for each feature of the model, or an object by their names."
+    )
     labels: Labels = Field(description=LABELS)
     weights: RowWeights | None = Field(default_factory=absent, description=WEIGHTS)
     parameters: Any = Field(default_factory=absent, description=IGNORED)
