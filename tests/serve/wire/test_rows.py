@@ -24,6 +24,7 @@ from service.errors import InputError, UnacceptableError
 from service.serve.wire import oip_tensors as tensors
 from service.serve.wire import rows as rows_module
 from service.serve.wire.feature_columns import FeatureColumns
+from service.serve.wire.json_grammar import BYTE_ORDER_MARK
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.row_scanner import FALLBACK
 from service.serve.wire.rows import RowParser
@@ -129,7 +130,9 @@ WHOLE = {
     "lone surrogate": b'{"instances":[[1,2,3]],"parameters":"\\ud800"}',
     "surrogate bytes": b'{"instances":[[1,2,3]],"parameters":"\xed\xa0\x80"}',
     "invalid UTF-8": b'{"instances":[[1,2,3]],"parameters":"\xff"}', "invalid key": b'{"instances\xff":[[1,2,3]]}',
-    "byte order mark": b'\xef\xbb\xbf{"instances":[[1,2,3]]}', "UTF-16": '{"instances":[[1,2,3]]}'.encode("utf-16"),
+    "byte order mark": BYTE_ORDER_MARK + b'{"instances":[[1,2,3]]}',
+    "two byte order marks": 2 * BYTE_ORDER_MARK + b'{"instances":[[1,2,3]]}',
+    "UTF-16": '{"instances":[[1,2,3]]}'.encode("utf-16"),
     "trailing text": b'{"instances":[[1,2,3]]}x', "trailing object": b'{"instances":[[1,2,3]]}{}',
     "trailing bracket": b'{"instances":[[1,2,3]]}]', "trailing zero byte": b'{"instances":[[1,2,3]]}\0',
     "trailing comma": b'{"instances":[[1,2,3],]}', "comma in row": b'{"instances":[[1,2,3,]]}',
@@ -195,7 +198,7 @@ def expected_rows(body: bytes) -> Any:
         return None
     try:
         document = json.loads(
-            body.decode(),
+            body.removeprefix(BYTE_ORDER_MARK).decode(),
             object_pairs_hook=unique_keys,
             parse_constant=reject_constant,
             parse_int=number,
