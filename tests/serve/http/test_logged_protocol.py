@@ -1,7 +1,8 @@
 """The access log: one line for each response, on the fast path and off it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,13 @@ def unnamed(data: bytes) -> bytes:
     return data.replace(b"X-Request-Id: test\r\n", b"")
 
 
+@pytest.fixture(scope="module")
+def logged(models: Path) -> Iterator[Pair]:
+    """Both servers with an access log."""
+    with Pair(models, access_log=True) as running:
+        yield running
+
+
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The fields of each line that is written."""
@@ -59,15 +67,14 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("data", "expected"), REQUESTS.values(), ids=REQUESTS)
 def test_each_response_has_a_line(
-    paired: Callable[..., Pair],
+    logged: Pair,
     lines: list[dict[str, Any]],
     data: bytes,
     expected: tuple[str, str | None, int, str | None],
 ) -> None:
     """The line has the fields of the table, the response's id and the sizes of both bodies; nothing of the query."""
-    pair = paired(access_log=True)
     data = unnamed(data)
-    answers = [answer for _ in range(3) for answer in pair.ask(data)]
+    answers = [answer for _ in range(3) for answer in logged.ask(data)]
     assert len(lines) == 3
     for answer, line in zip(answers, lines, strict=True):
         assert set(line) == {"request_id", *EVENTS["access"].fields}
@@ -84,26 +91,22 @@ def test_each_response_has_a_line(
         assert "secret" not in repr(line)
 
 
-def test_lines_keep_their_own_requests_in_a_pipeline(paired: Callable[..., Pair], lines: list[dict[str, Any]]) -> None:
+def test_lines_keep_their_own_requests_in_a_pipeline(logged: Pair, lines: list[dict[str, Any]]) -> None:
     """A request that arrives before the response to feedback does not change the line of that feedback."""
-    pair = paired(access_log=True)
     feedback = request("POST", "/v1/models/iris:feedback", FEEDBACK).replace(b"Id: test", b"Id: first")
 
     async def talk(client: ClientConnection) -> list[Response]:
         await client.send_pieces([feedback + HOT])
         return [await client.read() for _ in range(2)]
 
-    assert [answer.status for answer in pair.talk(talk)] == [202, 200]
+    assert [answer.status for answer in logged.talk(talk)] == [202, 200]
     assert [(line["request_id"], line["route"]) for line in lines] == [("first", POST_FEEDBACK), ("test", PREDICT)]
     assert [line["bytes_in"] for line in lines] == [len(FEEDBACK), len(BODY)]
 
 
-def test_a_repeated_request_in_a_conversation_has_its_own_line(
-    paired: Callable[..., Pair], lines: list[dict[str, Any]]
-) -> None:
+def test_a_repeated_request_in_a_conversation_has_its_own_line(logged: Pair, lines: list[dict[str, Any]]) -> None:
     """The ids of remembered heads are those of the responses."""
-    pair = paired(access_log=True)
-    answers = pair.ask(*[unnamed(HOT), unnamed(request("POST", "/v1/models/iris:feedback", FEEDBACK))] * 4)
+    answers = logged.ask(*[unnamed(HOT), unnamed(request("POST", "/v1/models/iris:feedback", FEEDBACK))] * 4)
     assert [line["request_id"] for line in lines] == [answer.header("x-request-id") for answer in answers]
     assert len({line["request_id"] for line in lines}) == 8
 
@@ -127,14 +130,13 @@ FAULTS = {
 
 @pytest.mark.parametrize(("name", "requests"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_logged_with_the_id_of_its_response(
-    paired: Callable[..., Pair],
+    pair: Pair,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     name: str,
     requests: list[bytes],
 ) -> None:
     """An operator finds the traceback of a response with status 500 by its X-Request-Id."""
-    pair = paired()
 
     def broken(*_: object) -> None:
         raise RuntimeError("on purpose")
