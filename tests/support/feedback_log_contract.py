@@ -222,6 +222,18 @@ class FeedbackLogTests:
         assert log.append([feedback(newer, "a")]) == [EventLocation(stream.number, 2, duplicate=True)]
         assert kinds(log.append([feedback(newer, "a", 3.0), feedback(other, "a", 3.0)])) == [IdConflictError, 1]
 
+    def test_a_retry_after_new_classes_is_a_duplicate(self, log: FeedbackLog, stream: Stream) -> None:
+        """The payload of the retry has the number of classes of now; in another stream an index has another meaning."""
+        newer = log.open_stream("iris", 2, GENESIS, 4)
+        log.append([feedback(stream, "a"), classes(stream, "c", "x")])
+        again, other = (encode_rows(np.zeros((1, 4), "f4"), np.array([label]), Targets.INDEX, 4) for label in (1, 2))
+        draft = feedback(stream, "a")._replace(payload=again)
+        assert log.append([draft]) == [EventLocation(stream.number, 1, duplicate=True)]
+        assert kinds(log.append([draft._replace(payload=other), draft._replace(stream=newer.number)])) == [
+            IdConflictError,
+            IdConflictError,
+        ]
+
     def test_ids_are_found(self, log: FeedbackLog, stream: Stream) -> None:
         newer = log.open_stream("iris", 2, GENESIS, 3)
         log.append([feedback(stream, "a"), feedback(newer, "b"), forget(stream, "f", "a")])

@@ -84,13 +84,17 @@ def test_a_waiting_client_learns_what_removed_its_event(models: Path, tmp_path: 
             assert (again.status_code, again.json()["code"]) == (409, "rolled_back")
 
 
-def test_a_retry_of_classes_is_a_duplicate(models: Path, tmp_path: Path) -> None:
+def test_a_retry_after_new_classes_is_a_duplicate(models: Path, tmp_path: Path) -> None:
     """The classes that a call has added do not refuse its retry, but another call; its id refuses other content."""
     with serving(models, tmp_path) as service:
+        row = {"id": "early", "instances": [IRIS], "labels": ["setosa"]}
+        assert post(service, "iris:feedback", row).status_code == 202
         body = {"id": "more", "add": ["gigantea"]}
         first, again = (post(service, "iris:classes", body, wait=True) for _ in range(2))
         assert (first.status_code, again.status_code) == (200, 200)
         assert again.json() == {**first.json(), "duplicate": True}
+        early = post(service, "iris:feedback", row)
+        assert (early.status_code, early.json()["duplicate"]) == (202, True)
         for other, status, code in (
             ({"add": ["gigantea"]}, 422, "invalid_request"),
             ({"id": "more", "add": ["other"]}, 409, "id_taken"),

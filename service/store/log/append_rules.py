@@ -6,7 +6,8 @@ For each draft, in order, with the changes of the drafts before it in the batch:
     FORGET: an id names no feedback of the stream       UnknownIdError; otherwise its ids become seqs in the payload
     the id already names an event of the model          that event's location, and what has removed it since, if kind
                                                         and payload are equal or the payload is forgotten, else
-                                                        IdConflictError
+                                                        IdConflictError; payloads of one stream may differ by classes
+                                                        that were added between them
     class_epoch, if_seq are given and differ            ClassesChangedError, SeqMovedError; the CORRECT events of a
                                                         batch are one call, so if_seq is the seq before the first
     FORGET of events that the state of a BASE includes  forgets the BASE too
@@ -53,6 +54,7 @@ from service.store.log.events import (
     hash_event,
     hash_payload,
 )
+from service.store.log.feedback_payload import has_same_content
 from service.store.log.lineage import Lineage, LineageChange, lineage_change
 from service.store.log.log_rows import Name, ReadChanges, Row, RowsByName, StreamHead, duplicate_of
 from service.store.log.removals import removal_error, removed_by
@@ -161,7 +163,12 @@ class AppendBatch:
         Raises:
             IdConflictError: The draft is another event.
         """
-        if known[1] != draft.kind or not _has_payload(known[4], draft):
+        is_same = _has_payload(known[4], draft) or (
+            draft.kind == FEEDBACK
+            and known[0] >> SEQ_BITS == draft.stream
+            and has_same_content(known[4] or b"", draft.payload)
+        )
+        if known[1] != draft.kind or not is_same:
             raise IdConflictError("the id was used for another event of this model; give this one an id of its own")
         return duplicate_of(known, self.heads[known[0] >> SEQ_BITS], self.read_changes)
 

@@ -165,6 +165,30 @@ def replace_targets(payload: bytes, kind: Targets, targets: bytes) -> bytes:
     return _pack_head(replaced) + payload[HEAD.size : len(payload) - layout.target_bytes] + targets
 
 
+def has_same_content(payload: bytes, other: bytes) -> bool:
+    """Return whether two payloads of one stream have the same rows, weights and labels.
+
+    Classes may have been added between them; then the labels of the later one have no weight on the new classes.
+    """
+    try:
+        layouts = parse_layout(payload), parse_layout(other)
+    except PayloadError:
+        return False
+    fewer, more = sorted(layouts, key=lambda layout: layout.n_classes)
+    if fewer != more._replace(n_classes=fewer.n_classes):
+        return False
+    (rows, targets), (other_rows, other_targets) = (
+        (content[HEAD.size : len(content) - layout.target_bytes], content[len(content) - layout.target_bytes :])
+        for content, layout in zip((payload, other), layouts, strict=True)
+    )
+    if rows != other_rows or fewer.targets == Targets.INDEX:
+        return rows == other_rows and targets == other_targets
+    narrow, wide = sorted((targets, other_targets), key=len)
+    padded = np.zeros(more.target_shape, more.target_dtype)
+    padded[:, : fewer.n_classes] = np.frombuffer(narrow, fewer.target_dtype).reshape(fewer.target_shape)
+    return padded.tobytes() == wide
+
+
 def check_targets(layout: Layout, targets: NDArray[Any]) -> None:
     """Raise PayloadError if an index is not that of a class, or a member of a set is neither 0 nor 1."""
     if layout.targets == Targets.INDEX:

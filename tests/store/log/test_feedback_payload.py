@@ -14,6 +14,7 @@ from service.store.log.feedback_payload import (
     decode_events,
     decode_rows,
     encode_rows,
+    has_same_content,
     parse_layout,
 )
 
@@ -49,6 +50,22 @@ def test_encoded_rows_are_decoded(event: tuple) -> None:
     np.testing.assert_array_equal(block.targets, targets)
     for array in (block.X, block.targets):
         assert array.flags.carray
+
+
+@given(events(), st.integers(0, 2))
+def test_added_classes_do_not_change_the_content(event: tuple, added: int) -> None:
+    """Labels without weight on classes that were added are the same; any other byte makes another content."""
+    X, targets, kind, K, weights = event
+    wider = targets if kind == Targets.INDEX else np.pad(targets, [(0, 0), (0, added)])
+    payload, later = encode_rows(*event), encode_rows(X, wider, kind, K + added, weights)
+    assert has_same_content(payload, later)
+    assert has_same_content(later, payload)
+    size = parse_layout(later).target_bytes
+    for at in (3, 8, HEAD.size, len(later) - size, len(later) - 1):
+        altered = bytearray(later)
+        altered[at] ^= 1
+        assert not has_same_content(payload, bytes(altered))
+        assert not has_same_content(bytes(altered), payload)
 
 
 @given(st.lists(events(), max_size=6), st.integers(1, 3))
