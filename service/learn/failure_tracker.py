@@ -51,9 +51,10 @@ class FailureTracker:
 
     def finish_batch(self) -> None:
         """Note that the batch was folded; clear the stream's suspects if it contains their last."""
-        stream, last = self._cells[FOLD_STREAM], self._cells[FOLD_SEQ] + self._cells[FOLD_EVENTS] - 1
+        stream, first, events = self._cells[FOLD_STREAM], self._cells[FOLD_SEQ], self._cells[FOLD_EVENTS]
         self._cells[FOLD_STREAM] = 0
-        if stream in self._rows and last >= self._suspects(stream).stop - 1:
+        # Later events prove nothing: a refolding folds events in another order than that of their names here.
+        if stream in self._rows and self._suspects(stream).stop - 1 in range(first, first + events):
             self._cells[self._rows.pop(stream) + STREAM] = 0
 
     def record_failure(self) -> None:
@@ -72,7 +73,7 @@ class FailureTracker:
         cells[FOLD_STREAM] = 0
 
     def discard_batch(self) -> None:
-        """Forget a batch that did not finish because the disk or the log failed, not one of its events."""
+        """Forget a batch that says nothing about its events: the disk or the log failed, or nothing was folded yet."""
         self._cells[FOLD_STREAM] = 0
 
     def _suspects(self, stream: int) -> range:

@@ -8,6 +8,7 @@ store/log/lineage.py decides which events a state is made of, event_fold.py what
 checkpoint may be written at any event, because it holds all that the fold needs to continue.
 """
 
+from bisect import bisect_right
 from collections import deque
 from itertools import takewhile
 from operator import itemgetter
@@ -29,6 +30,8 @@ from service.store.states.state_folder import list_seqs
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
 # Events that may change what was folded before.
 REVISIONS: Final = frozenset((Kind.CORRECT, Kind.FORGET, Kind.ROLLBACK, Kind.SKIP))
+# Events whose state the fold may move to, past one that cannot be folded.
+DETOURS: Final = frozenset((Kind.CORRECT, Kind.ROLLBACK))
 
 
 class Follower:
@@ -56,6 +59,7 @@ class Follower:
         self._bypassed: set[int] = set()  # removed by an event that is not folded yet
         self._segments: deque[tuple[int, int]] = deque()  # still to refold
         self._corrections: dict[int, int] = {}  # of the refolding: corrected events, each with the seq of its CORRECT
+        self._corrected_seqs: list[int] = []
         self._refold_events = 0  # of the whole refolding
         self.fold = EventFold(artifact)
         self.seq, self.hash = self._last_position()
@@ -97,8 +101,12 @@ class Follower:
         """Return the fields that describe the position in checkpoints and snapshots."""
         return self._positions.fields(self.position)
 
+    def cause_of(self, seq: int) -> int:
+        """Return the event whose fault it is if an event cannot be folded: the CORRECT that its labels are from."""
+        return self._corrections.get(seq, seq) if self._segments else seq
+
     def read_next(self, limit: int) -> list[Event]:
-        """Read the next events for `fold_batch`, at most `limit`.
+        """Read the next events for `fold_batch`, at most `limit`; while refolding, a corrected event is read alone.
 
         Raises:
             LogDamagedError: An event that was folded before is missing or altered. A start checks the chain only after
@@ -107,7 +115,9 @@ class Follower:
         if not self._segments:
             return self._log.read_events(self.stream.number, self.seq, limit)
         lo, hi = self._segments[0]
-        events = self._log.read_events(self.stream.number, lo, min(limit, hi - lo))
+        at = bisect_right(self._corrected_seqs, lo)
+        stop = self._corrected_seqs[at] if at < len(self._corrected_seqs) else hi + 1
+        events = self._log.read_events(self.stream.number, lo, max(1, min(limit, hi - lo, stop - lo - 1)))
         since = read_position(self._log, self.stream, lo)
         if not events or since is None:
             raise LogDamagedError(f"event {lo + 1} of the feedback log is missing")
@@ -151,8 +161,8 @@ class Follower:
     def bypass(self, seq: int) -> bool:
         """Look in the later events for a way around an event that cannot be folded.
 
-        If a later event removes it, it is left out from now on. If a rollback leads to a state without it, the fold
-        moves to the last such rollback.
+        If a later event removes it, it is left out from now on. If a rollback or a correction leads to a state without
+        it, or with other labels of it, the fold moves to the last one that does.
 
         Returns:
             Whether there is a way; if so, call `read_next` again.
@@ -165,7 +175,8 @@ class Follower:
         for event in reversed(admin):
             if event.seq <= max(self.seq, seq):
                 break
-            if event.kind == Kind.ROLLBACK and not lineage.contains(event.seq, seq):
+            labels = lineage.corrections(event.seq).get(seq) if lineage.contains(event.seq, seq) else -1
+            if event.kind in DETOURS and labels != self._corrections.get(seq):
                 self._add_changes(admin)
                 self.seq, self.hash = event.seq, event.hash
                 self._start_refolding()
@@ -227,6 +238,7 @@ class Follower:
                 break
         self._segments = deque(segments_after(self.lineage.segments(self.seq), start))
         self._corrections = self.lineage.corrections(self.seq)
+        self._corrected_seqs = sorted(self._corrections)
         self._refold_events = sum(hi - lo for lo, hi in self._segments)
 
     def _read_checkpoint(self, seq: int) -> EventFold | None:

@@ -14,7 +14,7 @@ from service.process.wakeup import Wakeup
 from service.settings import Settings
 from service.store.artifact.artifact import read_artifact
 from service.store.directory.data_directory import StreamFolder
-from service.store.log.events import Stream
+from service.store.log.events import Kind, Stream
 from service.store.log.sqlite import SqliteLog
 from service.store.states.losses import LossWriter
 from service.store.states.state_folder import delete_temporary_files
@@ -71,18 +71,23 @@ class StreamLearner:
             return False
         first = events[0].seq
         previous, self._stalled_seq = self._stalled_seq, None
-        if self._failures.is_fatal(number, first) and first not in follower.excluded:
+        is_correction = events[0].kind == Kind.CORRECT
+        cause = follower.cause_of(first)
+        if self._failures.is_fatal(number, cause) and first not in follower.excluded and not is_correction:
             if follower.bypass(first):
                 return True
             self._stalled_seq = first
             if first != previous:
                 logger.event("learning_stalled", model=self.stream.model, version=self.stream.version, seq=first)
             return False
-        self._failures.start_batch(number, first, len(events))
+        self._failures.start_batch(number, cause, len(events))
         start = time.monotonic()
         losses = follower.fold_batch(events)
         self._last_fold = time.monotonic()
-        self._failures.finish_batch()
+        if is_correction:  # a fault of its labels shows when its event is folded
+            self._failures.discard_batch()
+        else:
+            self._failures.finish_batch()
         seconds = self._last_fold - start
         self._event_seconds += (seconds / len(events) - self._event_seconds) / 8
         self.publisher.add_fold_seconds(seconds)

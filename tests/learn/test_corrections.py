@@ -21,7 +21,7 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, Event, EventLocation, Kind
 from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
-from tests.support.history_machine import contents_hash
+from tests.support.history_machine import contents_hash, fold_by_definition
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_streams import damage_event, feedback, memory_stream
 from tests.support.model_artifacts import make_artifact
@@ -276,6 +276,27 @@ def test_a_correction_of_an_event_that_is_not_in_the_state_changes_nothing(tmp_p
     assert (follower.seq, follower.is_refolding) == (5, False)
     follower.fold_batch(follower.read_next(5))
     assert (follower.seq, follower.is_refolding) == (6, False)
+
+
+@pytest.mark.parametrize("by_rollback", [True, False])
+def test_other_labels_are_a_way_around_labels_that_cannot_be_folded(tmp_path: Path, *, by_rollback: bool) -> None:
+    """A rollback past the CORRECT, or a later CORRECT of the event, leads on; one of another event does not."""
+    artifact, log, stream = memory_stream(5)
+    payload = log.read_events(stream.number, 2, 1)[0].payload or b""
+    follower = Follower(stream, artifact, log, StreamFolder(tmp_path))
+    follower.fold_batch(follower.read_next(5))
+    log.append([correct(stream.number, "x", 3, 1, payload)])
+    follower.fold_batch(follower.read_next(1))
+    log.append([correct(stream.number, "y", 4, 1, payload), feedback(stream, 9)])
+    assert not follower.bypass(3)
+    if by_rollback:
+        log.append([Draft(stream.number, Kind.ROLLBACK, b"r", dump_seq(5), 0)])
+    else:
+        log.append([correct(stream.number, "z", 3, 2, payload)])
+    assert follower.bypass(3)
+    assert (follower.seq, follower.is_refolding, follower.cause_of(3)) == (9, True, 3 if by_rollback else 9)
+    fold_all(follower)
+    assert contents_hash(follower.fold) == contents_hash(fold_by_definition(artifact, log, stream.number, 9))
 
 
 @pytest.mark.parametrize("follows", [True, False])

@@ -48,9 +48,11 @@ def test_a_failed_disk_makes_no_event_a_suspect() -> None:
 
 
 def test_suspects_are_cleared_once_the_last_of_them_is_folded() -> None:
-    """Each event of a crashed batch is folded alone until then."""
+    """Each event of a crashed batch is folded alone until then, also if later events are folded before."""
     memory = SharedMemory(1, 4)
     failures = tracker_after_crash(memory, 7, 10, 3)
+    failures.start_batch(7, 20, 5)
+    failures.finish_batch()
     for seq in (10, 11, 12):
         assert failures.batch_limit(7, seq - 1, 64) == 1
         failures.start_batch(7, seq, 1)

@@ -11,7 +11,7 @@ from service.store.log.events import Kind
 from service.store.states.snapshots import read_fields
 from service.store.states.status import read_status
 from tests.support.data_directories import History, iris_artifact
-from tests.support.learner_processes import kill_at, learning, make_streams, raise_at
+from tests.support.learner_processes import kill_at, kill_at_label, learning, make_streams, raise_at
 from tests.support.waiting import wait_until
 
 
@@ -122,6 +122,22 @@ def test_an_event_that_raises_stalls_only_its_stream(tmp_path: Path) -> None:
         wait_published(healthy, healthy.add_feedback("healthy"))
         wait_published(broken, broken.append([broken.draft(Kind.SKIP, "skip", dump_seq(21))]))
         assert_published_is_the_fold(broken)
+
+
+@pytest.mark.parametrize("by_rollback", [True, False])
+def test_labels_that_crash_the_learner_stall_its_stream(tmp_path: Path, *, by_rollback: bool) -> None:
+    """The stream continues after a rollback to before the correction, or with other labels of the same event."""
+    with learning(tmp_path, 1, kill_at_label("5", 2)) as (history,):
+        good = history.add_feedback(*range(20))
+        history.correct(6, 0)
+        history.correct(6, 2)
+        wait_state(history, "stalled")
+        assert history.status()["seq"] == 6
+        wait_published(history, history.rollback(good) if by_rollback else history.correct(6, 1))
+        wait_state(history, "following")
+        assert_published_is_the_fold(history)
+        wait_published(history, history.add_feedback("on"))
+        assert_published_is_the_fold(history)
 
 
 def test_a_rollback_leads_past_an_admin_event_that_crashes_the_learner(tmp_path: Path) -> None:

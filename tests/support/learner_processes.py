@@ -39,6 +39,23 @@ def kill_at(*ids: str) -> Fault:
     return install
 
 
+def kill_at_label(id_: str, label: int) -> Fault:
+    """Return a fault that kills the process when it folds the event with that id, of one row, with that label."""
+
+    def install() -> None:
+        fold_events = EventFold.fold_events
+
+        def fold_or_kill(fold: EventFold, events: Any) -> Any:
+            chosen = list(events)
+            if any(event.id.decode() == id_ and event.payload[-4:] == label.to_bytes(4, "little") for event in chosen):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return fold_events(fold, chosen)
+
+        EventFold.fold_events = fold_or_kill  # type: ignore[method-assign]
+
+    return install
+
+
 def raise_at(id_: str) -> Fault:
     """Return a fault that raises at the event with that id, after the events before it in the batch are folded."""
 
