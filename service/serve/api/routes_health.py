@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service import __version__
-from service.serve.api.dependencies import Context, With, json_reply, readiness
+from service.serve.api.dependencies import Context, With, readiness
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.asgi import Reply
-from service.serve.handlers.probes import answer_ping
+from service.serve.handlers.probes import ALIVE, LIVE, answer_ping
 from service.serve.metrics.prometheus import render_metrics
 from service.serve.metrics.samples import Learning, MetricSources
 from service.serve.responses import HttpResponse
@@ -23,13 +23,13 @@ operations = APIRouter(tags=["operations"])
 @operations.get("/", **DOCS["alive"])
 async def alive() -> Response:
     """Return that the server runs; clients of KServe's v1 protocol call it."""
-    return json_reply({"status": "alive"})
+    return Reply(ALIVE)
 
 
 @operations.get("/healthz", **DOCS["live"])
 async def healthz() -> Response:
     """Return that the server runs."""
-    return json_reply({"live": True})
+    return Reply(LIVE)
 
 
 @operations.get("/readyz", **DOCS["ready"])

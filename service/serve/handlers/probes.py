@@ -13,6 +13,7 @@ from service.serve.responses import HttpResponse
 Probes = Mapping[bytes, Callable[[], HttpResponse]]
 
 LIVE: Final = HttpResponse(200, b'{"live":true}')
+ALIVE: Final = HttpResponse(200, b'{"status":"alive"}')  # KServe's v1 protocol
 PONG: Final = HttpResponse(200, b"", b"text/plain; charset=utf-8")
 
 
@@ -24,6 +25,7 @@ def make_probes(health: Health, health_route: str | None) -> Probes:
     return {
         **dict.fromkeys(live, lambda: LIVE),
         **dict.fromkeys(ready, health.ready),
+        b"/": lambda: ALIVE,
         b"/ping": lambda: answer_ping(health),
     }
 

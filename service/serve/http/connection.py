@@ -243,7 +243,9 @@ class Connection(HttpToolsProtocol):
 
     def is_quiet(self, since: float) -> bool:
         """Whether the connection has waited for a request since a time."""
-        waits = self.phase == IDLE and not self.leaving and (self.cycle is None or self.cycle.response_complete)
+        if self.leaving or self.transport.is_closing():
+            return False
+        waits = self.phase == IDLE and (self.cycle is None or self.cycle.response_complete)
         return waits and self.deadline - self.shared.keep_alive_seconds <= since
 
     def fileno(self) -> int:
