@@ -63,7 +63,7 @@ def test_kserve_calls_with_both_protocols(running: Service) -> None:
         assert answer["id"] == "7"
         np.testing.assert_array_equal(single(answer["probabilities"]), single(expected["predictions"]))
     assert v2["labels"] == [{"id": "7", "labels": expected["labels"]}] * 2
-    assert '"model_name" contradicts the path' in v2["refused"]
+    assert '"model_name" is not that of the model that answers' in v2["refused"]
 
 
 def test_mlflow_invokes_with_frames_and_arrays(running: Service) -> None:

@@ -93,7 +93,8 @@ def _check_model(document: dict[str, Any], model_fields: Mapping[str, str]) -> N
         name = str(value) if type(value) is int else value
         # An empty version leaves the choice to the server.
         if name is not None and name not in ("", served):
-            raise UnacceptableError(f'"{member}" contradicts the path; leave it out, or change the path.')
+            remedy = "leave it out, or change the path"
+            raise UnacceptableError(f'"{member}" is not that of the model that answers; {remedy}.')
 
 
 def _parse_outputs(outputs: object, *, binary: bool) -> tuple[OutputRequest, ...]:
