@@ -33,7 +33,7 @@ CALLS = {
     "infer": (V2, infer([ROW]), ()),
     "binary": (V2, TEXT + RAW, (("Inference-Header-Content-Length", str(len(TEXT))),)),
     "explain": ("/v1/models/iris:explain", BODY, ()),
-    "feedback": ("/v1/models/iris:feedback", instances([ROW], labels=["setosa"], id="encoded"), ()),
+    "feedback": ("/v1/models/ovr:feedback", instances([ROW], labels=["a"], id="encoded"), ()),
     "classes": ("/v1/models/iris:classes", b'{"add": [1]}', ()),
     "forget": ("/v1/models/iris:forget", b'{"ids": ["unknown"]}', ()),
     "rollback": ("/v1/models/iris:rollback", b'{"seq": 99999}', ()),

@@ -14,7 +14,7 @@ from tests.support.server_pair import Pair
 ROW = [5.1, 3.5, 1.4, 0.2]
 A, B, C = "https://a.example", "https://b.example", "https://c.example"
 V1, V2 = "/v1/models/iris:predict", "/v2/models/iris/infer"
-TEACH = "/v1/models/iris:feedback"
+TEACH = "/v1/models/ovr:feedback"  # no test asks for its metadata, which tells how long events wait
 JSON = ("Content-Type", "application/json")
 Paired = Callable[..., Pair]
 
@@ -52,7 +52,7 @@ REQUESTS = {
     "cold": post(f"{V1}?cold", GOOD),
     "infer": post(V2, infer([ROW])),
     "explain": post("/v1/models/iris:explain", GOOD),
-    "feedback": post(TEACH, instances([ROW], labels=["setosa"], id="a")),
+    "feedback": post(TEACH, instances([ROW], labels=["a"], id="cors")),
     "feedback refused": post(TEACH, instances([ROW], labels=["none"])),
     "convert": post("/v1/convert", b'{"logits": [[1, 2]]}'),
     "rollback": post("/v1/models/iris:rollback", b'{"seq": 99999}'),
