@@ -139,8 +139,8 @@ REQUESTS = {
     "convert broken": predict(b'{"logits": [[1', target="/v1/convert"),
     # Everything else
     "list": request("GET", "/v1/models"),
-    "metadata": request("GET", "/v1/models/iris"),
-    "version metadata": request("GET", "/v1/models/iris/versions/1"),
+    "metadata": request("GET", "/v1/models/double"),  # no test sends it feedback
+    "version metadata": request("GET", "/v1/models/double/versions/1"),
     "v2 server": request("GET", "/v2"),
     "v2 metadata": request("GET", "/v2/models/tags"),
     "v2 config": request("GET", "/v2/models/iris/config"),
