@@ -103,12 +103,14 @@ class Worker:
         health = Health(self.registry, shared_memory, settings, learns=links is not None)
         probes = make_probes(health, settings.health_route)
         access_log = AccessLog(settings.log_format) if settings.access_log else None
+        # The forms of responses, which the shared state makes, take their numbers from the source of this moment.
+        recorded = None if access_log is None else REQUEST_IDS.record_numbers()
         self.shared = SharedState(
             self.registry, self.dispatcher, probes, self.counters, settings, access_log=access_log
         )
-        self.protocol = SoftstepProtocol.bound(self.shared)
-        if access_log is not None:
-            self.protocol = LoggedProtocol.logging(self.shared, access_log, REQUEST_IDS.record_numbers())
+        self.protocol: type[SoftstepProtocol] = SoftstepProtocol.bound(self.shared)
+        if access_log is not None and recorded is not None:
+            self.protocol = LoggedProtocol.logging(self.shared, access_log, recorded)
         self.context = Context(
             settings,
             shared_memory,
