@@ -49,7 +49,8 @@ def test_a_line_of_a_package_names_its_logger(log: pytest.LogCaptureFixture) -> 
     assert (members["event"], members["message"], members["logger"]) == ("library", "Invalid request", "uvicorn.error")
 
 
-@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "é", "\udcff", "\u2028", '"}'])
+# Without ids, the name of a test would have a character that test processes cannot send to each other.
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "é", "\udcff", "\u2028", '"}'], ids=ascii)
 def test_text_cannot_forge_a_line(log: pytest.LogCaptureFixture, text: str) -> None:
     """Control characters are escaped, and a path that is no UTF-8 is written too."""
     logger.event("models_unreadable", reason=text)
