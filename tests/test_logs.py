@@ -68,7 +68,7 @@ def test_text_cannot_forge_a_line(text: str) -> None:
     assert len(line.encode(errors="strict").splitlines()) == 1
     assert "\x1b" not in line
     assert json.loads(line)["reason"] == text
-    plain = TextFormatter().format(log.records[0])
+    plain = TextFormatter().format(records[0])
     assert plain.isascii()
     assert plain.isprintable()
 
