@@ -23,6 +23,8 @@ from tests.torture.fault_injection import SECONDS_MAX, Child, Emit, Injection, S
 from tests.torture.scenario import Request, make_scenario, scenario_settings
 
 TRY_SECONDS = 10.0
+# The file that takes the standard output of a service, with its address.
+OUTPUT = "output"
 # The names that the processes of a service set for themselves, as `ps` prints them.
 NAMES = {"worker": "softstep-worker\n", "learner": "softstep-learn\n"}
 
@@ -66,40 +68,28 @@ def serve_injected(seed: int, injection: Injection, victim: str, folder: Path, a
     return hit
 
 
-class _LineOutput:
-    """A standard output that emits each write as a line."""
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            self._emit(text)
-
-    def flush(self) -> None:
-        """Do nothing: no line is buffered."""
-
-
 def start_service(settings: Settings, folder: Path) -> tuple[Child, int]:
     """Start a service; return its parent, and the port once a worker answers there."""
+    output = folder / OUTPUT
+    output.unlink(missing_ok=True)
     child = Child(partial(_serve, settings, folder))
     child.start()
     deadline = time.monotonic() + SECONDS_MAX
     while time.monotonic() < deadline:
-        for line in child.lines():
-            if "http://" in line:
-                port = int(line.split("http://")[1].split()[0].rpartition(":")[2])
-                if send_request(port, "GET", "/readyz", None)[0] == 200:
-                    return child, port
+        text = output.read_text() if output.exists() else ""
+        if text.endswith("\n"):
+            port = int(text.split("http://")[1].split()[0].rpartition(":")[2])
+            if send_request(port, "GET", "/readyz", None)[0] == 200:
+                return child, port
         assert not child.has_ended(), child.lines()
         time.sleep(0.005)
     raise AssertionError("the service does not start")
 
 
-def _serve(settings: Settings, folder: Path, emit: Emit) -> None:
+def _serve(settings: Settings, folder: Path, _emit: Emit) -> None:
     errors = os.open(folder / "errors", os.O_WRONLY | os.O_CREAT)
     os.dup2(errors, 2)
-    with redirect_stdout(cast("Any", _LineOutput(emit))):
+    with (folder / OUTPUT).open("w") as output, redirect_stdout(output):
         serve.run(settings, argparse.Namespace())
 
 
