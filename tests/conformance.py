@@ -1,6 +1,6 @@
 """Send a thousand requests of each operation of the OpenAPI document, good and bad; write docs/conformance.md.
 
-    make conformance                          every operation, some 20 minutes
+    make conformance                          every operation, about an hour
     python -m tests.conformance 50 /v1        50 requests each of the paths that begin with /v1, printed only
 
 It starts a service of its own on loopback, with the shipped models and one of each further kind.

@@ -7,28 +7,18 @@ import pytest
 from service import console
 from service.console import Progress, convert_disk_errors
 from service.errors import SoftstepError
-
-
-class Clock:
-    """A clock that moves when it is set."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now
+from tests.support.set_clock import SetClock
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
     """Replace the clock of Progress."""
-    clock = Clock()
+    clock = SetClock()
     monkeypatch.setattr(console, "time", clock)
     return clock
 
 
-def test_a_file_gets_a_line_every_few_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_gets_a_line_every_few_seconds(clock: SetClock, capsys: pytest.CaptureFixture[str]) -> None:
     """A quick command writes none."""
     progress = Progress("replaying", "events")
     for done in range(1, 13):
@@ -41,7 +31,7 @@ def test_a_file_gets_a_line_every_few_seconds(clock: Clock, capsys: pytest.Captu
 
 
 def test_a_terminal_shows_one_line(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clock: SetClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The line is overwritten and cleared at the end."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

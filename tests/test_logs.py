@@ -140,9 +140,10 @@ def test_a_closed_pipe_loses_lines_and_raises_nothing() -> None:
         LineWriter(stream).write("line")
 
 
-def test_a_process_without_the_stream_writes_nothing() -> None:
+def test_a_process_without_the_stream_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """A closed standard error may be the descriptor of another file, which must not be written to."""
     LineWriter(None).write("line")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_line_that_was_cut_is_ended_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""The list of unloaded models: the parent publishes it to all workers through two pages of shared memory.
+"""The list of unloaded models and of load requests: the parent publishes it to all workers through shared memory.
+
+serve/models/load_unload.py has its form. There are two pages.
 
 The page GENERATION % 2 is current. The other page is written before GENERATION grows, so readers never see half a list.
 """

@@ -11,7 +11,7 @@ EXPOSE = (b"access-control-expose-headers", EXPOSED)
 
 @pytest.mark.parametrize("origin", [None, A, b"null", b""])
 def test_no_origin_is_allowed_while_cors_is_off(origin: bytes | None) -> None:
-    """There are no headers, whoever asks."""
+    """No origin gets CORS headers."""
     assert Origins(()).headers(origin) == ()
     assert origin is None or not Origins(()).allow(origin)
 

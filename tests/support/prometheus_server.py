@@ -1,7 +1,6 @@
 """A real Prometheus that scrapes a service, and promtool."""
 
 import contextlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-import pytest
 
+from tests.support.programs import program
 from tests.support.waiting import wait_until
 
 START_SECONDS = STOP_SECONDS = 30.0
@@ -23,14 +22,6 @@ scrape_configs:
   - job_name: softstep
     static_configs: [{{targets: ["{target}"]}}]
 """
-
-
-def program(name: str) -> str:
-    """Return the path of a program of Debian's package `prometheus`; fail if it is not installed."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.fail(f"{name} is missing; install Prometheus: apt-get install --no-install-recommends prometheus")
-    return path
 
 
 def promtool(*arguments: str | Path, text: str | None = None) -> str:

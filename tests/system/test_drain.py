@@ -40,6 +40,13 @@ def connection(service: Service) -> Iterator[socket.socket]:
         yield end
 
 
+def is_pending(process: int, number: signal.Signals) -> bool:
+    """Return whether a signal has been sent to a process that has not handled it."""
+    status = Path(f"/proc/{process}/status").read_text()
+    pending = int(status.partition("ShdPnd:")[2].split()[0], 16)
+    return bool(pending >> (number - 1) & 1)
+
+
 def read_all(end: socket.socket) -> bytes:
     """Read what a server sends until it closes."""
     parts = []
@@ -150,7 +157,7 @@ def test_queued_connections_are_answered(iris_models: Path, tmp_path: Path) -> N
         for end in ends:
             end.sendall(KINDS["predict"])
         service.process.terminate()
-        time.sleep(0.3)
+        wait_until(lambda: is_pending(worker, signal.SIGTERM))
         os.kill(worker, signal.SIGCONT)
         answers = [read_all(end) for end in ends]
         assert all(answer.startswith(b"HTTP/1.1 200") and b"\r\nconnection: close\r\n" in answer for answer in answers)

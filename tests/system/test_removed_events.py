@@ -1,4 +1,4 @@
-"""Whoever waits for an event that is removed meanwhile is told so, by the code of what removed it."""
+"""A client that waits for an event gets a code if the event is forgotten, rolled back or skipped meanwhile."""
 
 import os
 import signal

@@ -1,10 +1,8 @@
 """Restarts under load fail no request: of a service that clients use directly, and of one behind nginx."""
 
-import shutil
 from pathlib import Path
 
-import pytest
-
+from tests.support.programs import program
 from tests.support.scripts import load_script
 
 CONNECTIONS = 8
@@ -22,9 +20,9 @@ def test_restarts_fail_no_request_of_direct_clients(tmp_path: Path) -> None:
     assert tally.refused > 0
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_restarts_fail_no_request_behind_nginx(tmp_path: Path) -> None:
     """The other service answers meanwhile, and nginx repeats no POST that it has sent."""
+    program("nginx")
     restarts = load_script("loadtest/restarts.py")
     tmp_path.chmod(0o755)  # nginx's worker may be another user
     tally = restarts.restart_behind_nginx(tmp_path, CONNECTIONS, 1, keep=False, **SETTINGS)

@@ -28,6 +28,8 @@ POLL_SECONDS: Final = 0.02
 ACKNOWLEDGE_SECONDS: Final = 10.0
 # Load requests that the list remembers. A worker that missed more of them reads every model again.
 LOADS_MAX: Final = 32
+# Room for them in the list: a name of 64 characters, a number of 19 digits, brackets, quotes and commas.
+LOADS_BYTES: Final = LOADS_MAX * 96
 
 
 class LoadRequests:
@@ -46,10 +48,9 @@ class LoadRequests:
             number = self._loads[-1][0] + 1 if self._loads else 1
             self._loads = [*self._loads, (number, name)][-LOADS_MAX:]
         else:
-            before = self._unloaded
-            self._unloaded |= {name}
-            if len(self._dump()) > PAGE_BYTES:
-                self._unloaded = before
+            names = self._unloaded | {name}
+            if len(orjson.dumps(sorted(names))) + LOADS_BYTES <= PAGE_BYTES:
+                self._unloaded = names
         return request["slot"], request["token"], self._dump()
 
     def _dump(self) -> bytes:

@@ -15,7 +15,7 @@ from service.log_events import logger
 from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, PREDICT, Endpoint
 from service.serve.models.live_models import LiveModels, VersionKey
 from service.serve.models.served_model import ModelResources, ServedModel
-from service.store.artifact.repository import Repository, RepositoryView, Version, never
+from service.store.artifact.repository import Repository, RepositoryView, Version, not_asked
 from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.snapshot_watcher import SnapshotWatcher
 from service.store.states.snapshots import read_snapshot
@@ -58,7 +58,7 @@ class ModelRegistry:
         self.on_change: list[OnChange] = []
         self._waiting: defaultdict[VersionKey, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
 
-    async def rescan(self, unloaded: Collection[str], is_asked: Callable[[str], bool] = never) -> None:
+    async def rescan(self, unloaded: Collection[str], is_asked: Callable[[str], bool] = not_asked) -> None:
         """Scan the models directory and serve what is there.
 
         Args:
@@ -164,8 +164,9 @@ class ModelRegistry:
                 try:
                     newer[key] = served.with_snapshot(seq, read_snapshot(data.stream_folder(*key).snapshots / str(seq)))
                 except (SnapshotError, ValueError) as error:
-                    # A snapshot that was replaced during the read is found again with the next one.
-                    logger.event("snapshot_refused", model=key[0], version=key[1], reason=str(error))
+                    # The learner has deleted this one because it has published a newer one, whose wakeup follows.
+                    if not isinstance(error.__cause__, FileNotFoundError):
+                        logger.event("snapshot_refused", model=key[0], version=key[1], reason=str(error))
                     watcher.recheck(*key)
         return newer
 

@@ -33,8 +33,8 @@ MISSING_ROOT: Final = "the models directory does not exist"
 EMPTY_ROOT: Final = "the models directory has no model left; what was served before stays"
 
 
-def never(_name: str) -> bool:
-    """Return that no load was asked for any model."""
+def not_asked(_name: str) -> bool:
+    """Return False: no load of any model was asked for."""
     return False
 
 
@@ -107,7 +107,11 @@ class Repository:
         self._known: dict[Key, _ScannedVersion] = {}
         self._view = RepositoryView(MappingProxyType({}))
 
-    def scan(self, unloaded: Collection[str] = frozenset(), is_asked: Callable[[str], bool] = never) -> RepositoryView:
+    def scan(
+        self,
+        unloaded: Collection[str] = frozenset(),
+        is_asked: Callable[[str], bool] = not_asked,
+    ) -> RepositoryView:
         """Examine the root, read what is new or changed, and drop what is gone.
 
         Args:

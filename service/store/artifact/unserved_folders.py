@@ -7,6 +7,7 @@ be any folder of a machine. Nothing is read but the names of files.
 
 import os
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,8 +16,10 @@ from service.store.artifact.version_folders import MODEL_NAME, VERSION_NUMBER
 
 # Folders below the root that are searched: one level more than versions have, for models in folders of a team.
 DEPTH_MAX: Final = 3
-# Folders that a scan lists, and those that it reports. A scan runs every second, and its report must stay readable.
+# Folders that a scan lists, entries that it reads of each, and folders that it reports. A scan runs every second, and
+# its report must stay readable.
 LISTED_MAX: Final = 1024
+ENTRIES_MAX: Final = 1024
 REPORTED_MAX: Final = 64
 # Longer paths are cut, for logs and responses.
 PATH_CHARACTERS_MAX: Final = 256
@@ -83,14 +86,15 @@ def _list_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         deeper: list[Path] = []
         for folder in level[: LISTED_MAX - listed]:
             listed += 1
+            names: dict[bool, list[str]] = {True: [], False: []}
             try:
                 with os.scandir(folder) as entries:
-                    visible = [entry for entry in entries if not entry.name.startswith(".")]
-                    below = [entry for entry in visible if entry.is_dir()]
+                    for entry in islice(entries, ENTRIES_MAX):
+                        names[entry.is_dir()].append(entry.name)
             except OSError:
                 continue
-            deeper += [folder / entry.name for entry in below]
-            yield folder, [entry.name for entry in visible if entry not in below]
+            deeper += [folder / name for name in names[True] if not name.startswith(".")]
+            yield folder, names[False]
         level = deeper
 
 

@@ -4,7 +4,6 @@ The plain server's routes answer, with a real log and without a learner.
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.store.artifact.artifact import write_artifact
 from service.store.log.admin_payloads import dump_seq
 from service.store.log.correction_payload import correct_payload, encode_correction
 from service.store.log.events import Draft, Event, Kind
@@ -22,22 +20,10 @@ from service.store.log.sqlite import SqliteLog
 from tests.support.error_bodies import check_error
 from tests.support.http_connection import Response
 from tests.support.http_requests import request
-from tests.support.model_artifacts import extra_artifacts
-from tests.support.paths import SHIPPED
 from tests.support.server_pair import Pair
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 OTHER = [6.7, 3.0, 5.2, 2.3]
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions of iris, and a multi-label model."""
-    root = tmp_path_factory.mktemp("versions")
-    for version in ("1", "2"):
-        shutil.copytree(SHIPPED / "iris" / "1", root / "iris" / version)
-    write_artifact(root / "tags" / "1", extra_artifacts()["tags"])
-    return root
 
 
 @pytest.fixture

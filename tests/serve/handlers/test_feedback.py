@@ -4,7 +4,6 @@ The fast server and the plain one answer, with a real log and without a learner.
 """
 
 import asyncio
-import shutil
 import socket
 import struct
 import threading
@@ -28,15 +27,6 @@ from tests.support.server_pair import Pair
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 OTHER = [6.7, 3.0, 5.2, 2.3]
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions of one model."""
-    root = tmp_path_factory.mktemp("versions")
-    for version in ("1", "2"):
-        shutil.copytree(SHIPPED / "iris" / "1", root / "iris" / version)
-    return root
 
 
 @pytest.fixture

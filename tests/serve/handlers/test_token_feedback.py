@@ -32,15 +32,6 @@ KEY = bytes(32)  # of the servers of a pair
 SPEEDS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 
 
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions of one model; the test data of version 3 is added by the tests that deploy it."""
-    root = tmp_path_factory.mktemp("versions")
-    for version in ("1", "2"):
-        shutil.copytree(SHIPPED / "iris" / "1", root / "iris" / version)
-    return root
-
-
 @pytest.fixture
 def two(paired: Callable[..., Pair], versions: Path, tmp_path: Path) -> Pair:
     shutil.copytree(versions, tmp_path / "models")

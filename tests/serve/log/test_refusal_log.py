@@ -8,23 +8,13 @@ from service import log_limit
 from service.errors import LogFullError, LogUnavailableError
 from service.log_limit import PAUSE_SECONDS
 from service.serve.log.refusal_log import RefusalLog
-
-
-class Clock:
-    """A clock that moves when it is set."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now
+from tests.support.set_clock import SetClock
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
     """Replace the clock of the log of refusals."""
-    clock = Clock()
+    clock = SetClock()
     monkeypatch.setattr(log_limit, "time", clock)
     return clock
 
@@ -41,7 +31,7 @@ def counts(log: pytest.LogCaptureFixture) -> list[tuple[str, int]]:
     return [(record.__dict__["event"], record.__dict__["fields"]["count"]) for record in log.records]
 
 
-def test_a_full_disk_is_logged_once_a_minute(clock: Clock, log: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_is_logged_once_a_minute(clock: SetClock, log: pytest.LogCaptureFixture) -> None:
     """A line has the number of events that were refused since the one before."""
     refusals = RefusalLog()
     for _ in range(5):
@@ -54,7 +44,7 @@ def test_a_full_disk_is_logged_once_a_minute(clock: Clock, log: pytest.LogCaptur
     assert log.records[1].__dict__["fields"] | {"count": 0} == {"count": 0, "reason": "full", "code": "log_full"}
 
 
-def test_space_again_is_logged_after_a_minute(clock: Clock, log: pytest.LogCaptureFixture) -> None:
+def test_space_again_is_logged_after_a_minute(clock: SetClock, log: pytest.LogCaptureFixture) -> None:
     """A disk that is full now and then causes one line a minute."""
     refusals = RefusalLog()
     assert not refusals.is_open
@@ -71,7 +61,7 @@ def test_space_again_is_logged_after_a_minute(clock: Clock, log: pytest.LogCaptu
     assert counts(log)[2:] == [("feedback_refused", 1)]
 
 
-def test_each_reason_has_its_own_minute(clock: Clock, log: pytest.LogCaptureFixture) -> None:
+def test_each_reason_has_its_own_minute(clock: SetClock, log: pytest.LogCaptureFixture) -> None:
     """A log that cannot be used is logged with its traceback, beside a full disk."""
     refusals = RefusalLog()
     for _ in range(3):

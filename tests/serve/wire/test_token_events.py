@@ -120,7 +120,7 @@ def test_a_label_is_read_by_itself() -> None:
 
 @both_formats
 def test_a_path_with_a_version_takes_only_its_tokens(make: Any) -> None:
-    """A genuine token of another version is told from one that was altered."""
+    """A genuine token of another version has a code of its own."""
     assert results(read([make(1), make(2), make(3)], ["b", "b", "b"], version=2)) == [
         "token_of_other_version",
         2,

@@ -69,6 +69,8 @@ def test_the_search_is_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(100):
         touch(root / f"Model{number}" / "model.json")
     assert len(find_unserved(root, ())) == 5
+    monkeypatch.setattr(module, "ENTRIES_MAX", 3)
+    assert len(find_unserved(root, ())) == 3
 
 
 def test_a_loop_of_links_ends(root: Path) -> None:

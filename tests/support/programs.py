@@ -1,0 +1,16 @@
+"""Programs that tests run beside the service; .ci/run installs them."""
+
+import shutil
+
+import pytest
+
+# The Debian package of each.
+PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus", "nginx": "nginx-light", "tini": "tini"}
+
+
+def program(name: str) -> str:
+    """Return the path of a program; fail the test if it is not installed."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.fail(f"{name} is missing: apt-get install --no-install-recommends {PACKAGES[name]}")
+    return path
