@@ -34,8 +34,8 @@ NAMESPACE = ("unshare", "--fork", "--pid", "--kill-child")
 WAIT_SECONDS = 20.0
 POLL_SECONDS = 0.0005
 ABOUT = (
-    "Times after `exec`, or after tini takes signals; a drain of 0 s; one worker, learning on, an empty data directory, "
-    "compiled kernels."
+    "Times after `exec`, or after tini takes signals. A drain of 0 s; one worker, learning on, an empty data "
+    "directory, compiled kernels."
 )
 
 
