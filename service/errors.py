@@ -1,7 +1,11 @@
 """Every error that Softstep raises on purpose, as one tree; a class's docstring says what is wrong.
 
     SoftstepError
-     ├─ ArtifactError, KeyFileError, SnapshotError     files cannot be used
+     ├─ ArtifactError, KeyFileError, SnapshotError,
+     │  ApiKeysError                                   files cannot be used
+     ├─ AccessError                                    the sender of a request may not make it
+     │   ├─ KeyMissingError, KeyInvalidError
+     │   └─ ScopeMissingError, ModelNotPermittedError
      ├─ ModelNotFoundError                             VersionNotFoundError, ModelNotNamedError
      ├─ ModelNotReadyError                             LoadPendingError
      ├─ OverloadedError                                too many requests are in flight
@@ -44,6 +48,30 @@ class ArtifactError(SoftstepError):
 
 class KeyFileError(SoftstepError):
     """The key of feedback tokens cannot be read, or is not a key."""
+
+
+class ApiKeysError(SoftstepError):
+    """The file of API keys cannot be read or is damaged, or a key that a command names is not in it."""
+
+
+class AccessError(SoftstepError):
+    """The sender of a request may not make it."""
+
+
+class KeyMissingError(AccessError, code="key_missing"):
+    """The request has no key, and the service requires one."""
+
+
+class KeyInvalidError(AccessError, code="key_invalid"):
+    """The key of the request is unknown, revoked or expired."""
+
+
+class ScopeMissingError(AccessError, code="scope_missing"):
+    """The key does not permit calls of this kind."""
+
+
+class ModelNotPermittedError(AccessError, code="model_not_permitted"):
+    """The key does not permit calls for this model."""
 
 
 class SnapshotError(SoftstepError):

@@ -56,6 +56,11 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "this processor has no fused multiply-add; predictions are correct but slow",
         "The processor is older than the compiled kernels expect.",
     ),
+    "keys_not_read": LogEvent(
+        WARNING,
+        "the API keys stay as they were: {reason}",
+        "The file of API keys cannot be read or is damaged. It has no effect until it can be read.",
+    ),
     "learning_unavailable": LogEvent(
         WARNING,
         "{directory} cannot be written ({reason}); serving without learning",

@@ -83,6 +83,13 @@ class Settings(BaseSettings):
         "is one.",
     )
 
+    # Who may call
+    keys_file: Path | None = Field(
+        None,
+        description="File of API keys, which `softstep keys` writes. Unset: keys.json in the data directory. While "
+        "there is none, everybody may make every call.",
+    )
+
     # Processes
     workers: Count = Field(1, description="Worker processes. One keeps a core busy; add one for each further core.")
     drain_seconds: float = Field(
@@ -241,6 +248,11 @@ class Settings(BaseSettings):
         description="Origins whose web pages may call, such as https://a.example,https://b.example, or * for all. "
         'Empty: CORS stays off. A JSON list is accepted too: ["https://a.example"].',
     )
+
+    @property
+    def keys_path(self) -> Path:
+        """The file of API keys."""
+        return self.data / "keys.json" if self.keys_file is None else self.keys_file
 
     @classmethod
     def settings_customise_sources(

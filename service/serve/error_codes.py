@@ -30,6 +30,8 @@ class ErrorCode(NamedTuple):
 LATER: Final = "later"
 SAME_ID: Final = "later, with the same id"
 INTERNAL_ERROR: Final = "internal_error"
+# Asks for a key (RFC 6750, section 3).
+CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="softstep"'),)
 
 ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "state_pending": ErrorCode(202, "The weights at that seq are being computed.", LATER, retry_after=True),
@@ -39,6 +41,15 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "malformed_encoding": ErrorCode(400, "The body is not of the Content-Encoding that the request names."),
     "cors_refused": ErrorCode(400, "A browser asks for an origin, method or network that is not allowed.", "no"),
     "load_refused": ErrorCode(400, "The largest version of the model cannot be served; the sentence says why."),
+    "key_missing": ErrorCode(401, "The request has no key, and the service requires one.", headers=CHALLENGE),
+    "key_invalid": ErrorCode(
+        401,
+        "The key is unknown, revoked or expired.",
+        "with another key",
+        headers=((b"www-authenticate", b'Bearer realm="softstep", error="invalid_token"'),),
+    ),
+    "scope_missing": ErrorCode(403, "The key does not permit calls of this kind.", "with another key"),
+    "model_not_permitted": ErrorCode(403, "The key does not permit calls for this model.", "with another key"),
     "model_not_found": ErrorCode(404, "No model has that name."),
     "version_not_found": ErrorCode(404, "The model has no such version."),
     "model_not_named": ErrorCode(404, "The path names no model, and there is no single or default one."),

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from service.access.principal import ANYONE, Principal
 from service.errors import BodyTooLargeError, LearningOffError, OverloadedError, SoftstepError
 from service.serve.error_codes import ERROR_CODES
 
@@ -46,6 +47,9 @@ class RequestHead(NamedTuple):
         origin: Origin: the web page that a browser sends the request for.
         fetch_site: Sec-Fetch-Site: how a browser relates that page to the service.
         accept: Accept: the media types that the client can read.
+        authorization: Authorization.
+        api_key: X-API-Key.
+        principal: Who sent the request. It is known once the request has been authorized.
     """
 
     content_type: bytes | None = None
@@ -54,6 +58,9 @@ class RequestHead(NamedTuple):
     origin: bytes | None = None
     fetch_site: bytes | None = None
     accept: bytes | None = None
+    authorization: bytes | None = None
+    api_key: bytes | None = None
+    principal: Principal = ANYONE
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes]) -> "RequestHead":
@@ -66,6 +73,8 @@ class RequestHead(NamedTuple):
             get(b"origin"),
             get(b"sec-fetch-site"),
             get(b"accept"),
+            get(b"authorization"),
+            get(b"x-api-key"),
         )
 
 

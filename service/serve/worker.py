@@ -18,6 +18,7 @@ from service.process.shared_memory import READY, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
+from service.serve.authorization.authorizer import WATCH_SECONDS, Authorizer
 from service.serve.handlers.admin import AdminHandler
 from service.serve.handlers.corrections import CorrectionHandler
 from service.serve.handlers.dispatcher import Dispatcher, Handler
@@ -89,6 +90,7 @@ class Worker:
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
         self.turns = Turns()
+        self.authorizer = Authorizer(settings.keys_path)
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
         data = None if links is None else links.data
@@ -108,6 +110,7 @@ class Worker:
         self.shared = SharedState(
             self.registry, self.dispatcher, probes, self.counters, settings, access_log=access_log
         )
+        self.authorizer.on_change.append(self.shared.forget_heads)
         self.protocol: type[SoftstepProtocol] = SoftstepProtocol.bound(self.shared)
         if access_log is not None and recorded is not None:
             self.protocol = LoggedProtocol.logging(self.shared, access_log, recorded)
@@ -161,14 +164,15 @@ class Worker:
             INFER: InferHandler(self.explain.infer_explanations).respond,
             EXPLAIN: self.explain.respond,
         }
-        return Dispatcher(handlers, feedback.start, Origins(self.settings.cors_origins), self.turns)
+        origins = Origins(self.settings.cors_origins)
+        return Dispatcher(handlers, feedback.start, origins, self.turns, self.authorizer)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Scan the models before the first request, and again and again until the last."""
         await self.load_unload.rescan_models()
         self._publish_readiness()
-        tasks = [asyncio.create_task(self._watch())]
+        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._watch_keys())]
         if self._snapshot_wakeup is not None:
             tasks.append(asyncio.create_task(self._follow(self._snapshot_wakeup)))
         if self.learning is not None:
@@ -196,6 +200,12 @@ class Worker:
                 await self.registry.serve_snapshots()
         finally:
             asyncio.get_running_loop().remove_reader(wakeup.fd)
+
+    async def _watch_keys(self) -> None:
+        """Follow the file of API keys; a disk that hangs must not stop the event loop."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self.authorizer.use(await asyncio.to_thread(self.authorizer.read_changed))
 
     async def _watch(self) -> None:
         """Follow the models directory and load or unload requests; a scan that fails is logged and retried."""

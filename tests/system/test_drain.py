@@ -76,7 +76,7 @@ def is_open(end: socket.socket) -> bool:
 
 
 def is_unready(service: Service) -> bool:
-    """Return whether readiness fails, in a worker that drains: it reads the shared memory before its own signal comes."""
+    """Return whether readiness fails in a worker whose own signal has come; readiness itself fails a moment earlier."""
     answer = CLIENT.get(f"{service.url}/readyz")
     return answer.status_code == 503 and answer.headers.get("connection") == "close"
 

@@ -22,6 +22,7 @@ from service.serve.api.routes_learning import learning
 from service.serve.api.routes_oip import v2
 from service.serve.api.routes_predict import native, predict_vertex
 from service.serve.api.routes_repository import repository
+from service.serve.api.scoped_route import ScopedRoute
 from service.serve.api.swagger_ui import documentation
 from service.serve.api.validation import invalid_parameter
 from service.serve.asgi import Envelope, Reply
@@ -107,7 +108,8 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
     if settings.docs:
         app.include_router(documentation)
     if settings.predict_route is not None:
-        app.add_api_route(settings.predict_route, predict_vertex, methods=["POST"], include_in_schema=False)
+        vertex = ScopedRoute(settings.predict_route, predict_vertex, methods=["POST"], include_in_schema=False)
+        app.router.routes.append(vertex)
     if settings.health_route is not None:
         app.add_api_route(settings.health_route, readyz, methods=["GET"], include_in_schema=False)
     if settings.cors_origins:

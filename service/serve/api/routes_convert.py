@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from service.serve.api.dependencies import With, read_json
 from service.serve.api.schemas.documented_calls import DOCS
+from service.serve.api.scoped_route import ScopedRoute
 from service.serve.asgi import Reply
 from service.serve.responses import HttpResponse
 from service.serve.wire.scores_body import convert_scores
 
-conversion = APIRouter(tags=["mathematics"])
+conversion = APIRouter(tags=["mathematics"], route_class=ScopedRoute)
 
 # Longer bodies go to a thread: 4 KiB of the shortest numbers take some 0.6 ms to parse and convert.
 INLINE_BYTES: Final = 4096

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from service import __version__
 from service.serve.api.dependencies import Context, With, readiness
 from service.serve.api.schemas.documented_calls import DOCS
+from service.serve.api.scoped_route import ScopedRoute
 from service.serve.asgi import Reply
 from service.serve.handlers.probes import ALIVE, LIVE, answer_ping
 from service.serve.metrics.prometheus import render_metrics
@@ -17,7 +18,7 @@ from service.serve.responses import HttpResponse
 
 TEXT: Final = b"text/plain; charset=utf-8"
 
-operations = APIRouter(tags=["operations"])
+operations = APIRouter(tags=["operations"], route_class=ScopedRoute)
 
 
 @operations.get("/", **DOCS["alive"])

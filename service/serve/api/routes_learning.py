@@ -24,6 +24,7 @@ from service.serve.api.schemas.admin_bodies import (
     RollbackRequest,
 )
 from service.serve.api.schemas.documented_calls import DOCS
+from service.serve.api.scoped_route import ScopedRoute
 from service.serve.api.validation import SeqQuery, Wait, parse_body
 from service.serve.asgi import COUNTED_BY_MODEL, Reply
 from service.serve.handlers.admin_requests import (
@@ -41,9 +42,9 @@ from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.responses import learning_off
 from service.store.log.events import Kind
 
-learning = APIRouter(tags=["learning"])
+learning = APIRouter(tags=["learning"], route_class=ScopedRoute)
 # Calls of one model; the paths begin behind its name or version.
-learning_models = APIRouter()
+learning_models = APIRouter(route_class=ScopedRoute)
 
 Call = TypeVar("Call", bound=AdminCall)
 

@@ -6,12 +6,13 @@ from starlette.responses import Response
 from service.serve.api import model_metadata as describe
 from service.serve.api.dependencies import Served, With, include_for_models, json_reply, readiness, respond
 from service.serve.api.schemas.documented_calls import DOCS
+from service.serve.api.scoped_route import ScopedRoute
 from service.serve.metrics.counters import sum_counters
 from service.serve.models.endpoint import INFER
 
-v2 = APIRouter(tags=["Open Inference Protocol v2"])
+v2 = APIRouter(tags=["Open Inference Protocol v2"], route_class=ScopedRoute)
 # Calls of one model; the paths begin behind its name or version.
-v2_models = APIRouter()
+v2_models = APIRouter(route_class=ScopedRoute)
 
 
 @v2.get("/v2", **DOCS["server"])

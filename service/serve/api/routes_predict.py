@@ -13,12 +13,13 @@ from service.serve.api.dependencies import (
     respond,
 )
 from service.serve.api.schemas.documented_calls import DOCS
+from service.serve.api.scoped_route import ScopedRoute
 from service.serve.api.tensorflow_metadata import describe_signature
 from service.serve.models.endpoint import EXPLAIN, INVOKE, PREDICT, VERTEX
 
-native = APIRouter(tags=["native v1"])
+native = APIRouter(tags=["native v1"], route_class=ScopedRoute)
 # Calls of one model; the paths begin behind its name or version.
-native_models = APIRouter()
+native_models = APIRouter(route_class=ScopedRoute)
 
 
 @native.get("/v1/models", **DOCS["models"])

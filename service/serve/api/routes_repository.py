@@ -14,9 +14,10 @@ from service.serve.api.schemas.repository_bodies import (
     RepositoryRequest,
     UnloadRequest,
 )
+from service.serve.api.scoped_route import ScopedRoute
 from service.serve.api.validation import parse_body
 
-repository = APIRouter(tags=["Open Inference Protocol v2"])
+repository = APIRouter(tags=["Open Inference Protocol v2"], route_class=ScopedRoute)
 
 Call = TypeVar("Call", bound=RepositoryRequest)
 

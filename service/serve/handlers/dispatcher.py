@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from service.errors import InputError
+from service.access.scopes import Scope
+from service.errors import AccessError, InputError
+from service.serve.authorization.authorizer import Authorizer
 from service.serve.handlers.content_types import ACCEPTED, check_content_type
 from service.serve.handlers.turns import LARGE_BINARY_BYTES, LARGE_BYTES, Turns
 from service.serve.metrics.counters import FAILURES
@@ -35,27 +37,37 @@ class Dispatcher:
         start_feedback: Stores feedback. The fast path calls it directly, because a future for each event costs time.
         origins: The origins whose web pages may send any body.
         turns: The turns in which requests with large bodies are answered.
+        authorizer: Decides who may make a request.
 
     Attributes:
         origins: As above.
         turns: As above.
+        authorizer: As above.
         handlers: The handler of each kind, at the kind's index.
     """
 
     def __init__(
-        self, handlers: Mapping[int, Handler], start_feedback: StartFeedback, origins: Origins, turns: Turns
+        self,
+        handlers: Mapping[int, Handler],
+        start_feedback: StartFeedback,
+        origins: Origins,
+        turns: Turns,
+        authorizer: Authorizer,
     ) -> None:
         self.origins: Final = origins
         self.start_feedback: Final = start_feedback
         self.turns: Final = turns
+        self.authorizer: Final = authorizer
         every: dict[int, Handler] = {**handlers, FEEDBACK: self._feedback}
         self.handlers: Final = tuple(every[kind] for kind in range(KINDS))
 
     def check(self, endpoint: Endpoint, head: RequestHead) -> RequestHead | HttpResponse:
-        """Check the head of a request; return it for `respond`, or a refusal."""
+        """Check the head of a request; return it with its principal for `respond`, or a refusal."""
+        scope = Scope.FEEDBACK if endpoint.kind == FEEDBACK else Scope.PREDICT
         try:
-            return check_content_type(head, ACCEPTED[endpoint.kind], self.origins)
-        except InputError as reason:
+            principal = self.authorizer.authorize(head, scope, endpoint.served.name)
+            return check_content_type(head, ACCEPTED[endpoint.kind], self.origins)._replace(principal=principal)
+        except (AccessError, InputError) as reason:
             endpoint.served.counters[FAILURES] += 1
             return refusal(reason, endpoint.protocol)
 

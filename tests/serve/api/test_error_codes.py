@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
+from service.access.scopes import Scope
 from service.learn.fold_upgrade import take_over
 from service.serve.api.schemas.error_examples import SENTENCES
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
@@ -29,6 +30,7 @@ from service.store.log import database
 from service.store.log.admin_payloads import dump_seq
 from service.store.log.events import Draft, Kind
 from service.store.log.sqlite import SqliteLog
+from tests.support.api_keys import add_key, bearer
 from tests.support.data_directories import History, iris_artifact
 from tests.support.disk_faults import Disk, Fault
 from tests.support.error_bodies import check_error
@@ -224,6 +226,40 @@ def without_learning(scene: Scene) -> Response:
     pair = scene.start(learn=False)
     assert post(pair, ":rollback", seq=0).json["code"] == "learning_off"
     return feed(pair, "a")
+
+
+# Keys
+
+
+def ask_with_key(scene: Scene, key: str | None) -> Response:
+    headers = [] if key is None else [bearer(key)]
+    return ask(scene.start(), request("POST", f"{IRIS}:predict", instances([ROW]), headers))
+
+
+@case("key_missing")
+def no_key(scene: Scene) -> Response:
+    add_key(scene.data / "keys.json")
+    response = ask_with_key(scene, None)
+    assert response.header("www-authenticate") == 'Bearer realm="softstep"'
+    return response
+
+
+@case("key_invalid")
+def unknown_key(scene: Scene) -> Response:
+    key = add_key(scene.data / "keys.json")
+    response = ask_with_key(scene, key[:-1])
+    assert response.header("www-authenticate") == 'Bearer realm="softstep", error="invalid_token"'
+    return response
+
+
+@case("scope_missing")
+def other_scope(scene: Scene) -> Response:
+    return ask_with_key(scene, add_key(scene.data / "keys.json", Scope.FEEDBACK))
+
+
+@case("model_not_permitted")
+def other_model(scene: Scene) -> Response:
+    return ask_with_key(scene, add_key(scene.data / "keys.json", models=("digits",)))
 
 
 # Feedback that is refused

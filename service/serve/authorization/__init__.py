@@ -1,0 +1,1 @@
+"""May this request be answered: credentials, the scopes of routes, and limits."""
