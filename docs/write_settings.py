@@ -1,15 +1,18 @@
-"""Write docs/settings.md from service/settings.py: `python docs/write_settings.py`, in the project's environment."""  # noqa: INP001
+"""Write docs/settings.md from the settings' classes: `python docs/write_settings.py`, in the project's environment."""  # noqa: INP001
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from service import settings
+from service.access_settings import AccessSettings
 from service.configuration import OPTIONS, accepted_form
 from service.environment import IMPORT_VARIABLES
-from service.settings import MiB, Settings
+from service.serving_settings import ServingSettings
+from service.setting_types import MiB
+from service.settings import Settings
 
 PAGE = Path(__file__).parent / "settings.md"
 
@@ -33,7 +36,7 @@ message names the variable and what it accepts, or the nearest known name. These
 - Variables that Kubernetes sets for a Service called softstep, or whose name begins so: `SOFTSTEP_PORT=tcp://…`,
   `SOFTSTEP_SERVICE_HOST`, `SOFTSTEP_PORT_8000_TCP` and others. `enableServiceLinks: false` in a pod turns them off.
 
-This page is written by `docs/write_settings.py` from `service/settings.py`.
+This page is written by `docs/write_settings.py` from `service/serving_settings.py` and `service/access_settings.py`.
 """
 
 TAIL = """
@@ -47,7 +50,7 @@ These two are read at import, before the settings.
 
 
 def page() -> str:
-    """Return the page: a table for each group of settings, in the order of settings.py."""
+    """Return the page: a table for each group of settings, in the order of their classes."""
     parts = [HEAD]
     for title, names in groups():
         parts.append(f"\n## {title}\n\n| variable | default | values | description |\n|---|---|---|---|\n")
@@ -57,8 +60,8 @@ def page() -> str:
 
 
 def groups() -> list[tuple[str, list[str]]]:
-    """Return the title and the settings of each group; a comment of its own in the class starts a group."""
-    source = Path(settings.__file__).read_text().partition("class Settings")[2]
+    """Return the title and the settings of each group; a comment of its own in a class starts a group."""
+    source = "".join(inspect.getsource(one).partition("class")[2] for one in (ServingSettings, AccessSettings))
     blocks = re.split(r"^    # (.+)$", source, flags=re.MULTILINE)[1:]
     return [
         (title, re.findall(r"^    (\w+):", body, re.MULTILINE))

@@ -18,7 +18,8 @@ from pydantic_core.core_schema import ErrorType
 
 from service.environment import IMPORT_VARIABLES, PREFIX, read_variables, unknown_variables
 from service.errors import SoftstepError
-from service.settings import Form, Settings
+from service.setting_types import Form
+from service.settings import Settings
 
 # The settings that are options too.
 OPTIONS: Final = ("models", "data", "host", "port", "workers")

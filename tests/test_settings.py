@@ -1,4 +1,4 @@
-"""docs/settings.md and service/settings.py agree."""
+"""docs/settings.md and the settings agree."""
 
 import re
 from types import ModuleType

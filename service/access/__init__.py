@@ -1,4 +1,4 @@
-"""Who may do what: API keys, their file, scopes and principals.
+"""API keys, their file, scopes and principals: who may do what.
 
 Nothing here knows HTTP: `serve/access/` reads credentials from requests and asks this package.
 """

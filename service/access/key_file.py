@@ -8,8 +8,8 @@
                "revoked": "2026-12-01T09:00:00Z" or null}, ...]}
 
 A key that is rotated has two secrets until the older one expires. A key that is revoked has none, and its record stays:
-events name it. The file is replaced whole and may be mounted read-only. Only its owner may read it: the digests tell
-nobody a key, but the records tell who may do what.
+events name it. The file is replaced whole and may be mounted read-only. Only its owner may read it: no key can
+be made from the digests, but the records tell who may do what.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,14 +41,14 @@ class _Record(BaseModel):
 
 
 class SecretRecord(_Record):
-    """One secret of a key: the SHA-256 of the key's text, and when it ends."""
+    """A secret of a key: the SHA-256 of the key's text, and when it ends."""
 
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     expires: AwareDatetime | None = None
 
     @property
     def end(self) -> float:
-        """When the secret ends, in seconds since 1970."""
+        """The end of the secret, in seconds since 1970."""
         return inf if self.expires is None else self.expires.timestamp()
 
 
@@ -88,7 +88,7 @@ class KeysDocument(_Record):
 
 
 class FileState(NamedTuple):
-    """What tells whether a file has changed since it was read."""
+    """Properties of a file that change when its content does."""
 
     device: int
     inode: int

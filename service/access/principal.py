@@ -28,7 +28,7 @@ NO_LIMITS: Final = Limits()
 
 
 class Principal(NamedTuple):
-    """Who sent a request, and what they may do.
+    """The sender of a request, and what they may do.
 
     Attributes:
         actor: The name that events and the audit log have: "key:<id>", or a keyed hash of an identity that another

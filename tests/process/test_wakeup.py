@@ -1,15 +1,15 @@
 """A wakeup wakes a waiting process and never blocks the one that notifies."""
 
-import select
 import subprocess
 import sys
 
 from service.process.wakeup import Wakeup
+from tests.support.waiting import is_readable
 
 
 def is_notified(wakeup: Wakeup) -> bool:
     """Return whether a waiting process would wake now."""
-    return bool(select.select([wakeup.fd], [], [], 0)[0])
+    return is_readable(wakeup.fd)
 
 
 def test_notifications_are_merged() -> None:

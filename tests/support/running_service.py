@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import httpx
 from tests.support.http_connection import Response, checked
 from tests.support.http_requests import target_of
 from tests.support.paths import ROOT
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, is_readable
 
 START_SECONDS = 60.0
 
@@ -74,7 +73,7 @@ def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:
     until = time.monotonic() + START_SECONDS
     url = ""
     while time.monotonic() < until and process.poll() is None:
-        if not url and select.select([process.stdout], [], [], 0.1)[0]:
+        if not url and is_readable(process.stdout, 0.1):
             url = (process.stdout.readline().split() + [""] * 3)[2]
         if url and is_ready(url, workers):
             return url

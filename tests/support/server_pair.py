@@ -53,12 +53,12 @@ class Pair:
         self.received = 0
         self.fast_listener, self.plain_listener = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.loop = uvloop.new_event_loop()
-        self.orders, pipe = os.pipe()
+        self.orders, self._pipe = os.pipe()
         self._load_requests = LoadRequests()
         links = None
         if self.settings.learn:
             links = WorkerLinks(DataDirectory(self.settings.data), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
-        self.worker = Worker(self.settings, self.shared_memory, 0, pipe, links)
+        self.worker = Worker(self.settings, self.shared_memory, 0, self._pipe, links)
         self._servers: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -72,6 +72,8 @@ class Pair:
             server.should_exit = True
         self._thread.join(3 * SECONDS)
         self.loop.close()
+        for end in (self.orders, self._pipe):
+            os.close(end)
         self._scratch.cleanup()
 
     def _run(self) -> None:

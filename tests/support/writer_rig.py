@@ -1,7 +1,6 @@
 """A feedback writer on a real log in a folder, whose callbacks and appends can be made to fail."""
 
 import asyncio
-import select
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import Draft, EventLocation, Outcome, Position
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
+from tests.support.waiting import is_readable
 
 GENESIS = bytes(range(32))
 SECONDS = 20.0
@@ -108,7 +108,7 @@ class WriterRig:
 
     def was_woken(self) -> bool:
         """Whether the learner was woken since the last call."""
-        woken = bool(select.select([self.wakeup.fd], [], [], 0)[0])
+        woken = is_readable(self.wakeup.fd)
         self.wakeup.clear()
         return woken
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import signal
 import socket
 import time
@@ -27,7 +26,7 @@ from tests.support.processes import (
     workers,
 )
 from tests.support.running_service import Service, is_ready, serving
-from tests.support.waiting import wait_until
+from tests.support.waiting import is_readable, wait_until
 
 BODY = json.dumps(ROW).encode()
 HEAD = b"POST /v1/models/iris:predict HTTP/1.1\r\nHost: softstep\r\nContent-Length: %d\r\n\r\n"
@@ -72,7 +71,7 @@ def read_answer(end: socket.socket) -> bytes:
 
 def is_open(end: socket.socket) -> bool:
     """Return whether a server has neither sent anything nor closed the connection."""
-    return not select.select([end], [], [], 0)[0]
+    return not is_readable(end)
 
 
 def is_unready(service: Service) -> bool:

@@ -76,7 +76,7 @@ class Authorizer:
         return principal
 
     def principal_of(self, head: RequestHead) -> Principal:
-        """Return who sent a request, whatever it asks for; raise KeyMissingError or KeyInvalidError if nobody knows."""
+        """Return the sender of a request; raise KeyMissingError or KeyInvalidError if that is unknown."""
         table = self._table
         if table is None:
             return ANYONE

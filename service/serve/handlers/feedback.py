@@ -23,7 +23,7 @@ import orjson
 from service.errors import SoftstepError
 from service.serve.handlers.append_outcomes import kept, refusal_of, refusal_reason, refused
 from service.serve.handlers.event_responses import EventResponses
-from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts
+from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts, learner_behind
 from service.serve.handlers.token_feedback import TOKENS_PER_TURN, TokenBatch, TokenFeedback
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import FAILURES, FEEDBACK, count_duration
@@ -78,10 +78,11 @@ class FeedbackHandler:
         started, served = perf_counter_ns(), endpoint.served
         try:
             context = self._context_of(served)
-            context.check_lag(served, self._lag_events_max)
+            if context.committed.seq - served.seq > self._lag_events_max:  # as `check_lag`, without a call
+                raise learner_behind()
             posted: Any = context.parser.parse_feedback(body)
             if type(posted) is PostedEvent:
-                respond = partial(_respond, self._encode_one, on_response, served.counters, started, context, posted)
+                respond = partial(self._respond_to_one, on_response, served.counters, started, context, posted)
                 self._writer.send_events(context.source, (posted,), respond)
             elif len(posted.tokens) > TOKENS_PER_TURN:
                 self._start_large(endpoint, context, posted, on_response)
@@ -170,6 +171,25 @@ class FeedbackHandler:
         context.committed.seq = place.seq
         name = orjson.dumps(event.id.decode())
         return HttpResponse(202, b'%b%b,"seq":%d,"duplicate":false}' % (context.response_start, name, place.seq))
+
+    def _respond_to_one(  # noqa: PLR0917  # bound by a partial, without keywords because they cost time
+        self,
+        on_response: OnResponse,
+        counters: memoryview,
+        started: int,
+        context: FeedbackContext,
+        event: PostedEvent,
+        result: Any,  # noqa: ANN401  # see Writer.send_events
+    ) -> None:
+        """Respond to one event as `_respond` does."""
+        try:
+            response = self._encode_one(context, event, result)
+        except Exception as error:  # noqa: BLE001  # the protocol logs it with the request's id
+            on_response(error)
+            return
+        if not response.code:
+            count_duration(counters, FEEDBACK, perf_counter_ns() - started)
+        on_response(response)
 
     def _encode_batch(self, context: FeedbackContext, batch: TokenBatch) -> HttpResponse:
         """Return the response to the events of tokens."""

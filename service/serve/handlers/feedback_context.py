@@ -51,7 +51,7 @@ class FeedbackContext(NamedTuple):
     def check_lag(self, served: ServedModel, events_max: int) -> None:
         """Raise LearnerBehindError if the learner is more events behind; an event would be served ever later."""
         if self.committed.seq - served.seq > events_max:
-            raise LearnerBehindError("Feedback arrives faster than the model learns; send it again later.")
+            raise learner_behind()
 
     @property
     def names(self) -> dict[str, Any]:
@@ -101,6 +101,11 @@ class FeedbackContexts:
         committed = CommittedSeq() if previous is None else previous.committed
         parser = FeedbackParser(served.tables, labels)
         return FeedbackContext(source, served.classes, parser, sealer, start, committed)
+
+
+def learner_behind() -> LearnerBehindError:
+    """Return the error of feedback that would be served ever later."""
+    return LearnerBehindError("Feedback arrives faster than the model learns; send it again later.")
 
 
 def now_ms() -> int:

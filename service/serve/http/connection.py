@@ -95,16 +95,37 @@ class Connection(HttpToolsProtocol):
         cycle.response_complete = True
         if self.transport.is_closing():
             return
-        self._send(
-            response,
-            cycle.form,
-            cycle.request_id,
-            closes=not cycle.keep_alive,
-            has_body=cycle.method != b"HEAD",
-        )
-        if not cycle.keep_alive:
-            self.transport.close()
+        if cycle.request_id is None and cycle.keep_alive and not response.headers and cycle.method != b"HEAD":
+            self._send_usual(response, cycle.form)
+        else:
+            self._send(
+                response,
+                cycle.form,
+                cycle.request_id,
+                closes=not cycle.keep_alive,
+                has_body=cycle.method != b"HEAD",
+            )
+            if not cycle.keep_alive:
+                self.transport.close()
         self.on_response_complete()
+
+    def _send_usual(self, response: HttpResponse, form: ResponseForm) -> None:
+        """Write a whole response as `_send` does, if it has no further headers and neither closes nor was named."""
+        status, body, content_type, _, code = response
+        self.transport.write(
+            b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b"
+            % (
+                form.head(status, content_type, self.server_state.default_headers),
+                len(body),
+                REQUEST_IDS.series,
+                next(form.numbers),
+                body,
+            )
+        )
+        counters = self.shared.counters
+        counters.statuses[status] += 1
+        if code:
+            counters.count_refusal(code)
 
     def _send(
         self,
@@ -125,26 +146,16 @@ class Connection(HttpToolsProtocol):
             has_body: Whether the body is written; it is not for HEAD.
         """
         status, body, content_type, headers, code = response
-        if sent_id is None and has_body and not headers and not closes:
-            text = b"%b%d\r\nx-request-id: %b-%x\r\n\r\n%b" % (
-                form.head(status, content_type, self.server_state.default_headers),
-                len(body),
-                REQUEST_IDS.series,
-                next(form.numbers),
-                body,
-            )
-        else:
-            start = (form.last if closes else form).head(status, content_type, self.server_state.default_headers)
-            closing = b"connection: close\r\n" if closes else b""
-            identity = request_id(sent_id)
-            text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
-                start,
-                len(body),
-                join_headers(headers) if headers else b"",
-                identity,
-                closing,
-                body if has_body else b"",
-            )
+        start = (form.last if closes else form).head(status, content_type, self.server_state.default_headers)
+        closing = b"connection: close\r\n" if closes else b""
+        text = b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
+            start,
+            len(body),
+            join_headers(headers),
+            request_id(sent_id),
+            closing,
+            body if has_body else b"",
+        )
         self.transport.write(text)
         counters = self.shared.counters
         counters.statuses[status] += 1

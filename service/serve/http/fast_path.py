@@ -56,8 +56,12 @@ class FastPath(Connection):
             if not isinstance(response, HttpResponse):
                 self._await(response, PendingRequest(cached.form, keep_alive=True))
                 return
-            if not self.transport.is_closing():
+            if self.transport.is_closing():
+                pass
+            elif response.headers:
                 self._send(response, cached.form, None, closes=False)
+            else:
+                self._send_usual(response, cached.form)
         self.server_state.total_requests += 1
         self.deadline = self.loop.time() + shared.keep_alive_seconds
 

@@ -76,6 +76,10 @@ class LoggedProtocol(SoftstepProtocol):
         super()._write(response, cycle)
         self.entry = newest
 
+    def _send_usual(self, response: HttpResponse, form: ResponseForm) -> None:
+        """Write a usual response, with a line of the log."""
+        self._send(response, form, None, closes=False)
+
     def _send(
         self,
         response: HttpResponse,

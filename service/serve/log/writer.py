@@ -101,7 +101,9 @@ class Writer:
         """
         size = len(posts[0].payload) if len(posts) == 1 else sum([len(post.payload) for post in posts])
         self._reserve(len(posts), size)
-        self._submit(Submission(source, kind, posts, if_seq, size, on_result))
+        if not self._next_items:  # as `_submit`, without a call for each event
+            self._loop.call_soon(self._put_items)
+        self._next_items.append(Submission(source, kind, posts, if_seq, size, on_result))
 
     def send_to_versions(self, parts: Sequence[Part]) -> None:
         """Write feedback for several versions in one transaction; the callback of a part is as for `send_events`.
