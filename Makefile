@@ -1,5 +1,5 @@
 # Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv. The tests also need
-# Prometheus with its promtool, which checks the alert rules: apt-get install --no-install-recommends prometheus.
+# Prometheus with its promtool, nginx and tini: apt-get install --no-install-recommends prometheus nginx-light tini.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help serve test matrix check clients torture conformance lock models bench clean

@@ -45,7 +45,7 @@ def render(parts: dict[str, Any]) -> str:
             texts += [
                 f"## {heading}",
                 f"{part['about']} {where}",
-                table(["figure", "target", "measured", ""], part["rows"]),
+                table(HEAD, part["rows"]),
             ]
     return "\n\n".join(texts) + "\n"
 

@@ -74,6 +74,13 @@ def test_readme_shows_the_stored_figures() -> None:
     assert tables.readme_figures(results, figures.README_TITLES) in (ROOT / "README.md").read_text()
 
 
+def test_the_page_of_operation_shows_the_stored_figures() -> None:
+    """docs/benchmarks/operations.md is what loadtest/operations.py writes of its stored figures."""
+    folder = ROOT / "docs" / "benchmarks"
+    parts = json.loads((folder / "operations.json").read_text())
+    assert load_script("loadtest/operations.py").render(parts) == (folder / "operations.md").read_text()
+
+
 def call_paths() -> set[str]:
     """Return the path of every documented call."""
     app = FastAPI()
