@@ -75,16 +75,19 @@ def terminate_at(moment: float, folder: Path, *, bare: bool) -> Exit:
     return Exit(moment, seconds, code if code >= 0 else 128 - code)
 
 
+def children_of(process: int) -> list[int]:
+    """Return the ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 def init_of(process: "subprocess.Popen[bytes]") -> int:
     """Wait until tini takes signals as the first process of the namespace; return its process id out here."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        for child in children.read_text().split():
-            status = Path(f"/proc/{child}/status").read_text()
-            # tini blocks all signals, and takes them one by one.
-            if status.startswith("Name:\ttini\n") and int(status.partition("SigBlk:")[2].split()[0], 16):
-                return int(child)
+        for child in children_of(process.pid):
+            # tini takes signals before it starts the service.
+            if Path(f"/proc/{child}/comm").read_text() == "tini\n" and children_of(child):
+                return child
     raise SystemExit("tini cannot be started in a PID namespace; run this as root")
 
 
