@@ -85,7 +85,9 @@ def default(value: Any) -> str:  # noqa: ANN401  # any default
         return f"`{value}` ({value // MiB} MiB)"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return "empty" if value == () else f"`{value}`"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`" if value else "empty"
+    return f"`{value}`"
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python loadtest/operations.py        write the page again, without measuring
 
-restarts.py, signals.py and probes.py measure. With `--write` each replaces its own figures in the file and writes the
-page.
+restarts.py, signals.py, probes.py and keys.py measure. With `--write` each replaces its own figures in the file and
+writes the page.
 """
 
 import json
@@ -20,6 +20,7 @@ HEADINGS = {
     "restarts": "Restarts under load",
     "signals": "SIGTERM at any moment",
     "probes": "Probes beside large requests",
+    "keys": "Keys and JWTs",
 }
 HEAD = ["figure", "target", "measured", ""]
 INTRODUCTION = """# Operation

@@ -29,7 +29,7 @@ PATH, BODY = b"/v1/models/iris:predict", b'{"instances":[[5.1,3.5,1.4,0.2]]}'
 
 def request_stages(models: Path) -> dict[str, Stage]:
     """Return the stages of a request as calls; "parse" is rejected after the row, before it is predicted."""
-    worker = Worker(Settings(models=models), SharedMemory(1, 1), slot=0, pipe=-1)
+    worker = Worker(Settings(models=models), SharedMemory(1, 1), slot=0, pipe=-1, actor_key=bytes(32))
     asyncio.run(worker.registry.rescan(frozenset()))
     shared = worker.shared
     served = worker.registry.now.fast_endpoints[PATH].served

@@ -1,9 +1,16 @@
 """The settings of access: who may call, over which connections, and how often."""
 
 from pathlib import Path
+from typing import Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
+
+from service.setting_types import AlgorithmList, JwksLocation, Seconds
+
+# JWTs are accepted if all of these are set.
+JWT_SETTINGS: Final = ("jwt_issuer", "jwt_audience", "jwt_keys")
 
 
 class AccessSettings(BaseSettings):
@@ -15,3 +22,44 @@ class AccessSettings(BaseSettings):
         description="File of API keys, which `softstep keys` writes. Unset: keys.json in the data directory. While "
         "there is none, everybody may make every call.",
     )
+    jwt_issuer: str | None = Field(
+        None,
+        description="Issuer of the JWTs that callers may send, exactly as in their claim `iss`. Set it, the audience "
+        "and the keys, or none of the three.",
+    )
+    jwt_audience: str | None = Field(
+        None, description="Audience of JWTs: the value of their claim `aud`, or one of its values."
+    )
+    jwt_keys: JwksLocation = Field(
+        None,
+        description="JSON Web Key Set of the issuer: a file, or the URL that the issuer calls `jwks_uri`. It is read "
+        "again when the file changes.",
+    )
+    jwt_keys_seconds: Seconds = Field(
+        300.0,
+        description="Pause between two readings of the key set at a URL. A key that the issuer withdraws is refused "
+        "after that time. A JWT of an unknown key has it read earlier.",
+    )
+    jwt_algorithms: AlgorithmList = Field(
+        ("RS256", "ES256"), description="Algorithms of the signatures of JWTs, separated by commas; others are refused."
+    )
+    jwt_scopes_claim: str = Field(
+        "scope", description="Claim of a JWT with the scopes: a list, or a string with spaces between them."
+    )
+    jwt_scope_prefix: str = Field(
+        "softstep:",
+        description="What stands before `predict`, `feedback` and `admin` in that claim, so that scopes of other "
+        "services do not count.",
+    )
+    jwt_models_claim: str | None = Field(
+        None,
+        description="Claim of a JWT with the names of models that it is for, in which `*` stands for any characters. "
+        "Unset: every model. If set, a JWT without the claim is for no model.",
+    )
+
+    @model_validator(mode="after")
+    def _require_all_of_jwt(self) -> Self:
+        if len({getattr(self, name) is None for name in JWT_SETTINGS}) > 1:
+            message = "SOFTSTEP_JWT_ISSUER, _AUDIENCE and _KEYS belong together; set all three or none"
+            raise PydanticCustomError("incomplete_jwt", message)
+        return self

@@ -172,7 +172,9 @@ def _shown(value: object) -> str | float | list[str] | None:
 
 
 def _sentence(fault: ErrorDetails, arguments: argparse.Namespace) -> str:
-    """Return the sentence about an invalid value."""
+    """Return the sentence about an invalid value, or about values that do not fit together."""
+    if not fault["loc"]:
+        return fault["msg"]
     name = str(fault["loc"][0])
     source = _source(name, arguments)
     shown = {"option": f"--{name}", "environment": variable_of(name)}.get(source, source)

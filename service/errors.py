@@ -2,9 +2,9 @@
 
     SoftstepError
      ├─ ArtifactError, KeyFileError, SnapshotError,
-     │  ApiKeysError                                   files cannot be used
+     │  ApiKeysError, SigningKeysError                 files cannot be used
      ├─ AccessError                                    the sender of a request may not make it
-     │   ├─ KeyMissingError, KeyInvalidError
+     │   ├─ KeyMissingError, KeyInvalidError, IssuerUnavailableError
      │   └─ ScopeMissingError, ModelNotPermittedError
      ├─ ModelNotFoundError                             VersionNotFoundError, ModelNotNamedError
      ├─ ModelNotReadyError                             LoadPendingError
@@ -54,6 +54,10 @@ class ApiKeysError(SoftstepError):
     """The file of API keys cannot be read or is damaged, or a key that a command names is not in it."""
 
 
+class SigningKeysError(SoftstepError):
+    """The keys with which an issuer signs JWTs cannot be read; the message is the reason shown to operators."""
+
+
 class AccessError(SoftstepError):
     """The sender of a request may not make it."""
 
@@ -63,7 +67,11 @@ class KeyMissingError(AccessError, code="key_missing"):
 
 
 class KeyInvalidError(AccessError, code="key_invalid"):
-    """The key of the request is unknown, revoked or expired."""
+    """The key of the request is unknown, revoked or expired, or its JWT is not valid."""
+
+
+class IssuerUnavailableError(AccessError, code="issuer_unavailable"):
+    """The keys of the issuer of JWTs have not been read yet, so no JWT can be checked."""
 
 
 class ScopeMissingError(AccessError, code="scope_missing"):

@@ -61,6 +61,17 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "the API keys stay as they were: {reason}",
         "The file of API keys cannot be read or is damaged. It has no effect until it can be read.",
     ),
+    "jwks_read": LogEvent(
+        INFO,
+        "the key set of the issuer of JWTs has {keys} usable keys",
+        "The key set was read for the first time, or has changed; in each worker.",
+    ),
+    "jwks_not_read": LogEvent(
+        WARNING,
+        "the key set of the issuer of JWTs cannot be used: {reason}",
+        "The key set cannot be read; the keys that were read before stay. Once for each reason in each worker, until "
+        "it can be read again.",
+    ),
     "learning_unavailable": LogEvent(
         WARNING,
         "{directory} cannot be written ({reason}); serving without learning",

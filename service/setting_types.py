@@ -1,9 +1,11 @@
 """Types of settings: the values that they accept, and how a value in the environment is read."""
 
+import ipaddress
 import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, cast
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
@@ -13,6 +15,12 @@ MiB = 1 << 20
 KEYS: Final = re.compile("[0-9A-Fa-f]{64}(,[0-9A-Fa-f]{64})*")
 # A web page's origin as a browser sends it, or "null" for a page without one; * is all.
 ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/,?#@A-Z]+")
+# Public-key algorithms alone (RFC 7518 and RFC 9864): with a shared secret every service that checks could also sign.
+ALGORITHMS: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "Ed25519", "EdDSA"),
+)
+VISIBLE: Final = re.compile("[!-~]+")  # the characters of a URL
 URL: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path drops one of the two slashes
 
 
@@ -56,6 +64,47 @@ def _refuse_no_key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _split_algorithms(value: object) -> object:
+    """Split a list separated by commas into names of algorithms."""
+    names = value.split(",") if isinstance(value, str) else cast("tuple[str, ...]", value)
+    names = [name.strip() for name in names if name.strip()]
+    if not names or not {*names}.issubset(ALGORITHMS):
+        raise PydanticCustomError(
+            "no_algorithm", f"Algorithms are some of {', '.join(ALGORITHMS)}, separated by commas"
+        )
+    return tuple(names)
+
+
+def _refuse_unsafe_url(location: str) -> str:
+    """Reject a URL over which another host could answer with its own keys."""
+    if "://" in location and not _is_safe(location):
+        message = (
+            "A key set is at the path of a file, or at a URL with https, a host and no password; http is for "
+            "addresses of this machine alone"
+        )
+        raise PydanticCustomError("no_key_set", message)
+    return location
+
+
+def _is_safe(location: str) -> bool:
+    """Return whether the answer of a URL comes from the host that it names."""
+    try:
+        url = urlsplit(location)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        return False
+    usual = VISIBLE.fullmatch(location) and host and port != 0 and "@" not in url.netloc and not url.fragment
+    return bool(usual) and (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host)))
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether a host is this machine by its name or address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -69,4 +118,10 @@ LocalFolder = Annotated[Path, AfterValidator(_refuse_url)]
 TokenKeyList = Annotated[
     Annotated[SecretStr, AfterValidator(_refuse_no_key)] | None,
     Form("64 hexadecimal digits; several keys separated by commas"),
+]
+AlgorithmList = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split_algorithms), Form("names of algorithms separated by commas")
+]
+JwksLocation = Annotated[
+    Annotated[str, AfterValidator(_refuse_unsafe_url)] | None, Form("path of a file, or a URL with https")
 ]

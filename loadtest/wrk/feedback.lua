@@ -1,4 +1,5 @@
--- Send feedback with one body, each time with another random id: wrk … -s feedback.lua URL -- BODY_FILE SEED
+-- Send feedback with one body, each time with another random id:
+-- wrk … -s feedback.lua URL -- BODY_FILE SEED [NAME VALUE]…
 -- The body is a JSON object without an id; its opening brace is replaced by one that begins with an id of 32 hexadecimal
 -- digits. Ends with one line of JSON, as post.lua does.
 
@@ -10,10 +11,14 @@ function init(args)
   local body = file:read("*a"):sub(2)
   file:close()
   math.randomseed(tonumber(args[2]))
+  local lines = {}
+  for i = 3, #args, 2 do
+    lines[#lines + 1] = format("%s: %s\r\n", args[i], args[i + 1])
+  end
   local length = #'{"id":"' + 32 + #'",' + #body
   head = format(
-    'POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{"id":"',
-    wrk.path, wrk.headers["Host"], length)
+    'POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n{"id":"',
+    wrk.path, wrk.headers["Host"], table.concat(lines), length)
   tail = '",' .. body
 end
 

@@ -1,4 +1,4 @@
-"""API keys, their file, scopes and principals: who may do what.
+"""API keys, JWTs of an issuer, scopes and principals: who may do what.
 
-Nothing here knows HTTP: `serve/access/` reads credentials from requests and asks this package.
+Nothing here knows how requests arrive: `serve/authorization/` reads credentials from their heads and asks this package.
 """

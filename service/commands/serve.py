@@ -1,6 +1,7 @@
 """`softstep serve`: check the data directory, start the processes, and serve until SIGTERM."""
 
 import argparse
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -8,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from service import __version__, compiler
+from service.access.actor_names import actor_key_of
 from service.errors import KeyFileError, LogDamagedError, LogError
 from service.learn.learner_process import run_learner
 from service.log_events import logger
@@ -24,7 +26,7 @@ from service.settings import Settings
 from service.store.directory.ack_marks import read_marks
 from service.store.directory.data_directory import DataDirectory
 from service.store.directory.directory_lock import acquire_lock
-from service.store.directory.keyfile import parse_keys, read_or_create_keys
+from service.store.directory.keyfile import KEY_BYTES, parse_keys, read_or_create_keys
 from service.store.directory.restore_files import delete_partial_copy
 from service.store.directory.truncation import refuse_truncated_log
 from service.store.filesystem import free_bytes, total_bytes
@@ -64,11 +66,12 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
     # Versions that were replaced keep their counter rows, so there are twice as many rows as models.
     memory = SharedMemory(settings.workers, 2 * settings.models_max + ROUTES_MAX)
     links = learner = None
+    keys = _token_keys(settings, data)
     if data is not None:
         wakeups = tuple(Wakeup() for _ in range(settings.workers))
-        links = worker.WorkerLinks(data, _token_keys(settings, data), Wakeup(), wakeups)
+        links = worker.WorkerLinks(data, TokenKeys(keys), Wakeup(), wakeups)
         learner = partial(run_learner, settings, memory, links.learner_wakeup, links.worker_wakeups)
-    run_worker = partial(worker.run, settings, memory, links)
+    run_worker = partial(worker.run, settings, memory, links, actor_key_of(keys[0]))
     Supervisor(settings, memory, listener, run_worker, LoadRequests().apply_line, learner).run()
     return 0
 
@@ -79,10 +82,11 @@ def _report_address(settings: Settings, url: str) -> None:
     logger.event("started", url=url, release=__version__, kernels=compiler.TARGET, workers=settings.workers)
 
 
-def _token_keys(settings: Settings, data: DataDirectory) -> TokenKeys:
-    """Return the keys of feedback tokens: those of the settings, or else the data directory's own."""
-    key = settings.token_key
-    return TokenKeys(read_or_create_keys(data.token_key) if key is None else parse_keys(key.get_secret_value()))
+def _token_keys(settings: Settings, data: DataDirectory | None) -> list[bytes]:
+    """Return the keys of feedback tokens: those of the settings, or the data directory's own, or else a random one."""
+    if settings.token_key is not None:
+        return parse_keys(settings.token_key.get_secret_value())
+    return [secrets.token_bytes(KEY_BYTES)] if data is None else read_or_create_keys(data.token_key)
 
 
 @contextmanager

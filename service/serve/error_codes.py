@@ -44,7 +44,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "key_missing": ErrorCode(401, "The request has no key, and the service requires one.", headers=CHALLENGE),
     "key_invalid": ErrorCode(
         401,
-        "The key is unknown, revoked or expired.",
+        "The key is unknown, revoked or expired, or the JWT is not valid; the sentence says why.",
         "with another key",
         headers=((b"www-authenticate", b'Bearer realm="softstep", error="invalid_token"'),),
     ),
@@ -107,6 +107,9 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "model_not_ready": ErrorCode(503, "The model is known but not served now.", LATER, retry_after=True),
     "load_pending": ErrorCode(503, "Not every worker has carried out the load or unload yet.", "yes", retry_after=True),
     "overloaded": ErrorCode(503, "The server has too many requests in flight.", LATER, retry_after=True),
+    "issuer_unavailable": ErrorCode(
+        503, "The keys of the issuer of JWTs have not been read yet.", LATER, retry_after=True
+    ),
     "learning_off": ErrorCode(503, "This service does not learn.", "no"),
     "log_full": ErrorCode(503, "The disk or the write-ahead log is too full.", SAME_ID, retry_after=True),
     "log_unavailable": ErrorCode(503, "The feedback log cannot be used now.", SAME_ID, retry_after=True),

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import uvicorn
 from fastapi import FastAPI
 
+from service.access.jwt_verifier import make_jwt_verifier
 from service.log_events import logger
 from service.log_limit import LineLimit
 from service.logs import AccessLog
@@ -82,7 +83,14 @@ class Worker:
     """The parts of one worker; without links it does not learn."""
 
     def __init__(
-        self, settings: Settings, shared_memory: SharedMemory, slot: int, pipe: int, links: WorkerLinks | None = None
+        self,
+        settings: Settings,
+        shared_memory: SharedMemory,
+        slot: int,
+        pipe: int,
+        links: WorkerLinks | None = None,
+        *,
+        actor_key: bytes,
     ) -> None:
         self.settings = settings
         self.counters = WorkerCounters(shared_memory, slot)
@@ -90,7 +98,7 @@ class Worker:
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
         self.turns = Turns()
-        self.authorizer = Authorizer(settings.keys_path)
+        self.authorizer = Authorizer(settings.keys_path, make_jwt_verifier(settings, actor_key))
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
         data = None if links is None else links.data
@@ -111,6 +119,7 @@ class Worker:
             self.registry, self.dispatcher, probes, self.counters, settings, access_log=access_log
         )
         self.authorizer.on_change.append(self.shared.forget_heads)
+        self.authorizer.on_expiry.append(self.shared.forget_expired)
         self.protocol: type[SoftstepProtocol] = SoftstepProtocol.bound(self.shared)
         if access_log is not None and recorded is not None:
             self.protocol = LoggedProtocol.logging(self.shared, access_log, recorded)
@@ -170,7 +179,7 @@ class Worker:
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Scan the models before the first request, and again and again until the last."""
-        await self.load_unload.rescan_models()
+        await asyncio.gather(self.authorizer.start(), self.load_unload.rescan_models())
         self._publish_readiness()
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._watch_keys())]
         if self._snapshot_wakeup is not None:
@@ -237,17 +246,18 @@ def config_of(app: FastAPI, http: type[asyncio.Protocol]) -> uvicorn.Config:
     )
 
 
-def run(  # noqa: PLR0917  # the first three are bound before the fork
+def run(  # noqa: PLR0917  # the first four are bound before the fork
     settings: Settings,
     shared_memory: SharedMemory,
     links: WorkerLinks | None,
+    actor_key: bytes,
     slot: int,
     listener: socket.socket,
     pipe: int,
 ) -> None:
     """Serve from a listening socket until SIGTERM."""
     REQUEST_IDS.renew()
-    worker = Worker(settings, shared_memory, slot, pipe, links)
+    worker = Worker(settings, shared_memory, slot, pipe, links, actor_key=actor_key)
     app = make_app(worker.context, worker.counters, worker.lifespan)
     config = config_of(app, worker.protocol)
     Server(config, settings, shared_memory, worker.shared).run(sockets=[listener])

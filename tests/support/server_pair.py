@@ -58,7 +58,7 @@ class Pair:
         links = None
         if self.settings.learn:
             links = WorkerLinks(DataDirectory(self.settings.data), TokenKeys([bytes(32)]), Wakeup(), (Wakeup(),))
-        self.worker = Worker(self.settings, self.shared_memory, 0, self._pipe, links)
+        self.worker = Worker(self.settings, self.shared_memory, 0, self._pipe, links, actor_key=bytes(32))
         self._servers: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -1,19 +1,21 @@
-"""Decide who sent a request, by the key in its head, and whether they may make it.
+"""Decide who sent a request, by the key or JWT in its head, and whether they may make it.
 
     no keys file at the start, and no other source of identities    everybody may do everything
-    otherwise                                                        each call needs a key with its scope
+    otherwise                                                        each call needs a key or JWT with its scope
 
 The file is looked at twice a second. A key that is revoked, or has expired, is refused within a second: what was
 decided before is forgotten then, and so are the remembered heads. A file that disappears, or is damaged, leaves the
-keys as they were; it never opens the service.
+keys as they were; it never opens the service. The same holds for JWTs and the keys of their issuer.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import Final
 
+from service.access.jwt_verifier import JwtVerifier
 from service.access.key_file import FileState, KeyTable, file_state, read_keys
 from service.access.principal import ANYONE, Principal
 from service.access.scopes import Scope
@@ -23,11 +25,15 @@ from service.serve.responses import RequestHead
 
 # Time between two looks at the file: half of what a revocation may take.
 WATCH_SECONDS: Final = 0.5
-# Credentials whose principals are remembered: a few MiB at most.
+# Credentials whose principals are remembered. Keys have 68 bytes each, and JWTs one or two KiB.
 REMEMBERED_MAX: Final = 4096
+REMEMBERED_BYTES_MAX: Final = 16 << 20
 BEARER: Final = b"bearer "
+MISSING: Final = "This call needs a key: send Authorization: Bearer <key>, or X-API-Key: <key>."
+INVALID: Final = "The key is not valid: it is unknown, revoked or expired; use another one."
 
 OnChange = Callable[[], None]
+OnExpiry = Callable[[float], None]
 
 
 class Authorizer:
@@ -35,25 +41,39 @@ class Authorizer:
 
     Args:
         path: The file of API keys.
+        jwts: Finds the principals of JWTs; None if no issuer is set.
 
     Attributes:
         on_change: Called when what was decided before no longer holds.
+        on_expiry: Called with a time when principals that expire until then no longer count.
+
+    Raises:
+        ApiKeysError: The file cannot be read or is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, jwts: JwtVerifier | None = None) -> None:
         self.on_change: Final[list[OnChange]] = []
+        self.on_expiry: Final[list[OnExpiry]] = []
+        self._jwts: Final = jwts
         self._path: Final = path
         self._state: FileState | None = None
         self._table: KeyTable | None = None
         self._remembered: dict[bytes, Principal] = {}
+        self._remembered_bytes = 0
         self._next_end = inf
         self._reported: str | None = None
-        self.use(self.read_changed())
+        self.use(self._read_changed())
+
+    async def start(self) -> None:
+        """Begin to follow the keys of the issuer of JWTs, and wait for the first of them, for a bounded time."""
+        if self._jwts is not None:
+            self._jwts.source.start()
+            await asyncio.to_thread(self._jwts.source.wait_until_tried)
 
     @property
     def is_open(self) -> bool:
         """Whether everybody may do everything."""
-        return self._table is None
+        return self._table is None and self._jwts is None
 
     def authorize(self, head: RequestHead, scope: Scope, model: str | None = None) -> Principal:
         """Return who sent a request.
@@ -66,8 +86,6 @@ class Authorizer:
         Raises:
             AccessError: They may not make it.
         """
-        if self._table is None:
-            return ANYONE
         principal = self.principal_of(head)
         if scope not in principal.scopes:
             raise ScopeMissingError(f"The key has no scope {scope}; use one that has it.")
@@ -76,56 +94,79 @@ class Authorizer:
         return principal
 
     def principal_of(self, head: RequestHead) -> Principal:
-        """Return the sender of a request; raise KeyMissingError or KeyInvalidError if that is unknown."""
-        table = self._table
-        if table is None:
+        """Return the sender of a request; raise an AccessError if that is unknown."""
+        if self.is_open:
             return ANYONE
         credential = _credential_of(head)
         if credential is None:
-            raise KeyMissingError("This call needs a key: send Authorization: Bearer <key>, or X-API-Key: <key>.")
+            raise KeyMissingError(MISSING)
         now = time.time()
         principal = self._remembered.get(credential)
         if principal is None:
-            principal = table.find(credential, now)
-            if principal is None:
-                raise KeyInvalidError("The key is not valid: it is unknown, revoked or expired; use another one.")
-            if len(self._remembered) >= REMEMBERED_MAX:
-                self._remembered.clear()
-            self._remembered[credential] = principal
-            self._next_end = min(self._next_end, principal.expires)
+            principal = self._find(credential, now)
+            self._remember(credential, principal)
         elif principal.expires <= now:
-            raise KeyInvalidError("The key is not valid: it is unknown, revoked or expired; use another one.")
+            raise KeyInvalidError(INVALID)
         return principal
 
-    def read_changed(self) -> KeyTable | None:
-        """Return the keys if the file has changed since the last call, else None; this reads the disk.
+    def _find(self, credential: bytes, now: float) -> Principal:
+        """Return the principal of a key or JWT; a key has no dot, and a JWT has two."""
+        if self._jwts is not None and b"." in credential:
+            return self._jwts.verify(credential, now)
+        principal = None if self._table is None else self._table.find(credential, now)
+        if principal is None:
+            raise KeyInvalidError(INVALID)
+        return principal
 
-        Raises:
-            ApiKeysError: The file cannot be read, and it is the first time.
-        """
+    def _remember(self, credential: bytes, principal: Principal) -> None:
+        """Remember the principal of a credential that is valid."""
+        self._remembered_bytes += len(credential)
+        if len(self._remembered) >= REMEMBERED_MAX or self._remembered_bytes > REMEMBERED_BYTES_MAX:
+            self._remembered.clear()
+            self._remembered_bytes = len(credential)
+        self._remembered[credential] = principal
+        self._next_end = min(self._next_end, principal.expires)
+
+    def read_changed(self) -> KeyTable | None:
+        """Return the keys if the file has changed since the last call, else None; this reads the disk."""
+        try:
+            return self._read_changed()
+        except ApiKeysError as error:
+            self._report(str(error))
+            return None
+
+    def _read_changed(self) -> KeyTable | None:
+        """Do the same, but raise ApiKeysError if the file cannot be read or is damaged."""
         try:
             state = file_state(self._path)
             if state is None or state == self._state:
                 return None
             table = KeyTable(read_keys(self._path).keys)
-        except (OSError, ApiKeysError) as error:
-            if self._table is None:
-                raise ApiKeysError(str(error)) from None
-            self._report(str(error) if isinstance(error, ApiKeysError) else str(error.strerror))
-            return None
+        except OSError as error:
+            raise ApiKeysError(str(error.strerror)) from None
         self._state, self._reported = state, None
         return table
 
     def use(self, table: KeyTable | None) -> None:
-        """Use the keys that `read_changed` has returned, and forget what has expired."""
+        """Use the keys that `read_changed` has returned, and forget what no longer holds."""
         if table is not None:
             self._table = table
-        elif self._next_end > time.time():
+        if table is not None or (self._jwts is not None and self._jwts.has_changed()):
+            self._keep({})
+            for forget in self.on_change:
+                forget()
             return
-        self._remembered = {}
-        self._next_end = inf
-        for forget in self.on_change:
-            forget()
+        now = time.time()
+        if self._next_end <= now:
+            self._keep({text: principal for text, principal in self._remembered.items() if principal.expires > now})
+            for forget_expired in self.on_expiry:
+                forget_expired(now)
+
+    def _keep(self, remembered: dict[bytes, Principal]) -> None:
+        """Remember these credentials alone."""
+        self._remembered = remembered
+        self._remembered_bytes = sum(map(len, remembered))
+        self._next_end = min((principal.expires for principal in remembered.values()), default=inf)
 
     def _report(self, reason: str) -> None:
         """Log a file that cannot be read, once for each reason."""
@@ -135,7 +176,7 @@ class Authorizer:
 
 
 def _credential_of(head: RequestHead) -> bytes | None:
-    """Return the key of a request: X-API-Key, which no proxy adds, before Authorization."""
+    """Return the key or JWT of a request: X-API-Key, which no proxy adds, before Authorization."""
     if head.api_key is not None:
         return head.api_key.strip()
     value = head.authorization

@@ -26,9 +26,10 @@ from service.serve.models.registry import ModelRegistry
 from service.serve.responses import KEEP_ALIVE, V1, Header, RequestHead, overloaded, refusal
 from service.settings import Settings
 
-# Remembered heads of a worker, and the longest: a few MiB, however many clients there are.
+# Remembered heads of a worker, all their bytes, and the longest, which has room for a JWT with its groups.
 HEADS_MAX: Final = 4096
-HEAD_BYTES_MAX: Final = 2048
+HEADS_BYTES_MAX: Final = 16 << 20
+HEAD_BYTES_MAX: Final = 8192
 
 BUSY: Final = refusal(overloaded(), V1)
 
@@ -111,6 +112,8 @@ class CachedHead:
 
 
 HeadTable = dict[bytes, CachedHead]
+# The table of a head that was forgotten alone.
+FORGOTTEN: Final[HeadTable] = {}
 
 
 class ConnectionFlow(FlowControl):
@@ -182,6 +185,7 @@ class SharedState:
         self.counters = counters
         self.settings = settings
         self.heads: HeadTable = {}
+        self._heads_bytes = 0
         self.draining = False
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.in_flight_max = settings.requests_in_flight_max
@@ -194,8 +198,21 @@ class SharedState:
         registry.on_change.append(self.forget_heads)
 
     def forget_heads(self) -> None:
-        """Forget all remembered heads, because the models have changed."""
+        """Forget all remembered heads, because the models or the keys have changed."""
         self.heads = {}
+        self._heads_bytes = 0
+
+    def forget_expired(self, now: float) -> None:
+        """Forget the heads whose principals have expired, in seconds since 1970."""
+        for cached in [one for one in self.heads.values() if one.request.principal.expires <= now]:
+            self._forget(cached.head)
+
+    def _forget(self, head: bytes) -> None:
+        """Forget a head if it is remembered; connections that hold it no longer use it."""
+        cached = self.heads.pop(head, None)
+        if cached is not None:
+            self._heads_bytes -= len(head)
+            cached.table = FORGOTTEN
 
     def begin_drain(self) -> None:
         """Make every response the last one on its connection."""
@@ -219,8 +236,10 @@ class SharedState:
         self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, url: bytes, form: ResponseForm
     ) -> None:
         """Remember what a head means."""
-        if len(self.heads) >= HEADS_MAX:
-            self.heads.clear()
+        self._forget(head)
+        if len(self.heads) >= HEADS_MAX or self._heads_bytes > HEADS_BYTES_MAX:
+            self.forget_heads()
+        self._heads_bytes += len(head)
         self.heads[head] = CachedHead(head, size, endpoint, request, url, form, self.heads)
 
     def is_full(self, more_bytes: int, tasks: int) -> bool:

@@ -37,6 +37,7 @@ from tests.support.error_bodies import check_error
 from tests.support.history_machine import set_fold_version
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
+from tests.support.jwt_issuer import AUDIENCE, ISSUER, issuer_key
 from tests.support.make_fold1 import GOLDEN
 from tests.support.model_artifacts import make_artifact
 from tests.support.scripts import load_script
@@ -250,6 +251,13 @@ def unknown_key(scene: Scene) -> Response:
     response = ask_with_key(scene, key[:-1])
     assert response.header("www-authenticate") == 'Bearer realm="softstep", error="invalid_token"'
     return response
+
+
+@case("issuer_unavailable")
+def unread_key_set(scene: Scene) -> Response:
+    keys = scene.data / "jwks.json"
+    pair = scene.start(jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwt_keys=str(keys))
+    return ask(pair, request("POST", f"{IRIS}:predict", instances([ROW]), [bearer(issuer_key().token())]))
 
 
 @case("scope_missing")

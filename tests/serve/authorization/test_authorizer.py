@@ -1,12 +1,16 @@
 """The authorizer follows the file of API keys, and forgets what no longer holds."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from service.access.jwks_source import JwksSource
+from service.access.jwt_verifier import JwtRules, JwtVerifier
 from service.access.key_file import read_keys, write_keys
-from service.access.principal import ANYONE
+from service.access.principal import ANYONE, Principal
 from service.access.scopes import Scope
 from service.errors import (
     ApiKeysError,
@@ -19,6 +23,7 @@ from service.serve.authorization import authorizer as module
 from service.serve.authorization.authorizer import Authorizer
 from service.serve.responses import RequestHead
 from tests.support.api_keys import add_key
+from tests.support.jwt_issuer import AUDIENCE, ISSUER, issuer_key, key_set
 
 
 def with_key(key: str) -> RequestHead:
@@ -104,17 +109,19 @@ def test_an_expired_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     end = datetime.now(UTC) + timedelta(hours=1)
     key = add_key(path, expires=end)
     authorizer = Authorizer(path)
-    changes: list[bool] = []
-    authorizer.on_change.append(lambda: changes.append(True))
+    times: list[float] = []
+    authorizer.on_expiry.append(times.append)
+    authorizer.on_change.append(lambda: pytest.fail("nothing has changed"))
     assert authorizer.authorize(with_key(key), Scope.ADMIN)
     refresh(authorizer)
-    assert changes == []
-    monkeypatch.setattr(module.time, "time", lambda: end.timestamp() + 0.1)
+    assert times == []
+    later = end.timestamp() + 0.1
+    monkeypatch.setattr(module.time, "time", lambda: later)
     with pytest.raises(KeyInvalidError):
         authorizer.authorize(with_key(key), Scope.ADMIN)
     refresh(authorizer)
     refresh(authorizer)
-    assert changes == [True]
+    assert times == [later]
 
 
 def test_a_file_that_fails_leaves_the_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -144,3 +151,135 @@ def test_a_damaged_file_ends_the_start(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(ApiKeysError):
         Authorizer(path)
+
+
+def test_a_file_that_is_damaged_later_opens_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A service that has no keys goes on as it was when a damaged file appears, and reads it once it is mended."""
+    path = tmp_path / "keys.json"
+    authorizer = Authorizer(path)
+    path.write_text("{")
+    refresh(authorizer)
+    assert authorizer.is_open
+    assert "API keys stay" in caplog.text
+    path.unlink()
+    add_key(path)
+    refresh(authorizer)
+    assert not authorizer.is_open
+
+
+FIRST, SECOND = issuer_key("first"), issuer_key("second")
+
+
+class JwtService(NamedTuple):
+    """An authorizer with an issuer, whose key set a test replaces.
+
+    Attributes:
+        authorizer: The authorizer.
+        keys: The file of API keys, which is missing.
+        source: The keys of the issuer.
+        sets: The key set to read, as the only entry.
+    """
+
+    authorizer: Authorizer
+    keys: Path
+    source: JwksSource
+    sets: list[bytes]
+
+
+@pytest.fixture
+def jwts(tmp_path: Path) -> JwtService:
+    """An authorizer with an issuer of two keys, and without API keys."""
+    sets = [key_set(FIRST, SECOND)]
+    source = JwksSource(lambda: sets[0], 0, 1)
+    source.update()
+    rules = JwtRules(ISSUER, AUDIENCE, frozenset(("ES256",)), "scope", "softstep:", "models")
+    path = tmp_path / "keys.json"
+    return JwtService(Authorizer(path, JwtVerifier(rules, source, bytes(32))), path, source, sets)
+
+
+def test_an_issuer_closes_the_service(jwts: JwtService) -> None:
+    """With an issuer and without API keys, each call needs a JWT with its scope and model."""
+    authorizer = jwts.authorizer
+    assert not authorizer.is_open
+    with pytest.raises(KeyMissingError):
+        authorizer.authorize(RequestHead(), Scope.PREDICT, "iris")
+    for key in ("softstep_k7m2q9xd_x", "abc", "a.b.c"):
+        with pytest.raises(KeyInvalidError):
+            authorizer.authorize(with_key(key), Scope.PREDICT, "iris")
+    head = with_key(FIRST.token(models="iris"))
+    assert authorizer.authorize(head, Scope.PREDICT, "iris").actor.startswith("jwt:")
+    assert authorizer.authorize(RequestHead(api_key=head.authorization[7:]), Scope.PREDICT)  # type: ignore[index]
+    with pytest.raises(ModelNotPermittedError):
+        authorizer.authorize(head, Scope.PREDICT, "digits")
+    with pytest.raises(ScopeMissingError):
+        authorizer.authorize(head, Scope.ADMIN, "iris")
+
+
+def test_keys_and_tokens_work_side_by_side(jwts: JwtService) -> None:
+    """API keys that are created later count beside JWTs."""
+    key = add_key(jwts.keys)
+    refresh(jwts.authorizer)
+    assert jwts.authorizer.authorize(with_key(key), Scope.ADMIN).actor.startswith("key:")
+    assert jwts.authorizer.authorize(with_key(FIRST.token()), Scope.PREDICT).actor.startswith("jwt:")
+
+
+def test_a_verified_token_is_remembered(jwts: JwtService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JWT is verified once, and again after the issuer's keys have changed; without its key it is refused."""
+    heads = [with_key(key.token()) for key in (FIRST, SECOND)]
+    calls: list[bytes] = []
+    verify = JwtVerifier.verify
+
+    def count(self: JwtVerifier, text: bytes, now: float) -> Principal:
+        calls.append(text)
+        return verify(self, text, now)
+
+    monkeypatch.setattr(JwtVerifier, "verify", count)
+    changes: list[bool] = []
+    jwts.authorizer.on_change.append(lambda: changes.append(True))
+    for _ in range(3):
+        for head in heads:
+            assert jwts.authorizer.authorize(head, Scope.PREDICT)
+    assert len(calls) == 2
+    refresh(jwts.authorizer)
+    assert changes == []
+    jwts.sets[0] = key_set(SECOND)
+    assert jwts.source.update()
+    refresh(jwts.authorizer)
+    assert changes == [True]
+    with pytest.raises(KeyInvalidError):
+        jwts.authorizer.authorize(heads[0], Scope.PREDICT)
+    assert jwts.authorizer.authorize(heads[1], Scope.PREDICT)
+    assert len(calls) == 4
+
+
+def test_only_what_has_expired_is_forgotten(jwts: JwtService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of one JWT the others stay remembered."""
+    now = time.time()
+    short, long = (with_key(FIRST.token(exp=now + seconds)) for seconds in (10, 100))
+    times: list[float] = []
+    jwts.authorizer.on_expiry.append(times.append)
+    for head in (short, long):
+        assert jwts.authorizer.authorize(head, Scope.PREDICT)
+    refresh(jwts.authorizer)
+    assert times == []
+    monkeypatch.setattr(module.time, "time", lambda: now + 11)
+    refresh(jwts.authorizer)
+    refresh(jwts.authorizer)
+    assert times == [now + 11]
+    with pytest.raises(KeyInvalidError, match="expired"):
+        jwts.authorizer.authorize(short, Scope.PREDICT)
+    monkeypatch.setattr(JwtVerifier, "verify", lambda *_: pytest.fail("it is remembered"))
+    assert jwts.authorizer.authorize(long, Scope.PREDICT)
+
+
+def test_remembered_tokens_are_bounded(jwts: JwtService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many JWTs there are, and however long, they take a bounded memory."""
+    monkeypatch.setattr(module, "REMEMBERED_BYTES_MAX", 2000)
+    monkeypatch.setattr(module, "REMEMBERED_MAX", 5)
+    for number in range(20):
+        token = FIRST.token(jti=number * "a" * 20)
+        assert jwts.authorizer.authorize(with_key(token), Scope.PREDICT)
+        remembered = jwts.authorizer._remembered  # nothing else shows how much is remembered
+        assert token.encode() in remembered
+        assert len(remembered) == 1 or sum(map(len, remembered)) <= 2000
+        assert len(remembered) <= 5

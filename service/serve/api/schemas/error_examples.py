@@ -21,6 +21,7 @@ SENTENCES: Final = {
     "key_missing": "This call needs a key: send Authorization: Bearer <key>, or X-API-Key: <key>.",
     "key_invalid": "The key is not valid: it is unknown, revoked or expired; use another one.",
     "scope_missing": "The key has no scope predict; use one that has it.",
+    "issuer_unavailable": "The keys of the issuer of JWTs cannot be read now; try again in a moment.",
     "model_not_permitted": "The key does not permit this model; use one that does.",
     "model_not_found": "Request for unknown model: no model has that name.",
     "version_not_found": "Request for unknown model version: the model has no such version.",
