@@ -1,9 +1,9 @@
-"""The page docs/benchmarks/operations.md: figures about restarts, signals and probes, from operations.json.
+"""The page docs/benchmarks/operations.md: figures about restarts, signals, probes and keys, from operations.json.
 
     python loadtest/operations.py        write the page again, without measuring
 
-restarts.py, signals.py, probes.py and keys.py measure. With `--write` each replaces its own figures in the file and
-writes the page.
+restarts.py, signals.py, probes.py, keys.py and key_timing.py measure. With `--write` each replaces its own figures in
+the file and writes the page.
 """
 
 import json
@@ -21,6 +21,7 @@ HEADINGS = {
     "signals": "SIGTERM at any moment",
     "probes": "Probes beside large requests",
     "keys": "Keys and JWTs",
+    "key_timing": "Time to compare API keys",
 }
 HEAD = ["figure", "target", "measured", ""]
 INTRODUCTION = """# Operation

@@ -22,6 +22,11 @@ class AccessSettings(BaseSettings):
         description="File of API keys, which `softstep keys` writes. Unset: keys.json in the data directory. While "
         "there is none, everybody may make every call.",
     )
+    audit_file: Path | None = Field(
+        None,
+        description="File of JSON lines to which changes of keys, loads, unloads, restores, purges and skips are "
+        "appended. Unset: audit.jsonl in the data directory.",
+    )
     jwt_issuer: str | None = Field(
         None,
         description="Issuer of the JWTs that callers may send, exactly as in their claim `iss`. Set it, the audience "

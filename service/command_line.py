@@ -8,9 +8,10 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Final
+from typing import Any, Final
 
 from service import __version__
+from service.access import key_options
 from service.configuration import InvalidSettingsError, read_settings
 from service.console import print_error
 from service.errors import SoftstepError
@@ -20,6 +21,14 @@ Command = Callable[[Settings, argparse.Namespace], int]
 """Runs a command, given the settings and the parsed command line; returns the exit code."""
 
 INTERRUPTED: Final = 130  # a shell's exit code for a command that SIGINT ended
+# The limits of a key, which access/key_file.py stores.
+LIMITS: Final = {
+    "requests_per_second": "requests of all kinds a second",
+    "rows_per_second": "rows of predictions, explanations and feedback a second",
+    "requests_in_flight": "requests in progress at one time",
+    "feedback_events_per_hour": "events of feedback an hour, for each model",
+    "importance_per_hour": "sum of the importance of rows of feedback an hour, for each model",
+}
 SERVE_TEXT: Final = "Options override the settings SOFTSTEP_<NAME> of the environment; `softstep config` lists all."
 
 
@@ -62,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("directory", type=Path, help="folder with model.json and model.safetensors")
     commands.add_parser("health", help="ask a running service whether it is ready")
     _add_data_commands(commands)
+    _add_key_commands(commands)
     return parser
 
 
@@ -90,3 +100,54 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     export = commands.add_parser("export", parents=[streams], help="write a learned model as a new version")
     export.add_argument("--seq", type=int, help="last event to fold; default: the last one of all")
     export.add_argument("directory", type=Path, help="version folder to create, or folder of a model")
+
+
+def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `softstep keys`, whose commands change the file of API keys."""
+    keys = commands.add_parser("keys", help="create, list, rotate and revoke API keys")
+    actions = keys.add_subparsers(required=True, metavar="action", dest="action")
+    file = argparse.ArgumentParser(add_help=False)
+    file.add_argument("--data", type=Path, help="data directory: keys.json in it is the file of keys")
+    file.add_argument("--keys-file", type=Path, help="file of keys; default: SOFTSTEP_KEYS_FILE, or that of --data")
+    file.add_argument("--json", action="store_true", help="print results as one JSON object a line")
+    create = actions.add_parser("create", parents=[file], help="make a key and print it, this once")
+    create.add_argument("--name", type=_text(key_options.parse_name), required=True, help="who uses the key")
+    create.add_argument(
+        "--scopes",
+        type=_text(key_options.parse_scopes),
+        default="predict",
+        help="predict, feedback and admin, separated by commas; default: predict",
+    )
+    create.add_argument(
+        "--models",
+        type=_text(key_options.parse_models),
+        dest="model_patterns",  # `models` is a setting
+        metavar="PATTERNS",
+        help="models that the key is for, such as 'fraud-*,iris'; default: all",
+    )
+    expiry = _text(key_options.parse_expiry)
+    create.add_argument("--expires", type=expiry, default="365d", help="90d, 2027-01-01 or never; default: 365d")
+    for name, meaning in LIMITS.items():
+        option = f"--{name.replace('_', '-')}"
+        parse = key_options.parse_count if name == "requests_in_flight" else key_options.parse_amount
+        create.add_argument(option, type=_text(parse), metavar="N", help=f"{meaning}; default: no limit")
+    actions.add_parser("list", parents=[file], help="list all keys, without their secrets")
+    rotate = actions.add_parser("rotate", parents=[file], help="make a new secret of a key, and end the old one")
+    rotate.add_argument("id", help="id of the key")
+    overlap = _text(key_options.parse_period)
+    rotate.add_argument("--overlap", type=overlap, default="24h", help="how long the old one stays; default: 24h")
+    rotate.add_argument("--expires", type=expiry, help="default: after the lifetime that the old one had")
+    revoke = actions.add_parser("revoke", parents=[file], help="end a key at once")
+    revoke.add_argument("id", help="id of the key")
+
+
+def _text(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser of an argument's text whose errors argparse shows."""
+
+    def parse_text(text: str) -> Any:  # noqa: ANN401  # what the parser returns
+        try:
+            return parse(text)
+        except SoftstepError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_text

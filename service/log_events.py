@@ -72,6 +72,11 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "The key set cannot be read; the keys that were read before stay. Once for each reason in each worker, until "
         "it can be read again.",
     ),
+    "audit_not_written": LogEvent(
+        ERROR,
+        "{actor}: {action} of {object}: {outcome}; the audit log has no such line: {reason}",
+        "The audit log cannot be written. The call itself was carried out; this line is its record.",
+    ),
     "learning_unavailable": LogEvent(
         WARNING,
         "{directory} cannot be written ({reason}); serving without learning",

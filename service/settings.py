@@ -31,6 +31,11 @@ class Settings(AccessSettings, ServingSettings):
         """The file of API keys."""
         return self.data / "keys.json" if self.keys_file is None else self.keys_file
 
+    @property
+    def audit_path(self) -> Path:
+        """The audit log."""
+        return self.data / "audit.jsonl" if self.audit_file is None else self.audit_file
+
     @classmethod
     def settings_customise_sources(
         cls,

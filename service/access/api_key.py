@@ -41,13 +41,18 @@ def make_key(key_id: str | None = None) -> ApiKey:
     """Return a new random key, of a new id or of an existing one."""
     key_id = key_id or "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_SIZE))
     body = f"{PREFIX}{key_id}_{_base62(secrets.randbits(SECRET_BITS), SECRET_SIZE)}"
-    return ApiKey(key_id, body + _base62(crc32(body.encode()), CHECKSUM_SIZE))
+    return ApiKey(key_id, body + checksum_of(body))
+
+
+def checksum_of(body: str) -> str:
+    """Return the end of the text of a key, from everything before it."""
+    return _base62(crc32(body.encode()), CHECKSUM_SIZE)
 
 
 def key_id_of(text: bytes) -> str | None:
     """Return the id in the text of a key, or None if it is no text of a key."""
     match = KEY.fullmatch(text)
-    if match is None or match[2] != _base62(crc32(text[:-CHECKSUM_SIZE]), CHECKSUM_SIZE).encode():
+    if match is None or match[2].decode() != checksum_of(text[:-CHECKSUM_SIZE].decode()):
         return None
     return match[1].decode()
 

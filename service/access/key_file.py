@@ -3,13 +3,14 @@
     {"format": 1,
      "keys": [{"id": "k7m2q9xd", "name": "fraud team", "created": "2026-11-29T09:00:00Z",
                "scopes": ["predict", "feedback"], "models": ["fraud-*"] or null,
-               "secrets": [{"sha256": "<64 hexadecimal digits>", "expires": "2027-02-27T09:00:00Z" or null}, ...],
+               "secrets": [{"sha256": "<64 hexadecimal digits>", "created": "2026-11-29T09:00:00Z",
+                            "expires": "2027-02-27T09:00:00Z" or null}, ...],
                "limits": {"requests_per_second": 100, ...},
                "revoked": "2026-12-01T09:00:00Z" or null}, ...]}
 
 A key that is rotated has two secrets until the older one expires. A key that is revoked has none, and its record stays:
-events name it. The file is replaced whole and may be mounted read-only. Only its owner may read it: no key can
-be made from the digests, but the records tell who may do what.
+events name it. The file is replaced whole (key_store.py) and may be mounted read-only. Only its owner may read it: no
+key can be made from the digests, but the records tell who may do what.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,9 +31,12 @@ FORMAT: Final = 1
 # A larger file is not read: it holds some 10,000 keys.
 FILE_BYTES_MAX: Final = 8 << 20
 SECRETS_MAX: Final = 2
-MODE: Final = 0o600
-ABSENT: Final = bytes(32)  # compared with the digest of a key that is not in the file, so that both take the same time
+# The secrets of an id that is not in the file. Each key is compared with SECRETS_MAX digests, so that the time shows
+# neither whether there is a key with its id, nor how many secrets that has.
+UNKNOWN: Final = ((bytes(32), 0.0),) * SECRETS_MAX
 
+Secret = tuple[bytes, float]
+"""The digest of a key's text, and when the secret ends in seconds since 1970."""
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -41,9 +45,10 @@ class _Record(BaseModel):
 
 
 class SecretRecord(_Record):
-    """A secret of a key: the SHA-256 of the key's text, and when it ends."""
+    """A secret of a key: the SHA-256 of the key's text, when it was made, and when it ends."""
 
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    created: AwareDatetime
     expires: AwareDatetime | None = None
 
     @property
@@ -107,7 +112,7 @@ class KeyTable:
     def __init__(self, records: Iterable[KeyRecord] = ()) -> None:
         self._records: Final = {record.id: record for record in records}
         self._secrets: Final = {
-            record.id: [(bytes.fromhex(secret.sha256), secret.end) for secret in record.secrets]
+            record.id: _padded([(bytes.fromhex(secret.sha256), secret.end) for secret in record.secrets])
             for record in self._records.values()
             if record.revoked is None
         }
@@ -123,7 +128,7 @@ class KeyTable:
         if key_id is None:
             return None
         digest, ends = digest_of(text), []
-        for stored, end in self._secrets.get(key_id) or [(ABSENT, 0.0)]:
+        for stored, end in self._secrets.get(key_id, UNKNOWN):
             if is_same(digest, stored):
                 ends.append(end)
         if not ends or max(ends) <= now:
@@ -131,6 +136,11 @@ class KeyTable:
         record = self._records[key_id]
         limits = Limits(**record.limits.model_dump())
         return Principal(record.actor, frozenset(record.scopes), record.models, max(ends), limits)
+
+
+def _padded(secrets: Sequence[Secret]) -> tuple[Secret, ...]:
+    """Return as many secrets as a key may have."""
+    return (*secrets, *UNKNOWN)[:SECRETS_MAX]
 
 
 def read_keys(path: Path) -> KeysDocument:
@@ -158,7 +168,7 @@ def read_keys(path: Path) -> KeysDocument:
 def write_keys(path: Path, records: Sequence[KeyRecord]) -> None:
     """Replace a file of keys, durably and whole."""
     text = KeysDocument(keys=tuple(records)).model_dump_json(indent=1)
-    write_whole_file(path, [text.encode(), b"\n"], durable=True, mode=MODE)
+    write_whole_file(path, [text.encode(), b"\n"], durable=True, private=True)
 
 
 def file_state(path: Path) -> FileState | None:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from service.access.audit_log import Action
+from service.command_audit import record_command
 from service.console import convert_disk_errors, print_error, print_result
 from service.settings import Settings
 from service.store.directory.ack_marks import delete_mark
@@ -22,6 +24,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             print_error(f"this deletes {events} events of {name} and everything learned from them; confirm with --yes")
             return 2
         _purge(stored, stream)
+        record_command(settings, Action.PURGE, name)
     fields = {"model": stream.model, "version": str(stream.version), "events": events}
     print_result(fields, f"{name}: {events} events deleted", as_json=arguments.json)
     return 0

@@ -2,6 +2,8 @@
 
 import argparse
 
+from service.access.audit_log import Action
+from service.command_audit import record_command
 from service.commands.verify import raise_if_damaged
 from service.console import convert_disk_errors, print_result
 from service.errors import LogUnavailableError
@@ -19,6 +21,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         with acquire_lock(data, finishes_restore=True):
             if (data.path / RESTORE_NAME).exists():
                 restore.finish_restore(data)
+                _record(settings, arguments)
                 print_result({"finished": True}, "finished an interrupted restore", as_json=arguments.json)
                 return 0
             if data.log.exists() and not arguments.over:
@@ -26,6 +29,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                     "the data directory has a log; choose an empty directory, or replace its content with --over"
                 )
             forgotten = _restore(settings, arguments, data)
+            _record(settings, arguments)
     text = f"restored; {forgotten} events forgotten since the backup were forgotten again"
     print_result({"finished": True, "forgotten_again": forgotten}, text, as_json=arguments.json)
     return 0
@@ -44,3 +48,7 @@ def _restore(settings: Settings, arguments: argparse.Namespace, data: DataDirect
         restore.delete_partial_copy(data)
     restore.finish_restore(data)
     return forgotten
+
+
+def _record(settings: Settings, arguments: argparse.Namespace) -> None:
+    record_command(settings, Action.RESTORE, str(arguments.directory.absolute()))

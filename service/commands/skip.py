@@ -3,6 +3,8 @@
 import argparse
 import time
 
+from service.access.audit_log import Action
+from service.command_audit import record_command
 from service.console import print_result
 from service.errors import LogFullError, RefusedError
 from service.settings import Settings
@@ -21,6 +23,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         (outcome,) = stored.log.append([Draft(stream.number, Kind.SKIP, id_, dump_seq(arguments.seq), now_ms)])
     if isinstance(outcome, RefusedError | LogFullError):
         raise outcome
+    if not outcome.duplicate:
+        record_command(settings, Action.SKIP, f"{stream.model}/{stream.version}", seq=arguments.seq)
     fields = {
         "model": stream.model,
         "version": str(stream.version),

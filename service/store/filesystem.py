@@ -5,10 +5,15 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from stat import S_IMODE
+from typing import Final
+
+# The permissions of a file that only its owner may use.
+OWNER_ONLY: Final = 0o600
 
 
 def write_whole_file(
-    path: Path, content: Iterable[bytes], *, durable: bool, mode: int = 0o666, replace: bool = True
+    path: Path, content: Iterable[bytes], *, durable: bool, private: bool = False, replace: bool = True
 ) -> None:
     """Write a file so that a reader sees all of it or none, by a rename from a temporary file in the same folder.
 
@@ -18,7 +23,8 @@ def write_whole_file(
         path: The file; its folder exists.
         content: The parts of the content, in order.
         durable: Whether the file must survive a loss of power; content and name are synced then.
-        mode: Permissions of the file, reduced by the umask.
+        private: Whether only its owner may use the file, whatever the umask. A private file that is replaced keeps its
+            owner and its permissions, so that a service that could read it still can.
         replace: Whether an existing file is replaced. If not, an existing file stays and nothing is raised.
 
     Raises:
@@ -26,8 +32,13 @@ def write_whole_file(
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
+        mode = OWNER_ONLY if private else 0o666
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
+            if private:
+                replaced = path.stat() if path.exists() else None
+                mode = OWNER_ONLY if replaced is None else S_IMODE(replaced.st_mode)
+                _set_access(descriptor, replaced or path.parent.stat(), mode)
             file.writelines(content)
             if durable:
                 file.flush()
@@ -49,6 +60,22 @@ def write_synced_file(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def open_private_file(path: Path, flags: int) -> int:
+    """Open a file and return its descriptor; if it is missing, create it so that only its owner may use it.
+
+    Args:
+        path: The file; its folder exists.
+        flags: How to open it, such as `os.O_WRONLY | os.O_APPEND`.
+    """
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except FileNotFoundError:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+        _set_access(descriptor, path.parent.stat(), OWNER_ONLY)
+        sync_folder(path.parent)
+        return descriptor
 
 
 def make_folder(path: Path) -> None:
@@ -87,6 +114,16 @@ def free_bytes(folder: Path) -> int:
     """Return the free bytes, for this process, of the disk that holds a folder."""
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
+
+
+def _set_access(descriptor: int, pattern: os.stat_result, mode: int) -> None:
+    """Give a new file its permissions, and the owner of another file or folder.
+
+    The owner matters if root runs a command on the files of a service that runs as another user.
+    """
+    os.fchmod(descriptor, mode)
+    with suppress(PermissionError):  # only root may give a file away
+        os.fchown(descriptor, pattern.st_uid, pattern.st_gid)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -42,6 +42,7 @@ GOLDEN = """{
    "secrets": [
     {
      "sha256": "0000000000000000000000000000000000000000000000000000000000000000",
+     "created": "2026-11-29T09:00:00Z",
      "expires": "2027-02-27T09:00:00Z"
     }
    ],
@@ -65,6 +66,7 @@ def test_the_file_is_golden(tmp_path: Path) -> None:
     path.write_text(GOLDEN)
     (record,) = read_keys(path).keys
     assert record.scopes == (Scope.PREDICT, Scope.FEEDBACK)
+    path.unlink()  # a file that is replaced keeps its permissions
     write_keys(path, [record])
     assert path.read_text() == GOLDEN
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -99,8 +101,8 @@ def test_two_secrets_live_until_they_end() -> None:
         created=end,
         scopes=(Scope.ADMIN,),
         secrets=(
-            SecretRecord(sha256=digest_of(old.text.encode()).hex(), expires=end),
-            SecretRecord(sha256=digest_of(new.text.encode()).hex()),
+            SecretRecord(sha256=digest_of(old.text.encode()).hex(), created=end, expires=end),
+            SecretRecord(sha256=digest_of(new.text.encode()).hex(), created=end),
         ),
     )
     table = KeyTable([record])

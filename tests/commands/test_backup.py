@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.access.key_file import KeyTable, read_keys
 from service.learn.replay import StreamReplay
 from service.store.directory.ack_marks import read_marks
 from service.store.log.events import Kind
@@ -275,3 +276,28 @@ def test_a_killed_restore_is_finished_by_the_next(backed_up: Path, tmp_path: Pat
         shutil.rmtree(path)
     assert kills > 20
     assert unfinished > 2
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_restore_brings_no_key_back(tmp_path: Path, *, complete: bool) -> None:
+    """Keys and audit log are in no backup, and a restore leaves them, also from a copy of the whole directory."""
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    history = History(data)
+    history.add_feedback(1, 2)
+    history.close()
+    key = run_command("keys", "create", "--name", "x", "--data", data).stdout.strip()
+    if complete:
+        shutil.copytree(data, backup)
+    else:
+        assert run_command("backup", backup, "--data", data).returncode == 0
+        assert {path.name for path in backup.iterdir()} == {"log.sqlite", "marks", "streams"}
+    run_command("keys", "revoke", key[9:17], "--data", data)
+    kept = (data / "keys.json").read_bytes()
+    assert run_command("restore", backup, "--data", data, "--over").returncode == 0
+    assert (data / "keys.json").read_bytes() == kept
+    assert KeyTable(read_keys(data / "keys.json").keys).find(key.encode(), 0.0) is None
+    lines = [json.loads(line) for line in (data / "audit.jsonl").read_text().splitlines()]
+    assert [line["action"] for line in lines] == ["create_key", "revoke_key", "restore"]
+    assert lines[-1]["object"] == str(backup)
+    assert run_command("restore", backup, "--data", tmp_path / "other").returncode == 0
+    assert not (tmp_path / "other" / "keys.json").exists()

@@ -58,6 +58,8 @@ def test_a_purged_stream_is_gone(tmp_path: Path) -> None:
     )
     assert json_lines(run_softstep(*argv, "--yes", "--json")) == [{"model": "iris", "version": "1", "events": 30}]
     assert_purged(tmp_path)
+    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert '"action":"purge","object":"iris/1","outcome":"done"}' in line
     again = run_softstep(*argv, "--yes")
     assert (again.returncode, again.stderr) == (
         1,

@@ -19,6 +19,8 @@ def test_a_running_service_continues_without_the_event(iris_models: Path, tmp_pa
         assert result == {"model": "iris", "version": "1", "id": "ticket-1", "seq": 21, "duplicate": False}
         metadata = wait_learned(service, 21)
         assert json_lines(run_softstep(*argv)) == [{**result, "duplicate": True}]
+        (line,) = (tmp_path / "data" / "audit.jsonl").read_text().splitlines()
+        assert '"action":"skip","object":"iris/1","outcome":"done","seq":7}' in line
         assert metadata["progressive"]["rows"] == 19
         replay = StreamReplay(history.stream, iris_artifact(), history.log)
         list(replay.fold_to(21))

@@ -11,9 +11,10 @@ from service.access.scopes import Scope
 def add_key(path: Path, *scopes: Scope, expires: Any = None, **fields: Any) -> str:
     """Add a new key to a file, which need not exist, and return its text; further fields are those of its record."""
     key = make_key()
-    secret = SecretRecord(sha256=digest_of(key.text.encode()).hex(), expires=expires)
+    now = utc_now()
+    secret = SecretRecord(sha256=digest_of(key.text.encode()).hex(), created=now, expires=expires)
     record = KeyRecord(
-        id=key.id, name="a test", created=utc_now(), scopes=scopes or tuple(Scope), secrets=(secret,), **fields
+        id=key.id, name="a test", created=now, scopes=scopes or tuple(Scope), secrets=(secret,), **fields
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_keys(path, (*(read_keys(path).keys if path.exists() else ()), record))

@@ -5,7 +5,9 @@ from typing import TypeVar
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from service.access.audit_log import Action
 from service.serve.api import model_metadata as describe
+from service.serve.api.audited_calls import audited
 from service.serve.api.dependencies import Context, NameInPath, With, json_reply, read_json
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.schemas.repository_bodies import (
@@ -39,8 +41,9 @@ async def repository_index(request: Request, context: With) -> Response:
 async def repository_load(name: NameInPath, request: Request, context: With) -> Response:
     """Load a model that was unloaded, and read its files again, in every worker."""
     await _parse(request, context, LoadRequest)
-    await context.load_unload.load_or_unload("load", name)
-    context.now.check_loaded(name)
+    async with audited(request, context, Action.LOAD, name):
+        await context.load_unload.load_or_unload("load", name)
+        context.now.check_loaded(name)
     return json_reply({"name": name, "load": True})
 
 
@@ -50,5 +53,6 @@ async def repository_unload(name: NameInPath, request: Request, context: With) -
     await _parse(request, context, UnloadRequest)
     if name not in context.now.list_names():
         context.now.find_served(name, None)
-    await context.load_unload.load_or_unload("unload", name)
+    async with audited(request, context, Action.UNLOAD, name):
+        await context.load_unload.load_or_unload("unload", name)
     return json_reply({"name": name, "unload": True})

@@ -139,11 +139,13 @@ class Authorizer:
         """Do the same, but raise ApiKeysError if the file cannot be read or is damaged."""
         try:
             state = file_state(self._path)
-            if state is None or state == self._state:
+            if state == self._state:
                 return None
+            if state is None:
+                raise ApiKeysError("the file of API keys is missing")
             table = KeyTable(read_keys(self._path).keys)
         except OSError as error:
-            raise ApiKeysError(str(error.strerror)) from None
+            raise ApiKeysError(f"the file of API keys cannot be read: {error.strerror}") from None
         self._state, self._reported = state, None
         return table
 

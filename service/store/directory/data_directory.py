@@ -3,6 +3,8 @@
 <data>/lock                                     flock: one instance uses the directory (directory_lock.py)
 <data>/log.sqlite, log.sqlite-wal, -shm         the feedback log (log/sqlite.py)
 <data>/token.key                                the keys of feedback tokens (keyfile.py)
+<data>/keys.json, keys.json.lock                API keys (access/key_file.py); a backup does not contain them
+<data>/audit.jsonl                              the audit log (access/audit_log.py); a backup does not contain it
 <data>/marks/<slot>                             how far each worker has acknowledged (ack_marks.py)
 <data>/streams/<model>/<version>/artifact/      the artifact as it was when the stream began (bound_artifact.py)
 <data>/streams/<model>/<version>/snapshots/     states that are served (states/snapshots.py)

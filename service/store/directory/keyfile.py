@@ -17,7 +17,6 @@ from service.store.filesystem import write_whole_file
 KEY_NAME: Final = "token.key"
 KEY_BYTES: Final = 32
 FILE_BYTES_MAX: Final = 1 << 16
-OWNER_ONLY: Final = 0o600
 
 
 def parse_keys(text: str) -> list[bytes]:
@@ -55,11 +54,11 @@ def read_or_create_keys(path: Path) -> list[bytes]:
 def create_key_file(path: Path) -> None:
     """Create a file with a new key; a file that another process has created meanwhile stays."""
     key = secrets.token_hex(KEY_BYTES).encode()
-    write_whole_file(path, [key, b"\n"], durable=True, mode=OWNER_ONLY, replace=False)
+    write_whole_file(path, [key, b"\n"], durable=True, private=True, replace=False)
 
 
 def copy_key_file(source: Path, target: Path) -> None:
     """Copy the key file, if there is one, from one data directory to another; only its owner may read the copy."""
     with suppress(FileNotFoundError):
         content = (source / KEY_NAME).read_bytes()
-        write_whole_file(target / KEY_NAME, [content], durable=True, mode=OWNER_ONLY)
+        write_whole_file(target / KEY_NAME, [content], durable=True, private=True)

@@ -125,11 +125,12 @@ def test_an_expired_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_file_that_fails_leaves_the_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A missing or damaged file changes nothing; damage is logged once."""
+    """A missing or damaged file changes nothing, and each is logged once."""
     path = tmp_path / "keys.json"
     key = add_key(path)
     authorizer = Authorizer(path)
     path.rename(tmp_path / "away")
+    refresh(authorizer)
     refresh(authorizer)
     assert not authorizer.is_open
     path.write_text("{")
@@ -138,7 +139,23 @@ def test_a_file_that_fails_leaves_the_keys(tmp_path: Path, caplog: pytest.LogCap
     assert authorizer.authorize(with_key(key), Scope.ADMIN)
     with pytest.raises(KeyMissingError):
         authorizer.authorize(RequestHead(), Scope.PREDICT)
-    assert len([record for record in caplog.records if "API keys stay" in record.getMessage()]) == 1
+    missing, damaged = (record.getMessage() for record in caplog.records)
+    assert missing == "the API keys stay as they were: the file of API keys is missing"
+    assert damaged.startswith("the API keys stay as they were: the file of API keys is damaged")
+
+
+def test_a_file_that_appears_damaged_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A service without keys logs a file that cannot be read, and follows it once it can be."""
+    path = tmp_path / "keys.json"
+    authorizer = Authorizer(path)
+    path.write_text("{")
+    refresh(authorizer)
+    assert authorizer.is_open
+    assert len(caplog.records) == 1
+    path.unlink()
+    add_key(path)
+    refresh(authorizer)
+    assert not authorizer.is_open
 
 
 def test_a_damaged_file_ends_the_start(tmp_path: Path) -> None:
