@@ -13,7 +13,7 @@ from typing import Any, Final
 from service import __version__
 from service.access import key_options
 from service.configuration import InvalidSettingsError, read_settings
-from service.console import print_error
+from service.console import discard_output, flush_output, print_error
 from service.errors import SoftstepError
 from service.settings import Settings
 
@@ -21,6 +21,7 @@ Command = Callable[[Settings, argparse.Namespace], int]
 """Runs a command, given the settings and the parsed command line; returns the exit code."""
 
 INTERRUPTED: Final = 130  # a shell's exit code for a command that SIGINT ended
+OUTPUT_CLOSED: Final = 141  # the same for SIGPIPE, which ends a command whose output goes to `head`
 # The limits of a key, which access/key_file.py stores.
 LIMITS: Final = {
     "requests_per_second": "requests of all kinds a second",
@@ -43,12 +44,17 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     run: Command = resolve_name(f"service.commands.{arguments.command}:run")
     try:
-        return run(settings, arguments)
+        code = run(settings, arguments)
+        flush_output()
+    except BrokenPipeError:
+        discard_output()
+        return OUTPUT_CLOSED
     except SoftstepError as error:
         print_error(str(error))
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    return code
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,6 +93,8 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     replay.add_argument("--keep", type=Path, metavar="DIR", help="folder to write the state to, as a snapshot file")
     verify = commands.add_parser("verify", parents=[data], help="verify the log and all files that are derived from it")
     verify.add_argument("--refold", action="store_true", help="also fold each stored state again and compare")
+    events = commands.add_parser("events", parents=[streams], help="list a model's events and who sent them")
+    events.add_argument("--actor", help='only the events of this actor, such as key:k7m2q9xd; "" for those without one')
     skip = commands.add_parser("skip", parents=[streams], help="make a model's fold leave out an event")
     skip.add_argument("seq", type=int, help="seq of the event")
     skip.add_argument("--id", help="id of this call, so that a retry is recognized; default: a new one")

@@ -4,6 +4,7 @@ A result is a short text, or with `--json` one JSON object a line. On a terminal
 overwritten; in a file or a pipe it is a line every few seconds.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,17 @@ def convert_disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise SoftstepError(f"disk error: {error.strerror}") from error
+
+
+def flush_output() -> None:
+    """Write what is buffered; a process may have been started without standard output."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def discard_output() -> None:
+    """Discard further standard output: nothing reads it, and flushing it at the exit would fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Progress:

@@ -10,7 +10,7 @@ from service.errors import LogFullError, RefusedError
 from service.settings import Settings
 from service.store.directory.offline import find_stream, open_stored_data
 from service.store.log.admin_payloads import dump_seq
-from service.store.log.events import Draft, Kind
+from service.store.log.events import COMMAND, Draft, Kind
 from service.store.log.ids import new_id
 
 
@@ -19,8 +19,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     id_ = new_id() if arguments.id is None else arguments.id.encode()
     with open_stored_data(settings.data) as stored:
         stream = find_stream(stored.log, arguments.model)
-        now_ms = time.time_ns() // 1_000_000
-        (outcome,) = stored.log.append([Draft(stream.number, Kind.SKIP, id_, dump_seq(arguments.seq), now_ms)])
+        payload, now_ms = dump_seq(arguments.seq), time.time_ns() // 1_000_000
+        (outcome,) = stored.log.append([Draft(stream.number, Kind.SKIP, id_, payload, now_ms, actor=COMMAND)])
     if isinstance(outcome, RefusedError | LogFullError):
         raise outcome
     if not outcome.duplicate:

@@ -26,6 +26,8 @@ from service.store.log.admin_payloads import base_id, dump, dump_classes, dump_f
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.correction_payload import encode_correction
 from service.store.log.events import (
+    ACTOR_BYTES_MAX,
+    COMMAND,
     ID_BYTES_MAX,
     Draft,
     EventLocation,
@@ -196,6 +198,46 @@ class FeedbackLogTests:
     def test_ids_have_a_length(self, log: FeedbackLog, stream: Stream, id_: bytes) -> None:
         draft = feedback(stream, "")._replace(id=id_)
         assert kinds(log.append([draft, feedback(stream, "a")])) == [PayloadError, 1]
+
+    # Actors
+
+    def test_events_name_their_actors(self, log: FeedbackLog, stream: Stream, tmp_path: Path) -> None:
+        """Each event has the actor of its draft, whatever its kind; an event without one has an empty actor."""
+        actors = [b"key:k7m2q9xd", b"", b"jwt:" + b"0" * (ACTOR_BYTES_MAX - 4), COMMAND]
+        drafts = [feedback(stream, "a"), feedback(stream, "b"), classes(stream, "c", "x"), rollback(stream, "r", 1)]
+        by_actor = [draft._replace(actor=actor) for draft, actor in zip(drafts, actors, strict=True)]
+        assert kinds(log.append(by_actor)) == [1, 2, 3, 4]
+        for reader in (log, self.reopen(log, tmp_path)):
+            assert [event.actor for event in reader.read_events(stream.number, 0, 9)] == actors
+            assert [event.actor for event in reader.read_admin_events(stream.number)] == actors[2:]
+            assert list(reader.verify_chain(stream.number, Position(0, GENESIS), 9))[-1].seq == 4
+
+    def test_a_retry_keeps_the_first_actor(self, log: FeedbackLog, stream: Stream) -> None:
+        """The same content from another actor is a duplicate, and other content a conflict."""
+        first = feedback(stream, "a")._replace(actor=b"key:one")
+        assert kinds(log.append([first])) == [1]
+        for actor in (b"key:two", b"", b"key:one"):
+            retry = first._replace(actor=actor)
+            assert log.append([retry]) == [EventLocation(stream.number, 1, duplicate=True)]
+            assert kinds(log.append([retry._replace(payload=payload(1.0))])) == [IdConflictError]
+        assert [event.actor for event in log.read_events(stream.number, 0, 9)] == [b"key:one"]
+
+    def test_forgotten_events_keep_their_actors(self, log: FeedbackLog, stream: Stream) -> None:
+        """Forgetting deletes rows, not the names of keys, and the chain still verifies."""
+        log.append([feedback(stream, "a")._replace(actor=b"key:one"), feedback(stream, "b")])
+        log.append([forget(stream, "f", "a", "b")._replace(actor=b"key:two")])
+        events = log.read_events(stream.number, 0, 9)
+        assert [(event.actor, event.payload is None) for event in events] == [
+            (b"key:one", True),
+            (b"", True),
+            (b"key:two", False),
+        ]
+        assert list(log.verify_chain(stream.number, Position(0, GENESIS), 9))[-1].seq == 3
+
+    def test_actors_have_a_length(self, log: FeedbackLog, stream: Stream) -> None:
+        """A longer actor is refused alone."""
+        draft = feedback(stream, "a")._replace(actor=b"x" * (ACTOR_BYTES_MAX + 1))
+        assert kinds(log.append([draft, feedback(stream, "b")])) == [PayloadError, 1]
 
     # Ids
 

@@ -85,7 +85,7 @@ class MemoryLog:
     def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
         """See FeedbackLog."""
         links = self._links(stream, since.seq, limit)
-        return [payload for *_, payload, _, _ in links], check_chain(since, links)
+        return [payload for *_, payload, _, _, _ in links], check_chain(since, links)
 
     def read_admin_events(self, stream: int) -> list[Event]:
         """See FeedbackLog."""

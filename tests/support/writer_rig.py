@@ -37,10 +37,12 @@ def make_post(name: str, value: float = 0.0, rows: int = 1) -> PostedEvent:
     return PostedEvent(name.encode(), payload, rows)
 
 
-def submit_events(writer: Writer, source: Source, posts: Sequence[PostedEvent]) -> asyncio.Future[list[Outcome]]:
+def submit_events(
+    writer: Writer, source: Source, posts: Sequence[PostedEvent], actor: str = ""
+) -> asyncio.Future[list[Outcome]]:
     """Write the events of one request; the future has their outcomes, or an error for all of them."""
     future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-    writer.send_events(source, posts, partial(resolve_future, future))
+    writer.send_events(source, posts, partial(resolve_future, future), actor=actor)
     return future
 
 

@@ -12,7 +12,8 @@ import apsw
 import httpx
 import pytest
 
-from tests.support.data_directories import run_command, run_softstep
+from tests.support.data_directories import json_lines, run_command, run_softstep
+from tests.support.make_actor_log import GOLDEN as ACTORS_GOLDEN
 from tests.support.make_release_data import GOLDEN
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
@@ -83,7 +84,7 @@ def test_a_start_upgrades_the_log(models: Path, tmp_path: Path) -> None:
         done = run_command(command, *arguments, "--data", folder / "data")
         assert (done.returncode, schema_version(folder)) == (0, 1), done.stderr
     with serving(models, folder) as running:
-        assert schema_version(folder) == 2
+        assert schema_version(folder) == 3
         before = httpx.get(f"{running.url}/v1/models/iris").json()
         body = {"ids": ["evt-12"], "labels": [["virginica"]], "id": "fix"}
         answer = httpx.post(f"{running.url}/v1/models/iris:correct?wait=true", json=body, timeout=20)
@@ -91,3 +92,15 @@ def test_a_start_upgrades_the_log(models: Path, tmp_path: Path) -> None:
         assert httpx.get(f"{running.url}/v1/models/iris").json()["weights_sha256"] != before["weights_sha256"]
     done = run_command("verify", "--refold", "--data", folder / "data")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_log_with_actors_opens_as_it_was_written(tmp_path: Path) -> None:
+    """A log of schema 3 verifies up to the hash that its release reported, and lists the same events and actors."""
+    expected = json.loads((ACTORS_GOLDEN / "expected.json").read_text())
+    with tarfile.open(ACTORS_GOLDEN / "data.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert schema_version(tmp_path) == 3
+    verified = json_lines(run_command("verify", "--json", "--data", tmp_path / "data"))
+    assert [(one["hash"], one["damage"]) for one in verified if "hash" in one] == [(expected["hash"], [])]
+    assert json_lines(run_command("events", "iris", "--json", "--data", tmp_path / "data")) == expected["events"]
+    assert len({event["actor"] for event in expected["events"]}) == 5

@@ -39,7 +39,15 @@ from service.store.log.feedback_log import read_position
 from service.store.log.feedback_payload import Targets, parse_layout
 from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import list_seqs, read_latest
-from tests.torture.disk_workload import ARTIFACT, BYTES_MAX, InlineLearner, make_rows, open_log, workload_settings
+from tests.torture.disk_workload import (
+    ACTORS,
+    ARTIFACT,
+    BYTES_MAX,
+    InlineLearner,
+    make_rows,
+    open_log,
+    workload_settings,
+)
 from tests.torture.flip_positions import PositionChooser, anywhere, in_header, in_marks, in_tensors, index_pages
 from tests.torture.reference_state import fold_lineage, state_hash
 from tests.torture.results import ResultRow
@@ -104,7 +112,8 @@ def _append_everything(log: SqliteLog, stream: int, learner: InlineLearner) -> l
     drafts: list[Draft] = []
 
     def append(kind: Kind, payload: bytes) -> None:
-        drafts.append(Draft(stream, kind, b"event-%d" % len(drafts), payload, 7))
+        actor = ACTORS[len(drafts) % len(ACTORS)]
+        drafts.append(Draft(stream, kind, b"event-%d" % len(drafts), payload, 7, actor=actor))
         log.append(drafts[-1:])
 
     def append_feedback(count: int, classes: int) -> None:
@@ -155,7 +164,19 @@ def classify_damage(intact: IntactDirectory, damaged: Path, second_copy: Path) -
         is_reported = verify_reports_damage(second_copy)
     except Exception as error:
         raise UndetectedError(f"verify raised {type(error).__name__}") from error
+    if not detected_by and not is_reported:
+        compare_events(intact, second_copy)
     return detected_by or ("verify" if is_reported else "harmless")
+
+
+def compare_events(intact: IntactDirectory, root: Path) -> None:
+    """Check that a log in which nothing found damage has the events that it had, with their actors."""
+    with open_data(workload_settings(root)) as data:
+        assert data is not None
+        with closing(open_log(data)) as log:
+            (stream,) = log.list_streams()
+            if log.read_events(stream.number, 0, 9999) != intact.events:
+                raise UndetectedError("an event differs")
 
 
 def serve_and_compare(intact: IntactDirectory, root: Path) -> None:

@@ -1,6 +1,7 @@
 """The promises that every case is checked against, after a service has started again on what the fault left.
 
     Each acknowledged event is there once, at its seq; every other event at most once, at one seq.
+    Each event has the actor that it was posted with.
     Events are numbered 1, 2, 3, …; the chain, the ids and the file are intact.
     A retry of everything gives each event one seq; events that were there keep theirs.
     The learner, run to its end, publishes and checkpoints the fold of the lineage, to the bit.
@@ -94,6 +95,8 @@ def check_log(
                 assert draft.id.decode() not in stored, f"a retry was rejected: {outcome!r}"
     events = log.read_events(stream.number, 0, EVENTS_MAX)
     assert {event.id.decode(): event.seq for event in events} == stored, "a retry is not at its acknowledged seq"
+    actors = {draft.id: draft.actor for draft in drafts}
+    assert all(event.actor == actors.get(event.id, event.actor) for event in events), "an event has another actor"
     assert [event.seq for event in events] == list(range(1, len(stored) + 1)), "seqs are not 1, 2, 3, …"
     assert [seq for _, (seq, _) in audit_log(log, EVENTS_MAX)] == [len(stored)] * bool(stored), "the chain is broken"
     log.check_file()

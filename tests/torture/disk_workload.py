@@ -30,6 +30,7 @@ N: Final = 3
 BYTES_MAX: Final = 1 << 20
 TAIL_EVENTS_MAX: Final = 8
 ARTIFACT: Final = make_artifact("softmax", N, ["a", "b", "c"])
+ACTORS: Final = (b"", b"key:one", b"key:another")
 
 
 class Sent(NamedTuple):
@@ -153,7 +154,8 @@ class DiskWorkload:
                 kind, payload = Kind.CONFIGURE, dump({"rule": self._rng.choice(["ftrl", "adagrad", "newton"])})
             case chance if chance < 0.24:
                 kind, payload = Kind.CORRECT, self._make_correction(log, stream)
-        return Draft(stream.number, kind, b"%d-%d" % (self._rng.getrandbits(60), self._next), payload, 0)
+        id_, actor = b"%d-%d" % (self._rng.getrandbits(60), self._next), ACTORS[self._next % len(ACTORS)]
+        return Draft(stream.number, kind, id_, payload, 0, actor=actor)
 
     def _make_correction(self, log: SqliteLog, stream: Stream) -> bytes:
         """Return the payload of a CORRECT of a random event, which the log may refuse."""

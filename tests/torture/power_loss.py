@@ -116,6 +116,7 @@ def _check_events(events: list[Event], sent: Drafts, acknowledged: Seqs) -> None
     assert found == acknowledged, "an acknowledged event is lost"
     assert stored.keys() <= sent.keys(), "an event was never sent"
     for id_, event in stored.items():
+        assert event.actor == sent[id_].actor, "an event has another actor"
         if event.kind == Kind.FEEDBACK and event.payload is not None:
             assert event.payload == sent[id_].payload, "an event has other rows"
 

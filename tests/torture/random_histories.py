@@ -28,6 +28,7 @@ from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import delete_temporary_files, read_latest
 from tests.support.disk_faults import Disk, Fault
 from tests.support.history_machine import FollowMachine
+from tests.torture.disk_workload import ACTORS
 from tests.torture.reference_state import corrected_seq, excluded_seqs, fold_lineage, state_hash
 from tests.torture.results import ResultRow
 
@@ -71,7 +72,8 @@ class Histories(FollowMachine):
 
     def append_event(self, kind: Kind, payload: bytes) -> bool:
         """Append one event, and note it if it is accepted."""
-        draft = Draft(self.stream.number, kind, b"%d" % (self.last + 1), payload, 0)
+        actor = ACTORS[len(self.drafts) % len(ACTORS)]
+        draft = Draft(self.stream.number, kind, b"%d" % (self.last + 1), payload, 0, actor=actor)
         (outcome,) = self.log.append([draft])
         if isinstance(outcome, EventLocation):
             assert (outcome.seq, outcome.duplicate) == (len(self.drafts) + 1, False)
@@ -98,7 +100,7 @@ class Histories(FollowMachine):
                 payload = dump_forget(list(forgotten), corrections=corrections)
                 forgotten.update(corrections)
                 events = [event._replace(payload=None) if event.seq in forgotten else event for event in events]
-            events.append(Event(seq, draft.kind, draft.id, 0, payload, b""))
+            events.append(Event(seq, draft.kind, draft.id, 0, payload, b"", draft.actor))
         return events
 
     @invariant()
@@ -188,10 +190,11 @@ class Histories(FollowMachine):
         self.log = self.open_log()
         is_stored = len(self.log.read_events(self.stream.number, 0, 9999)) > len(self.drafts)
         assert is_stored or not isinstance(outcome, EventLocation)
-        (retried,) = self.log.append([draft])
+        by_another = draft._replace(actor=b"key:another")
+        (retried,) = self.log.append([by_another])
         assert isinstance(retried, EventLocation)
         assert (retried.seq, retried.duplicate) == (len(self.drafts) + 1, is_stored)
-        self.note_accepted(draft)
+        self.note_accepted(draft if is_stored else by_another)
         self.start()
 
 

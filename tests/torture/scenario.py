@@ -46,14 +46,15 @@ class Request(NamedTuple):
     kind: Kind
     post: PostedEvent
     body: dict[str, Any]
+    actor: str = ""
 
 
 # A batch of feedback, one admin event, or None: a move of the write-ahead log into the database.
 Step = tuple[Request, ...] | None
 
 
-def make_scenario(seed: int, client: str = "a", batches: int = BATCHES) -> list[Step]:
-    """Return the steps of one client, in order."""
+def make_scenario(seed: int, client: str = "a", batches: int = BATCHES, *, has_key: bool = True) -> list[Step]:
+    """Return the steps of one client, in order; a client with a key is the actor of its events."""
     rng, classes = random.Random(f"{seed} {client}"), K
     generator = np.random.default_rng([seed, *client.encode()])
     steps: list[Step] = []
@@ -70,7 +71,8 @@ def make_scenario(seed: int, client: str = "a", batches: int = BATCHES) -> list[
             kind = admin.pop()
             steps.append(None if kind is None else (admin_request(kind, f"{client}{number}", posted, rng),))
             classes = {Kind.CLASSES: classes + 1, Kind.ROLLBACK: K}.get(cast("Kind", kind), classes)
-    return steps
+    actor = f"key:{client}" if has_key else ""
+    return [step and tuple(request._replace(actor=actor) for request in step) for step in steps]
 
 
 def feedback_request(name: str, generator: np.random.Generator, classes: int) -> Request:
@@ -99,7 +101,12 @@ def admin_request(kind: Kind, name: str, posted: list[Request], rng: random.Rand
 
 def drafts_of(stream: int, steps: list[Step]) -> list[Draft]:
     """Return the drafts of all steps, in order."""
-    return [Draft(stream, one.kind, one.post.id, one.post.payload, 1) for step in steps if step for one in step]
+    return [
+        Draft(stream, one.kind, one.post.id, one.post.payload, 1, actor=one.actor.encode())
+        for step in steps
+        if step
+        for one in step
+    ]
 
 
 def scenario_settings(folder: Path, **more: Any) -> Settings:
@@ -146,9 +153,9 @@ async def _post_step(writer: Writer, source: Source, step: Step, emit: Emit) -> 
         await writer.call_with_log(lambda log: cast("Any", log).empty_wal())
         return source
     if step[0].kind == Kind.FEEDBACK:
-        outcomes = await submit_events(writer, source, [one.post for one in step])
+        outcomes = await submit_events(writer, source, [one.post for one in step], step[0].actor)
     else:
-        outcomes = [await writer.submit_event(source, step[0].post, step[0].kind)]
+        outcomes = [await writer.submit_event(source, step[0].post, step[0].kind, actor=step[0].actor)]
     for one, outcome in zip(step, outcomes, strict=True):
         if isinstance(outcome, EventLocation):
             emit(f"ack {one.post.id.decode()} {outcome.seq}")

@@ -47,7 +47,7 @@ def serve_injected(seed: int, injection: Injection, victim: str, folder: Path, a
     (folder / "models").mkdir()
     (folder / "models" / "iris").symlink_to(SHIPPED / "iris")
     settings = scenario_settings(folder, models=folder / "models", port=0, drain_seconds=0.0)
-    steps, acknowledged = make_scenario(seed, batches=4), cast("Acknowledged", {})
+    steps, acknowledged = make_scenario(seed, batches=4, has_key=False), cast("Acknowledged", {})
     child, port = start_service(settings, folder)
     target = child.pid if victim == "parent" else wait_for_process(child.pid, victim)
     strace = None if victim == "parent" else Strace(target, injection._replace(at=at), folder / "trace")

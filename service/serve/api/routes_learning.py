@@ -24,11 +24,11 @@ from service.serve.api.schemas.admin_bodies import (
     RollbackRequest,
 )
 from service.serve.api.schemas.documented_calls import DOCS
-from service.serve.api.scoped_route import ScopedRoute
+from service.serve.api.scoped_route import ScopedRoute, principal_of
 from service.serve.api.validation import SeqQuery, Wait, parse_body
 from service.serve.asgi import COUNTED_BY_MODEL, Reply
 from service.serve.handlers.admin_requests import (
-    admin_request,
+    AdminRequest,
     check_classes,
     check_configuration,
     classes_payload,
@@ -40,6 +40,7 @@ from service.serve.handlers.correction_requests import CorrectionCall
 from service.serve.handlers.learning import Learning
 from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.responses import learning_off
+from service.serve.wire.feedback_body import PostedEvent
 from service.store.log.events import Kind
 
 learning = APIRouter(tags=["learning"], route_class=ScopedRoute)
@@ -59,6 +60,10 @@ async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
     return parse_body(await read_json(request, context), context.settings, model)
 
 
+def _admin_request(request: Request, call: AdminCall, kind: Kind, payload: bytes) -> AdminRequest:
+    return AdminRequest(kind, PostedEvent(call.id.encode(), payload, 0), call.if_seq, principal_of(request).actor)
+
+
 @learning_models.post(":feedback", **DOCS["feedback"])
 async def feedback(
     path: NamedModel, served: Served, request: Request, context: With, *, wait: Wait = False
@@ -69,7 +74,8 @@ async def feedback(
     request.scope[COUNTED_BY_MODEL] = True
     body = await read_json(request, context)
     endpoint = Endpoint(FEEDBACK, served, any_version=path.version is None)
-    return Reply(await _learning(context).feedback.respond_when_served(endpoint, body))
+    principal = principal_of(request)
+    return Reply(await _learning(context).feedback.respond_when_served(endpoint, principal, body))
 
 
 @learning_models.get("/weights", **DOCS["weights"])
@@ -83,7 +89,7 @@ async def classes(served: Served, request: Request, context: With, *, wait: Wait
     """Add classes after the existing ones; the order of the others does not change in any row."""
     admin = _learning(context).admin
     call = await _parse(request, context, AddClassesRequest)
-    event = admin_request(Kind.CLASSES, classes_payload(call.add), call.id, call.if_seq)
+    event = _admin_request(request, call, Kind.CLASSES, classes_payload(call.add))
     return Reply(await admin.append(served, event, wait=wait, check=partial(check_classes, call.add)))
 
 
@@ -97,7 +103,7 @@ async def correct(path: NamedModel, served: Served, request: Request, context: W
     call = await _parse(request, context, CorrectRequest)
     version = None if path.version is None else int(served.version)
     ids, id_ = [one.encode() for one in call.ids], call.id.encode()
-    correction = CorrectionCall(served.name, version, ids, call.labels, id_, call.if_seq)
+    correction = CorrectionCall(served.name, version, ids, call.labels, id_, call.if_seq, principal_of(request).actor)
     return Reply(await corrections.correct(served, correction, wait=wait))
 
 
@@ -109,7 +115,7 @@ async def forget(path: NamedModel, served: Served, request: Request, context: Wi
     """
     admin = _learning(context).admin
     call = await _parse(request, context, ForgetRequest)
-    event = admin_request(Kind.FORGET, forget_payload(call.ids), call.id, call.if_seq)
+    event = _admin_request(request, call, Kind.FORGET, forget_payload(call.ids))
     append = admin.forget if path.version is None else admin.append
     return Reply(await append(served, event, wait=wait))
 
@@ -119,7 +125,7 @@ async def rollback(served: Served, request: Request, context: With, *, wait: Wai
     """Go back to the state at a seq; the later events stay in the log."""
     admin = _learning(context).admin
     call = await _parse(request, context, RollbackRequest)
-    event = admin_request(Kind.ROLLBACK, rollback_payload(call.seq), call.id, call.if_seq)
+    event = _admin_request(request, call, Kind.ROLLBACK, rollback_payload(call.seq))
     return Reply(await admin.append(served, event, wait=wait))
 
 
@@ -128,7 +134,7 @@ async def configure(served: Served, request: Request, context: With, *, wait: Wa
     """Pause learning, learn without serving the result, or change the learning rule."""
     admin = _learning(context).admin
     call = await _parse(request, context, ConfigureRequest)
-    event = admin_request(Kind.CONFIGURE, configure_payload(call.changes()), call.id, call.if_seq)
+    event = _admin_request(request, call, Kind.CONFIGURE, configure_payload(call.changes()))
     return Reply(await admin.append(served, event, wait=wait, check=partial(check_configuration, call.changes())))
 
 

@@ -48,12 +48,13 @@ class AdminHandler:
         context = self._context_of(served)
         if check is not None:
             await self._check_new(served, request, check)
-        place = kept(await self._writer.submit_event(context.source, request.event, request.kind, request.if_seq))
+        kind, event, if_seq, actor = request
+        place = kept(await self._writer.submit_event(context.source, event, kind, if_seq, actor))
         self._log_stored(served.name, request, place)
         if wait:
-            (place,) = await self._responses.wait_until_served(served.name, [(request.event.id, place)])
-        event = self._responses.event_body(context, request.event, kept(place))
-        return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, **event}))
+            (place,) = await self._responses.wait_until_served(served.name, [(event.id, place)])
+        event_body = self._responses.event_body(context, event, kept(place))
+        return HttpResponse(200 if wait else 202, orjson.dumps({**context.names, **event_body}))
 
     async def forget(self, served: ServedModel, request: AdminRequest, *, wait: bool) -> HttpResponse:
         """Forget feedback of a model in every version that holds it; respond as `append`, or with all events."""

@@ -33,23 +33,19 @@ EXPORT_BYTES: Final = 64 << 10
 
 
 class AdminRequest(NamedTuple):
-    """An admin event that a client asks for."""
+    """An admin event that a client asks for.
+
+    Attributes:
+        kind: The kind of the event.
+        event: Its id and payload.
+        if_seq: The last seq that the stream may have, or None.
+        actor: Who asks for it; empty in an open service.
+    """
 
     kind: Kind
     event: PostedEvent
     if_seq: int | None
-
-
-def admin_request(kind: Kind, payload: bytes, id_: str, if_seq: int | None) -> AdminRequest:
-    """Return the event of an admin call.
-
-    Args:
-        kind: The kind of the event.
-        payload: Its payload, made by one of the functions below.
-        id_: Its id, 1 to 128 bytes in UTF-8.
-        if_seq: The last seq that the stream may have, or None.
-    """
-    return AdminRequest(kind, PostedEvent(id_.encode(), payload, 0), if_seq)
+    actor: str
 
 
 def forget_everywhere(log: FeedbackLog, model: str, request: AdminRequest, now_ms: int) -> list[Outcome]:
@@ -97,6 +93,7 @@ def forget_everywhere(log: FeedbackLog, model: str, request: AdminRequest, now_m
                 now_ms,
                 None,
                 request.if_seq,
+                request.actor.encode(),
             )
             for stream, name in zip(streams, names, strict=True)
         ]

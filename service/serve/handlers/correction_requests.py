@@ -47,6 +47,7 @@ class CorrectionCall(NamedTuple):
         labels: For each id a parsed JSON list with the label of each row.
         id: The id of the call.
         if_seq: The last seq that the stream may have, or None.
+        actor: Who makes the call.
     """
 
     model: str
@@ -55,6 +56,7 @@ class CorrectionCall(NamedTuple):
     labels: Sequence[list[Any]]
     id: bytes
     if_seq: int | None
+    actor: str
 
     @property
     def event_ids(self) -> list[bytes]:
@@ -143,7 +145,8 @@ def append_corrections(
         except UnacceptableError as reason:
             raise UnacceptableError(f'In item {number} of "labels": {reason}') from None
         payload = encode_correction(place.seq, layout, kind, targets)
-        drafts.append(Draft(place.stream, Kind.CORRECT, event_ids[number], payload, now_ms, None, call.if_seq))
+        draft = Draft(place.stream, Kind.CORRECT, event_ids[number], payload, now_ms, None, call.if_seq)
+        drafts.append(draft._replace(actor=call.actor.encode()))
     for draft in drafts:
         _refuse_taken_id(log, draft, places.get(draft.id))
     return log.append(drafts)

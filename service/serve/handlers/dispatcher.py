@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+from service.access.principal import Principal
 from service.access.scopes import Scope
 from service.errors import AccessError, InputError
 from service.serve.authorization.authorizer import Authorizer
@@ -26,7 +27,7 @@ Handler = Callable[[Endpoint, RequestHead, bytes], PendingResponse]
 
 
 # Starts to store feedback: returns a refusal, or None if the callback will be called with the response.
-StartFeedback = Callable[[Endpoint, bytes, Callable[[HttpResponse | Exception], None]], HttpResponse | None]
+StartFeedback = Callable[[Endpoint, Principal, bytes, Callable[[HttpResponse | Exception], None]], HttpResponse | None]
 
 
 class Dispatcher:
@@ -78,7 +79,7 @@ class Dispatcher:
             return handler(endpoint, head, body)
         return self.turns.call(partial(handler, endpoint, head, body))
 
-    def _feedback(self, endpoint: Endpoint, _head: RequestHead, body: bytes) -> PendingResponse:
+    def _feedback(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to feedback by a future, for callers that cannot take a callback."""
         later: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 
@@ -90,4 +91,4 @@ class Dispatcher:
             else:
                 later.set_exception(response)
 
-        return self.start_feedback(endpoint, body, on_response) or later
+        return self.start_feedback(endpoint, head.principal, body, on_response) or later

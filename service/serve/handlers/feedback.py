@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import orjson
 
+from service.access.principal import Principal
 from service.errors import SoftstepError
 from service.serve.handlers.append_outcomes import kept, refusal_of, refusal_reason, refused
 from service.serve.handlers.event_responses import EventResponses
@@ -69,8 +70,10 @@ class FeedbackHandler:
         """Return one feedback token for each row of X (B, N)."""
         return self._context_of(served).sealer.seal_rows(X)
 
-    def start(self, endpoint: Endpoint, body: bytes, on_response: OnResponse) -> HttpResponse | None:
-        """Store feedback.
+    def start(
+        self, endpoint: Endpoint, principal: Principal, body: bytes, on_response: OnResponse
+    ) -> HttpResponse | None:
+        """Store feedback; each event names its actor.
 
         Returns:
             A refusal, or None if `on_response` will be called once the event is on disk or refused.
@@ -83,12 +86,12 @@ class FeedbackHandler:
             posted: Any = context.parser.parse_feedback(body)
             if type(posted) is PostedEvent:
                 respond = partial(self._respond_to_one, on_response, served.counters, started, context, posted)
-                self._writer.send_events(context.source, (posted,), respond)
+                self._writer.send_events(context.source, (posted,), respond, actor=principal.actor)
             elif len(posted.tokens) > TOKENS_PER_TURN:
-                self._start_large(endpoint, context, posted, on_response)
+                self._start_large(endpoint, context, principal, posted, on_response)
             else:
                 respond = partial(_respond, self._encode_batch, on_response, served.counters, started, context)
-                batch = self._tokens.send(endpoint, posted, respond)
+                batch = self._tokens.send(endpoint, posted, respond, principal.actor)
                 if batch is not None:
                     served.counters[FAILURES] += 1
                     return self._encode_batch(context, batch)
@@ -98,7 +101,12 @@ class FeedbackHandler:
         return None
 
     def _start_large(
-        self, endpoint: Endpoint, context: FeedbackContext, posted: PostedTokens, on_response: OnResponse
+        self,
+        endpoint: Endpoint,
+        context: FeedbackContext,
+        principal: Principal,
+        posted: PostedTokens,
+        on_response: OnResponse,
     ) -> None:
         """Store the feedback of many tokens, which are read in several turns of the event loop."""
         started, served = perf_counter_ns(), endpoint.served
@@ -114,28 +122,30 @@ class FeedbackHandler:
             elif isinstance(reason, Exception):
                 on_response(reason)
 
-        task = asyncio.ensure_future(self._tokens.submit(endpoint, posted))
+        task = asyncio.ensure_future(self._tokens.submit(endpoint, posted, principal.actor))
         self._tasks.add(task)
         task.add_done_callback(finish)
 
-    async def respond_when_served(self, endpoint: Endpoint, body: bytes) -> HttpResponse:
+    async def respond_when_served(self, endpoint: Endpoint, principal: Principal, body: bytes) -> HttpResponse:
         """Store feedback and respond when this worker serves it, with the losses of its rows."""
         started, served = perf_counter_ns(), endpoint.served
         context = self._context_of(served)
         context.check_lag(served, self._lag_events_max)
         posted = context.parser.parse_feedback(body)
         if isinstance(posted, PostedEvent):
-            response = await self._wait_for_event(served.name, context, posted)
+            response = await self._wait_for_event(served.name, context, posted, principal.actor)
         else:
-            batch = await self._tokens.submit(endpoint, posted)
+            batch = await self._tokens.submit(endpoint, posted, principal.actor)
             response = await self._wait_for_batch(served.name, context, batch)
         if not response.code:
             count_duration(served.counters, FEEDBACK, perf_counter_ns() - started)
         return response
 
-    async def _wait_for_event(self, name: str, context: FeedbackContext, event: PostedEvent) -> HttpResponse:
+    async def _wait_for_event(
+        self, name: str, context: FeedbackContext, event: PostedEvent, actor: str
+    ) -> HttpResponse:
         """Store an event and respond when it is served; raise if it is refused, or removed meanwhile."""
-        place = kept(await self._writer.submit_event(context.source, event))
+        place = kept(await self._writer.submit_event(context.source, event, actor=actor))
         (place,) = await self._responses.wait_until_served(name, [(event.id, place)])
         served_body = self._responses.served_body(context, event, kept(place))
         return HttpResponse(200, orjson.dumps({**context.names, **served_body}))
@@ -216,7 +226,9 @@ class LearningOffHandler:
         """Raise LearningOffError."""
         raise learning_off()
 
-    def start(self, endpoint: Endpoint, _body: bytes, _on_response: OnResponse) -> HttpResponse | None:
+    def start(
+        self, endpoint: Endpoint, _principal: Principal, _body: bytes, _on_response: OnResponse
+    ) -> HttpResponse | None:
         """Return the refusal."""
         endpoint.served.counters[FAILURES] += 1
         return refusal(learning_off(), V1)

@@ -96,9 +96,15 @@ class TokenFeedback:
         self._lag_events_max: Final = settings.lag_events_max
 
     def send(
-        self, endpoint: Endpoint, posted: PostedTokens, on_outcomes: Callable[[TokenBatch], None]
+        self, endpoint: Endpoint, posted: PostedTokens, on_outcomes: Callable[[TokenBatch], None], actor: str
     ) -> TokenBatch | None:
         """Write the events of tokens in one transaction; of more than TOKENS_PER_TURN use `submit`.
+
+        Args:
+            endpoint: The model that they are posted to.
+            posted: The tokens.
+            on_outcomes: As below.
+            actor: Who sent them.
 
         Returns:
             The batch if every token was refused, or None if `on_outcomes` will be called with it.
@@ -109,9 +115,9 @@ class TokenFeedback:
             LogError: The queue is full, or the server is stopping.
         """
         contexts, reader = self._open_reader(endpoint)
-        return self._write(endpoint, TokenBatch(contexts, reader.read_tokens(posted)), on_outcomes)
+        return self._write(endpoint, TokenBatch(contexts, reader.read_tokens(posted)), on_outcomes, actor)
 
-    async def submit(self, endpoint: Endpoint, posted: PostedTokens) -> TokenBatch:
+    async def submit(self, endpoint: Endpoint, posted: PostedTokens, actor: str) -> TokenBatch:
         """Write as `send` does, and return the batch with all outcomes; the tokens of a large body take turns."""
         contexts, reader = self._open_reader(endpoint)
         read = reader.read_tokens(posted, 0, TOKENS_PER_TURN)
@@ -123,7 +129,7 @@ class TokenFeedback:
             if not future.done():  # the client may have left
                 future.set_result(batch)
 
-        return self._write(endpoint, TokenBatch(contexts, read), on_outcomes) or await future
+        return self._write(endpoint, TokenBatch(contexts, read), on_outcomes, actor) or await future
 
     def _open_reader(self, endpoint: Endpoint) -> tuple[Mapping[int, FeedbackContext], TokenReader]:
         """Return the contexts of the model's served versions, and a reader of their tokens."""
@@ -132,7 +138,7 @@ class TokenFeedback:
         return contexts, TokenReader(issuers, None if endpoint.any_version else endpoint.served.key[1])
 
     def _write(
-        self, endpoint: Endpoint, batch: TokenBatch, on_outcomes: Callable[[TokenBatch], None]
+        self, endpoint: Endpoint, batch: TokenBatch, on_outcomes: Callable[[TokenBatch], None], actor: str
     ) -> TokenBatch | None:
         """Write the events of tokens that were read; see `send`."""
         served = endpoint.served
@@ -153,7 +159,8 @@ class TokenFeedback:
             [
                 (batch.contexts[version].source, batch.events_at(places), partial(note, version))
                 for version, places in unwritten.items()
-            ]
+            ],
+            actor,
         )
         return None
 

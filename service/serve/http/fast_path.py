@@ -80,7 +80,7 @@ class FastPath(Connection):
         on_response = partial(self._finish_feedback, cycle)
         try:
             response: HttpResponse | Exception | None = self.shared.dispatcher.start_feedback(
-                cached.endpoint, data[len(cached.head) :], on_response
+                cached.endpoint, cached.request.principal, data[len(cached.head) :], on_response
             )
         except Exception as error:  # noqa: BLE001  # logged with the request's id
             response = error

@@ -40,6 +40,7 @@ class Submission(NamedTuple):
         if_seq: The last seq of the stream that the events require, or None.
         size: The bytes of their payloads.
         on_result: Called in the event loop with a list of outcomes, or with an exception.
+        actor: Who sent the request; empty in an open service.
     """
 
     source: Source
@@ -48,6 +49,7 @@ class Submission(NamedTuple):
     if_seq: int | None
     size: int
     on_result: Callable[[Any], None]
+    actor: str
 
 
 class JointSubmission(NamedTuple):

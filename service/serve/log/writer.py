@@ -84,6 +84,8 @@ class Writer:
         on_result: Callable[[Any], None],
         kind: Kind = FEEDBACK,
         if_seq: int | None = None,
+        *,
+        actor: str = "",
     ) -> None:
         """Write events in one transaction.
 
@@ -94,6 +96,7 @@ class Writer:
                 RefusedError for all events.
             kind: The kind of the events.
             if_seq: The last seq of the stream that the events require, or None.
+            actor: Who sent the events; empty in an open service.
 
         Raises:
             QueueFullError: Too many events or bytes wait.
@@ -103,9 +106,9 @@ class Writer:
         self._reserve(len(posts), size)
         if not self._next_items:  # as `_submit`, without a call for each event
             self._loop.call_soon(self._put_items)
-        self._next_items.append(Submission(source, kind, posts, if_seq, size, on_result))
+        self._next_items.append(Submission(source, kind, posts, if_seq, size, on_result, actor))
 
-    def send_to_versions(self, parts: Sequence[Part]) -> None:
+    def send_to_versions(self, parts: Sequence[Part], actor: str = "") -> None:
         """Write feedback for several versions in one transaction; the callback of a part is as for `send_events`.
 
         Raises:
@@ -113,10 +116,10 @@ class Writer:
             LogUnavailableError: The server is stopping.
         """
         if len(parts) == 1:  # shares a transaction with other requests
-            self.send_events(*parts[0])
+            self.send_events(*parts[0], actor=actor)
             return
         submissions = [
-            Submission(source, FEEDBACK, posts, None, sum([len(post.payload) for post in posts]), on_result)
+            Submission(source, FEEDBACK, posts, None, sum([len(post.payload) for post in posts]), on_result, actor)
             for source, posts, on_result in parts
         ]
         self._reserve(sum([len(one.posts) for one in submissions]), sum([one.size for one in submissions]))
@@ -132,11 +135,11 @@ class Writer:
         self._bytes += size
 
     def submit_event(
-        self, source: Source, post: PostedEvent, kind: Kind = FEEDBACK, if_seq: int | None = None
+        self, source: Source, post: PostedEvent, kind: Kind = FEEDBACK, if_seq: int | None = None, actor: str = ""
     ) -> asyncio.Future[EventLocation]:
         """Write one event as `send_events` does; the future has its location, or a RefusedError or LogError."""
         future: asyncio.Future[EventLocation] = self._loop.create_future()
-        self.send_events(source, (post,), partial(_resolve_with_first, future), kind, if_seq)
+        self.send_events(source, (post,), partial(_resolve_with_first, future), kind, if_seq, actor=actor)
         return future
 
     def call_with_log(self, function: Callable[[FeedbackLog], T], *, appends: bool = False) -> asyncio.Future[T]:

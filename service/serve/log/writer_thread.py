@@ -156,14 +156,15 @@ class WriterThread:
         drafts: list[Draft] = []
         last_source: Source | None = None
         number: int | SoftstepError = 0
-        for source, kind, posts, if_seq, _, _ in submissions:
+        for source, kind, posts, if_seq, _, _, actor in submissions:
             if source is not last_source:
                 last_source, number = source, self._stream_number(log, source)
             if type(number) is int:
                 epoch = source.class_epoch if kind is FEEDBACK else None
+                name = actor.encode()
                 results.append(len(posts))
                 for id_, payload, _ in posts:
-                    drafts.append(Draft(number, kind, id_, payload, now_ms, epoch, if_seq))
+                    drafts.append(Draft(number, kind, id_, payload, now_ms, epoch, if_seq, name))
             else:
                 results.append(number)
         before = time.perf_counter_ns()

@@ -23,7 +23,7 @@ from service.store.directory.keyfile import KEY_NAME, copy_key_file
 from service.store.directory.offline import StoredData
 from service.store.filesystem import sync_folder, sync_tree
 from service.store.log.admin_payloads import dump_forget_ids
-from service.store.log.events import Draft, EventLocation, Kind, Stream
+from service.store.log.events import COMMAND, Draft, EventLocation, Kind, Stream
 from service.store.log.feedback_log import read_event, read_lineage
 from service.store.log.ids import new_id
 from service.store.log.sqlite import SqliteLog
@@ -158,7 +158,7 @@ def _delete_states_with_forgotten(copy: StoredData, stream: Stream) -> None:
 
 
 def _append_forget(log: SqliteLog, stream: int, ids: Sequence[bytes]) -> None:
-    draft = Draft(stream, Kind.FORGET, new_id(), dump_forget_ids(ids), time.time_ns() // 1_000_000)
-    (outcome,) = log.append([draft])
+    now_ms = time.time_ns() // 1_000_000
+    (outcome,) = log.append([Draft(stream, Kind.FORGET, new_id(), dump_forget_ids(ids), now_ms, actor=COMMAND)])
     if not isinstance(outcome, EventLocation):
         raise outcome if isinstance(outcome, RefusedError) else LogUnavailableError(str(outcome))

@@ -7,7 +7,7 @@ For each draft, in order, with the changes of the drafts before it in the batch:
     the id already names an event of the model          that event's location, and what has removed it since, if kind
                                                         and payload are equal or the payload is forgotten, else
                                                         IdConflictError; payloads of one stream may differ by classes
-                                                        that were added between them
+                                                        that were added between them; the actor may be another one
     class_epoch, if_seq are given and differ            ClassesChangedError, SeqMovedError; the CORRECT events of a
                                                         batch are one call, so if_seq is the seq before the first
     FORGET of events that the state of a BASE includes  forgets the BASE too
@@ -43,6 +43,7 @@ from service.errors import (
 )
 from service.store.log.admin_payloads import dump_forget, parse, parse_forget, parse_forget_ids
 from service.store.log.events import (
+    ACTOR_BYTES_MAX,
     ID_BYTES_MAX,
     SALT_BYTES,
     SEQ_BITS,
@@ -102,7 +103,7 @@ class AppendBatch:
             return error
 
     def _admit(self, head: StreamHead, draft: Draft, salt: bytes) -> EventLocation:
-        stream, kind, id_, payload, time_ms, class_epoch, if_seq = draft
+        stream, kind, id_, payload, time_ms, class_epoch, if_seq, actor = draft
         name = (head.stream.model, id_)
         known = self.names.get(name)
         if known is not None:
@@ -113,12 +114,14 @@ class AppendBatch:
             raise SeqMovedError("the model has learned since that seq; ask for its metadata and decide again")
         if not 0 < len(id_) <= ID_BYTES_MAX:
             raise PayloadError(f"an id has 1 to {ID_BYTES_MAX} bytes")
+        if len(actor) > ACTOR_BYTES_MAX:
+            raise PayloadError(f"an actor has at most {ACTOR_BYTES_MAX} bytes")
         seq = head.seq + 1
-        hash_ = hash_event(head.hash, seq, kind, id_, time_ms, hash_payload(salt, payload))
+        hash_ = hash_event(head.hash, seq, kind, id_, time_ms, hash_payload(salt, payload), actor)
         if kind != FEEDBACK:
-            self._apply_admin_event(head, Event(seq, kind, id_, time_ms, payload, hash_))
+            self._apply_admin_event(head, Event(seq, kind, id_, time_ms, payload, hash_, actor))
         position = stream << SEQ_BITS | seq
-        row = (position, kind, id_, time_ms, payload, hash_, salt)
+        row = (position, kind, id_, time_ms, payload, hash_, actor, salt)
         self.rows.append(row)
         self.positions.append((position, name))
         self.names[name] = row
@@ -175,9 +178,9 @@ class AppendBatch:
     def _forget(self, head: StreamHead, seqs: Sequence[int]) -> None:
         positions = {head.stream.number << SEQ_BITS | seq for seq in seqs}
         self.forgotten += sorted(positions)
-        for name, (position, kind, id_, time_ms, _, hash_, seal) in self.names.items():
+        for name, (position, kind, id_, time_ms, _, hash_, actor, seal) in self.names.items():
             if position in positions:
-                self.names[name] = (position, kind, id_, time_ms, None, hash_, seal)
+                self.names[name] = (position, kind, id_, time_ms, None, hash_, actor, seal)
 
 
 def draw_salts(drafts: Sequence[Draft], random: Callable[[int], bytes]) -> list[bytes]:

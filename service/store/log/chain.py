@@ -10,9 +10,9 @@ from service.store.log.events import Position, hash_event, hash_payload
 
 CHECKSUM_BYTES: Final = 8
 
-# A stored event: seq, kind, id, time_ms, payload, hash and seal. The seal is the salt, or the digest itself if the
-# payload was forgotten. A bare tuple, because a start checks long chains of them.
-Link = tuple[int, int, bytes, int, bytes | None, bytes, bytes]
+# A stored event: seq, kind, id, time_ms, payload, hash, actor and seal. The seal is the salt, or the digest itself if
+# the payload was forgotten. A bare tuple, because a start checks long chains of them.
+Link = tuple[int, int, bytes, int, bytes | None, bytes, bytes, bytes]
 
 
 def check_chain(since: Position, links: Iterable[Link]) -> Position:
@@ -29,14 +29,15 @@ def check_chain(since: Position, links: Iterable[Link]) -> Position:
         LogDamagedError: An event is missing or differs from what was written.
     """
     expected, hash_ = since
-    for seq, kind, id_, time_ms, payload, stored_hash, seal in links:
+    for seq, kind, id_, time_ms, payload, stored_hash, actor, seal in links:
         expected += 1
         if seq != expected:
             raise LogDamagedError(f"the feedback log has lost event {expected}; restore a backup")
         try:
-            hash_ = hash_event(hash_, seq, kind, id_, time_ms, seal if payload is None else hash_payload(seal, payload))
+            digest = seal if payload is None else hash_payload(seal, payload)
+            hash_ = hash_event(hash_, seq, kind, id_, time_ms, digest, actor)
         except (TypeError, struct.error):
-            # A flipped bit can turn bytes into a text, or produce a number that no event has.
+            # A flipped bit can turn bytes into a text, or produce a number or a length that no event has.
             hash_ = b""
         if hash_ != stored_hash:
             raise LogDamagedError(f"event {seq} of the feedback log is damaged; restore a backup")

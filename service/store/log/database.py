@@ -18,9 +18,11 @@ from service.store.filesystem import sync_file, sync_folder
 from service.store.mount_types import refuse_unsafe_filesystem
 
 APPLICATION_ID: Final = int.from_bytes(b"SFST")
-# 1: the kinds 1 to 7. 2: CORRECT too; the tables are the same, but earlier releases do not know the kind.
-USER_VERSION: Final = 2
-READABLE_VERSIONS: Final = frozenset((1, 2))
+# 1: the kinds 1 to 7. 2: CORRECT too; the tables are the same, but earlier releases do not know the kind. 3: events
+# have actors.
+USER_VERSION: Final = 3
+READABLE_VERSIONS: Final = frozenset((1, 2, 3))
+ACTORS_VERSION: Final = 3
 BUSY_MS: Final = 5000
 # The size with the most events in a page for the fewest bytes of log: see loadtest/appends.py.
 PAGE_BYTES: Final = 4096

@@ -4,6 +4,7 @@ A stream is the history of one model version: its events have the seqs 1, 2, 3, 
 event is a kind, an id, a time, a payload and the hash that chains it to the event before:
 
     hash    SHA-256(previous hash ‖ head ‖ id ‖ digest)    before the first event: the stream's genesis, 32 bytes
+            if the event has an actor, <B bytes of actor> actor follows the digest
     head    <Q seq> <H kind> <Q time_ms> <H bytes of id>
     digest  SHA-256(salt ‖ payload)                         salt: 16 random bytes, deleted with the payload
 
@@ -16,6 +17,9 @@ event is a kind, an id, a time, a payload and the hash that chains it to the eve
     SKIP       {"seq": s}                                                     feedback s cannot be learned, and never is
     BASE       {"n_classes": K, …}, interpreted by the fold                   a state to start from, after an upgrade
     CORRECT    a seq and targets, in the format of correction_payload.py      that feedback has these labels from now on
+
+The actor names who sent the event: the id of a key, a keyed hash of another identity, or COMMAND. An event has none
+if the service was open to everybody or an earlier release wrote it; a BASE has none. The fold never reads it.
 """
 
 import struct
@@ -25,12 +29,15 @@ from typing import Final, NamedTuple
 
 from service.errors import LogFullError, RefusedError
 
+ACTOR_BYTES_MAX: Final = 255  # the hash has its length as one byte
+COMMAND: Final = b"command"  # the actor of what a person appends with a command of `softstep`
 ID_BYTES_MAX: Final = 128  # a URL, a UUID or a hash with a prefix; longer ids belong into the client's own table
 GENESIS_BYTES: Final = 32
 SALT_BYTES: Final = 16
 SEQ_BITS: Final = 40  # stream and seq together fit into a signed 64-bit integer
 SEQ_MAX: Final = (1 << SEQ_BITS) - 1
 pack_head: Final = struct.Struct("<32sQHQH").pack
+pack_actor_size: Final = struct.Struct("<B").pack
 
 
 class Kind(IntEnum):
@@ -100,6 +107,7 @@ class Draft(NamedTuple):
         time_ms: Milliseconds since 1970, for people; a retry may have another time.
         class_epoch: The class epoch that the draft was made for, or None for any.
         if_seq: The last seq that the caller knows, or None for any.
+        actor: Who sends it, at most 255 bytes of ASCII, or nothing; a retry may have another one.
     """
 
     stream: int
@@ -109,6 +117,7 @@ class Draft(NamedTuple):
     time_ms: int
     class_epoch: int | None = None
     if_seq: int | None = None
+    actor: bytes = b""
 
 
 class EventLocation(NamedTuple):
@@ -131,7 +140,10 @@ Outcome = EventLocation | RefusedError | LogFullError
 
 
 class Event(NamedTuple):
-    """A stored event; `payload` is None if it was forgotten. `kind` compares equal to a `Kind`."""
+    """A stored event; `payload` is None if it was forgotten, `actor` is empty if it has none.
+
+    `kind` compares equal to a `Kind`.
+    """
 
     seq: int
     kind: int
@@ -139,6 +151,7 @@ class Event(NamedTuple):
     time_ms: int
     payload: bytes | None
     hash: bytes
+    actor: bytes = b""
 
 
 def hash_payload(salt: bytes, payload: bytes) -> bytes:
@@ -147,7 +160,10 @@ def hash_payload(salt: bytes, payload: bytes) -> bytes:
 
 
 def hash_event(  # noqa: PLR0917  # the parts of one hash, in its order
-    previous: bytes, seq: int, kind: int, id_: bytes, time_ms: int, payload_digest: bytes
+    previous: bytes, seq: int, kind: int, id_: bytes, time_ms: int, payload_digest: bytes, actor: bytes = b""
 ) -> bytes:
     """Return the hash of an event, 32 bytes, from the one before it and everything that the event contains."""
-    return sha256(pack_head(previous, seq, kind, time_ms, len(id_)) + id_ + payload_digest).digest()
+    hashed = pack_head(previous, seq, kind, time_ms, len(id_)) + id_ + payload_digest
+    if actor != b"":  # not `if actor`: other empty values are damage
+        hashed += pack_actor_size(len(actor)) + actor
+    return sha256(hashed).digest()

@@ -18,9 +18,11 @@ class LogCache:
 
     Attributes:
         index: The index of ids.
+        has_actors: Whether the log's events can have actors, as of the last look at other processes' commits.
     """
 
     index: IdIndex
+    has_actors: bool
 
     def __init__(self, tail_events_max: int) -> None:
         self._tail_events_max = tail_events_max
@@ -40,6 +42,7 @@ class LogCache:
             heads = _keep_lineages(self._heads or {}, tables.read_heads(database))
             self.index.catch_up(database, {number: head.stream.model for number, head in heads.items()})
             self._heads, self._data_version = heads, version
+            self.has_actors = tables.has_actors(database)
         return self._heads
 
     def find_rows(

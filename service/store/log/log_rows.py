@@ -7,10 +7,10 @@ from service.store.log.events import SEQ_BITS, SEQ_MAX, EventLocation, Stream, S
 from service.store.log.lineage import Lineage, LineageChange
 from service.store.log.removals import removed_by
 
-# An event as backends write it: position (stream << 40 | seq), kind, id, time_ms, payload, hash, seal. The payload is
-# None if it was forgotten; the seal is the salt until then, and the digest afterwards. A bare tuple: one is made for
-# every event, and a named one costs more than the statement that writes it.
-Row = tuple[int, int, bytes, int, bytes | None, bytes, bytes]
+# An event as backends write it: position (stream << 40 | seq), kind, id, time_ms, payload, hash, actor, seal. The
+# payload is None if it was forgotten; the seal is the salt until then, and the digest afterwards. A bare tuple: one is
+# made for every event, and a named one costs more than the statement that writes it.
+Row = tuple[int, int, bytes, int, bytes | None, bytes, bytes, bytes]
 Name = tuple[str, bytes]  # of a model, and the id of one of its events
 RowsByName = MutableMapping[Name, Row]
 # Reads the effects of a stream's admin events after a seq.

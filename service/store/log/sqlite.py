@@ -23,7 +23,7 @@ from service.store.filesystem import sync_file, sync_folder
 from service.store.log import tables
 from service.store.log.append_rules import AppendBatch, draw_salts, find_names
 from service.store.log.chain import check_chain
-from service.store.log.database import USER_VERSION
+from service.store.log.database import ACTORS_VERSION, USER_VERSION
 from service.store.log.disk_limits import DiskLimits
 from service.store.log.events import SEQ_BITS, Draft, Event, EventLocation, Kind, Outcome, Position, Stream, StreamState
 from service.store.log.id_index import TAIL_EVENTS_MAX
@@ -103,7 +103,7 @@ class SqliteLog:
             links = tables.read_links(database, stream, since.seq, limit)
             if not links:
                 tables.read_head(database, stream)
-        return [payload for *_, payload, _, _ in links], check_chain(since, links)
+        return [payload for *_, payload, _, _, _ in links], check_chain(since, links)
 
     def read_admin_events(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
@@ -148,13 +148,15 @@ class SqliteLog:
             full = self._limits.fullness(drafts, self._connection)
         with self._connection.write_transaction() as database:
             heads = self._cache.begin_batch(database)
+            if not self._cache.has_actors:
+                drafts = [draft._replace(actor=b"") for draft in drafts]
             names = self._cache.find_rows(database, find_names(drafts, heads), heads)
             batch = AppendBatch(heads, names, _changes_reader(database, heads))
             outcomes: list[Outcome] = [
                 full if full and draft.kind in LIMITED_KINDS else batch.admit(draft, salt)
                 for draft, salt in zip(drafts, draw_salts(drafts, secrets.token_bytes), strict=True)
             ]
-            _write_batch(database, batch)
+            _write_batch(database, batch, with_actors=self._cache.has_actors)
             slices = self._cache.index.write_slices(database)
         self._cache.commit_batch(heads, slices, batch.positions)
         for number in {row[0] >> SEQ_BITS for row in batch.rows}:
@@ -162,16 +164,19 @@ class SqliteLog:
         return outcomes
 
     def upgrade(self) -> bool:
-        """Let a log of an earlier release take every kind of event; return whether it was one.
+        """Let a log of an earlier release take every kind of event, with its actor; return whether it was one.
 
         That release refuses to open the log afterwards. So only a start of the service does this, with the directory
         locked: a command may read a log that a running service of that release still writes.
         """
         with self._connection.write_transaction() as database:
-            is_older = bool(database.pragma("user_version") < USER_VERSION)
-            if is_older:
+            version = database.pragma("user_version")
+            if version < ACTORS_VERSION:
+                tables.add_actors(database)
+            if version < USER_VERSION:
                 database.pragma("user_version", USER_VERSION)
-        return is_older
+        self._cache.drop_heads()
+        return bool(version < USER_VERSION)
 
     def purge_stream(self, stream: int) -> None:
         """See FeedbackLog. The next `finish_purges` finishes an interrupted purge."""
@@ -239,8 +244,8 @@ def _changes_reader(database: apsw.Connection, heads: Mapping[int, StreamHead]) 
     return lambda number, after: map(lineage_change, tables.read_admin_events(database, heads[number].stream, after))
 
 
-def _write_batch(database: apsw.Connection, batch: AppendBatch) -> None:
-    tables.insert_rows(database, batch.rows)
+def _write_batch(database: apsw.Connection, batch: AppendBatch, *, with_actors: bool) -> None:
+    tables.insert_rows(database, batch.rows, with_actors=with_actors)
     for position in batch.forgotten:
         tables.forget_payload(database, position)
     for number in batch.changed_streams:

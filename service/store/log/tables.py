@@ -8,6 +8,7 @@
     facts    the secret of that hash, checksummed
 
     seal     of an event the salt of its digest; if it was forgotten, the digest itself, and payload is NULL
+    actor    of an event who sent it, or nothing; logs of the schemas 1 and 2 do not have this column
 
 Nothing here begins or ends a transaction.
 """
@@ -21,6 +22,7 @@ import orjson
 
 from service.errors import LogDamagedError, StreamGoneError
 from service.store.log.chain import Link, add_checksum, check_event, strip_checksum
+from service.store.log.database import ACTORS_VERSION
 from service.store.log.events import SEQ_BITS, SEQ_MAX, Event, Stream, hash_payload
 from service.store.log.log_rows import Name, Row, StreamHead
 
@@ -28,15 +30,23 @@ SCHEMA: Final = """
 CREATE TABLE streams(number INTEGER PRIMARY KEY AUTOINCREMENT, purged INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
 CREATE TABLE events(
   position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id BLOB NOT NULL, time_ms INTEGER NOT NULL, payload BLOB,
-  hash BLOB NOT NULL, seal BLOB NOT NULL
+  hash BLOB NOT NULL, seal BLOB NOT NULL, actor BLOB NOT NULL DEFAULT x''
 ) STRICT;
 CREATE INDEX admin_events ON events(position) WHERE kind <> 1;
 CREATE TABLE ids(key INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY(key, position)) STRICT, WITHOUT ROWID;
 CREATE TABLE slices(slice INTEGER PRIMARY KEY, cover BLOB NOT NULL) STRICT;
 CREATE TABLE facts(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
+ADD_ACTORS: Final = "ALTER TABLE events ADD COLUMN actor BLOB NOT NULL DEFAULT x''"
 SECRET_BYTES: Final = 16
-EVENT: Final = f"position & {SEQ_MAX}, kind, id, time_ms, payload, hash"
+SEQ: Final = f"position & {SEQ_MAX}"
+# The columns of a Row, of the logs with and without actors. Each Row has eight values.
+INSERT: Final = (
+    "INSERT INTO events(position, kind, id, time_ms, payload, hash, actor, seal) VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
+)
+INSERT_WITHOUT_ACTOR: Final = (
+    "INSERT INTO events(position, kind, id, time_ms, payload, hash, seal) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?8)"
+)
 LAST: Final = f"FROM events WHERE position BETWEEN number << {SEQ_BITS} AND number << {SEQ_BITS} | {SEQ_MAX}"
 HEADS: Final = f"""
 SELECT number, record,
@@ -49,6 +59,16 @@ def create_tables(database: apsw.Connection) -> None:
     """Create the tables of a new database."""
     database.execute(SCHEMA)
     database.execute("INSERT INTO facts VALUES('secret', ?)", (add_checksum(secrets.token_bytes(SECRET_BYTES)),))
+
+
+def has_actors(database: apsw.Connection) -> bool:
+    """Return whether events can have actors: not before a start of the service has upgraded the log."""
+    return bool(database.pragma("user_version") >= ACTORS_VERSION)
+
+
+def add_actors(database: apsw.Connection) -> None:
+    """Let the events of an earlier release's log have actors; those that are stored have none."""
+    database.execute(ADD_ACTORS)
 
 
 def read_secret(database: apsw.Connection) -> bytes:
@@ -105,8 +125,8 @@ def write_head(database: apsw.Connection, head: StreamHead) -> None:
 def read_events(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Event]:
     """Return the events of a stream after a seq, without a gap, at most `limit`."""
     bindings = (*_positions_after(stream, after), limit)
-    rows = database.execute(f"SELECT {EVENT} FROM events WHERE position BETWEEN ? AND ? LIMIT ?", bindings)  # noqa: S608
-    events = list(map(Event._make, rows))
+    sql = f"SELECT {_event(database)} FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608
+    events = list(map(Event._make, database.execute(sql, bindings)))
     # Rows come by ascending position, each once, so none is missing if the last one's seq matches their number.
     if events and events[-1].seq != after + len(events):
         raise LogDamagedError(f"the feedback log has lost an event after event {after}; restore a backup")
@@ -117,7 +137,8 @@ def read_admin_events(database: apsw.Connection, stream: Stream, after: int = 0)
     """Return the events of a stream after a seq that are not FEEDBACK, each checked against the one before it."""
     # Everything later depends on them: a damaged one must not change the lineage.
     previous = "(SELECT hash FROM events AS before WHERE before.position = events.position - 1)"
-    sql = f"SELECT {previous}, {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"  # noqa: S608
+    where = "position BETWEEN ? AND ? AND kind <> 1 ORDER BY position"
+    sql = f"SELECT {previous}, {_event(database)}, seal FROM events WHERE {where}"  # noqa: S608
     events = []
     for hash_, *link in database.execute(sql, _positions_after(stream.number, after)):
         check_event(stream.genesis if hash_ is None else cast("bytes", hash_), cast("Link", tuple(link)))
@@ -127,21 +148,24 @@ def read_admin_events(database: apsw.Connection, stream: Stream, after: int = 0)
 
 def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Link]:
     """Return the events of a stream after a seq with their seals, at most `limit`; gaps are not detected."""
-    sql = f"SELECT {EVENT}, seal FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608
+    sql = f"SELECT {_event(database)}, seal FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608
     return cast("list[Link]", database.execute(sql, (*_positions_after(stream, after), limit)).fetchall())
 
 
 def read_rows(database: apsw.Connection, positions: Sequence[int]) -> list[Row]:
     """Return the rows at these positions that exist."""
+    if not positions:
+        return []
+    sql = f"SELECT {_event(database, 'position')}, seal FROM events WHERE position = ?"  # noqa: S608
     found: list[Row] = []
     for position in positions:
-        found += cast("list[Row]", database.execute("SELECT * FROM events WHERE position = ?", (position,)).fetchall())
+        found += cast("list[Row]", database.execute(sql, (position,)).fetchall())
     return found
 
 
-def insert_rows(database: apsw.Connection, rows: Iterable[Row]) -> None:
-    """Insert new events."""
-    database.executemany("INSERT INTO events VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
+def insert_rows(database: apsw.Connection, rows: Iterable[Row], *, with_actors: bool) -> None:
+    """Insert new events; the log has actors, or none of the events has one."""
+    database.executemany(INSERT if with_actors else INSERT_WITHOUT_ACTOR, rows)
 
 
 def forget_payload(database: apsw.Connection, position: int) -> None:
@@ -180,6 +204,12 @@ def purge_some(database: apsw.Connection, hash_names: Callable[[list[Name]], lis
     if not events:
         database.execute("DELETE FROM streams WHERE number = ?", (number,))
     return True
+
+
+def _event(database: apsw.Connection, place: str = SEQ) -> str:
+    """Return the columns of an Event, or of a Row without its seal if `place` is the position."""
+    actor = "actor" if has_actors(database) else "x''"
+    return f"{place}, kind, id, time_ms, payload, hash, {actor}"
 
 
 def _parse_record(number: int, record: bytes) -> tuple[Stream, list[int]]:

@@ -34,7 +34,7 @@ from service.serve.log import writer_thread
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import FEEDBACK_DUPLICATES, FEEDBACK_EVENTS, FEEDBACK_REFUSALS
 from service.serve.wire.feedback_body import PostedEvent
-from service.store.log.admin_payloads import dump_classes
+from service.store.log.admin_payloads import dump_classes, dump_seq
 from service.store.log.events import EventLocation, Kind, Position, Stream
 from service.store.log.sqlite import SqliteLog
 from tests.support.paths import ROOT
@@ -161,6 +161,34 @@ def test_admin_events_are_written_in_order_with_feedback(rig: WriterRig) -> None
 
     rig.run(scenario)
     assert [iris.counters[cell] for cell in (FEEDBACK_EVENTS, FEEDBACK_REFUSALS)] == [2, 1]
+
+
+def test_every_submission_brings_its_actor(rig: WriterRig) -> None:
+    """Events of one batch keep the actors of their requests; those of one request share it."""
+    first, second = make_source(), make_source(version=2)
+
+    async def scenario(writer: Writer) -> None:
+        futures = [
+            submit_events(writer, first, [make_post("a"), make_post("b")], "key:one"),
+            submit_events(writer, first, [make_post("c")]),
+            writer.submit_event(first, make_post("d"), actor="key:two"),
+            writer.submit_event(first, PostedEvent(b"e", dump_seq(1), 0), Kind.ROLLBACK, actor="key:one"),
+        ]
+        await asyncio.gather(*futures)
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        parts = [(first, [make_post("f")], lambda _: None), (second, [make_post("g")], done.set_result)]
+        writer.send_to_versions(parts, "key:two")
+        await done
+        writer.send_to_versions([(second, [make_post("h")], lambda _: None)], "key:one")
+        stored = await writer.call_with_log(
+            lambda log: [(event.id, event.actor) for number in (1, 2) for event in log.read_events(number, 0, 9)]
+        )
+        one, two = b"key:one", b"key:two"
+        first_stored = [(b"a", one), (b"b", one), (b"c", b""), (b"d", two), (b"e", one), (b"f", two)]
+        assert stored == [*first_stored, (b"g", two), (b"h", one)]
+
+    rig.run(scenario)
+    assert rig.batches == [5, 2, 1]
 
 
 def test_feedback_for_several_versions_shares_a_transaction(rig: WriterRig) -> None:

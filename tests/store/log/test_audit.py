@@ -17,9 +17,12 @@ from tests.support.memory_log import MemoryLog
 def filled(log: FeedbackLog) -> Stream:
     """Return a stream with every kind of event, next to a second stream."""
     stream, other = (log.open_stream("iris", version, GENESIS, 3) for version in (1, 2))
-    log.append([feedback(stream, str(n)) for n in range(20)])
+    actors = {7: b"key:one", 3: b"key:two"}
+    log.append([feedback(stream, str(n))._replace(actor=actors.get(n, b"")) for n in range(20)])
     log.append([classes(stream, "c", "x"), correction(stream, "d", 4), correction(stream, "e", 6)])
-    log.append([forget(stream, "f", "3", "4"), rollback(stream, "r", 21), feedback(other, "o")])
+    log.append(
+        [forget(stream, "f", "3", "4")._replace(actor=b"command"), rollback(stream, "r", 21), feedback(other, "o")]
+    )
     return stream
 
 
@@ -53,6 +56,11 @@ def damage(log: SqliteLog, statement: str) -> None:
         "UPDATE events SET id = x'00' WHERE position & 255 = 7",
         "UPDATE events SET seal = x'00' WHERE position & 255 = 4",
         "UPDATE events SET hash = x'00' WHERE position & 255 = 7",
+        "UPDATE events SET actor = x'6b' WHERE position & 255 = 7",
+        "UPDATE events SET actor = x'6b65793a74776f' WHERE position & 255 = 8",
+        "UPDATE events SET actor = x'' WHERE position & 255 = 8",
+        "UPDATE events SET actor = zeroblob(256) WHERE position & 255 = 8",
+        "UPDATE events SET actor = x'' WHERE position & 255 = 24",
         "DELETE FROM events WHERE position & 255 = 7",
         "DELETE FROM events WHERE position & 255 = 21",
         "UPDATE events SET payload = x'00' WHERE position & 255 = 22",
@@ -91,7 +99,7 @@ def test_forgotten_rows_that_reappear_are_reported(log: SqliteLog) -> None:
     log.append([forget(stream, "g", "8")])
     # No public call damages a log; the test changes rows as a faulty disk would.
     with log._connection.write_transaction() as connection:
-        connection.execute("UPDATE events SET payload = ?, seal = ? WHERE position = ?", (row[4], row[6], position))
+        connection.execute("UPDATE events SET payload = ?, seal = ? WHERE position = ?", (row[4], row[7], position))
     list(log.verify_chain(stream.number, Position(0, GENESIS), 10))
     with pytest.raises(LogDamagedError, match="still has its rows"):
         list(audit_log(log, 10))

@@ -1,5 +1,9 @@
 """The chain of hashes: any change of an event is detected, and a missing one is named."""
 
+import struct
+from hashlib import sha256
+from typing import Any
+
 import pytest
 
 from service.errors import LogDamagedError
@@ -10,15 +14,16 @@ GENESIS = Position(0, b"g" * 32)
 
 
 def links(count: int) -> list[Link]:
-    """A chain of events; the second one's payload is forgotten."""
+    """A chain of events; the second one's payload is forgotten, and the first one has no actor."""
     chain: list[Link] = []
     previous = GENESIS.hash
     for seq in range(1, count + 1):
         id_, payload, salt = f"evt-{seq}".encode(), bytes([seq] * 10), bytes(16)
         digest = hash_payload(salt, payload)
-        previous = hash_event(previous, seq, 1, id_, 1000 + seq, digest)
-        forgotten = seq == 2
-        chain.append((seq, 1, id_, 1000 + seq, None if forgotten else payload, previous, digest if forgotten else salt))
+        actor = b"key:%d" % seq if seq > 1 else b""
+        previous = hash_event(previous, seq, 1, id_, 1000 + seq, digest, actor)
+        stored, seal = (None, digest) if seq == 2 else (payload, salt)
+        chain.append((seq, 1, id_, 1000 + seq, stored, previous, actor, seal))
     return chain
 
 
@@ -38,7 +43,7 @@ def test_a_missing_event_is_named(missing: int) -> None:
         check_chain(GENESIS, chain)
 
 
-@pytest.mark.parametrize("field", range(1, 7))
+@pytest.mark.parametrize("field", range(1, 8))
 @pytest.mark.parametrize("seq", [1, 2, 3])
 def test_a_changed_event_is_named(seq: int, field: int) -> None:
     """A change of any field of an event, its seal included, is an error that names its seq."""
@@ -48,11 +53,31 @@ def test_a_changed_event_is_named(seq: int, field: int) -> None:
     if field == 4 and value is None:
         value = b"found again"
     else:
-        value = value + 1 if isinstance(value, int) else bytes([value[0] ^ 1]) + value[1:]
+        value = value + 1 if isinstance(value, int) else bytes([(value or b"\0")[0] ^ 1]) + value[1:]
     changed[field] = value
     chain[seq - 1] = tuple(changed)
     with pytest.raises(LogDamagedError, match=f"event {seq} of the feedback log is damaged"):
         check_chain(GENESIS, chain)
+
+
+def test_the_hash_of_an_event_has_a_documented_form() -> None:
+    """Without an actor it is the hash of earlier releases; with one, its length and the actor follow the digest."""
+    previous, digest, actor = bytes(range(32)), bytes(range(32, 64)), b"key:k7m2q9xd"
+    head = previous + struct.pack("<QHQH", 7, 1, 1_700_000_000_000, 5) + b"evt-1" + digest
+    event = previous, 7, 1, b"evt-1", 1_700_000_000_000, digest
+    assert hash_event(*event) == hash_event(*event, b"") == sha256(head).digest()
+    assert hash_event(*event, actor) == sha256(head + b"\x0c" + actor).digest()
+
+
+@pytest.mark.parametrize("actor", [None, 0, 1, "", "key:1", 0.0, b"x" * 256])
+def test_an_actor_of_another_type_or_length_is_damage(actor: Any) -> None:
+    """A damaged row can have any value in the column of the actor; none passes for another one."""
+    chain = links(2)
+    for at in range(2):
+        damaged = list(chain)
+        damaged[at] = (*chain[at][:6], actor, chain[at][7])
+        with pytest.raises(LogDamagedError, match=f"event {at + 1} of the feedback log is damaged"):
+            check_chain(GENESIS, damaged)
 
 
 def test_one_event_is_checked_against_the_hash_before_it() -> None:

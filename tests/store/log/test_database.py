@@ -1,5 +1,8 @@
 """Databases, settings and SQLite versions: what is refused, and what each connection is set to."""
 
+import shutil
+from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import apsw
@@ -7,14 +10,17 @@ import pytest
 
 from service.errors import (
     LogDamagedError,
+    LogError,
     LogUnavailableError,
     LogUnsafeError,
 )
 from service.store.log import database, tables
+from service.store.log.audit import audit_log
 from service.store.log.database import PRAGMAS, open_database, refuse_unsafe_version
 from service.store.log.events import Stream
 from service.store.log.sqlite import SqliteLog
-from tests.support.feedback_log_contract import feedback, kinds
+from tests.support.disk_faults import Disk, Fault
+from tests.support.feedback_log_contract import feedback, forget, kinds
 
 SAFE = {
     "journal_mode": "wal",  # one writer and its readers do not wait for each other
@@ -71,28 +77,94 @@ def test_another_programs_database_is_refused(path: Path) -> None:
 
 def test_another_format_is_refused(path: Path, log: SqliteLog) -> None:
     log.close()
-    apsw.Connection(str(path)).pragma("user_version", 3)
+    apsw.Connection(str(path)).pragma("user_version", 4)
     with pytest.raises(LogUnsafeError):
         SqliteLog(path)
 
 
+def make_older(path: Path, version: int) -> None:
+    """Give a log the schema of an earlier release."""
+    with closing(apsw.Connection(str(path))) as database:
+        database.execute("ALTER TABLE events DROP COLUMN actor")
+        database.pragma("user_version", version)
+
+
+def schema_of(path: Path) -> tuple[int, tuple[str, ...]]:
+    """Return the version of a log's schema, and the columns of its events."""
+    with closing(apsw.Connection(str(path))) as database:
+        columns = database.execute("SELECT name FROM pragma_table_info('events')").fetchall()
+        return database.pragma("user_version"), tuple(name for (name,) in columns)
+
+
+@pytest.mark.parametrize("version", [1, 2])
 def test_a_log_of_an_earlier_release_is_upgraded_on_request_only(
-    path: Path, log: SqliteLog, stream: Stream, monkeypatch: pytest.MonkeyPatch
+    path: Path, log: SqliteLog, stream: Stream, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It opens and takes events as it is, so that release can use it too until the upgrade, and not afterwards."""
-    assert kinds(log.append([feedback(stream, "a")])) == [1]
+    columns = schema_of(path)[1]
+    assert kinds(log.append([feedback(stream, "a"), feedback(stream, "b")])) == [1, 2]
     log.close()
-    apsw.Connection(str(path)).pragma("user_version", 1)
+    make_older(path, version)
     reopened = SqliteLog(path)
-    assert kinds(reopened.append([feedback(stream, "a"), feedback(stream, "b")])) == [1, 2]
-    assert apsw.Connection(str(path)).pragma("user_version") == 1
+    drafts = [feedback(stream, name)._replace(actor=b"key:one") for name in "bcd"]
+    assert kinds(reopened.append(drafts[:2])) == [2, 3]
+    assert kinds(reopened.append([forget(stream, "f", "a")])) == [4]
+    assert schema_of(path) == (version, columns[:-1])
     for is_older in (True, False):
         assert reopened.upgrade() is is_older
-        assert apsw.Connection(str(path)).pragma("user_version") == 2
-    assert kinds(reopened.append([feedback(stream, "b"), feedback(stream, "c")])) == [2, 3]
-    monkeypatch.setattr(database, "READABLE_VERSIONS", {1})
+        assert schema_of(path) == (3, columns)
+    assert kinds(reopened.append(drafts)) == [2, 3, 5]
+    assert [event.actor for event in reopened.read_events(stream.number, 0, 9)] == [b"", b"", b"", b"", b"key:one"]
+    assert [seq for _, (seq, _) in audit_log(reopened, 9)] == [5]
+    reopened.check_file()
+    monkeypatch.setattr(database, "READABLE_VERSIONS", {1, 2})
     with pytest.raises(LogUnsafeError, match="another release"):
         SqliteLog(path)
+
+
+def test_a_log_that_another_process_upgrades_is_read_on(path: Path, log: SqliteLog, stream: Stream) -> None:
+    """A command that has opened a log of an earlier release reads and writes actors once a start has upgraded it."""
+    log.append([feedback(stream, "a")])
+    log.close()
+    make_older(path, 2)
+    command, start = SqliteLog(path), SqliteLog(path)
+    by_key = [feedback(stream, name)._replace(actor=b"key:one") for name in "bcd"]
+    assert kinds(command.append(by_key[:1])) == [2]
+    assert [event.actor for event in command.read_events(stream.number, 0, 9)] == [b"", b""]
+    start.upgrade()
+    assert kinds(start.append(by_key[1:2])) == [3]
+    assert kinds(command.append(by_key)) == [2, 3, 4]
+    for one in (command, start):
+        assert [event.actor for event in one.read_events(stream.number, 0, 9)] == [b"", b"", b"key:one", b"key:one"]
+        assert [seq for _, (seq, _) in audit_log(one, 9)] == [4]
+
+
+def test_an_upgrade_that_fails_is_whole_or_nothing(path: Path, log: SqliteLog, stream: Stream) -> None:
+    """The column and the version come in one transaction, whatever the disk does; a later start repeats it."""
+    log.append([feedback(stream, "a")])
+    after = schema_of(path)
+    log.empty_wal()
+    log.close()
+    make_older(path, 2)
+    before, disk, found = schema_of(path), Disk(), set()
+    for at in count():
+        copy = path.with_name(f"copy{at}")
+        shutil.copyfile(path, copy)
+        failing = SqliteLog(copy, vfs=disk.name)
+        disk.fail(at, Fault.TORN)
+        with suppress(LogError):
+            failing.upgrade()
+            break
+        disk.heal()
+        failing.close()
+        found.add(schema_of(copy)[0])
+        assert schema_of(copy) in {before, after}
+        with closing(SqliteLog(copy)) as again:
+            again.upgrade()
+            assert schema_of(copy) == after
+            assert [seq for _, (seq, _) in audit_log(again, 9)] == [1]
+    assert 2 in found
+    assert schema_of(copy) == after
 
 
 def test_a_setting_that_does_not_hold_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

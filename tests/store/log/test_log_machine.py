@@ -35,6 +35,7 @@ REMOVALS = {
     Kind.SKIP: "EventSkippedError",
     Kind.ROLLBACK: "EventRolledBackError",
 }
+ACTORS = (b"", b"key:one", b"x" * 255)
 # Few enough that retries, conflicts and unknown ids happen often.
 names = st.sampled_from([f"id{number}".encode() for number in range(12)])
 values = st.integers(0, 1)
@@ -43,12 +44,14 @@ seqs = st.integers(0, 30)
 
 
 class Plain:
-    """A log as lists: for each stream (kind, id, payload or None) in order."""
+    """A log as lists: for each stream (kind, id, payload or None, actor) in order."""
 
     def __init__(self) -> None:
         self.streams: list[list[list]] = [[], []]
 
-    def append(self, at: int, kind: Kind, id_: bytes, payload: bytes, ids: list[bytes] | None = None) -> object:
+    def append(  # noqa: PLR0917  # the parts of an event
+        self, at: int, kind: Kind, id_: bytes, payload: bytes, actor: bytes, ids: list[bytes] | None
+    ) -> object:
         """Return stream, seq, duplicate and removal of an accepted event, or the name of the refusal."""
         stream = self.streams[at]
         if ids is not None:
@@ -60,7 +63,7 @@ class Plain:
         refusal = self.known(kind, id_, payload) or self.refusal(stream, kind, payload)
         if refusal is not None:
             return refusal
-        stream.append([kind, id_, payload])
+        stream.append([kind, id_, payload, actor])
         if kind == Kind.FORGET:
             for seq in (*parse_forget(payload), *parse_forgotten_corrections(payload)):
                 stream[seq - 1][2] = None
@@ -70,7 +73,7 @@ class Plain:
         """Return the seqs of the corrections of events, without those forgotten."""
         return [
             seq
-            for seq, (kind, _, payload) in enumerate(stream, 1)
+            for seq, (kind, _, payload, _) in enumerate(stream, 1)
             if kind == Kind.CORRECT and payload is not None and corrected_seq(payload) in seqs
         ]
 
@@ -102,7 +105,7 @@ def corrected_seq(payload: bytes) -> int:
 
 def removal(events: list[list[Any]], seq: int) -> Kind | None:
     """Return the kind of event that has removed an event, by its definition."""
-    kind, _, payload = events[seq - 1]
+    kind, _, payload, _ = events[seq - 1]
     if kind in {Kind.FORGET, Kind.SKIP}:
         return None
     if payload is None:
@@ -124,6 +127,7 @@ class LogMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "log.sqlite"
         self.disk = Disk()
+        self.asked = 0
         self.plain, self.memory = Plain(), MemoryLog()
         self.sqlite = self.open()
         for log in (self.memory, self.sqlite):
@@ -133,8 +137,10 @@ class LogMachine(RuleBasedStateMachine):
         return SqliteLog(self.path, tail_events_max=3, vfs=self.disk.name)
 
     def ask(self, at: int, kind: Kind, id_: bytes, payload: bytes, ids: list[bytes] | None = None) -> None:
-        expected = self.plain.append(at, kind, id_, payload, ids)
-        draft = Draft(self.numbers[at], kind, id_, payload, 0)
+        self.asked += 1
+        actor = ACTORS[self.asked % len(ACTORS)]  # a retry often has another one
+        expected = self.plain.append(at, kind, id_, payload, actor, ids)
+        draft = Draft(self.numbers[at], kind, id_, payload, 0, actor=actor)
         for append in (self.memory.append, self.append):
             (outcome,) = append([draft])
             assert self.comparable_outcome(outcome) == expected
@@ -211,7 +217,7 @@ class LogMachine(RuleBasedStateMachine):
             assert self.memory.stream_state(number)[2:] == self.sqlite.stream_state(number)[2:]
             for log in (self.memory, self.sqlite):
                 stored = log.read_events(number, 0, 999)
-                assert [[event.kind, event.id, event.payload] for event in stored] == events
+                assert [[event.kind, event.id, event.payload, event.actor] for event in stored] == events
                 assert [event.seq for event in stored] == list(range(1, len(events) + 1))
 
     def teardown(self) -> None:
