@@ -171,12 +171,10 @@ def classify_damage(intact: IntactDirectory, damaged: Path, second_copy: Path) -
 
 def compare_events(intact: IntactDirectory, root: Path) -> None:
     """Check that a log in which nothing found damage has the events that it had, with their actors."""
-    with open_data(workload_settings(root)) as data:
-        assert data is not None
-        with closing(open_log(data)) as log:
-            (stream,) = log.list_streams()
-            if log.read_events(stream.number, 0, 9999) != intact.events:
-                raise UndetectedError("an event differs")
+    with closing(SqliteLog(workload_settings(root).data / LOG)) as log:
+        (stream,) = log.list_streams()
+        if log.read_events(stream.number, 0, 9999) != intact.events:
+            raise UndetectedError("an event differs")
 
 
 def serve_and_compare(intact: IntactDirectory, root: Path) -> None:
