@@ -39,7 +39,7 @@ class AdminRequest(NamedTuple):
         kind: The kind of the event.
         event: Its id and payload.
         if_seq: The last seq that the stream may have, or None.
-        actor: Who asks for it; empty in an open service.
+        actor: The name of the sender; empty in an open service.
     """
 
     kind: Kind
