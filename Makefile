@@ -49,7 +49,7 @@ check: $(VENV)/dev.stamp ## style, types and the import order
 clients: $(VENV)/dev.stamp ## install the client libraries that the tests run, each into build/clients
 	$(BIN)/python -m tests.clients.environments
 
-torture: $(VENV)/dev.stamp ## kill and fail everything for some 40 minutes (needs strace); writes docs/reliability.md
+torture: $(VENV)/dev.stamp ## kill, fail and fuzz everything for some 50 minutes (needs strace); writes docs/reliability.md
 	$(BIN)/python -m tests.torture
 
 conformance: $(VENV)/dev.stamp ## send a thousand requests of each operation of the OpenAPI document; writes docs/conformance.md

@@ -1,5 +1,6 @@
 """Fixtures of all tests: models directories and a running service."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support.error_bodies import check_httpx_response
+from tests.support.leaked_secrets import SecretFinder
 from tests.support.model_artifacts import write_models
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
@@ -40,6 +42,16 @@ def checked_errors() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx.Client, "send", send_and_check)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_without_secrets() -> Iterator[None]:
+    """No line of the log has a secret or marked payload; those of other processes are checked as they end."""
+    finder, events = SecretFinder(), logging.getLogger("softstep")
+    events.addHandler(finder)
+    yield
+    events.removeHandler(finder)
+    assert finder.found == []
 
 
 @pytest.fixture(scope="session")

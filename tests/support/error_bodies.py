@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
+from tests.support.leaked_secrets import check_text
 
 UNACCEPTABLE = 422
 UNACCEPTABLE_V2 = 400
@@ -22,7 +23,7 @@ def is_error(status: int, body: bytes) -> bool:
 
 
 def check_error(status: int, headers: Mapping[str, str], body: bytes, target: str | None = None) -> str:
-    """Check an error response against the table.
+    """Check an error response against the table, and that it has no secret.
 
     Args:
         status: Its status.
@@ -34,6 +35,7 @@ def check_error(status: int, headers: Mapping[str, str], body: bytes, target: st
         Its code.
     """
     assert headers["content-type"] == "application/json", (status, body)
+    check_text(body.decode(), "an error body")
     document: dict[str, Any] = json.loads(body)
     code, sentence = document["code"], document["error"]
     some_refused = code == SOME_REFUSED

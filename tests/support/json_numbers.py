@@ -1,6 +1,8 @@
-"""Texts in place of a number in a JSON document, and a text that no error message may repeat."""
+"""Texts in place of a number in a JSON document, and a text and a number that nothing may repeat."""
 
 CANARY = "c4nary"
+# A number in bodies that no error, log or metric may repeat.
+CANARY_NUMBER = 40427176
 NUMBERS = {
     "minus zero": "-0", "minus zero point": "-0.0", "small": "5e-324", "smaller": "1e-400", "subnormal": "1e-45",
     "seventeen digits": "0.12345678901234567", "many digits": "0." + "123456789" * 100,

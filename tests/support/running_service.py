@@ -1,6 +1,7 @@
 """A service in processes of its own, and raw requests to it."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import httpx
 
 from tests.support.http_connection import Response, checked
 from tests.support.http_requests import target_of
+from tests.support.leaked_secrets import check_data, check_text
 from tests.support.paths import ROOT
 from tests.support.waiting import SECONDS, is_readable
 
@@ -38,7 +40,7 @@ class Service(NamedTuple):
 
 @contextlib.contextmanager
 def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: object) -> Iterator[Service]:
-    """Run `softstep serve` on a free port until the end of the block.
+    """Run `softstep serve` on a free port until the end of the block; then no log of it may have a secret.
 
     Args:
         models: The models directory.
@@ -61,10 +63,23 @@ def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: obj
         ) as process,
     ):
         try:
-            yield Service(_ready_url(process, workers, log), process, log)
+            service = Service(_ready_url(process, workers, log), process, log)
+            yield service
+            check_metrics(service)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(SECONDS)
+    check_text(log.read_text(), "the log of a service")
+    check_data(scratch / "data")
+
+
+def check_metrics(service: Service) -> None:
+    """Fail if the metrics of a service have a secret; a service that gives none has none."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection = http.client.HTTPConnection(*service.address, timeout=SECONDS)
+        connection.request("GET", "/metrics")
+        check_text(connection.getresponse().read().decode(), "the metrics of a service")
+        connection.close()
 
 
 def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:

@@ -18,6 +18,7 @@ from tests.torture import (
     bit_flips,
     disk_errors,
     fold_determinism,
+    hostile_input,
     mixed_load,
     power_loss,
     process_kills,
@@ -36,6 +37,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "histories": random_histories.run_campaign,
     "folds": fold_determinism.run_campaign,
     "load": mixed_load.run_campaign,
+    "fuzzers": hostile_input.run_campaign,
 }
 
 

@@ -209,6 +209,9 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         cycle = self.cycle
+        if self.phase == BODY and cycle is not None and cycle.response_complete:
+            self._end_writing()  # the request was answered before its end: a second response would answer another one
+            return
         if cycle is not None and not cycle.response_complete:
             if self.phase != BODY or self.pipeline or cycle.response_started:
                 cycle.keep_alive = False  # an earlier response is unfinished: it will be the last
@@ -225,6 +228,10 @@ class Connection(HttpToolsProtocol):
         is_head = self.url != b"" and self.parser.get_method() == b"HEAD"
         self._send(response, self.shared.form(head.origin), head.request_id, closes=True, has_body=not is_head)
         self.server_state.total_requests += 1
+        self._end_writing()
+
+    def _end_writing(self) -> None:
+        """Tell the client that no further response comes; it may still send what is discarded."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
 

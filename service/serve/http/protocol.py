@@ -25,6 +25,9 @@ MALFORMED: Final = error(
 )
 WRONG_VERSION: Final = error("malformed_http", "The request must be HTTP/1.1 or HTTP/1.0; send it as one of them.")
 WRONG_HOST: Final = error("malformed_http", "The request must have one valid Host header; send the host and the port.")
+TWO_KEYS: Final = error(
+    "malformed_http", "The request may have one Authorization and one X-API-Key header; send each of them once."
+)
 INVALID_TARGET: Final = error("invalid_target", "The request's target must be a path of ASCII characters.")
 HEAD_TOO_LARGE: Final = error(
     "head_too_large", "The request line and headers are too large or too many; send fewer or shorter headers."
@@ -36,6 +39,8 @@ NOT_A_PROXY: Final = error(
 )
 
 VERSIONS: Final = ("1.1", "1.0")
+# Headers with which a proxy could check one key, and the service use another one.
+KEY_FIELDS: Final = (b"authorization", b"x-api-key")
 
 
 class SoftstepProtocol(FastPath):
@@ -141,7 +146,7 @@ class SoftstepProtocol(FastPath):
                 self._begin_application()
 
     def _check_head(self) -> HttpResponse | None:
-        """Return the refusal of a head that is too large or no HTTP/1, or None (RFC 9112, section 3.2)."""
+        """Return the refusal of a head that is too large or no HTTP/1, or None."""
         settings, headers = self.shared.settings, self.headers
         size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in headers])
         if size > settings.header_bytes_max or len(headers) > settings.header_count_max:
@@ -149,11 +154,21 @@ class SoftstepProtocol(FastPath):
         self.http_version = self.parser.get_http_version()
         if self.http_version not in VERSIONS:
             return WRONG_VERSION
+        if len(self.fields) != len(headers):
+            names = [name for name, _ in headers]
+            if max(map(names.count, KEY_FIELDS)) > 1:
+                return TWO_KEYS
+            if names.count(b"host") > 1:
+                return WRONG_HOST
+        return self._check_fields()
+
+    def _check_fields(self) -> HttpResponse | None:
+        """Return the refusal of a framing or Host that HTTP/1 does not allow (RFC 9112, sections 3.2 and 6.1)."""
+        if self.http_version == "1.0" and b"transfer-encoding" in self.fields:
+            return MALFORMED  # its proxy may have taken the chunks for a body of another length
         host = self.fields.get(b"host")
         if host is None:
             return None if self.http_version == "1.0" else WRONG_HOST
-        if len(self.fields) != len(headers) and [name for name, _ in headers].count(b"host") > 1:
-            return WRONG_HOST
         return None if is_host(host.rstrip()) else WRONG_HOST
 
     def _begin_application(self) -> None:

@@ -14,12 +14,13 @@ import pytest
 from service.serve.api.schemas.error_bodies import Error
 from tests.support.error_bodies import check_error as check_code
 from tests.support.http_requests import Headers, binary, binary_request, chunked, infer, instances, request, tensor
+from tests.support.json_numbers import CANARY_NUMBER
 from tests.support.processes import children
 from tests.support.running_service import Service, serving
 from tests.support.waiting import SECONDS
 
 # What stands in every wrong request as a number, a text or a name, and may stand in no answer.
-CANARY = "40427176"
+CANARY = str(CANARY_NUMBER)
 ERROR_BYTES_MAX = 16 * 1024
 IRIS = [5.1, 3.5, 1.4, 0.2]
 V1, V2 = "/v1/models/iris:predict", "/v2/models/iris/infer"

@@ -3,9 +3,7 @@
 The reference is Python's own parser, made strict and keeping the spelling of numbers.
 """
 
-import ctypes
 import json
-import mmap
 import re
 from decimal import Decimal
 
@@ -16,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.serve.wire.row_scanner import FALLBACK, scan_instances
+from tests.support.guarded_bytes import LastBytes
 from tests.support.json_reference import reject_constant, unique_keys
 from tests.support.reference import DTYPES, Array
 
@@ -271,26 +270,6 @@ def test_rows_after_those_of_the_body_are_not_written(dtype: type) -> None:
 
 
 # Bounds
-
-
-class LastBytes:
-    """Makes bytes objects whose closing zero byte is the last readable byte, so that reading further crashes."""
-
-    def __init__(self) -> None:
-        self._map = mmap.mmap(-1, 2 * mmap.PAGESIZE)
-        self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        forbidden = ctypes.c_void_p(self._start + mmap.PAGESIZE)
-        assert ctypes.CDLL(None).mprotect(forbidden, mmap.PAGESIZE, 0) == 0
-
-    def __call__(self, text: bytes) -> bytes:
-        """A copy of the text, which is valid until the next call; the page keeps its memory."""
-        self.original = bytes(bytearray(text))  # an object of its own, never one that Python shares
-        size = bytes.__basicsize__ + len(text)
-        address = self._start + mmap.PAGESIZE - size
-        ctypes.memmove(address, id(self.original), size)
-        ctypes.c_ssize_t.from_address(address).value += 1000  # references, so that it is never freed
-        copy: bytes = ctypes.cast(address, ctypes.py_object).value
-        return copy
 
 
 def test_nothing_is_read_after_the_body() -> None:
