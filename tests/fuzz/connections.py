@@ -85,7 +85,7 @@ class Connections:
         self._scratch = tempfile.TemporaryDirectory(prefix="fuzz-")
         settings = Settings(models=SHIPPED, data=Path(self._scratch.name), learn=False)
         _, pipe = os.pipe()
-        self._worker: Final = Worker(settings, SharedMemory(1, 64), 0, pipe)
+        self._worker: Final = Worker(settings, SharedMemory(1, 64), 0, pipe, actor_key=bytes(32))
         self._config: Final = config_of(refuse, self._worker.protocol)  # type: ignore[arg-type]  # any application
         self._loop: Final = asyncio.new_event_loop()
         self._loop.run_until_complete(self._worker.load_unload.rescan_models())
