@@ -166,9 +166,13 @@ def read_keys(path: Path) -> KeysDocument:
 
 
 def write_keys(path: Path, records: Sequence[KeyRecord]) -> None:
-    """Replace a file of keys, durably and whole."""
-    text = KeysDocument(keys=tuple(records)).model_dump_json(indent=1)
-    write_whole_file(path, [text.encode(), b"\n"], durable=True, private=True)
+    """Replace a file of keys, durably and whole; raise ApiKeysError if it would be too large to be read."""
+    content = KeysDocument(keys=tuple(records)).model_dump_json(indent=1).encode() + b"\n"
+    if len(content) > FILE_BYTES_MAX:
+        raise ApiKeysError(
+            "the file of API keys would be larger than 8 MiB; delete records of keys that were revoked long ago from it"
+        )
+    write_whole_file(path, [content], durable=True, private=True)
 
 
 def file_state(path: Path) -> FileState | None:

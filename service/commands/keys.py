@@ -25,22 +25,24 @@ HEADINGS: Final = ("id", "name", "state", "scopes", "models", "created", "expire
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Run one of the commands on the file of API keys; return 0, or raise an error if nothing is changed."""
     runs: Mapping[str, Run] = {"create": _create, "list": _list, "rotate": _rotate, "revoke": _revoke}
-    with convert_disk_errors():
-        return runs[arguments.action](KeyStore(arguments.keys_file or settings.keys_path), settings, arguments)
+    return runs[arguments.action](KeyStore(arguments.keys_file or settings.keys_path), settings, arguments)
 
 
 def _create(store: KeyStore, settings: Settings, arguments: argparse.Namespace) -> int:
     limits = LimitsRecord(**{name: getattr(arguments, name) for name in LimitsRecord.model_fields})
-    new = store.create(arguments.name, arguments.scopes, arguments.model_patterns, arguments.expires, limits)
+    with convert_disk_errors():
+        new = store.create(arguments.name, arguments.scopes, arguments.model_patterns, arguments.expires, limits)
+        is_first = len(store.read()) == 1
     record_command(settings, Action.CREATE_KEY, new.key.id)
     _print_new(new, as_json=arguments.json)
-    if len(store.read()) == 1:
+    if is_first:
         print_error("this is the first key; from now on every call needs one")
     return 0
 
 
 def _rotate(store: KeyStore, settings: Settings, arguments: argparse.Namespace) -> int:
-    new = store.rotate(arguments.id, arguments.overlap, arguments.expires)
+    with convert_disk_errors():
+        new = store.rotate(arguments.id, arguments.overlap, arguments.expires)
     record_command(settings, Action.ROTATE_KEY, new.key.id)
     _print_new(new, as_json=arguments.json)
     ends = [secret.expires for secret in new.record.secrets[:-1]]
@@ -49,7 +51,8 @@ def _rotate(store: KeyStore, settings: Settings, arguments: argparse.Namespace) 
 
 
 def _revoke(store: KeyStore, settings: Settings, arguments: argparse.Namespace) -> int:
-    record = store.revoke(arguments.id)
+    with convert_disk_errors():
+        record = store.revoke(arguments.id)
     if record is not None:
         record_command(settings, Action.REVOKE_KEY, record.id)
     text = f"{arguments.id} was revoked before" if record is None else f"{arguments.id} is revoked"
@@ -58,8 +61,10 @@ def _revoke(store: KeyStore, settings: Settings, arguments: argparse.Namespace) 
 
 
 def _list(store: KeyStore, _settings: Settings, arguments: argparse.Namespace) -> int:
-    records = store.read()
-    if records and store.path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+    with convert_disk_errors():
+        records = store.read()
+        mode = store.path.stat().st_mode if records else 0
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
         print_error("every user of this machine can read or change the file of API keys; chmod it to 600")
     if arguments.json:
         for record in records:
@@ -77,7 +82,7 @@ def _print_new(new: NewKey, *, as_json: bool) -> None:
     models = ", ".join(new.record.models or ["all models"])
     end = new.record.secrets[-1].expires
     until = "without an end" if end is None else f"until {_moment(end)}"
-    print_error(f"key {new.key.id} has {scopes} for {models}, {until}; it is shown only this once")
+    print_error(f"key {new.key.id} permits {scopes} for {models}, {until}; it is shown only this once")
 
 
 def _members(record: KeyRecord) -> dict[str, Any]:

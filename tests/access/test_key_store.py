@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.access import key_file
 from service.access import key_store as module
 from service.access.key_file import KeyTable, LimitsRecord, read_keys, utc_now
 from service.access.key_options import Expiry
@@ -140,6 +141,31 @@ def test_a_command_that_hangs_does_not_block_others_forever(store: KeyStore, mon
             create(store)
     assert len(store.read()) == 1
     create(store)
+
+
+def test_a_file_that_could_not_be_read_is_not_written(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key too many is refused, and the file stays readable."""
+    create(store)
+    before = store.path.read_bytes()
+    monkeypatch.setattr(key_file, "FILE_BYTES_MAX", len(before) + 100)
+    with pytest.raises(ApiKeysError, match="larger than 8 MiB"):
+        create(store)
+    assert store.path.read_bytes() == before
+
+
+def test_files_made_by_root_belong_to_the_service(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New files get the owner of their folder, and a replaced one keeps its own, as far as that is permitted."""
+    given: list[tuple[int, int]] = []
+
+    def give(_descriptor: int, owner: int, group: int) -> None:
+        given.append((owner, group))
+        raise PermissionError
+
+    store.path.parent.mkdir()
+    monkeypatch.setattr(os, "fchown", give)
+    create(store)
+    create(store)
+    assert given == [(os.getuid(), store.path.parent.stat().st_gid)] * 3
 
 
 def test_a_disk_that_fails_leaves_the_keys(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
