@@ -61,12 +61,20 @@ def feedback(port: int, path: str, body: Path, connections: int, seconds: int) -
 
 
 def wrk(  # the parts of a load
-    port: int, path: str, script: str, words: list[str], *, connections: int, seconds: int, timeout: int = 2
+    port: int,
+    path: str,
+    script: str,
+    words: list[str],
+    *,
+    connections: int,
+    seconds: int,
+    timeout: int = 2,
+    scheme: str = "http",
 ) -> dict[str, Any]:
     """Run wrk once on the client's core and return the line that its script printed; `timeout` is of one request."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={timeout}s"]
     command += ["-s", str(HERE / "wrk" / script)]
-    command += [f"http://127.0.0.1:{port}{path}", "--", *words]
+    command += [f"{scheme}://127.0.0.1:{port}{path}", "--", *words]
     try:
         done = subprocess.run(
             pinned(command, CLIENT_CORE),

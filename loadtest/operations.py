@@ -22,6 +22,8 @@ HEADINGS = {
     "probes": "Probes beside large requests",
     "keys": "Keys and JWTs",
     "key_timing": "Time to compare API keys",
+    "tls": "TLS",
+    "slow_clients": "Slow clients",
 }
 HEAD = ["figure", "target", "measured", ""]
 INTRODUCTION = """# Operation

@@ -6,12 +6,13 @@ Only groups that were started here are ever signaled.
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
 from environments import NotAvailableError
@@ -99,24 +100,36 @@ def private_dirty(pid: int) -> int:
 
 
 @contextmanager
-def serving(command: list[str], port: int, ready: str, log: Path) -> Iterator[Running]:
-    """Start `command`, wait until GET `ready` answers 200, and stop the whole group at the end."""
+def serving(
+    command: list[str], port: int, ready: str, log: Path, context: ssl.SSLContext | None = None
+) -> Iterator[Running]:
+    """Start `command`, wait until GET `ready` answers 200, and stop the whole group at the end.
+
+    Args:
+        command: The command of the server.
+        port: Its port.
+        ready: The path.
+        log: The file of its output.
+        context: The TLS context of the client that asks, if the server speaks TLS.
+    """
     with log.open("wb") as output:
         began = time.perf_counter()
         process = subprocess.Popen(
             pinned(command, SERVER_CORE), env=environment(), stdout=output, stderr=output, start_new_session=True
         )
         try:
-            wait_until_ready(process, port, ready, log)
+            wait_until_ready(process, port, ready, log, context)
             yield Running(process, port, time.perf_counter() - began)
         finally:
             stop(process)
 
 
-def wait_until_ready(process: "subprocess.Popen[bytes]", port: int, path: str, log: Path) -> None:
+def wait_until_ready(
+    process: "subprocess.Popen[bytes]", port: int, path: str, log: Path, context: ssl.SSLContext | None = None
+) -> None:
     """Wait until the server is ready."""
     began = time.perf_counter()
-    while not answers(port, path):
+    while not answers(port, path, context):
         if has_ended(process):
             raise NotAvailableError(f"ended at start: {last_line(log)}")
         waited = time.perf_counter() - began
@@ -126,9 +139,11 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", port: int, path: str, l
         time.sleep(max(POLL_SECONDS, 0.02 * waited))
 
 
-def answers(port: int, path: str) -> bool:
+def answers(port: int, path: str, context: ssl.SSLContext | None = None) -> bool:
     """Return whether GET `path` answers 200."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    if context is not None:
+        connection = HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200  # noqa: PLR2004

@@ -1,16 +1,18 @@
 """The settings of access: who may call, over which connections, and how often."""
 
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
-from service.setting_types import AlgorithmList, JwksLocation, Seconds
+from service.setting_types import AlgorithmList, Count, JwksLocation, NetworkList, Port, Seconds
 
 # JWTs are accepted if all of these are set.
 JWT_SETTINGS: Final = ("jwt_issuer", "jwt_audience", "jwt_keys")
+# Settings that mean nothing without another one.
+NEEDED: Final = {"tls_key": "tls_certificate", "tls_client_ca": "tls_certificate", "tls_subjects": "tls_client_ca"}
 
 
 class AccessSettings(BaseSettings):
@@ -61,6 +63,57 @@ class AccessSettings(BaseSettings):
         description="Claim of a JWT with the names of models that it is for, in which `*` stands for any characters. "
         "Unset: every model. If set, a JWT without the claim is for no model.",
     )
+
+    # Over which connections
+    tls_certificate: Path | None = Field(
+        None,
+        description="PEM file of the service's certificate, then those of its issuers. Set: all ports speak TLS only.",
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of its private key, without a passphrase. Unset: in the file of the certificate."
+    )
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authorities that sign the certificates of clients. Unset: none is asked for."
+    )
+    tls_client_certificate: Literal["required", "optional"] = Field(
+        "required",
+        description="With a client CA: whether a client without a certificate may connect. Probes of an orchestrator "
+        "have none.",
+    )
+    tls_subjects: Path | None = Field(
+        None,
+        description="JSON file of what clients may do by their certificates: names to scopes, models and limits. Calls "
+        "without a key need such a certificate then.",
+    )
+    admin_port: Port | None = Field(
+        None,
+        description="Second port, with every call. Set: the first port answers 404 to feedback and administration.",
+    )
+    connections_per_address_max: Count | None = Field(
+        None,
+        description="Open connections per worker from one address, of IPv6 from one /64; a further one is closed at "
+        "once. Proxies are exempt.",
+    )
+    proxies: NetworkList = Field(
+        (),
+        description="Addresses and networks of proxies, such as 10.0.0.0/8,192.0.2.7, which tell a client's address in "
+        "a header. Of all others the header is ignored.",
+    )
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = Field(
+        "x-forwarded-for",
+        description="Header in which the proxies tell the client's address. Only one counts: a proxy may pass on what "
+        "a client wrote to another.",
+    )
+
+    @field_validator("tls_key", "tls_client_ca", "tls_subjects")
+    @classmethod
+    def _check_needed(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        """Reject a setting that has no effect without another one."""
+        needed = NEEDED[info.field_name or ""]
+        if path is not None and info.data.get(needed) is None:
+            message = f"It has no effect without SOFTSTEP_{needed.upper()}; set both"
+            raise PydanticCustomError("not_alone", message)
+        return path
 
     @model_validator(mode="after")
     def _require_all_of_jwt(self) -> Self:

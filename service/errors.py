@@ -2,7 +2,7 @@
 
     SoftstepError
      ├─ ArtifactError, KeyFileError, SnapshotError,
-     │  ApiKeysError, SigningKeysError                 files cannot be used
+     │  ApiKeysError, SigningKeysError, TlsFileError   files cannot be used
      ├─ AccessError                                    the sender of a request may not make it
      │   ├─ KeyMissingError, KeyInvalidError, IssuerUnavailableError
      │   └─ ScopeMissingError, ModelNotPermittedError
@@ -56,6 +56,10 @@ class ApiKeysError(SoftstepError):
 
 class SigningKeysError(SoftstepError):
     """The keys with which an issuer signs JWTs cannot be read; the message is the reason shown to operators."""
+
+
+class TlsFileError(SoftstepError):
+    """A file of TLS cannot be read or used: the certificate, its key, the client CA or the subjects."""
 
 
 class AccessError(SoftstepError):

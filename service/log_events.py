@@ -77,6 +77,20 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "{actor}: {action} of {object}: {outcome}; the audit log has no such line: {reason}",
         "The audit log cannot be written. The call itself was carried out; this line is its record.",
     ),
+    "files_reread": LogEvent(
+        INFO,
+        "{files}: read again",
+        "The certificate, its key, the client CA or the certificate subjects have changed, or the service received "
+        "SIGHUP; in each worker.",
+    ),
+    "files_not_reread": LogEvent(
+        WARNING,
+        "{files}: what was read before stays in use: {reason}",
+        "Such a file has changed, but cannot be read or is damaged. It is tried again twice a second.",
+    ),
+    "admin_port": LogEvent(
+        INFO, "feedback and administration on {url}", "The service listens on SOFTSTEP_ADMIN_PORT too."
+    ),
     "learning_unavailable": LogEvent(
         WARNING,
         "{directory} cannot be written ({reason}); serving without learning",
@@ -161,8 +175,9 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "{method} {route} {status}",
         "A response was sent; only with `SOFTSTEP_ACCESS_LOG`. `route` is the path's template, or null; `model`, "
         "`version` and `seq` are of the state that answered, or null; `duration_ms` is the time from the "
-        "first byte of the request to the response; the bytes are those of the bodies that were read and sent.",
-        ("model", "version", "seq", "duration_ms", "bytes_in", "bytes_out"),
+        "first byte of the request to the response; the bytes are those of the bodies that were read and sent. "
+        "`client` is the address of the connection, or the one that a proxy of `SOFTSTEP_PROXIES` names.",
+        ("client", "model", "version", "seq", "duration_ms", "bytes_in", "bytes_out"),
     ),
     "request_failed": LogEvent(ERROR, "a request failed", "A fault of the service; the response is 500."),
     "connection_failed": LogEvent(ERROR, "the protocol failed", "A fault of the service; the connection is closed."),

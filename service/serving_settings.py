@@ -74,9 +74,20 @@ class ServingSettings(BaseSettings):
         "first.",
     )
     header_seconds: Seconds = Field(
-        10.0, description="Time from the first byte of a request to the end of its headers."
+        9.0,
+        description="Time from the first byte of a request to the end of its headers, and for a TLS handshake. A slow "
+        "client is gone within 10 s.",
     )
-    body_seconds: Seconds = Field(60.0, description="Time from the end of the headers to the last byte of the body.")
+    body_seconds: Seconds = Field(
+        25.0,
+        description="Time from the end of the headers to the last byte of the body, plus what "
+        "`SOFTSTEP_BODY_RATE_MIN` adds. A client that sends next to nothing is gone within 30 s.",
+    )
+    body_rate_min: Count = Field(
+        64 * 1024,
+        description="Bytes of a body that add a second to its time, so that a large body over a slow line arrives: 64 "
+        "KiB/s is 0.5 Mbit/s.",
+    )
     write_seconds: Seconds = Field(
         60.0, description="Time a client may leave a response unread before its connection is closed."
     )

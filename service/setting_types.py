@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -47,6 +48,17 @@ def _split_origins(value: object) -> object:
         )
         raise PydanticCustomError("no_origin", message)
     return tuple(origins)
+
+
+def _split_networks(value: object) -> object:
+    """Split a list separated by commas into valid networks."""
+    networks = value.split(",") if isinstance(value, str) else value
+    networks = [one.strip() for one in cast("list[str]", networks)]
+    try:
+        return tuple(str(ip_network(one)) for one in networks if one)
+    except ValueError:
+        message = "A network is like 10.0.0.0/8, or an address like 192.0.2.7; separate several by commas"
+        raise PydanticCustomError("no_network", message) from None
 
 
 def _refuse_url(models: Path) -> Path:
@@ -113,6 +125,9 @@ Route = Annotated[
 ]
 OriginList = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split_origins), Form("origins separated by commas, or *")
+]
+NetworkList = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split_networks), Form("networks and addresses separated by commas")
 ]
 LocalFolder = Annotated[Path, AfterValidator(_refuse_url)]
 TokenKeyList = Annotated[

@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,15 +11,18 @@ from typing import Final
 
 from service import __version__, compiler
 from service.access.actor_names import actor_key_of
-from service.errors import KeyFileError, LogDamagedError, LogError
+from service.access.subjects_file import read_subjects
+from service.errors import KeyFileError, LogDamagedError, LogError, TlsFileError
 from service.learn.learner_process import run_learner
 from service.log_events import logger
 from service.logs import LineWriter, configure_logging
 from service.process.listener import listen
+from service.process.open_files import allow_connections
 from service.process.shared_memory import SharedMemory
 from service.process.supervisor import Supervisor
 from service.process.wakeup import Wakeup
 from service.serve import worker
+from service.serve.http.tls_context import watch_tls
 from service.serve.metrics.counters import ROUTES_MAX
 from service.serve.models.load_unload import LoadRequests
 from service.serve.wire.feedback_tokens import TokenKeys
@@ -45,24 +49,41 @@ def run(settings: Settings, _arguments: argparse.Namespace) -> int:
     """Return 0 when the service was stopped, 1 if the address or the data directory cannot be used."""
     configure_logging(settings.log_format)
     try:
+        check_access_files(settings)
         with open_data(settings) as data:
             return _serve(settings, data)
-    except (LogError, KeyFileError) as error:
+    except (LogError, KeyFileError, TlsFileError) as error:
         cause = f" ({error.__cause__})" if isinstance(error, LogError) and error.__cause__ else ""
         logger.event("start_failed", reason=f"{error}{cause}")
         return 1
 
 
+def check_access_files(settings: Settings) -> None:
+    """Check the files of TLS before the first process needs them.
+
+    Raises:
+        TlsFileError: One cannot be read or used.
+    """
+    watch_tls(settings)
+    if settings.tls_subjects is not None:
+        try:
+            read_subjects(settings.tls_subjects)
+        except OSError as error:
+            raise TlsFileError(f"{settings.tls_subjects} cannot be read: {error.strerror}") from None
+
+
 def _serve(settings: Settings, data: DataDirectory | None) -> int:
-    try:
-        listener = listen(settings.host, settings.port)
-    except OSError as error:
-        logger.event("start_failed", reason=f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
-        return 1
+    listeners = []
+    for one in (settings.port, settings.admin_port):
+        try:
+            listeners += [] if one is None else [listen(settings.host, one)]
+        except OSError as error:
+            logger.event("start_failed", reason=f"cannot listen on {settings.host} port {one}: {error.strerror}")
+            return 1
+    allow_connections(settings.connections_max)
     if compiler.FAMILY == "none":
         logger.event("slow_processor")
-    host, port = listener.getsockname()[:2]
-    _report_address(settings, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    _report_address(settings, *(_url_of(settings, listener) for listener in listeners))
     # Versions that were replaced keep their counter rows, so there are twice as many rows as models.
     memory = SharedMemory(settings.workers, 2 * settings.models_max + ROUTES_MAX)
     links = learner = None
@@ -72,14 +93,22 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
         links = worker.WorkerLinks(data, TokenKeys(keys), Wakeup(), wakeups)
         learner = partial(run_learner, settings, memory, links.learner_wakeup, links.worker_wakeups)
     run_worker = partial(worker.run, settings, memory, links, actor_key_of(keys[0]))
-    Supervisor(settings, memory, listener, run_worker, LoadRequests().apply_line, learner).run()
+    Supervisor(settings, memory, listeners, run_worker, LoadRequests().apply_line, learner).run()
     return 0
 
 
-def _report_address(settings: Settings, url: str) -> None:
+def _url_of(settings: Settings, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    scheme = "http" if settings.tls_certificate is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _report_address(settings: Settings, url: str, admin_url: str | None = None) -> None:
     """Write the address to standard output, for people and scripts, and to the log; neither can stop the service."""
     LineWriter(sys.stdout).write(f"softstep {__version__}: {url} (kernels: {compiler.TARGET})")
     logger.event("started", url=url, release=__version__, kernels=compiler.TARGET, workers=settings.workers)
+    if admin_url is not None:
+        logger.event("admin_port", url=admin_url)
 
 
 def _token_keys(settings: Settings, data: DataDirectory | None) -> list[bytes]:

@@ -3,8 +3,9 @@
 The parent has imported all code but runs none of it: no thread, no event loop, no open database. So it can fork a child
 at any time, without importing again and sharing its memory, and there is little in it that can fail.
 
-    start     bind the socket, fork the workers and the learner
+    start     fork the workers and the learner
     running   restart a child that exits, after a growing pause if it exits soon after its start
+    SIGHUP    pass it on to the workers, which read their files of TLS and keys again
     SIGTERM   fail readiness and send SIGTERM to the workers, which drain their connections (serve/http/server.py);
               after drain_seconds + shutdown_seconds kill them; then stop the learner in the same way; exit code 0
     SIGINT    the same with a drain of 0 s; so is SIGTERM before the service is ready
@@ -21,7 +22,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from service.log_events import logger
@@ -38,11 +39,11 @@ POLL_SECONDS: Final = 0.5
 LEARNER_SECONDS: Final = 1.5
 # A service that was never ready exits within a second, so its learner has less.
 UNREADY_LEARNER_SECONDS: Final = 0.5
-HANDLED_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+HANDLED_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
 READ_BYTES: Final = 4096
 
-WorkerMain = Callable[[int, socket.socket, int], None]
-"""Runs a worker until SIGTERM, given its slot, the listening socket and the pipe to the parent."""
+WorkerMain = Callable[[int, Sequence[socket.socket], int], None]
+"""Runs a worker until SIGTERM, given its slot, the listening sockets and the pipe to the parent."""
 LearnerMain = Callable[[], None]
 """Runs the learner until SIGTERM."""
 HandleRequest = Callable[[bytes], tuple[int, int, bytes]]
@@ -80,7 +81,7 @@ class Supervisor:
     Args:
         settings: The number of workers and the times of the shutdown.
         memory: The memory that the processes share.
-        listener: The listening socket; closed when the service starts to stop.
+        listeners: The listening sockets; closed when the service starts to stop.
         run_worker: Runs a worker after the fork.
         handle_request: Handles the lines of workers.
         run_learner: Runs the learner, in the slot after the workers'; None if nothing is learned.
@@ -90,14 +91,14 @@ class Supervisor:
         self,
         settings: Settings,
         memory: SharedMemory,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         run_worker: WorkerMain,
         handle_request: HandleRequest,
         run_learner: LearnerMain | None = None,
     ) -> None:
         self._settings = settings
         self._memory = memory
-        self._listener = listener
+        self._listeners = tuple(listeners)
         self._run_worker = run_worker
         self._handle_request = handle_request
         self._run_learner = run_learner
@@ -109,6 +110,7 @@ class Supervisor:
         self._requests, self._requests_in = os.pipe()
         self._signals, self._signals_in = os.pipe()
         self._stop_signal: int | None = None
+        self._must_reread = False
         for end in (self._requests, self._requests_in, self._signals, self._signals_in):
             os.set_blocking(end, False)
 
@@ -118,6 +120,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGHUP, self._on_reread)
         # Imported objects stay until the process exits; a child's collector would copy shared pages by visiting them.
         gc.collect()
         gc.freeze()
@@ -127,9 +130,15 @@ class Supervisor:
             readable, _, _ = select.select([self._signals, self._requests], [], [], self._seconds_until_due())
             self._clear_signals()
             self._reap()
+            if self._must_reread:
+                self._must_reread = False
+                self._signal(signal.SIGHUP, self._workers())
             if self._requests in readable:
                 unread = self._handle_requests(unread + os.read(self._requests, READ_BYTES))
         self._shut_down(self._stop_signal)
+
+    def _on_reread(self, _number: int, _frame: object) -> None:
+        self._must_reread = True
 
     def _on_stop(self, number: int, _frame: object) -> None:
         self._stop_signal = number
@@ -183,16 +192,17 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a worker handles it once it serves
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
             exit_with_parent(parent)
             for end in (self._requests, self._signals, self._signals_in):
                 os.close(end)
             if self._run_learner is not None and slot == self._memory.workers:
-                self._listener.close()
+                self._close_listeners()
                 self._run_learner()
             else:
-                self._run_worker(slot, self._listener, self._requests_in)
+                self._run_worker(slot, self._listeners, self._requests_in)
             code = 0
         except BaseException:
             logger.exception("child_crashed", child=self._name(slot))
@@ -242,7 +252,7 @@ class Supervisor:
         drain_seconds = self._settings.drain_seconds if is_ready and number == signal.SIGTERM else 0.0
         logger.event("draining", signal=signal.Signals(number).name, drain_seconds=drain_seconds)
         self._memory.drain_until(time.monotonic() + drain_seconds)
-        self._listener.close()  # the workers have it too, and close it at the end of the drain
+        self._close_listeners()  # the workers have them too, and close them at the end of the drain
         self._signal(signal.SIGTERM, self._workers())
         self._wait(drain_seconds, lambda: not self._workers())
         logger.event("listener_closed", shutdown_seconds=self._settings.shutdown_seconds)
@@ -251,6 +261,10 @@ class Supervisor:
         logger.event("workers_stopped")
         self._stop("learners", lambda: set(self._slots), LEARNER_SECONDS if is_ready else UNREADY_LEARNER_SECONDS)
         logger.event("stopped")
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     def _workers(self) -> set[int]:
         return {process for process, slot in self._slots.items() if slot < self._memory.workers}

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.logs import AccessLog
+from service.serve.client_address import Proxies
 
 # In the scope of a request of FastAPI, if there is an access log: the entry.
 ACCESS_ENTRY: Final = "softstep.access_entry"
@@ -38,9 +39,10 @@ class AccessEntry:
         route: The template of its path, or None if the service has no such path.
         served: The state of the model that answers it, or None.
         bytes_in: The bytes of its body that were read so far.
+        client: The address of the client, or None if it is not known.
     """
 
-    __slots__ = ("_began", "bytes_in", "method", "route", "served")
+    __slots__ = ("_began", "bytes_in", "client", "method", "route", "served")
 
     def __init__(self, method: str = "", route: str | None = None, served: AnsweringState | None = None) -> None:
         self._began = time.perf_counter_ns()
@@ -48,6 +50,7 @@ class AccessEntry:
         self.route = route
         self.served = served
         self.bytes_in = 0
+        self.client: str | None = None
 
     def write(self, log: AccessLog, request_id: bytes, status: int, bytes_out: int) -> None:
         """Write the line of the response."""
@@ -56,6 +59,7 @@ class AccessEntry:
         log.write(
             {
                 "request_id": request_id.decode(),
+                "client": self.client,
                 "method": self.method,
                 "route": self.route,
                 "status": status,
@@ -75,11 +79,13 @@ class LoggedApplication:
     Args:
         app: The application, whose responses have an X-Request-Id.
         log: The access log.
+        proxies: The proxies whose headers are trusted.
     """
 
-    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
+    def __init__(self, app: ASGIApp, log: AccessLog, proxies: Proxies) -> None:
         self._app = app
         self._log = log
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count the bytes of both bodies."""
@@ -87,6 +93,8 @@ class LoggedApplication:
             await self._app(scope, receive, send)
             return
         entry = scope[ACCESS_ENTRY] = AccessEntry(scope["method"])
+        if scope["client"] is not None:
+            entry.client = self._proxies.client_of(scope["client"][0], scope["headers"])
         status, identity, bytes_out = 0, b"", 0
 
         async def receive_counted() -> Message:

@@ -18,6 +18,10 @@ from service.serve.responses import BROKEN, KEEP_ALIVE, HttpResponse, RequestHea
 COUNTED_BY_MODEL: Final = "softstep.counted_by_model"
 # In the scope of a request that is answered with an error: its code.
 ERROR_CODE: Final = "softstep.error_code"
+# In the scope of a request whose client has a verified certificate: the certificate.
+CERTIFICATE: Final = "softstep.certificate"
+# In the scope of a request: whether it came by a port that has no calls of feedback and administration.
+IS_PUBLIC: Final = "softstep.is_public"
 # The first status of errors.
 ERRORS: Final = 400
 # In the scope of an HTTP/1.0 request that asks to keep its connection: the cycle, whose `keep_alive` is the answer.

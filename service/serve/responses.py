@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from service.access.client_certificate import ClientCertificate
 from service.access.principal import ANYONE, Principal
 from service.errors import BodyTooLargeError, LearningOffError, OverloadedError, SoftstepError
 from service.serve.error_codes import ERROR_CODES
@@ -49,6 +50,7 @@ class RequestHead(NamedTuple):
         accept: Accept: the media types that the client can read.
         authorization: Authorization.
         api_key: X-API-Key.
+        certificate: The verified certificate of the client, which is no header.
         principal: Who sent the request. It is known once the request has been authorized.
     """
 
@@ -60,6 +62,7 @@ class RequestHead(NamedTuple):
     accept: bytes | None = None
     authorization: bytes | None = None
     api_key: bytes | None = None
+    certificate: ClientCertificate | None = None
     principal: Principal = ANYONE
 
     @classmethod

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
@@ -19,7 +21,9 @@ from service.process.shared_memory import READY, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
-from service.serve.authorization.authorizer import WATCH_SECONDS, Authorizer
+from service.serve.authorization.access_files import AccessFiles
+from service.serve.authorization.authorizer import Authorizer
+from service.serve.authorization.certificate_scopes import CertificateScopes
 from service.serve.handlers.admin import AdminHandler
 from service.serve.handlers.corrections import CorrectionHandler
 from service.serve.handlers.dispatcher import Dispatcher, Handler
@@ -43,6 +47,7 @@ from service.serve.http.logged_protocol import LoggedProtocol
 from service.serve.http.protocol import SoftstepProtocol
 from service.serve.http.server import Server
 from service.serve.http.shared_state import SharedState
+from service.serve.http.tls_context import watch_tls
 from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
 from service.serve.log.writer_thread import WriterCallbacks
@@ -98,7 +103,11 @@ class Worker:
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
         self.turns = Turns()
-        self.authorizer = Authorizer(settings.keys_path, make_jwt_verifier(settings, actor_key))
+        self.tls = watch_tls(settings)
+        certificates = None if settings.tls_subjects is None else CertificateScopes(settings.tls_subjects, actor_key)
+        self.authorizer = Authorizer(settings.keys_path, make_jwt_verifier(settings, actor_key), certificates)
+        watched = (self.tls, None if certificates is None else certificates.file)
+        self.access_files = AccessFiles(self.authorizer, [files for files in watched if files is not None])
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
         data = None if links is None else links.data
@@ -118,8 +127,8 @@ class Worker:
         self.shared = SharedState(
             self.registry, self.dispatcher, probes, self.counters, settings, access_log=access_log
         )
-        self.authorizer.on_change.append(self.shared.forget_heads)
-        self.authorizer.on_expiry.append(self.shared.forget_expired)
+        self.authorizer.on_change.append(self.shared.heads.forget)
+        self.authorizer.on_expiry.append(self.shared.heads.forget_expired)
         self.protocol: type[SoftstepProtocol] = SoftstepProtocol.bound(self.shared)
         if access_log is not None and recorded is not None:
             self.protocol = LoggedProtocol.logging(self.shared, access_log, recorded)
@@ -181,7 +190,9 @@ class Worker:
         """Scan the models before the first request, and again and again until the last."""
         await asyncio.gather(self.authorizer.start(), self.load_unload.rescan_models())
         self._publish_readiness()
-        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._watch_keys())]
+        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self.access_files.follow())]
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.access_files.reread)
         if self._snapshot_wakeup is not None:
             tasks.append(asyncio.create_task(self._follow(self._snapshot_wakeup)))
         if self.learning is not None:
@@ -209,12 +220,6 @@ class Worker:
                 await self.registry.serve_snapshots()
         finally:
             asyncio.get_running_loop().remove_reader(wakeup.fd)
-
-    async def _watch_keys(self) -> None:
-        """Follow the file of API keys; a disk that hangs must not stop the event loop."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            self.authorizer.use(await asyncio.to_thread(self.authorizer.read_changed))
 
     async def _watch(self) -> None:
         """Follow the models directory and load or unload requests; a scan that fails is logged and retried."""
@@ -252,12 +257,12 @@ def run(  # noqa: PLR0917  # the first four are bound before the fork
     links: WorkerLinks | None,
     actor_key: bytes,
     slot: int,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     pipe: int,
 ) -> None:
-    """Serve from a listening socket until SIGTERM."""
+    """Serve from listening sockets until SIGTERM."""
     REQUEST_IDS.renew()
     worker = Worker(settings, shared_memory, slot, pipe, links, actor_key=actor_key)
     app = make_app(worker.context, worker.counters, worker.lifespan)
     config = config_of(app, worker.protocol)
-    Server(config, settings, shared_memory, worker.shared).run(sockets=[listener])
+    Server(config, settings, shared_memory, worker.shared, worker.tls).run(sockets=list(listeners))

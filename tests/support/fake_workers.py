@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.process import supervisor
 from service.process.listener import listen
@@ -31,11 +31,11 @@ def supervise(work: WorkerMain, slots: int = 1) -> None:
     print_line(f"parent {os.getpid()}")
     listener = listen("127.0.0.1", 0)
     memory = SharedMemory(slots, 4)
-    Supervisor(SETTINGS, memory, listener, work, lambda _line: (0, 0, b"")).run()
+    Supervisor(SETTINGS, memory, [listener], work, lambda _line: (0, 0, b"")).run()
     print_line("stopped")
 
 
-def idle_worker(_slot: int, _listener: socket.socket, _pipe: int) -> None:
+def idle_worker(_slot: int, _listeners: Sequence[socket.socket], _pipe: int) -> None:
     """Do nothing until a signal ends the process."""
     print_line(f"worker {os.getpid()}")
     signal.pause()
@@ -56,31 +56,31 @@ def learning() -> None:
 
     print_line(f"parent {os.getpid()}")
     memory = SharedMemory(1, 4)
-    work: WorkerMain = lambda _slot, _listener, _pipe: report_stop("worker")  # noqa: E731
+    work: WorkerMain = lambda _slot, _listeners, _pipe: report_stop("worker")  # noqa: E731
     learn: LearnerMain = lambda: report_stop("learner")  # noqa: E731
-    Supervisor(SETTINGS, memory, listen("127.0.0.1", 0), work, lambda _line: (0, 0, b""), learn).run()
+    Supervisor(SETTINGS, memory, [listen("127.0.0.1", 0)], work, lambda _line: (0, 0, b""), learn).run()
     print_line("stopped")
 
 
 def ignoring_sigterm() -> None:
     """Run a worker that ignores SIGTERM."""
 
-    def work(slot: int, listener: socket.socket, pipe: int) -> None:
+    def work(slot: int, listeners: Sequence[socket.socket], pipe: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        idle_worker(slot, listener, pipe)
+        idle_worker(slot, listeners, pipe)
 
     supervise(work)
 
 
 def exiting() -> None:
     """Run a worker that exits at once."""
-    supervise(lambda _slot, _listener, _pipe: print_line(f"started {time.monotonic()}"))
+    supervise(lambda _slot, _listeners, _pipe: print_line(f"started {time.monotonic()}"))
 
 
 def raising() -> None:
     """Run a worker that raises."""
 
-    def work(_slot: int, _listener: socket.socket, _pipe: int) -> None:
+    def work(_slot: int, _listeners: Sequence[socket.socket], _pipe: int) -> None:
         print_line("started")
         raise RuntimeError("the worker's own fault")
 

@@ -5,6 +5,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -39,13 +40,16 @@ class Service(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: object) -> Iterator[Service]:
+def serving(
+    models: Path, scratch: Path, *, workers: int = 1, client: ssl.SSLContext | None = None, **environment: object
+) -> Iterator[Service]:
     """Run `softstep serve` on a free port until the end of the block; then no log of it may have a secret.
 
     Args:
         models: The models directory.
         scratch: Where the data directory and the service's log are made.
         workers: The number of worker processes.
+        client: The TLS context of the client that waits for the service, if it speaks TLS.
         environment: Further environment variables.
     """
     variables = {
@@ -63,9 +67,9 @@ def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: obj
         ) as process,
     ):
         try:
-            service = Service(_ready_url(process, workers, log), process, log)
+            service = Service(_ready_url(process, workers, log, client), process, log)
             yield service
-            check_metrics(service)
+            check_metrics(service, client)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(SECONDS)
@@ -73,16 +77,18 @@ def serving(models: Path, scratch: Path, *, workers: int = 1, **environment: obj
     check_data(scratch / "data")
 
 
-def check_metrics(service: Service) -> None:
+def check_metrics(service: Service, client: ssl.SSLContext | None) -> None:
     """Fail if the metrics of a service have a secret; a service that gives none has none."""
     with contextlib.suppress(OSError, http.client.HTTPException):
         connection = http.client.HTTPConnection(*service.address, timeout=SECONDS)
+        if client is not None:
+            connection = http.client.HTTPSConnection(*service.address, timeout=SECONDS, context=client)
         connection.request("GET", "/metrics")
         check_text(connection.getresponse().read().decode(), "the metrics of a service")
         connection.close()
 
 
-def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:
+def _ready_url(process: subprocess.Popen[str], workers: int, log: Path, client: ssl.SSLContext | None) -> str:
     """Return the URL of a service once all its workers take predictions; fail with its log if they never do."""
     assert process.stdout is not None
     until = time.monotonic() + START_SECONDS
@@ -90,16 +96,19 @@ def _ready_url(process: subprocess.Popen[str], workers: int, log: Path) -> str:
     while time.monotonic() < until and process.poll() is None:
         if not url and is_readable(process.stdout, 0.1):
             url = (process.stdout.readline().split() + [""] * 3)[2]
-        if url and is_ready(url, workers):
+        if url and is_ready(url, workers, client):
             return url
         time.sleep(0.02)
     raise AssertionError(f"the service is not ready, exit code {process.poll()}; its log:\n{log.read_text()}")
 
 
-def is_ready(url: str, workers: int) -> bool:
+def is_ready(url: str, workers: int, client: ssl.SSLContext | None = None) -> bool:
     """Return whether all workers of a service take predictions."""
     with contextlib.suppress(httpx.TransportError):
-        return f"softstep_workers_ready {workers}.0\n" in httpx.get(f"{url}/metrics", timeout=2).text
+        return (
+            f"softstep_workers_ready {workers}.0\n"
+            in httpx.get(f"{url}/metrics", timeout=2, verify=client or True).text
+        )
     return False
 
 

@@ -26,6 +26,7 @@ from service.serve.api.scoped_route import ScopedRoute
 from service.serve.api.swagger_ui import documentation
 from service.serve.api.validation import invalid_parameter
 from service.serve.asgi import Envelope, Reply
+from service.serve.client_address import Proxies
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.responses import error
 
@@ -119,5 +120,7 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
         Envelope, count=counters.count_response, count_route=counters.count_route, origins=context.dispatcher.origins
     )
     if context.access_log is not None:
-        app.add_middleware(LoggedApplication, log=context.access_log)
+        app.add_middleware(
+            LoggedApplication, log=context.access_log, proxies=Proxies(settings.proxies, settings.proxy_header)
+        )
     return app

@@ -14,7 +14,7 @@ from service.logs import AccessLog
 from service.process.shared_memory import SharedMemory
 from service.serve.access_log import ACCESS_ENTRY
 from service.serve.api.body_decoding import HeldBodies
-from service.serve.asgi import COUNTED_BY_MODEL, Reply
+from service.serve.asgi import CERTIFICATE, COUNTED_BY_MODEL, Reply
 from service.serve.handlers.content_types import JSON_TYPES, check_content_type
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.health import Health
@@ -89,8 +89,9 @@ def json_reply(value: object, status: int = 200) -> Reply:
 
 
 def head_of(request: Request) -> RequestHead:
-    """Return the headers that a response depends on."""
-    return RequestHead.of(dict(request.scope["headers"]))
+    """Return the headers that a response depends on, and the certificate of the client."""
+    scope = request.scope
+    return RequestHead.of(dict(scope["headers"]))._replace(certificate=scope.get(CERTIFICATE))
 
 
 def check_declared_size(request: Request, context: Context) -> None:

@@ -1,16 +1,21 @@
 """A route that answers only those who may make its call."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from typing import Any, Final
 
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
+from starlette.routing import Match
 
 from service.access.principal import Principal
+from service.access.scopes import Scope
 from service.serve.api.dependencies import Context, head_of
+from service.serve.asgi import IS_PUBLIC
 from service.serve.authorization.route_scopes import ROUTE_SCOPES
 
+# The scopes of calls that another port than the public one has, if there are two.
+NOT_PUBLIC: Final = frozenset((Scope.FEEDBACK, Scope.ADMIN))
 # In the scope of a request that has been authorized: its principal.
 PRINCIPAL: Final = "softstep.principal"
 # Calls whose paths name no model: they are for the default one.
@@ -19,6 +24,12 @@ FOR_DEFAULT_MODEL: Final = frozenset(("predict_default", "predict_vertex"))
 
 class ScopedRoute(APIRoute):
     """A route whose requests are authorized before their bodies are read."""
+
+    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
+        """Match no request for feedback or administration that came by the port without such calls."""
+        if scope.get(IS_PUBLIC) and ROUTE_SCOPES[self.endpoint.__name__] in NOT_PUBLIC:
+            return Match.NONE, {}
+        return super().matches(scope)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler of requests, behind the check of the caller.

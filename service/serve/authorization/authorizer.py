@@ -3,6 +3,8 @@
     no keys file at the start, and no other source of identities    everybody may do everything
     otherwise                                                        each call needs a key or JWT with its scope
 
+A client's certificate counts where a request has no key (certificate_scopes.py); a key counts alone.
+
 The file is looked at twice a second. A key that is revoked, or has expired, is refused within a second: what was
 decided before is forgotten then, and so are the remembered heads. A file that disappears, or is damaged, leaves the
 keys as they were; it never opens the service. The same holds for JWTs and the keys of their issuer.
@@ -21,6 +23,7 @@ from service.access.principal import ANYONE, Principal
 from service.access.scopes import Scope
 from service.errors import ApiKeysError, KeyInvalidError, KeyMissingError, ModelNotPermittedError, ScopeMissingError
 from service.log_events import logger
+from service.serve.authorization.certificate_scopes import CertificateScopes
 from service.serve.responses import RequestHead
 
 # Time between two looks at the file: half of what a revocation may take.
@@ -42,6 +45,7 @@ class Authorizer:
     Args:
         path: The file of API keys.
         jwts: Finds the principals of JWTs; None if no issuer is set.
+        certificates: What clients may do by their certificates, or None.
 
     Attributes:
         on_change: Called when what was decided before no longer holds.
@@ -51,16 +55,20 @@ class Authorizer:
         ApiKeysError: The file cannot be read or is damaged.
     """
 
-    def __init__(self, path: Path, jwts: JwtVerifier | None = None) -> None:
+    def __init__(
+        self, path: Path, jwts: JwtVerifier | None = None, certificates: CertificateScopes | None = None
+    ) -> None:
         self.on_change: Final[list[OnChange]] = []
         self.on_expiry: Final[list[OnExpiry]] = []
         self._jwts: Final = jwts
         self._path: Final = path
+        self._certificates: Final = certificates
         self._state: FileState | None = None
         self._table: KeyTable | None = None
         self._remembered: dict[bytes, Principal] = {}
         self._remembered_bytes = 0
         self._next_end = inf
+        self._certificate_ends = {inf}
         self._reported: str | None = None
         self.use(self._read_changed())
 
@@ -73,7 +81,7 @@ class Authorizer:
     @property
     def is_open(self) -> bool:
         """Whether everybody may do everything."""
-        return self._table is None and self._jwts is None
+        return self._table is None and self._jwts is None and self._certificates is None
 
     def authorize(self, head: RequestHead, scope: Scope, model: str | None = None) -> Principal:
         """Return who sent a request.
@@ -98,6 +106,9 @@ class Authorizer:
         if self.is_open:
             return ANYONE
         credential = _credential_of(head)
+        if credential is None and head.certificate is not None and self._certificates is not None:
+            self._certificate_ends.add(head.certificate.expires)
+            return self._certificates.principal_of(head.certificate)
         if credential is None:
             raise KeyMissingError(MISSING)
         now = time.time()
@@ -154,15 +165,20 @@ class Authorizer:
         if table is not None:
             self._table = table
         if table is not None or (self._jwts is not None and self._jwts.has_changed()):
-            self._keep({})
-            for forget in self.on_change:
-                forget()
+            self.forget()
             return
         now = time.time()
-        if self._next_end <= now:
+        if min(self._next_end, *self._certificate_ends) <= now:
+            self._certificate_ends = {inf, *(end for end in self._certificate_ends if end > now)}
             self._keep({text: principal for text, principal in self._remembered.items() if principal.expires > now})
             for forget_expired in self.on_expiry:
                 forget_expired(now)
+
+    def forget(self) -> None:
+        """Forget what was decided before."""
+        self._keep({})
+        for forget in self.on_change:
+            forget()
 
     def _keep(self, remembered: dict[bytes, Principal]) -> None:
         """Remember these credentials alone."""

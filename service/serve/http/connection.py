@@ -1,46 +1,41 @@
 """One connection: its state, how a response is written to it, and how it ends.
 
-    phase       IDLE -> HEAD (first byte) -> BODY (headers complete) -> IDLE (message complete)
-    cycle       what uvicorn reads of the newest request: None, its own cycle, or a PendingRequest of the fast path
-    deadline    when the connection is closed if nothing happens: idle, headers, body, and a client that does not read
+    cycle    what uvicorn reads of the newest request: None, its own cycle, or a PendingRequest of the fast path
 
 protocol.py parses the bytes and chooses between the fast path and FastAPI.
 """
 
 import asyncio
-from typing import Any, ClassVar, Final, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from service.log_events import logger
 from service.serve.access_log import ANSWERED_EARLY
 from service.serve.http.response_forms import ResponseForm, join_headers
-from service.serve.http.shared_state import CachedHead, ConnectionFlow, PendingRequest, SharedState
+from service.serve.http.shared_state import ConnectionFlow, PendingRequest
+from service.serve.http.timed_protocol import BODY, HEAD, IDLE, NEVER, TimedProtocol
 from service.serve.models.endpoint import Endpoint
 from service.serve.request_id import REQUEST_IDS, request_id
 from service.serve.responses import BROKEN, HttpResponse, RequestHead, error
 
-IDLE, HEAD, BODY = range(3)
-NEVER: Final = float("inf")
+if TYPE_CHECKING:
+    from service.serve.http.remembered_heads import CachedHead
+
 # After a response that came before the end of its request, the client has this time to read it.
 LINGER_SECONDS: Final = 2.0
 
 SLOW: Final = error("request_timeout", "The request took too long to arrive; send it again on a new connection.")
 
 
-class Connection(HttpToolsProtocol):
+class Connection(TimedProtocol):
     """The state of one connection, for the fast path and FastAPI alike."""
 
-    shared: ClassVar[SharedState]
     endpoint: Endpoint | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # uvicorn's own arguments
         super().__init__(*args, **kwargs)
-        self.phase = IDLE
-        self.deadline = NEVER
-        self.paused_at = NEVER  # since when the client does not read
+        self.kind = self.shared.usual_kind
+        self.peer: str | None = None  # the address of the connection
         self.url = b""
-        self.leaving = False  # a response announced the end of the connection; what still arrives is discarded
         self.endpoint = None
         self.parts: list[bytes] = []
         self.held = 0  # body bytes of the newest request, counted in the shared state
@@ -60,11 +55,13 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = ConnectionFlow(transport, self.pipeline)
         self._rest()
-        if len(self.connections) > self.shared.settings.connections_max:
+        self.peer = None if self.client is None else self.client[0]
+        if not self.shared.admission.enter(self.peer):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release what the connection held."""
+        self.shared.admission.leave(self.peer)
         self.deadline = NEVER
         self._release()
         super().connection_lost(exc)
@@ -77,16 +74,6 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return True
         return False
-
-    def pause_writing(self) -> None:
-        """Give a client that does not read its response a limited time; read nothing from it meanwhile."""
-        self.flow.pause_writing()
-        self.paused_at = self.loop.time()
-
-    def resume_writing(self) -> None:
-        """Go on with a client that reads again; the pause does not count toward its deadline."""
-        self.flow.resume_writing()
-        self.deadline += self.loop.time() - self.paused_at
 
     # Responses
 
@@ -235,15 +222,9 @@ class Connection(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
-    def is_late(self, now: float) -> bool:
-        """Whether the client's time is over."""
-        if self.flow.write_paused and not self.leaving:
-            return self.paused_at + self.shared.settings.write_seconds < now
-        return self.deadline < now
-
     def expire(self) -> None:
         """Close a connection whose time is over; answer first if a request has begun and none is in progress."""
-        if self.leaving or self.flow.write_paused:
+        if self.leaving or self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()
         elif self.phase == HEAD or (self.phase == BODY and not self.cycle.response_complete):
             self._leave(SLOW)
@@ -258,13 +239,6 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.response_started:
             cycle.keep_alive = False
-
-    def is_quiet(self, since: float) -> bool:
-        """Whether the connection has waited for a request since a time."""
-        if self.leaving or self.transport.is_closing():
-            return False
-        waits = self.phase == IDLE and (self.cycle is None or self.cycle.response_complete)
-        return waits and self.deadline - self.shared.keep_alive_seconds <= since
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""

@@ -1,6 +1,6 @@
 """The fast path: requests to models, and probes, answered from the parser's callbacks before a scope or a task exists.
 
-A head that was parsed once is remembered with what it meant (shared_state.py), so the same bytes need no parser. A
+A head that was parsed once is remembered with what it meant (remembered_heads.py), so the same bytes need no parser. A
 property test holds every response to that of the FastAPI routes.
 """
 
@@ -11,16 +11,11 @@ from typing import Any, Final, cast
 import orjson
 
 from service.serve.handlers.turns import LARGE_BYTES
-from service.serve.http.connection import BODY, NEVER, Connection
+from service.serve.http.connection import Connection
+from service.serve.http.remembered_heads import HEAD_BYTES_MAX, CachedHead
 from service.serve.http.response_forms import PREDICTIONS, ResponseForm
-from service.serve.http.shared_state import (
-    BUSY,
-    HEAD_BYTES_MAX,
-    CachedHead,
-    PendingGet,
-    PendingHead,
-    PendingRequest,
-)
+from service.serve.http.shared_state import BUSY, PendingGet, PendingHead, PendingRequest
+from service.serve.http.timed_protocol import BODY, NEVER
 from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.models.single_row import SingleRow
 from service.serve.responses import V1, HttpResponse, RequestHead, body_too_large, refusal
@@ -111,7 +106,9 @@ class FastPath(Connection):
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False
-        head = RequestHead.of(self.fields)
+        if self.kind.is_public and endpoint.kind == FEEDBACK:
+            return False
+        head = RequestHead.of(self.fields)._replace(certificate=self.kind.certificate)
         cycle = self._begin_cycle(PendingRequest, head)
         checked: RequestHead | HttpResponse
         declared = int(self.fields.get(b"content-length", 0))
@@ -191,7 +188,8 @@ class FastPath(Connection):
         if len(chunk) != end + len(body) or end > HEAD_BYTES_MAX or len(body) >= LARGE_BYTES:
             return  # a large body waits for its turn, and `_repeat` waits for none
         if int(self.fields.get(b"content-length", CHUNKED)) == len(body):
-            self.shared.remember(chunk[:end], len(chunk), endpoint, self.request, self.url, cycle.form)
+            heads = self.shared.heads
+            heads.remember(self.kind, chunk[:end], len(chunk), endpoint, self.request, self.url, cycle.form)
 
     def _await(self, later: asyncio.Future[HttpResponse], cycle: PendingRequest) -> None:
         """Write a response once it is made; until then `cycle` stands for its request."""

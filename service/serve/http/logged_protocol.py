@@ -10,8 +10,9 @@ import orjson
 from service.logs import AccessLog
 from service.serve.access_log import AccessEntry
 from service.serve.http.protocol import SoftstepProtocol
+from service.serve.http.remembered_heads import CachedHead
 from service.serve.http.response_forms import PREDICTIONS, ResponseForm
-from service.serve.http.shared_state import CachedHead, PendingRequest, SharedState
+from service.serve.http.shared_state import PendingRequest, SharedState
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.single_row import SingleRow
 from service.serve.request_id import REQUEST_IDS, RecordedNumbers, request_id
@@ -44,6 +45,8 @@ class LoggedProtocol(SoftstepProtocol):
         endpoint = cached.endpoint
         self.entry = AccessEntry("POST", _template(cached.url, endpoint), endpoint.served)
         self.entry.bytes_in = len(data) - len(cached.head)
+        if self.peer is not None:
+            self.entry.client = self.shared.proxies.client_of_head(self.peer, cached.head)
         super()._repeat(cached, data)
         # The next request may begin before the response to this one.
         if self.cycle is not None and not self.cycle.response_complete:
@@ -52,6 +55,7 @@ class LoggedProtocol(SoftstepProtocol):
     def on_message_begin(self) -> None:
         """Begin the entry of a request with its first byte."""
         self.entry = AccessEntry()
+        self.entry.client = self.peer
         super().on_message_begin()
 
     def _begin_cycle(self, kind: type[PendingRequest], head: RequestHead) -> PendingRequest:
@@ -61,6 +65,8 @@ class LoggedProtocol(SoftstepProtocol):
             self.entry.route = self.url.partition(b"?")[0].decode()  # of a probe
         else:
             self.entry.route, self.entry.served = _template(self.url, endpoint), endpoint.served
+        if self.peer is not None:
+            self.entry.client = self.shared.proxies.client_of(self.peer, self.headers)
         cycle = super()._begin_cycle(kind, head)
         cycle.entry = self.entry
         return cycle

@@ -10,11 +10,11 @@ from typing import Any, Final, cast
 import httptools
 
 from service.log_events import logger
-from service.serve.asgi import KEEP_ALIVE_ASKED
-from service.serve.http.connection import BODY, HEAD, IDLE, NEVER
+from service.serve.asgi import CERTIFICATE, IS_PUBLIC, KEEP_ALIVE_ASKED
 from service.serve.http.fast_path import FastPath
 from service.serve.http.host_header import is_host
 from service.serve.http.shared_state import BUSY, SharedState
+from service.serve.http.timed_protocol import BODY, HEAD, IDLE, NEVER
 from service.serve.responses import BROKEN, HttpResponse, error
 
 # Answered also by a busy server, like its probes.
@@ -62,9 +62,9 @@ class SoftstepProtocol(FastPath):
         if self.phase == IDLE and (self.cycle is None or self.cycle.response_complete):
             cached = self.cached
             shared = self.shared
-            if cached is None or cached.table is not shared.heads or not data.startswith(cached.head):
+            if cached is None or not cached.table.is_current or not data.startswith(cached.head):
                 end = data.find(b"\r\n\r\n") + 4  # 3 if the end is missing, and no head is that short
-                self.cached = cached = shared.heads.get(data[:end])
+                self.cached = cached = self.kind.table.get(data[:end])
             if (
                 cached is not None
                 and len(data) == cached.size
@@ -190,6 +190,10 @@ class SoftstepProtocol(FastPath):
             self.app = cast("Any", self.config.loaded_app)
         super().on_headers_complete()
         keep_alive = self._keeps_alive()
+        kind = self.kind
+        if kind is not shared.usual_kind:
+            cast("Any", self.cycle.scope)[CERTIFICATE] = kind.certificate
+            cast("Any", self.cycle.scope)[IS_PUBLIC] = kind.is_public
         if keep_alive and not self.cycle.keep_alive:
             cast("Any", self.cycle.scope)[KEEP_ALIVE_ASKED] = self.cycle
         self.cycle.keep_alive = keep_alive
@@ -199,6 +203,7 @@ class SoftstepProtocol(FastPath):
         if self.leaving or self.cycle.response_complete or (self.endpoint is None and self.app is self.shared.busy):
             return
         self.held += len(body)
+        self.deadline += len(body) / self.shared.settings.body_rate_min
         self.shared.body_bytes += len(body)
         if self.endpoint is not None:
             self._keep_part(body)

@@ -1,4 +1,4 @@
-"""The server of one worker: it serves until SIGTERM, and then loses no request that a client has sent.
+"""The server of one worker: it serves its ports until SIGTERM, and then loses no request that a client has sent.
 
     SIGTERM        each answer is the last one on its connection; connections that say nothing stay open
     end of drain   the kernel ignores new clients; connections that it has completed are accepted; the listener closes
@@ -14,22 +14,29 @@ import contextlib
 import select
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import uvicorn
 
-from service.process.listener import ignore_new_clients
+from service.access.client_certificate import ClientCertificate
+from service.process.listener import BACKLOG, ignore_new_clients
 from service.process.shared_memory import SharedMemory
 from service.serve.http.connection import Connection
 from service.serve.http.shared_state import SharedState
+from service.serve.http.tls_transport import TlsListener
+from service.serve.watched_files import WatchedFiles
 from service.settings import Settings
 
 NEVER: Final = float("inf")
-# Handshakes that have begun end within this time, unless the client is farther away than most.
+# Handshakes of TCP that have begun end within this time, unless the client is farther away than most.
 HANDSHAKE_SECONDS: Final = 0.1
+# Those of TLS take two more round trips and some computing.
+TLS_HANDSHAKE_SECONDS: Final = 1.0
 # A connection on which nothing has happened for this time is quiet.
 QUIET_SECONDS: Final = 0.3
 # Pause between two looks at the connections that are still open.
@@ -46,10 +53,20 @@ class Server(uvicorn.Server):
         settings: The times of the drain and of the shutdown.
         memory: The memory that the processes share.
         shared: The state that the connections share.
+        tls: The TLS context of new connections, or None to serve without TLS.
     """
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, memory: SharedMemory, shared: SharedState) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        settings: Settings,
+        memory: SharedMemory,
+        shared: SharedState,
+        tls: WatchedFiles[ssl.SSLContext] | None = None,
+    ) -> None:
         super().__init__(config)
+        self._tls = tls
+        self._tls_listeners: list[TlsListener] = []
         self._settings = settings
         self._memory = memory
         self._shared = shared
@@ -61,11 +78,41 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to serve, and to drain on SIGTERM."""
-        await super().startup(sockets)
-        self._shared.dispatcher.turns.watch(sockets or [])
+        """Start to serve, and to drain on SIGTERM.
+
+        Args:
+            sockets: The listening sockets: the only one, or the public one and then that of all calls.
+        """
+        await super().startup([])
+        listeners = sockets or []
+        for number, listener in enumerate(listeners):
+            self.servers.append(await self._listen(listener, is_public=number < len(listeners) - 1))
+        self._shared.dispatcher.turns.watch(listeners)
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.begin_drain)
+
+    async def _listen(self, listener: socket.socket, *, is_public: bool) -> "asyncio.base_events.Server":
+        """Accept connections from a socket.
+
+        Args:
+            listener: The listening socket.
+            is_public: Whether the calls of feedback and administration are on another port.
+        """
+        loop = asyncio.get_running_loop()
+        if self._tls is not None:
+            make_protocol = partial(self._make_connection, is_public)
+            tls = TlsListener(self._tls, self._shared.admission, make_protocol)
+            self._tls_listeners.append(tls)
+            return await loop.create_server(tls.accept, sock=listener, backlog=BACKLOG)
+        make = partial(self._make_connection, is_public, None)
+        return await loop.create_server(make, sock=listener, backlog=BACKLOG)
+
+    def _make_connection(self, is_public: bool, certificate: ClientCertificate | None) -> Connection:  # noqa: FBT001
+        """Return the protocol of a new connection, given the port by which it came and the client's certificate."""
+        make: type[Any] = self.config.http_protocol_class
+        connection: Connection = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        connection.kind = self._shared.heads.kind(certificate, is_public=is_public)
+        return connection
 
     def begin_drain(self) -> None:
         """Make each answer the last one on its connection, and stop when the drain is over.
@@ -88,8 +135,9 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._drain_end <= time.monotonic()
 
     def _tick(self) -> None:
-        state = self.server_state
-        self._shared.tick(state.connections, len(state.tasks), asyncio.get_running_loop().time())
+        state, now = self.server_state, asyncio.get_running_loop().time()
+        self._shared.tick(state.connections, len(state.tasks), now)
+        self._end_slow_handshakes(now - self._settings.header_seconds)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what waits, close the listener and quiet connections, let requests end, and end the lifespan."""
@@ -105,13 +153,19 @@ class Server(uvicorn.Server):
         for listener in listeners:
             listener.close()
         await asyncio.sleep(POLL_SECONDS)  # a connection that was accepted just now is known in the loop's next turn
-        while (self.server_state.connections or self.server_state.tasks) and loop.time() < end:
+        while self._is_busy() and loop.time() < end:
             self._close_quiet_connections(loop.time() - QUIET_SECONDS)
+            self._end_slow_handshakes(loop.time() - TLS_HANDSHAKE_SECONDS)
             self._tick()
             await asyncio.sleep(POLL_SECONDS)
         for task in list(self.server_state.tasks):
             task.cancel()
         await self.lifespan.shutdown()
+
+    def _is_busy(self) -> bool:
+        """Whether a client is connected or a request in progress."""
+        state = self.server_state
+        return bool(state.connections or state.tasks) or any(listener.handshakes for listener in self._tls_listeners)
 
     def _close_quiet_connections(self, since: float) -> None:
         """Close the connections that have been quiet since a time, unless a request has arrived but is not read."""
@@ -123,6 +177,11 @@ class Server(uvicorn.Server):
             del quiet[fd]
         for connection in quiet.values():
             connection.transport.close()
+
+    def _end_slow_handshakes(self, since: float) -> None:
+        """End the TLS handshakes that began before a time."""
+        for listener in self._tls_listeners:
+            listener.end_handshakes(since)
 
 
 async def _accept_queued(listeners: list[socket.socket]) -> None:

@@ -1,8 +1,4 @@
-"""State that the connections of one worker share: the dispatcher, the limits, the remembered heads and the counts.
-
-A head that was parsed once is remembered with what it meant. A client that keeps a connection sends the same head again
-and again; the same bytes then need no parser, and the body follows them.
-"""
+"""State that the connections of one worker share: the dispatcher, the limits, the remembered heads and the counts."""
 
 import asyncio
 import time
@@ -17,19 +13,16 @@ from service.logs import AccessLog
 from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.access_log import AccessEntry, LoggedApplication
 from service.serve.asgi import Envelope, Reply
+from service.serve.client_address import Proxies
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.probes import Probes
+from service.serve.http.admission import Admission
+from service.serve.http.remembered_heads import RememberedHeads
 from service.serve.http.response_forms import ResponseForm
 from service.serve.metrics.counters import WorkerCounters
-from service.serve.models.endpoint import Endpoint
 from service.serve.models.registry import ModelRegistry
-from service.serve.responses import KEEP_ALIVE, V1, Header, RequestHead, overloaded, refusal
+from service.serve.responses import KEEP_ALIVE, V1, Header, overloaded, refusal
 from service.settings import Settings
-
-# Remembered heads of a worker, all their bytes, and the longest, which has room for a JWT with its groups.
-HEADS_MAX: Final = 4096
-HEADS_BYTES_MAX: Final = 16 << 20
-HEAD_BYTES_MAX: Final = 8192
 
 BUSY: Final = refusal(overloaded(), V1)
 
@@ -75,45 +68,6 @@ class PendingHead(PendingRequest):
 
     __slots__ = ()
     method = b"HEAD"
-
-
-class CachedHead:
-    """A remembered head and what it means.
-
-    Attributes:
-        head: The head's bytes, with the empty line that ends it.
-        size: The bytes of such a request: the head, and the body length that the head declares.
-        endpoint: The kind of request and the model.
-        request: Its headers that the response depends on.
-        url: The path, for the access log.
-        form: The form of its responses.
-        table: The table that this head was remembered in; a new table replaces it when the models change.
-    """
-
-    __slots__ = ("endpoint", "form", "head", "request", "size", "table", "url")
-
-    def __init__(  # noqa: PLR0917  # a record
-        self,
-        head: bytes,
-        size: int,
-        endpoint: Endpoint,
-        request: RequestHead,
-        url: bytes,
-        form: ResponseForm,
-        table: "HeadTable",
-    ) -> None:
-        self.head = head
-        self.size = size
-        self.endpoint = endpoint
-        self.request = request
-        self.url = url
-        self.form = form
-        self.table = table
-
-
-HeadTable = dict[bytes, CachedHead]
-# The table of a head that was forgotten alone.
-FORGOTTEN: Final[HeadTable] = {}
 
 
 class ConnectionFlow(FlowControl):
@@ -164,6 +118,10 @@ class SharedState:
         access_log: Where each response gets a line, or None.
 
     Attributes:
+        heads: The remembered heads.
+        proxies: The proxies whose headers are trusted.
+        admission: Decides which clients may connect.
+        usual_kind: The kind of connections by the only port, and without a certificate.
         usual_form: The form of the responses to requests that come from no web page.
         draining: Whether each response is the last one on its connection. No head is remembered meanwhile, so a
             request whose head is remembered need not ask.
@@ -184,40 +142,26 @@ class SharedState:
         self.probes = probes
         self.counters = counters
         self.settings = settings
-        self.heads: HeadTable = {}
-        self._heads_bytes = 0
+        self.heads = RememberedHeads()
+        self.usual_kind = self.heads.kind()
         self.draining = False
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.in_flight_max = settings.requests_in_flight_max
+        proxies = Proxies(settings.proxies, settings.proxy_header)
+        self.proxies = proxies
+        self.admission = Admission(settings, proxies)
         busy_app: ASGIApp = Envelope(busy, counters.count_response, counters.count_route, dispatcher.origins)
-        self.busy = busy_app if access_log is None else LoggedApplication(busy_app, access_log)
+        self.busy = busy_app if access_log is None else LoggedApplication(busy_app, access_log, proxies)
         self.in_flight = 0
         self.body_bytes = 0
         self.usual_form = ResponseForm(dispatcher.origins.headers(None))
         self._forms: dict[tuple[Header, ...], ResponseForm] = {}
-        registry.on_change.append(self.forget_heads)
-
-    def forget_heads(self) -> None:
-        """Forget all remembered heads, because the models or the keys have changed."""
-        self.heads = {}
-        self._heads_bytes = 0
-
-    def forget_expired(self, now: float) -> None:
-        """Forget the heads whose principals have expired, in seconds since 1970."""
-        for cached in [one for one in self.heads.values() if one.request.principal.expires <= now]:
-            self._forget(cached.head)
-
-    def _forget(self, head: bytes) -> None:
-        """Forget a head if it is remembered; connections that hold it no longer use it."""
-        cached = self.heads.pop(head, None)
-        if cached is not None:
-            self._heads_bytes -= len(head)
-            cached.table = FORGOTTEN
+        registry.on_change.append(self.heads.forget)
 
     def begin_drain(self) -> None:
         """Make every response the last one on its connection."""
         self.draining = True
-        self.forget_heads()
+        self.heads.forget()
 
     def form(self, origin: bytes | None, *, keep_alive_asked: bool = False) -> ResponseForm:
         """Return the form of the responses to requests from an origin; there are two for each allowed one.
@@ -231,16 +175,6 @@ class SharedState:
         if form is None:
             form = self._forms[headers] = ResponseForm(headers)
         return form
-
-    def remember(  # noqa: PLR0917  # the parts of a record
-        self, head: bytes, size: int, endpoint: Endpoint, request: RequestHead, url: bytes, form: ResponseForm
-    ) -> None:
-        """Remember what a head means."""
-        self._forget(head)
-        if len(self.heads) >= HEADS_MAX or self._heads_bytes > HEADS_BYTES_MAX:
-            self.forget_heads()
-        self._heads_bytes += len(head)
-        self.heads[head] = CachedHead(head, size, endpoint, request, url, form, self.heads)
 
     def is_full(self, more_bytes: int, tasks: int) -> bool:
         """Whether one more request with a body of that size would pass a limit, beside the application's `tasks`."""

@@ -1,7 +1,7 @@
 """The access log: one line for each response, on the fast path and off it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,21 @@ def test_a_repeated_request_in_a_conversation_has_its_own_line(logged: Pair, lin
     answers = logged.ask(*[unnamed(HOT), unnamed(request("POST", "/v1/models/iris:feedback", FEEDBACK))] * 4)
     assert [line["request_id"] for line in lines] == [answer.header("x-request-id") for answer in answers]
     assert len({line["request_id"] for line in lines}) == 8
+
+
+def test_a_line_names_the_client_behind_a_proxy(paired: Callable[..., Pair], lines: list[dict[str, Any]]) -> None:
+    """A trusted proxy names it, in heads that are parsed, remembered, FastAPI's, refused and those of probes."""
+    named = [("X-Forwarded-For", "203.0.113.7, 198.51.100.1")]
+    requests = [
+        *[unnamed(request("POST", "/v1/models/iris:predict", BODY, named))] * 3,
+        request("GET", "/v1/models/iris", None, named),
+        request("GET", "/readyz", None, named),
+        request("POST", "/v1/models/none:predict", BODY, named),
+    ]
+    for proxies, client in ((("127.0.0.0/8",), "198.51.100.1"), ((), "127.0.0.1")):
+        paired(access_log=True, proxies=proxies).ask(*requests)
+        assert [line["client"] for line in lines] == [client] * len(requests)
+        lines.clear()
 
 
 def test_without_an_access_log_no_connection_has_its_code(pair: Pair) -> None:
