@@ -16,9 +16,13 @@ all workers. A count goes on when a worker is restarted, and starts at 0 when th
 ```yaml
 scrape_configs:
   - job_name: softstep
+    authorization: {credentials_file: /etc/prometheus/softstep.key}  # only if the service has keys
     static_configs:
       - targets: ["localhost:8000"]
 ```
+
+In a service [with keys](security.md) Prometheus needs a key with the scope `predict` and for all models, because the
+metrics name every model. `SOFTSTEP_METRICS_ACCESS=open` lets everybody read them.
 
 [deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has alert rules;
 [operations](operations.md#alerts) has what to do at each.

@@ -64,6 +64,22 @@ class AccessSettings(BaseSettings):
         "Unset: every model. If set, a JWT without the claim is for no model.",
     )
 
+    metrics_access: Literal["key", "open"] = Field(
+        "key",
+        description="Who may read /metrics in a service with keys: `key` for keys with the scope predict that are for "
+        "all models, because it names them all; `open` for everybody.",
+    )
+    docs_access: Literal["key", "open"] = Field(
+        "open",
+        description="Who may read /docs in a service with keys: `open` for everybody, because the page holds nothing "
+        "about the models; `key` for every key. A browser sends none by itself, but a proxy can add one.",
+    )
+    openapi_access: Literal["key", "open"] = Field(
+        "open",
+        description="Who may read /openapi.json in a service with keys: `open` for everybody, because the document is "
+        "that of the release; `key` for every key. /docs needs it open, or a proxy that adds a key.",
+    )
+
     # Over which connections
     tls_certificate: Path | None = Field(
         None,

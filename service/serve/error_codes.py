@@ -48,7 +48,12 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
         "with another key",
         headers=((b"www-authenticate", b'Bearer realm="softstep", error="invalid_token"'),),
     ),
-    "scope_missing": ErrorCode(403, "The key does not permit calls of this kind.", "with another key"),
+    "scope_missing": ErrorCode(
+        403,
+        "The key does not permit calls of this kind.",
+        "with another key",
+        headers=((b"www-authenticate", b'Bearer realm="softstep", error="insufficient_scope"'),),
+    ),
     "model_not_permitted": ErrorCode(403, "The key does not permit calls for this model.", "with another key"),
     "model_not_found": ErrorCode(404, "No model has that name."),
     "version_not_found": ErrorCode(404, "The model has no such version."),

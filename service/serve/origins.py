@@ -7,10 +7,11 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 # In the setting: pages of every origin may call.
 ANY: Final = "*"
-# Headers of answers that a page's script may read, beside those that every page may. The last two tell it where binary
-# tensors begin, and when to try again.
+# Headers of answers that a page's script may read, beside those that every page may. The last three tell it where
+# binary tensors begin, when to try again, and why a key is refused.
 EXPOSED: Final = (
-    b"X-Request-Id, X-Softstep-Seq, X-Softstep-Weights-Sha256, Inference-Header-Content-Length, Retry-After"
+    b"X-Request-Id, X-Softstep-Seq, X-Softstep-Weights-Sha256, Inference-Header-Content-Length, Retry-After, "
+    b"WWW-Authenticate"
 )
 VARY: Final = (b"vary", b"Origin")
 

@@ -183,7 +183,8 @@ class Worker:
             EXPLAIN: self.explain.respond,
         }
         origins = Origins(self.settings.cors_origins)
-        return Dispatcher(handlers, feedback.start, origins, self.turns, self.authorizer)
+        bytes_max = self.settings.body_bytes_max
+        return Dispatcher(handlers, feedback.start, origins, self.turns, self.authorizer, body_bytes_max=bytes_max)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

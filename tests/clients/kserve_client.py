@@ -1,6 +1,6 @@
 """Call a service through KServe's client.
 
-Standard input has {"url", "rows", "features"}; standard output gets what the client returns, as JSON.
+Standard input has {"url", "rows", "features", "key"}; standard output gets what the client returns, as JSON.
 """
 
 import asyncio
@@ -17,12 +17,18 @@ from kserve.protocol.infer_type import RequestedOutput
 class Caller:
     """Calls the model iris of a service."""
 
-    def __init__(self, url: str, rows: list[list[float]], features: list[str]) -> None:
+    def __init__(self, url: str, rows: list[list[float]], features: list[str], key: str) -> None:
         self.url = url
+        self.key = key
         self.X = np.array(rows, np.float32)
         self.features = features
-        self.v1 = InferenceRESTClient(RESTConfig(protocol="v1"))
-        self.v2 = InferenceRESTClient(RESTConfig(protocol="v2"))
+        self.v1 = InferenceRESTClient(RESTConfig(protocol="v1", auth=self.authorize))
+        self.v2 = InferenceRESTClient(RESTConfig(protocol="v2", auth=self.authorize))
+
+    def authorize(self, request: httpx.Request) -> httpx.Request:
+        """Add the key to a request."""
+        request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
 
     async def call_v1(self) -> dict[str, Any]:
         """Call with the v1 protocol."""

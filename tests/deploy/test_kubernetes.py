@@ -196,7 +196,7 @@ def test_values_of_the_chart_reach_the_pod() -> None:
         models={"persistentVolumeClaim": {"claimName": "models"}},
         tokenKeySecret="tokens",
         settings={"SOFTSTEP_WORKERS": "4"},
-        serviceMonitor={"enabled": True, "labels": {"release": "prometheus"}},
+        serviceMonitor={"enabled": True, "labels": {"release": "prometheus"}, "keySecret": "softstep-metrics"},
         prometheusRule={"enabled": True, "labels": {"release": "prometheus"}},
         podDisruptionBudget={"enabled": False},
         networkPolicy={"enabled": False},
@@ -226,6 +226,8 @@ def test_values_of_the_chart_reach_the_pod() -> None:
     assert pod["nodeSelector"] == {"disk": "fast"}
     selector = objects["ServiceMonitor"]["spec"]["selector"]["matchLabels"]
     assert selector.items() <= objects["Service"]["metadata"]["labels"].items()
+    (monitor,) = documents(DEPLOY / "prometheus" / "service-monitor.yaml")
+    assert objects["ServiceMonitor"]["spec"]["endpoints"] == monitor["spec"]["endpoints"]
 
 
 @pytest.mark.parametrize(

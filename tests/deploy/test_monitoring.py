@@ -10,10 +10,12 @@ import httpx
 import pytest
 import yaml
 
+from service.access.scopes import Scope
 from service.serve.metrics.metric_table import METRICS
+from tests.support.api_keys import add_key, bearer
 from tests.support.paths import ROOT
 from tests.support.prometheus_server import PrometheusServer, promtool, scraping
-from tests.support.running_service import Service, serving
+from tests.support.running_service import serving
 from tests.support.waiting import wait_until
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
@@ -44,9 +46,9 @@ def panels() -> dict[str, list[str]]:
 
 
 class Scraped(NamedTuple):
-    """A service and the Prometheus that scrapes it."""
+    """A client of a service with keys, and the Prometheus that scrapes it."""
 
-    service: Service
+    web: httpx.Client
     prometheus: PrometheusServer
 
 
@@ -54,27 +56,30 @@ class Scraped(NamedTuple):
 def scraped(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     """A service that predicts, learns and refuses while Prometheus scrapes it."""
     scratch = tmp_path_factory.mktemp("scraped")
+    keys = scratch / "keys.json"
+    key, prometheus_key = add_key(keys), add_key(keys, Scope.PREDICT)
     with (
-        serving(models, scratch) as service,
-        scraping(service.url.removeprefix("http://"), ALERTS, scratch) as prometheus,
+        serving(models, scratch, key=key, SOFTSTEP_KEYS_FILE=keys, SOFTSTEP_METRICS_ACCESS="key") as service,
+        scraping(service.url.removeprefix("http://"), prometheus_key, ALERTS, scratch) as prometheus,
+        httpx.Client(base_url=service.url, headers=[bearer(key)]) as web,
     ):
 
         def is_counted() -> bool:
-            httpx.post(f"{service.url}/v1/models/iris:predict", json={"instances": [ROW]}).raise_for_status()
-            httpx.post(f"{service.url}/v1/models/iris:predict", json={"instances": [[1]]})
+            web.post("/v1/models/iris:predict", json={"instances": [ROW]}).raise_for_status()
+            web.post("/v1/models/iris:predict", json={"instances": [[1]]})
             feedback = {"instances": [ROW] * 8, "labels": [0] * 8}
-            httpx.post(f"{service.url}/v1/models/iris:feedback?wait=true", json=feedback).raise_for_status()
+            web.post("/v1/models/iris:feedback?wait=true", json=feedback).raise_for_status()
             return bool(prometheus.query("rate(softstep_feedback_commits_total[1m]) > 0")) and bool(
                 prometheus.query('rate(softstep_refusals_total{code="invalid_request"}[1m]) > 0')
             )
 
         wait_until(is_counted, 30)
-        yield Scraped(service, prometheus)
+        yield Scraped(web, prometheus)
 
 
 def test_promtool_accepts_the_metrics(scraped: Scraped) -> None:
     """The names, types and help texts follow Prometheus' own conventions."""
-    assert promtool("check", "metrics", text=httpx.get(f"{scraped.service.url}/metrics").text) == ""
+    assert promtool("check", "metrics", text=scraped.web.get("/metrics").text) == ""
 
 
 def test_promtool_accepts_the_alert_rules() -> None:

@@ -20,6 +20,7 @@ global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
 rule_files: ["{rules}"]
 scrape_configs:
   - job_name: softstep
+    authorization: {{credentials_file: "{key_file}"}}
     static_configs: [{{targets: ["{target}"]}}]
 """
 
@@ -50,18 +51,21 @@ class PrometheusServer(NamedTuple):
 
 
 @contextlib.contextmanager
-def scraping(target: str, rules: Path, scratch: Path) -> Iterator[PrometheusServer]:
+def scraping(target: str, key: str, rules: Path, scratch: Path) -> Iterator[PrometheusServer]:
     """Run Prometheus until the end of the block, with alert rules, and scrape a service twice a second.
 
     Args:
         target: The host and port of the service.
+        key: The key that the service requires.
         rules: The file of alert rules.
         scratch: Where the configuration, the data and the log of Prometheus are written.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     configuration = scratch / "prometheus.yaml"
-    configuration.write_text(CONFIGURATION.format(rules=rules, target=target))
+    key_file = scratch / "softstep.key"
+    key_file.write_text(key)
+    configuration.write_text(CONFIGURATION.format(rules=rules, target=target, key_file=key_file))
     command = [
         program("prometheus"),
         f"--config.file={configuration}",

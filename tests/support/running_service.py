@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import httpx
 
+from tests.support.api_keys import bearer
 from tests.support.http_connection import Response, checked
 from tests.support.http_requests import target_of
 from tests.support.leaked_secrets import check_data, check_text
@@ -41,7 +42,13 @@ class Service(NamedTuple):
 
 @contextlib.contextmanager
 def serving(
-    models: Path, scratch: Path, *, workers: int = 1, client: ssl.SSLContext | None = None, **environment: object
+    models: Path,
+    scratch: Path,
+    *,
+    workers: int = 1,
+    key: str | None = None,
+    client: ssl.SSLContext | None = None,
+    **environment: object,
 ) -> Iterator[Service]:
     """Run `softstep serve` on a free port until the end of the block; then no log of it may have a secret.
 
@@ -49,6 +56,7 @@ def serving(
         models: The models directory.
         scratch: Where the data directory and the service's log are made.
         workers: The number of worker processes.
+        key: The key with which its metrics are read, which tell when it is ready; None if they are open.
         client: The TLS context of the client that waits for the service, if it speaks TLS.
         environment: Further environment variables.
     """
@@ -56,6 +64,7 @@ def serving(
         **{name: value for name, value in os.environ.items() if not name.startswith(("SOFTSTEP_", "AIP_"))},
         "SOFTSTEP_PORT": "0",
         "SOFTSTEP_DRAIN_SECONDS": "0",
+        "SOFTSTEP_METRICS_ACCESS": "open",  # they tell when it is ready
         **{name: str(value) for name, value in environment.items()},
     }
     command = [sys.executable, "-m", "service", "serve", "--models", str(models), "--data", str(scratch / "data")]
@@ -67,7 +76,7 @@ def serving(
         ) as process,
     ):
         try:
-            service = Service(_ready_url(process, workers, log, client), process, log)
+            service = Service(_ready_url(process, workers, log, key, client), process, log)
             yield service
             check_metrics(service, client)
         finally:
@@ -88,7 +97,9 @@ def check_metrics(service: Service, client: ssl.SSLContext | None) -> None:
         connection.close()
 
 
-def _ready_url(process: subprocess.Popen[str], workers: int, log: Path, client: ssl.SSLContext | None) -> str:
+def _ready_url(
+    process: subprocess.Popen[str], workers: int, log: Path, key: str | None, client: ssl.SSLContext | None
+) -> str:
     """Return the URL of a service once all its workers take predictions; fail with its log if they never do."""
     assert process.stdout is not None
     until = time.monotonic() + START_SECONDS
@@ -96,19 +107,19 @@ def _ready_url(process: subprocess.Popen[str], workers: int, log: Path, client: 
     while time.monotonic() < until and process.poll() is None:
         if not url and is_readable(process.stdout, 0.1):
             url = (process.stdout.readline().split() + [""] * 3)[2]
-        if url and is_ready(url, workers, client):
+        if url and is_ready(url, workers, key, client):
             return url
         time.sleep(0.02)
     raise AssertionError(f"the service is not ready, exit code {process.poll()}; its log:\n{log.read_text()}")
 
 
-def is_ready(url: str, workers: int, client: ssl.SSLContext | None = None) -> bool:
+def is_ready(url: str, workers: int, key: str | None = None, client: ssl.SSLContext | None = None) -> bool:
     """Return whether all workers of a service take predictions."""
+    headers = [] if key is None else [bearer(key)]
     with contextlib.suppress(httpx.TransportError):
-        return (
-            f"softstep_workers_ready {workers}.0\n"
-            in httpx.get(f"{url}/metrics", timeout=2, verify=client or True).text
-        )
+        response = httpx.get(f"{url}/metrics", headers=headers, timeout=2, verify=client or True)
+        return f"softstep_workers_ready {workers}.0
+" in response.text
     return False
 
 

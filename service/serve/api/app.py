@@ -95,7 +95,7 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
         servers=[{"url": "./"}],  # relative to the document, so that a path prefix of a proxy stays
         docs_url=None,  # FastAPI's page loads from another host; service/serve/api/swagger_ui.py has ours
         redoc_url=None,
-        openapi_url="/openapi.json" if settings.docs else None,
+        openapi_url=None,  # as any other route, the document's has to be authorized
         lifespan=lifespan or nothing,
         redirect_slashes=False,
         exception_handlers={
@@ -112,7 +112,8 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
         vertex = ScopedRoute(settings.predict_route, predict_vertex, methods=["POST"], include_in_schema=False)
         app.router.routes.append(vertex)
     if settings.health_route is not None:
-        app.add_api_route(settings.health_route, readyz, methods=["GET"], include_in_schema=False)
+        health = ScopedRoute(settings.health_route, readyz, methods=["GET"], include_in_schema=False)
+        app.router.routes.append(health)
     if settings.cors_origins:
         app.add_middleware(Preflights, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(BodyDecoding, executor=context.decoder, held=context.bodies, settings=settings)

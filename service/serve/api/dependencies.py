@@ -94,10 +94,9 @@ def head_of(request: Request) -> RequestHead:
     return RequestHead.of(dict(scope["headers"]))._replace(certificate=scope.get(CERTIFICATE))
 
 
-def check_declared_size(request: Request, context: Context) -> None:
-    """Raise BodyTooLargeError if the head declares a body above the limit."""
-    if int(request.headers.get("content-length", 0)) > context.settings.body_bytes_max:
-        raise body_too_large(context.settings.body_bytes_max)
+def declared_size(request: Request) -> int:
+    """Return the bytes of the body that the head declares."""
+    return int(request.headers.get("content-length", 0))
 
 
 async def read_json(request: Request, context: Context) -> bytes:
@@ -110,7 +109,8 @@ async def read_json(request: Request, context: Context) -> bytes:
         InputError: The head declares another type, or a page of another site sends it.
         ClientDisconnect: The client left before its end.
     """
-    check_declared_size(request, context)
+    if declared_size(request) > context.settings.body_bytes_max:
+        raise body_too_large(context.settings.body_bytes_max)
     check_content_type(head_of(request), JSON_TYPES, context.dispatcher.origins)
     body = await read_body(request, context)
     await context.dispatcher.turns.wait(body)
@@ -206,8 +206,7 @@ async def respond(request: Request, context: Context, kind: int, served: ServedM
     note_served(request, served)
     # The state of this moment: models may change while a body arrives.
     endpoint = Endpoint(kind, served, any_version="version" not in request.path_params)
-    check_declared_size(request, context)
-    head = context.dispatcher.check(endpoint, head_of(request))
+    head = context.dispatcher.check(endpoint, head_of(request), declared_size(request))
     if isinstance(head, HttpResponse):
         return Reply(head)
     body = await read_body(request, context)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from service import __version__
+from service.access.principal import Principal
 from service.process.shared_memory import COUNTERS
 from service.serve.api.tensorflow_metadata import version_status
 from service.serve.metrics.counters import (
@@ -37,10 +38,10 @@ def server() -> dict[str, Any]:
     return {"name": "softstep", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
-def models(now: LiveModels) -> dict[str, Any]:
-    """Return the body of GET /v1/models: each model with the version that is served by default."""
+def models(now: LiveModels, principal: Principal) -> dict[str, Any]:
+    """Return the body of GET /v1/models: each permitted model with the version that is served by default."""
     rows = []
-    for name in now.list_names():
+    for name in filter(principal.permits_model, now.list_names()):
         latest = now.find_latest(name)
         version = latest.version if latest else str(max(number for model, number in now.versions if model == name))
         rows.append({"name": name, "version": version, "state": "READY" if latest else "UNAVAILABLE"})
@@ -83,13 +84,14 @@ def _state(now: LiveModels, version: Version) -> dict[str, Any]:
     return {"version": str(version.version), "state": state, "reason": reason}
 
 
-def index(now: LiveModels, *, ready_only: bool) -> list[dict[str, Any]]:
-    """Return the body of POST /v2/repository/index."""
+def index(now: LiveModels, principal: Principal, *, ready_only: bool) -> list[dict[str, Any]]:
+    """Return the body of POST /v2/repository/index: versions of permitted models, and folders that are named so."""
     rows = [{"name": version.name, **_state(now, version)} for version in now.versions.values()]
     rows += [
         {"name": folder.path, "version": "", "state": "UNAVAILABLE", "reason": folder.reason} for folder in now.unserved
     ]
-    return [row for row in rows if row["state"] == "READY" or not ready_only]
+    permitted = [row for row in rows if principal.permits_model(row["name"].partition("/")[0])]
+    return [row for row in permitted if row["state"] == "READY" or not ready_only]
 
 
 def tensors(now: LiveModels, served: ServedModel) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from service.serve.api.schemas.access_docs import SECURITY_SCHEMES
 from service.serve.api.schemas.call_docs import NULL, replace_nulls
 from service.serve.api.schemas.documented_calls import REQUESTS
 
@@ -29,6 +30,7 @@ def complete_document(document: dict[str, Any]) -> dict[str, Any]:
     _, definitions = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=REFERENCE)
     schemas = document["components"]["schemas"] | definitions["$defs"]
     document["components"]["schemas"] = {name: schemas[name] for name in sorted(schemas) if name not in NEVER_SENT}
+    document["components"]["securitySchemes"] = SECURITY_SCHEMES
     for path, calls in document["paths"].items():
         for call in calls.values():
             _correct_errors(call["responses"], has_version=VERSION_IN_PATH in path)

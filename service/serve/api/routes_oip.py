@@ -6,7 +6,7 @@ from starlette.responses import Response
 from service.serve.api import model_metadata as describe
 from service.serve.api.dependencies import Served, With, include_for_models, json_reply, readiness, respond
 from service.serve.api.schemas.documented_calls import DOCS
-from service.serve.api.scoped_route import ScopedRoute
+from service.serve.api.scoped_route import ScopedRoute, principal_of
 from service.serve.metrics.counters import sum_counters
 from service.serve.models.endpoint import INFER
 
@@ -35,9 +35,11 @@ async def v2_ready(context: With) -> Response:
 
 
 @v2.get("/v2/models/stats", **DOCS["all_stats"])
-async def v2_stats(context: With) -> Response:
-    """Return the statistics of every served version, summed over workers."""
-    return json_reply(describe.statistics(context.now.served.values(), sum_counters(context.shared_memory)))
+async def v2_stats(request: Request, context: With) -> Response:
+    """Return the statistics of every permitted version that is served, summed over workers."""
+    principal = principal_of(request)
+    permitted = [served for served in context.now.served.values() if principal.permits_model(served.name)]
+    return json_reply(describe.statistics(permitted, sum_counters(context.shared_memory)))
 
 
 @v2_models.get("", name="v2_metadata", **DOCS["tensors"])

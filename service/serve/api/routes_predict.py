@@ -13,7 +13,7 @@ from service.serve.api.dependencies import (
     respond,
 )
 from service.serve.api.schemas.documented_calls import DOCS
-from service.serve.api.scoped_route import ScopedRoute
+from service.serve.api.scoped_route import ScopedRoute, principal_of
 from service.serve.api.tensorflow_metadata import describe_signature
 from service.serve.models.endpoint import EXPLAIN, INVOKE, PREDICT, VERTEX
 
@@ -23,9 +23,9 @@ native_models = APIRouter(route_class=ScopedRoute)
 
 
 @native.get("/v1/models", **DOCS["models"])
-async def list_models(context: With) -> Response:
-    """List the models, each with the version that is served by default."""
-    return json_reply(describe.models(context.now))
+async def list_models(request: Request, context: With) -> Response:
+    """List the permitted models, each with the version that is served by default."""
+    return json_reply(describe.models(context.now, principal_of(request)))
 
 
 @native_models.get("", name="metadata", **DOCS["metadata"])

@@ -16,7 +16,7 @@ from service.serve.api.schemas.repository_bodies import (
     RepositoryRequest,
     UnloadRequest,
 )
-from service.serve.api.scoped_route import ScopedRoute
+from service.serve.api.scoped_route import ScopedRoute, principal_of
 from service.serve.api.validation import parse_body
 
 repository = APIRouter(tags=["Open Inference Protocol v2"], route_class=ScopedRoute)
@@ -32,9 +32,9 @@ async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
 
 @repository.post("/v2/repository/index", **DOCS["index"])
 async def repository_index(request: Request, context: With) -> Response:
-    """List every version in the models directory, and other models in it, with state and reason."""
+    """List every permitted version in the models directory, and other models in it, with state and reason."""
     call = await _parse(request, context, RepositoryIndexRequest)
-    return json_reply(describe.index(context.now, ready_only=bool(call.ready)))
+    return json_reply(describe.index(context.now, principal_of(request), ready_only=bool(call.ready)))
 
 
 @repository.post("/v2/repository/models/{name:name}/load", **DOCS["load"])

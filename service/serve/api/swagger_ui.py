@@ -1,4 +1,4 @@
-"""Swagger UI on the OpenAPI document; every byte of it comes from this service.
+"""The OpenAPI document, and Swagger UI on it; every byte of it comes from this service.
 
 The files of Swagger UI come with the package `fastapi-swagger`; they are the bytes that Swagger UI's authors publish.
 The page's Content-Security-Policy lets a browser load from this service and from nowhere else, and run no script and
@@ -9,9 +9,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from service.serve.api.dependencies import json_reply
+from service.serve.api.scoped_route import ScopedRoute
 from service.serve.asgi import Reply
 from service.serve.responses import HttpResponse
 
@@ -49,35 +51,41 @@ HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
 )
 
-documentation = APIRouter(include_in_schema=False)
+documentation = APIRouter(include_in_schema=False, route_class=ScopedRoute)
+
+
+@documentation.get("/openapi.json")
+async def openapi_document(request: Request) -> Response:
+    """Return the OpenAPI document."""
+    return json_reply(request.app.openapi())
 
 
 @documentation.get("/docs")
-async def page() -> Response:
+async def docs_page() -> Response:
     """Return the page that shows the OpenAPI document and tries its requests."""
     return Reply(HttpResponse(200, PAGE, HTML, HEADERS))
 
 
 @documentation.get("/docs/start.js")
-async def start() -> Response:
+async def docs_start() -> Response:
     """Return the script that starts Swagger UI on the page."""
     return Reply(HttpResponse(200, START, SCRIPT, HEADERS))
 
 
 @documentation.get("/docs/swagger-ui-bundle.js")
-async def script() -> Response:
+async def docs_script() -> Response:
     """Return Swagger UI itself."""
     return Reply(HttpResponse(200, _file("swagger-ui-bundle.js"), SCRIPT, HEADERS))
 
 
 @documentation.get("/docs/swagger-ui.css")
-async def style() -> Response:
+async def docs_style() -> Response:
     """Return Swagger UI's style sheet."""
     return Reply(HttpResponse(200, _file("swagger-ui.css"), b"text/css; charset=utf-8", HEADERS))
 
 
 @documentation.get("/docs/favicon-32x32.png")
-async def icon() -> Response:
+async def docs_icon() -> Response:
     """Return Swagger UI's icon."""
     return Reply(HttpResponse(200, _file("favicon-32x32.png"), b"image/png", HEADERS))
 

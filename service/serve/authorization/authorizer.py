@@ -97,8 +97,8 @@ class Authorizer:
         principal = self.principal_of(head)
         if scope not in principal.scopes:
             raise ScopeMissingError(f"The key has no scope {scope}; use one that has it.")
-        if model is not None and not principal.permits_model(model):
-            raise ModelNotPermittedError("The key does not permit this model; use one that does.")
+        if model is not None:
+            check_model(principal, model)
         return principal
 
     def principal_of(self, head: RequestHead) -> Principal:
@@ -191,6 +191,18 @@ class Authorizer:
         if reason != self._reported:
             self._reported = reason
             logger.event("keys_not_read", reason=reason)
+
+
+def check_model(principal: Principal, model: str) -> None:
+    """Raise ModelNotPermittedError if a sender may not make calls for a model, whether it exists or not."""
+    if not principal.permits_model(model):
+        raise ModelNotPermittedError("The key does not permit this model; use one that does.")
+
+
+def check_all_models(principal: Principal) -> None:
+    """Raise ModelNotPermittedError if a sender may make calls for some models only."""
+    if principal.models is not None:
+        raise ModelNotPermittedError("This call is about all models; use a key that is not limited to some.")
 
 
 def _credential_of(head: RequestHead) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The scope that each call of FastAPI requires, by the name of its function; None if everybody may make it.
+"""The scope that each call of FastAPI requires, by the name of its function; None if it requires none.
 
 A route whose function is missing here cannot be made: serve/api/scoped_route.py looks each one up.
 """
@@ -6,6 +6,23 @@ A route whose function is missing here cannot be made: serve/api/scoped_route.py
 from typing import Final
 
 from service.access.scopes import Scope
+
+# The setting that decides, for some calls, whether they require a key. Without a scope any key will do.
+ROUTE_SETTINGS: Final = {
+    "metrics": "metrics_access",
+    "docs_page": "docs_access",
+    "docs_start": "docs_access",
+    "docs_script": "docs_access",
+    "docs_style": "docs_access",
+    "docs_icon": "docs_access",
+    "openapi_document": "openapi_access",
+}
+# Calls whose paths name no model: a list has the permitted models alone, and a conversion needs none.
+OF_NO_MODEL: Final = frozenset(("list_models", "v2_stats", "repository_index", "convert"))
+# Calls that are about all models, so a key that is limited to some models may not make them.
+OF_ALL_MODELS: Final = frozenset(("metrics",))
+# Calls for the default model.
+OF_DEFAULT_MODEL: Final = frozenset(("predict_default", "predict_vertex"))
 
 ROUTE_SCOPES: Final[dict[str, Scope | None]] = {
     # Probes, and what says nothing about models
@@ -18,9 +35,15 @@ ROUTE_SCOPES: Final[dict[str, Scope | None]] = {
     "v2_server": None,
     "v2_live": None,
     "v2_ready": None,
-    # The operator's choice
-    "metrics": None,
-    # Predictions and metadata
+    # The documentation, which is the same in every service of a release
+    "docs_page": None,
+    "docs_start": None,
+    "docs_script": None,
+    "docs_style": None,
+    "docs_icon": None,
+    "openapi_document": None,
+    # Predictions, metadata and metrics
+    "metrics": Scope.PREDICT,
     "list_models": Scope.PREDICT,
     "metadata": Scope.PREDICT,
     "signature": Scope.PREDICT,

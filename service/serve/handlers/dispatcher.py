@@ -18,7 +18,7 @@ from service.serve.handlers.turns import LARGE_BINARY_BYTES, LARGE_BYTES, Turns
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import FEEDBACK, KINDS, Endpoint
 from service.serve.origins import Origins
-from service.serve.responses import HttpResponse, RequestHead, refusal
+from service.serve.responses import HttpResponse, RequestHead, body_too_large, refusal
 
 # Responds at once, or by a future if the kernel call is shared, runs in a thread, or must wait for a turn or the disk.
 # The head has been checked.
@@ -39,11 +39,13 @@ class Dispatcher:
         origins: The origins whose web pages may send any body.
         turns: The turns in which requests with large bodies are answered.
         authorizer: Decides who may make a request.
+        body_bytes_max: The most bytes of a body.
 
     Attributes:
         origins: As above.
         turns: As above.
         authorizer: As above.
+        body_bytes_max: As above.
         handlers: The handler of each kind, at the kind's index.
     """
 
@@ -54,21 +56,35 @@ class Dispatcher:
         origins: Origins,
         turns: Turns,
         authorizer: Authorizer,
+        *,
+        body_bytes_max: int,
     ) -> None:
         self.origins: Final = origins
         self.start_feedback: Final = start_feedback
         self.turns: Final = turns
         self.authorizer: Final = authorizer
+        self.body_bytes_max: Final = body_bytes_max
         every: dict[int, Handler] = {**handlers, FEEDBACK: self._feedback}
         self.handlers: Final = tuple(every[kind] for kind in range(KINDS))
 
-    def check(self, endpoint: Endpoint, head: RequestHead) -> RequestHead | HttpResponse:
-        """Check the head of a request; return it with its principal for `respond`, or a refusal."""
+    def check(self, endpoint: Endpoint, head: RequestHead, declared: int) -> RequestHead | HttpResponse:
+        """Check the head of a request; return it with its principal for `respond`, or a refusal.
+
+        Args:
+            endpoint: What the request is for.
+            head: Its head.
+            declared: The bytes of its body that the head declares.
+        """
         scope = Scope.FEEDBACK if endpoint.kind == FEEDBACK else Scope.PREDICT
         try:
             principal = self.authorizer.authorize(head, scope, endpoint.served.name)
+        except AccessError as reason:  # no failure of a request to the model: it is not one yet
+            return refusal(reason, endpoint.protocol)
+        if declared > self.body_bytes_max:
+            return refusal(body_too_large(self.body_bytes_max), endpoint.protocol)
+        try:
             return check_content_type(head, ACCEPTED[endpoint.kind], self.origins)._replace(principal=principal)
-        except (AccessError, InputError) as reason:
+        except InputError as reason:
             endpoint.served.counters[FAILURES] += 1
             return refusal(reason, endpoint.protocol)
 

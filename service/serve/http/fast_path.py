@@ -112,12 +112,10 @@ class FastPath(Connection):
         cycle = self._begin_cycle(PendingRequest, head)
         checked: RequestHead | HttpResponse
         declared = int(self.fields.get(b"content-length", 0))
-        if declared > shared.settings.body_bytes_max:
-            checked = refusal(body_too_large(shared.settings.body_bytes_max), V1)
-        elif shared.is_full(declared, len(self.tasks)):
+        if declared <= shared.settings.body_bytes_max and shared.is_full(declared, len(self.tasks)):
             checked = BUSY
         else:
-            checked = shared.dispatcher.check(endpoint, head)
+            checked = shared.dispatcher.check(endpoint, head, declared)
         if isinstance(checked, HttpResponse):
             self._write(checked, cycle)
         else:

@@ -95,7 +95,15 @@ class LiveModels:
             ModelNotFoundError: No model has the default's name.
             ModelNotReadyError: The model is not ready.
         """
+        return self.find_served(self.default_name(name), None)
+
+    def default_name(self, name: str | None) -> str:
+        """Return the name of the model of a request that names none, which may be unknown if it is the given default.
+
+        Raises:
+            ModelNotNamedError: There is no default, and not exactly one model.
+        """
         names = self.list_names()
         if name is None and len(names) != 1:
             raise ModelNotNamedError("Several models are served; set SOFTSTEP_DEFAULT_MODEL or name one in the path.")
-        return self.find_served(name or names[0], None)
+        return name or names[0]

@@ -17,12 +17,15 @@ import tritonclient.http.aio
 from pydantic import ValidationError
 from tritonclient.utils import InferenceServerException
 
+from service.access.scopes import Scope
 from service.settings import Settings
 from service.store.artifact.artifact import write_artifact
+from tests.support.api_keys import add_key, bearer
 from tests.support.http_requests import infer
 from tests.support.model_artifacts import make_artifact
 from tests.support.paths import ROOT, SHIPPED
 from tests.support.running_service import Service, serving
+from tests.support.server_pair import Pair
 
 IRIS = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)
 
@@ -260,6 +263,25 @@ def test_triton_reports_errors(triton: Any) -> None:
         triton.infer("iris", [wrong])
     with pytest.raises(InferenceServerException, match=r"\[404\] Request for unknown model"):
         triton.infer("unknown", [wrong])
+
+
+def test_triton_sends_a_key(models: Path, tmp_path: Path, expected: Any) -> None:
+    """Each call of both clients takes headers, which carry the key; without it the client reports the refusal."""
+    key = add_key(tmp_path / "keys.json", Scope.PREDICT)
+    headers = dict([bearer(key)])
+    with Pair(models, keys_file=tmp_path / "keys.json") as pair:
+        address = f"127.0.0.1:{pair.fast_listener.getsockname()[1]}"
+        client = tritonclient.http.InferenceServerClient(address)
+        assert client.is_server_ready()
+        assert client.is_model_ready("iris", headers=headers)
+        assert not client.is_model_ready("iris")
+        result = client.infer("iris", [tensor()], headers=headers)
+        np.testing.assert_array_equal(result.as_numpy("probabilities"), expected.astype(np.float32))
+        with pytest.raises(InferenceServerException, match=r"\[401\] This call needs a key"):
+            client.infer("iris", [tensor()])
+        with pytest.raises(InferenceServerException, match=r"\[403\] The key has no scope admin"):
+            client.unload_model("iris", headers=headers)
+        client.close()
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from service.access.scopes import Scope
 from service.serve.origins import EXPOSED
+from tests.support.api_keys import add_key, bearer
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import chunked, infer, instances, request
 from tests.support.server_pair import Pair
@@ -185,3 +187,22 @@ def test_a_preflight_is_answered_once(paired: Paired, origins: tuple[str, ...]) 
     assert "POST" in headers["access-control-allow-methods"]
     assert headers["access-control-allow-headers"] == "x-request-id"
     assert headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+def test_pages_can_send_keys(models: Path, tmp_path: Path, *, fast: bool) -> None:
+    """A preflight needs no key and permits both headers; a page can read why its key is refused."""
+    key = add_key(tmp_path / "keys.json", Scope.PREDICT)
+    wanted = "authorization,content-type,x-api-key"
+    ask = [("Origin", A), ("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", wanted)]
+    with Pair(models, cors_origins=(A,), keys_file=tmp_path / "keys.json") as pair:
+        for target in (V1, TEACH, "/v1/models/iris:rollback"):
+            (preflight,) = pair.ask(request("OPTIONS", target, None, ask), fast=fast)
+            assert preflight.status == 200
+            assert cors_headers(preflight)["access-control-allow-headers"] == wanted
+            (refused,) = pair.ask(post(target, GOOD), fast=fast)
+            assert (refused.status, cors_headers(refused)) == (401, ALLOWED)
+            assert refused.header("www-authenticate") == 'Bearer realm="softstep"'
+            (answer,) = pair.ask(post(target, GOOD, bearer(key)), fast=fast)
+            assert (answer.status, cors_headers(answer)) == (200 if target == V1 else 403, ALLOWED)
+        assert "WWW-Authenticate" in ALLOWED["access-control-expose-headers"]

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from service.access.scopes import Scope
+from tests.support.api_keys import add_key
 from tests.support.running_service import Service, serving
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -24,9 +26,15 @@ CONFIGURATION = {
 
 
 @pytest.fixture
-def trained(models: Path, tmp_path: Path) -> Any:
-    """A service of the test's own, which learns."""
-    with serving(models, tmp_path) as running:
+def key(tmp_path: Path) -> str:
+    """A key of the service, which is then its only one."""
+    return add_key(tmp_path / "keys.json", Scope.PREDICT, Scope.FEEDBACK)
+
+
+@pytest.fixture
+def trained(models: Path, tmp_path: Path, key: str) -> Any:  # noqa: ARG001  # the file of keys has to exist
+    """A service of the test's own, which learns and requires keys."""
+    with serving(models, tmp_path, SOFTSTEP_KEYS_FILE=tmp_path / "keys.json") as running:
         yield running
 
 
@@ -44,15 +52,19 @@ def generated(trained: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return importlib.import_module(target.name)
 
 
-def test_a_generated_client_predicts_and_sends_feedback(generated: Any, trained: Service) -> None:
-    """openapi-python-client generates every call without a warning, and its calls return the documented types."""
+def test_a_generated_client_predicts_and_sends_feedback(generated: Any, trained: Service, key: str) -> None:
+    """openapi-python-client generates every call without a warning; its calls send the key and return the types."""
     models = importlib.import_module(f"{generated.__name__}.models")
     calls = {
         name: importlib.import_module(f"{generated.__name__}.api.{name}")
         for name in ("native_v1.predict_latest", "learning.feedback_latest", "learning.feedback_version")
     }
-    with generated.Client(base_url=trained.url, timeout=httpx.Timeout(20)) as client:
-        row = models.PredictRequest(instances=[ROW])
+    row, options = models.PredictRequest(instances=[ROW]), {"base_url": trained.url, "timeout": httpx.Timeout(20)}
+    with generated.Client(**options) as client:
+        stranger = calls["native_v1.predict_latest"].sync(name="iris", client=client, body=row)
+    assert isinstance(stranger, models.Error)
+    assert stranger.code == models.ErrorCode.KEY_MISSING
+    with generated.AuthenticatedClient(**options, token=key) as client:
         predicted = calls["native_v1.predict_latest"].sync(name="iris", client=client, body=row)
         first, other = (
             models.FeedbackRows(instances=[ROW], labels=[label], id="evt-1") for label in ("setosa", "virginica")

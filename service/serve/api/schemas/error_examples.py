@@ -3,6 +3,7 @@
 A test holds the sentences to what is sent (test_error_codes.py).
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from service.serve.api.schemas.error_bodies import Error
@@ -132,11 +133,12 @@ def error_responses(call: str, *codes: str, v2: bool = False) -> dict[int | str,
     for code in dict.fromkeys(codes):
         status = ERROR_CODES[code].status
         by_status.setdefault(BAD_REQUEST if v2 and status == UNPROCESSABLE else status, []).append(code)
-    return {status: _response(call, by_status[status]) for status in sorted(by_status)}
-
-
-def _response(call: str, codes: list[str]) -> dict[str, Any]:
     sentences = SENTENCES | OTHER_SENTENCES.get(call, {})
+    return {status: error_response(sentences, by_status[status]) for status in sorted(by_status)}
+
+
+def error_response(sentences: Mapping[str, str], codes: Iterable[str]) -> dict[str, Any]:
+    """Return the error response with some codes, each with a sentence as an example."""
     examples = {
         code: {"summary": ERROR_CODES[code].meaning, "value": {"error": sentences[code], "code": code}}
         for code in codes

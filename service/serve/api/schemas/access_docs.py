@@ -1,0 +1,83 @@
+"""Access in the OpenAPI document: how keys are sent, the scope of each call, and its refusals."""
+
+from typing import Any, Final
+
+from service.access.scopes import Scope
+from service.serve.api.schemas.error_examples import SENTENCES, error_response
+from service.serve.authorization.route_scopes import OF_ALL_MODELS, OF_NO_MODEL, ROUTE_SCOPES, ROUTE_SETTINGS
+from service.serve.error_codes import ERROR_CODES
+
+SECURITY_SCHEMES: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of `softstep keys create`, as `Authorization: Bearer <key>`. A service without keys "
+        "needs none.",
+    },
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same key in a header of its own, which counts before `Authorization`.",
+    },
+}
+# What a call accepts: either way of sending a key.
+SECURITY: Final[list[dict[str, list[str]]]] = [{name: []} for name in SECURITY_SCHEMES]
+# Statuses of a request without a valid key, and of one whose key does not permit it.
+UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
+CHALLENGE_HEADER: Final = {
+    "WWW-Authenticate": {
+        "description": "Asks for a key (RFC 6750).",
+        "schema": {"type": "string"},
+        "example": ERROR_CODES["key_missing"].headers[0][1].decode(),
+    }
+}
+OTHER_SENTENCES: Final = {
+    "metrics": {"model_not_permitted": "This call is about all models; use a key that is not limited to some."}
+}
+
+
+def document_access(options: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the options of a route, with how its call is authorized and refused.
+
+    Args:
+        options: The options.
+        name: The name of the function that answers.
+
+    Raises:
+        KeyError: The route has no scope.
+    """
+    scope = ROUTE_SCOPES[name]
+    if scope is None:
+        return options
+    responses = {**(options.get("responses") or {}), **_refusals(name, scope)}
+    return {
+        **options,
+        "responses": {status: responses[status] for status in sorted(responses)},
+        "openapi_extra": {**(options.get("openapi_extra") or {}), "security": SECURITY},
+    }
+
+
+def describe_scope(name: str) -> str:
+    """Return a sentence on what the call of a function requires, or "" if that is nothing."""
+    scope = ROUTE_SCOPES[name]
+    if scope is None:
+        return ""
+    models = ", for all models" if name in OF_ALL_MODELS else ""
+    unless = f", unless `SOFTSTEP_{ROUTE_SETTINGS[name].upper()}` is `open`" if name in ROUTE_SETTINGS else ""
+    return f"In a service with keys: requires the scope `{scope}`{models}{unless}."
+
+
+def _refusals(name: str, scope: Scope) -> dict[int, Any]:
+    """Return the responses to requests that may not be made."""
+    sentences = {
+        **SENTENCES,
+        "scope_missing": f"The key has no scope {scope}; use one that has it.",
+        **OTHER_SENTENCES.get(name, {}),
+    }
+    codes = ("scope_missing",) if name in OF_NO_MODEL else ("scope_missing", "model_not_permitted")
+    return {
+        UNAUTHORIZED: {**error_response(sentences, ("key_missing", "key_invalid")), "headers": CHALLENGE_HEADER},
+        FORBIDDEN: error_response(sentences, codes),
+    }
