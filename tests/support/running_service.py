@@ -118,8 +118,7 @@ def is_ready(url: str, workers: int, key: str | None = None, client: ssl.SSLCont
     headers = [] if key is None else [bearer(key)]
     with contextlib.suppress(httpx.TransportError):
         response = httpx.get(f"{url}/metrics", headers=headers, timeout=2, verify=client or True)
-        return f"softstep_workers_ready {workers}.0
-" in response.text
+        return f"softstep_workers_ready {workers}.0\n" in response.text
     return False
 
 
