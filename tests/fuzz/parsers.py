@@ -3,20 +3,13 @@
 import functools
 import gzip
 import json
-import tempfile
 import zlib
-from binascii import crc32
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import safetensors.numpy
 
-from service.access import api_key
-from service.access.api_key import digest_of, make_key
-from service.access.key_file import KeyRecord, KeysDocument, KeyTable, SecretRecord, read_keys, utc_now
-from service.access.scopes import Scope
-from service.errors import ApiKeysError, ArtifactError, InputError
+from service.errors import ArtifactError, InputError
 from service.serve.responses import RequestHead
 from service.serve.wire.content_decoder import ContentDecoder, zstd
 from service.serve.wire.feature_columns import FeatureColumns
@@ -35,6 +28,7 @@ from service.settings import Settings
 from service.store.artifact.manifest_json import parse_manifest
 from service.store.artifact.tensors import checked_copies, parse_tensors
 from tests.fuzz.fuzzer import Parser
+from tests.fuzz.identity_parsers import IDENTITY_PARSERS
 from tests.support.http_requests import binary, infer, instances
 from tests.support.paths import SHIPPED
 
@@ -175,7 +169,7 @@ def parse_tensors_body(data: bytes) -> object:
     return codec.parse_inference(body, None if length == b"-" else length)
 
 
-# Tokens, keys and content codings
+# Tokens and content codings
 
 SEALER: Final = TokenSealer(
     TokenKeys([bytes(range(32))]), "iris", 1, bytes(32), 4, np.dtype(np.float32), 60.0, lambda: 1_800_000_000_000
@@ -192,41 +186,6 @@ def open_token(data: bytes) -> object:
     SEALER.open_token(token)
     assert text in ISSUED, "a changed token was opened"
     return issuer
-
-
-KEY: Final = make_key()
-RECORD: Final = KeyRecord(
-    id=KEY.id,
-    name="fuzz",
-    created=utc_now(),
-    scopes=(Scope.PREDICT,),
-    models=("iris", "fraud-*"),
-    secrets=(SecretRecord(sha256=digest_of(KEY.text.encode()).hex(), created=utc_now()),),
-)
-KEYS: Final = KeyTable([RECORD])
-
-
-def find_key(data: bytes) -> object:
-    """Look a key up, as it is and with a right checksum; only the one in the table is found."""
-    body = data[: -api_key.CHECKSUM_SIZE]
-    # Only keys with a right checksum are looked up, and no other code makes one.
-    right = body + api_key._base62(crc32(body), api_key.CHECKSUM_SIZE).encode()
-    for text in (data, right):
-        principal = KEYS.find(text, 0.0)
-        assert (principal is not None) == (text == KEY.text.encode()), "a changed key was accepted"
-    return api_key.key_id_of(data) is None, api_key.key_id_of(right) is None
-
-
-@functools.cache
-def scratch_file() -> Path:
-    """Return a path for files that are parsed from disk."""
-    return Path(tempfile.mkdtemp(prefix="fuzz-")) / "keys.json"
-
-
-def parse_keys_file(data: bytes) -> object:
-    """Parse a file of keys."""
-    scratch_file().write_bytes(data)
-    return KeyTable(read_keys(scratch_file()).keys)
 
 
 CODED: Final = (
@@ -297,10 +256,7 @@ PARSERS: Final[dict[str, Parser]] = {
     "tensors": Parser(TENSORS, parse_tensors_body, (InputError,)),
     "feedback tokens": Parser(TOKENS, open_token, (InputError,)),
     "content codings": Parser(CODED, decode_content, (InputError,)),
-    "API keys": Parser((KEY.text.encode(), make_key().text.encode()), find_key, ()),
-    "the file of API keys": Parser(
-        (KeysDocument(keys=(RECORD,)).model_dump_json().encode(),), parse_keys_file, (ApiKeysError,)
-    ),
+    **IDENTITY_PARSERS,
     "manifests": Parser((MANIFEST, NETWORK), parse_manifest, (ArtifactError,)),
     "tensor files": Parser(TENSOR_FILES, parse_tensor_file, (ArtifactError,)),
 }
