@@ -3,8 +3,11 @@
 import gc
 from typing import Any, cast
 
+import pytest
+
 from service.access.client_certificate import ClientCertificate
 from service.access.principal import ANYONE
+from service.serve.http import remembered_heads as module
 from service.serve.http.remembered_heads import HEADS_MAX, ConnectionKind, RememberedHeads
 from service.serve.responses import RequestHead
 
@@ -68,3 +71,24 @@ def test_heads_of_expired_principals_are_forgotten_alone() -> None:
     heads.forget_expired(2.0)
     assert list(kind.table) == [b"late"]
     assert not kept.table.is_current
+
+
+def test_a_head_that_is_remembered_again_replaces_the_earlier_one() -> None:
+    """A connection that kept the earlier one does not use it, so that it cannot outlive its principal."""
+    heads = RememberedHeads()
+    kind = heads.kind(ONE)
+    remember(heads, kind)
+    (earlier,) = kind.table.values()
+    remember(heads, kind)
+    (later,) = kind.table.values()
+    assert (earlier.table.is_current, later.table.is_current) == (False, True)
+
+
+def test_the_bytes_of_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the heads are, a worker remembers no more bytes than the limit and one head."""
+    monkeypatch.setattr(module, "HEADS_BYTES_MAX", 500)
+    heads = RememberedHeads()
+    kind = heads.kind(ONE)
+    for number in range(50):
+        heads.remember(kind, b"%03d" % number * 30, 1, ANY, RequestHead(), b"", ANY)
+        assert sum(map(len, kind.table)) <= 500 + 90
