@@ -1,7 +1,11 @@
 # Softstep's image: the locked packages, the service and its compiled kernels in one virtual environment, and no tools.
+# It listens on every address, so it starts only with API keys or SOFTSTEP_OPEN=true: else it exits with 2.
 # SOFTSTEP_MODELS and SOFTSTEP_DATA keep their defaults, `models` and `data`, which from / are /models and /data.
 
-FROM python:3.13-slim AS build
+# The digest fixes the base; docs/deployment.md says how to renew it.
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS base
+
+FROM base AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # The environment has no pip of its own; the base image's pip installs into it.
 RUN python -m venv --without-pip /opt/softstep
@@ -18,7 +22,7 @@ RUN pip --python /opt/softstep/bin/python install --no-deps --no-build-isolation
 RUN if [ "$(uname -m)" = x86_64 ]; then baselines="x86-64-v2 x86-64-v3 x86-64-v4"; fi \
  && /opt/softstep/bin/softstep warm $baselines
 
-FROM python:3.13-slim
+FROM base
 LABEL org.opencontainers.image.title="Softstep" \
       org.opencontainers.image.description="Serves softmax-regression models over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0"

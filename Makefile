@@ -1,8 +1,8 @@
-# Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv. The tests also need
-# Prometheus with its promtool, nginx and tini: apt-get install --no-install-recommends prometheus nginx-light tini.
+# Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv. The tests also need some
+# programs: apt-get install --no-install-recommends prometheus nginx-light tini bubblewrap.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture conformance lock models bench clean
+.PHONY: help serve test matrix check clients torture conformance lock release-check models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -13,7 +13,7 @@ TEST_PROCESSES ?= 2
 PYTHONS ?= python3.11 python3.12 python3.13
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 # Each stamp stands for one set of locked packages, so that serving needs no test tools.
 $(VENV)/serve.stamp: requirements.lock pyproject.toml
@@ -60,8 +60,28 @@ lock: ## resolve the locked requirements again
 	.venv/lock/bin/python -m pip install --quiet uv
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --output-file requirements.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group release --output-file requirements-release.lock
 	for name in kserve mlflow mlserver; do \
 	  .venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --excludes $$name.excluded --output-file $$name.txt $$name.in || exit 1; \
+	done
+
+# Locks that are audited; the first has all packages of requirements.lock too. Then build tools that the image removes.
+AUDITED := requirements-dev.lock requirements-release.lock
+BUILD_TOOLS := editables hatchling pathspec pluggy trove-classifiers
+
+release-check: ## audit the locked packages, and write the bill of materials to build/sbom.json; needs the network
+	rm -rf build/release build/runtime
+	$(PYTHON) -m venv build/release
+	$(PYTHON) -m venv --without-pip build/runtime
+	build/release/bin/python -m pip install --quiet --require-hashes --requirement requirements-release.lock
+	build/release/bin/python -m pip --python build/runtime/bin/python install --quiet --require-hashes --requirement requirements.lock
+	build/release/bin/python -m pip --python build/runtime/bin/python install --quiet --no-deps --no-build-isolation .
+	build/release/bin/python -m pip --python build/runtime/bin/python uninstall --quiet --yes $(BUILD_TOOLS)
+	sed "s/^dynamic = .*/version = \"$$(build/runtime/bin/softstep --version)\"/" pyproject.toml >build/sbom.toml
+	build/release/bin/cyclonedx-py environment --pyproject build/sbom.toml --output-reproducible --output-format JSON --output-file build/sbom.json build/runtime/bin/python
+	for lock in $(AUDITED); do \
+	  build/release/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes --requirement $$lock || { \
+	    echo "release-check: a package of $$lock has a known vulnerability, or was not audited; see the lines above (pip-audit needs the network)" >&2; exit 1; }; \
 	done
 
 models: $(VENV)/dev.stamp ## train the shipped models again

@@ -105,7 +105,7 @@ class Clients:
     def _keep_busy(self, number: int) -> None:
         """Send one request after the other; connect again when the server says that it closes the connection."""
         kind = list(BODIES)[number % len(BODIES)]
-        head = f"POST /v1/models/iris:{kind} HTTP/1.1\r\nHost: softstep\r\nContent-Length: {len(BODIES[kind])}\r\n\r\n"
+        head = f"POST /v1/models/iris:{kind} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODIES[kind])}\r\n\r\n"
         request = head.encode() + BODIES[kind]
         tally = Tally()
         self.tallies.append(tally)

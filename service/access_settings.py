@@ -22,7 +22,12 @@ class AccessSettings(BaseSettings):
     keys_file: Path | None = Field(
         None,
         description="File of API keys, which `softstep keys` writes. Unset: keys.json in the data directory. While "
-        "there is none, everybody may make every call.",
+        "there is none, `SOFTSTEP_OPEN` says who may call.",
+    )
+    open: bool = Field(
+        False,
+        description="If there are no keys, let everyone who reaches the port make every call. If false, a service "
+        "without keys listens on loopback addresses only, and answers requests for `localhost` only.",
     )
     audit_file: Path | None = Field(
         None,

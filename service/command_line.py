@@ -38,14 +38,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         settings = read_settings(arguments)
+        run: Command = resolve_name(f"service.commands.{arguments.command}:run")
+        code = run(settings, arguments)
+        flush_output()
     except InvalidSettingsError as error:
         for sentence in error.sentences:
             print_error(sentence)
         return 2
-    run: Command = resolve_name(f"service.commands.{arguments.command}:run")
-    try:
-        code = run(settings, arguments)
-        flush_output()
     except BrokenPipeError:
         discard_output()
         return OUTPUT_CLOSED

@@ -50,7 +50,14 @@ class LogEvent(NamedTuple):
 EVENTS: Final[dict[str, LogEvent]] = {
     # Start and stop
     "started": LogEvent(INFO, "serving on {url}", "The service listens.", ("release", "kernels", "workers")),
-    "start_failed": LogEvent(ERROR, "{reason}", "The address or the data directory cannot be used; exit code 1."),
+    "start_failed": LogEvent(
+        ERROR, "{reason}", "The address, the data directory or the file of API keys cannot be used; exit code 1."
+    ),
+    "open_service": LogEvent(
+        WARNING,
+        "SOFTSTEP_OPEN is true and there are no keys: everyone who reaches {url} may make every call",
+        "At every start of such a service.",
+    ),
     "slow_processor": LogEvent(
         WARNING,
         "this processor has no fused multiply-add; predictions are correct but slow",

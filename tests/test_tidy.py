@@ -33,6 +33,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PAGES = [
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
+    ROOT / "SECURITY.md",
     ROOT / "loadtest" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
@@ -291,7 +292,7 @@ def test_no_file_names_a_package_registry_or_a_machine() -> None:
 
 def test_the_packages_are_locked_with_hashes() -> None:
     """Every locked requirement has a hash."""
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-release.lock"):
         blocks = re.split(r"^(?=[a-z0-9])", (ROOT / name).read_text(), flags=re.MULTILINE)[1:]
         assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
 

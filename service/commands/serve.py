@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+import shlex
 import socket
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from typing import Final
 
 from service import __version__, compiler
 from service.access.actor_names import actor_key_of
+from service.access.exposure import has_identities, may_be_open
 from service.access.subjects_file import read_subjects
-from service.errors import KeyFileError, LogDamagedError, LogError, TlsFileError
+from service.configuration import InvalidSettingsError
+from service.errors import ApiKeysError, KeyFileError, LogDamagedError, LogError, TlsFileError
 from service.learn.learner_process import run_learner
 from service.log_events import logger
 from service.logs import LineWriter, configure_logging
@@ -46,16 +49,34 @@ LOCK_SECONDS: Final = 3.0
 
 
 def run(settings: Settings, _arguments: argparse.Namespace) -> int:
-    """Return 0 when the service was stopped, 1 if the address or the data directory cannot be used."""
+    """Return 0 when the service was stopped, 1 if the address, the data directory or the keys cannot be used.
+
+    Raises:
+        InvalidSettingsError: Others would reach a service without keys.
+    """
     configure_logging(settings.log_format)
     try:
         check_access_files(settings)
+        has_keys = has_identities(settings)
+        if not has_keys and not may_be_open(settings):
+            raise InvalidSettingsError(*_how_to_close(settings))
         with open_data(settings) as data:
-            return _serve(settings, data)
-    except (LogError, KeyFileError, TlsFileError) as error:
+            return _serve(settings, data, is_open=settings.open and not has_keys)
+    except (LogError, KeyFileError, ApiKeysError, TlsFileError) as error:
         cause = f" ({error.__cause__})" if isinstance(error, LogError) and error.__cause__ else ""
         logger.event("start_failed", reason=f"{error}{cause}")
         return 1
+
+
+def _how_to_close(settings: Settings) -> tuple[str, ...]:
+    """Return the sentences to print if a service without keys would listen where others reach it."""
+    option, path = ("--data", settings.data) if settings.keys_file is None else ("--keys-file", settings.keys_file)
+    place = f"{option} {shlex.quote(str(path))}"
+    return (
+        f"other machines can reach {settings.host}, but there are no API keys",
+        f"create one, and start again: softstep keys create --name me --scopes predict,feedback,admin {place}",
+        "or let everyone who reaches the port make every call: SOFTSTEP_OPEN=true",
+    )
 
 
 def check_access_files(settings: Settings) -> None:
@@ -72,7 +93,7 @@ def check_access_files(settings: Settings) -> None:
             raise TlsFileError(f"{settings.tls_subjects} cannot be read: {error.strerror}") from None
 
 
-def _serve(settings: Settings, data: DataDirectory | None) -> int:
+def _serve(settings: Settings, data: DataDirectory | None, *, is_open: bool) -> int:
     listeners = []
     for one in (settings.port, settings.admin_port):
         try:
@@ -83,7 +104,10 @@ def _serve(settings: Settings, data: DataDirectory | None) -> int:
     allow_connections(settings.connections_max)
     if compiler.FAMILY == "none":
         logger.event("slow_processor")
-    _report_address(settings, *(_url_of(settings, listener) for listener in listeners))
+    urls = [_url_of(settings, listener) for listener in listeners]
+    _report_address(settings, *urls)
+    if is_open:
+        logger.event("open_service", url=urls[0])
     # Versions that were replaced keep their counter rows, so there are twice as many rows as models.
     memory = SharedMemory(settings.workers, 2 * settings.models_max + ROUTES_MAX)
     links = learner = None

@@ -97,6 +97,9 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "cross_site": ErrorCode(415, "A web page of another site sends a body whose type needs no preflight request."),
     "invalid_request": ErrorCode(422, "The body parses, but this model cannot accept it."),
     "invalid_parameter": ErrorCode(422, "A parameter in the path or query is not valid."),
+    "host_not_permitted": ErrorCode(
+        421, "The service has no keys, and the Host header does not name the service's own machine.", "for localhost"
+    ),
     "invalid_token": ErrorCode(422, "A feedback token was altered, or another model or service issued it.", "no"),
     "token_of_other_version": ErrorCode(
         422, "A feedback token was issued by another version than the path names.", "to the model without a version"

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import uvicorn
 from fastapi import FastAPI
 
+from service.access.exposure import may_be_open
 from service.access.jwt_verifier import make_jwt_verifier
 from service.log_events import logger
 from service.log_limit import LineLimit
@@ -105,7 +106,8 @@ class Worker:
         self.turns = Turns()
         self.tls = watch_tls(settings)
         certificates = None if settings.tls_subjects is None else CertificateScopes(settings.tls_subjects, actor_key)
-        self.authorizer = Authorizer(settings.keys_path, make_jwt_verifier(settings, actor_key), certificates)
+        jwts = make_jwt_verifier(settings, actor_key)
+        self.authorizer = Authorizer(settings.keys_path, jwts, certificates, closed=not may_be_open(settings))
         watched = (self.tls, None if certificates is None else certificates.file)
         self.access_files = AccessFiles(self.authorizer, [files for files in watched if files is not None])
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")

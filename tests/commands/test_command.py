@@ -93,10 +93,36 @@ def test_a_port_in_use_is_reported(listener: socket.socket, caplog: pytest.LogCa
     assert caplog.messages == [message]
 
 
-def test_an_address_of_another_machine_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_address_of_another_machine_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """192.0.2.1 is reserved for documentation, so no machine has it."""
+    monkeypatch.setenv("SOFTSTEP_OPEN", "true")
     assert command.main(["serve", "--host", "192.0.2.1", "--port", "0"]) == 1
     assert caplog.messages[-1].startswith("cannot listen on 192.0.2.1 port 0: ")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "a.example"])  # noqa: S104
+@pytest.mark.parametrize("keys_file", [False, True])
+def test_without_keys_serve_does_not_listen_elsewhere(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, keys_file: bool
+) -> None:
+    """The exit code is 2, and the command that makes a key names the file in which the service looks for it."""
+    data, keys = tmp_path / "data", tmp_path / "my keys.json"
+    if keys_file:
+        monkeypatch.setenv("SOFTSTEP_KEYS_FILE", str(keys))
+    assert command.main(["serve", "--host", host, "--data", str(data)]) == 2
+    text = capsys.readouterr().err
+    assert f"softstep: other machines can reach {host}, but there are no API keys\n" in text
+    assert (f"--keys-file '{keys}'\n" if keys_file else f"--data {data}\n") in text
+    assert not data.exists()
+
+
+def test_damaged_keys_fail_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The service starts neither open nor with workers that cannot read their keys; the exit code is 1."""
+    (tmp_path / "keys.json").write_text("{")
+    assert command.main(["serve", "--data", str(tmp_path)]) == 1
+    assert caplog.messages[-1].startswith("the file of API keys is damaged")
 
 
 COMMANDS = [["serve"], ["check", "models"], ["config"], ["health"], ["warm"], ["verify"], ["replay", "iris"]]
@@ -187,7 +213,7 @@ def test_a_sagemaker_container_serves_its_model(iris_models: Path, tmp_path: Pat
 def request_raw(service: Service, line: bytes, body: bytes) -> bytes:
     """Return the beginning of the response to a request."""
     with socket.create_connection(service.address, SECONDS) as end:
-        head = b"%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        head = b"%b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         end.sendall(head % (line, len(body)) + body)
         return end.recv(1 << 16)
 

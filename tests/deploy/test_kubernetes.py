@@ -20,6 +20,7 @@ DEPLOY = ROOT / "deploy"
 RELEASES = ("1.25", "1.37")
 # Kinds that Kubernetes itself does not have, so it has no schema of them.
 FOREIGN = {"ServiceMonitor", "PrometheusRule", "ServingRuntime", "InferenceService"}
+KEYS_MOUNT = {"name": "keys", "mountPath": "/keys", "readOnly": True}
 FILES = ["kubernetes.yaml", "kubernetes-stateless.yaml", "kserve.yaml", "prometheus/service-monitor.yaml"]
 WORKLOADS = ["kubernetes.yaml", "kubernetes-stateless.yaml"]
 CHART = DEPLOY / "helm" / "softstep"
@@ -111,11 +112,55 @@ def test_one_pod_learns_and_many_only_serve() -> None:
     assert learning["replicas"] == 1
     assert learning["volumeClaimTemplates"][0]["metadata"]["name"] == "data"
     container = learning["template"]["spec"]["containers"][0]
-    assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+    assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}, KEYS_MOUNT]
     assert settings_of(container).learn is True
     assert serving["replicas"] > 1
-    assert "volumes" not in serving["template"]["spec"]
+    assert [volume["name"] for volume in serving["template"]["spec"]["volumes"]] == ["keys"]
     assert settings_of(serving["template"]["spec"]["containers"][0]).learn is False
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_pods_have_keys_from_a_secret(name: str) -> None:
+    """The whole Secret is mounted where the service looks for its keys, and its user can read it."""
+    objects = by_kind(documents(DEPLOY / name))
+    check_keys((objects.get("StatefulSet") or objects["Deployment"])["spec"]["template"]["spec"], "softstep-keys")
+
+
+def check_keys(pod: dict[str, Any], secret: str) -> None:
+    """Check that a pod reads its keys from a Secret that must exist."""
+    (container,) = pod["containers"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "keys"]
+    assert volume["secret"] == {"secretName": secret, "defaultMode": 0o440}
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    assert KEYS_MOUNT in container["volumeMounts"]
+    settings = settings_of(container)
+    assert settings.keys_path == Path(KEYS_MOUNT["mountPath"]) / "keys.json"
+    assert not settings.open
+
+
+def test_kserve_leaves_authorization_to_the_platform() -> None:
+    """The runtime has no keys, so it starts only because it is open."""
+    (container,) = by_kind(documents(DEPLOY / "kserve.yaml"))["ServingRuntime"]["spec"]["containers"]
+    settings = settings_of(container)
+    assert settings.open
+    assert settings.keys_file is None
+
+
+def test_compose_has_keys_in_its_data_volume() -> None:
+    """The keys are in the data volume, where `softstep keys` can replace their file; open is off by default."""
+    (service,) = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
+    assert "data:/data" in service["volumes"]
+    assert service["environment"]["SOFTSTEP_KEYS_FILE"] == "/data/keys.json"
+    assert service["environment"]["SOFTSTEP_OPEN"] == "${SOFTSTEP_OPEN:-false}"
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_the_base_image_is_pinned_by_digest() -> None:
+    """Every stage of the Dockerfile is built on the one base that is named with its digest."""
+    first, *others = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(r"python:3\.\d+-slim@sha256:[0-9a-f]{64}", first[0])
+    assert others
+    assert {image for image, _ in others} == {first[1]}
 
 
 def test_the_service_monitor_selects_the_service() -> None:
@@ -195,6 +240,7 @@ def test_values_of_the_chart_reach_the_pod() -> None:
         image={"repository": "registry.example/softstep", "tag": __version__},
         models={"persistentVolumeClaim": {"claimName": "models"}},
         tokenKeySecret="tokens",
+        keysSecret="callers",
         settings={"SOFTSTEP_WORKERS": "4"},
         serviceMonitor={"enabled": True, "labels": {"release": "prometheus"}, "keySecret": "softstep-metrics"},
         prometheusRule={"enabled": True, "labels": {"release": "prometheus"}},
@@ -219,8 +265,10 @@ def test_values_of_the_chart_reach_the_pod() -> None:
     assert container["env"][-1]["valueFrom"]["secretKeyRef"] == {"name": "tokens", "key": "token-key"}
     assert {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]} == {
         "data": "/data",
+        "keys": "/keys",
         "models": "/models",
     }
+    check_keys(pod, "callers")
     claim = workload["volumeClaimTemplates"][0]["spec"]
     assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("fast", "1Ti")
     assert pod["nodeSelector"] == {"disk": "fast"}
@@ -230,12 +278,25 @@ def test_values_of_the_chart_reach_the_pod() -> None:
     assert objects["ServiceMonitor"]["spec"]["endpoints"] == monitor["spec"]["endpoints"]
 
 
+@pytest.mark.parametrize("learning", [True, False])
+def test_a_chart_without_a_secret_of_keys_can_be_open(*, learning: bool) -> None:
+    """Nothing is mounted then, and the setting that opens the service reaches the pod."""
+    objects = render(learning=learning, keysSecret="", settings={"SOFTSTEP_OPEN": "true"})
+    pod = (objects.get("StatefulSet") or objects["Deployment"])["spec"]["template"]["spec"]
+    check_pod(pod)
+    assert "volumes" not in pod
+    settings = settings_of(pod["containers"][0])
+    assert settings.open
+    assert settings.keys_file is None
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {"image": {"repository": "softstep", "tag": "latest"}},
         {"settings": {"WORKERS": "1"}},
         {"settings": {"SOFTSTEP_PORT": "9000"}},
+        {"settings": {"SOFTSTEP_KEYS_FILE": "/data/keys.json"}},
         {"replicas": 0},
         {"persistence": {"size": "large"}},
         {"unknown": True},

@@ -32,7 +32,7 @@ def head(first: str, *lines: str) -> bytes:
 
 def get(path: str, *lines: str, method: str = "GET") -> bytes:
     """Return a request without a body."""
-    return head(f"{method} {path} HTTP/1.1", "Host: softstep", *lines)
+    return head(f"{method} {path} HTTP/1.1", "Host: localhost", *lines)
 
 
 def post(body: bytes | str, *lines: str, path: str = PREDICT) -> bytes:

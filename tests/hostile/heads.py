@@ -2,7 +2,7 @@
 
 from tests.hostile.cases import HEALTH, PREDICT, ROWS, Case, Cases, answered, get, head, post
 
-HOST = "Host: softstep"
+HOST = "Host: localhost"
 
 
 def line(text: str) -> bytes:
@@ -66,7 +66,7 @@ HEADERS: Cases = {
         {
             "two keys": get(HEALTH, "Authorization: Bearer a", "Authorization: Bearer b"),
             "no Host": head(f"GET {HEALTH} HTTP/1.1"),
-            "two Hosts": header("Host: softstep"),
+            "two Hosts": header("Host: localhost"),
             "two different Hosts": header("host: other"),
             "Host with a path": head(f"GET {HEALTH} HTTP/1.1", "Host: softstep/a"),
             "Host with a user": head(f"GET {HEALTH} HTTP/1.1", "Host: a@softstep"),

@@ -55,16 +55,16 @@ ALL: Cases = {
     **answered(
         400,
         {
-            "another server": head("GET softstep:80 HTTP/1.1", "Host: softstep"),
-            "no slash": head("GET healthz HTTP/1.1", "Host: softstep"),
-            "a port of 6 digits": head("GET http://softstep:999999/ HTTP/1.1", "Host: softstep"),
+            "another server": head("GET softstep:80 HTTP/1.1", "Host: localhost"),
+            "no slash": head("GET healthz HTTP/1.1", "Host: localhost"),
+            "a port of 6 digits": head("GET http://softstep:999999/ HTTP/1.1", "Host: localhost"),
         },
     ),
     **answered(
         200,
         {
-            "absolute target": head(f"GET http://softstep{HEALTH} HTTP/1.1", "Host: softstep"),
-            "absolute target of another host": head(f"GET http://evil{HEALTH} HTTP/1.1", "Host: softstep"),
+            "absolute target": head(f"GET http://softstep{HEALTH} HTTP/1.1", "Host: localhost"),
+            "absolute target of another host": head(f"GET http://evil{HEALTH} HTTP/1.1", "Host: localhost"),
             "encoded letters": predict("/v1/models/ir%69s:predict"),
             "a query of 20,000 bytes": get(f"{HEALTH}?{'a=b&' * 5000}"),
             "a query of zero bytes": get(f"{HEALTH}?%00%ff"),

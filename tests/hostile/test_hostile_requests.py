@@ -90,7 +90,7 @@ def check_unharmed(service: Service, before: list[int], key: str = "") -> None:
 
 def with_key(case: Case, key: str) -> Case:
     """Return a case whose first request has a key."""
-    host = b"Host: softstep\r\n"
+    host = b"Host: localhost\r\n"
     return case._replace(data=case.data.replace(host, b"%bX-API-Key: %b\r\n" % (host, key.encode()), 1))
 
 

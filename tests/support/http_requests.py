@@ -20,7 +20,7 @@ def request(
     method: str, target: str, body: bytes | None = None, headers: Headers = (), *, version: str = "1.1"
 ) -> bytes:
     """Return a request with a fixed id, and with Content-Length if it has a body."""
-    lines = [f"{method} {target} HTTP/{version}", "Host: softstep", "X-Request-Id: test"]
+    lines = [f"{method} {target} HTTP/{version}", "Host: localhost", "X-Request-Id: test"]
     lines += [f"{name}: {value}" for name, value in headers]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")

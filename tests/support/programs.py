@@ -5,7 +5,13 @@ import shutil
 import pytest
 
 # The Debian package of each.
-PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus", "nginx": "nginx-light", "tini": "tini"}
+PACKAGES = {
+    "bwrap": "bubblewrap",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "nginx": "nginx-light",
+    "tini": "tini",
+}
 
 
 def program(name: str) -> str:

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +48,7 @@ def serving(
     workers: int = 1,
     key: str | None = None,
     client: ssl.SSLContext | None = None,
+    under: Sequence[str] = (),
     **environment: object,
 ) -> Iterator[Service]:
     """Run `softstep serve` on a free port until the end of the block; then no log of it may have a secret.
@@ -58,6 +59,7 @@ def serving(
         workers: The number of worker processes.
         key: The key with which its metrics are read, which tell when it is ready; None if they are open.
         client: The TLS context of the client that waits for the service, if it speaks TLS.
+        under: A command that runs the service, and ends when the service does.
         environment: Further environment variables.
     """
     variables = {
@@ -72,7 +74,7 @@ def serving(
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [*command, "--workers", str(workers)], env=variables, cwd=ROOT, stdout=-1, stderr=errors, text=True
+            [*under, *command, "--workers", str(workers)], env=variables, cwd=ROOT, stdout=-1, stderr=errors, text=True
         ) as process,
     ):
         try:

@@ -29,7 +29,7 @@ from tests.support.running_service import Service, is_ready, serving
 from tests.support.waiting import is_readable, wait_until
 
 BODY = json.dumps(ROW).encode()
-HEAD = b"POST /v1/models/iris:predict HTTP/1.1\r\nHost: softstep\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"POST /v1/models/iris:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
 @contextmanager
@@ -113,9 +113,9 @@ FEEDBACK = b'{"instances":[[5.1,3.5,1.4,0.2]],"labels":[0]}'
 KINDS = {
     "predict": HEAD % len(BODY) + BODY,
     "feedback": HEAD.replace(b":predict", b":feedback") % len(FEEDBACK) + FEEDBACK,
-    "probe": b"GET /healthz HTTP/1.1\r\nHost: softstep\r\n\r\n",
-    "models": b"GET /v1/models HTTP/1.1\r\nHost: softstep\r\n\r\n",
-    "unknown": b"GET /unknown HTTP/1.1\r\nHost: softstep\r\n\r\n",
+    "probe": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "models": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "unknown": b"GET /unknown HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service import __version__
+from service.access.exposure import requires_certificates
 from service.serve.api.dependencies import Context, With, readiness
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.scoped_route import ScopedRoute
@@ -61,8 +62,15 @@ async def version() -> Response:
 async def metrics(context: With) -> Response:
     """Return the metrics of all workers together, in Prometheus' text format."""
     data = None if context.learning is None else context.learning.data
-    readable = context.now.reason is None
-    sources = MetricSources(context.shared_memory, context.settings, data, await _learning(context), readable)
+    settings = context.settings
+    sources = MetricSources(
+        context.shared_memory,
+        settings,
+        data,
+        await _learning(context),
+        models_readable=context.now.reason is None,
+        is_open=settings.open and not requires_certificates(settings) and context.dispatcher.authorizer.is_open,
+    )
     text = await asyncio.to_thread(render_metrics, sources)
     return Reply(HttpResponse(200, text, b"text/plain; version=0.0.4; charset=utf-8"))
 

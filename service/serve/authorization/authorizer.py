@@ -1,7 +1,10 @@
 """Decide who sent a request, by the key or JWT in its head, and whether they may make it.
 
-    no keys file at the start, and no other source of identities    everybody may do everything
-    otherwise                                                        each call needs a key or JWT with its scope
+    no keys file yet, no other source of identities, not closed    everybody may do everything
+    otherwise                                                       each call needs a key or JWT with its scope
+
+A service that others reach is closed from the start (access/exposure.py), so that no worker opens it if the file is
+missing when that worker starts.
 
 A client's certificate counts where a request has no key (certificate_scopes.py); a key counts alone.
 
@@ -46,6 +49,7 @@ class Authorizer:
         path: The file of API keys.
         jwts: Finds the principals of JWTs; None if no issuer is set.
         certificates: What clients may do by their certificates, or None.
+        closed: Whether a key is required even while there is no file.
 
     Attributes:
         on_change: Called when what was decided before no longer holds.
@@ -56,7 +60,12 @@ class Authorizer:
     """
 
     def __init__(
-        self, path: Path, jwts: JwtVerifier | None = None, certificates: CertificateScopes | None = None
+        self,
+        path: Path,
+        jwts: JwtVerifier | None = None,
+        certificates: CertificateScopes | None = None,
+        *,
+        closed: bool = False,
     ) -> None:
         self.on_change: Final[list[OnChange]] = []
         self.on_expiry: Final[list[OnExpiry]] = []
@@ -64,7 +73,7 @@ class Authorizer:
         self._path: Final = path
         self._certificates: Final = certificates
         self._state: FileState | None = None
-        self._table: KeyTable | None = None
+        self._table: KeyTable | None = KeyTable() if closed else None
         self._remembered: dict[bytes, Principal] = {}
         self._remembered_bytes = 0
         self._next_end = inf

@@ -12,7 +12,7 @@ import httptools
 from service.log_events import logger
 from service.serve.asgi import CERTIFICATE, IS_PUBLIC, KEEP_ALIVE_ASKED
 from service.serve.http.fast_path import FastPath
-from service.serve.http.host_header import is_host
+from service.serve.http.host_header import is_host, is_loopback_host
 from service.serve.http.shared_state import BUSY, SharedState
 from service.serve.http.timed_protocol import BODY, HEAD, IDLE, NEVER
 from service.serve.responses import BROKEN, HttpResponse, error
@@ -27,6 +27,10 @@ WRONG_VERSION: Final = error("malformed_http", "The request must be HTTP/1.1 or 
 WRONG_HOST: Final = error("malformed_http", "The request must have one valid Host header; send the host and the port.")
 TWO_KEYS: Final = error(
     "malformed_http", "The request may have one Authorization and one X-API-Key header; send each of them once."
+)
+NOT_LOCAL: Final = error(
+    "host_not_permitted",
+    "Without keys this service answers requests for localhost only; use that name, or have its operator create a key.",
 )
 INVALID_TARGET: Final = error("invalid_target", "The request's target must be a path of ASCII characters.")
 HEAD_TOO_LARGE: Final = error(
@@ -146,7 +150,7 @@ class SoftstepProtocol(FastPath):
                 self._begin_application()
 
     def _check_head(self) -> HttpResponse | None:
-        """Return the refusal of a head that is too large or no HTTP/1, or None."""
+        """Return the refusal of a head that is too large, no HTTP/1 or for another host, or None."""
         settings, headers = self.shared.settings, self.headers
         size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in headers])
         if size > settings.header_bytes_max or len(headers) > settings.header_count_max:
@@ -169,7 +173,10 @@ class SoftstepProtocol(FastPath):
         host = self.fields.get(b"host")
         if host is None:
             return None if self.http_version == "1.0" else WRONG_HOST
-        return None if is_host(host.rstrip()) else WRONG_HOST
+        host = host.rstrip()
+        if not is_host(host):
+            return WRONG_HOST
+        return NOT_LOCAL if self.shared.is_local and not is_loopback_host(host) else None
 
     def _begin_application(self) -> None:
         """Give a request to the application, by way of uvicorn."""

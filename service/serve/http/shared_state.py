@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from service.access.exposure import requires_certificates
 from service.logs import AccessLog
 from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
 from service.serve.access_log import AccessEntry, LoggedApplication
@@ -156,7 +157,13 @@ class SharedState:
         self.body_bytes = 0
         self.usual_form = ResponseForm(dispatcher.origins.headers(None))
         self._forms: dict[tuple[Header, ...], ResponseForm] = {}
+        self._is_local_without_keys = not (settings.open or requires_certificates(settings))
         registry.on_change.append(self.heads.forget)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only requests for this machine are answered: no keys and no certificates, and not SOFTSTEP_OPEN."""
+        return self._is_local_without_keys and self.dispatcher.authorizer.is_open
 
     def begin_drain(self) -> None:
         """Make every response the last one on its connection."""

@@ -34,6 +34,9 @@ SERVICE: Final = {
     "softstep_workers": MetricSpec("gauge", "processes", "Worker processes that should run."),
     "softstep_workers_ready": MetricSpec("gauge", "processes", "Workers that serve predictions."),
     "softstep_draining": MetricSpec("gauge", FLAG, "1 from SIGTERM on, else 0."),
+    "softstep_open": MetricSpec(
+        "gauge", FLAG, "1 if `SOFTSTEP_OPEN` lets everyone make every call, because there are no keys; else 0."
+    ),
     "softstep_models_readable": MetricSpec(
         "gauge", FLAG, "0 if the models directory is missing, empty or unreadable; the models from before are served."
     ),

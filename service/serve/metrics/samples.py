@@ -57,6 +57,7 @@ class MetricSources(NamedTuple):
         data: The data directory, or None if the service does not learn.
         learning: The state of learning of each version, as this worker knows it.
         models_readable: Whether this worker's last scan of the models directory could read it.
+        is_open: Whether SOFTSTEP_OPEN lets everyone make every call.
     """
 
     memory: SharedMemory
@@ -64,6 +65,7 @@ class MetricSources(NamedTuple):
     data: DataDirectory | None
     learning: Learning
     models_readable: bool
+    is_open: bool
 
 
 class Sample(NamedTuple):
@@ -91,6 +93,7 @@ def _service(sources: MetricSources) -> Iterator[Sample]:
     yield Sample("softstep_workers", memory.workers)
     yield Sample("softstep_workers_ready", memory.sum_over_workers(READY))
     yield Sample("softstep_draining", memory.draining)
+    yield Sample("softstep_open", sources.is_open)
     yield Sample("softstep_models_readable", sources.models_readable)
     if settings.learn:
         yield Sample("softstep_learning", sources.data is not None)

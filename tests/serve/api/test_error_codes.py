@@ -141,6 +141,7 @@ REQUESTS = {
     "invalid_token": request("POST", f"{IRIS}:feedback", b'{"tokens": ["forged"], "labels": [0]}'),
     "unknown_seq": request("POST", f"{IRIS}:rollback", b'{"seq": 999999}'),
     "head_too_large": request("GET", "/" + "x" * 50_000),
+    "host_not_permitted": PREDICT.replace(b"localhost", b"a.example"),
 }
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from service.access.api_key import make_key
 from service.access.jwks_source import JwksSource
 from service.access.jwt_verifier import JwtRules, JwtVerifier
 from service.access.key_file import read_keys, write_keys
@@ -47,6 +48,20 @@ def test_without_a_file_everybody_is_anyone(tmp_path: Path) -> None:
     with pytest.raises(KeyMissingError):
         authorizer.authorize(RequestHead(), Scope.ADMIN, "iris")
     assert authorizer.authorize(with_key(key), Scope.ADMIN, "iris").actor == f"key:{key[9:17]}"
+
+
+def test_a_closed_service_needs_keys_before_there_is_a_file(tmp_path: Path) -> None:
+    """A service that others reach stays closed in a worker that starts while the file is missing."""
+    path = tmp_path / "keys.json"
+    authorizer = Authorizer(path, closed=True)
+    assert not authorizer.is_open
+    with pytest.raises(KeyMissingError):
+        authorizer.authorize(RequestHead(), Scope.PREDICT)
+    with pytest.raises(KeyInvalidError):
+        authorizer.authorize(with_key(make_key().text), Scope.PREDICT)
+    key = add_key(path)
+    refresh(authorizer)
+    assert authorizer.authorize(with_key(key), Scope.ADMIN)
 
 
 def test_scopes_and_models_are_enforced(tmp_path: Path) -> None:

@@ -214,7 +214,10 @@ def test_the_fast_path_answers_a_repeated_head_as_the_application(pair: Pair, na
         )
     )
     body = json.dumps({"instances": rows, **fields}).encode()
-    sent = f"POST /v1/models/{name}:explain HTTP/1.1\r\nHost: s\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    sent = (
+        f"POST /v1/models/{name}:explain HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
     (plain,) = pair.ask(sent, fast=False)
     for answer in pair.ask(sent, sent, sent):
         assert (answer.status, answer.body) == (plain.status, plain.body)

@@ -155,7 +155,7 @@ def skip(pair: Pair, seq: int) -> None:
 
 def head_without_id(body: bytes) -> bytes:
     """A request with a head that the protocol remembers."""
-    head = b"POST /v1/models/iris:feedback HTTP/1.1\r\nHost: softstep\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/models/iris:feedback HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     return head + body
 
 

@@ -1,10 +1,14 @@
 """The Host header, the version and the method of a request."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.serve.http.host_header import is_host
+from service.serve.http.host_header import is_host, is_loopback_host
+from tests.support.api_keys import add_key, bearer
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
 from tests.support.server_pair import Pair
@@ -19,6 +23,17 @@ INVALID = [
     "a b", "a/b", "a@b", "user@a", "http://a", "a?b", "a#b", "a\\b", "a:b", "a:80:80", "a:-1", "a: 80", "[::1", "::1",
     "[::1]a", "[:::]", "[1.2.3.4]", "[]", "[g::]", "[::1%25eth0]", "[v.a]", "[v1.]", "%4", "%zz", 'a"', "<a>", "a|b",
     "a\tb", "ü", "a,\tb", "[::1]:x", "{a}", "a^", "a`",
+]  # fmt: skip
+LOOPBACK = [
+    "localhost", "LocalHost:8000", "localhost.", "a.localhost", "a.b.LOCALHOST.:1", "127.0.0.1", "127.0.0.1:",
+    "127.255.255.254:8000", "[::1]", "[::1]:8000", "[0:0:0:0:0:0:0:1]", "[0::0001]:80",
+]  # fmt: skip
+# Those that a page's name could be, and those that are loopback for some resolvers only.
+ELSEWHERE = [
+    "", ":80", "a", "softstep:8000", "a.example", "localhost.example", "localhost.a:8000", "notlocalhost",
+    "localhost..", "127.0.0.1.example", "127.0.0.1.nip.io", "10.0.0.1", "0.0.0.0:8000", "128.0.0.1:8000", "127.1",
+    "127.0.0.01", "2130706433", "0x7f.0.0.1", "%6cocalhost", "localhost%2e", "[::]", "[::2]", "[fe80::1]",
+    "[::ffff:127.0.0.1]", "[v1.localhost]",
 ]  # fmt: skip
 HOSTS = st.from_regex(r"[A-Za-z0-9._~!$&'()*+,;=-]*(:[0-9]*)?", fullmatch=True)
 BAD = st.sampled_from(
@@ -84,10 +99,67 @@ def test_any_other_version_is_malformed(pair: Pair, target: str, version: str) -
     assert (answer.status, answer.json["code"]) == (400, "malformed_http")
 
 
+@pytest.fixture(scope="module")
+def open_pair(models: Path) -> Iterator[Pair]:
+    """A service that answers everyone."""
+    with Pair(models, open=True) as running:
+        yield running
+
+
 @pytest.mark.parametrize("value", VALID)
-def test_a_valid_host_is_served(pair: Pair, value: str) -> None:
+def test_a_valid_host_is_served(open_pair: Pair, value: str) -> None:
+    """Each of two requests on a connection, the second by its remembered head."""
+    assert [answer.status for answer in open_pair.ask(lines(V1, value), lines(V1, value))] == [200, 200]
+
+
+@pytest.mark.parametrize("value", LOOPBACK)
+def test_loopback_hosts_are_known(value: str) -> None:
+    """Names of this machine, in any case, with or without a port and a last dot."""
+    assert is_host(value.encode())
+    assert is_loopback_host(value.encode())
+
+
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_other_hosts_are_not_loopback(value: str) -> None:
+    """They are valid hosts, and name another machine."""
+    assert is_host(value.encode())
+    assert not is_loopback_host(value.encode())
+
+
+@given(value=st.one_of(HOSTS, st.ip_addresses(v=6).map(lambda address: f"[{address}]")))
+def test_every_valid_host_is_loopback_or_not(value: str) -> None:
+    """No valid host is an error, and without the names and addresses of loopback none is loopback."""
+    if is_loopback_host(value.encode()):
+        assert "localhost" in value.lower() or value.startswith(("127.", "[::1]"))
+
+
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_a_service_without_keys_refuses_other_hosts(pair: Pair, value: str) -> None:
+    """A call, a probe and an unknown path get 421 and the connection ends, also after a head that is remembered."""
+    pair.ask(lines(V1, "localhost"), lines(V1, "localhost"))
+    for data in (lines(V1, value), lines("/unknown", value), lines("/healthz", value, method="GET"),
+                 lines(V1, value, version="1.0")):  # fmt: skip
+        answer = pair.talk(lambda client, data=data: refused(client, data))
+        assert (answer.status, answer.json["code"]) == (421, "host_not_permitted")
+
+
+@pytest.mark.parametrize("value", LOOPBACK)
+def test_a_service_without_keys_serves_loopback_hosts(pair: Pair, value: str) -> None:
     """Each of two requests on a connection, the second by its remembered head."""
     assert [answer.status for answer in pair.ask(lines(V1, value), lines(V1, value))] == [200, 200]
+    assert pair.ask(lines("/v1/models", value, method="GET"))[0].status == 200
+
+
+def test_a_service_with_keys_serves_any_host(models: Path, tmp_path: Path) -> None:
+    """Once there is a key, the key decides and not the name: a page of another name does not have it."""
+    with Pair(models, data=tmp_path) as pair:
+        data = lines(V1, "a.example")
+        assert pair.talk(lambda client: refused(client, data)).status == 421
+        key = add_key(tmp_path / "keys.json")
+        authorizer = pair.worker.authorizer
+        pair.loop.call_soon_threadsafe(lambda: authorizer.use(authorizer.read_changed()))
+        named = data.replace(b"\r\n\r\n", f"\r\n{': '.join(bearer(key))}\r\n\r\n".encode())
+        assert [answer.status for answer in pair.ask(data, named, named)] == [401, 200, 200]
 
 
 KEPT = [("Connection", "keep-alive")]

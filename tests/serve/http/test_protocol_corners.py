@@ -86,11 +86,15 @@ def test_a_head_that_differs_in_one_byte_is_parsed_again(pair: Pair) -> None:
     good = unnamed(request("POST", V1, BODY, [("Accept", "*/*"), ("Content-Type", "application/json")]))
     pair.ask(good, good)
     name, version = range(good.index(b"Host"), good.index(b"Host") + 4), good.index(b" HTTP/")
+    host = range(good.index(b" localhost"), good.index(b" localhost") + len(b" localhost"))
     for place in range(good.index(b"\r\n\r\n")):
         other = good[:place] + b"x" + good[place + 1 :]
         (answer,), (plain,) = pair.ask(other), pair.ask(other, fast=False)
         if place in name or place == version:  # uvicorn misses neither
             assert answer.status == 400
+            continue
+        if place in host:
+            assert answer.status == 421
             continue
         assert answer.status == plain.status, other
         if plain.header("content-type") == "application/json":
@@ -480,7 +484,7 @@ def test_malformed_http_is_refused_as_json(pair: Pair, name: str) -> None:
 
 def test_connect_is_refused(pair: Pair) -> None:
     """The method CONNECT is refused."""
-    (answer,) = pair.ask(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")
+    (answer,) = pair.ask(b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n")
     assert (answer.status, answer.header("allow"), list(answer.json)) == (405, "GET, HEAD, POST", ["error", "code"])
 
 
@@ -677,7 +681,7 @@ def test_every_answer_is_counted_once(paired: Paired) -> None:
     pair.ask(HOT, unnamed(HOT), unnamed(HOT), COLD, bad, text, SLOW, SLOW, request("GET", "/x"))
     pair.ask(LARGE["one header"])
     pair.ask(b"garbage\r\n\r\n")
-    pair.ask(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
+    pair.ask(b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost:1\r\n\r\n")
     assert pair.statuses() == {200: 6, 400: 2, 404: 1, 405: 1, 415: 1, 431: 1}
     assert pair.total_requests == 12
     counted = sum_counters(pair.shared_memory)

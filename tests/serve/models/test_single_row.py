@@ -158,7 +158,8 @@ def test_a_duration_is_in_the_bucket_of_the_general_path(seconds: float) -> None
 def unnamed(path: str, body: bytes) -> bytes:
     """A request without an id, whose head the protocol caches."""
     return (
-        b"POST /v1/models/%b:predict HTTP/1.1\r\nHost: s\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body))
+        b"POST /v1/models/%b:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        % (path.encode(), len(body))
         + body
     )
 
