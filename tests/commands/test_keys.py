@@ -1,5 +1,6 @@
 """`softstep keys`: keys are made, listed, rotated and revoked without a service, and no change is lost."""
 
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from service.access.principal import Limits, Principal
 from service.access.scopes import Scope
 from service.command_line import LIMITS
 from tests.support.api_keys import add_key
-from tests.support.data_directories import run_command
+from tests.support.data_directories import run_command, run_killed_at
 from tests.support.paths import ROOT
 from tests.support.processes import SECONDS
 
@@ -232,6 +233,30 @@ def test_an_audit_log_that_fails_stops_no_command(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert find(tmp_path, done.stdout.strip()) is not None
     assert "softstep: this is done, but the audit log cannot be written: Is a directory\n" in done.stderr
+
+
+@pytest.mark.parametrize("action", ["create", "rotate", "revoke"])
+def test_a_killed_command_leaves_the_old_keys_or_the_new_ones(tmp_path: Path, action: str) -> None:
+    """A kill at any step leaves a file that can be read, and the next command works."""
+    argv = [action, "--name", "second"] if action == "create" else [action]
+    for tick in itertools.count(1):
+        data = tmp_path / str(tick)
+        key = run_keys(data, "create", "--name", "first").stdout[9:17]
+        before = listed(data)
+        ended = run_killed_at(tick, ["keys", *argv, *([] if action == "create" else [key]), "--data", data])
+        after = listed(data)
+        assert after == before or summary(after) != summary(before)
+        assert run_keys(data, "create", "--name", "third").returncode == 0
+        assert len(listed(data)) == len(after) + 1
+        if ended is not None:
+            break
+    assert (ended, tick > 3) == (0, True)
+    assert summary(after) != summary(before)
+
+
+def summary(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the name and the state of each key."""
+    return [(record["name"], record["state"]) for record in records]
 
 
 def test_a_file_that_others_can_read_is_reported(tmp_path: Path) -> None:
