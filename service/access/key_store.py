@@ -165,7 +165,12 @@ def _secret_of(key: ApiKey, now: datetime, expiry: Expiry) -> SecretRecord:
 def _same_lifetime(record: KeyRecord, now: datetime) -> Expiry:
     """Return the end of a secret that is made now and lives as long as the newest one of a record."""
     newest = record.secrets[-1]
-    return Expiry(None if newest.expires is None else now + (newest.expires - newest.created))
+    if newest.expires is None:
+        return Expiry(None)
+    try:
+        return Expiry(now + (newest.expires - newest.created))
+    except OverflowError:  # after the year 9999
+        return Expiry(newest.expires)
 
 
 def _ending(secret: SecretRecord, end: datetime) -> SecretRecord:

@@ -116,8 +116,8 @@ def _cells(record: KeyRecord) -> tuple[str, ...]:
 
 
 def _moment(moment: datetime | None) -> str:
-    """Return a time for people, in UTC."""
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M}Z"
+    """Return a time for people, in the time zone that the file has it in; commands write UTC."""
+    return "never" if moment is None else moment.isoformat(" ", "minutes")
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> list[str]:

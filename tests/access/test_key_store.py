@@ -3,14 +3,14 @@
 import fcntl
 import os
 import stat
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from service.access import key_file
 from service.access import key_store as module
-from service.access.key_file import KeyTable, LimitsRecord, read_keys, utc_now
+from service.access.key_file import KeyTable, LimitsRecord, read_keys, utc_now, write_keys
 from service.access.key_options import Expiry
 from service.access.key_store import KeyStore, NewKey
 from service.access.scopes import Scope
@@ -60,6 +60,16 @@ def test_a_rotated_key_has_two_secrets_for_a_time(store: KeyStore) -> None:
     with pytest.raises(ApiKeysError, match="two of its secrets are live"):
         store.rotate(old.key.id, DAY, None)
     assert accepted(store, old, new) == [True, True]
+
+
+def test_a_lifetime_may_end_after_all_dates(store: KeyStore) -> None:
+    """A key that ends with the year 9999 does so after a rotation too."""
+    end = datetime(9999, 12, 31, tzinfo=UTC)
+    key = create(store, Expiry(end))
+    lifetime = end - key.record.created
+    changed = key.record.secrets[0].model_copy(update={"created": end - lifetime - DAY})
+    write_keys(store.path, [key.record.model_copy(update={"secrets": (changed,)})])
+    assert store.rotate(key.key.id, DAY, None).record.secrets[-1].expires == end
 
 
 def test_an_overlap_of_zero_ends_all_others(store: KeyStore) -> None:

@@ -109,7 +109,7 @@ def test_keys_are_listed_without_secrets(tmp_path: Path) -> None:
     assert (table.returncode, table.stderr) == (0, "")
     heading, one, other = table.stdout.splitlines()
     assert heading.split() == ["id", "name", "state", "scopes", "models", "created", "expires", "limits"]
-    moment = r"20\d\d-\d\d-\d\d \d\d:\d\dZ"
+    moment = r"20\d\d-\d\d-\d\d \d\d:\d\d\+00:00"
     begin = rf"  fraud team  rotating  predict  \*       {moment}"
     assert re.fullmatch(rf"{first[9:17]}{begin}  {moment}, {moment}  rows_per_second=50", one)
     assert re.fullmatch(rf"{second[9:17]}  old         revoked   predict  iris    {moment}  - +-", other)
