@@ -35,7 +35,7 @@ PACKAGE = Path(__file__).parent
 
 
 def sources(package: Path) -> tuple[Path, ...]:
-    """Return the source files of machine code: the arithmetic, the parsers of request bodies, the cells of counters."""
+    """Return the source files of machine code: arithmetic, parsers of request bodies, counters, buckets of limits."""
     serve = package / "serve"
     parsers = (serve / "wire" / "row_scanner.py", serve / "models" / "single_row.py")
     return (
@@ -43,6 +43,7 @@ def sources(package: Path) -> tuple[Path, ...]:
         *sorted(package.glob("softmax/kernels/*.py")),
         *parsers,
         serve / "metrics" / "counters.py",
+        serve / "limits" / "bucket_kernels.py",
     )
 
 

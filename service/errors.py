@@ -6,9 +6,10 @@
      ├─ AccessError                                    the sender of a request may not make it
      │   ├─ KeyMissingError, KeyInvalidError, IssuerUnavailableError
      │   └─ ScopeMissingError, ModelNotPermittedError
+     ├─ LimitError (limit_errors.py)                   a limit of the sender's key is reached
      ├─ ModelNotFoundError                             VersionNotFoundError, ModelNotNamedError
      ├─ ModelNotReadyError                             LoadPendingError
-     ├─ OverloadedError                                too many requests are in flight
+     ├─ OverloadedError                                there are more requests than can be answered in time
      ├─ NotReachedError                                VersionNotServedError
      ├─ StateForgottenError, StateIrreproducibleError  a past state is gone
      ├─ LogError        the feedback log cannot do what was asked now; but for OutcomeUnknownError, nothing was written
@@ -115,7 +116,7 @@ class LoadPendingError(ModelNotReadyError, code="load_pending"):
 
 
 class OverloadedError(SoftstepError, code="overloaded"):
-    """The server has too many requests in flight."""
+    """The server has more requests than it can answer in time, or counts more limits than it can."""
 
 
 class NotReachedError(SoftstepError, code="not_reached_yet"):

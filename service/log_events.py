@@ -98,6 +98,17 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "admin_port": LogEvent(
         INFO, "feedback and administration on {url}", "The service listens on SOFTSTEP_ADMIN_PORT too."
     ),
+    "overload_began": LogEvent(
+        WARNING,
+        "requests wait for {delay_seconds} s, longer than SOFTSTEP_QUEUE_SECONDS; some get 503 from now on",
+        "Requests have waited too long for a second; feedback is refused first, then explanations, then predictions.",
+    ),
+    "overload_ended": LogEvent(INFO, "all requests are answered again", "No request was refused for 5 s."),
+    "limits_full": LogEvent(
+        WARNING,
+        "all {buckets} buckets of limits are in use; requests that need another one get 503",
+        "More keys and models are near their limits at one time than can be counted; at most once a minute.",
+    ),
     "learning_unavailable": LogEvent(
         WARNING,
         "{directory} cannot be written ({reason}); serving without learning",

@@ -110,6 +110,11 @@ class ServingSettings(BaseSettings):
     requests_in_flight_max: Count = Field(
         1024, description="Requests in progress per worker; more get 503. Probes and metrics are not counted."
     )
+    queue_seconds: Seconds = Field(
+        1.0,
+        description="Time that requests may wait. A worker whose requests wait longer for a second refuses some with "
+        "503: feedback first, then explanations, then predictions. Set it to what your clients accept.",
+    )
     rows_max: Count = Field(
         65_536,
         description="Rows of one request; more get 413, so that one request does not occupy a worker for long. A "

@@ -4,26 +4,30 @@
             of the two pages
     pages   two copies of the list of unloaded models; unload_list.py reads and writes them
     slot 0  PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS,
-            COMMIT_NANOSECONDS, then one cell for each HTTP status, then one for each error code, then the counter
-            rows of counter_rows.py
+            COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, then one cell for each HTTP status, then one for each error
+            code, then the counter rows of counter_rows.py
     slot 1  ...
     last    the learner's slot: PID, RESTARTS, then the cells of learn/failure_tracker.py
+    table   the buckets of limits (serve/limits/): a column of tags, one of times, and one for each worker with the
+            requests that it has in flight; BUCKETS_MAX cells each
 
-Every cell but FAULTS has one writer. The parent writes the head, the pages, PID (0: no process), RESTARTS and HANDLED,
-and clears READY and ACKNOWLEDGED after a crash. Each worker writes the rest of its slot. Readers need no lock, because
-an aligned 64-bit cell is read and written whole. A killed worker leaves its slot as it was and its successor counts on,
-so no count is lost while the parent runs.
+Every cell but FAULTS, tags and times has one writer. The parent writes the head, the pages, PID (0: no process),
+RESTARTS and HANDLED, and clears READY, ACKNOWLEDGED and the column of a worker after a crash. Each worker writes the
+rest of its slot, and its column. Readers need no lock, because an aligned 64-bit cell is read and written whole. A
+killed worker leaves its slot as it was and its successor counts on, so no count is lost while the parent runs.
 """
 
 import mmap
 from typing import Final
+
+from service.process.process_lock import ProcessLock
 
 DRAIN_END, GENERATION, FAULTS, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 5
 # 256 unloaded models with names of 64 characters fit four times.
 PAGE_BYTES: Final = 1 << 16
 PAGES_START: Final = HEAD_CELLS * 8
 PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS = range(9)
-COMMIT_NANOSECONDS, STATUSES = 9, 10
+COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, STATUSES = range(9, 13)
 STATUS_MAX: Final = 600
 REFUSALS: Final = STATUSES + STATUS_MAX
 # More error codes than there are.
@@ -33,6 +37,10 @@ ROWS_START: Final = REFUSALS + CODES_MAX
 KEY_CELLS: Final = 12
 COUNTERS: Final = 88
 ROW_CELLS: Final = KEY_CELLS + COUNTERS
+# Buckets of limits that are not full at one time: 5,000 keys with two limits a second, or with feedback for two models.
+BUCKETS_MAX: Final = 1 << 14
+# The columns of the table of buckets before those of the workers.
+BUCKET_TAGS, BUCKET_TIMES, BUCKET_WORKERS = range(3)
 
 
 class SharedCell:
@@ -63,6 +71,7 @@ class SharedMemory:
         raw_bytes: The whole mapping as bytes.
         cells: The same memory as signed 64-bit integers.
         slots: Number of slots.
+        bucket_lock: Held by the process that searches or changes the tags of buckets.
     """
 
     def __init__(self, workers: int, rows: int) -> None:
@@ -71,8 +80,10 @@ class SharedMemory:
         self.rows: Final = rows
         self._slot_cells: Final = ROWS_START + rows * ROW_CELLS
         self._slots_start: Final = HEAD_CELLS + 2 * PAGE_BYTES // 8
-        self.raw_bytes: Final = mmap.mmap(-1, 8 * (self._slots_start + self.slots * self._slot_cells))
+        self._buckets_start: Final = self._slots_start + self.slots * self._slot_cells
+        self.raw_bytes: Final = mmap.mmap(-1, 8 * (self._buckets_start + (BUCKET_WORKERS + workers) * BUCKETS_MAX))
         self.cells: Final = memoryview(self.raw_bytes).cast("B").cast("q")
+        self.bucket_lock: Final = ProcessLock()
 
     @property
     def disk_faults(self) -> SharedCell:
@@ -107,6 +118,16 @@ class SharedMemory:
     def slot(self, number: int) -> int:
         """Return the index of the first cell of a slot."""
         return self._slots_start + number * self._slot_cells
+
+    @property
+    def buckets(self) -> memoryview:
+        """The columns of the table of buckets, one after another."""
+        return self.cells[self._buckets_start :]
+
+    def forget_in_flight(self, worker: int) -> None:
+        """Set the requests in flight of a worker that has exited to 0."""
+        start = self._buckets_start + (BUCKET_WORKERS + worker) * BUCKETS_MAX
+        self.cells[start : start + BUCKETS_MAX] = memoryview(bytes(8 * BUCKETS_MAX)).cast("q")
 
     def sum_over_workers(self, cell: int) -> int:
         """Sum one cell of the slots over all workers."""

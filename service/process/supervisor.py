@@ -225,6 +225,7 @@ class Supervisor:
                 self._memory.cells[cell + PID] = 0
                 if slot < self._memory.workers:
                     self._memory.cells[cell + READY] = 0
+                    self._memory.forget_in_flight(slot)
                 self._schedule_restart(slot, process, status, is_early=seconds < EARLY_EXIT_SECONDS)
 
     def _schedule_restart(self, slot: int, process: int, status: int, *, is_early: bool) -> None:

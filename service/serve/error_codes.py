@@ -109,12 +109,23 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "unknown_seq": ErrorCode(422, "The seq to roll back to is beyond the last one."),
     "feedback_queue_full": ErrorCode(429, "Feedback arrives faster than it is written.", SAME_ID, retry_after=True),
     "learner_behind": ErrorCode(429, "Feedback arrives faster than it is learned.", SAME_ID, retry_after=True),
+    "too_many_requests": ErrorCode(429, "The key may not make more requests a second.", LATER, retry_after=True),
+    "too_many_rows": ErrorCode(429, "The key may not send more rows a second.", LATER, retry_after=True),
+    "too_many_in_flight": ErrorCode(
+        429, "The key may not have more requests in progress at one time.", LATER, retry_after=True
+    ),
+    "too_much_feedback": ErrorCode(
+        429, "The key may not send more feedback events to this model now.", SAME_ID, retry_after=True
+    ),
+    "too_much_importance": ErrorCode(
+        429, "The key may not send more importance to this model now.", SAME_ID, retry_after=True
+    ),
     "head_too_large": ErrorCode(431, "The request line and headers are too large or too many."),
     INTERNAL_ERROR: ErrorCode(500, "The server failed; its log has the details.", SAME_ID, "unknown"),
     "not_ready": ErrorCode(503, "No model is served, or the server is draining.", LATER),
     "model_not_ready": ErrorCode(503, "The model is known but not served now.", LATER, retry_after=True),
     "load_pending": ErrorCode(503, "Not every worker has carried out the load or unload yet.", "yes", retry_after=True),
-    "overloaded": ErrorCode(503, "The server has too many requests in flight.", LATER, retry_after=True),
+    "overloaded": ErrorCode(503, "The server has more requests than it can answer in time.", LATER, retry_after=True),
     "issuer_unavailable": ErrorCode(
         503, "The keys of the issuer of JWTs have not been read yet.", LATER, retry_after=True
     ),

@@ -13,6 +13,7 @@ import orjson
 from service.access.client_certificate import ClientCertificate
 from service.access.principal import ANYONE, Principal
 from service.errors import BodyTooLargeError, LearningOffError, OverloadedError, SoftstepError
+from service.limit_errors import LimitError
 from service.serve.error_codes import ERROR_CODES
 
 Header = tuple[bytes, bytes]
@@ -24,7 +25,6 @@ BINARY: Final = b"application/octet-stream"
 TENSOR_HEADER: Final = b"inference-header-content-length"
 # Only HTTP/1.0 needs this header, in the response to a request that has it too.
 KEEP_ALIVE: Final = (b"connection", b"keep-alive")
-RETRY: Final = ((b"retry-after", b"1"),)
 UNACCEPTABLE: Final = 422
 
 
@@ -81,18 +81,21 @@ class RequestHead(NamedTuple):
         )
 
 
-def error(code: str, message: str, headers: tuple[Header, ...] = (), status: int | None = None) -> HttpResponse:
+def error(
+    code: str, message: str, headers: tuple[Header, ...] = (), status: int | None = None, retry_seconds: int = 1
+) -> HttpResponse:
     """Return an error response.
 
     Args:
-        code: A code of the table in error_codes.py, which gives the status and Retry-After.
+        code: A code of the table in error_codes.py, which gives the status and says whether there is a Retry-After.
         message: One sentence: the problem, then the remedy.
         headers: Further headers.
         status: A status that replaces that of the table.
+        retry_seconds: The value of Retry-After.
     """
     row = ERROR_CODES[code]
     body = orjson.dumps({"error": message, "code": code})
-    more = (*row.headers, *(RETRY if row.retry_after else ()))
+    more = (*row.headers, *(((b"retry-after", b"%d" % retry_seconds),) if row.retry_after else ()))
     return HttpResponse(status or row.status, body, JSON, (*headers, *more), code)
 
 
@@ -105,7 +108,8 @@ def refusal(reason: SoftstepError, protocol: int) -> HttpResponse:
     if not reason.code:
         raise reason
     unacceptable = protocol == V2 and ERROR_CODES[reason.code].status == UNACCEPTABLE
-    return error(reason.code, sentence(reason), status=400 if unacceptable else None)
+    retry_seconds = reason.retry_seconds if isinstance(reason, LimitError) else 1
+    return error(reason.code, sentence(reason), (), 400 if unacceptable else None, retry_seconds)
 
 
 def learning_off() -> LearningOffError:
@@ -120,7 +124,7 @@ def body_too_large(bytes_max: int) -> BodyTooLargeError:
 
 def overloaded() -> OverloadedError:
     """Return the error of a request that does not fit beside those in flight."""
-    return OverloadedError("The server has too many requests in flight; try again in a moment.")
+    return OverloadedError("The server has more requests than it can answer in time; try again in a moment.")
 
 
 def sentence(reason: SoftstepError) -> str:

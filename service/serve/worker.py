@@ -36,6 +36,7 @@ from service.serve.handlers.health import Health
 from service.serve.handlers.infer import InferHandler
 from service.serve.handlers.invoke import InvokeHandler
 from service.serve.handlers.learning import Learning
+from service.serve.handlers.load_shedding import LoadShedder
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.predict import PredictHandler
@@ -49,6 +50,8 @@ from service.serve.http.protocol import SoftstepProtocol
 from service.serve.http.server import Server
 from service.serve.http.shared_state import SharedState
 from service.serve.http.tls_context import watch_tls
+from service.serve.limits.bucket_table import BucketTable
+from service.serve.limits.limiter import Limiters
 from service.serve.log.worker_log import WorkerLog
 from service.serve.log.writer import Writer
 from service.serve.log.writer_thread import WriterCallbacks
@@ -110,6 +113,8 @@ class Worker:
         self.authorizer = Authorizer(settings.keys_path, jwts, certificates, closed=not may_be_open(settings))
         watched = (self.tls, None if certificates is None else certificates.file)
         self.access_files = AccessFiles(self.authorizer, [files for files in watched if files is not None])
+        self.load = LoadShedder(self.turns, settings.queue_seconds)
+        self.limiters = Limiters(BucketTable(shared_memory), slot)
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
         data = None if links is None else links.data
@@ -119,7 +124,7 @@ class Worker:
         self._snapshot_wakeup = None if links is None else links.worker_wakeups[slot]
         self.learning = None if links is None else self._make_learning(links, shared_memory, slot)
         waiter = MinSeqWaiter(self.registry, self.turns, settings.min_seq_seconds)
-        self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer)
+        self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer, self.limiters)
         self.dispatcher = self._make_dispatcher(waiter)
         health = Health(self.registry, shared_memory, settings, learns=links is not None)
         probes = make_probes(health, settings.health_route)
@@ -134,8 +139,12 @@ class Worker:
         self.protocol: type[SoftstepProtocol] = SoftstepProtocol.bound(self.shared)
         if access_log is not None and recorded is not None:
             self.protocol = LoggedProtocol.logging(self.shared, access_log, recorded)
-        self.context = Context(
-            settings,
+        self.context = self._make_context(shared_memory, health, access_log)
+
+    def _make_context(self, shared_memory: SharedMemory, health: Health, access_log: AccessLog | None) -> Context:
+        """Give FastAPI's routes the parts that they use."""
+        return Context(
+            self.settings,
             shared_memory,
             self.registry,
             self.dispatcher,
@@ -165,7 +174,7 @@ class Worker:
         tokens = TokenFeedback(self.registry, contexts, writer, self.turns, settings)
         return Learning(
             writer,
-            FeedbackHandler(contexts, tokens, writer, responses, settings),
+            FeedbackHandler(contexts, tokens, writer, responses, self.limiters, settings),
             AdminHandler(self.registry, contexts, writer, responses),
             CorrectionHandler(self.registry, contexts, writer, responses, data=data, settings=settings),
             StreamStatus(writer, data),
@@ -176,17 +185,18 @@ class Worker:
     def _make_dispatcher(self, waiter: MinSeqWaiter) -> Dispatcher:
         """Give each kind of request its handler."""
         feedback = LearningOffHandler() if self.learning is None else self.learning.feedback
-        predict = PredictHandler(self.settings, waiter, feedback.seal_rows)
+        limiters = self.limiters
+        predict = PredictHandler(self.settings, waiter, feedback.seal_rows, limiters)
         handlers: dict[int, Handler] = {
             PREDICT: predict.respond,
-            INVOKE: InvokeHandler(predict, waiter, extra_fields=False).respond,
-            VERTEX: InvokeHandler(predict, waiter, extra_fields=True).respond,
-            INFER: InferHandler(self.explain.infer_explanations).respond,
+            INVOKE: InvokeHandler(predict, waiter, limiters, extra_fields=False).respond,
+            VERTEX: InvokeHandler(predict, waiter, limiters, extra_fields=True).respond,
+            INFER: InferHandler(self.explain.infer_explanations, limiters).respond,
             EXPLAIN: self.explain.respond,
         }
         origins = Origins(self.settings.cors_origins)
-        bytes_max = self.settings.body_bytes_max
-        return Dispatcher(handlers, feedback.start, origins, self.turns, self.authorizer, body_bytes_max=bytes_max)
+        parts = (self.turns, self.authorizer, limiters, self.load)
+        return Dispatcher(handlers, feedback.start, origins, *parts, body_bytes_max=self.settings.body_bytes_max)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

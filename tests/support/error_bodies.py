@@ -13,6 +13,8 @@ import httpx
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED
 from tests.support.leaked_secrets import check_text
 
+# The codes of the limits of a key.
+LIMITS = frozenset(code for code in ERROR_CODES if code.startswith("too_m") and ERROR_CODES[code].retry_after)
 UNACCEPTABLE = 422
 UNACCEPTABLE_V2 = 400
 
@@ -49,7 +51,10 @@ def check_error(status: int, headers: Mapping[str, str], body: bytes, target: st
     if row.status == UNACCEPTABLE and (target is None or target.startswith("/v2")):
         statuses = {UNACCEPTABLE_V2} if target else {UNACCEPTABLE, UNACCEPTABLE_V2}
     assert status in statuses, (status, document)
-    assert headers.get("retry-after") == ("1" if row.retry_after else None), document
+    # A limit of a key names the time until it permits more.
+    retry_after = headers.get("retry-after", "") if code in LIMITS else "1" if row.retry_after else None
+    assert headers.get("retry-after") == retry_after, document
+    assert code not in LIMITS or int(str(retry_after)) >= 1, document
     assert sentence[0].isupper() or sentence[0] == '"', sentence
     assert sentence.endswith("."), sentence
     assert "\n" not in sentence, sentence

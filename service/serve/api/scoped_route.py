@@ -61,8 +61,10 @@ class ScopedRoute(APIRoute):
             return handle
 
         async def handle_authorized(request: Request) -> Response:
-            request.scope[PRINCIPAL] = _authorize(request, name)
-            return await handle(request)
+            context: Context = request.app.state.context
+            principal = request.scope[PRINCIPAL] = _authorize(request, name)
+            with context.dispatcher.limiters.hold_request(principal):
+                return await handle(request)
 
         return handle_authorized
 

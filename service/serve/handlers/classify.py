@@ -3,22 +3,25 @@
 import asyncio
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from service.errors import InputError
+from service.errors import InputError, OverloadedError, SoftstepError
+from service.limit_errors import LimitError
 from service.serve.handlers.dispatcher import PendingResponse
-from service.serve.metrics.counters import FAILURES, count_prediction, count_prediction_and_call
+from service.serve.metrics.counters import FAILURES, SHED, SHED_PREDICTIONS, count_prediction, count_prediction_and_call
 from service.serve.models.batcher import Classification
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import HttpResponse, refusal
+from service.serve.responses import HttpResponse, overloaded, refusal
 from service.softmax.arrays import Floats
 
 T = TypeVar("T")
+# The errors for which a handler refuses a request.
+REFUSALS: Final = (InputError, LimitError, OverloadedError)
 # Writes the response from the served state, probabilities with labels, and the handler's own context.
 Encode = Callable[[ServedModel, Classification, T], HttpResponse]
 
 
-def failed(served: ServedModel, reason: InputError, protocol: int) -> HttpResponse:
+def failed(served: ServedModel, reason: SoftstepError, protocol: int) -> HttpResponse:
     """Count a refused request and return its response."""
     served.counters[FAILURES] += 1
     return refusal(reason, protocol)
@@ -39,6 +42,7 @@ def classify(  # noqa: PLR0917  # keywords cost a tenth of a fast request
 
     Raises:
         InputError: The model cannot accept a row.
+        OverloadedError: As for `classify_later`.
     """
     if len(X) > served.inline_rows:
         return classify_later(served, protocol, X, started, encode, context)
@@ -54,7 +58,14 @@ def classify(  # noqa: PLR0917  # keywords cost a tenth of a fast request
 def classify_later(  # noqa: PLR0917  # as above
     served: ServedModel, protocol: int, X: Floats, started: int, encode: Encode[T], context: T
 ) -> asyncio.Future[HttpResponse]:
-    """Classify like `classify`, by the batcher: the kernel call is shared with other requests or runs in a thread."""
+    """Classify like `classify`, by the batcher: the kernel call is shared with other requests or runs in a thread.
+
+    Raises:
+        OverloadedError: Requests for this model have waited for too long already.
+    """
+    if served.batcher.oldest_seconds() > served.queue_seconds:
+        served.counters[SHED + SHED_PREDICTIONS] += 1
+        raise overloaded()
     rows = X.copy() if len(X) == 1 else X  # a single row is in a buffer that the next request reuses
     response: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 

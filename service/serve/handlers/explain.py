@@ -5,6 +5,7 @@ the v2 outputs.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -12,18 +13,19 @@ from time import perf_counter_ns
 from typing import Final, NamedTuple
 
 from service.errors import InputError, UnacceptableError
-from service.serve.handlers.classify import failed
+from service.serve.handlers.classify import REFUSALS, failed
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.handlers.explain_body import ExplainBody, ExplainParser
 from service.serve.handlers.explain_format import ExplainFormat
 from service.serve.handlers.infer import tensor_response
 from service.serve.handlers.min_seq import MinSeqWaiter
-from service.serve.metrics.counters import EXPLAIN, WorkerCounters, count_prediction
+from service.serve.limits.limiter import Limiters
+from service.serve.metrics.counters import EXPLAIN, SHED, SHED_EXPLANATIONS, WorkerCounters, count_prediction
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import V1, V2, HttpResponse, RequestHead
+from service.serve.responses import V1, V2, HttpResponse, RequestHead, overloaded
 from service.serve.wire.oip_tensors import InferenceBody
 from service.settings import Settings
 
@@ -48,19 +50,23 @@ class ExplainHandler:
         counters: The worker's counters.
         waiter: Delays requests with `min_seq`.
         executor: A thread of its own for long work, so that no prediction waits for explanations.
+        limiters: The limits of rows.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # the parts of a worker
         self,
         registry: ModelRegistry,
         settings: Settings,
         counters: WorkerCounters,
         waiter: MinSeqWaiter,
         executor: Executor,
+        limiters: Limiters,
     ) -> None:
         self._counters: Final = counters
         self._waiter: Final = waiter
         self._executor: Final = executor
+        self._limiters: Final = limiters
+        self._since: Final[deque[float]] = deque()  # of each explanation in the thread, the one that runs first
         self._settings: Final = settings
         self._parts: Final[PerModel[ExplainParts]] = PerModel(registry, self._make_parts)
 
@@ -78,11 +84,12 @@ class ExplainHandler:
         try:
             parser, explain_format = self.parts_of(served)
             parsed = parser.parse_explain(body)
-        except InputError as reason:
+            if parsed.min_seq > served.seq:
+                return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
+            X = parsed.X
+            self._limiters.take_rows(head.principal, len(X))
+        except REFUSALS as reason:
             return failed(served, reason, V1)
-        if parsed.min_seq > served.seq:
-            return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
-        X = parsed.X
         if len(X) <= parser.inline_rows:
             return self._respond_now(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
         if len(X) == 1:  # it is in a buffer that the next request reuses
@@ -120,12 +127,17 @@ class ExplainHandler:
 
     def _respond_later(
         self, served: ServedModel, protocol: int, rows: int, started: int, make: Callable[[], HttpResponse]
-    ) -> asyncio.Future[HttpResponse]:
+    ) -> PendingResponse:
         """Make the response in a thread; it is counted on the event loop, like all others."""
         loop = asyncio.get_running_loop()
+        if len(self._since) > 1 and loop.time() - self._since[1] > self._settings.queue_seconds:
+            served.counters[SHED + SHED_EXPLANATIONS] += 1
+            return failed(served, overloaded(), protocol)
+        self._since.append(loop.time())
         later: asyncio.Future[HttpResponse] = loop.create_future()
 
         def on_made(call: asyncio.Future[tuple[HttpResponse, int]]) -> None:
+            self._since.popleft()
             # A thread pool that shuts down cancels what it has not begun.
             reason = asyncio.CancelledError() if call.cancelled() else call.exception()
             if later.done():

@@ -20,12 +20,14 @@ from typing import Any, Final
 
 import orjson
 
-from service.access.principal import Principal
+from service.access.principal import NO_LIMITS, Principal
 from service.errors import SoftstepError
 from service.serve.handlers.append_outcomes import kept, refusal_of, refusal_reason, refused
 from service.serve.handlers.event_responses import EventResponses
+from service.serve.handlers.feedback_charge import FeedbackCharge, OnResponse, charge_feedback
 from service.serve.handlers.feedback_context import FeedbackContext, FeedbackContexts, learner_behind
 from service.serve.handlers.token_feedback import TOKENS_PER_TURN, TokenBatch, TokenFeedback
+from service.serve.limits.limiter import Limiters
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import FAILURES, FEEDBACK, count_duration
 from service.serve.models.endpoint import Endpoint
@@ -36,9 +38,6 @@ from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.store.log.events import EventLocation
 
-# Receives the response to feedback, or the exception of a fault.
-OnResponse = Callable[[HttpResponse | Exception], None]
-
 
 class FeedbackHandler:
     """Stores feedback; used on the event loop's thread.
@@ -48,15 +47,17 @@ class FeedbackHandler:
         tokens: Stores feedback of tokens.
         writer: The writer of the log.
         responses: Describes stored events.
-        settings: The limits.
+        limiters: The limits of keys.
+        settings: The limits of the service.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # the parts of a worker
         self,
         contexts: FeedbackContexts,
         tokens: TokenFeedback,
         writer: Writer,
         responses: EventResponses,
+        limiters: Limiters,
         settings: Settings,
     ) -> None:
         self._context_of: Final = contexts.context_of
@@ -65,6 +66,7 @@ class FeedbackHandler:
         self._tasks: Final[set[asyncio.Future[TokenBatch]]] = set()  # the event loop alone would not keep them
         self._writer: Final = writer
         self._responses: Final = responses
+        self._limiters: Final = limiters
 
     def seal_rows(self, served: ServedModel, X: Floats) -> list[str]:
         """Return one feedback token for each row of X (B, N)."""
@@ -79,11 +81,16 @@ class FeedbackHandler:
             A refusal, or None if `on_response` will be called once the event is on disk or refused.
         """
         started, served = perf_counter_ns(), endpoint.served
+        charge = None
         try:
             context = self._context_of(served)
             if context.committed.seq - served.seq > self._lag_events_max:  # as `check_lag`, without a call
                 raise learner_behind()
             posted: Any = context.parser.parse_feedback(body)
+            if principal.limits is not NO_LIMITS:
+                charge = charge_feedback(self._limiters, principal, served.name, posted)
+                if charge is not None:
+                    on_response = charge.settle_before(on_response)
             if type(posted) is PostedEvent:
                 respond = partial(self._respond_to_one, on_response, served.counters, started, context, posted)
                 self._writer.send_events(context.source, (posted,), respond, actor=principal.actor)
@@ -93,11 +100,9 @@ class FeedbackHandler:
                 respond = partial(_respond, self._encode_batch, on_response, served.counters, started, context)
                 batch = self._tokens.send(endpoint, posted, respond, principal.actor)
                 if batch is not None:
-                    served.counters[FAILURES] += 1
-                    return self._encode_batch(context, batch)
+                    return _refuse(served, self._encode_batch(context, batch), charge)
         except SoftstepError as reason:
-            served.counters[FAILURES] += 1
-            return refusal(reason, V1)
+            return _refuse(served, refusal(reason, V1), charge)
         return None
 
     def _start_large(
@@ -132,11 +137,19 @@ class FeedbackHandler:
         context = self._context_of(served)
         context.check_lag(served, self._lag_events_max)
         posted = context.parser.parse_feedback(body)
-        if isinstance(posted, PostedEvent):
-            response = await self._wait_for_event(served.name, context, posted, principal.actor)
-        else:
-            batch = await self._tokens.submit(endpoint, posted, principal.actor)
-            response = await self._wait_for_batch(served.name, context, batch)
+        charge = charge_feedback(self._limiters, principal, served.name, posted)
+        try:
+            if isinstance(posted, PostedEvent):
+                response = await self._wait_for_event(served.name, context, posted, principal.actor)
+            else:
+                batch = await self._tokens.submit(endpoint, posted, principal.actor)
+                response = await self._wait_for_batch(served.name, context, batch)
+        except SoftstepError as reason:
+            if charge is not None:
+                charge.settle(refusal(reason, V1))
+            raise
+        if charge is not None:
+            charge.settle(response)
         if not response.code:
             count_duration(served.counters, FEEDBACK, perf_counter_ns() - started)
         return response
@@ -232,6 +245,14 @@ class LearningOffHandler:
         """Return the refusal."""
         endpoint.served.counters[FAILURES] += 1
         return refusal(learning_off(), V1)
+
+
+def _refuse(served: ServedModel, response: HttpResponse, charge: FeedbackCharge | None) -> HttpResponse:
+    """Return the response to feedback that was not stored, after its charge was given back."""
+    served.counters[FAILURES] += 1
+    if charge is not None:
+        charge.settle(response)
+    return response
 
 
 def _respond(

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Final
 
-from service.errors import InputError
-from service.serve.handlers.classify import classify, failed
+from service.serve.handlers.classify import REFUSALS, classify, failed
 from service.serve.handlers.dispatcher import PendingResponse
+from service.serve.limits.limiter import Limiters
 from service.serve.models.batcher import Classification
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
@@ -23,10 +23,12 @@ class InferHandler:
 
     Args:
         infer_explanations: Responds if an output is part of an explanation.
+        limiters: The limits of rows.
     """
 
-    def __init__(self, infer_explanations: InferExplanations) -> None:
+    def __init__(self, infer_explanations: InferExplanations, limiters: Limiters) -> None:
         self._infer_explanations: Final = infer_explanations
+        self._limiters: Final = limiters
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to an inference request."""
@@ -34,10 +36,11 @@ class InferHandler:
         served = endpoint.served
         try:
             request = served.tensors.parse_inference(body, head.tensor_header)
+            self._limiters.take_rows(head.principal, len(request.X))
             if requests_explanation(request.outputs):
                 return self._infer_explanations(served, request)
             return classify(served, V2, request.X, started, _encode, request)
-        except InputError as reason:
+        except REFUSALS as reason:
             return failed(served, reason, V2)
 
 

@@ -3,12 +3,13 @@
 from time import perf_counter_ns
 from typing import Final
 
-from service.errors import InputError, UnacceptableError
-from service.serve.handlers.classify import failed
+from service.errors import UnacceptableError
+from service.serve.handlers.classify import REFUSALS, failed
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.predict import PredictHandler
 from service.serve.handlers.predict_format import encode_csv, encode_predictions
+from service.serve.limits.limiter import Limiters
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, RequestHead
@@ -25,12 +26,16 @@ class InvokeHandler:
     Args:
         predict: Answers a request once it is parsed.
         waiter: Delays requests with `min_seq`.
+        limiters: The limits of rows.
         extra_fields: Whether unknown fields of a JSON body are ignored.
     """
 
-    def __init__(self, predict: PredictHandler, waiter: MinSeqWaiter, *, extra_fields: bool) -> None:
+    def __init__(
+        self, predict: PredictHandler, waiter: MinSeqWaiter, limiters: Limiters, *, extra_fields: bool
+    ) -> None:
         self._predict: Final = predict
         self._waiter: Final = waiter
+        self._limiters: Final = limiters
         self._extra_fields: Final = extra_fields
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
@@ -42,9 +47,10 @@ class InvokeHandler:
             parsed = self._parse(served, form, body)
             if parsed.min_seq > served.seq:
                 return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
+            self._limiters.take_rows(head.principal, len(parsed.X))
             encode = encode_csv if form.prefers_csv else encode_predictions
             return self._predict.respond_parsed(served, parsed, started, encode)
-        except InputError as reason:
+        except REFUSALS as reason:
             return failed(served, reason, V1)
 
     def _parse(self, served: ServedModel, form: InvocationForm, body: bytes) -> PredictBody:

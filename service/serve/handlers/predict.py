@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Final
 
-from service.errors import InputError, SoftstepError
-from service.serve.handlers.classify import Encode, classify, classify_later, failed
+from service.access.principal import NO_LIMITS
+from service.errors import SoftstepError
+from service.serve.handlers.classify import REFUSALS, Encode, classify, classify_later, failed
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.predict_format import encode_outputs, encode_predictions
+from service.serve.limits.limiter import Limiters
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
@@ -29,12 +31,14 @@ class PredictHandler:
         settings: The limits of bodies.
         waiter: Delays requests with `min_seq`.
         seal_rows: Makes the tokens of requests with `feedback_tokens`.
+        limiters: The limits of rows.
     """
 
-    def __init__(self, settings: Settings, waiter: MinSeqWaiter, seal_rows: SealRows) -> None:
+    def __init__(self, settings: Settings, waiter: MinSeqWaiter, seal_rows: SealRows, limiters: Limiters) -> None:
         self._rows_max: Final = settings.rows_max
         self._waiter: Final = waiter
         self._seal_rows: Final = seal_rows
+        self._take_rows: Final = limiters.take_rows
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to a prediction request."""
@@ -47,9 +51,12 @@ class PredictHandler:
                 if parsed.min_seq > served.seq:
                     return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
                 encode = encode_outputs if parsed.form == INPUTS else encode_predictions
+                self._take_rows(head.principal, len(parsed.X))
                 return self.respond_parsed(served, parsed, started, encode)
+            if head.principal.limits is not NO_LIMITS:  # as `take_rows`, without a call
+                self._take_rows(head.principal, len(X))
             return classify(served, V1, X, started, encode_predictions, ())
-        except InputError as reason:
+        except REFUSALS as reason:
             return failed(served, reason, V1)
 
     def respond_parsed(
@@ -59,6 +66,7 @@ class PredictHandler:
 
         Raises:
             InputError: The model cannot accept a row.
+            OverloadedError: Requests for this model have waited for too long already.
         """
         if not parsed.tokens:
             return classify(served, V1, parsed.X, started, encode, ())

@@ -31,7 +31,7 @@ class Turns:
     """The long steps of one worker, in order; used on the event loop's thread."""
 
     def __init__(self) -> None:
-        self._steps: deque[Step] = deque()
+        self._steps: deque[tuple[float, Step]] = deque()  # each with the time since which it waits
         self._is_running = False
         self._clients = select.poll()
         self._due = 0.0  # when the next step runs, even if clients wait
@@ -60,9 +60,13 @@ class Turns:
         later.add_done_callback(drop)
         if not self._steps:
             self._due = time.monotonic() + CLIENTS_SECONDS
-        self._steps.append(step)
+        self._steps.append((time.monotonic(), step))
         self._start()
         return later
+
+    def oldest_seconds(self, now: float) -> float:
+        """Return how long the next step has waited at a time of the monotonic clock; 0 if there is none."""
+        return now - self._steps[0][0] if self._steps else 0.0
 
     async def wait(self, body: bytes) -> None:
         """Wait for a turn in which a body can be parsed, if it is large."""
@@ -80,7 +84,8 @@ class Turns:
         if self._clients.poll(0) and time.monotonic() < self._due:
             self._start()
             return
-        self._steps.popleft()()
+        _, step = self._steps.popleft()
+        step()
         self._due = time.monotonic() + CLIENTS_SECONDS
         if self._steps:
             self._start()

@@ -120,7 +120,7 @@ class FastPath(Connection):
             self._write(checked, cycle)
         else:
             self.request = checked
-            self.endpoint = endpoint
+            self.endpoint = shared.dispatcher.limit(endpoint, checked)
             self.parts = []
         return True
 

@@ -132,6 +132,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Check deadlines, publish gauges and look whether the drain is over, ten times a second."""
         self._tick()
+        asyncio.get_running_loop().call_soon(self._shared.dispatcher.load.observe_turn, time.monotonic())
         return await super().on_tick(counter) or self._drain_end <= time.monotonic()
 
     def _tick(self) -> None:

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from service.access.exposure import requires_certificates
 from service.logs import AccessLog
-from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT
+from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT, QUEUE_NANOSECONDS, SHEDDING
 from service.serve.access_log import AccessEntry, LoggedApplication
 from service.serve.asgi import Envelope, Reply
 from service.serve.client_address import Proxies
@@ -204,6 +204,11 @@ class SharedState:
             count += 1
             if connection.is_late(now):
                 connection.expire()
+        load = self.dispatcher.load
+        # A request whose head is remembered need not ask whether it is shed: there are none while load is shed.
+        self.in_flight_max = 0 if load.is_shedding else self.settings.requests_in_flight_max
+        self.counters.set_gauge(QUEUE_NANOSECONDS, int(load.delay * 1e9))
+        self.counters.set_gauge(SHEDDING, int(load.is_shedding))
         self.counters.now_ms[0] = time.time_ns() // 1_000_000
         self.counters.set_gauge(CONNECTIONS, count)
         self.counters.set_gauge(IN_FLIGHT, self.in_flight + tasks)

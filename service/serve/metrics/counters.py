@@ -6,6 +6,7 @@ returns the same numbers. prometheus.py renders them as text.
     row of a model version   the counters below, then one histogram of durations for each of ROUTES
     row of another route     the same; only its first histogram is used
     histogram                the sum in nanoseconds, then one count for each of BOUNDS, then one for longer durations
+    after the histograms     requests that an overloaded worker refused, by kind: SHED_PREDICTIONS to SHED_FEEDBACK
 """
 
 from bisect import bisect_left
@@ -52,7 +53,10 @@ HISTOGRAM_CELLS: Final = len(BOUNDS) + 2
 HISTOGRAMS: Final = tuple(
     FEEDBACK_START + FEEDBACK_COUNTERS + number * HISTOGRAM_CELLS for number in range(len(ROUTES))
 )
-assert HISTOGRAMS[-1] + HISTOGRAM_CELLS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
+# The cells of requests that were refused because the worker was overloaded, from SHED on.
+SHED: Final = HISTOGRAMS[-1] + HISTOGRAM_CELLS
+SHED_PREDICTIONS, SHED_EXPLANATIONS, SHED_FEEDBACK, SHED_COUNTERS = range(4)
+assert SHED + SHED_COUNTERS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
 # Routes without histograms of models that a worker counts: more than there are.
 ROUTES_MAX: Final = 64
 # The cell of each error code.

@@ -46,6 +46,14 @@ SERVICE: Final = {
     "softstep_connections": MetricSpec("gauge", "connections", "Open connections."),
     "softstep_connections_limit": MetricSpec("gauge", "connections", "Connections that all workers may hold."),
     "softstep_requests_in_flight": MetricSpec("gauge", "requests", "Requests in progress."),
+    "softstep_queue_seconds": MetricSpec(
+        "gauge", "seconds", "Time that requests wait in the worker where they wait longest, as measured last."
+    ),
+    "softstep_workers_shedding": MetricSpec("gauge", "processes", "Workers that refuse requests by 503 to keep up."),
+    "softstep_limit_buckets": MetricSpec(
+        "gauge", "buckets", "Limits of keys that count something now, one for each key, limit and model."
+    ),
+    "softstep_limit_buckets_limit": MetricSpec("gauge", "buckets", "Limits that can count at one time."),
     "softstep_request_body_bytes": MetricSpec("gauge", "bytes", "Bytes of request bodies in memory."),
 }
 REQUESTS: Final = {
@@ -62,6 +70,9 @@ REQUESTS: Final = {
     ),
     "softstep_predict_failures_total": MetricSpec("counter", "requests", "Rejected requests to a model.", MODEL),
     "softstep_predict_rows_total": MetricSpec("counter", "rows", "Predicted rows.", MODEL),
+    "softstep_shed_requests_total": MetricSpec(
+        "counter", "requests", "Requests refused because the worker was overloaded.", (*MODEL, "kind")
+    ),
     "softstep_kernel_calls_total": MetricSpec("counter", "calls", "Kernel calls.", MODEL),
     "softstep_kernel_seconds_total": MetricSpec("counter", "seconds", "Time in kernel calls, in seconds.", MODEL),
 }

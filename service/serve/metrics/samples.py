@@ -7,16 +7,20 @@ from typing import Any, Final, NamedTuple
 from service import __version__, compiler
 from service.process.shared_memory import (
     BODY_BYTES,
+    BUCKETS_MAX,
     COMMIT_NANOSECONDS,
     COMMITS,
     CONNECTIONS,
     IN_FLIGHT,
+    QUEUE_NANOSECONDS,
     READY,
     RESTARTS,
+    SHEDDING,
     STATUS_MAX,
     STATUSES,
     SharedMemory,
 )
+from service.serve.limits.bucket_table import BucketTable
 from service.serve.metrics.counters import (
     COMPUTE_NANOSECONDS,
     EXECUTIONS,
@@ -26,6 +30,8 @@ from service.serve.metrics.counters import (
     FEEDBACK_START,
     ROUTES,
     ROWS,
+    SHED,
+    SHED_COUNTERS,
     Histogram,
     histogram_of,
     sum_counters,
@@ -39,6 +45,8 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.directory.disk_usage import measure_disk
 
 NANO: Final = 1e-9
+# The kinds of refused requests, in the order of their cells.
+SHED_NAMES: Final = ("prediction", "explanation", "feedback")
 # The counters of feedback, in the order of their cells.
 FEEDBACK_NAMES: Final = ("events", "rows", "duplicates", "refusals")
 # What the members of a bin of the reliability diagram are exported as (softmax/reliability_diagram.py).
@@ -100,6 +108,11 @@ def _service(sources: MetricSources) -> Iterator[Sample]:
     yield Sample("softstep_connections", memory.sum_over_workers(CONNECTIONS))
     yield Sample("softstep_connections_limit", settings.connections_max * memory.workers)
     yield Sample("softstep_requests_in_flight", memory.sum_over_workers(IN_FLIGHT))
+    delay = max(memory.cells[memory.slot(slot) + QUEUE_NANOSECONDS] for slot in range(memory.workers))
+    yield Sample("softstep_queue_seconds", delay * NANO)
+    yield Sample("softstep_workers_shedding", memory.sum_over_workers(SHEDDING))
+    yield Sample("softstep_limit_buckets", BucketTable(memory).count_used())
+    yield Sample("softstep_limit_buckets_limit", BUCKETS_MAX)
     yield Sample("softstep_request_body_bytes", memory.sum_over_workers(BODY_BYTES))
 
 
@@ -129,6 +142,8 @@ def _model(names: tuple[str, str], counters: list[int]) -> Iterator[Sample]:
     yield Sample("softstep_predict_requests_total", histograms[V2].total, (*names, "v2"))
     yield Sample("softstep_predict_failures_total", counters[FAILURES], names)
     yield Sample("softstep_predict_rows_total", counters[ROWS], names)
+    for kind, count in zip(SHED_NAMES, counters[SHED : SHED + SHED_COUNTERS], strict=True):
+        yield Sample("softstep_shed_requests_total", count, (*names, kind))
     yield Sample("softstep_kernel_calls_total", counters[EXECUTIONS], names)
     yield Sample("softstep_kernel_seconds_total", counters[COMPUTE_NANOSECONDS] * NANO, names)
     for route, histogram in zip(ROUTES, histograms, strict=True):

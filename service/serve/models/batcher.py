@@ -44,10 +44,11 @@ def inline_rows(model: Classifier, microseconds: int) -> int:
 
 
 class _QueuedRequest(NamedTuple):
-    """Rows (B, N), and the future of their classification."""
+    """Rows (B, N), the future of their classification, and since when they wait."""
 
     X: Floats
     future: asyncio.Future[Classification]
+    since: float
 
 
 class Batcher:
@@ -85,11 +86,15 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Classification] = loop.create_future()
-        self._queued.append(_QueuedRequest(X, future))
+        self._queued.append(_QueuedRequest(X, future, loop.time()))
         if not self._busy:
             self._busy = True
             loop.call_soon(self._flush)
         return future
+
+    def oldest_seconds(self) -> float:
+        """Return how long the next request has waited for a call that runs in a thread; 0 if there is none."""
+        return asyncio.get_running_loop().time() - self._queued[0].since if self._queued else 0.0
 
     def _flush(self) -> None:
         """Process the queue, call by call, until it is empty or a call runs in a thread."""
@@ -132,7 +137,7 @@ class Batcher:
     def _set_results(batch: list[_QueuedRequest], classified: Classification) -> None:
         P, labels = classified
         start = 0
-        for X, future in batch:
+        for X, future, _ in batch:
             stop = start + len(X)
             if not future.done():
                 future.set_result((P[start:stop], labels[start:stop]))

@@ -127,6 +127,7 @@ class ServedModel:
         self.now_ms: Final = counters.now_ms
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
         self.single_row: Final = self._make_single_row(counters)
+        self.queue_seconds: Final = settings.queue_seconds
         # Each state has its own batcher, so requests that share a kernel call share the model too.
         self.batcher: Final = Batcher(
             self.model,

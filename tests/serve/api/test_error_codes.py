@@ -7,6 +7,7 @@ from a real log: over a disk that fails, under a lock, or with a byte of its fil
 import json
 import re
 import shutil
+import socket
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
+from service.access.key_file import LimitsRecord
 from service.access.scopes import Scope
 from service.learn.fold_upgrade import take_over
 from service.serve.api.schemas.error_examples import SENTENCES
@@ -42,7 +44,7 @@ from tests.support.make_fold1 import GOLDEN
 from tests.support.model_artifacts import make_artifact
 from tests.support.scripts import load_script
 from tests.support.server_pair import Pair
-from tests.support.waiting import wait_until
+from tests.support.waiting import SECONDS, wait_until
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 IRIS = "/v1/models/iris"
@@ -269,6 +271,55 @@ def other_scope(scene: Scene) -> Response:
 @case("model_not_permitted")
 def other_model(scene: Scene) -> Response:
     return ask_with_key(scene, add_key(scene.data / "keys.json", models=("digits",)))
+
+
+# Limits of keys
+
+
+def start_limited(scene: Scene, **limits: float) -> tuple[Pair, tuple[str, str]]:
+    """Start a server, and return the header that carries a key with limits."""
+    key = add_key(scene.data / "keys.json", limits=LimitsRecord.model_validate(limits))
+    return scene.start(), bearer(key)
+
+
+def ask_limited(scene: Scene, call: str, body: bytes, **limits: float) -> Response:
+    """Send the same call again until a limit refuses it; the first one is answered."""
+    pair, header = start_limited(scene, **limits)
+    first, *_, last = (ask(pair, request("POST", f"{IRIS}{call}", body, [header])) for _ in range(3))
+    assert first.status in {200, 202}
+    assert int(last.header("retry-after")) > 1
+    return last
+
+
+@case("too_many_requests")
+def many_requests(scene: Scene) -> Response:
+    return ask_limited(scene, ":predict", instances([ROW]), requests_per_second=0.01)
+
+
+@case("too_many_rows")
+def many_rows_a_second(scene: Scene) -> Response:
+    return ask_limited(scene, ":predict", instances([ROW]), rows_per_second=0.01)
+
+
+@case("too_much_feedback")
+def much_feedback(scene: Scene) -> Response:
+    return ask_limited(scene, ":feedback", instances([ROW], labels=[0]), feedback_events_per_hour=1)
+
+
+@case("too_much_importance")
+def much_importance(scene: Scene) -> Response:
+    body = instances([ROW, ROW], labels=[0, 1], weights=[3.0, 4.0])
+    return ask_limited(scene, ":feedback", body, importance_per_hour=7)
+
+
+@case("too_many_in_flight")
+def many_in_flight(scene: Scene) -> Response:
+    pair, header = start_limited(scene, requests_in_flight=1)
+    waiting = request("POST", f"{IRIS}:predict", instances([ROW], min_seq=1), [header])
+    with socket.create_connection(pair.fast_listener.getsockname(), SECONDS) as end:
+        end.sendall(waiting)
+        wait_until(lambda: pair.worker.shared.in_flight == 1)
+        return ask(pair, request("POST", f"{IRIS}:predict", instances([ROW]), [header]))
 
 
 # Feedback that is refused
@@ -524,7 +575,7 @@ def test_each_code_is_sent(scene: Scene, code: str) -> None:
 
 def without_numbers(sentence: str) -> str:
     """Return a sentence with each number replaced, because limits and positions differ."""
-    return re.sub("[0-9]+", "0", sentence)
+    return re.sub(r"[0-9]+(\.[0-9]+)?", "0", sentence)
 
 
 def test_each_case_is_a_code_of_the_table() -> None:

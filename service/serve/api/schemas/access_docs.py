@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from service.access.scopes import Scope
+from service.serve.api.schemas.call_docs import JSON
 from service.serve.api.schemas.error_examples import SENTENCES, error_response
 from service.serve.authorization.route_scopes import OF_ALL_MODELS, OF_NO_MODEL, ROUTE_SCOPES, ROUTE_SETTINGS
 from service.serve.error_codes import ERROR_CODES
@@ -23,9 +24,12 @@ SECURITY_SCHEMES: Final = {
 }
 # What a call accepts: either way of sending a key.
 SECURITY: Final[list[dict[str, list[str]]]] = [{name: []} for name in SECURITY_SCHEMES]
-# Statuses of a request without a valid key, and of one whose key does not permit it.
+# Statuses of a request without a valid key, of one that its key does not permit, and of one beyond its limits.
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
+LIMITED: Final = 429
+# What any call of a key with limits can answer.
+LIMIT_CODES: Final = ("too_many_requests", "too_many_in_flight")
 CHALLENGE_HEADER: Final = {
     "WWW-Authenticate": {
         "description": "Asks for a key (RFC 6750).",
@@ -51,7 +55,8 @@ def document_access(options: dict[str, Any], name: str) -> dict[str, Any]:
     scope = ROUTE_SCOPES[name]
     if scope is None:
         return options
-    responses = {**(options.get("responses") or {}), **_refusals(name, scope)}
+    documented = options.get("responses") or {}
+    responses = {**documented, **_refusals(name, scope), LIMITED: _limited(documented.get(LIMITED))}
     return {
         **options,
         "responses": {status: responses[status] for status in sorted(responses)},
@@ -81,3 +86,12 @@ def _refusals(name: str, scope: Scope) -> dict[int, Any]:
         UNAUTHORIZED: {**error_response(sentences, ("key_missing", "key_invalid")), "headers": CHALLENGE_HEADER},
         FORBIDDEN: error_response(sentences, codes),
     }
+
+
+def _limited(documented: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the response of a call that a limit refuses, with the examples that it has without limits."""
+    response = error_response(SENTENCES, LIMIT_CODES)
+    if documented is None:
+        return response
+    examples = response["content"][JSON]["examples"] | documented["content"][JSON]["examples"]
+    return {**documented, "content": {JSON: {"examples": examples}}}

@@ -125,12 +125,13 @@ def _correct() -> Docs:
 
 def _feedback() -> Docs:
     bodies = feedback_bodies
+    limits = ("learner_behind", "too_much_feedback", "too_much_importance")
     docs = event_call(
         "feedback",
         request(bodies.FeedbackRequest, bodies.FEEDBACK_REQUESTS),
         response(bodies.FeedbackAccepted | bodies.TokensAccepted, bodies.FEEDBACK_ACCEPTED, STORED),
         response(bodies.FeedbackServed | bodies.TokensServed, bodies.FEEDBACK_SERVED, SERVED),
-        (*ROWS, *EVENT, *TOKEN_CODES, "forgotten", "skipped", "rolled_back", "classes_changed", "learner_behind"),
+        (*ROWS, *EVENT, *TOKEN_CODES, "forgotten", "skipped", "rolled_back", "classes_changed", *limits),
     )
     _add_refusals_of_several(
         docs, {409: "id_taken", 422: "invalid_token", 429: "learner_behind", 503: "log_unavailable"}

@@ -64,11 +64,16 @@ SENTENCES: Final = {
     "unknown_seq": "The seq to go back to is after the last one; name an earlier one.",
     "feedback_queue_full": "Feedback arrives faster than it can be written; send it again in a moment.",
     "learner_behind": "Feedback arrives faster than the model learns; send it again later.",
+    "too_many_requests": "The key may make 100 requests a second; try again in 1 s.",
+    "too_many_rows": "The key may send 1000 rows a second; try again in 2 s.",
+    "too_many_in_flight": "The key may have 8 requests in progress at one time; try again in 1 s.",
+    "too_much_feedback": "The key may send 1000 feedback events an hour to one model; try again in 4 s.",
+    "too_much_importance": "The key may send 1000 units of importance an hour to one model; try again in 4 s.",
     "internal_error": "The server failed to answer; the fault is in its log.",
     "not_ready": "Not ready: no model is served, or the server is draining.",
     "model_not_ready": "Model is not ready: none of its versions is loaded.",
     "load_pending": "Not every worker has done this yet; check the model again in a moment.",
-    "overloaded": "The server has too many requests in flight; try again in a moment.",
+    "overloaded": "The server has more requests than it can answer in time; try again in a moment.",
     "learning_off": "This service does not learn: SOFTSTEP_LEARN is off, or its data directory is read-only.",
     "log_full": "The disk is nearly full; feedback is accepted again once there is space.",
     "log_unavailable": "The feedback log cannot be used now; try again.",
@@ -102,7 +107,7 @@ BUSY: Final = ("overloaded", *FAILURE)
 MEDIA: Final = ("malformed_encoding", "unsupported_encoding", "unsupported_media_type", "cross_site")
 BODY: Final = ("malformed_body", "body_too_large", "request_too_large", "request_timeout", *MEDIA, *BUSY)
 MODEL: Final = ("model_not_found", "version_not_found", "model_not_ready")
-ROWS: Final = (*BODY, "invalid_request")
+ROWS: Final = (*BODY, "invalid_request", "too_many_rows")
 # What any event can answer on its way into the log.
 LOG: Final = ("learning_off", "log_full", "log_unavailable", "log_unsafe", "log_damaged", "outcome_unknown")
 EVENT: Final = (
