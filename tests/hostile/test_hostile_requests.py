@@ -4,15 +4,17 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
+from http.client import HTTPResponse
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.hostile import framing, heads, json_bodies, other_bodies, runner, targets
-from tests.hostile.cases import HEALTH, Case, Cases
+from tests.hostile.cases import HEALTH, Case, Cases, get
 from tests.hostile.credentials import Keys, credential_cases, write_test_keys
 from tests.hostile.runner import Connect, Outcome, send_cases
+from tests.support.api_keys import add_key
+from tests.support.certificates import Authority
 from tests.support.http_requests import target_of
 from tests.support.paths import SHIPPED
 from tests.support.processes import workers
@@ -64,6 +66,19 @@ def keyed(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         yield running, keys
 
 
+@pytest.fixture(scope="module")
+def secure(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Connect, str]]:
+    """A service with keys and TLS, a function that connects to it, and a key."""
+    scratch = tmp_path_factory.mktemp("secure")
+    authority, key = Authority(scratch), add_key(scratch / "keys.json")
+    certificate, client = authority.sign("server.pem"), authority.client()
+    environment = {**LIMITS, "SOFTSTEP_KEYS_FILE": scratch / "keys.json", "SOFTSTEP_TLS_CERTIFICATE": certificate}
+    with serving(models, scratch, client=client, **environment) as running:
+        host, _ = running.address
+        connect = plain(running)
+        yield running, lambda: client.wrap_socket(connect(), server_hostname=host), key
+
+
 def wrong_outcomes(outcomes: Mapping[str, Outcome], cases: Cases) -> dict[str, object]:
     """Return the outcomes that have faults, or other statuses than their cases name."""
     return {
@@ -79,10 +94,13 @@ def log_lines(service: Service) -> list[dict[str, object]]:
     return [line for line in lines if line["event"] in EXPECTED_EVENTS or line["level"] in {"warning", "error"}]
 
 
-def check_unharmed(service: Service, before: list[int], key: str = "") -> None:
+def check_unharmed(service: Service, connect: Connect, before: list[int], key: str = "") -> None:
     """Check that no worker was replaced, nothing was learned and nothing failed."""
-    headers = {"X-API-Key": key} if key else {}
-    metadata = httpx.get(f"{service.url}/v1/models/iris", headers=headers).json()
+    with connect() as end:
+        end.sendall(with_key(Case(get("/v1/models/iris", "Connection: close"), ()), key).data)
+        response = HTTPResponse(end)
+        response.begin()
+        metadata = json.loads(response.read())
     assert (metadata["seq"], metadata["classes"]) == (0, ["setosa", "versicolor", "virginica"])
     assert workers(service.process.pid) == before
     assert {line["event"] for line in log_lines(service)} <= EXPECTED_EVENTS
@@ -97,9 +115,9 @@ def with_key(case: Case, key: str) -> Case:
 def test_no_hostile_request_breaks_an_open_service(open_service: Service) -> None:
     """Each request is answered as its name says, and the service serves on as before."""
     assert len(CASES) >= 200
-    before = workers(open_service.process.pid)
-    assert wrong_outcomes(send_cases(plain(open_service), CASES), CASES) == {}
-    check_unharmed(open_service, before)
+    before, connect = workers(open_service.process.pid), plain(open_service)
+    assert wrong_outcomes(send_cases(connect, CASES), CASES) == {}
+    check_unharmed(open_service, connect, before)
 
 
 def test_a_key_changes_no_answer(keyed: tuple[Service, Keys]) -> None:
@@ -108,7 +126,16 @@ def test_a_key_changes_no_answer(keyed: tuple[Service, Keys]) -> None:
     before = workers(service.process.pid)
     cases = {name: with_key(case, keys.full) for name, case in CASES.items()}
     assert wrong_outcomes(send_cases(plain(service), cases), CASES) == {}
-    check_unharmed(service, before, keys.full)
+    check_unharmed(service, plain(service), before, keys.full)
+
+
+def test_tls_changes_no_answer(secure: tuple[Service, Connect, str]) -> None:
+    """Over TLS, each request is answered as by an open service."""
+    service, connect, key = secure
+    before = workers(service.process.pid)
+    cases = {name: with_key(case, key) for name, case in CASES.items()}
+    assert wrong_outcomes(send_cases(connect, cases), CASES) == {}
+    check_unharmed(service, connect, before, key)
 
 
 def test_no_hostile_request_succeeds_without_a_key(keyed: tuple[Service, Keys]) -> None:
@@ -123,7 +150,7 @@ def test_no_hostile_request_succeeds_without_a_key(keyed: tuple[Service, Keys]) 
         if outcome.faults or not set(outcome.statuses) <= allowed or len(outcome.statuses) > len(CASES[name].statuses):
             wrong[name] = (outcome.faults, outcome.statuses, allowed)
     assert wrong == {}
-    check_unharmed(service, before, keys.full)
+    check_unharmed(service, plain(service), before, keys.full)
 
 
 def test_no_hostile_credential_is_accepted(keyed: tuple[Service, Keys]) -> None:
@@ -132,7 +159,7 @@ def test_no_hostile_credential_is_accepted(keyed: tuple[Service, Keys]) -> None:
     before = workers(service.process.pid)
     cases = credential_cases(keys)
     assert wrong_outcomes(send_cases(plain(service), cases), cases) == {}
-    check_unharmed(service, before, keys.full)
+    check_unharmed(service, plain(service), before, keys.full)
 
 
 def test_the_judge_sees_each_fault() -> None:
