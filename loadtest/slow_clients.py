@@ -11,6 +11,7 @@ for the slow ones.
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import resource
 import ssl
@@ -30,11 +31,12 @@ from processes import CLIENT_CORE, environment, free_port, pinned, serving
 from tls import softstep_command, trusting
 
 GOOD_CLIENTS = 16
-# Requests of each good client in a second: together some 5 % of what a core answers.
-GOOD_RATE = 100.0
+# Requests of each good client in a second: together some percent of what a core answers.
+GOOD_RATE = 50.0
 HEAD_SECONDS_MAX, BODY_SECONDS_MAX = 10.0, 30.0
 RATIO_MAX = 2.0
-CONNECTS_AT_ONCE = 50
+# New slow clients in a second: all of them are there after 11 s, while the first slow heads end.
+CONNECTS_PER_SECOND = 200.0
 PAUSE_SECONDS = 1.0
 # Files that the clients have open beside their connections.
 SPARE_FILES = 100
@@ -63,10 +65,10 @@ async def connect(port: int, context: ssl.SSLContext | None) -> tuple[asyncio.St
     return await asyncio.open_connection("127.0.0.1", port, ssl=context)
 
 
-async def trickle(port: int, context: ssl.SSLContext | None, start: bytes, limit: asyncio.Semaphore) -> float:
+async def trickle(port: int, context: ssl.SSLContext | None, start: bytes, delay: float) -> float:
     """Send some bytes, and then one a second; return the time from the first one to the end of the connection."""
-    async with limit:
-        reader, writer = await connect(port, context)
+    await asyncio.sleep(delay)
+    reader, writer = await connect(port, context)
     began = time.monotonic()
     writer.write(start)
     ended = asyncio.ensure_future(reader.read())
@@ -81,20 +83,21 @@ async def trickle(port: int, context: ssl.SSLContext | None, start: bytes, limit
     return seconds
 
 
-async def idle(port: int, limit: asyncio.Semaphore, seconds: float) -> None:
-    """Connect, also to a service with TLS, and say nothing."""
-    async with limit:
-        _, writer = await connect(port, None)
-    await asyncio.sleep(seconds)
+async def idle(port: int, context: ssl.SSLContext | None, seconds: float, delay: float) -> None:
+    """Connect, and send no request."""
+    await asyncio.sleep(delay)
+    _, writer = await connect(port, context)
+    await asyncio.sleep(max(seconds - delay, 0.0))
     writer.transport.abort()
 
 
 async def attack(options: argparse.Namespace) -> dict[str, float]:
     """Run all slow clients; return the longest times of those with slow heads and bodies."""
-    limit, context = asyncio.Semaphore(CONNECTS_AT_ONCE), trusting(options.certificate)
-    heads = [trickle(options.port, context, HEAD + b"X-Slow: ", limit) for _ in range(options.heads)]
-    bodies = [trickle(options.port, context, SLOW_BODY, limit) for _ in range(options.bodies)]
-    quiet = asyncio.gather(*(idle(options.port, limit, options.seconds) for _ in range(options.idle)))
+    port, context = options.port, trusting(options.certificate)
+    delays = (number / CONNECTS_PER_SECOND for number in itertools.count())
+    bodies = [trickle(port, context, SLOW_BODY, next(delays)) for _ in range(options.bodies)]
+    quiet = asyncio.gather(*(idle(port, context, options.seconds, next(delays)) for _ in range(options.idle)))
+    heads = [trickle(port, context, HEAD + b"X-Slow: ", next(delays)) for _ in range(options.heads)]
     times = [asyncio.gather(*heads), asyncio.gather(*bodies)]
     longest = [max(await one, default=0.0) for one in times]
     await quiet

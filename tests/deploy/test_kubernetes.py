@@ -198,10 +198,15 @@ def run_helm(values: dict[str, Any] | None) -> dict[str, Any]:
 
 def render(**values: Any) -> dict[str, dict[str, Any]]:
     """Return the objects of the chart by their kinds, each valid."""
+    return by_kind(render_all(**values))
+
+
+def render_all(**values: Any) -> list[dict[str, Any]]:
+    """Return all objects of the chart, each valid."""
     texts = [text for name, text in run_helm(values)["files"].items() if name.endswith(".yaml")]
     objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
     check_objects(objects)
-    return by_kind(objects)
+    return objects
 
 
 def test_helm_finds_no_fault() -> None:
@@ -290,9 +295,42 @@ def test_a_chart_without_a_secret_of_keys_can_be_open(*, learning: bool) -> None
     assert settings.keys_file is None
 
 
+def test_a_certificate_and_an_admin_port_reach_the_pod() -> None:
+    """Probes and metrics ask over HTTPS, the Secret is mounted, and the second port has a Service of its own."""
+    objects = render_all(
+        learning=False,
+        keysSecret="",
+        settings={"SOFTSTEP_OPEN": "true"},
+        tls={"secret": "certificate"},
+        adminPort={"enabled": True},
+        serviceMonitor={"enabled": True},
+    )
+    (workload,) = [each for each in objects if each["kind"] == "Deployment"]
+    pod = workload["spec"]["template"]["spec"]
+    check_pod(pod)
+    container = pod["containers"][0]
+    settings = settings_of(container)
+    assert (str(settings.tls_certificate), str(settings.tls_key)) == ("/tls/tls.crt", "/tls/tls.key")
+    assert container["volumeMounts"] == [{"name": "tls", "mountPath": "/tls", "readOnly": True}]
+    assert pod["volumes"] == [{"name": "tls", "secret": {"secretName": "certificate"}}]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["scheme"] == "HTTPS"
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": settings.port, "admin": settings.admin_port}
+    public, admin = [each for each in objects if each["kind"] == "Service"]
+    assert [port["targetPort"] for each in (public, admin) for port in each["spec"]["ports"]] == ["http", "admin"]
+    assert public["spec"]["selector"] == admin["spec"]["selector"]
+    (monitor,) = [each for each in objects if each["kind"] == "ServiceMonitor"]
+    assert monitor["spec"]["endpoints"][0]["scheme"] == "https"
+    assert not monitor["spec"]["selector"]["matchLabels"].items() <= admin["metadata"]["labels"].items()
+    (policy,) = [each for each in objects if each["kind"] == "NetworkPolicy"]
+    assert [port["port"] for port in policy["spec"]["ingress"][0]["ports"]] == ["http", "admin"]
+
+
 @pytest.mark.parametrize(
     "values",
     [
+        {"settings": {"SOFTSTEP_TLS_CERTIFICATE": "/tls.crt"}},
         {"image": {"repository": "softstep", "tag": "latest"}},
         {"settings": {"WORKERS": "1"}},
         {"settings": {"SOFTSTEP_PORT": "9000"}},
