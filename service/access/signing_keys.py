@@ -29,6 +29,8 @@ CURVE_ALGORITHMS: Final = {
     "Ed25519": frozenset(("Ed25519", "EdDSA")),  # two names of one algorithm (RFC 9864)
 }
 
+# Almost every key has 65537 as its exponent; a huge one makes each verification slow.
+Exponent = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$", max_length=11)]  # 64 bits
 Number = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$", max_length=RSA_BITS_MAX // 6 + 1)]
 
 
@@ -59,7 +61,7 @@ class _PublicJwk(BaseModel):
 class _RsaJwk(_PublicJwk):
     kty: Literal["RSA"]
     n: Number
-    e: Number
+    e: Exponent
 
 
 class _CurveJwk(_PublicJwk):

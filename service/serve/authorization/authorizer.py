@@ -36,6 +36,7 @@ REMEMBERED_MAX: Final = 4096
 REMEMBERED_BYTES_MAX: Final = 16 << 20
 BEARER: Final = b"bearer "
 MISSING: Final = "This call needs a key: send Authorization: Bearer <key>, or X-API-Key: <key>."
+MISSING_ANY: Final = "This call needs a JWT or a key: send Authorization: Bearer <JWT or key>, or X-API-Key: <key>."
 INVALID: Final = "The key is not valid: it is unknown, revoked or expired; use another one."
 
 OnChange = Callable[[], None]
@@ -119,14 +120,12 @@ class Authorizer:
             self._certificate_ends.add(head.certificate.expires)
             return self._certificates.principal_of(head.certificate)
         if credential is None:
-            raise KeyMissingError(MISSING)
+            raise KeyMissingError(MISSING if self._jwts is None else MISSING_ANY)
         now = time.time()
         principal = self._remembered.get(credential)
-        if principal is None:
+        if principal is None or principal.expires <= now:
             principal = self._find(credential, now)
             self._remember(credential, principal)
-        elif principal.expires <= now:
-            raise KeyInvalidError(INVALID)
         return principal
 
     def _find(self, credential: bytes, now: float) -> Principal:

@@ -233,7 +233,7 @@ def test_an_issuer_closes_the_service(jwts: JwtService) -> None:
     """With an issuer and without API keys, each call needs a JWT with its scope and model."""
     authorizer = jwts.authorizer
     assert not authorizer.is_open
-    with pytest.raises(KeyMissingError):
+    with pytest.raises(KeyMissingError, match="needs a JWT or a key"):
         authorizer.authorize(RequestHead(), Scope.PREDICT, "iris")
     for key in ("softstep_k7m2q9xd_x", "abc", "a.b.c"):
         with pytest.raises(KeyInvalidError):
@@ -295,10 +295,12 @@ def test_only_what_has_expired_is_forgotten(jwts: JwtService, monkeypatch: pytes
     refresh(jwts.authorizer)
     assert times == []
     monkeypatch.setattr(module.time, "time", lambda: now + 11)
+    with pytest.raises(KeyInvalidError, match="JWT has expired"):
+        jwts.authorizer.authorize(short, Scope.PREDICT)
     refresh(jwts.authorizer)
     refresh(jwts.authorizer)
     assert times == [now + 11]
-    with pytest.raises(KeyInvalidError, match="expired"):
+    with pytest.raises(KeyInvalidError, match="JWT has expired"):
         jwts.authorizer.authorize(short, Scope.PREDICT)
     monkeypatch.setattr(JwtVerifier, "verify", lambda *_: pytest.fail("it is remembered"))
     assert jwts.authorizer.authorize(long, Scope.PREDICT)
