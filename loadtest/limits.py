@@ -34,7 +34,7 @@ OK, REFUSED = 200, 429
 def write_key(path: Path, **limits: float) -> str:
     """Write a file with one key and return its text."""
     key = make_key()
-    secret = SecretRecord(sha256=digest_of(key.text.encode()).hex())
+    secret = SecretRecord(sha256=digest_of(key.text.encode()).hex(), created=utc_now())
     record = KeyRecord(
         id=key.id,
         name="limits",
