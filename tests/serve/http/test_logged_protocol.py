@@ -156,7 +156,7 @@ def test_a_fault_is_logged_with_the_id_of_its_response(
     def broken(*_: object) -> None:
         raise RuntimeError("on purpose")
 
-    pair.worker.shared.forget_heads()  # other tests sent the same heads
+    pair.worker.shared.heads.forget()  # other tests sent the same heads
     pair.ask(*requests[1:])
     caplog.clear()
     monkeypatch.setattr(pair.worker.dispatcher, name, broken if name != "handlers" else (broken,) * 9)
