@@ -1,7 +1,7 @@
 """Memory that the processes of one service share: 64-bit cells of one anonymous mapping, made before the first fork.
 
-    head    DRAIN_END (nanoseconds of the monotonic clock; 0: the service goes on), GENERATION, FAULTS, then the lengths
-            of the two pages
+    head    DRAIN_END (nanoseconds of the monotonic clock; 0: the service goes on), GENERATION, FAULTS, KEYED (1: calls
+            need a key), then the lengths of the two pages
     pages   two copies of the list of unloaded models; unload_list.py reads and writes them
     slot 0  PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS,
             COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, then one cell for each HTTP status, then one for each error
@@ -11,7 +11,7 @@
     table   the buckets of limits (serve/limits/): a column of tags, one of times, and one for each worker with the
             requests that it has in flight; BUCKETS_MAX cells each
 
-Every cell but FAULTS, tags and times has one writer. The parent writes the head, the pages, PID (0: no process),
+Every cell but FAULTS, KEYED, tags and times has one writer. The parent writes the head, the pages, PID (0: no process),
 RESTARTS and HANDLED, and clears READY, ACKNOWLEDGED and the column of a worker after a crash. Each worker writes the
 rest of its slot, and its column. Readers need no lock, because an aligned 64-bit cell is read and written whole. A
 killed worker leaves its slot as it was and its successor counts on, so no count is lost while the parent runs.
@@ -22,7 +22,7 @@ from typing import Final
 
 from service.process.process_lock import ProcessLock
 
-DRAIN_END, GENERATION, FAULTS, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 5
+DRAIN_END, GENERATION, FAULTS, KEYED, PAGE_LENGTHS, HEAD_CELLS = 0, 1, 2, 3, 4, 6
 # 256 unloaded models with names of 64 characters fit four times.
 PAGE_BYTES: Final = 1 << 16
 PAGES_START: Final = HEAD_CELLS * 8
@@ -89,6 +89,11 @@ class SharedMemory:
     def disk_faults(self) -> SharedCell:
         """The number of disk faults in the processes that share the log."""
         return SharedCell(self.cells, FAULTS)
+
+    @property
+    def keyed(self) -> SharedCell:
+        """Whether calls need a key, 1 from the first worker on that has read keys."""
+        return SharedCell(self.cells, KEYED)
 
     @property
     def draining(self) -> bool:

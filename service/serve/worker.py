@@ -18,7 +18,7 @@ from service.access.jwt_verifier import make_jwt_verifier
 from service.log_events import logger
 from service.log_limit import LineLimit
 from service.logs import AccessLog
-from service.process.shared_memory import READY, SharedMemory
+from service.process.shared_memory import READY, SharedCell, SharedMemory
 from service.process.wakeup import Wakeup
 from service.serve.api.app import make_app
 from service.serve.api.dependencies import Context
@@ -109,8 +109,7 @@ class Worker:
         self.turns = Turns()
         self.tls = watch_tls(settings)
         certificates = None if settings.tls_subjects is None else CertificateScopes(settings.tls_subjects, actor_key)
-        jwts = make_jwt_verifier(settings, actor_key)
-        self.authorizer = Authorizer(settings.keys_path, jwts, certificates, closed=not may_be_open(settings))
+        self.authorizer = self._make_authorizer(certificates, actor_key, shared_memory.keyed)
         watched = (self.tls, None if certificates is None else certificates.file)
         self.access_files = AccessFiles(self.authorizer, [files for files in watched if files is not None])
         self.load = LoadShedder(self.turns, settings.queue_seconds)
@@ -157,6 +156,22 @@ class Worker:
             self.learning,
             access_log,
         )
+
+    def _make_authorizer(
+        self, certificates: CertificateScopes | None, actor_key: bytes, keyed: SharedCell
+    ) -> Authorizer:
+        """Make the authorizer. Once it has keys, workers that start later are closed, even without a file."""
+        jwts = make_jwt_verifier(self.settings, actor_key)
+        closed = bool(keyed.get()) or not may_be_open(self.settings)
+        authorizer = Authorizer(self.settings.keys_path, jwts, certificates, closed=closed)
+
+        def note_keys() -> None:
+            if not authorizer.is_open:
+                keyed.set(1)
+
+        authorizer.on_change.append(note_keys)
+        note_keys()
+        return authorizer
 
     def _make_learning(self, links: WorkerLinks, shared_memory: SharedMemory, slot: int) -> Learning:
         """Make the parts that learn; the writer's thread starts with the event loop."""

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from service.access.key_file import read_keys
 from tests.support.api_keys import add_key, bearer
 from tests.support.data_directories import run_command
 from tests.support.paths import ROOT
-from tests.support.processes import CLIENT, ROW, SECONDS, workers
+from tests.support.processes import CLIENT, ROW, SECONDS, predict, worker_of, workers
 from tests.support.running_service import Service, serving
 from tests.support.waiting import wait_until
 
@@ -114,7 +115,7 @@ def test_keys_end_by_themselves(guarded: Guarded) -> None:
 
 
 def test_a_file_that_is_damaged_never_opens_the_service(guarded: Guarded) -> None:
-    """Keys stay as they were while the file is damaged or missing, and are followed again after that."""
+    """Keys stay as they were while the file is damaged or missing; a worker that starts then refuses every call."""
     key = guarded.run_keys("create", "--name", "one")
     wait_until(lambda: guarded.statuses(key) == [{200}], SECONDS)
     whole = guarded.keys.read_bytes()
@@ -122,9 +123,21 @@ def test_a_file_that_is_damaged_never_opens_the_service(guarded: Guarded) -> Non
     wait_until(lambda: "the API keys stay as they were" in guarded.service.log.read_text(), SECONDS)
     assert guarded.statuses(key, NO_KEY) == [{200}, {401}]
     guarded.keys.unlink()
-    time.sleep(1)
+    wait_until(lambda: "the file of API keys is missing" in guarded.service.log.read_text(), SECONDS)
     assert guarded.statuses(key, NO_KEY) == [{200}, {401}]
+    killed = workers(guarded.service.process.pid)[0]
+    os.kill(killed, signal.SIGKILL)
+    answers: list[httpx.Response] = []
+
+    def have_both_answered() -> bool:
+        answers.extend(predict(guarded.service.url) for _ in range(8))
+        return len({worker_of(answer) for answer in answers}) == WORKERS
+
+    wait_until(lambda: killed not in workers(guarded.service.process.pid), SECONDS)
+    wait_until(have_both_answered, SECONDS)
+    assert {answer.status_code for answer in answers} == {401}
     guarded.keys.write_bytes(whole)
+    wait_until(lambda: guarded.statuses(key) == [{200}], SECONDS)
     guarded.run_keys("revoke", key[9:17])
     wait_until(lambda: guarded.statuses(key) == [{401}], SECONDS)
 

@@ -3,8 +3,8 @@
     no keys file yet, no other source of identities, not closed    everybody may do everything
     otherwise                                                       each call needs a key or JWT with its scope
 
-A service that others reach is closed from the start (access/exposure.py), so that no worker opens it if the file is
-missing when that worker starts.
+A service that others reach is closed from the start (access/exposure.py), and every service once a worker has read
+keys, so that no worker opens it if the file is missing when that worker starts.
 
 A client's certificate counts where a request has no key (certificate_scopes.py); a key counts alone.
 
