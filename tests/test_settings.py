@@ -74,3 +74,22 @@ def test_a_token_key_is_not_shown() -> None:
         assert settings.token_key is not None
         assert settings.token_key.get_secret_value() == key
         assert "abab" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [("tls_key", "tls_certificate"), ("tls_client_ca", "tls_certificate"), ("tls_subjects", "tls_client_ca")],
+)
+def test_a_file_of_tls_needs_the_one_that_it_belongs_to(name: str, needed: str) -> None:
+    """A setting without effect is refused, with the name of the missing one."""
+    with pytest.raises(ValidationError, match=f"SOFTSTEP_{needed.upper()}"):
+        Settings.model_validate({name: "file.pem"})
+    Settings.model_validate({"tls_certificate": "a", "tls_client_ca": "b", name: "c"})
+
+
+@pytest.mark.parametrize("value", ["10.0.0.1/8", "a.example", "10.0.0.0/33"])
+def test_proxies_are_networks_or_addresses(value: str) -> None:
+    """A name or a network with host bits is refused; a list is split at commas."""
+    with pytest.raises(ValidationError, match="A network is like"):
+        Settings.model_validate({"proxies": value})
+    assert Settings.model_validate({"proxies": "10.0.0.0/8, ::1,"}).proxies == ("10.0.0.0/8", "::1/128")

@@ -70,3 +70,8 @@ def test_the_server_ticks_and_shares_its_state() -> None:
     source = inspect.getsource(Server.on_tick)
     assert "self.server_state.default_headers = date_header + self.config.encoded_headers" in source
     assert {200, 431, 503} <= STATUS_LINE.keys()
+
+
+def test_a_start_without_sockets_opens_none() -> None:
+    """The service opens its own servers after uvicorn has started the lifespan."""
+    assert "if sockets is not None" in inspect.getsource(Server.startup)
