@@ -247,7 +247,7 @@ def test_values_of_the_chart_reach_the_pod() -> None:
         tokenKeySecret="tokens",
         keysSecret="callers",
         settings={"SOFTSTEP_WORKERS": "4"},
-        serviceMonitor={"enabled": True, "labels": {"release": "prometheus"}, "keySecret": "softstep-metrics"},
+        serviceMonitor={"enabled": True, "labels": {"release": "prometheus"}},
         prometheusRule={"enabled": True, "labels": {"release": "prometheus"}},
         podDisruptionBudget={"enabled": False},
         networkPolicy={"enabled": False},

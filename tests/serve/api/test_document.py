@@ -1,6 +1,7 @@
 """The OpenAPI document is complete, and its examples are what the service takes and answers."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -144,6 +145,30 @@ def test_the_document_has_no_errors_of_the_framework() -> None:
     references = {node["$ref"] for node in nodes(DOCUMENT) if isinstance(node.get("$ref"), str)}
     assert {reference.rpartition("/")[2] for reference in references} <= set(SCHEMAS)
     assert len({title(call) for call in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("call", ALL, ids=title)
+def test_the_scope_of_each_call_is_named(call: Call) -> None:
+    """A call that needs a scope names it, accepts a key in both ways, and documents both refusals; others do not."""
+    documented = {"401", "403"} & call.operation["responses"].keys()
+    schemes = [name for option in call.operation.get("security", ()) for name in option]
+    named = re.findall("requires the scope `([a-z]+)`", call.operation["description"])
+    if "401" not in documented:
+        assert (documented, schemes, named) == (set(), [], [])
+        return
+    assert len(documented) == 2
+    assert schemes == list(DOCUMENT["components"]["securitySchemes"])
+    refusal = examples(call.operation["responses"]["403"]["content"][JSON])["scope_missing"]["error"]
+    assert refusal == f"The key has no scope {named[0]}; use one that has it."
+
+
+def test_authorize_sends_the_key_where_the_service_reads_it(service: Service) -> None:
+    """The page at /docs offers the two schemes of the document, and its policy lets it call this service."""
+    document = httpx.get(f"{service.url}/openapi.json").json()
+    bearer, key = document["components"]["securitySchemes"].values()
+    assert (bearer["type"], bearer["scheme"]) == ("http", "bearer")
+    assert (key["type"], key["in"], key["name"].lower()) == ("apiKey", "header", "x-api-key")
+    assert "connect-src 'self'" in httpx.get(f"{service.url}/docs").headers["content-security-policy"]
 
 
 def test_limits_are_those_of_the_code(service: Service) -> None:

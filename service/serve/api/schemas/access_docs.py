@@ -12,14 +12,14 @@ SECURITY_SCHEMES: Final = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A key of `softstep keys create`, as `Authorization: Bearer <key>`. A service without keys "
-        "needs none.",
+        "description": "An API key, as `softstep keys create` prints it, or a JWT of the issuer that the service "
+        "trusts. A service without keys needs neither.",
     },
     "apiKey": {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "The same key in a header of its own, which counts before `Authorization`.",
+        "description": "The same in a header of its own, which counts before `Authorization`.",
     },
 }
 # What a call accepts: either way of sending a key.
