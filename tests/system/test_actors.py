@@ -37,8 +37,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("actors")
     for version in ("1", "2"):
         shutil.copytree(SHIPPED / "iris" / "1", folder / "models" / "iris" / version)
-    add_key(folder / "data" / "keys.json")
-    with serving(folder / "models", folder) as running:
+    key = add_key(folder / "data" / "keys.json")
+    with serving(folder / "models", folder, key=key) as running:
         yield running
 
 
