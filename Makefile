@@ -53,7 +53,7 @@ torture: $(VENV)/dev.stamp ## kill, fail and fuzz everything for some 50 minutes
 	$(BIN)/python -m tests.torture
 
 conformance: $(VENV)/dev.stamp ## send a thousand requests of each operation of the OpenAPI document; writes docs/conformance.md
-	$(BIN)/python -m tests.conformance
+	$(BIN)/python -m tests.conformance --write
 
 lock: ## resolve the locked requirements again
 	$(PYTHON) -m venv .venv/lock

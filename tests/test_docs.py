@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from service.serve.api.app import CALLS
 from service.settings import Settings
+from tests.conformance import PAGE, RESULTS, render_page
 from tests.support.pages import sessions
 from tests.support.paths import ROOT
 from tests.support.running_service import serving
@@ -79,6 +80,13 @@ def test_the_page_of_operation_shows_the_stored_figures() -> None:
     folder = ROOT / "docs" / "benchmarks"
     parts = json.loads((folder / "operations.json").read_text())
     assert load_script("loadtest/operations.py").render(parts) == (folder / "operations.md").read_text()
+
+
+def test_the_page_of_conformance_shows_the_stored_results() -> None:
+    """docs/conformance.md is what tests/conformance.py writes of its stored results, and nothing has failed."""
+    results = json.loads(RESULTS.read_text())
+    assert render_page(results) == PAGE.read_text()
+    assert [label for label, result in results.items() if result["failures"]] == []
 
 
 def call_paths() -> set[str]:

@@ -27,7 +27,7 @@ Call = TypeVar("Call", bound=RepositoryRequest)
 async def _parse(request: Request, context: Context, model: type[Call]) -> Call:
     """Validate a body; a missing one counts as an empty object."""
     body = await read_json(request, context)
-    return parse_body(body if body.strip() else b"{}", context.settings, model)
+    return parse_body(body or b"{}", context.settings, model)
 
 
 @repository.post("/v2/repository/index", **DOCS["index"])

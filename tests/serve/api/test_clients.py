@@ -347,6 +347,14 @@ def test_repository_calls_ignore_null_and_unknown_members(web: httpx.Client) -> 
         assert web.post(f"/v2/repository/models/unknown/{call}", json=more).status_code == 404
 
 
+def test_repository_calls_may_have_no_body(web: httpx.Client) -> None:
+    """An empty body counts as an empty object; one of spaces is not valid JSON."""
+    for path in ("/v2/repository/index", "/v2/repository/models/iris/load"):
+        assert [web.post(path, content=content).status_code for content in (b"", b"{}", b" ", b"\n")] == [
+            200, 200, 400, 400,
+        ]  # fmt: skip
+
+
 # httpx
 
 
