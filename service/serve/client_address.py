@@ -21,8 +21,8 @@ NODE: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)
 TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # the grammar's name for it
 PAIR: Final = rf'({TOKEN})=({TOKEN}|"(?:[^"\\]|\\.)*")'
 PAIRS: Final = re.compile(PAIR)
-# One element of Forwarded and the comma after it (RFC 7239, section 4).
-ELEMENT: Final = re.compile(rf"[ \t]*({PAIR}(?:;{PAIR})*)?[ \t]*(?:,|$)")
+# One element of Forwarded and the comma after it (RFC 7239, section 4). White space is matched once, not in all parts.
+ELEMENT: Final = re.compile(rf"[ \t]*+({PAIR}(?:;{PAIR})*)?[ \t]*+(?:,|$)")
 # The addresses of one client of IPv6: it usually has a network of this size to itself.
 CLIENT_PREFIX_6: Final = 64
 

@@ -1,6 +1,7 @@
-"""Fuzz one parser: inputs that lead to a new outcome join the corpus, and exceptions that are not declared are kept."""
+"""Fuzz one parser: inputs with a new outcome join the corpus; slow ones and exceptions not declared are kept."""
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -9,6 +10,8 @@ from tests.fuzz.mutations import Mutator
 # Inputs that may join a corpus.
 JOINED_MAX: Final = 2000
 FAILURES_MAX: Final = 5
+# Of the processor for one input, which has 4 KiB at most: a parser whose time is the square of the size takes longer.
+SECONDS_MAX: Final = 0.2
 # A longer text of a result does not tell outcomes apart.
 KIND_TEXT_MAX: Final = 40
 NUMBERS: Final = re.compile(r"[0-9]+")
@@ -29,7 +32,7 @@ class Parser(NamedTuple):
 
 
 class Fuzzed(NamedTuple):
-    """The result of a run: the inputs, the different outcomes, and the inputs that raised something undeclared."""
+    """The result of a run: inputs, different outcomes, and the inputs that were slow or raised something undeclared."""
 
     inputs: int
     outcomes: int
@@ -47,7 +50,10 @@ def fuzz(parser: Parser, inputs: int, seed: int) -> Fuzzed:
     failures: list[tuple[bytes, str]] = []
     for number in range(inputs):
         data = parser.corpus[number] if number < len(parser.corpus) else mutator.next()
+        began = time.thread_time()
         outcome, failure = _outcome(parser, data)
+        if time.thread_time() - began > SECONDS_MAX:
+            failure = failure or "slow"
         if failure and len(failures) < FAILURES_MAX:
             failures.append((data, failure))
         if outcome not in seen:

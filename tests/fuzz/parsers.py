@@ -10,6 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from service.errors import ArtifactError, InputError
+from service.serve.client_address import Proxies, parse_address
 from service.serve.responses import RequestHead
 from service.serve.wire.content_decoder import ContentDecoder, zstd
 from service.serve.wire.feature_columns import FeatureColumns
@@ -115,6 +116,7 @@ LABEL_SETS: Final = FeedbackParser(tables_of(), LabelParser(CLASSES, multilabel=
 TABLES: Final = (
     b"\0" + dump({"dataframe_split": {"columns": NAMES, "data": [ROW], "index": [0]}}),
     b"\0" + dump({"dataframe_records": [dict(zip(NAMES, ROW, strict=True))], "params": {}}),
+    b"\3" + b"1" * 900 + b",2,3,4\n",
     b"\1a,b,c,d\n5.1,3.5,1.4,0.2\n",
     b"\2d,c,b,a\r\n1,2,3,4\r\n",
     b"\3" + b"5.1,3.5,1.4,0.2\n" * 20,
@@ -144,6 +146,23 @@ def parse_form(data: bytes) -> object:
 
 TEXT, RAW = binary([ROW])
 WIDE_TEXT, WIDE_RAW = binary([ROW] * 2, "<f8", "FP64")
+PROXIES: Final = [Proxies(["127.0.0.0/8"], header) for header in ("forwarded", "x-forwarded-for")]
+FORWARDED: Final = (
+    b'for=192.0.2.1;proto=https, for="[2001:db8::1]:80";by=_a',
+    b"127.0.0.1, 192.0.2.1:80, [::1]",
+    b'for="\\"a"' + b" " * 40 + b",for=127.0.0.1",
+)
+
+
+def parse_forwarded(data: bytes) -> object:
+    """Find the address of a client in both headers of proxies."""
+    for proxies in PROXIES:
+        for name in (b"forwarded", b"x-forwarded-for"):
+            client = proxies.client_of("127.0.0.1", [(name, data)])
+            assert parse_address(client) is not None, "a client without an address"
+    return client == "127.0.0.1"
+
+
 BYTE: Final = {"shape": [1, 1], "datatype": "INT8", "parameters": {"binary_data_size": 1}}
 TENSORS: Final = (
     b"-\n" + infer([ROW]),
@@ -253,6 +272,7 @@ PARSERS: Final[dict[str, Parser]] = {
     "media types": Parser(
         (b"text/csv; header=present; charset=utf-8\ntext/csv;q=0.5, */*", *FORMS), parse_form, (InputError,)
     ),
+    "headers of proxies": Parser(FORWARDED, parse_forwarded, ()),
     "tensors": Parser(TENSORS, parse_tensors_body, (InputError,)),
     "feedback tokens": Parser(TOKENS, open_token, (InputError,)),
     "content codings": Parser(CODED, decode_content, (InputError,)),

@@ -1,5 +1,7 @@
 """Each parser gets some changed inputs, and raises only what it declares; the fuzzers find planted faults."""
 
+import re
+
 import pytest
 
 from service.errors import MalformedError
@@ -33,6 +35,13 @@ def test_an_undeclared_exception_is_found() -> None:
     fuzzed = fuzz(Parser((b"[1,2,3]",), parse, (MalformedError,)), 5000, seed=1)
     assert {failure for _, failure in fuzzed.failures} == {"ZeroDivisionError: "}
     assert all(b"NaN" in data for data, _ in fuzzed.failures)
+
+
+def test_a_slow_input_is_found() -> None:
+    """A pattern that tries every division of the digits is caught by its time."""
+    slow = re.compile(rb"[0-9]+\.?[0-9]*x")
+    fuzzed = fuzz(Parser((b"1" * BYTES_MAX,), slow.fullmatch, ()), 1, seed=1)
+    assert {failure for _, failure in fuzzed.failures} == {"slow"}
 
 
 def test_inputs_with_a_new_outcome_are_changed_further() -> None:

@@ -125,6 +125,7 @@ HEADERS: Cases = {
             "forwarded host": get(
                 HEALTH, "X-Forwarded-Host: evil", "X-Forwarded-Proto: javascript", "Forwarded: for=_;"
             ),
+            "forwarded for spaces": header("Forwarded: for=a," + " " * 20_000 + "x"),
             "original URL": get(HEALTH, "X-Original-URL: /v1/models", "X-Rewrite-URL: /metrics"),
             "method override": get(HEALTH, "X-HTTP-Method-Override: DELETE"),
             "a range": header("Range: bytes=0-18446744073709551615"),

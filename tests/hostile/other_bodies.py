@@ -53,6 +53,7 @@ TABLES: Cases = {
     **answered(
         422,
         {
+            "CSV: 2,900 digits and a letter": csv("1" * 2900 + "x,3.5,1.4,0.2\n"),
             "CSV: zero byte": csv("5.1,3.5,1.4,\0\n"),
             "CSV: formula": csv('=cmd|"/c calc",3.5,1.4,0.2\n'),
             "CSV: 1e999": csv("1e999,3.5,1.4,0.2\n"),

@@ -2,9 +2,9 @@
 
 Each input is one that is valid or almost valid, changed at random one to four times: bits, bytes, numbers, tokens of
 the grammar, and parts of other inputs. An input whose outcome is new joins those that are changed further. A parser
-may only raise the exceptions that it declares. Beyond that, no changed key or token may be accepted, parsers of one
-grammar must agree, and no decoded slice may pass its limit. The parsers in machine code read bytes that end where
-readable memory ends, so that a read out of bounds ends their process.
+may only raise the exceptions that it declares, and takes 0.2 s at most. Beyond that, no changed key or token may be
+accepted, parsers of one grammar must agree, and no decoded slice may pass its limit. The parsers in machine code read
+bytes that end where readable memory ends, so that a read out of bounds ends their process.
 
 Here a case is one input, and a violation is an undeclared exception, a broken rule, or a process that ended.
 """

@@ -168,8 +168,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     # From HTTP
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send bytes; none after the end was said."""
-        if data and not self._has_said_end:
+        """Encrypt and send bytes; none after the end was said, or after the client has sent what is no TLS."""
+        if data and not self._has_said_end and not self._socket.is_closing():
             self._tls.write(data)
             self._socket.write(self._outgoing.read())
 

@@ -36,7 +36,8 @@ CELL_CHARACTERS_MAX: Final = 600
 # Python's `float` also reads 1_000 and the digits of other scripts.
 # JSON's -0 is the integer 0, which has no sign.
 INTEGER_ZERO: Final = re.compile(rb"-0(?![.0-9eE])")
-NUMBER: Final = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
+# No two parts of the pattern can match the same digits: they would be tried in every division.
+NUMBER: Final = re.compile(r"\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
 
 
 class CsvColumns(NamedTuple):
