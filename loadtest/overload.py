@@ -30,6 +30,7 @@ from paced_clients import PacedLoad, post, run_loads
 from processes import CLIENT_CORE, SERVER_CORE, free_port
 from tables import MET, table
 
+from service.store.directory.data_directory import LOG_NAME
 from service.store.log.sqlite import SqliteLog
 
 MODEL = "digits"
@@ -141,7 +142,7 @@ def pin(service: CheckoutService) -> None:
 
 def count_lost(folder: Path, acknowledged: list[bytes]) -> int:
     """Return how many acknowledged events the log does not have."""
-    with closing(SqliteLog(folder / "data" / "feedback.sqlite")) as log:
+    with closing(SqliteLog(folder / "data" / LOG_NAME)) as log:
         found = {
             id_
             for start in range(0, len(acknowledged), 1000)
