@@ -63,6 +63,9 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "this processor has no fused multiply-add; predictions are correct but slow",
         "The processor is older than the compiled kernels expect.",
     ),
+    "access_not_followed": LogEvent(
+        ERROR, "the files of access could not be followed", "A fault of the service; the next look tries again."
+    ),
     "keys_not_read": LogEvent(
         WARNING,
         "the API keys stay as they were: {reason}",

@@ -21,7 +21,7 @@ from service.access.scopes import ALL_SCOPES, Scope
 from service.errors import IssuerUnavailableError, KeyInvalidError, SigningKeysError
 from service.setting_types import ALGORITHMS
 from service.settings import Settings
-from tests.support.jwt_issuer import AUDIENCE, ISSUER, base64url, issuer_key, key_set
+from tests.support.jwt_issuer import AUDIENCE, ISSUER, LIFETIME, base64url, issuer_key, key_set
 
 KEYS = [issuer_key(algorithm, algorithm) for algorithm in ALGORITHMS]
 KEY, OTHER = issuer_key("ES256", "ES256"), issuer_key("other", "ES256")
@@ -147,8 +147,8 @@ CLAIMS = {
         KEY.sign(json.dumps({**USUAL, "exp": 7}).replace("7", "7" * 400).encode()),
         "parsed|type",
     ),
-    "a later beginning": (KEY.token(nbf=NOW + LEEWAY_SECONDS + 60), "not valid yet"),
-    "a later issue": (KEY.token(iat=NOW + LEEWAY_SECONDS + 60), "not valid yet"),
+    "a later beginning": (KEY.token(nbf=NOW + LEEWAY_SECONDS + LIFETIME), "not valid yet"),
+    "a later issue": (KEY.token(iat=NOW + LEEWAY_SECONDS + LIFETIME), "not valid yet"),
     "a beginning as text": (KEY.token(nbf="0"), "another type"),
 }
 

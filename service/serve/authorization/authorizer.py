@@ -170,9 +170,15 @@ class Authorizer:
 
     def use(self, table: KeyTable | None) -> None:
         """Use the keys that `read_changed` has returned, and forget what no longer holds."""
-        if table is not None:
+        if table is None:
+            self.forget_expired()
+        else:
             self._table = table
-        if table is not None or (self._jwts is not None and self._jwts.has_changed()):
+            self.forget()
+
+    def forget_expired(self) -> None:
+        """Forget what has expired, or everything if the issuer of JWTs has other keys; this reads no disk."""
+        if self._jwts is not None and self._jwts.has_changed():
             self.forget()
             return
         now = time.time()
