@@ -181,7 +181,7 @@ def file_state(path: Path) -> FileState | None:
     """Return the state of a file, or None if there is none."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the data directory may be a file, and nothing is learned then
         return None
     return FileState(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 

@@ -159,6 +159,7 @@ def test_a_file_that_changes_has_another_state(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     assert file_state(path) is None
     add_key(path)
+    assert file_state(path / "within") is None
     before = file_state(path)
     assert before == file_state(path)
     add_key(path)
