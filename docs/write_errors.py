@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from marked_table import replace_table
+
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED, ErrorCode
 
 PAGE = Path(__file__).parent / "http.md"
-BEGIN = "<!-- error codes -->\n"
-END = "<!-- end of error codes -->\n"
 
 HEAD = """
 `retry` is whether the same request can succeed, and when: later, or after a change of the request. `stored` is whether
@@ -19,13 +19,8 @@ becomes 400.
 
 
 def page(text: str) -> str:
-    """Return the text of the page with the table between its markers."""
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        message = f"the page has no lines {BEGIN.strip()} and {END.strip()}"
-        raise ValueError(message)
-    return f"{before}{BEGIN}{table()}\n{END}{after}"
+    """Return the text of the page with the table between its marks."""
+    return replace_table(text, "error codes", table())
 
 
 def table() -> str:

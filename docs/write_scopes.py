@@ -4,6 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from fastapi.routing import iter_route_contexts
+from marked_table import replace_table
 
 from service.serve.api.app import CALLS
 from service.serve.api.scoped_route import ScopedRoute
@@ -11,8 +12,6 @@ from service.serve.api.swagger_ui import documentation
 from service.serve.authorization.route_scopes import ROUTE_SCOPES, ROUTE_SETTINGS
 
 PAGE = Path(__file__).parent / "security.md"
-BEGIN = "<!-- scopes -->\n"
-END = "<!-- end of scopes -->\n"
 
 HEAD = """
 | scope | calls |
@@ -25,13 +24,8 @@ ALIASES = {"/v2/"}
 
 
 def page(text: str) -> str:
-    """Return the text of the page with the table between its markers."""
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        message = f"the page has no lines {BEGIN.strip()} and {END.strip()}"
-        raise ValueError(message)
-    return f"{before}{BEGIN}{table()}\n{END}{after}"
+    """Return the text of the page with the table between its marks."""
+    return replace_table(text, "scopes", table())
 
 
 def table() -> str:

@@ -11,11 +11,12 @@
     seq         the event that is skipped, if one is
     request_id  the X-Request-Id of the call, if it had one
 
-A line is written by one system call, so lines of several processes do not mix, and then synced. A line that a crash or
+The file is locked while a line is written and synced, so lines of several processes do not mix. A line that a crash or
 a full disk has cut short stays alone: the next one begins with a line break.
 The file is opened for each line, so it may be renamed at any time.
 """
 
+import fcntl
 import os
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -66,6 +67,7 @@ def append_entry(path: Path, entry: AuditEntry) -> None:
     make_folder(path.parent)
     descriptor = open_private_file(path, os.O_RDWR | os.O_APPEND)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # the end of the file is looked at; closing the file unlocks it
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line

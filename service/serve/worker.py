@@ -130,9 +130,8 @@ class Worker:
         access_log = AccessLog(settings.log_format) if settings.access_log else None
         # The forms of responses, which the shared state makes, take their numbers from the source of this moment.
         recorded = None if access_log is None else REQUEST_IDS.record_numbers()
-        self.shared = SharedState(
-            self.registry, self.dispatcher, probes, self.counters, settings, access_log=access_log
-        )
+        parts = (self.registry, self.dispatcher, probes, self.counters, settings)
+        self.shared = SharedState(*parts, memory=shared_memory, access_log=access_log)
         self.authorizer.on_change.append(self.shared.heads.forget)
         self.authorizer.on_expiry.append(self.shared.heads.forget_expired)
         self.protocol: type[SoftstepProtocol] = SoftstepProtocol.bound(self.shared)

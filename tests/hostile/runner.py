@@ -19,7 +19,7 @@ ANSWER_BYTES_MAX: Final = 16 << 10
 # A connection that had all its answers is watched for this time: a smuggled request would be answered too.
 QUIET_SECONDS: Final = 0.2
 # The longest limits of the tested service are below it.
-SECONDS_MAX: Final = 20.0
+SECONDS_MAX: Final = 8.0
 CONNECTIONS: Final = 24
 
 # Opens a connection that is plain or TLS.

@@ -145,7 +145,7 @@ class _Answer(BaseHTTPRequestHandler):
     server: KeyServer
 
     def do_GET(self) -> None:
-        """Answer with the key set, or as the server is told."""
+        """Send the key set, or what the test has set on the server."""
         server = self.server
         server.requests += 1
         if server.hangs:

@@ -10,6 +10,7 @@ PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "nginx": "nginx-light",
+    "openssl": "openssl",
     "tini": "tini",
 }
 

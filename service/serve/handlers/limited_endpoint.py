@@ -1,7 +1,7 @@
-"""An endpoint for the requests of a principal with limits: the same model, but each request is taken from the limits.
+"""An endpoint for a principal with limits: it serves the same model, and charges each request to the limits.
 
 The fast path knows nothing of limits. A remembered head of such a principal has an endpoint of this class, whose kinds
-come after the usual ones, and whose handlers take the request before they answer (dispatcher.py).
+come after the usual ones, and whose handlers charge the request before they answer (dispatcher.py).
 """
 
 from typing import Final, cast
@@ -43,7 +43,7 @@ class LimitedSingleRow:
 
 
 class LimitedEndpoint(Endpoint):
-    """An endpoint that takes each request from the limits of one principal.
+    """An endpoint that charges each request to the limits of one principal.
 
     Args:
         endpoint: The usual endpoint; what it serves from now on, this one serves too.

@@ -58,6 +58,7 @@ class Connection(TimedProtocol):
         self.peer = None if self.client is None else self.client[0]
         if not self.shared.admission.enter(self.peer):
             transport.abort()
+        self.shared.is_draining()  # else the first request of a client that was queued could repeat a remembered head
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release what the connection held."""
@@ -235,7 +236,7 @@ class Connection(TimedProtocol):
     # The end of the service
 
     def begin_drain(self) -> None:
-        """Make the newest request's response the last one; those of later requests are (`SharedState.draining`)."""
+        """Make the newest request's response the last one; those of later requests are (`SharedState.is_draining`)."""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.response_started:
             cycle.keep_alive = False

@@ -148,7 +148,7 @@ class FastPath(Connection):
 
     def _keeps_alive(self) -> bool:
         """Whether the connection stays open after the response to the request whose head is complete."""
-        return bool(self.parser.should_keep_alive()) and not self.shared.draining
+        return bool(self.parser.should_keep_alive()) and not self.shared.is_draining()
 
     def _keep_part(self, body: bytes) -> None:
         """Keep a part of a body that is counted already, or refuse the request if a limit is passed."""

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from service.access.exposure import requires_certificates
 from service.logs import AccessLog
-from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT, QUEUE_NANOSECONDS, SHEDDING
+from service.process.shared_memory import BODY_BYTES, CONNECTIONS, IN_FLIGHT, QUEUE_NANOSECONDS, SHEDDING, SharedMemory
 from service.serve.access_log import AccessEntry, LoggedApplication
 from service.serve.asgi import Envelope, Reply
 from service.serve.client_address import Proxies
@@ -116,6 +116,7 @@ class SharedState:
         probes: Answers each path of liveness and readiness.
         counters: The worker's counters.
         settings: The limits.
+        memory: The shared memory, which shows whether the service stops.
         access_log: Where each response gets a line, or None.
 
     Attributes:
@@ -124,8 +125,6 @@ class SharedState:
         admission: Decides which clients may connect.
         usual_kind: The kind of connections by the only port, and without a certificate.
         usual_form: The form of the responses to requests that come from no web page.
-        draining: Whether each response is the last one on its connection. No head is remembered meanwhile, so a
-            request whose head is remembered need not ask.
     """
 
     def __init__(
@@ -136,6 +135,7 @@ class SharedState:
         counters: WorkerCounters,
         settings: Settings,
         *,
+        memory: SharedMemory,
         access_log: AccessLog | None = None,
     ) -> None:
         self.registry = registry
@@ -145,7 +145,8 @@ class SharedState:
         self.settings = settings
         self.heads = RememberedHeads()
         self.usual_kind = self.heads.kind()
-        self.draining = False
+        self._memory = memory
+        self._draining = False
         self.keep_alive_seconds = settings.keep_alive_seconds
         self.in_flight_max = settings.requests_in_flight_max
         proxies = Proxies(settings.proxies, settings.proxy_header)
@@ -167,8 +168,18 @@ class SharedState:
 
     def begin_drain(self) -> None:
         """Make every response the last one on its connection."""
-        self.draining = True
+        self._draining = True
         self.heads.forget()
+
+    def is_draining(self) -> bool:
+        """Return whether each response is the last one on its connection; ask for each new head and each new client.
+
+        The service stops when its memory says so; the worker's own signal comes a moment later. No head is remembered
+        meanwhile, so a request whose head is remembered need not ask.
+        """
+        if not self._draining and self._memory.draining:
+            self.begin_drain()
+        return self._draining
 
     def form(self, origin: bytes | None, *, keep_alive_asked: bool = False) -> ResponseForm:
         """Return the form of the responses to requests from an origin; there are two for each allowed one.

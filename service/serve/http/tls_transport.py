@@ -142,12 +142,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         incoming, tls = self._incoming, self._tls
         data, has_ended = b"", False
         try:
-            while not has_ended and (incoming.pending or tls.pending()):
-                part = tls.read(RECORD_BYTES)
-                has_ended = not part
-                data = data + part if data else part
-        except ssl.SSLWantReadError:
-            pass
+            with contextlib.suppress(ssl.SSLWantReadError):  # the rest of a record is still to come
+                while not has_ended and (incoming.pending or tls.pending()):
+                    part = tls.read(RECORD_BYTES)
+                    has_ended = not part
+                    data = data + part if data else part
         except ssl.SSLError:  # a record that is not valid, or an alert
             self._flush()
             self._socket.abort()

@@ -53,12 +53,12 @@ class Buckets:
         return int(self._cells[0])
 
     def set_cost(self, number: int, cost: float, room: float) -> None:
-        """Set what is taken from a bucket.
+        """Set the cost of the next `take` for one bucket.
 
         Args:
             number: The number of the bucket.
-            cost: What is taken, in seconds until it has flowed back.
-            room: How far the bucket may be from full for that, in seconds.
+            cost: The time in which the bucket refills what is taken, in seconds.
+            room: The longest time, in seconds, that the bucket may still need to be full; else it refuses.
         """
         start = 1 + number * PLAN_CELLS
         self._cells[start + COST] = min(max(round(cost * SECOND), 1), COST_MAX)
