@@ -2,7 +2,7 @@
 
     SoftstepError
      ├─ ArtifactError, KeyFileError, SnapshotError,
-     │  ApiKeysError, SigningKeysError, TlsFileError   files cannot be used
+     │  ApiKeysError, SigningKeysError, TlsFileError   files cannot be used: ArtifactExistsError
      ├─ AccessError                                    the sender of a request may not make it
      │   ├─ KeyMissingError, KeyInvalidError, IssuerUnavailableError
      │   └─ ScopeMissingError, ModelNotPermittedError
@@ -45,6 +45,10 @@ class SoftstepError(Exception):
 
 class ArtifactError(SoftstepError):
     """A model on disk cannot be served; the message is the reason shown to operators."""
+
+
+class ArtifactExistsError(ArtifactError):
+    """The folder of a new artifact has one already."""
 
 
 class KeyFileError(SoftstepError):

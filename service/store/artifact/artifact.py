@@ -47,7 +47,7 @@ from typing import Final
 
 import safetensors.numpy
 
-from service.errors import ArtifactError
+from service.errors import ArtifactError, ArtifactExistsError
 from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.manifest import FORMAT_VERSION, Manifest
@@ -166,11 +166,12 @@ def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = Fal
             new version number is nearly always better.
 
     Raises:
-        ArtifactError: The folder has a version already, and `overwrite` is false.
+        ArtifactExistsError: The folder has a version already, and `overwrite` is false. Of several processes that write
+            the same version at once, one writes it and the others get this error.
         OSError: The disk failed. The old version is still there, at worst with new tensors beside its manifest.
     """
-    if not overwrite and (directory / MANIFEST_NAME).exists():
-        raise ArtifactError("the folder has a version already; choose the next version number, or pass overwrite=True")
+    if not overwrite:
+        _require_no_version(directory)
     raw = _tensor_bytes(artifact)
     manifest = _with_checksum(artifact.manifest, raw)
     make_folder(directory.parent)
@@ -180,7 +181,7 @@ def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = Fal
     try:
         write_synced_file(temporary / TENSORS_NAME, raw)
         write_synced_file(temporary / MANIFEST_NAME, dump_manifest(manifest))
-        _move_into_place(temporary, directory)
+        _move_into_place(temporary, directory, overwrite=overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -193,12 +194,23 @@ def _with_checksum(manifest: Manifest, tensor_bytes: bytes) -> Manifest:
     return manifest.model_copy(update={"tensors_sha256": hashlib.sha256(tensor_bytes).hexdigest()})
 
 
-def _move_into_place(temporary: Path, directory: Path) -> None:
+def _require_no_version(directory: Path) -> None:
+    if (directory / MANIFEST_NAME).exists():
+        raise ArtifactExistsError(
+            "the folder has a version already; choose the next version number, or pass overwrite=True"
+        )
+
+
+def _move_into_place(temporary: Path, directory: Path, *, overwrite: bool) -> None:
     sync_folder(temporary)
-    if directory.exists():
+    try:
+        temporary.rename(directory)  # replaces an empty folder, and fails if anything is in it
+    except OSError:
+        if not directory.is_dir():
+            raise
+        if not overwrite:
+            _require_no_version(directory)
         for name in (TENSORS_NAME, MANIFEST_NAME):
             (temporary / name).replace(directory / name)
             sync_folder(directory)
-    else:
-        temporary.rename(directory)
     sync_folder(directory.parent)

@@ -3,9 +3,10 @@
 The copy is made once, when the stream begins. Later changes in models/ are reported, and do not change the stream.
 """
 
+from contextlib import suppress
 from typing import NamedTuple
 
-from service.errors import ArtifactError
+from service.errors import ArtifactError, ArtifactExistsError
 from service.store.artifact.artifact import (
     MANIFEST_BYTES_MAX,
     MANIFEST_NAME,
@@ -47,8 +48,10 @@ def bind_artifact(folder: StreamFolder, artifact: Artifact, bytes_max: int) -> B
         OSError: The disk failed; a copy appears whole or not at all.
     """
     if not folder.artifact.exists():
-        write_artifact(folder.artifact, artifact, overwrite=True)  # another process may have written the same meanwhile
-        sync_folder(folder.path.parent)
+        with suppress(ArtifactExistsError):  # another worker was first
+            write_artifact(folder.artifact, artifact)
+    for path in (folder.path, folder.path.parent):  # the worker that was first may not have come that far
+        sync_folder(path)
     copy = read_artifact(folder.artifact, bytes_max)
     return BoundArtifact(copy, _content(copy) != _content(artifact))
 

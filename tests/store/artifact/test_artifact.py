@@ -4,8 +4,10 @@ import hashlib
 import math
 import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import ArtifactError
+from service.errors import ArtifactError, ArtifactExistsError
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.manifest import Manifest
 from tests.support.artifact_files import (
@@ -200,6 +202,39 @@ def test_writing_over_a_version_replaces_it(folder: Path, make_artifact: MakeArt
     assert read_artifact(folder, BYTES_MAX).bias.tolist() == [2.0, 2.0, 2.0]
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_one_of_several_writers_of_a_version_wins(tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    """Writers that start together leave one whole version, and all but its writer are told that there is one."""
+    for number in range(20):
+        folder, barrier = tmp_path / str(number) / "1", Barrier(4)
+
+        def write(bias: float, folder: Path = folder, barrier: Barrier = barrier) -> float | None:
+            barrier.wait()
+            try:
+                write_artifact(folder, make_artifact(bias=bias))
+            except ArtifactExistsError:
+                return None
+            return bias
+
+        with ThreadPoolExecutor(4) as pool:
+            written = [bias for bias in pool.map(write, (1.0, 2.0, 3.0, 4.0)) if bias is not None]
+        assert read_artifact(folder, BYTES_MAX).bias.tolist() == written * 3
+        assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_a_new_version_fits_a_folder_that_has_none(tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    """The folder may be empty, may have other files, which stay, and may be a link."""
+    for name in ("empty", "used"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("kept")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    for name in ("empty", "used", "link"):
+        write_artifact(tmp_path / name, make_artifact(bias=2.0))
+        assert read_artifact(tmp_path / name, BYTES_MAX).bias.tolist() == [2.0, 2.0, 2.0]
+    assert (tmp_path / "used" / "notes.txt").read_text() == "kept"
+    assert sorted(path.name for path in (tmp_path / "target").iterdir()) == ["model.json", "model.safetensors"]
 
 
 def test_a_write_that_stops_halfway_is_refused_by_its_checksum(

@@ -1,10 +1,13 @@
 """A stream's artifact is the one that it began with."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 
 from service.errors import ArtifactError
 from service.store.directory.bound_artifact import bind_artifact
-from service.store.directory.data_directory import DataDirectory
+from service.store.directory.data_directory import DataDirectory, StreamFolder
 from tests.support.artifact_files import BYTES_MAX, MakeArtifact
 from tests.support.artifacts import ones
 
@@ -21,6 +24,19 @@ def test_the_artifact_is_bound_once(data: DataDirectory, make_artifact: MakeArti
         assert (float(bound.artifact.bias[0]), bound.artifact.manifest.classes[0]) == (0.5, "a")
         assert bound.differs
     assert folder.artifact == data.path / "streams" / "iris" / "1" / "artifact"
+
+
+def test_workers_that_bind_at_once_are_bound_to_the_same(data: DataDirectory, make_artifact: MakeArtifact) -> None:
+    """Also if the version in models/ changes meanwhile: the first copy stays."""
+    for number in range(20):
+        folder, barrier = data.stream_folder("iris", number), Barrier(4)
+
+        def bind(bias: float, folder: StreamFolder = folder, barrier: Barrier = barrier) -> float:
+            barrier.wait()
+            return float(bind_artifact(folder, make_artifact(bias), BYTES_MAX).artifact.bias[0])
+
+        with ThreadPoolExecutor(4) as pool:
+            assert len(set(pool.map(bind, (1.0, 2.0, 1.0, 2.0)))) == 1
 
 
 def test_other_widths_are_another_artifact(data: DataDirectory) -> None:
