@@ -1,6 +1,6 @@
 """Measure the limits of a key: what is accepted in 10 s at three times the limit, by 1, 2 and 4 workers.
 
-    python loadtest/limits.py [--seconds 10] [--rate 600]
+    python loadtest/limits.py [--seconds 10] [--rate 600] [--write]
 
 Each line is one limit: requests/s with one row each, requests/s with bodies that the general path parses, and rows/s in
 requests of some rows. The service runs with a key of its own, whose limits are shared by all workers.
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from checkout_service import CheckoutService
+from machine import describe
+from operations import report, row
 from paced_clients import PacedLoad, post, run_loads
 from processes import free_port
-from tables import MET, table
 
 from service.access.api_key import digest_of, make_key
 from service.access.key_file import KeyRecord, LimitsRecord, SecretRecord, utc_now, write_keys
@@ -29,6 +30,7 @@ TIMES = 3
 ERROR_MAX = 0.05
 CONNECTIONS = 32
 OK, REFUSED = 200, 429
+ABOUT = "A key with one limit, {times} times as many requests for {seconds:g} s."
 
 
 def write_key(path: Path, **limits: float) -> str:
@@ -78,27 +80,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=600.0, help="the limit, in requests a second")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
     options = parser.parse_args()
+    machine = describe()
     limit, seconds = options.rate, options.seconds
     kinds: dict[str, tuple[int, dict[str, Any]]] = {
         "requests/s, one row each": (1, {"requests_per_second": limit}),
         f"requests/s, {ROWS} rows each": (ROWS, {"requests_per_second": limit}),
         f"rows/s, {ROWS} rows each": (ROWS, {"rows_per_second": limit * ROWS}),
     }
-    lines, is_good = [], True
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         for workers in WORKERS:
-            for title, (rows, limits) in kinds.items():
-                folder = Path(name) / f"{workers}-{len(lines)}"
+            for title, (size, limits) in kinds.items():
+                folder = Path(name) / str(len(rows))
                 folder.mkdir()
-                accepted, statuses = measure(folder, workers, rows, TIMES * limit, seconds, **limits)
+                accepted, statuses = measure(folder, workers, size, TIMES * limit, seconds, **limits)
                 error = accepted / (limit * seconds) - 1
                 met = abs(error) <= ERROR_MAX and statuses <= {OK, REFUSED}
-                is_good &= met
-                lines.append([f"{title}, {workers} workers", f"± {ERROR_MAX:.0%}", f"{error:+.1%}", MET[met]])
-    print(table(["limit", "target", "accepted, compared with the limit", ""], lines))
-    if not is_good:
-        raise SystemExit(1)
+                figure = f"accepted, compared with a limit of {title}; {workers} workers"
+                rows.append(row(figure, f"± {ERROR_MAX:.0%}", f"{error:+.1%}", met=met))
+    report("limits", ABOUT.format(times=TIMES, seconds=seconds), rows, machine, write=options.write)
 
 
 if __name__ == "__main__":

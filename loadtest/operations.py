@@ -1,9 +1,9 @@
-"""The page docs/benchmarks/operations.md: figures about restarts, signals, probes and keys, from operations.json.
+"""The page docs/benchmarks/operations.md: figures about a service in operation, from operations.json.
 
     python loadtest/operations.py        write the page again, without measuring
 
-restarts.py, signals.py, probes.py, keys.py and key_timing.py measure. With `--write` each replaces its own figures in
-the file and writes the page.
+The script that measures has the name of its part in `HEADINGS`. With `--write` it replaces its own figures in the file
+and writes the page.
 """
 
 import json
@@ -24,6 +24,8 @@ HEADINGS = {
     "key_timing": "Time to compare API keys",
     "tls": "TLS",
     "slow_clients": "Slow clients",
+    "limits": "Limits of keys",
+    "overload": "Overload",
 }
 HEAD = ["figure", "target", "measured", ""]
 INTRODUCTION = """# Operation

@@ -1,6 +1,6 @@
 """Measure a service under three times the load that it can answer (figure K6).
 
-    python loadtest/overload.py [--seconds 300] [--rows 256] [--connections 256]
+    python loadtest/overload.py [--seconds 300] [--rows 256] [--connections 256] [--write]
 
 One worker on one core answers predictions of digits, and a quarter of the requests is feedback of one row; the client
 has the other core. First the capacity is measured: the answers a second while eight connections send as fast as they
@@ -19,6 +19,7 @@ import os
 import random
 import tempfile
 import threading
+from collections import Counter
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -26,9 +27,10 @@ from statistics import mean, quantiles
 from typing import Any, Self
 
 from checkout_service import CheckoutService
+from machine import describe
+from operations import report, row
 from paced_clients import PacedLoad, post, run_loads
 from processes import CLIENT_CORE, SERVER_CORE, free_port
-from tables import MET, table
 
 from service.store.directory.data_directory import LOG_NAME
 from service.store.log.sqlite import SqliteLog
@@ -44,6 +46,11 @@ CALIBRATE_SECONDS = 5.0
 ACCEPTED = {"prediction": 200, "feedback": 202}
 STATUSES = {200, 202, 429, 503}
 FEEDBACK_SHARE = 0.25
+ABOUT = (
+    "{times} times the capacity, {rate:,.0f} requests/s, for {seconds:g} s over {connections} connections: three "
+    "quarters are predictions of {rows} rows of digits, one quarter is feedback of a row. One worker on one core, the "
+    "client on the other."
+)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -157,7 +164,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--rows", type=int, default=256, help="the rows of a prediction")
     parser.add_argument("--connections", type=int, default=256)
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/operations.md")
     options = parser.parse_args()
+    machine = describe()
     os.sched_setaffinity(0, {CLIENT_CORE})
     requests = Requests(options.rows)
     with tempfile.TemporaryDirectory() as name:
@@ -175,36 +184,36 @@ def main() -> None:
             answer.tag.encode() for answer in loads["feedback"].answers if answer.status == ACCEPTED["feedback"]
         ]
         lost = count_lost(folder, acknowledged)
-    lines = []
+    rows = []
     for kind, load in loads.items():
-        seen = {answer.status: 0 for answer in load.answers}
-        for answer in load.answers:
-            seen[answer.status] += 1
-        text = f"{seen}, {load.unsent} not sent, {load.broken} broken"
-        lines.append(
-            [f"statuses of {kind}", "200, 202, 429, 503", text, MET[set(seen) <= STATUSES and not load.broken]]
+        seen = Counter(answer.status for answer in load.answers)
+        text = ", ".join(f"{count:,} with {status}" for status, count in sorted(seen.items()))
+        text = f"{text}; {load.unsent:,} not sent, {load.broken} broken"
+        rows.append(
+            row(f"K6: statuses of {kind}", "200, 202, 429, 503", text, met=set(seen) <= STATUSES and not load.broken)
         )
-        ratio = p99_of(load, ACCEPTED[kind]) / normal[kind]
-        text = f"{ratio:.2f} ({1000 * p99_of(load, ACCEPTED[kind]):.1f} ms)"
-        lines.append(
-            [
-                f"p99 of accepted {kind}, compared with half load",
+        p99, usual = 1000 * p99_of(load, ACCEPTED[kind]), 1000 * normal[kind]
+        text = f"{p99 / usual:.2f}: {p99:.1f} ms and {usual:.1f} ms"
+        rows.append(
+            row(
+                f"K6: p99 of accepted {kind} ÷ at half load",
                 f"≤ {P99_RATIO_MAX:g}",
                 text,
-                MET[ratio <= P99_RATIO_MAX],
-            ]
+                met=p99 <= P99_RATIO_MAX * usual,
+            )
         )
     growth = memory.growth()
-    lines.append(
-        [
-            "memory at the end, compared with the start",
+    rows.append(
+        row(
+            "K6: memory at the end ÷ at the start",
             f"≤ {MEMORY_RATIO_MAX:g}",
             f"{growth:.3f}",
-            MET[growth <= MEMORY_RATIO_MAX],
-        ]
+            met=growth <= MEMORY_RATIO_MAX,
+        )
     )
-    lines.append(["lost events of those acknowledged", "0", f"{lost} of {len(acknowledged)}", MET[not lost]])
-    print(table(["figure", "target", "measured", ""], lines))
+    rows.append(row("K6: lost events of those acknowledged", "0", f"{lost} of {len(acknowledged):,}", met=not lost))
+    about = ABOUT.format(times=TIMES, rate=TIMES * capacity, **vars(options))
+    report("overload", about, rows, machine, write=options.write)
 
 
 if __name__ == "__main__":
