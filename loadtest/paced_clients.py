@@ -55,6 +55,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._unread = b""
         self._sent: tuple[float, Any] | None = None
+        self._ended = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be idle."""
@@ -66,6 +67,12 @@ class Client(asyncio.Protocol):
         self._load.broken += self._sent is not None
         if self in self._idle:
             self._idle.remove(self)
+        self._ended.set_result(None)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._transport.abort()
+        await self._ended
 
     def send_next(self) -> None:
         """Send the next request of the load."""
@@ -91,8 +98,10 @@ class Client(asyncio.Protocol):
 async def _run_load(port: int, load: PacedLoad, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     idle: list[Client] = []
-    for _ in range(load.connections):
-        await loop.create_connection(lambda: Client(load, idle), "127.0.0.1", port)
+    clients = [
+        (await loop.create_connection(lambda: Client(load, idle), "127.0.0.1", port))[1]
+        for _ in range(load.connections)
+    ]
     began, sent = time.perf_counter(), 0
     while (now := time.perf_counter() - began) < seconds:
         due = len(idle) if load.rate is None else int(now * load.rate) - sent
@@ -106,6 +115,8 @@ async def _run_load(port: int, load: PacedLoad, seconds: float) -> None:
     end = time.perf_counter() + LAST_SECONDS
     while len(idle) + load.broken < load.connections and time.perf_counter() < end:  # noqa: ASYNC110  # no event
         await asyncio.sleep(TICK_SECONDS)
+    for client in clients:
+        await client.close()
 
 
 def run_loads(port: int, loads: Sequence[PacedLoad], seconds: float) -> None:

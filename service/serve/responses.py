@@ -133,5 +133,7 @@ def sentence(reason: SoftstepError) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
+# A request that is refused because there are too many; the same in every protocol.
+OVERLOADED: Final = refusal(overloaded(), V1)
 # An unexpected exception; its traceback is in the log.
 BROKEN: Final = error("internal_error", "The server failed to answer; the fault is in its log.")

@@ -22,7 +22,7 @@ from service.serve.limits.limiter import Limiters
 from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import FEEDBACK, KINDS, Endpoint
 from service.serve.origins import Origins
-from service.serve.responses import HttpResponse, RequestHead, body_too_large, overloaded, refusal
+from service.serve.responses import OVERLOADED, HttpResponse, RequestHead, body_too_large, refusal
 
 # Responds at once, or by a future if the kernel call is shared, runs in a thread, or must wait for a turn or the disk.
 # The head has been checked.
@@ -90,7 +90,7 @@ class Dispatcher:
             declared: The bytes of its body that the head declares.
         """
         if self.load.is_shedding and self.load.refuses(endpoint):
-            return refusal(overloaded(), endpoint.protocol)
+            return OVERLOADED
         scope = Scope.FEEDBACK if endpoint.kind == FEEDBACK else Scope.PREDICT
         try:
             principal = self.authorizer.authorize(head, scope, endpoint.served.name)
@@ -115,7 +115,7 @@ class Dispatcher:
         if len(body) < LARGE_BYTES or (head.tensor_header is not None and len(body) < LARGE_BINARY_BYTES):
             return handler(endpoint, head, body)
         if self.load.is_shedding and self.load.refuses_large(endpoint):
-            return refusal(overloaded(), endpoint.protocol)
+            return OVERLOADED
         return self.turns.call(partial(handler, endpoint, head, body))
 
     def _respond_limited(self, handler: Handler, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:

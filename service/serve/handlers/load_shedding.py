@@ -1,16 +1,17 @@
 """Refuse requests early while this worker is overloaded, by the time that they wait.
 
-A request waits in the kernel until the event loop reads it, at most for one turn of the loop. If it is large, it also
-waits for its own turn (turns.py). Ten times a second the worker measures the length of a turn and the age of the oldest
-large request. A burst may wait longer than `queue_seconds`. If every measurement of a second is above it, the worker
-sheds load: what has waited for too long is refused with 503.
+The event loop works in turns: it finds all requests that have arrived, and answers one after the other. What arrives
+meanwhile waits for the next turn. A large request also waits for its own turn (turns.py). Ten times a second the worker
+measures the length of a turn and the age of the oldest large request. A burst may wait longer than `queue_seconds`. If
+every measurement of a second is above it, the worker sheds load: what is read so late in its turn is refused with 503.
 
     feedback        is refused after a quarter of `queue_seconds`
     explanations    after half of it
     predictions     after all of it
 
-So predictions are answered in the time that refused feedback and explanations leave. It ends when nothing was refused
-for some seconds. Until it begins, a request pays nothing for it.
+So predictions are answered in the time that refused feedback and explanations leave. A turn takes `queue_seconds` and
+the time of its refusals, and no answer takes much longer than two turns. Shedding ends when nothing was refused for
+some seconds. Until it begins, a request pays nothing for it.
 """
 
 import asyncio
@@ -49,6 +50,7 @@ class LoadShedder:
         self._turns: Final = turns
         self._queue_seconds: Final = queue_seconds
         self._above_since: float | None = None
+        self._turn_began: float | None = None  # when this turn's first request was read; known while load is shed
         self._refused_at = 0.0
 
     def observe_turn(self, began: float) -> None:
@@ -74,8 +76,14 @@ class LoadShedder:
 
     def refuses(self, endpoint: Endpoint) -> bool:
         """Whether a request that is read now is refused; it is counted then. Ask only while load is shed."""
-        # The loop's own clock is that of the moment at which this turn's requests were found.
-        return self._refuses_after(endpoint, time.monotonic() - asyncio.get_running_loop().time())
+        now = time.monotonic()
+        if self._turn_began is None:
+            self._turn_began = now
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return self._refuses_after(endpoint, now - self._turn_began)
+
+    def _end_turn(self) -> None:
+        self._turn_began = None
 
     def refuses_large(self, endpoint: Endpoint) -> bool:
         """Whether a large request is refused instead of waiting for its turn, as `refuses`."""

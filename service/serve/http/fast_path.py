@@ -14,11 +14,11 @@ from service.serve.handlers.turns import LARGE_BYTES
 from service.serve.http.connection import Connection
 from service.serve.http.remembered_heads import HEAD_BYTES_MAX, CachedHead
 from service.serve.http.response_forms import PREDICTIONS, ResponseForm
-from service.serve.http.shared_state import BUSY, PendingGet, PendingHead, PendingRequest
+from service.serve.http.shared_state import PendingGet, PendingHead, PendingRequest
 from service.serve.http.timed_protocol import BODY, NEVER
 from service.serve.models.endpoint import FEEDBACK, Endpoint
 from service.serve.models.single_row import SingleRow
-from service.serve.responses import V1, HttpResponse, RequestHead, body_too_large, refusal
+from service.serve.responses import OVERLOADED, V1, HttpResponse, RequestHead, body_too_large, refusal
 
 CHUNKED: Final = -1
 # The methods of probes, and the headers of a request that has a body or waits before it sends one.
@@ -29,10 +29,13 @@ BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding", b"expec
 class FastPath(Connection):
     """A connection that answers requests to models by itself."""
 
-    def _repeat(self, cached: CachedHead, data: bytes) -> None:
-        """Answer a request whose head is remembered: `_answer`, without what such a request does not need."""
+    def _repeat(self, cached: CachedHead, data: bytes, *, may_shed: bool = False) -> None:
+        """Answer a request whose head is remembered, or refuse it while load is shed."""
         shared = self.shared
         endpoint = cached.endpoint
+        if may_shed and shared.dispatcher.load.refuses(endpoint):
+            self._write(OVERLOADED, PendingRequest(cached.form, keep_alive=True))
+            return
         single_row = endpoint.single_row
         label = -1 if single_row is None else single_row.predict_row(data, len(cached.head))
         if label >= 0:
@@ -113,7 +116,7 @@ class FastPath(Connection):
         checked: RequestHead | HttpResponse
         declared = int(self.fields.get(b"content-length", 0))
         if declared <= shared.settings.body_bytes_max and shared.is_full(declared, len(self.tasks)):
-            checked = BUSY
+            checked = OVERLOADED
         else:
             checked = shared.dispatcher.check(endpoint, head, declared)
         if isinstance(checked, HttpResponse):
@@ -157,7 +160,7 @@ class FastPath(Connection):
         if self.held > self.shared.settings.body_bytes_max:
             response = refusal(body_too_large(self.shared.settings.body_bytes_max), V1)
         elif self.shared.is_full(0, len(self.tasks)):
-            response = BUSY
+            response = OVERLOADED
         if response is not None:
             self.endpoint = None
             self._write(response, cast("Any", self.cycle))

@@ -13,9 +13,9 @@ from service.log_events import logger
 from service.serve.asgi import CERTIFICATE, IS_PUBLIC, KEEP_ALIVE_ASKED
 from service.serve.http.fast_path import FastPath
 from service.serve.http.host_header import is_host, is_loopback_host
-from service.serve.http.shared_state import BUSY, SharedState
+from service.serve.http.shared_state import SharedState
 from service.serve.http.timed_protocol import BODY, HEAD, IDLE, NEVER
-from service.serve.responses import BROKEN, HttpResponse, error
+from service.serve.responses import BROKEN, OVERLOADED, HttpResponse, error
 
 # Answered also by a busy server, like its probes.
 METRICS: Final = b"/metrics"
@@ -69,13 +69,14 @@ class SoftstepProtocol(FastPath):
             if cached is None or not cached.table.is_current or not data.startswith(cached.head):
                 end = data.find(b"\r\n\r\n") + 4  # 3 if the end is missing, and no head is that short
                 self.cached = cached = self.kind.table.get(data[:end])
-            if (
-                cached is not None
-                and len(data) == cached.size
-                and shared.in_flight + len(self.tasks) < shared.in_flight_max
-            ):
-                self._repeat(cached, data)
-                return
+            if cached is not None and len(data) == cached.size:
+                in_flight = shared.in_flight + len(self.tasks)
+                if in_flight < shared.in_flight_max:
+                    self._repeat(cached, data)
+                    return
+                if in_flight < shared.settings.requests_in_flight_max:
+                    self._repeat(cached, data, may_shed=True)
+                    return
             self.chunk = data
         self.message_ended = False
         rest = data
@@ -217,7 +218,7 @@ class SoftstepProtocol(FastPath):
             return
         super().on_body(body)
         if self.shared.body_bytes > self.shared.settings.body_bytes_in_flight_max:
-            self._leave(BUSY)
+            self._leave(OVERLOADED)
 
     def on_message_complete(self) -> None:
         """Answer a request to a model; report the end of any other to the application."""

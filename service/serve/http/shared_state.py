@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -22,10 +22,8 @@ from service.serve.http.remembered_heads import RememberedHeads
 from service.serve.http.response_forms import ResponseForm
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.registry import ModelRegistry
-from service.serve.responses import KEEP_ALIVE, V1, Header, overloaded, refusal
+from service.serve.responses import KEEP_ALIVE, OVERLOADED, Header
 from service.settings import Settings
-
-BUSY: Final = refusal(overloaded(), V1)
 
 
 class NullEvent:
@@ -216,7 +214,7 @@ class SharedState:
             if connection.is_late(now):
                 connection.expire()
         load = self.dispatcher.load
-        # A request whose head is remembered need not ask whether it is shed: there are none while load is shed.
+        # So requests whose heads are remembered need not ask whether load is shed: then none of them fits.
         self.in_flight_max = 0 if load.is_shedding else self.settings.requests_in_flight_max
         self.counters.set_gauge(QUEUE_NANOSECONDS, int(load.delay * 1e9))
         self.counters.set_gauge(SHEDDING, int(load.is_shedding))
@@ -228,4 +226,4 @@ class SharedState:
 
 async def busy(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer in the application's place while the server is overloaded."""
-    await Reply(BUSY)(scope, receive, send)
+    await Reply(OVERLOADED)(scope, receive, send)

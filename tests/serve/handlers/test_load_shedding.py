@@ -28,11 +28,11 @@ class Rig:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        self.turn_began = 0.0
         self.oldest = 0.0
         turns: Any = SimpleNamespace(oldest_seconds=lambda _now: self.oldest)
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
-        loop = SimpleNamespace(time=lambda: self.turn_began)
+        self.later: list[Any] = []
+        loop = SimpleNamespace(call_soon=self.later.append)
         monkeypatch.setattr(module, "asyncio", SimpleNamespace(get_running_loop=lambda: loop))
         self.counters = memoryview(bytearray(8 * 100)).cast("q")
         self.shedder = LoadShedder(turns, LIMIT)
@@ -45,14 +45,18 @@ class Rig:
             self.shedder.observe_turn(self.now - turn)
 
     def refused(self, age: float, *, large: bool = False) -> list[int]:
-        """Return the kinds of requests that are refused when they have waited for so long."""
-        self.turn_began, self.oldest = self.now - age, age
-        ask = self.shedder.refuses_large if large else self.shedder.refuses
+        """Return the kinds of requests that are refused so long after the first request of a turn was read."""
         endpoints: list[Any] = [
             SimpleNamespace(kind=kind, served=SimpleNamespace(counters=self.counters)) for kind in KINDS
         ]
+        assert large or not self.shedder.refuses(endpoints[0])
+        self.now += age
+        self.oldest = age
+        ask = self.shedder.refuses_large if large else self.shedder.refuses
         kinds = [endpoint.kind for endpoint in endpoints if ask(endpoint)]
         self.oldest = 0.0
+        while self.later:
+            self.later.pop()()
         return kinds
 
 
