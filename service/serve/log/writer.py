@@ -17,6 +17,7 @@ append alone (medians of turns). With clients that pause for 0 to 4 ms, a batch 
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,6 +35,8 @@ from service.store.log.feedback_log import FeedbackLog
 
 # Results that are reported in one turn of the loop, so that a prediction does not wait for all results of a batch.
 RESULTS_PER_TURN: Final = 3
+# The same for each such time that the turn takes: where turns are long, a batch would wait for many of them.
+TURN_SECONDS: Final = 0.0005
 
 T = TypeVar("T")
 # Feedback for one version: its source, the events, and the callback for their outcomes.
@@ -187,13 +190,17 @@ class Writer:
         if not is_reporting:
             self._report_some()
 
-    def _report_some(self) -> None:
-        """Report a few results, and the others after the loop has handled its sockets."""
+    def _report_some(self, count: int = RESULTS_PER_TURN) -> None:
+        """Report a few results, and others after the loop has handled its sockets."""
         unreported = self._unreported
-        for _ in range(min(RESULTS_PER_TURN, len(unreported))):
+        for _ in range(min(count, len(unreported))):
             self._report(*unreported.popleft())
         if unreported:
-            self._loop.call_soon(self._report_some)
+            self._loop.call_soon(self._report_more, time.perf_counter())
+
+    def _report_more(self, since: float) -> None:
+        """Report results after a turn that began at `since`, in seconds of the performance counter."""
+        self._report_some(RESULTS_PER_TURN * (1 + int((time.perf_counter() - since) / TURN_SECONDS)))
 
     def _report(self, item: Item, result: Result) -> None:
         if type(item) is Submission:
