@@ -3,9 +3,10 @@
     python loadtest/overload.py [--seconds 300] [--rows 256] [--connections 256] [--write]
 
 One worker on one core answers predictions of digits, and a quarter of the requests is feedback of one row; the client
-has the other core. First the capacity is measured: the answers a second while eight connections send as fast as they
-can. Then requests leave on a schedule, at half of the capacity and at three times of it. SOFTSTEP_QUEUE_SECONDS is half
-of the p99 of predictions at half of the capacity.
+has the other core. The log begins with 200,000 events, so that the caches of ids and of pages are full. First the
+capacity is measured: the answers a second while eight connections send as fast as they can. Then requests leave on a
+schedule, at half of the capacity and at three times of it. SOFTSTEP_QUEUE_SECONDS is half of the p99 of predictions at
+half of the capacity.
 
     statuses    200, 202, 429 and 503 alone
     latency     p99 of accepted predictions, and of accepted feedback, compared with that at half of the capacity
@@ -17,6 +18,8 @@ import argparse
 import json
 import os
 import random
+import subprocess
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -27,6 +30,7 @@ from statistics import mean, quantiles
 from typing import Any, Self
 
 from checkout_service import CheckoutService
+from environments import ROOT
 from machine import describe
 from operations import report, row
 from paced_clients import PacedLoad, post, run_loads
@@ -42,7 +46,9 @@ TIMES = 3
 P99_RATIO_MAX = 3.0
 # The memory may grow by what allocators keep.
 MEMORY_RATIO_MAX = 1.1
-CALIBRATE_SECONDS = 10.0
+EVENTS = 200_000
+CAPACITY_SECONDS = 5.0
+HALF_SECONDS = 30.0
 ACCEPTED = {"prediction": 200, "feedback": 202}
 STATUSES = {200, 202, 429, 503}
 FEEDBACK_SHARE = 0.25
@@ -125,10 +131,16 @@ def calibrate(folder: Path, requests: Requests) -> tuple[float, dict[str, float]
     """Return the capacity in requests a second, and the p99 of each kind at half of it."""
     with CheckoutService(free_port(), folder).running() as service:
         pin(service)
-        loads = run_at(service.port, requests, None, 8, CALIBRATE_SECONDS)
-        capacity = sum(len(load.answers) for load in loads.values()) / CALIBRATE_SECONDS
-        loads = run_at(service.port, requests, capacity / 2, 64, CALIBRATE_SECONDS)
+        loads = run_at(service.port, requests, None, 8, CAPACITY_SECONDS)
+        capacity = sum(len(load.answers) for load in loads.values()) / CAPACITY_SECONDS
+        loads = run_at(service.port, requests, capacity / 2, 64, HALF_SECONDS)
     return capacity, {name: p99_of(load, ACCEPTED[name]) for name, load in loads.items()}
+
+
+def write_history(models: Path, data: Path) -> None:
+    """Make a data directory with many events of another model."""
+    script = str(Path(__file__).parent / "history.py")
+    subprocess.run([sys.executable, script, str(models), str(data), "--rows", str(EVENTS)], check=True, cwd=ROOT)
 
 
 def process_of(service: CheckoutService) -> int:
@@ -170,8 +182,9 @@ def main() -> None:
     os.sched_setaffinity(0, {CLIENT_CORE})
     requests = Requests(options.rows)
     with tempfile.TemporaryDirectory() as name:
-        capacity, normal = calibrate(Path(name) / "calibrate", requests)
-        folder = Path(name) / "overload"
+        folder = Path(name) / "service"
+        write_history(Path(name) / "models", folder / "data")
+        capacity, normal = calibrate(folder, requests)
         settings = {"queue_seconds": round(normal["prediction"] / 2, 5)}
         print(f"capacity {capacity:.0f} requests/s, p99 at half of it {normal}, {settings}")
         with CheckoutService(free_port(), folder, settings).running() as service:
