@@ -112,7 +112,6 @@ class Worker:
         self.authorizer = self._make_authorizer(certificates, actor_key, shared_memory.keyed)
         watched = (self.tls, None if certificates is None else certificates.file)
         self.access_files = AccessFiles(self.authorizer, [files for files in watched if files is not None])
-        self.load = LoadShedder(self.turns, settings.queue_seconds)
         self.limiters = Limiters(BucketTable(shared_memory), slot)
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")
         repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
@@ -122,6 +121,8 @@ class Worker:
         self.load_unload = LoadUnload(shared_memory, slot, pipe, self.registry)
         self._snapshot_wakeup = None if links is None else links.worker_wakeups[slot]
         self.learning = None if links is None else self._make_learning(links, shared_memory, slot)
+        writer = None if self.learning is None else self.learning.writer
+        self.load = LoadShedder(self.turns, writer, settings.queue_seconds)
         waiter = MinSeqWaiter(self.registry, self.turns, settings.min_seq_seconds)
         self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer, self.limiters)
         self.dispatcher = self._make_dispatcher(waiter)

@@ -20,6 +20,7 @@ from typing import Final
 
 from service.log_events import logger
 from service.serve.handlers.turns import Turns
+from service.serve.log.writer import Writer
 from service.serve.metrics.counters import SHED, SHED_EXPLANATIONS, SHED_FEEDBACK, SHED_PREDICTIONS
 from service.serve.models.endpoint import EXPLAIN, FEEDBACK, Endpoint
 
@@ -27,6 +28,11 @@ from service.serve.models.endpoint import EXPLAIN, FEEDBACK, Endpoint
 BEGIN_SECONDS: Final = 1.0
 # Shedding ends after so long a time without a refusal.
 END_SECONDS: Final = 5.0
+# The loop of an overloaded worker never waits, and the writer's thread has a lower priority. On one core a batch of the
+# log that needs 10 ms of it, such as one with a slice of the index of ids, would take 200 ms. So the loop sleeps for a
+# moment in each turn once nothing was reported for this time, though events wait.
+STALLED_SECONDS: Final = 0.01
+YIELD_SECONDS: Final = 0.002
 COUNTERS_OF_KINDS: Final = {EXPLAIN: SHED_EXPLANATIONS, FEEDBACK: SHED_FEEDBACK}
 # The share of the limit that each kind of requests may wait, by its counter.
 SHARES: Final = {SHED_PREDICTIONS: 1.0, SHED_EXPLANATIONS: 0.5, SHED_FEEDBACK: 0.25}
@@ -37,6 +43,7 @@ class LoadShedder:
 
     Args:
         turns: The turns of large requests.
+        writer: Writes feedback; None if nothing is learned.
         queue_seconds: How long requests may wait.
 
     Attributes:
@@ -44,10 +51,11 @@ class LoadShedder:
         delay: The last measurement of how long requests wait, in seconds.
     """
 
-    def __init__(self, turns: Turns, queue_seconds: float) -> None:
+    def __init__(self, turns: Turns, writer: Writer | None, queue_seconds: float) -> None:
         self.is_shedding = False
         self.delay = 0.0
         self._turns: Final = turns
+        self._writer: Final = writer
         self._queue_seconds: Final = queue_seconds
         self._above_since: float | None = None
         self._turn_began: float | None = None  # when this turn's first request was read; known while load is shed
@@ -83,7 +91,10 @@ class LoadShedder:
         return self._refuses_after(endpoint, now - self._turn_began)
 
     def _end_turn(self) -> None:
+        """End a turn in which load was shed; leave the core to the writer's thread if its batch takes long."""
         self._turn_began = None
+        if self._writer is not None and self._writer.stalled_seconds(time.monotonic()) > STALLED_SECONDS:
+            time.sleep(YIELD_SECONDS)
 
     def refuses_large(self, endpoint: Endpoint) -> bool:
         """Whether a large request is refused instead of waiting for its turn, as `refuses`."""

@@ -62,12 +62,17 @@ class Writer:
         self._events = 0
         self._bytes = 0
         self._closing = False
+        self._waiting_since = 0.0  # when the first waiting event came, or results were reported since
         self._writer_thread = WriterThread(callbacks, self._queue, self._on_results, self._on_exit)
 
     @property
     def waiting(self) -> int:
         """The number of events whose results are not reported yet."""
         return self._events
+
+    def stalled_seconds(self, now: float) -> float:
+        """Return how long nothing was reported at a time of the monotonic clock, though events wait."""
+        return now - self._waiting_since if self._events else 0.0
 
     def start(self) -> None:
         """Start the thread; call this once, in the serving process, while the loop runs."""
@@ -134,6 +139,8 @@ class Writer:
             raise LogUnavailableError("The server is stopping; send the event again.")
         if self._events + events > self._events_max or (self._events and self._bytes + size > self._bytes_max):
             raise QueueFullError("Feedback arrives faster than it can be written; send it again in a moment.")
+        if not self._events:
+            self._waiting_since = time.monotonic()
         self._events += events
         self._bytes += size
 
@@ -183,6 +190,7 @@ class Writer:
 
     def _on_results(self, items: Sequence[Item], results: Sequence[Result], nanoseconds: int) -> None:
         """Report the results of a batch, after those of earlier batches."""
+        self._waiting_since = time.monotonic()
         if nanoseconds:
             self._count_commit(nanoseconds)
         is_reporting = bool(self._unreported)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.serve.handlers import load_shedding as module
-from service.serve.handlers.load_shedding import BEGIN_SECONDS, END_SECONDS, LoadShedder
+from service.serve.handlers.load_shedding import BEGIN_SECONDS, END_SECONDS, STALLED_SECONDS, YIELD_SECONDS, LoadShedder
 from service.serve.handlers.turns import Turns
 from service.serve.metrics.counters import SHED, SHED_COUNTERS
 from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, INVOKE, PREDICT, VERTEX
@@ -30,12 +30,16 @@ class Rig:
         self.now = 100.0
         self.oldest = 0.0
         turns: Any = SimpleNamespace(oldest_seconds=lambda _now: self.oldest)
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.stalled = 0.0
+        self.slept: list[float] = []
+        writer: Any = SimpleNamespace(stalled_seconds=lambda _now: self.stalled)
+        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.slept.append)
+        monkeypatch.setattr(module, "time", clock)
         self.later: list[Any] = []
         loop = SimpleNamespace(call_soon=self.later.append)
         monkeypatch.setattr(module, "asyncio", SimpleNamespace(get_running_loop=lambda: loop))
         self.counters = memoryview(bytearray(8 * 100)).cast("q")
-        self.shedder = LoadShedder(turns, LIMIT)
+        self.shedder = LoadShedder(turns, writer, LIMIT)
 
     def observe(self, seconds: float, turn: float) -> None:
         """Let turns of one length follow each other for some time, measured ten times a second."""
@@ -101,6 +105,14 @@ def test_predictions_come_before_explanations_and_those_before_feedback(rig: Rig
     assert rig.refused(0.6 * LIMIT, large=large) == [EXPLAIN, FEEDBACK]
     assert rig.refused(1.1 * LIMIT, large=large) == list(KINDS)
     assert rig.counters[SHED : SHED + SHED_COUNTERS].tolist() == [4, 2, 3]
+
+
+def test_a_batch_of_the_log_that_takes_long_gets_the_core(rig: Rig) -> None:
+    """At the end of a turn the loop sleeps if events wait and nothing was reported for a while."""
+    for stalled, slept in ((STALLED_SECONDS, []), (1.1 * STALLED_SECONDS, [YIELD_SECONDS])):
+        rig.stalled = stalled
+        assert not rig.refused(0.0)
+        assert rig.slept == slept
 
 
 def test_the_age_of_a_large_request_is_that_of_the_oldest() -> None:

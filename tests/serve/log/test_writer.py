@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,41 @@ def test_submissions_of_one_turn_are_one_batch_in_order(rig: WriterRig) -> None:
     rig.run(scenario)
     assert rig.batches == [100]
     assert rig.stored_ids() == [b"e%d" % n for n in range(100)]
+
+
+def test_a_stall_is_the_time_without_a_report_while_events_wait(rig: WriterRig) -> None:
+    """It begins with the first event that waits, and again with each report."""
+
+    async def scenario(writer: Writer) -> None:
+        now = time.monotonic()
+        assert writer.stalled_seconds(now + 5) == 0
+        futures = [writer.submit_event(make_source(), make_post(f"e{n}")) for n in range(10)]
+        assert 5 <= writer.stalled_seconds(time.monotonic() + 5) < 10
+        assert writer.stalled_seconds(now) <= 0
+        await asyncio.gather(*futures)
+        assert writer.stalled_seconds(time.monotonic() + 5) == 0
+
+    rig.run(scenario)
+
+
+def test_all_results_of_a_batch_are_reported_in_order_by_long_turns(rig: WriterRig) -> None:
+    """A turn that takes long reports more of them, so a batch of 60 needs two such turns and not twenty."""
+    reported: list[int] = []
+
+    async def scenario(writer: Writer) -> None:
+        for n in range(60):
+            writer.send_events(make_source(), [make_post(f"e{n}")], lambda _, n=n: reported.append(n))  # type: ignore[misc]
+        turns = 0
+        while not reported:  # noqa: ASYNC110  # no event of it
+            await asyncio.sleep(0)
+        while len(reported) < 60:
+            time.sleep(0.02)  # noqa: ASYNC251  # the turn is long
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns <= 2
+
+    rig.run(scenario)
+    assert reported == list(range(60))
 
 
 def test_a_batch_is_bounded(rig: WriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
