@@ -17,7 +17,7 @@ from statistics import median
 import orjson
 
 from service.process.shared_memory import SharedMemory
-from service.serve.http.shared_state import PREDICTIONS
+from service.serve.http.response_forms import PREDICTIONS
 from service.serve.worker import Worker
 from service.settings import Settings
 
@@ -31,7 +31,7 @@ def request_stages(models: Path) -> dict[str, Stage]:
     """Return the stages of a request as calls; "parse" is rejected after the row, before it is predicted."""
     worker = Worker(Settings(models=models), SharedMemory(1, 1), slot=0, pipe=-1, actor_key=bytes(32))
     asyncio.run(worker.registry.rescan(frozenset()))
-    shared = worker.shared
+    form = worker.shared.usual_form
     served = worker.registry.now.fast_endpoints[PATH].served
     single_row = served.single_row
     if single_row is None:
@@ -43,7 +43,7 @@ def request_stages(models: Path) -> dict[str, Stage]:
         numbers = orjson.dumps(single_row.P, None, orjson.OPT_SERIALIZE_NUMPY)
         rest = served.v1_single[0]
         size = len(PREDICTIONS) + len(numbers) + len(rest)
-        return shared.single_row_form(date) % (size, next(shared.numbers), numbers, rest)
+        return form.single_row(date) % (size, next(form.numbers), numbers, rest)
 
     return {
         "parse": lambda: single_row.predict_row(doubtful, 0),
