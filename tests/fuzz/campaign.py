@@ -53,7 +53,7 @@ def fuzz_part(name: str, inputs: int, seed: int) -> Fuzzed:
 def fuzz_parsers(inputs: int, names: tuple[str, ...] = NAMES) -> Iterator[tuple[str, Progress]]:
     """Give each parser so many inputs, and yield its results."""
     processes = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), max_tasks_per_child=20) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         parts = {
             name: [pool.submit(fuzz_part, name, min(PART, inputs - start), start) for start in range(0, inputs, PART)]
             for name in names

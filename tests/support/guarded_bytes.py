@@ -26,5 +26,6 @@ class LastBytes:
 
 def read_past_end(*_: object) -> None:
     """Read one byte after the closing zero of such an object, which ends the process."""
-    guarded = LastBytes()(b"{")
+    memory = LastBytes()  # kept, or its pages would be gone before they are read
+    guarded = memory(b"{")
     ctypes.string_at(id(guarded) + bytes.__basicsize__, len(guarded) + 1)
