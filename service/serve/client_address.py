@@ -22,7 +22,7 @@ TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # the grammar's nam
 PAIR: Final = rf'({TOKEN})=({TOKEN}|"(?:[^"\\]|\\.)*")'
 PAIRS: Final = re.compile(PAIR)
 # One element of Forwarded and the comma after it (RFC 7239, section 4). White space is matched once, not in all parts.
-ELEMENT: Final = re.compile(rf"[ \t]*+({PAIR}(?:;{PAIR})*)?[ \t]*+(?:,|$)")
+ELEMENT: Final = re.compile(rf"[ \t]*+({PAIR}(?:;{PAIR})*)?[ \t]*+(?:,|\Z)")
 # The addresses of one client of IPv6: it usually has a network of this size to itself.
 CLIENT_PREFIX_6: Final = 64
 

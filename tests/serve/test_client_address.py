@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.serve.client_address import HOPS_MAX, Proxies, client_network
@@ -73,6 +73,8 @@ def test_an_untrusted_client_is_what_its_connection_says(hops: list[str], peer: 
 
 
 @given(st.binary(max_size=300))
+@example(b"\n")
+@example(b"for=192.0.2.1\n")
 def test_any_header_gives_an_address(value: bytes) -> None:
     """Neither form raises, and the result is an address."""
     for proxies, name in ((FOR, b"x-forwarded-for"), (FORWARDED, b"forwarded")):
