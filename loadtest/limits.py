@@ -89,7 +89,7 @@ def main() -> None:
         f"requests/s, {ROWS} rows each": (ROWS, {"requests_per_second": limit}),
         f"rows/s, {ROWS} rows each": (ROWS, {"rows_per_second": limit * ROWS}),
     }
-    rows = []
+    rows, all_met = [], True
     with tempfile.TemporaryDirectory() as name:
         for workers in WORKERS:
             for title, (size, limits) in kinds.items():
@@ -98,9 +98,12 @@ def main() -> None:
                 accepted, statuses = measure(folder, workers, size, TIMES * limit, seconds, **limits)
                 error = accepted / (limit * seconds) - 1
                 met = abs(error) <= ERROR_MAX and statuses <= {OK, REFUSED}
+                all_met &= met
                 figure = f"accepted, compared with a limit of {title}; {workers} workers"
                 rows.append(row(figure, f"± {ERROR_MAX:.0%}", f"{error:+.1%}", met=met))
     report("limits", ABOUT.format(times=TIMES, seconds=seconds), rows, machine, write=options.write)
+    if not all_met:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ class ServingSettings(BaseSettings):
     queue_seconds: Seconds = Field(
         1.0,
         description="Time that requests may wait. A worker whose requests wait longer for a second refuses some with "
-        "503: feedback first, then explanations, then predictions. Answers then take up to three times as long: set it "
-        "to a third of what your clients accept.",
+        "503: feedback first, then explanations, then predictions. Answers then take longer than that by the time of "
+        "the refusals, and feedback by that of its commit: set it well below what your clients accept.",
     )
     rows_max: Count = Field(
         65_536,

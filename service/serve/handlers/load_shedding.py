@@ -10,8 +10,8 @@ every measurement of a second is above it, the worker sheds load: what is read s
     predictions     after all of it
 
 So predictions are answered in the time that refused feedback and explanations leave. A turn takes `queue_seconds` and
-the time of its refusals, and no answer takes much longer than two turns. Shedding ends when nothing was refused for
-some seconds. Until it begins, a request pays nothing for it.
+the time of its refusals. Predictions are answered in about two turns; feedback also waits for its commit. Shedding ends
+when nothing was refused for some seconds. Until it begins, a request pays nothing for it.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from service.serve.models.endpoint import EXPLAIN, FEEDBACK, Endpoint
 BEGIN_SECONDS: Final = 1.0
 # Shedding ends after so long a time without a refusal.
 END_SECONDS: Final = 5.0
-# The loop of an overloaded worker never waits, and the writer's thread has a lower priority. On one core a batch of the
-# log that needs 10 ms of it, such as one with a slice of the index of ids, would take 200 ms. So the loop sleeps for a
-# moment in each turn once nothing was reported for this time, though events wait.
+# The loop of an overloaded worker never waits, and the writer's thread has a lower priority. On one core, a batch that
+# needs 10 ms of processor time took 100 to 200 ms, such as one with a slice of the index of ids (measured by hand). So
+# the loop sleeps for YIELD_SECONDS in each turn while events wait and nothing was reported for STALLED_SECONDS.
 STALLED_SECONDS: Final = 0.01
 YIELD_SECONDS: Final = 0.002
 COUNTERS_OF_KINDS: Final = {EXPLAIN: SHED_EXPLANATIONS, FEEDBACK: SHED_FEEDBACK}

@@ -214,7 +214,7 @@ class SharedState:
             if connection.is_late(now):
                 connection.expire()
         load = self.dispatcher.load
-        # So requests whose heads are remembered need not ask whether load is shed: then none of them fits.
+        # While load is shed no request passes the first test of `data_received`, and the second one asks `refuses`.
         self.in_flight_max = 0 if load.is_shedding else self.settings.requests_in_flight_max
         self.counters.set_gauge(QUEUE_NANOSECONDS, int(load.delay * 1e9))
         self.counters.set_gauge(SHEDDING, int(load.is_shedding))

@@ -205,7 +205,7 @@ def test_writing_over_a_version_replaces_it(folder: Path, make_artifact: MakeArt
 
 
 def test_one_of_several_writers_of_a_version_wins(tmp_path: Path, make_artifact: MakeArtifact) -> None:
-    """Writers that start together leave one whole version, and all but its writer are told that there is one."""
+    """Of writers that start together, one writes its whole version, and each of the others gets an error."""
     for number in range(20):
         folder, barrier = tmp_path / str(number) / "1", Barrier(4)
 
