@@ -5,8 +5,8 @@
 One worker on one core answers predictions of digits, and a quarter of the requests is feedback of one row; the client
 has the other core. The log begins with 200,000 events, so that the caches of ids and of pages are full. First the
 capacity is measured: the answers a second while eight connections send as fast as they can. Then requests leave on a
-schedule, at half of the capacity and at three times of it. SOFTSTEP_QUEUE_SECONDS is half of the p99 of predictions at
-half of the capacity.
+schedule, at half of the capacity and at three times of it. SOFTSTEP_QUEUE_SECONDS is a quarter of the p99 of
+predictions at half of the capacity.
 
     statuses    200, 202, 429 and 503 alone
     latency     p99 of accepted predictions, and of accepted feedback, compared with that at half of the capacity
@@ -52,6 +52,8 @@ HALF_SECONDS = 30.0
 ACCEPTED = {"prediction": 200, "feedback": 202}
 STATUSES = {200, 202, 429, 503}
 FEEDBACK_SHARE = 0.25
+# SOFTSTEP_QUEUE_SECONDS as a share of the p99 of predictions at half of the capacity.
+QUEUE_SHARE = 0.25
 ABOUT = (
     "{times} times the capacity, {rate:,.0f} requests/s, for {seconds:g} s over {connections} connections: three "
     "quarters are predictions of {rows} rows of digits, one quarter is feedback of a row. One worker on one core, the "
@@ -185,7 +187,7 @@ def main() -> None:
         folder = Path(name) / "service"
         write_history(Path(name) / "models", folder / "data")
         capacity, normal = calibrate(folder, requests)
-        settings = {"queue_seconds": round(normal["prediction"] / 2, 5)}
+        settings = {"queue_seconds": round(normal["prediction"] * QUEUE_SHARE, 5)}
         print(f"capacity {capacity:.0f} requests/s, p99 at half of it {normal}, {settings}")
         with CheckoutService(free_port(), folder, settings).running() as service:
             pin(service)

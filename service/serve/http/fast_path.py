@@ -29,13 +29,17 @@ BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding", b"expec
 class FastPath(Connection):
     """A connection that answers requests to models by itself."""
 
-    def _repeat(self, cached: CachedHead, data: bytes, *, may_shed: bool = False) -> None:
-        """Answer a request whose head is remembered, or refuse it while load is shed."""
+    def _repeat_or_shed(self, cached: CachedHead, data: bytes) -> None:
+        """Answer a request whose head is remembered, or refuse it, while load is shed."""
+        if self.shared.dispatcher.load.refuses(cached.endpoint):
+            self._write(OVERLOADED, PendingRequest(cached.form, keep_alive=True))
+        else:
+            self._repeat(cached, data)
+
+    def _repeat(self, cached: CachedHead, data: bytes) -> None:
+        """Answer a request whose head is remembered."""
         shared = self.shared
         endpoint = cached.endpoint
-        if may_shed and shared.dispatcher.load.refuses(endpoint):
-            self._write(OVERLOADED, PendingRequest(cached.form, keep_alive=True))
-            return
         single_row = endpoint.single_row
         label = -1 if single_row is None else single_row.predict_row(data, len(cached.head))
         if label >= 0:

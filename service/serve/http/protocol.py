@@ -75,7 +75,7 @@ class SoftstepProtocol(FastPath):
                     self._repeat(cached, data)
                     return
                 if in_flight < shared.settings.requests_in_flight_max:
-                    self._repeat(cached, data, may_shed=True)
+                    self._repeat_or_shed(cached, data)
                     return
             self.chunk = data
         self.message_ended = False
