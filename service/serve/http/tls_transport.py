@@ -7,6 +7,7 @@ handshakes, the newest certificate for each, pauses and ends as without TLS, and
 import asyncio
 import contextlib
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
@@ -41,10 +42,28 @@ class TlsListener:
         self.admission: Final = admission
         self.make_protocol: Final = make_protocol
         self.handshakes: Final[set[TlsTransport]] = set()
+        self._waiting: Final[deque[TlsTransport]] = deque()  # those with messages that no step has read
 
     def accept(self) -> "TlsTransport":
         """Return the protocol of a client that has connected."""
         return TlsTransport(self)
+
+    def queue_step(self, client: "TlsTransport") -> None:
+        """Take the next step of a client's handshake soon.
+
+        A turn of the event loop takes one step: a signature costs as much as many requests, and clients that have a
+        connection do not wait for a crowd of new ones.
+        """
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._take_step)
+        self._waiting.append(client)
+
+    def _take_step(self) -> None:
+        """Take the step of the client that waits longest, and others in the next turns."""
+        client = self._waiting.popleft()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._take_step)
+        client.continue_handshake()
 
     def end_handshakes(self, since: float) -> None:
         """End the handshakes that began before a time.
@@ -88,12 +107,13 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._socket.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Continue the handshake, or pass on what the client has sent."""
+        """Continue the handshake soon, or pass on what the client has sent."""
         self._incoming.write(data)
-        if self._protocol is None:
-            self._continue_handshake()
-        else:
+        if self._protocol is not None:
             self._read(self._protocol)
+        else:
+            self._socket.pause_reading()
+            self._listener.queue_step(self)
 
     def eof_received(self) -> bool | None:
         """Let HTTP decide whether to answer a client that has closed its direction, as without TLS."""
@@ -115,21 +135,32 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._protocol is not None:
             self._protocol.connection_lost(exc)
 
-    def _continue_handshake(self) -> None:
+    def continue_handshake(self) -> None:
+        """Read the client's messages, and begin HTTP at the end of the handshake."""
+        if self._socket.is_closing():
+            return
+        self._socket.resume_reading()
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
-            return
         except ssl.SSLError:  # no TLS, no common version or cipher, or a certificate that is not valid
             self._flush()  # the alert
             self._socket.close()
-            return
-        self._flush()
-        self._end_handshake()
-        self._protocol = self._listener.make_protocol(read_certificate(self._tls.getpeercert()))
-        self._protocol.connection_made(self)
-        self._read(self._protocol)
+        else:
+            self._flush()
+            self._end_handshake()
+            self._begin_http()
+
+    def _begin_http(self) -> None:
+        """Give the connection to HTTP, with what the client has sent behind its handshake."""
+        try:
+            self._protocol = self._listener.make_protocol(read_certificate(self._tls.getpeercert()))
+            self._protocol.connection_made(self)
+            self._read(self._protocol)
+        except BaseException:
+            self._socket.abort()
+            raise
 
     def _end_handshake(self) -> None:
         """Leave the clients without HTTP, which counts the connection from its beginning on."""
