@@ -1,11 +1,11 @@
 """Measure good traffic beside slow clients, and when those are disconnected (figure K5).
 
-    python loadtest/slow_clients.py [--seconds 40] [--idle 1000] [--heads 1000] [--bodies 200] [--tls] [--write]
+    python loadtest/slow_clients.py [--seconds 40] [--idle 1000] [--heads 1000] [--bodies 200] [--write]
 
 Idle clients connect and say nothing. Slow heads send one byte of a request's headers each second, slow bodies one byte
 of a body. Beside them good clients send predictions on a fixed schedule, each on a connection that it keeps. The
-service has one worker on one core with default settings. All clients share the other core, in a process of their own
-for the slow ones.
+service has one worker on one core with default settings. All clients share the other core. The slow ones have a
+process of their own with the lowest priority, so that good clients wait for the service and not for them.
 """
 
 import argparse
@@ -139,7 +139,11 @@ def measure(options: argparse.Namespace, certificate: Path | None, scratch: Path
         command = [sys.executable, __file__, "--port", str(port), *counts]
         command += [] if certificate is None else ["--certificate", str(certificate)]
         with subprocess.Popen(
-            pinned(command, CLIENT_CORE), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+            ["nice", "-n", "19", *pinned(command, CLIENT_CORE)],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
         ) as attackers:
             beside = asyncio.run(good_traffic(port, context, options.seconds))
             output, _ = attackers.communicate()

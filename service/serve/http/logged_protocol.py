@@ -40,17 +40,26 @@ class LoggedProtocol(SoftstepProtocol):
         super().__init__(*args, **kwargs)
         self.entry = AccessEntry()  # of the newest request
 
-    def _repeat(self, cached: CachedHead, data: bytes, *, may_shed: bool = False) -> None:
+    def _repeat_or_shed(self, cached: CachedHead, data: bytes) -> None:
+        """Begin the entry of a request, which may be refused at once."""
+        self._begin_entry(cached, data)
+        super()._repeat_or_shed(cached, data)
+
+    def _repeat(self, cached: CachedHead, data: bytes) -> None:
         """Begin the entry of a request whose head is remembered, then answer it."""
+        self._begin_entry(cached, data)
+        super()._repeat(cached, data)
+        # The next request may begin before the response to this one.
+        if self.cycle is not None and not self.cycle.response_complete:
+            cast("PendingRequest", self.cycle).entry = self.entry
+
+    def _begin_entry(self, cached: CachedHead, data: bytes) -> None:
+        """Begin the entry of a request whose head is remembered."""
         endpoint = cached.endpoint
         self.entry = AccessEntry("POST", _template(cached.url, endpoint), endpoint.served)
         self.entry.bytes_in = len(data) - len(cached.head)
         if self.peer is not None:
             self.entry.client = self.shared.proxies.client_of_head(self.peer, cached.head)
-        super()._repeat(cached, data, may_shed=may_shed)
-        # The next request may begin before the response to this one.
-        if self.cycle is not None and not self.cycle.response_complete:
-            cast("PendingRequest", self.cycle).entry = self.entry
 
     def on_message_begin(self) -> None:
         """Begin the entry of a request with its first byte."""

@@ -9,6 +9,7 @@ import pytest
 
 from service.log_events import EVENTS
 from service.logs import AccessLog
+from service.serve.handlers.load_shedding import LoadShedder
 from service.serve.http.logged_protocol import LoggedProtocol
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import infer, instances, request
@@ -109,6 +110,23 @@ def test_a_repeated_request_in_a_conversation_has_its_own_line(logged: Pair, lin
     answers = logged.ask(*[unnamed(HOT), unnamed(request("POST", "/v1/models/iris:feedback", FEEDBACK))] * 4)
     assert [line["request_id"] for line in lines] == [answer.header("x-request-id") for answer in answers]
     assert len({line["request_id"] for line in lines}) == 8
+
+
+def test_a_request_that_is_shed_has_its_own_line(
+    logged: Pair, lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of a remembered head that an overloaded worker refuses has its route, model and sizes."""
+    logged.ask(*[unnamed(HOT)] * 2)
+    monkeypatch.setattr(LoadShedder, "observe_turn", lambda *_: None)
+    monkeypatch.setattr(LoadShedder, "refuses", lambda *_: True)
+    monkeypatch.setattr(logged.worker.load, "is_shedding", True)
+    logged.worker.protocol.shared.in_flight_max = 0
+    (answer,) = logged.ask(unnamed(HOT))
+    assert (answer.status, lines[-1]["status"]) == (503, 503)
+    assert lines[-1]["request_id"] == answer.header("x-request-id")
+    assert {name: lines[-1][name] for name in ("route", "model", "bytes_in")} == {
+        name: lines[0][name] for name in ("route", "model", "bytes_in")
+    }
 
 
 def test_a_line_names_the_client_behind_a_proxy(paired: Callable[..., Pair], lines: list[dict[str, Any]]) -> None:
