@@ -137,7 +137,7 @@ class Server(uvicorn.Server):
 
     def _tick(self) -> None:
         state, now = self.server_state, asyncio.get_running_loop().time()
-        self._shared.tick(state.connections, len(state.tasks), now)
+        self._shared.tick(state.connections, len(state.tasks))
         self._end_slow_handshakes(now - self._settings.header_seconds)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
