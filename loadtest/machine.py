@@ -25,12 +25,14 @@ PACKAGES = (
     "orjson",
     "pydantic",
     "pysimdjson",
+    "river",
     "scikit_learn",
     "softstep",
     "starlette",
     "torch",
     "uvicorn",
     "uvloop",
+    "vowpalwabbit",
 )
 
 
