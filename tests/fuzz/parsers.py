@@ -28,9 +28,10 @@ from service.serve.wire.table_rows import TableParser
 from service.settings import Settings
 from service.store.artifact.manifest_json import parse_manifest
 from service.store.artifact.tensors import checked_copies, parse_tensors
+from tests.fuzz.base64_parsers import BASE64_PARSERS
 from tests.fuzz.fuzzer import Parser
 from tests.fuzz.identity_parsers import IDENTITY_PARSERS
-from tests.support.http_requests import binary, infer, instances
+from tests.support.http_requests import as_base64, binary, infer, instances
 from tests.support.paths import SHIPPED
 
 SETTINGS: Final = Settings()
@@ -76,12 +77,15 @@ PREDICTIONS: Final = (
     dump({"inputs": {"a": [1, 2], "b": [1, 2], "c": [3, 4], "d": [5, 6]}}),
     dump({"inputs": [ROW]}),
     instances([LONG] * 40),
+    instances(as_base64([ROW, ROW])),
+    instances(as_base64([ROW], "<f2"), min_seq=3),
 )
 FEEDBACK: Final = (
     instances([ROW], labels=["setosa"]),
     instances([ROW], labels=[2], weights=[0.5], id="event-1"),
     instances([ROW, ROW], labels=[[0.5, 0.25, 0.25], "setosa"]),
     instances([LONG] * 40, labels=[0, 1] * 20),
+    instances([*as_base64([ROW]), ROW], labels=[0, 1]),
     dump({"tokens": ["AgAA" + "A" * 60], "labels": ["setosa"], "weights": [2]}),
 )
 SETS: Final = (
@@ -123,6 +127,7 @@ TABLES: Final = (
     b'\1\xef\xbb\xbf,a,b,c,d\n0,"1.5", 2 ,+3,-4e1\n',
     b"\4[5.1,3.5,1.4,0.2]\n[1,2,3,4]\n",
     b'\4{"features":[1,2,3,4]}\r\n\r\n{"a":1,"b":2,"c":3,"d":4}',
+    b"\4" + dump({"b64": "AAAAAAAAAAAAAAAAAAAAAA=="}),
     b"\5" + dump({"columns": NAMES, "data": [LONG] * 40}),
     b"\6" + dump([dict(zip(NAMES, ROW, strict=True))] * 2),
     b'\0{"instances":[[NaN,1,2,3]]}',
@@ -264,6 +269,7 @@ TENSOR_FILES: Final = (
 
 PARSERS: Final[dict[str, Parser]] = {
     "rows of predictions": Parser(PREDICTIONS, parse_rows, (InputError,)),
+    **BASE64_PARSERS,
     "predictions": Parser(PREDICTIONS, parse_prediction, (InputError,)),
     "feedback": Parser(FEEDBACK, ONE_LABEL.parse_feedback, (InputError,)),
     "feedback of a multi-label model": Parser(SETS, LABEL_SETS.parse_feedback, (InputError,)),

@@ -1,5 +1,6 @@
 """The bytes of HTTP requests and of their bodies."""
 
+import base64
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -36,6 +37,11 @@ def chunked(method: str, target: str, chunks: Iterable[bytes], headers: Headers 
 def instances(rows: Any, **more: Any) -> bytes:
     """Return a v1 body."""
     return json.dumps({"instances": rows, **more}).encode()
+
+
+def as_base64(rows: Any, datatype: str = "<f4") -> list[dict[str, str]]:
+    """Return rows in base64, of numbers of a type."""
+    return [{"b64": base64.b64encode(np.asarray(row, datatype).tobytes()).decode()} for row in rows]
 
 
 def infer(rows: list[list[float]], datatype: str = "FP32", **more: Any) -> bytes:

@@ -2,10 +2,11 @@
 
 A table has each feature once, in any order. Columns without names, which pandas numbers from 0, are those of the
 features in their order. A row may also be an object: a value for each feature by its name, or its whole vector in a
-form of TensorFlow Serving or SageMaker:
+form of TensorFlow Serving or SageMaker, or in base64 (base64_rows.py):
 
     {"features": [5.1, 3.5, 1.4, 0.2]}
     {"data": {"features": {"values": [5.1, 3.5, 1.4, 0.2]}}}
+    {"b64": "MzOjQAAAYEAzM7M/zcxMPg=="}
 """
 
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.errors import UnacceptableError
+from service.serve.wire.base64_rows import decode_row, find_texts
 from service.serve.wire.json_grammar import NAMES_LOOKED_AT_MAX, list_names
 
 # The whole input of a model by one name, which is also that of its tensor in both kinds of metadata.
@@ -89,8 +91,11 @@ class FeatureColumns:
         """Return the values of row `i`, an object, in the order of the features; or its vector.
 
         Raises:
-            UnacceptableError: A feature is missing or unknown.
+            UnacceptableError: A feature is missing or unknown, or base64 is not a row.
         """
+        texts = find_texts([record])
+        if texts is not None:
+            return decode_row(texts[0], i, len(self.names))
         vector = find_vector(record)
         if vector is not None and VECTOR not in self._known:
             return vector

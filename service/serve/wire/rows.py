@@ -7,7 +7,7 @@ Three parsers share one grammar (json_grammar.py) and took, per number:
     pysimdjson   13 ns   copies the numbers of a large regular matrix into a buffer
 
 The faster parsers return None for any body that they are not sure of, and orjson then reads it. A property test
-asserts that all three agree on every body, to the bit.
+asserts that all three agree on every body, to the bit. base64_rows.py has a parser of its own for rows in base64.
 
 A number is converted from decimal to float64 and then to the model's dtype. The model rejects values that are not
 finite afterwards.
@@ -23,6 +23,7 @@ import numpy as np
 import orjson
 
 from service.errors import UnacceptableError
+from service.serve.wire.base64_rows import parse_base64
 from service.serve.wire.json_grammar import (
     BRACE,
     BRACKET,
@@ -93,9 +94,10 @@ class RowParser:
         if X is not None:
             return X
         if len(body) >= SIMDJSON_BYTES_MIN:
-            return self._parse_matrix(body)
-        # The body has one key, so no key is repeated and there is no other field.
-        return self._parse_row(body) if body.count(b'"') == 2 else None  # noqa: PLR2004
+            X = self._parse_matrix(body)
+        elif body.count(b'"') == 2:  # noqa: PLR2004  # one key, so no key is repeated and there is no other field
+            X = self._parse_row(body)
+        return self._parse_base64(body) if X is None else X
 
     def _scan(self, body: bytes) -> Floats | None:
         """Return X (B, N) of a usual body with short numbers, or None if the scanner is unsure."""
@@ -117,6 +119,11 @@ class RowParser:
         except (KeyError, TypeError, ValueError):
             return None
         return self.pack_row(row)
+
+    def _parse_base64(self, body: bytes) -> Floats | None:
+        """Return X (B, N) of a usual body with rows in base64, or None if unsure."""
+        parsed = parse_base64(body, self.n_features, self.rows_max)
+        return None if parsed is None else self.convert_binary(*parsed)
 
     def _parse_matrix(self, body: bytes) -> Floats | None:
         """Return X (B, N) of a large usual body, or None if unsure.
@@ -197,7 +204,7 @@ class RowParser:
             return None
         return self._single
 
-    def convert_binary(self, data: memoryview, datatype: str, count: int) -> Floats:
+    def convert_binary(self, data: memoryview | bytes, datatype: str, count: int) -> Floats:
         """Return X (count, N) of little-endian binary data of that size; one row is in the buffer of `pack_row`."""
         if count == 1 and self._native == datatype:
             self._single_bytes[:] = data

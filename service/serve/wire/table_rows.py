@@ -1,10 +1,11 @@
 """Convert tables to rows of a model: the columns have the names of its features, in any order.
 
-    instances   [[5.1, 3.5, 1.4, 0.2], {"petal width (cm)": 0.2, ...}, {"features": [5.1, 3.5, 1.4, 0.2]}]
+    instances   [[5.1, 3.5, 1.4, 0.2], {"petal width (cm)": 0.2, ...}, {"features": [5.1, 3.5, 1.4, 0.2]}, {"b64": "…"}]
     columns     {"petal width (cm)": [0.2, 2.3], ...}; or {"features": [[5.1, 3.5, 1.4, 0.2], ...]}
     split       {"columns": ["petal width (cm)", ...], "data": [[0.2, ...], ...], "index": ignored}
 
-The first two are those of TensorFlow Serving, which names its tensors; the last is that of pandas and MLflow.
+The first two are those of TensorFlow Serving, which names its tensors; the last is that of pandas and MLflow. Rows in
+base64 (base64_rows.py) are Softstep's own.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.errors import UnacceptableError
+from service.serve.wire.base64_rows import decode_rows, find_texts
 from service.serve.wire.feature_columns import VECTOR, FeatureColumns
 from service.serve.wire.json_grammar import NUMBER_TYPES, check_row_count, known_fields, list_names
 from service.serve.wire.rows import RowParser, explain_row
@@ -56,7 +58,7 @@ class TableParser:
         kinds = set(map(type, instances))
         if kinds == {dict}:
             values = self.columns.order_records(instances)
-            X = None if values is None else self.rows.gather_rows(values)
+            X = self._decode_rows(instances) if values is None else self.rows.gather_rows(values)
             if X is not None:
                 return X
         if dict in kinds:
@@ -112,6 +114,12 @@ class TableParser:
                 raise UnacceptableError('"data" must be a list of at least one row.')
             data = self.rows.convert_rows(data, self.columns.names_in(order))
         return np.take(data, order, axis=1)
+
+    def _decode_rows(self, records: list[dict[str, Any]]) -> Floats | None:
+        """Return X (B, N) of objects with base64, or None if they are not rows of one type."""
+        texts = find_texts(records)
+        decoded = None if texts is None else decode_rows(texts, self.rows.n_features)
+        return None if decoded is None else self.rows.cast_values(np.frombuffer(*decoded).reshape(len(records), -1))
 
     def _is_column(self, value: object) -> bool:
         """Return whether the value of "features" is the column of a feature with that name."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.http_connection import Response
-from tests.support.http_requests import Headers, instances, request
+from tests.support.http_requests import Headers, as_base64, instances, request
 from tests.support.paths import SHIPPED
 from tests.support.server_pair import Pair
 
@@ -24,6 +24,8 @@ JSON_FORMS: dict[str, Any] = {
     "instances": {"instances": X},
     "objects": {"instances": RECORDS},
     "vectors": {"instances": [{"features": row} for row in X]},
+    "base64": {"instances": as_base64(X)},
+    "base64 among lists": {"instances": [*as_base64(X[:1]), X[1]]},
     "columns": {"inputs": COLUMNS},
     "array": {"inputs": X},
     "named array": {"inputs": {"features": X}},
@@ -47,6 +49,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "CSV with a header": ("text/csv; header=present", text_of([FEATURES[::-1], *TURNED])),
     "CSV with an index": ("text/csv", text_of([["", *FEATURES], *([i, *row] for i, row in enumerate(X))])),
     "JSON Lines": ("application/jsonlines", b"\n".join(json.dumps(row).encode() for row in X)),
+    "JSON Lines of base64": ("application/jsonlines", b"\n".join(json.dumps(row).encode() for row in as_base64(X))),
     "JSON Lines of objects": ("application/jsonlines", b"\n".join(json.dumps(row).encode() for row in RECORDS)),
     "pandas-split": (
         "application/json; format=pandas-split",

@@ -22,6 +22,7 @@ from service.serve.wire.rows import RowParser, parse_object
 from service.serve.wire.table_rows import TableParser
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
+from tests.support.http_requests import as_base64
 from tests.support.json_numbers import CANARY, NUMBERS
 from tests.support.json_reference import checked_message
 
@@ -97,6 +98,10 @@ BODIES = {
     "instances are a text": body_of('"abc"'), "instances are an object": body_of('{"a":[1,2,3]}'),
     "row is a text": body_of('["abc"]'), "row is an object": body_of('[{"a":1,"b":2,"c":3}]'),
     "row by name": body_of('[{"instances":-3,"x":1,"y":2.5}]'), "vector": body_of('[{"features":[1,2.5,-3]}]'),
+    "base64": body_of(json.dumps(as_base64([[1, 2.5, -3]]))),
+    "base64 and a list": body_of(json.dumps([*as_base64([[1, 2.5, -3]], "<f2"), [4, 5, 6]]), "[1,1]"),
+    "base64 of the wrong size": body_of(json.dumps(as_base64([[1, 2.5]]))),
+    "NaN in base64": body_of(json.dumps(as_base64([[1, 2.5, float("nan")]]))),
     "rows of both": body_of('[{"x":1,"y":2.5,"instances":-3},[4,5,6]]', '["a","b"]'),
     "row of texts": body_of('[["1","2","3"]]'), "row of booleans": body_of("[[1,2,true]]"),
     "short row": body_of("[[1,2]]"), "long row": body_of("[[1,2,3,4]]"), "empty row": body_of("[[]]"),
@@ -294,6 +299,7 @@ def test_tokens_are_parsed_without_their_versions() -> None:
         ("two weights", UnacceptableError, "for each row"), ("empty id", UnacceptableError, "1 to 128 bytes"),
         ("too long id", UnacceptableError, "1 to 128 bytes"), ("too large for float32", UnacceptableError, "dtype"),
         ("unknown name", UnacceptableError, ":classes"),
+        ("NaN in base64", UnacceptableError, "dtype"), ("base64 of the wrong size", UnacceptableError, "8 bytes"),
         ("large among rows", UnacceptableError, "dtype"), ("surrogate id", MalformedError, "JSON"),
     ],
 )  # fmt: skip
@@ -303,7 +309,21 @@ def test_errors_say_what_to_change(name: str, error: type[InputError], word: str
     refused(caught.value)
 
 
-@pytest.mark.parametrize("name", ["row by name", "vector"])
+@pytest.mark.parametrize("name", ["row by name", "vector", "base64"])
 def test_rows_by_name_are_the_same_event(name: str) -> None:
     """A row as an object has the payload of the row in the order of the features."""
     assert agreed(BODIES[name]) == agreed(BODIES["usual"])
+
+
+@both_dtypes
+@pytest.mark.parametrize("datatype", ["<f4", "<f2"])
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_rows_in_base64_are_the_same_event(dtype: np.dtype[Any], datatype: str, data: st.DataObject) -> None:
+    """Rows in base64 have the payload of the same numbers as JSON, whether they are one row or several."""
+    number = st.floats(width=16 if datatype == "<f2" else 32, allow_nan=False, allow_infinity=False)
+    rows = data.draw(st.lists(st.lists(number, min_size=N, max_size=N), min_size=1, max_size=4))
+    labels = json.dumps([1] * len(rows))
+    expected = agreed(body_of(json.dumps(rows), labels), dtype)
+    assert isinstance(expected, PostedEvent)
+    assert agreed(body_of(json.dumps(as_base64(rows, datatype)), labels), dtype) == expected

@@ -26,7 +26,7 @@ class ExplainRequest(RequestModel):
     """Rows to explain."""
 
     instances: NamedRows = Field(
-        description="The rows, each a list with one number for each feature of the model, or an object by their names."
+        description="The rows, each a list with one number for each feature, an object by their names, or base64."
     )
     labels: Labels | None = Field(
         default_factory=absent,

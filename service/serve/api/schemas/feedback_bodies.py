@@ -38,7 +38,7 @@ class FeedbackRows(RequestModel):
         "The same id with the same content counts once. The service makes one if it is left out.",
     )
     instances: NamedRows = Field(
-        description="The rows, each a list with one number for each feature of the model, or an object by their names."
+        description="The rows, each a list with one number for each feature, an object by their names, or base64."
     )
     labels: Labels = Field(description=LABELS)
     weights: RowWeights | None = Field(default_factory=absent, description=WEIGHTS)

@@ -7,6 +7,7 @@ from pydantic import Field
 from service.serve.api.schemas.schema_types import (
     IGNORED,
     IRIS,
+    IRIS_BASE64,
     IRIS_FEATURES,
     IRIS_PROBABILITIES,
     Count,
@@ -43,7 +44,7 @@ class PredictRequest(PredictOptions):
     """Rows to predict."""
 
     instances: NamedRows = Field(
-        description="The rows, each a list with one number for each feature of the model, or an object by their names. "
+        description="The rows, each a list with one number for each feature, an object by their names, or base64. "
         f"SOFTSTEP_ROWS_MAX limits their number; {Settings.model_fields['rows_max'].default:,} is the default."
     )
 
@@ -92,6 +93,7 @@ PREDICT_REQUESTS: Final = {
     "two rows": {"instances": [IRIS, [6.7, 3.0, 5.2, 2.3]]},
     "a row and a feedback token": {"instances": [IRIS], "feedback_tokens": True, "min_seq": 0},
     "a row by name": {"instances": [dict(zip(IRIS_FEATURES, IRIS, strict=True))], "min_seq": None},
+    "a row in base64": {"instances": [{"b64": IRIS_BASE64}]},
     "columns by name": {"inputs": {name: [value] for name, value in zip(IRIS_FEATURES, IRIS, strict=True)}},
 }
 PREDICT_RESPONSES: Final = {

@@ -15,6 +15,11 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from service.store.log.events import ID_BYTES_MAX, SEQ_MAX
 
+# Standard base64 with padding; the bits that padding leaves over are 0 (serve/wire/base64_rows.py).
+BASE64: Final = (
+    "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?$"  # 4, 3 or 2 characters
+)
+
 
 class RequestModel(BaseModel):
     """The body of a request; unknown members are refused."""
@@ -33,6 +38,15 @@ class Requirement:
     """The requirement of a member: the end of the sentence that rejects another value."""
 
     text: str
+
+
+class Base64Row(RequestModel):
+    """A row of numbers in base64."""
+
+    b64: Annotated[str, Field(min_length=4, pattern=BASE64, json_schema_extra={"contentEncoding": "base64"})] = Field(
+        description="The numbers of the row, as little-endian float32 or float16, in standard base64 with padding. "
+        "The number of bytes, 4 or 2 for each feature, tells which."
+    )
 
 
 class OrNull:
@@ -85,7 +99,7 @@ Row = Annotated[list[float], Field(min_length=1)]
 Rows = Annotated[list[Row], Field(min_length=1)]
 # A row by the names of the features, or with the name of the whole vector.
 NamedRow = Annotated[dict[str, float | Row | dict[str, Any]], Field(min_length=1)]
-NamedRows = Annotated[list[Row | NamedRow], Field(min_length=1)]
+NamedRows = Annotated[list[Row | Base64Row | NamedRow], Field(min_length=1)]
 # Columns by the names of the features; each number may stand in a list of its own.
 NamedColumns = Annotated[dict[str, Annotated[list[float | Row], Field(min_length=1)]], Field(min_length=1)]
 # A class by name or index, or one number or class for each class.
@@ -98,6 +112,7 @@ IGNORED: Final = "Ignored; clients of TensorFlow Serving send it."
 
 # The row that the examples send; it fits the shipped model `iris`.
 IRIS: Final = [5.1, 3.5, 1.4, 0.2]
+IRIS_BASE64: Final = "MzOjQAAAYEAzM7M/zcxMPg=="
 IRIS_CLASSES: Final = ["setosa", "versicolor", "virginica"]
 IRIS_FEATURES: Final = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
 IRIS_PROBABILITIES: Final = [0.9992543, 0.00074565754, 4.2884024e-17]
