@@ -63,6 +63,7 @@ class EventFold:
 
     Args:
         artifact: The artifact that the fold starts from.
+        fold_version: The version of the fold; by default this release's.
 
     Attributes:
         state: The model that learns.
@@ -71,9 +72,9 @@ class EventFold:
         unfit: The number of events that could not apply.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, fold_version: int | None = None) -> None:
         self.artifact: Final = artifact
-        self.state = LearnerState(artifact)
+        self.state = LearnerState(artifact, fold_version)
         self.classes = list(artifact.manifest.classes)
         self.events = 0
         self.unfit = 0

@@ -1,8 +1,9 @@
 """Continue from what an earlier release has learned: a state in the log that any later fold can start from.
 
-A change of what the fold computes raises FOLD_VERSION. This release cannot make the states of the release before it
-again. So the first learner with a new fold appends what was learned to the stream, as a BASE event, and continues from
-that. What is served does not jump, and acknowledged events that are not in that state are folded after it.
+A change of what the fold computes raises FOLD_VERSION. A stream continues with the fold that it began with, as long as
+a release computes that fold to the bit: from OLDEST_FOLD_VERSION on. A release cannot make the states of older folds
+again. So its first learner appends what was learned to the stream, as a BASE event, and continues from that with its
+own fold. What is served does not jump, and acknowledged events that are not in that state are folded after it.
 store/log/lineage.py defines what the event means for every state(n).
 
 The state is that of the newest intact checkpoint on the way to the last seq. Without one the BASE has no state, and
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from service.errors import ArtifactError, LogDamagedError, LogUnavailableError, PayloadError, SnapshotError
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import FOLD_VERSION, fold_version_of
+from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION, fold_version_of
 from service.store.artifact.model_factory import restore_parameters
 from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.admin_payloads import BASE_BYTES_MAX, base_id, dump, parse
@@ -48,7 +49,7 @@ DTYPES: Final = ("<f4", "<f8")
 
 
 def current_fold_version(stream: Stream, artifact: Artifact, lineage: Lineage) -> int:
-    """Return the version of the fold that continues a stream.
+    """Return the version of the fold that continued a stream until now.
 
     Raises:
         ArtifactError: The stream belongs to another artifact, or a later release began or took it over.
@@ -63,7 +64,7 @@ def current_fold_version(stream: Stream, artifact: Artifact, lineage: Lineage) -
 
 
 def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints: Path, now_ms: int) -> int | None:
-    """Append a BASE for this release's fold if an earlier fold continued the stream until now.
+    """Append a BASE for this release's fold if a fold that it cannot compute continued the stream until now.
 
     Args:
         stream: The stream.
@@ -81,7 +82,7 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
     """
     lineage = read_lineage(log, stream.number)
     version = current_fold_version(stream, artifact, lineage)
-    if version == FOLD_VERSION:
+    if version >= OLDEST_FOLD_VERSION:
         return None
     seq, turns, state = 0, len(lineage.changes), None
     n_classes = stream.n_classes
@@ -98,23 +99,30 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
     return seq
 
 
-def first_fold(stream: Stream, artifact: Artifact, log: FeedbackLog, base: LineageChange | None) -> EventFold:
+def first_fold(
+    stream: Stream, artifact: Artifact, log: FeedbackLog, lineage: Lineage, base: LineageChange | None
+) -> EventFold:
     """Return the fold that a state starts from: that of a base, or of the artifact if there is no base.
 
+    It has the version that continued the stream until now, or this release's if it cannot compute that one.
+
     Raises:
-        ArtifactError: This release cannot start from the state of the base.
+        ArtifactError: As for `current_fold_version`, or this release cannot start from the state of the base.
         LogDamagedError: The event is missing or altered; a start may not have verified it.
     """
+    version = current_fold_version(stream, artifact, lineage)
+    if version < OLDEST_FOLD_VERSION:
+        version = FOLD_VERSION
     if base is None:
-        return EventFold(artifact)
+        return EventFold(artifact, version)
     payload = read_verified_payload(log, stream, base.seq)
     if payload is None:
         raise LogDamagedError(f"the base at event {base.seq} of the feedback log is missing")
     state: Any = parse(payload, BASE_BYTES_MAX).get("state")
     if state is None:
-        return EventFold(artifact)
+        return EventFold(artifact, version)
     try:
-        fold = EventFold(Artifact.from_fields(state["manifest"], _decode_arrays(state["tensors"])))
+        fold = EventFold(Artifact.from_fields(state["manifest"], _decode_arrays(state["tensors"])), version)
         frozen = state["frozen"]
         arrays = None if frozen is None else _decode_arrays(frozen["arrays"])
         served = None if arrays is None else restore_parameters(artifact.manifest, arrays, frozen["clips"])

@@ -61,7 +61,7 @@ class Follower:
         self._corrections: dict[int, int] = {}  # of the refolding: corrected events, each with the seq of its CORRECT
         self._corrected_seqs: list[int] = []
         self._refold_events = 0  # of the whole refolding
-        self.fold = EventFold(artifact)
+        self.fold: EventFold
         self.seq, self.hash = self._last_position()
         self._scored_seq = self.seq  # the losses of rows up to here were returned
         self._start_refolding()
@@ -229,7 +229,7 @@ class Follower:
     def _start_refolding(self) -> None:
         """Go back to the newest checkpoint on the way to state(seq), and note the events from there on."""
         base = self.lineage.base_of_state(self.seq)
-        self.fold = first_fold(self.stream, self._artifact, self._log, base)
+        self.fold = first_fold(self.stream, self._artifact, self._log, self.lineage, base)
         start = 0 if base is None else base.target
         for seq in reversed(list_seqs(self.folder.checkpoints)):
             fold = self._read_checkpoint(seq) if seq <= self.seq else None

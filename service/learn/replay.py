@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from service.errors import EarlierReleaseError, LogDamagedError, SoftstepError, UnknownSeqError
-from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import current_fold_version, first_fold
 from service.learn.stream_position import StreamPosition
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import FOLD_VERSION
+from service.store.artifact.fingerprint import OLDEST_FOLD_VERSION
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Kind, Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_payload
@@ -66,7 +65,7 @@ class StreamReplay:
         self._log: Final = log
         self.last: Final = log.stream_state(stream.number).seq
         self.lineage: Final = read_lineage(log, stream.number)
-        is_ours = current_fold_version(stream, artifact, self.lineage) == FOLD_VERSION
+        is_ours = current_fold_version(stream, artifact, self.lineage) >= OLDEST_FOLD_VERSION
         self._since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
         self._admin_seqs: Final = [change.seq for change in self.lineage.changes]
         removed = self.lineage.forgotten | self.lineage.skipped | self.lineage.forgotten_corrections
@@ -76,7 +75,7 @@ class StreamReplay:
         self._positions: Final = StreamPosition(stream, self.lineage)
         self._batch = FIRST_BATCH_EVENTS
         self.seq = 0
-        self.fold = EventFold(artifact)
+        self.fold = first_fold(stream, artifact, log, self.lineage, None)
         self._base: LineageChange | None = None  # the base that the fold started from
         self._verified = Position(0, stream.genesis)  # the chain is verified up to here
 
@@ -105,7 +104,8 @@ class StreamReplay:
         base = self.lineage.base_of_state(seq)
         start, self.seq = self.seq, -1  # until the end the fold is of no seq
         if start < 0 or base != self._base or not self.lineage.continues(seq, start):
-            self.fold, self._base = first_fold(self.stream, self._artifact, self._log, base), base
+            self.fold = first_fold(self.stream, self._artifact, self._log, self.lineage, base)
+            self._base = base
             start = 0 if base is None else base.target
         self._corrections = self.lineage.corrections(seq)
         self._corrected = sorted(self._corrections)

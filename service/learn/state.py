@@ -36,7 +36,7 @@ from service.softmax.learner_tensors import copy_tensors
 from service.softmax.parameters import Parameters, RuleName
 from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import FOLD_VERSION
+from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION
 from service.store.artifact.learning_rules import (
     build_rule,
     check_constants,
@@ -60,13 +60,15 @@ class LearnerState:
 
     Args:
         artifact: The artifact that it starts from.
+        fold_version: The version of the fold, which decides the defaults; by default this release's.
 
     Raises:
         ArtifactError: The manifest names an unknown rule or constant, or statistics that the model's dtype cannot hold.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, fold_version: int | None = None) -> None:
         self.artifact: Final = artifact
+        self._fold_version: Final = FOLD_VERSION if fold_version is None else fold_version
         self._rule_name, self._constants = select_rule(artifact)
         form = learning_form(artifact, self._rule_name, self._constants)
         manifest = artifact.manifest
@@ -75,7 +77,7 @@ class LearnerState:
         if form == "delta" and manifest.delta is None and manifest.training is not None:
             training_stage = Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
         start = replace(initial_parameters(artifact), calibration=None)
-        rule = build_rule(artifact, self._rule_name, form, self._constants)
+        rule = build_rule(artifact, self._rule_name, form, self._constants, self._fold_version)
         try:
             self._learner = create_learner(start, form, rule, thresholds, training_stage)
         except ValueError as error:
@@ -109,16 +111,13 @@ class LearnerState:
     @property
     def rule_settings(self) -> dict[str, Any]:
         """The rule, the form and every constant in effect, for the metadata."""
-        form = self._learner.form
-        return {
-            "rule": self._rule_name,
-            "form": form,
-            "constants": effective_constants(self._rule_name, form, self._constants),
-        }
+        form, N = self._learner.form, self.artifact.n_features
+        constants = effective_constants(self._rule_name, form, self._constants, N, self._fold_version)
+        return {"rule": self._rule_name, "form": form, "constants": constants}
 
     def copy(self) -> "LearnerState":
         """Return an equal state that shares nothing with this one."""
-        other = LearnerState(self.artifact)
+        other = LearnerState(self.artifact, self._fold_version)
         other._rule_name, other._constants = self._rule_name, dict(self._constants)
         other._learner, other.paused, other._frozen = self._learner.copy(), self.paused, self._frozen
         other._calibration_learner = None if self._calibration_learner is None else self._calibration_learner.copy()
@@ -210,7 +209,7 @@ class LearnerState:
     def scalars(self) -> dict[str, Any]:
         """Return the rest of the state as JSON values."""
         return {
-            "fold_version": FOLD_VERSION,
+            "fold_version": self._fold_version,
             "rule": self._rule_name,
             "constants": dict(self._constants),
             "added_classes": list(self._learner.added_classes),
@@ -223,12 +222,12 @@ class LearnerState:
         """Restore the state that returned these tensors and scalars, to the bit.
 
         Raises:
-            ArtifactError: They belong to another artifact, or to another FOLD_VERSION.
+            ArtifactError: They belong to another artifact, or to a fold of another release.
             KeyError: A scalar is missing.
         """
-        if scalars["fold_version"] != FOLD_VERSION:
+        if not OLDEST_FOLD_VERSION <= scalars["fold_version"] <= FOLD_VERSION:
             raise ArtifactError("another version of the fold made this state")
-        state = cls(artifact)
+        state = cls(artifact, scalars["fold_version"])
         for count in scalars["added_classes"]:
             state.add_classes(count)
         state._set_rule(parse_rule_name(scalars["rule"]), dict(scalars["constants"]))
@@ -281,7 +280,7 @@ class LearnerState:
         self._set_rule(name, numbers)
 
     def _set_rule(self, name: RuleName, constants: dict[str, float]) -> None:
-        self._learner.set_rule(build_rule(self.artifact, name, self._learner.form, constants))
+        self._learner.set_rule(build_rule(self.artifact, name, self._learner.form, constants, self._fold_version))
         self._rule_name, self._constants = name, constants
 
 

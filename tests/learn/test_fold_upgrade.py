@@ -25,7 +25,7 @@ from service.learn.follow import Follower
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.softmax.parameters import LinearParameters
-from service.store.artifact.fingerprint import FOLD_VERSION, compute_genesis
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.log.admin_payloads import dump, parse
 from service.store.log.events import Draft, Event, Kind
@@ -34,7 +34,7 @@ from service.store.log.lineage import Lineage
 from service.store.states.snapshots import read_fields, read_snapshot
 from service.store.states.state_folder import list_seqs
 from tests.support.data_directories import History, iris_artifact, run_command
-from tests.support.history_machine import contents_hash, set_fold_version
+from tests.support.history_machine import contents_hash, restore_fold_version, set_fold_version
 from tests.support.learner_processes import fork_learner
 from tests.support.make_fold1 import GOLDEN
 from tests.support.waiting import wait_until
@@ -48,7 +48,7 @@ def release() -> Iterator[None]:
     """Run the release with fold 2 during the test."""
     set_fold_version(2)
     yield
-    set_fold_version(FOLD_VERSION)
+    restore_fold_version()
 
 
 @pytest.fixture
@@ -110,6 +110,23 @@ def test_the_old_release_gets_its_own_bits(path: Path) -> None:
     assert run_command("verify", "--data", path).returncode == 0
 
 
+def test_this_release_continues_a_stream_of_fold_1(path: Path) -> None:
+    """No state is lost: there is no base, and new events are folded as the old release folded them."""
+    restore_fold_version()
+    with learning(path) as history:
+        last = history.add_feedback("new", classes=4)
+        served = wait_fields(history, last)["weights_sha256"]
+    assert run_command("verify", "--data", path).returncode == 0
+    history = History.open(path)
+    assert last == LAST + 1
+    assert served_hash(history.replay(30)) == EXPECTED["weights_sha256"]
+    assert history.replay(last).checkpoint_contents()[0]["scalars"]["fold_version"] == 1
+    assert served == served_hash(history.replay(last))
+    set_fold_version(1)
+    assert served == served_hash(history.replay(last))
+    history.close()
+
+
 def test_a_new_fold_continues_from_the_served_state(path: Path) -> None:
     """It starts from the bits of the old checkpoint, and any number of starts makes one base."""
     for _ in range(2):
@@ -122,7 +139,7 @@ def test_a_new_fold_continues_from_the_served_state(path: Path) -> None:
             base = lineage.base_of_state(LAST + 1)
             assert base is not None
             assert (base.seq, base.target, base.fold, base.known_changes) == (LAST + 1, 30, 2, 1)
-            old = first_fold(history.stream, iris_artifact(), history.log, base)
+            old = first_fold(history.stream, iris_artifact(), history.log, lineage, base)
             assert served_hash(old) == EXPECTED["weights_sha256"]
             assert served_hash(old) != fields["weights_sha256"]
     history = History.open(path)

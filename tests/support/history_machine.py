@@ -19,7 +19,7 @@ from service.learn.fold_upgrade import first_fold, take_over
 from service.learn.follow import Follower
 from service.store.artifact import fingerprint as fingerprint_module
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.fingerprint import FOLD_VERSION, compute_genesis
+from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION, compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
@@ -47,19 +47,26 @@ def fold_by_definition(artifact: Artifact, log: FeedbackLog, stream: int, n: int
 
     If the state starts from a base, only the events after it are folded.
     """
-    base = read_lineage(log, stream).base_of_state(n)
+    lineage = read_lineage(log, stream)
+    base = lineage.base_of_state(n)
     (opened,) = [each for each in log.list_streams() if each.number == stream]
-    fold = first_fold(opened, artifact, log, base)
+    fold = first_fold(opened, artifact, log, lineage, base)
     for event in events_of_state(log, stream, n):
         if base is None or event.seq > base.target:
             fold.fold_events([event])
     return fold
 
 
-def set_fold_version(version: int) -> None:
-    """Become the release whose fold has that version."""
+def set_fold_version(version: int, oldest: int | None = None) -> None:
+    """Become the release whose fold has that version; it computes no fold before `oldest`, by default no other one."""
     for module in (upgrade_module, fingerprint_module, replay_module, state_module):
         module.FOLD_VERSION = version  # type: ignore[attr-defined]
+        module.OLDEST_FOLD_VERSION = version if oldest is None else oldest  # type: ignore[attr-defined]
+
+
+def restore_fold_version() -> None:
+    """Become this release again."""
+    set_fold_version(FOLD_VERSION, OLDEST_FOLD_VERSION)
 
 
 class FollowMachine(RuleBasedStateMachine):
@@ -222,7 +229,7 @@ class UpgradeMachine(FollowMachine):
 
     def teardown(self) -> None:
         """Be this release again."""
-        set_fold_version(FOLD_VERSION)
+        restore_fold_version()
         super().teardown()
 
     @rule()

@@ -10,7 +10,10 @@ from service.store.artifact.hashing import hash_tensors
 
 # Incremented by every change of what the fold computes, of a default or of a guard: it changes what every log replays
 # to.
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
+# The oldest fold that this release still computes to the bit. Streams continue with the fold that they began with, back
+# to this one. Version 1 differs in its defaults alone (learning_rules.py).
+OLDEST_FOLD_VERSION: Final = 1
 # Fields of the manifest that are left out, or that are included in another form.
 UNBOUND: Final = {"provenance", "metrics", "layers", "tensors_sha256", "calibration"}
 

@@ -29,6 +29,11 @@ class Constant(NamedTuple):
 
 RATE_MAX: Final = 1e3
 MIN_CONSTANT: Final = 1e-12
+# Early steps of FTRL move each weight by about the rate, so they move a row's logits by about rate N for standardized
+# features. The default rate is therefore at most WIDE_RATE / N. Folds before WIDE_RATE_FOLD have FTRL_RATE for any N.
+FTRL_RATE: Final = 0.3
+WIDE_RATE: Final = 16.0
+WIDE_RATE_FOLD: Final = 2
 _CLIP: Final = Constant(2.0, 1e-3, 1e6)
 _SHARED: Final = {
     "clip": _CLIP,
@@ -48,7 +53,7 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
         **_SHARED,
     },
     "ftrl": {
-        "rate": Constant(0.3, MIN_CONSTANT, RATE_MAX),
+        "rate": Constant(FTRL_RATE, MIN_CONSTANT, RATE_MAX),
         "beta": Constant(1.0, MIN_CONSTANT, 1e6),
         **_SHARED,
     },
@@ -154,19 +159,33 @@ def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: b
             raise ArtifactError(f"learning.constants.{constant} of {name} must be from {least:g} to {most:g}")
 
 
-def effective_constants(name: RuleName, form: Form, constants: Mapping[str, float]) -> dict[str, float]:
-    """Return every constant in effect by its name: the given ones, and defaults for the others."""
+def effective_constants(
+    name: RuleName, form: Form, constants: Mapping[str, float], n_features: int, fold_version: int
+) -> dict[str, float]:
+    """Return every constant in effect by its name: the given ones, and defaults for the others.
+
+    Args:
+        name: The rule.
+        form: The form of learning.
+        constants: The constants that are set.
+        n_features: N.
+        fold_version: The version of the fold, which decides the defaults.
+    """
     defaults = {key: constant.default for key, constant in CONSTANTS[name].items()}
     if name == "adagrad" and form == "plain":
         defaults["rate"] = RAW_FEATURES_RATE
+    if name == "ftrl" and fold_version >= WIDE_RATE_FOLD:
+        defaults["rate"] = min(FTRL_RATE, WIDE_RATE / n_features)
     if form == "layers":
         defaults |= {"rate": NETWORK_RATES.get(name, defaults["rate"]), "clip": None}
     return {key: value for key, value in {**defaults, **constants}.items() if value is not None}
 
 
-def build_rule(artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float]) -> Rule:
-    """Return the rule with all its numbers."""
-    values = effective_constants(name, form, constants)
+def build_rule(
+    artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float], fold_version: int
+) -> Rule:
+    """Return the rule with all its numbers; the arguments are those of `effective_constants`."""
+    values = effective_constants(name, form, constants, artifact.n_features, fold_version)
     training = artifact.manifest.training
     rows = 0 if training is None or form not in {"delta", "layers"} else training.rows
     firmness = values.get("firmness", 0.0) * rows

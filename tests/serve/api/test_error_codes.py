@@ -36,7 +36,7 @@ from tests.support.api_keys import add_key, bearer
 from tests.support.data_directories import History, iris_artifact
 from tests.support.disk_faults import Disk, Fault
 from tests.support.error_bodies import check_error
-from tests.support.history_machine import set_fold_version
+from tests.support.history_machine import restore_fold_version, set_fold_version
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
 from tests.support.jwt_issuer import AUDIENCE, ISSUER, issuer_key
@@ -490,7 +490,7 @@ def upgraded(scene: Scene) -> Pair:
     with tarfile.open(GOLDEN / "data.tar") as archive:
         archive.extractall(scene.data.parent, filter="data")
     set_fold_version(FOLD_VERSION + 1)
-    scene.stack.callback(set_fold_version, FOLD_VERSION)
+    scene.stack.callback(restore_fold_version)
     history = History.open(scene.data)
     take_over(history.stream, iris_artifact(), history.log, history.folder.checkpoints, 0)
     history.close()

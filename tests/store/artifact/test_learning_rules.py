@@ -15,7 +15,9 @@ from service.store.artifact.learning_rules import (
     NETWORK_RATES,
     NEWTON_DEFAULT_MAX,
     RAW_FEATURES_RATE,
+    build_rule,
     default_rule,
+    learning_form,
 )
 from tests.support.artifacts import artifact
 
@@ -90,6 +92,28 @@ def test_constants_take_effect() -> None:
     network = LearnerState(artifact("network", learning=learning)).rule_settings["constants"]
     assert (network["rate"], network["epsilon"], "clip" in network) == (NETWORK_RATES["adagrad"], 0.5, False)
     assert LearnerState(artifact("zero", learning={"rule": "sgd"})).rule_settings["constants"] == {"rate": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("kind", "N", "constants", "fold", "rate"),
+    [
+        ("zero", 53, {}, 2, 0.3),
+        ("zero", 64, {}, 2, 0.25),
+        ("trained", 4096, {}, 2, 1 / 256),
+        ("raw", 64, {}, 2, 0.25),
+        ("zero", 64, {"rate": 0.3}, 2, 0.3),
+        ("zero", 4096, {}, 1, 0.3),
+        ("network", 4096, {}, 2, NETWORK_RATES["ftrl"]),
+    ],
+)
+def test_the_default_rate_of_ftrl_follows_the_width(
+    kind: str, N: int, constants: dict[str, float], fold: int, rate: float
+) -> None:
+    """It is min(0.3, 16 / N) from fold 2 on; a rate of the manifest and that of a network stay."""
+    source = artifact(kind, N=N, learning={"rule": "ftrl", "constants": constants})
+    assert LearnerState(source, fold).rule_settings["constants"]["rate"] == rate
+    form = learning_form(source, "ftrl", constants)
+    assert build_rule(source, "ftrl", form, constants, fold).rate == rate
 
 
 def test_training_rows_make_weights_firm() -> None:
