@@ -10,7 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Final
 
-from service import __version__
+from service import __version__, variant_options
 from service.access import key_options
 from service.configuration import InvalidSettingsError, read_settings
 from service.console import discard_output, flush_output, print_error
@@ -107,6 +107,30 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     export = commands.add_parser("export", parents=[streams], help="write a learned model as a new version")
     export.add_argument("--seq", type=int, help="last event to fold; default: the last one of all")
     export.add_argument("directory", type=Path, help="version folder to create, or folder of a model")
+    _add_whatif(commands, streams)
+
+
+def _add_whatif(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", streams: argparse.ArgumentParser
+) -> None:
+    """Add `softstep whatif`, whose options are one variant, beside those of --variant."""
+    whatif = commands.add_parser("whatif", parents=[streams], help="fold a model's events again with changes")
+    whatif.add_argument("--rule", help="learning rule")
+    whatif.add_argument(
+        "--constants",
+        type=_text(variant_options.parse_constants),
+        default={},
+        metavar="NAME=NUMBER,…",
+        help="constants of the rule; the others have their defaults",
+    )
+    whatif.add_argument(
+        "--variant",
+        type=_text(variant_options.parse_variant),
+        action="append",
+        default=[],
+        metavar="CHANGES",
+        help="a further variant, such as 'rule=ftrl rate=0.1'; may be repeated",
+    )
 
 
 def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -3,7 +3,6 @@
 import argparse
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from service.console import Progress, convert_disk_errors, print_result
 from service.errors import SnapshotError
@@ -13,7 +12,7 @@ from service.settings import Settings
 from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
 from service.store.states.served_state import describe_progress, served_sha256
-from service.store.states.snapshots import read_snapshot, write_snapshot
+from service.store.states.snapshots import Fields, read_snapshot, write_snapshot
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -22,7 +21,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         replay = replay_stream(settings, stored, arguments.model, arguments.seq)
         fields, arrays = snapshot_contents(replay.fold, replay.position_fields())
         folder = stored.data.stream_folder(replay.stream.model, replay.stream.version).snapshots
-        verdict = _compare_published(folder / str(replay.seq), fields)
+        verdict = compare_published(read_published(folder / str(replay.seq)), fields)
     if arguments.keep is not None:
         with convert_disk_errors():
             write_snapshot(arguments.keep, replay.seq, fields, arrays, durable=True)
@@ -61,10 +60,16 @@ def replay_stream(settings: Settings, stored: StoredData, name: str, seq: int | 
     return replay
 
 
-def _compare_published(path: Path, fields: dict[str, Any]) -> str | None:
-    """Return "equal" or "different" for the published snapshot, or None if there is none."""
+def read_published(path: Path) -> Fields | None:
+    """Return the fields of a published snapshot, or None if it is missing or damaged."""
     with suppress(SnapshotError):
-        snapshot = read_snapshot(path)
-        names = ("genesis", "hash", "weights_sha256", "classes")
-        return "equal" if all(snapshot.fields.get(name) == fields[name] for name in names) else "different"
+        return read_snapshot(path).fields
     return None
+
+
+def compare_published(published: Fields | None, fields: Fields) -> str | None:
+    """Return "equal" or "different" for the fields of a published snapshot and of a replay; None without a snapshot."""
+    if published is None:
+        return None
+    names = ("genesis", "hash", "weights_sha256", "classes")
+    return "equal" if all(published.get(name) == fields[name] for name in names) else "different"

@@ -94,41 +94,37 @@ class EventFold:
                 self._apply_admin(event)
         return losses + self._fold_feedback(run)
 
+    def fold_blocks(self, blocks: Iterable[Block | None], seqs: NDArray[np.int64]) -> list[RowLosses]:
+        """Apply decoded feedback events in their order; return the losses of their rows.
+
+        Args:
+            blocks: The rows of the events, as `decode_payloads` returns them.
+            seqs: The seq of each event.
+        """
+        losses: list[RowLosses] = []
+        first = 0
+        for block in blocks:
+            events = 1 if block is None else block.events
+            found = self._fold_block(block)
+            if block is not None and found is not None:
+                losses.append(RowLosses(seqs[first : first + events].repeat(block.layout.rows), found))
+            first += events
+        return losses
+
     def fold_payloads(self, payloads: Sequence[bytes]) -> None:
         """Apply the payloads of feedback events in their order, in bulk and without returning losses."""
-        for block in self._blocks(payloads):
-            if block is not None:
-                self._fold_block(block)
+        for block in decode_payloads(payloads):
+            self._fold_block(block)
 
     def _fold_feedback(self, events: list[Event]) -> list[RowLosses]:
-        found: list[RowLosses] = []
-        first = 0
-        for block in self._blocks([event.payload for event in events if event.payload is not None]):
-            if block is None:
-                first += 1
-                continue
-            run = events[first : first + block.events]
-            first += block.events
-            losses = self._fold_block(block)
-            if losses is not None:
-                seqs = np.fromiter(map(SEQ_OF, run), np.int64, len(run))
-                found.append(RowLosses(seqs.repeat(block.layout.rows), losses))
-        return found
+        payloads = [event.payload for event in events if event.payload is not None]
+        return self.fold_blocks(decode_payloads(payloads), np.fromiter(map(SEQ_OF, events), np.int64, len(events)))
 
-    def _blocks(self, payloads: Sequence[bytes]) -> Iterator[Block | None]:
-        """Yield the rows of payloads, joined where they have one layout; None for an invalid one, which is counted."""
-        try:
-            yield from decode_events(payloads)
-        except PayloadError:
-            if len(payloads) == 1:
-                self.unfit += 1
-                yield None
-            else:
-                for payload in payloads:
-                    yield from self._blocks([payload])
-
-    def _fold_block(self, block: Block) -> Doubles | None:
-        """Fold a block's rows; return their losses, or None if they do not fit the model as it is now."""
+    def _fold_block(self, block: Block | None) -> Doubles | None:
+        """Fold a block's rows; return their losses, or None if they are not valid or do not fit the model now."""
+        if block is None:
+            self.unfit += 1
+            return None
         layout, manifest = block.layout, self.artifact.manifest
         sizes = (layout.dtype.name, layout.n_features, layout.n_classes)
         if sizes != (manifest.dtype, manifest.n_features, self.state.n_classes) or not self._accepts(layout.targets):
@@ -201,3 +197,19 @@ class EventFold:
         """Counts, mean loss, accuracy and calibration, each in total and over the recent rows, for the metadata."""
         counts = {"events": self.events, "unfit_events": self.unfit, **self.state.progress}
         return counts | {"calibration": self.state.reliability}
+
+
+def decode_payloads(payloads: Sequence[bytes]) -> Iterator[Block | None]:
+    """Yield the rows of feedback events, joined where they have one layout; None for an event with an invalid payload.
+
+    Args:
+        payloads: The payloads, in the order of their events.
+    """
+    try:
+        yield from decode_events(payloads)
+    except PayloadError:
+        if len(payloads) == 1:
+            yield None
+        else:
+            for payload in payloads:
+                yield from decode_payloads([payload])

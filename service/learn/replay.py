@@ -2,7 +2,8 @@
 
 Snapshots and checkpoints are derived; a replay makes again what they were derived from. Payloads are read and folded in
 bulk, so that 10^6 events take seconds. After one state another can be made; the fold continues if nothing that comes
-after the old one changes what is folded there (`Lineage.continues`).
+after the old one changes what is folded there (`Lineage.continues`). Other folds may take the same events in the same
+pass (variant_fold.py).
 
 Some states cannot be made:
 
@@ -21,7 +22,7 @@ from service.learn.stream_position import StreamPosition
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import OLDEST_FOLD_VERSION
 from service.store.log.correction_payload import correct_payload
-from service.store.log.events import Kind, Position, Stream
+from service.store.log.events import Event, Kind, Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_payload
 from service.store.log.lineage import LineageChange, Segments, segments_after
 
@@ -39,6 +40,22 @@ class ReplayProgress(NamedTuple):
 
     events: int
     total: int
+
+
+class EventBatch(NamedTuple):
+    """Consecutive events of a state: feedback only, or one admin event.
+
+    Attributes:
+        seqs: The seq of each feedback event.
+        payloads: The payload of each feedback event, with the labels that it has in the state.
+        admin: The admin event, or None.
+        progress: The progress of the replay once the batch is folded.
+    """
+
+    seqs: list[int]
+    payloads: list[bytes]
+    admin: Event | None
+    progress: ReplayProgress
 
 
 class StreamReplay:
@@ -100,6 +117,21 @@ class StreamReplay:
             EarlierReleaseError: Another release made the state.
             LogDamagedError: An event is missing or altered.
         """
+        for batch in self.read_batches(seq):
+            if batch.admin is None:
+                self.fold.fold_payloads(batch.payloads)
+            else:
+                self.fold.fold_events([batch.admin])
+            yield batch.progress
+
+    def read_batches(self, seq: int) -> Iterator[EventBatch]:
+        """Set `fold` to the state that state(seq) continues from, and return the events between the two in batches.
+
+        The caller folds each batch before it takes the next. When the iterator ends, the state counts as complete.
+
+        Raises:
+            UnknownSeqError: As for `fold_to`, with all its other errors.
+        """
         self._check_available(seq)
         base = self.lineage.base_of_state(seq)
         start, self.seq = self.seq, -1  # until the end the fold is of no seq
@@ -109,13 +141,14 @@ class StreamReplay:
             start = 0 if base is None else base.target
         self._corrections = self.lineage.corrections(seq)
         self._corrected = sorted(self._corrections)
-        segments = segments_after(self.lineage.segments(seq), start)
+        return self._read_segments(segments_after(self.lineage.segments(seq), start), seq)
+
+    def _read_segments(self, segments: Segments, seq: int) -> Iterator[EventBatch]:
         total = sum(hi - lo for lo, hi in segments)
         events = 0
         for lo, hi in self._batches(segments):
-            self._fold_batch(lo, hi)
             events += hi - lo
-            yield ReplayProgress(events, total)
+            yield self._read_batch(lo, hi, ReplayProgress(events, total))
         self.seq = seq
 
     def _check_available(self, seq: int) -> None:
@@ -138,27 +171,27 @@ class StreamReplay:
                     yield lo, cut
                     lo = cut  # noqa: PLW2901  # what is left of the segment
 
-    def _fold_batch(self, lo: int, hi: int) -> None:
-        """Fold the events of (lo, hi]: feedback only, or one admin event."""
+    def _read_batch(self, lo: int, hi: int, progress: ReplayProgress) -> EventBatch:
+        """Read and verify the events of (lo, hi]: feedback only, or one admin event."""
         if self._verified.seq != lo:
             self._verified = position_at(self._log, self.stream, lo)
         payloads, self._verified = self._log.read_payloads(self.stream.number, self._verified, hi - lo)
         if len(payloads) != hi - lo:
             raise LogDamagedError(f"event {lo + len(payloads) + 1} of the feedback log is missing")
+        seqs = list(range(lo + 1, hi + 1))
         for seq in _between(self._corrected, lo, hi):
             payloads[seq - lo - 1] = self._corrected_payload(seq, payloads[seq - lo - 1])
         for seq in reversed(_between(self._excluded, lo, hi)):
-            del payloads[seq - lo - 1]
+            del payloads[seq - lo - 1], seqs[seq - lo - 1]
         present = [payload for payload in payloads if payload is not None]
         if len(present) != len(payloads):
             raise ForgottenError("an event was forgotten during the replay; ask again")
-        if not present:
-            return
-        self._batch = max(1, min(2 * self._batch, BATCH_EVENTS_MAX, BATCH_BYTES // max(map(len, present))))
-        if _between(self._admin_seqs, lo, hi):
-            self.fold.fold_events(self._log.read_events(self.stream.number, lo, 1))
-        else:
-            self.fold.fold_payloads(present)
+        if present:
+            self._batch = max(1, min(2 * self._batch, BATCH_EVENTS_MAX, BATCH_BYTES // max(map(len, present))))
+        if present and _between(self._admin_seqs, lo, hi):
+            (admin,) = self._log.read_events(self.stream.number, lo, 1)
+            return EventBatch([], [], admin, progress)
+        return EventBatch(seqs, present, None, progress)
 
     def _corrected_payload(self, seq: int, payload: bytes | None) -> bytes | None:
         """Return the payload of an event with the labels of its CORRECT, or None if one of them was forgotten."""

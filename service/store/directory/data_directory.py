@@ -55,7 +55,8 @@ class DataDirectory:
     """The paths of a data directory.
 
     Args:
-        path: The directory, created if it is missing.
+        path: The directory.
+        create: Whether to create the directory and its fixed folders if they are missing.
 
     Attributes:
         path: The directory.
@@ -64,13 +65,14 @@ class DataDirectory:
         streams: The folder of all streams' folders.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         self.log = path / LOG_NAME
         self.token_key = path / KEY_NAME
         self.streams = path / STREAMS_NAME
         self._marks = path / MARKS_NAME
-        make_folder(self._marks)
+        if create:
+            make_folder(self._marks)
 
     def mark_file(self, slot: int) -> Path:
         """Return the mark file of a worker."""

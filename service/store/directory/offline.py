@@ -20,8 +20,12 @@ class StoredData(NamedTuple):
 
 
 @contextmanager
-def open_stored_data(path: Path) -> Iterator[StoredData]:
+def open_stored_data(path: Path, *, read_only: bool = False) -> Iterator[StoredData]:
     """Open a data directory and its log until the end of the block.
+
+    Args:
+        path: The directory.
+        read_only: Whether to write nothing to it, which also works if it is read-only.
 
     Raises:
         LogUnavailableError: There is no log, or it cannot be used.
@@ -31,10 +35,10 @@ def open_stored_data(path: Path) -> Iterator[StoredData]:
     if not (path / LOG_NAME).is_file():
         raise LogUnavailableError("the data directory has no feedback log; name the one that the service uses")
     try:
-        data = DataDirectory(path)
+        data = DataDirectory(path, create=not read_only)
     except OSError as error:
         raise LogUnavailableError(f"the data directory cannot be used: {error.strerror}") from error
-    log = SqliteLog(data.log)
+    log = SqliteLog(data.log, read_only=read_only)
     try:
         yield StoredData(data, log)
     finally:

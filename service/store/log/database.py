@@ -5,11 +5,13 @@ in 3.51.3, 3.50.7 and 3.44.6, and 3.52.0 was withdrawn. Every connection sets it
 builds differ in their defaults. A connection is never used after a fork.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import apsw
 
@@ -30,7 +32,14 @@ WAL_FRAME_BYTES: Final = PAGE_BYTES + 24
 WAL_BYTES_KEPT: Final = 64 << 20
 
 # Name, value to set, value to read back.
-PRAGMAS: Final = (
+Pragma = tuple[str, str, str | int]
+READ_PRAGMAS: Final[tuple[Pragma, ...]] = (
+    ("cell_size_check", "on", 1),
+    ("trusted_schema", "off", 0),
+    ("mmap_size", "0", 0),  # an I/O error on mapped memory kills the process
+    ("cache_size", "-32768", -32768),
+)
+PRAGMAS: Final[tuple[Pragma, ...]] = (
     ("journal_mode", "wal", "wal"),
     ("synchronous", "full", 2),
     ("fullfsync", "on", 1),  # macOS: a sync that reaches the disk
@@ -38,10 +47,7 @@ PRAGMAS: Final = (
     ("wal_autocheckpoint", "0", 0),
     ("journal_size_limit", str(WAL_BYTES_KEPT), WAL_BYTES_KEPT),
     ("secure_delete", "on", 1),
-    ("cell_size_check", "on", 1),
-    ("trusted_schema", "off", 0),
-    ("mmap_size", "0", 0),  # an I/O error on mapped memory kills the process
-    ("cache_size", "-32768", -32768),
+    *READ_PRAGMAS,
 )
 
 
@@ -90,6 +96,36 @@ def open_database(
     return database
 
 
+def open_read_only(path: Path, vfs: str | None = None) -> apsw.Connection:
+    """Open an existing database for reading, also in a directory in which nothing can be written.
+
+    Other processes may write to it meanwhile.
+
+    Args:
+        path: The file.
+        vfs: Name of the VFS, for tests in which the disk fails.
+
+    Raises:
+        LogUnsafeError: As for `open_database`.
+        LogDamagedError: The file is no longer a database.
+        LogUnavailableError: It cannot be opened now.
+    """
+    refuse_unsafe_version(apsw.sqlite_lib_version())
+    refuse_unsafe_filesystem(path.parent)
+    with translate_errors():
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if _is_immutable(path) else ''}"
+        database = apsw.Connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs)
+        try:
+            database.set_busy_timeout(BUSY_MS)
+            database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            _set_pragmas(database, READ_PRAGMAS)
+            _check_identity(database)
+        except BaseException:
+            close_quietly(database)
+            raise
+    return database
+
+
 def sync_recovered_wal(path: Path) -> None:
     """Sync what a recovery found in the write-ahead log.
 
@@ -108,13 +144,35 @@ def wal_size(path: Path) -> int:
         return 0
 
 
+def _is_immutable(path: Path) -> bool:
+    """Return whether no process writes to a database: its directory is read-only, and it has no write-ahead log in use.
+
+    A process that writes keeps both further files open. SQLite creates missing ones unless the database is immutable.
+
+    Raises:
+        LogUnavailableError: The directory is read-only, and lacks one of the two files of a write-ahead log in use.
+    """
+    if os.access(path.parent, os.W_OK, effective_ids=True):
+        return False
+    is_complete = all(Path(f"{path}{ending}").exists() for ending in ("-wal", "-shm"))
+    if wal_size(path) and not is_complete:
+        raise LogUnavailableError(
+            "the data directory is read-only, and log.sqlite-shm is missing; copy the directory and use the copy"
+        )
+    return not is_complete
+
+
 def _configure(database: apsw.Connection) -> None:
     database.set_busy_timeout(BUSY_MS)
     # The last connection to close would write the whole log back while a shutdown waits; the next start does that.
     database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     database.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     database.pragma("page_size", PAGE_BYTES)
-    for name, value, expected in PRAGMAS:
+    _set_pragmas(database, PRAGMAS)
+
+
+def _set_pragmas(database: apsw.Connection, pragmas: Iterable[Pragma]) -> None:
+    for name, value, expected in pragmas:
         database.execute(f"PRAGMA {name}={value}").fetchall()
         if database.pragma(name) != expected:
             raise LogUnsafeError(f"SQLite does not accept the setting {name}={value}; install the locked apsw")
@@ -127,12 +185,17 @@ def _initialize(database: apsw.Connection, create_tables: Callable[[apsw.Connect
             create_tables(database)
             database.pragma("application_id", APPLICATION_ID)
             database.pragma("user_version", USER_VERSION)
-        elif identity[0] != APPLICATION_ID:
-            raise LogUnsafeError("the file of the feedback log is another program's database; use another directory")
-        elif identity[1] not in READABLE_VERSIONS:
-            raise LogUnsafeError(
-                "another release wrote the feedback log in a format that this release cannot read; use that release"
-            )
+        else:
+            _check_identity(database)
+
+
+def _check_identity(database: apsw.Connection) -> None:
+    if database.pragma("application_id") != APPLICATION_ID:
+        raise LogUnsafeError("the file of the feedback log is another program's database; use another directory")
+    if database.pragma("user_version") not in READABLE_VERSIONS:
+        raise LogUnsafeError(
+            "another release wrote the feedback log in a format that this release cannot read; use that release"
+        )
 
 
 @contextmanager
@@ -147,6 +210,17 @@ def transaction(database: apsw.Connection) -> Iterator[None]:
         with suppress(apsw.Error):
             database.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def read_transaction(database: apsw.Connection) -> Iterator[None]:
+    """Let several reads see the database as of one moment."""
+    database.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(apsw.Error):
+            database.execute("ROLLBACK")
 
 
 @contextmanager

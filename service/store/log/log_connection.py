@@ -24,6 +24,8 @@ from service.store.log.database import (
     WAL_FRAME_BYTES,
     close_quietly,
     open_database,
+    open_read_only,
+    read_transaction,
     transaction,
     translate_errors,
     wal_size,
@@ -68,6 +70,7 @@ class LogConnection:
         check: Called with each connection that was opened; if it raises, the connection is closed.
         generation: Shared by all processes that write.
         vfs: Name of the VFS, for tests in which the disk fails.
+        read_only: Whether to open an existing database for reading only.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class LogConnection:
         check: Callable[[apsw.Connection], None],
         generation: Generation | None = None,
         vfs: str | None = None,
+        *,
+        read_only: bool = False,
     ) -> None:
         self.path = path
         self._create_tables = create_tables
@@ -84,6 +89,7 @@ class LogConnection:
         self._generation = generation or LocalGeneration()
         self._opened_in = self._generation.get()
         self._vfs = vfs
+        self._read_only = read_only
         self._wal_frames = 0
         self._database: apsw.Connection | None = None
 
@@ -124,6 +130,20 @@ class LogConnection:
                 self.close()
                 raise OutcomeUnknownError("the disk failed; send the event again, with the same id") from error
 
+    @contextmanager
+    def snapshot(self) -> Iterator[apsw.Connection]:
+        """Provide the connection within one transaction that sees all commits until now; it may write if the log may.
+
+        Raises:
+            OutcomeUnknownError: As for `write_transaction`.
+        """
+        if not self._read_only:
+            with self.write_transaction() as database:
+                yield database
+        else:
+            with self.connection() as database, read_transaction(database):
+                yield database
+
     def checkpoint_wal(self) -> None:
         """Move the write-ahead log into the database if its file exceeds 64 MiB, and let it start over.
 
@@ -158,7 +178,10 @@ class LogConnection:
 
     def _connect(self) -> apsw.Connection:
         opened_in = self._generation.get()
-        database = open_database(self.path, self._create_tables, self._vfs)
+        if self._read_only:
+            database = open_read_only(self.path, self._vfs)
+        else:
+            database = open_database(self.path, self._create_tables, self._vfs)
         try:
             self._wal_frames = wal_size(self.path) // WAL_FRAME_BYTES
             database.set_wal_hook(self._count_frames)

@@ -49,6 +49,8 @@ class SqliteLog:
         wal_bytes_max: Bytes of the write-ahead log above which feedback is refused.
         tail_events_max: Ids in memory above which a slice of the index is written.
         vfs: Name of the VFS, for tests in which the disk fails.
+        read_only: Whether to only read an existing database; its folder may be read-only too. Writes then raise
+            LogUnavailableError.
 
     Raises:
         LogError: As for `open_database`.
@@ -63,12 +65,15 @@ class SqliteLog:
         wal_bytes_max: int = 1 << 30,
         tail_events_max: int = TAIL_EVENTS_MAX,
         vfs: str | None = None,
+        read_only: bool = False,
     ) -> None:
         self.path = path
         self._limits = DiskLimits(path, reserve_bytes, wal_bytes_max)
         self._appended: dict[int, Position] = {}
         self._cache = LogCache(tail_events_max)
-        self._connection = LogConnection(path, tables.create_tables, self._check_reopened, generation, vfs)
+        self._connection = LogConnection(
+            path, tables.create_tables, self._check_reopened, generation, vfs, read_only=read_only
+        )
         with self._connection.connection():
             pass
 
@@ -112,7 +117,7 @@ class SqliteLog:
 
     def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
         """See FeedbackLog."""
-        with self._connection.write_transaction() as database:
+        with self._connection.snapshot() as database:
             heads = self._cache.catch_up(database)
             rows = self._cache.find_rows(database, {(model, id_) for id_ in ids}, heads)
             read_changes = _changes_reader(database, heads)

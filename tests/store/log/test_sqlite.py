@@ -23,6 +23,7 @@ from tests.support.feedback_log_contract import (
     kinds,
     rollback,
 )
+from tests.support.read_only import read_only, shared_folder
 
 
 class TestSqliteLog(FeedbackLogTests):
@@ -167,3 +168,52 @@ def test_a_gap_is_not_served(log: SqliteLog, stream: Stream) -> None:
     assert len(log.read_payloads(stream.number, Position(0, GENESIS), 2)[0]) == 2
     with pytest.raises(LogDamagedError):
         list(log.verify_chain(stream.number, Position(0, GENESIS), 9))
+
+
+def test_a_log_is_read_in_a_read_only_folder() -> None:
+    """All reads work beside a writer, after it, and without the files of a write-ahead log; every write is refused."""
+    with shared_folder() as folder:
+        path = folder / "log.sqlite"
+        log = SqliteLog(path)
+        stream = log.open_stream("iris", 1, GENESIS, 3)
+        log.append([feedback(stream, "a"), feedback(stream, "b"), forget(stream, "f", "a")])
+        expected = read_everything(log, stream)
+        with read_only(folder):
+            reader = SqliteLog(path, read_only=True)
+            assert read_everything(reader, stream) == expected
+            with pytest.raises(LogUnavailableError):
+                reader.append([feedback(stream, "c")])
+        log.append([feedback(stream, "c")])
+        with read_only(folder):
+            assert reader.stream_state(stream.number).seq == 4
+            assert reader.find_ids("iris", [b"c"]) == {b"c": EventLocation(stream.number, 4, duplicate=True)}
+        reader.close()
+        log.close()
+        names = {"log.sqlite", "log.sqlite-wal", "log.sqlite-shm"}
+        assert {file.name for file in folder.iterdir()} == names
+        (folder / "log.sqlite-shm").unlink()
+        with read_only(folder), pytest.raises(LogUnavailableError, match=r"log\.sqlite-shm is missing"):
+            SqliteLog(path, read_only=True)
+        log.empty_wal()
+        log.close()
+        for name in ("log.sqlite-shm", "log.sqlite-wal"):
+            (folder / name).unlink()
+            with read_only(folder):
+                reader = SqliteLog(path, read_only=True)
+                assert reader.stream_state(stream.number).seq == 4
+                reader.close()
+        assert [file.name for file in folder.iterdir()] == ["log.sqlite"]
+
+
+def read_everything(log: SqliteLog, stream: Stream) -> list[object]:
+    """Return the results of the reads."""
+    start = Position(0, GENESIS)
+    return [
+        log.list_streams(),
+        log.stream_state(stream.number),
+        log.read_events(stream.number, 0, 9),
+        log.read_payloads(stream.number, start, 9),
+        log.read_admin_events(stream.number),
+        log.find_ids("iris", [b"a", b"b", b"f", b"unknown"]),
+        list(log.verify_chain(stream.number, start, 9)),
+    ]

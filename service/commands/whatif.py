@@ -1,0 +1,128 @@
+"""`softstep whatif`: fold a model's log again with changes, and compare the results. Nothing in the data is changed."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from service.commands.replay import compare_published, read_published
+from service.console import Progress, print_error, print_result
+from service.learn.event_fold import EventFold
+from service.learn.publish import snapshot_contents
+from service.learn.replay import StreamReplay
+from service.learn.variant_fold import Variant, VariantFold, VariantFolds, refuse_base_events
+from service.learn.variant_losses import VariantLosses
+from service.settings import Settings
+from service.store.directory.bound_artifact import read_bound_artifact
+from service.store.directory.offline import StoredData, find_stream, open_stored_data
+from service.store.states.served_state import describe_progress, served_sha256
+from service.variant_options import VariantOptions
+
+UNCHANGED: Final = "unchanged"
+COLUMNS: Final = "{:{}}  {:>10}  {:>10}  {:>8}  {:>17}  {}"
+HEADINGS: Final = ("rows", "loss", "accuracy", "calibration error", "weights")
+
+
+class Comparison(NamedTuple):
+    """The folds of one log.
+
+    Attributes:
+        replay: The fold without changes.
+        variants: The fold of each variant.
+        losses: The losses of all, the unchanged first.
+        published: Whether the published state equals the fold without changes: "equal", "different" or None.
+    """
+
+    replay: StreamReplay
+    variants: list[VariantFold]
+    losses: VariantLosses
+    published: str | None
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Return 0 for a comparison, 1 if the published state differs from the unchanged fold, 2 without a variant."""
+    options = named_variants(arguments)
+    if not options:
+        print_error("name a variant: --rule, --constants or --variant")
+        return 2
+    with open_stored_data(settings.data, read_only=True) as stored:
+        compared = compare_variants(settings, stored, arguments.model, options)
+    results = describe_variants(compared, [UNCHANGED, *(one.name for one in options)])
+    _print_results(compared, results, as_json=arguments.json)
+    return 1 if compared.published == "different" else 0
+
+
+def named_variants(arguments: argparse.Namespace) -> list[VariantOptions]:
+    """Return the variant of the options, if there are any, and those of --variant."""
+    single = VariantOptions(arguments.rule, arguments.constants)
+    return [*([single] if single.name else []), *arguments.variant]
+
+
+def compare_variants(
+    settings: Settings, stored: StoredData, name: str, options: Sequence[VariantOptions]
+) -> Comparison:
+    """Fold a stream without changes and with those of each variant, in one pass; show the progress."""
+    stream = find_stream(stored.log, name)
+    folder = stored.data.stream_folder(stream.model, stream.version)
+    replay = StreamReplay(stream, read_bound_artifact(folder, stream, settings.artifact_bytes_max), stored.log)
+    published = read_published(folder.snapshots / str(replay.last))
+    variants = [Variant(one.rule, one.constants) for one in options]
+    refuse_base_events(replay.lineage, replay.last, variants)
+    batches = replay.read_batches(replay.last)
+    folds, losses = VariantFolds(replay.fold, variants), VariantLosses(1 + len(variants))
+    progress = Progress("folding", "events")
+    for batch in batches:
+        losses.add(folds.fold_batch(batch))
+        progress.update(*batch.progress)
+    progress.finish()
+    fields, _ = snapshot_contents(replay.fold, replay.position_fields())
+    return Comparison(replay, folds.folds, losses, compare_published(published, fields))
+
+
+def describe_variants(compared: Comparison, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the result of each fold, the unchanged one first."""
+    replay = compared.replay
+    changes = [(0, 0), *((one.left_out, one.relabeled) for one in compared.variants)]
+    folds = [replay.fold, *(one.fold for one in compared.variants)]
+    results = []
+    for number, (name, fold, (left_out, relabeled)) in enumerate(zip(names, folds, changes, strict=True)):
+        results.append(
+            {
+                "model": replay.stream.model,
+                "version": str(replay.stream.version),
+                "seq": replay.seq,
+                "variant": name,
+                **fold.state.rule_settings,
+                "left_out": left_out,
+                "relabeled": relabeled,
+                **_describe_fold(fold),
+                "shared_rows": compared.losses.shared_rows,
+                "shared_loss": compared.losses.shared_loss(number),
+                "published": compared.published if number == 0 else None,
+            }
+        )
+    return results
+
+
+def _describe_fold(fold: EventFold) -> dict[str, Any]:
+    fields, _ = snapshot_contents(fold, {})
+    progress = describe_progress(fields["progressive"])
+    return {
+        **{name: progress[name] for name in ("events", "unfit_events", "rows", "loss", "accuracy")},
+        "calibration_error": progress["calibration"]["expected_error"],
+        "weights_sha256": served_sha256(fold.state.served_parameters(), fields),
+    }
+
+
+def _print_results(compared: Comparison, results: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    width = max(len(result["variant"]) for result in results)
+    if not as_json:
+        stream = compared.replay.stream
+        print_result({}, f"{stream.model}/{stream.version} at seq {compared.replay.seq}", as_json=False)
+        print_result({}, COLUMNS.format("variant", width, *HEADINGS), as_json=False)
+    for result in results:
+        means = [f"{result['loss']:.6f}", f"{result['accuracy']:.4f}"] if result["rows"] else ["", ""]
+        error = "" if result["calibration_error"] is None else f"{result['calibration_error']:.4f}"
+        text = COLUMNS.format(result["variant"], width, result["rows"], *means, error, result["weights_sha256"])
+        print_result(result, text, as_json=as_json)
+    if compared.published is not None and not as_json:
+        print_result({}, f"the published state is {compared.published}", as_json=False)
