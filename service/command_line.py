@@ -6,6 +6,7 @@ server would take more than a second of a core each time. tests/commands/test_co
 
 import argparse
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Final
@@ -94,6 +95,14 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     verify.add_argument("--refold", action="store_true", help="also fold each stored state again and compare")
     events = commands.add_parser("events", parents=[streams], help="list a model's events and who sent them")
     events.add_argument("--actor", help='only the events of this actor, such as key:k7m2q9xd; "" for those without one')
+    bisect = commands.add_parser("bisect", parents=[streams], help="list the events that changed the answer to a row")
+    bisect.add_argument("row", help="JSON list of numbers or object of named features; a file with one; or - for stdin")
+    bisect.add_argument(
+        "--threshold",
+        type=_parse_threshold,
+        metavar="CLASS=P",
+        help="list the events at which the probability of a class crossed P; default: changes of the label",
+    )
     skip = commands.add_parser("skip", parents=[streams], help="make a model's fold leave out an event")
     skip.add_argument("seq", type=int, help="seq of the event")
     skip.add_argument("--id", help="id of this call, so that a retry is recognized; default: a new one")
@@ -170,6 +179,18 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     rotate.add_argument("--expires", type=expiry, help="default: after the lifetime that the old one had")
     revoke = actions.add_parser("revoke", parents=[file], help="end a key at once")
     revoke.add_argument("id", help="id of the key")
+
+
+def _parse_threshold(text: str) -> tuple[str, float]:
+    """Return the class and the probability of "class=probability"."""
+    name, equals, number = text.rpartition("=")
+    try:
+        probability = float(number)
+    except ValueError:
+        probability = nan
+    if not (equals and 0 <= probability <= 1):
+        raise argparse.ArgumentTypeError("write a class, an equals sign and a probability from 0 to 1")
+    return name, probability
 
 
 def _text(parse: Callable[[str], Any]) -> Callable[[str], Any]:

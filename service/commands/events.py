@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from service.console import print_result
 from service.settings import Settings
@@ -26,21 +26,26 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print_result({}, COLUMNS.format(*HEADINGS), as_json=False)
         for event in _verified_events(stored.log, stream, last):
-            actor = event.actor.decode(errors="backslashreplace")
-            if arguments.actor not in {None, actor}:
+            described = describe_event(event)
+            if arguments.actor not in {None, described["actor"]}:
                 continue
             removal = removed_by(lineage, last, event.seq, event.kind, is_erased=event.payload is None)
-            fields = {
-                "seq": event.seq,
-                "time": datetime.fromtimestamp(event.time_ms / 1000, UTC).isoformat(timespec="milliseconds"),
-                "kind": Kind(event.kind).name.lower(),
-                "removed": None if removal is None else removal_error(removal).code,
-                "actor": actor,
-                "id": event.id.decode(errors="backslashreplace"),
-            }
+            described["removed"] = None if removal is None else removal_error(removal).code
+            fields = {name: described[name] for name in HEADINGS}
             cells = ["" if value is None else value for value in fields.values()]
             print_result(fields, COLUMNS.format(*cells), as_json=arguments.json)
     return 0
+
+
+def describe_event(event: Event) -> dict[str, Any]:
+    """Return the seq, time, kind, actor and id of an event."""
+    return {
+        "seq": event.seq,
+        "time": datetime.fromtimestamp(event.time_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+        "kind": Kind(event.kind).name.lower(),
+        "actor": event.actor.decode(errors="backslashreplace"),
+        "id": event.id.decode(errors="backslashreplace"),
+    }
 
 
 def _verified_events(log: FeedbackLog, stream: Stream, last: int) -> Iterator[Event]:

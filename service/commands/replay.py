@@ -50,14 +50,19 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def replay_stream(settings: Settings, stored: StoredData, name: str, seq: int | None) -> StreamReplay:
     """Replay a stream by its name up to a seq, or to its last one if that is None; show the progress."""
-    stream = find_stream(stored.log, name)
-    folder = stored.data.stream_folder(stream.model, stream.version)
-    replay = StreamReplay(stream, read_bound_artifact(folder, stream, settings.artifact_bytes_max), stored.log)
+    replay = open_replay(settings, stored, name)
     progress = Progress("replaying", "events")
     for step in replay.fold_to(replay.last if seq is None else seq):
         progress.update(*step)
     progress.finish()
     return replay
+
+
+def open_replay(settings: Settings, stored: StoredData, name: str) -> StreamReplay:
+    """Return a replay of a stream by its name."""
+    stream = find_stream(stored.log, name)
+    folder = stored.data.stream_folder(stream.model, stream.version)
+    return StreamReplay(stream, read_bound_artifact(folder, stream, settings.artifact_bytes_max), stored.log)
 
 
 def read_published(path: Path) -> Fields | None:

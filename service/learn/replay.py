@@ -71,6 +71,7 @@ class StreamReplay:
         seq: The last event that is folded; negative after a replay that did not finish.
         last: The last seq of the stream when this object was made.
         lineage: The lineage of the stream at that time.
+        since: The first seq, besides 0, whose state this release can make.
 
     Raises:
         ArtifactError: The stream belongs to another artifact, or a later release began or took it over.
@@ -83,7 +84,7 @@ class StreamReplay:
         self.last: Final = log.stream_state(stream.number).seq
         self.lineage: Final = read_lineage(log, stream.number)
         is_ours = current_fold_version(stream, artifact, self.lineage) >= OLDEST_FOLD_VERSION
-        self._since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
+        self.since: Final = self.lineage.newest_base_seq if is_ours else self.last + 1
         self._admin_seqs: Final = [change.seq for change in self.lineage.changes]
         removed = self.lineage.forgotten | self.lineage.skipped | self.lineage.forgotten_corrections
         self._excluded: Final = sorted(removed)
@@ -124,15 +125,29 @@ class StreamReplay:
                 self.fold.fold_events([batch.admin])
             yield batch.progress
 
-    def read_batches(self, seq: int) -> Iterator[EventBatch]:
+    def events_between(self, start: int, seq: int) -> int:
+        """Return the number of events that are folded to make state(seq) after state(start)."""
+        lineage = self.lineage
+        base = lineage.base_of_state(seq)
+        if base != lineage.base_of_state(start) or not lineage.continues(seq, start):
+            start = 0 if base is None else base.target
+        return _count_events(segments_after(lineage.segments(seq), start))
+
+    def read_batches(self, seq: int, *, without_forgotten: bool = False) -> Iterator[EventBatch]:
         """Set `fold` to the state that state(seq) continues from, and return the events between the two in batches.
 
         The caller folds each batch before it takes the next. When the iterator ends, the state counts as complete.
+
+        Args:
+            seq: The seq.
+            without_forgotten: Whether to leave out events of the state that were forgotten since, in place of an error.
 
         Raises:
             UnknownSeqError: As for `fold_to`, with all its other errors.
         """
         self._check_available(seq)
+        if not without_forgotten:
+            self._check_not_forgotten(seq)
         base = self.lineage.base_of_state(seq)
         start, self.seq = self.seq, -1  # until the end the fold is of no seq
         if start < 0 or base != self._base or not self.lineage.continues(seq, start):
@@ -144,7 +159,7 @@ class StreamReplay:
         return self._read_segments(segments_after(self.lineage.segments(seq), start), seq)
 
     def _read_segments(self, segments: Segments, seq: int) -> Iterator[EventBatch]:
-        total = sum(hi - lo for lo, hi in segments)
+        total = _count_events(segments)
         events = 0
         for lo, hi in self._batches(segments):
             events += hi - lo
@@ -154,8 +169,10 @@ class StreamReplay:
     def _check_available(self, seq: int) -> None:
         if not 0 <= seq <= self.last:
             raise UnknownSeqError(f"the stream has the seqs 0 to {self.last}")
-        if 0 < seq < self._since:
-            raise EarlierReleaseError(f"an earlier release made that state; ask for seq {self._since} or later")
+        if 0 < seq < self.since:
+            raise EarlierReleaseError(f"an earlier release made that state; ask for seq {self.since} or later")
+
+    def _check_not_forgotten(self, seq: int) -> None:
         for change in self.lineage.changes:
             is_later = change.kind == Kind.FORGET and change.seq > seq
             if is_later and any(self.lineage.contains(seq, forgotten) for forgotten in change.excluded):
@@ -197,6 +214,10 @@ class StreamReplay:
         """Return the payload of an event with the labels of its CORRECT, or None if one of them was forgotten."""
         correction = read_verified_payload(self._log, self.stream, self._corrections[seq])
         return None if payload is None or correction is None else correct_payload(payload, correction)
+
+
+def _count_events(segments: Segments) -> int:
+    return sum(hi - lo for lo, hi in segments)
 
 
 def _between(ascending: list[int], lo: int, hi: int) -> list[int]:

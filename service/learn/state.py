@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 from service.errors import ArtifactError, ClassesFixedError
 from service.learn.export import THRESHOLD, build_artifact
 from service.softmax.arrays import Doubles, Floats, Integers
-from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.input_stage import Stage
 from service.softmax.learner_factory import create_learner
-from service.softmax.learner_tensors import copy_tensors
+from service.softmax.learner_tensors import copy_tensors, tensors_below
 from service.softmax.parameters import Parameters, RuleName
 from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.artifact import Artifact
@@ -46,7 +45,7 @@ from service.store.artifact.learning_rules import (
     select_rule,
 )
 from service.store.artifact.manifest import LearningRecord
-from service.store.artifact.model_factory import initial_parameters, restore_parameters
+from service.store.artifact.model_factory import calibration_learner_of, initial_parameters, restore_parameters
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 
@@ -197,6 +196,16 @@ class LearnerState:
         """Return the parameters that are served: the learned ones, or in shadow mode those from its start."""
         return self.candidate_parameters() if self._frozen is None else self._frozen
 
+    def classify(self, row: Floats) -> tuple[Floats, int]:
+        """Return the probabilities (1, C) and the label of a row (1, N) that are served now; nothing is counted."""
+        if self._frozen is None:
+            learned = self._calibration_learner
+            answer = self._learner.classify(row, None if learned is None else learned.calibration())
+            if answer is not None:
+                return answer
+        P, labels = self.served_parameters().build_model().classify(row)
+        return P, labels[0]
+
     def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
         """Return copies of all arrays of the state by name; a checkpoint holds them and `scalars`."""
         tensors = self._learner.tensors() | {"window": self._learner.window.copy()}
@@ -234,12 +243,12 @@ class LearnerState:
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PARTS)}
         if "window" not in own:
             raise ArtifactError("a checkpoint lacks the window of recent rows")
-        frozen = _tensors_below(tensors, "frozen.")
+        frozen = tensors_below(tensors, "frozen.")
         try:
             copy_tensors({"window": state._learner.window}, {"window": own.pop("window")})
             state._learner.restore(own)
             if state._calibration_learner is not None:
-                state._calibration_learner.restore(_tensors_below(tensors, "calibration."))
+                state._calibration_learner.restore(tensors_below(tensors, "calibration."))
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         state.paused = scalars["paused"]
@@ -282,14 +291,3 @@ class LearnerState:
     def _set_rule(self, name: RuleName, constants: dict[str, float]) -> None:
         self._learner.set_rule(build_rule(self.artifact, name, self._learner.form, constants, self._fold_version))
         self._rule_name, self._constants = name, constants
-
-
-def calibration_learner_of(artifact: Artifact) -> CalibrationLearner | None:
-    """Return the learner of an artifact's calibration, or None if it has no calibration."""
-    record = artifact.manifest.calibration
-    return None if record is None else CalibrationLearner(artifact.manifest.head, record.scaling(), learn=record.learn)
-
-
-def _tensors_below(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.floating[Any]]]:
-    """Return the tensors whose names start with a prefix, named without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.softmax.arrays import Doubles, Floats, Integers
-from service.softmax.classifier import HEADS
+from service.softmax.calibration import Calibration
+from service.softmax.classifier import HEADS, NO_LABELS
 from service.softmax.fold_arguments import FoldArguments, check_fold_arguments
 from service.softmax.kernels import fold
+from service.softmax.kernels.calibration_kernels import head_forward, scaling_forward
+from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.learner_tensors import check_same_tensors
 from service.softmax.parameters import Form, LinearParameters, NetworkParameters, Rule
 from service.softmax.progress import ProgressCounts
@@ -57,7 +60,7 @@ class Learner(ABC, Generic[ParametersT]):
         self.added_classes: list[int] = []
         self._start: ParametersT = start
         self._head: Final = HEADS[start.head]
-        self._counts: Final = ProgressCounts()
+        self._counts = ProgressCounts()
 
     @property
     def n_logits(self) -> int:
@@ -108,6 +111,28 @@ class Learner(ABC, Generic[ParametersT]):
         no_scores = np.empty((0, self.n_logits), self.dtype)
         self._fold_rows(X, arguments, losses, no_scores if scores is None else scores, learning=learning)
         return losses
+
+    def classify(self, row: Floats, calibration: Calibration | None) -> tuple[Floats, int] | None:
+        """Return the answer to a row with the current weights, in about the time of a step; the row is not counted.
+
+        Args:
+            row: (1, N), C-contiguous, of the model's dtype.
+            calibration: The calibration of the answer, or None.
+
+        Returns:
+            P (1, n_classes) and the label, as the model of `parameters` gives them; None for a row that `fold` skips.
+        """
+        Z = np.empty((1, self.n_logits), self.dtype)
+        counted, self._counts = self._counts, self._counts.copy()
+        losses = self.fold(row, Y=np.zeros(Z.shape), learning=False, scores=Z)
+        self._counts = counted
+        if np.isnan(losses[0]):
+            return None
+        if calibration is not None:
+            scaling_forward(Z, self._head, calibration.kernel_numbers())
+        P = np.empty((1, 2 if self._head == HEADS["sigmoid"] else self.n_logits), self.dtype)
+        label: int = head_forward(Z, self._head, P, NO_LABELS)
+        return None if label == NOT_FINITE else (P, label)
 
     def set_rule(self, rule: Rule) -> None:
         """Continue with another rule or other constants. A rule of another name starts with new sums."""

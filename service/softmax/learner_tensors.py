@@ -27,3 +27,8 @@ def copy_tensors(destination: Tensors, tensors: Tensors) -> None:
     check_same_tensors(destination, tensors)
     for name, tensor in tensors.items():
         destination[name][...] = tensor
+
+
+def tensors_below(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return the tensors whose names start with a prefix, named without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

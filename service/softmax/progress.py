@@ -25,6 +25,12 @@ class ProgressCounts:
         self.recent: Final = np.zeros((2, RECENT))
         self.window: Final = np.zeros((2, RECENT))
 
+    def copy(self) -> "ProgressCounts":
+        """Return an independent copy."""
+        other = ProgressCounts()
+        other.totals[:], other.recent[:], other.window[:] = self.totals, self.recent, self.window
+        return other
+
     def summarize(self) -> dict[str, float]:
         """Return the counts by name; see `summarize_progress`."""
         return summarize_progress(self.totals, self.recent)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.classifier import Classifier
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.network import Activation, LayerArrays
@@ -59,6 +60,12 @@ def restore_parameters(
     if not manifest.hidden:
         return LinearParameters.from_arrays(manifest.head, arrays, clips)
     return NetworkParameters.from_arrays(manifest.head, hidden_activations(manifest), arrays, clips)
+
+
+def calibration_learner_of(artifact: Artifact) -> CalibrationLearner | None:
+    """Return the learner of an artifact's calibration, or None if it has no calibration."""
+    record = artifact.manifest.calibration
+    return None if record is None else CalibrationLearner(artifact.manifest.head, record.scaling(), learn=record.learn)
 
 
 def hidden_activations(manifest: Manifest) -> tuple[Activation, ...]:

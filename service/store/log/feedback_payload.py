@@ -19,7 +19,7 @@ Equal heads mean equal layout, so events of one layout are joined and read as on
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import groupby
@@ -102,6 +102,13 @@ class Block:
     X: Numbers
     targets: NDArray[Any]
     weights: Numbers | None
+
+    def split(self) -> Iterator["Block"]:
+        """Yield a block of each event, which shares the arrays of this one."""
+        for start in range(0, len(self.X), self.layout.rows):
+            rows = slice(start, start + self.layout.rows)
+            weights = None if self.weights is None else self.weights[rows]
+            yield Block(self.layout, 1, self.X[rows], self.targets[rows], weights)
 
 
 def encode_rows(
