@@ -24,6 +24,7 @@ PACKAGES = (
     "onnxruntime",
     "orjson",
     "pydantic",
+    "pybase64",
     "pysimdjson",
     "river",
     "scikit_learn",

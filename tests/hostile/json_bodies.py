@@ -92,6 +92,14 @@ PREDICTIONS: Cases = answered(
         "50,000 values in a row": post_json({"instances": [[CANARY_NUMBER] * 50_000]}),
         "ragged rows": post_json({"instances": [ROW, ROW[:3], [*ROW, 1]]}),
         "rows of strings": post_json({"instances": [[CANARY] * 4]}),
+        "base64 of the canary": post_json({"instances": [{"b64": CANARY}]}),
+        "base64 of NaN": post_json({"instances": [{"b64": "AAAAAAAA/38="}]}),
+        "base64 of 200,000 characters": post_json({"instances": [{"b64": "A" * 200_000}]}),
+        "base64 of white space": post_json({"instances": [{"b64": "AA AA\n" * 5}]}),
+        "base64 in lists": post_json({"instances": [[{"b64": "AAAAAAAAAAA="}]]}),
+        "5,000 rows in base64, the last of padding": post_json(
+            {"instances": [{"b64": "AAAAAAAAAAA="}] * 4999 + [{"b64": "=" * 12}]}
+        ),
         "unknown fields": post_json({"instances": [ROW], "__proto__": {}, "constructor": 1}),
         "5,000 unknown fields": post_json({str(number): 0 for number in range(5000)}),
         "key of 200,000 characters": post_json({"a" * 200_000: [ROW]}),
@@ -127,6 +135,7 @@ TEACHING: Cases = answered(
         "id of 129 bytes": post_json({"instances": [ROW], "labels": [0], "id": "a" * 129}, FEEDBACK),
         "id a number": post_json({"instances": [ROW], "labels": [0], "id": CANARY_NUMBER}, FEEDBACK),
         "row of 1e39": post_json({"instances": [[1e39] * 4], "labels": [0]}, FEEDBACK),
+        "row of NaN in base64": post_json({"instances": [{"b64": "AAAAAAAA/38="}], "labels": [0]}, FEEDBACK),
         "tokens and rows": post_json({"instances": [ROW], "tokens": ["a"], "labels": [0]}, FEEDBACK),
         "tokens empty": post_json({"tokens": [], "labels": []}, FEEDBACK),
         "token no base64": post_json({"tokens": ["!" * 99], "labels": [0]}, FEEDBACK),

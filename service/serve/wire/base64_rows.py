@@ -7,12 +7,12 @@ one text in each type, and a damaged text is rejected.
 A feature may have the name "b64" too. Its value is a number and never a text, so no row has two meanings.
 """
 
-import binascii
 import string
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import pybase64
 
 from service.errors import UnacceptableError
 
@@ -74,9 +74,11 @@ def decode_rows(texts: Sequence[bytes], n_features: int) -> tuple[bytes, str] | 
     lengths = set(map(len, texts))
     for datatype, itemsize in ITEM_SIZES.items():
         size = itemsize * n_features
-        if lengths == {-(-size // 3) * 4}:
-            data = _decode(texts, size)
-            return None if data is None else (data, datatype)
+        padding = -size % 3
+        if lengths == {(size + padding) // 3 * 4}:
+            # Texts of this length that end so are rows, if they are base64 at all.
+            ends = {text[-1 - padding :] for text in texts}
+            return _decode(texts, datatype) if ENDS[padding].issuperset(ends) else None
     return None
 
 
@@ -93,26 +95,21 @@ def decode_row(text: bytes, i: int, n_features: int) -> list[float]:
     return row
 
 
-def _decode(texts: Sequence[bytes], size: int) -> bytes | None:
-    """Return the bytes of texts of the right length, each of `size` bytes; None if one is not."""
-    padding = -size % 3
-    # With the right ends no text has more than `size` bytes, so none has fewer if all of them have B times as many.
-    if not ENDS[padding].issuperset({text[-1 - padding :] for text in texts}):
-        return None
+def _decode(texts: Sequence[bytes], datatype: str) -> tuple[bytes, str] | None:
+    """Return the bytes of texts and their type, or None if a text is not base64."""
     try:
-        data = b"".join([binascii.a2b_base64(text, strict_mode=True) for text in texts])
+        return b"".join([pybase64.b64decode(text, validate=True) for text in texts]), datatype
     except ValueError:
         return None
-    return data if len(data) == len(texts) * size else None
 
 
 def _explain(text: bytes, i: int, n_features: int) -> UnacceptableError:
     """Return the error of the text of row `i`, which is not a row."""
     try:
-        data = binascii.a2b_base64(text, strict_mode=True)
+        data = pybase64.b64decode(text, validate=True)
     except ValueError:
         data = b""
-    if binascii.b2a_base64(data, newline=False) != text:
+    if pybase64.b64encode(data) != text:
         return UnacceptableError(
             f'The "{KEY}" of row {i} is not standard base64 with padding (RFC 4648, section 4: "+" and "/").'
         )

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.errors import UnacceptableError
-from service.serve.wire.base64_rows import decode_row, find_texts
+from service.serve.wire.base64_rows import KEY, decode_row
 from service.serve.wire.json_grammar import NAMES_LOOKED_AT_MAX, list_names
 
 # The whole input of a model by one name, which is also that of its tensor in both kinds of metadata.
@@ -93,9 +93,9 @@ class FeatureColumns:
         Raises:
             UnacceptableError: A feature is missing or unknown, or base64 is not a row.
         """
-        texts = find_texts([record])
-        if texts is not None:
-            return decode_row(texts[0], i, len(self.names))
+        text = record.get(KEY)
+        if type(text) is str and len(record) == 1:
+            return decode_row(text.encode(), i, len(self.names))
         vector = find_vector(record)
         if vector is not None and VECTOR not in self._known:
             return vector

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, TooLargeError, UnacceptableError
 from service.serve.wire.base64_rows import decode_rows, parse_base64
+from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.json_lines import parse_json_lines
 from service.serve.wire.predict_body import parse_predict_body
 from service.serve.wire.rows import RowParser, parse_object
@@ -64,7 +65,7 @@ def rows_of(datatype: str) -> st.SearchStrategy[list[list[float]]]:
 
 @both_types
 @both_dtypes
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data(), indent=st.sampled_from([None, 1]))
 def test_the_rows_are_those_of_the_numbers_as_json(datatype: str, dtype: Any, data: st.DataObject, indent: Any) -> None:
     """Both parsers give the bits of the JSON numbers, for both types, both dtypes and every length of padding."""
@@ -89,6 +90,17 @@ def test_every_pattern_of_bits_arrives(datatype: str) -> None:
         assert np.signbit(X[0, 3])
         with pytest.raises(UnacceptableError, match="finite"):
             model.predict(X)
+
+
+@both_types
+def test_many_rows_are_decoded_at_once(datatype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of one type need no step of their own in Python, whichever parser reads the body."""
+    tables, rows = make_tables(), as_base64([ROW] * 3, datatype)
+    expected = bits(tables.convert_instances([*rows, ROW])[:3])
+    monkeypatch.setattr(FeatureColumns, "order_record", None)
+    assert bits(tables.convert_instances(rows)) == expected
+    monkeypatch.setattr(TableParser, "convert_instances", None)
+    assert tables.rows.parse_usual(instances(rows)) is not None
 
 
 def test_rows_of_several_forms_mix() -> None:
