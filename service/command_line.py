@@ -133,6 +133,10 @@ def _add_whatif(
         help="constants of the rule; the others have their defaults",
     )
     whatif.add_argument(
+        "--without", metavar="IDS", help="events to leave out: a file of ids, or ids separated by commas"
+    )
+    whatif.add_argument("--labels", type=Path, metavar="FILE", help="CSV file with an id and other labels in each line")
+    whatif.add_argument(
         "--variant",
         type=_text(variant_options.parse_variant),
         action="append",

@@ -1,7 +1,7 @@
 """`softstep whatif`: fold a model's log again with changes, and compare the results. Nothing in the data is changed."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from service.commands.replay import compare_published, read_published
@@ -9,17 +9,26 @@ from service.console import Progress, print_error, print_result
 from service.learn.event_fold import EventFold
 from service.learn.publish import snapshot_contents
 from service.learn.replay import StreamReplay
-from service.learn.variant_fold import Variant, VariantFold, VariantFolds, refuse_base_events
+from service.learn.variant_fold import VariantFold, VariantFolds, refuse_base_events
 from service.learn.variant_losses import VariantLosses
 from service.settings import Settings
 from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
 from service.store.states.served_state import describe_progress, served_sha256
+from service.variant_events import VariantReader
 from service.variant_options import VariantOptions
 
 UNCHANGED: Final = "unchanged"
-COLUMNS: Final = "{:{}}  {:>10}  {:>10}  {:>8}  {:>17}  {}"
-HEADINGS: Final = ("rows", "loss", "accuracy", "calibration error", "weights")
+# Heading, name in a result, and format of a number.
+COLUMNS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("rows", "rows", "d"),
+    ("loss", "loss", ".6f"),
+    ("shared loss", "shared_loss", ".6f"),
+    ("accuracy", "accuracy", ".4f"),
+    ("calibration error", "calibration_error", ".4f"),
+    ("weights", "weights_sha256", "s"),
+)
+CELL: Final = 10  # characters, for 10^9 rows
 
 
 class Comparison(NamedTuple):
@@ -42,7 +51,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 for a comparison, 1 if the published state differs from the unchanged fold, 2 without a variant."""
     options = named_variants(arguments)
     if not options:
-        print_error("name a variant: --rule, --constants or --variant")
+        print_error("name a variant: --rule, --constants, --without, --labels or --variant")
         return 2
     with open_stored_data(settings.data, read_only=True) as stored:
         compared = compare_variants(settings, stored, arguments.model, options)
@@ -53,7 +62,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def named_variants(arguments: argparse.Namespace) -> list[VariantOptions]:
     """Return the variant of the options, if there are any, and those of --variant."""
-    single = VariantOptions(arguments.rule, arguments.constants)
+    single = VariantOptions(arguments.rule, arguments.constants, arguments.without, arguments.labels)
     return [*([single] if single.name else []), *arguments.variant]
 
 
@@ -63,9 +72,11 @@ def compare_variants(
     """Fold a stream without changes and with those of each variant, in one pass; show the progress."""
     stream = find_stream(stored.log, name)
     folder = stored.data.stream_folder(stream.model, stream.version)
-    replay = StreamReplay(stream, read_bound_artifact(folder, stream, settings.artifact_bytes_max), stored.log)
+    artifact = read_bound_artifact(folder, stream, settings.artifact_bytes_max)
+    replay = StreamReplay(stream, artifact, stored.log)
     published = read_published(folder.snapshots / str(replay.last))
-    variants = [Variant(one.rule, one.constants) for one in options]
+    reader = VariantReader(stored.log, stream, replay.lineage, artifact.manifest)
+    variants = [reader.read(one) for one in options]
     refuse_base_events(replay.lineage, replay.last, variants)
     batches = replay.read_batches(replay.last)
     folds, losses = VariantFolds(replay.fold, variants), VariantLosses(1 + len(variants))
@@ -114,15 +125,26 @@ def _describe_fold(fold: EventFold) -> dict[str, Any]:
 
 
 def _print_results(compared: Comparison, results: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    width = max(len(result["variant"]) for result in results)
-    if not as_json:
-        stream = compared.replay.stream
-        print_result({}, f"{stream.model}/{stream.version} at seq {compared.replay.seq}", as_json=False)
-        print_result({}, COLUMNS.format("variant", width, *HEADINGS), as_json=False)
-    for result in results:
-        means = [f"{result['loss']:.6f}", f"{result['accuracy']:.4f}"] if result["rows"] else ["", ""]
-        error = "" if result["calibration_error"] is None else f"{result['calibration_error']:.4f}"
-        text = COLUMNS.format(result["variant"], width, result["rows"], *means, error, result["weights_sha256"])
-        print_result(result, text, as_json=as_json)
-    if compared.published is not None and not as_json:
+    stream = compared.replay.stream
+    if as_json:
+        for result in results:
+            print_result(result, "", as_json=True)
+        return
+    print_result({}, f"{stream.model}/{stream.version} at seq {compared.replay.seq}", as_json=False)
+    for line in _table(results):
+        print_result({}, line, as_json=False)
+    if compared.published is not None:
         print_result({}, f"the published state is {compared.published}", as_json=False)
+
+
+def _table(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the lines of the table; the loss over shared rows is shown if variants have different rows or labels."""
+    differ = any(result["left_out"] or result["relabeled"] for result in results)
+    columns = [column for column in COLUMNS if differ or column[1] != "shared_loss"]
+    width = max(len("variant"), *(len(result["variant"]) for result in results))
+    yield "  ".join(["variant".ljust(width), *(heading.rjust(CELL) for heading, _, _ in columns[:-1]), columns[-1][0]])
+    for result in results:
+        cells = ["" if result[name] is None else format(result[name], form) for _, name, form in columns]
+        sizes = [max(CELL, len(heading)) for heading, _, _ in columns[:-1]]
+        numbers = (cell.rjust(size) for cell, size in zip(cells[:-1], sizes, strict=True))
+        yield "  ".join([result["variant"].ljust(width), *numbers, cells[-1]])

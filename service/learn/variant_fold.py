@@ -4,8 +4,8 @@ A variant starts where the fold of the same events starts: from the artifact, or
 same batches (replay.py), so the log is read and decoded once for all variants. Without changes the states are equal,
 to the bit.
 
-    rule          the rule holds from the start on, as if the manifest named it. `rule` and `constants` of CONFIGURE
-                  events have no effect; `paused` and `shadow` have theirs
+    rule          the rule holds from the start on, as if the manifest named it, with the defaults of this release.
+                  `rule` and `constants` of CONFIGURE events have no effect; `paused` and `shadow` have theirs
     constants     without a rule they replace single constants of each rule that the stream has used
     without       these events are left out, as if they were forgotten
     corrections   these events have other labels, as if each had a CORRECT event
@@ -26,7 +26,6 @@ from service.learn.event_fold import EventFold, RowLosses, decode_payloads
 from service.learn.replay import EventBatch
 from service.softmax.arrays import Doubles
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.learning_rules import select_rule
 from service.store.log.admin_payloads import dump, parse
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Event, Kind
@@ -87,7 +86,7 @@ class VariantFold:
     def __init__(self, variant: Variant, start: EventFold) -> None:
         self._variant: Final = variant
         self._changed: Final = variant.without.union(variant.corrections)
-        self.fold: Final = EventFold(_with_rule(start.artifact, variant))
+        self.fold: Final = _start_fold(variant, start)
         frozen = start.state.served_parameters() if start.state.shadow else None
         self.fold.state.resume_serving(paused=start.state.paused, frozen=frozen)
         self.left_out = 0
@@ -233,13 +232,14 @@ def _join(found: list[RowLosses]) -> tuple[NDArray[np.int64], Doubles]:
     return np.concatenate(seqs), np.concatenate(losses)
 
 
-def _with_rule(artifact: Artifact, variant: Variant) -> Artifact:
-    """Return an artifact whose manifest names the rule and the constants of a variant."""
+def _start_fold(variant: Variant, start: EventFold) -> EventFold:
+    """Return the fold of a variant before its first event, but for what CONFIGURE events have set in the base."""
+    artifact, scalars = start.artifact, start.state.scalars()
     if variant.rule is None and not variant.constants:
-        return artifact
-    rule, constants = variant.rule, dict(variant.constants)
+        return EventFold(artifact, scalars["fold_version"])
+    rule, constants, version = variant.rule, dict(variant.constants), None
     if rule is None:
-        rule, own = select_rule(artifact)
-        constants = own | constants
+        rule, constants, version = scalars["rule"], scalars["constants"] | constants, scalars["fold_version"]
     fields = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude=OTHER_FIELDS)
-    return Artifact.from_fields(fields | {"learning": {"rule": rule, "constants": constants}}, artifact.tensors)
+    fields |= {"learning": {"rule": rule, "constants": constants}}
+    return EventFold(Artifact.from_fields(fields, artifact.tensors), version)

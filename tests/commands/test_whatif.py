@@ -1,17 +1,20 @@
 """`softstep whatif`: variants of what a model has learned, beside what happened."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.hashing import hash_weights
-from service.store.log.admin_payloads import dump
+from service.store.log.admin_payloads import dump, dump_classes
 from service.store.log.events import Kind
+from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
 from tests.support.data_directories import (
     History,
     file_hashes,
@@ -23,6 +26,18 @@ from tests.support.data_directories import (
 )
 from tests.support.read_only import read_only, shared_folder
 from tests.support.running_service import serving
+
+# Files that do not name feedback, or labels, of the history of a test.
+FILES = {
+    "ids.txt": b"1\r\n\nx\n",
+    "bytes.txt": b"1\n\xff\n",
+    "quotes.csv": b'1,"0\n',
+    "unknown.csv": b"1,0\nx,0\n",
+    "count.csv": b"1,0,0\n",
+    "class.csv": b"1,0\n2,rosa\n",
+    "later.csv": b"1,new\n",
+    "json.csv": b'1,"[0.5,"\n',
+}
 
 
 def whatif(data: Path, *options: object) -> list[dict[str, Any]]:
@@ -138,6 +153,80 @@ def test_constants_without_a_rule_change_every_rule(tmp_path: Path) -> None:
     history.close()
 
 
+def test_events_are_left_out_as_if_they_were_forgotten(tmp_path: Path) -> None:
+    """The end is that of the same log after the events are forgotten; ids come from the command line or a file."""
+    data = tmp_path / "data"
+    history = write_history(data)
+    ids = [7, 11, 55, 65, 120, 5]  # of a correction, a rollback and a forgotten event too
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, ids)) + "\n\n")
+    text, file = ",".join(map(str, ids)), shlex.quote(str(tmp_path / "ids.txt"))
+    unchanged, listed, filed, long = whatif(
+        data, "--without", text, "--variant", f"without={file}", "--variant", f"without={','.join([text] * 20)}"
+    )
+    assert (listed["left_out"], listed["relabeled"], listed["events"]) == (4, 0, unchanged["events"] - 4)
+    assert listed["shared_rows"] == unchanged["rows"] - 4 == listed["rows"]
+    history.forget(*(id_ for id_ in ids if id_ != 5))
+    (replayed,) = json_lines(run_command("replay", "iris", "--data", data, "--json"))
+    for variant in (listed, filed, long):
+        assert variant["weights_sha256"] == replayed["weights_sha256"] != unchanged["weights_sha256"]
+        assert (variant["loss"], variant["accuracy"]) == (replayed["loss"], replayed["accuracy"])
+    history.close()
+
+
+def test_labels_count_as_if_they_were_corrected(tmp_path: Path) -> None:
+    """The end is that of the same log after the corrections; of two for one event the later one counts."""
+    data, labels = tmp_path / "data", tmp_path / "labels.csv"
+    history = write_history(data)
+    lines = ["id,label", "7,0", "", "12,virginica", "65,1", "5,1", '13,"[0.5, 0.25, 0.25]"', "130,new", "12,versicolor"]
+    labels.write_text("\n".join(lines))
+    unchanged, relabeled, both = whatif(
+        data, "--labels", labels, "--variant", f"labels={shlex.quote(str(labels))} without=12 rule=sgd"
+    )
+    assert (relabeled["left_out"], relabeled["relabeled"], relabeled["rows"]) == (0, 4, unchanged["rows"])
+    assert (both["left_out"], both["relabeled"]) == (1, 3)
+    history.correct(8, 0)
+    history.correct(13, 1)
+    history.correct(14, [0.5, 0.25, 0.25])
+    event = history.log.find_ids("iris", [b"130"])[b"130"]
+    history.correct(event.seq, 3)
+    (replayed,) = json_lines(run_command("replay", "iris", "--data", data, "--json"))
+    assert relabeled["weights_sha256"] == replayed["weights_sha256"]
+    history.forget(12)
+    _, expected = whatif(data, "--rule", "sgd")
+    assert both["weights_sha256"] == expected["weights_sha256"]
+    history.close()
+
+
+def test_the_shared_loss_is_over_the_same_rows(tmp_path: Path) -> None:
+    """Rows that one variant leaves out or gives other labels count in no shared loss; events have several rows."""
+    history = History(tmp_path)
+    for number in range(30):
+        payload = encode_rows(
+            np.random.default_rng(number).uniform(0.1, 7.0, (3, 4)).astype(np.float32),
+            np.array([0, 1, 2]), Targets.INDEX, 3,
+        )  # fmt: skip
+        history.append([history.draft(Kind.FEEDBACK, f"three {number}", payload)])
+    (tmp_path / "labels.csv").write_text("three 4,setosa,versicolor,virginica\nthree 9,1,1,1\n")
+    results = whatif(tmp_path, "--labels", tmp_path / "labels.csv", "--variant", "'without=three 2,three 28'")
+    assert [(one["left_out"], one["relabeled"]) for one in results] == [(0, 0), (0, 1), (2, 0)]
+    for result, without, changes in zip(results, [(), (), (3, 29)], [{}, {10: 1}, {}], strict=True):
+        fold, shared = EventFold(iris_artifact()), []
+        for event in history.log.read_events(history.stream.number, 0, 30):
+            if event.seq in without:
+                continue
+            block = decode_rows(event.payload or b"")
+            labels = np.full(3, changes[event.seq]) if event.seq in changes else block.targets.astype(np.int64)
+            losses = fold.state.fold_rows(block.X, labels)
+            shared += [] if event.seq in {3, 10, 29} else losses.tolist()
+        assert result["shared_rows"] == len(shared) == 81
+        assert result["shared_loss"] == pytest.approx(np.mean(shared), rel=1e-12)
+        assert result["weights_sha256"] == hash_weights(fold.state.served_parameters())
+    done = run_command("whatif", "iris", "--data", tmp_path, "--without", "three 2", "--rule", "ftrl")
+    assert "shared loss" in done.stdout
+    assert f"{'rule=ftrl':9}" in done.stdout
+    history.close()
+
+
 def test_the_table_has_a_line_for_each_variant(tmp_path: Path) -> None:
     """Its text names the changes, and a model without rows has no means."""
     history = History(tmp_path)
@@ -186,11 +275,33 @@ def test_the_data_is_not_changed(tmp_path: Path) -> None:
         (["--variant", "rate=1 rate=2"], 2, "a name is given twice"),
         (["--variant", "rule='ftrl"], 2, "a quote of a variant is not closed"),
         (["--variant", ""], 2, "write each change as name=value"),
+        (["--without", "1,x"], 1, "id 2 of the ids names no feedback of iris/1"),
+        (["--without", "a class"], 1, "id 1 of the ids names no feedback of iris/1"),
+        (["--without", "other"], 1, "id 1 of the ids names no feedback of iris/1"),
+        (["--variant", "without=ids.txt"], 1, "line 3 of the ids names no feedback of iris/1"),
+        (["--without", "bytes.txt"], 1, "the file of ids is not text in UTF-8"),
+        (["--labels", "none.csv"], 1, "the file of labels cannot be read: No such file or directory"),
+        (["--labels", "quotes.csv"], 1, "the file of labels is not text in UTF-8, with a line for each event"),
+        (["--labels", "unknown.csv"], 1, "line 2 of the labels names no feedback of iris/1"),
+        (["--labels", "count.csv"], 1, 'line 1 of the labels: "labels" has 2 labels for 1 rows'),
+        (["--labels", "class.csv"], 1, "line 2 of the labels: The label of row 0 is not one of the model's"),
+        (["--labels", "later.csv"], 1, "line 1 of the labels: a class was added after that feedback"),
+        (["--labels", "json.csv"], 1, "line 1 of the labels: A label in brackets must be JSON."),
     ],
 )
-def test_invalid_variants_are_reported(tmp_path: Path, options: list[str], code: int, sentence: str) -> None:
+def test_invalid_variants_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], code: int, sentence: str
+) -> None:
     """The exit code is 2 for text that cannot be parsed, and 1 for a change that the model cannot make."""
-    History(tmp_path).close()
-    done = run_command("whatif", "iris", "--data", tmp_path, *options)
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    history, other = History(tmp_path / "data"), History(tmp_path / "data", 2)
+    history.add_feedback(1, 2)
+    other.add_feedback("other")
+    history.append([history.draft(Kind.CLASSES, "a class", dump_classes(["new"]))])
+    done = run_command("whatif", "iris/1", "--data", "data", *options)
     assert (done.returncode, done.stdout) == (code, "")
     assert sentence in done.stderr
+    history.close()
+    other.close()

@@ -99,10 +99,11 @@ class History:
         payload = dump_forget_ids([str(id_).encode() for id_ in ids])
         return self.append([self.draft(Kind.FORGET, f"forget {ids}", payload)])
 
-    def correct(self, seq: int, label: int) -> int:
-        """Give an event of one row another label."""
+    def correct(self, seq: int, label: int | list[float]) -> int:
+        """Give an event of one row another label, a class or a distribution."""
         (event,) = self.log.read_events(self.stream.number, seq - 1, 1)
-        payload = encode_correction(seq, parse_layout(event.payload or b""), Targets.INDEX, np.array([label]))
+        kind = Targets.INDEX if isinstance(label, int) else Targets.DISTRIBUTION
+        payload = encode_correction(seq, parse_layout(event.payload or b""), kind, np.array([label]))
         return self.append([self.draft(Kind.CORRECT, f"correct {seq} {label}", payload)])
 
     def rollback(self, seq: int) -> int:

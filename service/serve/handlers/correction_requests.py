@@ -71,6 +71,9 @@ class CorrectedStream:
         log: The log.
         stream: The stream.
         manifest: The manifest that it is bound to.
+
+    Attributes:
+        classes: The names of all classes.
     """
 
     def __init__(self, log: FeedbackLog, stream: Stream, manifest: Manifest) -> None:
@@ -81,7 +84,7 @@ class CorrectedStream:
         self._lineage: Final = Lineage(map(lineage_change, admin))
         class_set = set(self._lineage.class_set(self._last))
         added = (parse_classes(event.payload or b"") for event in admin if event.seq in class_set)
-        self._classes: Final = (*manifest.classes, *(name for names in added for name in names))
+        self.classes: Final = (*manifest.classes, *(name for names in added for name in names))
         self._multilabel: Final = manifest.head == "multilabel"
 
     def read_layout(self, seq: int) -> Layout:
@@ -108,13 +111,13 @@ class CorrectedStream:
         try:
             return self._parser(layout.n_classes).parse_labels(labels, layout.rows)
         except UnacceptableError:
-            self._parser(len(self._classes)).parse_labels(labels, layout.rows)
+            self._parser(len(self.classes)).parse_labels(labels, layout.rows)
             raise ClassesChangedError(
                 "a class was added after that feedback, which can have only the classes that existed then"
             ) from None
 
     def _parser(self, n_classes: int) -> LabelParser:
-        return LabelParser(self._classes[:n_classes], multilabel=self._multilabel)
+        return LabelParser(self.classes[:n_classes], multilabel=self._multilabel)
 
 
 def append_corrections(
