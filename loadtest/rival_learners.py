@@ -36,6 +36,8 @@ Doubles = NDArray[np.float64]
 LOSS_CLIP = 1e-6
 # Standardized inputs of Vowpal Wabbit are cut here, which lowers its loss by a tenth or more.
 INPUT_CLIP = 2.0
+# Examples of Vowpal Wabbit that exist at the same time; each takes some kilobytes.
+CHUNK = 256
 FIRST_FIT, GROWTH = 10, 1.1
 SEED = 1
 
@@ -78,15 +80,16 @@ def vowpal_features(data: Data) -> list[str]:
 def run_vowpal(options: str, texts: list[Any], kind: vowpalwabbit.LabelType) -> tuple[Doubles, float]:
     """Return the predictions of Vowpal Wabbit for examples, and the seconds; a text may be a list of lines."""
     workspace = vowpalwabbit.Workspace(f"{options} --loss_function logistic --quiet")
-    examples = [workspace.parse(text, kind) for text in texts]
-    found = []
-    began = time.process_time()
-    for example in examples:
-        found.append(workspace.predict(example))
-        workspace.learn(example)
-    seconds = time.process_time() - began
-    for example in examples:
-        workspace.finish_example(example)
+    found, seconds = [], 0.0
+    for start in range(0, len(texts), CHUNK):
+        examples = [workspace.parse(text, kind) for text in texts[start : start + CHUNK]]
+        began = time.process_time()
+        for example in examples:
+            found.append(workspace.predict(example))
+            workspace.learn(example)
+        seconds += time.process_time() - began
+        for example in examples:
+            workspace.finish_example(example)
     workspace.finish()
     return np.array(found), seconds
 
