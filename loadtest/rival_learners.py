@@ -74,7 +74,8 @@ def standardized(X: NDArray[np.float32]) -> Doubles:
 
 def vowpal_features(data: Data) -> list[str]:
     """Return the features of each row in Vowpal Wabbit's text format."""
-    return [" ".join(f"{j}:{x:.9g}" for j, x in enumerate(row) if x) for row in standardized(data.X).tolist()]
+    # Plain numbers as names are not hashed, so crossed features would share weights with each other.
+    return [" ".join(f"x{j}:{x:.9g}" for j, x in enumerate(row) if x) for row in standardized(data.X).tolist()]
 
 
 def run_vowpal(options: str, texts: list[Any], kind: vowpalwabbit.LabelType) -> tuple[Doubles, float]:
@@ -120,7 +121,7 @@ def vowpal_costs(options: str) -> Learner:
         texts = []
         for label, row in zip(data.y, vowpal_features(data), strict=True):
             # Each class is a line with its cost and one feature, which is crossed with those of the row.
-            costs = [f"{k}:{int(k != label)} |c {k}:1" for k in range(data.n_classes)]
+            costs = [f"{k}:{int(k != label)} |c class{k}:1" for k in range(data.n_classes)]
             texts.append([f"shared |s constant:1 {row}", *costs])
         outputs = f"--csoaa_ldf mc --probabilities -q sc -b 20 {options}"
         P, seconds = run_vowpal(outputs, texts, vowpalwabbit.LabelType.COST_SENSITIVE)
