@@ -46,7 +46,7 @@ check: $(VENV)/dev.stamp ## style, types and the import order
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clients: $(VENV)/dev.stamp ## install the client libraries that the tests run, each into build/clients
+clients: $(VENV)/dev.stamp ## install the libraries that the tests run, each into an environment below build
 	$(BIN)/python -m tests.clients.environments
 
 torture: $(VENV)/dev.stamp ## kill, fail and fuzz everything for some 50 minutes (needs strace); writes docs/reliability.md
@@ -61,6 +61,7 @@ lock: ## resolve the locked requirements again
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --output-file requirements.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	.venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group release --output-file requirements-release.lock
+	.venv/lock/bin/uv --directory docs/examples pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --constraint ../../requirements.lock --excludes embed_texts.excluded --output-file embed_texts.txt embed_texts.in
 	for name in kserve mlflow mlserver; do \
 	  .venv/lock/bin/uv --directory tests/clients/requirements pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --excludes $$name.excluded --output-file $$name.txt $$name.in || exit 1; \
 	done

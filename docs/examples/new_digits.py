@@ -10,22 +10,17 @@ log once, and the loss of each row before its step shows the progress of learnin
 """
 
 import argparse
-import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from example_service import post, serving
 from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -35,12 +30,9 @@ from service.store.artifact.artifact import Artifact, write_artifact
 
 mpl.use("Agg")
 
-# There was no answer, the answer was an error, or it was incomplete.
-NO_ANSWER = (OSError, http.client.HTTPException, json.JSONDecodeError)
 KNOWN = 8
 TRAINED_ROWS = 500
 PLOT_WINDOW = 50
-START_SECONDS = 60.0
 
 
 class RunResult(NamedTuple):
@@ -78,52 +70,6 @@ def train(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return X[rest], y[rest]
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run the service on a free port; yield its address and its process, and stop it at the end."""
-    command = [
-        sys.executable,
-        "-m",
-        "service",
-        "serve",
-        "--models",
-        str(folder / "models"),
-        "--data",
-        str(folder / "data"),
-    ]
-    environment = {**os.environ, "SOFTSTEP_PORT": "0", "SOFTSTEP_DRAIN_SECONDS": "0"}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().split()[2]
-            end = time.monotonic() + START_SECONDS
-            while time.monotonic() < end and not is_ready(url):
-                time.sleep(0.05)
-            yield f"{url}/v1/models/digits", process
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
-def is_ready(url: str) -> bool:
-    """Return whether the service takes requests."""
-    try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # anything but 200 raises
-            return True
-    except NO_ANSWER:
-        return False
-
-
-def post(url: str, document: dict[str, Any]) -> dict[str, Any] | None:
-    """Send a request; return None if no complete answer came, so that its outcome is unknown."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(document).encode()), timeout=20) as answer:
-            return dict(json.load(answer))
-    except NO_ANSWER:
-        return None
-
-
 def run(rows: int, folder: Path) -> RunResult:
     """Run everything, with the service's files in a folder."""
     X, y = train(folder / "models")
@@ -131,7 +77,8 @@ def run(rows: int, folder: Path) -> RunResult:
     losses: dict[int, float] = {}
     resent = row = 0
     for part in ("before the kill", "after it"):
-        with serving(folder) as (url, process):
+        with serving(folder) as (address, process):
+            url = f"{address}/v1/models/digits"
             if part == "before the kill":
                 post(f"{url}:classes?wait=true", {"add": ["8", "9"]})
             while row < len(y):

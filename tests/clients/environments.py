@@ -1,4 +1,4 @@
-"""Virtual environments of the client libraries that tests run, under build/clients; `make clients` builds them."""
+"""Virtual environments of the libraries that tests run, under build; `make clients` builds them."""
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +26,10 @@ def is_available(client: Any) -> bool:
 KSERVE = environment("kserve", "3.11", "3.12", "3.13")
 MLFLOW = environment("mlflow")
 MLSERVER = environment("mlserver", "3.11", "3.12")
+EMBEDDINGS = environments.EMBEDDINGS
 
 
 if __name__ == "__main__":
     # Installing waits for the network more than for the processor.
     with ThreadPoolExecutor() as pool:
-        list(pool.map(environments.Environment.ensure, filter(is_available, (KSERVE, MLFLOW, MLSERVER))))
+        list(pool.map(environments.Environment.ensure, filter(is_available, (KSERVE, MLFLOW, MLSERVER, EMBEDDINGS))))
