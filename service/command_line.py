@@ -136,6 +136,8 @@ def _add_whatif(
         "--without", metavar="IDS", help="events to leave out: a file of ids, or ids separated by commas"
     )
     whatif.add_argument("--labels", type=Path, metavar="FILE", help="CSV file with an id and other labels in each line")
+    whatif.add_argument("--keep", type=Path, metavar="DIR", help="folder to write this variant to, as export does")
+    whatif.add_argument("--plot", type=Path, metavar="FILE", help="SVG file to draw, with the loss along the rows")
     whatif.add_argument(
         "--variant",
         type=_text(variant_options.parse_variant),

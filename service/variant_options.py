@@ -14,6 +14,7 @@ from typing import Final
 
 from service.errors import SoftstepError
 
+IDS_SHOWN: Final = 40  # characters of a list of ids, so that a table fits into a line
 WORDS: Final = ("rule", "without", "labels", "keep")
 
 
@@ -37,10 +38,14 @@ class VariantOptions:
 
     @property
     def name(self) -> str:
-        """The changes in the form of a text, without `keep`; empty if there are none."""
+        """The changes in the form of a text, with the names of files and without `keep`; empty if there are none."""
+        without, labels = self.without, self.labels
+        if without is not None:
+            without = without.rpartition("/")[2]
+            without = without if len(without) <= IDS_SHOWN else f"{without[: IDS_SHOWN - 1]}…"
         words = {"rule": self.rule, **{name: f"{value:g}" for name, value in self.constants.items()}}
-        words |= {"without": self.without, "labels": None if self.labels is None else str(self.labels)}
-        return shlex.join(f"{name}={value}" for name, value in words.items() if value is not None)
+        words |= {"without": without, "labels": None if labels is None else labels.name}
+        return " ".join(f"{name}={value}" for name, value in words.items() if value is not None)
 
 
 def parse_variant(text: str) -> VariantOptions:
@@ -55,6 +60,8 @@ def parse_variant(text: str) -> VariantOptions:
         raise SoftstepError("a quote of a variant is not closed") from None
     words = _unique((name, value) for name, _, value in pairs)
     labels, keep = words.get("labels"), words.get("keep")
+    if words.keys() <= {"keep"}:
+        raise SoftstepError("a variant needs a change besides keep")
     return VariantOptions(
         rule=words.get("rule"),
         constants=_numbers({name: value for name, value in words.items() if name not in WORDS}),

@@ -2,16 +2,21 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from service.commands.export import write_learned
 from service.commands.replay import compare_published, read_published
-from service.console import Progress, print_error, print_result
+from service.console import Progress, convert_disk_errors, print_error, print_result
+from service.errors import ArtifactError, SoftstepError
 from service.learn.event_fold import EventFold
 from service.learn.publish import snapshot_contents
 from service.learn.replay import StreamReplay
 from service.learn.variant_fold import VariantFold, VariantFolds, refuse_base_events
 from service.learn.variant_losses import VariantLosses
+from service.line_chart import Line, draw_chart
 from service.settings import Settings
+from service.store.artifact.version_folders import new_version_folder
 from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
 from service.store.states.served_state import describe_progress, served_sha256
@@ -53,17 +58,43 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     if not options:
         print_error("name a variant: --rule, --constants, --without, --labels or --variant")
         return 2
+    refuse_targets(options, arguments.plot)
     with open_stored_data(settings.data, read_only=True) as stored:
         compared = compare_variants(settings, stored, arguments.model, options)
+        position = compared.replay.position
     results = describe_variants(compared, [UNCHANGED, *(one.name for one in options)])
+    for one, variant, result in zip(options, compared.variants, results[1:], strict=True):
+        if one.keep is not None:
+            folder, _ = write_learned(one.keep, variant.fold, compared.replay.stream, position, whatif=one.name)
+            result["directory"] = str(folder)
+    if arguments.plot is not None:
+        with convert_disk_errors():
+            arguments.plot.write_text(plot_losses(compared, results), "utf-8")
     _print_results(compared, results, as_json=arguments.json)
     return 1 if compared.published == "different" else 0
 
 
 def named_variants(arguments: argparse.Namespace) -> list[VariantOptions]:
     """Return the variant of the options, if there are any, and those of --variant."""
-    single = VariantOptions(arguments.rule, arguments.constants, arguments.without, arguments.labels)
+    single = VariantOptions(arguments.rule, arguments.constants, arguments.without, arguments.labels, arguments.keep)
     return [*([single] if single.name else []), *arguments.variant]
+
+
+def refuse_targets(options: Sequence[VariantOptions], plot: Path | None) -> None:
+    """Refuse folders and files that cannot be written, before the log is folded.
+
+    Raises:
+        ArtifactError: A folder to keep a variant in has a version already, or two variants would have the same folder.
+        SoftstepError: The folder of the plot does not exist.
+    """
+    with convert_disk_errors():
+        new = [
+            folder for one in options if one.keep is not None and (folder := new_version_folder(one.keep)) == one.keep
+        ]
+        if plot is not None and not plot.parent.is_dir():
+            raise SoftstepError("the folder of the plot does not exist")
+    if len(set(new)) < len(new):
+        raise ArtifactError("two variants have the same folder; name one for each, or the folder of a model")
 
 
 def compare_variants(
@@ -109,9 +140,22 @@ def describe_variants(compared: Comparison, names: Sequence[str]) -> list[dict[s
                 "shared_rows": compared.losses.shared_rows,
                 "shared_loss": compared.losses.shared_loss(number),
                 "published": compared.published if number == 0 else None,
+                "directory": None,
             }
         )
     return results
+
+
+def plot_losses(compared: Comparison, results: Sequence[dict[str, Any]]) -> str:
+    """Return an SVG with the mean loss of each fold along the rows of the log."""
+    stream = compared.replay.stream
+    lines = []
+    for number, result in enumerate(results):
+        rows, losses = compared.losses.curve(number)
+        mean = "" if result["loss"] is None else f", mean {result['loss']:.4f}"
+        lines.append(Line(result["variant"] + mean, rows.tolist(), losses.tolist()))
+    title = f"{stream.model}/{stream.version}: loss of each row before its step"
+    return draw_chart(title, "rows of the log", "loss", lines)
 
 
 def _describe_fold(fold: EventFold) -> dict[str, Any]:
@@ -133,6 +177,9 @@ def _print_results(compared: Comparison, results: Sequence[dict[str, Any]], *, a
     print_result({}, f"{stream.model}/{stream.version} at seq {compared.replay.seq}", as_json=False)
     for line in _table(results):
         print_result({}, line, as_json=False)
+    for result in results:
+        if result["directory"] is not None:
+            print_result({}, f"{result['directory']}: {result['variant']}", as_json=False)
     if compared.published is not None:
         print_result({}, f"the published state is {compared.published}", as_json=False)
 

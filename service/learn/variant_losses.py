@@ -8,7 +8,7 @@ from service.learn.variant_fold import BatchLosses
 from service.softmax.arrays import Doubles
 
 # Points of a curve: as many as a plot can show, whatever the number of rows.
-POINTS_MAX: Final = 256
+POINTS_MAX: Final = 128
 
 
 class VariantLosses:
@@ -49,10 +49,11 @@ class VariantLosses:
         return float(self._shared[fold]) / self.shared_rows if self.shared_rows else None
 
     def curve(self, fold: int) -> tuple[Doubles, Doubles]:
-        """Return the points of a fold's curve: the last row of each, and the mean loss of its rows."""
-        used = np.flatnonzero(self._counts[fold])
-        ends = np.minimum((used + 1) * self._width, self._rows).astype(np.float64)
-        return ends, self._sums[fold, used] / self._counts[fold, used]
+        """Return the points of a fold's curve: the last row of each, and the mean loss of its rows; NaN without any."""
+        points = -(-self._rows // self._width)
+        counts, means = self._counts[fold, :points], np.full(points, np.nan)
+        np.divide(self._sums[fold, :points], counts, out=means, where=counts > 0)
+        return np.minimum(np.arange(1.0, points + 1) * self._width, self._rows), means
 
     def _merge_points(self) -> None:
         for points in (self._sums, self._counts):

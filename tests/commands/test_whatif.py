@@ -2,28 +2,34 @@
 
 import shlex
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import httpx
 import numpy as np
 import pytest
 
 from service.learn.event_fold import EventFold
-from service.store.artifact.artifact import Artifact
+from service.learn.fold_upgrade import take_over
+from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.hashing import hash_weights
 from service.store.log.admin_payloads import dump, dump_classes
 from service.store.log.events import Kind
+from service.store.log.feedback_log import read_lineage
 from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
 from tests.support.data_directories import (
+    LIMIT,
     History,
     file_hashes,
     iris_artifact,
     json_lines,
     run_command,
-    run_softstep,
     wait_learned,
 )
+from tests.support.history_machine import restore_fold_version, set_fold_version
+from tests.support.make_fold1 import GOLDEN
 from tests.support.read_only import read_only, shared_folder
 from tests.support.running_service import serving
 
@@ -89,7 +95,7 @@ def test_the_unchanged_fold_equals_what_is_served(iris_models: Path, tmp_path: P
     with serving(iris_models, tmp_path) as service:
         history = write_history(data)
         metadata = wait_learned(service, history.log.stream_state(history.stream.number).seq)
-        unchanged, ftrl = json_lines(run_softstep("whatif", "iris", "--data", data, "--json", "--rule", "ftrl"))
+        unchanged, ftrl = whatif(data, "--rule", "ftrl")
         assert unchanged["weights_sha256"] == metadata["weights_sha256"] != ftrl["weights_sha256"]
         assert (unchanged["published"], ftrl["published"]) == ("equal", None)
         progressive = metadata["progressive"]
@@ -227,6 +233,71 @@ def test_the_shared_loss_is_over_the_same_rows(tmp_path: Path) -> None:
     history.close()
 
 
+def test_a_variant_is_kept_as_a_version(tmp_path: Path) -> None:
+    """It answers with the bits of the variant's end, names its changes, and continues to learn by its rule."""
+    data = tmp_path / "data"
+    write_history(data).close()
+    models = tmp_path / "models"
+    models.mkdir()
+    (tmp_path / "ids.txt").write_text("1\n2\n")
+    without = f"without={tmp_path}/ids.txt rule=adagrad keep={models}"
+    results = whatif(data, "--rule", "ftrl", "--keep", tmp_path / "kept", "--variant", without)
+    assert [one["directory"] for one in results] == [None, str(tmp_path / "kept"), str(models / "1")]
+    for result, changes in zip(results[1:], ["rule=ftrl", "rule=adagrad without=ids.txt"], strict=True):
+        artifact = read_artifact(Path(result["directory"]), LIMIT)
+        assert artifact.weights_sha256 == result["weights_sha256"]
+        provenance = artifact.manifest.provenance
+        assert (provenance["whatif"], provenance["learned_from"]) == (changes, "iris/1")
+        assert provenance["weights_sha256"] == result["weights_sha256"]
+        assert artifact.manifest.learning is not None
+        assert artifact.manifest.learning.rule == result["rule"]
+        assert artifact.manifest.classes[-1] == "new"
+    done = run_command("whatif", "iris", "--data", data, "--variant", f"rate=1 keep={models}")
+    assert done.stdout.splitlines()[-1] == f"{models / '2'}: rate=1"
+
+
+def test_the_losses_are_drawn(tmp_path: Path) -> None:
+    """The plot has a line for each fold, with the mean loss in the legend."""
+    data = tmp_path / "data"
+    write_history(data).close()
+    results = whatif(data, "--rule", "ftrl", "--variant", "without=1,2", "--plot", tmp_path / "plot.svg")
+    root = ET.parse(tmp_path / "plot.svg").getroot()  # noqa: S314  # the product's own output
+    texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {f"{one['variant']}, mean {one['loss']:.4f}" for one in results} <= texts
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) >= len(results)
+
+
+def test_a_variant_starts_from_a_base(tmp_path: Path) -> None:
+    """After an upgrade variants continue from the state of the older release, and change only later events."""
+    with tarfile.open(GOLDEN / "data.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    data = tmp_path / "data"
+    history = History.open(data)
+    set_fold_version(2)
+    try:
+        take_over(history.stream, iris_artifact(), history.log, history.folder.checkpoints, 0)
+        history.add_feedback(*(f"new {number}" for number in range(20)), classes=4)
+        configure(history, rule="ftrl")
+        history.add_feedback(*(f"newer {number}" for number in range(20)), classes=4)
+        unchanged, same, other, fewer = whatif(
+            data, "--constants", "firmness=0.05", "--variant", "rule=sgd", "--variant", "'without=new 3'"
+        )
+        (replayed,) = json_lines(run_command("replay", "iris", "--data", data, "--json"))
+        assert unchanged["weights_sha256"] == same["weights_sha256"] == replayed["weights_sha256"]
+        rows = replayed["rows"]
+        assert [one["rows"] for one in (unchanged, same, other, fewer)] == [rows, rows, rows, rows - 1]
+        assert len({one["weights_sha256"] for one in (unchanged, other, fewer)}) == 3
+        base = read_lineage(history.log, history.stream.number).bases[-1]
+        first = history.log.read_events(history.stream.number, 0, base.target)
+        id_ = next(event.id.decode() for event in first if event.kind == Kind.FEEDBACK and event.payload is not None)
+        done = run_command("whatif", "iris", "--data", data, "--without", id_)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "is part of a state that an earlier release made" in done.stderr
+    finally:
+        restore_fold_version()
+        history.close()
+
+
 def test_the_table_has_a_line_for_each_variant(tmp_path: Path) -> None:
     """Its text names the changes, and a model without rows has no means."""
     history = History(tmp_path)
@@ -278,6 +349,12 @@ def test_the_data_is_not_changed(tmp_path: Path) -> None:
         (["--without", "1,x"], 1, "id 2 of the ids names no feedback of iris/1"),
         (["--without", "a class"], 1, "id 1 of the ids names no feedback of iris/1"),
         (["--without", "other"], 1, "id 1 of the ids names no feedback of iris/1"),
+        (["--keep", "new"], 2, "name a variant"),
+        (["--variant", "keep=new"], 2, "a variant needs a change besides keep"),
+        (["--rule", "sgd", "--keep", "ids.txt"], 1, "the target is a file"),
+        (["--rule", "sgd", "--keep", "new", "--variant", "rate=1 keep=new"], 1, "two variants have the same folder"),
+        (["--rule", "sgd", "--plot", "none/plot.svg"], 1, "the folder of the plot does not exist"),
+        (["--rule", "sgd", "--plot", "data"], 1, "disk error: Is a directory"),
         (["--variant", "without=ids.txt"], 1, "line 3 of the ids names no feedback of iris/1"),
         (["--without", "bytes.txt"], 1, "the file of ids is not text in UTF-8"),
         (["--labels", "none.csv"], 1, "the file of labels cannot be read: No such file or directory"),
