@@ -69,7 +69,7 @@ class RowParser:
         self._packer = struct.Struct(f"={n_features}{dtype.char}")
         self._single = np.empty((1, n_features), dtype)
         self._single_bytes = memoryview(self._single.data).cast("B")
-        self._native = f"<{dtype.char}{dtype.itemsize}" if sys.byteorder == "little" else ""
+        self._native = dtype.newbyteorder("<").str if sys.byteorder == "little" else ""
         self._parser: Any = simdjson.Parser() if simdjson is not None else None
 
     def parse_instances(self, body: bytes) -> Floats:

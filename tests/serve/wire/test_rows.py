@@ -298,6 +298,15 @@ def test_the_model_rejects_numbers_that_overflow_its_dtype(text: str) -> None:
             model.predict(rows.parse_instances(body))
 
 
+@both_dtypes
+def test_a_binary_row_of_the_dtype_is_copied_to_the_buffer(dtype: np.dtype[Any]) -> None:
+    """A row in the model's own dtype needs no array of its own."""
+    rows, values = RowParser(N, dtype, ROWS_MAX, DEPTH), np.array([1, 2.5, -3], dtype)
+    first, second = (rows.convert_binary(data, f"<f{dtype.itemsize}", 1) for data in (bytes(values), bytes(values * 2)))
+    assert first is second
+    assert first.tolist() == [[2, 5, -6]]
+
+
 # Generated documents
 
 
