@@ -117,7 +117,7 @@ class EventFold:
         Args:
             payloads: The payloads.
             after_event: Called with the index of each payload that may have changed what is served, after it is
-                folded. The events are then folded one by one, which takes about 20 times as long.
+                folded. The events are then folded one by one, which takes about ten times as long.
         """
         index = 0
         for block in decode_payloads(payloads):

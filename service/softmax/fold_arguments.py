@@ -81,4 +81,4 @@ def _check_array(
         return np.empty(empty_shape, dtype)
     if values.shape != shape or values.dtype != dtype:
         raise ValueError(f"targets and weights must be {np.dtype(dtype)} of shape {shape}")
-    return np.require(values, requirements=("C", "A", "W"))
+    return values if values.flags.carray else np.require(values, requirements=("C", "A", "W"))

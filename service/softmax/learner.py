@@ -123,7 +123,7 @@ class Learner(ABC, Generic[ParametersT]):
             P (1, n_classes) and the label, as the model of `parameters` gives them; None for a row that `fold` skips.
         """
         Z = np.empty((1, self.n_logits), self.dtype)
-        counted, self._counts = self._counts, self._counts.copy()
+        counted, self._counts = self._counts, self._counts.with_totals()
         losses = self.fold(row, Y=np.zeros(Z.shape), learning=False, scores=Z)
         self._counts = counted
         if np.isnan(losses[0]):

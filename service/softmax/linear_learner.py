@@ -57,9 +57,16 @@ class LinearLearner(Learner[LinearParameters]):
         wide = (self.n_features + 7) // 8 * 8
         self._fixed = np.zeros((4, wide), self.dtype)
         self._own_clip, self._usable = self._set_stages()
+        self._constants = rule_constants(rule, self._own_clip)
         self._statistics = np.zeros((2, wide))
         self._set_masters(self._first_masters())
         self._reset_sums()
+
+    def set_rule(self, rule: Rule) -> None:
+        """Continue with another rule or other constants. A rule of another name starts with new sums."""
+        # Computed once, because it takes as long as a step of a small model.
+        self._constants = rule_constants(rule, self._own_clip)
+        super().set_rule(rule)
 
     def parameters(self) -> LinearParameters:
         """Return copies of the current parameters, in the model's dtype."""
@@ -97,10 +104,10 @@ class LinearLearner(Learner[LinearParameters]):
     def _fold_rows(
         self, X: Floats, arguments: FoldArguments, losses: Doubles, scores: Floats, *, learning: bool
     ) -> None:
-        counts, constants = self._counts, rule_constants(self.rule, self._own_clip)
+        counts = self._counts
         fold.fold_forward(
-            X, *arguments, self._head, RULES[self.rule.name], FORMS[self.form], learning, constants, self.thresholds,
-            self._panels, self._masters, self._squares, self._curvature, self._fixed, self._statistics,
+            X, *arguments, self._head, RULES[self.rule.name], FORMS[self.form], learning, self._constants,
+            self.thresholds, self._panels, self._masters, self._squares, self._curvature, self._fixed, self._statistics,
             counts.totals, counts.recent, counts.window, losses, scores,
         )  # fmt: skip
 

@@ -25,10 +25,10 @@ class ProgressCounts:
         self.recent: Final = np.zeros((2, RECENT))
         self.window: Final = np.zeros((2, RECENT))
 
-    def copy(self) -> "ProgressCounts":
-        """Return an independent copy."""
+    def with_totals(self) -> "ProgressCounts":
+        """Return other counts with the same totals, and without recent rows."""
         other = ProgressCounts()
-        other.totals[:], other.recent[:], other.window[:] = self.totals, self.recent, self.window
+        other.totals[:] = self.totals
         return other
 
     def summarize(self) -> dict[str, float]:

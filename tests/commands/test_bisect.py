@@ -15,6 +15,7 @@ from service.store.log.events import Kind
 from service.store.log.feedback_payload import Targets, encode_rows
 from tests.support.data_directories import (
     History,
+    file_hashes,
     iris_artifact,
     json_lines,
     run_command,
@@ -148,6 +149,14 @@ def test_states_without_forgotten_events_are_marked(history: History, tmp_path: 
     assert [(one["seq"], one["lacks_forgotten"]) for one in found][:2] == [(0, False), (2, True)]
     assert found[1]["labels"] == ["versicolor"]
     assert "* made without" in run_command("bisect", "iris", TEXT, "--data", tmp_path).stdout
+
+
+def test_the_data_directory_stays_as_it_is(history: History, tmp_path: Path) -> None:
+    """No file is written, made or removed."""
+    history.close()
+    before = file_hashes(tmp_path)
+    assert len(bisect(tmp_path)) == 6
+    assert file_hashes(tmp_path) == before
 
 
 @pytest.mark.usefixtures("history")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import ArtifactError, ClassesFixedError
+from service.errors import ArtifactError, ClassesFixedError, UnacceptableError
 from service.learn.state import LearnerState
 from service.store.artifact import fingerprint as binding
 from service.store.artifact.artifact import Artifact
@@ -74,6 +74,39 @@ def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: 
         restored.served_parameters().build_model().predict(rows(source)[0]).tobytes()
         == whole.served_parameters().build_model().predict(rows(source)[0]).tobytes()
     )
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    data=st.data(),
+    kind=st.sampled_from(KINDS),
+    head=st.sampled_from(HEADS),
+    dtype=st.sampled_from(["float32", "float64"]),
+    calibrated=st.booleans(),
+)
+def test_an_answer_is_that_of_the_served_model(
+    data: st.DataObject, kind: str, head: str, dtype: str, *, calibrated: bool
+) -> None:
+    """It has the bits of the model of the served parameters, also for rows that a fold skips, and is not counted."""
+    numbers = {"softmax": {"kind": "temperature", "temperature": 0.3}, "sigmoid": {"kind": "platt", "a": 2.0, "b": 1.0}}
+    more = {"calibration": numbers[head] | {"learn": True}} if calibrated and head in numbers else {}
+    source = artifact(kind, head, dtype=dtype, **more)
+    state = LearnerState(source)
+    for event in data.draw(st.lists(state_events(source, kind), max_size=8)):
+        event(state)
+    before, scale = state.copy(), data.draw(st.sampled_from([1, 1, 0, 1e6, 1e20, 1e30, 1e37, 1e160, 1e300]))
+    with np.errstate(over="ignore"):
+        row = (rows(source)[0][data.draw(st.integers(0, 59)), None].astype(np.float64) * scale).astype(dtype)
+    model = state.served_parameters().build_model()
+    try:
+        P, labels = model.classify(row.copy())
+    except UnacceptableError:
+        with pytest.raises(UnacceptableError):
+            state.classify(row)
+    else:
+        answered, label = state.classify(row)
+        assert (answered.tobytes(), answered.dtype, label) == (P.tobytes(), P.dtype, labels[0])
+    assert has_same_bits(state, before)
 
 
 def test_a_copy_is_independent() -> None:
