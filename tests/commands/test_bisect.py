@@ -19,7 +19,6 @@ from tests.support.data_directories import (
     iris_artifact,
     json_lines,
     run_command,
-    run_softstep,
     wait_learned,
 )
 from tests.support.running_service import serving
@@ -136,7 +135,7 @@ def test_the_last_answer_is_the_one_that_is_served(iris_models: Path, tmp_path: 
         wait_learned(service, last)
         answer = httpx.post(f"{service.url}/v1/models/iris:predict", json={"instances": [ROW]}).json()
         history.close()
-        done = run_softstep("bisect", "iris", TEXT, "--data", tmp_path / "data", "--json")
+        done = run_command("bisect", "iris", TEXT, "--data", tmp_path / "data", "--json")
         *_, newest = json_lines(done)
     assert (newest["seq"], newest["labels"]) == (last, answer["labels"])
     assert list(newest["probabilities"].values()) == answer["predictions"][0]
