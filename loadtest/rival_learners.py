@@ -250,7 +250,7 @@ LEARNERS: dict[str, dict[str, Learner]] = {
         "20 of 1,000 rows": nearest(20, 1000),
         "10 of all rows": nearest(10, 10_000),
     },
-    "sklearn-logistic": {"C = 1": logistic(1.0), "C = 0.1": logistic(0.1)},
+    "sklearn-logistic": {"C = 1": logistic(1.0), "C = 10": logistic(10.0)},
     "sklearn-forest": {
         "default": refits(lambda: RandomForestClassifier(random_state=SEED)),
         "min_samples_leaf 3": refits(lambda: RandomForestClassifier(min_samples_leaf=3, random_state=SEED)),

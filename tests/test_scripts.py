@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.scripts import load_script
 
 SCRIPTS = sorted(path for folder in ("loadtest", "docs", "models") for path in (ROOT / folder).rglob("*.py"))
 
@@ -28,3 +29,38 @@ def has_name(module: str, name: str) -> bool:
     """Return whether a module has an attribute, or a package a module, of this name."""
     loaded = importlib.import_module(module)
     return hasattr(loaded, name) or (hasattr(loaded, "__path__") and find_spec(f"{module}.{name}") is not None)
+
+
+def test_the_comparison_of_learners_takes_the_best_setting_of_each_set() -> None:
+    """The page of other learners has the best learner first, each with its best setting for each data set."""
+    page = load_script("loadtest/rivals_page.py")
+
+    def entry(title: str, *losses: dict[str, float]) -> dict[str, object]:
+        passes = [
+            {name: {"loss": loss, "rows": 10 * k, "seconds": 0.5} for k, (name, loss) in enumerate(each.items(), 1)}
+            for each in losses
+        ]
+        machine = {"date": "2026-01-02 03:04:05 +0000", "processor": "a processor", "load_before": 0.1}
+        return {
+            "title": title,
+            "shuffles": 2,
+            "machine": machine,
+            "sets": dict(zip(("one", "two"), passes, strict=True)),
+        }
+
+    text = page.render(
+        {
+            "softstep": entry("Ours", {"default": 0.4}, {"default": 0.1}),
+            "far": entry("Far", {"a": 0.5, "b": 0.8}, {"a": 0.9, "b": 0.2}),
+            "near": entry("Near", {"a": 0.1, "b": 0.3}, {"a": 0.1, "b": 0.3}),
+        }
+    )
+    lines = [line for line in text.splitlines() if line.startswith(("| Ours", "| Far", "| Near"))]
+    assert lines == [
+        "| Near | 0.100 | 0.50 | **missed** | 0.100 | 20 | 0.100 | 0.100 |",
+        "| Ours | 0.200 |  |  | 0.200 | 20 | 0.400 | 0.100 |",
+        "| Far | 0.316 | 1.58 | met | 0.400 | 30 | 0.500 | 0.200 |",
+        "| Ours | `default` | 1 | 2 | 2026-01-02, load before 0.1 |",
+        "| Far | `a` (one); `b` (two); one for all sets: `b` | 2 | 2 | 2026-01-02, load before 0.1 |",
+        "| Near | `a` (one, two); one for all sets: `a` | 2 | 2 | 2026-01-02, load before 0.1 |",
+    ]
