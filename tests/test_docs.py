@@ -82,6 +82,13 @@ def test_the_page_of_operation_shows_the_stored_figures() -> None:
     assert load_script("loadtest/operations.py").render(parts) == (folder / "operations.md").read_text()
 
 
+def test_the_page_of_embeddings_shows_the_stored_figures() -> None:
+    """docs/benchmarks/embeddings.md is what loadtest/embeddings.py writes of its stored figures."""
+    folder = ROOT / "docs" / "benchmarks"
+    results = json.loads((folder / "embeddings.json").read_text())
+    assert load_script("loadtest/embeddings.py").render(results) == (folder / "embeddings.md").read_text()
+
+
 def test_the_page_of_conformance_shows_the_stored_results() -> None:
     """docs/conformance.md is what tests/conformance.py writes of its stored results, and nothing has failed."""
     results = json.loads(RESULTS.read_text())
