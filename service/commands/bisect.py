@@ -46,16 +46,20 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         row = _parse_row(_read_text(arguments.row), replay.fold.artifact.manifest, settings)
         if threshold is not None:
             _check_class(threshold[0], replay, stored.log)
-        history = AnswerHistory(replay, row, labels_aspect if threshold is None else threshold_aspect(*threshold))
+        aspect = labels_aspect if threshold is None else threshold_aspect(*threshold)
+        history = AnswerHistory(replay, row, aspect)
         progress = Progress("folding", "events")
         for step in history.find_changes():
             progress.update(*step)
         progress.finish()
         results = [_describe_answer(history, answer, replay.stream.number, stored.log) for answer in history.answers]
+        if threshold is not None:
+            for fields, answer in zip(results, history.answers, strict=True):
+                fields["reached"] = aspect(answer.classes, answer.probabilities, answer.labels)
     if not arguments.json:
         print_result({}, COLUMNS.format(*HEADINGS), as_json=False)
     for fields in results:
-        print_result(fields, _format_answer(fields, threshold), as_json=arguments.json)
+        print_result(fields, _format_answer(fields, threshold and threshold[0]), as_json=arguments.json)
     if not arguments.json and any(fields["lacks_forgotten"] for fields in results):
         print_result({}, FORGOTTEN, as_json=False)
     return 0
@@ -138,13 +142,19 @@ def _name_targets(targets: NDArray[Any], kind: Targets, classes: Sequence[str]) 
     return [{classes[k]: float(row[k]) for k in np.flatnonzero(row).tolist()} for row in targets]
 
 
-def _format_answer(fields: dict[str, Any], threshold: tuple[str, float] | None) -> str:
-    names = fields["labels"] if threshold is None else [threshold[0]]
+def _format_answer(fields: dict[str, Any], threshold_class: str | None) -> str:
+    """Return a line with the probability of each label, or of the class of the threshold."""
     probabilities = fields["probabilities"]
-    shown = [f"{name} {probabilities[name]:.6g}" if name in probabilities else f"{name} absent" for name in names]
+    if threshold_class is None:
+        shown = ", ".join(f"{name} {probabilities[name]:.6g}" for name in fields["labels"]) or "no label"
+    elif threshold_class in probabilities:
+        side = "reached" if fields["reached"] else "below"
+        shown = f"{threshold_class} {probabilities[threshold_class]:.6g} {side}"
+    else:
+        shown = f"{threshold_class} absent"
     cells = {
         **fields,
-        "answer": (", ".join(shown) or "no label") + " *" * fields["lacks_forgotten"],
+        "answer": shown + " *" * fields["lacks_forgotten"],
         "change": _format_change(fields["change"] or {}),
     }
     return COLUMNS.format(*("" if cells[name] is None else cells[name] for name in HEADINGS)).rstrip()

@@ -106,7 +106,7 @@ def test_crossings_of_a_threshold_are_listed(history: History, tmp_path: Path, n
         if not expected or expected[-1][1] != is_reached:
             expected.append((seq, is_reached))
     found = bisect(tmp_path, "--threshold", f"{name}={threshold}")
-    assert [(one["seq"], one["probabilities"].get(name, -1) >= threshold) for one in found] == expected
+    assert [(one["seq"], one["reached"]) for one in found] == expected
     assert len(expected) > 1
 
 
@@ -122,7 +122,9 @@ def test_the_text_has_a_line_for_each_change(tmp_path: Path) -> None:
     for line, change in zip(lines[2:], changes, strict=True):
         assert change in line
     done = run_command("bisect", "iris", TEXT, "--threshold", "new=0", "--data", tmp_path)
-    assert "new absent" in done.stdout.splitlines()[1]
+    _, before, after, *_ = done.stdout.splitlines()
+    assert "new absent" in before
+    assert " reached " in after
 
 
 def test_the_last_answer_is_the_one_that_is_served(iris_models: Path, tmp_path: Path) -> None:
