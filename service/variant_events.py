@@ -34,6 +34,7 @@ from service.store.log.lineage import Lineage
 from service.variant_options import VariantOptions
 
 HEADER: Final = ["id", "label"]
+TEXT: Final = "utf-8-sig"  # UTF-8, without the mark with which spreadsheets begin a file
 WHOLE: Final = re.compile("[0-9]+")
 
 
@@ -122,19 +123,19 @@ def _read_ids(text: str) -> list[NamedEvent]:
     if not is_file:
         return [NamedEvent(f"id {number} of the ids", id_.encode()) for number, id_ in enumerate(text.split(","), 1)]
     with _reading("ids"):
-        lines = Path(text).read_text("utf-8").split("\n")
+        lines = Path(text).read_text(TEXT).split("\n")
     ids = enumerate((line.rstrip("\r").encode() for line in lines), 1)
     return [NamedEvent(f"line {number} of the ids", id_) for number, id_ in ids if id_]
 
 
 def _read_labels(path: Path) -> list[NamedEvent]:
     """Return the events of --labels."""
-    with _reading("labels"), path.open(encoding="utf-8", newline="") as file:
+    with _reading("labels"), path.open(encoding=TEXT, newline="") as file:
         reader = csv.reader(file, strict=True)
         return [
             NamedEvent(f"line {reader.line_num} of the labels", cells[0].encode(), tuple(cells[1:]))
             for cells in reader
-            if cells and cells != HEADER
+            if cells and (reader.line_num, cells) != (1, HEADER)
         ]
 
 

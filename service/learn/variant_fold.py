@@ -26,6 +26,7 @@ from service.learn.event_fold import EventFold, RowLosses, decode_payloads
 from service.learn.replay import EventBatch
 from service.softmax.arrays import Doubles
 from service.store.artifact.artifact import Artifact
+from service.store.artifact.learning_rules import check_constants, parse_rule_name
 from service.store.log.admin_payloads import dump, parse
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Event, Kind
@@ -240,6 +241,7 @@ def _start_fold(variant: Variant, start: EventFold) -> EventFold:
     rule, constants, version = variant.rule, dict(variant.constants), None
     if rule is None:
         rule, constants, version = scalars["rule"], scalars["constants"] | constants, scalars["fold_version"]
+    check_constants(parse_rule_name(rule), constants, layers=bool(artifact.manifest.hidden))
     fields = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude=OTHER_FIELDS)
     fields |= {"learning": {"rule": rule, "constants": constants}}
     return EventFold(Artifact.from_fields(fields, artifact.tensors), version)

@@ -14,11 +14,15 @@ import pytest
 from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import take_over
 from service.store.artifact.artifact import Artifact, read_artifact
+from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.hashing import hash_weights
+from service.store.directory.bound_artifact import bind_artifact
+from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, dump_classes
-from service.store.log.events import Kind
+from service.store.log.events import Draft, Kind
 from service.store.log.feedback_log import read_lineage
 from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
+from service.store.log.sqlite import SqliteLog
 from tests.support.data_directories import (
     LIMIT,
     History,
@@ -184,7 +188,7 @@ def test_labels_count_as_if_they_were_corrected(tmp_path: Path) -> None:
     data, labels = tmp_path / "data", tmp_path / "labels.csv"
     history = write_history(data)
     lines = ["id,label", "7,0", "", "12,virginica", "65,1", "5,1", '13,"[0.5, 0.25, 0.25]"', "130,new", "12,versicolor"]
-    labels.write_text("\n".join(lines))
+    labels.write_text("\n".join(lines), "utf-8-sig")
     unchanged, relabeled, both = whatif(
         data, "--labels", labels, "--variant", f"labels={shlex.quote(str(labels))} without=12 rule=sgd"
     )
@@ -231,6 +235,39 @@ def test_the_shared_loss_is_over_the_same_rows(tmp_path: Path) -> None:
     assert "shared loss" in done.stdout
     assert f"{'rule=ftrl':9}" in done.stdout
     history.close()
+
+
+def test_a_network_learns_by_its_rules_and_sets_are_labels(tmp_path: Path) -> None:
+    """A multi-label network takes a file with sets of classes, and refuses the rule that it cannot learn by."""
+    rng, names = np.random.default_rng(0), ("relu", "identity")
+    layers = [{"weight": f"w{n}", "bias": f"b{n}", "activation": name} for n, name in enumerate(names)]
+    tensors = {"w0": rng.normal(size=(4, 6)), "b0": np.zeros(6), "w1": rng.normal(size=(6, 3)), "b1": np.zeros(3)}
+    fields = {"head": "multilabel", "classes": ["a", "b", "c"], "features": 4, "dtype": "float64", "layers": layers}
+    artifact = Artifact.from_fields(fields, tensors)
+    data = DataDirectory(tmp_path / "data")
+    folder = data.stream_folder("net", 1)
+    folder.path.mkdir(parents=True)
+    bind_artifact(folder, artifact, LIMIT)
+    log = SqliteLog(data.log)
+    stream = log.open_stream("net", 1, compute_genesis(artifact), 3)
+    rows = [(rng.normal(size=(2, 4)), rng.integers(0, 2, (2, 3))) for _ in range(10)]
+    payloads = [encode_rows(X, sets, Targets.SET, 3) for X, sets in rows]
+    log.append([Draft(stream.number, Kind.FEEDBACK, b"%d" % n, payload, 0) for n, payload in enumerate(payloads)])
+    log.close()
+    (tmp_path / "labels.csv").write_text('3,"[""a"",2]",[]\n')
+    argv = ("whatif", "net", "--data", data.path, "--labels", tmp_path / "labels.csv")
+    unchanged, relabeled, sgd = json_lines(run_command(*argv, "--variant", "rule=sgd", "--json"))
+    plain, changed = EventFold(artifact), EventFold(artifact)
+    sets = np.array([[1, 0, 1], [0, 0, 0]])
+    plain.fold_payloads(payloads)
+    changed.fold_payloads([*payloads[:3], encode_rows(rows[3][0], sets, Targets.SET, 3), *payloads[4:]])
+    for result, fold in ((unchanged, plain), (relabeled, changed)):
+        assert result["weights_sha256"] == hash_weights(fold.state.served_parameters())
+        assert result["calibration_error"] == fold.state.reliability["expected_error"]
+    assert (relabeled["relabeled"], relabeled["shared_rows"], sgd["form"]) == (1, 18, "layers")
+    done = run_command(*argv, "--rule", "newton")
+    assert done.returncode == 1
+    assert done.stderr == "softstep: variant 1: a model with hidden layers learns by sgd, adagrad, ftrl\n"
 
 
 def test_a_variant_is_kept_as_a_version(tmp_path: Path) -> None:
