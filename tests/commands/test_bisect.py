@@ -10,10 +10,15 @@ import httpx
 import numpy as np
 import pytest
 
+from service.store.artifact.fingerprint import compute_genesis
+from service.store.directory.bound_artifact import bind_artifact
+from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump
-from service.store.log.events import Kind
+from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.log.sqlite import SqliteLog
 from tests.support.data_directories import (
+    LIMIT,
     History,
     file_hashes,
     iris_artifact,
@@ -21,6 +26,7 @@ from tests.support.data_directories import (
     run_command,
     wait_learned,
 )
+from tests.support.model_artifacts import make_artifact
 from tests.support.running_service import serving
 
 ROW = [6.0, 2.7, 5.1, 1.6]
@@ -141,6 +147,35 @@ def test_the_last_answer_is_the_one_that_is_served(iris_models: Path, tmp_path: 
         *_, newest = json_lines(done)
     assert (newest["seq"], newest["labels"]) == (last, answer["labels"])
     assert list(newest["probabilities"].values()) == answer["predictions"][0]
+
+
+def test_soft_labels_and_labels_of_many_rows_are_listed(tmp_path: Path) -> None:
+    """A distribution shows its classes that have a probability; the text shows the labels of three rows at most."""
+    history = History(tmp_path)
+    X, soft = np.array([ROW] * 4, np.float32), np.array([[0, 0.75, 0.25]] * 4, np.float32)
+    history.append([history.draft(Kind.FEEDBACK, "soft", encode_rows(X, soft, Targets.DISTRIBUTION, 3))])
+    history.close()
+    _, change = bisect(tmp_path)
+    assert change["change"] == {"labels": [{"versicolor": 0.75, "virginica": 0.25}] * 4}
+    line = run_command("bisect", "iris", TEXT, "--data", tmp_path).stdout.splitlines()[-1]
+    assert '{"versicolor":0.75,"virginica":0.25} and 1 more' in line
+
+
+def test_labels_of_a_multilabel_model_are_lists(tmp_path: Path) -> None:
+    """An answer and a label have any number of classes."""
+    artifact = make_artifact("multilabel", 2, ["a", "b"], thresholds=[0.9, 0.9], learning={"rule": "newton"})
+    data = DataDirectory(tmp_path)
+    folder = data.stream_folder("tags", 1)
+    folder.path.mkdir(parents=True)
+    bind_artifact(folder, artifact, LIMIT)
+    log = SqliteLog(data.log)
+    stream = log.open_stream("tags", 1, compute_genesis(artifact), 2)
+    payload = encode_rows(np.ones((40, 2), np.float32), np.array([[1, 1]] * 40), Targets.SET, 2)
+    log.append([Draft(stream.number, Kind.FEEDBACK, b"both", payload, 1)])
+    log.close()
+    first, change = json_lines(run_command("bisect", "tags", "[1, 1]", "--data", tmp_path, "--json"))
+    assert (first["labels"], change["labels"], change["change"]) == ([], ["a", "b"], {"labels": [["a", "b"]] * 40})
+    assert "no label" in run_command("bisect", "tags", "[1, 1]", "--data", tmp_path).stdout
 
 
 def test_states_without_forgotten_events_are_marked(history: History, tmp_path: Path) -> None:
