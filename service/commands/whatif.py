@@ -58,6 +58,9 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     if not options:
         print_error("name a variant: --rule, --constants, --without, --labels or --variant")
         return 2
+    if arguments.keep is not None and arguments.keep != options[0].keep:
+        print_error("--keep is for the variant of the other options; in --variant write keep=DIR")
+        return 2
     refuse_targets(options, arguments.plot)
     with open_stored_data(settings.data, read_only=True) as stored:
         compared = compare_variants(settings, stored, arguments.model, options)

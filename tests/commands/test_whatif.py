@@ -387,6 +387,7 @@ def test_the_data_is_not_changed(tmp_path: Path) -> None:
         (["--without", "a class"], 1, "id 1 of the ids names no feedback of iris/1"),
         (["--without", "other"], 1, "id 1 of the ids names no feedback of iris/1"),
         (["--keep", "new"], 2, "name a variant"),
+        (["--variant", "rule=sgd", "--keep", "new"], 2, "in --variant write keep=DIR"),
         (["--variant", "keep=new"], 2, "a variant needs a change besides keep"),
         (["--rule", "sgd", "--keep", "ids.txt"], 1, "the target is a file"),
         (["--rule", "sgd", "--keep", "new", "--variant", "rate=1 keep=new"], 1, "two variants have the same folder"),
