@@ -1,6 +1,7 @@
 """`softstep bisect`: list the events at which the answer to one row changed. The service may be running."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def _read_text(argument: str) -> bytes:
     if argument == "-":
         return sys.stdin.buffer.read()
     if argument.lstrip().startswith(("[", "{")):
-        return argument.encode()
+        return os.fsencode(argument)  # what is not UTF-8 is no valid JSON
     with convert_disk_errors():
         return Path(argument).read_bytes()
 

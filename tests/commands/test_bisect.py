@@ -213,6 +213,7 @@ def test_the_row_may_be_an_object_a_file_or_standard_input(tmp_path: Path, monke
     [
         ("[1, 2]", "Row 0 has 2 values; this model takes 4."),
         ("[1, 2", "the row is not valid JSON, nests too deeply, or names a feature twice"),
+        ("[1, 2, 3, \udcff]", "the row is not valid JSON"),
         ("[1e99, 0, 0, 0]", "must be finite"),
         ('{"petal": 1}', "petal"),
         ("missing.json", "disk error: No such file or directory"),
