@@ -218,6 +218,7 @@ def rule_constants(rule: Rule, own_clip: float) -> Doubles:
     constants[[fold.RATE, fold.OFFSET, fold.FLOOR, fold.PULL]] = rule.rate, rule.offset, rule.floor, rule.pull
     constants[[fold.FORGET, fold.START, fold.STEP_CLIP]] = rule.forget, rule.start, rule.step_clip
     constants[[fold.OWN_CLIP, fold.CLIP, fold.SURPRISE]] = own_clip, rule.clip, rule.surprise
+    constants[fold.REGRET] = rule.regret
     return constants
 
 

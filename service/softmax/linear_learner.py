@@ -59,14 +59,20 @@ class LinearLearner(Learner[LinearParameters]):
         self._own_clip, self._usable = self._set_stages()
         self._constants = rule_constants(rule, self._own_clip)
         self._statistics = np.zeros((2, wide))
+        self._regret = np.zeros(1)
         self._set_masters(self._first_masters())
         self._reset_sums()
 
     def set_rule(self, rule: Rule) -> None:
-        """Continue with another rule or other constants. A rule of another name starts with new sums."""
+        """Continue with another rule or other constants, as `Learner.set_rule`.
+
+        A rule that does not limit the regret forgets it, because a checkpoint would not hold it.
+        """
         # Computed once, because it takes as long as a step of a small model.
         self._constants = rule_constants(rule, self._own_clip)
         super().set_rule(rule)
+        if rule.regret == 0:
+            self._regret[:] = 0
 
     def parameters(self) -> LinearParameters:
         """Return copies of the current parameters, in the model's dtype."""
@@ -87,7 +93,8 @@ class LinearLearner(Learner[LinearParameters]):
 
         Returns:
             `masters` (N + 1, K) and `statistics` (2, N) float64, `progress` (8,) and `recent` (2, R) float64; for
-            adagrad and ftrl `squares` (N + 1, K) of the model's dtype, for newton `curvature` (K, S) float64.
+            adagrad and ftrl `squares` (N + 1, K) of the model's dtype, for newton `curvature` (K, S) float64; if the
+            rule limits the regret, `regret` (1,) float64.
         """
         N, K = self.n_features, self.n_logits
         tensors: dict[str, NDArray[np.floating[Any]]] = {
@@ -99,6 +106,8 @@ class LinearLearner(Learner[LinearParameters]):
             tensors["squares"] = unpack(self._squares, K)
         if self.rule.name == "newton":
             tensors["curvature"] = self._curvature.copy()
+        if self.rule.regret > 0:
+            tensors["regret"] = self._regret.copy()
         return tensors
 
     def _fold_rows(
@@ -108,7 +117,7 @@ class LinearLearner(Learner[LinearParameters]):
         fold.fold_forward(
             X, *arguments, self._head, RULES[self.rule.name], FORMS[self.form], learning, self._constants,
             self.thresholds, self._panels, self._masters, self._squares, self._curvature, self._fixed, self._statistics,
-            counts.totals, counts.recent, counts.window, losses, scores,
+            self._regret, counts.totals, counts.recent, counts.window, losses, scores,
         )  # fmt: skip
 
     def _extend_weights(self, tensors: dict[str, NDArray[np.floating[Any]]], count: int) -> None:
@@ -132,6 +141,8 @@ class LinearLearner(Learner[LinearParameters]):
             self._squares = align_to_cache_line(pack(tensors["squares"][1:], tensors["squares"][0]))
         if "curvature" in tensors:
             self._curvature[:] = tensors["curvature"]
+        if "regret" in tensors:
+            self._regret[:] = tensors["regret"]
 
     def _new(self) -> "LinearLearner":
         return LinearLearner(self._start, self.form, self.rule, self.thresholds, self._learned_stage)

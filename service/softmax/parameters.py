@@ -30,6 +30,7 @@ class Rule:
 
     `start` is the first value of the rule's sums: G_0 for adagrad and ftrl, the diagonal of P for newton. `offset` is
     adagrad's epsilon and ftrl's beta. `clip` limits learned features, `step_clip` a step's effect on its own logits.
+    `regret` limits the losses in excess of a uniform guess's, in losses of such a guess; 0 sets no limit.
     """
 
     name: RuleName
@@ -42,6 +43,7 @@ class Rule:
     start: float = 0.0
     step_clip: float = np.inf
     clip: float = np.inf
+    regret: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from tests.support.folds import FORMS, RULES, Case, answer, fold_in_blocks, same
 from tests.support.reference import DTYPES, HEADS, Array
 
 heads, names, forms = st.sampled_from(HEADS), st.sampled_from(list(RULES)), st.sampled_from(FORMS)
+regrets = st.sampled_from([0.0, 0.5, 5.0])
 quick = settings(deadline=None, max_examples=60)
 
 
@@ -31,7 +32,8 @@ def test_rules_against_references(data: st.DataObject, head: str, name: RuleName
         "K": data.draw(st.integers(2, 20)),
         "seed": data.draw(st.integers(0, 99)),
     }
-    case = Case(head, RULES[name], form, kind=kind, staged=data.draw(st.booleans()), **sizes)
+    rule = replace(RULES[name], regret=data.draw(regrets))
+    case = Case(head, rule, form, kind=kind, staged=data.draw(st.booleans()), **sizes)
     learner, reference = case.learner(), case.reference()
     case.Y = np.minimum(case.Y, 1)
     h = case.h if data.draw(st.booleans()) else None
@@ -46,6 +48,8 @@ def test_rules_against_references(data: st.DataObject, head: str, name: RuleName
         np.testing.assert_allclose(tensors["squares"], reference.G, rtol=1e-6)
     if "curvature" in tensors:
         np.testing.assert_allclose(whole_matrices(tensors["curvature"], case.N + 1), reference.P, rtol=1e-6, atol=1e-9)
+    if "regret" in tensors:
+        np.testing.assert_allclose(tensors["regret"], reference.regret, rtol=1e-6, atol=1e-6)
     if form == "running":
         np.testing.assert_allclose(tensors["statistics"], [reference.mean, reference.squares], rtol=1e-9)
 
@@ -357,6 +361,19 @@ def test_another_rule_continues_from_the_same_weights() -> None:
     learner.set_rule(RULES["newton"])
     assert np.array_equal(learner.tensors()["masters"], before["masters"])
     assert np.array_equal(whole_matrices(learner.tensors()["curvature"], 6), np.stack([np.eye(6) * 0.1] * 3))
+
+
+def test_a_rule_without_a_limit_forgets_the_regret() -> None:
+    """A checkpoint holds the regret while the rule limits it; so it starts at 0 when the rule limits it again."""
+    rule = replace(RULES["ftrl"], regret=5.0)
+    case = Case("softmax", rule, "running", kind="soft")
+    learner = case.learner()
+    learner.fold(case.X, Y=np.roll(case.Y, 1, axis=1))
+    assert learner.tensors()["regret"] != 0
+    learner.set_rule(RULES["ftrl"])
+    assert "regret" not in learner.tensors()
+    learner.set_rule(rule)
+    assert learner.tensors()["regret"] == 0
 
 
 def test_paused_rows_are_counted_and_not_learned() -> None:

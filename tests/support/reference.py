@@ -121,6 +121,7 @@ class ReferenceFold:
         self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / rule.rate
         self.P = np.stack([np.eye(N + 1) * rule.start] * K)
         self.count, self.mean, self.squares = 0, np.zeros(N), np.zeros(N)
+        self.rate, self.regret = rule.rate, 0.0
 
     def staged(self, x: Array) -> tuple[Array, Array]:
         """Return the fixed part of the logits, and the learned features with a 1 for the bias first."""
@@ -141,6 +142,7 @@ class ReferenceFold:
         Z = (fixed + v @ self.W)[None]
         loss = -(y * log_probabilities("ovr", Z)).sum() if self.head == "ovr" else losses(self.head, Z, y[None])[0]
         p = np.asarray(probabilities("softmax" if self.head == "softmax" else "multilabel", Z)[0], np.float64)
+        self.limit_regret(float(loss), y)
         self.step(v, logit_gradient(self.head, Z, y[None])[0].astype(np.float64), p, h)
         if self.form == "running":
             self.count += 1
@@ -149,6 +151,19 @@ class ReferenceFold:
             self.squares = self.squares + off * (x - self.mean)
         return float(loss)
 
+    def limit_regret(self, loss: float, y: Array) -> None:
+        """Set the rate and shrink the weights by the regret of the rows before, then count this row's."""
+        if self.rule.regret == 0:
+            return
+        K = self.W.shape[1]
+        uniform = {"sigmoid": np.log(2), "multilabel": K * np.log(2)}.get(self.head, np.log(K))
+        share = min(max(self.regret, 0) / (self.rule.regret * uniform), 1)
+        self.rate = self.rule.rate * max(1 - share, 0.1)
+        self.W[1:] *= 1 - 0.02 * share
+        self.Z = -self.W * (self.rule.offset + np.sqrt(self.G)) / self.rate
+        mass = y.sum() if self.head in {"softmax", "ovr"} else 1
+        self.regret = min(self.regret + loss - mass * uniform, self.rule.regret * uniform)
+
     def step(self, v: Array, e: Array, p: Array, h: float) -> None:
         """Take one step by the rule, scaled so that no logit of the row changes by more than the clip."""
         rule, before = self.rule, self.W
@@ -156,24 +171,24 @@ class ReferenceFold:
         change = np.abs(v @ (after - before)).max()
         factor = 1 if change <= rule.step_clip else rule.step_clip / change
         self.W = before + factor * (after - before)
-        self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / rule.rate
+        self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / self.rate
         self.G = (1 - rule.forget) * self.G + rule.forget * rule.start
         if rule.name == "ftrl":  # the decay of n moves no weight
-            self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / rule.rate
+            self.Z = -self.W * (rule.offset + np.sqrt(self.G)) / self.rate
 
     def sgd(self, v: Array, e: Array, _p: Array, h: float) -> Array:
         """Return W - rate x^T e."""
-        return self.W - self.rule.rate * h * np.outer(v, e)
+        return self.W - self.rate * h * np.outer(v, e)
 
     def adagrad(self, v: Array, e: Array, _p: Array, h: float) -> Array:
         """Return W - rate g / (epsilon + sqrt(G))."""
         g = h * np.outer(v, e)
         self.G = self.G + g**2
-        return self.W - self.rule.rate * g / (self.rule.offset + np.sqrt(self.G))
+        return self.W - self.rate * g / (self.rule.offset + np.sqrt(self.G))
 
     def ftrl(self, v: Array, e: Array, _p: Array, h: float) -> Array:
         """Return the step of FTRL-Proximal as published, with z and n, without l1 and l2."""
-        g, rate = h * np.outer(v, e), self.rule.rate
+        g, rate = h * np.outer(v, e), self.rate
         sigma = (np.sqrt(self.G + g**2) - np.sqrt(self.G)) / rate
         self.Z = self.Z + g - sigma * self.W
         self.G = self.G + g**2
@@ -186,7 +201,7 @@ class ReferenceFold:
             w = h * max(p[k] * (1 - p[k]), rule.floor, rule.pull * abs(e[k]))
             u = self.P[k] @ v
             self.P[k] -= np.outer(u, u) / (1 / w + v @ u)
-            after[:, k] -= rule.rate * self.P[k] @ v * h * e[k]
+            after[:, k] -= self.rate * self.P[k] @ v * h * e[k]
             part = min(rule.forget * (1 + rule.surprise * e[k] ** 4), 0.5)
             self.P[k] = (1 - part) * self.P[k] + part * rule.start * np.eye(len(v))
         return after

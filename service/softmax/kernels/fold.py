@@ -10,6 +10,7 @@
     P (K, S)                   Newton's matrices, see newton.py; one element for other rules
     fixed (4, N)               in the model's dtype: mean and 1 / scale of the artifact's stage, then of the learned one
     statistics (2, >= N)       mean and sum of squared deviations of each feature (Welford, Technometrics 4(3), 1962)
+    regret (1,)                the sum of losses less those of a uniform guess, see regret.py
     progress (8,), recent (2, R)   counts, in the order of the constants below; losses and hits of the last R rows
     window (2, R)              confidence and accuracy of the same rows, see `certainty`
     scores (B, K)              written: each row's logits before its step; no rows if they are not needed
@@ -24,6 +25,7 @@ nothing else.
 import numpy as np
 
 from service.compiler import inlined, kernel
+from service.softmax.kernels.accuracy import certainty, is_hit
 from service.softmax.kernels.heads import (
     BLOCK,
     MULTILABEL,
@@ -37,6 +39,7 @@ from service.softmax.kernels.heads import (
 from service.softmax.kernels.lane_operations import choose, fma, load, spread, store
 from service.softmax.kernels.loss import answer_loss_row, scratch
 from service.softmax.kernels.matmul import linear_block
+from service.softmax.kernels.regret import SLOWEST, regret_share, shrink_weights, uniform_loss, update_regret
 from service.softmax.kernels.rules import adaptive_step, largest, newton_step, sgd_step
 from service.softmax.kernels.stages import stage_row
 from service.softmax.kernels.wide import WIDE, root, store_narrow
@@ -48,8 +51,8 @@ PLAIN, RUNNING, DELTA = 0, 1, 2
 ROWS, LOSS, HITS, SKIPPED, STEPS, NORM, NORMS, SEEN = 0, 1, 2, 3, 4, 5, 6, 7
 PROGRESS = 8
 # Elements of `constants`.
-RATE, OFFSET, FLOOR, PULL, FORGET, START, STEP_CLIP, OWN_CLIP, CLIP, SURPRISE = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
-CONSTANTS = 10
+RATE, OFFSET, FLOOR, PULL, FORGET, START, STEP_CLIP, OWN_CLIP, CLIP, SURPRISE, REGRET = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+CONSTANTS = 11
 # A variance up to this fraction of the squared mean is rounding, and counts as 0.
 VARIANCE_MIN = 2.0**-40
 # A scale counts as known if its inverse is below this; the keys are the itemsize of the model's dtype.
@@ -102,25 +105,6 @@ def set_target(labels, Y, i, head, K, target):
         target[0, k] = Y[i, k]
         known &= 0.0 <= Y[i, k] <= 1.0
     return known
-
-
-@inlined
-def is_hit(head, K, wanted, target, label, p, thresholds):
-    """Whether the prediction equals the target: its class, its largest, or for multilabel each side of a threshold."""
-    if head == SIGMOID:
-        return label == (1 if target[0, 0] > 0.5 else 0)
-    if head == MULTILABEL:
-        same = True
-        for k in range(K):
-            same &= (p[0, k] >= thresholds[k]) == (target[0, k] >= 0.5)
-        return same
-    if wanted >= 0:
-        return label == wanted
-    best = 0
-    for k in range(K):
-        if target[0, k] > target[0, best]:
-            best = k
-    return label == best
 
 
 @inlined
@@ -179,9 +163,11 @@ def _stage(X, i, form, statistics, progress, fixed, constants, row, x, raw):
 
 
 @inlined
-def _step(rule, x, D, E, narrow, p, errors, importance, masters, panels, squares, steps, P, U, constants, rest, unit):
+def _step(
+    rule, rate, x, D, E, narrow, p, errors, importance, masters, panels, squares, steps, P, U, constants, rest, unit
+):  # fmt: skip
     """One step by the rule on masters, panels and squares as rows (C D, V L). Returns the step's sum of squares."""
-    rate, forget, step_clip = constants[RATE], constants[FORGET], constants[STEP_CLIP]
+    forget, step_clip = constants[FORGET], constants[STEP_CLIP]
     keep, refill = 1.0 - forget, forget * constants[START]
     if rule == SGD:
         return sgd_step(x, D, E, masters, panels, rate, step_clip)
@@ -191,24 +177,6 @@ def _step(rule, x, D, E, narrow, p, errors, importance, masters, panels, squares
     return adaptive_step(
         x, D, narrow, masters, panels, squares, steps, rate, constants[OFFSET], keep, refill, step_clip
     )
-
-
-@inlined
-def certainty(head, K, target, label, answer):
-    """The confidence and accuracy of an answer: the probability of its class, and the target of that class.
-
-    A multilabel answer has the means over its classes, each predicted as present if its p is at least 0.5.
-    """
-    if head == SIGMOID:
-        return np.float64(answer[0, label]), target[0, 0] if label == 1 else 1.0 - target[0, 0]
-    if head != MULTILABEL:
-        return np.float64(answer[0, label]), target[0, label]
-    confidence, right = 0.0, 0.0
-    for k in range(K):
-        p = np.float64(answer[0, k])
-        confidence += p if p >= 0.5 else 1.0 - p
-        right += target[0, k] if p >= 0.5 else 1.0 - target[0, k]
-    return confidence / K, right / K
 
 
 @inlined
@@ -241,7 +209,7 @@ def count_step_norm(progress, size):
 def _signature(t):
     """The types of fold_forward for a model of one dtype."""
     rows = f"{t}[:,::1],int64[::1],float64[:,::1],float64[::1]"
-    state = f"{t}[:,:,::1],float64[:,:,::1],{t}[:,:,::1],float64[:,::1],{t}[:,::1],float64[:,::1]"
+    state = f"{t}[:,:,::1],float64[:,:,::1],{t}[:,:,::1],float64[:,::1],{t}[:,::1],float64[:,::1],float64[::1]"
     counted = f"float64[::1],float64[:,::1],float64[:,::1],float64[::1],{t}[:,::1]"
     return f"void({rows},int64,int64,int64,boolean,float64[::1],float64[::1],{state},{counted})"
 
@@ -249,7 +217,7 @@ def _signature(t):
 @kernel(_signature("float32"), _signature("float64"))
 def fold_forward(
     X, labels, Y, weights, head, rule, form, learning, constants, thresholds,
-    panels, masters, squares, P, fixed, statistics, progress, recent, window, losses,
+    panels, masters, squares, P, fixed, statistics, regret, progress, recent, window, losses,
     scores,
 ):  # fmt: skip
     """X (B, N) and the other arrays of the module docstring; constants (CONSTANTS,), thresholds (K,).
@@ -265,6 +233,8 @@ def fold_forward(
     answer = np.zeros((1, K + 1), X.dtype)
     logits, soft, logs, label = scratch(K), np.empty(K), np.empty(K + 1), np.zeros(BLOCK, np.int64)
     U, rest, unit = np.zeros((P.shape[0], D8)), np.zeros((3, max(D8, K))), np.eye(WIDE)
+    uniform = uniform_loss(head, K)
+    limit = constants[REGRET] * uniform
     # Steps take panels as rows.
     master_rows, panel_rows = masters.reshape(-1, masters.shape[2]), panels.reshape(-1, panels.shape[2])
     square_rows = squares.reshape(-1, squares.shape[2])
@@ -289,11 +259,17 @@ def fold_forward(
             scores[i] = sigmas[0, :K]
         if not learning:
             continue
+        share = regret_share(regret, limit)
+        if share > 0.0:
+            shrink_weights(master_rows, panel_rows, D, share)
+        rate = constants[RATE] * max(1.0 - share, SLOWEST)
         size = _step(
-            rule, x, D, E, narrow, p, errors, importance, master_rows, panel_rows, square_rows, steps, P, U, constants,
-            rest, unit,
+            rule, rate, x, D, E, narrow, p, errors, importance, master_rows, panel_rows, square_rows, steps, P, U,
+            constants, rest, unit,
         )  # fmt: skip
         count_step_norm(progress, size)
+        if limit > 0.0:
+            update_regret(regret, head, K, target, loss, uniform, limit)
         if form == RUNNING:
             progress[SEEN] += 1
             _update_statistics(raw, statistics, progress[SEEN])

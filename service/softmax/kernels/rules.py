@@ -47,12 +47,13 @@ def clip_factor(change, step_clip):
 
 
 @inlined
-def _limit(panels):
+def weight_limit(panels):
+    """The largest master that is stored for panels of this dtype."""
     return LIMIT_32 if panels.itemsize == 4 else LIMIT_64
 
 
 @inlined
-def _set_weights(masters, row, panels, served, j, v, limit):
+def set_weights(masters, row, panels, served, j, v, limit):
     """masters[row, j :] = v within the limit, and panels[served, j :] = v rounded."""
     v = higher(lower(v, limit), spread(v, 0.0) - limit)
     store(masters, row, j, v)
@@ -85,14 +86,14 @@ def sgd_step(x, D, E, masters, panels, rate, step_clip):
     F = panels.shape[0] // count - 1
     size = _squares_of(x, 0)
     rate *= clip_factor(rate * largest(E) * size, step_clip)
-    limit = spread(load(E, 0, 0), _limit(panels))
+    limit = spread(load(E, 0, 0), weight_limit(panels))
     for c in range(count):
         for j in range(D):
             row, served = c * D + j, c * (F + 1) + (0 if j == 0 else F + 1 - D + j)
             factor = spread(limit, -rate * x[0, j])
             for k in range(0, width, WIDE):
                 w = fma(factor, load(E, 0, c * width + k), load(masters, row, k))
-                _set_weights(masters, row, panels, served, k, w, limit)
+                set_weights(masters, row, panels, served, k, w, limit)
     return rate * rate * size * _squares_of(E, 0)
 
 
@@ -123,13 +124,13 @@ def adaptive_step(x, D, E, masters, panels, squares, steps, rate, offset, keep, 
             size += np.float64(total(sums))
     factor = clip_factor(change, step_clip)
     wide = spread(load(masters, 0, 0), -factor)
-    limit = spread(wide, _limit(panels))
+    limit = spread(wide, weight_limit(panels))
     for c in range(count):
         for j in range(D):
             row, served = c * D + j, c * (F + 1) + (0 if j == 0 else F + 1 - D + j)
             for k in range(0, width, WIDE):
                 w = fma(wide, load_wide(steps, row, k), load(masters, row, k))
-                _set_weights(masters, row, panels, served, k, w, limit)
+                set_weights(masters, row, panels, served, k, w, limit)
     return factor * factor * size
 
 
@@ -153,7 +154,7 @@ def newton_step(x, D, p, errors, h, K, masters, panels, P, U, numbers, scratch, 
         newton_update(P, k, D, U, den, 1.0 - part, part * start, scratch[1:], unit)
         scratch[2, k] = rate * h * e / (w * den)
         change = max(change, abs(scratch[2, k]) * q)
-    factor, size, limit = clip_factor(change, step_clip), 0.0, _limit(panels)
+    factor, size, limit = clip_factor(change, step_clip), 0.0, weight_limit(panels)
     for k in range(K):
         scale, c, lane = factor * scratch[2, k], k // width, k % width
         size += scale * scale * _squares_of(U, k)

@@ -40,6 +40,7 @@ _SHARED: Final = {
     "step_clip": Constant(8.0, 1e-6, 1e6),
     "forget": Constant(1e-6, 0.0, 0.1),
     "firmness": Constant(0.05, 0.0, 1e6),
+    "regret": Constant(20.0, 0.0, 1e6),
 }
 CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
     "sgd": {
@@ -67,6 +68,10 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
         "clip": _CLIP._replace(default=1.25),
     },
 }
+# Models with hidden layers lack these constants.
+LINEAR_CONSTANTS: Final = {"clip", "regret"}
+# Only models that learn from zero weights have a limit of the regret by default, in streams from this fold on.
+REGRET_FOLD: Final = 2
 # AdaGrad's first step moves each weight by the rate. For standardized features that is a sensible part of a logit. The
 # scale of raw features is unknown, so their steps are small.
 RAW_FEATURES_RATE: Final = 0.0003
@@ -146,11 +151,11 @@ def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: b
     Args:
         name: The rule.
         constants: The constants that are set.
-        layers: Whether the model has hidden layers; it then cannot use newton, and has no clip.
+        layers: Whether the model has hidden layers; it then cannot use newton, and lacks LINEAR_CONSTANTS.
     """
     if layers and name not in NETWORK_RULES:
         raise ArtifactError(f"a model with hidden layers learns by {', '.join(NETWORK_RULES)}")
-    table = {key: constant for key, constant in CONSTANTS[name].items() if not (layers and key == "clip")}
+    table = {key: constant for key, constant in CONSTANTS[name].items() if not (layers and key in LINEAR_CONSTANTS)}
     if not constants.keys() <= table.keys():
         raise ArtifactError(f"learning.constants of {name} are {', '.join(table)}")
     for constant, value in constants.items():
@@ -178,6 +183,8 @@ def effective_constants(
         defaults["rate"] = min(FTRL_RATE, WIDE_RATE / n_features)
     if form == "layers":
         defaults |= {"rate": NETWORK_RATES.get(name, defaults["rate"]), "clip": None}
+    if form != "running" or fold_version < REGRET_FOLD:
+        defaults["regret"] = None
     return {key: value for key, value in {**defaults, **constants}.items() if value is not None}
 
 
@@ -201,4 +208,5 @@ def build_rule(
         start=1 / (values["lambda"] + firmness) if name == "newton" else firmness,
         step_clip=values.get("step_clip", np.inf),
         clip=values.get("clip", np.inf),
+        regret=values.get("regret", 0.0),
     )

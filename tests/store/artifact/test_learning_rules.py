@@ -116,6 +116,28 @@ def test_the_default_rate_of_ftrl_follows_the_width(
     assert build_rule(source, "ftrl", form, constants, fold).rate == rate
 
 
+@pytest.mark.parametrize(
+    ("kind", "rule", "fold", "regret"),
+    [
+        ("zero", "newton", 2, 20.0),
+        ("zero", "ftrl", 2, 20.0),
+        ("zero", "adagrad", 2, 20.0),
+        ("zero", "newton", 1, None),
+        ("zero", "sgd", 2, None),
+        ("trained", "newton", 2, None),
+        ("raw", "adagrad", 2, None),
+        ("network", "ftrl", 2, None),
+    ],
+)
+def test_models_that_learn_from_zero_weights_limit_their_regret(
+    kind: str, rule: str, fold: int, regret: float | None
+) -> None:
+    """Others have no limit by default, and so have streams of fold 1."""
+    state = LearnerState(artifact(kind, learning={"rule": rule}), fold)
+    assert state.rule_settings["constants"].get("regret") == regret
+    assert ("regret" in state.tensors()) == (regret is not None)
+
+
 def test_training_rows_make_weights_firm() -> None:
     """P starts at 1 / (lambda + firmness rows), G at firmness rows; without statistics the rows are not known."""
     assert start(artifact("trained")) == 1 / (10 + 0.05 * 200)
