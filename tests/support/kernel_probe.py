@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -96,7 +97,7 @@ def all_results() -> Iterator[tuple[str, Array]]:
         yield "logarithms", out
 
 
-def folds() -> Iterator[tuple[str, Array]]:
+def folds(kind: str, regret: float) -> Iterator[tuple[str, Array]]:
     """Yield losses, states and predictions of linear learners, for every head, rule and form."""
     for case, (dtype, head, name, form) in enumerate(itertools.product(DTYPES, HEADS, RULES, FORMS)):
         B, N, K = 12, (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
@@ -104,19 +105,20 @@ def folds() -> Iterator[tuple[str, Array]]:
         mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
         start = LinearParameters(head, weights, numbers(f"b {N} {K}", dtype, K))  # type: ignore[arg-type]  # a head's name
         learned = Stage(mean, scale) if form == "delta" else None
-        learner = LinearLearner(start, form, RULES[name], np.full(K, 0.5), learned)
+        rule = replace(RULES[name], regret=regret)
+        learner = LinearLearner(start, form, rule, np.full(K, 0.5), learned)
         X, Y = build_rows(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
         h = np.abs(numbers(f"h {B}", np.float64, B)) + 0.1
-        yield "folds", learner.fold(X, Y=Y, weights=h)
+        yield kind, learner.fold(X, Y=Y, weights=h)
         if head != "sigmoid":
             learner.add_classes(1)
         for _, tensor in sorted(learner.tensors().items()):
-            yield "folds", tensor
+            yield kind, tensor
         served = learner.parameters()
         for array in served.arrays().values():
-            yield "folds", array
-        yield "folds", served.build_model().predict(X)
-        yield "folds", served.build_model().gradients(X, np.zeros((B, served.bias.size))).dD
+            yield kind, array
+        yield kind, served.build_model().predict(X)
+        yield kind, served.build_model().gradients(X, np.zeros((B, served.bias.size))).dD
 
 
 def build_network(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *, staged: bool) -> NetworkParameters:
@@ -209,7 +211,8 @@ def digests() -> dict[str, str]:
     """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
     # hashlib has no public name for the type of its hashes.
     hashes: dict[str, hashlib._Hash] = {}
-    kinds = all_results(), folds(), networks(), explanations(), calibrations(), calibrated_explanations()
+    linear = all_results(), folds("folds", 0.0), folds("folds with a limit of the regret", 0.5)
+    kinds = *linear, networks(), explanations(), calibrations(), calibrated_explanations()
     for name, value in itertools.chain(*kinds):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"
