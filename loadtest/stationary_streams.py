@@ -1,4 +1,4 @@
-"""What learning from zero weights loses against a uniform guess on many generated stationary streams.
+"""Measure the loss of learning from zero weights against a uniform guess, on many generated stationary streams.
 
     .venv/bin/python loadtest/stationary_streams.py [--streams 500] [--seed 0]      (from the repository root)
 

@@ -12,7 +12,7 @@ ROWS = 4000
 
 
 class StationaryStream(NamedTuple):
-    """What the rows of a stream are drawn from.
+    """The distribution that the rows of a stream are drawn from.
 
     Attributes:
         N: The number of features.
