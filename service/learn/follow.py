@@ -61,7 +61,7 @@ class Follower:
         self._corrections: dict[int, int] = {}  # of the refolding: corrected events, each with the seq of its CORRECT
         self._corrected_seqs: list[int] = []
         self._refold_events = 0  # of the whole refolding
-        self.fold: EventFold
+        self.fold: EventFold = first_fold(stream, artifact, log, self.lineage, None)
         self.seq, self.hash = self._last_position()
         self._scored_seq = self.seq  # the losses of rows up to here were returned
         self._start_refolding()
