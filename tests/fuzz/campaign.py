@@ -41,7 +41,7 @@ def parser_of(name: str) -> Parser:
     if name == MACHINE_CODE:
         served = connections().served
         assert served.single_row is not None
-        return Parser(BODIES, GuardedScanner(served.rows, served.single_row).scan, ())
+        return Parser(BODIES, GuardedScanner(served.model, served.rows, served.single_row).scan, ())
     return PARSERS[name]
 
 
