@@ -164,8 +164,9 @@ def kernel(*signatures: object, unlocked: bool = True) -> Callable[[Callable[...
 
 
 # Inline a function into each kernel that calls it. LLVM by itself did not inline the row functions, and calls load
-# every constant of the polynomials again for each row (57 ns a row of 10 classes instead of 9).
-inlined = numba.njit(nogil=True, error_model="numpy", forceinline=True)
+# every constant of the polynomials again for each row (57 ns a row of 10 classes instead of 9). Only kernels call these
+# functions, so they have no wrappers for callers in Python or C, which are a fifth of the time that compiling takes.
+inlined = numba.njit(nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def cache_misses() -> int:
