@@ -23,9 +23,12 @@ from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.contributions import create_explainer
 from service.softmax.input_stage import Stage
 from service.softmax.kernels.activations import activation_forward
+from service.softmax.kernels.cosine import cos_forward
 from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
 from service.softmax.kernels.heads import predict_forward
+from service.softmax.kernels.logarithm import log_lanes_forward
 from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
+from service.softmax.kernels.random_features import draw_features
 from service.softmax.linear_learner import LinearLearner
 from service.softmax.linear_model import LinearModel
 from service.softmax.network_learner import NETWORK_RULES, NetworkLearner
@@ -33,6 +36,7 @@ from service.softmax.parameters import LinearParameters, NetworkParameters
 from service.softmax.scores import FORMS as FORMS_OF_SCORES
 from service.softmax.scores import compute_score_forms
 from tests.support.folds import FORMS, RULES
+from tests.support.mixtures import MixtureState
 from tests.support.networks import RULES as NETWORK
 from tests.support.reference import DTYPES, HEADS, Array
 
@@ -207,12 +211,45 @@ def calibrated_explanations() -> Iterator[tuple[str, Array]]:
                 yield from (("calibrated explanations", array) for array in whole if array is not None)
 
 
+def random_numbers() -> Iterator[tuple[str, Array]]:
+    """Yield cosines, logarithms, and the random features that are drawn with them."""
+    for dtype in DTYPES:
+        x = numbers("cos", dtype, 1, 10_001, step=2.0**-6)
+        for name, kernel, values in (
+            ("cosines", cos_forward, x),
+            ("logarithms in lanes", log_lanes_forward, np.abs(x) + dtype(2.0**-20)),
+        ):
+            out = np.empty_like(values)
+            kernel(values, out)
+            yield name, out
+        for N, M, narrow in ((1, 64, True), (5, 64, True), (40, 128, True), (130, 64, False)):
+            features = draw_features(N, N, M, narrow=narrow, dtype=dtype)
+            yield from (("random features", array) for array in features)
+
+
+def mixtures() -> Iterator[tuple[str, Array]]:
+    """Yield scores, states and predictions of mixtures of experts, narrow and wide, with and without an offset."""
+    cases = ((1, 5, False, 1), (10, 40, False, 2), (17, 130, True, 1), (3, 1, False, 1), (2, 9, True, 2))
+    for dtype, (K, N, wide, heads) in itertools.product(DTYPES, cases):
+        X, Y = build_rows(dtype, 20, N), np.abs(numbers(f"Y 20 {K}", np.float64, 20, K, step=2.0**-15))
+        h = np.abs(numbers("h 20", np.float64, 20)) + 0.1
+        offsets = numbers(f"offsets 67 {K}", dtype, 67, K) if heads > 1 else None
+        state = MixtureState(N, K, wide=wide, heads=heads, dtype=dtype)
+        first = None if offsets is None else offsets[:20]
+        yield from (("mixtures", array) for array in state.fold(X, Y=Y, weights=h, offsets=first))
+        yield from (("mixtures", array) for array in state.learned())
+        rows = build_rows(dtype, 67, N)
+        yield "mixtures", state.logits(rows, offsets)
+        yield from (("mixtures", array) for array in state.predict(rows, offsets)[:2])
+
+
 def digests() -> dict[str, str]:
     """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
     # hashlib has no public name for the type of its hashes.
     hashes: dict[str, hashlib._Hash] = {}
     linear = all_results(), folds("folds", 0.0), folds("folds with a limit of the regret", 0.5)
-    kinds = *linear, networks(), explanations(), calibrations(), calibrated_explanations()
+    others = networks(), explanations(), calibrations(), calibrated_explanations(), random_numbers(), mixtures()
+    kinds = *linear, *others
     for name, value in itertools.chain(*kinds):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"

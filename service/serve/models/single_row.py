@@ -27,9 +27,10 @@ from service.serve.metrics.counters import (
 )
 from service.serve.responses import V1
 from service.serve.wire.row_scanner import scan_rows
+from service.softmax.kernels.addresses import numbers_at
 from service.softmax.kernels.lane_operations import stack
 from service.softmax.kernels.single import CELLS as PLAN_CELLS
-from service.softmax.kernels.single import ITEMSIZE, SingleRowPlan, numbers_at, predict_single, single_row
+from service.softmax.kernels.single import ITEMSIZE, SingleRowPlan, predict_single, single_row
 
 # Cells after the plan: the addresses of the model's counters, of the counter of status 200 and of the time of day,
 # then two clock readings.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
+from tests.support.arithmetic import floats_around, largest_error
 from tests.support.reference import DTYPES, Array
 
 # By dtype: the interval of exp, and the bound of its error in ulp, both from the table of exp_log.py.
@@ -34,24 +35,11 @@ def log1p(x: Array) -> Array:
     return out
 
 
-def ulps(got: Array, exact: Array) -> float:
-    """Return the largest error in units of the last place of the exact result."""
-    unit = np.spacing(np.abs(exact).astype(got.dtype)).astype(np.longdouble)
-    return float(np.max(np.abs(got.astype(np.longdouble) - exact) / unit))
-
-
-def around(points: Array, steps: int) -> Array:
-    """Return every float within `steps` of each of these nonzero points, in order."""
-    whole = np.int32 if points.dtype == np.float32 else np.int64
-    bits = np.abs(points).view(whole)[:, None] + np.arange(-steps, steps + 1, dtype=whole)
-    return np.sort((bits.view(points.dtype) * np.sign(points)[:, None]).ravel())
-
-
 def breaks(dtype: type[np.floating]) -> Array:
     """Return every float near the arguments where the integer of the range reduction changes: (n + 1/2) ln 2."""
     halves = np.arange(np.ceil(LOW[dtype] / np.log(2)), np.floor(HIGH[dtype] / np.log(2))) + 0.5
     points = (halves * np.log(2)).astype(dtype)
-    return around(points[(points > LOW[dtype] + 0.1) & (points < HIGH[dtype] - 0.1)], 64)
+    return floats_around(points[(points > LOW[dtype] + 0.1) & (points < HIGH[dtype] - 0.1)], 64)
 
 
 def grid(dtype: type[np.floating]) -> Array:
@@ -77,7 +65,7 @@ def grid(dtype: type[np.floating]) -> Array:
 def test_exp_error(dtype: type[np.floating]) -> None:
     """exp is within the stated 1.5 ulp of the exact value on its whole interval."""
     x = grid(dtype)
-    assert ulps(exp(x), np.exp(x.astype(np.longdouble))) < EXP_ULP
+    assert largest_error(exp(x), np.exp(x.astype(np.longdouble))) < EXP_ULP
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -99,7 +87,7 @@ def test_exp_at_zero(dtype: type[np.floating]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exp_is_monotone(dtype: type[np.floating]) -> None:
     """exp never decreases, also where the range reduction changes, and is at most 1 up to 0."""
-    dense = np.sort(np.concatenate([grid(dtype), around(np.array([-1.0, 1.0, LOW[dtype] / 2], dtype), 5000)]))
+    dense = np.sort(np.concatenate([grid(dtype), floats_around(np.array([-1.0, 1.0, LOW[dtype] / 2], dtype), 5000)]))
     values = exp(dense)
     assert (np.diff(values) >= 0).all()
     assert values[dense <= 0].max() == 1
@@ -114,12 +102,12 @@ def test_log_error() -> None:
             np.ldexp(1.0, np.arange(-1022, 1024)),
             rng.uniform(0.5, 2, 300_000),
             1 + np.ldexp(rng.uniform(-1, 1, 100_000), rng.integers(-50, -1, 100_000)),
-            around(np.array([0.5**0.5, 1.0, 2**0.5, 2.0, 8**0.5]), 500),
+            floats_around(np.array([0.5**0.5, 1.0, 2**0.5, 2.0, 8**0.5]), 500),
             [np.finfo(np.float64).tiny, np.finfo(np.float64).max],
         ]
     )
     exact = np.log(x.astype(np.longdouble))
-    assert ulps(log(x), exact) < LOG_ULP
+    assert largest_error(log(x), exact) < LOG_ULP
     assert log(np.array([1.0]))[0] == 0
 
 
@@ -131,11 +119,11 @@ def test_log1p_error() -> None:
             np.linspace(0, 1, 300_001),
             np.exp2(rng.uniform(-1074, 0, 300_000)),
             np.exp2(rng.uniform(-60, 0, 300_000)),
-            around(np.array([2.0**-53, 2.0**-52, 2**0.5 - 1]), 500),
+            floats_around(np.array([2.0**-53, 2.0**-52, 2**0.5 - 1]), 500),
             [0.0, np.finfo(np.float64).smallest_subnormal, np.finfo(np.float64).tiny, 1.0],
         ]
     )
-    assert ulps(log1p(x), np.log1p(x.astype(np.longdouble))) < LOG1P_ULP
+    assert largest_error(log1p(x), np.log1p(x.astype(np.longdouble))) < LOG1P_ULP
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
