@@ -20,7 +20,8 @@ from onnx import helper
 
 from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
 from service.softmax.network_learner import NetworkLearner
-from service.softmax.parameters import NetworkParameters, Rule
+from service.softmax.parameters import NetworkParameters
+from service.softmax.rule import Rule
 
 SIZES = (64, 32, 10)
 ROWS = (1, 256)

@@ -1,11 +1,22 @@
 """Export a learned model as an artifact: it answers with the same bits and continues to learn where it stopped."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from service.errors import ArtifactError
 from service.softmax.input_stage import Stage
-from service.softmax.parameters import Form, LinearParameters, Parameters
+from service.softmax.mixture_model import MixtureArrays
+from service.softmax.parameters import (
+    MIXTURE_PREFIX,
+    LinearParameters,
+    MixtureParameters,
+    NetworkParameters,
+    Parameters,
+)
+from service.softmax.rule import Form
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.manifest import LearningRecord
@@ -42,32 +53,62 @@ def build_artifact(
         ArtifactError: `classes` are not as many as the model's, or do not begin with the artifact's.
     """
     manifest = artifact.manifest
-    K = 2 if served.head == "sigmoid" else served.bias.size
+    K = 2 if served.head == "sigmoid" else served.n_logits
     if len(classes) != K or tuple(classes[: len(manifest.classes)]) != manifest.classes:
         raise ArtifactError("classes must be those of the artifact, then the added ones, in their order")
     # Both list the layers' tensors in one order; a delta, which may be new, is added below.
-    tensors = dict(zip(manifest.tensor_names, served.tensors(), strict=False))
+    layers = _layers(artifact, served)
+    tensors = dict(zip(manifest.tensor_names, layers.tensors(), strict=False))
     fields: dict[str, Any] = manifest.model_dump(
         mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256", "metrics"}
     )
     fields |= {"classes": list(classes), "learning": learning.model_dump(), "provenance": dict(provenance)}
     if manifest.thresholds is not None:
         fields["thresholds"] = [*manifest.thresholds, *[THRESHOLD] * (K - len(manifest.thresholds))]
-    if served.stage is not None:
-        fields["stage"] = _statistics(served.stage) | ({} if served.stage.clip is None else {"clip": served.stage.clip})
+    if layers.stage is not None:
+        fields["stage"] = _statistics(layers.stage) | ({} if layers.stage.clip is None else {"clip": layers.stage.clip})
     if manifest.training is not None:
         fields["training"] = manifest.training.model_dump() | {"rows": manifest.training.rows + rows}
-    elif form == "running" and served.stage is not None and rows:
-        fields["training"] = _statistics(served.stage) | {"rows": rows}
+    elif form == "running" and layers.stage is not None and rows:
+        fields["training"] = _statistics(layers.stage) | {"rows": rows}
+    elif isinstance(served, MixtureParameters):
+        fields["training"] = _statistics(served.experts.input_stage()) | {"rows": rows}
     if manifest.calibration is not None:
         fields["calibration"] = describe_calibration(manifest.calibration, served.calibration)
-    if isinstance(served, LinearParameters) and served.delta is not None:
+    if isinstance(layers, LinearParameters) and layers.delta is not None:
         # Statistics that the dtype cannot hold were not learned from; here they are 0 and 1.
-        fields["training"] |= _statistics(served.delta.stage)
+        fields["training"] |= _statistics(layers.delta.stage)
         name = DELTA_TENSOR if manifest.delta is None else manifest.delta.weight
-        fields["delta"] = {"weight": name, "clip": served.delta.stage.clip}
-        tensors[name] = served.delta.weights
+        fields["delta"] = {"weight": name, "clip": layers.delta.stage.clip}
+        tensors[name] = layers.delta.weights
+    if isinstance(served, MixtureParameters):
+        fields["mixture"] = _mixture_fields(served.experts)
+        tensors |= {MIXTURE_PREFIX + name: getattr(served.experts, name) for name in _tensors_of(served.experts)}
     return Artifact.from_fields(fields, tensors)
+
+
+def _layers(artifact: Artifact, served: Parameters) -> LinearParameters | NetworkParameters:
+    """Return what the layers of an exported artifact are: of a mixture its offset, or weights of 0."""
+    if not isinstance(served, MixtureParameters):
+        return served
+    if served.offset is not None:
+        return replace(served.offset, calibration=served.calibration)
+    weights, K = artifact.weights, served.n_logits
+    zeros = np.zeros((len(weights), K), weights.dtype)
+    return LinearParameters(served.head, zeros, zeros[0].copy(), calibration=served.calibration)
+
+
+def _tensors_of(experts: MixtureArrays) -> list[str]:
+    """Return the names of the arrays of a mixture that are tensors of an artifact."""
+    return ["features", "base", *([] if experts.is_wide else ["linear"]), "stage"]
+
+
+def _mixture_fields(experts: MixtureArrays) -> dict[str, object]:
+    """Return the field `mixture` of a manifest."""
+    features, seed = map(int, experts.draw)
+    names = {name: MIXTURE_PREFIX + name for name in _tensors_of(experts)}
+    weights = {"weights": experts.weights.tolist(), "frequencies": experts.frequencies.tolist()}
+    return names | weights | {"random_features": features, "seed": seed}
 
 
 def _statistics(stage: Stage) -> dict[str, object]:

@@ -11,7 +11,8 @@ Invariants:
 - The same artifact and calls give the same bits on every processor. Rows may be split into calls at any point.
 - A trained artifact is served with exactly its own weights until the first row is learned.
 - New classes come after the old ones. No two old classes change their order in any row.
-- Another rule starts with new sums and learns the same weights in the same coordinates.
+- Another rule starts with new sums and learns the same weights in the same coordinates. The rule mixture adds weights
+  of its own to what was learned before, and no other rule can continue from it.
 - The clip of a stage is part of what is served. Another rule leaves it alone unless the change names it.
 - In shadow mode the parameters from its start are served, and new classes are added to them too.
 - A calibration learns beside the weights and never changes what they learn.
@@ -27,25 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError
-from service.learn.export import THRESHOLD, build_artifact
+from service.learn.export import build_artifact
+from service.learn.learning_rule import LearningRule
 from service.softmax.arrays import Doubles, Floats, Integers
-from service.softmax.input_stage import Stage
-from service.softmax.learner_factory import create_learner
+from service.softmax.learner_factory import AnyLearner
 from service.softmax.learner_tensors import copy_tensors, tensors_below
-from service.softmax.parameters import Parameters, RuleName
+from service.softmax.parameters import Parameters
 from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION
-from service.store.artifact.learning_rules import (
-    build_rule,
-    check_constants,
-    effective_constants,
-    learning_form,
-    parse_rule_name,
-    select_rule,
-)
 from service.store.artifact.manifest import LearningRecord
-from service.store.artifact.model_factory import calibration_learner_of, initial_parameters, restore_parameters
+from service.store.artifact.model_factory import calibration_learner_of, restore_parameters
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 
@@ -68,22 +61,14 @@ class LearnerState:
     def __init__(self, artifact: Artifact, fold_version: int | None = None) -> None:
         self.artifact: Final = artifact
         self._fold_version: Final = FOLD_VERSION if fold_version is None else fold_version
-        self._rule_name, self._constants = select_rule(artifact)
-        form = learning_form(artifact, self._rule_name, self._constants)
-        manifest = artifact.manifest
-        thresholds = np.array(manifest.thresholds or [THRESHOLD] * manifest.n_outputs)
-        training_stage = None
-        if form == "delta" and manifest.delta is None and manifest.training is not None:
-            training_stage = Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
-        start = replace(initial_parameters(artifact), calibration=None)
-        rule = build_rule(artifact, self._rule_name, form, self._constants, self._fold_version)
-        try:
-            self._learner = create_learner(start, form, rule, thresholds, training_stage)
-        except ValueError as error:
-            raise ArtifactError(str(error)) from None
+        self._rule = LearningRule(artifact, self._fold_version)
         self._calibration_learner = calibration_learner_of(artifact)
         self.paused = False
         self._frozen: Parameters | None = None
+
+    @property
+    def _learner(self) -> AnyLearner:
+        return self._rule.learner
 
     @property
     def n_classes(self) -> int:
@@ -110,15 +95,12 @@ class LearnerState:
     @property
     def rule_settings(self) -> dict[str, Any]:
         """The rule, the form and every constant in effect, for the metadata."""
-        form, N = self._learner.form, self.artifact.n_features
-        constants = effective_constants(self._rule_name, form, self._constants, N, self._fold_version)
-        return {"rule": self._rule_name, "form": form, "constants": constants}
+        return self._rule.settings
 
     def copy(self) -> "LearnerState":
         """Return an equal state that shares nothing with this one."""
         other = LearnerState(self.artifact, self._fold_version)
-        other._rule_name, other._constants = self._rule_name, dict(self._constants)
-        other._learner, other.paused, other._frozen = self._learner.copy(), self.paused, self._frozen
+        other._rule, other.paused, other._frozen = self._rule.copy(), self.paused, self._frozen
         other._calibration_learner = None if self._calibration_learner is None else self._calibration_learner.copy()
         return other
 
@@ -158,7 +140,7 @@ class LearnerState:
             raise ClassesFixedError("A sigmoid head has two classes; train a softmax head to add one.")
         if count < 1:
             raise ValueError("at least one class must be added")
-        self._learner.add_classes(count)
+        self._rule.add_classes(count)
         if self._frozen is not None:
             self._frozen = self._frozen.with_classes(count)
 
@@ -176,7 +158,7 @@ class LearnerState:
             if not isinstance(changes.get(switch, False), bool):
                 raise ArtifactError(f"{switch} must be true or false")
         if "rule" in changes or "constants" in changes:
-            self._change_rule(changes.get("rule", self._rule_name), changes.get("constants", {}))
+            self._rule.change(changes.get("rule", self._rule.name), changes.get("constants", {}))
         self.paused = changes.get("paused", self.paused)
         if changes.get("shadow", self.shadow) != self.shadow:
             self._frozen = None if self.shadow else self.candidate_parameters()
@@ -208,7 +190,7 @@ class LearnerState:
 
     def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
         """Return copies of all arrays of the state by name; a checkpoint holds them and `scalars`."""
-        tensors = self._learner.tensors() | {"window": self._learner.window.copy()}
+        tensors = self._rule.tensors() | {"window": self._learner.window.copy()}
         if self._calibration_learner is not None:
             tensors |= {f"calibration.{name}": array for name, array in self._calibration_learner.tensors().items()}
         if self._frozen is not None:
@@ -219,9 +201,7 @@ class LearnerState:
         """Return the rest of the state as JSON values."""
         return {
             "fold_version": self._fold_version,
-            "rule": self._rule_name,
-            "constants": dict(self._constants),
-            "added_classes": list(self._learner.added_classes),
+            **self._rule.scalars(),
             "paused": self.paused,
             "frozen_clips": None if self._frozen is None else self._frozen.clips(),
         }
@@ -237,16 +217,14 @@ class LearnerState:
         if not OLDEST_FOLD_VERSION <= scalars["fold_version"] <= FOLD_VERSION:
             raise ArtifactError("another version of the fold made this state")
         state = cls(artifact, scalars["fold_version"])
-        for count in scalars["added_classes"]:
-            state.add_classes(count)
-        state._set_rule(parse_rule_name(scalars["rule"]), dict(scalars["constants"]))
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PARTS)}
         if "window" not in own:
             raise ArtifactError("a checkpoint lacks the window of recent rows")
         frozen = tensors_below(tensors, "frozen.")
         try:
-            copy_tensors({"window": state._learner.window}, {"window": own.pop("window")})
-            state._learner.restore(own)
+            window = own.pop("window")
+            state._rule.restore(own, scalars)
+            copy_tensors({"window": state._learner.window}, {"window": window})
             if state._calibration_learner is not None:
                 state._calibration_learner.restore(tensors_below(tensors, "calibration."))
         except ValueError as error:
@@ -271,23 +249,7 @@ class LearnerState:
             self.candidate_parameters(),
             form=self._learner.form,
             rows=int(self.progress["steps"]),
-            learning=LearningRecord(rule=self._rule_name, constants=self._constants),
+            learning=LearningRecord(rule=self._rule.name, constants=self._rule.constants),
             classes=classes,
             provenance=provenance,
         )
-
-    def _change_rule(self, rule: object, constants: object) -> None:
-        if not isinstance(constants, Mapping):
-            raise ArtifactError("constants must be an object of numbers")
-        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in constants.values()):
-            raise ArtifactError("constants must be an object of numbers")
-        name, form = parse_rule_name(str(rule)), self._learner.form
-        numbers = {str(key): float(value) for key, value in constants.items()}
-        if form in {"running", "delta"}:  # the forms with a clip
-            numbers.setdefault("clip", self._learner.rule.clip)
-        check_constants(name, numbers, layers=form == "layers")
-        self._set_rule(name, numbers)
-
-    def _set_rule(self, name: RuleName, constants: dict[str, float]) -> None:
-        self._learner.set_rule(build_rule(self.artifact, name, self._learner.form, constants, self._fold_version))
-        self._rule_name, self._constants = name, constants

@@ -77,6 +77,11 @@ class CalibratedModel(Classifier):
         """The shapes of the inner model's layers."""
         return self.inner.layers
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the inner model's logits are sums over features."""
+        return self.inner.is_linear
+
     def logits(self, X: Floats) -> Floats:
         """Return the calibrated logits Z (B, K) of X (B, N); not finite in rows that overflow the model's dtype."""
         Z = self.inner.logits(X)

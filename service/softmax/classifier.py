@@ -61,6 +61,11 @@ class Classifier(ABC):
         """The shapes of the layers, the head's last."""
         return (LayerShape(self.n_features, self.n_logits, "identity"),)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the logits are sums over the features of a row, so that each feature has a contribution."""
+        return len(self.layers) == 1
+
     def single_row_plan(self) -> SingleRowPlan | None:
         """Return new buffers to predict one row at a time in; None if the model has no such kernel."""
         return None

@@ -33,6 +33,8 @@ from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.kernels.matmul import linear_forward, pack
 from service.softmax.kernels.network import ACTIVATIONS
 from service.softmax.linear_model import LinearModel
+from service.softmax.mixture_model import MixtureModel
+from service.softmax.mixture_slopes import LogitSlopes, differentiate, logit_slopes
 from service.softmax.network_model import NetworkModel
 
 # The size of one block of a network's backpropagation, in numbers.
@@ -205,6 +207,29 @@ class NetworkExplainer(Explainer):
         return slopes.reshape(len(inputs[0]), k, -1)
 
 
+class MixtureExplainer(Explainer):
+    """Explain a mixture of experts. Its logits are no sums over features either."""
+
+    def __init__(self, model: MixtureModel) -> None:
+        super().__init__(model, None, model.experts.input_stage().mean)
+        self._mixture: Final = model
+        self._drawn: Final = model.experts.draw_features()
+        self._offset: Final = None if model.offset is None else create_explainer(model.offset)
+
+    def forward(self, X: Floats) -> ForwardPass:
+        """Predict rows X (B, N) that `check_rows` accepts."""
+        model, offset = self._mixture, None
+        Z, P, labels = model.logits(X), np.empty((len(X), model.n_classes), X.dtype), np.empty(len(X), np.int64)
+        if self._offset is not None:
+            before = self._offset.forward(X)
+            offset = LogitSlopes(before.Z.astype(np.float64), before.slopes.astype(np.float64))
+        found = logit_slopes(differentiate(model.experts, self._drawn, X, offset), model.n_logits)
+        slopes = np.ascontiguousarray(found, X.dtype)
+        slopes[~np.isfinite(Z).all(axis=1)] = np.nan
+        head_forward(Z, self._code, P, labels)
+        return ForwardPass(Z, Z, P, labels, None, slopes)
+
+
 class CalibratedExplainer(Explainer):
     """Explain a calibrated model: logits and contributions of the inner model, derivatives of the whole."""
 
@@ -224,11 +249,13 @@ class CalibratedExplainer(Explainer):
 
 
 def create_explainer(model: Classifier) -> Explainer:
-    """Return the explainer of a linear model, a network, or one of these with a calibration."""
+    """Return the explainer of a linear model, a network, a mixture, or one of these with a calibration."""
     if isinstance(model, CalibratedModel):
         return CalibratedExplainer(model)
     if isinstance(model, NetworkModel):
         return NetworkExplainer(model)
+    if isinstance(model, MixtureModel):
+        return MixtureExplainer(model)
     assert isinstance(model, LinearModel)  # noqa: S101  # there is no other class
     return LinearExplainer(model)
 

@@ -1,7 +1,7 @@
 """The base class of learners: models that learn from rows, one by one and deterministically.
 
-`LinearLearner` and `NetworkLearner` implement it. Callers that save, publish or replay states use only this interface
-and the parameters that it returns; learner_factory.py creates the learner of given parameters.
+`LinearLearner`, `NetworkLearner` and `MixtureLearner` implement it. Callers that save, publish or replay states use
+only this interface and the parameters that it returns; learner_factory.py creates the learner of given parameters.
 """
 
 from abc import ABC, abstractmethod
@@ -18,15 +18,16 @@ from service.softmax.kernels import fold
 from service.softmax.kernels.calibration_kernels import head_forward, scaling_forward
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.learner_tensors import check_same_tensors
-from service.softmax.parameters import Form, LinearParameters, NetworkParameters, Rule
+from service.softmax.parameters import LinearParameters, MixtureParameters, NetworkParameters
 from service.softmax.progress import ProgressCounts
+from service.softmax.rule import Form, Rule
 
 RULES: Final[dict[str, int]] = {"sgd": fold.SGD, "adagrad": fold.ADAGRAD, "ftrl": fold.FTRL, "newton": fold.NEWTON}
 CACHE_LINE: Final = 64  # bytes
 # The threshold of an added class.
 THRESHOLD: Final = 0.5
 
-ParametersT = TypeVar("ParametersT", LinearParameters, NetworkParameters)
+ParametersT = TypeVar("ParametersT", LinearParameters, NetworkParameters, LinearParameters | MixtureParameters)
 
 
 class Learner(ABC, Generic[ParametersT]):
@@ -37,7 +38,6 @@ class Learner(ABC, Generic[ParametersT]):
         form: Which weights learn.
         rule: The learning rule.
         thresholds: (K,), the p from which a class is predicted; only a multilabel head uses them.
-        n_features: N.
 
     Attributes:
         rule: The current rule.
@@ -48,15 +48,15 @@ class Learner(ABC, Generic[ParametersT]):
         ValueError: `start` is no model, or there is not one threshold for each logit.
     """
 
-    def __init__(self, start: ParametersT, form: Form, rule: Rule, thresholds: Doubles, n_features: int) -> None:
+    def __init__(self, start: ParametersT, form: Form, rule: Rule, thresholds: Doubles) -> None:
         start.build_model()
         self.form: Final = form
         self.rule = rule
         self.thresholds = np.array(thresholds, np.float64)
-        if self.thresholds.shape != start.bias.shape:
+        if self.thresholds.shape != (start.n_logits,):
             raise ValueError("there must be one threshold for each logit")
-        self.n_features: Final = n_features
-        self.dtype: Final[np.dtype[Any]] = start.weights.dtype
+        self.n_features: Final = start.n_features
+        self.dtype: Final[np.dtype[Any]] = start.dtype
         self.added_classes: list[int] = []
         self._start: ParametersT = start
         self._head: Final = HEADS[start.head]
@@ -65,7 +65,7 @@ class Learner(ABC, Generic[ParametersT]):
     @property
     def n_logits(self) -> int:
         """K, the current number of logits."""
-        return self._start.bias.size
+        return self._start.n_logits
 
     @property
     def progress(self) -> dict[str, float]:

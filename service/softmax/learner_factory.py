@@ -3,20 +3,28 @@
 from service.softmax.arrays import Doubles
 from service.softmax.input_stage import Stage
 from service.softmax.linear_learner import LinearLearner
+from service.softmax.mixture_learner import MixtureLearner
 from service.softmax.network_learner import NetworkLearner
-from service.softmax.parameters import Form, LinearParameters, Parameters, Rule
+from service.softmax.parameters import LinearParameters, NetworkParameters, Parameters
+from service.softmax.rule import Form, Rule
+
+AnyLearner = LinearLearner | NetworkLearner | MixtureLearner
 
 
 def create_learner(
     start: Parameters, form: Form, rule: Rule, thresholds: Doubles, learned_stage: Stage | None = None
-) -> LinearLearner | NetworkLearner:
-    """Return a learner of `start`; see `LinearLearner` and `NetworkLearner` for the arguments.
+) -> AnyLearner:
+    """Return a learner of `start`; see the learners for the arguments.
 
     Raises:
         ValueError: `start` is no model, or contradicts the form or the rule.
     """
+    if form == "mixture":
+        if isinstance(start, NetworkParameters):
+            raise ValueError("a network does not learn by the rule mixture")
+        return MixtureLearner(start, rule, thresholds, learned_stage)
     if isinstance(start, LinearParameters):
         return LinearLearner(start, form, rule, thresholds, learned_stage)
-    if form != "layers":
-        raise ValueError("a network has only the form layers")
+    if form != "layers" or not isinstance(start, NetworkParameters):
+        raise ValueError("a network has only the form layers, and a mixture only the form mixture")
     return NetworkLearner(start, rule, thresholds)

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from service.softmax.added_classes import extend_layer
 from service.softmax.arrays import Doubles, Floats
 from service.softmax.fold_arguments import FoldArguments
 from service.softmax.input_stage import Delta, Stage, identity_stage, representable_features, round_stage
@@ -25,7 +26,8 @@ from service.softmax.kernels import fold
 from service.softmax.kernels.matmul import pack, unpack
 from service.softmax.kernels.newton import curvature_start, stored_size
 from service.softmax.learner import RULES, Learner, align_to_cache_line, rule_constants
-from service.softmax.parameters import NEW_CLASS, Form, LinearParameters, Rule, append_mean_columns
+from service.softmax.parameters import LinearParameters
+from service.softmax.rule import Form, Rule
 
 FORMS: Final[dict[str, int]] = {"plain": fold.PLAIN, "running": fold.RUNNING, "delta": fold.DELTA}
 
@@ -48,7 +50,7 @@ class LinearLearner(Learner[LinearParameters]):
     def __init__(
         self, start: LinearParameters, form: Form, rule: Rule, thresholds: Doubles, learned_stage: Stage | None = None
     ) -> None:
-        super().__init__(start, form, rule, thresholds, start.weights.shape[0])
+        super().__init__(start, form, rule, thresholds)
         self._learned_stage: Final = start.delta.stage if start.delta is not None else learned_stage
         if (form == "delta") != (self._learned_stage is not None):
             raise ValueError("the form delta needs a stage of its own; no other form has one")
@@ -122,9 +124,7 @@ class LinearLearner(Learner[LinearParameters]):
 
     def _extend_weights(self, tensors: dict[str, NDArray[np.floating[Any]]], count: int) -> None:
         K = tensors["masters"].shape[1]
-        masters = append_mean_columns(tensors["masters"], count)
-        masters[0, K:] += NEW_CLASS
-        self._set_masters(masters)
+        self._set_masters(extend_layer(tensors["masters"], count))
         self._reset_sums()
         for name, axis in (("squares", 1), ("curvature", 0)):
             if name in tensors:

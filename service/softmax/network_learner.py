@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from service.softmax.added_classes import extend_layer
 from service.softmax.arrays import Doubles, Floats
 from service.softmax.fold_arguments import FoldArguments
 from service.softmax.input_stage import identity_stage, round_stage
@@ -20,7 +21,8 @@ from service.softmax.kernels.matmul import unpack
 from service.softmax.kernels.network import LayerArrays, layer_view, make_plan, pack_layers
 from service.softmax.kernels.network_fold import network_fold_forward
 from service.softmax.learner import RULES, Learner, align_to_cache_line, rule_constants
-from service.softmax.parameters import NEW_CLASS, NetworkParameters, Rule, append_mean_columns
+from service.softmax.parameters import NetworkParameters
+from service.softmax.rule import Rule
 
 NETWORK_RULES: Final = ("sgd", "adagrad", "ftrl")
 
@@ -38,7 +40,7 @@ class NetworkLearner(Learner[NetworkParameters]):
     """
 
     def __init__(self, start: NetworkParameters, rule: Rule, thresholds: Doubles) -> None:
-        super().__init__(start, "layers", rule, thresholds, start.hidden[0].weights.shape[0])
+        super().__init__(start, "layers", rule, thresholds)
         _check_rule(rule)
         mean, inverse, self._own_clip = round_stage(start.stage or identity_stage(self.n_features), self.dtype)
         self._fixed: Final = np.stack([mean, inverse])
@@ -88,8 +90,7 @@ class NetworkLearner(Learner[NetworkParameters]):
         last = len(self._start.hidden)
         masters = self._layer_tensors("masters", tensors)
         K = masters[last].shape[1]
-        masters[last] = append_mean_columns(masters[last], count)
-        masters[last][0, K:] += NEW_CLASS
+        masters[last] = extend_layer(masters[last], count)
         self._set_masters(masters)
         sums = self._first_squares()
         if "squares.0" in tensors:

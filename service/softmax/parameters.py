@@ -1,49 +1,28 @@
-"""Learning rules with their constants, and the parameters that a learner publishes."""
+"""The parameters that a learner publishes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.softmax.added_classes import append_mean_columns, extend_bias
 from service.softmax.arrays import Floats
 from service.softmax.calibration import CalibratedModel, Calibration, calibration_from_tensors, calibration_tensors
 from service.softmax.classifier import Classifier, Head
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.network import Activation, LayerArrays
+from service.softmax.learner_tensors import tensors_below
 from service.softmax.linear_model import LinearModel
+from service.softmax.mixture_model import MixtureArrays, MixtureModel
 from service.softmax.network_model import NetworkModel
 
-Form = Literal["plain", "running", "delta", "layers"]
-RuleName = Literal["sgd", "adagrad", "ftrl", "newton"]
 Arrays = dict[str, NDArray[np.floating[Any]]]
 
-# A new class starts at the mean logit of the others minus ln 100. By the inequality of the arithmetic and geometric
-# means its softmax probability is then at most 1 / (100 K) in every row.
-NEW_CLASS: Final = -4.605170185988092
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A learning rule with all its constants; docs/models.md describes each.
-
-    `start` is the first value of the rule's sums: G_0 for adagrad and ftrl, the diagonal of P for newton. `offset` is
-    adagrad's epsilon and ftrl's beta. `clip` limits learned features, `step_clip` a step's effect on its own logits.
-    `regret` limits the losses in excess of a uniform guess's, in losses of such a guess; 0 sets no limit.
-    """
-
-    name: RuleName
-    rate: float
-    offset: float = 0.0
-    floor: float = 0.0
-    pull: float = 0.0
-    forget: float = 0.0
-    surprise: float = 0.0
-    start: float = 0.0
-    step_clip: float = np.inf
-    clip: float = np.inf
-    regret: float = 0.0
+# Of the names of arrays that only a mixture has, and of those of the trained model that it adds to.
+MIXTURE_PREFIX: Final = "mixture."
+OFFSET_PREFIX: Final = "offset."
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +35,21 @@ class LinearParameters:
     stage: Stage | None = None
     delta: Delta | None = None
     calibration: Calibration | None = None
+
+    @property
+    def n_logits(self) -> int:
+        """K."""
+        return self.bias.size
+
+    @property
+    def n_features(self) -> int:
+        """N, the width of a raw row."""
+        return len(self.weights)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the model."""
+        return self.weights.dtype
 
     def build_model(self) -> Classifier:
         """Return the model with these parameters.
@@ -80,7 +74,7 @@ class LinearParameters:
         delta = None
         if self.delta is not None:
             delta = replace(self.delta, weights=append_mean_columns(self.delta.weights, count))
-        weights, bias = append_mean_columns(self.weights, count), _extend_bias(self.bias, count)
+        weights, bias = append_mean_columns(self.weights, count), extend_bias(self.bias, count)
         return replace(self, weights=weights, bias=bias, delta=delta)
 
     def arrays(self) -> Arrays:
@@ -118,6 +112,21 @@ class NetworkParameters:
     stage: Stage | None = None
     calibration: Calibration | None = None
 
+    @property
+    def n_logits(self) -> int:
+        """K."""
+        return self.bias.size
+
+    @property
+    def n_features(self) -> int:
+        """N, the width of a raw row."""
+        return len(self.hidden[0].weights)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the model."""
+        return self.weights.dtype
+
     def build_model(self) -> Classifier:
         """Return the network with these parameters.
 
@@ -141,7 +150,7 @@ class NetworkParameters:
 
     def with_classes(self, count: int) -> "NetworkParameters":
         """Return parameters with `count` more classes in the head's layer, as `LinearParameters.with_classes`."""
-        return replace(self, weights=append_mean_columns(self.weights, count), bias=_extend_bias(self.bias, count))
+        return replace(self, weights=append_mean_columns(self.weights, count), bias=extend_bias(self.bias, count))
 
     def arrays(self) -> Arrays:
         """Return all arrays by name; `from_arrays` is the reverse, given the head, the activations and `clips`."""
@@ -171,20 +180,93 @@ class NetworkParameters:
         return cls(head, hidden, *affine[-1], stage, calibration_from_tensors(head, arrays))
 
 
-Parameters = LinearParameters | NetworkParameters
+@dataclass(frozen=True, eq=False)
+class MixtureParameters:
+    """The parameters of a mixture of experts: own arrays.
+
+    Attributes:
+        head: softmax or sigmoid.
+        experts: The weights of the experts, their inputs and the mixture.
+        offset: The trained parameters whose logits are added to those of the experts, or None.
+        calibration: The calibration of the logits, or None.
+    """
+
+    head: Head
+    experts: MixtureArrays
+    offset: LinearParameters | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def n_logits(self) -> int:
+        """K."""
+        return self.experts.n_logits
+
+    @property
+    def n_features(self) -> int:
+        """N, the width of a raw row."""
+        return self.experts.n_features
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the model."""
+        return self.experts.base.dtype
+
+    def build_model(self) -> Classifier:
+        """Return the model with these parameters.
+
+        Raises:
+            ValueError: They form no model.
+        """
+        offset = None if self.offset is None else self.offset.build_model()
+        return _calibrate(MixtureModel(self.head, self.experts, offset), self.calibration)
+
+    def tensors(self) -> list[Floats]:
+        """Return all tensors in the order of their hash: those of the experts, the offset's, the calibration."""
+        offset = [] if self.offset is None else self.offset.tensors()
+        return [*self.experts.arrays().values(), *offset, *calibration_tensors(self.calibration)]
+
+    def effective_tensors(self) -> list[Floats]:
+        """Return the tensors that answers depend on: all."""
+        return self.tensors()
+
+    def with_classes(self, count: int) -> "MixtureParameters":
+        """Return parameters with `count` more classes, as `LinearParameters.with_classes`.
+
+        The lower bias is the offset's, which may be new: weights of 0.
+        """
+        offset = self.offset or LinearParameters(self.head, *_zero_layer(self.experts))
+        return replace(self, experts=self.experts.with_classes(count), offset=offset.with_classes(count))
+
+    def arrays(self) -> Arrays:
+        """Return all arrays by name; `from_arrays` is the reverse, given the head and `clips`."""
+        arrays: Arrays = {MIXTURE_PREFIX + name: array for name, array in self.experts.arrays().items()}
+        if self.offset is not None:
+            arrays |= {OFFSET_PREFIX + name: array for name, array in self.offset.arrays().items()}
+        return arrays | _calibration_arrays(self.calibration)
+
+    def clips(self) -> dict[str, float | None]:
+        """Return the clip of each stage of the offset, by the name of its arrays."""
+        clips = {} if self.offset is None else self.offset.clips()
+        return {OFFSET_PREFIX + name: clip for name, clip in clips.items()}
+
+    @classmethod
+    def from_arrays(
+        cls, head: Head, arrays: Mapping[str, NDArray[np.floating[Any]]], clips: Mapping[str, float | None]
+    ) -> "MixtureParameters":
+        """Return the parameters with these arrays and clips."""
+        inner, own = tensors_below(arrays, OFFSET_PREFIX), tensors_below(arrays, MIXTURE_PREFIX)
+        offset_clips = {name.removeprefix(OFFSET_PREFIX): clip for name, clip in clips.items()}
+        offset = LinearParameters.from_arrays(head, inner, offset_clips) if inner else None
+        return cls(head, MixtureArrays.from_arrays(own), offset, calibration_from_tensors(head, arrays))
 
 
-def append_mean_columns(columns: Any, count: int) -> Any:  # noqa: ANN401  # arrays of one dtype, in and out
-    """Return columns (M, K) and `count` more, each the mean of the first K, summed in order in float64."""
-    means = np.add.accumulate(columns.astype(np.float64), axis=1)[:, -1:] / columns.shape[1]
-    return np.hstack([columns, np.repeat(means, count, axis=1).astype(columns.dtype)])
+Parameters = LinearParameters | NetworkParameters | MixtureParameters
 
 
-def _extend_bias(bias: Floats, count: int) -> Floats:
-    """Return a bias (K + count,) whose new classes are at the mean minus ln 100."""
-    extended = append_mean_columns(bias[None].astype(np.float64), count)[0]
-    extended[bias.size :] += NEW_CLASS
-    return np.asarray(extended.astype(bias.dtype))
+def _zero_layer(experts: MixtureArrays) -> tuple[Floats, Floats]:
+    """Return weights (N, K) and bias (K,) of 0."""
+    weights = np.zeros((experts.n_features, experts.n_logits), experts.base.dtype)
+    return weights, np.zeros(experts.n_logits, experts.base.dtype)
 
 
 def _calibrate(model: Classifier, calibration: Calibration | None) -> Classifier:

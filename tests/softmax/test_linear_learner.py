@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 from service.softmax.input_stage import Stage
 from service.softmax.linear_learner import LinearLearner
 from service.softmax.linear_model import LinearModel
-from service.softmax.parameters import Form, LinearParameters, Rule, RuleName
+from service.softmax.parameters import LinearParameters
+from service.softmax.rule import Form, Rule, RuleName
 from tests.support.folds import FORMS, RULES, Case, answer, fold_in_blocks, same_state, whole_matrices
 from tests.support.reference import DTYPES, HEADS, Array
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.softmax.network_learner import NetworkLearner
-from service.softmax.parameters import NetworkParameters, Rule, RuleName
+from service.softmax.parameters import NetworkParameters
+from service.softmax.rule import Rule, RuleName
 from tests.support.folds import RULES as LINEAR_RULES
 from tests.support.folds import Case, fold_in_blocks, same_state
 from tests.support.networks import RULES, WIDTHS, Net, ReferenceNetworkFold, forward, summed_loss

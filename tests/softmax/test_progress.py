@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from service.softmax.linear_learner import LinearLearner
-from service.softmax.parameters import LinearParameters, Rule
+from service.softmax.parameters import LinearParameters
 from service.softmax.progress import RECENT, summarize_progress
+from service.softmax.rule import Rule
 from tests.support.folds import RULES, Case, answer
 from tests.support.reference import HEADS
 

@@ -11,7 +11,8 @@ from service.softmax.input_stage import Stage
 from service.softmax.linear_learner import LinearLearner
 from service.softmax.linear_model import LinearModel
 from service.softmax.network_learner import NetworkLearner
-from service.softmax.parameters import Form, LinearParameters, Rule, RuleName
+from service.softmax.parameters import LinearParameters
+from service.softmax.rule import Form, Rule, RuleName
 from tests.support.reference import Array, ReferenceFold, targets
 
 RULES: dict[RuleName, Rule] = {

@@ -9,7 +9,8 @@ import numpy as np
 from service.softmax.input_stage import Stage
 from service.softmax.kernels.network import Activation, LayerArrays
 from service.softmax.network_learner import NetworkLearner
-from service.softmax.parameters import NetworkParameters, Rule, RuleName
+from service.softmax.parameters import NetworkParameters
+from service.softmax.rule import Rule, RuleName
 from tests.support.reference import Array, log_probabilities, logit_gradient, losses, probabilities, stage, targets
 
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "sigmoid", "tanh")

@@ -18,7 +18,7 @@ from service.errors import ArtifactError, ClassesFixedError, UnacceptableError, 
 from service.serve.models.served_model import ServedModel
 from service.serve.wire.feedback_body import PostedEvent
 from service.softmax.network_learner import NETWORK_RULES
-from service.softmax.parameters import RuleName
+from service.softmax.rule import RuleName
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
 from service.store.artifact.learning_rules import check_constants, check_newton_size, parse_rule_name, select_rule
 from service.store.artifact.manifest_json import dump_manifest

@@ -106,7 +106,7 @@ class ExplainHandler:
         started, X = perf_counter_ns(), request.X
         parser, explain_format = self.parts_of(served)
         wanted = {output.name for output in request.outputs}
-        if "contributions" in wanted and parser.deep:
+        if "contributions" in wanted and not parser.is_linear:
             raise UnacceptableError(NO_CONTRIBUTIONS)
         parser.check_outputs(len(X), wanted)
         if len(X) <= parser.inline_rows:

@@ -60,7 +60,7 @@ class ExplainParser:
         settings: The limits.
 
     Attributes:
-        deep: Whether the model is a network, whose logits are not sums over features.
+        is_linear: Whether the logits are sums over features, so that there are contributions.
         inline_rows: How many rows the event loop explains itself; 0 for a heavy model, which it should not even pack.
         block_rows: How many rows are explained at a time.
     """
@@ -72,8 +72,8 @@ class ExplainParser:
         model = served.model
         K, C, N = model.n_logits, model.n_classes, model.n_features
         self._default_top: Final = N if N <= WIDE_FROM else WIDE_TOP
-        self.deep: Final = len(model.layers) > 1
-        self._sizes: Final = {"logits": K, "contributions": 0 if self.deep else K * N, "sensitivities": C * N}
+        self.is_linear: Final = model.is_linear
+        self._sizes: Final = {"logits": K, "contributions": K * N if self.is_linear else 0, "sensitivities": C * N}
         self._row_cells: Final = self._sizes["contributions"] + self._sizes["sensitivities"]
         with_slopes = self._row_cells + K * N  # the slopes of the logits
         self._row_computed: Final = with_slopes + K * sum(layer.outputs for layer in model.layers[:-1])

@@ -5,7 +5,7 @@
     model.json         the manifest: one UTF-8 JSON object, at most 16 MiB            last: with it the version exists
 
     manifest field     value                                                          if absent
-    format_version     1
+    format_version     1, or 2 with a mixture
     head               "softmax", "sigmoid", "multilabel" or "ovr"
     classes            unique names; sigmoid 2, softmax and ovr >= 2, multilabel >= 1
     features           N unique names, in the order of a row
@@ -19,6 +19,9 @@
     delta              {weight, clip > 0}: a tensor name; what learning has added,     nothing was added
                        on features standardized by `training` and cut to [-clip, clip];
                        not with hidden layers
+    mixture            {features, base, linear or none, stage: tensor names; weights,     no mixture
+                       random_features, seed}: experts that were learned; softmax and
+                       sigmoid without hidden layers only, mixture_model.py
     learning           {rule, constants {name: number}}                               chosen by size
     calibration        {kind, learn, numbers by name}: applied to the logits,          logits are used
                        calibration_record.py                                           as they are
@@ -50,7 +53,7 @@ import safetensors.numpy
 from service.errors import ArtifactError, ArtifactExistsError
 from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.manifest import FORMAT_VERSION, Manifest
+from service.store.artifact.manifest import FORMAT_VERSION, MIXTURE_FORMAT_VERSION, Manifest
 from service.store.artifact.manifest_json import dump_manifest, parse_manifest
 from service.store.artifact.tensors import Array, checked_copies, parse_tensors
 from service.store.filesystem import make_folder, sync_folder, write_synced_file
@@ -99,7 +102,8 @@ class Artifact:
         features = given.get("features")
         if isinstance(features, int) and not isinstance(features, bool):
             given["features"] = [f"feature_{number}" for number in range(features)]
-        document = {"format_version": FORMAT_VERSION, **given, "tensors_sha256": "0" * 64}
+        version = MIXTURE_FORMAT_VERSION if "mixture" in given else FORMAT_VERSION
+        document = {"format_version": version, **given, "tensors_sha256": "0" * 64}
         artifact = cls(parse_manifest(json.dumps(document).encode()), tensors)
         return cls(_with_checksum(artifact.manifest, _tensor_bytes(artifact)), artifact.tensors)
 

@@ -15,7 +15,7 @@ FOLD_VERSION: Final = 2
 # to this one. Version 1 differs in its defaults alone (learning_rules.py).
 OLDEST_FOLD_VERSION: Final = 1
 # Fields of the manifest that are left out, or that are included in another form.
-UNBOUND: Final = {"provenance", "metrics", "layers", "tensors_sha256", "calibration"}
+UNBOUND: Final = {"provenance", "metrics", "layers", "tensors_sha256", "calibration", "mixture"}
 
 
 def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
@@ -37,6 +37,9 @@ def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> byte
         manifest["calibration"] = describe_calibration(artifact.manifest.calibration, artifact.manifest.scaling)
     if artifact.manifest.delta is not None:
         manifest["delta"] = {"clip": artifact.manifest.delta.clip}
+    if artifact.manifest.mixture is not None:
+        record = artifact.manifest.mixture
+        manifest["mixture"] = [record.random_features, record.seed, *record.weights]
     if artifact.manifest.hidden:
         manifest["hidden"] = [
             [layer.activation, artifact.tensors[layer.bias].size] for layer in artifact.manifest.hidden

@@ -9,14 +9,18 @@ from typing import Final, NamedTuple, get_args
 import numpy as np
 
 from service.errors import ArtifactError
+from service.softmax.kernels.random_features import FEATURES_STEP
 from service.softmax.network_learner import NETWORK_RULES
-from service.softmax.parameters import Form, Rule, RuleName
+from service.softmax.rule import Form, Rule, RuleName
 from service.store.artifact.artifact import Artifact
+from service.store.artifact.manifest import RANDOM_FEATURES_MAX, ROWS_MAX
+from service.store.artifact.mixture_rules import FEATURES, SEED, build_mixture, check_mixture
 
 # Newton's time and memory grow with K (N + 1)^2. Up to the first limit it is the default: a step of digits, at 42,250,
 # takes some 8 microseconds. Up to the second it may be chosen, and classes may be added: its matrices take 16 MiB.
 NEWTON_DEFAULT_MAX: Final = 1 << 18
 NEWTON_MAX: Final = 1 << 22
+NARROW_FEATURES_MAX: Final = 128
 
 
 class Constant(NamedTuple):
@@ -67,6 +71,20 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
         **_SHARED,
         "clip": _CLIP._replace(default=1.25),
     },
+    "mixture": {
+        "features": Constant(float(FEATURES), FEATURES_STEP, RANDOM_FEATURES_MAX),
+        "seed": Constant(float(SEED), 0.0, ROWS_MAX),
+        "rate": Constant(4.0, MIN_CONSTANT, RATE_MAX),
+        "lambda": Constant(10.0, 1e-6, 1e9),
+        "floor": Constant(0.001, 1e-9, 0.25),
+        "pull": Constant(0.5, 0.0, 10.0),
+        "surprise": Constant(100.0, 0.0, 1e6),
+        "step_clip": _SHARED["step_clip"],
+        "forget": _SHARED["forget"],
+        "firmness": _SHARED["firmness"],
+        "share": Constant(0.4, 0.0, 1.0),
+        "linear_share": Constant(0.8, 0.0, 1.0),
+    },
 }
 # Models with hidden layers lack these constants.
 LINEAR_CONSTANTS: Final = {"clip", "regret"}
@@ -97,11 +115,18 @@ def default_rule(artifact: Artifact) -> RuleName:
     return "newton" if newton_size(artifact.n_features, manifest.n_outputs) <= NEWTON_DEFAULT_MAX else "ftrl"
 
 
+def is_wide(n_features: int, n_outputs: int) -> bool:
+    """Return whether a mixture learns rows as wide ones, without an expert that has a curvature for each class."""
+    return n_features > NARROW_FEATURES_MAX or newton_size(n_features, n_outputs) > NEWTON_DEFAULT_MAX
+
+
 def learning_form(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
     """Return the form of learning; `softmax/linear_learner.py` describes the forms."""
     manifest = artifact.manifest
     if manifest.hidden:
         return "layers"
+    if name == "mixture" or manifest.mixture is not None:
+        return "mixture"
     if manifest.delta is not None:
         return "delta"
     if name == "sgd" and "clip" not in constants:
@@ -120,10 +145,14 @@ def select_rule(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
     learning, delta = artifact.manifest.learning, artifact.manifest.delta
     name = default_rule(artifact) if learning is None else parse_rule_name(learning.rule)
     constants = {} if learning is None else dict(learning.constants)
-    if delta is not None and constants.setdefault("clip", delta.clip) != delta.clip:
+    if delta is not None and name != "mixture" and constants.setdefault("clip", delta.clip) != delta.clip:
         raise ArtifactError("learning.constants.clip must equal the clip of the delta")
     check_constants(name, constants, layers=bool(artifact.manifest.hidden))
     check_newton_size(name, artifact.n_features, artifact.manifest.n_outputs)
+    if name == "mixture":
+        check_mixture(artifact, constants)
+    elif artifact.manifest.mixture is not None:
+        raise ArtifactError("a mixture of experts learns by the rule mixture")
     return name, constants
 
 
@@ -189,13 +218,33 @@ def effective_constants(
 
 
 def build_rule(
-    artifact: Artifact, name: RuleName, form: Form, constants: Mapping[str, float], fold_version: int
+    artifact: Artifact,
+    name: RuleName,
+    form: Form,
+    constants: Mapping[str, float],
+    *,
+    fold_version: int,
+    rows: int | None = None,
 ) -> Rule:
-    """Return the rule with all its numbers; the arguments are those of `effective_constants`."""
+    """Return the rule with all its numbers.
+
+    Args:
+        artifact: The artifact.
+        name: The rule.
+        form: The form of learning.
+        constants: The constants that are set.
+        fold_version: The version of the fold, which decides the defaults.
+        rows: The rows that the trained weights come from; None takes those of the training set.
+    """
     values = effective_constants(name, form, constants, artifact.n_features, fold_version)
     training = artifact.manifest.training
-    rows = 0 if training is None or form not in {"delta", "layers"} else training.rows
+    if rows is None:
+        rows = 0 if training is None or form not in {"delta", "layers", "mixture"} else training.rows
     firmness = values.get("firmness", 0.0) * rows
+    if name == "mixture":
+        wide = is_wide(artifact.n_features, artifact.manifest.n_outputs)
+        base = build_rule(artifact, "ftrl" if wide else "newton", "running", {}, fold_version=fold_version)
+        return build_mixture(values, firmness, base, wide=wide)
     return Rule(
         name=name,
         rate=values["rate"],

@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from service.softmax.calibration import Calibration, calibration_tensors
+from service.softmax.kernels.mixture_inputs import STAGE_ROWS
 from service.store.artifact.calibration_record import CalibrationRecord, calibration_fits_head
 from service.store.artifact.record import Record
 
+# Version 2 has the field `mixture`, and version 1 has not; so a model without one is read by every release.
 FORMAT_VERSION: Final = 1
+MIXTURE_FORMAT_VERSION: Final = 2
 # Responses with labels, metadata and error messages repeat a name, so its length is limited.
 NAME_CHARACTERS_MAX: Final = 256
 # Deeper than layers can be trained without skips between them, and few enough for any message.
 LAYERS_MAX: Final = 128
 # Every JSON reader represents integers up to this one exactly (float64).
 ROWS_MAX: Final = 2**53
+# The inverse curvature of so many random features takes 64 MiB.
+RANDOM_FEATURES_MAX: Final = 4096
 
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,6 +110,60 @@ class LearningRecord(Record):
     constants: dict[Name, FiniteFloat] = Field(default_factory=dict)
 
 
+class MixtureRecord(Record):
+    """What a mixture of experts has learned; softmax/mixture_model.py describes the arrays.
+
+    Attributes:
+        features: Name of the tensor of the expert on random features.
+        base: Name of the tensor of the base expert.
+        linear: Name of the tensor of the linear expert, or None if rows are wide.
+        stage: Name of the tensor of the inputs' statistics.
+        weights: The weights of the mixture.
+        frequencies: The frequencies of the classes.
+        random_features: The number of random features.
+        seed: Their seed.
+    """
+
+    features: Name
+    base: Name
+    linear: Name | None = None
+    stage: Name
+    weights: Finites
+    frequencies: Probabilities
+    random_features: Annotated[int, Field(ge=1, le=RANDOM_FEATURES_MAX)]
+    seed: Annotated[int, Field(ge=0, le=ROWS_MAX)]
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """The names of the tensors, in the order of `MixtureArrays`."""
+        return (self.features, self.base, *(() if self.linear is None else (self.linear,)), self.stage)
+
+    @property
+    def n_heads(self) -> int:
+        """The number of experts on random features."""
+        return len(self.weights) // 2 - self._experts
+
+    @property
+    def _experts(self) -> int:
+        """The number of experts without an offset."""
+        return 2 if self.linear is None else 3
+
+    def tensor_shapes(self, n_features: int, n_outputs: int) -> dict[str, tuple[int, ...]]:
+        """Return each tensor's shape by its name."""
+        inputs = 1 + self.random_features + (0 if self.linear is None else n_features)
+        shapes: dict[str, tuple[int, ...]] = {self.features: (inputs, n_outputs * self.n_heads)}
+        for name in (self.base, self.linear):
+            if name is not None:
+                shapes[name] = (n_features + 1, n_outputs)
+        return shapes | {self.stage: (STAGE_ROWS, n_features)}
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "MixtureRecord":
+        if len(self.weights) not in {2 * self._experts + 2, 2 * self._experts + 4}:
+            raise ValueError("weights must hold two numbers for each expert, and two")
+        return self
+
+
 class Manifest(Record):
     """Everything about a model but its tensors; `artifact.py` describes each field.
 
@@ -112,7 +171,7 @@ class Manifest(Record):
         pydantic.ValidationError: A field is missing, unknown, of the wrong type, or contradicts another field.
     """
 
-    format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)]
+    format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=MIXTURE_FORMAT_VERSION)]
     head: Literal["softmax", "sigmoid", "multilabel", "ovr"]
     classes: Names
     features: Names
@@ -122,6 +181,7 @@ class Manifest(Record):
     stage: StageRecord | None = None
     training: TrainingRecord | None = None
     delta: DeltaRecord | None = None
+    mixture: MixtureRecord | None = None
     calibration: CalibrationRecord | None = None
     learning: LearningRecord | None = None
     provenance: dict[str, str] = Field(default_factory=dict)
@@ -155,9 +215,10 @@ class Manifest(Record):
 
     @property
     def tensor_names(self) -> tuple[str, ...]:
-        """The names of all tensors in manifest order: weight, then bias, layer by layer, then the delta's weight."""
+        """The names of all tensors in manifest order: weight and bias, layer by layer, the delta's, the mixture's."""
         names = [name for layer in self.layers for name in (layer.weight, layer.bias)]
-        return (*names, *([] if self.delta is None else [self.delta.weight]))
+        delta = [] if self.delta is None else [self.delta.weight]
+        return (*names, *delta, *(() if self.mixture is None else self.mixture.tensor_names))
 
     def tensor_shapes(self, widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
         """Return each tensor's shape by its name, in manifest order.
@@ -171,6 +232,8 @@ class Manifest(Record):
             shapes |= {layer.weight: (inputs, outputs), layer.bias: (outputs,)}
         if self.delta is not None:
             shapes[self.delta.weight] = (self.n_features, self.n_outputs)
+        if self.mixture is not None:
+            shapes |= self.mixture.tensor_shapes(self.n_features, self.n_outputs)
         return shapes
 
     @model_validator(mode="after")
@@ -178,6 +241,7 @@ class Manifest(Record):
         self._check_classes()
         self._check_layers()
         self._check_learning()
+        self._check_mixture()
         _check_length("thresholds", self.thresholds, len(self.classes), "class")
         for name, record in (("stage", self.stage), ("training", self.training)):
             if record is not None:
@@ -202,7 +266,7 @@ class Manifest(Record):
             raise ValueError("the activation of a hidden layer, one before the last, must be relu, sigmoid or tanh")
         names = self.tensor_names
         if len(set(names)) < len(names):
-            raise ValueError("each weight, bias and delta must be a tensor of its own")
+            raise ValueError("each weight, bias, delta and part of a mixture must be a tensor of its own")
         if "__metadata__" in names:
             raise ValueError("no tensor may have the name __metadata__, which safetensors keeps for itself")
 
@@ -213,6 +277,13 @@ class Manifest(Record):
             raise ValueError("a model with hidden layers learns in all of them, and has no delta")
         if self.hidden and self.learning is not None and self.learning.rule == "newton":
             raise ValueError("the rule newton is for models without hidden layers; adagrad, ftrl and sgd learn in all")
+
+    def _check_mixture(self) -> None:
+        has_mixture = self.mixture is not None
+        if (self.format_version == MIXTURE_FORMAT_VERSION) != has_mixture:
+            raise ValueError("format_version is 2 with a mixture, and 1 without one")
+        if has_mixture and (self.hidden or self.head not in {"softmax", "sigmoid"}):
+            raise ValueError("a mixture has a softmax or a sigmoid head and no hidden layers")
 
 
 def _check_length(name: str, values: Sequence[float] | None, length: int, each: str) -> None:

@@ -1,6 +1,7 @@
 """The model of an artifact: the only module that reads the layers, stage and delta of a manifest."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,16 @@ from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.classifier import Classifier
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.network import Activation, LayerArrays
-from service.softmax.parameters import LinearParameters, NetworkParameters, Parameters
+from service.softmax.mixture_model import MixtureArrays
+from service.softmax.parameters import (
+    MIXTURE_PREFIX,
+    LinearParameters,
+    MixtureParameters,
+    NetworkParameters,
+    Parameters,
+)
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.manifest import Manifest
+from service.store.artifact.manifest import Manifest, MixtureRecord
 
 
 def build_stage(artifact: Artifact) -> Stage | None:
@@ -35,7 +43,8 @@ def initial_parameters(artifact: Artifact) -> Parameters:
     manifest, tensors = artifact.manifest, artifact.tensors
     if not manifest.hidden:
         stage, delta = build_stage(artifact), build_delta(artifact)
-        return LinearParameters(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
+        linear = LinearParameters(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
+        return linear if manifest.mixture is None else _build_mixture(artifact, manifest.mixture, linear)
     hidden = tuple(
         LayerArrays(tensors[layer.weight], tensors[layer.bias], activation)
         for layer, activation in zip(manifest.hidden, hidden_activations(manifest), strict=True)
@@ -58,8 +67,28 @@ def restore_parameters(
         KeyError: An array is missing.
     """
     if not manifest.hidden:
-        return LinearParameters.from_arrays(manifest.head, arrays, clips)
+        is_mixture = any(name.startswith(MIXTURE_PREFIX) for name in arrays)
+        form = MixtureParameters if is_mixture else LinearParameters
+        return form.from_arrays(manifest.head, arrays, clips)
     return NetworkParameters.from_arrays(manifest.head, hidden_activations(manifest), arrays, clips)
+
+
+def _build_mixture(artifact: Artifact, record: MixtureRecord, linear: LinearParameters) -> MixtureParameters:
+    """Return the parameters of a mixture; `linear` has the layers of the artifact, and its calibration."""
+    tensors, dtype = artifact.tensors, artifact.weights.dtype
+    empty = np.zeros((0, artifact.manifest.n_outputs), dtype)
+    experts = MixtureArrays(
+        tensors[record.features],
+        tensors[record.base],
+        empty if record.linear is None else tensors[record.linear],
+        tensors[record.stage],
+        np.array(record.weights),
+        np.array(record.frequencies),
+        np.array([record.random_features, record.seed], np.float64),
+    )
+    offset = replace(linear, calibration=None)
+    has_effect = any(tensor.any() for tensor in offset.tensors())
+    return MixtureParameters(linear.head, experts, offset if has_effect else None, linear.calibration)
 
 
 def calibration_learner_of(artifact: Artifact) -> CalibrationLearner | None:

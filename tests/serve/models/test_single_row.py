@@ -22,12 +22,13 @@ from service.serve.metrics.counters import (
 )
 from service.serve.models.single_row import BYTES_OFFSET, SingleRow
 from service.serve.responses import V1
-from service.softmax.classifier import Head
+from service.softmax.classifier import Classifier, Head
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.linear_model import LinearModel
 from tests.support.http_connection import Response
 from tests.support.http_requests import instances
+from tests.support.mixture_states import learned_mixture
 from tests.support.server_pair import Pair
 
 HEADS: list[tuple[Head, int]] = [("softmax", 3), ("softmax", 40), ("sigmoid", 1), ("ovr", 5), ("multilabel", 4)]
@@ -40,7 +41,7 @@ NUMBERS = st.one_of(
 )
 
 
-def single_row_of(model: LinearModel) -> tuple[SingleRow, memoryview, WorkerCounters]:
+def single_row_of(model: Classifier) -> tuple[SingleRow, memoryview, WorkerCounters]:
     """The shortest path of a model, the model's counters, and the worker's counters."""
     worker_counters = WorkerCounters(SharedMemory(1, 2), 0)
     single, counters = model.single_row_plan(), worker_counters.model_counters("m", 1)
@@ -75,11 +76,21 @@ STAGED = {
 }
 
 
-@pytest.mark.parametrize("model", [*MODELS.values(), *STAGED.values()], ids=[*map(str, MODELS), *STAGED])
+MIXTURES: dict[str, Classifier] = {
+    "mixture": learned_mixture(n_features=N),
+    "mixture and offset": learned_mixture("sigmoid", n_features=N, has_offset=True),
+    "mixture of float64": learned_mixture(n_features=N, dtype="float64", has_offset=True),
+    "wide mixture": learned_mixture(n_features=150),
+}
+
+
+@pytest.mark.parametrize(
+    "model", [*MODELS.values(), *STAGED.values(), *MIXTURES.values()], ids=[*map(str, MODELS), *STAGED, *MIXTURES]
+)
 @given(row=st.lists(st.floats(-1e6, 1e6, width=32), min_size=N, max_size=N), before=st.binary(max_size=40))
-def test_a_single_row_has_the_bits_of_the_model(model: LinearModel, row: list[float], before: bytes) -> None:
+def test_a_single_row_has_the_bits_of_the_model(model: Classifier, row: list[float], before: bytes) -> None:
     """The probabilities and the label are those of `classify`, wherever the body begins in the data."""
-    single = single_row_of(model)[0]
+    single, row = single_row_of(model)[0], (row * model.n_features)[: model.n_features]
     P, labels = model.classify(np.array([row], model.dtype))
     label = single.predict_row(before + instances([row]), len(before))
     if label < NOT_FINITE:  # digits beyond what the scanner takes

@@ -113,7 +113,7 @@ def test_the_default_rate_of_ftrl_follows_the_width(
     source = artifact(kind, N=N, learning={"rule": "ftrl", "constants": constants})
     assert LearnerState(source, fold).rule_settings["constants"]["rate"] == rate
     form = learning_form(source, "ftrl", constants)
-    assert build_rule(source, "ftrl", form, constants, fold).rate == rate
+    assert build_rule(source, "ftrl", form, constants, fold_version=fold).rate == rate
 
 
 @pytest.mark.parametrize(
