@@ -1,4 +1,4 @@
-"""Where the weights of an added class start: at the mean of the others, with a lower bias."""
+"""The first weights of an added class: the mean of the others, with a lower bias."""
 
 from typing import Any, Final
 

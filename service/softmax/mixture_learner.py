@@ -33,9 +33,10 @@ from service.softmax.kernels.newton import curvature_start, stored_size
 from service.softmax.kernels.random_features import pack_features
 from service.softmax.kernels.shared_curvature import DELAY, DELAYED, LANES, shared_start
 from service.softmax.learner import Learner, align_to_cache_line
+from service.softmax.mixture_constants import kernel_constants, mixture_constants
 from service.softmax.mixture_model import MixtureArrays, pad_stage
 from service.softmax.parameters import LinearParameters, MixtureParameters
-from service.softmax.rule import MixtureConstants, Rule
+from service.softmax.rule import Rule
 
 EXPERTS: Final = ("features", "base", "linear")
 # The experts with one curvature for all classes.
@@ -45,7 +46,7 @@ Tensors = dict[str, NDArray[np.floating[Any]]]
 
 
 class SharedSums(NamedTuple):
-    """What an expert with one curvature has beside its weights; see the module docstring for the shapes."""
+    """The sums of an expert with one curvature, beside its weights; see the module docstring for the shapes."""
 
     curvature: Floats
     pending: Floats
@@ -68,7 +69,7 @@ class MixtureLearner(Learner[Start]):
 
     def __init__(self, start: Start, rule: Rule, thresholds: Doubles, learned_stage: Stage | None = None) -> None:
         super().__init__(start, "mixture", rule, thresholds)
-        self._numbers: Final = _mixture_constants(rule)
+        self._numbers: Final = mixture_constants(rule)
         self._learned_stage: Final = learned_stage
         self._form = mixture_fold.RUNNING if learned_stage is None else mixture_fold.TRAINED
         if isinstance(start, MixtureParameters):
@@ -143,7 +144,7 @@ class MixtureLearner(Learner[Start]):
         if self._offset_model is not None:
             offsets = self._offset_model.logits(X)
         mixture_fold.mixture_fold_forward(
-            X, *arguments, offsets, self._head, self._form, learning, _constants(self.rule), tuple(self._drawn),
+            X, *arguments, offsets, self._head, self._form, learning, kernel_constants(self.rule), tuple(self._drawn),
             self._stage, self._statistics, self._panels, self._masters, tuple(map(tuple, self._shared)), self._whole,
             self._curvature, self._squares, self._weights, self._weights_curvature, self._frequencies, counts.totals,
             counts.recent, counts.window, losses, scores,
@@ -248,34 +249,6 @@ class MixtureLearner(Learner[Start]):
 
     def _new(self) -> "MixtureLearner":
         return MixtureLearner(self._start, self.rule, self.thresholds, self._learned_stage)
-
-
-def _constants(rule: Rule) -> Doubles:
-    """Return the constants of kernels/mixture_fold.py."""
-    numbers = _mixture_constants(rule)
-    c = np.zeros(mixture_fold.CONSTANTS)
-    c[mixture_fold.RATE], c[mixture_fold.LAMBDA], c[mixture_fold.FIRM] = (
-        rule.rate,
-        1 / rule.start,
-        1 / numbers.offset_start,
-    )
-    c[mixture_fold.FLOOR], c[mixture_fold.PULL], c[mixture_fold.FORGET] = rule.floor, rule.pull, rule.forget
-    c[mixture_fold.SURPRISE], c[mixture_fold.STEP_CLIP] = rule.surprise, rule.step_clip
-    c[mixture_fold.SHARE_A], c[mixture_fold.SHARE_L] = numbers.share, numbers.linear_share
-    c[[mixture_fold.MIX_LAMBDA, mixture_fold.MIX_KEEP, mixture_fold.MIX_SHARE]] = MIXTURE_NUMBERS
-    c[mixture_fold.B_RATE], c[mixture_fold.B_BETA] = numbers.base.rate, numbers.base.offset
-    return c
-
-
-# Of the weights of the mixture: the diagonal of its curvature, what is kept of it for each row, and the part of the
-# guard that is spread evenly.
-MIXTURE_NUMBERS: Final = (10.0, 0.999, 0.001)
-
-
-def _mixture_constants(rule: Rule) -> MixtureConstants:
-    if rule.mixture is None:
-        raise ValueError("a mixture of experts learns by the rule mixture")
-    return rule.mixture
 
 
 def _first_sums(diagonal: Doubles, n_logits: int) -> SharedSums:

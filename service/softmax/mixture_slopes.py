@@ -40,7 +40,7 @@ class LogitSlopes(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What a mixture and its experts answer to B rows.
+    """The answers of a mixture and of its experts to B rows.
 
     Attributes:
         P: (B, C), the probabilities.

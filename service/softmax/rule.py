@@ -34,7 +34,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class MixtureConstants:
-    """What only the rule mixture has.
+    """The numbers that only the rule mixture has.
 
     Attributes:
         features: M, the number of random features.

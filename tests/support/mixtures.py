@@ -138,9 +138,10 @@ class MixtureState:
         whole = delayed[SCALE] * (lower + np.tril(lower, -1).T)
         for g, s in zip(delayed[:DELAY], pending[:, :D].astype(np.float64), strict=True):
             whole -= g * np.outer(s, s)
-        return whole + delayed[REFILL] * np.diag(self._first_diagonal(at, D))
+        return whole + delayed[REFILL] * np.diag(self.first_diagonal(at, D))
 
-    def _first_diagonal(self, at: int, D: int) -> Array:
+    def first_diagonal(self, at: int, D: int) -> Array:
+        """Return the diagonal (D,) of the first matrix of A (0) or of L (1)."""
         first = np.full(D, 1 / self.constants[fold.FIRM if at else fold.LAMBDA])
         first[: 0 if self.wide else self.N + 1] = 1 / self.constants[fold.FIRM]
         return first
@@ -166,7 +167,7 @@ class ReferenceMixture:
         self.state, self.c, self.stage, self.K, self.C = state, c, stage, K, max(K, 2)
         self.drawn = state.drawn
         D_A, H = state.panels[0].shape[1], len(state.mix_curvature)
-        self.P = {at: np.diag(state._first_diagonal(at, d)) for at, d in ((0, D_A), (1, N + 1))}
+        self.P = {at: np.diag(state.first_diagonal(at, d)) for at, d in ((0, D_A), (1, N + 1))}
         self.P_0 = {at: P.copy() for at, P in self.P.items()}
         self.W = {"A": np.zeros((state.heads, D_A, K)), "B": np.zeros((N + 1, K)), "L": np.zeros((N + 1, K))}
         self.P_B, self.squares = np.array([np.eye(N + 1) / c[fold.FIRM]] * K), np.zeros((N + 1, K))

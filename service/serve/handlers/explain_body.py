@@ -60,7 +60,7 @@ class ExplainParser:
         settings: The limits.
 
     Attributes:
-        is_linear: Whether the logits are sums over features, so that there are contributions.
+        is_linear: Whether the logits are sums over features, which have contributions then.
         inline_rows: How many rows the event loop explains itself; 0 for a heavy model, which it should not even pack.
         block_rows: How many rows are explained at a time.
     """

@@ -111,7 +111,7 @@ class LearningRecord(Record):
 
 
 class MixtureRecord(Record):
-    """What a mixture of experts has learned; softmax/mixture_model.py describes the arrays.
+    """The numbers that a mixture of experts has learned; softmax/mixture_model.py describes the arrays.
 
     Attributes:
         features: Name of the tensor of the expert on random features.

@@ -52,7 +52,7 @@ def python(*arguments: str, **environment: str) -> str:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,  # to compile all kernels takes 130 s of an idle core
         check=False,
     )
     assert done.returncode == 0, done.stderr
