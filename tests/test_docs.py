@@ -54,18 +54,23 @@ def definitions(path: Path) -> set[str]:
     return found
 
 
+def run_sessions(page: Path, models: Path, folder: Path) -> list[tuple[str, str]]:
+    """Run the commands of a page in order against a new service; return each with what it prints."""
+    printed = []
+    with serving(models, folder, SOFTSTEP_DEFAULT_MODEL="iris") as service:
+        for command, _ in sessions(page):
+            line = command.replace("localhost:8000", service.url.removeprefix("http://"))
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
+            printed.append((command, done.stdout.strip()))
+    return printed
+
+
 @pytest.mark.parametrize("name", LIVE_PAGES)
 def test_console_blocks_show_what_a_service_answers(name: str, models: Path, tmp_path: Path) -> None:
     """The commands of a page, run in order against a new service, print what the page shows."""
     shown = [(command, output.strip()) for command, output in sessions(ROOT / name)]
-    printed = []
-    with serving(models, tmp_path, SOFTSTEP_DEFAULT_MODEL="iris") as service:
-        for command, _ in shown:
-            line = command.replace("localhost:8000", service.url.removeprefix("http://"))
-            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
-            printed.append((command, done.stdout.strip()))
     assert shown
-    assert printed == shown
+    assert run_sessions(ROOT / name, models, tmp_path) == shown
 
 
 def test_readme_shows_the_stored_figures() -> None:
@@ -87,6 +92,12 @@ def test_the_page_of_embeddings_shows_the_stored_figures() -> None:
     folder = ROOT / "docs" / "benchmarks"
     results = json.loads((folder / "embeddings.json").read_text())
     assert load_script("loadtest/embeddings.py").render(results) == (folder / "embeddings.md").read_text()
+
+
+def test_the_page_of_learning_shows_the_stored_comparison() -> None:
+    """The tables of rules in docs/learning.md are what loadtest/rule_comparison.py writes of its stored results."""
+    results = json.loads((ROOT / "docs" / "benchmarks" / "rules.json").read_text())
+    assert load_script("loadtest/rule_comparison.py").render(results) in (ROOT / "docs" / "learning.md").read_text()
 
 
 def test_the_page_of_conformance_shows_the_stored_results() -> None:
@@ -173,3 +184,15 @@ def defined_tests() -> set[str]:
     """Return the name of every test function."""
     paths = (ROOT / name for name in tracked() if name.startswith("tests/") and name.endswith(".py"))
     return {name for path in paths for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+
+
+def test_a_model_without_training_data_learns_as_its_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of the page writes a model of zero weights, and a service answers its calls as the page shows."""
+    page = ROOT / "docs" / "new_models.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, str(page), "exec"), {})  # noqa: S102
+    shown = [(command, output.strip()) for command, output in sessions(page)]
+    assert run_sessions(page, tmp_path / "models", tmp_path) == shown

@@ -11,7 +11,7 @@ RuleName = Literal["sgd", "adagrad", "ftrl", "newton", "mixture"]
 
 @dataclass(frozen=True)
 class Rule:
-    """A learning rule with all its constants; docs/models.md describes each.
+    """A learning rule with all its constants; docs/rules.md describes each.
 
     `start` is the first value of the rule's sums: G_0 for adagrad and ftrl, the diagonal of P for newton. `offset` is
     adagrad's epsilon and ftrl's beta. `clip` limits learned features, `step_clip` a step's effect on its own logits.

@@ -1,5 +1,6 @@
 """States that learn by the rule mixture."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from service.softmax.arrays import Floats
 from service.softmax.contributions import create_explainer
 from service.softmax.mixture_model import MixtureModel
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.hashing import hash_weights
+from service.store.artifact.model_factory import restore_parameters
+from service.store.states.snapshots import read_snapshot, write_snapshot
 from tests.support.mixture_states import CLASSES, ROWS, N, learned_mixture, make_artifact, make_rows
 
 SIZE_MAX = 1 << 24
@@ -78,11 +82,28 @@ def test_an_exported_mixture_answers_with_the_same_bits_and_goes_on(tmp_path: An
     exported = state.export_artifact([*CLASSES["softmax"], "d"], {})
     assert exported.manifest.format_version == 2
     write_artifact(tmp_path / "1", exported)
-    again = LearnerState(read_artifact(tmp_path / "1", SIZE_MAX))
+    read = read_artifact(tmp_path / "1", SIZE_MAX)
+    again = LearnerState(read)
     assert probabilities(again, X).tobytes() == probabilities(state, X).tobytes()
     before = again.fold_rows(X[200:], labels[200:])
     assert before.mean() < 1.5 * state.fold_rows(X[200:], labels[200:]).mean()
     assert np.isfinite(before).all()
+
+
+@pytest.mark.parametrize("has_offset", [False, True])
+def test_a_mapped_snapshot_answers_with_the_same_bits(tmp_path: Path, *, has_offset: bool) -> None:
+    """Its arrays are read-only."""
+    X, labels = make_rows()
+    state = LearnerState(make_artifact(rule="newton" if has_offset else "mixture"))
+    state.fold_rows(X[:100], labels[:100])
+    if has_offset:
+        state.configure({"rule": "mixture", "constants": {"features": 64}})
+        state.fold_rows(X[100:], labels[100:])
+    served = state.served_parameters()
+    snapshot = read_snapshot(write_snapshot(tmp_path, 1, {"clips": served.clips()}, served.arrays(), durable=False))
+    restored = restore_parameters(state.artifact.manifest, snapshot.arrays, snapshot.fields["clips"])
+    assert restored.build_model().predict(X).tobytes() == served.build_model().predict(X).tobytes()
+    assert hash_weights(restored) == hash_weights(served)
 
 
 @pytest.mark.parametrize("learned", [0, 120])
@@ -118,8 +139,8 @@ def test_mixture_continues_from_what_another_rule_has_learned() -> None:
         one.add_classes(1)
         one.fold_rows(X[200:], labels[200:])
     assert equal(state, twin)
-    exported = LearnerState(state.export_artifact([*CLASSES["softmax"], "d"], {}))
-    assert probabilities(exported, X).tobytes() == probabilities(state, X).tobytes()
+    artifact = state.export_artifact([*CLASSES["softmax"], "d"], {})
+    assert probabilities(LearnerState(artifact), X).tobytes() == probabilities(state, X).tobytes()
     for changes in ({"rule": "newton"}, {"rule": "mixture", "constants": {"features": 128}}):
         with pytest.raises(ArtifactError, match="roll back"):
             state.configure(changes)

@@ -167,7 +167,7 @@ def _check_rule(rule: str, constants: Mapping[str, int | float], served: ServedM
         check_constants(name, {key: float(value) for key, value in constants.items()}, layers=layers)
     except (ArtifactError, OverflowError):
         raise UnacceptableError(
-            "Unknown rule, or a constant out of range; the names and ranges are in docs/models.md."
+            "Unknown rule, or a constant out of range; the names and ranges are in docs/rules.md."
         ) from None
     _check_size(name, served, 0)
 

@@ -102,7 +102,7 @@ class Artifact:
         features = given.get("features")
         if isinstance(features, int) and not isinstance(features, bool):
             given["features"] = [f"feature_{number}" for number in range(features)]
-        version = MIXTURE_FORMAT_VERSION if "mixture" in given else FORMAT_VERSION
+        version = FORMAT_VERSION if given.get("mixture") is None else MIXTURE_FORMAT_VERSION
         document = {"format_version": version, **given, "tensors_sha256": "0" * 64}
         artifact = cls(parse_manifest(json.dumps(document).encode()), tensors)
         return cls(_with_checksum(artifact.manifest, _tensor_bytes(artifact)), artifact.tensors)

@@ -1,6 +1,6 @@
 """The learning rule of a model, its constants and its form, from the manifest alone.
 
-`docs/models.md` describes the rules for users; its table and CONSTANTS agree.
+`docs/rules.md` describes the rules for users; its table and CONSTANTS agree.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,9 @@ from service.softmax.kernels.random_features import FEATURES_STEP
 from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.rule import Form, Rule, RuleName
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.manifest import RANDOM_FEATURES_MAX, ROWS_MAX
+from service.store.artifact.mixture_record import RANDOM_FEATURES_MAX
 from service.store.artifact.mixture_rules import FEATURES, SEED, build_mixture, check_mixture
+from service.store.artifact.record import ROWS_MAX
 
 # Newton's time and memory grow with K (N + 1)^2. Up to the first limit it is the default: a step of digits, at 42,250,
 # takes some 8 microseconds. Up to the second it may be chosen, and classes may be added: its matrices take 16 MiB.

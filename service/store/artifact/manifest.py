@@ -9,38 +9,18 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from service.softmax.calibration import Calibration, calibration_tensors
-from service.softmax.kernels.mixture_inputs import STAGE_ROWS
 from service.store.artifact.calibration_record import CalibrationRecord, calibration_fits_head
-from service.store.artifact.record import Record
+from service.store.artifact.mixture_record import MixtureRecord
+from service.store.artifact.record import ROWS_MAX, Finites, Name, Names, Positive, Positives, Probabilities, Record
 
 # Version 2 has the field `mixture`, and version 1 has not; so a model without one is read by every release.
 FORMAT_VERSION: Final = 1
 MIXTURE_FORMAT_VERSION: Final = 2
-# Responses with labels, metadata and error messages repeat a name, so its length is limited.
-NAME_CHARACTERS_MAX: Final = 256
 # Deeper than layers can be trained without skips between them, and few enough for any message.
 LAYERS_MAX: Final = 128
-# Every JSON reader represents integers up to this one exactly (float64).
-ROWS_MAX: Final = 2**53
-# The inverse curvature of so many random features takes 64 MiB.
-RANDOM_FEATURES_MAX: Final = 4096
-
-
-def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("the names must differ from each other")
-    return names
-
-
-Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX)]
-Names = Annotated[tuple[Name, ...], Field(min_length=1, fail_fast=True), AfterValidator(_unique)]
-Positive = Annotated[FiniteFloat, Field(gt=0)]
-Finites = Annotated[tuple[FiniteFloat, ...], Field(fail_fast=True)]
-Positives = Annotated[tuple[Positive, ...], Field(fail_fast=True)]
-Probabilities = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(fail_fast=True)]
 
 
 class LayerRecord(Record):
@@ -108,60 +88,6 @@ class LearningRecord(Record):
 
     rule: Name
     constants: dict[Name, FiniteFloat] = Field(default_factory=dict)
-
-
-class MixtureRecord(Record):
-    """The numbers that a mixture of experts has learned; softmax/mixture_model.py describes the arrays.
-
-    Attributes:
-        features: Name of the tensor of the expert on random features.
-        base: Name of the tensor of the base expert.
-        linear: Name of the tensor of the linear expert, or None if rows are wide.
-        stage: Name of the tensor of the inputs' statistics.
-        weights: The weights of the mixture.
-        frequencies: The frequencies of the classes.
-        random_features: The number of random features.
-        seed: Their seed.
-    """
-
-    features: Name
-    base: Name
-    linear: Name | None = None
-    stage: Name
-    weights: Finites
-    frequencies: Probabilities
-    random_features: Annotated[int, Field(ge=1, le=RANDOM_FEATURES_MAX)]
-    seed: Annotated[int, Field(ge=0, le=ROWS_MAX)]
-
-    @property
-    def tensor_names(self) -> tuple[str, ...]:
-        """The names of the tensors, in the order of `MixtureArrays`."""
-        return (self.features, self.base, *(() if self.linear is None else (self.linear,)), self.stage)
-
-    @property
-    def n_heads(self) -> int:
-        """The number of experts on random features."""
-        return len(self.weights) // 2 - self._experts
-
-    @property
-    def _experts(self) -> int:
-        """The number of experts without an offset."""
-        return 2 if self.linear is None else 3
-
-    def tensor_shapes(self, n_features: int, n_outputs: int) -> dict[str, tuple[int, ...]]:
-        """Return each tensor's shape by its name."""
-        inputs = 1 + self.random_features + (0 if self.linear is None else n_features)
-        shapes: dict[str, tuple[int, ...]] = {self.features: (inputs, n_outputs * self.n_heads)}
-        for name in (self.base, self.linear):
-            if name is not None:
-                shapes[name] = (n_features + 1, n_outputs)
-        return shapes | {self.stage: (STAGE_ROWS, n_features)}
-
-    @model_validator(mode="after")
-    def _weights_fit(self) -> "MixtureRecord":
-        if len(self.weights) not in {2 * self._experts + 2, 2 * self._experts + 4}:
-            raise ValueError("weights must hold two numbers for each expert, and two")
-        return self
 
 
 class Manifest(Record):
@@ -279,11 +205,14 @@ class Manifest(Record):
             raise ValueError("the rule newton is for models without hidden layers; adagrad, ftrl and sgd learn in all")
 
     def _check_mixture(self) -> None:
-        has_mixture = self.mixture is not None
-        if (self.format_version == MIXTURE_FORMAT_VERSION) != has_mixture:
+        mixture = self.mixture
+        if (self.format_version == MIXTURE_FORMAT_VERSION) != (mixture is not None):
             raise ValueError("format_version is 2 with a mixture, and 1 without one")
-        if has_mixture and (self.hidden or self.head not in {"softmax", "sigmoid"}):
+        if mixture is None:
+            return
+        if self.hidden or self.head not in {"softmax", "sigmoid"}:
             raise ValueError("a mixture has a softmax or a sigmoid head and no hidden layers")
+        _check_length("mixture.frequencies", mixture.frequencies, len(self.classes), "class")
 
 
 def _check_length(name: str, values: Sequence[float] | None, length: int, each: str) -> None:

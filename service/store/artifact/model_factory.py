@@ -20,7 +20,8 @@ from service.softmax.parameters import (
     Parameters,
 )
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.manifest import Manifest, MixtureRecord
+from service.store.artifact.manifest import Manifest
+from service.store.artifact.mixture_record import MixtureRecord
 
 
 def build_stage(artifact: Artifact) -> Stage | None:
@@ -82,9 +83,7 @@ def _build_mixture(artifact: Artifact, record: MixtureRecord, linear: LinearPara
         tensors[record.base],
         empty if record.linear is None else tensors[record.linear],
         tensors[record.stage],
-        np.array(record.weights),
-        np.array(record.frequencies),
-        np.array([record.random_features, record.seed], np.float64),
+        *record.numbers,
     )
     offset = replace(linear, calibration=None)
     has_effect = any(tensor.any() for tensor in offset.tensors())

@@ -6,8 +6,9 @@ from service.errors import UnacceptableError
 from service.serve.handlers.admin_requests import check_classes
 from service.serve.models.served_model import ServedModel
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
-from service.store.artifact.manifest import NAME_CHARACTERS_MAX, Manifest
+from service.store.artifact.manifest import Manifest
 from service.store.artifact.manifest_json import dump_manifest
+from service.store.artifact.record import NAME_CHARACTERS_MAX
 from service.store.log.append_rules import CLASSES_MAX
 from tests.support.model_artifacts import make_artifact
 from tests.support.server_pair import Pair

@@ -1,6 +1,7 @@
 """The fold of a mixture: its reference, its blocks, the rows that it skips, and its bounds."""
 
 from itertools import pairwise
+from math import lgamma
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,23 @@ def test_never_much_worse_than_an_expert() -> None:
     losses, _ = state.fold(X, labels)
     experts = np.sum(reference.expert_losses, 0)
     assert losses.sum() <= experts.min() + np.log(4) + len(X) * -np.log1p(-0.001) + 0.1
+
+
+@pytest.mark.parametrize("K", [1, 4])
+def test_never_much_worse_than_the_frequencies(K: int) -> None:
+    """Also if each row has the label that the answer finds least probable."""
+    X, _ = draw_rows(300, K)
+    state, C, total = MixtureState(N, K, dtype=np.float64), max(K, 2), 0.0
+    counts = np.zeros(C)
+    for row in X:
+        P, _, _ = state.predict(row[None].copy())
+        label = P.argmin(1)
+        losses, _ = state.fold(row[None].copy(), label)
+        total, counts[label] = total + losses[0], counts[label] + 1
+    n, members = len(X), len(state.mix_curvature) + 2
+    frequencies = lgamma(n + C) - lgamma(C) - sum(lgamma(count + 1) for count in counts)
+    assert frequencies <= n * np.log(C) + (C - 1) * (1 + np.log((n + C - 1) / (C - 1)))
+    assert n * np.log(C) < total <= frequencies + np.log(members) - n * np.log1p(-0.001) + 1e-6
 
 
 @pytest.mark.parametrize("wide", [False, True])

@@ -21,7 +21,7 @@ from service.store.artifact.learning_rules import (
 )
 from tests.support.artifacts import artifact
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "rules.md").read_text()
 
 
 def learns(kind: str, learning: dict[str, Any] | None = None, **fields: Any) -> tuple[str, str]:
@@ -66,9 +66,9 @@ def test_the_default_rule_follows_the_size() -> None:
 
 @pytest.mark.parametrize("rule", CONSTANTS)
 def test_the_document_names_every_constant(rule: str) -> None:
-    """docs/models.md has each rule's constants with their defaults, and no other rule."""
+    """docs/rules.md has each rule's constants with their defaults, and no other rule."""
     (line,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{rule}` |") and "rate" in line]
-    shared = DOCUMENT[DOCUMENT.index("- `clip` cuts") : DOCUMENT.index("Without `learning` the rule")]
+    shared = DOCUMENT[DOCUMENT.index("- `clip` cuts") : DOCUMENT.index("`newton` is refused")]
     for name, constant in CONSTANTS[rule].items():  # type: ignore[index]  # a rule's name
         assert f"`{name}`" in line + shared, name
         if constant.default is not None and f"`{name}`" in line:

@@ -24,7 +24,7 @@ from service.serve.api.schemas.schema_types import (
 from service.serve.handlers.admin_requests import FORGET_MAX
 from service.serve.handlers.correction_requests import CORRECT_MAX
 from service.serve.wire.json_grammar import drop_nulls
-from service.store.artifact.manifest import NAME_CHARACTERS_MAX
+from service.store.artifact.record import NAME_CHARACTERS_MAX
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.ids import new_id
@@ -108,7 +108,7 @@ class ConfigureRequest(AdminCall):
     """Changes of how a model learns; at least one."""
 
     rule: Annotated[str, OR_NULL, Requirement("must be the name of a learning rule.")] = Field(
-        default_factory=str, description="The learning rule: `sgd`, `adagrad`, `ftrl` or `newton`."
+        default_factory=str, description="The learning rule: `sgd`, `adagrad`, `ftrl`, `newton` or `mixture`."
     )
     constants: Annotated[
         dict[str, ConstantValue], BeforeValidator(_drop_nulls), OR_NULL, Requirement("must be an object of numbers.")
