@@ -3,25 +3,27 @@
     python rival_learners.py LEARNER SHUFFLES ROWS FILE...
 
 Each file is one data set as NPZ: X (B, N) float32, y (B,) class indices, K. Each line of output is a JSON object about
-one pass: the learner's setting, the set, the shuffle, the mean loss, the rows and the processor seconds.
+one pass: the learner's setting, the set, the shuffle, the mean loss, the rows, the processor seconds and the elapsed
+seconds.
 
 - A row is predicted with the state before it. Its features change nothing before that, not even a scaler.
 - A probability under 1e-6 counts as 1e-6. A learner that has seen no label predicts all classes alike.
 - River and scikit-learn give a class without a row the probability 0, and some learners give 0 to known classes. So
   each of their passes is scored twice: as it is, and smoothed with one more row, on which all classes are equal.
 - The clock covers predictions, steps and refits. It does not cover parsing, nor scaling for Vowpal Wabbit.
+- It counts processor time, because other work on the machine hardly changes that, and elapsed time to show such work.
 """
 
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import vowpalwabbit
+from clock import Clock
 from numpy.typing import NDArray
 from river import forest, linear_model, neighbors, optim
 from river.preprocessing import MinMaxScaler
@@ -51,10 +53,10 @@ class Data(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """The outcome of a pass: each row's probability of its own class (B,), and the processor seconds."""
+    """The outcome of a pass: each row's probability of its own class (B,), and its clock."""
 
     p: Doubles
-    seconds: float
+    clock: Clock
 
 
 Learner = Callable[[Data], Pass]
@@ -78,21 +80,20 @@ def vowpal_features(data: Data) -> list[str]:
     return [" ".join(f"x{j}:{x:.9g}" for j, x in enumerate(row) if x) for row in standardized(data.X).tolist()]
 
 
-def run_vowpal(options: str, texts: list[Any], kind: vowpalwabbit.LabelType) -> tuple[Doubles, float]:
-    """Return the predictions of Vowpal Wabbit for examples, and the seconds; a text may be a list of lines."""
+def run_vowpal(options: str, texts: list[Any], kind: vowpalwabbit.LabelType) -> tuple[Doubles, Clock]:
+    """Return the predictions of Vowpal Wabbit for examples, and the clock; a text may be a list of lines."""
     workspace = vowpalwabbit.Workspace(f"{options} --loss_function logistic --quiet")
-    found, seconds = [], 0.0
+    found, clock = [], Clock()
     for start in range(0, len(texts), CHUNK):
         examples = [workspace.parse(text, kind) for text in texts[start : start + CHUNK]]
-        began = time.process_time()
-        for example in examples:
-            found.append(workspace.predict(example))
-            workspace.learn(example)
-        seconds += time.process_time() - began
+        with clock:
+            for example in examples:
+                found.append(workspace.predict(example))
+                workspace.learn(example)
         for example in examples:
             workspace.finish_example(example)
     workspace.finish()
-    return np.array(found), seconds
+    return np.array(found), clock
 
 
 def vowpal(options: str) -> Learner:
@@ -102,12 +103,12 @@ def vowpal(options: str) -> Learner:
         rows = vowpal_features(data)
         if data.n_classes == 2:  # noqa: PLR2004
             texts = [f"{2 * label - 1} | {row}" for label, row in zip(data.y, rows, strict=True)]
-            p, seconds = run_vowpal(f"{options} --link logistic", texts, vowpalwabbit.LabelType.SIMPLE)
-            return Pass(np.where(data.y == 1, p, 1 - p), seconds)
+            p, clock = run_vowpal(f"{options} --link logistic", texts, vowpalwabbit.LabelType.SIMPLE)
+            return Pass(np.where(data.y == 1, p, 1 - p), clock)
         texts = [f"{label + 1} | {row}" for label, row in zip(data.y, rows, strict=True)]
         outputs = f"{options} --oaa {data.n_classes} --probabilities"
-        P, seconds = run_vowpal(outputs, texts, vowpalwabbit.LabelType.MULTICLASS)
-        return Pass(P[np.arange(len(P)), data.y], seconds)
+        P, clock = run_vowpal(outputs, texts, vowpalwabbit.LabelType.MULTICLASS)
+        return Pass(P[np.arange(len(P)), data.y], clock)
 
     return run
 
@@ -124,8 +125,8 @@ def vowpal_costs(options: str) -> Learner:
             costs = [f"{k}:{int(k != label)} |c class{k}:1" for k in range(data.n_classes)]
             texts.append([f"shared |s constant:1 {row}", *costs])
         outputs = f"--csoaa_ldf mc --probabilities -q sc -b 20 {options}"
-        P, seconds = run_vowpal(outputs, texts, vowpalwabbit.LabelType.COST_SENSITIVE)
-        return Pass(P[np.arange(len(P)), data.y], seconds)
+        P, clock = run_vowpal(outputs, texts, vowpalwabbit.LabelType.COST_SENSITIVE)
+        return Pass(P[np.arange(len(P)), data.y], clock)
 
     return run
 
@@ -134,14 +135,14 @@ def river(make: Callable[[], Any]) -> Learner:
     """Return a learner of River, which learns one row at a time."""
 
     def run(data: Data) -> Pass:
-        model, p = make(), []
+        model, p, clock = make(), [], Clock()
         rows, labels = [dict(enumerate(x)) for x in data.X.tolist()], data.y.tolist()
-        began = time.process_time()
-        for row, label in zip(rows, labels, strict=True):
-            found = model.predict_proba_one(row)
-            p.append(found.get(label, 0.0) if found else 1 / data.n_classes)
-            model.learn_one(row, label)
-        return Pass(np.array(p), time.process_time() - began)
+        with clock:
+            for row, label in zip(rows, labels, strict=True):
+                found = model.predict_proba_one(row)
+                p.append(found.get(label, 0.0) if found else 1 / data.n_classes)
+                model.learn_one(row, label)
+        return Pass(np.array(p), clock)
 
     return run
 
@@ -150,17 +151,17 @@ def refits(make: Callable[[], Any]) -> Learner:
     """Return a learner of scikit-learn, fitted on all rows so far each time that they have grown by a tenth."""
 
     def run(data: Data) -> Pass:
-        p, start = np.full(len(data.y), 1 / data.n_classes), FIRST_FIT
-        began = time.process_time()
-        while start < len(data.y):
-            end = min(len(data.y), math.ceil(GROWTH * start))
-            if len(np.unique(data.y[:start])) > 1:
-                model = make().fit(data.X[:start], data.y[:start])
-                P = np.zeros((end - start, data.n_classes))
-                P[:, model.classes_] = model.predict_proba(data.X[start:end])
-                p[start:end] = P[np.arange(end - start), data.y[start:end]]
-            start = end
-        return Pass(p, time.process_time() - began)
+        p, start, clock = np.full(len(data.y), 1 / data.n_classes), FIRST_FIT, Clock()
+        with clock:
+            while start < len(data.y):
+                end = min(len(data.y), math.ceil(GROWTH * start))
+                if len(np.unique(data.y[:start])) > 1:
+                    model = make().fit(data.X[:start], data.y[:start])
+                    P = np.zeros((end - start, data.n_classes))
+                    P[:, model.classes_] = model.predict_proba(data.X[start:end])
+                    p[start:end] = P[np.arange(end - start), data.y[start:end]]
+                start = end
+        return Pass(p, clock)
 
     return run
 
@@ -271,7 +272,7 @@ def passes(name: str, path: Path, shuffles: int, rows: int) -> Iterator[dict[str
         data = Data(X[order], y[order], n_classes)
         for setting, learner in LEARNERS[name].items():
             one = learner(data)
-            about = {"set": path.stem, "shuffle": shuffle, "rows": len(order), "seconds": one.seconds}
+            about = {"set": path.stem, "shuffle": shuffle, "rows": len(order), **vars(one.clock)}
             yield about | {"setting": setting, "loss": score(one, smoothed=False, n_classes=n_classes)}
             if not name.startswith("vowpal"):
                 loss = score(one, smoothed=True, n_classes=n_classes)

@@ -3,7 +3,7 @@
     python loadtest/rivals_page.py       write the page again, without measuring
 
 rivals.py measures. The file has an entry for each learner: its title, the shuffles, the machine, and for each data set
-and setting the mean loss, the rows and the processor seconds of all passes.
+and setting the mean loss, and the rows, the processor seconds and the elapsed seconds of all passes.
 """
 
 import json
@@ -17,7 +17,9 @@ Entry = dict[str, Any]
 
 FOLDER = ROOT / "docs" / "benchmarks"
 FILE = FOLDER / "rivals.json"
-MACHINE = ("date", "processor", "load_before")
+MACHINE = ("date", "processor")
+# What is added up over the passes.
+SUMS = ("rows", "seconds", "elapsed")
 # The learner that others are compared with.
 OWN = "softstep"
 # By learner; a name in braces stands for the version of that package.
@@ -41,6 +43,9 @@ predicted with the state before it. `loadtest/README.md` explains the method, an
 
 Softstep has one setting: its default. Each other learner has its best of several settings for each set, chosen after
 the passes. A second column of losses shows its best setting for all sets together."""
+SPEED = """Rows/s are for one thread and its processor time, on {processors}. That time does not count while other
+work has the processor, but it grows a little when such work shares the caches. The last table has its share of the
+elapsed time: 100 % means that the learner never waited. Losses do not depend on other work on the machine."""
 REFITS = "scikit-learn is fitted on all rows so far each time that they have grown by 10 %."
 SETTINGS = """## Settings
 
@@ -69,6 +74,12 @@ def single_setting(entry: Entry) -> tuple[str, float]:
     means = {setting: geometric_mean(found[setting]["loss"] for found in each) for setting in each[0]}
     best = min(means, key=lambda setting: means[setting])
     return best, means[best]
+
+
+def share(entry: Entry) -> float:
+    """Return the processor seconds of all passes ÷ the elapsed seconds."""
+    passes = [one for each in entry["sets"].values() for one in each.values()]
+    return float(sum(one["seconds"] for one in passes) / sum(one["elapsed"] for one in passes))
 
 
 def rows_per_second(entry: Entry) -> float:
@@ -103,17 +114,29 @@ def settings(entries: dict[str, Entry]) -> str:
         places = {setting: [name for name in best if best[name] == setting] for setting in best.values()}
         each = "; ".join(f"`{setting}` ({', '.join(names)})" for setting, names in places.items())
         words = f"{each}; one for all sets: `{single}`" if count > 1 else f"`{single}`"
-        measured = f"{machine['date'].split()[0]}, load before {machine['load_before']}"
+        measured = f"{machine['date'].split()[0]}, {share(entry):.0%}"
         rows.append([entry["title"], words, str(count), str(entry["shuffles"]), measured])
-    lines = table(["learner", "best settings", "of", "shuffles", "measured"], rows).splitlines()
+    lines = table(["learner", "best settings", "of", "shuffles", "measured, share"], rows).splitlines()
     return "\n".join([lines[0], "| --- | --- | ---: | ---: | --- |", *lines[2:]])
 
 
+def complete(entries: dict[str, Entry]) -> dict[str, Entry]:
+    """Return the entries that have all data sets."""
+    names = {name for entry in entries.values() for name in entry["sets"]}
+    return {name: entry for name, entry in entries.items() if entry["sets"].keys() == names}
+
+
 def render(entries: dict[str, Entry]) -> str:
-    """Return the page."""
-    processors = dict.fromkeys(entry["machine"]["processor"] for entry in entries.values())
-    speed = f"Rows/s are for one thread and its processor time: {', '.join(processors)}.\n{REFITS}"
-    texts = [INTRODUCTION, comparison(entries), speed, SETTINGS, settings(entries)]
+    """Return the page, with the learners that have all data sets."""
+    shown = complete(entries)
+    processors = ", ".join(dict.fromkeys(entry["machine"]["processor"] for entry in shown.values()))
+    texts = [
+        INTRODUCTION,
+        comparison(shown),
+        f"{SPEED.format(processors=processors)}\n\n{REFITS}",
+        SETTINGS,
+        settings(shown),
+    ]
     return "\n\n".join(texts) + "\n"
 
 
@@ -122,9 +145,23 @@ def read_entries() -> dict[str, Entry]:
     return dict(json.loads(FILE.read_text())) if FILE.exists() else {}
 
 
-def store(entries: dict[str, Entry]) -> None:
-    """Replace these entries in the file, and write the page."""
-    found = read_entries() | entries
+def merge(earlier: Entry | None, entry: Entry) -> Entry:
+    """Return an entry with the data sets of an earlier one too, if that has the same title and shuffles."""
+    if earlier is None or any(earlier[key] != entry[key] for key in ("title", "shuffles")):
+        return entry
+    return entry | {"sets": earlier["sets"] | entry["sets"]}
+
+
+def stored_sets(name: str, title: str, shuffles: int) -> list[str]:
+    """Return the data sets on which a learner was measured with this title and as many shuffles."""
+    entry = read_entries().get(name)
+    return [] if entry is None or (entry["title"], entry["shuffles"]) != (title, shuffles) else list(entry["sets"])
+
+
+def store(name: str, entry: Entry) -> None:
+    """Add an entry to the file, or replace its data sets there, and write the page."""
+    found = read_entries()
+    found[name] = merge(found.get(name), entry)
     order = list(TITLES)
     stored = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else 0))
     FILE.write_text(json.dumps(stored, indent=1) + "\n")
