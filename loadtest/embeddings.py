@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Rows, rows
+from artifacts import Rows, make_artifact
+from datasets import rows
 from environments import BUILD, EMBEDDINGS, ROOT
-from learning import make_artifact
 from machine import describe
 from operations import HEAD, MACHINE, row
 from tables import table

@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from service.compiler import TARGET
 from service.softmax.kernels.exp_log import exp_forward
+from service.softmax.kernels.network import LayerArrays
 from service.softmax.linear_model import LinearModel
 
 Floats = NDArray[np.float32]
@@ -41,6 +42,8 @@ GRID = (
 )
 TURN_SECONDS = 0.001
 TOLERANCE = 1e-4
+# ONNX's names of the activations of hidden layers.
+OPERATORS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 EXP_SIZE, EXP_LOWEST = 100_000, -87.0
 
 
@@ -76,6 +79,18 @@ def onnx_predict(X: Floats, W: Floats, b: Floats) -> Call:
     """Return ONNX Runtime on a graph of Gemm and Softmax, its fastest form of this model."""
     nodes = [helper.make_node("Gemm", ["X", "W", "b"], ["Z"]), helper.make_node("Softmax", ["Z"], ["P"], axis=1)]
     return onnx_call(nodes, {"W": W, "b": b}, X, W.shape[1])
+
+
+def onnx_network(hidden: LayerArrays, W: Floats, b: Floats, X: Floats) -> Call:
+    """Return ONNX Runtime on a network with one hidden layer: Gemm, activation, Gemm and Softmax."""
+    arrays = {"W": hidden.weights, "b": hidden.bias, "V": W, "c": b}
+    nodes = [
+        helper.make_node("Gemm", ["X", "W", "b"], ["H"]),
+        helper.make_node(OPERATORS[hidden.activation], ["H"], ["A"]),
+        helper.make_node("Gemm", ["A", "V", "c"], ["Z"]),
+        helper.make_node("Softmax", ["Z"], ["P"], axis=1),
+    ]
+    return onnx_call(nodes, arrays, X, W.shape[1])
 
 
 def onnx_call(nodes: list[Any], arrays: Mapping[str, Floats], X: Floats, outputs: int) -> Call:

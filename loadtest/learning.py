@@ -17,13 +17,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
+from artifacts import Rows, make_artifact
+from datasets import SETS
 from environments import BUILD, HERE, Environment, NotAvailableError
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-
-sys.path.insert(0, str(HERE.parent))
-
-from datasets import SETS, Rows
 
 from service.compiler import TARGET
 from service.learn.state import LearnerState
@@ -44,22 +42,6 @@ class Figure(NamedTuple):
     target: str
     measured: float
     reached: bool
-
-
-def make_artifact(data: Rows, weight: Any = None, bias: Any = None, **fields: Any) -> Artifact:  # noqa: ANN401
-    """Return an artifact for a data set, by default with zero weights."""
-    N, K = data.X.shape[1], 1 if data.n_classes == 2 else data.n_classes  # noqa: PLR2004
-    weight = np.zeros((N, K)) if weight is None else weight
-    bias = np.zeros(K) if bias is None else bias
-    manifest = {
-        "head": "sigmoid" if K == 1 else "softmax",
-        "classes": [f"class {k}" for k in range(data.n_classes)],
-        "features": [f"feature {j}" for j in range(N)],
-        "dtype": "float32",
-        "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
-        **fields,
-    }
-    return Artifact.from_fields(manifest, {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)})
 
 
 def train_artifact(data: Rows, count: int, **fields: Any) -> Artifact:  # noqa: ANN401  # a manifest's JSON

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from kernels import TOLERANCE, Call, Floats, alternate, measure, onnx_call
-from onnx import helper
+from kernels import TOLERANCE, Call, Floats, alternate, measure, onnx_network
 
 from service.softmax.kernels.network import ACTIVATIONS, LayerArrays
 from service.softmax.network_learner import NetworkLearner
@@ -28,7 +27,6 @@ ROWS = (1, 256)
 # Rows of one call to the fold.
 BLOCK = 256
 ADAGRAD = Rule("adagrad", rate=0.05, offset=1e-8, start=0.1, forget=1e-6, step_clip=8.0)
-OPERATORS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 MODULES: dict[str, Callable[[], torch.nn.Module]] = {
     "relu": torch.nn.ReLU,
     "sigmoid": torch.nn.Sigmoid,
@@ -54,16 +52,9 @@ def softstep_predict(served: NetworkParameters, X: Floats) -> Call:
 
 
 def onnx_predict(served: NetworkParameters, X: Floats) -> Call:
-    """Return ONNX Runtime on Gemm, activation, Gemm and Softmax."""
+    """Return ONNX Runtime on the same network."""
     (hidden,) = served.hidden
-    arrays = {"W": hidden.weights, "b": hidden.bias, "V": served.weights, "c": served.bias}
-    nodes = [
-        helper.make_node("Gemm", ["X", "W", "b"], ["H"]),
-        helper.make_node(OPERATORS[hidden.activation], ["H"], ["A"]),
-        helper.make_node("Gemm", ["A", "V", "c"], ["Z"]),
-        helper.make_node("Softmax", ["Z"], ["P"], axis=1),
-    ]
-    return onnx_call(nodes, arrays, X, SIZES[-1])
+    return onnx_network(hidden, served.weights, served.bias, X)
 
 
 def torch_module(served: NetworkParameters) -> torch.nn.Sequential:

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from artifacts import make_artifact
 from clock import Clock
 from environments import BUILD, HERE, Environment, NotAvailableError
 
 sys.path.insert(0, str(HERE.parent))
 
 from datasets import SETS
-from learning import SHUFFLES, make_artifact
+from learning import SHUFFLES
 from machine import describe
 from processes import environment
 from rivals_page import MACHINE, OWN, SUMS, TITLES, Entry, comparison, merge, settings, store, stored_sets

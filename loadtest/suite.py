@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import learned_service
 from closedloop import CONNECTIONS, saturate
 from contenders import CONTENDERS, RAW, SOFTSTEP, Contender
 from environments import BUILD, CLIENT, HERE, KERNELS, NETWORKS, ROOT, NotAvailableError
@@ -67,9 +68,19 @@ class Suite:
         if any(number.startswith("L") for number in self.numbers):
             feedback = FeedbackService(self.models, self.scratch, self.rounds, self.seconds, print_progress)
             results["feedback"] = attempt(lambda: feedback.run(self.numbers))
+        if set(learned_service.NUMBERS) & set(self.numbers):
+            results |= self.learned()
         results |= self.mathematics()
         results["figures"] = evaluate(results, self.numbers)
         return results
+
+    def learned(self) -> dict[str, Any]:
+        """Measure models that learned by the rule mixture."""
+        service = learned_service.LearnedService(self.scratch, self.rounds, self.seconds, print_progress)
+        found = {"learned": attempt(lambda: service.run(self.numbers))}
+        if "B6" in self.numbers:
+            found["batches"] = attempt(lambda: self.run_rounds(str(KERNELS.ensure()), "mixture_batches", ["predict"]))
+        return found
 
     def mathematics(self) -> dict[str, Any]:
         """Measure networks and their peers, and how exact everything is."""
