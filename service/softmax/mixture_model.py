@@ -109,9 +109,8 @@ class MixtureArrays(NamedTuple):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.floating[Any]]]) -> "MixtureArrays":
         """Return the numbers with these arrays."""
-        weights, frequencies, draw = (
-            arrays[name].astype(np.float64, copy=False) for name in ("weights", "frequencies", "draw")
-        )
+        # Copies: the kernels' types are those of writable arrays, and a snapshot's are not.
+        weights, frequencies, draw = (arrays[name].astype(np.float64) for name in ("weights", "frequencies", "draw"))
         features, base, linear, stage = (arrays[name] for name in ("features", "base", "linear", "stage"))
         return cls(features, base, linear, stage, weights, frequencies, draw)
 
