@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final
 
-from service.errors import SnapshotError
 from service.log_events import logger
 from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, PREDICT, Endpoint
 from service.serve.models.live_models import LiveModels, VersionKey
@@ -163,7 +162,7 @@ class ModelRegistry:
             if served is not None and seq > served.seq:
                 try:
                     newer[key] = served.with_snapshot(seq, read_snapshot(data.stream_folder(*key).snapshots / str(seq)))
-                except (SnapshotError, ValueError) as error:
+                except Exception as error:  # noqa: BLE001  # no fault of one state may keep the others from being served
                     # The learner has deleted this one because it has published a newer one, whose wakeup follows.
                     if not isinstance(error.__cause__, FileNotFoundError):
                         logger.event("snapshot_refused", model=key[0], version=key[1], reason=str(error))
