@@ -12,8 +12,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import UnacceptableError
 from service.softmax.arrays import Doubles, Floats, Integers
-from service.softmax.classifier import Classifier, Head, LayerShape
+from service.softmax.classifier import LOGIT_OVERFLOW, Classifier, Head, LayerShape, overflowing_rows
 from service.softmax.kernels.calibration_kernels import head_forward, scaling_forward
 from service.softmax.kernels.heads import NOT_FINITE
 
@@ -123,3 +124,26 @@ def calibration_tensors(calibration: Calibration | None) -> list[Doubles]:
 def calibration_from_tensors(head: Head, tensors: Mapping[str, NDArray[np.floating[Any]]]) -> Calibration | None:
     """Return the calibration in tensors by name; None if they have none."""
     return Calibration.from_tensor(head, tensors["calibration"]) if "calibration" in tensors else None
+
+
+def uncalibrated_model(model: Classifier) -> Classifier:
+    """Return the model that computes a model's logits before a calibration."""
+    return model.inner if isinstance(model, CalibratedModel) else model
+
+
+def uncalibrated_logits(model: Classifier, X: Floats) -> Floats:
+    """Return the logits (B, K) of X (B, N) before a calibration, as in explanations.
+
+    Raises:
+        UnacceptableError: A value of X is not finite, or a logit overflows the model's dtype.
+    """
+    inner = uncalibrated_model(model)
+    Z = inner.logits(X)
+    over = overflowing_rows(Z)
+    if over.size:
+        inner.reject_overflow(X)
+        with np.errstate(over="ignore"):
+            inner.retry_in_float64(X, over, Z, lambda exact, rows: exact.logits(rows))
+        if not np.isfinite(Z[over]).all():
+            raise UnacceptableError(LOGIT_OVERFLOW)
+    return Z

@@ -24,6 +24,7 @@ from service.softmax.classifier import NO_LABELS, Classifier, Head
 from service.softmax.input_stage import Stage
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.kernels.matmul import pack
+from service.softmax.kernels.mixture import ANSWER_MIN
 from service.softmax.kernels.mixture_inputs import STAGE_ROWS
 from service.softmax.kernels.mixture_predict import mixture_predict_forward
 from service.softmax.kernels.random_features import RandomFeatures, draw_features, pack_features
@@ -75,6 +76,11 @@ class MixtureArrays(NamedTuple):
     def n_heads(self) -> int:
         """The number of experts on the random features: 2 beside trained weights, else 1."""
         return int(self.features.shape[1]) // self.n_logits
+
+    @property
+    def guard(self) -> Doubles:
+        """The weights (E,) of the E members of the average that answers; all are 0 before the first learned row."""
+        return self.weights[self.weights.size // 2 - 1 :]
 
     def input_stage(self) -> Stage:
         """Return the stage that standardizes rows; features of unknown scale have the scale 1."""
@@ -165,6 +171,23 @@ class MixtureModel(Classifier):
                 return None
             panels, stagings = plan.panels, plan.stagings
         return SingleRowPlan(panels, stagings, self._code, self.n_logits, self.n_classes, experts=self._numbers())
+
+    def member_probabilities(self, X: Floats) -> Floats:
+        """Return P (B, E, C), what each member of the average answers, in the order of their weights.
+
+        Each answer is that of this mixture if the member had the whole weight. It is not finite where the logits of the
+        mixture are not.
+        """
+        E, offsets, no_Z = self.experts.guard.size, self._offsets(X), np.empty((0, self.n_logits), self.dtype)
+        answers = np.empty((E, len(X), self.n_classes), self.dtype)
+        for member, P in enumerate(answers):
+            weights = self.experts.weights.copy()
+            weights[-E:] = 0.0
+            # The kernel takes a first weight of 0 for a mixture that has learned nothing.
+            weights[-E], weights[member - E] = ANSWER_MIN, 1.0
+            numbers = (*self._numbers()[:-2], weights, self.experts.frequencies)
+            mixture_predict_forward(X, offsets, *numbers, self._code, no_Z, P, NO_LABELS)
+        return np.ascontiguousarray(answers.swapaxes(0, 1))
 
     def _offsets(self, X: Floats) -> Floats:
         """Return the offset's logits (B, K), or (0, K) without an offset."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.errors import ArtifactError
 from service.learn.state import LearnerState
 from service.softmax.arrays import Floats
-from service.softmax.contributions import create_explainer
+from service.softmax.explainer_factory import create_explainer
 from service.softmax.mixture_model import MixtureModel
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.hashing import hash_weights

@@ -20,7 +20,7 @@ from service.compiler import TARGET
 from service.softmax import derivatives
 from service.softmax.calibration import KINDS, CalibratedModel, Calibration
 from service.softmax.calibration_learner import CalibrationLearner
-from service.softmax.contributions import create_explainer
+from service.softmax.explainer_factory import create_explainer
 from service.softmax.input_stage import Stage
 from service.softmax.kernels.activations import activation_forward
 from service.softmax.kernels.cosine import cos_forward

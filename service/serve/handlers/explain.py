@@ -30,7 +30,7 @@ from service.serve.wire.oip_tensors import InferenceBody
 from service.settings import Settings
 
 NO_CONTRIBUTIONS: Final = (
-    "The logits of a network are no sums over features, so it has no contributions; ask for sensitivities."
+    "The logits of a network or a mixture are no sums over features, so it has no contributions; ask for sensitivities."
 )
 
 

@@ -15,7 +15,9 @@ from service.serve.wire.labels import LabelParser
 from service.serve.wire.predict_body import parse_min_seq
 from service.settings import Settings
 from service.softmax.arrays import Doubles, Floats
+from service.softmax.calibration import uncalibrated_model
 from service.softmax.logit_targets import logit_targets
+from service.softmax.mixture_model import MixtureModel
 from service.store.log.feedback_payload import Targets
 
 FIELDS: Final = ("instances", "labels", "top", "min_seq", "parameters", "signature_name")
@@ -26,9 +28,11 @@ WIDE_TOP: Final = 10
 BLOCK_CELLS: Final = 1 << 18
 # Numbers that may be computed for each one that a response may hold: `top` cuts the matrices after they are made.
 COMPUTED_PER_CELL: Final = 16
-# How text counts among numbers: ten characters as one. An entry of `top` has eighty, and those of its feature's name.
+# How text counts among numbers: ten characters as one. An entry of `top` has eighty, and those of its feature's name;
+# an entry of `experts` has a hundred beside its probabilities.
 NUMBER_CHARACTERS: Final = 10
 ENTRY_CELLS: Final = 8
+EXPERT_CELLS: Final = 10
 MATRICES: Final = frozenset(("contributions", "sensitivities"))
 # More numbers than these take longer than the event loop should (about 0.2 ms, most of it writing them).
 INLINE_CELLS: Final = 4096
@@ -61,7 +65,8 @@ class ExplainParser:
 
     Attributes:
         is_linear: Whether the logits are sums over features, which have contributions then.
-        inline_rows: How many rows the event loop explains itself; 0 for a heavy model, which it should not even pack.
+        inline_rows: How many rows the event loop explains itself; 0 for a heavy model, which it should not even pack,
+            and for a mixture, one row of which takes longer than the event loop should.
         block_rows: How many rows are explained at a time.
     """
 
@@ -76,13 +81,20 @@ class ExplainParser:
         self._sizes: Final = {"logits": K, "contributions": K * N if self.is_linear else 0, "sensitivities": C * N}
         self._row_cells: Final = self._sizes["contributions"] + self._sizes["sensitivities"]
         with_slopes = self._row_cells + K * N  # the slopes of the logits
-        self._row_computed: Final = with_slopes + K * sum(layer.outputs for layer in model.layers[:-1])
-        self.inline_rows: Final = min(INLINE_CELLS // self._row_cells, served.inline_rows // (FORWARDS + K))
+        hidden = K * sum(layer.outputs for layer in model.layers[:-1])
+        inline_rows, expert_cells = min(INLINE_CELLS // self._row_cells, served.inline_rows // (FORWARDS + K)), 0
+        mixture = uncalibrated_model(model)
+        if isinstance(mixture, MixtureModel):
+            members, arrays = mixture.experts.guard.size, mixture.experts
+            hidden = members * C * N + arrays.features.size
+            inline_rows, expert_cells = 0, members * (C + EXPERT_CELLS)
+        self._row_computed: Final = with_slopes + hidden
+        self.inline_rows: Final = inline_rows
         self.block_rows: Final = max(1, BLOCK_CELLS // with_slopes)
         features, classes = ([len(name) for name in names] for names in (served.manifest.features, served.classes))
         self._names_length: Final = max(features), sum(features)
         label = max(classes) if served.thresholds is None else sum(classes)
-        self._row_fixed: Final = 2 * K + C + label // NUMBER_CHARACTERS
+        self._row_fixed: Final = 2 * K + C + label // NUMBER_CHARACTERS + expert_cells
 
     def parse_explain(self, body: bytes) -> ExplainBody:
         """Parse the body of a request.

@@ -1,18 +1,19 @@
 """Write the responses of `:explain`, and the explaining outputs of v2 `/infer`.
 
     {"explanations": [{"label", "logits", "probabilities", "bias", "contributions", "sensitivities", "top",
-                       "loss", "loss_gradient"}, ...],
+                       "experts", "loss", "loss_gradient"}, ...],
      "features": [name, ...], "calibration": {"kind", ...}, "classes": [name, ...],
      "model_name", "model_version", "seq"}
 
 `features` names the columns of contributions (K, N), sensitivities (C, N) and loss_gradient (N). If `top` leaves
 features out, that member is missing, and each row has its own columns: the features of its `top`, in their order.
-`calibration` is present if the model has one; logits, bias and contributions are then those before it.
+`calibration` is present if the model has one; logits, bias, contributions and experts are then those before it.
+`experts` is present for a mixture: what each of its experts answers, with its weight in the answer.
 
 A row's `top` concerns its label; for a multi-label model, its most probable class. It orders features by the size of
-their contribution to that class's logit. For a network it orders them by the first-order effect on the probability: the
-sensitivity times the feature's distance from the mean of its input stage, or from 0 without one. If two classes share
-one logit it is the second's; the contribution to the first's is its negative.
+their contribution to that class's logit. If two classes share one logit it is the second's; the contribution to the
+first's is its negative. For a network or a mixture, `top` orders features by the first-order effect on the probability:
+the sensitivity times the feature's distance from the mean of its input stage, or from 0 without one.
 """
 
 from collections.abc import Collection, Iterator
@@ -27,8 +28,9 @@ from service.serve.handlers.explain_body import MATRICES, ExplainBody
 from service.serve.models.served_model import ServedModel
 from service.serve.wire.oip_request import EXPLANATIONS
 from service.softmax.arrays import Doubles, Floats
-from service.softmax.calibration import CalibratedModel
-from service.softmax.contributions import Explainer, create_explainer, uncalibrated_logits
+from service.softmax.calibration import CalibratedModel, uncalibrated_logits
+from service.softmax.explainer import Explainer
+from service.softmax.explainer_factory import create_explainer
 from service.softmax.explanation import Explanation
 
 
@@ -110,6 +112,11 @@ class ExplainFormat:
         bias = self.explainer.bias
         return b"null" if bias is None else _numbers(bias)
 
+    @cached_property
+    def _experts(self) -> list[bytes]:
+        """The beginning of each expert's entry in `experts`."""
+        return [orjson.dumps(expert._asdict())[:-1] + b',"probabilities":' for expert in self.explainer.experts]
+
     def _encode_rows(self, X: Floats, found: Explanation, top: int) -> Iterator[bytes]:
         """Yield the JSON of each row of X (B, N)."""
         wide = dict(zip(found.over.tolist(), range(len(found.over)), strict=True))
@@ -117,10 +124,11 @@ class ExplainFormat:
             P = found.probabilities[i]
             label = int(found.labels[i]) if self._served.thresholds is None else int(P.argmax())
             source, at = (found, i) if i not in wide or found.exact is None else (found.exact, wide[i])
-            yield self._encode_row(x, P, label, source, at, top)
+            experts = b"" if found.experts is None else self._encode_experts(found.experts[i])
+            yield self._encode_row(x, P, label, source, at, top, experts)
 
     def _encode_row(  # noqa: PLR0917  # the parts of one row
-        self, x: Floats, P: Floats, label: int, found: Explanation, i: int, top: int
+        self, x: Floats, P: Floats, label: int, found: Explanation, i: int, top: int, experts: bytes
     ) -> bytes:
         S, D = found.sensitivities[i], found.loss_gradients
         C = None if found.contributions is None else found.contributions[i]
@@ -137,7 +145,7 @@ class ExplainFormat:
         if gradient is not None and found.losses is not None:
             loss = b',"loss":%b,"loss_gradient":%b' % (orjson.dumps(float(found.losses[i])), _numbers(gradient))
         return (
-            b'{"label":%b,"logits":%b,"probabilities":%b,"bias":%b,"contributions":%b,"sensitivities":%b,"top":[%b]%b}'
+            b'{"label":%b,"logits":%b,"probabilities":%b,"bias":%b,"contributions":%b,"sensitivities":%b,"top":[%b]%b%b}'
             % (
                 self._label(label, P),
                 _numbers(found.logits[i]),
@@ -146,9 +154,15 @@ class ExplainFormat:
                 b"null" if C is None else _numbers(C),
                 _numbers(S),
                 entries,
+                experts,
                 loss,
             )
         )
+
+    def _encode_experts(self, P: Floats) -> bytes:
+        """Return the member `experts` with the probabilities (E, C)."""
+        entries = (start + _numbers(row) + b"}" for start, row in zip(self._experts, P, strict=True))
+        return b',"experts":[%b]' % b",".join(entries)
 
     def _label(self, label: int, P: Floats) -> bytes:
         """Return the row's label, or the list of labels of a multi-label model."""

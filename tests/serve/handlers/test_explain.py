@@ -18,7 +18,7 @@ from service.serve.handlers.explain_format import ExplainFormat
 from service.serve.models.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.models.served_model import ServedModel
 from service.settings import Settings
-from service.softmax.contributions import create_explainer
+from service.softmax.explainer_factory import create_explainer
 from service.softmax.explanation import Explanation
 from service.softmax.linear_model import LinearModel
 from service.store.artifact.artifact import Artifact

@@ -50,9 +50,22 @@ class TopFeature(ResponseModel):
     feature: str = Field(description="The feature's name.")
     index: Count = Field(description='Its place in "features" of the model\'s metadata.')
     contribution: float | None = Field(
-        description="What the feature adds to the logit of the row's label; null for a network."
+        description="What the feature adds to the logit of the row's label; null for a network or a mixture."
     )
     sensitivity: float = Field(description="The derivative of the label's probability by the feature.")
+
+
+class ExpertAnswer(ResponseModel):
+    """The answer of one expert of a mixture."""
+
+    name: Literal["mixture", "frequencies", "features", "features alone", "base", "linear"] = Field(
+        description='The expert. "mixture" is the learned mixture of the experts that have an exponent.'
+    )
+    weight: float = Field(description="The weight of its probabilities in the answer before any calibration.")
+    exponent: float | None = Field(
+        description="The exponent of its probabilities in the learned mixture; null if it takes no part in that."
+    )
+    probabilities: list[float] = Field(description="Its C probabilities.")
 
 
 class RowExplanation(ResponseModel):
@@ -62,16 +75,21 @@ class RowExplanation(ResponseModel):
     logits: list[float] = Field(description="The K logits, before any calibration.")
     probabilities: list[float] = Field(description="The C probabilities that a prediction gives.")
     bias: list[float] | None = Field(
-        description="The part of each logit that no feature contributes; null for a network."
+        description="The part of each logit that no feature contributes; null for a network or a mixture."
     )
     contributions: list[list[float]] | None = Field(
         description="K lists of N numbers: what each feature adds to each logit. They and the bias sum to the logit. "
-        "Null for a network."
+        "Null for a network or a mixture."
     )
     sensitivities: list[list[float]] = Field(
         description="C lists of N numbers: the derivative of each probability by each feature."
     )
     top: list[TopFeature] = Field(description="The features that matter most for the label, the most important first.")
+    experts: list[ExpertAnswer] = Field(
+        default_factory=absent,
+        description="The answers of the experts of a mixture; left out for other models. The sum of their weighted "
+        "probabilities is the answer before any calibration.",
+    )
     loss: float = Field(default_factory=absent, description="The loss of the given label.")
     loss_gradient: list[float] = Field(
         default_factory=absent, description="The derivative of that loss by each feature."

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
-from service.softmax.calibration import IDENTITY, KINDS, CalibratedModel, Calibration
+from service.softmax.calibration import IDENTITY, KINDS, CalibratedModel, Calibration, uncalibrated_logits
 from service.softmax.classifier import Classifier
-from service.softmax.contributions import BLOCK_CELLS, NetworkExplainer, create_explainer, uncalibrated_logits
+from service.softmax.explainer_factory import create_explainer
 from service.softmax.explanation import Explanation
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.linear_model import LinearModel
+from service.softmax.network_explainer import BLOCK_CELLS, NetworkExplainer
 from service.softmax.network_model import NetworkModel
 from tests.support.networks import Net, activate
 from tests.support.reference import DTYPES, HEADS, Array
