@@ -215,6 +215,10 @@ class ClassesFixedError(RefusedError, code="classes_fixed"):
     """The model cannot have further classes."""
 
 
+class RuleFixedError(RefusedError, code="rule_fixed"):
+    """The model learns by the rule mixture, which no other rule continues."""
+
+
 class ClassesMaxError(RefusedError, code="too_many_classes"):
     """The model would have more classes than the limit."""
 

@@ -30,6 +30,7 @@ from service.store.artifact.learning_rules import (
 )
 from service.store.artifact.mixture_rules import check_mixture, drawn_features
 from service.store.artifact.model_factory import initial_parameters
+from service.store.artifact.rule_sizes import check_size
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 
@@ -51,7 +52,7 @@ class LearningRule:
     def __init__(self, artifact: Artifact, fold_version: int) -> None:
         self._artifact: Final = artifact
         self._fold_version: Final = fold_version
-        self.name, self.constants = select_rule(artifact)
+        self.name, self.constants = select_rule(artifact, fold_version)
         form = learning_form(artifact, self.name, self.constants)
         manifest = artifact.manifest
         thresholds = np.array(manifest.thresholds or [THRESHOLD] * manifest.n_outputs)
@@ -104,6 +105,7 @@ class LearningRule:
         check_constants(name, numbers, layers=form == "layers")
         if name == "mixture":
             check_mixture(self._artifact, numbers)
+            check_size(name, numbers, self._artifact, self.learner.n_logits)
         if name == "mixture" and form == "mixture":
             if drawn_features(numbers) != drawn_features(self.constants):
                 raise ArtifactError("features and seed of mixture stay as they are; roll back to before it instead")

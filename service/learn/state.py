@@ -10,7 +10,8 @@ Invariants:
   changes it; only what is passed in does.
 - The same artifact and calls give the same bits on every processor. Rows may be split into calls at any point.
 - A trained artifact is served with exactly its own weights until the first row is learned.
-- New classes come after the old ones. No two old classes change their order in any row.
+- New classes come after the old ones. No two old classes change their order in any row, but for close ones of a
+  mixture.
 - Another rule starts with new sums and learns the same weights in the same coordinates. The rule mixture adds weights
   of its own to what was learned before, and no other rule can continue from it.
 - The clip of a stage is part of what is served. Another rule leaves it alone unless the change names it.

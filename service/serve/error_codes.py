@@ -69,6 +69,9 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "rolled_back": ErrorCode(409, "A rollback has undone the event.", "with another id"),
     "classes_changed": ErrorCode(409, "Classes were added since the event was made.", "after reading the metadata"),
     "classes_fixed": ErrorCode(409, "The model cannot have further classes.", "no"),
+    "rule_fixed": ErrorCode(
+        409, "The model learns by `mixture`, and keeps this rule, its `features` and its `seed`.", "after a rollback"
+    ),
     "seq_moved": ErrorCode(409, "The model has learned since the seq in `if_seq`.", "after reading the metadata"),
     "stream_gone": ErrorCode(409, "The feedback of this version is no longer stored.", "yes, with the same id"),
     "artifact_changed": ErrorCode(

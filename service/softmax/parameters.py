@@ -211,6 +211,11 @@ class MixtureParameters:
         """The dtype of the model."""
         return self.experts.base.dtype
 
+    @property
+    def _layer(self) -> LinearParameters:
+        """The offset, or weights of 0, as an artifact has them."""
+        return self.offset or LinearParameters(self.head, *_zero_layer(self.experts))
+
     def build_model(self) -> Classifier:
         """Return the model with these parameters.
 
@@ -221,21 +226,22 @@ class MixtureParameters:
         return _calibrate(MixtureModel(self.head, self.experts, offset), self.calibration)
 
     def tensors(self) -> list[Floats]:
-        """Return all tensors in the order of their hash: those of the experts, the offset's, the calibration."""
-        offset = [] if self.offset is None else self.offset.tensors()
-        return [*self.experts.arrays().values(), *offset, *calibration_tensors(self.calibration)]
+        """Return all tensors in the order of their hash: the offset's, those of the experts, the calibration."""
+        return self._hashed(self._layer.tensors())
 
     def effective_tensors(self) -> list[Floats]:
-        """Return the tensors that answers depend on: all."""
-        return self.tensors()
+        """Return the tensors that answers depend on: all but a delta of zeros."""
+        return self._hashed(self._layer.effective_tensors())
+
+    def _hashed(self, layer: list[Floats]) -> list[Floats]:
+        return [*layer, *self.experts.arrays().values(), *calibration_tensors(self.calibration)]
 
     def with_classes(self, count: int) -> "MixtureParameters":
         """Return parameters with `count` more classes, as `LinearParameters.with_classes`.
 
         The lower bias is the offset's, which may be new: weights of 0.
         """
-        offset = self.offset or LinearParameters(self.head, *_zero_layer(self.experts))
-        return replace(self, experts=self.experts.with_classes(count), offset=offset.with_classes(count))
+        return replace(self, experts=self.experts.with_classes(count), offset=self._layer.with_classes(count))
 
     def arrays(self) -> Arrays:
         """Return all arrays by name; `from_arrays` is the reverse, given the head and `clips`."""

@@ -67,11 +67,12 @@ def test_an_exported_delta_continues_where_it_stopped() -> None:
 
 
 def test_an_export_without_rows_is_unchanged() -> None:
-    """An export of zero weights has zero weights and no statistics."""
+    """An export of zero weights has zero weights and no statistics, and learns by the same rule."""
     source = artifact("zero")
     exported = LearnerState(source).export_artifact(class_names(source), {})
     assert exported.manifest.training is None
-    assert LearnerState(exported).rule_settings["form"] == "running"
+    assert exported.manifest.mixture is None
+    assert LearnerState(exported).rule_settings == LearnerState(source).rule_settings
 
 
 def test_statistics_beyond_the_dtype_are_left_out() -> None:

@@ -20,8 +20,10 @@ from tests.support.learner_states import has_same_bits, state_events
 from tests.support.reference import HEADS
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize(("kind", "rule"), [(kind, rule) for kind in KINDS for rule in (None, *rules_of(kind))])
+@pytest.mark.parametrize(
+    ("head", "kind", "rule"),
+    [(head, kind, rule) for head in HEADS for kind in KINDS for rule in (None, *rules_of(kind, head))],
+)
 def test_state_0_answers_as_the_artifact(rule: str | None, head: str, kind: str) -> None:
     """Before the first event the answers have the bits of the artifact's own, with any rule."""
     source = artifact(kind, head, **({} if rule is None else {"learning": {"rule": rule}}))
@@ -130,7 +132,8 @@ def test_foreign_tensors_are_rejected() -> None:
         LearnerState.from_tensors(source, state.tensors(), state.scalars() | {"fold_version": 0})
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# A mixture flattens its experts and averages them, so it keeps neither the bound nor the order of close classes.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "zero"])
 def test_added_classes_are_improbable_at_first(kind: str) -> None:
     """New classes keep the ranking of the others and can be learned."""
     source = artifact(kind, K=4)
@@ -313,23 +316,22 @@ def test_unlearned_weights_have_the_artifacts_hash(name: str) -> None:
         assert exported.weights_sha256 == hash_weights(state.served_parameters())
 
 
-def test_digits_in_one_pass() -> None:
+@pytest.mark.parametrize(("kind", "loss"), [("zero", 0.185), ("running", 0.23)])
+def test_digits_in_one_pass(kind: str, loss: float) -> None:
     """From zero weights and default constants one pass over digits has the loss of the prototype."""
     X, y = digits()
-    losses = LearnerState(artifact("zero", N=64, K=10)).fold_rows(X, y)
-    assert losses.mean() <= 0.23
+    assert LearnerState(artifact(kind, N=64, K=10)).fold_rows(X, y).mean() <= loss
 
 
-def test_digits_in_another_unit() -> None:
+@pytest.mark.parametrize("kind", ["zero", "running"])
+def test_digits_in_another_unit(kind: str) -> None:
     """A unit 10**8 times as large changes the loss by rounding only."""
     X, y = digits()
-    losses = [
-        LearnerState(artifact("zero", N=64, K=10)).fold_rows(rows, y).mean() for rows in (X, X * np.float32(1e-8))
-    ]
+    losses = [LearnerState(artifact(kind, N=64, K=10)).fold_rows(rows, y).mean() for rows in (X, X * np.float32(1e-8))]
     assert losses[1] == pytest.approx(losses[0], abs=2e-3)
 
 
-@pytest.mark.parametrize("rule", ["newton", "ftrl", "adagrad"])
+@pytest.mark.parametrize("rule", ["mixture", "newton", "ftrl", "adagrad"])
 def test_changed_labels_are_learned(rule: str) -> None:
     """After 50,000 rows every label is rotated; within 5,000 rows the loss is low again."""
     X, y = digits()

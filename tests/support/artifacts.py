@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
+from service.softmax.network_learner import NETWORK_RULES
 from service.store.artifact.artifact import Artifact
+from service.store.artifact.mixture_rules import MIXTURE_HEADS
 from tests.support.reference import Array
 
-KINDS = ("zero", "trained", "raw", "staged", "network")
+KINDS = ("zero", "running", "trained", "raw", "staged", "network")
 RULES = ("sgd", "adagrad", "ftrl", "newton")
 # Widths and activations of the hidden layers of a network.
 HIDDEN = ((18, "tanh"), (5, "sigmoid"))
@@ -18,7 +20,17 @@ HIDDEN = ((18, "tanh"), (5, "sigmoid"))
 def artifact(
     kind: str = "trained", head: str = "softmax", N: int = 4, K: int = 3, dtype: str = "float32", **fields: Any
 ) -> Artifact:
-    """Return an artifact: zero weights; training statistics; none; a stage and statistics; hidden layers too."""
+    """Return a small artifact with random numbers.
+
+    Args:
+        kind: "zero": weights of 0; "running": the same with the rule newton; "trained": training statistics; "raw":
+            none; "staged": a stage and statistics; "network": hidden layers too.
+        head: The head.
+        N: The number of features.
+        K: The number of classes, but for a sigmoid head.
+        dtype: The dtype.
+        fields: Other fields of the manifest.
+    """
     rng, columns = np.random.default_rng(0), 1 if head == "sigmoid" else K
     numbers = {"mean": rng.standard_normal(N).tolist(), "scale": np.exp(rng.standard_normal(N)).tolist()}
     manifest: dict[str, Any] = {
@@ -32,6 +44,8 @@ def artifact(
         manifest["training"] = numbers | {"rows": 200}
     if kind in {"staged", "network"}:
         manifest["stage"] = numbers | {"clip": 3.0}
+    if kind == "running":
+        manifest["learning"] = {"rule": "newton"}
     tensors: dict[str, Array] = {}
     inputs = N
     for number, (width, activation) in enumerate(HIDDEN if kind == "network" else ()):
@@ -40,7 +54,7 @@ def artifact(
         tensors[layer["weight"]] = rng.standard_normal((inputs, width)) / np.sqrt(inputs)
         tensors[layer["bias"]] = rng.standard_normal(width)
         inputs = width
-    tensors["weight"] = rng.standard_normal((inputs, columns)) * (kind != "zero")
+    tensors["weight"] = rng.standard_normal((inputs, columns)) * (kind not in {"zero", "running"})
     tensors["bias"] = rng.standard_normal(columns)
     tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     return Artifact.from_fields(manifest | fields, tensors)
@@ -57,9 +71,13 @@ def ones(first: int, second: int) -> Artifact:
     return Artifact.from_fields(fields, tensors)
 
 
-def rules_of(kind: str) -> tuple[str, ...]:
-    """Return the rules with which an artifact of a kind can learn."""
-    return tuple(rule for rule in RULES if kind != "network" or rule != "newton")
+def rules_of(kind: str, head: str = "softmax") -> tuple[str, ...]:
+    """Return the rules with which an artifact of a kind can go on; nothing but mixture goes on after mixture."""
+    if kind == "network":
+        return NETWORK_RULES
+    if head not in MIXTURE_HEADS:
+        return RULES
+    return ("mixture",) if kind == "zero" else (*RULES, "mixture")
 
 
 def rows(source: Artifact, B: int = 60, seed: int = 1) -> tuple[Array, Array]:

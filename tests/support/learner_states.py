@@ -1,10 +1,13 @@
 """Compare learner states, and draw random sequences of events for them."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
+from service.errors import ArtifactError
 from service.learn.state import LearnerState
 from service.store.artifact.artifact import Artifact
 from tests.support.artifacts import rows, rules_of
@@ -24,16 +27,24 @@ def state_events(source: Artifact, kind: str) -> st.SearchStrategy[Event]:
 
         return event
 
-    change = st.sampled_from(
-        [{"rule": rule} for rule in rules_of(kind)]
+    def change(changes: dict[str, object]) -> Event:
+        def event(state: LearnerState) -> object:
+            is_mixture, rule = state.rule_settings["rule"] == "mixture", changes.get("rule", "mixture")
+            refused = pytest.raises(ArtifactError) if is_mixture and rule != "mixture" else nullcontext()
+            with refused:
+                state.configure(changes)
+            return None
+
+        return event
+
+    rules = rules_of(kind, source.manifest.head)
+    changes = st.sampled_from(
+        [{"rule": rule} for rule in rules]
         + [{"constants": {"rate": 0.2}}]
-        + [{"rule": rule, "constants": {"clip": 2.0}} for rule in rules_of(kind) if rule == "newton"]
+        + [{"rule": rule, "constants": {"clip": 2.0}} for rule in rules if rule == "newton"]
         + [{switch: value} for switch in ("paused", "shadow") for value in (True, False)]
     )
-    steps = [
-        st.builds(fold, st.integers(0, 50), st.integers(1, 10)),
-        change.map(lambda c: lambda state: state.configure(c)),
-    ]
+    steps = [st.builds(fold, st.integers(0, 50), st.integers(1, 10)), changes.map(change)]
     if source.manifest.head != "sigmoid":
         steps.append(st.integers(1, 2).map(lambda count: lambda state: state.add_classes(count)))
     return st.one_of(steps)

@@ -38,9 +38,11 @@ def rows_of(model: str, count: int, seed: int = 0) -> list[list[float]]:
     return [[round(float(x), 4) for x in row] for row in np.array(training.mean) + normal * np.array(training.scale)]
 
 
-def replay_stream(data: Path, model: str, n: int | None = None) -> tuple[str, EventFold]:
+def replay_stream(
+    data: Path, model: str, n: int | None = None, models: Path = ROOT / "models"
+) -> tuple[str, EventFold]:
     """Return the hash of state(n) and the fold, from log and artifact only; the service may be running."""
-    artifact: Artifact = read_artifact(ROOT / "models" / model / "1", 1 << 30)
+    artifact: Artifact = read_artifact(models / model / "1", 1 << 30)
     log = SqliteLog(DataDirectory(data).log)
     (stream,) = [stream for stream in log.list_streams() if stream.model == model]
     last = log.stream_state(stream.number).seq if n is None else n

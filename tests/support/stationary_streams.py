@@ -6,6 +6,8 @@ import numpy as np
 
 from service.learn.state import LearnerState
 from service.store.artifact.artifact import Artifact
+from service.store.artifact.fingerprint import OLDEST_FOLD_VERSION
+from service.store.artifact.learning_rules import default_rule
 from tests.support.reference import Array
 
 ROWS = 4000
@@ -72,6 +74,11 @@ def make_artifact(stream: StationaryStream, **learning: Any) -> Artifact:
     }
     tensors = {"weight": np.zeros((stream.N, K), np.float32), "bias": np.zeros(K, np.float32)}
     return Artifact.from_fields(fields | ({"learning": learning} if learning else {}), tensors)
+
+
+def linear_rule(stream: StationaryStream) -> str:
+    """Return the default rule from zero weights of heads that no mixture is for, for a model of this size."""
+    return default_rule(make_artifact(stream), OLDEST_FOLD_VERSION)
 
 
 def loss_to_uniform(stream: StationaryStream, **learning: Any) -> float:

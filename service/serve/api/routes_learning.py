@@ -86,7 +86,7 @@ async def weights(served: Served, context: With, seq: SeqQuery = None) -> Respon
 
 @learning_models.post(":classes", **DOCS["classes"])
 async def classes(served: Served, request: Request, context: With, *, wait: Wait = False) -> Response:
-    """Add classes after the existing ones; the order of the others does not change in any row."""
+    """Add classes after the existing ones; no two others change their order, but for close ones of a mixture."""
     admin = _learning(context).admin
     call = await _parse(request, context, AddClassesRequest)
     event = _admin_request(request, call, Kind.CLASSES, classes_payload(call.add))

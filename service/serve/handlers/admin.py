@@ -15,9 +15,11 @@ from service.serve.log.writer import Writer
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse
+from service.store.artifact.fingerprint import FOLD_VERSION, fold_version_of
 from service.store.log.events import EventLocation, Outcome
 
-Check = Callable[[ServedModel], None]
+Check = Callable[[ServedModel, int], None]
+"""Raise an error unless a served model, whose stream began with a version of the fold, can accept an event."""
 
 
 class AdminHandler:
@@ -81,11 +83,19 @@ class AdminHandler:
     async def _check_new(self, served: ServedModel, request: AdminRequest, check: Check) -> None:
         """Check an event that is not in the log yet: its own effect may be what the served model refuses now."""
         try:
-            check(served)
+            check(served, await self._fold_version(served))
         except SoftstepError:
             id_ = request.event.id
             if id_ not in await self._writer.call_with_log(lambda log: log.find_ids(served.name, [id_])):
                 raise
+
+    async def _fold_version(self, served: ServedModel) -> int:
+        """Return the version of the fold with which the stream of a model began, or begins with its first event."""
+        if served.learned is None:  # a snapshot names its rule, whatever the version
+            for stream in await self._writer.call_with_log(lambda log: log.list_streams()):
+                if (stream.model, stream.version) == served.key:
+                    return fold_version_of(served.artifact, stream.genesis) or FOLD_VERSION
+        return FOLD_VERSION
 
     def _log_stored(self, name: str, request: AdminRequest, place: EventLocation) -> None:
         version = self._responses.version_of(place)

@@ -14,14 +14,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from service.errors import ArtifactError, ClassesFixedError, UnacceptableError, UnknownIdError
+from service.errors import ArtifactError, ClassesFixedError, RuleFixedError, UnacceptableError, UnknownIdError
 from service.serve.models.served_model import ServedModel
 from service.serve.wire.feedback_body import PostedEvent
 from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.rule import RuleName
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
-from service.store.artifact.learning_rules import check_constants, check_newton_size, parse_rule_name, select_rule
+from service.store.artifact.learning_rules import check_constants, parse_rule_name, select_rule
 from service.store.artifact.manifest_json import dump_manifest
+from service.store.artifact.mixture_rules import MIXTURE_HEADS, check_drawn_features, drawn_features
+from service.store.artifact.rule_sizes import check_size, mixture_numbers
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, parse_forget_ids
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import ID_BYTES_MAX, Draft, Kind, Outcome
@@ -105,8 +107,13 @@ def in_version(event: PostedEvent, version: int) -> PostedEvent:
     return event._replace(id=b"%b/%d" % (event.id, version))
 
 
-def check_classes(names: Sequence[str], served: ServedModel) -> None:
+def check_classes(names: Sequence[str], served: ServedModel, fold_version: int) -> None:
     """Check that a model can have further classes with these names.
+
+    Args:
+        names: The names of the classes.
+        served: The model.
+        fold_version: The version of the fold with which its stream began, or begins.
 
     Raises:
         ClassesFixedError: The model cannot have further classes.
@@ -122,7 +129,9 @@ def check_classes(names: Sequence[str], served: ServedModel) -> None:
     manifest = served.manifest.model_copy(update={"classes": (*served.classes, *names)})
     if len(dump_manifest(manifest)) + EXPORT_BYTES > MANIFEST_BYTES_MAX:
         raise UnacceptableError("The names of so many classes do not fit into a manifest; add fewer or shorter ones.")
-    _check_size(_rule_of(served), served, len(names))
+    rule = _rule_of(served, fold_version)
+    if rule is not None:
+        _check_size(rule, _constants_of(served), served, len(served.classes) + len(names))
 
 
 def classes_payload(names: Sequence[str]) -> bytes:
@@ -140,18 +149,20 @@ def rollback_payload(seq: int) -> bytes:
     return dump({"seq": seq})
 
 
-def check_configuration(changes: Mapping[str, Any], served: ServedModel) -> None:
+def check_configuration(changes: Mapping[str, Any], served: ServedModel, fold_version: int) -> None:
     """Check that a model can learn as a call asks.
 
     Args:
         changes: At least one of `rule`, `constants`, `paused` and `shadow`.
         served: The model.
+        fold_version: The version of the fold with which its stream began, or begins.
 
     Raises:
+        RuleFixedError: The model learns by mixture, and would not go on with it and its random features.
         UnacceptableError: The rule is unknown or does not fit the model, or a constant is unknown or out of range.
     """
     if "rule" in changes:
-        _check_rule(changes["rule"], changes.get("constants", {}), served)
+        _check_rule(changes["rule"], changes.get("constants", {}), served, fold_version)
 
 
 def configure_payload(changes: Mapping[str, Any]) -> bytes:
@@ -159,35 +170,57 @@ def configure_payload(changes: Mapping[str, Any]) -> bytes:
     return dump(dict(changes))
 
 
-def _check_rule(rule: str, constants: Mapping[str, int | float], served: ServedModel) -> None:
+def _check_rule(rule: str, constants: Mapping[str, int | float], served: ServedModel, fold_version: int) -> None:
     try:
         name, layers = parse_rule_name(rule), bool(served.manifest.hidden)
         if layers and name not in NETWORK_RULES:
             raise UnacceptableError("A model with hidden layers learns by sgd, adagrad or ftrl.")
-        check_constants(name, {key: float(value) for key, value in constants.items()}, layers=layers)
+        if name == "mixture" and served.manifest.head not in MIXTURE_HEADS:
+            raise UnacceptableError("The rule mixture is for softmax and sigmoid heads; use newton, ftrl or adagrad.")
+        numbers = {key: float(value) for key, value in constants.items()}
+        check_constants(name, numbers, layers=layers)
+        if name == "mixture":
+            check_drawn_features(numbers)
     except (ArtifactError, OverflowError):
         raise UnacceptableError(
             "Unknown rule, or a constant out of range; the names and ranges are in docs/rules.md."
         ) from None
-    _check_size(name, served, 0)
+    if _rule_of(served, fold_version) == "mixture" and (
+        name != "mixture" or drawn_features(numbers) != drawn_features(_constants_of(served))
+    ):
+        raise RuleFixedError(
+            "A model that learns by mixture keeps this rule, its features and its seed; "
+            "roll back to a seq before it, or name another rule in a new version."
+        )
+    _check_size(name, numbers, served, len(served.classes))
 
 
-def _check_size(rule: RuleName | None, served: ServedModel, more: int) -> None:
-    """Refuse a rule for too many features and classes; the learner checks again, since it may be ahead."""
+def _check_size(rule: RuleName, constants: Mapping[str, float], served: ServedModel, classes: int) -> None:
+    """Refuse a rule for too many features and classes."""
+    artifact, n_outputs = served.artifact, 1 if served.manifest.head == "sigmoid" else classes
+    size = mixture_numbers(artifact, constants, n_outputs) if rule == "mixture" else 0
+    too_large = UnacceptableError(f"The rule {rule} does not take so many features and classes; ftrl takes any number.")
+    if size * served.model.dtype.itemsize > served.artifact_bytes_max:
+        raise too_large
     try:
-        if rule is not None:
-            check_newton_size(rule, served.model.n_features, served.model.n_logits + more)
+        check_size(rule, constants, artifact, n_outputs)
     except ArtifactError:
-        raise UnacceptableError(
-            "The rule newton does not take so many features and classes; ftrl takes any number."
-        ) from None
+        raise too_large from None
 
 
-def _rule_of(served: ServedModel) -> RuleName | None:
+def _rule_of(served: ServedModel, fold_version: int) -> RuleName | None:
     """Return the rule that a model learns by; None if its manifest names an unknown one."""
     try:
         if served.learned is not None:
             return parse_rule_name(served.learned.fields["learning"]["rule"])
-        return select_rule(served.artifact)[0]
+        return select_rule(served.artifact, fold_version)[0]
     except ArtifactError:
         return None
+
+
+def _constants_of(served: ServedModel) -> Mapping[str, float]:
+    """Return the constants with which a model learns, or those that its manifest sets."""
+    if served.learned is not None:
+        constants: Mapping[str, float] = served.learned.fields["learning"]["constants"]
+        return constants
+    return {} if served.manifest.learning is None else served.manifest.learning.constants

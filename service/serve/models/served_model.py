@@ -73,7 +73,9 @@ class ServedModel:
         source: The artifact in the models directory; it differs from `artifact` if `bound_differs`.
         weights_sha256: The hash of the function that is served; see `hash_weights`.
         parameters: The number of parameters: every weight, bias, delta and calibration.
-        classes_max: The most classes with which what it has learned can be exported and loaded again.
+        artifact_bytes_max: The most bytes that the tensors of an artifact may have.
+        classes_max: The most classes with which what it has learned can be exported and loaded again; a mixture, which
+            has more weights, may have fewer.
 
     Raises:
         ValueError: The artifact or the snapshot is not a valid model.
@@ -110,7 +112,8 @@ class ServedModel:
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
-        self.classes_max: Final = len(self.classes) + self._class_room(settings.artifact_bytes_max)
+        self.artifact_bytes_max: Final = settings.artifact_bytes_max
+        self.classes_max: Final = len(self.classes) + self._class_room()
         self.thresholds: Final = _thresholds(artifact, len(self.classes))
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
         self.rows: Final = RowParser(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
@@ -137,12 +140,12 @@ class ServedModel:
             _counted(counters, self.counters),
         )
 
-    def _class_room(self, bytes_max: int) -> int:
-        """Return how many classes may be added before the tensors have `bytes_max` bytes."""
+    def _class_room(self) -> int:
+        """Return how many classes may be added before the tensors have as many bytes as an artifact's may have."""
         weights = 1 + self.model.layers[-1].inputs
         # A model may learn in a delta, which doubles its weights.
         bytes_per_class = 2 * weights * self.model.dtype.itemsize
-        return max(0, bytes_max - self.parameters * self.model.dtype.itemsize) // bytes_per_class
+        return max(0, self.artifact_bytes_max - self.parameters * self.model.dtype.itemsize) // bytes_per_class
 
     def with_snapshot(self, seq: int, snapshot: Snapshot) -> "ServedModel":
         """Return the same version at a later seq."""

@@ -22,7 +22,7 @@
     mixture            {features, base, linear or none, stage: tensor names; weights,     no mixture
                        random_features, seed}: experts that were learned; softmax and
                        sigmoid without hidden layers only, mixture_model.py
-    learning           {rule, constants {name: number}}                               chosen by size
+    learning           {rule, constants {name: number}}                               chosen for the model
     calibration        {kind, learn, numbers by name}: applied to the logits,          logits are used
                        calibration_record.py                                           as they are
     provenance         {name: text}                                                   {}
@@ -127,7 +127,7 @@ class Artifact:
         """The hash of the function that the artifact computes, as `hash_weights` makes it.
 
         The tensors are in manifest order: weight and bias, layer by layer, the delta's weight unless it is all zeros,
-        and the calibration.
+        the numbers of a mixture, and the calibration.
         """
         delta = self.manifest.delta
         tensors = [

@@ -38,8 +38,7 @@ def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> byte
     if artifact.manifest.delta is not None:
         manifest["delta"] = {"clip": artifact.manifest.delta.clip}
     if artifact.manifest.mixture is not None:
-        record = artifact.manifest.mixture
-        manifest["mixture"] = [record.random_features, record.seed, *record.weights]
+        manifest["mixture"] = [tensor.tolist() for tensor in artifact.manifest.mixture.numbers]
     if artifact.manifest.hidden:
         manifest["hidden"] = [
             [layer.activation, artifact.tensors[layer.bias].size] for layer in artifact.manifest.hidden

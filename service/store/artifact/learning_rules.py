@@ -14,14 +14,9 @@ from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.rule import Form, Rule, RuleName
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.mixture_record import RANDOM_FEATURES_MAX
-from service.store.artifact.mixture_rules import FEATURES, SEED, build_mixture, check_mixture
+from service.store.artifact.mixture_rules import FEATURES, MIXTURE_HEADS, SEED, build_mixture, check_mixture
 from service.store.artifact.record import ROWS_MAX
-
-# Newton's time and memory grow with K (N + 1)^2. Up to the first limit it is the default: a step of digits, at 42,250,
-# takes some 8 microseconds. Up to the second it may be chosen, and classes may be added: its matrices take 16 MiB.
-NEWTON_DEFAULT_MAX: Final = 1 << 18
-NEWTON_MAX: Final = 1 << 22
-NARROW_FEATURES_MAX: Final = 128
+from service.store.artifact.rule_sizes import MIXTURE_DEFAULT_MAX, NEWTON_DEFAULT_MAX, check_size, is_wide, newton_size
 
 
 class Constant(NamedTuple):
@@ -87,6 +82,8 @@ CONSTANTS: Final[dict[RuleName, dict[str, Constant]]] = {
         "linear_share": Constant(0.8, 0.0, 1.0),
     },
 }
+# Streams from this fold on learn from zero weights by the rule mixture, unless the manifest names another one.
+MIXTURE_FOLD: Final = 2
 # Models with hidden layers lack these constants.
 LINEAR_CONSTANTS: Final = {"clip", "regret"}
 # Only models that learn from zero weights have a limit of the regret by default, in streams from this fold on.
@@ -103,22 +100,21 @@ RAW_FEATURES_RATE: Final = 0.0003
 NETWORK_RATES: Final[dict[RuleName, float]] = {"adagrad": 0.08, "ftrl": 0.2}
 
 
-def newton_size(n_features: int, n_outputs: int) -> int:
-    """Return K (N + 1)^2, to which the time and memory of Newton's rule are proportional."""
-    return n_outputs * (n_features + 1) ** 2
+def default_rule(artifact: Artifact, fold_version: int) -> RuleName:
+    """Return the rule for an artifact that names none.
 
-
-def default_rule(artifact: Artifact) -> RuleName:
-    """Return the rule for an artifact that names none."""
+    Args:
+        artifact: The artifact.
+        fold_version: The version of the fold with which its stream began.
+    """
     manifest = artifact.manifest
+    if manifest.mixture is not None:
+        return "mixture"
     if manifest.hidden or (manifest.training is None and artifact.weights.any()):
         return "adagrad"
+    if manifest.training is None and manifest.head in MIXTURE_HEADS and fold_version >= MIXTURE_FOLD:
+        return "mixture" if FEATURES * artifact.n_features <= MIXTURE_DEFAULT_MAX else "ftrl"
     return "newton" if newton_size(artifact.n_features, manifest.n_outputs) <= NEWTON_DEFAULT_MAX else "ftrl"
-
-
-def is_wide(n_features: int, n_outputs: int) -> bool:
-    """Return whether a mixture learns rows as wide ones, without an expert that has a curvature for each class."""
-    return n_features > NARROW_FEATURES_MAX or newton_size(n_features, n_outputs) > NEWTON_DEFAULT_MAX
 
 
 def learning_form(artifact: Artifact, name: RuleName, constants: Mapping[str, float]) -> Form:
@@ -137,19 +133,23 @@ def learning_form(artifact: Artifact, name: RuleName, constants: Mapping[str, fl
     return "plain" if artifact.weights.any() else "running"
 
 
-def select_rule(artifact: Artifact) -> tuple[RuleName, dict[str, float]]:
+def select_rule(artifact: Artifact, fold_version: int) -> tuple[RuleName, dict[str, float]]:
     """Return the rule of an artifact, and the constants that its manifest sets.
+
+    Args:
+        artifact: The artifact.
+        fold_version: The version of the fold, which decides the default.
 
     Raises:
         ArtifactError: The manifest names an unknown rule or constant, or a number outside its range.
     """
     learning, delta = artifact.manifest.learning, artifact.manifest.delta
-    name = default_rule(artifact) if learning is None else parse_rule_name(learning.rule)
+    name = default_rule(artifact, fold_version) if learning is None else parse_rule_name(learning.rule)
     constants = {} if learning is None else dict(learning.constants)
     if delta is not None and name != "mixture" and constants.setdefault("clip", delta.clip) != delta.clip:
         raise ArtifactError("learning.constants.clip must equal the clip of the delta")
     check_constants(name, constants, layers=bool(artifact.manifest.hidden))
-    check_newton_size(name, artifact.n_features, artifact.manifest.n_outputs)
+    check_size(name, constants, artifact, artifact.manifest.n_outputs)
     if name == "mixture":
         check_mixture(artifact, constants)
     elif artifact.manifest.mixture is not None:
@@ -167,12 +167,6 @@ def parse_rule_name(name: str) -> RuleName:
         if rule == name:
             return rule  # type: ignore[no-any-return]  # get_args forgets the literals
     raise ArtifactError(f"learning.rule must be one of {', '.join(CONSTANTS)}")
-
-
-def check_newton_size(name: RuleName, n_features: int, n_outputs: int) -> None:
-    """Raise ArtifactError if Newton's rule is chosen for a model with too many features and logits."""
-    if name == "newton" and newton_size(n_features, n_outputs) > NEWTON_MAX:
-        raise ArtifactError(f"the rule newton is limited to K (N + 1)^2 = {NEWTON_MAX}; use ftrl for larger models")
 
 
 def check_constants(name: RuleName, constants: Mapping[str, float], *, layers: bool) -> None:
@@ -243,7 +237,7 @@ def build_rule(
         rows = 0 if training is None or form not in {"delta", "layers", "mixture"} else training.rows
     firmness = values.get("firmness", 0.0) * rows
     if name == "mixture":
-        wide = is_wide(artifact.n_features, artifact.manifest.n_outputs)
+        wide = is_wide(artifact)
         base = build_rule(artifact, "ftrl" if wide else "newton", "running", {}, fold_version=fold_version)
         return build_mixture(values, firmness, base, wide=wide)
     return Rule(

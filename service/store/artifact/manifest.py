@@ -131,8 +131,8 @@ class Manifest(Record):
 
     @property
     def numbers(self) -> list[NDArray[np.float64]]:
-        """The numbers of the calibration as a tensor, or an empty list without calibration."""
-        return calibration_tensors(self.scaling)
+        """The numbers of the mixture and of the calibration as tensors, as far as the model has them."""
+        return [*([] if self.mixture is None else self.mixture.numbers), *calibration_tensors(self.scaling)]
 
     @property
     def hidden(self) -> tuple[LayerRecord, ...]:

@@ -9,12 +9,9 @@ from service.softmax.kernels.random_features import FEATURES_STEP
 from service.softmax.rule import MixtureConstants, Rule
 from service.store.artifact.artifact import Artifact
 
+MIXTURE_HEADS: Final = ("softmax", "sigmoid")
 FEATURES: Final = 256
 SEED: Final = 11
-# The random features of a row take M N multiplications. The rule is the default up to the first limit, and may be
-# chosen up to the second.
-MIXTURE_DEFAULT_MAX: Final = 1 << 21
-MIXTURE_MAX: Final = 1 << 24
 
 
 def drawn_features(constants: Mapping[str, float]) -> tuple[float, float]:
@@ -22,19 +19,23 @@ def drawn_features(constants: Mapping[str, float]) -> tuple[float, float]:
     return constants.get("features", FEATURES), constants.get("seed", SEED)
 
 
-def check_mixture(artifact: Artifact, constants: Mapping[str, float]) -> None:
-    """Raise ArtifactError if the rule mixture cannot learn a model with these constants, each within its range."""
-    manifest, (features, seed) = artifact.manifest, drawn_features(constants)
-    if manifest.head not in {"softmax", "sigmoid"}:
-        raise ArtifactError("the rule mixture is for softmax and sigmoid heads; use newton, ftrl or adagrad")
+def check_drawn_features(constants: Mapping[str, float]) -> None:
+    """Raise ArtifactError if these constants, each within its range, draw no random features."""
+    features, seed = drawn_features(constants)
     if features % FEATURES_STEP or seed != int(seed):
         raise ArtifactError(
             f"learning.constants of mixture: features must be a multiple of {FEATURES_STEP}, and seed a whole number"
         )
-    if features * artifact.n_features > MIXTURE_MAX:
-        raise ArtifactError(f"the rule mixture is limited to {MIXTURE_MAX} features times random features")
+
+
+def check_mixture(artifact: Artifact, constants: Mapping[str, float]) -> None:
+    """Raise ArtifactError if the rule mixture cannot learn a model with these constants, each within its range."""
+    manifest = artifact.manifest
+    if manifest.head not in MIXTURE_HEADS:
+        raise ArtifactError("the rule mixture is for softmax and sigmoid heads; use newton, ftrl or adagrad")
+    check_drawn_features(constants)
     record = manifest.mixture
-    if record is not None and (record.random_features, record.seed) != (features, seed):
+    if record is not None and (record.random_features, record.seed) != drawn_features(constants):
         raise ArtifactError("learning.constants features and seed must be those of the mixture")
 
 

@@ -33,6 +33,7 @@ from service.store.log.admin_payloads import dump_seq
 from service.store.log.events import Draft, Kind
 from service.store.log.sqlite import SqliteLog
 from tests.support.api_keys import add_key, bearer
+from tests.support.artifacts import artifact
 from tests.support.data_directories import History, iris_artifact
 from tests.support.disk_faults import Disk, Fault
 from tests.support.error_bodies import check_error
@@ -200,6 +201,12 @@ def damaged_newest_version(scene: Scene) -> Response:
     shutil.copytree(scene.root / "iris" / "1", scene.root / "iris" / "2")
     (scene.root / "iris" / "2" / "model.safetensors").write_bytes(b"damaged")
     return ask(pair, request("POST", "/v2/repository/models/iris/load"))
+
+
+@case("rule_fixed")
+def model_of_zero_weights(scene: Scene) -> Response:
+    write_artifact(scene.root / "new" / "1", artifact("zero"))
+    return ask(scene.start(), request("POST", "/v1/models/new:configure", b'{"rule": "newton"}'))
 
 
 @case("internal_error")

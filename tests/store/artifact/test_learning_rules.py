@@ -10,15 +10,16 @@ from service.errors import ArtifactError
 from service.learn.state import LearnerState
 from service.softmax.network_learner import NETWORK_RULES
 from service.store.artifact.artifact import Artifact
+from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.artifact.learning_rules import (
     CONSTANTS,
     NETWORK_RATES,
-    NEWTON_DEFAULT_MAX,
     RAW_FEATURES_RATE,
     build_rule,
     default_rule,
     learning_form,
 )
+from service.store.artifact.rule_sizes import MIXTURE_DEFAULT_MAX, NEWTON_DEFAULT_MAX, check_size, is_wide
 from tests.support.artifacts import artifact
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "rules.md").read_text()
@@ -33,12 +34,15 @@ def learns(kind: str, learning: dict[str, Any] | None = None, **fields: Any) -> 
 @pytest.mark.parametrize(
     ("kind", "learning", "rule", "form"),
     [
-        ("zero", None, "newton", "running"),
+        ("zero", None, "mixture", "mixture"),
         ("trained", None, "newton", "delta"),
         ("staged", None, "newton", "delta"),
         ("raw", None, "adagrad", "plain"),
+        ("zero", {"rule": "newton"}, "newton", "running"),
         ("zero", {"rule": "ftrl"}, "ftrl", "running"),
         ("trained", {"rule": "adagrad"}, "adagrad", "delta"),
+        ("trained", {"rule": "mixture"}, "mixture", "mixture"),
+        ("raw", {"rule": "mixture"}, "mixture", "mixture"),
         ("raw", {"rule": "newton"}, "newton", "plain"),
         ("network", None, "adagrad", "layers"),
         ("network", {"rule": "ftrl"}, "ftrl", "layers"),
@@ -54,14 +58,77 @@ def test_rule_and_form(kind: str, learning: dict[str, Any] | None, rule: str, fo
     assert learns(kind, learning) == (rule, form)
 
 
-def test_the_default_rule_follows_the_size() -> None:
+def test_the_default_rule_of_a_trained_model_follows_the_size() -> None:
     """Newton's matrices grow with K (N + 1)^2; above the bound ftrl is the default."""
     N = 127
     assert NEWTON_DEFAULT_MAX == 16 * (N + 1) ** 2
-    assert default_rule(artifact("zero", N=N, K=16)) == "newton"
-    assert default_rule(artifact("zero", N=N, K=17)) == "ftrl"
-    assert default_rule(artifact("zero", "sigmoid", N=511)) == "newton"
-    assert default_rule(artifact("zero", "sigmoid", N=512)) == "ftrl"
+    assert default_rule(artifact("trained", N=N, K=16), FOLD_VERSION) == "newton"
+    assert default_rule(artifact("trained", N=N, K=17), FOLD_VERSION) == "ftrl"
+    assert default_rule(artifact("trained", "sigmoid", N=511), FOLD_VERSION) == "newton"
+    assert default_rule(artifact("trained", "sigmoid", N=512), FOLD_VERSION) == "ftrl"
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_the_default_rule_from_zero_weights_follows_the_features(head: str) -> None:
+    """A mixture draws 256 functions of the features for each row; above 2^21 products ftrl is the default."""
+    N = MIXTURE_DEFAULT_MAX // 256
+    assert default_rule(artifact("zero", head, N=N), FOLD_VERSION) == "mixture"
+    assert default_rule(artifact("zero", head, N=N + 1), FOLD_VERSION) == "ftrl"
+
+
+@pytest.mark.parametrize(
+    ("head", "N", "K", "rule"),
+    [
+        ("softmax", 4, 3, "newton"),
+        ("softmax", 127, 17, "ftrl"),
+        ("sigmoid", 511, 1, "newton"),
+        ("sigmoid", 512, 1, "ftrl"),
+    ],
+)
+def test_streams_of_fold_1_keep_their_rule(head: str, N: int, K: int, rule: str) -> None:
+    """From zero weights they learn by newton, or ftrl if they are larger; later streams learn by mixture."""
+    source = artifact("zero", head, N=N, K=K)
+    for fold, expected in ((1, rule), (2, "mixture")):
+        assert LearnerState(source, fold).rule_settings["rule"] == expected
+    assert LearnerState(source, 1).copy().rule_settings["rule"] == rule
+
+
+@pytest.mark.parametrize("head", ["multilabel", "ovr"])
+def test_other_heads_keep_newton(head: str) -> None:
+    """Their outputs are no distribution that a mixture could average."""
+    assert default_rule(artifact("zero", head), FOLD_VERSION) == "newton"
+    assert default_rule(artifact("zero", head, N=300), FOLD_VERSION) == "ftrl"
+
+
+@pytest.mark.parametrize(
+    ("head", "N", "K", "wide"),
+    [
+        ("softmax", 128, 15, False),
+        ("softmax", 128, 16, True),
+        ("softmax", 129, 2, True),
+        ("sigmoid", 128, 1, False),
+        ("sigmoid", 129, 1, True),
+    ],
+)
+def test_a_mixture_learns_rows_as_wide_ones_by_the_size_at_its_start(head: str, N: int, K: int, *, wide: bool) -> None:
+    """Narrow rows have at most 128 features, and matrices of at most 2^18 numbers."""
+    source = artifact("zero", head, N=N, K=K)
+    assert is_wide(source) is wide
+    rule = build_rule(source, "mixture", "mixture", {}, fold_version=FOLD_VERSION)
+    assert rule.mixture is not None
+    assert rule.mixture.is_wide is wide
+    assert rule.mixture.base.name == ("ftrl" if wide else "newton")
+
+
+def test_the_most_logits_of_a_mixture() -> None:
+    """The matrices of narrow rows take 16 MiB at most; wide rows have none, and the product of M and N a limit."""
+    narrow, wide = artifact("zero", N=127), artifact("zero", N=200)
+    check_size("mixture", {}, narrow, 256)
+    check_size("mixture", {}, wide, 1 << 20)
+    check_size("mixture", {"features": 4096.0}, artifact("zero", N=4096), 3)
+    for source, constants, K in ((narrow, {}, 257), (artifact("zero", N=4097), {"features": 4096.0}, 3)):
+        with pytest.raises(ArtifactError, match="rule mixture is limited"):
+            check_size("mixture", constants, source, K)
 
 
 @pytest.mark.parametrize("rule", CONSTANTS)

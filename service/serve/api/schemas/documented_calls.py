@@ -238,7 +238,7 @@ DOCS: Final[dict[str, Docs]] = {
     "rollback": _admin(
         "rollback", request(_ADMIN.RollbackRequest, _ADMIN.ROLLBACK_REQUESTS), "earlier_release", "unknown_seq"
     ),
-    "configure": _admin("configure", request(_ADMIN.ConfigureRequest, _ADMIN.CONFIGURE_REQUESTS)),
+    "configure": _admin("configure", request(_ADMIN.ConfigureRequest, _ADMIN.CONFIGURE_REQUESTS), "rule_fixed"),
     "signature": call("signature", response(tensorflow_bodies.ModelSignature, tensorflow_bodies.SIGNATURE), _OF_MODEL),
     "weights": _weights(),
     "server": call("server", response(_OIP.ServerMetadata, _OIP.SERVER), BUSY),

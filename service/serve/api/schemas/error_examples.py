@@ -36,6 +36,8 @@ SENTENCES: Final = {
     "id_taken": "The id was used for another event of this model; give this one an id of its own.",
     "classes_changed": "The model's classes have changed; ask for its metadata and send the event again.",
     "classes_fixed": "A sigmoid head has two classes; train a softmax head to add one.",
+    "rule_fixed": "A model that learns by mixture keeps this rule, its features and its seed; "
+    "roll back to a seq before it, or name another rule in a new version.",
     "seq_moved": "The model has learned since that seq; ask for its metadata and decide again.",
     "stream_gone": "This version's feedback is no longer stored; send the event again.",
     "artifact_changed": "The model's files differ from those that its feedback began with; "
