@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
 from service.softmax.arrays import Doubles, Floats, Integers
-from service.softmax.classifier import LOGIT_OVERFLOW, Classifier, Head, LayerShape, overflowing_rows
+from service.softmax.classifier import LOGIT_OVERFLOW, Classifier, Head, LayerShape, RowWork, overflowing_rows
 from service.softmax.kernels.calibration_kernels import head_forward, scaling_forward
 from service.softmax.kernels.heads import NOT_FINITE
 
@@ -77,6 +77,11 @@ class CalibratedModel(Classifier):
     def layers(self) -> tuple[LayerShape, ...]:
         """The shapes of the inner model's layers."""
         return self.inner.layers
+
+    @property
+    def row_work(self) -> RowWork:
+        """The work of the inner model."""
+        return self.inner.row_work
 
     @property
     def is_linear(self) -> bool:

@@ -38,6 +38,13 @@ class LayerShape(NamedTuple):
     activation: str
 
 
+class RowWork(NamedTuple):
+    """The work of a kernel for a row: products with weights, and elementary functions such as activations."""
+
+    products: int
+    functions: int
+
+
 class Classifier(ABC):
     """A model of `n_features` features and `n_logits` logits, in one dtype, with one of the heads.
 
@@ -60,6 +67,12 @@ class Classifier(ABC):
     def layers(self) -> tuple[LayerShape, ...]:
         """The shapes of the layers, the head's last."""
         return (LayerShape(self.n_features, self.n_logits, "identity"),)
+
+    @property
+    def row_work(self) -> RowWork:
+        """The work of a row, without that of the head."""
+        products = sum(layer.inputs * layer.outputs for layer in self.layers)
+        return RowWork(products, sum(layer.outputs for layer in self.layers[:-1]))
 
     @property
     def is_linear(self) -> bool:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from service.softmax.added_classes import extend_layer
 from service.softmax.arrays import Doubles, Floats, Integers
-from service.softmax.classifier import NO_LABELS, Classifier, Head
+from service.softmax.classifier import NO_LABELS, Classifier, Head, RowWork
 from service.softmax.input_stage import Stage
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.kernels.matmul import pack
@@ -152,6 +152,19 @@ class MixtureModel(Classifier):
     def is_linear(self) -> bool:
         """Return False: the logits of a mixture are no sums over features."""
         return False
+
+    @property
+    def row_work(self) -> RowWork:
+        """The work of all experts, of their features, and of the mixture.
+
+        A sparse feature takes as long as a dense one, because its inputs are gathered.
+        """
+        experts, (N, M) = self.experts, (self.n_features, int(self.experts.draw[0]))
+        layers = sum(array.size for array in (experts.features, experts.base, experts.linear))
+        answers = experts.weights.size * self.n_classes
+        offset = RowWork(0, 0) if self.offset is None else self.offset.row_work
+        logs = 0 if experts.is_wide else N
+        return RowWork(N * M + layers + offset.products, M + logs + answers + offset.functions)
 
     def logits(self, X: Floats) -> Floats:
         """Return Z (B, K) of X (B, N), the logarithms of the probabilities; NaN in rows that are not finite."""

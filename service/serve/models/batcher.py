@@ -24,23 +24,22 @@ Classification = tuple[Floats, list[int]]
 # (1, 768, 1000)), and a batch shares it (6 us for each of 16 rows). With fewer, a call takes less time than the rest of
 # the response.
 HEAVY_WEIGHTS: Final = 1 << 18
-# The multiplications that an activation counts as: a polynomial and a division, where a product is one instruction of a
-# lane. This overestimates; relu takes fewer.
-ACTIVATION_PRODUCTS: Final = 32
+# The multiplications that an elementary function counts as: a polynomial and a division, where a product is one
+# instruction of a lane. This overestimates; relu takes fewer.
+FUNCTION_PRODUCTS: Final = 32
 # Multiplications of a core in a microsecond: half of what was measured on an AVX-512 core, to overestimate durations.
 PRODUCTS_PER_US: Final = 50_000
 
 
 def is_heavy(model: Classifier) -> bool:
     """Return whether requests for a model gain from sharing a kernel call."""
-    return sum(layer.inputs * layer.outputs for layer in model.layers) >= HEAVY_WEIGHTS
+    return model.row_work.products >= HEAVY_WEIGHTS
 
 
 def inline_rows(model: Classifier, microseconds: int) -> int:
     """Return the rows of a kernel call that takes about that time, at least one."""
-    products = sum(layer.inputs * layer.outputs for layer in model.layers)
-    products += ACTIVATION_PRODUCTS * sum(layer.outputs for layer in model.layers[:-1])
-    return max(1, microseconds * PRODUCTS_PER_US // products)
+    work = model.row_work
+    return max(1, microseconds * PRODUCTS_PER_US // (work.products + FUNCTION_PRODUCTS * work.functions))
 
 
 class _QueuedRequest(NamedTuple):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.errors import TooLargeError
 from service.serve.handlers.explain_body import ENTRY_CELLS, WIDE_TOP, ExplainBody, ExplainParser
 from service.serve.handlers.explain_format import ExplainFormat
-from service.serve.models.batcher import ACTIVATION_PRODUCTS, PRODUCTS_PER_US
+from service.serve.models.batcher import FUNCTION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.models.served_model import ServedModel
 from service.settings import Settings
 from service.softmax.explainer_factory import create_explainer
@@ -243,7 +243,7 @@ def test_the_event_loop_explains_small_requests(pair: Pair) -> None:
 
     narrow, wide = (make_artifact("softmax", 4, ["a", "b", "c"], hidden=hidden) for hidden in ((8,), (250, 250)))
     assert inline_rows(narrow) == 4096 // 12
-    products = 4 * 250 + 250 * 250 + 250 * 3 + 500 * ACTIVATION_PRODUCTS
+    products = 4 * 250 + 250 * 250 + 250 * 3 + 500 * FUNCTION_PRODUCTS
     assert inline_rows(wide) == 200 * PRODUCTS_PER_US // products // 6 < 4096 // 12
     assert inline_rows(wide, thread_after_us=1) == 0
     heavy = make_artifact("softmax", 4, ["a", "b", "c"], hidden=(512, 512))

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
+from service.learn.state import LearnerState
 from service.serve.models.batcher import Batcher, Classification, inline_rows
 from service.softmax.linear_model import LinearModel
+from tests.support.artifacts import artifact
 
 Floats = NDArray[np.floating[Any]]
 RANDOM = np.random.default_rng(3)
@@ -210,3 +212,18 @@ def test_the_duration_of_a_call_is_estimated_from_the_weights() -> None:
     """At least one row may run on the event loop."""
     assert inline_rows(MODEL, 1) >= 1
     assert inline_rows(MODEL, 400) > inline_rows(MODEL, 200)
+
+
+def test_the_cost_of_a_mixture_counts_features_and_experts() -> None:
+    """A row takes the products of 256 features and of each expert, also of an offset, and their functions."""
+    work = {}
+    for kind in ("zero", "trained"):
+        state = LearnerState(artifact(kind, N=64, K=10, learning={"rule": "mixture"}))
+        state.fold_rows(RANDOM.standard_normal((1, 64), np.float32), np.zeros(1, np.int64))
+        model = state.served_parameters().build_model()
+        work[kind] = model.row_work
+        assert inline_rows(model, 200) == 200 * 50_000 // (model.row_work.products + 32 * model.row_work.functions)
+    # The weights of "zero" are zero, but its bias is an offset too.
+    products = 64 * 256 + 10 * (321 + 65 + 65) + 64 * 10
+    assert work["zero"] == (products, 256 + 64 + 10 * 8)
+    assert work["trained"] == (products + 10 * 321, 256 + 64 + 10 * 10)
