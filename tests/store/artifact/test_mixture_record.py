@@ -55,3 +55,16 @@ def test_other_heads_and_formats_have_no_mixture(exported: Artifact) -> None:
         changed(exported, {"head": "multilabel"})
     with pytest.raises(ArtifactError, match="format_version is 2 with a mixture"):
         changed(exported, {"format_version": 1})
+
+
+def test_its_numbers_are_part_of_the_hash(exported: Artifact) -> None:
+    """Other weights, frequencies or random features are another function."""
+    assert exported.manifest.mixture is not None
+    weights = exported.manifest.mixture.weights
+    seed = {"learning": {"rule": "mixture", "constants": {"features": 64, "seed": 5}}}
+    others = [
+        changed(exported, {}, weights=[weights[0] + 1, *weights[1:]]),
+        changed(exported, {}, frequencies=[0.2, 0.2, 0.6]),
+        changed(exported, seed, seed=5),
+    ]
+    assert len({one.weights_sha256 for one in (exported, *others)}) == 4
