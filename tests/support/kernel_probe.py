@@ -243,13 +243,28 @@ def mixtures() -> Iterator[tuple[str, Array]]:
         yield from (("mixtures", array) for array in state.predict(rows, offsets)[:2])
 
 
+def mixture_explanations() -> Iterator[tuple[str, Array]]:
+    """Yield explanations of mixtures of experts, narrow and wide, with and without an offset."""
+    cases = ((1, 5, False, 2), (10, 40, False, 1), (17, 130, True, 2), (3, 1, False, 1))
+    for dtype, (K, N, wide, heads) in itertools.product(DTYPES, cases):
+        X, Y = build_rows(dtype, 20, N), np.abs(numbers(f"Y 20 {K}", np.float64, 20, K, step=2.0**-15))
+        offset = None
+        if heads > 1:
+            offset = build_linear_model("sigmoid" if K == 1 else "softmax", dtype, N, K, staged=True)
+        state = MixtureState(N, K, wide=wide, heads=heads, dtype=dtype)
+        state.fold(X, Y=Y, offsets=None if offset is None else offset.logits(X))
+        found = create_explainer(state.model(offset)).explain(X, Y)
+        whole = (found.logits, found.sensitivities, found.losses, found.loss_gradients, found.experts)
+        yield from (("explanations of mixtures", array) for array in whole if array is not None)
+
+
 def digests() -> dict[str, str]:
     """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
     # hashlib has no public name for the type of its hashes.
     hashes: dict[str, hashlib._Hash] = {}
     linear = all_results(), folds("folds", 0.0), folds("folds with a limit of the regret", 0.5)
     others = networks(), explanations(), calibrations(), calibrated_explanations(), random_numbers(), mixtures()
-    kinds = *linear, *others
+    kinds = *linear, *others, mixture_explanations()
     for name, value in itertools.chain(*kinds):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"

@@ -13,6 +13,8 @@ from service.softmax.kernels.mixture_predict import mixture_predict_forward
 from service.softmax.kernels.newton import curvature_start, stored_size
 from service.softmax.kernels.random_features import draw_features, pack_features
 from service.softmax.kernels.shared_curvature import DELAY, DELAYED, REFILL, SCALE, shared_size, shared_start
+from service.softmax.linear_model import LinearModel
+from service.softmax.mixture_model import MixtureArrays, MixtureModel
 from tests.support.reference import Array, log_softmax
 
 NARROW_MAX = 128
@@ -114,6 +116,14 @@ class MixtureState:
             self.frequencies,
         ]
         return [*self.panels, *self.masters, *shared, *own]
+
+    def model(self, offset: LinearModel | None = None) -> MixtureModel:
+        """Return the model with these numbers."""
+        features, base, linear = self.learned()[:3]
+        linear = linear[:0] if self.wide else linear
+        draw, stage = np.array([FEATURES, 11.0]), self.stage[:, : self.N].copy()
+        arrays = MixtureArrays(features, base, linear, stage, self.mix, self.frequencies[1], draw)
+        return MixtureModel("sigmoid" if self.K == 1 else "softmax", arrays, offset)
 
     def learned(self) -> list[Array]:
         """Return these arrays with the weights as (D, K), because the width of a panel depends on the processor."""
