@@ -25,6 +25,8 @@ from loads import PIXEL_MAX
 from processes import CLIENT_CORE, Running, environment, pinned
 from schedule import pool
 
+# The figures that this module measures.
+FEEDBACK_NUMBERS = ("L5", "L6", "L7", "L8", "L9", "L10")
 EVENTS = 1_000_000
 PYTHON = ROOT / ".venv" / "bin" / "python"
 ROW = b'{"instances":[[5.1,3.5,1.4,0.2]],"labels":[0]}'

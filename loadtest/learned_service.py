@@ -16,7 +16,7 @@ from feedback_service import EVENTS, PYTHON, FeedbackService, run, wait_until_se
 from loads import Load, v1, v2_binary
 
 # The figures that this module measures.
-NUMBERS = ("B6", "B7", "B8")
+LEARNED_NUMBERS = ("B6", "B7", "B8")
 
 
 class LearnedService:

@@ -13,14 +13,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import learned_service
 from closedloop import CONNECTIONS, saturate
 from contenders import CONTENDERS, RAW, SOFTSTEP, Contender
 from environments import BUILD, CLIENT, HERE, KERNELS, NETWORKS, ROOT, NotAvailableError
-from feedback_service import FeedbackService
+from feedback_service import FEEDBACK_NUMBERS, FeedbackService
 from figure import Served
 from figures import NUMBERS, evaluate, needed
 from figures_serving import PREDICT_1
+from learned_service import LEARNED_NUMBERS, LearnedService
 from loads import Load, make_loads
 from machine import describe
 from processes import CLIENT_CORE, CORES, SERVER_CORE, Running, environment, pinned
@@ -65,10 +65,10 @@ class Suite:
             results["stages"] = attempt(self.stages)
         if {"L1", "L2", "L3", "L4"} & set(self.numbers):
             results["learning"] = attempt(self.learning)
-        if any(number.startswith("L") for number in self.numbers):
+        if set(FEEDBACK_NUMBERS) & set(self.numbers):
             feedback = FeedbackService(self.models, self.scratch, self.rounds, self.seconds, print_progress)
             results["feedback"] = attempt(lambda: feedback.run(self.numbers))
-        if set(learned_service.NUMBERS) & set(self.numbers):
+        if set(LEARNED_NUMBERS) & set(self.numbers):
             results |= self.learned()
         results |= self.mathematics()
         results["figures"] = evaluate(results, self.numbers)
@@ -76,7 +76,7 @@ class Suite:
 
     def learned(self) -> dict[str, Any]:
         """Measure models that learned by the rule mixture."""
-        service = learned_service.LearnedService(self.scratch, self.rounds, self.seconds, print_progress)
+        service = LearnedService(self.scratch, self.rounds, self.seconds, print_progress)
         found = {"learned": attempt(lambda: service.run(self.numbers))}
         if "B6" in self.numbers:
             found["batches"] = attempt(lambda: self.run_rounds(str(KERNELS.ensure()), "mixture_batches", ["predict"]))
