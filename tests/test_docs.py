@@ -6,6 +6,7 @@ import re
 import subprocess
 from functools import cache
 from pathlib import Path
+from statistics import geometric_mean
 
 import pytest
 from fastapi import FastAPI
@@ -95,9 +96,12 @@ def test_the_page_of_embeddings_shows_the_stored_figures() -> None:
 
 
 def test_the_page_of_learning_shows_the_stored_comparison() -> None:
-    """The tables of rules in docs/learning.md are what loadtest/rule_comparison.py writes of its stored results."""
+    """The tables in docs/learning.md are those of loadtest/rule_comparison.py; README has the losses of two rules."""
     results = json.loads((ROOT / "docs" / "benchmarks" / "rules.json").read_text())
     assert load_script("loadtest/rule_comparison.py").render(results) in (ROOT / "docs" / "learning.md").read_text()
+    mixture, newton = (geometric_mean(results["losses"]["zero"][rule].values()) for rule in ("mixture", "newton"))
+    claim = f"its log loss is {mixture:.3f}, and that of the best linear rule {newton:.3f}"
+    assert claim in " ".join((ROOT / "README.md").read_text().split())
 
 
 def test_the_page_of_conformance_shows_the_stored_results() -> None:
