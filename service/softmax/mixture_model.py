@@ -144,8 +144,6 @@ class MixtureModel(Classifier):
         self.offset: Final = offset
         self._drawn: Final = pack_features(experts.draw_features())
         self._stage: Final = pad_stage(experts.stage)
-        # Arrays of a snapshot are read-only, and kernels are compiled for others. All other arrays are packed.
-        self._mix: Final = (experts.weights.copy(), experts.frequencies.copy())
         self._panels: Final = tuple(_pack(rows) for rows in (experts.features, experts.base, experts.linear))
 
     @property
@@ -207,7 +205,7 @@ class MixtureModel(Classifier):
         return np.empty((0, self.n_logits), self.dtype) if self.offset is None else self.offset.logits(X)
 
     def _numbers(self) -> tuple[NDArray[Any], ...]:
-        return (*self._drawn, *self._panels, self._stage, *self._mix)
+        return (*self._drawn, *self._panels, self._stage, self.experts.weights, self.experts.frequencies)
 
     def _predict(self, X: Floats, labels: Integers) -> tuple[Floats, int]:
         self.check_rows(X)
