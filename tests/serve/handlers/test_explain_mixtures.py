@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import TooLargeError
 from service.learn.state import LearnerState
+from service.serve.api.schemas.explain_bodies import ExplainResponse
 from service.serve.handlers.explain_body import ENTRY_CELLS, EXPERT_CELLS, ExplainParser
 from service.serve.models.served_model import ServedModel
 from service.settings import Settings
@@ -136,6 +137,13 @@ def test_top_orders_features_by_their_first_order_effect(mixtures: Pair, name: s
         assert [(one["index"], one["contribution"]) for one in row["top"]] == [(j, None) for j in order]
         same([one["sensitivity"] for one in row["top"]], slopes[order])
         assert len(row["experts"]) == len(NAMES[name])
+
+
+@MODELS
+def test_answers_fit_the_document(mixtures: Pair, name: str) -> None:
+    """The schema of the answer has each of its members."""
+    document = ask(mixtures, name, "explain", instances(rows_of(name), labels=[0, 1]))
+    assert ExplainResponse.model_validate(document).model_dump(exclude_unset=True) == document
 
 
 @MODELS

@@ -147,10 +147,32 @@ _EXPLANATION: Final = {
     ],
 }
 _MODEL: Final = {"classes": IRIS_CLASSES, "model_name": "iris", "model_version": "1", "seq": 0}
+_EXPERTS: Final = (
+    ("mixture", 0.1765099, None, [0.007995783, 0.57094485, 0.42105934]),
+    ("frequencies", 0.0030282, None, [0.22222221, 0.44444445, 0.33333334]),
+    ("features", 0.13536, 0.2065937, [0.000008569749, 0.6751755, 0.32481593]),
+    ("features alone", 0.0020719, 0.1042965, [0.06210888, 0.7361228, 0.20176832]),
+    ("base", 0.3359587, 0.2883497, [0.000009128473, 0.5232854, 0.47670552]),
+    ("linear", 0.3470711, 0.293089, [0.000009133844, 0.49485493, 0.5051359]),
+)
+_MIXTURE: Final = {
+    "label": "versicolor",
+    "logits": [-6.1100874, -0.6113968, -0.78704655],
+    "probabilities": [0.0022203568, 0.54259247, 0.4551872],
+    "bias": None,
+    "contributions": None,
+    "sensitivities": [[0.00005859565], [-0.8843626], [0.88430405]],
+    "top": [{"feature": IRIS_FEATURES[2], "index": 2, "contribution": None, "sensitivity": -0.8843626}],
+    "experts": [
+        {"name": name, "weight": weight, "exponent": exponent, "probabilities": probabilities}
+        for name, weight, exponent, probabilities in _EXPERTS
+    ],
+}
 EXPLAIN_RESPONSES: Final = {
     "the most important feature": {"explanations": [_EXPLANATION], **_MODEL},
     "a row with its label": {
         "explanations": [{**_EXPLANATION, "loss": 0.000745935744273617, "loss_gradient": [-0.0040256693]}],
         **_MODEL,
     },
+    "a mixture of experts": {"explanations": [_MIXTURE], **_MODEL, "seq": 2},
 }
