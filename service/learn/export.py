@@ -69,10 +69,10 @@ def build_artifact(
         fields["stage"] = _statistics(layers.stage) | ({} if layers.stage.clip is None else {"clip": layers.stage.clip})
     if manifest.training is not None:
         fields["training"] = manifest.training.model_dump() | {"rows": manifest.training.rows + rows}
-    elif form == "running" and layers.stage is not None and rows:
-        fields["training"] = _statistics(layers.stage) | {"rows": rows}
     elif isinstance(served, MixtureParameters):
         fields["training"] = _statistics(served.experts.input_stage()) | {"rows": rows}
+    elif form in {"running", "mixture"} and layers.stage is not None and rows:
+        fields["training"] = _statistics(layers.stage) | {"rows": rows}
     if manifest.calibration is not None:
         fields["calibration"] = describe_calibration(manifest.calibration, served.calibration)
     if isinstance(layers, LinearParameters) and layers.delta is not None:

@@ -177,8 +177,8 @@ class LearningRule:
 def _training_stage(artifact: Artifact, form: str) -> Stage | None:
     """Return the stage by which an artifact's training statistics standardize rows, if learning takes it."""
     manifest = artifact.manifest
-    is_new = manifest.delta is None and manifest.mixture is None
-    if form not in {"delta", "mixture"} or not is_new or manifest.training is None:
+    is_taken = (form == "delta" and manifest.delta is None) or (form == "mixture" and manifest.mixture is None)
+    if not is_taken or manifest.training is None:
         return None
     return Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
 

@@ -17,6 +17,7 @@ from service.store.artifact.artifact import Artifact, read_artifact, write_artif
 from service.store.artifact.hashing import hash_weights
 from service.store.artifact.model_factory import restore_parameters
 from service.store.states.snapshots import read_snapshot, write_snapshot
+from tests.support.artifacts import artifact, rows
 from tests.support.mixture_states import CLASSES, ROWS, N, learned_mixture, make_artifact, make_rows
 
 SIZE_MAX = 1 << 24
@@ -213,3 +214,45 @@ def test_sensitivities_against_finite_differences(head: str, *, has_offset: bool
         below[:, j] -= step
         measured = (model.predict(above) - model.predict(below)) / (2 * step)
         assert np.allclose(found.sensitivities[:, :, j], measured, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["running", "trained", "staged"])
+def test_an_export_right_after_the_change_goes_on_as_the_state(kind: str) -> None:
+    """The rows that another rule has learned, and the statistics of the trained rows, count in both, to the bit."""
+    state = LearnerState(artifact(kind))
+    X, Y = rows(state.artifact)
+    state.fold_rows(X, Y=Y)
+    state.configure({"rule": "mixture"})
+    exported = LearnerState(state.export_artifact(state.artifact.manifest.classes, {}))
+    for one in (state, exported):
+        one.fold_rows(X, Y=Y)
+    assert exported.rule_settings == state.rule_settings
+    assert probabilities(exported, X).tobytes() == probabilities(state, X).tobytes()
+
+
+@pytest.mark.parametrize(("kind", "added_before"), [("zero", 0), ("running", 0), ("running", 3)])
+@pytest.mark.parametrize(("K", "wide"), [(25, False), (26, True)])
+def test_added_classes_never_change_how_rows_are_learned(kind: str, added_before: int, K: int, *, wide: bool) -> None:
+    """100 features and 25 classes make narrow rows, and with more classes they stay so, also after an export."""
+    source = artifact(kind, N=100, K=K)
+    X, Y = rows(source)
+    state = LearnerState(source)
+    state.fold_rows(X, Y=Y)
+    if added_before:
+        state.add_classes(added_before)
+    state.configure({"rule": "mixture"})
+    state.add_classes(3)
+    more = np.hstack([Y, np.zeros((len(Y), 3 + added_before))])
+    state.fold_rows(X, Y=more)
+    names = [f"class {k}" for k in range(state.n_classes)]
+    restored = LearnerState.from_tensors(source, state.tensors(), state.scalars())
+    exported = LearnerState(state.export_artifact(names, {}))
+    for one in (state, restored, exported):
+        assert ("squares.base" in one.tensors()) is wide
+        assert ("curvature.base" in one.tensors()) is not wide
+        one.add_classes(1)
+        one.fold_rows(X, np.full(len(X), one.n_classes - 1))
+        assert (probabilities(one, X).argmax(axis=1) == one.n_classes - 1).all()
+    assert equal(state, restored)
+    assert exported.artifact.manifest.mixture is not None
+    assert (exported.artifact.manifest.mixture.linear is None) is wide

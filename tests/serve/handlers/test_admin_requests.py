@@ -1,5 +1,8 @@
 """Admin calls that would make a model larger than it may be are refused before they become events."""
 
+import shutil
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +12,15 @@ from service.errors import RuleFixedError, UnacceptableError
 from service.learn.state import LearnerState
 from service.serve.handlers.admin_requests import check_classes, check_configuration
 from service.serve.models.served_model import ServedModel
-from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact
+from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact, write_artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.manifest_json import dump_manifest
 from service.store.artifact.record import NAME_CHARACTERS_MAX
 from service.store.log.append_rules import CLASSES_MAX
 from tests.support.artifacts import artifact, rows
+from tests.support.http_requests import request
+from tests.support.make_zero_fold1 import GOLDEN, MODELS
 from tests.support.model_artifacts import make_artifact
 from tests.support.server_pair import Pair
 
@@ -173,3 +178,18 @@ def labeled(source: Artifact, classes: int) -> tuple[Any, Any]:
     """Return rows and labels."""
     X, _ = rows(source)
     return X, np.arange(len(X)) % classes
+
+
+def test_a_stream_of_fold_1_without_a_snapshot_changes_its_rule(tmp_path: Path) -> None:
+    """Its first event, not this release, decides that it learns by newton; a stream that begins now may not change."""
+    with tarfile.open(GOLDEN / "data.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    for name, model in MODELS.items():
+        write_artifact(tmp_path / "models" / name / "1", model.artifact())
+        write_artifact(tmp_path / "models" / name / "2", model.artifact())
+        shutil.rmtree(tmp_path / "data" / "streams" / name / "1" / "snapshots")
+    with Pair(tmp_path / "models", data=tmp_path / "data") as pair:
+        for name in MODELS:
+            for version, status in ((1, 202), (2, 409)):
+                body = request("POST", f"/v1/models/{name}/versions/{version}:configure", b'{"rule": "adagrad"}')
+                assert pair.ask(body)[0].status == status
