@@ -163,7 +163,8 @@ def store(name: str, entry: Entry) -> None:
     found = read_entries()
     found[name] = merge(found.get(name), entry)
     order = list(TITLES)
-    stored = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else 0))
+    # Other rules of Softstep come after its default.
+    stored = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else 0.5))
     FILE.write_text(json.dumps(stored, indent=1) + "\n")
     write_page()
 

@@ -20,8 +20,9 @@ from environments import HERE
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE.parent / "docs"))
 
-from datasets import SETS, Rows
-from learning import SHUFFLES, TURNS, make_artifact, train_artifact
+from artifacts import Rows, make_artifact
+from datasets import SETS
+from learning import SHUFFLES, TURNS, train_artifact
 from machine import describe
 from marked_table import replace_table
 from tables import number, table

@@ -104,6 +104,12 @@ def test_the_page_of_learning_shows_the_stored_comparison() -> None:
     assert claim in " ".join((ROOT / "README.md").read_text().split())
 
 
+def test_the_page_of_other_learners_shows_the_stored_figures() -> None:
+    """docs/benchmarks/rivals.md is what loadtest/rivals_page.py writes of its stored figures."""
+    page = load_script("loadtest/rivals_page.py")
+    assert page.render(page.read_entries()) == (ROOT / "docs" / "benchmarks" / "rivals.md").read_text()
+
+
 def test_the_page_of_conformance_shows_the_stored_results() -> None:
     """docs/conformance.md is what tests/conformance.py writes of its stored results, and nothing has failed."""
     results = json.loads(RESULTS.read_text())
