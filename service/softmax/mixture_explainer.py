@@ -10,10 +10,7 @@ from service.softmax.explainer import Explainer, ForwardPass
 from service.softmax.explanation import Expert
 from service.softmax.kernels.calibration_kernels import head_forward
 from service.softmax.mixture_model import MixtureArrays, MixtureModel
-from service.softmax.mixture_slopes import MixtureSlopes, WithSlopes
-
-# The size of the largest array of one block of rows, in numbers.
-BLOCK_CELLS: Final = 1 << 18
+from service.softmax.mixture_slopes import BLOCK_CELLS, MixtureSlopes, WithSlopes
 
 
 class MixtureExplainer(Explainer):
@@ -30,8 +27,7 @@ class MixtureExplainer(Explainer):
         self._mixture: Final = model
         self._offset: Final = offset
         self._slopes: Final = MixtureSlopes(arrays)
-        widest = max(model.n_logits * len(arrays.features), model.n_classes * model.n_features)
-        self._block_rows: Final = max(1, BLOCK_CELLS // widest)
+        self._block_rows: Final = max(1, BLOCK_CELLS // (model.n_logits * len(arrays.features)))
 
     def forward(self, X: Floats) -> ForwardPass:
         """Predict rows X (B, N) that `check_rows` accepts."""
@@ -42,7 +38,7 @@ class MixtureExplainer(Explainer):
         for start in range(0, len(X), self._block_rows):
             block = slice(start, start + self._block_rows)
             with np.errstate(over="ignore", invalid="ignore"):
-                slopes[block] = self._slopes.logits(X[block], self._offset_slopes(X[block]))
+                self._slopes.differentiate(X[block], self._offset_slopes(X[block]), slopes[block])
         slopes[~np.isfinite(Z).all(axis=1)] = np.nan
         return ForwardPass(Z, Z, P, labels, None, slopes, model.member_probabilities(X))
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnacceptableError
+from service.softmax import mixture_slopes
 from service.softmax.calibration import CalibratedModel, Calibration
 from service.softmax.classifier import Classifier
 from service.softmax.explainer_factory import create_explainer
@@ -172,6 +173,17 @@ def test_many_rows_are_explained_in_blocks() -> None:
     whole = explainer.explain(X).sensitivities
     for i in (0, size - 1, size, size + 1):
         assert explainer.explain(X[i : i + 1]).sensitivities.tobytes() == whole[i : i + 1].tobytes()
+
+
+@CASES
+def test_features_are_differentiated_in_blocks(form: MixtureForm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Derivatives by some features at a time, and random features in parts, have the bits of all at once."""
+    model, (X, Y) = random_mixture(form), random_rows(form)
+    whole = explained(model, X, Y)
+    monkeypatch.setattr(mixture_slopes, "BLOCK_CELLS", 2 * B * model.n_classes)
+    found = explained(model, X, Y)
+    for name in ARRAYS:
+        assert getattr(found, name).tobytes() == getattr(whole, name).tobytes(), name
 
 
 @CASES
