@@ -248,6 +248,9 @@ def test_added_classes_never_change_how_rows_are_learned(kind: str, added_before
     restored = LearnerState.from_tensors(source, state.tensors(), state.scalars())
     exported = LearnerState(state.export_artifact(names, {}))
     for one in (state, restored, exported):
+        rule = one._learner.rule  # a state publishes none of what follows from the size
+        assert rule.mixture is not None
+        assert (rule.mixture.is_wide, rule.mixture.base.name) == (wide, "ftrl" if wide else "newton")
         assert ("squares.base" in one.tensors()) is wide
         assert ("curvature.base" in one.tensors()) is not wide
         one.add_classes(1)
