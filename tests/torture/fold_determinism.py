@@ -1,9 +1,9 @@
 """The same events fold to the same bits on every processor, and from every checkpoint.
 
-10^5 events are folded for each rule, for a model with an input stage and for a network; the last two also learn their
-calibration. Some processes have kernels compiled for other processors. In others NumPy, OpenBLAS and the C library may
-not use some features of this processor. Every process must return the same hash. The events are made from the output of
-a hash function, so that no numerical library takes part in making them.
+10^5 events are folded for each rule, for a model with an input stage, for a network and for weights of 0; those with an
+input stage also learn their calibration. Some processes have kernels compiled for other processors. In others NumPy,
+OpenBLAS and the C library may not use some features of this processor. Every process must return the same hash. The
+events are made from the output of a hash function, so that no numerical library takes part in making them.
 
 A fold that continues from a checkpoint file, at random points, must end where the whole fold does. After an event is
 forgotten, the follower's state must be the fold of a stream that never had it.
@@ -46,7 +46,9 @@ FOLDS: Final = 20
 CUTS: Final = 250
 FORGETS: Final = 250
 N, K = 8, 5
-MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "staged", "network")
+MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "mixture", "staged", "network", "new")
+# The rule that a model continues by halfway; only mixture continues mixture.
+CHANGES: Final = dict.fromkeys(MODELS, "adagrad") | dict.fromkeys(("mixture", "staged", "new"), "mixture")
 # Widths and activations of the network's hidden layers.
 HIDDEN: Final = ((7, "sigmoid"), (6, "tanh"), (9, "relu"))
 # Consecutive events of one form, as a client sends them.
@@ -63,8 +65,8 @@ def hashed_numbers(name: str, count: int) -> Any:
 def make_artifact(model: str) -> Artifact:
     """Return the artifact of a model of MODELS.
 
-    A model named after a rule learns by it, in training coordinates except for `sgd`. The others have an input stage
-    and a calibration that learns; the network has hidden layers too.
+    A model named after a rule learns by it, in training coordinates except for `sgd`. "staged" and "network" have an
+    input stage and a calibration that learns; the network has hidden layers too. "new" has weights of 0.
     """
     mean, scale = hashed_numbers("mean", N), abs(hashed_numbers("scale", N)) + 0.25
     statistics = {"mean": mean.tolist(), "scale": scale.tolist()}
@@ -74,7 +76,7 @@ def make_artifact(model: str) -> Artifact:
         "features": [f"feature {j}" for j in range(N)],
         "dtype": "float32",
         "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
-        "training": {**statistics, "rows": 200},
+        **({} if model == "new" else {"training": {**statistics, "rows": 200}}),
     }
     tensors, inputs = {}, N
     for number, (width, activation) in enumerate(HIDDEN if model == "network" else ()):
@@ -86,9 +88,9 @@ def make_artifact(model: str) -> Artifact:
     if model in {"staged", "network"}:
         fields["stage"] = {**statistics, "clip": 3.0}
         fields["calibration"] = {"kind": "temperature", "learn": True, "temperature": 0.25}
-    else:
+    elif model != "new":
         fields["learning"] = {"rule": model, "constants": {}}
-    tensors["weight"] = hashed_numbers("weight", inputs * K).reshape(inputs, K) / 4
+    tensors["weight"] = hashed_numbers("weight", inputs * K).reshape(inputs, K) / 4 * (model != "new")
     tensors["bias"] = hashed_numbers("bias", K)
     return Artifact.from_fields(fields, {name: tensor.astype(np.float32) for name, tensor in tensors.items()})
 
@@ -187,13 +189,13 @@ def compare_processors(share: float) -> ResultRow:
     )
 
 
-def make_events(count: int) -> list[Event]:
-    """Return feedback events with a change of the rule halfway and an added class near the end."""
+def make_events(model: str, count: int) -> list[Event]:
+    """Return a model's feedback events with a change of the rule halfway and an added class near the end."""
     events = []
     for seq, payload in enumerate(make_payloads(count), 1):
         kind, content = Kind.FEEDBACK, payload
         if seq == count // 2:
-            kind, content = Kind.CONFIGURE, dump({"rule": "adagrad"})
+            kind, content = Kind.CONFIGURE, dump({"rule": CHANGES[model], "constants": {"rate": 0.25}})
         elif seq == count * 9 // 10:
             kind, content = Kind.CLASSES, dump_classes(["new"])
         events.append(Event(seq, kind, b"%d" % seq, 0, content, b""))
@@ -204,7 +206,7 @@ def compare_checkpoints(folder: Path, share: float) -> ResultRow:
     """Compare folds that continue from a checkpoint with the whole fold."""
     rng, differing, count = random.Random(3), [], 0
     for model in MODELS:
-        artifact, events = make_artifact(model), make_events(300)
+        artifact, events = make_artifact(model), make_events(model, 300)
         whole, fold, done = EventFold(artifact), EventFold(artifact), 0
         whole.fold_events(events)
         for cut in sorted(rng.choices(range(len(events) + 1), k=max(1, round(CUTS * share / len(MODELS))))):
@@ -225,7 +227,7 @@ def compare_forgets(folder: Path, share: float) -> ResultRow:
     """Forget one event after another, and compare with the fold of a stream that never had them."""
     rng, differing, count = random.Random(4), [], 0
     for model in MODELS:
-        artifact, log, events = make_artifact(model), MemoryLog(), make_events(200)
+        artifact, log, events = make_artifact(model), MemoryLog(), make_events(model, 200)
         stream = log.open_stream("m", 1, compute_genesis(artifact), K)
         for event in events:
             _append(log, stream.number, event.kind, event.id, event.payload or b"")
