@@ -25,13 +25,16 @@ from service.softmax.input_stage import Stage
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.kernels.matmul import pack
 from service.softmax.kernels.mixture import ANSWER_MIN
+from service.softmax.kernels.mixture_block import mixture_block_forward
 from service.softmax.kernels.mixture_inputs import STAGE_ROWS
 from service.softmax.kernels.mixture_predict import mixture_predict_forward
 from service.softmax.kernels.random_features import RandomFeatures, draw_features, pack_features
+from service.softmax.kernels.side_by_side import VECTORS
 from service.softmax.kernels.single import SingleRowPlan
 
 # Stages are padded to whole vectors of either dtype.
 LANES: Final = 16
+BLOCK_ROWS: Final = VECTORS * LANES
 
 
 class MixtureArrays(NamedTuple):
@@ -168,8 +171,7 @@ class MixtureModel(Classifier):
         """Return Z (B, K) of X (B, N), the logarithms of the probabilities; NaN in rows that are not finite."""
         self.check_rows(X)
         Z = np.empty((len(X), self.n_logits), self.dtype)
-        no_P = np.empty((0, self.n_classes), self.dtype)
-        mixture_predict_forward(X, self._offsets(X), *self._numbers(), self._code, Z, no_P, NO_LABELS)
+        self._forward(X, Z, np.empty((0, self.n_classes), self.dtype), NO_LABELS)
         return Z
 
     def single_row_plan(self) -> SingleRowPlan | None:
@@ -207,11 +209,27 @@ class MixtureModel(Classifier):
     def _numbers(self) -> tuple[NDArray[Any], ...]:
         return (*self._drawn, *self._panels, self._stage, self.experts.weights, self.experts.frequencies)
 
+    def _forward(self, X: Floats, Z: Floats, P: Floats, labels: Integers) -> int:
+        """Write logits, probabilities and labels, unless they are empty; return what mixture_predict_forward does.
+
+        Whole blocks of rows go through the kernel of blocks. It takes half the time for a row, but always computes the
+        whole block.
+        """
+        offsets, numbers = self._offsets(X), (*self._numbers(), self._code)
+        rest = len(X) % BLOCK_ROWS
+        count = len(X) - (rest if rest < BLOCK_ROWS // 2 else 0)
+        if not count or self.dtype != np.float32 or not self.experts.guard.any():
+            return int(mixture_predict_forward(X, offsets, *numbers, Z, P, labels))
+        first: int = mixture_block_forward(X[:count], offsets[:count], *numbers, Z[:count], P[:count], labels[:count])
+        if count < len(X):
+            label = mixture_predict_forward(X[count:], offsets[count:], *numbers, Z[count:], P[count:], labels[count:])
+            first = NOT_FINITE if label == NOT_FINITE else first
+        return first
+
     def _predict(self, X: Floats, labels: Integers) -> tuple[Floats, int]:
         self.check_rows(X)
         P = np.empty((len(X), self.n_classes), self.dtype)
-        no_Z = np.empty((0, self.n_logits), self.dtype)
-        label: int = mixture_predict_forward(X, self._offsets(X), *self._numbers(), self._code, no_Z, P, labels)
+        label = self._forward(X, np.empty((0, self.n_logits), self.dtype), P, labels)
         if label == NOT_FINITE:
             return P, self._predict_overflowing(X, P, labels)
         return P, label

@@ -241,6 +241,8 @@ def mixtures() -> Iterator[tuple[str, Array]]:
         rows = build_rows(dtype, 67, N)
         yield "mixtures", state.logits(rows, offsets)
         yield from (("mixtures", array) for array in state.predict(rows, offsets)[:2])
+        if dtype == np.float32:
+            yield "mixture blocks", state.predict_block(rows, offsets)
 
 
 def mixture_explanations() -> Iterator[tuple[str, Array]]:

@@ -8,6 +8,7 @@ from service.softmax.kernels import mixture_fold as fold
 from service.softmax.kernels.heads import SIGMOID, SOFTMAX
 from service.softmax.kernels.matmul import pack, unpack
 from service.softmax.kernels.mixture import UNIFORM, mixture_start
+from service.softmax.kernels.mixture_block import mixture_block_forward
 from service.softmax.kernels.mixture_inputs import CLIPS
 from service.softmax.kernels.mixture_predict import mixture_predict_forward
 from service.softmax.kernels.newton import curvature_start, stored_size
@@ -89,16 +90,23 @@ class MixtureState:
     def logits(self, X: Array, offsets: Array | None = None) -> Array:
         """Return the logits (B, K)."""
         Z, no_P = np.empty((len(X), self.K), self.dtype), np.empty((0, max(self.K, 2)), self.dtype)
-        mixture_predict_forward(X, *self._served(offsets), Z, no_P, np.empty(0, np.int64))
+        mixture_predict_forward(X, *self.served(offsets), Z, no_P, np.empty(0, np.int64))
         return Z
 
     def predict(self, X: Array, offsets: Array | None = None) -> tuple[Array, Array, int]:
         """Return the probabilities, the labels, and what the kernel returns."""
         P, labels = np.empty((len(X), max(self.K, 2)), self.dtype), np.empty(len(X), np.int64)
-        first = mixture_predict_forward(X, *self._served(offsets), np.empty((0, self.K), self.dtype), P, labels)
+        first = mixture_predict_forward(X, *self.served(offsets), np.empty((0, self.K), self.dtype), P, labels)
         return P, labels, first
 
-    def _served(self, offsets: Array | None) -> tuple[Any, ...]:
+    def predict_block(self, X: Array, offsets: Array | None = None) -> Array:
+        """Return the probabilities by the kernel of blocks."""
+        P = np.empty((len(X), max(self.K, 2)), self.dtype)
+        mixture_block_forward(X, *self.served(offsets), np.empty((0, self.K), self.dtype), P, np.empty(0, np.int64))
+        return P
+
+    def served(self, offsets: Array | None) -> tuple[Any, ...]:
+        """Return the arguments of both kernels between the rows and the results."""
         numbers = (*self.features, *self.panels, self.stage, self.mix, self.frequencies[1], self.head)
         return (self._offsets(offsets), *numbers)
 

@@ -85,7 +85,7 @@ def inputs_scratch(X, S, rows, dense):
 
 
 @inlined
-def _cut(v, limit):
+def cut_lanes(v, limit):
     """Each lane of v between -limit and limit."""
     return higher(lower(v, spread(v, limit)), spread(v, -limit))
 
@@ -100,14 +100,20 @@ def _store_first(out, r, j, n, v):
 
 
 @inlined
-def _standardize(x, stage, row, j):
-    """(x - mean) / scale by rows `row` and row + 1 of the stage; 0 where the scale is unknown."""
-    zero, inverse = spread(x, 0.0), load(stage, row + 1, j)
-    return choose(inverse, ">", zero, (x - load(stage, row, j)) * inverse, zero)
+def standardize(x, mean, inverse):
+    """(x - mean) / scale in each lane; 0 where the scale is unknown."""
+    zero = spread(x, 0.0)
+    return choose(inverse, ">", zero, (x - mean) * inverse, zero)
 
 
 @inlined
-def _log_scale(x, factor):
+def _standardize(x, stage, row, j):
+    """standardize by rows `row` and row + 1 of the stage."""
+    return standardize(x, load(stage, row, j), load(stage, row + 1, j))
+
+
+@inlined
+def log_scale(x, factor):
     """g in each lane, with factor = 10 / mean |x|; 0 where the factor is 0."""
     one, zero = spread(x, 1.0), spread(x, 0.0)
     g = log_lanes(one + lower(absolute(x) * factor, spread(x, LOG_RATIO_MAX)))
@@ -126,15 +132,15 @@ def _stage_row(X, i, stage, clips, narrow, scratch, A, B, L, r):
         finite &= all_below(x, np.inf)
         store(raw, 0, j, x)
         z = _standardize(x, stage, MEAN, j)
-        v = _cut(z, clips[CLIP_A])
-        _store_first(B, r, j, n, _cut(z, clips[CLIP_B]))
+        v = cut_lanes(z, clips[CLIP_A])
+        _store_first(B, r, j, n, cut_lanes(z, clips[CLIP_B]))
         _store_first(cut, r, j, n, v)
         if narrow:
-            g = _log_scale(x, load(stage, LOG_FACTOR, j))
+            g = log_scale(x, load(stage, LOG_FACTOR, j))
             store(logs, 0, j, g)
-            _store_first(logs_cut, r, j, n, _cut(_standardize(g, stage, LOG_MEAN, j), clips[CLIP_LOG]))
+            _store_first(logs_cut, r, j, n, cut_lanes(_standardize(g, stage, LOG_MEAN, j), clips[CLIP_LOG]))
             _store_first(A, r, j, n, v)
-            _store_first(L, r, j, n, _cut(z, clips[CLIP_L]))
+            _store_first(L, r, j, n, cut_lanes(z, clips[CLIP_L]))
     return finite
 
 

@@ -20,7 +20,7 @@ from service.softmax.kernels.mixture_inputs import CLIPS, feature_scale, inputs_
 
 
 @inlined
-def _is_finite(X, i):
+def is_finite_row(X, i):
     """Whether every number of row i is finite."""
     finite = True
     for j in range(X.shape[1]):
@@ -53,10 +53,29 @@ def _mix_block(X, start, rows, offsets, features, scale, clips, panels, stage, m
     for at in range(H - heads + 1):
         linear_block(each[at], 0, rows, panels[at], Zs[at])
     for r in range(rows):
-        if finite or _is_finite(X, start + r):
+        if finite or is_finite_row(X, start + r):
             mix_logits(Zs, r, offsets, start + r, K, heads, mix, Z, z, probabilities, logs)
         else:
             Z[r, 0] = np.nan
+
+
+@inlined
+def write_answers(logits, start, rows, head, Z, P, labels, found, wanted):
+    """Write what is wanted of the rows from `start` on, from their logits (R, W), which the head overwrites.
+
+    found (BLOCK,) are their labels. Returns whether all are finite.
+    """
+    K, finite = Z.shape[1], True
+    if Z.shape[0] > 0:
+        for r in range(rows):
+            known = abs(logits[r, 0]) < np.inf
+            for k in range(K):
+                Z[start + r, k] = logits[r, k] if known else np.nan
+    if P.shape[0] > 0:
+        finite = head_block(head, logits, rows, K, P, start, found, wanted)
+        if labels.size > 0:
+            labels[start : start + rows] = found[:rows]
+    return finite
 
 
 @inlined
@@ -78,7 +97,10 @@ def _signature(t):
     return f"int64({t}[:,::1],{t}[:,::1],{features},{panels},{t}[:,::1],float64[::1],float64[::1],{rest})"
 
 
-@kernel(_signature("float32"), _signature("float64"))
+SIGNATURES = _signature("float32"), _signature("float64")
+
+
+@kernel(*SIGNATURES)
 def mixture_predict_forward(
     X, offsets, dense, pairs, pair_numbers, panels_A, panels_B, panels_L, stage, mix, frequencies, head, Z, P, labels
 ):  # fmt: skip
@@ -95,16 +117,7 @@ def mixture_predict_forward(
     for start in range(0, X.shape[0], BLOCK):
         rows = min(BLOCK, X.shape[0] - start)
         _mix_block(X, start, rows, offsets, features, scale, clips, panels, stage, mix, K, block, space)
-        if Z.shape[0] > 0:
-            for r in range(rows):
-                known = abs(block[3][r, 0]) < np.inf
-                for k in range(K):
-                    Z[start + r, k] = block[3][r, k] if known else np.nan
-        if P.shape[0] == 0:
-            continue
-        finite &= head_block(head, block[3], rows, K, P, start, found, wanted)
-        if start == 0 and wanted:
+        finite &= write_answers(block[3], start, rows, head, Z, P, labels, found, wanted)
+        if start == 0 and P.shape[0] > 0 and wanted:
             first = found[0]
-        if labels.size > 0:
-            labels[start : start + rows] = found[:rows]
     return first if finite else NOT_FINITE
