@@ -107,13 +107,13 @@ def test_an_answer_is_the_explanation(mixtures: Pair, name: str, count: int) -> 
 
 
 @MODELS
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(data=st.data())
 def test_the_experts_make_up_what_is_served(mixtures: Pair, name: str, data: st.DataObject) -> None:
     """The weighted sum of experts is softmax of the logits; calibrated, that is what `:predict` answers."""
     numbers = st.floats(-30, 30, width=32) | st.sampled_from([0.0, 1e30, -1e30])
     width = WIDTHS[name]
-    rows = data.draw(st.lists(st.lists(numbers, min_size=width, max_size=width), min_size=1, max_size=3))
+    rows = data.draw(st.lists(st.lists(numbers, min_size=width, max_size=width), min_size=1, max_size=2))
     document, predicted = (ask(mixtures, name, verb, instances(rows)) for verb in ("explain", "predict"))
     assert [row["label"] for row in document["explanations"]] == predicted["labels"]
     assert [row["probabilities"] for row in document["explanations"]] == predicted["predictions"]
