@@ -225,14 +225,14 @@ def send(connection: HTTPConnection, path: str, body: bytes | None = None) -> di
     return dict(json.loads(answer))
 
 
-def wait_until_served(port: int, name: str = "iris") -> None:
+def wait_until_served(port: int, name: str = "iris", seconds: float = WAIT_SECONDS) -> None:
     """Wait until every committed event is served."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     try:
         while send(connection, f"/v1/models/{name}")["lag_events"]:
             if time.monotonic() > deadline:
-                raise NotAvailableError(f"{name} has not served all events after {WAIT_SECONDS:.0f} s")
+                raise NotAvailableError(f"{name} has not served all events after {seconds:.0f} s")
             time.sleep(0.05)
     finally:
         connection.close()

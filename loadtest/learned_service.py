@@ -6,6 +6,7 @@ shares the client's core with the client.
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from loads import Load, v1, v2_binary
 
 # The figures that this module measures.
 LEARNED_NUMBERS = ("B6", "B7", "B8")
+# A million events of digits take a learner half a minute on a core of its own.
+HISTORY_SECONDS = 600.0
 
 
 class LearnedService:
@@ -33,23 +36,22 @@ class LearnedService:
         self.scratch, self.rounds, self.seconds, self.progress = scratch, rounds, seconds, progress
         self.folder = scratch / "learned"
         self.service = FeedbackService(self.folder / "models", scratch, rounds, seconds, progress)
-        self.loads: dict[str, Load] = {}
 
-    def run(self, numbers: tuple[str, ...]) -> dict[str, list[float]]:
-        """Measure everything that the requested figures need."""
+    @cached_property
+    def loads(self) -> dict[str, Load]:
+        """The load of each model, with the answer it must get; the models are learned first."""
         self.progress("learning the models of B6 to B8")
         run([str(PYTHON), str(HERE / "learned_models.py"), str(self.folder)])
-        answers = json.loads((self.folder / "answers.json").read_text())
-        for name, answer in answers.items():
+        loads = {}
+        for name, answer in json.loads((self.folder / "answers.json").read_text()).items():
             row, P = (np.array(answer[key], np.float32) for key in ("row", "probabilities"))
             make = v1 if name == "digits" else v2_binary
-            self.loads[name] = make(name, name, row, P)
-        names = [name for name in answers if ("B6" if name == "digits" else "B8") in numbers]
-        found = self.predictions(names) if names else {}
-        return found | (self.feedback() if "B7" in numbers else {})
+            loads[name] = make(name, name, row, P)
+        return loads
 
-    def predictions(self, names: list[str]) -> dict[str, list[float]]:
+    def predictions(self, numbers: tuple[str, ...]) -> dict[str, list[float]]:
         """Measure one row a request, of each model, and the raw application with the same requests."""
+        names = [name for name in self.loads if ("B6" if name == "digits" else "B8") in numbers]
         found: dict[str, list[float]] = {}
         data = self.scratch / "learned-data"
         with self.service.server(data) as server, RAW.running(self.service.models, self.scratch) as raw:
@@ -75,7 +77,7 @@ class LearnedService:
         run([*command, "--rows", str(EVENTS), "--model", str(self.service.models / "digits")])
         found: dict[str, list[float]] = {"feedback_ratio": [], "feedback_per_s": [], "feedback_p99_ms": []}
         with self.service.server(data) as server, RAW.running(self.service.models, self.scratch) as raw:
-            wait_until_served(server.port, "digits")
+            wait_until_served(server.port, "digits", HISTORY_SECONDS)
             for turn in range(self.rounds):
                 self.progress(f"round {turn + 1}/{self.rounds}: feedback on digits at saturation")
                 ours = saturate_feedback(server, "/v1/models/digits:feedback", body, self.seconds)

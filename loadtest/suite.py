@@ -77,7 +77,11 @@ class Suite:
     def learned(self) -> dict[str, Any]:
         """Measure models that learned by the rule mixture."""
         service = LearnedService(self.scratch, self.rounds, self.seconds, print_progress)
-        found = {"learned": attempt(lambda: service.run(self.numbers))}
+        found: dict[str, Any] = {}
+        if {"B6", "B8"} & set(self.numbers):
+            found["learned"] = attempt(lambda: service.predictions(self.numbers))
+        if "B7" in self.numbers:
+            found["learned_feedback"] = attempt(service.feedback)
         if "B6" in self.numbers:
             found["batches"] = attempt(lambda: self.run_rounds(str(KERNELS.ensure()), "mixture_batches", ["predict"]))
         return found
