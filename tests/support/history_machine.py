@@ -168,10 +168,11 @@ class FollowMachine(RuleBasedStateMachine):
             kind, targets = self.random_targets(layout.rows, layout.n_classes, soft=soft)
             assert self.append_event(Kind.CORRECT, encode_correction(seq, layout, kind, targets)) is is_learned
 
-    @rule(rule_=st.sampled_from(["ftrl", "adagrad", "newton"]), paused=st.booleans())
+    @rule(rule_=st.sampled_from(["ftrl", "adagrad", "newton", "mixture"]), paused=st.booleans())
     def configure(self, rule_: str, *, paused: bool) -> None:
-        """Change the rule, or pause; a network counts newton as unfit."""
-        assert self.append_event(Kind.CONFIGURE, dump({"rule": rule_, "paused": paused}))
+        """Change the rule, or pause; a network counts newton and mixture as unfit, and a mixture all other rules."""
+        constants = {"features": 16} if rule_ == "mixture" else {}
+        assert self.append_event(Kind.CONFIGURE, dump({"rule": rule_, "constants": constants, "paused": paused}))
 
     @rule(limit=st.integers(1, 7))
     def follow(self, limit: int) -> None:
