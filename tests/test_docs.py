@@ -81,6 +81,13 @@ def test_readme_shows_the_stored_figures() -> None:
     assert tables.readme_figures(results, figures.README_TITLES) in (ROOT / "README.md").read_text()
 
 
+def test_the_page_of_learning_shows_the_stored_figures() -> None:
+    """The table in docs/benchmarks/learning/results.md is that of its results.json."""
+    tables, folder = load_script("loadtest/tables.py"), ROOT / "docs" / "benchmarks" / "learning"
+    results = json.loads((folder / "results.json").read_text())
+    assert tables.figures(results, "Figures of learning") in (folder / "results.md").read_text()
+
+
 def test_the_page_of_operation_shows_the_stored_figures() -> None:
     """docs/benchmarks/operations.md is what loadtest/operations.py writes of its stored figures."""
     folder = ROOT / "docs" / "benchmarks"
