@@ -75,7 +75,7 @@ def render(results: Results, folder: Path) -> None:
     made = dict(sections(results))
     parts = [
         "# Results",
-        "`make bench` writes this page. `loadtest/README.md` explains each figure.",
+        "`loadtest/bench.py` writes this page. `loadtest/README.md` explains each figure.",
         tables.setting(results),
     ]
     for heading, text in made.items():

@@ -65,7 +65,7 @@ def test_a_row_is_scored_as_it_is_served(head: str, dtype: str) -> None:
 
 
 def test_it_learns_what_no_linear_rule_learns() -> None:
-    """Rings around a center are told apart after a few hundred rows."""
+    """If the classes are rings around a center, mixture loses less than newton."""
     X, labels = make_rows()
     losses = {}
     for rule in ("newton", "mixture"):

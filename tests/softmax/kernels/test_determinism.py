@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llvmlite import binding
 
 from service import compiler
 from service.softmax.input_stage import Delta, Stage
@@ -32,6 +33,7 @@ from tests.support.reference import DTYPES, HEADS, Array, targets
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "determinism.json"
+HOST = "host"
 # Substrings that a target's assembly must contain, and must not.
 REGISTERS: dict[str, tuple[set[str], set[str]]] = {
     "x86-64-v2": ({"xmm"}, {"ymm", "zmm", "vfmadd"}),
@@ -57,11 +59,16 @@ def python(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+def host() -> tuple[str, str]:
+    """Return the name and the features of this processor, as in LLVM."""
+    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+
+
 def runs_here(target: str) -> bool:
     """Return whether this processor can execute code for a target."""
     # As the compiler does, on platforms too that LLVM does not support.
     has = compiler._host_features()
-    return all(has.get(feature, False) for feature in compiler.BASELINES[target])
+    return target == HOST or all(has.get(feature, False) for feature in compiler.BASELINES[target])
 
 
 @pytest.fixture(scope="module")
@@ -73,30 +80,28 @@ def probes(pytestconfig: pytest.Config) -> dict[str, Future[str]]:
     assert pytestconfig.cache is not None
 
     def probe(target: str) -> str:
+        name, features = host() if target == HOST else (target, "")
         folder = str(compiler.CACHE if target == compiler.TARGET else pytestconfig.cache.mkdir(f"kernels-{target}"))  # type: ignore[union-attr]
         return python(
             "-m",
             "tests.support.kernel_probe",
-            NUMBA_CPU_NAME=target,
-            NUMBA_CPU_FEATURES="",
+            NUMBA_CPU_NAME=name,
+            NUMBA_CPU_FEATURES=features,
             SOFTSTEP_KERNELS=folder,
         )
 
     with ThreadPoolExecutor(2) as pool:
-        return {target: pool.submit(probe, target) for target in REGISTERS if runs_here(target)}
+        return {target: pool.submit(probe, target) for target in (*REGISTERS, HOST) if runs_here(target)}
 
 
-@pytest.mark.parametrize("target", REGISTERS)
+@pytest.mark.parametrize("target", [*REGISTERS, HOST])
 def test_bits_on_every_processor(target: str, probes: dict[str, Future[str]]) -> None:
-    """Code for every baseline computes the same bits, with different vector registers.
-
-    loadtest/exactness.py also compares code for the very processor that it runs on.
-    """
+    """Code for every processor computes the same bits, with different vector registers."""
     if target not in probes:
         pytest.skip(f"this processor cannot execute {target}")
     report = json.loads(probes[target].result())
-    assert report["target"] == target
-    expected, forbidden = REGISTERS[target]
+    assert report["target"] == (host()[0] if target == HOST else target)
+    expected, forbidden = REGISTERS.get(compiler.host_baseline() if target == HOST else target, (set(), set()))
     assert {name for name in expected if not report["registers"][name]} == set()
     assert {name for name in forbidden if report["registers"][name]} == set()
     assert report["digests"] == _current_digests()
