@@ -10,6 +10,8 @@
 <data>/streams/<model>/<version>/snapshots/     states that are served (states/snapshots.py)
 <data>/streams/<model>/<version>/checkpoints/   states that the fold continues from (states/snapshots.py)
 <data>/streams/<model>/<version>/history/       states of the past that were requested (states/snapshots.py)
+<data>/streams/<model>/<version>/keyframes/     states at ends of buckets of the report (states/snapshots.py)
+<data>/streams/<model>/<version>/report         how well the stream was learned (states/report.py)
 
 <data>/streams/.purged-…                        the folder of a stream that is being deleted
 <data>/.restore/                                a complete backup that is being moved into place (restore_files.py)
@@ -23,6 +25,7 @@ from typing import Final
 
 from service.store.directory.keyfile import KEY_NAME
 from service.store.filesystem import make_folder, sync_folder
+from service.store.states.report import REPORT_NAME
 
 LOG_NAME: Final = "log.sqlite"
 MARKS_NAME: Final = "marks"
@@ -41,6 +44,8 @@ class StreamFolder:
         snapshots: The folder of states that are served.
         checkpoints: The folder of states that the fold continues from.
         history: The folder of states of the past that were requested.
+        keyframes: The folder of states at ends of buckets of the report.
+        report: The file with the report.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,6 +54,8 @@ class StreamFolder:
         self.snapshots = path / "snapshots"
         self.checkpoints = path / "checkpoints"
         self.history = path / "history"
+        self.keyframes = path / "keyframes"
+        self.report = path / REPORT_NAME
 
 
 class DataDirectory:

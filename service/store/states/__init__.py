@@ -1,4 +1,4 @@
-"""Derived files of a stream: snapshots, checkpoints, losses and the learner's status.
+"""Derived files of a stream: snapshots, checkpoints, report, losses and the learner's status.
 
 May import `log/`, `artifact/`, `filesystem` and `mount_types`.
 """

@@ -73,8 +73,13 @@ def write_snapshot(folder: Path, seq: int, fields: Fields, arrays: Arrays, *, du
     """
     make_folder(folder)
     path = folder / str(seq)
-    write_whole_file(path, _encode(fields, arrays), durable=durable)
+    write_arrays(path, fields, arrays, durable=durable)
     return path
+
+
+def write_arrays(path: Path, fields: Fields, arrays: Arrays, *, durable: bool) -> None:
+    """Write a file of this format under any name in an existing folder; the rest is as in `write_snapshot`."""
+    write_whole_file(path, _encode(fields, arrays), durable=durable)
 
 
 def read_snapshot(path: Path) -> Snapshot:
