@@ -9,7 +9,7 @@ from marked_table import replace_table
 from service.serve.api.app import CALLS
 from service.serve.api.scoped_route import ScopedRoute
 from service.serve.api.swagger_ui import documentation
-from service.serve.authorization.route_scopes import ROUTE_SCOPES, ROUTE_SETTINGS
+from service.serve.authorization.route_scopes import OF_ANY_KEY, ROUTE_SCOPES, ROUTE_SETTINGS
 
 PAGE = Path(__file__).parent / "security.md"
 
@@ -45,12 +45,14 @@ def scope_of(function: str) -> str:
     scope, setting = ROUTE_SCOPES[function], ROUTE_SETTINGS.get(function)
     if setting is not None:
         return f"as `SOFTSTEP_{setting.upper()}` says"
+    if function in OF_ANY_KEY:
+        return "any"
     return "none" if scope is None else f"`{scope}`"
 
 
 def place(scope: str) -> int:
     """Return the place of a line: calls that require a scope first, then those that a setting decides about."""
-    order = ["`predict`", "`feedback`", "`admin`"]
+    order = ["`predict`", "`feedback`", "`admin`", "any"]
     return order.index(scope) if scope in order else len(order) + (scope == "none")
 
 

@@ -61,6 +61,12 @@ def test_both_ports_predict_and_have_probes(ports: tuple[httpx.Client, httpx.Cli
             assert client.get(path).status_code == 200
 
 
+def test_each_port_says_what_it_permits(ports: tuple[httpx.Client, httpx.Client]) -> None:
+    """Without keys the first port permits predictions alone, and the second one everything."""
+    scopes = [client.get("/v1/key").json()["scopes"] for client in ports]
+    assert scopes == [["predict"], ["predict", "feedback", "admin"]]
+
+
 def status_of(url: httpx.URL, data: bytes) -> int:
     """Send a request in one piece; return the status of its response."""
     with socket.create_connection((url.host, int(url.port or 80)), SECONDS) as end:

@@ -16,6 +16,7 @@ from service.serve.asgi import IS_PUBLIC
 from service.serve.authorization.authorizer import check_all_models, check_model
 from service.serve.authorization.route_scopes import (
     OF_ALL_MODELS,
+    OF_ANY_KEY,
     OF_DEFAULT_MODEL,
     ROUTE_SCOPES,
     ROUTE_SETTINGS,
@@ -57,7 +58,7 @@ class ScopedRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Return FastAPI's handler of requests, after the check of the sender."""
         handle, name = super().get_route_handler(), self.endpoint.__name__
-        if ROUTE_SCOPES[name] is None and name not in ROUTE_SETTINGS:
+        if ROUTE_SCOPES[name] is None and name not in ROUTE_SETTINGS and name not in OF_ANY_KEY:
             return handle
 
         async def handle_authorized(request: Request) -> Response:

@@ -17,6 +17,8 @@ ROUTE_SETTINGS: Final = {
     "docs_icon": "docs_access",
     "openapi_document": "openapi_access",
 }
+# Calls that any valid key may make, whatever its scopes.
+OF_ANY_KEY: Final = frozenset(("key",))
 # Calls whose paths name no model: a list has the permitted models alone, and a conversion needs none.
 OF_NO_MODEL: Final = frozenset(("list_models", "v2_stats", "repository_index", "convert"))
 # Calls that are about all models, so a key that is limited to some models may not make them.
@@ -42,6 +44,8 @@ ROUTE_SCOPES: Final[dict[str, Scope | None]] = {
     "docs_style": None,
     "docs_icon": None,
     "openapi_document": None,
+    # What a key permits
+    "key": None,
     # Predictions, metadata and metrics
     "metrics": Scope.PREDICT,
     "list_models": Scope.PREDICT,

@@ -5,7 +5,13 @@ from typing import Any, Final
 from service.access.scopes import Scope
 from service.serve.api.schemas.call_docs import JSON
 from service.serve.api.schemas.error_examples import SENTENCES, error_response
-from service.serve.authorization.route_scopes import OF_ALL_MODELS, OF_NO_MODEL, ROUTE_SCOPES, ROUTE_SETTINGS
+from service.serve.authorization.route_scopes import (
+    OF_ALL_MODELS,
+    OF_ANY_KEY,
+    OF_NO_MODEL,
+    ROUTE_SCOPES,
+    ROUTE_SETTINGS,
+)
 from service.serve.error_codes import ERROR_CODES
 
 SECURITY_SCHEMES: Final = {
@@ -53,7 +59,7 @@ def document_access(options: dict[str, Any], name: str) -> dict[str, Any]:
         KeyError: The route has no scope.
     """
     scope = ROUTE_SCOPES[name]
-    if scope is None:
+    if scope is None and name not in OF_ANY_KEY:
         return options
     documented = options.get("responses") or {}
     responses = {**documented, **_refusals(name, scope), LIMITED: _limited(documented.get(LIMITED))}
@@ -67,6 +73,8 @@ def document_access(options: dict[str, Any], name: str) -> dict[str, Any]:
 def describe_scope(name: str) -> str:
     """Return a sentence on what the call of a function requires, or "" if that is nothing."""
     scope = ROUTE_SCOPES[name]
+    if name in OF_ANY_KEY:
+        return "In a service with keys: requires a key, with any scope."
     if scope is None:
         return ""
     models = ", for all models" if name in OF_ALL_MODELS else ""
@@ -74,18 +82,18 @@ def describe_scope(name: str) -> str:
     return f"In a service with keys: requires the scope `{scope}`{models}{unless}."
 
 
-def _refusals(name: str, scope: Scope) -> dict[int, Any]:
-    """Return the responses to requests that may not be made."""
+def _refusals(name: str, scope: Scope | None) -> dict[int, Any]:
+    """Return the responses to requests that may not be made; without a scope any valid key will do."""
+    unknown = {**error_response(SENTENCES, ("key_missing", "key_invalid")), "headers": CHALLENGE_HEADER}
+    if scope is None:
+        return {UNAUTHORIZED: unknown}
     sentences = {
         **SENTENCES,
         "scope_missing": f"The key has no scope {scope}; use one that has it.",
         **OTHER_SENTENCES.get(name, {}),
     }
     codes = ("scope_missing",) if name in OF_NO_MODEL else ("scope_missing", "model_not_permitted")
-    return {
-        UNAUTHORIZED: {**error_response(sentences, ("key_missing", "key_invalid")), "headers": CHALLENGE_HEADER},
-        FORBIDDEN: error_response(sentences, codes),
-    }
+    return {UNAUTHORIZED: unknown, FORBIDDEN: error_response(sentences, codes)}
 
 
 def _limited(documented: dict[str, Any] | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from service.serve.api.schemas import (
     feedback_bodies,
     health_bodies,
     invocation_bodies,
+    key_bodies,
     metadata_bodies,
     oip_bodies,
     oip_metadata_bodies,
@@ -271,4 +272,5 @@ DOCS: Final[dict[str, Docs]] = {
         *_CHANGED,
     ),
     "metrics": _metrics(),
+    "key": call("key", response(key_bodies.KeyDescription, key_bodies.KEYS), BUSY),
 }
