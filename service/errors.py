@@ -4,7 +4,7 @@
      ├─ ArtifactError, KeyFileError, SnapshotError,
      │  ApiKeysError, SigningKeysError, TlsFileError   files cannot be used: ArtifactExistsError
      ├─ AccessError                                    the sender of a request may not make it
-     │   ├─ KeyMissingError, KeyInvalidError, IssuerUnavailableError
+     │   ├─ KeyMissingError, KeyInvalidError, IssuerUnavailableError, CrossSiteError
      │   └─ ScopeMissingError, ModelNotPermittedError
      ├─ LimitError (limit_errors.py)                   a limit of the sender's key is reached
      ├─ ModelNotFoundError                             VersionNotFoundError, ModelNotNamedError
@@ -16,7 +16,7 @@
      ├─ RefusedError    the log works, but refuses this event
      └─ InputError      the input cannot be used; the message says what to change
          ├─ EncodingError
-         ├─ MediaTypeError                             CrossSiteError
+         ├─ MediaTypeError
          ├─ MalformedError                             the input cannot be parsed: DecodingError
          ├─ UnacceptableError                          it parses, but this model cannot accept it
          └─ TooLargeError                              it is larger than a limit in settings.py
@@ -89,6 +89,10 @@ class ScopeMissingError(AccessError, code="scope_missing"):
 
 class ModelNotPermittedError(AccessError, code="model_not_permitted"):
     """The key does not permit calls for this model."""
+
+
+class CrossSiteError(AccessError, code="cross_site"):
+    """A web page of another site sends the request, and its origin is not allowed."""
 
 
 class SnapshotError(SoftstepError):
@@ -253,10 +257,6 @@ class EncodingError(InputError, code="unsupported_encoding"):
 
 class MediaTypeError(InputError, code="unsupported_media_type"):
     """The Content-Type of the body is not supported."""
-
-
-class CrossSiteError(MediaTypeError, code="cross_site"):
-    """A web page of another site sends a body of a type for which its browser asks no permission."""
 
 
 class MalformedError(InputError, code="malformed_body"):

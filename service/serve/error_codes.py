@@ -55,6 +55,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
         headers=((b"www-authenticate", b'Bearer realm="softstep", error="insufficient_scope"'),),
     ),
     "model_not_permitted": ErrorCode(403, "The key does not permit calls for this model.", "with another key"),
+    "cross_site": ErrorCode(403, "A web page of another site sends the request, and its origin is not allowed."),
     "model_not_found": ErrorCode(404, "No model has that name."),
     "version_not_found": ErrorCode(404, "The model has no such version."),
     "model_not_named": ErrorCode(404, "The path names no model, and there is no single or default one."),
@@ -97,7 +98,6 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
         headers=((b"accept-encoding", b"gzip, deflate, zstd"),),
     ),
     "unsupported_media_type": ErrorCode(415, "The Content-Type is not supported."),
-    "cross_site": ErrorCode(415, "A web page of another site sends a body whose type needs no preflight request."),
     "invalid_request": ErrorCode(422, "The body parses, but this model cannot accept it."),
     "invalid_parameter": ErrorCode(422, "A parameter in the path or query is not valid."),
     "host_not_permitted": ErrorCode(

@@ -47,6 +47,7 @@ class RequestHead(NamedTuple):
         request_id: X-Request-Id.
         origin: Origin: the web page that a browser sends the request for.
         fetch_site: Sec-Fetch-Site: how a browser relates that page to the service.
+        host: Host: the name and the port by which the client knows the service.
         accept: Accept: the media types that the client can read.
         authorization: Authorization.
         api_key: X-API-Key.
@@ -59,6 +60,7 @@ class RequestHead(NamedTuple):
     request_id: bytes | None = None
     origin: bytes | None = None
     fetch_site: bytes | None = None
+    host: bytes | None = None
     accept: bytes | None = None
     authorization: bytes | None = None
     api_key: bytes | None = None
@@ -75,6 +77,7 @@ class RequestHead(NamedTuple):
             get(b"x-request-id"),
             get(b"origin"),
             get(b"sec-fetch-site"),
+            get(b"host"),
             get(b"accept"),
             get(b"authorization"),
             get(b"x-api-key"),

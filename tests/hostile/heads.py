@@ -145,8 +145,14 @@ HEADERS: Cases = {
             "Content-Type pickle": predict("Content-Type: application/x-pickle"),
             "Content-Type not ASCII": predict("Content-Type: \xfc"),
             "Content-Type of 20,000 bytes": predict("Content-Type: " + "a/" * 10_000),
-            "a page of another site": predict("Origin: https://evil.example", "Content-Type: text/plain"),
+        },
+    ),
+    **answered(
+        403,
+        {
+            "a page of another site": predict("Origin: https://evil.example"),
             "a page without an origin": predict("Origin: null"),
+            "a page without an origin, over HTTPS": predict("Sec-Fetch-Site: cross-site"),
         },
     ),
     "a proxy request": Case(line("CONNECT softstep:443 HTTP/1.1"), (405,)),

@@ -29,6 +29,7 @@ from service.serve.worker import Worker, WorkerLinks, config_of
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory
 from tests.support.http_connection import ClientConnection, Response
+from tests.support.http_requests import request
 from tests.support.waiting import SECONDS, wait_until
 
 T = TypeVar("T")
@@ -148,6 +149,13 @@ class Pair:
             return [await connection.ask(request) for request in requests]
 
         return self.talk(talk, fast=fast)
+
+    def list_posts(self) -> list[str]:
+        """Return the targets of all documented calls that take a body, for iris version 1."""
+        (document,) = self.ask(request("GET", "/openapi.json"))
+        paths = [path for path, calls in document.json["paths"].items() if "post" in calls]
+        assert len(paths) > 20
+        return [path.replace("{name}", "iris").replace("{version}", "1") for path in paths]
 
     @contextlib.asynccontextmanager
     async def connect(self, *, fast: bool = True) -> AsyncIterator[ClientConnection]:

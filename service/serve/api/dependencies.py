@@ -106,12 +106,12 @@ async def read_json(request: Request, context: Context) -> bytes:
 
     Raises:
         BodyTooLargeError: It is larger than the limit.
-        InputError: The head declares another type, or a page of another site sends it.
+        MediaTypeError: The head declares another type.
         ClientDisconnect: The client left before its end.
     """
     if declared_size(request) > context.settings.body_bytes_max:
         raise body_too_large(context.settings.body_bytes_max)
-    check_content_type(head_of(request), JSON_TYPES, context.dispatcher.origins)
+    check_content_type(head_of(request), JSON_TYPES)
     body = await read_body(request, context)
     await context.dispatcher.turns.wait(body)
     return body

@@ -26,6 +26,8 @@ from service.serve.authorization.route_scopes import (
 NOT_PUBLIC: Final = frozenset((Scope.FEEDBACK, Scope.ADMIN))
 # Of a setting in `ROUTE_SETTINGS`: everybody may make the call.
 OPEN: Final = "open"
+# The method of calls that change nothing; `Envelope` turns HEAD into it.
+GET: Final = "GET"
 # In the scope of a request that has been authorized: its principal.
 PRINCIPAL: Final = "softstep.principal"
 
@@ -89,6 +91,8 @@ def _authorize(request: Request, name: str) -> Principal:
         check_all_models(principal)
     elif name in OF_DEFAULT_MODEL:  # a sender without the scope does not learn whether there is one
         check_model(principal, context.now.default_name(settings.default_model))
+    if request.method != GET:
+        context.dispatcher.origins.check_site(head.origin, head.fetch_site, head.host)
     return principal
 
 

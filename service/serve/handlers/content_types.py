@@ -1,31 +1,18 @@
-"""The media types of request bodies: which types each kind of call accepts, also from web pages of other sites.
-
-A browser sends a body of some types to any site without asking that site first, and the page need not be able to read
-the answer. Such a body is accepted only from a program, from a page of an allowed origin, or from a page of the service
-itself; otherwise any page that somewhere is open could teach a model, or unload it.
-"""
+"""The media types of request bodies: which types each kind of call accepts."""
 
 from typing import Final, NamedTuple
 
-from service.errors import CrossSiteError, MediaTypeError
+from service.errors import MediaTypeError
 from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, INVOKE, PREDICT, VERTEX
-from service.serve.origins import Origins
 from service.serve.responses import BINARY, JSON, RequestHead
 from service.serve.wire.invocation_form import CSV, JSON_LINES
 
 FORM: Final = b"application/x-www-form-urlencoded"
 TEXT: Final = b"text/plain"
-# Sent without a preflight request (Fetch standard, "CORS-safelisted request-header"), the type of a form with files
-# included. A missing type counts as an empty one.
-SENT_UNASKED: Final = frozenset((b"", TEXT, FORM, b"multipart/form-data"))
-SAME_ORIGIN: Final = b"same-origin"
 # Gateways that strip unknown headers put the size of the JSON part into the content type.
 VENDOR_TYPES: Final = (
     b"application/vnd.sagemaker-triton.binary+json;json-header-size=",
     b"application/vnd.vertex-ai-triton.binary+json;json-header-size=",
-)
-CROSS_SITE: Final = (
-    "A page of another site must send its body as application/json, and SOFTSTEP_CORS_ORIGINS must name its origin."
 )
 
 
@@ -61,32 +48,26 @@ ACCEPTED: Final = {
 }
 
 
-def check_content_type(head: RequestHead, accepted: MediaTypes, origins: Origins) -> RequestHead:
+def check_content_type(head: RequestHead, accepted: MediaTypes) -> RequestHead:
     """Check the type of a request's body, before the body is read.
 
     Args:
         head: The head of the request.
         accepted: The types that the call accepts.
-        origins: The origins that are allowed.
 
     Returns:
         The head, with the size of the body's JSON part if the content type has it.
 
     Raises:
         MediaTypeError: The call does not accept the type.
-        CrossSiteError: A page of another site sends the body, and its browser did not ask.
     """
-    origin = head.origin
-    if origin is None and (head.content_type is None or head.content_type in accepted.names):
-        return head  # the usual request of a program
-    value = b"" if head.content_type is None else head.content_type.lower()
-    name = value.partition(b";")[0].strip()
-    if name not in accepted.names:
-        for vendor in VENDOR_TYPES:
-            compact = value.replace(b" ", b"")
-            if compact.startswith(vendor):
-                return head._replace(tensor_header=compact[len(vendor) :])
-        raise MediaTypeError(accepted.requirement)
-    if origin is not None and name in SENT_UNASKED and not origins.allow(origin) and head.fetch_site != SAME_ORIGIN:
-        raise CrossSiteError(CROSS_SITE)
-    return head
+    if head.content_type is None or head.content_type in accepted.names:
+        return head
+    value = head.content_type.lower()
+    if value.partition(b";")[0].strip() in accepted.names:
+        return head
+    compact = value.replace(b" ", b"")
+    for vendor in VENDOR_TYPES:
+        if compact.startswith(vendor):
+            return head._replace(tensor_header=compact[len(vendor) :])
+    raise MediaTypeError(accepted.requirement)

@@ -40,7 +40,7 @@ class Dispatcher:
     Args:
         handlers: The handler of each kind but FEEDBACK.
         start_feedback: Stores feedback. The fast path calls it directly, because a future for each event costs time.
-        origins: The origins whose web pages may send any body.
+        origins: The origins whose web pages may send requests.
         turns: The turns in which requests with large bodies are answered.
         authorizer: Decides who may make a request.
         limiters: The limits of those who may.
@@ -94,12 +94,13 @@ class Dispatcher:
         scope = Scope.FEEDBACK if endpoint.kind == FEEDBACK else Scope.PREDICT
         try:
             principal = self.authorizer.authorize(head, scope, endpoint.served.name)
+            self.origins.check_site(head.origin, head.fetch_site, head.host)
         except AccessError as reason:  # no failure of a request to the model: it is not one yet
             return refusal(reason, endpoint.protocol)
         if declared > self.body_bytes_max:
             return refusal(body_too_large(self.body_bytes_max), endpoint.protocol)
         try:
-            return check_content_type(head, ACCEPTED[endpoint.kind], self.origins)._replace(principal=principal)
+            return check_content_type(head, ACCEPTED[endpoint.kind])._replace(principal=principal)
         except InputError as reason:
             endpoint.served.counters[FAILURES] += 1
             return refusal(reason, endpoint.protocol)

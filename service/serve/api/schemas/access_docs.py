@@ -1,5 +1,6 @@
 """Access in the OpenAPI document: how keys are sent, the scope of each call, and its refusals."""
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from service.access.scopes import Scope
@@ -34,6 +35,8 @@ SECURITY: Final[list[dict[str, list[str]]]] = [{name: []} for name in SECURITY_S
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 LIMITED: Final = 429
+# The method of calls that pages of other sites may not make.
+POST: Final = "POST"
 # What any call of a key with limits can answer.
 LIMIT_CODES: Final = ("too_many_requests", "too_many_in_flight")
 CHALLENGE_HEADER: Final = {
@@ -62,7 +65,11 @@ def document_access(options: dict[str, Any], name: str) -> dict[str, Any]:
     if scope is None and name not in OF_ANY_KEY:
         return options
     documented = options.get("responses") or {}
-    responses = {**documented, **_refusals(name, scope), LIMITED: _limited(documented.get(LIMITED))}
+    responses = {
+        **documented,
+        **_refusals(name, scope, options.get("methods")),
+        LIMITED: _limited(documented.get(LIMITED)),
+    }
     return {
         **options,
         "responses": {status: responses[status] for status in sorted(responses)},
@@ -82,7 +89,7 @@ def describe_scope(name: str) -> str:
     return f"In a service with keys: requires the scope `{scope}`{models}{unless}."
 
 
-def _refusals(name: str, scope: Scope | None) -> dict[int, Any]:
+def _refusals(name: str, scope: Scope | None, methods: Collection[str] | None) -> dict[int, Any]:
     """Return the responses to requests that may not be made; without a scope any valid key will do."""
     unknown = {**error_response(SENTENCES, ("key_missing", "key_invalid")), "headers": CHALLENGE_HEADER}
     if scope is None:
@@ -92,7 +99,11 @@ def _refusals(name: str, scope: Scope | None) -> dict[int, Any]:
         "scope_missing": f"The key has no scope {scope}; use one that has it.",
         **OTHER_SENTENCES.get(name, {}),
     }
-    codes = ("scope_missing",) if name in OF_NO_MODEL else ("scope_missing", "model_not_permitted")
+    codes = (
+        "scope_missing",
+        *(() if name in OF_NO_MODEL else ("model_not_permitted",)),
+        *(("cross_site",) if POST in (methods or ()) else ()),
+    )
     return {UNAUTHORIZED: unknown, FORBIDDEN: error_response(sentences, codes)}
 
 

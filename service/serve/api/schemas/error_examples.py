@@ -54,8 +54,7 @@ SENTENCES: Final = {
     "request_too_large": "A request may have at most 65536 rows; send several requests.",
     "unsupported_encoding": "Content-Encoding must be gzip, deflate or zstd; encode the body once, or not at all.",
     "unsupported_media_type": "Content-Type must be application/json, or application/octet-stream for binary tensors.",
-    "cross_site": "A page of another site must send its body as application/json, and SOFTSTEP_CORS_ORIGINS must name "
-    "its origin.",
+    "cross_site": "A web page of another site may not send this; SOFTSTEP_CORS_ORIGINS names the origins that may.",
     "invalid_request": "Row 0 has 3 values; this model takes 4.",
     "invalid_parameter": '"wait" must be true or false.',
     "invalid_token": "Token 0 was altered, or another model or service issued it; post it unchanged to its model.",
@@ -106,7 +105,7 @@ FAILURE: Final = ("internal_error",)
 # What any call but the probes of health can answer.
 BUSY: Final = ("overloaded", *FAILURE)
 # What any call with a body can answer.
-MEDIA: Final = ("malformed_encoding", "unsupported_encoding", "unsupported_media_type", "cross_site")
+MEDIA: Final = ("malformed_encoding", "unsupported_encoding", "unsupported_media_type")
 BODY: Final = ("malformed_body", "body_too_large", "request_too_large", "request_timeout", *MEDIA, *BUSY)
 MODEL: Final = ("model_not_found", "version_not_found", "model_not_ready")
 ROWS: Final = (*BODY, "invalid_request", "too_many_rows")
