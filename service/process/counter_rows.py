@@ -45,5 +45,18 @@ def counter_rows(memory: SharedMemory) -> Iterator[tuple[str, list[int]]]:
             yield name.decode(), memory.cells[start + KEY_CELLS : start + ROW_CELLS].tolist()
 
 
+def named_counter_rows(memory: SharedMemory, name: str) -> Iterator[list[int]]:
+    """Yield the counters of a name, of each slot that counts it."""
+    key = name.encode().ljust(KEY_BYTES, b"\0")
+    for slot in range(memory.slots):
+        for number in range(memory.rows):
+            start = _row_start(memory, slot, number)
+            stored = memory.raw_bytes[start * 8 : start * 8 + KEY_BYTES]
+            if stored == key:
+                yield memory.cells[start + KEY_CELLS : start + ROW_CELLS].tolist()
+            if stored == key or not stored[0]:
+                break
+
+
 def _row_start(memory: SharedMemory, slot: int, number: int) -> int:
     return memory.slot(slot) + ROWS_START + number * ROW_CELLS

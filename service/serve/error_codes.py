@@ -34,7 +34,7 @@ INTERNAL_ERROR: Final = "internal_error"
 CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="softstep"'),)
 
 ERROR_CODES: Final[dict[str, ErrorCode]] = {
-    "state_pending": ErrorCode(202, "The weights at that seq are being computed.", LATER, retry_after=True),
+    "state_pending": ErrorCode(202, "The state at that seq is being computed.", LATER, retry_after=True),
     "malformed_http": ErrorCode(400, "The request is not valid HTTP/1.1."),
     "invalid_target": ErrorCode(400, "The request's target is not a path of ASCII characters."),
     "malformed_body": ErrorCode(400, "The body cannot be parsed."),

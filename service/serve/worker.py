@@ -34,6 +34,7 @@ from service.serve.handlers.explain import ExplainHandler
 from service.serve.handlers.feedback import FeedbackHandler, LearningOffHandler
 from service.serve.handlers.feedback_context import FeedbackContexts
 from service.serve.handlers.health import Health
+from service.serve.handlers.history import HistoryHandler
 from service.serve.handlers.infer import InferHandler
 from service.serve.handlers.invoke import InvokeHandler
 from service.serve.handlers.learning import Learning
@@ -42,8 +43,10 @@ from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.predict import PredictHandler
 from service.serve.handlers.probes import make_probes
+from service.serve.handlers.report_files import ReportFiles
 from service.serve.handlers.stream_status import StreamStatus
 from service.serve.handlers.token_feedback import TokenFeedback
+from service.serve.handlers.trajectory import TrajectoryHandler
 from service.serve.handlers.turns import Turns
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.http.logged_protocol import LoggedProtocol
@@ -125,7 +128,10 @@ class Worker:
         writer = None if self.learning is None else self.learning.writer
         self.load = LoadShedder(self.turns, writer, settings.queue_seconds)
         waiter = MinSeqWaiter(self.registry, self.turns, settings.min_seq_seconds)
-        self.explain = ExplainHandler(self.registry, settings, self.counters, waiter, self.explainer, self.limiters)
+        past_states = None if self.learning is None else self.learning.past_states
+        self.explain = ExplainHandler(
+            self.registry, settings, self.counters, waiter, self.explainer, self.limiters, past_states
+        )
         self.dispatcher = self._make_dispatcher(waiter)
         health = Health(self.registry, shared_memory, settings, learns=links is not None)
         probes = make_probes(health, settings.health_route)
@@ -143,18 +149,23 @@ class Worker:
 
     def _make_context(self, shared_memory: SharedMemory, health: Health, access_log: AccessLog | None) -> Context:
         """Give FastAPI's routes the parts that they use."""
+        learning = self.learning
+        data = None if learning is None else learning.data
+        reports = ReportFiles(self.registry, data)
         return Context(
             self.settings,
             shared_memory,
             self.registry,
             self.dispatcher,
             self.load_unload,
-            WeightsHandler(None if self.learning is None else self.learning.past_states),
+            WeightsHandler(None if learning is None else learning.past_states),
+            HistoryHandler(reports, None if learning is None else learning.status, shared_memory),
+            TrajectoryHandler(reports, data, self.settings, self.explainer, self.limiters),
             health,
             self.explainer,
             self.decoder,
             self.shared,
-            self.learning,
+            learning,
             access_log,
         )
 

@@ -27,10 +27,21 @@ def reliability_diagram(window: Doubles, rows: int) -> dict[str, Any]:
     confidence, accuracy = window[:, : min(rows, window.shape[1])]
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
-    confidences, accuracies = (np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, accuracy))
+    sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, accuracy)]
+    return summarize_bins(np.stack([counts, *sums], 1))
+
+
+def summarize_bins(sums: Doubles) -> dict[str, Any]:
+    """Return a reliability diagram, as `reliability_diagram` does.
+
+    Args:
+        sums: (10, 3), of each bin its rows, and over them the sums of confidence and of accuracy.
+    """
+    counts, confidences, accuracies = sums.T
     diagram = [
         {"rows": int(n), "confidence": float(c / n) if n else None, "accuracy": float(a / n) if n else None}
         for n, c, a in zip(counts, confidences, accuracies, strict=True)
     ]
-    error = float(np.abs(confidences - accuracies).sum()) / confidence.size if confidence.size else None
-    return {"rows": int(confidence.size), "expected_error": error, "bins": diagram}
+    rows = int(counts.sum())
+    error = float(np.abs(confidences - accuracies).sum()) / rows if rows else None
+    return {"rows": rows, "expected_error": error, "bins": diagram}

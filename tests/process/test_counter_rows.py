@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.process.counter_rows import KEY_BYTES, counter_row, counter_rows
+from service.process.counter_rows import KEY_BYTES, counter_row, counter_rows, named_counter_rows
 from service.process.shared_memory import COUNTERS, SharedMemory
 
 NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789._-/", min_size=1, max_size=KEY_BYTES)
@@ -26,6 +26,11 @@ def test_counts_are_found_by_slot_and_name(counts: list[tuple[int, str, int]], r
     for name, counters in counter_rows(memory):
         found.update({(name, counter): count for counter, count in enumerate(counters) if count})
     assert found == expected
+    for name in {name for _, name, _ in counts} | {"other", "absent"}:
+        named: Counter[int] = Counter()
+        for counters in named_counter_rows(memory, name):
+            named.update(dict(enumerate(counters)))
+        assert +named == Counter({counter: count for (one, counter), count in expected.items() if one == name})
 
 
 def test_a_row_outlives_the_process_that_made_it() -> None:

@@ -187,6 +187,9 @@ class FeedbackLogTests:
         assert len(log.read_payloads(first.number, Position(0, GENESIS), 99)[0]) == 1
         assert log.read_admin_events(first.number) == []
         assert [e.id for e in log.read_admin_events(second.number)] == [b"c"]
+        assert (log.last_admin_seq(first.number), log.last_admin_seq(second.number)) == (0, 2)
+        log.append([classes(second, "d", "y"), feedback(second, "e")])
+        assert log.last_admin_seq(second.number) == 3
 
     @pytest.mark.parametrize("id_", [b"\0", b"x" * ID_BYTES_MAX, bytes(range(128, 256))])
     def test_ids_are_any_bytes(self, log: FeedbackLog, stream: Stream, id_: bytes) -> None:

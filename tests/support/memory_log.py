@@ -99,6 +99,11 @@ class MemoryLog:
             before = event.hash
         return events
 
+    def last_admin_seq(self, stream: int) -> int:
+        """See FeedbackLog."""
+        with self._lock:
+            return max((event.seq for event, _ in self._stored[stream] if event.kind != Kind.FEEDBACK), default=0)
+
     def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
         """See FeedbackLog."""
         with self._lock:

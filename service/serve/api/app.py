@@ -18,6 +18,7 @@ from service.serve.api.dependencies import Context, refused
 from service.serve.api.openapi_document import DocumentedApi
 from service.serve.api.routes_convert import conversion
 from service.serve.api.routes_health import operations, readyz
+from service.serve.api.routes_history import progress
 from service.serve.api.routes_key import access
 from service.serve.api.routes_learning import learning
 from service.serve.api.routes_oip import v2
@@ -45,7 +46,7 @@ DESCRIPTION: Final = (
 
 # Every documented call.
 CALLS: Final = APIRouter(default_response_class=Response, generate_unique_id_function=lambda route: route.name)
-for one in (native, learning, conversion, access, v2, repository, operations):
+for one in (native, progress, learning, conversion, access, v2, repository, operations):
     CALLS.include_router(one)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

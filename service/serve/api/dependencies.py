@@ -18,7 +18,9 @@ from service.serve.asgi import CERTIFICATE, COUNTED_BY_MODEL, Reply
 from service.serve.handlers.content_types import JSON_TYPES, check_content_type
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.health import Health
+from service.serve.handlers.history import HistoryHandler
 from service.serve.handlers.learning import Learning
+from service.serve.handlers.trajectory import TrajectoryHandler
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.live_models import LiveModels
@@ -61,6 +63,8 @@ class Context:
     dispatcher: Dispatcher
     load_unload: LoadUnload
     weights: WeightsHandler
+    history: HistoryHandler
+    trajectory: TrajectoryHandler
     health: Health
     executor: Executor
     decoder: Executor

@@ -19,6 +19,7 @@ from service.store.log.events import SEQ_MAX
 M = TypeVar("M", bound=BaseModel)
 
 FLAG_REQUIREMENT: Final = "must be true or false."
+COUNT_REQUIREMENT: Final = f"must be an integer from 0 to {SEQ_MAX}."
 FLAGS: Final[Mapping[object, bool]] = {"true": True, "1": True, "false": False, "0": False, True: True, False: False}
 DIGITS: Final = re.compile("[0-9]{1,13}")
 
@@ -81,8 +82,30 @@ SeqQuery = Annotated[
     Annotated[int, Field(ge=0, le=SEQ_MAX), BeforeValidator(_digits)] | None,
     Query(description="The seq of the state; the served state if it is left out.", examples=[0]),
 ]
+PastSeqQuery = Annotated[
+    Annotated[int, Field(ge=0, le=SEQ_MAX), BeforeValidator(_digits)] | None,
+    Query(description="The last seq that counts; the latest rows count if it is left out.", examples=[0]),
+]
+SinceQuery = Annotated[
+    Annotated[int, Field(ge=0, le=SEQ_MAX), BeforeValidator(_digits)],
+    Query(description="The seq up to which the client has the history: its last `until`.", examples=[0]),
+]
+EpochQuery = Annotated[
+    Annotated[int, Field(ge=0, le=SEQ_MAX), BeforeValidator(_digits)] | None,
+    Query(description="The epoch of the history that the client has.", examples=[0]),
+]
+BucketQuery = Annotated[
+    Annotated[int, Field(ge=0, le=SEQ_MAX), BeforeValidator(_digits)] | None,
+    Query(description="The `bucket` of the history that the client has.", examples=[1]),
+]
 # What each query parameter must be.
-PARAMETERS: Final = {"wait": FLAG_REQUIREMENT, "seq": SEQ_REQUIREMENT}
+PARAMETERS: Final = {
+    "wait": FLAG_REQUIREMENT,
+    "seq": SEQ_REQUIREMENT,
+    "since": SEQ_REQUIREMENT,
+    "epoch": COUNT_REQUIREMENT,
+    "bucket": COUNT_REQUIREMENT,
+}
 
 
 def invalid_parameter(reason: RequestValidationError) -> HttpResponse:

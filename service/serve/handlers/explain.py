@@ -12,13 +12,14 @@ from functools import partial
 from time import perf_counter_ns
 from typing import Final, NamedTuple
 
-from service.errors import InputError, UnacceptableError
+from service.errors import InputError, SoftstepError, UnacceptableError
 from service.serve.handlers.classify import REFUSALS, failed
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.handlers.explain_body import ExplainBody, ExplainParser
 from service.serve.handlers.explain_format import ExplainFormat
 from service.serve.handlers.infer import tensor_response
 from service.serve.handlers.min_seq import MinSeqWaiter
+from service.serve.handlers.past_states import PastStates, not_learned, state_pending
 from service.serve.limits.limiter import Limiters
 from service.serve.metrics.counters import EXPLAIN, SHED, SHED_EXPLANATIONS, WorkerCounters, count_prediction
 from service.serve.models.endpoint import Endpoint
@@ -51,6 +52,7 @@ class ExplainHandler:
         waiter: Delays requests with `min_seq`.
         executor: A thread of its own for long work, so that no prediction waits for explanations.
         limiters: The limits of rows.
+        past_states: Finds states of the past, or None if the service does not learn.
     """
 
     def __init__(  # noqa: PLR0917  # the parts of a worker
@@ -61,11 +63,13 @@ class ExplainHandler:
         waiter: MinSeqWaiter,
         executor: Executor,
         limiters: Limiters,
+        past_states: PastStates | None,
     ) -> None:
         self._counters: Final = counters
         self._waiter: Final = waiter
         self._executor: Final = executor
         self._limiters: Final = limiters
+        self._past_states: Final = past_states
         self._since: Final[deque[float]] = deque()  # of each explanation in the thread, the one that runs first
         self._settings: Final = settings
         self._parts: Final[PerModel[ExplainParts]] = PerModel(registry, self._make_parts)
@@ -90,11 +94,31 @@ class ExplainHandler:
             self._limiters.take_rows(head.principal, len(X))
         except REFUSALS as reason:
             return failed(served, reason, V1)
+        if parsed.seq not in {None, served.seq}:
+            return asyncio.ensure_future(self._respond_past(served, parsed.seq, len(X), started, body))
         if len(X) <= parser.inline_rows:
             return self._respond_now(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
         if len(X) == 1:  # it is in a buffer that the next request reuses
             parsed = parsed._replace(X=X.copy())
         return self._respond_later(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
+
+    async def _respond_past(self, served: ServedModel, seq: int, rows: int, started: int, body: bytes) -> HttpResponse:
+        """Explain by a state of the past, whose classes may be fewer; 202 while it is folded."""
+        try:
+            if self._past_states is None:
+                raise not_learned()
+            past = await self._past_states.find(served, seq)
+        except SoftstepError as reason:
+            return failed(served, reason, V1)
+        if past is None:
+            return state_pending()
+
+        def explain() -> HttpResponse:
+            parts = self._make_parts(past, None)
+            return _explanations(parts.format, parts.parser.parse_explain(body))
+
+        response = self._respond_later(served, V1, rows, started, explain)
+        return response if isinstance(response, HttpResponse) else await response
 
     def infer_explanations(self, served: ServedModel, request: InferenceBody) -> PendingResponse:
         """Respond to a v2 request for more than probabilities and labels.

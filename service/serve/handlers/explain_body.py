@@ -1,10 +1,11 @@
 """Parse the bodies of `:explain`, and bound what a response may hold.
 
-{"instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"], "top": 2, "min_seq": 0}     instances alone are required
+{"instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"], "top": 2, "min_seq": 0}     instances alone are required;
+                                                         "seq": n in place of "min_seq" asks for a state of the past
 """
 
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from service.errors import TooLargeError, UnacceptableError
 from service.serve.models.served_model import ServedModel
 from service.serve.wire.json_grammar import known_fields, parse_object
 from service.serve.wire.labels import LabelParser
-from service.serve.wire.predict_body import parse_min_seq
+from service.serve.wire.predict_body import parse_min_seq, parse_seq
 from service.settings import Settings
 from service.softmax.arrays import Doubles, Floats
 from service.softmax.calibration import uncalibrated_model
@@ -20,7 +21,7 @@ from service.softmax.logit_targets import logit_targets
 from service.softmax.mixture_model import MixtureModel
 from service.store.log.feedback_payload import Targets
 
-FIELDS: Final = ("instances", "labels", "top", "min_seq", "parameters", "signature_name")
+FIELDS: Final = ("instances", "labels", "top", "min_seq", "seq", "parameters", "signature_name")
 # A model with more features is wide: by default each row lists only its top features.
 WIDE_FROM: Final = 64
 WIDE_TOP: Final = 10
@@ -48,12 +49,14 @@ class ExplainBody(NamedTuple):
         Y: Targets (B, K), or None.
         top: How many features each row lists.
         min_seq: The seq that the request waits for; 0 if none.
+        seq: The seq of the state that explains; None for the served one.
     """
 
     X: Floats
     Y: Doubles | None
     top: int
     min_seq: int = 0
+    seq: int | None = None
 
 
 class ExplainParser:
@@ -117,7 +120,7 @@ class ExplainParser:
             raise UnacceptableError('"top" must be a number of features, a whole number from 1.')
         X = self._served.tables.convert_instances(fields["instances"])
         Y = self._parse_targets(fields["labels"], len(X)) if "labels" in fields else None
-        return self._bounded(ExplainBody(X, Y, min(top, rows.n_features), parse_min_seq(fields)))
+        return self._bounded(ExplainBody(X, Y, min(top, rows.n_features), *_parse_seqs(fields)))
 
     def check_outputs(self, rows: int, wanted: Collection[str]) -> None:
         """Raise TooLargeError if so many rows of the outputs with these names would have too many numbers."""
@@ -151,3 +154,16 @@ class ExplainParser:
             classes, targets = targets, np.zeros((rows, self._labels.n_classes))
             targets[np.arange(rows), classes] = 1
         return logit_targets(targets, self._served.manifest.head)
+
+
+def _parse_seqs(fields: dict[str, Any]) -> tuple[int, int | None]:
+    """Return `min_seq`, or 0, and `seq`, or None, of the fields of a body.
+
+    Raises:
+        UnacceptableError: A value is not a seq, or both are there.
+    """
+    if "seq" not in fields:
+        return parse_min_seq(fields), None
+    if "min_seq" in fields:
+        raise UnacceptableError('The body may have one of "min_seq" and "seq", not both.')
+    return 0, parse_seq(fields, "seq")

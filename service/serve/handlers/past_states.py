@@ -12,6 +12,7 @@ from typing import Final
 from service.errors import SeqNotFoundError, SnapshotError, StateForgottenError, StateIrreproducibleError
 from service.serve.log.writer import Writer
 from service.serve.models.served_model import ServedModel
+from service.serve.responses import HttpResponse, error
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory, StreamFolder
 from service.store.log.feedback_log import FeedbackLog, read_lineage
@@ -50,6 +51,20 @@ class PastStates:
             (self._folder(served).history / str(seq)).unlink(missing_ok=True)
             raise StateForgottenError("A forgotten event was part of that state, so it is gone; ask for another seq.")
 
+    async def find(self, served: ServedModel, seq: int) -> ServedModel | None:
+        """Return a version as it was at a seq; None while that is folded.
+
+        Raises:
+            SeqNotFoundError: The stream has no such event yet.
+            StateForgottenError: A forgotten event was part of that state.
+            StateIrreproducibleError: An earlier release made that state.
+        """
+        await self.check_available(served, seq)
+        if seq == 0:
+            return await asyncio.to_thread(served.as_trained)
+        snapshot = await self.find_or_start(served, seq)
+        return None if snapshot is None else await asyncio.to_thread(served.with_snapshot, seq, snapshot)
+
     async def find_or_start(self, served: ServedModel, seq: int) -> Snapshot | None:
         """Return the state at a seq if it is on disk; else start to fold it, and return None."""
         folder = self._folder(served)
@@ -72,6 +87,16 @@ class PastStates:
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, preexec_fn=_lower_priority,
         )  # fmt: skip
         await process.wait()
+
+
+def not_learned() -> SeqNotFoundError:
+    """Return the error of a seq other than 0 in a service that does not learn."""
+    return SeqNotFoundError("This service does not learn, so the only seq of its models is 0.")
+
+
+def state_pending() -> HttpResponse:
+    """Return the response of a call that needs a state while it is folded."""
+    return error("state_pending", "The state is being computed; ask again in a moment.")
 
 
 def _lower_priority() -> None:

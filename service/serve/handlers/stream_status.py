@@ -25,11 +25,13 @@ class CommittedState(NamedTuple):
         seq: The last seq.
         epoch: How often events were forgotten.
         since_ms: When the first event that is not served was appended, in milliseconds since 1970, or None.
+        admin_seq: The last event that is not feedback, or 0.
     """
 
     seq: int = 0
     epoch: int = 0
     since_ms: int | None = None
+    admin_seq: int = 0
 
 
 class StreamStatus:
@@ -50,6 +52,12 @@ class StreamStatus:
 
     async def status_of(self, served: ServedModel) -> dict[str, Any]:
         """Return the status of a served state's stream."""
+        status = await self.pulse_of(served)
+        status.pop("admin_seq", None)
+        return status
+
+    async def pulse_of(self, served: ServedModel) -> dict[str, Any]:
+        """Return the status of a served state's stream, with `admin_seq`, the last event that is not feedback."""
         try:
             committed = await self._writer.call_with_log(lambda log: _committed(log, *served.key, served.seq))
         except LogError:
@@ -63,6 +71,7 @@ class StreamStatus:
             "lag_seconds": age,
             "learner": status or {"state": "following"},
             "erased": erased >= committed.epoch,
+            "admin_seq": committed.admin_seq,
         }
 
 
@@ -72,5 +81,6 @@ def _committed(log: FeedbackLog, model: str, version: int, served_seq: int) -> C
         if stream[1:3] == (model, version):
             state = log.stream_state(stream.number)
             waiting = log.read_events(stream.number, served_seq, 1)
-            return CommittedState(state.seq, state.epoch, waiting[0].time_ms if waiting else None)
+            since_ms = waiting[0].time_ms if waiting else None
+            return CommittedState(state.seq, state.epoch, since_ms, log.last_admin_seq(stream.number))
     return CommittedState()

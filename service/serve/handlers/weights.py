@@ -8,10 +8,9 @@ import orjson
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from service.errors import SeqNotFoundError
-from service.serve.handlers.past_states import PastStates
+from service.serve.handlers.past_states import PastStates, not_learned, state_pending
 from service.serve.models.served_model import ServedModel
-from service.serve.responses import BINARY, HttpResponse, error
+from service.serve.responses import BINARY, HttpResponse
 from service.store.artifact.model_factory import restore_parameters
 from service.store.states.served_state import served_sha256
 
@@ -42,13 +41,13 @@ class WeightsHandler:
             arrays: Arrays = artifact.tensors if learned is None else learned.arrays
             return await _file(arrays, served.seq, served.weights_sha256)
         if self._past_states is None:
-            raise SeqNotFoundError("This service does not learn, so the only seq of its models is 0.")
+            raise not_learned()
         await self._past_states.check_available(served, seq)
         if seq == 0:
             return await _file(artifact.tensors, 0, artifact.weights_sha256)
         snapshot = await self._past_states.find_or_start(served, seq)
         if snapshot is None:
-            return error("state_pending", "The state is being computed; ask again in a moment.")
+            return state_pending()
         fields = snapshot.fields
         parameters = restore_parameters(artifact.manifest, snapshot.arrays, fields["clips"])
         return await _file(snapshot.arrays, seq, served_sha256(parameters, fields))

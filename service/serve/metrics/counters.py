@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from service.process.counter_rows import KEY_BYTES, counter_row, counter_rows
+from service.process.counter_rows import KEY_BYTES, counter_row, counter_rows, named_counter_rows
 from service.process.shared_memory import (
     CODES_MAX,
     COMMIT_NANOSECONDS,
@@ -188,6 +188,12 @@ def sum_counters(memory: SharedMemory) -> dict[str, list[int]]:
         sums[name] = [a + b for a, b in zip(row, counters, strict=True)]
         sums[name][LAST_MS] = last
     return dict(sums)
+
+
+def sum_model_counters(memory: SharedMemory, name: str, version: int) -> list[int]:
+    """Sum the counters of one model version over all workers; LAST_MS is of no use in the sum."""
+    rows = list(named_counter_rows(memory, f"{name}/{version}"))
+    return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * COUNTERS
 
 
 def sum_refusals(memory: SharedMemory) -> dict[str, int]:

@@ -148,8 +148,12 @@ class ServedModel:
         return max(0, self.artifact_bytes_max - self.parameters * self.model.dtype.itemsize) // bytes_per_class
 
     def with_snapshot(self, seq: int, snapshot: Snapshot) -> "ServedModel":
-        """Return the same version at a later seq."""
+        """Return the same version at another seq."""
         return ServedModel(*self._source_arguments, (seq, snapshot), bound_differs=self.bound_differs)
+
+    def as_trained(self) -> "ServedModel":
+        """Return the same version at seq 0."""
+        return ServedModel(*self._source_arguments, bound_differs=self.bound_differs)
 
     def _make_single_row(self, counters: WorkerCounters) -> SingleRow | None:
         """Return the shortest way to predict one row; None if the model has none."""
@@ -163,12 +167,13 @@ class ServedModel:
             "seq": self.seq,
             "epoch": fields.get("epoch", 0),
             "bound_differs": self.bound_differs,
-            "published_seconds": self._published_seconds(),
+            "published_seconds": self.published_seconds,
             **describe_progress(fields.get("progressive", {})),
         }
 
-    def _published_seconds(self) -> float | None:
-        """Return when the served state was published, in seconds since 1970; None at seq 0."""
+    @property
+    def published_seconds(self) -> float | None:
+        """When the served state was published, in seconds since 1970; None at seq 0."""
         published = None if self.learned is None else self.learned.fields.get("published_ms")
         return None if published is None else published / 1000
 
@@ -192,7 +197,7 @@ class ServedModel:
             "seq": self.seq,
             "epoch": learned.get("epoch", 0),
             "bound_differs": self.bound_differs,
-            "published_seconds": self._published_seconds(),
+            "published_seconds": self.published_seconds,
             "weights_sha256": self.weights_sha256,
             "learning": learned.get("learning", chosen),
             "calibration": learned.get("calibration", describe_calibration(manifest.calibration, manifest.scaling)),

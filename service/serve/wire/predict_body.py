@@ -16,14 +16,13 @@ from service.errors import UnacceptableError
 from service.serve.wire.json_grammar import known_fields
 from service.serve.wire.table_rows import TableParser
 from service.softmax.arrays import Floats
+from service.store.log.events import SEQ_MAX
 
 # Converts the value of a form to X (B, N).
 Convert = Callable[[TableParser, Any], Floats]
 
 OPTIONS: Final = ("min_seq", "feedback_tokens", "parameters", "signature_name")
 INPUTS: Final = "inputs"
-# A seq has 40 bits (store/log/events.py).
-MIN_SEQ_MAX: Final = 1 << 40
 
 
 class PredictBody(NamedTuple):
@@ -79,12 +78,17 @@ def convert_form(fields: dict[str, Any], tables: TableParser, forms: Mapping[str
 
 
 def parse_min_seq(fields: dict[str, Any]) -> int:
-    """Return the `min_seq` of the fields of a body, or 0 if it has none.
+    """Return the `min_seq` of the fields of a body, or 0 if it has none; raise as `parse_seq`."""
+    return parse_seq(fields, "min_seq")
+
+
+def parse_seq(fields: dict[str, Any], name: str) -> int:
+    """Return the field of a body that has a seq, or 0 if the field is missing.
 
     Raises:
         UnacceptableError: The value is not a seq.
     """
-    min_seq = fields.get("min_seq", 0)
-    if type(min_seq) is not int or not 0 <= min_seq < MIN_SEQ_MAX:
-        raise UnacceptableError('"min_seq" must be the seq of an event, a whole number from 0.')
-    return min_seq
+    seq = fields.get(name, 0)
+    if type(seq) is not int or not 0 <= seq <= SEQ_MAX:
+        raise UnacceptableError(f'"{name}" must be the seq of an event, a whole number from 0.')
+    return seq

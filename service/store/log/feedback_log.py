@@ -75,6 +75,9 @@ class FeedbackLog(Protocol):
             LogDamagedError: An event differs from what was written.
         """
 
+    def last_admin_seq(self, stream: int) -> int:
+        """Return the seq of the last event that is not FEEDBACK, unchecked, or 0 if there is none."""
+
     def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
         """Return the locations of the events with these ids, each with the kind of event that has removed it.
 

@@ -115,6 +115,11 @@ class SqliteLog:
         with self._connection.connection() as database:
             return tables.read_admin_events(database, tables.read_head(database, stream).stream)
 
+    def last_admin_seq(self, stream: int) -> int:
+        """See FeedbackLog."""
+        with self._connection.connection() as database:
+            return tables.read_last_admin_seq(database, stream)
+
     def find_ids(self, model: str, ids: Sequence[bytes]) -> dict[bytes, EventLocation]:
         """See FeedbackLog."""
         with self._connection.snapshot() as database:

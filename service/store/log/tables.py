@@ -146,6 +146,13 @@ def read_admin_events(database: apsw.Connection, stream: Stream, after: int = 0)
     return events
 
 
+def read_last_admin_seq(database: apsw.Connection, stream: int) -> int:
+    """Return the seq of the last event of a stream that is not FEEDBACK, or 0 if there is none."""
+    sql = "SELECT max(position) FROM events WHERE position BETWEEN ? AND ? AND kind <> 1"
+    position = cast("int | None", database.execute(sql, _positions_after(stream, 0)).get)
+    return 0 if position is None else position & SEQ_MAX
+
+
 def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Link]:
     """Return the events of a stream after a seq with their seals, at most `limit`; gaps are not detected."""
     sql = f"SELECT {_event(database)}, seal FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608

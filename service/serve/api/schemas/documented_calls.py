@@ -12,6 +12,7 @@ from service.serve.api.schemas import (
     explain_bodies,
     feedback_bodies,
     health_bodies,
+    history_bodies,
     invocation_bodies,
     key_bodies,
     metadata_bodies,
@@ -25,6 +26,7 @@ from service.serve.api.schemas.call_docs import (
     JSON,
     SEQ_HEADER,
     Docs,
+    Examples,
     call,
     event_call,
     file_content,
@@ -60,6 +62,7 @@ REQUESTS: Final[tuple[type[BaseModel], ...]] = (
     convert_bodies.ConvertRequest,
     explain_bodies.ExplainRequest,
     feedback_bodies.FeedbackRequest,
+    history_bodies.TrajectoryRequest,
     invocation_bodies.InputsInvocation,
     invocation_bodies.InstancesInvocation,
     invocation_bodies.RecordsInvocation,
@@ -72,6 +75,8 @@ REQUESTS: Final[tuple[type[BaseModel], ...]] = (
     repository_bodies.UnloadRequest,
 )
 TOKEN_CODES: Final = ("invalid_token", "token_expired", "token_of_other_version")
+# What a state of the past can answer.
+PAST: Final = ("seq_not_found", "state_forgotten", "state_irreproducible", "state_pending", *LOG_READ)
 PREDICT_CODES: Final = (*ROWS, "model_not_ready", "not_reached_yet", "learning_off")
 
 
@@ -86,7 +91,13 @@ def _explain() -> Docs:
     bodies = explain_bodies
     body = request(bodies.ExplainRequest, bodies.EXPLAIN_REQUESTS)
     success = response(bodies.ExplainResponse, bodies.EXPLAIN_RESPONSES)
-    return call("predict", success, (*ROWS, *MODEL, "not_reached_yet"), body)
+    return call("predict", success, (*ROWS, *MODEL, "not_reached_yet", *PAST), body)
+
+
+def _trajectory() -> Docs:
+    bodies = history_bodies
+    body = request(bodies.TrajectoryRequest, bodies.TRAJECTORY_REQUESTS)
+    return call("predict", response(bodies.RowTrajectory, bodies.TRAJECTORY), (*ROWS, *MODEL), body)
 
 
 def _convert() -> Docs:
@@ -149,10 +160,13 @@ def _add_refusals_of_several(docs: Docs, reasons: dict[int, str]) -> None:
         refusal["content"][JSON]["examples"]["some_refused"] = some_refused(reason)
 
 
+def _history(model: type[BaseModel], values: Examples, *codes: str) -> Docs:
+    return call("history", response(model, values), (*MODEL, *BUSY, *codes))
+
+
 def _weights() -> Docs:
     bodies = metadata_bodies
-    codes = ("seq_not_found", "state_forgotten", "state_irreproducible", "invalid_parameter", "state_pending")
-    docs = call("weights", {}, (*MODEL, *BUSY, *codes, *LOG_READ))
+    docs = call("weights", {}, (*MODEL, *BUSY, *PAST, "invalid_parameter"))
     docs["responses"][200] = {
         "description": "A safetensors file. The example is its JSON header.",
         "headers": {
@@ -226,6 +240,11 @@ DOCS: Final[dict[str, Docs]] = {
         response(metadata_bodies.ModelMetadata | metadata_bodies.UnavailableModel, metadata_bodies.METADATA),
         _OF_MODEL,
     ),
+    "pulse": _history(history_bodies.ModelPulse, history_bodies.PULSE, "invalid_parameter"),
+    "history": _history(history_bodies.HistoryBuckets, history_bodies.HISTORY),
+    "drift": _history(history_bodies.FeatureDrift, history_bodies.DRIFT),
+    "quality": _history(history_bodies.AnswerQuality, history_bodies.QUALITY, "invalid_parameter"),
+    "trajectory": _trajectory(),
     "predict": _predict(),
     "invocations": describe_invocations((*PREDICT_CODES, "model_not_found", "model_not_named")),
     "explain": _explain(),

@@ -96,6 +96,7 @@ OTHER_SENTENCES: Final = {
     },
     "rollback": {"invalid_request": '"seq" must be the seq of an event, an integer from 0 to 1099511627775.'},
     "configure": {"invalid_request": '"paused" must be true or false.'},
+    "history": {"invalid_parameter": '"seq" must be the seq of an event, an integer from 0 to 1099511627775.'},
     "weights": {"invalid_parameter": '"seq" must be the seq of an event, an integer from 0 to 1099511627775.'},
     "index": {"invalid_request": '"ready" must be true or false.'},
     "load": {"invalid_request": '"parameters" must be empty: models are loaded from the models directory alone.'},

@@ -40,6 +40,11 @@ class ExplainRequest(RequestModel):
     min_seq: Seq | None = Field(
         default_factory=absent, description="The response comes from a state that holds the event with this seq."
     )
+    seq: Seq | None = Field(
+        default_factory=absent,
+        description="The state that explains, as it was at this event; the served state if it is left out. "
+        'It excludes "min_seq".',
+    )
     parameters: Any = Field(default_factory=absent, description=IGNORED)
     signature_name: Any = Field(default_factory=absent, description=IGNORED)
 

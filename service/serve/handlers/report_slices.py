@@ -1,0 +1,179 @@
+"""Select and sum parts of a report: the changed buckets of its history, and its quality up to a past event."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from service.softmax.arrays import Doubles
+from service.softmax.reliability_diagram import BINS, reliability_diagram, summarize_bins
+from service.store.artifact.manifest import TrainingRecord
+from service.store.states.report import COLUMNS, RECENT, Report
+
+# Rows over which the quality at a past event is computed; as many as the learner keeps of the latest.
+QUALITY_ROWS: Final = 1000
+# The columns of history and quality that count rows; the others are losses.
+COUNTS: Final = frozenset(("rows", "hits", "frozen_rows", "frozen_hits", "both_hits"))
+ROWS: Final = COLUMNS.index("rows")
+
+
+class ClientHistory(NamedTuple):
+    """The history that a client has already.
+
+    Attributes:
+        since: The seq up to which it has the history.
+        epoch: The number of FORGET events in it, or None if unknown.
+        bucket: The events of a bucket in it, or None if unknown.
+    """
+
+    since: int
+    epoch: int | None = None
+    bucket: int | None = None
+
+
+def bucket_ends(report: Report, bucket: int, count: int) -> list[int]:
+    """Return the last seq of each of so many buckets, the newest of which may still be filling."""
+    return [min(report.start + (i + 1) * bucket, report.seq) for i in range(count)]
+
+
+def first_changed(report: Report, client: ClientHistory) -> int:
+    """Return the first bucket of the history that a client lacks or that has changed since; 0 if all of them may have.
+
+    After a forgotten event, a merge of buckets or a new start of the report nothing that the client has is valid.
+    """
+    if client.epoch != report.epoch or client.bucket != report.bucket or client.since > report.seq:
+        return 0
+    if client.since == report.seq:
+        return len(report.history)
+    return max(0, client.since - report.start) // report.bucket
+
+
+def describe_history(report: Report | None, first: int = 0) -> dict[str, Any]:
+    """Return the buckets of the history from one on: sums over the rows of each; empty without a report."""
+    if report is None:
+        empty: dict[str, Any] = {name: [] for name in ("seq", *COLUMNS)}
+        return {"until": None, "epoch": None, "from": None, "bucket": None, **empty, "labels": None, "found": None}
+    return {
+        "until": report.seq,
+        "epoch": report.epoch,
+        "from": report.start,
+        "bucket": report.bucket,
+        "seq": bucket_ends(report, report.bucket, len(report.history))[first:],
+        **{name: _column(report.history[first:, column], name) for column, name in enumerate(COLUMNS)},
+        "labels": None if report.labels is None else report.labels[first:],
+        "found": None if report.found is None else report.found[first:],
+    }
+
+
+def describe_drift(report: Report | None, training: TrainingRecord | None) -> dict[str, Any]:
+    """Return the mean shift of each feature from the training rows, in their standard deviations, of each bucket.
+
+    Args:
+        report: The report, or None.
+        training: The statistics of the training rows, or None.
+    """
+    statistics = None if training is None else training.model_dump()
+    if report is None:
+        return {"until": None, "from": None, "bucket": None, "seq": [], "training": statistics, "shift": None}
+    shift = None
+    if report.drift is not None:
+        shift = [None if not n else d / n for d, n in zip(report.drift, report.quality[:, ROWS], strict=True)]
+    return {
+        "until": report.seq,
+        "from": report.start,
+        "bucket": report.coarse_bucket,
+        "seq": bucket_ends(report, report.coarse_bucket, len(report.quality)),
+        "training": statistics,
+        "shift": shift,
+    }
+
+
+def whole_buckets(ends: Sequence[int], rows: Doubles, seq: int) -> tuple[int, int]:
+    """Return the fewest buckets that end at or before a seq and have 1,000 rows together, or all that end there.
+
+    Args:
+        ends: The last seq of each bucket, ascending.
+        rows: (Q,), the rows of each bucket.
+        seq: The seq.
+
+    Returns:
+        The first of the buckets, and the one after the last.
+    """
+    stop = sum(end <= seq for end in ends)
+    first, held = stop, 0.0
+    while first > 0 and held < QUALITY_ROWS:
+        first -= 1
+        held += float(rows[first])
+    return first, stop
+
+
+def describe_quality(report: Report | None, seq: int | None) -> dict[str, Any]:
+    """Return how good the answers were: over the latest rows, or over the rows before a past event.
+
+    Args:
+        report: The report, or None, which counts as one without rows.
+        seq: The past event, or None for now.
+    """
+    if report is None:
+        return _quality(None, np.zeros(len(COLUMNS)), None, summarize_bins(np.zeros((BINS, 3))))
+    if seq is None:
+        return _recent_quality(report)
+    ends = bucket_ends(report, report.coarse_bucket, len(report.quality))
+    first, stop = whole_buckets(ends, report.quality[:, ROWS], seq)
+    confusion = None if report.confusion is None else report.confusion[first:stop].sum(0, dtype=np.int64)
+    calibration = summarize_bins(report.calibration[first:stop].sum(0))
+    until = ends[stop - 1] if stop else report.start
+    return _quality(until, report.quality[first:stop].sum(0), confusion, calibration)
+
+
+def _recent_quality(report: Report) -> dict[str, Any]:
+    """Return the quality over the latest rows."""
+    recent = dict(zip(RECENT, report.recent.T, strict=True))
+    is_scored = ~np.isnan(recent["frozen_hit"])
+    both = recent["hit"][is_scored] * recent["frozen_hit"][is_scored]
+    sums = {
+        "rows": len(report.recent),
+        "loss": recent["loss"].sum(),
+        "loss_max": recent["loss"].max(initial=0),
+        "hits": recent["hit"].sum(),
+        "frozen_rows": is_scored.sum(),
+        "frozen_loss": recent["frozen_loss"][is_scored].sum(),
+        "frozen_hits": recent["frozen_hit"][is_scored].sum(),
+        "both_hits": both.sum(),
+    }
+    confusion = None
+    if report.confusion is not None:
+        confusion = np.zeros(report.confusion.shape[1:], np.int64)
+        _, labels, answers = report.recent_rows[(report.recent_rows[:, 1:] >= 0).all(1)].T
+        np.add.at(confusion, (labels, answers), 1)
+    window = np.stack([recent["confidence"], recent["accuracy"]])
+    calibration = reliability_diagram(window, len(report.recent))
+    return _quality(report.seq, np.array([sums[name] for name in COLUMNS], np.float64), confusion, calibration)
+
+
+def _quality(seq: int | None, sums: Doubles, confusion: Any, calibration: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """Return the means of a row of sums (8,), with the rest of the quality."""
+    of = dict(zip(COLUMNS, sums.tolist(), strict=True))
+    rows, frozen_rows = of["rows"], of["frozen_rows"]
+    return {
+        "seq": seq,
+        "rows": int(rows),
+        "confusion": confusion,
+        "calibration": calibration,
+        "accuracy": _mean(of["hits"], rows),
+        "frozen_accuracy": _mean(of["frozen_hits"], frozen_rows),
+        "both": _mean(of["both_hits"], frozen_rows),
+        "loss": _mean(of["loss"], rows),
+        "frozen_loss": _mean(of["frozen_loss"], frozen_rows),
+        "frozen_rows": int(frozen_rows),
+    }
+
+
+def _mean(total: float, rows: float) -> float | None:
+    return total / rows if rows else None
+
+
+def _column(values: Doubles, name: str) -> list[float] | list[int]:
+    """Return a column of sums; those that count rows as whole numbers."""
+    column: list[float] | list[int] = (values.astype(np.int64) if name in COUNTS else values).tolist()
+    return column
