@@ -26,26 +26,19 @@ from service.serve.api.dependencies import Context
 from service.serve.authorization.access_files import AccessFiles
 from service.serve.authorization.authorizer import Authorizer
 from service.serve.authorization.certificate_scopes import CertificateScopes
-from service.serve.handlers.admin import AdminHandler
-from service.serve.handlers.corrections import CorrectionHandler
 from service.serve.handlers.dispatcher import Dispatcher, Handler
-from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.explain import ExplainHandler
-from service.serve.handlers.feedback import FeedbackHandler, LearningOffHandler
-from service.serve.handlers.feedback_context import FeedbackContexts
+from service.serve.handlers.feedback import LearningOffHandler
 from service.serve.handlers.health import Health
 from service.serve.handlers.history import HistoryHandler
 from service.serve.handlers.infer import InferHandler
 from service.serve.handlers.invoke import InvokeHandler
-from service.serve.handlers.learning import Learning
+from service.serve.handlers.learning import Learning, make_learning
 from service.serve.handlers.load_shedding import LoadShedder
 from service.serve.handlers.min_seq import MinSeqWaiter
-from service.serve.handlers.past_states import PastStates
 from service.serve.handlers.predict import PredictHandler
 from service.serve.handlers.probes import make_probes
 from service.serve.handlers.report_files import ReportFiles
-from service.serve.handlers.stream_status import StreamStatus
-from service.serve.handlers.token_feedback import TokenFeedback
 from service.serve.handlers.trajectory import TrajectoryHandler
 from service.serve.handlers.turns import Turns
 from service.serve.handlers.weights import WeightsHandler
@@ -57,8 +50,6 @@ from service.serve.http.tls_context import watch_tls
 from service.serve.limits.bucket_table import BucketTable
 from service.serve.limits.limiter import Limiters
 from service.serve.log.worker_log import WorkerLog
-from service.serve.log.writer import Writer
-from service.serve.log.writer_thread import WriterCallbacks
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.endpoint import EXPLAIN, INFER, INVOKE, PREDICT, VERTEX
 from service.serve.models.load_unload import LoadUnload
@@ -187,27 +178,9 @@ class Worker:
 
     def _make_learning(self, links: WorkerLinks, shared_memory: SharedMemory, slot: int) -> Learning:
         """Make the parts that learn; the writer's thread starts with the event loop."""
-        settings, data = self.settings, links.data
-        log = WorkerLog(self.registry, data, shared_memory, slot, settings)
-        writer = Writer(
-            WriterCallbacks(
-                log.open_log, log.bind_artifact, log.mark_committed, links.learner_wakeup, self.counters.count_commit
-            ),
-            settings.feedback_waiting_max,
-            settings.feedback_waiting_bytes_max,
-        )
-        contexts = FeedbackContexts(self.registry, links.keys, settings)
-        responses = EventResponses(self.registry, writer, data, settings)
-        tokens = TokenFeedback(self.registry, contexts, writer, self.turns, settings)
-        return Learning(
-            writer,
-            FeedbackHandler(contexts, tokens, writer, responses, self.limiters, settings),
-            AdminHandler(self.registry, contexts, writer, responses),
-            CorrectionHandler(self.registry, contexts, writer, responses, data=data, settings=settings),
-            StreamStatus(writer, data),
-            PastStates(writer, data, settings),
-            data,
-        )
+        log = WorkerLog(self.registry, links.data, shared_memory, slot, self.settings)
+        parts = (self.registry, self.limiters, self.turns, self.counters, self.settings)
+        return make_learning(*parts, log=log, data=links.data, keys=links.keys, learner_wakeup=links.learner_wakeup)
 
     def _make_dispatcher(self, waiter: MinSeqWaiter) -> Dispatcher:
         """Give each kind of request its handler."""

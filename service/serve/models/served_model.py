@@ -173,7 +173,7 @@ class ServedModel:
 
     @property
     def published_seconds(self) -> float | None:
-        """When the served state was published, in seconds since 1970; None at seq 0."""
+        """The time when the served state was published, in seconds since 1970; None at seq 0."""
         published = None if self.learned is None else self.learned.fields.get("published_ms")
         return None if published is None else published / 1000
 

@@ -26,7 +26,7 @@ class HistoryBuckets(ResponseModel):
     """Sums over the rows of each bucket of events, each row answered before it was learned."""
 
     until: Seq | None = Field(description="The last event in the history; null if there is none.")
-    epoch: Count | None = Field(description="How often feedback was forgotten; the history is computed anew then.")
+    epoch: Count | None = Field(description="How often feedback was forgotten; the history is computed again then.")
     from_: Seq | None = Field(alias="from", description="The event after which the history begins.")
     bucket: Count | None = Field(description="How many events a bucket has, a power of two. It doubles as they fill.")
     seq: list[Seq] = Field(description="The last event of each bucket.")
