@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from service.errors import LogError
 from service.serve.handlers.feedback_context import now_ms
 from service.serve.log.writer import Writer
+from service.serve.models.live_models import VersionKey
 from service.serve.models.served_model import ServedModel
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.feedback_log import FeedbackLog
@@ -34,6 +35,13 @@ class CommittedState(NamedTuple):
     admin_seq: int = 0
 
 
+class StreamEnd(NamedTuple):
+    """The last event of a stream, and the last one that is not feedback; 0 for none."""
+
+    seq: int
+    admin_seq: int
+
+
 class StreamStatus:
     """Reads the status of streams.
 
@@ -45,6 +53,10 @@ class StreamStatus:
     def __init__(self, writer: Writer, data: DataDirectory) -> None:
         self._writer: Final = writer
         self._data: Final = data
+        # On the writer's thread alone: the number of each version's stream, which no purge can change while the data
+        # directory is locked, and the end of each stream as it was read last.
+        self._streams: Final[dict[VersionKey, int]] = {}
+        self._ends: Final[dict[int, StreamEnd]] = {}
 
     def has_learned(self, served: ServedModel) -> bool:
         """Whether a version has a stream."""
@@ -59,7 +71,7 @@ class StreamStatus:
     async def pulse_of(self, served: ServedModel) -> dict[str, Any]:
         """Return the status of a served state's stream, with `admin_seq`, the last event that is not feedback."""
         try:
-            committed = await self._writer.call_with_log(lambda log: _committed(log, *served.key, served.seq))
+            committed = await self._writer.call_with_log(lambda log: self._read_committed(log, served))
         except LogError:
             return {"learner": {"state": "unavailable"}}
         status = read_status(self._data.stream_folder(*served.key).path)
@@ -74,13 +86,22 @@ class StreamStatus:
             "admin_seq": committed.admin_seq,
         }
 
+    def _read_committed(self, log: FeedbackLog, served: ServedModel) -> CommittedState:
+        """Read the committed state from the log, on the writer's thread; one query if nothing has changed."""
+        number = self._streams.get(served.key)
+        if number is None:
+            number = _find_stream(log, served.key)
+            if number is None:
+                return CommittedState()
+            self._streams[served.key] = number
+        state = log.stream_state(number)
+        end = self._ends.get(number)
+        if end is None or end.seq != state.seq:
+            end = self._ends[number] = StreamEnd(state.seq, log.last_admin_seq(number))
+        waiting = log.read_events(number, served.seq, 1) if state.seq > served.seq else []
+        return CommittedState(state.seq, state.epoch, waiting[0].time_ms if waiting else None, end.admin_seq)
 
-def _committed(log: FeedbackLog, model: str, version: int, served_seq: int) -> CommittedState:
-    """Read the committed state from the log, on the writer's thread."""
-    for stream in log.list_streams():
-        if stream[1:3] == (model, version):
-            state = log.stream_state(stream.number)
-            waiting = log.read_events(stream.number, served_seq, 1)
-            since_ms = waiting[0].time_ms if waiting else None
-            return CommittedState(state.seq, state.epoch, since_ms, log.last_admin_seq(stream.number))
-    return CommittedState()
+
+def _find_stream(log: FeedbackLog, key: VersionKey) -> int | None:
+    """Return the number of a version's stream, or None if it has none."""
+    return next((stream.number for stream in log.list_streams() if stream[1:3] == key), None)
