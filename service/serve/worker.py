@@ -30,7 +30,7 @@ from service.serve.handlers.dispatcher import Dispatcher, Handler
 from service.serve.handlers.explain import ExplainHandler
 from service.serve.handlers.feedback import LearningOffHandler
 from service.serve.handlers.health import Health
-from service.serve.handlers.history import HistoryHandler
+from service.serve.handlers.history_answers import HistoryHandler
 from service.serve.handlers.infer import InferHandler
 from service.serve.handlers.invoke import InvokeHandler
 from service.serve.handlers.learning import Learning, make_learning

@@ -18,7 +18,7 @@ from service.serve.asgi import CERTIFICATE, COUNTED_BY_MODEL, Reply
 from service.serve.handlers.content_types import JSON_TYPES, check_content_type
 from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.health import Health
-from service.serve.handlers.history import HistoryHandler
+from service.serve.handlers.history_answers import HistoryHandler
 from service.serve.handlers.learning import Learning
 from service.serve.handlers.trajectory import TrajectoryHandler
 from service.serve.handlers.weights import WeightsHandler
