@@ -118,8 +118,8 @@ def _is_forgotten(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
 
 
 def _read_state(folder: StreamFolder, seq: int) -> Snapshot | None:
-    """Read the state at a seq from the snapshots or the history; None if neither has it."""
-    for states in (folder.snapshots, folder.history):
+    """Read the state at a seq from the snapshots, the keyframes or the history; None if none of them has it."""
+    for states in (folder.snapshots, folder.keyframes, folder.history):
         try:
             return read_snapshot(states / str(seq))
         except SnapshotError:

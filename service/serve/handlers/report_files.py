@@ -1,4 +1,4 @@
-"""The reports of streams, mapped from the learner's files and read again when a file changes."""
+"""The reports of streams, read again when the learner replaces a file."""
 
 import asyncio
 from pathlib import Path

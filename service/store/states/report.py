@@ -171,12 +171,15 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def read_report(path: Path) -> Report | None:
-    """Return the report at a path with its arrays mapped; None if it is missing, damaged or of another form."""
+    """Return the report at a path; None if it is missing, damaged or of another form.
+
+    Its arrays are copies: a mapped file would stay on the disk after the learner has replaced it to forget an event.
+    """
     with suppress(SnapshotError, KeyError, TypeError, ValueError):
         snapshot = read_snapshot(path)
         fields = snapshot.fields
-        arrays: dict[str, Any] = {name: snapshot.arrays.get(name) for name in _OPTIONAL}
-        arrays |= {name: snapshot.arrays[name] for name in _LAYOUT if name not in _OPTIONAL}
+        arrays: dict[str, Any] = dict.fromkeys(_OPTIONAL)
+        arrays |= {name: array.copy() for name, array in snapshot.arrays.items()}
         return Report(
             seq=_whole(fields["seq"]),
             hash=str(fields["hash"]),

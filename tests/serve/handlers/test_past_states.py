@@ -62,7 +62,7 @@ def probabilities(pair: Pair, seq: int) -> list[float]:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("seq", [0, 4, 6, LAST])
+@pytest.mark.parametrize("seq", [0, 4, 6, 8, LAST])
 def test_a_past_state_explains_as_it_did(learned: Pair, seq: int, *, fast: bool) -> None:
     """The explanation has the classes, probabilities and seq of that state."""
     answer = post(learned, "explain", seq=seq, fast=fast)

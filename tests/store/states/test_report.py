@@ -52,6 +52,7 @@ def test_the_format_stays_as_it_is(tmp_path: Path) -> None:
     read = read_report(GOLDEN)
     assert read is not None
     assert_equal(read, golden_report())
+    assert read.history.flags.owndata  # a mapped file would stay on the disk
 
 
 @pytest.mark.parametrize("absent", [*OPTIONAL, None])
