@@ -41,10 +41,6 @@ class Origins:
         self._any: Final = ANY in origins
         self._named: Final = frozenset(origin.encode() for origin in origins)
 
-    def allow(self, origin: bytes) -> bool:
-        """Return whether pages of an origin may call."""
-        return self._any or origin in self._named
-
     def check_site(self, origin: bytes | None, site: bytes | None, host: bytes | None) -> None:
         """Raise CrossSiteError if a page of another site sends a request, and its origin is not allowed.
 

@@ -22,6 +22,7 @@ Header = tuple[bytes, bytes]
 V1, V2 = range(2)
 JSON: Final = b"application/json"
 BINARY: Final = b"application/octet-stream"
+NDJSON: Final = b"application/x-ndjson"
 TENSOR_HEADER: Final = b"inference-header-content-length"
 # Only HTTP/1.0 needs this header, in the response to a request that has it too.
 KEEP_ALIVE: Final = (b"connection", b"keep-alive")

@@ -29,6 +29,8 @@ from service.store.log.events import (
     ACTOR_BYTES_MAX,
     COMMAND,
     ID_BYTES_MAX,
+    PREVIEW_BYTES_MAX,
+    PREVIEW_START_BYTES,
     Draft,
     EventLocation,
     Kind,
@@ -37,7 +39,7 @@ from service.store.log.events import (
     Stream,
     StreamState,
 )
-from service.store.log.feedback_log import FeedbackLog
+from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
 
 GENESIS = bytes(range(32))
@@ -201,6 +203,53 @@ class FeedbackLogTests:
     def test_ids_have_a_length(self, log: FeedbackLog, stream: Stream, id_: bytes) -> None:
         draft = feedback(stream, "")._replace(id=id_)
         assert kinds(log.append([draft, feedback(stream, "a")])) == [PayloadError, 1]
+
+    # Previews
+
+    def test_previews_are_the_events_without_long_payloads(
+        self, log: FeedbackLog, stream: Stream, tmp_path: Path
+    ) -> None:
+        """They come newest first, of any part of the stream; of a long payload only the start is read."""
+        long = encode_rows(np.ones((1, PREVIEW_BYTES_MAX // 4), "f4"), np.array([1]), Targets.INDEX, 3)
+        other = log.open_stream("iris", 2, GENESIS, 3)
+        log.append([feedback(stream, "a")._replace(actor=b"key:one"), classes(stream, "c", "x"), feedback(other, "o")])
+        log.append([feedback(stream, "b")._replace(payload=long), feedback(stream, "d"), forget(stream, "f", "a")])
+        for reader in (log, self.reopen(log, tmp_path)):
+            events = reader.read_events(stream.number, 0, 9)[::-1]
+            previews = reader.read_previews(stream.number, 99, 9)
+            assert [one[:5] for one in previews] == [(*event[:4], event.actor) for event in events]
+            sizes = [None if event.payload is None else len(event.payload) for event in events]
+            assert [one.size for one in previews] == sizes
+            payloads = [b"" if event.payload is None else event.payload for event in events]
+            payloads[2] = long[:PREVIEW_START_BYTES]
+            assert [one.payload for one in previews] == payloads
+            for before in range(8):
+                for limit in range(1, 4):
+                    wanted = [one for one in previews if one.seq < before]
+                    assert reader.read_previews(stream.number, before, limit) == wanted[:limit]
+                    wanted = [one for one in wanted if one.kind != Kind.FEEDBACK]
+                    assert reader.read_previews(stream.number, before, limit, admin_only=True) == wanted[:limit]
+        with pytest.raises(StreamGoneError):
+            log.read_previews(99, 9, 9)
+
+    def test_the_current_lineage_has_every_change(self, log: FeedbackLog, stream: Stream, tmp_path: Path) -> None:
+        """It is that of all admin events at each time, those of other processes included."""
+        other = self.reopen(log, tmp_path)
+        drafts = [
+            *(feedback(stream, name) for name in "abc"), forget(stream, "f", "a"), rollback(stream, "r", 2),
+            correction(stream, "t", 2), classes(stream, "k", "x"), forget(stream, "g", "b"),
+        ]  # fmt: skip
+        for draft in drafts:
+            log.append([draft])
+            expected = read_lineage(log, stream.number)
+            for reader in (log, other):
+                lineage = reader.current_lineage(stream.number)
+                assert [(one.seq, one.kind) for one in lineage.changes] == [one[:2] for one in expected.changes]
+                assert lineage.segments(9) == expected.segments(9)
+                assert lineage.forgotten == expected.forgotten
+                assert lineage.forgotten_corrections == expected.forgotten_corrections
+        with pytest.raises(StreamGoneError):
+            log.current_lineage(99)
 
     # Actors
 

@@ -9,11 +9,14 @@ from service.errors import LogUnsafeError, StreamGoneError
 from service.store.log.append_rules import AppendBatch, draw_salts, find_names
 from service.store.log.chain import Link, check_chain, check_event
 from service.store.log.events import (
+    PREVIEW_BYTES_MAX,
+    PREVIEW_START_BYTES,
     SEQ_BITS,
     SEQ_MAX,
     Draft,
     Event,
     EventLocation,
+    EventPreview,
     Kind,
     Outcome,
     Position,
@@ -21,8 +24,17 @@ from service.store.log.events import (
     StreamState,
     hash_payload,
 )
-from service.store.log.lineage import LineageChange, lineage_change
+from service.store.log.lineage import Lineage, LineageChange, lineage_change
 from service.store.log.log_rows import Row, StreamHead, duplicate_of
+
+
+def preview(event: Event) -> EventPreview:
+    """Return an event with no more than the start of a long payload."""
+    seq, kind, id_, time_ms, payload, _, actor = event
+    if payload is None:
+        return EventPreview(seq, kind, id_, time_ms, actor, None, b"")
+    kept = payload if len(payload) <= PREVIEW_BYTES_MAX else payload[:PREVIEW_START_BYTES]
+    return EventPreview(seq, kind, id_, time_ms, actor, len(payload), kept)
 
 
 class MemoryLog:
@@ -81,6 +93,18 @@ class MemoryLog:
         with self._lock:
             self._head(stream)
             return [event for event, _ in self._stored[stream][after : after + limit]]
+
+    def read_previews(self, stream: int, before: int, limit: int, *, admin_only: bool = False) -> list[EventPreview]:
+        """See FeedbackLog."""
+        with self._lock:
+            self._head(stream)
+            events = [event for event, _ in self._stored[stream][: max(0, before - 1)]]
+        wanted = [event for event in reversed(events) if not admin_only or event.kind != Kind.FEEDBACK][:limit]
+        return [preview(event) for event in wanted]
+
+    def current_lineage(self, stream: int) -> Lineage:
+        """See FeedbackLog."""
+        return Lineage(map(lineage_change, self.read_admin_events(stream)))
 
     def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
         """See FeedbackLog."""

@@ -11,6 +11,7 @@ from service.serve.api.dependencies import (
     NamedModel,
     Served,
     With,
+    head_of,
     include_for_models,
     read_json,
     respond,
@@ -25,7 +26,7 @@ from service.serve.api.schemas.admin_bodies import (
 )
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.scoped_route import ScopedRoute, principal_of
-from service.serve.api.validation import SeqQuery, Wait, parse_body
+from service.serve.api.validation import BeforeQuery, ChoiceQuery, LimitQuery, SeqQuery, Wait, parse_body
 from service.serve.asgi import COUNTED_BY_MODEL, Reply
 from service.serve.handlers.admin_requests import (
     AdminRequest,
@@ -37,11 +38,14 @@ from service.serve.handlers.admin_requests import (
     rollback_payload,
 )
 from service.serve.handlers.correction_requests import CorrectionCall
+from service.serve.handlers.event_list import EventsQuery
 from service.serve.handlers.learning import Learning
 from service.serve.models.endpoint import FEEDBACK, Endpoint
-from service.serve.responses import learning_off
+from service.serve.responses import NDJSON, learning_off
 from service.serve.wire.feedback_body import PostedEvent
+from service.serve.wire.invocation_form import prefers
 from service.store.log.events import Kind
+from service.store.states.event_entries import EventChoice
 
 learning = APIRouter(tags=["learning"], route_class=ScopedRoute)
 # Calls of one model; the paths begin behind its name or version.
@@ -82,6 +86,23 @@ async def feedback(
 async def weights(served: Served, context: With, seq: SeqQuery = None) -> Response:
     """Return the served weights, or those at a seq, as a safetensors file."""
     return Reply(await context.weights.respond(served, seq))
+
+
+@learning_models.get("/events", **DOCS["events"])
+async def events(  # noqa: PLR0917  # the parameters of the query
+    served: Served,
+    request: Request,
+    context: With,
+    before: BeforeQuery = None,
+    limit: LimitQuery = 50,
+    kind: ChoiceQuery = EventChoice.ALL,
+) -> Response:
+    """List the events of a model without their features, newest first, or those with the largest losses.
+
+    With `Accept: application/x-ndjson` each event is a line of its own.
+    """
+    as_lines = prefers(head_of(request).accept or b"", NDJSON)
+    return Reply(await _learning(context).events.respond(served, EventsQuery(kind, before, limit, as_lines)))
 
 
 @learning_models.post(":classes", **DOCS["classes"])

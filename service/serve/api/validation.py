@@ -11,10 +11,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from service.errors import UnacceptableError
 from service.serve.api.schemas.schema_types import SEQ_REQUIREMENT, Requirement
+from service.serve.handlers.event_list import LIMIT_MAX
 from service.serve.responses import HttpResponse, error
 from service.serve.wire.json_grammar import check_fields, drop_nulls, parse_object
 from service.settings import Settings
 from service.store.log.events import SEQ_MAX
+from service.store.states.event_entries import EventChoice
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -98,6 +100,16 @@ BucketQuery = Annotated[
     Annotated[int, Field(ge=0, le=SEQ_MAX), BeforeValidator(_digits)] | None,
     Query(description="The `bucket` of the history that the client has.", examples=[1]),
 ]
+BeforeQuery = Annotated[
+    Annotated[int, Field(ge=0, le=SEQ_MAX), BeforeValidator(_digits)] | None,
+    Query(description="The seq before which the events are; the newest ones if it is left out.", examples=[41]),
+]
+LimitQuery = Annotated[
+    int, Field(ge=1, le=LIMIT_MAX), BeforeValidator(_digits), Query(description="The most events of the answer.")
+]
+ChoiceQuery = Annotated[
+    EventChoice, Query(description="All events, administrative changes alone, or the rows with the largest losses.")
+]
 # What each query parameter must be.
 PARAMETERS: Final = {
     "wait": FLAG_REQUIREMENT,
@@ -105,6 +117,9 @@ PARAMETERS: Final = {
     "since": SEQ_REQUIREMENT,
     "epoch": COUNT_REQUIREMENT,
     "bucket": COUNT_REQUIREMENT,
+    "before": SEQ_REQUIREMENT,
+    "limit": f"must be an integer from 1 to {LIMIT_MAX}.",
+    "kind": "must be all, admin or surprising.",
 }
 
 

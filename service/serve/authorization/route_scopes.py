@@ -72,6 +72,7 @@ ROUTE_SCOPES: Final[dict[str, Scope | None]] = {
     "feedback": Scope.FEEDBACK,
     # Changing what is served
     "weights": Scope.ADMIN,
+    "events": Scope.ADMIN,
     "classes": Scope.ADMIN,
     "correct": Scope.ADMIN,
     "forget": Scope.ADMIN,

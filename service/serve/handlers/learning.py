@@ -5,6 +5,7 @@ from typing import NamedTuple
 from service.process.wakeup import Wakeup
 from service.serve.handlers.admin import AdminHandler
 from service.serve.handlers.corrections import CorrectionHandler
+from service.serve.handlers.event_list import EventsHandler
 from service.serve.handlers.event_responses import EventResponses
 from service.serve.handlers.feedback import FeedbackHandler
 from service.serve.handlers.feedback_context import FeedbackContexts
@@ -33,6 +34,7 @@ class Learning(NamedTuple):
         corrections: Answers corrections of labels.
         status: Reads the status of streams.
         past_states: Finds states of the past.
+        events: Lists events.
         data: The data directory.
     """
 
@@ -42,6 +44,7 @@ class Learning(NamedTuple):
     corrections: CorrectionHandler
     status: StreamStatus
     past_states: PastStates
+    events: EventsHandler
     data: DataDirectory
 
 
@@ -84,5 +87,6 @@ def make_learning(  # the parts of a worker
         CorrectionHandler(registry, contexts, writer, responses, data=data, settings=settings),
         StreamStatus(writer, data),
         PastStates(writer, data, settings),
+        EventsHandler(writer, data),
         data,
     )

@@ -12,16 +12,15 @@ The response is CSV if `Accept` prefers `text/csv` to JSON.
 from typing import Final, NamedTuple
 
 from service.errors import MediaTypeError
-from service.serve.responses import RequestHead
+from service.serve.responses import JSON, RequestHead
 
 CSV: Final = b"text/csv"
 JSON_LINES: Final = b"application/jsonlines"
 OTHER_MEDIA: Final = frozenset((CSV, JSON_LINES))
 CHARSETS: Final = frozenset((b"", b"utf-8", b"utf8", b"us-ascii"))
 HEADERS: Final = {b"": None, b"present": True, b"absent": False}
-# What `Accept` may say of a type: the type itself, or a range of types.
-CSV_RANGES: Final = (CSV, b"text/*", b"*/*")
-JSON_RANGES: Final = (b"application/json", b"application/*", b"*/*")
+# In `Accept`: all types.
+ANY_RANGE: Final = b"*/*"
 
 
 class InvocationForm(NamedTuple):
@@ -57,7 +56,7 @@ def read_invocation_form(head: RequestHead) -> InvocationForm:
         raise MediaTypeError("The charset of Content-Type must be utf-8.")
     if header not in HEADERS:
         raise MediaTypeError('The parameter "header" of Content-Type must be present or absent.')
-    return InvocationForm(media, parameters.get(b"format", b""), HEADERS[header], accepts_csv(head.accept or b""))
+    return InvocationForm(media, parameters.get(b"format", b""), HEADERS[header], prefers(head.accept or b"", CSV))
 
 
 def parse_media_type(value: bytes) -> tuple[bytes, dict[bytes, bytes]]:
@@ -67,13 +66,16 @@ def parse_media_type(value: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     return media.strip(), {name.strip(): text.strip().strip(b'"') for name, _, text in pairs}
 
 
-def accepts_csv(accept: bytes) -> bool:
-    """Return whether an `Accept` header gives CSV a higher quality than JSON."""
-    qualities = {media: parse_quality(parameters) for media, parameters in map(parse_media_type, accept.split(b","))}
-    csv, json = (
-        next((qualities[one] for one in ranges if one in qualities), 0.0) for ranges in (CSV_RANGES, JSON_RANGES)
-    )
-    return csv > json
+def prefers(accept: bytes, media: bytes) -> bool:
+    """Return whether an `Accept` header gives a media type a higher quality than JSON."""
+    qualities = {one: parse_quality(parameters) for one, parameters in map(parse_media_type, accept.split(b","))}
+    wanted, json = (next((qualities[one] for one in _ranges(name) if one in qualities), 0.0) for name in (media, JSON))
+    return wanted > json
+
+
+def _ranges(media: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return what `Accept` may say of a media type, the most specific first."""
+    return media, media.partition(b"/")[0] + b"/*", ANY_RANGE
 
 
 def parse_quality(parameters: dict[bytes, bytes]) -> float:

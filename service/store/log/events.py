@@ -34,6 +34,9 @@ COMMAND: Final = b"command"  # the actor of what a person appends with a command
 ID_BYTES_MAX: Final = 128  # a URL, a UUID or a hash with a prefix; longer ids belong into the client's own table
 GENESIS_BYTES: Final = 32
 SALT_BYTES: Final = 16
+# A list of 200 events reads at most 13 MB of payloads, yet an event of one row is seldom larger.
+PREVIEW_BYTES_MAX: Final = 64 << 10
+PREVIEW_START_BYTES: Final = 64  # more than the head of any payload
 SEQ_BITS: Final = 40  # stream and seq together fit into a signed 64-bit integer
 SEQ_MAX: Final = (1 << SEQ_BITS) - 1
 pack_head: Final = struct.Struct("<32sQHQH").pack
@@ -152,6 +155,28 @@ class Event(NamedTuple):
     payload: bytes | None
     hash: bytes
     actor: bytes = b""
+
+
+class EventPreview(NamedTuple):
+    """A stored event with no more than the start of a long payload.
+
+    Attributes:
+        seq: As in Event.
+        kind: As in Event.
+        id: As in Event.
+        time_ms: As in Event.
+        actor: As in Event.
+        size: The bytes of its payload; None if it was forgotten.
+        payload: The payload if it has at most PREVIEW_BYTES_MAX bytes, and its first PREVIEW_START_BYTES otherwise.
+    """
+
+    seq: int
+    kind: int
+    id: bytes
+    time_ms: int
+    actor: bytes
+    size: int | None
+    payload: bytes
 
 
 def hash_payload(salt: bytes, payload: bytes) -> bytes:

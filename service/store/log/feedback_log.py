@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from service.errors import LogDamagedError
-from service.store.log.events import Draft, Event, EventLocation, Outcome, Position, Stream, StreamState
+from service.store.log.events import Draft, Event, EventLocation, EventPreview, Outcome, Position, Stream, StreamState
 from service.store.log.lineage import Lineage, lineage_change
 
 
@@ -57,6 +57,23 @@ class FeedbackLog(Protocol):
 
     def read_events(self, stream: int, after: int, limit: int) -> list[Event]:
         """Return at most `limit` events with seqs greater than `after`, by seq. No read lasts beyond the call."""
+
+    def read_previews(self, stream: int, before: int, limit: int, *, admin_only: bool = False) -> list[EventPreview]:
+        """Return at most `limit` events with seqs smaller than `before`, newest first, without long payloads.
+
+        Args:
+            stream: The stream's number.
+            before: The seq before which they are.
+            limit: How many, so that the work is bounded.
+            admin_only: Whether to leave out FEEDBACK.
+        """
+
+    def current_lineage(self, stream: int) -> Lineage:
+        """Return the lineage of a stream now. It is this object's own, which reads new admin events alone.
+
+        Raises:
+            LogDamagedError: As for `read_admin_events`.
+        """
 
     def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
         """Return the payloads after a position, in bulk for a long fold; None for those that were forgotten.

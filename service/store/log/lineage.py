@@ -22,7 +22,7 @@ base: an event that is part of a base keeps the labels that it had there.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -185,11 +185,17 @@ class Lineage:
         """Return the number of FORGET events up to n."""
         return bisect_right(self._forgets, n)
 
-    def corrections(self, n: int) -> dict[int, int]:
-        """Return the corrected events of E(n), each with the seq of the last CORRECT of it in E(n)."""
+    def corrections(self, n: int, wanted: Collection[int] | None = None) -> dict[int, int]:
+        """Return the corrected events of E(n), each with the seq of the last CORRECT of it in E(n).
+
+        Args:
+            n: The seq.
+            wanted: The only events to look for, or None for all.
+        """
         segments = self.segments(n)
-        corrections = self._corrections[: bisect_right(self._corrections, n, key=SEQ_OF)]
-        return {one.target: one.seq for one in corrections if one.target and segments_contain(segments, one.seq)}
+        found = self._corrections[: bisect_right(self._corrections, n, key=SEQ_OF)]
+        corrections = [one for one in found if one.target and (wanted is None or one.target in wanted)]
+        return {one.target: one.seq for one in corrections if segments_contain(segments, one.seq)}
 
     def corrections_of(self, seqs: Iterable[int]) -> tuple[int, ...]:
         """Return the seqs of the CORRECT events of any of these events, in any lineage, without those forgotten."""

@@ -7,6 +7,7 @@ import apsw
 from service.store.log import tables
 from service.store.log.events import SEQ_BITS
 from service.store.log.id_index import IdIndex
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.log_rows import Name, Row, StreamHead
 
 
@@ -28,12 +29,26 @@ class LogCache:
         self._tail_events_max = tail_events_max
         self._heads: dict[int, StreamHead] | None = None
         self._data_version = 0
+        self._lineages: dict[int, tuple[Lineage, int]] = {}  # each with the seq up to which it is read
 
     def reset(self, database: apsw.Connection) -> None:
         """Start over with an empty cache."""
         self.index = IdIndex(tables.read_secret(database), self._tail_events_max)
         self._heads = None
         self._data_version = 0
+        self._lineages.clear()
+
+    def current_lineage(self, database: apsw.Connection, stream: int) -> Lineage:
+        """Return the lineage of a stream, within a transaction; only admin events that are new are read.
+
+        The lineages of heads are another matter: a batch may change them and then not be committed.
+        """
+        head = tables.read_head(database, stream)
+        lineage, seq = self._lineages.get(stream, (Lineage(), 0))
+        for change in list(map(lineage_change, tables.read_admin_events(database, head.stream, seq))):
+            lineage.add(change)
+        self._lineages[stream] = lineage, head.seq
+        return lineage
 
     def catch_up(self, database: apsw.Connection) -> dict[int, StreamHead]:
         """Read what other processes have committed, within a transaction, and return the heads of all streams."""

@@ -23,11 +23,22 @@ from service.store.filesystem import sync_file, sync_folder
 from service.store.log import tables
 from service.store.log.append_rules import AppendBatch, draw_salts, find_names
 from service.store.log.chain import check_chain
-from service.store.log.database import ACTORS_VERSION, USER_VERSION
+from service.store.log.database import ACTORS_VERSION, USER_VERSION, read_transaction
 from service.store.log.disk_limits import DiskLimits
-from service.store.log.events import SEQ_BITS, Draft, Event, EventLocation, Kind, Outcome, Position, Stream, StreamState
+from service.store.log.events import (
+    SEQ_BITS,
+    Draft,
+    Event,
+    EventLocation,
+    EventPreview,
+    Kind,
+    Outcome,
+    Position,
+    Stream,
+    StreamState,
+)
 from service.store.log.id_index import TAIL_EVENTS_MAX
-from service.store.log.lineage import lineage_change
+from service.store.log.lineage import Lineage, lineage_change
 from service.store.log.log_cache import LogCache
 from service.store.log.log_connection import Generation, LogConnection
 from service.store.log.log_rows import ReadChanges, StreamHead, duplicate_of
@@ -101,6 +112,17 @@ class SqliteLog:
             if not events:
                 tables.read_head(database, stream)
             return events
+
+    def read_previews(self, stream: int, before: int, limit: int, *, admin_only: bool = False) -> list[EventPreview]:
+        """See FeedbackLog; raises LogDamagedError if events are missing."""
+        with self._connection.connection() as database, read_transaction(database):
+            tables.read_head(database, stream)
+            return tables.read_previews(database, stream, before, limit, admin_only=admin_only)
+
+    def current_lineage(self, stream: int) -> Lineage:
+        """See FeedbackLog."""
+        with self._connection.connection() as database, read_transaction(database):
+            return self._cache.current_lineage(database, stream)
 
     def read_payloads(self, stream: int, since: Position, limit: int) -> tuple[list[bytes | None], Position]:
         """See FeedbackLog."""

@@ -15,6 +15,7 @@ Nothing here begins or ends a transaction.
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Final, cast
 
 import apsw
@@ -23,7 +24,16 @@ import orjson
 from service.errors import LogDamagedError, StreamGoneError
 from service.store.log.chain import Link, add_checksum, check_event, strip_checksum
 from service.store.log.database import ACTORS_VERSION
-from service.store.log.events import SEQ_BITS, SEQ_MAX, Event, Stream, hash_payload
+from service.store.log.events import (
+    PREVIEW_BYTES_MAX,
+    PREVIEW_START_BYTES,
+    SEQ_BITS,
+    SEQ_MAX,
+    Event,
+    EventPreview,
+    Stream,
+    hash_payload,
+)
 from service.store.log.log_rows import Name, Row, StreamHead
 
 SCHEMA: Final = """
@@ -39,6 +49,8 @@ CREATE TABLE facts(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT R
 """
 ADD_ACTORS: Final = "ALTER TABLE events ADD COLUMN actor BLOB NOT NULL DEFAULT x''"
 SECRET_BYTES: Final = 16
+# The columns of an EventPreview; the payload is None if it is long or was forgotten.
+PreviewRow = tuple[int, int, bytes, int, bytes, int | None, bytes | None]
 SEQ: Final = f"position & {SEQ_MAX}"
 # The columns of a Row, of the logs with and without actors. Each Row has eight values.
 INSERT: Final = (
@@ -153,6 +165,32 @@ def read_last_admin_seq(database: apsw.Connection, stream: int) -> int:
     return 0 if position is None else position & SEQ_MAX
 
 
+def read_previews(
+    database: apsw.Connection, stream: int, before: int, limit: int, *, admin_only: bool
+) -> list[EventPreview]:
+    """Return the events of a stream before a seq, newest first and without a gap, at most `limit`."""
+    columns = f"{SEQ}, kind, id, time_ms, {_actor(database)}, length(payload), iif(length(payload) <= ?, payload, NULL)"
+    where = "position BETWEEN ? AND ?" + (" AND kind <> 1" if admin_only else "")
+    sql = f"SELECT {columns} FROM events WHERE {where} ORDER BY position DESC LIMIT ?"  # noqa: S608
+    start = stream << SEQ_BITS
+    bindings = (PREVIEW_BYTES_MAX, start, start | before - 1, limit)
+    rows = cast("list[PreviewRow]", list(database.execute(sql, bindings)))
+    if rows and not admin_only and rows[0][0] - rows[-1][0] >= len(rows):
+        raise LogDamagedError(f"the feedback log has lost an event after event {rows[-1][0]}; restore a backup")
+    previews = []
+    for seq, kind, id_, time_ms, actor, size, payload in rows:
+        start_only = payload is None and size is not None
+        kept = _payload_start(database, start | seq) if start_only else payload or b""
+        previews.append(EventPreview(seq, kind, id_, time_ms, actor, size, kept))
+    return previews
+
+
+def _payload_start(database: apsw.Connection, position: int) -> bytes:
+    """Return the first bytes of a long payload, without reading the others."""
+    with closing(database.blob_open("main", "events", "payload", position, False)) as blob:
+        return blob.read(PREVIEW_START_BYTES)
+
+
 def read_links(database: apsw.Connection, stream: int, after: int, limit: int) -> list[Link]:
     """Return the events of a stream after a seq with their seals, at most `limit`; gaps are not detected."""
     sql = f"SELECT {_event(database)}, seal FROM events WHERE position BETWEEN ? AND ? LIMIT ?"  # noqa: S608
@@ -215,8 +253,12 @@ def purge_some(database: apsw.Connection, hash_names: Callable[[list[Name]], lis
 
 def _event(database: apsw.Connection, place: str = SEQ) -> str:
     """Return the columns of an Event, or of a Row without its seal if `place` is the position."""
-    actor = "actor" if has_actors(database) else "x''"
-    return f"{place}, kind, id, time_ms, payload, hash, {actor}"
+    return f"{place}, kind, id, time_ms, payload, hash, {_actor(database)}"
+
+
+def _actor(database: apsw.Connection) -> str:
+    """Return the column of the actor, or an empty one in its place."""
+    return "actor" if has_actors(database) else "x''"
 
 
 def _parse_record(number: int, record: bytes) -> tuple[Stream, list[int]]:

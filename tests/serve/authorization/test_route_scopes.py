@@ -40,7 +40,7 @@ OPEN = {
     "/openapi.json", HEALTH,
 }  # fmt: skip
 ANY_KEY = "/v1/key"
-ADMIN = (":classes", ":correct", ":forget", ":rollback", ":configure", "/weights", "/load", "/unload")
+ADMIN = (":classes", ":correct", ":forget", ":rollback", ":configure", "/weights", "/events", "/load", "/unload")
 GARBAGE = b"0123456789"
 BOTH = pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from service.errors import MediaTypeError
 from service.serve.responses import RequestHead
-from service.serve.wire.invocation_form import InvocationForm, accepts_csv, read_invocation_form
+from service.serve.wire.invocation_form import CSV, InvocationForm, prefers, read_invocation_form
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_unknown_values_of_parameters_are_refused(content_type: bytes) -> None:
 )
 def test_csv_is_sent_to_clients_that_prefer_it(accept: bytes, wanted: bool) -> None:  # noqa: FBT001
     """The type of the highest quality is chosen, and JSON if both have the same."""
-    assert accepts_csv(accept) is wanted
+    assert prefers(accept, CSV) is wanted
 
 
 @given(text=st.binary(max_size=40) | st.text(alphabet='text/csv*;q=0.1, "', max_size=40).map(str.encode))

@@ -14,6 +14,7 @@ JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
 CSV: Final = "text/csv"
 JSON_LINES: Final = "application/jsonlines"
+NDJSON: Final = "application/x-ndjson"
 # The schema of a header with a seq.
 SEQ_HEADER: Final = {"schema": {"type": "integer"}, "example": 0}
 # FastAPI drops every null from its document, in examples too; `openapi_document.py` puts them back.

@@ -46,6 +46,7 @@ from service.serve.api.schemas.error_examples import (
     all_refused,
     some_refused,
 )
+from service.serve.api.schemas.event_list_call import describe_event_list
 from service.serve.api.schemas.invocation_call import describe_invocations
 from service.serve.error_codes import ERROR_CODES
 
@@ -261,6 +262,7 @@ DOCS: Final[dict[str, Docs]] = {
     "configure": _admin("configure", request(_ADMIN.ConfigureRequest, _ADMIN.CONFIGURE_REQUESTS), "rule_fixed"),
     "signature": call("signature", response(tensorflow_bodies.ModelSignature, tensorflow_bodies.SIGNATURE), _OF_MODEL),
     "weights": _weights(),
+    "events": describe_event_list(),
     "server": call("server", response(_OIP.ServerMetadata, _OIP.SERVER), BUSY),
     "live": call("live", response(_HEALTH.Live, _HEALTH.LIVE), FAILURE),
     "alive": call("live", response(_HEALTH.Alive, _HEALTH.ALIVE), FAILURE),
