@@ -216,6 +216,7 @@ class ServingSettings(BaseSettings):
         "json", description="Format of the log: one JSON object a line, or text for people."
     )
     docs: bool = Field(True, description="Serve /docs and /openapi.json.")
+    console: bool = Field(True, description="Serve the console at / to browsers, unless another route has that path.")
     cors_origins: OriginList = Field(
         (),
         description="Origins whose web pages may call, such as https://a.example,https://b.example, or * for all. "

@@ -36,6 +36,11 @@ class Settings(AccessSettings, ServingSettings):
         """The audit log."""
         return self.data / "audit.jsonl" if self.audit_file is None else self.audit_file
 
+    @property
+    def has_console(self) -> bool:
+        """Whether browsers get the console at `/`: a configured route at that path comes first."""
+        return self.console and "/" not in {self.predict_route, self.health_route}
+
     @classmethod
     def settings_customise_sources(
         cls,

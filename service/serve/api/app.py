@@ -16,6 +16,7 @@ from service.serve.api.body_decoding import BodyDecoding
 from service.serve.api.cors import Preflights
 from service.serve.api.dependencies import Context, refused
 from service.serve.api.openapi_document import DocumentedApi
+from service.serve.api.routes_console import console, console_files
 from service.serve.api.routes_convert import conversion
 from service.serve.api.routes_health import operations, readyz
 from service.serve.api.routes_history import progress
@@ -108,6 +109,9 @@ def make_app(context: Context, counters: WorkerCounters, lifespan: Lifespan | No
     )
     app.state.context = context
     app.include_router(CALLS)
+    if settings.has_console:
+        console_files()
+        app.include_router(console)
     if settings.docs:
         app.include_router(documentation)
     if settings.predict_route is not None:

@@ -3,16 +3,17 @@
 import asyncio
 from typing import Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service import __version__
 from service.access.exposure import requires_certificates
 from service.serve.api.dependencies import Context, With, readiness
+from service.serve.api.routes_console import respond
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.scoped_route import ScopedRoute
 from service.serve.asgi import Reply
-from service.serve.handlers.probes import ALIVE, LIVE, answer_ping
+from service.serve.handlers.probes import LIVE, answer_ping, answer_root, asks_for_page
 from service.serve.metrics.prometheus import render_metrics
 from service.serve.metrics.samples import Learning, MetricSources
 from service.serve.responses import HttpResponse
@@ -23,9 +24,11 @@ operations = APIRouter(tags=["operations"], route_class=ScopedRoute)
 
 
 @operations.get("/", **DOCS["alive"])
-async def alive() -> Response:
-    """Return that the server runs; clients of KServe's v1 protocol call it."""
-    return Reply(ALIVE)
+async def alive(request: Request, context: With) -> Response:
+    """Return that the server runs; clients of KServe's v1 protocol call it. A browser gets the console."""
+    if context.settings.has_console and asks_for_page(request.headers.get("accept", "").encode()):
+        return respond(request)
+    return Reply(answer_root(context.health, context.settings.health_route))
 
 
 @operations.get("/healthz", **DOCS["live"])

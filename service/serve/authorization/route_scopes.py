@@ -46,6 +46,8 @@ ROUTE_SCOPES: Final[dict[str, Scope | None]] = {
     "openapi_document": None,
     # What a key permits
     "key": None,
+    # The console's files, likewise; its calls are authorized one by one
+    "console_file": None,
     # Predictions, metadata and metrics
     "metrics": Scope.PREDICT,
     "list_models": Scope.PREDICT,

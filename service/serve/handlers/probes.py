@@ -14,6 +14,8 @@ Probes = Mapping[bytes, Callable[[], HttpResponse]]
 
 LIVE: Final = HttpResponse(200, b'{"live":true}')
 ALIVE: Final = HttpResponse(200, b'{"status":"alive"}')  # KServe's v1 protocol
+ROOT: Final = "/"
+HTML: Final = b"text/html"
 PONG: Final = HttpResponse(200, b"", b"text/plain; charset=utf-8")
 
 
@@ -25,7 +27,7 @@ def make_probes(health: Health, health_route: str | None) -> Probes:
     return {
         **dict.fromkeys(live, lambda: LIVE),
         **dict.fromkeys(ready, health.ready),
-        b"/": lambda: ALIVE,
+        ROOT.encode(): lambda: answer_root(health, health_route),
         b"/ping": lambda: answer_ping(health),
     }
 
@@ -34,3 +36,13 @@ def answer_ping(health: Health) -> HttpResponse:
     """Return the response of readiness, but with an empty body if the service is ready, as SageMaker has it."""
     response = health.ready()
     return PONG if response.status == PONG.status else response
+
+
+def answer_root(health: Health, health_route: str | None) -> HttpResponse:
+    """Return the response at `/` to all but browsers: that the server runs, or readiness if its path is set to that."""
+    return health.ready() if health_route == ROOT else ALIVE
+
+
+def asks_for_page(accept: bytes) -> bool:
+    """Return whether a client is a browser that asks for a page, by its header Accept."""
+    return HTML in accept

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from service.serve.handlers.probes import ROOT, asks_for_page
 from service.serve.handlers.turns import LARGE_BYTES
 from service.serve.http.connection import Connection
 from service.serve.http.remembered_heads import HEAD_BYTES_MAX, CachedHead
@@ -23,6 +24,8 @@ from service.serve.responses import OVERLOADED, V1, HttpResponse, RequestHead, b
 CHUNKED: Final = -1
 # The methods of probes, and the headers of a request that has a body or waits before it sends one.
 PENDING_PROBES: Final = {b"GET": PendingGet, b"HEAD": PendingHead}
+# Where a browser gets the console, and any other client a probe's answer.
+PAGE_PATH: Final = ROOT.encode()
 BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding", b"expect"))
 
 
@@ -134,8 +137,11 @@ class FastPath(Connection):
     def _begin_probe(self) -> bool:
         """Answer a probe, so that it never waits for the application's turn; return False for any other request."""
         shared, method = self.shared, self.parser.get_method()
-        answer = shared.probes.get(self.url.partition(b"?")[0])
+        path = self.url.partition(b"?")[0]
+        answer = shared.probes.get(path)
         if answer is None or method not in PENDING_PROBES or not BODY_FIELDS.isdisjoint(self.fields):
+            return False
+        if path == PAGE_PATH and shared.settings.has_console and asks_for_page(self.fields.get(b"accept", b"")):
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False

@@ -37,7 +37,7 @@ VERTEX, HEALTH = "/vertex/predict", "/vertex/health"
 OPEN = {
     "/", "/healthz", "/readyz", "/health", "/ping", "/version", "/v2", "/v2/", "/v2/health/live", "/v2/health/ready",
     "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon-32x32.png",
-    "/openapi.json", HEALTH,
+    "/openapi.json", "/console/{file}", HEALTH,
 }  # fmt: skip
 ANY_KEY = "/v1/key"
 ADMIN = (":classes", ":correct", ":forget", ":rollback", ":configure", "/weights", "/events", "/load", "/unload")
@@ -69,7 +69,7 @@ class Route(NamedTuple):
     @property
     def target(self) -> str:
         """The path for version 1 of iris."""
-        return self.path.replace("{name:name}", "iris").replace("{version:name}", "1")
+        return self.path.replace("{name:name}", "iris").replace("{version:name}", "1").replace("{file}", "app.js")
 
     @property
     def documented(self) -> str:

@@ -1,0 +1,26 @@
+// Calls of the service. Every path is relative to the page, so the console works behind any prefix.
+import { S } from "./page.js";
+
+const KEY = "softstep-key"; // in the storage of this tab alone
+const SECONDS = 8; // a call that takes longer counts as no answer
+
+// An error of the service: its status, its own sentence, and in how many seconds to ask again.
+class Refused extends Error {
+	constructor(status, body, retry) {
+		super(body.error ?? `The service answered ${status}.`);
+		Object.assign(this, { status, retry });
+	}
+}
+export const key = () => sessionStorage.getItem(KEY);
+export const setKey = (text) => text ? sessionStorage.setItem(KEY, text) : sessionStorage.removeItem(KEY);
+
+// Return the JSON of an answer: to a POST if there is a body, else to a GET. 202 has `retry`, in seconds.
+export async function call(path, body, seconds = SECONDS) {
+	const headers = { ...(key() && { Authorization: `Bearer ${key()}` }), ...(body && { "Content-Type": "application/json" }) };
+	const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(seconds * 1000) });
+	const json = await answer.json().catch(() => ({})), retry = +answer.headers.get("Retry-After");
+	if (!answer.ok) throw new Refused(answer.status, json, retry);
+	return answer.status === 202 && retry ? { retry } : json;
+}
+export const modelPath = () => `v1/models/${encodeURIComponent(S.name).replaceAll("'", "%27")}`;
+export const ask = (part, body, seconds) => call(modelPath() + part, body, seconds);

@@ -1,0 +1,243 @@
+// The console: choose a model, ask for its pulse once a second, and show what changed.
+import { $, S, el, fill, say, whole } from "./page.js";
+import { ask, call, setKey } from "./api.js";
+import { axis, setView } from "./axis.js";
+import { listenToEvents, loadEvents, loadFlags } from "./events.js";
+import { merge } from "./history.js";
+import { makeInput } from "./input.js";
+import { drawConfusion, drawHeadline, drawReliability, drawTiles } from "./quality.js";
+import { drawAbout, drawStatus } from "./status.js";
+import { buildTimeline, drawPlayhead, drawTimeline } from "./timeline.js";
+import { clearTraffic, drawTraffic } from "./traffic.js";
+import { clearAnswer, drawBars, listenToTry } from "./try.js";
+import { buildTrajectory, drawReasons, drawTrajectory } from "./why.js";
+
+const BACK_OFF_MAX = 30; // seconds between two tries while the service does not answer
+const DRAG_MS = 100; // the service is asked once the playhead has rested so long
+// Seconds between two loads of a part while events come. At rest, metadata alone is loaded again: files may change on disk.
+const PAUSES = { answer: 1, quality: 2, events: 2, trajectory: 5, drift: 5, meta: 5 };
+const REST_SECONDS = 15;
+let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
+let asked = 0, failures = 0, heard = performance.now(), timer, dragTimer;
+
+// Return null for what this service does not have.
+const optional = (promise) => promise.catch((error) => { if (error.status === 404) return null; throw error; });
+const older = (one, other) => one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
+
+function isDue(name) {
+	const { epoch, seq, admin_seq } = S.pulse ?? S.meta, what = `${epoch} ${seq} ${admin_seq}`, { [name]: last } = loaded, age = (performance.now() - last?.when) / 1000;
+	const isOld = !last || (last.what !== what && age >= PAUSES[name]) || (name === "meta" && age >= REST_SECONDS);
+	if (isOld) loaded[name] = { what, when: performance.now() };
+	return isOld;
+}
+
+// Return whether something was learned since the last pulse. Another worker may still answer with an older state.
+async function loadPulse() {
+	const { history: h, pulse: old } = S, pulse = await optional(ask(`/pulse${h ? `?since=${h.until}&epoch=${h.epoch}&bucket=${h.bucket}` : ""}`));
+	if (!pulse || (old && older(pulse, old))) return false;
+	Object.assign(S, { pulse, history: merge(h, pulse.history) });
+	drawTiles(drawTraffic(pulse));
+	if (pulse.admin_seq !== old?.admin_seq) await loadFlags();
+	return !old || older(old, pulse) || pulse.admin_seq !== old.admin_seq;
+}
+async function loadMeta() {
+	const meta = await ask(""), old = S.meta, isSame = meta.version === old.version && meta.ready;
+	if (isSame && older(meta, old)) return;
+	S.meta = meta;
+	if (!isSame) return choose(S.name);
+	if (meta.classes.length !== old.classes.length) rebuild();
+	return drawAbout();
+}
+async function loadQuality() {
+	const { head } = S, quality = await optional(ask(`/quality${head === null ? "" : `?seq=${head}`}`));
+	if (head !== S.head) return;
+	S.quality = quality;
+	drawHeadline();
+	drawConfusion();
+	drawReliability();
+}
+async function loadDrift() {
+	const had = S.drift?.shift;
+	S.drift = await optional(ask("/drift"));
+	if (S.input && !had !== !S.drift?.shift) rebuild();
+}
+async function loadTrajectory() {
+	const { row } = S, found = row && S.meta.seq ? await optional(ask(":trajectory", { instances: [row] })) : null;
+	if (row !== S.row) return;
+	S.trajectory = found;
+	drawTrajectory();
+	drawBars();
+}
+// Ask for the answer to the row, as of the playhead. Only the answer to the latest question counts.
+async function loadAnswer() {
+	const mine = ++asked, { row, head, meta } = S;
+	S.answer = row ? S.answer : null;
+	const body = { instances: [row], ...(head !== null && { seq: head }), ...(input.kind === "pad" && { top: meta.n_features }) };
+	let found = row && await ask(":explain", body);
+	while (found?.retry && mine === asked) {
+		say($("said"), `Folding event ${whole(head)}…`);
+		await new Promise((done) => { setTimeout(done, 1000 * found.retry); });
+		found = await ask(":explain", body);
+	}
+	if (mine !== asked) return;
+	if ($("said").textContent.startsWith("Folding")) say($("said"), "");
+	if (found) [S.answer] = found.explanations;
+	drawBars();
+	drawReasons(input);
+}
+
+// Show why a call was refused, in its place; throw on if the service did not answer, or does not know the key.
+function report(error) {
+	if (!error.status || error.status === 401 || error.status >= 500) throw error;
+	say($("said"), error.status === 410 ? "Gone: it held a forgotten event." : error.message);
+}
+const run = (...promises) => Promise.all(promises).catch(report).catch(fail);
+
+async function tick() {
+	clearTimeout(timer);
+	if (document.hidden) return undefined;
+	try {
+		if (!S.meta?.ready) await start();
+		else {
+			if (await loadPulse()) drawTimeline();
+			if (isDue("meta")) await loadMeta();
+			const parts = { drift: loadDrift, events: loadEvents, trajectory: loadTrajectory, ...(S.head === null && { quality: loadQuality, answer: loadAnswer }) };
+			for (const [name, load] of Object.entries(parts)) if (S.meta?.ready && isDue(name)) await load().catch(report);
+		}
+		[failures, heard] = [0, performance.now()];
+		drawStatus();
+		return later(S.meta?.ready ? 1 : 2);
+	} catch (error) {
+		return fail(error);
+	}
+}
+const later = (seconds) => {
+	clearTimeout(timer);
+	timer = setTimeout(tick, 1000 * seconds);
+};
+function fail(error) {
+	if (error.status === 401) return askForKey();
+	if (error.status === 404) S.meta = null; // the model is gone: begin with those that are there
+	if (error.status === 403) say($("headline"), error.message);
+	drawSilence(failures += 1);
+	return later(Math.max(error.retry || 0, Math.min(BACK_OFF_MAX, 2 ** (failures - 1))));
+}
+const drawSilence = () => failures && drawStatus(Math.max(1, Math.round((performance.now() - heard) / 1000)));
+
+async function start() {
+	({ scopes: S.scopes } = await call("v1/key"));
+	const { models } = await call("v1/models"), [, at, head] = /^#([^@]*)@?(\d*)$/.exec(location.hash) ?? [];
+	fill("model", ...models.map(({ name, state }) => el("option", { value: name }, state === "READY" ? name : `${name} (unavailable)`)));
+	document.body.classList.toggle("none", !models.length);
+	if (models.length) {
+		const wanted = models.find(({ name }) => encodeURIComponent(name) === at) ?? models.find(({ state }) => state === "READY") ?? models[0];
+		return choose(wanted.name, head);
+	}
+	say($("headline"), "No model is served yet.");
+	return say($("subline"), "Put a folder NAME/1/ with model.json and model.safetensors into the models directory; it is served within two seconds.");
+}
+
+async function choose(name, head) {
+	const blank = Object.fromEntries(["meta", "pulse", "history", "drift", "quality", "row", "answer", "trajectory", "head", "input"].map((part) => [part, null]));
+	Object.assign(S, blank, { name, flags: [], forgotten: [] });
+	[loaded, axis.view] = [{}, null];
+	clearTraffic();
+	clearAnswer();
+	document.title = `${name} · Softstep`;
+	$("model").value = name;
+	S.meta = await ask("");
+	document.body.classList.toggle("none", !S.meta.ready);
+	if (!S.meta.ready) {
+		say($("headline"), `${name} is not served.`);
+		return say($("subline"), S.meta.versions.map(({ version, reason }) => `Version ${version}: ${reason}.`).join(" "));
+	}
+	isDue("meta");
+	await loadPulse();
+	await loadDrift();
+	S.input = input = makeInput(S.meta, S.drift?.training, (row) => {
+		Object.assign(S, { row, trajectory: null });
+		clearAnswer();
+		run(loadAnswer(), loadTrajectory());
+	});
+	rebuild();
+	drawTiles();
+	drawAbout();
+	await loadAnswer();
+	if (head) goTo(+head);
+	await loadQuality();
+	return document.body.classList.remove("loading");
+}
+
+// Add all charts again: for another model, or for a class more.
+function rebuild() {
+	axis.paints = [];
+	buildTimeline();
+	buildTrajectory();
+	drawTimeline();
+	drawPlayhead();
+	drawTrajectory();
+}
+
+// Show the page as it was after an event, or now.
+function goTo(seq) {
+	S.head = seq === null || seq >= (S.pulse ?? S.meta).seq ? null : Math.max(0, Math.round(seq));
+	history.replaceState(null, "", `#${encodeURIComponent(S.name)}${S.head === null ? "" : `@${S.head}`}`);
+	drawPlayhead();
+	clearTimeout(dragTimer);
+	dragTimer = setTimeout(() => {
+		clearAnswer();
+		run(loadQuality(), loadAnswer());
+	}, DRAG_MS);
+}
+function askForKey() {
+	if (!$("login").open) $("login").showModal();
+}
+$("login").oncancel = (event) => event.preventDefault();
+$("login").onsubmit = async (event) => {
+	event.preventDefault();
+	setKey($("key").value.trim());
+	try {
+		await call("v1/models");
+	} catch (error) {
+		if (error.status === 401) setKey("");
+		return say($("key-error"), error.status === 401 ? "This service does not know that key." : error.message);
+	}
+	$("key").value = "";
+	$("login").close();
+	return restart();
+};
+
+function restart() {
+	S.meta = null;
+	tick();
+}
+function redraw() {
+	if (!S.meta?.ready) return;
+	setView(axis.view);
+	if (S.answer) drawReasons(input);
+}
+$("model").onchange = ({ target }) => { location.hash = encodeURIComponent(target.value); };
+addEventListener("hashchange", restart);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+dark.onchange = redraw;
+$("theme").onclick = () => {
+	const { dataset } = document.documentElement, isDark = dataset.theme ? dataset.theme === "dark" : dark.matches;
+	dataset.theme = isDark ? "light" : "dark";
+	localStorage.setItem("softstep-theme", dataset.theme);
+	redraw();
+};
+addEventListener("resize", () => {
+	if (!S.meta?.ready) return;
+	setView(axis.view);
+});
+document.addEventListener("visibilitychange", tick);
+axis.onPick = goTo;
+listenToEvents(report);
+listenToTry({ input: () => input, refresh: async () => {
+	loaded = {};
+	await loadAnswer();
+	later(0);
+} });
+drawTiles();
+setInterval(drawSilence, 1000);
+tick();

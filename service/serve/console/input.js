@@ -1,0 +1,117 @@
+// A row by hand: a pad to draw on where features are the pixels of an image, else a slider for each feature.
+import { el, fill, setVars } from "./page.js";
+
+const BLOCK = 4; // ink is counted in blocks of 4 x 4 cells, as the digits were made
+const INK = BLOCK * BLOCK;
+const PEN = 3.5; // the width of the pen, in cells
+const SCALE = 16; // pixels of the pad for a cell
+const OPAQUE = 128; // a cell counts if half of it is covered
+const SPREADS = 3; // a slider reaches so many standard deviations from the mean
+const PAUSE_MS = 60; // the model is asked so long after a change
+
+// Return the input for a model, with `kind`, `set(values)` and `clear()`. `changed(row)` is called after each change,
+// with null for an empty pad.
+export function makeInput(meta, training, changed) {
+	let timer;
+	const soon = (row) => {
+		clearTimeout(timer);
+		timer = setTimeout(changed, PAUSE_MS, row);
+	};
+	const pixels = meta.features.map((name) => /^pixel_(\d+)_(\d+)$/.exec(name)?.slice(1).map(Number));
+	return pixels.every(Boolean) ? makePad(pixels, soon) : makeSliders(meta.features, training, soon);
+}
+
+// `pixels` has the row and column of each feature. Strokes go to the pad, and to a hidden canvas of cells.
+function makePad(pixels, soon) {
+	const [rows, columns] = [0, 1].map((axis) => 1 + Math.max(...pixels.map((pixel) => pixel[axis])));
+	const canvas = (scale, props) => el("canvas", { width: columns * scale, height: rows * scale, ...props });
+	const pad = canvas(BLOCK * SCALE, { id: "pad", tabindex: 0, role: "application", "aria-label": `Drawing pad of ${rows} by ${columns} pixels. Arrow keys move, Space inks, Backspace clears.` });
+	const cells = canvas(BLOCK), small = canvas(1, { "aria-hidden": "true" }), frame = el("div", { class: "pad", vars: { columns, rows } }, pad, el("i"));
+	const shown = pad.getContext("2d"), counted = cells.getContext("2d", { willReadFrequently: true }), both = [shown, counted];
+	let pasted = null, at = [0, 0], last;
+	shown.scale(SCALE, SCALE);
+	both.forEach((context) => Object.assign(context, { lineWidth: PEN, lineCap: "round" }));
+
+	const squares = (context, values, side) => values.forEach((value, j) => {
+		context.globalAlpha = Math.min(1, Math.max(0, value / INK));
+		context.fillRect(pixels[j][1] * side, pixels[j][0] * side, side, side);
+	});
+	const inked = (row, column) => {
+		const { data } = counted.getImageData(column * BLOCK, row * BLOCK, BLOCK, BLOCK);
+		return data.filter((value, i) => i % 4 === 3 && value >= OPAQUE).length;
+	};
+	function finish() {
+		const row = pasted ?? pixels.map((pixel) => inked(...pixel)), context = small.getContext("2d");
+		context.clearRect(0, 0, columns, rows);
+		squares(context, row, 1);
+		soon(row.some(Boolean) ? row : null);
+	}
+	function clear(values = null) {
+		pasted = values;
+		both.forEach((context) => context.clearRect(0, 0, cells.width, cells.height));
+	}
+	function stroke({ offsetX, offsetY }) {
+		const to = [offsetX / pad.clientWidth * cells.width, offsetY / pad.clientHeight * cells.height];
+		if (pasted) clear();
+		for (const context of both) {
+			context.beginPath();
+			context.moveTo(...last ?? to);
+			context.lineTo(...to);
+			context.stroke();
+		}
+		last = to;
+		finish();
+	}
+	pad.onpointerdown = (event) => {
+		pad.setPointerCapture(event.pointerId);
+		last = null;
+		stroke(event);
+	};
+	pad.onpointermove = (event) => event.buttons && stroke(event);
+	pad.onkeydown = (event) => {
+		const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [0, 0], [row, column] = at;
+		at = [Math.min(rows - 1, Math.max(0, row + down)), Math.min(columns - 1, Math.max(0, column + right))];
+		setVars(frame, { row: at[0], column: at[1] });
+		if (event.key === " ") {
+			if (pasted) clear();
+			const draw = inked(row, column) ? "clearRect" : "fillRect";
+			both.forEach((context) => context[draw](column * BLOCK, row * BLOCK, BLOCK, BLOCK));
+		} else if (event.key === "Backspace") clear();
+		else if (!down && !right) return;
+		event.preventDefault();
+		if (!down && !right) finish();
+	};
+	const br = () => el("br");
+	fill("input", frame, el("div", { class: "seen" }, small, el("span", {}, "What the model sees:", br(), `${rows} × ${columns} pixels, 0 to ${INK}.`, br(), "Keys: arrows, Space.")));
+	return {
+		kind: "pad", pixels, rows, columns,
+		clear() { clear(); finish(); },
+		set(values) {
+			clear(values);
+			squares(shown, values, BLOCK);
+			shown.globalAlpha = 1;
+			finish();
+		},
+	};
+}
+
+function makeSliders(features, training, soon) {
+	const row = features.map((_, j) => training?.mean[j] ?? 0), means = [...row];
+	const outputs = row.map(() => el("output")), inputs = row.map((mean, j) => {
+		const reach = SPREADS * (training?.scale[j] || 1);
+		return el("input", { type: "range", min: mean - reach, max: mean + reach, step: "any", oninput: ({ target }) => put(j, +target.value) });
+	});
+	function put(j, value) {
+		row[j] = value;
+		outputs[j].textContent = value.toFixed(2);
+		soon([...row]);
+	}
+	// A value beyond the reach of its slider stays as it is.
+	const set = (values) => values.forEach((value, j) => {
+		inputs[j].value = value;
+		put(j, value);
+	});
+	fill("input", el("div", { class: "sliders" }, ...features.map((name, j) => el("label", {}, el("span", {}, name), outputs[j], inputs[j]))));
+	set(means);
+	return { kind: "sliders", set, clear: () => set(means) };
+}

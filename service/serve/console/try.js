@@ -1,0 +1,97 @@
+// "Try it": the answer to a row, teaching it, and forgetting that again.
+import { $, S, bold, count, el, fill, fillEmpty, largest, percent, reasonAgainst, say, setVars, whole } from "./page.js";
+import { ask, key, modelPath } from "./api.js";
+
+const BARS_MAX = 14; // of more classes, the most probable are shown
+const WAIT_SECONDS = 30; // an event is learned or forgotten within these, or the service says that it will be
+let before, shown; // the probabilities before the row was taught, and which bars there are
+
+// Show the probabilities, with marks for what was said before teaching, or by the artifact.
+export function drawBars() {
+	const { meta, answer, trajectory } = S, P = answer?.probabilities, isMulti = meta.head === "multilabel";
+	if (!P) {
+		shown = null;
+		return fillEmpty("bars", "Draw with the mouse or a finger. The answer changes as you draw.");
+	}
+	const marks = before ?? (trajectory?.seq[0] === 0 ? trajectory.probabilities[0] : []), reason = S.head === null ? reasonAgainst("feedback") : "Go back to now to teach.";
+	const classes = largest(P, P.length > BARS_MAX ? BARS_MAX - 2 : BARS_MAX), [top] = classes;
+	if (P.length <= BARS_MAX) classes.sort((a, b) => a - b);
+	const wanted = JSON.stringify([meta.name, meta.classes.length, classes]);
+	if (wanted !== shown) {
+		fill("bars", ...classes.map((k) => makeBar(k, isMulti && P[k] >= .5)));
+		if (isMulti) $("bars").append(el("button", { onclick: () => teach([...$("bars").querySelectorAll(":checked")].map(({ value }) => meta.classes[value])) }, "The checked labels are right"));
+	}
+	shown = wanted;
+	classes.forEach((k, i) => {
+		const bar = $("bars").children[i], [, track, value] = bar.children;
+		bar.classList.toggle("best", k === top);
+		setVars(track, { p: P[k], mark: marks[k] ?? 0 });
+		track.lastChild.hidden = marks[k] == null;
+		say(value, percent(P[k]));
+	});
+	for (const control of $("bars").querySelectorAll("button, input")) control.disabled = Boolean(reason);
+	if (reason) say($("said"), reason);
+	return undefined;
+}
+
+function makeBar(k, isChecked) {
+	const name = S.meta.classes[k], control = S.meta.head === "multilabel" ? el("input", { type: "checkbox", value: k, checked: isChecked, "aria-label": `Label ${name}` })
+		: el("button", { "aria-label": `it is this: ${name}`, onclick: () => teach(name) }, "it is this");
+	return el("div", { class: "bar" }, el("span", { class: "name", title: name }, name), el("span", { class: "track", "aria-hidden": "true" }, el("i"), el("b")), el("span", { class: "value" }), control);
+}
+
+// Do what the service may refuse; then its own sentence is shown. Return whether it was done.
+async function attempt(text, part, body) {
+	say($("said"), text);
+	try {
+		const { seq } = await ask(`${part}?wait=true`, body, WAIT_SECONDS);
+		before = part === ":feedback" ? S.answer.probabilities : undefined;
+		await hooks.refresh();
+		return [bold(whole(seq))];
+	} catch (error) {
+		say($("said"), error.message);
+		return null;
+	}
+}
+async function teach(label) {
+	const id = `console-${Date.now().toString(36)}-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`, k = S.meta.classes.indexOf(label), was = S.answer.probabilities[k];
+	const seq = await attempt("Teaching…", ":feedback", { id, instances: [S.row], labels: [label] });
+	if (!seq) return;
+	const change = k < 0 ? [] : [` ${label}: ${percent(was)} → `, bold(percent(S.answer.probabilities[k])), "."];
+	fill("said", "Learned as event ", ...seq, ".", ...change, " The mark on each bar is where it was. ", reasonAgainst("admin") ? "" : el("button", { class: "ghost", onclick: () => forget(id) }, "Forget it again"));
+}
+async function forget(id) {
+	const seq = await attempt("Forgetting…", ":forget", { id: `${id}-forget`, ids: [id] });
+	if (seq) fill("said", "Forgotten as event ", ...seq, ". The model is what it would be without it, to the last bit.");
+}
+
+// Drop what was said about another row, model or event.
+export function clearAnswer() {
+	before = undefined;
+	say($("said"), "");
+}
+
+// `input()` is the input, and `refresh()` asks for the answer again.
+let hooks;
+export const listenToTry = (given) => { hooks = given; };
+$("clear").onclick = () => hooks.input().clear();
+$("paste").onclick = () => {
+	say($("row-hint"), `${count(S.meta.n_features, "number")}, with commas or spaces between them.`);
+	$("row-text").value = S.row?.join(", ") ?? "";
+	say($("row-error"), "");
+	$("row").showModal();
+};
+$("row-cancel").onclick = () => $("row").close();
+$("row").onsubmit = (event) => {
+	const values = $("row-text").value.replace(/[[\]]/g, " ").split(/[\s,;]+/).filter(Boolean).map(Number), bad = values.findIndex((v) => !Number.isFinite(v)), n = S.meta.n_features;
+	const reason = values.length !== n ? `That is ${count(values.length, "number")}; this model takes ${whole(n)}.` : bad >= 0 ? `Number ${bad + 1} is not a number.` : "";
+	say($("row-error"), reason);
+	if (reason) event.preventDefault();
+	else hooks.input().set(values);
+};
+$("curl").onclick = async () => {
+	const url = new URL(`${modelPath()}:predict`, document.baseURI), header = key() ? ' -H "Authorization: Bearer $SOFTSTEP_KEY"' : "";
+	const text = `curl -s '${url}'${header} -d '${JSON.stringify({ instances: [S.row ?? []] })}'`;
+	// Browsers have no clipboard for pages over plain HTTP; the command is shown then.
+	await (navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => say($("said"), "Copied."), () => say($("said"), text));
+};
