@@ -1,5 +1,5 @@
 # Softstep's commands. Needs Python >= 3.11 and make; everything else is installed into .venv. The tests also need some
-# programs: apt-get install --no-install-recommends prometheus nginx-light tini bubblewrap openssl.
+# programs: apt-get install --no-install-recommends prometheus nginx-light tini bubblewrap openssl chromium.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help serve test matrix check clients torture conformance lock release-check models bench clean

@@ -89,6 +89,7 @@ async function loadAnswer() {
 // Show why a call was refused, in its place; throw on if the service did not answer, or does not know the key.
 function report(error) {
 	if (!error.status || error.status === 401 || error.status >= 500) throw error;
+	if (error.status === 404) return; // the model is gone, as the next pulse will find
 	say($("said"), error.status === 410 ? "Gone: it held a forgotten event." : error.message);
 }
 const run = (...promises) => Promise.all(promises).catch(report).catch(fail);

@@ -1,0 +1,49 @@
+"""A browser, and services whose console it shows."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from service.store.artifact.artifact import write_artifact
+from tests.support.console_page import BACKGROUND, CHROMIUM
+from tests.support.model_artifacts import make_artifact
+from tests.support.paths import SHIPPED
+from tests.support.running_service import Service, serving
+
+# Names that would be markup, or break a line, a layout or a direction, if they were not shown as text.
+HOSTILE = ["<img src=x onerror=alert(1)>", "x" * 256, "ab\u202ecd", "';\"`${1}"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium without a window."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=BACKGROUND)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def console_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped models, one with hostile names, and one of a thousand classes."""
+    folder = tmp_path_factory.mktemp("console") / "models"
+    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.py"))
+    hostile = make_artifact("softmax", 4, HOSTILE)
+    write_artifact(folder / "hostile" / "1", hostile)
+    manifest = folder / "hostile" / "1" / "model.json"
+    fields = json.loads(manifest.read_text())
+    fields |= {"features": HOSTILE, "provenance": {HOSTILE[0]: HOSTILE[1]}}
+    manifest.write_text(json.dumps(fields))
+    write_artifact(folder / "wide" / "1", make_artifact("softmax", 20, [f"c{k}" for k in range(1000)]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def console(console_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with two workers and those models."""
+    with serving(console_models, tmp_path_factory.mktemp("console"), workers=2) as running:
+        yield running

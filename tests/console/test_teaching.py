@@ -1,0 +1,87 @@
+"""Draw, teach, forget: the page changes the model, and takes that back."""
+
+import re
+
+import httpx
+from playwright.sync_api import Browser, expect
+
+from tests.support.console_page import THREE, draw, is_settled, known, visiting, wait_for
+from tests.support.running_service import Service
+from tests.support.waiting import wait_until
+
+
+def test_a_drawn_digit_is_taught_and_forgotten(console: Service, browser: Browser) -> None:
+    """Teaching moves the bar of the digit; forgetting gives the probabilities of before, to the bit."""
+    with visiting(browser, f"{console.url}/#digits") as page:
+        is_settled(page)
+        expect(page.locator("#headline")).to_contain_text("Nothing has been learned yet")
+        draw(page, THREE)
+        expect(page.locator(".bar")).to_have_count(10)
+        before, row = known(page, "S.answer.probabilities"), known(page, "S.row")
+        assert len(row) == 64
+        assert 14 <= max(row) <= 16
+        predicted = httpx.post(f"{console.url}/v1/models/digits:predict", json={"instances": [row]}).json()
+        assert predicted["predictions"] == [before]
+        page.get_by_role("button", name="it is this: 7").click()
+        expect(page.locator("#said")).to_contain_text(re.compile(r"Learned as event 1\. 7: .* → "))
+        taught = known(page, "S.answer.probabilities")
+        assert taught[7] > before[7]
+        assert page.locator(".bar", has_text="7").locator(".track b").is_visible(), "the mark of before"
+        page.get_by_role("button", name="Forget it again").click()
+        expect(page.locator("#said")).to_contain_text("Forgotten as event 2")
+        assert known(page, "S.answer.probabilities") == before
+
+
+def test_the_keyboard_alone_is_enough(console: Service, browser: Browser) -> None:
+    """A model is picked, a cell inked, and the digit taught without a mouse."""
+    with visiting(browser, f"{console.url}/#iris") as page:
+        is_settled(page)
+        page.locator("#model").focus()
+        page.keyboard.type("digits-mlp")
+        expect(page).to_have_title("digits-mlp · Softstep")
+        page.locator("#pad").focus()
+        for key in ("ArrowDown", "ArrowRight", "Space", "ArrowDown", "Space", "ArrowDown", "Space"):
+            page.keyboard.press(key)
+        page.locator(".bar.best").wait_for()
+        wait_until(lambda: [i for i, value in enumerate(known(page, "S.row")) if value] == [9, 17, 25])
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "it is this"
+        page.keyboard.press("Enter")
+        expect(page.locator("#said")).to_contain_text("Learned as event")
+        assert page.evaluate("document.activeElement.tagName") == "BUTTON", "the focus stays where it was"
+
+
+def test_several_labels_are_taught_together(console: Service, browser: Browser) -> None:
+    """A multi-label model has a box for each label, and one button for all."""
+    with visiting(browser, f"{console.url}/#yeast") as page:
+        is_settled(page)
+        page.locator("#bars").get_by_role("checkbox").first.check()
+        checked = page.locator("#bars :checked").count()
+        page.get_by_role("button", name="The checked labels are right").click()
+        expect(page.locator("#said")).to_contain_text("Learned as event 1")
+        assert checked >= 1
+        httpx.post(f"{console.url}/v1/models/yeast:forget?wait=true", json={"ids": ["none"]})
+
+
+def test_a_pasted_row_is_checked(console: Service, browser: Browser) -> None:
+    """A row that does not fit is refused with the reason; a good one is used, also beyond the sliders, and copied."""
+    with visiting(browser, f"{console.url}/#iris") as page:
+        is_settled(page)
+        for text, reason in (
+            ("1, 2, 3", "That is 3 numbers; this model takes 4."),
+            ("1 2 x 4", "Number 3 is not a number."),
+            ("", "That is 0 numbers; this model takes 4."),
+        ):
+            page.get_by_role("button", name="Paste row").click()
+            page.locator("#row-text").fill(text)
+            page.get_by_role("button", name="Use it").click()
+            expect(page.locator("#row-error")).to_have_text(reason)
+            page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("button", name="Paste row").click()
+        page.locator("#row-text").fill("[6.0, 2.7; 5.1 1600]")
+        page.get_by_role("button", name="Use it").click()
+        wait_for(page, "import('./console/page.js').then(({ S }) => S.row?.[3] === 1600)")
+        page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        page.get_by_role("button", name="Copy as curl").click()
+        command = f"curl -s '{console.url}/v1/models/iris:predict' -d '{{\"instances\":[[6,2.7,5.1,1600]]}}'"
+        expect(page.locator("#said")).to_have_text(command)
