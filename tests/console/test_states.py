@@ -1,12 +1,13 @@
 """The states of the page: keys, no model, no answer, no learning, names of every kind, and every width."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from service.access.scopes import Scope
 from tests.support.api_keys import add_key
