@@ -27,8 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError, PayloadError
+from service.learn.row_answers import NO_LABEL
 from service.learn.state import LearnerState
-from service.softmax.arrays import Doubles
+from service.learn.stream_history import History
+from service.softmax.arrays import Doubles, Floats, Integers
 from service.softmax.logit_targets import logit_targets
 from service.store.artifact.artifact import Artifact
 from service.store.log.admin_payloads import parse, parse_classes
@@ -52,10 +54,19 @@ class RowLosses(NamedTuple):
     Attributes:
         seqs: (R,) int64, the seq of each row's event.
         losses: (R,) float64, the loss before the row's step; NaN for a row that was skipped.
+        labels: (R,) int64, the class that was wanted, or None without a history; see row_answers.py.
+        answers: (R,) int64, the class that was answered, or None.
     """
 
     seqs: NDArray[np.int64]
     losses: Doubles
+    labels: NDArray[np.int64] | None = None
+    answers: NDArray[np.int64] | None = None
+
+    def take(self, rows: NDArray[np.bool_]) -> "RowLosses":
+        """Return some of the rows, given (R,) whether each is one of them."""
+        labels, answers = (None if values is None else values[rows] for values in (self.labels, self.answers))
+        return RowLosses(self.seqs[rows], self.losses[rows], labels, answers)
 
 
 class EventFold:
@@ -64,20 +75,30 @@ class EventFold:
     Args:
         artifact: The artifact that the fold starts from.
         fold_version: The version of the fold; by default this release's.
+        history: The history that the answers to rows are added to, or None.
 
     Attributes:
         state: The model that learns.
         classes: The names of all classes.
         events: The number of feedback events that were folded.
         unfit: The number of events that could not apply.
+        history: The history, or None; a copy and a checkpoint do not contain it.
     """
 
-    def __init__(self, artifact: Artifact, fold_version: int | None = None) -> None:
+    def __init__(self, artifact: Artifact, fold_version: int | None = None, history: History | None = None) -> None:
         self.artifact: Final = artifact
         self.state = LearnerState(artifact, fold_version)
         self.classes = list(artifact.manifest.classes)
         self.events = 0
         self.unfit = 0
+        self.history = history
+
+    def copy(self) -> "EventFold":
+        """Return an equal fold that shares nothing with this one."""
+        other = EventFold(self.artifact)
+        other.state, other.classes = self.state.copy(), list(self.classes)
+        other.events, other.unfit = self.events, self.unfit
+        return other
 
     def fold_events(self, events: Iterable[Event]) -> list[RowLosses]:
         """Apply events in their order; return the losses of their rows."""
@@ -105,9 +126,10 @@ class EventFold:
         first = 0
         for block in blocks:
             events = 1 if block is None else block.events
-            found = self._fold_block(block)
-            if block is not None and found is not None:
-                losses.append(RowLosses(seqs[first : first + events].repeat(block.layout.rows), found))
+            if block is None:
+                self.unfit += 1
+            elif (found := self._score_block(block, seqs[first : first + events])) is not None:
+                losses.append(found)
             first += events
         return losses
 
@@ -139,16 +161,39 @@ class EventFold:
         if block is None:
             self.unfit += 1
             return None
+        return self.state.fold_rows(*self._rows_of(block)) if self._fits(block) else None
+
+    def _score_block(self, block: Block, seqs: NDArray[np.int64]) -> RowLosses | None:
+        """Fold a block's rows, and add how they were answered to the history; `seqs` are those of its events."""
+        seqs = seqs.repeat(block.layout.rows)
+        if self.history is None:
+            losses = self._fold_block(block)
+            return None if losses is None else RowLosses(seqs, losses)
+        if not self._fits(block):
+            return None
+        scored = self.state.fold_scored_rows(*self._rows_of(block))
+        rows = self.history.add_block(block, seqs, scored, self.classes)
+        labels, answers = np.full((2, len(seqs)), NO_LABEL)
+        is_scored = ~np.isnan(scored.losses)
+        labels[is_scored], answers[is_scored] = rows.labels, rows.answers
+        return RowLosses(seqs, scored.losses, labels, answers)
+
+    def _fits(self, block: Block) -> bool:
+        """Count the events of a block, and return whether the model can learn from their rows now."""
         layout, manifest = block.layout, self.artifact.manifest
         sizes = (layout.dtype.name, layout.n_features, layout.n_classes)
         if sizes != (manifest.dtype, manifest.n_features, self.state.n_classes) or not self._accepts(layout.targets):
             self.unfit += block.events
-            return None
-        weights = None if block.weights is None else block.weights.astype(np.float64)
+            return False
         self.events += block.events
-        if layout.targets == Targets.INDEX:
-            return self.state.fold_rows(block.X, block.targets.astype(np.int64), weights=weights)
-        return self.state.fold_rows(block.X, Y=logit_targets(block.targets, manifest.head), weights=weights)
+        return True
+
+    def _rows_of(self, block: Block) -> tuple[Floats, Integers | None, Doubles | None, Doubles | None]:
+        """Return X, labels or targets of the logits, and weights of a block's rows, as the state takes them."""
+        weights = None if block.weights is None else block.weights.astype(np.float64)
+        if block.layout.targets == Targets.INDEX:
+            return block.X, block.targets.astype(np.int64), None, weights
+        return block.X, None, logit_targets(block.targets, self.artifact.manifest.head), weights
 
     def _accepts(self, targets: Targets) -> bool:
         """Return whether the head learns from such targets: multilabel heads only from sets, others never from sets."""

@@ -4,27 +4,32 @@
     refolding   at a start, after a rollback, and when folded events were forgotten, skipped or corrected: make
                 state(seq) again from the newest checkpoint on the way to it, and only then look at the events after seq
 
+The history (stream_history.py) goes on through a rollback. Otherwise a refolding makes it again, along the timeline of
+the stream (timeline.py). After an event that cannot be folded, and that a later event leads around, it starts again.
+
 store/log/lineage.py decides which events a state is made of, event_fold.py what they do. Nothing here reads a clock. A
 checkpoint may be written at any event, because it holds all that the fold needs to continue.
 """
 
-from bisect import bisect_right
-from collections import deque
 from itertools import takewhile
 from operator import itemgetter
 from typing import Any, Final
 
-from service.errors import ArtifactError, LogDamagedError, SnapshotError
+from service.errors import LogDamagedError
 from service.learn.event_fold import EventFold, RowLosses
 from service.learn.fold_upgrade import first_fold
+from service.learn.refolding import Refolding
+from service.learn.stored_folds import StoredFolds
+from service.learn.stream_history import History
 from service.learn.stream_position import StreamPosition
+from service.learn.timeline import Run, cut_runs, runs_between, timeline_corrections
 from service.store.artifact.artifact import Artifact
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Event, Kind, Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position, read_verified_payload
-from service.store.log.lineage import Lineage, lineage_change, segments_after, segments_contain
-from service.store.states.snapshots import read_snapshot, write_snapshot
+from service.store.log.lineage import Lineage, LineageChange, lineage_change, segments_after
+from service.store.states.snapshots import write_snapshot
 from service.store.states.state_folder import list_seqs
 
 KIND_OF: Final = itemgetter(Event._fields.index("kind"))
@@ -47,6 +52,7 @@ class Follower:
         fold: The state; while refolding, a state on the way to `seq`.
         seq: The last event that is folded; while refolding, the target.
         hash: The hash of that event.
+        history: How the rows were answered.
     """
 
     def __init__(self, stream: Stream, artifact: Artifact, log: FeedbackLog, folder: StreamFolder) -> None:
@@ -57,30 +63,28 @@ class Follower:
         self.lineage: Final = read_lineage(log, stream.number)
         self._positions: Final = StreamPosition(stream, self.lineage)
         self._bypassed: set[int] = set()  # removed by an event that is not folded yet
-        self._segments: deque[tuple[int, int]] = deque()  # still to refold
-        self._corrections: dict[int, int] = {}  # of the refolding: corrected events, each with the seq of its CORRECT
-        self._corrected_seqs: list[int] = []
-        self._refold_events = 0  # of the whole refolding
+        self._stored: Final = StoredFolds(stream, artifact, self.lineage, folder.checkpoints)
+        self._refolding: Refolding | None = None
         self.fold: EventFold = first_fold(stream, artifact, log, self.lineage, None)
         self.seq, self.hash = self._last_position()
         self._scored_seq = self.seq  # the losses of rows up to here were returned
-        self._start_refolding()
+        self.history = History(artifact, 0)
+        self._refold_timeline()
 
     @property
     def is_refolding(self) -> bool:
         """Whether the fold is on its way to `seq`."""
-        return bool(self._segments)
+        return self._refolding is not None
 
     @property
     def refold_progress(self) -> float:
         """The share of the refolding that is done, from 0 to 1."""
-        left = sum(hi - lo for lo, hi in self._segments)
-        return 1 - left / self._refold_events if self._refold_events else 1.0
+        return 1.0 if self._refolding is None else self._refolding.progress
 
     @property
     def read_after(self) -> int:
         """The seq after which the next event is read."""
-        return self._segments[0][0] if self._segments else self.seq
+        return self.seq if self._refolding is None else self._refolding.run.lo
 
     @property
     def excluded(self) -> set[int]:
@@ -103,7 +107,7 @@ class Follower:
 
     def cause_of(self, seq: int) -> int:
         """Return the event whose fault it is if an event cannot be folded: the CORRECT that its labels are from."""
-        return self._corrections.get(seq, seq) if self._segments else seq
+        return seq if self._refolding is None else self._refolding.corrections.get(seq, seq)
 
     def read_next(self, limit: int) -> list[Event]:
         """Read the next events for `fold_batch`, at most `limit`; while refolding, a corrected event is read alone.
@@ -112,12 +116,10 @@ class Follower:
             LogDamagedError: An event that was folded before is missing or altered. A start checks the chain only after
                 the newest checkpoint, and a refolding may begin long before it.
         """
-        if not self._segments:
+        if self._refolding is None:
             return self._log.read_events(self.stream.number, self.seq, limit)
-        lo, hi = self._segments[0]
-        at = bisect_right(self._corrected_seqs, lo)
-        stop = self._corrected_seqs[at] if at < len(self._corrected_seqs) else hi + 1
-        events = self._log.read_events(self.stream.number, lo, max(1, min(limit, hi - lo, stop - lo - 1)))
+        lo = self._refolding.run.lo
+        events = self._log.read_events(self.stream.number, lo, self._refolding.events_to_read(limit))
         since = read_position(self._log, self.stream, lo)
         if not events or since is None:
             raise LogDamagedError(f"event {lo + 1} of the feedback log is missing")
@@ -133,8 +135,8 @@ class Follower:
         Returns:
             The losses of rows that were folded for the first time.
         """
-        if self._segments:
-            return self._refold(events)
+        if self._refolding is not None:
+            return self._refold(self._refolding, events)
         kinds = set(map(KIND_OF, events))
         if kinds == {Kind.FEEDBACK}:
             return self._fold_run(events)
@@ -149,6 +151,7 @@ class Follower:
         return self._fold_run(run)
 
     def _fold_run(self, events: list[Event]) -> list[RowLosses]:
+        self.fold.history = self.history
         losses = self.fold.fold_events(self._included(events))
         self.seq, self.hash = events[-1].seq, events[-1].hash
         self._scored_seq = self.seq
@@ -176,10 +179,11 @@ class Follower:
             if event.seq <= max(self.seq, seq):
                 break
             labels = lineage.corrections(event.seq).get(seq) if lineage.contains(event.seq, seq) else -1
-            if event.kind in DETOURS and labels != self._corrections.get(seq):
+            if event.kind in DETOURS and labels != self._corrected_by(seq):
                 self._add_changes(admin)
                 self.seq, self.hash = event.seq, event.hash
-                self._start_refolding()
+                self.history = History(self._artifact, event.seq)
+                self._refold_lineage()
                 return True
         return False
 
@@ -192,14 +196,16 @@ class Follower:
         return bool(new)
 
     def _apply_removal(self, event: Event) -> None:
-        """Move past an event that may remove others; refold if the state contains what it removes."""
-        folded = self.lineage.segments(self.seq)
+        """Move past an event that may remove others; refold if the state or the history contains what it removes."""
         # An event that the lineage knew already was heeded when the removed events were folded.
         is_new = self._add_changes([event])
-        is_removed = is_new and any(segments_contain(folded, seq) for seq in lineage_change(event).excluded)
+        is_removed = is_new and any(seq <= self.seq for seq in lineage_change(event).excluded)
+        relabels = timeline_corrections(self.lineage, self.seq) != timeline_corrections(self.lineage, event.seq)
         self.seq, self.hash = event.seq, event.hash
-        if is_removed or event.kind == Kind.ROLLBACK:
-            self._start_refolding()
+        if is_removed or relabels:
+            self._refold_timeline()
+        elif event.kind == Kind.ROLLBACK:
+            self._refold_lineage()
 
     def _apply_correction(self, event: Event) -> None:
         """Move past a CORRECT; if the state contains its event, refold to the last CORRECT that the log has now.
@@ -214,7 +220,7 @@ class Follower:
             event = [one for one in admin if one.kind == Kind.CORRECT][-1]
         self.seq, self.hash = event.seq, event.hash
         if is_corrected:
-            self._start_refolding()
+            self._refold_timeline()
 
     # Refolding
 
@@ -226,55 +232,54 @@ class Follower:
         seq = max(seq for seq in known if seq <= last)
         return read_position(self._log, self.stream, seq) or Position(0, self.stream.genesis)
 
-    def _start_refolding(self) -> None:
-        """Go back to the newest checkpoint on the way to state(seq), and note the events from there on."""
+    def _refold_lineage(self) -> None:
+        """Go back to the newest checkpoint on the way to state(seq), and note the events of its lineage from there."""
+        base, first = self._first_fold()
+        found = self._stored.find(first, self.seq)
+        start, fold = (0 if base is None else base.target, first) if found is None else (found.seq, found.fold)
+        runs = [Run(lo, lo, hi) for lo, hi in segments_after(self.lineage.segments(self.seq), start)]
+        self._start_refolding(Refolding(fold, runs, self.lineage.corrections(self.seq), None))
+
+    def _refold_timeline(self) -> None:
+        """Go back to the newest checkpoint whose history goes on, and note all events from there on."""
+        base, first = self._first_fold()
+        corrections = timeline_corrections(self.lineage, self.seq)
+        found = self._stored.find(first, self.seq, corrections)
+        start, fold = (0 if base is None else base.target, first) if found is None else (found.seq, found.fold)
+        origin = self.lineage.newest_base_seq if found is None else found.seq
+        runs = runs_between(self.lineage, start, self.seq)
+        if runs is None:  # back to before the base that the fold starts from, and forward again
+            self.history = History(self._artifact, self.seq)
+            self._refold_lineage()
+            return
+        self.history = (found and found.history) or History(self._artifact, origin)
+        self._start_refolding(Refolding(fold, cut_runs(runs, self.history.origin), corrections, self.history))
+
+    def _first_fold(self) -> tuple[LineageChange | None, EventFold]:
+        """Return the base that state(seq) is folded from, or None, and the fold that it starts with."""
         base = self.lineage.base_of_state(self.seq)
-        self.fold = first_fold(self.stream, self._artifact, self._log, self.lineage, base)
-        start = 0 if base is None else base.target
-        for seq in reversed(list_seqs(self.folder.checkpoints)):
-            fold = self._read_checkpoint(seq) if seq <= self.seq else None
-            if fold is not None:
-                self.fold, start = fold, seq
-                break
-        self._segments = deque(segments_after(self.lineage.segments(self.seq), start))
-        self._corrections = self.lineage.corrections(self.seq)
-        self._corrected_seqs = sorted(self._corrections)
-        self._refold_events = sum(hi - lo for lo, hi in self._segments)
+        return base, first_fold(self.stream, self._artifact, self._log, self.lineage, base)
 
-    def _read_checkpoint(self, seq: int) -> EventFold | None:
-        """Return the fold of a checkpoint, or None if it is not on the way to `self.seq` or contains a removed event.
+    def _start_refolding(self, refolding: Refolding) -> None:
+        self.fold = refolding.fold
+        self._refolding = None if refolding.is_done else refolding
 
-        A checkpoint of another base than `self.fold` started from is never returned: it has another fold version, or
-        contains a removed event.
-        """
-        if not self.lineage.continues(self.seq, seq):
-            return None
-        folded = self.lineage.segments(seq)
-        try:
-            snapshot = read_snapshot(self.folder.checkpoints / str(seq))
-            fields = snapshot.fields
-            if fields["genesis"] != self.stream.genesis.hex():
-                return None
-            later = [change for change in self.lineage.changes[fields["turns"] :] if change.excluded]
-            if any(segments_contain(folded, removed) for change in later for removed in change.excluded):
-                return None
-            return EventFold.from_checkpoint(self.fold.artifact, snapshot)
-        except (SnapshotError, ArtifactError, KeyError):
-            return None
-
-    def _refold(self, events: list[Event]) -> list[RowLosses]:
+    def _refold(self, refolding: Refolding, events: list[Event]) -> list[RowLosses]:
         """Fold events again, and some for the first time if the refolding leads beyond what was folded."""
-        losses = self.fold.fold_events(map(self._corrected, self._included(events)))
         last, scored = events[-1].seq, self._scored_seq
-        _, hi = self._segments.popleft()
-        if last < hi:
-            self._segments.appendleft((last, hi))
+        corrected = map(self._corrected, self._included(events))
+        losses = refolding.fold_batch(lambda fold: fold.fold_events(corrected), last)
+        self._start_refolding(refolding)
         self._scored_seq = max(scored, last)
-        return [RowLosses(rows.seqs[new], rows.losses[new]) for rows in losses if (new := rows.seqs > scored).any()]
+        return [rows.take(new) for rows in losses if (new := rows.seqs > scored).any()]
+
+    def _corrected_by(self, seq: int) -> int | None:
+        """Return the seq of the CORRECT whose labels an event has in the refolding, or None."""
+        return None if self._refolding is None else self._refolding.corrections.get(seq)
 
     def _corrected(self, event: Event) -> Event:
         """Return an event with the labels that it has in the state."""
-        seq = self._corrections.get(event.seq)
+        seq = self._corrected_by(event.seq)
         if seq is None or event.payload is None:
             return event
         # Without a payload the CORRECT was forgotten just now, and with it the event.
@@ -282,11 +287,11 @@ class Follower:
         return event._replace(payload=None if correction is None else correct_payload(event.payload, correction))
 
     def write_checkpoint(self) -> None:
-        """Write the state to the folder of checkpoints, synced to disk; not while refolding.
+        """Write the state and the history to the folder of checkpoints, synced to disk; not while refolding.
 
         Raises:
             OSError: The disk failed.
         """
         fields, arrays = self.fold.checkpoint_contents()
-        fields |= self.position_fields()
-        write_snapshot(self.folder.checkpoints, self.seq, fields, arrays, durable=True)
+        fields |= self.position_fields() | {"history": self.history.fields(), "history_sha256": self.history.sha256()}
+        write_snapshot(self.folder.checkpoints, self.seq, fields, arrays | self.history.tensors(), durable=True)

@@ -3,6 +3,8 @@
     snapshot     what workers serve; as often as it is cheap, so that writing costs a few percent of a core
     checkpoint   what a restart or a refolding continues from; after enough folding, and when idle
     status       how the learning stands (store/states/status.py)
+    report       how rows were answered (store/states/report.py); about twice a second
+    keyframe     a state of the past (keyframes.py); at each seq that is due
 
 The clock decides when something is written; the events alone decide what is written.
 """
@@ -14,9 +16,11 @@ from typing import Any, Final
 
 from service.learn.event_fold import Contents, EventFold
 from service.learn.follow import Follower
+from service.learn.keyframes import Keyframes
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.hashing import hash_tensors
 from service.store.states.checkpoints import thin_checkpoints
+from service.store.states.report import write_report
 from service.store.states.snapshots import write_snapshot
 from service.store.states.state_folder import delete_states, list_seqs
 from service.store.states.status import read_status, write_status
@@ -29,6 +33,9 @@ SNAPSHOTS_KEPT: Final = 3
 CHECKPOINT_FOLD_SECONDS: Final = 1.0
 CHECKPOINT_EVENTS: Final = 1 << 16
 STATUS_SECONDS: Final = 0.25
+# The same as for snapshots; a report is for people.
+REPORT_SECONDS: Final = 0.5
+REPORT_PAUSE: Final = 200
 
 
 def snapshot_contents(fold: EventFold, position_fields: Mapping[str, Any]) -> Contents:
@@ -68,6 +75,9 @@ class Publisher:
         self._status = read_status(self._folder.path)
         self._erased_epoch = int(self._status.get("erased_epoch", 0))
         self._status_due = 0.0
+        self._keyframes: Final = Keyframes(self._folder.keyframes, follower.seq)
+        self._reported_seq = -1
+        self._report_due = 0.0
 
     def add_fold_seconds(self, seconds: float) -> None:
         """Add the time of a batch to that since the newest checkpoint."""
@@ -78,13 +88,53 @@ class Publisher:
         return self._has_new_state and now >= self._publish_due
 
     def seconds_until_due(self, now: float) -> float | None:
-        """Return the seconds until a snapshot is due if no event comes; None if there is nothing to publish."""
-        return max(0.0, self._publish_due - now) if self._has_new_state else None
+        """Return the seconds until a snapshot or report is due if no event comes; None if there is nothing to write."""
+        due = [self._publish_due] if self._has_new_state else []
+        due += [self._report_due] if self._has_new_history else []
+        return max(0.0, min(due) - now) if due else None
 
     @property
     def _has_new_state(self) -> bool:
         follower = self._follower
         return follower.seq > 0 and follower.seq != self._published_seq and not follower.is_refolding
+
+    @property
+    def _has_new_history(self) -> bool:
+        follower = self._follower
+        return follower.seq > 0 and follower.seq != self._reported_seq and not follower.is_refolding
+
+    @property
+    def next_keyframe(self) -> int:
+        """The seq up to which to fold before `write_keyframe_if_due` is called."""
+        return self._keyframes.next_seq(self._follower.seq)
+
+    def write_keyframe_if_due(self, seq: int) -> None:
+        """Write a keyframe if the last event that is folded is the one at a seq that `next_keyframe` was.
+
+        Raises:
+            OSError: The disk failed; the keyframe is left out.
+        """
+        follower = self._follower
+        if follower.seq == seq and not follower.is_refolding:
+            self._keyframes.write(seq, snapshot_contents(follower.fold, follower.position_fields()))
+
+    def write_report_if_due(self, now: float, process_seconds: Callable[[], float]) -> None:
+        """Write the report if it is due; the arguments are those of `publish_snapshot`.
+
+        Raises:
+            OSError: The disk failed; it is tried again later.
+        """
+        if self._has_new_history and now >= self._report_due:
+            before = process_seconds()
+            self._report_due = now + REPORT_SECONDS
+            self._write_report()
+            self._report_due = now + max(REPORT_SECONDS, REPORT_PAUSE * (process_seconds() - before))
+
+    def _write_report(self) -> None:
+        follower = self._follower
+        report = follower.history.report(follower.position, follower.epoch, follower.fold.classes, self._keyframes.seqs)
+        write_report(self._folder.report, report)
+        self._reported_seq = follower.seq
 
     def publish_snapshot(self, now: float, process_seconds: Callable[[], float]) -> None:
         """Write a snapshot of what is served now.
@@ -138,8 +188,12 @@ class Publisher:
     def erase_forgotten(self) -> None:
         """Delete the files that hold forgotten events; call `mark_erased` once the log is rewritten too."""
         lineage, forgotten = self._follower.lineage, self._follower.lineage.forgotten
-        for files in (self._folder.snapshots, self._folder.checkpoints, self._folder.history):
+        for files in (
+            self._folder.snapshots, self._folder.checkpoints, self._folder.history, self._folder.keyframes
+        ):  # fmt: skip
             delete_states(files, self._follower.epoch, lambda seq: any(lineage.contains(seq, one) for one in forgotten))
+        self._keyframes.note_deleted()
+        self._write_report()
         # Unreadable files were deleted too. If the published one was among them, write it again.
         if self._published_seq not in list_seqs(self._folder.snapshots):
             self._published_seq = -1

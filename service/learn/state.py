@@ -23,7 +23,7 @@ Invariants:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from service.softmax.arrays import Doubles, Floats, Integers
 from service.softmax.learner_factory import AnyLearner
 from service.softmax.learner_tensors import copy_tensors, tensors_below
 from service.softmax.parameters import Parameters
+from service.softmax.progress import OUTCOMES
 from service.softmax.reliability_diagram import reliability_diagram
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION
@@ -45,7 +46,21 @@ Tensors = Mapping[str, NDArray[np.floating[Any]]]
 
 SETTINGS: Final = frozenset(("rule", "constants", "paused", "shadow"))
 # Prefixes of tensors that are not the learner's.
-PARTS: Final = ("frozen.", "artifact.", "calibration.")
+PARTS: Final = ("frozen.", "artifact.", "calibration.", "history.")
+
+
+class ScoredRows(NamedTuple):
+    """How B rows were answered, each before its step.
+
+    Attributes:
+        losses: (B,), NaN for a row that was skipped.
+        outcomes: (OUTCOMES, B), see progress.py; NaN for a row that was skipped.
+        scores: (B, K) the logits without calibration, of the model's dtype.
+    """
+
+    losses: Doubles
+    outcomes: Doubles
+    scores: Floats
 
 
 class LearnerState:
@@ -123,12 +138,37 @@ class LearnerState:
         Returns:
             (B,) the loss of each row before its step; NaN for a row that was skipped.
         """
-        learning, calibration_learner = not self.paused, self._calibration_learner
-        if calibration_learner is None:
-            return self._learner.fold(X, labels, Y, weights, learning=learning)
+        return self._fold(X, labels, Y, weights, scores=None, outcomes=None)
+
+    def fold_scored_rows(
+        self,
+        X: Floats,
+        labels: Integers | None = None,
+        Y: Doubles | None = None,
+        weights: Doubles | None = None,
+    ) -> ScoredRows:
+        """Do as `fold_rows`, and return how each row was answered before its step."""
         scores = np.empty((len(X), self._learner.n_logits), self._learner.dtype)
-        losses = self._learner.fold(X, labels, Y, weights, learning=learning, scores=scores)
-        return calibration_learner.fold(scores, losses, labels, Y, weights, learning=learning)
+        outcomes = np.empty((OUTCOMES, len(X)))
+        losses = self._fold(X, labels, Y, weights, scores=scores, outcomes=outcomes)
+        return ScoredRows(losses, outcomes, scores)
+
+    def _fold(  # noqa: PLR0917  # the parts of rows
+        self,
+        X: Floats,
+        labels: Integers | None,
+        Y: Doubles | None,
+        weights: Doubles | None,
+        scores: Floats | None,
+        outcomes: Doubles | None,
+    ) -> Doubles:
+        learner, learning, calibration = self._learner, not self.paused, self._calibration_learner
+        if calibration is None:
+            return learner.fold(X, labels, Y, weights, learning=learning, scores=scores, outcomes=outcomes)
+        if scores is None:
+            scores = np.empty((len(X), learner.n_logits), learner.dtype)
+        losses = learner.fold(X, labels, Y, weights, learning=learning, scores=scores)
+        return calibration.fold(scores, losses, labels, Y, weights, learning=learning, outcomes=outcomes)
 
     def add_classes(self, count: int) -> None:
         """Add classes after the others, each improbable at first.

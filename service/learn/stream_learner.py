@@ -66,6 +66,9 @@ class StreamLearner:
         number, follower = self.stream.number, self.follower
         limit = max(1, min(BATCH_EVENTS_MAX, int(BATCH_SECONDS / self._event_seconds)))
         limit = self._failures.batch_limit(number, follower.read_after, limit)
+        keyframe = self.publisher.next_keyframe
+        if not follower.is_refolding:
+            limit = min(limit, keyframe - follower.seq)
         events = follower.read_next(limit)
         if not events:
             return False
@@ -91,8 +94,9 @@ class StreamLearner:
         seconds = self._last_fold - start
         self._event_seconds += (seconds / len(events) - self._event_seconds) / 8
         self.publisher.add_fold_seconds(seconds)
+        self.publisher.write_keyframe_if_due(keyframe)
         for rows in losses:
-            self._losses.write_losses(rows.seqs, rows.losses)
+            self._losses.write_losses(*rows)
         return len(events) == limit or follower.read_after < events[-1].seq or follower.is_refolding
 
     def write_due(self, workers: Sequence[Wakeup]) -> None:
@@ -107,6 +111,7 @@ class StreamLearner:
             self.publisher.publish_snapshot(now, time.process_time)
             for worker in workers:
                 worker.notify()
+        self.publisher.write_report_if_due(now, time.process_time)
         self.publisher.write_checkpoint_if_due(idle=now - self._last_fold >= IDLE_SECONDS)
         if self.publisher.needs_erasure:
             self._erase_forgotten()

@@ -228,9 +228,8 @@ def _named(number: int) -> Iterator[None]:
 
 def _join(found: list[RowLosses]) -> tuple[NDArray[np.int64], Doubles]:
     """Return the seq (R,) and the loss (R,) of each row."""
-    none = RowLosses(np.empty(0, np.int64), np.empty(0))
-    seqs, losses = zip(none, *found, strict=True)
-    return np.concatenate(seqs), np.concatenate(losses)
+    all_rows = [RowLosses(np.empty(0, np.int64), np.empty(0)), *found]
+    return np.concatenate([rows.seqs for rows in all_rows]), np.concatenate([rows.losses for rows in all_rows])
 
 
 def _start_fold(variant: Variant, start: EventFold) -> EventFold:

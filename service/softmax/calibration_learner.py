@@ -48,6 +48,7 @@ class CalibrationLearner:
         weights: Doubles | None,
         *,
         learning: bool,
+        outcomes: Doubles | None = None,
     ) -> Doubles:
         """Count each row with its calibrated answer, then learn from it, in order.
 
@@ -58,15 +59,23 @@ class CalibrationLearner:
             Y: (B, K) targets, or None with labels.
             weights: (B,) importance, or None if each is 1.
             learning: Whether to learn.
+            outcomes: (OUTCOMES, B), or None: overwritten with what was counted for each row; see progress.py.
 
         Returns:
             (B,) the loss of each calibrated answer; NaN for a row that was skipped, here or before.
         """
-        arguments, counts = check_targets_and_weights(labels, Y, weights, scores.shape), self._counts
-        scaling_fold_forward(
-            scores, *arguments, HEADS[self.head], learning and self.learn, self._numbers, self.first.kernel_numbers(),
-            self._sums, counts.totals, counts.recent, counts.window, losses,
-        )  # fmt: skip
+        arguments = check_targets_and_weights(labels, Y, weights, scores.shape)
+
+        def fold_with(counts: ProgressCounts) -> None:
+            scaling_fold_forward(
+                scores, *arguments, HEADS[self.head], learning and self.learn, self._numbers,
+                self.first.kernel_numbers(), self._sums, counts.totals, counts.recent, counts.window, losses,
+            )  # fmt: skip
+
+        if outcomes is None:
+            fold_with(self._counts)
+        else:
+            self._counts.fold_outcomes(fold_with, losses, outcomes)
         return losses
 
     def progress(self, uncalibrated: dict[str, float]) -> dict[str, float]:

@@ -86,6 +86,7 @@ class Learner(ABC, Generic[ParametersT]):
         *,
         learning: bool = True,
         scores: Floats | None = None,
+        outcomes: Doubles | None = None,
     ) -> Doubles:
         """Score each row with the state before it, then learn from it, in order.
 
@@ -96,6 +97,7 @@ class Learner(ABC, Generic[ParametersT]):
             weights: (B,) importance of each row, or None if each is 1.
             learning: Whether to learn; else rows are only scored and counted.
             scores: (B, K) of the model's dtype, or None: overwritten with the logits of each row before its step.
+            outcomes: (OUTCOMES, B), or None: overwritten with what was counted for each row; see progress.py.
 
         Returns:
             (B,) the loss of each row before its step; NaN for a row that was skipped (see kernels/fold.py).
@@ -108,8 +110,19 @@ class Learner(ABC, Generic[ParametersT]):
             X, labels, Y, weights, n_features=self.n_features, n_logits=self.n_logits, dtype=self.dtype
         )
         losses = np.empty(len(X))
-        no_scores = np.empty((0, self.n_logits), self.dtype)
-        self._fold_rows(X, arguments, losses, no_scores if scores is None else scores, learning=learning)
+        written = np.empty((0, self.n_logits), self.dtype) if scores is None else scores
+        if outcomes is None:
+            self._fold_rows(X, arguments, losses, written, learning=learning)
+            return losses
+
+        def fold_with(counts: ProgressCounts) -> None:
+            own, self._counts = self._counts, counts
+            try:
+                self._fold_rows(X, arguments, losses, written, learning=learning)
+            finally:
+                self._counts = own
+
+        self._counts.fold_outcomes(fold_with, losses, outcomes)
         return losses
 
     def classify(self, row: Floats, calibration: Calibration | None) -> tuple[Floats, int] | None:

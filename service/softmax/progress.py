@@ -1,18 +1,25 @@
 """Counts of the rows that a learner has scored, in total and over the most recent ones."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
 from service.softmax.arrays import Doubles
-from service.softmax.kernels.fold import PROGRESS
+from service.softmax.kernels.fold import PROGRESS, ROWS
 
 # Rows of the recent window.
 RECENT: Final = 1000
+# The rows of an array of outcomes, for each row of a fold: its loss, whether it was a hit, and the confidence and
+# accuracy of its answer.
+LOSS_OF, HIT_OF, CONFIDENCE_OF, ACCURACY_OF, OUTCOMES = range(5)
 
 
 class ProgressCounts:
     """The arrays in which fold kernels count rows.
+
+    Args:
+        room: R, the rows that the rings hold.
 
     Attributes:
         totals: (PROGRESS,) float64, in the order of the constants of kernels/fold.py.
@@ -20,10 +27,35 @@ class ProgressCounts:
         window: (2, R), the confidence and accuracy of the same rows; see `certainty` in kernels/fold.py.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = RECENT) -> None:
         self.totals: Final = np.zeros(PROGRESS)
-        self.recent: Final = np.zeros((2, RECENT))
-        self.window: Final = np.zeros((2, RECENT))
+        self.recent: Final = np.zeros((2, room))
+        self.window: Final = np.zeros((2, room))
+
+    def fold_outcomes(self, fold: Callable[["ProgressCounts"], None], losses: Doubles, outcomes: Doubles) -> None:
+        """Call a fold that counts rows, and write what it counted for each row.
+
+        The kernels write these numbers to rings only. So the fold counts into rings that hold all of its rows.
+
+        Args:
+            fold: Folds rows with the counts that it is given.
+            losses: (B,), written by the fold: the loss of each row, NaN for a row that it skipped.
+            outcomes: (OUTCOMES, B), overwritten; NaN for a row that was skipped.
+        """
+        room, before = len(losses), int(self.totals[ROWS])
+        wide = ProgressCounts(room)
+        wide.totals[:] = self.totals
+        fold(wide)
+        self.totals[:] = wide.totals
+        counted, start = int(self.totals[ROWS]) - before, before % room
+        ring = np.concatenate([wide.recent, wide.window])
+        in_order = np.concatenate([ring[:, start:], ring[:, :start]], axis=1)[:, :counted]
+        outcomes[:, ~np.isnan(losses)] = in_order
+        if counted < room:
+            outcomes[:, np.isnan(losses)] = np.nan
+        newest = in_order[:, -RECENT:]
+        places = np.arange(before + counted - newest.shape[1], before + counted) % RECENT
+        self.recent[:, places], self.window[:, places] = newest[:2], newest[2:]
 
     def with_totals(self) -> "ProgressCounts":
         """Return other counts with the same totals, and without recent rows."""

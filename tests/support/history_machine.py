@@ -17,16 +17,19 @@ from service.learn import state as state_module
 from service.learn.event_fold import EventFold
 from service.learn.fold_upgrade import first_fold, take_over
 from service.learn.follow import Follower
+from service.learn.stream_history import History
+from service.learn.timeline import timeline_corrections
 from service.store.artifact import fingerprint as fingerprint_module
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION, compute_genesis
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
-from service.store.log.correction_payload import encode_correction
+from service.store.log.correction_payload import correct_payload, encode_correction
 from service.store.log.events import Draft, EventLocation, Kind
 from service.store.log.feedback_log import FeedbackLog, read_lineage
 from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
+from service.store.log.lineage import lineage_change
 from service.store.states.snapshots import read_snapshot
 from service.store.states.state_folder import list_seqs
 from tests.support.memory_log import MemoryLog
@@ -55,6 +58,29 @@ def fold_by_definition(artifact: Artifact, log: FeedbackLog, stream: int, n: int
         if base is None or event.seq > base.target:
             fold.fold_events([event])
     return fold
+
+
+def history_by_definition(artifact: Artifact, log: FeedbackLog, stream: int, n: int, origin: int) -> History:
+    """Make the history up to n from its definition: one pass over all events, with a copy of each state on the way.
+
+    The stream must have no base.
+    """
+    lineage = read_lineage(log, stream)
+    (opened,) = [each for each in log.list_streams() if each.number == stream]
+    fold, history = first_fold(opened, artifact, log, lineage, None), History(artifact, origin)
+    states, removed = [fold.copy()], lineage.forgotten | lineage.skipped
+    corrections = timeline_corrections(lineage, n)
+    for event in log.read_events(stream, 0, n):
+        if event.kind == Kind.ROLLBACK:
+            fold = states[lineage_change(event).target].copy()
+        elif event.seq not in removed:
+            fold.history = history if event.seq > origin else None
+            payload, correction = event.payload, corrections.get(event.seq)
+            if correction is not None and payload is not None:
+                payload = correct_payload(payload, log.read_events(stream, correction - 1, 1)[0].payload or b"")
+            fold.fold_events([event._replace(payload=payload)])
+        states.append(fold.copy())
+    return history
 
 
 def set_fold_version(version: int, oldest: int | None = None) -> None:
@@ -214,6 +240,15 @@ class FollowMachine(RuleBasedStateMachine):
         if all(event.seq in known for event in self.log.read_admin_events(self.stream.number)):
             expected = fold_by_definition(self.artifact, self.log, self.stream.number, self.follower.seq)
             assert contents_hash(self.follower.fold) == contents_hash(expected)
+            self.compare_history()
+
+    def compare_history(self) -> None:
+        """Compare the history with its definition, unless a release with another fold took the stream over."""
+        follower, stream = self.follower, self.stream.number
+        if not read_lineage(self.log, stream).bases:
+            assert follower.history.origin == 0
+            expected = history_by_definition(self.artifact, self.log, stream, follower.seq, 0)
+            assert follower.history.sha256() == expected.sha256()
 
     @rule()
     def catch_up(self) -> None:
@@ -223,6 +258,7 @@ class FollowMachine(RuleBasedStateMachine):
         assert self.follower.seq == self.last
         expected = fold_by_definition(self.artifact, self.log, self.stream.number, self.last)
         assert contents_hash(self.follower.fold) == contents_hash(expected)
+        self.compare_history()
 
 
 class UpgradeMachine(FollowMachine):

@@ -1,10 +1,14 @@
-"""The losses of the latest rows, each before its step: from the learner to workers whose clients wait for them.
+"""The losses and answers of the latest rows, each before its step: from the learner to the workers.
+
+Clients that wait for their feedback get the losses; lists of events show both.
 
     offset  size  field
     0       8     "SFSTLOSS"
     8       8     rows written so far, R
     16      48    zeros
-    64      16·C  ring of C = 65,536 records; row r is at r mod C: <q seq> <d loss>; zeros if it was forgotten
+    64      24·C  ring of C = 65,536 records; row r is at r mod C: <q seq> <d loss> <i label> <i answer>, the indices of
+                  the class that was wanted and of the one that was answered, -1 if there is no single one; zeros if
+                  the event was forgotten
 
 All numbers are little-endian. Rows are written before R grows, and at most half a ring at once. So the newer half of
 the ring is always whole, and readers use no other rows. The file is derived: each start of the learner creates a new
@@ -14,9 +18,9 @@ one.
 import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +30,23 @@ from service.store.filesystem import write_whole_file
 MAGIC: Final = b"SFSTLOSS"
 HEAD_BYTES: Final = 64
 CAPACITY: Final = 1 << 16
-RECORD: Final = np.dtype([("seq", "<i8"), ("loss", "<f8")])
+RECORD: Final = np.dtype([("seq", "<i8"), ("loss", "<f8"), ("label", "<i4"), ("answer", "<i4")])
+NO_CLASS: Final = -1
 COUNT: Final = struct.Struct("<q")
 COUNT_AT: Final = 8
 READABLE_ROWS: Final = CAPACITY // 2
 FILE_BYTES: Final = HEAD_BYTES + CAPACITY * RECORD.itemsize
 
 Records = NDArray[Any]
+Classes = NDArray[np.int64]
+
+
+class RowRecord(NamedTuple):
+    """A row: its loss, and the indices of the class that was wanted and of the one that was answered, or -1."""
+
+    loss: float
+    label: int
+    answer: int
 
 
 class LossWriter:
@@ -54,10 +68,17 @@ class LossWriter:
         self._ring = np.frombuffer(self._memory, RECORD, CAPACITY, HEAD_BYTES)
         self._count = 0
 
-    def write_losses(self, seqs: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
-        """Add the seqs (R,) and losses (R,) of rows; if there are too many, the latest."""
+    def write_losses(
+        self,
+        seqs: NDArray[np.int64],
+        losses: NDArray[np.float64],
+        labels: Classes | None = None,
+        answers: Classes | None = None,
+    ) -> None:
+        """Add the seqs, losses, labels and answers (R,) of rows; if there are too many, the latest."""
         rows = np.empty(len(losses), RECORD)
         rows["seq"], rows["loss"] = seqs, losses
+        rows["label"], rows["answer"] = (NO_CLASS if values is None else values for values in (labels, answers))
         count = self._count + len(rows)
         rows = rows[-READABLE_ROWS:]
         self._ring[np.arange(count - len(rows), count) % CAPACITY] = rows
@@ -90,12 +111,17 @@ class LossReader:
 
     def read_losses(self, seq: int) -> list[float] | None:
         """Return the loss of each row of an event, or None if it is not among the latest rows."""
-        if not self._map_current_file():
-            return None
-        (count,) = COUNT.unpack_from(self._memory, COUNT_AT)
-        rows = self._ring[np.arange(max(0, count - READABLE_ROWS), count) % CAPACITY]
-        losses: list[float] = rows["loss"][rows["seq"] == seq].tolist()
-        return losses or None
+        return [row.loss for row in self.read_rows([seq]).get(seq, ())] or None
+
+    def read_rows(self, seqs: Sequence[int]) -> dict[int, list[RowRecord]]:
+        """Return the rows of each event that is among the latest rows, by its seq."""
+        found: dict[int, list[RowRecord]] = {}
+        if self._map_current_file():
+            (count,) = COUNT.unpack_from(self._memory, COUNT_AT)
+            rows = self._ring[np.arange(max(0, count - READABLE_ROWS), count) % CAPACITY]
+            for seq, *record in rows[np.isin(rows["seq"], seqs)].tolist():
+                found.setdefault(seq, []).append(RowRecord(*record))
+        return found
 
     def _map_current_file(self) -> bool:
         """Map the file that the learner writes now, since each start of the learner creates a new one."""

@@ -11,7 +11,7 @@ from service.store.states.losses import READABLE_ROWS, LossReader, LossWriter
 
 
 def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
-    """A reader finds the losses of an event in the order of its rows, and none of an unknown event."""
+    """A reader finds the rows of an event in their order, with label and answer, and none of an unknown event."""
     reader = LossReader(tmp_path / "losses")
     assert reader.read_losses(1) is None
     writer = LossWriter(tmp_path / "losses")
@@ -20,6 +20,8 @@ def test_a_reader_finds_the_losses_of_an_event(tmp_path: Path) -> None:
     assert reader.read_losses(1) == [0.5, 0.25]
     assert np.isnan(reader.read_losses(3) or [0.0]).all()
     assert reader.read_losses(2) is None
+    writer.write_losses(np.array([4]), np.array([2.0]), np.array([3]), np.array([5]))
+    assert reader.read_rows([1, 2, 4]) == {1: [(0.5, -1, -1), (0.25, -1, -1)], 4: [(2.0, 3, 5)]}
 
 
 @given(st.lists(st.integers(1, READABLE_ROWS + 9), min_size=1, max_size=12))

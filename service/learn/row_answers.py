@@ -1,0 +1,166 @@
+"""How rows were answered: by the model that learns, before each row's step, and by the artifact that never learned.
+
+A row's label and answer are indices of classes. A soft target counts as its largest class. A multi-label row has no
+single label or answer; its classes are in `wanted` and `answered` instead.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import UnacceptableError
+from service.learn.state import ScoredRows
+from service.softmax.arrays import Doubles, Floats, Integers
+from service.softmax.classifier import HEADS, NO_LABELS, Classifier
+from service.softmax.kernels.calibration_kernels import head_forward
+from service.softmax.kernels.exp_log import log_forward
+from service.softmax.progress import ACCURACY_OF, CONFIDENCE_OF, HIT_OF, LOSS_OF
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.model_factory import build_model
+from service.store.log.feedback_payload import Block, Targets
+
+# The label and the answer of a row that has several.
+NO_LABEL: Final = -1
+THRESHOLD: Final = 0.5
+# The artifact is asked about the rows of so many events; then of each event with a seq that FROZEN_SHARE divides. Its
+# answers to all rows would take a fifth of the time in which small models learn.
+FROZEN_EVENTS: Final = 1 << 14
+FROZEN_SHARE: Final = 4
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class RowAnswers:
+    """The answers to R rows that were scored, in order.
+
+    Attributes:
+        seqs: (R,) the seq of each row's event.
+        X: (R, N) the rows.
+        labels: (R,) the class that was wanted; NO_LABEL for a multi-label row.
+        answers: (R,) the class that was answered; NO_LABEL for a multi-label row.
+        losses: (R,) the loss of the answer.
+        hits: (R,) 1 if the answer was right, else 0.
+        confidences: (R,) the probability that was answered for the answer.
+        accuracies: (R,) the target of the answered class.
+        frozen_losses: (R,) the loss of the artifact's answer; NaN if it was not asked.
+        frozen_hits: (R,) 1 if the artifact's answer was right, else 0; NaN if it was not asked.
+        wanted: (R, K) the classes that a multi-label row has, or None.
+        answered: (R, K) the classes that were answered to it, or None.
+    """
+
+    seqs: Integers
+    X: Floats
+    labels: Integers
+    answers: Integers
+    losses: Doubles
+    hits: Doubles
+    confidences: Doubles
+    accuracies: Doubles
+    frozen_losses: Doubles
+    frozen_hits: Doubles
+    wanted: Flags | None
+    answered: Flags | None
+
+
+class AnswerReader:
+    """Finds out how rows were answered.
+
+    Args:
+        artifact: The artifact that the stream is bound to.
+        origin: The seq after which the history begins.
+    """
+
+    def __init__(self, artifact: Artifact, origin: int) -> None:
+        manifest = artifact.manifest
+        self._origin: Final = origin
+        self._head: Final = manifest.head
+        self._model: Final[Classifier] = build_model(artifact)
+        self._thresholds: Final = tuple(manifest.thresholds or ())
+
+    def read_answers(self, block: Block, seqs: Integers, scored: ScoredRows) -> RowAnswers:
+        """Return the answers to the rows of a block that were not skipped.
+
+        Args:
+            block: The rows.
+            seqs: (R,) the seq of each row's event.
+            scored: How they were answered.
+        """
+        keep = ~np.isnan(scored.losses)
+        X, targets, scores, outcomes, seqs = (
+            (block.X, block.targets, scored.scores, scored.outcomes, seqs)
+            if keep.all()
+            else (block.X[keep], block.targets[keep], scored.scores[keep], scored.outcomes[:, keep], seqs[keep])
+        )
+        is_index = block.layout.targets == Targets.INDEX
+        wanted = answered = None
+        if self._head == "multilabel":
+            labels = answers = np.full(len(X), NO_LABEL)
+            wanted, answered = targets >= THRESHOLD, self._answered_sets(scores)
+        else:
+            labels = targets.astype(np.int64) if is_index else targets.argmax(axis=1)
+            right = outcomes[HIT_OF] > 0
+            answers = np.where(right, labels, 1 - labels if self._head == "sigmoid" else scores.argmax(axis=1))
+        asked = (seqs <= self._origin + FROZEN_EVENTS) | (seqs % FROZEN_SHARE == 0)
+        frozen = np.full((2, len(X)), np.nan)
+        wanted_there = labels if is_index else targets.astype(np.float64)
+        frozen[:, asked] = self._frozen_answers(X[asked], wanted_there[asked], block.layout.n_classes)
+        return RowAnswers(
+            seqs, X, labels, answers, outcomes[LOSS_OF], outcomes[HIT_OF], outcomes[CONFIDENCE_OF],
+            outcomes[ACCURACY_OF], frozen[0], frozen[1], wanted, answered,
+        )  # fmt: skip
+
+    def _answered_sets(self, scores: Floats) -> Flags:
+        """Return which classes a multi-label head answers for logits (R, K)."""
+        P = np.empty_like(scores)
+        head_forward(np.ascontiguousarray(scores), HEADS[self._head], P, NO_LABELS)
+        return np.greater_equal(P, self._thresholds_of(scores.shape[1]))
+
+    def _thresholds_of(self, classes: int) -> Doubles:
+        """Return the probability from which each of the first classes is answered."""
+        return np.array([*self._thresholds, *[THRESHOLD] * classes])[:classes]
+
+    def _frozen_answers(self, X: Floats, targets: Integers | Doubles, classes: int) -> tuple[Doubles, Doubles]:
+        """Return the losses and hits (R,) of the artifact's answers, given the number of classes now.
+
+        A row whose values are too large for the artifact counts as a guess that gives each class the same probability,
+        and as wrong.
+        """
+        if not len(X):
+            return np.empty(0), np.empty(0)
+        try:
+            return self._compare(X, targets, classes)
+        except UnacceptableError:
+            if len(X) == 1:
+                guess = classes * _uniform_loss(2) if self._head == "multilabel" else _uniform_loss(classes)
+                return np.full(1, guess), np.zeros(1)
+            parts = [self._frozen_answers(X[i : i + 1], targets[i : i + 1], classes) for i in range(len(X))]
+            return np.concatenate([losses for losses, _ in parts]), np.concatenate([hits for _, hits in parts])
+
+    def _compare(self, X: Floats, targets: Integers | Doubles, classes: int) -> tuple[Doubles, Doubles]:
+        """Return the losses and hits; a class that was added after training has the probability of a guess."""
+        model, known = self._model, self._model.n_classes
+        if self._head == "multilabel":
+            same = np.greater_equal(model.predict(X), self._thresholds_of(known)) == (targets[:, :known] >= THRESHOLD)
+            losses = model.losses(X, np.ascontiguousarray(targets[:, :known])) + (classes - known) * _uniform_loss(2)
+            hits = same.all(axis=1) & (targets[:, known:] < THRESHOLD).all(axis=1)
+            return losses, hits.astype(np.float64)
+        logs = model.log_probabilities(X)
+        best = logs.argmax(axis=1)
+        if targets.ndim == 1:
+            labels = targets.astype(np.int64)
+            losses = -logs[np.arange(len(X)), np.minimum(labels, known - 1)]
+            return np.where(labels < known, losses, _uniform_loss(classes)), (best == labels).astype(np.float64)
+        losses = np.zeros(len(X))
+        for k in range(classes):  # one class after another, so that the order of the sum is fixed
+            losses += targets[:, k] * (-logs[:, k] if k < known else _uniform_loss(classes))
+        return losses, (best == targets.argmax(axis=1)).astype(np.float64)
+
+
+def _uniform_loss(classes: int) -> float:
+    """Return the loss of a guess that gives each of some classes the same probability."""
+    out = np.empty(1)
+    log_forward(np.array([classes], np.float64), out)
+    return float(out[0])
