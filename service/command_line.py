@@ -5,6 +5,7 @@ server would take more than a second of a core each time. tests/commands/test_co
 """
 
 import argparse
+import re
 from collections.abc import Callable
 from math import nan
 from pathlib import Path
@@ -23,6 +24,7 @@ Command = Callable[[Settings, argparse.Namespace], int]
 
 INTERRUPTED: Final = 130  # a shell's exit code for a command that SIGINT ended
 OUTPUT_CLOSED: Final = 141  # the same for SIGPIPE, which ends a command whose output goes to `head`
+COUNT: Final = re.compile("[1-9][0-9]{0,12}")  # a stream can have no more events
 # The limits of a key, which access/key_file.py stores.
 LIMITS: Final = {
     "requests_per_second": "requests of all kinds a second",
@@ -93,7 +95,16 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     replay.add_argument("--keep", type=Path, metavar="DIR", help="folder to write the state to, as a snapshot file")
     verify = commands.add_parser("verify", parents=[data], help="verify the log and all files that are derived from it")
     verify.add_argument("--refold", action="store_true", help="also fold each stored state again and compare")
-    events = commands.add_parser("events", parents=[streams], help="list a model's events and who sent them")
+    log = commands.add_parser("log", parents=[streams], help="print a model's latest events, and those that come")
+    log.add_argument("--follow", action="store_true", help="go on with new events until interrupted")
+    log.add_argument("--limit", type=_parse_count, default=50, metavar="N", help="number of events; default: 50")
+    log.add_argument(
+        "--kind",
+        choices=("all", "admin", "surprising"),
+        default="all",
+        help="all events, administrative changes alone, or the rows with the largest losses; default: all",
+    )
+    events = commands.add_parser("events", parents=[streams], help="check and list all events and who sent them")
     events.add_argument("--actor", help='only the events of this actor, such as key:k7m2q9xd; "" for those without one')
     bisect = commands.add_parser("bisect", parents=[streams], help="list the events that changed the answer to a row")
     bisect.add_argument("row", help="JSON list of numbers or object of named features; a file with one; or - for stdin")
@@ -185,6 +196,13 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     rotate.add_argument("--expires", type=expiry, help="default: after the lifetime that the old one had")
     revoke = actions.add_parser("revoke", parents=[file], help="end a key at once")
     revoke.add_argument("id", help="id of the key")
+
+
+def _parse_count(text: str) -> int:
+    """Return a number of events."""
+    if COUNT.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError("write a whole number from 1")
+    return int(text)
 
 
 def _parse_threshold(text: str) -> tuple[str, float]:

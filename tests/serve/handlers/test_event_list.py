@@ -10,10 +10,11 @@ import pytest
 
 from service.access.scopes import Scope
 from service.serve.handlers import event_list as handler
-from service.store.states.report import Report, write_report
+from service.store.states.report import write_report
 from tests.support.api_keys import add_key, bearer
 from tests.support.http_connection import Response
 from tests.support.http_requests import request
+from tests.support.reports import make_report
 from tests.support.server_pair import Pair
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -129,17 +130,6 @@ def test_only_an_administrator_sees_who_sent_what(models: Path, tmp_path: Path) 
             assert ask(pair, "", bearer(key)).json["code"] == code
 
 
-def report_of(rows: list[tuple[float, int, int, int]]) -> Report:
-    """Return a report whose most surprising rows have these losses, seqs, labels and answers."""
-    return Report(
-        seq=9, hash="00" * 32, epoch=0, start=0, bucket=1, coarse_bucket=1, classes=("a", "b", "c"), keyframes=(),
-        history_sha256="00" * 32, history=np.zeros((1, 8)), labels=None, found=None, quality=np.zeros((1, 8)),
-        confusion=None, calibration=np.zeros((1, 10, 3)), drift=None, recent=np.zeros((0, 6)),
-        recent_rows=np.zeros((0, 3), "i8"), surprising=np.array([[loss] for loss, *_ in rows]),
-        surprising_rows=np.array([row for _, *row in rows], "i8"),
-    )  # fmt: skip
-
-
 def test_the_most_surprising_rows_come_from_the_report(paired: Paired) -> None:
     """Each row has its own label, answer and loss; what was forgotten since, or does not exist, is left out."""
     pair = paired()
@@ -150,7 +140,8 @@ def test_the_most_surprising_rows_come_from_the_report(paired: Paired) -> None:
     folder = pair.worker.learning.data.stream_folder("iris", 1)
     folder.path.mkdir(parents=True, exist_ok=True)
     rows = [(9.0, 3, 2, 0), (8.0, 2, 1, 0), (7.0, 77, 1, 0), (6.0, 1, -1, -1), (5.0, 3, 1, 2)]
-    write_report(folder.report, report_of(rows))
+    losses, places = np.array([row[:1] for row in rows]), np.array([row[1:] for row in rows])
+    write_report(folder.report, make_report(9, surprising=losses, surprising_rows=places))
     found = listed(pair, "?kind=surprising")
     shown = [(event["seq"], event["id"], event["label"], event["answer"], event["loss"]) for event in found]
     assert shown == [(3, "e3", 2, 0, 9.0), (1, "e1", None, None, 6.0), (3, "e3", 1, 2, 5.0)]
