@@ -144,8 +144,8 @@ def _recent_quality(report: Report) -> dict[str, Any]:
     confusion = None
     if report.confusion is not None:
         confusion = np.zeros(report.confusion.shape[1:], np.int64)
-        _, labels, answers = report.recent_rows[(report.recent_rows[:, 1:] >= 0).all(1)].T
-        np.add.at(confusion, (labels, answers), 1)
+        pairs = report.recent_rows[:, 1:]
+        np.add.at(confusion, tuple(pairs[((pairs >= 0) & (pairs < len(confusion))).all(1)].T), 1)
     window = np.stack([recent["confidence"], recent["accuracy"]])
     calibration = reliability_diagram(window, len(report.recent))
     return _quality(report.seq, np.array([sums[name] for name in COLUMNS], np.float64), confusion, calibration)

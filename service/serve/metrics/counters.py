@@ -58,7 +58,7 @@ SHED: Final = HISTOGRAMS[-1] + HISTOGRAM_CELLS
 SHED_PREDICTIONS, SHED_EXPLANATIONS, SHED_FEEDBACK, SHED_COUNTERS = range(4)
 assert SHED + SHED_COUNTERS <= COUNTERS  # noqa: S101  # the cells of a row hold every counter
 # Routes without histograms of models that a worker counts: more than there are.
-ROUTES_MAX: Final = 64
+ROUTES_MAX: Final = 96
 # The cell of each error code.
 CODE_CELLS: Final = {code: cell for cell, code in enumerate(ERROR_CODES)}
 assert len(CODE_CELLS) <= CODES_MAX  # noqa: S101  # the cells of a slot hold every code
