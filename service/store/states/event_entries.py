@@ -1,20 +1,23 @@
 """Entries of a stream's events for people, as `GET …/events` and `softstep log` show them.
 
-An entry is what event_summaries.py says of an event, with the answer to its only row before it was learned:
+An entry is what event_summaries.py says of an event, with the answer to its rows before they were learned. That is
+known of the latest rows since the learner started (losses.py):
 
-    loss    of several rows the mean; None once it is discarded, or before it is known
-    answer  the index of the class that the model answered
+    loss    the loss of the only row, the mean of several rows; None if the label was corrected since
+    answer  the index of the class that the model answered to the only row
 
 Of the most surprising rows, which the report has, each has an entry of its own, with its own label, answer and loss.
 """
 
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
 from service.store.log.event_summaries import EventSummary, summarize_before, summarize_seqs
-from service.store.log.events import SEQ_MAX
+from service.store.log.events import SEQ_MAX, Kind
 from service.store.log.feedback_log import FeedbackLog
+from service.store.states.losses import NO_CLASS, LossReader, RowRecord
 from service.store.states.report import REPORT_NAME, read_report
 
 Entry = dict[str, Any]
@@ -37,6 +40,7 @@ class EventEntries:
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
+        self._losses: Final = LossReader(path / "losses")
 
     def list_entries(
         self, log: FeedbackLog, stream: int, choice: EventChoice, limit: int, before: int | None = None
@@ -53,7 +57,9 @@ class EventEntries:
         end = SEQ_MAX + 1 if before is None else before
         if choice == EventChoice.SURPRISING:
             return self._surprising(log, stream, end, limit)
-        return list(map(_entry, summarize_before(log, stream, end, limit, admin_only=choice == EventChoice.ADMIN)))
+        summaries = summarize_before(log, stream, end, limit, admin_only=choice == EventChoice.ADMIN)
+        rows = self._losses.read_rows([one.seq for one in summaries if one.kind == Kind.FEEDBACK])
+        return [_entry(*_add_answer(one, rows.get(one.seq, []))) for one in summaries]
 
     def _surprising(self, log: FeedbackLog, stream: int, before: int, limit: int) -> list[Entry]:
         report = read_report(self._path / REPORT_NAME)
@@ -69,9 +75,28 @@ class EventEntries:
         ]
 
 
+def _add_answer(summary: EventSummary, rows: list[RowRecord]) -> tuple[EventSummary, int | None, float | None]:
+    """Return the summary of an event with the answer to it and its loss, from the records of its rows."""
+    if not summary.rows or len(rows) < summary.rows:  # it was forgotten, or some of its rows are discarded
+        return summary, None, None
+    rows = rows[-summary.rows :]  # those of the last time, if it was learned again
+    if len(rows) > 1:
+        return summary, None, sum(row.loss for row in rows) / len(rows)
+    loss, label, answer = rows[0]
+    if summary.label is None:  # its payload was too long to read
+        summary = summary._replace(label=_index(label))
+    is_current = label in {summary.label, NO_CLASS}
+    return summary, _index(answer), loss if is_current else None
+
+
 def _index(number: int) -> int | None:
     """Return the index of a class; None where a multi-label model has several."""
     return None if number < 0 else number
+
+
+def _number(loss: float | None) -> float | None:
+    """Return a loss; None for one that is not finite, which JSON cannot have."""
+    return loss if loss is not None and isfinite(loss) else None
 
 
 def _entry(summary: EventSummary, answer: int | None = None, loss: float | None = None) -> Entry:
@@ -85,6 +110,6 @@ def _entry(summary: EventSummary, answer: int | None = None, loss: float | None 
         "rows": summary.rows,
         "label": summary.label,
         "answer": answer,
-        "loss": loss,
+        "loss": _number(loss),
         "detail": summary.detail,
     }

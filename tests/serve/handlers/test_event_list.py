@@ -10,6 +10,8 @@ import pytest
 
 from service.access.scopes import Scope
 from service.serve.handlers import event_list as handler
+from service.store.log import tables
+from service.store.states.losses import LossWriter
 from service.store.states.report import write_report
 from tests.support.api_keys import add_key, bearer
 from tests.support.http_connection import Response
@@ -149,3 +151,40 @@ def test_the_most_surprising_rows_come_from_the_report(paired: Paired) -> None:
     assert [event["seq"] for event in listed(pair, "?kind=surprising&before=3")] == [1]
     folder.report.write_bytes(b"damaged")
     assert listed(pair, "?kind=surprising") == []
+
+
+def test_the_latest_rows_have_their_answers_and_losses(paired: Paired) -> None:
+    """Of several rows there is the mean of the losses; a corrected, a forgotten and an older event has none."""
+    pair = paired()
+    teach(pair, 0, 1, 2, 2)
+    post(pair, "feedback", instances=[ROW, ROW], labels=[0, 1], id="two")
+    post(pair, "feedback", instances=[ROW, ROW], labels=[0, 1], id="cut")
+    post(pair, "correct", ids=["e2"], labels=[["virginica"]])
+    post(pair, "forget", ids=["e3"])
+    assert pair.worker.learning is not None
+    writer = LossWriter(pair.worker.learning.data.stream_folder("iris", 1).path / "losses")
+    rows = [
+        (1, 9.0, 0, 2), (1, 1.5, 0, 1), (2, 2.5, 1, 0), (3, 3.5, 2, 0), (5, 1.0, 0, 0), (5, 2.0, 1, 0), (6, 1.0, 1, 0),
+    ]  # fmt: skip
+    seqs, losses, labels, answers = (np.array(column) for column in zip(*rows, strict=True))
+    writer.write_losses(seqs, losses, labels, answers)
+    found = {event["seq"]: (event["label"], event["answer"], event["loss"]) for event in listed(pair)}
+    assert found == {
+        1: (0, 1, 1.5), 2: (2, 0, None), 3: (None, None, None), 4: (2, None, None), 5: (None, None, 1.5),
+        6: (None, None, None), 7: (2, None, None), 8: (None, None, None),
+    }  # fmt: skip
+    writer.write_losses(np.array([4]), np.array([np.nan]), np.array([-1]), np.array([-1]))
+    assert [event["loss"] for event in listed(pair, "?before=5&limit=1")] == [None]
+
+
+def test_of_a_long_event_the_label_comes_from_the_answer(paired: Paired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the start of its payload is read."""
+    for name in ("PREVIEW_BYTES_MAX", "PREVIEW_START_BYTES"):
+        monkeypatch.setattr(tables, name, 20)
+    pair = paired()
+    teach(pair, 1)
+    assert pair.worker.learning is not None
+    writer = LossWriter(pair.worker.learning.data.stream_folder("iris", 1).path / "losses")
+    assert [(event["rows"], event["label"]) for event in listed(pair)] == [(1, None)]
+    writer.write_losses(np.array([1]), np.array([0.5]), np.array([1]), np.array([0]))
+    assert [(event["label"], event["answer"], event["loss"]) for event in listed(pair)] == [(1, 0, 0.5)]

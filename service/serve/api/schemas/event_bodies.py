@@ -25,7 +25,9 @@ class ListedEvent(ResponseModel):
     rows: Count | None = Field(description="How many rows it has.")
     label: Count | None = Field(description="The index of the label of its only row, after corrections.")
     answer: Count | None = Field(description="The index of the class that the model answered before it learned.")
-    loss: float | None = Field(description="The loss of that answer; of several rows the mean.")
+    loss: float | None = Field(
+        description="The loss of that answer, of several rows the mean; null once it is discarded."
+    )
     detail: dict[str, Any] | None = Field(description="The content of an administrative change.")
 
 
@@ -49,14 +51,15 @@ _EVENT: Final = {
     "removed": None,
     "rows": 1,
     "label": 2,
-    "answer": None,
-    "loss": None,
+    "answer": 1,
+    "loss": 1.2039728,
     "detail": None,
 }
+_NOT_FEEDBACK: Final = {"rows": None, "label": None, "answer": None, "loss": None}
 EVENTS: Final = {
     "two events": {
         "events": [
-            {**_EVENT, "seq": 3, "kind": "forget", "id": "undo", "rows": None, "label": None, "detail": {"count": 1}},
+            {**_EVENT, "seq": 3, "kind": "forget", "id": "undo", **_NOT_FEEDBACK, "detail": {"count": 1}},
             _EVENT,
         ],
         "forgotten": [[1, 1]],
