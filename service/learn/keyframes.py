@@ -4,6 +4,7 @@ At most KEYFRAMES_MAX are kept, and at most KEYFRAME_BYTES_MAX bytes of them: th
 the stream grows, and every second one is deleted. They are derived: one that is missing is not made again.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,19 +40,16 @@ class Keyframes:
         return (after // self._distance + 1) * self._distance
 
     def write(self, seq: int, contents: Contents) -> None:
-        """Write the keyframe of a seq that `next_seq` returned.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Write the keyframe of a seq that `next_seq` returned; it is left out if the disk fails."""
         self._thin(seq)
         if seq % self._distance == 0:
-            path = write_snapshot(self._folder, seq, *contents, durable=False)
-            self.seqs = sorted({*self.seqs, seq})
-            most = KEYFRAME_BYTES_MAX // path.stat().st_size
-            if most < self._most:  # the states have grown
-                self._most = max(1, most)
-                self._thin(seq)
+            with suppress(OSError):
+                path = write_snapshot(self._folder, seq, *contents, durable=False)
+                self.seqs = sorted({*self.seqs, seq})
+                most = KEYFRAME_BYTES_MAX // path.stat().st_size
+                if most < self._most:  # the states have grown
+                    self._most = max(1, most)
+                    self._thin(seq)
 
     def note_deleted(self) -> None:
         """Look at the folder again, after others deleted keyframes."""

@@ -109,11 +109,7 @@ class Publisher:
         return self._keyframes.next_seq(self._follower.seq)
 
     def write_keyframe_if_due(self, seq: int) -> None:
-        """Write a keyframe if the last event that is folded is the one at a seq that `next_keyframe` was.
-
-        Raises:
-            OSError: The disk failed; the keyframe is left out.
-        """
+        """Write a keyframe if the last event that is folded is the one at a seq that `next_keyframe` was."""
         follower = self._follower
         if follower.seq == seq and not follower.is_refolding:
             self._keyframes.write(seq, snapshot_contents(follower.fold, follower.position_fields()))

@@ -12,6 +12,7 @@ from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump_forget_ids
 from service.store.log.events import Draft, Kind
 from service.store.log.feedback_payload import Targets, encode_rows
+from service.store.states.report import read_report
 from service.store.states.state_folder import list_seqs
 from tests.support.memory_log import MemoryLog
 from tests.support.model_artifacts import make_artifact
@@ -35,3 +36,27 @@ def test_an_erased_served_state_is_written_again(tmp_path: Path) -> None:
     publisher.erase_forgotten()
     assert list_seqs(tmp_path / "snapshots") == []
     assert publisher.is_due(float("inf"))
+
+
+def test_keyframes_with_a_forgotten_event_are_erased(tmp_path: Path) -> None:
+    """Erasing deletes the keyframes that contain the event, and the report without it names the others."""
+    artifact, log, folder = make_artifact("softmax", 3, ["a", "b", "c"]), MemoryLog(), StreamFolder(tmp_path)
+    stream = log.open_stream("m", 1, compute_genesis(artifact), 3)
+    payload = encode_rows(np.ones((1, 3), np.float32), np.array([1]), Targets.INDEX, 3)
+    log.append([Draft(stream.number, Kind.FEEDBACK, b"%d" % number, payload, 0) for number in range(1, 7)])
+    follower = Follower(stream, artifact, log, folder)
+    publisher = Publisher(follower, 1 << 20)
+    for _ in range(6):
+        due = publisher.next_keyframe
+        follower.fold_batch(follower.read_next(1))
+        publisher.write_keyframe_if_due(due)
+    assert list_seqs(folder.keyframes) == [1, 2, 3, 4, 5, 6]
+    log.append([Draft(stream.number, Kind.FORGET, b"f", dump_forget_ids([b"4"]), 0)])
+    while events := follower.read_next(9):
+        follower.fold_batch(events)
+    publisher.publish_snapshot(0.0, time.process_time)
+    publisher.erase_forgotten()
+    assert list_seqs(folder.keyframes) == [1, 2, 3]
+    report = read_report(folder.report)
+    assert report is not None
+    assert (report.seq, report.keyframes, report.history[:, 0].sum()) == (7, (1, 2, 3), 5)
