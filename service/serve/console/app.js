@@ -20,8 +20,6 @@ const REST_SECONDS = 15;
 let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
 let asked = 0, failures = 0, heard = performance.now(), timer, dragTimer;
 
-// Return null for what this service does not have.
-const optional = (promise) => promise.catch((error) => { if (error.status === 404) return null; throw error; });
 const older = (one, other) => one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
 
 function isDue(name) {
@@ -33,8 +31,8 @@ function isDue(name) {
 
 // Return whether something was learned since the last pulse. Another worker may still answer with an older state.
 async function loadPulse() {
-	const { history: h, pulse: old } = S, pulse = await optional(ask(`/pulse${h ? `?since=${h.until}&epoch=${h.epoch}&bucket=${h.bucket}` : ""}`));
-	if (!pulse || (old && older(pulse, old))) return false;
+	const { history: h, pulse: old } = S, pulse = await ask(`/pulse${h ? `?since=${h.until}&epoch=${h.epoch}&bucket=${h.bucket}` : ""}`);
+	if (old && older(pulse, old)) return false;
 	Object.assign(S, { pulse, history: merge(h, pulse.history) });
 	drawTiles(drawTraffic(pulse));
 	if (pulse.admin_seq !== old?.admin_seq) await loadFlags();
@@ -49,7 +47,7 @@ async function loadMeta() {
 	return drawAbout();
 }
 async function loadQuality() {
-	const { head } = S, quality = await optional(ask(`/quality${head === null ? "" : `?seq=${head}`}`));
+	const { head } = S, quality = await ask(`/quality${head === null ? "" : `?seq=${head}`}`);
 	if (head !== S.head) return;
 	S.quality = quality;
 	drawHeadline();
@@ -58,11 +56,11 @@ async function loadQuality() {
 }
 async function loadDrift() {
 	const had = S.drift?.shift;
-	S.drift = await optional(ask("/drift"));
+	S.drift = await ask("/drift");
 	if (S.input && !had !== !S.drift?.shift) rebuild();
 }
 async function loadTrajectory() {
-	const { row } = S, found = row && S.meta.seq ? await optional(ask(":trajectory", { instances: [row] })) : null;
+	const { row } = S, found = row && S.meta.seq ? await ask(":trajectory", { instances: [row] }) : null;
 	if (row !== S.row) return;
 	S.trajectory = found;
 	drawTrajectory();

@@ -13,7 +13,7 @@ const load = (query) => ask(`/events?${new URLSearchParams(query)}`);
 export async function loadFlags() {
 	if (!S.scopes.includes("admin")) return;
 	const { events, forgotten } = await load({ kind: "admin", limit: FLAGS_MAX });
-	Object.assign(S, { flags: events, forgotten: Array.isArray(forgotten) ? forgotten : [] });
+	Object.assign(S, { flags: events, forgotten });
 }
 
 export async function loadEvents() {
@@ -40,11 +40,11 @@ function row(event) {
 		el("td", {}, loss == null ? "" : number(loss)), text("id", actor));
 }
 
-function feedbackText({ label, answer, loss, rows, forgotten }) {
-	if (forgotten) return [el("span", { class: "muted" }, "forgotten")];
-	if (rows > 1 || !(label >= 0)) return [count(rows, "row")];
-	const isRight = answer === label, outcome = !(answer >= 0) ? "" : isRight ? " was expected" : el("span", { class: "bad" }, ` was taken for ${className(answer)}`);
-	return [bold(className(label)), outcome, loss == null ? "" : ` · ${percent(Math.exp(-loss))} given to it`];
+function feedbackText({ label, answer, loss, rows, removed }) {
+	const note = removed ? el("span", { class: "tag" }, removed.replace("_", " ")) : "";
+	if (label === null) return [rows === null ? "" : `${count(rows, "row")} `, note];
+	const isRight = answer === label, outcome = answer === null ? "" : isRight ? " was expected" : el("span", { class: "bad" }, ` was taken for ${className(answer)}`);
+	return [bold(className(label)), outcome, loss === null ? " " : ` · ${percent(Math.exp(-loss))} given to it `, note];
 }
 const detailText = (detail) => Object.entries(detail ?? {}).map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
 

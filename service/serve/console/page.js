@@ -4,7 +4,7 @@ export const S = {
 	scopes: [], // what the key allows
 	head: null, // the event of the playhead; null is now
 	// The rest is of one model: its name, metadata (`meta`), latest pulse, history, drift, quality, flags (admin events),
-	// forgotten seqs, the row to try, the answer to it, and its trajectory.
+	// stretches of forgotten events, the row to try, the answer to it, and its trajectory.
 };
 export const $ = (id) => document.getElementById(id);
 

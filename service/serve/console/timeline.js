@@ -50,7 +50,7 @@ function drawFlags() {
 	setVars($("timeline"), { "flag-rows": Math.max(1, ends.filter((end) => end > 0).length) });
 	setMarks([
 		...S.flags.filter(({ kind, detail }) => kind === "rollback" && detail).map(({ seq, detail }) => ["undone", detail.seq, seq]),
-		...S.forgotten.map((seq) => ["gone", seq - 1, seq]), ...shown.map(({ seq }) => ["flag", seq, seq]),
+		...S.forgotten.map(([first, last]) => ["gone", first - 1, last]), ...shown.map(({ seq }) => ["flag", seq, seq]),
 	]);
 }
 

@@ -1,0 +1,156 @@
+"""Measure the console in Chromium, and take the screenshots of the README.
+
+    python loadtest/console_figures.py            # prints the figures
+    python loadtest/console_figures.py --write    # also writes docs/images/console-light.png and console-dark.png
+
+V1  bytes that a browser loads, plain and compressed
+V2  first contentful paint over loopback: the median of some loads with an empty cache
+V3  violations of the Content-Security-Policy, requests to other hosts, and errors in the browser's console
+V5  pixels by which the page is wider than a window of 400 pixels
+V7  share of the time that the browser's main thread is busy while nothing happens
+
+The service has two workers and the stream of console_stream.py.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from console_stream import EVENTS, MODEL, send
+from playwright.sync_api import Browser, Page, sync_playwright
+from processes import free_port, serving
+
+from service.serve.api.console_files import read_console_files
+
+ROOT: Final = Path(__file__).parent.parent
+CHROMIUM: Final = "/usr/bin/chromium"
+IMAGES: Final = ROOT / "docs" / "images"
+WIDE: Final = {"width": 1360, "height": 1120}
+NARROW: Final = {"width": 400, "height": 900}
+LOADS: Final = 5
+REST_SECONDS: Final = 10.0
+PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
+# A three on the drawing pad, in shares of its sides.
+STROKE: Final = [(0.3, 0.15), (0.6, 0.12), (0.68, 0.25), (0.45, 0.45), (0.7, 0.65), (0.62, 0.85), (0.3, 0.85)]
+
+
+def sizes() -> tuple[int, int]:
+    """Return the bytes of all files, plain and compressed."""
+    files = read_console_files().values()
+    return sum(len(file.plain) for file in files), sum(len(file.compressed) for file in files)
+
+
+def open_page(browser: Browser, url: str, faults: list[str], **options: Any) -> Page:  # noqa: ANN401  # those of Playwright
+    """Open the console in a context of its own, and wait until it shows the model; its faults are collected."""
+    page = browser.new_context(**{"viewport": WIDE, **options}).new_page()
+    page.on("console", lambda message: faults.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(url) else faults.append(request.url))
+    page.goto(f"{url}/#{MODEL}")
+    page.locator("body:not(.loading)").wait_for()
+    return page
+
+
+def draw(page: Page) -> None:
+    """Draw a digit on the pad, and wait for the answer."""
+    pad = page.locator("#pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    if box is None:
+        sys.exit("console_figures: there is no pad to draw on")
+    for i, (x, y) in enumerate(STROKE):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=6)
+        if i == 0:
+            page.mouse.down()
+    page.mouse.up()
+    page.locator(".bar.best").wait_for()
+    page.wait_for_timeout(500)
+
+
+def take_screenshots(browser: Browser, url: str, folder: Path) -> list[str]:
+    """Write a picture of the page in each theme, and return the faults."""
+    faults: list[str] = []
+    folder.mkdir(exist_ok=True)
+    for scheme in ("light", "dark"):
+        page = open_page(browser, url, faults, color_scheme=scheme, reduced_motion="reduce")
+        draw(page)
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=folder / f"console-{scheme}.png")
+        page.context.close()
+    return faults
+
+
+def measure(browser: Browser, url: str, *, loads: int = LOADS, rest_seconds: float = REST_SECONDS) -> dict[str, Any]:
+    """Return the figures of a running service by their numbers."""
+    faults: list[str] = []
+    paints = []
+    for _ in range(loads):
+        page = open_page(browser, url, faults)
+        paints.append(page.evaluate(PAINT))
+        page.context.close()
+    page = open_page(browser, url, faults, viewport=NARROW)
+    draw(page)
+    overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    page.context.close()
+    page = open_page(browser, url, faults)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    busy = [_task_seconds(session)]
+    time.sleep(rest_seconds)
+    busy.append(_task_seconds(session))
+    page.context.close()
+    plain, compressed = sizes()
+    return {
+        "V1": (plain, compressed), "V2": median(paints), "V3": len(faults), "V5": overflow,
+        "V7": (busy[1] - busy[0]) / rest_seconds, "faults": faults,
+    }  # fmt: skip
+
+
+def _task_seconds(session: Any) -> float:  # noqa: ANN401  # Playwright's session of the browser's own protocol
+    """Return the time that the main thread has been busy."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(float(metric["value"]) for metric in metrics if metric["name"] == "TaskDuration")
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures as a table of Markdown."""
+    (plain, compressed), rest = figures["V1"], figures["V7"]
+    rows = [
+        ("V1", "bytes that a browser loads, plain / compressed", "≤ 120,000 / ≤ 50,000", f"{plain:,} / {compressed:,}"),
+        ("V2", "first contentful paint, loopback", "≤ 500 ms", f"{figures['V2']:.0f} ms"),
+        ("V3", "policy violations, requests to other hosts, console errors", "0", str(figures["V3"])),
+        ("V5", "horizontal overflow at 400 px", "0", str(figures["V5"])),
+        ("V7", "browser's main thread at rest", "≤ 3 %", f"{100 * rest:.1f} %"),
+    ]
+    return "| # | figure | target | measured |\n| --- | --- | --- | --- |\n" + "".join(
+        f"| {' | '.join(row)} |\n" for row in rows
+    )
+
+
+def main() -> None:
+    """Run a service with the stream, and measure its console."""
+    options = argparse.ArgumentParser(description="Measure the console in Chromium.")
+    options.add_argument("--write", action="store_true", help="write the screenshots into docs/images/")
+    options.add_argument("--events", type=int, default=EVENTS, help="events of the stream")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        port = free_port()
+        command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--workers", "2"]
+        command += ["--models", str(ROOT / "models"), "--data", f"{scratch}/data"]
+        with serving(command, port, "/readyz", Path(scratch) / "log"), sync_playwright() as playwright:
+            url = f"http://127.0.0.1:{port}"
+            send(url, chosen.events)
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            if chosen.write:
+                take_screenshots(browser, url, IMAGES)
+            figures = measure(browser, url)
+            browser.close()
+    print(table(figures), *figures["faults"], sep="\n")
+
+
+if __name__ == "__main__":
+    main()
