@@ -4,8 +4,8 @@ import { addCanvas, axis, range } from "./axis.js";
 
 const FONT = "Inter, ui-sans-serif, system-ui, sans-serif";
 const LABEL_PIXELS = [80, 26]; // labels of an axis are at least so far apart, along x and y
-const BELOW = 20; // the room for the labels of the x-axis
-const TOP = 8;
+const BELOW = 20; // room for the labels of the x-axis
+const TOP = 8; // room for half a label of the y-axis
 
 export function setFont(context, pixels, align) {
 	Object.assign(context, { font: `${pixels}px ${FONT}`, fillStyle: color("muted"), textAlign: align, textBaseline: "middle", globalAlpha: 1 });
@@ -21,7 +21,7 @@ function ticks([a, b], most) {
 // `isFilled`: the area between the first two lines is.
 export function addChart(canvas, read, { isLog, hasSeq, isFilled, low }) {
 	return addCanvas(canvas, (context, x, height, ratio) => {
-		const { seq, lines } = read(), below = hasSeq ? BELOW * ratio : 2 * ratio, [a, b] = range();
+		const { seq, lines } = read(), below = (hasSeq ? BELOW : TOP) * ratio, [a, b] = range();
 		const first = Math.max(0, seq.findIndex((end) => end >= a) - 1), last = seq.findIndex((end) => end > b);
 		const visible = [...seq.keys()].slice(first, last < 0 ? undefined : last + 1), scaled = (v) => isLog ? Math.log10(Math.max(v, 1e-9)) : v;
 		const values = lines.flatMap((line) => visible.map((i) => line.values[i]).filter((v) => v !== null).map(scaled));

@@ -22,7 +22,7 @@ export async function loadEvents() {
 	// A list that the reader is in with the keyboard stays.
 	if (asked !== kind || $("events").querySelector(":focus-visible")) return undefined;
 	if (!events.length) return fillEmpty("events", NONE[kind]);
-	const body = el("tbody", {}, ...events.map(row)), heads = ["Event", "When", "Id", "What", "Loss", "By"].map((text) => el("th", { scope: "col" }, text));
+	const body = el("tbody", {}, ...events.map(row)), heads = ["Event", "When", "Id", "What", "Loss", events.some(({ actor }) => actor) ? "By" : ""].map((text) => el(text ? "th" : "td", {}, text));
 	let { seq: oldest } = events.at(-1);
 	const more = el("button", { class: "ghost", hidden: kind === "surprising" || events.length < LIMIT, async onclick() {
 		const { events: older } = await load({ kind, limit: LIMIT, before: oldest });

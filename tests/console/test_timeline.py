@@ -1,0 +1,146 @@
+"""What the page shows of a stream: counts that the test makes itself, states of the past, and all numbers as tables."""
+
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, expect
+from safetensors.numpy import load
+from sklearn.datasets import load_iris
+
+from tests.support.console_page import is_settled, known, visiting
+from tests.support.running_service import Service
+from tests.support.waiting import wait_until
+
+EVENTS = 90
+# Of each ten labels, one is wrong.
+WRONG = 10
+CLASSES = ["setosa", "versicolor", "virginica"]
+
+
+class Taught(NamedTuple):
+    """What the test sent, and how the model answered before it learned."""
+
+    rows: list[list[float]]
+    labels: list[int]
+    answers: list[int]
+
+    @property
+    def right(self) -> int:
+        """How many answers were right."""
+        return sum(a == b for a, b in zip(self.labels, self.answers, strict=True))
+
+
+@pytest.fixture(scope="module")
+def taught(console: Service) -> Taught:
+    """Iris after some events of one row, a rollback, a new class, and a pause that ends."""
+    data = load_iris()
+    order = np.random.default_rng(3).permutation(len(data.data))[:EVENTS]
+    rows = data.data[order].tolist()
+    labels = [int(label + (i % WRONG == 0)) % 3 for i, label in enumerate(data.target[order])]
+    path, answers = f"{console.url}/v1/models/iris", []
+    with httpx.Client(timeout=30) as client:
+
+        def post(end: str, **body: Any) -> Any:
+            return client.post(path + end, json=body).raise_for_status().json()
+
+        seq = 0
+        for i, (row, label) in enumerate(zip(rows, labels, strict=True)):
+            answer = post(":predict", instances=[row], min_seq=seq)["labels"][0]
+            answers.append(CLASSES.index(answer))
+            seq = post(":feedback", id=f"row-{i}", instances=[row], labels=[label])["seq"]
+        post(":rollback?wait=true", id="back", seq=EVENTS - 10)
+        post(":classes?wait=true", id="more", add=["<b>new</b>"])
+        post(":configure?wait=true", id="stop", paused=True)
+        post(":configure?wait=true", id="go", paused=False)
+    return Taught(rows, labels, answers)
+
+
+def test_the_page_agrees_with_counts_of_the_test(console: Service, browser: Browser, taught: Taught) -> None:
+    """Headline, confusion, lanes and flags say what the test counted and did."""
+    with visiting(browser, f"{console.url}/#iris") as page:
+        is_settled(page)
+        share = f"{100 * taught.right / EVENTS:.1f} %"
+        expect(page.locator("#headline")).to_contain_text(f"iris is right {share} of the time")
+        expect(page.locator("#flags button")).to_have_text(
+            ["rolled back to 80", "+ class <b>new</b>", "paused", "went on"]
+        )
+        expect(page.locator(".layer .undone").first).to_be_attached()
+        confusion = page.locator(".confusion tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.querySelectorAll('td:not(.recall)')].map(cell => +cell.textContent))"
+        )
+        counted = np.zeros((4, 4), int)
+        np.add.at(counted, (taught.labels, taught.answers), 1)
+        assert confusion == counted.tolist()
+        page.get_by_role("button", name="Table").click()
+        tables = page.locator("#tables table")
+        expect(tables).to_have_count(4)
+        cells = tables.nth(1).locator("tbody td").all_text_contents()
+        lanes = np.array([cell.split(" of ") for cell in cells], int).reshape(-1, 4, 2)
+        found, labeled = lanes.sum(axis=0).T
+        assert labeled.tolist() == counted.sum(axis=1).tolist()
+        assert found.tolist() == counted.diagonal().tolist()
+
+
+def fold(service: Service, seq: int) -> dict[str, Any]:
+    """Return the tensors of a state of the past, once they are folded."""
+    answers: list[httpx.Response] = []
+
+    def is_folded() -> bool:
+        answers.append(httpx.get(f"{service.url}/v1/models/iris/weights", params={"seq": seq}).raise_for_status())
+        return answers[-1].status_code == httpx.codes.OK
+
+    wait_until(is_folded)
+    return dict(load(answers[-1].content))
+
+
+@pytest.mark.usefixtures("taught")
+def test_the_playhead_shows_a_state_of_the_past(console: Service, browser: Browser) -> None:
+    """At event n the answer is that of the weights of event n; teaching is off until the reader is back at now."""
+    seq = 40
+    with visiting(browser, f"{console.url}/#iris@{seq}") as page:
+        is_settled(page)
+        page.locator("#at", has_text=f"after event {seq}").wait_for()
+        expect(page.locator("#said")).to_have_text("Go back to now to teach.")
+        assert page.locator(".bar button:enabled").count() == 0
+        expect(page.locator("#headline")).to_contain_text("iris was right")
+        row, shown = known(page, "S.row"), known(page, "S.answer.probabilities")
+        weights = fold(console, seq)
+        spread = (np.array(row) - weights["delta.mean"]) / weights["delta.scale"]
+        logits = np.array(row) @ weights["weights"] + spread @ weights["delta.weights"] + weights["bias"]
+        expected = np.exp(logits - logits.max())
+        assert np.allclose(shown, expected / expected.sum(), atol=1e-5)
+        body = {"instances": [row], "seq": seq}
+        explained = httpx.post(f"{console.url}/v1/models/iris:explain", json=body).raise_for_status().json()
+        assert shown == explained["explanations"][0]["probabilities"]
+        page.locator("#playhead").focus()
+        page.keyboard.press("ArrowLeft")
+        page.locator("#at", has_text=f"after event {seq - 1}").wait_for()
+        assert page.evaluate("location.hash") == f"#iris@{seq - 1}"
+        page.get_by_role("button", name="Back to now").click()
+        expect(page.locator("#said")).to_have_text("")
+        assert page.locator(".bar button:disabled").count() == 0
+        assert page.evaluate("location.hash") == "#iris"
+
+
+def test_a_selection_zooms_every_chart(console: Service, browser: Browser, taught: Taught) -> None:
+    """Dragging along a strip zooms into its events; the readout follows the mouse; a double click shows all."""
+    with visiting(browser, f"{console.url}/#iris") as page:
+        is_settled(page)
+        box = page.locator("#loss").bounding_box()
+        assert box is not None
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + 300, middle)
+        expect(page.locator("#readout")).to_contain_text("loss")
+        page.mouse.down()
+        page.mouse.move(box["x"] + 700, middle, steps=3)
+        page.mouse.up()
+        show_all = page.get_by_role("button", name="Show all")
+        expect(show_all).to_be_visible()
+        limits = page.evaluate(
+            "[document.getElementById('playhead').min, document.getElementById('playhead').max].map(Number)"
+        )
+        assert 0 < limits[0] < limits[1] < len(taught.rows)
+        page.mouse.dblclick(box["x"] + 500, middle)
+        expect(show_all).to_be_hidden()
