@@ -26,6 +26,7 @@ HEADINGS = {
     "slow_clients": "Slow clients",
     "limits": "Limits of keys",
     "overload": "Overload",
+    "pulse": "An open console",
 }
 HEAD = ["figure", "target", "measured", ""]
 INTRODUCTION = """# Operation

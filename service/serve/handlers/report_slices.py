@@ -12,8 +12,11 @@ from service.store.states.report import COLUMNS, RECENT, Report
 
 # Rows over which the quality at a past event is computed; as many as the learner keeps of the latest.
 QUALITY_ROWS: Final = 1000
-# The columns of history and quality that count rows; the others are losses.
-COUNTS: Final = frozenset(("rows", "hits", "frozen_rows", "frozen_hits", "both_hits"))
+# The columns of history and quality that count rows, and the others.
+LOSSES: Final = ("loss", "loss_max", "frozen_loss")
+COUNTS: Final = tuple(name for name in COLUMNS if name not in LOSSES)
+LOSS_COLUMNS: Final = [COLUMNS.index(name) for name in LOSSES]
+COUNT_COLUMNS: Final = [COLUMNS.index(name) for name in COUNTS]
 ROWS: Final = COLUMNS.index("rows")
 
 
@@ -31,9 +34,9 @@ class ClientHistory(NamedTuple):
     bucket: int | None = None
 
 
-def bucket_ends(report: Report, bucket: int, count: int) -> list[int]:
-    """Return the last seq of each of so many buckets, the newest of which may still be filling."""
-    return [min(report.start + (i + 1) * bucket, report.seq) for i in range(count)]
+def bucket_ends(report: Report, bucket: int, stop: int, first: int = 0) -> list[int]:
+    """Return the last seq of each bucket from `first` to before `stop`, the newest of which may still be filling."""
+    return [min(report.start + (i + 1) * bucket, report.seq) for i in range(first, stop)]
 
 
 def first_changed(report: Report, client: ClientHistory) -> int:
@@ -53,13 +56,15 @@ def describe_history(report: Report | None, first: int = 0) -> dict[str, Any]:
     if report is None:
         empty: dict[str, Any] = {name: [] for name in ("seq", *COLUMNS)}
         return {"until": None, "epoch": None, "from": None, "bucket": None, **empty, "labels": None, "found": None}
+    table = report.history[first:]
     return {
         "until": report.seq,
         "epoch": report.epoch,
         "from": report.start,
         "bucket": report.bucket,
-        "seq": bucket_ends(report, report.bucket, len(report.history))[first:],
-        **{name: _column(report.history[first:, column], name) for column, name in enumerate(COLUMNS)},
+        "seq": bucket_ends(report, report.bucket, len(report.history), first),
+        **dict(zip(COUNTS, table[:, COUNT_COLUMNS].astype(np.int64).T.tolist(), strict=True)),
+        **dict(zip(LOSSES, table[:, LOSS_COLUMNS].T.tolist(), strict=True)),
         "labels": None if report.labels is None else report.labels[first:],
         "found": None if report.found is None else report.found[first:],
     }
@@ -171,9 +176,3 @@ def _quality(seq: int | None, sums: Doubles, confusion: Any, calibration: dict[s
 
 def _mean(total: float, rows: float) -> float | None:
     return total / rows if rows else None
-
-
-def _column(values: Doubles, name: str) -> list[float] | list[int]:
-    """Return a column of sums; those that count rows as whole numbers."""
-    column: list[float] | list[int] = (values.astype(np.int64) if name in COUNTS else values).tolist()
-    return column

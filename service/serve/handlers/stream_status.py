@@ -7,16 +7,22 @@ learner       the learner's last report (store/states/status.py), or {"state": "
 erased        whether no file holds a forgotten event any longer
 """
 
+import time
 from typing import Any, Final, NamedTuple
 
 from service.errors import LogError
 from service.serve.handlers.feedback_context import now_ms
 from service.serve.log.writer import Writer
+from service.serve.metrics.counters import WorkerCounters
 from service.serve.models.live_models import VersionKey
 from service.serve.models.served_model import ServedModel
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.feedback_log import FeedbackLog
 from service.store.states.status import read_status
+
+# How long a pulse trusts what it has read: commands append to the log too, which no worker counts.
+KNOWN_SECONDS: Final = 5.0
+UNREADABLE: Final = {"learner": {"state": "unavailable"}}
 
 
 class CommittedState(NamedTuple):
@@ -42,17 +48,36 @@ class StreamEnd(NamedTuple):
     admin_seq: int
 
 
+class KnownState(NamedTuple):
+    """A committed state that was read, and what it was read for.
+
+    Attributes:
+        served_seq: The seq that was served.
+        commits: The transactions that all workers had written before.
+        until: The time on the monotonic clock until which it counts.
+        committed: The state.
+    """
+
+    served_seq: int
+    commits: int
+    until: float
+    committed: CommittedState
+
+
 class StreamStatus:
     """Reads the status of streams.
 
     Args:
         writer: The writer, whose thread reads the log.
         data: The data directory.
+        counters: The worker's counters, which know how much all workers have written.
     """
 
-    def __init__(self, writer: Writer, data: DataDirectory) -> None:
+    def __init__(self, writer: Writer, data: DataDirectory, counters: WorkerCounters) -> None:
         self._writer: Final = writer
         self._data: Final = data
+        self._counters: Final = counters
+        self._known: Final[dict[VersionKey, KnownState]] = {}
         # On the writer's thread alone: the number of each version's stream, which no purge can change while the data
         # directory is locked, and the end of each stream as it was read last.
         self._streams: Final[dict[VersionKey, int]] = {}
@@ -64,16 +89,29 @@ class StreamStatus:
 
     async def status_of(self, served: ServedModel) -> dict[str, Any]:
         """Return the status of a served state's stream."""
-        status = await self.pulse_of(served)
-        status.pop("admin_seq", None)
-        return status
-
-    async def pulse_of(self, served: ServedModel) -> dict[str, Any]:
-        """Return the status of a served state's stream, with `admin_seq`, the last event that is not feedback."""
         try:
             committed = await self._writer.call_with_log(lambda log: self._read_committed(log, served))
         except LogError:
-            return {"learner": {"state": "unavailable"}}
+            return dict(UNREADABLE)
+        return self._describe(served, committed)
+
+    async def pulse_of(self, served: ServedModel) -> dict[str, Any]:
+        """Return the status of a served state's stream, with `admin_seq`, the last event that is not feedback.
+
+        The log is read if a worker has written or another state is served, and else now and then.
+        """
+        commits, now = self._counters.total_commits(), time.monotonic()
+        known = self._known.get(served.key)
+        if known is None or (known.served_seq, known.commits) != (served.seq, commits) or now > known.until:
+            try:
+                committed = await self._writer.call_with_log(lambda log: self._read_committed(log, served))
+            except LogError:
+                return dict(UNREADABLE)
+            known = self._known[served.key] = KnownState(served.seq, commits, now + KNOWN_SECONDS, committed)
+        return {**self._describe(served, known.committed), "admin_seq": known.committed.admin_seq}
+
+    def _describe(self, served: ServedModel, committed: CommittedState) -> dict[str, Any]:
+        """Return the status of a served state's stream, whose committed state is known."""
         status = read_status(self._data.stream_folder(*served.key).path)
         erased = status.pop("erased_epoch", 0)
         age = 0.0 if committed.since_ms is None else max(0.0, (now_ms() - committed.since_ms) / 1000)
@@ -83,7 +121,6 @@ class StreamStatus:
             "lag_seconds": age,
             "learner": status or {"state": "following"},
             "erased": erased >= committed.epoch,
-            "admin_seq": committed.admin_seq,
         }
 
     def _read_committed(self, log: FeedbackLog, served: ServedModel) -> CommittedState:

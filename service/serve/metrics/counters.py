@@ -168,6 +168,10 @@ class WorkerCounters:
         self._cells[self._start + COMMITS] += 1
         self._cells[self._start + COMMIT_NANOSECONDS] += nanoseconds
 
+    def total_commits(self) -> int:
+        """Return the transactions of feedback that all workers have written."""
+        return self._memory.sum_over_workers(COMMITS)
+
     def count_kernel_call(self, counters: memoryview, nanoseconds: int) -> None:
         """Count one kernel call, which may be shared by several requests."""
         counters[EXECUTIONS] += 1

@@ -147,6 +147,16 @@ def test_the_counters_are_those_of_all_workers(served: Pair) -> None:
     assert list(counts) == sorted(counts)
 
 
+def test_a_pulse_knows_each_event_at_once(served: Pair) -> None:
+    """A stored event is in the next pulse, though a pulse reads the log only if something was written."""
+    for number in (1, 2, 3):
+        feedback = (":feedback", instances([[0.0] * 30], labels=[1]))
+        call, body = (":configure", b'{"paused": false}') if number == 2 else feedback
+        assert served.ask(request("POST", f"/v1/models/breast-cancer{call}", body))[0].status == 202
+        pulse = served.ask(request("GET", "/v1/models/breast-cancer/pulse"))[0].json
+        assert (pulse["log_seq"], pulse["lag_events"], pulse["admin_seq"]) == (number, number, 2 if number > 1 else 0)
+
+
 def test_a_steady_pulse_is_small(served: Pair) -> None:
     """It has at most 2 KB."""
     write(served, make_report(5000, CLASSES, 4))
