@@ -8,6 +8,7 @@ erased        whether no file holds a forgotten event any longer
 """
 
 import time
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from service.errors import LogError
@@ -23,6 +24,8 @@ from service.store.states.status import read_status
 # How long a pulse trusts what it has read: commands append to the log too, which no worker counts.
 KNOWN_SECONDS: Final = 5.0
 UNREADABLE: Final = {"learner": {"state": "unavailable"}}
+
+Folders = dict[VersionKey, Path]
 
 
 class CommittedState(NamedTuple):
@@ -78,6 +81,7 @@ class StreamStatus:
         self._data: Final = data
         self._counters: Final = counters
         self._known: Final[dict[VersionKey, KnownState]] = {}
+        self._folders: Final[Folders] = {}  # making the paths takes as long as the rest of a pulse
         # On the writer's thread alone: the number of each version's stream, which no purge can change while the data
         # directory is locked, and the end of each stream as it was read last.
         self._streams: Final[dict[VersionKey, int]] = {}
@@ -112,7 +116,10 @@ class StreamStatus:
 
     def _describe(self, served: ServedModel, committed: CommittedState) -> dict[str, Any]:
         """Return the status of a served state's stream, whose committed state is known."""
-        status = read_status(self._data.stream_folder(*served.key).path)
+        folder = self._folders.get(served.key)
+        if folder is None:
+            folder = self._folders[served.key] = self._data.stream_folder(*served.key).path
+        status = read_status(folder)
         erased = status.pop("erased_epoch", 0)
         age = 0.0 if committed.since_ms is None else max(0.0, (now_ms() - committed.since_ms) / 1000)
         return {
