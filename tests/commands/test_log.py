@@ -102,19 +102,22 @@ def test_new_events_are_followed(history: History, kind: str) -> None:
     argv = [sys.executable, "-m", "service", "log", "iris", "--follow", "--json", "--limit", "1", "--kind", kind]
     environment = {**os.environ, "SOFTSTEP_DATA": str(history.data.path)}
     with subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        seqs = [json.loads(process.stdout.readline())["seq"]]
-        history.add_feedback("b", "c")
-        history.rollback(2)
-        history.add_feedback("d")
-        history.rollback(1)
-        expected = [6, 7, 8, 9, 10, 11] if kind == "all" else [6, 9, 11]
-        seqs += [json.loads(process.stdout.readline())["seq"] for _ in expected[1:]]
-        assert seqs == expected
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.read() == process.stderr.read() == b""
-        assert process.wait(60) == 130
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            seqs = [json.loads(process.stdout.readline())["seq"]]
+            history.add_feedback("b", "c")
+            history.rollback(2)
+            history.add_feedback("d")
+            history.rollback(1)
+            expected = [6, 7, 8, 9, 10, 11] if kind == "all" else [6, 9, 11]
+            seqs += [json.loads(process.stdout.readline())["seq"] for _ in expected[1:]]
+            assert seqs == expected
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.read() == process.stderr.read() == b""
+            assert process.wait(60) == 130
+        finally:
+            process.kill()  # a failure must not wait for a command that never ends
 
 
 def test_unknown_models_and_options_are_reported(tmp_path: Path) -> None:

@@ -79,6 +79,14 @@ def test_a_correction_counts_as_long_as_it_is_part_of_the_state(log: MemoryLog, 
     assert by_seq(log, stream)[1].label == 1
 
 
+def test_a_correction_of_several_rows_has_no_label(log: MemoryLog, stream: Stream) -> None:
+    """It has as many rows as its event."""
+    two = of_targets(stream, "two rows", [1, 1], Targets.INDEX)
+    new = encode_correction(1, parse_layout(two.payload), Targets.INDEX, np.array([2, 2]))
+    add(log, two, Draft(stream.number, Kind.CORRECT, b"fix", new, 1))
+    assert [(one.rows, one.label) for one in by_seq(log, stream).values()] == [(2, None), (2, None)]
+
+
 def test_admin_events_have_their_contents(log: MemoryLog, stream: Stream) -> None:
     """Each kind has what it changes; a list of forgotten events is only counted."""
     number = stream.number
