@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from service.store.states.event_entries import EventChoice, EventEntries
 from service.store.states.report import write_report
 from tests.support.data_directories import History, json_lines, row_payload, run_command
 from tests.support.paths import ROOT
+from tests.support.processes import SECONDS
 from tests.support.reports import make_report
 
 
@@ -102,6 +104,8 @@ def test_new_events_are_followed(history: History, kind: str) -> None:
     argv = [sys.executable, "-m", "service", "log", "iris", "--follow", "--json", "--limit", "1", "--kind", kind]
     environment = {**os.environ, "SOFTSTEP_DATA": str(history.data.path)}
     with subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        late = threading.Timer(3 * SECONDS, process.kill)  # a command that prints too little must not be waited for
+        late.start()
         try:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -117,7 +121,8 @@ def test_new_events_are_followed(history: History, kind: str) -> None:
             assert process.stdout.read() == process.stderr.read() == b""
             assert process.wait(60) == 130
         finally:
-            process.kill()  # a failure must not wait for a command that never ends
+            late.cancel()
+            process.kill()  # nor one that never ends
 
 
 def test_unknown_models_and_options_are_reported(tmp_path: Path) -> None:
