@@ -4,6 +4,9 @@ The rows are digits of scikit-learn. From `DRIFT` on the images are mirrored, so
 wrong about most of them, and what was learned since is right again after a while.
 """
 
+import itertools
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -59,3 +62,15 @@ def send(url: str, events: int = EVENTS) -> None:
             wait = {} if end == ":feedback" else {"wait": "true"}
             client.post(path + end, json=body, params=wait).raise_for_status()
         client.post(path + ":feedback", json=body, params={"wait": "true"}).raise_for_status()
+
+
+def send_paced(url: str, rate: float, stop: threading.Event) -> None:
+    """Send rows of the stream at a steady rate, with new ids, until an event is set."""
+    path, run = f"{url}/v1/models/{MODEL}:feedback", time.time_ns()
+    rows = [body for end, body in calls(1000) if end == ":feedback"]
+    with httpx.Client(timeout=SECONDS) as client:
+        began = time.monotonic()
+        for i, body in enumerate(itertools.cycle(rows)):
+            if stop.wait(max(0.0, began + i / rate - time.monotonic())):
+                return
+            client.post(path, json={**body, "id": f"paced-{run}-{i}"}).raise_for_status()

@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from service.access.scopes import Scope
 from tests.support.api_keys import add_key
-from tests.support.console_page import THREE, draw, is_settled, known, visiting
+from tests.support.console_page import THREE, check_accessibility, draw, is_settled, known, visiting
 from tests.support.running_service import Service, serving
 
 PAUSED = {"rule": "newton", "paused": True, "shadow": False}
@@ -21,14 +21,7 @@ NARROW = {"width": 400, "height": 800}
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 
 
-def check_accessibility(page: Page) -> None:
-    """Fail if axe-core finds a violation."""
-    found = Axe().run(page).response["violations"]
-    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 400])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1360), ("dark", 400)])
 def test_the_page_is_accessible(console: Service, browser: Browser, scheme: Any, width: int) -> None:
     """Axe-core finds nothing in both themes and widths, in the dialog neither, and nothing is wider than the page."""
     with visiting(
@@ -107,6 +100,45 @@ def test_keys_are_asked_for_and_their_scopes_obeyed(browser: Browser, iris_model
         expect(page.locator("#events")).to_contain_text("This key does not have the scope admin.")
         assert page.evaluate("Object.values(sessionStorage)") == [key]
         assert key not in page.evaluate("JSON.stringify(localStorage) + location + document.body.innerText")
+
+
+def test_it_works_behind_a_prefix(console: Service, browser: Browser) -> None:
+    """Every path is relative, so a proxy may put the service below a path of its own."""
+    prefix = "/behind/a/proxy"
+
+    def prepare(page: Page) -> None:
+        page.route(f"**{prefix}/**", lambda route: route.continue_(url=route.request.url.replace(prefix, "", 1)))
+
+    paths = set()
+    with visiting(browser, f"{console.url}{prefix}/#iris", prepare) as page:
+        page.on("request", lambda request: paths.add(request.url.removeprefix(console.url)))
+        is_settled(page)
+        page.locator(".bar.best").wait_for()
+        page.locator("#model").select_option("segment")
+        expect(page.locator("#headline")).to_contain_text("segment")
+    assert paths
+    assert [path for path in paths if not path.startswith(prefix)] == []
+
+
+def test_a_forgotten_state_is_gone(console: Service, browser: Browser) -> None:
+    """A state that is being folded is waited for; one that held a forgotten event is gone, and the page says so."""
+    row = [0.5] * httpx.get(f"{console.url}/v1/models/phishing").json()["n_features"]
+    for number in (1, 2):
+        body = {"id": f"row-{number}", "instances": [row], "labels": [0]}
+        httpx.post(f"{console.url}/v1/models/phishing:feedback?wait=true", json=body).raise_for_status()
+    answers = [202]
+
+    def answer(route: Route) -> None:
+        if b'"seq"' in (route.request.post_data_buffer or b""):
+            body = {"error": "It is gone.", "code": "state_forgotten"}
+            route.fulfill(status=answers[-1], headers={"Retry-After": "1"}, json=body)
+        else:
+            route.continue_()
+
+    with visiting(browser, f"{console.url}/#phishing@1", lambda page: page.route("**:explain", answer)) as page:
+        expect(page.locator("#said")).to_have_text("Folding event 1…")
+        answers.append(410)
+        expect(page.locator("#said")).to_have_text("Gone: it held a forgotten event.")
 
 
 def test_silence_dims_the_page_and_ends(console: Service, browser: Browser) -> None:

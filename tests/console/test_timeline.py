@@ -9,13 +9,20 @@ from playwright.sync_api import Browser, expect
 from safetensors.numpy import load
 from sklearn.datasets import load_iris
 
-from tests.support.console_page import is_settled, known, visiting
+from tests.support.console_page import check_accessibility, is_settled, known, visiting
 from tests.support.running_service import Service
 from tests.support.waiting import wait_until
 
 EVENTS = 90
 # Of each ten labels, one is wrong.
 WRONG = 10
+# The sum of layout shifts, each the share of the window that moved times how far; and the most that is good.
+SHIFTS = """new Promise(done => {
+    const add = list => done(list.getEntries().reduce((sum, { value }) => sum + value, 0));
+    new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
+    setTimeout(done, 500, 0);
+})"""
+SHIFT_MAX = 0.05
 CLASSES = ["setosa", "versicolor", "virginica"]
 
 
@@ -122,6 +129,25 @@ def test_the_playhead_shows_a_state_of_the_past(console: Service, browser: Brows
         expect(page.locator("#said")).to_have_text("")
         assert page.locator(".bar button:disabled").count() == 0
         assert page.evaluate("location.hash") == "#iris"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.usefixtures("taught")
+def test_now_and_past_are_accessible_and_do_not_jump(console: Service, browser: Browser, scheme: Any) -> None:
+    """Axe-core finds nothing in a page with all its charts; the layout hardly moves while it loads."""
+    with visiting(browser, f"{console.url}/#iris", color_scheme=scheme) as page:
+        is_settled(page)
+        page.locator(".list").wait_for()
+        assert page.evaluate(SHIFTS) <= SHIFT_MAX
+        check_accessibility(page)
+        page.get_by_role("button", name="Table").click()
+        page.locator("#playhead").focus()
+        page.keyboard.press("ArrowLeft")
+        page.get_by_role("button", name="Back to now").wait_for()
+        check_accessibility(page)
+        page.set_viewport_size({"width": 400, "height": 900})
+        check_accessibility(page)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
 def test_a_selection_zooms_every_chart(console: Service, browser: Browser, taught: Taught) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 from tests.support.waiting import wait_until
@@ -68,6 +69,12 @@ def is_settled(page: Page) -> None:
 def wait_for(page: Page, expression: str) -> None:
     """Wait until an expression is true; Playwright's own way of waiting would need the policy to allow eval."""
     wait_until(lambda: bool(page.evaluate(expression)))
+
+
+def check_accessibility(page: Page) -> None:
+    """Fail if axe-core finds a violation."""
+    found = Axe().run(page).response["violations"]
+    assert not found, [(one["id"], [node["target"] for node in one["nodes"]]) for one in found]
 
 
 def known(page: Page, expression: str) -> Any:

@@ -6,21 +6,22 @@ import { axis } from "./axis.js";
 const LIMIT = 50;
 const FLAGS_MAX = 200;
 const NONE = { all: "No event yet.", surprising: "No event has been scored yet.", admin: "Nothing was rolled back, forgotten or configured." };
-let kind = "all";
+let kind = "all", listed; // what is asked for, and what is shown
 
 const load = (query) => ask(`/events?${new URLSearchParams(query)}`);
 
 export async function loadFlags() {
-	if (!S.scopes.includes("admin")) return;
+	if (reasonAgainst("admin")) return;
 	const { events, forgotten } = await load({ kind: "admin", limit: FLAGS_MAX });
 	Object.assign(S, { flags: events, forgotten });
 }
 
 export async function loadEvents() {
-	if (!S.scopes.includes("admin")) return fillEmpty("events", reasonAgainst("admin"));
+	if (reasonAgainst("admin")) return fillEmpty("events", reasonAgainst("admin"));
 	const asked = kind, { events } = await load({ kind, limit: LIMIT });
-	// A list that the reader is in with the keyboard stays.
-	if (asked !== kind || $("events").querySelector(":focus-visible")) return undefined;
+	// A list that the reader has scrolled, or is in with the keyboard, stays.
+	if (asked !== kind || (listed === kind && ($("events").scrollTop || $("events").querySelector(":focus-visible")))) return undefined;
+	listed = kind;
 	if (!events.length) return fillEmpty("events", NONE[kind]);
 	const body = el("tbody", {}, ...events.map(row)), heads = ["Event", "When", "Id", "What", "Loss", events.some(({ actor }) => actor) ? "By" : ""].map((text) => el(text ? "th" : "td", {}, text));
 	let { seq: oldest } = events.at(-1);
