@@ -15,7 +15,7 @@ import { buildTrajectory, drawReasons, drawTrajectory } from "./why.js";
 const BACK_OFF_MAX = 30; // seconds between two tries while the service does not answer
 const DRAG_MS = 100; // the service is asked once the playhead has rested so long
 // Seconds between two loads of a part while events come. At rest, metadata alone is loaded again: files may change on disk.
-const PAUSES = { answer: 1, quality: 2, events: 2, trajectory: 5, drift: 5, meta: 5 };
+const PAUSES = { answer: 2, quality: 4, events: 4, trajectory: 10, drift: 15, meta: 10 };
 const REST_SECONDS = 15;
 let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
 let asked = 0, failures = 0, heard = performance.now(), timer, dragTimer;

@@ -23,7 +23,8 @@ export function drawTraffic({ counters }) {
 	points = [...points.filter((one) => one.now > now - SECONDS), point];
 	PARTS.forEach(([name, , text], i) => {
 		const [label, { children: [scale, chart] }] = $("sparks").children[i].children, known = points.filter((one) => one[name] != null), most = Math.max(...known.map((one) => one[name]), 1e-4);
-		const path = known.map((one) => `${(SECONDS - now + one.now).toFixed(1)} ${(HEIGHT * (1 - one[name] / most / 1.1)).toFixed(1)}`).join("L");
+		// Without traffic there is no line, so that nothing is painted at rest.
+		const path = !known.some((one) => one[name]) ? "" : known.map((one) => `${(SECONDS - now + one.now).toFixed(1)} ${(HEIGHT * (1 - one[name] / most / 1.1)).toFixed(1)}`).join("L");
 		say(label.lastChild, text(point[name]));
 		say(scale, known.length ? text(most) : "");
 		chart.lastChild.setAttribute("d", path && `M${path}`);
