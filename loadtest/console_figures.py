@@ -35,6 +35,8 @@ WIDE: Final = {"width": 1360, "height": 1120}
 NARROW: Final = {"width": 400, "height": 900}
 LOADS: Final = 5
 REST_SECONDS: Final = 10.0
+# After this time a page has loaded everything.
+SETTLE_SECONDS: Final = 3.0
 # Events a second while the cost of a page is measured.
 RATE: Final = 100
 PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
@@ -88,7 +90,14 @@ def take_screenshots(browser: Browser, url: str, folder: Path) -> list[str]:
     return faults
 
 
-def measure(browser: Browser, url: str, *, loads: int = LOADS, rest_seconds: float = REST_SECONDS) -> dict[str, Any]:
+def measure(
+    browser: Browser,
+    url: str,
+    *,
+    loads: int = LOADS,
+    rest_seconds: float = REST_SECONDS,
+    settle_seconds: float = SETTLE_SECONDS,
+) -> dict[str, Any]:
     """Return the figures of a running service by their numbers."""
     faults: list[str] = []
     paints = []
@@ -103,6 +112,7 @@ def measure(browser: Browser, url: str, *, loads: int = LOADS, rest_seconds: flo
     page = open_page(browser, url, faults)
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
+    page.wait_for_timeout(settle_seconds * 1000)
     busy = [_task_seconds(session)]
     time.sleep(rest_seconds)
     busy.append(_task_seconds(session))
@@ -125,6 +135,7 @@ def measure_service(browser: Browser, url: str, running: Running) -> tuple[float
     def used_by_page() -> float:
         without = used()
         page = open_page(browser, url, [])
+        page.wait_for_timeout(SETTLE_SECONDS * 1000)
         cost = used() - without
         page.context.close()
         return cost
