@@ -89,7 +89,7 @@ class KeysDocument(_Record):
     """The whole file."""
 
     format: Literal[1] = FORMAT
-    keys: tuple[KeyRecord, ...] = ()
+    keys: tuple[KeyRecord, ...]
 
 
 class FileState(NamedTuple):

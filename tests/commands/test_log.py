@@ -103,7 +103,10 @@ def test_new_events_are_followed(history: History, kind: str) -> None:
     """Each event is printed once, soon after another process has stored it; Ctrl+C ends the command quietly."""
     argv = [sys.executable, "-m", "service", "log", "iris", "--follow", "--json", "--limit", "1", "--kind", kind]
     environment = {**os.environ, "SOFTSTEP_DATA": str(history.data.path)}
-    with subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # a shell's background job ignores it
+    ) as process:  # fmt: skip
         late = threading.Timer(3 * SECONDS, process.kill)  # a command that prints too little must not be waited for
         late.start()
         try:

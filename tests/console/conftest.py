@@ -18,7 +18,7 @@ from tests.support.running_service import Service, serving
 HOSTILE = ["<img src=x onerror=alert(1)>", "x" * 256, "ab\u202ecd", "';\"`${1}"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium without a window."""
     with sync_playwright() as playwright:

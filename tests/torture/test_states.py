@@ -118,7 +118,7 @@ def test_a_checkpoint_with_another_number_is_detected(folder: Path, monkeypatch:
 
 def test_a_follower_that_keeps_forgotten_events_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison fails if the follower does not go back; only its private method begins that."""
-    monkeypatch.setattr(follow.Follower, "_start_refolding", lambda _: None)
+    monkeypatch.setattr(follow.Follower, "_refold_timeline", lambda _: None)
     assert fold_determinism.compare_forgets(folder, 0.04).violations > 0
 
 
