@@ -111,17 +111,24 @@ class LossReader:
 
     def read_losses(self, seq: int) -> list[float] | None:
         """Return the loss of each row of an event, or None if it is not among the latest rows."""
-        return [row.loss for row in self.read_rows([seq]).get(seq, ())] or None
+        rows = self._latest_rows()
+        losses: list[float] = rows["loss"][rows["seq"] == seq].tolist()
+        return losses or None
 
     def read_rows(self, seqs: Sequence[int]) -> dict[int, list[RowRecord]]:
         """Return the rows of each event that is among the latest rows, by its seq."""
-        found: dict[int, list[RowRecord]] = {}
-        if self._map_current_file():
-            (count,) = COUNT.unpack_from(self._memory, COUNT_AT)
-            rows = self._ring[np.arange(max(0, count - READABLE_ROWS), count) % CAPACITY]
-            for seq, *record in rows[np.isin(rows["seq"], seqs)].tolist():
-                found.setdefault(seq, []).append(RowRecord(*record))
+        rows, found = self._latest_rows(), dict[int, list[RowRecord]]()
+        for seq, *record in rows[np.isin(rows["seq"], seqs)].tolist():
+            found.setdefault(seq, []).append(RowRecord(*record))
         return found
+
+    def _latest_rows(self) -> Records:
+        """Return a copy of the newer half of the ring, in order; no rows if there is no file."""
+        if not self._map_current_file():
+            return self._ring[:0]
+        (count,) = COUNT.unpack_from(self._memory, COUNT_AT)
+        rows: Records = self._ring[np.arange(max(0, count - READABLE_ROWS), count) % CAPACITY]
+        return rows
 
     def _map_current_file(self) -> bool:
         """Map the file that the learner writes now, since each start of the learner creates a new one."""
