@@ -24,10 +24,6 @@ from service.store.log.feedback_payload import Block, Targets
 # The label and the answer of a row that has several.
 NO_LABEL: Final = -1
 THRESHOLD: Final = 0.5
-# The artifact is asked about the rows of so many events; then of each event with a seq that FROZEN_SHARE divides. Its
-# answers to all rows would take a fifth of the time in which small models learn.
-FROZEN_EVENTS: Final = 1 << 14
-FROZEN_SHARE: Final = 4
 
 Flags = NDArray[np.bool_]
 
@@ -45,8 +41,8 @@ class RowAnswers:
         hits: (R,) 1 if the answer was right, else 0.
         confidences: (R,) the probability that was answered for the answer.
         accuracies: (R,) the target of the answered class.
-        frozen_losses: (R,) the loss of the artifact's answer; NaN if it was not asked.
-        frozen_hits: (R,) 1 if the artifact's answer was right, else 0; NaN if it was not asked.
+        frozen_losses: (R,) the loss of the artifact's answer.
+        frozen_hits: (R,) 1 if the artifact's answer was right, else 0.
         wanted: (R, K) the classes that a multi-label row has, or None.
         answered: (R, K) the classes that were answered to it, or None.
     """
@@ -70,12 +66,10 @@ class AnswerReader:
 
     Args:
         artifact: The artifact that the stream is bound to.
-        origin: The seq after which the history begins.
     """
 
-    def __init__(self, artifact: Artifact, origin: int) -> None:
+    def __init__(self, artifact: Artifact) -> None:
         manifest = artifact.manifest
-        self._origin: Final = origin
         self._head: Final = manifest.head
         self._model: Final[Classifier] = build_model(artifact)
         self._thresholds: Final = tuple(manifest.thresholds or ())
@@ -103,10 +97,7 @@ class AnswerReader:
             labels = targets.astype(np.int64) if is_index else targets.argmax(axis=1)
             right = outcomes[HIT_OF] > 0
             answers = np.where(right, labels, 1 - labels if self._head == "sigmoid" else scores.argmax(axis=1))
-        asked = (seqs <= self._origin + FROZEN_EVENTS) | (seqs % FROZEN_SHARE == 0)
-        frozen = np.full((2, len(X)), np.nan)
-        wanted_there = labels if is_index else targets.astype(np.float64)
-        frozen[:, asked] = self._frozen_answers(X[asked], wanted_there[asked], block.layout.n_classes)
+        frozen = self._frozen_answers(X, labels if is_index else targets.astype(np.float64), block.layout.n_classes)
         return RowAnswers(
             seqs, X, labels, answers, outcomes[LOSS_OF], outcomes[HIT_OF], outcomes[CONFIDENCE_OF],
             outcomes[ACCURACY_OF], frozen[0], frozen[1], wanted, answered,

@@ -71,7 +71,7 @@ class History:
         self.origin: Final = origin
         self.last_seq = origin
         self._artifact: Final = artifact
-        self._reader: Final = AnswerReader(artifact, origin)
+        self._reader: Final = AnswerReader(artifact)
         self._is_multilabel: Final = manifest.head == "multilabel"
         self._columns = list(manifest.classes)
         self._rows: Final = KeptRows()
@@ -140,13 +140,12 @@ class History:
         for part, buckets in self._fine.parts(rows.seqs):
             sums, of_runs, starts = self._fine.arrays["sums"], buckets.places[buckets.starts], buckets.starts
             losses, hits, frozen_hits = rows.losses[part], rows.hits[part], rows.frozen_hits[part]
-            asked = ~np.isnan(frozen_hits)
-            frozen_hits = np.where(asked, frozen_hits, 0.0)
             add_in_order(sums[:, LOSS], buckets, losses)
-            add_in_order(sums[:, FROZEN_LOSS], buckets.take(asked), rows.frozen_losses[part][asked])
+            add_in_order(sums[:, FROZEN_LOSS], buckets, rows.frozen_losses[part])
             largest = np.maximum.reduceat(losses, starts)
             sums[of_runs, LOSS_MAX] = np.maximum(sums[of_runs, LOSS_MAX], largest)
-            counts = np.stack((np.ones_like(hits), hits, asked, frozen_hits, hits * frozen_hits), axis=1)
+            ones = np.ones_like(hits)
+            counts = np.stack((ones, hits, ones, frozen_hits, hits * frozen_hits), axis=1)
             sums[of_runs[:, np.newaxis], COUNTS] += np.add.reduceat(counts, starts, axis=0)
             for name, (at, labels) in zip(("labels", "found"), _find_labels(rows, part), strict=True):
                 if name in self._fine.arrays:

@@ -10,7 +10,7 @@
 <data>/streams/<model>/<version>/snapshots/     states that are served (states/snapshots.py)
 <data>/streams/<model>/<version>/checkpoints/   states that the fold continues from (states/snapshots.py)
 <data>/streams/<model>/<version>/history/       states of the past that were requested (states/snapshots.py)
-<data>/streams/<model>/<version>/keyframes/     states at ends of buckets of the report (states/snapshots.py)
+<data>/streams/<model>/<version>/keyframes/     states of the past at even distances (states/snapshots.py)
 <data>/streams/<model>/<version>/report         how well the stream was learned (states/report.py)
 
 <data>/streams/.purged-…                        the folder of a stream that is being deleted
@@ -44,7 +44,7 @@ class StreamFolder:
         snapshots: The folder of states that are served.
         checkpoints: The folder of states that the fold continues from.
         history: The folder of states of the past that were requested.
-        keyframes: The folder of states at ends of buckets of the report.
+        keyframes: The folder of states of the past at even distances.
         report: The file with the report.
     """
 

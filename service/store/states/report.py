@@ -9,7 +9,7 @@ is a pure function of the artifact and the log, and is not synced. Its fields:
     coarse_bucket      the same for quality and drift
     classes            names of the K classes
     keyframes          seqs of the states in `keyframes/`, ascending; 0 is the artifact and has no file
-    history_sha256     hash of everything below
+    history_sha256     hash of the history as a checkpoint holds it
 
 Bucket i has the rows of the events from + i·bucket < seq <= from + (i + 1)·bucket; buckets without rows at the end may
 be missing. Tables of 8 columns have sums over the rows that were scored, and one maximum; COLUMNS names them. "frozen"
@@ -93,7 +93,7 @@ class Report:
         coarse_bucket: Events of a bucket of quality and drift.
         classes: The names of the K classes.
         keyframes: The seqs of the keyframes, ascending.
-        history_sha256: The hash of all arrays, in hexadecimal digits.
+        history_sha256: The hash of the history as a checkpoint holds it, in hexadecimal digits.
         history: (B, 8).
         labels: (B, K), or None.
         found: (B, K), or None.
