@@ -2,8 +2,6 @@
 
 Bucket i has the events origin + i·width < seq <= origin + (i + 1)·width. So between half and all of the buckets are in
 use, however long the stream is.
-
-Rows come by ascending seq, so those of one bucket are neighbors: a run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,37 +10,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.softmax.arrays import Doubles, Integers
-
-# Rows of up to so many buckets are added bucket by bucket, which is faster if each bucket has many rows.
-RUNS_MAX: Final = 16
+from service.softmax.arrays import Integers
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-class BucketRows:
-    """The buckets of some rows.
-
-    Args:
-        places: (R,) the bucket of each row, ascending.
-
-    Attributes:
-        places: The same.
-        starts: The first row of each run.
-    """
-
-    def __init__(self, places: Integers) -> None:
-        self.places: Final = places
-        self.starts: Final = np.flatnonzero(np.concatenate([[True], places[1:] != places[:-1]])[: len(places)])
-
-    def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Return the bucket of each run, its first row, and the row after its last."""
-        starts = self.starts.tolist()
-        return zip(self.places[self.starts].tolist(), starts, [*starts[1:], len(self.places)], strict=False)
-
-    def take(self, rows: NDArray[Any]) -> "BucketRows":
-        """Return the buckets of some of the rows: truth values (R,), or ascending indices of rows."""
-        return BucketRows(self.places[rows])
 
 
 class EventBuckets:
@@ -66,20 +36,26 @@ class EventBuckets:
         self._maxima: Final = maxima
         (self._most,) = {len(array) for array in arrays.values()}
 
-    def parts(self, seqs: Integers) -> Iterator[tuple[slice, BucketRows]]:
+    @property
+    def shift(self) -> int:
+        """The width as a power of two: bucket i has the seqs with (seq - (origin + 1)) >> shift = i."""
+        return self.width.bit_length() - 1
+
+    def parts(self, seqs: Integers) -> Iterator[slice]:
         """Cut rows where the buckets are full, and merge them there.
 
         Args:
             seqs: (R,) the seq of each row's event, ascending, none before the rows that were added.
 
         Yields:
-            The rows of a part, and their buckets. Add them before taking the next part.
+            The rows of a part. Add them before taking the next part.
         """
         start = 0
         while start < len(seqs):
-            stop = int(np.searchsorted(seqs, self.origin + self._most * self.width, side="right"))
+            end = self.origin + self._most * self.width
+            stop = len(seqs) if seqs[-1] <= end else int(np.searchsorted(seqs, end, side="right"))
             if stop > start:
-                yield slice(start, stop), BucketRows((seqs[start:stop] - (self.origin + 1)) // self.width)
+                yield slice(start, stop)
                 start = stop
             else:
                 self._merge()
@@ -119,26 +95,3 @@ class EventBuckets:
                 merged[:, column] = np.maximum(array[0::2, column], array[1::2, column])
             array[:half], array[half:] = merged, 0
         self.width *= 2
-
-
-def add_in_order(sums: Doubles, rows: BucketRows, values: Doubles) -> None:
-    """Add values (R,) to sums (B,): each sum in the order of the rows."""
-    if len(rows.starts) > RUNS_MAX:
-        np.add.at(sums, rows.places, values)
-        return
-    for place, start, stop in rows.runs():
-        sums[place] = np.add.accumulate(np.concatenate([sums[place : place + 1], values[start:stop]]))[-1]
-
-
-def add_exactly(sums: NDArray[Any], rows: BucketRows, cells: Integers, values: Doubles | None = None) -> None:
-    """Add values (R,), or 1 for each row, to sums (B, C) at the cells (R,).
-
-    The order of the rows does not count; so all sums must be exact.
-    """
-    width = sums.shape[1]
-    if len(rows.starts) > RUNS_MAX:
-        np.add.at(sums.reshape(-1), rows.places * width + cells, 1 if values is None else values)
-        return
-    for place, start, stop in rows.runs():
-        weights = None if values is None else values[start:stop]
-        sums[place] += np.bincount(cells[start:stop], weights, width).astype(sums.dtype)

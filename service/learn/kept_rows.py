@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from service.learn.row_answers import NO_LABEL, RowAnswers
 from service.softmax.arrays import Integers
+from service.softmax.kernels.answer_counts import LOSS_OF
 from service.store.states.report import RECENT, RECENT_MAX, SURPRISING_MAX
 
 NUMBERS: Final = 3  # of a row: its seq, label and answer
@@ -22,20 +23,18 @@ class KeptRows:
 
     def add(self, rows: RowAnswers, columns: Integers) -> None:
         """Add rows that come after those before; `columns` has the column of each class."""
-        places = np.append(columns, NO_LABEL)  # at NO_LABEL is the last one
-        numbers = np.stack((rows.seqs, places[rows.labels], places[rows.answers]), axis=1)
-        newest = slice(max(0, len(numbers) - RECENT_MAX), None)
-        outcomes = (rows.losses, rows.hits, rows.confidences, rows.accuracies, rows.frozen_losses, rows.frozen_hits)
-        recent = np.stack([values[newest] for values in outcomes], axis=1)
-        self._recent = np.concatenate([self._recent, recent])[-RECENT_MAX:]
-        self._recent_rows = np.concatenate([self._recent_rows, numbers[newest]])[-RECENT_MAX:]
+        losses, places = rows.outcomes[LOSS_OF], np.append(columns, NO_LABEL)  # at NO_LABEL is the last one
+        newest = slice(max(0, len(rows.seqs) - RECENT_MAX), None)
+        keep = slice(max(0, len(self._recent) + len(rows.seqs) - RECENT_MAX), None)
+        self._recent = np.concatenate([self._recent[keep], rows.outcomes[:, newest].T])
+        self._recent_rows = np.concatenate([self._recent_rows[keep], _numbers_of(rows, places, newest)])
         least = self._surprising[-1, 0] if len(self._surprising) == SURPRISING_MAX else -np.inf
-        candidates = np.flatnonzero(rows.losses > least)  # of equal losses the earlier one stays
+        candidates = np.flatnonzero(losses > least)  # of equal losses the earlier one stays
         if candidates.size:
-            losses = np.concatenate([self._surprising[:, 0], rows.losses[candidates]])
-            numbers = np.concatenate([self._surprising_rows, numbers[candidates]])
-            order = np.lexsort((numbers[:, 0], -losses))[:SURPRISING_MAX]
-            self._surprising, self._surprising_rows = losses[order, np.newaxis], numbers[order]
+            found = np.concatenate([self._surprising[:, 0], losses[candidates]])
+            numbers = np.concatenate([self._surprising_rows, _numbers_of(rows, places, candidates)])
+            order = np.lexsort((numbers[:, 0], -found))[:SURPRISING_MAX]
+            self._surprising, self._surprising_rows = found[order, np.newaxis], numbers[order]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name; they do not change later."""
@@ -63,3 +62,8 @@ class KeptRows:
         """
         self._recent, self._recent_rows = arrays["recent"], arrays["recent_rows"]
         self._surprising, self._surprising_rows = arrays["surprising"], arrays["surprising_rows"]
+
+
+def _numbers_of(rows: RowAnswers, places: Integers, which: slice | Integers) -> Integers:
+    """Return seq, label and answer (n, NUMBERS) of some rows, with `places[class]` in place of each class."""
+    return np.stack((rows.seqs[which], places[rows.labels[which]], places[rows.answers[which]]), axis=1)

@@ -14,12 +14,14 @@ from service.errors import UnacceptableError
 from service.learn.state import ScoredRows
 from service.softmax.arrays import Doubles, Floats, Integers
 from service.softmax.classifier import HEADS, NO_LABELS, Classifier
+from service.softmax.kernels.answer_counts import FROZEN_HIT_OF, FROZEN_LOSS_OF, find_answers
 from service.softmax.kernels.calibration_kernels import head_forward
 from service.softmax.kernels.exp_log import log_forward
-from service.softmax.progress import ACCURACY_OF, CONFIDENCE_OF, HIT_OF, LOSS_OF
+from service.softmax.progress import OUTCOMES
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.model_factory import build_model
 from service.store.log.feedback_payload import Block, Targets
+from service.store.states.report import RECENT
 
 # The label and the answer of a row that has several.
 NO_LABEL: Final = -1
@@ -37,12 +39,8 @@ class RowAnswers:
         X: (R, N) the rows.
         labels: (R,) the class that was wanted; NO_LABEL for a multi-label row.
         answers: (R,) the class that was answered; NO_LABEL for a multi-label row.
-        losses: (R,) the loss of the answer.
-        hits: (R,) 1 if the answer was right, else 0.
-        confidences: (R,) the probability that was answered for the answer.
-        accuracies: (R,) the target of the answered class.
-        frozen_losses: (R,) the loss of the artifact's answer.
-        frozen_hits: (R,) 1 if the artifact's answer was right, else 0.
+        outcomes: (6, R) in the order of RECENT: the loss of the answer, 1 if it was right, else 0, the probability that
+            was answered for the answer, the target of the answered class; and loss and hit of the artifact's answer.
         wanted: (R, K) the classes that a multi-label row has, or None.
         answered: (R, K) the classes that were answered to it, or None.
     """
@@ -51,12 +49,7 @@ class RowAnswers:
     X: Floats
     labels: Integers
     answers: Integers
-    losses: Doubles
-    hits: Doubles
-    confidences: Doubles
-    accuracies: Doubles
-    frozen_losses: Doubles
-    frozen_hits: Doubles
+    outcomes: Doubles
     wanted: Flags | None
     answered: Flags | None
 
@@ -82,26 +75,27 @@ class AnswerReader:
             seqs: (R,) the seq of each row's event.
             scored: How they were answered.
         """
-        keep = ~np.isnan(scored.losses)
-        X, targets, scores, outcomes, seqs = (
-            (block.X, block.targets, scored.scores, scored.outcomes, seqs)
-            if keep.all()
-            else (block.X[keep], block.targets[keep], scored.scores[keep], scored.outcomes[:, keep], seqs[keep])
-        )
-        is_index = block.layout.targets == Targets.INDEX
+        X, targets, scores, found = block.X, block.targets, scored.scores, scored.outcomes
+        skipped = np.isnan(scored.losses)
+        if skipped.any():
+            keep = ~skipped
+            X, targets, scores, found, seqs = X[keep], targets[keep], scores[keep], found[:, keep], seqs[keep]
+        outcomes = np.empty((len(RECENT), len(X)))
+        outcomes[:OUTCOMES] = found
         wanted = answered = None
         if self._head == "multilabel":
             labels = answers = np.full(len(X), NO_LABEL)
             wanted, answered = targets >= THRESHOLD, self._answered_sets(scores)
         else:
+            is_index = block.layout.targets == Targets.INDEX
             labels = targets.astype(np.int64) if is_index else targets.argmax(axis=1)
-            right = outcomes[HIT_OF] > 0
-            answers = np.where(right, labels, 1 - labels if self._head == "sigmoid" else scores.argmax(axis=1))
-        frozen = self._frozen_answers(X, labels if is_index else targets.astype(np.float64), block.layout.n_classes)
-        return RowAnswers(
-            seqs, X, labels, answers, outcomes[LOSS_OF], outcomes[HIT_OF], outcomes[CONFIDENCE_OF],
-            outcomes[ACCURACY_OF], frozen[0], frozen[1], wanted, answered,
-        )  # fmt: skip
+            answers = np.empty_like(labels)
+            find_answers(scores, outcomes, labels, answers)
+        soft = None if block.layout.targets == Targets.INDEX else targets.astype(np.float64)
+        outcomes[FROZEN_LOSS_OF], outcomes[FROZEN_HIT_OF] = self._frozen_answers(
+            X, labels, soft, block.layout.n_classes
+        )
+        return RowAnswers(seqs, X, labels, answers, outcomes, wanted, answered)
 
     def _answered_sets(self, scores: Floats) -> Flags:
         """Return which classes a multi-label head answers for logits (R, K)."""
@@ -113,41 +107,43 @@ class AnswerReader:
         """Return the probability from which each of the first classes is answered."""
         return np.array([*self._thresholds, *[THRESHOLD] * classes])[:classes]
 
-    def _frozen_answers(self, X: Floats, targets: Integers | Doubles, classes: int) -> tuple[Doubles, Doubles]:
+    def _frozen_answers(self, X: Floats, labels: Integers, soft: Doubles | None, classes: int) -> tuple[Doubles, Flags]:
         """Return the losses and hits (R,) of the artifact's answers, given the number of classes now.
 
         A row whose values are too large for the artifact counts as a guess that gives each class the same probability,
         and as wrong.
         """
-        if not len(X):
-            return np.empty(0), np.empty(0)
         try:
-            return self._compare(X, targets, classes)
+            return self._compare(X, labels, soft, classes)
         except UnacceptableError:
             if len(X) == 1:
                 guess = classes * _uniform_loss(2) if self._head == "multilabel" else _uniform_loss(classes)
-                return np.full(1, guess), np.zeros(1)
-            parts = [self._frozen_answers(X[i : i + 1], targets[i : i + 1], classes) for i in range(len(X))]
+                return np.full(1, guess), np.zeros(1, bool)
+            each = (slice(i, i + 1) for i in range(len(X)))
+            parts = [
+                self._frozen_answers(X[at], labels[at], None if soft is None else soft[at], classes) for at in each
+            ]
             return np.concatenate([losses for losses, _ in parts]), np.concatenate([hits for _, hits in parts])
 
-    def _compare(self, X: Floats, targets: Integers | Doubles, classes: int) -> tuple[Doubles, Doubles]:
+    def _compare(self, X: Floats, labels: Integers, soft: Doubles | None, classes: int) -> tuple[Doubles, Flags]:
         """Return the losses and hits; a class that was added after training has the probability of a guess."""
         model, known = self._model, self._model.n_classes
+        if not len(X):
+            return np.empty(0), np.empty(0, bool)
+        if soft is None:
+            losses, best = model.label_losses(X, np.minimum(labels, known - 1))
+            return np.where(
+                labels < known, losses, _uniform_loss(classes)
+            ) if classes > known else losses, best == labels
         if self._head == "multilabel":
-            same = np.greater_equal(model.predict(X), self._thresholds_of(known)) == (targets[:, :known] >= THRESHOLD)
-            losses = model.losses(X, np.ascontiguousarray(targets[:, :known])) + (classes - known) * _uniform_loss(2)
-            hits = same.all(axis=1) & (targets[:, known:] < THRESHOLD).all(axis=1)
-            return losses, hits.astype(np.float64)
+            same = np.greater_equal(model.predict(X), self._thresholds_of(known)) == (soft[:, :known] >= THRESHOLD)
+            losses = model.losses(X, np.ascontiguousarray(soft[:, :known])) + (classes - known) * _uniform_loss(2)
+            return losses, same.all(axis=1) & (soft[:, known:] < THRESHOLD).all(axis=1)
         logs = model.log_probabilities(X)
-        best = logs.argmax(axis=1)
-        if targets.ndim == 1:
-            labels = targets.astype(np.int64)
-            losses = -logs[np.arange(len(X)), np.minimum(labels, known - 1)]
-            return np.where(labels < known, losses, _uniform_loss(classes)), (best == labels).astype(np.float64)
         losses = np.zeros(len(X))
         for k in range(classes):  # one class after another, so that the order of the sum is fixed
-            losses += targets[:, k] * (-logs[:, k] if k < known else _uniform_loss(classes))
-        return losses, (best == targets.argmax(axis=1)).astype(np.float64)
+            losses += soft[:, k] * (-logs[:, k] if k < known else _uniform_loss(classes))
+        return losses, logs.argmax(axis=1) == labels
 
 
 def _uniform_loss(classes: int) -> float:

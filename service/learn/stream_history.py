@@ -24,11 +24,19 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError
-from service.learn.event_buckets import EventBuckets, add_exactly, add_in_order
+from service.learn.event_buckets import EventBuckets
 from service.learn.kept_rows import KeptRows
 from service.learn.row_answers import NO_LABEL, AnswerReader, RowAnswers
 from service.learn.state import ScoredRows
 from service.softmax.arrays import Doubles, Integers
+from service.softmax.kernels.answer_counts import (
+    DRIFT_UNIT,
+    LOSS_MAX,
+    SHARE_UNIT,
+    count_answers,
+    count_details,
+    count_label_sets,
+)
 from service.softmax.reliability_diagram import BINS
 from service.store.artifact.artifact import Artifact
 from service.store.log.events import Position
@@ -44,14 +52,12 @@ from service.store.states.report import (
 )
 
 PREFIX: Final = "history."
-SHIFT_MAX: Final = 8.0
-SHIFT_UNIT: Final = 2.0**-16
-ROWS, LOSS, LOSS_MAX, HITS, FROZEN_ROWS, FROZEN_LOSS, FROZEN_HITS, BOTH_HITS = range(len(COLUMNS))
-COUNTS: Final = (ROWS, HITS, FROZEN_ROWS, FROZEN_HITS, BOTH_HITS)
-SHARE_UNIT: Final = 2.0**-24
-# For each bin of confidence: the rows, and the sums of confidences and accuracies in multiples of SHARE_UNIT.
-CALIBRATION: Final = ("bins", "confidences", "accuracies")
+# The units of the sums in a bin of confidence: rows, confidences, accuracies.
 UNITS: Final = (1.0, SHARE_UNIT, SHARE_UNIT)
+# In place of the counts that are not made.
+NO_COUNTS: Final = np.empty((1, 0), np.uint32)
+NO_MATRICES: Final = np.empty((1, 0, 0), np.uint32)
+NO_SUMS: Final = np.empty((1, 0))
 
 
 class History:
@@ -75,20 +81,19 @@ class History:
         self._is_multilabel: Final = manifest.head == "multilabel"
         self._columns = list(manifest.classes)
         self._rows: Final = KeptRows()
-        self._shift: tuple[Doubles, Doubles] | None = None
+        self._stage = np.zeros((2, manifest.n_features))
         C, N, training = len(self._columns), manifest.n_features, manifest.training
         fine: dict[str, NDArray[Any]] = {"sums": np.zeros((BUCKETS_MAX, len(COLUMNS)))}
-        coarse: dict[str, NDArray[Any]] = {name: np.zeros((COARSE_BUCKETS_MAX, BINS)) for name in CALIBRATION}
+        coarse: dict[str, NDArray[Any]] = {"calibration": np.zeros((COARSE_BUCKETS_MAX, BINS, len(UNITS)))}
         if C <= LABELS_MAX:
             fine |= {name: np.zeros((BUCKETS_MAX, C), np.uint32) for name in ("labels", "found")}
         if C <= CONFUSION_MAX and not self._is_multilabel:
             coarse["confusion"] = np.zeros((COARSE_BUCKETS_MAX, C, C), np.uint32)
         if N <= DRIFT_MAX and training is not None:
-            scale = np.array(training.scale)
             with np.errstate(all="ignore"):
-                inverse = 1 / scale
-            self._shift = np.array(training.mean), np.where(np.isfinite(inverse), inverse, 0.0)
-            coarse["shifts"] = np.zeros((COARSE_BUCKETS_MAX, N))
+                inverse = 1 / np.array(training.scale)
+            self._stage[:] = training.mean, np.where(np.isfinite(inverse), inverse, 0.0)
+            coarse["drift"] = np.zeros((COARSE_BUCKETS_MAX, N))
         self._fine: Final = EventBuckets(origin, fine, {"sums": LOSS_MAX})
         self._coarse: Final = EventBuckets(origin, coarse, {})
 
@@ -106,10 +111,10 @@ class History:
         """
         rows = self._reader.read_answers(block, seqs, scored)
         if len(rows.seqs):
-            places = self._columns_of(classes)
-            self._add_fine(rows, places)
-            self._add_coarse(rows, places)
-            self._rows.add(rows, places)
+            columns = self._columns_of(classes)
+            self._count_answers(rows, columns)
+            self._count_details(rows, columns)
+            self._rows.add(rows, columns)
             self.last_seq = int(rows.seqs[-1])
         return rows
 
@@ -136,46 +141,24 @@ class History:
                 growth = [(0, columns - counts.shape[1] if axis in axes else 0) for axis in range(counts.ndim)]
                 buckets.arrays[name] = np.pad(counts, growth)
 
-    def _add_fine(self, rows: RowAnswers, columns: Integers) -> None:
-        for part, buckets in self._fine.parts(rows.seqs):
-            sums, of_runs, starts = self._fine.arrays["sums"], buckets.places[buckets.starts], buckets.starts
-            losses, hits, frozen_hits = rows.losses[part], rows.hits[part], rows.frozen_hits[part]
-            add_in_order(sums[:, LOSS], buckets, losses)
-            add_in_order(sums[:, FROZEN_LOSS], buckets, rows.frozen_losses[part])
-            largest = np.maximum.reduceat(losses, starts)
-            sums[of_runs, LOSS_MAX] = np.maximum(sums[of_runs, LOSS_MAX], largest)
-            ones = np.ones_like(hits)
-            counts = np.stack((ones, hits, ones, frozen_hits, hits * frozen_hits), axis=1)
-            sums[of_runs[:, np.newaxis], COUNTS] += np.add.reduceat(counts, starts, axis=0)
-            for name, (at, labels) in zip(("labels", "found"), _find_labels(rows, part), strict=True):
-                if name in self._fine.arrays:
-                    add_exactly(self._fine.arrays[name], buckets.take(at), columns[labels])
+    def _count_answers(self, rows: RowAnswers, columns: Integers) -> None:
+        buckets, arrays = self._fine, self._fine.arrays
+        wanted, found = (arrays.get(name, NO_COUNTS) for name in ("labels", "found"))
+        is_set, counts = rows.wanted is not None, wanted.shape[1] > 0
+        singles = (NO_COUNTS, NO_COUNTS) if is_set else (wanted, found)
+        for part in buckets.parts(rows.seqs):
+            place = part.start, part.stop, rows.seqs, buckets.origin + 1, buckets.shift
+            count_answers(*place, rows.outcomes, rows.labels, columns, arrays["sums"], *singles)
+            if is_set and counts:
+                count_label_sets(*place, rows.wanted, rows.answered, columns, wanted, found)
 
-    def _add_coarse(self, rows: RowAnswers, columns: Integers) -> None:
-        bins = np.minimum((rows.confidences * BINS).astype(np.int64), BINS - 1)
-        confidences, accuracies = (np.rint(values / SHARE_UNIT) for values in (rows.confidences, rows.accuracies))
-        shifts = self._shifts_of(rows)
-        for part, buckets in self._coarse.parts(rows.seqs):
-            arrays = self._coarse.arrays
-            for name, shares in zip(CALIBRATION, (None, confidences[part], accuracies[part]), strict=True):
-                add_exactly(arrays[name], buckets, bins[part], shares)
-            if "confusion" in arrays:
-                C = arrays["confusion"].shape[1]
-                pairs = columns[rows.labels[part]] * C + columns[rows.answers[part]]
-                add_exactly(arrays["confusion"].reshape(-1, C * C), buckets, pairs)
-            if shifts is not None:
-                sums = np.add.reduceat(shifts[part], buckets.starts, axis=0)
-                arrays["shifts"][buckets.places[buckets.starts]] += sums
-
-    def _shifts_of(self, rows: RowAnswers) -> Doubles | None:
-        """Return how far each feature is from its mean in training, (R, N) in multiples of SHIFT_UNIT of its scale."""
-        if self._shift is None:
-            return None
-        mean, inverse = self._shift
-        with np.errstate(all="ignore"):
-            shifts = (rows.X - mean) * inverse
-        shifts = np.nan_to_num(np.clip(shifts, -SHIFT_MAX, SHIFT_MAX), copy=False, nan=0.0)
-        return np.rint(shifts / SHIFT_UNIT)
+    def _count_details(self, rows: RowAnswers, columns: Integers) -> None:
+        buckets, arrays = self._coarse, self._coarse.arrays
+        confusion, drift = arrays.get("confusion", NO_MATRICES), arrays.get("drift", NO_SUMS)
+        for part in buckets.parts(rows.seqs):
+            place = part.start, part.stop, rows.seqs, buckets.origin + 1, buckets.shift
+            answers = rows.outcomes, rows.labels, rows.answers, columns
+            count_details(*place, *answers, rows.X, self._stage, arrays["calibration"], confusion, drift)
 
     # The forms in which it is stored
 
@@ -229,7 +212,7 @@ class History:
         places[columns] = np.arange(len(columns))
         fine, coarse = self._fine.trimmed(self.last_seq), self._coarse.trimmed(self.last_seq)
         labels, found, confusion = fine.get("labels"), fine.get("found"), coarse.get("confusion")
-        shifts = coarse.get("shifts")
+        drift = coarse.get("drift")
         return Report(
             seq=position.seq,
             hash=position.hash.hex(),
@@ -243,10 +226,10 @@ class History:
             history=fine["sums"],
             labels=None if labels is None else labels[:, columns],
             found=None if found is None else found[:, columns],
-            quality=self._coarse_sums(fine["sums"], len(coarse["bins"])),
+            quality=self._coarse_sums(fine["sums"], len(coarse["calibration"])),
             confusion=None if confusion is None else confusion[:, columns[:, np.newaxis], columns],
-            calibration=np.stack([coarse[name] * unit for name, unit in zip(CALIBRATION, UNITS, strict=True)], axis=2),
-            drift=None if shifts is None else shifts * SHIFT_UNIT,
+            calibration=coarse["calibration"] * UNITS,
+            drift=None if drift is None else drift * DRIFT_UNIT,
             **self._rows.arrays_of_classes(places),
         )
 
@@ -259,12 +242,3 @@ class History:
         total = np.add.accumulate(parts, axis=1)[:, -1]
         total[:, LOSS_MAX] = parts[:, :, LOSS_MAX].max(axis=1)
         return total
-
-
-def _find_labels(rows: RowAnswers, part: slice) -> tuple[tuple[Integers, ...], tuple[Integers, ...]]:
-    """Return the row and the class of each label of some rows, and of each label that was answered right."""
-    if rows.wanted is not None and rows.answered is not None:
-        wanted, answered = rows.wanted[part], rows.answered[part]
-        return np.nonzero(wanted), np.nonzero(wanted & answered)
-    labels, right = rows.labels[part], np.flatnonzero(rows.hits[part] > 0)
-    return (np.arange(len(labels)), labels), (right, labels[right])

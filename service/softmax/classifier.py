@@ -15,6 +15,7 @@ from service.errors import UnacceptableError
 from service.softmax.arrays import Doubles, Floats, Integers
 from service.softmax.input_stage import NOT_NUMBERS
 from service.softmax.kernels.heads import MULTILABEL, OVR, SIGMOID, SOFTMAX
+from service.softmax.kernels.label_losses import label_losses_forward
 from service.softmax.kernels.loss import cross_entropy_forward, log_probabilities_forward
 from service.softmax.kernels.single import SingleRowPlan
 
@@ -28,6 +29,8 @@ LAYOUT: Final = "X must be an aligned, writable, C-contiguous array of the model
 NO_LABELS: Final = np.empty(0, np.int64)
 
 HEADS: Final[dict[str, int]] = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "multilabel": MULTILABEL, "ovr": OVR}
+# The heads whose loss for one label is that of `label_losses_forward`.
+ONE_LABEL: Final[frozenset[Head]] = frozenset(("softmax", "sigmoid"))
 
 
 class LayerShape(NamedTuple):
@@ -147,6 +150,23 @@ class Classifier(ABC):
         cross_entropy_forward(Z, Y, self._code, losses)
         self.retry_in_float64(X, over, losses, lambda model, rows: model.losses(rows, Y[over]))
         return losses
+
+    def label_losses(self, X: Floats, labels: Integers) -> tuple[Doubles, Integers]:
+        """Return -ln p (B,) of the label of each row of X (B, N), and the most probable class (B,), the lowest if tied.
+
+        Args:
+            X: (B, N).
+            labels: (B,) class indices.
+
+        Raises:
+            UnacceptableError: As `predict`.
+        """
+        if self.head in ONE_LABEL:
+            losses, answers = np.empty(len(X)), np.empty(len(X), np.int64)
+            if label_losses_forward(self.logits(X), self.n_classes, labels, losses, answers):
+                return losses, answers
+        logs = self.log_probabilities(X)
+        return -logs[np.arange(len(X)), labels], logs.argmax(axis=1)
 
     def check_rows(self, X: Floats) -> None:
         """Raise an error unless kernels can read X (B, N), B >= 1.

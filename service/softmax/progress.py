@@ -19,7 +19,9 @@ class ProgressCounts:
     """The arrays in which fold kernels count rows.
 
     Args:
-        room: R, the rows that the rings hold.
+        totals: As the attribute; zeros by default.
+        recent: As the attribute.
+        window: As the attribute.
 
     Attributes:
         totals: (PROGRESS,) float64, in the order of the constants of kernels/fold.py.
@@ -27,10 +29,12 @@ class ProgressCounts:
         window: (2, R), the confidence and accuracy of the same rows; see `certainty` in kernels/fold.py.
     """
 
-    def __init__(self, room: int = RECENT) -> None:
-        self.totals: Final = np.zeros(PROGRESS)
-        self.recent: Final = np.zeros((2, room))
-        self.window: Final = np.zeros((2, room))
+    def __init__(
+        self, totals: Doubles | None = None, recent: Doubles | None = None, window: Doubles | None = None
+    ) -> None:
+        self.totals: Final = np.zeros(PROGRESS) if totals is None else totals
+        self.recent: Final = np.zeros((2, RECENT)) if recent is None else recent
+        self.window: Final = np.zeros((2, RECENT)) if window is None else window
 
     def fold_outcomes(self, fold: Callable[["ProgressCounts"], None], losses: Doubles, outcomes: Doubles) -> None:
         """Call a fold that counts rows, and write what it counted for each row.
@@ -43,25 +47,21 @@ class ProgressCounts:
             outcomes: (OUTCOMES, B), overwritten; NaN for a row that was skipped.
         """
         room, before = len(losses), int(self.totals[ROWS])
-        wide = ProgressCounts(room)
-        wide.totals[:] = self.totals
-        fold(wide)
-        self.totals[:] = wide.totals
-        counted, start = int(self.totals[ROWS]) - before, before % room
-        ring = np.concatenate([wide.recent, wide.window])
-        in_order = np.concatenate([ring[:, start:], ring[:, :start]], axis=1)[:, :counted]
-        outcomes[:, ~np.isnan(losses)] = in_order
-        if counted < room:
-            outcomes[:, np.isnan(losses)] = np.nan
-        newest = in_order[:, -RECENT:]
+        fold(ProgressCounts(self.totals, outcomes[:2], outcomes[2:]))
+        start, counted = before % room, int(self.totals[ROWS]) - before
+        if start:
+            outcomes[:] = np.concatenate([outcomes[:, start:], outcomes[:, :start]], axis=1)
+        newest = outcomes[:, max(0, counted - RECENT) : counted]
         places = np.arange(before + counted - newest.shape[1], before + counted) % RECENT
         self.recent[:, places], self.window[:, places] = newest[:2], newest[2:]
+        if counted < room:
+            skipped = np.isnan(losses)
+            outcomes[:, ~skipped] = outcomes[:, :counted].copy()
+            outcomes[:, skipped] = np.nan
 
     def with_totals(self) -> "ProgressCounts":
         """Return other counts with the same totals, and without recent rows."""
-        other = ProgressCounts()
-        other.totals[:] = self.totals
-        return other
+        return ProgressCounts(self.totals.copy())
 
     def summarize(self) -> dict[str, float]:
         """Return the counts by name; see `summarize_progress`."""
