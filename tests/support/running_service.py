@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator, Sequence
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import httpx
 
 from tests.support.api_keys import bearer
+from tests.support.fork_server import ForkedProcess, fork_server
 from tests.support.http_connection import Response, checked
 from tests.support.http_requests import target_of
 from tests.support.leaked_secrets import check_data, check_text
@@ -30,7 +31,7 @@ class Service(NamedTuple):
     """A running `softstep serve`."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | ForkedProcess
     log: Path
 
     @property
@@ -59,7 +60,7 @@ def serving(
         workers: The number of worker processes.
         key: The key with which its metrics are read, which tell when it is ready; None if they are open.
         client: The TLS context of the client that waits for the service, if it speaks TLS.
-        under: A command that runs the service, and ends when the service does.
+        under: A command that runs the service, and ends when the service does. Other services are forked.
         environment: Further environment variables.
     """
     variables = {
@@ -69,14 +70,12 @@ def serving(
         "SOFTSTEP_METRICS_ACCESS": "open",  # they tell when it is ready
         **{name: str(value) for name, value in environment.items()},
     }
-    command = [sys.executable, "-m", "service", "serve", "--models", str(models), "--data", str(scratch / "data")]
+    arguments = ["serve", "--models", str(models), "--data", str(scratch / "data"), "--workers", str(workers)]
     log = scratch / "log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [*under, *command, "--workers", str(workers)], env=variables, cwd=ROOT, stdout=-1, stderr=errors, text=True
-        ) as process,
-    ):
+    with log.open("w") as errors:
+        process = start(arguments, variables, errors, under)
+    assert process.stdout is not None
+    with process.stdout:
         try:
             service = Service(_ready_url(process, workers, log, key, client), process, log)
             yield service
@@ -86,6 +85,16 @@ def serving(
             process.wait(SECONDS)
     check_text(log.read_text(), "the log of a service")
     check_data(scratch / "data")
+
+
+def start(
+    arguments: list[str], environment: dict[str, str], errors: TextIO, under: Sequence[str] = ()
+) -> subprocess.Popen[str] | ForkedProcess:
+    """Start a command of softstep: by a fork if the process that is forked would import the same, else as a command."""
+    if not under and fork_server().is_usable(environment):
+        return fork_server().start(arguments, environment, errors)
+    command = [*under, sys.executable, "-m", "service", *arguments]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=-1, stderr=errors, text=True)
 
 
 def check_metrics(service: Service, client: ssl.SSLContext | None) -> None:
@@ -100,7 +109,11 @@ def check_metrics(service: Service, client: ssl.SSLContext | None) -> None:
 
 
 def _ready_url(
-    process: subprocess.Popen[str], workers: int, log: Path, key: str | None, client: ssl.SSLContext | None
+    process: subprocess.Popen[str] | ForkedProcess,
+    workers: int,
+    log: Path,
+    key: str | None,
+    client: ssl.SSLContext | None,
 ) -> str:
     """Return the URL of a service once all its workers take predictions; fail with its log if they never do."""
     assert process.stdout is not None
