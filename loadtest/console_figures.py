@@ -73,8 +73,7 @@ def draw(page: Page) -> None:
         if i == 0:
             page.mouse.down()
     page.mouse.up()
-    page.locator(".bar.best").wait_for()
-    page.wait_for_timeout(500)
+    page.locator("#bars[aria-busy=false] .best").wait_for()
 
 
 def take_screenshots(browser: Browser, url: str, folder: Path) -> list[str]:

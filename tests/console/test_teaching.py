@@ -5,9 +5,8 @@ import re
 import httpx
 from playwright.sync_api import Browser, expect
 
-from tests.support.console_page import THREE, draw, is_settled, known, visiting, wait_for
+from tests.support.console_page import THREE, draw, is_settled, known, visiting
 from tests.support.running_service import Service
-from tests.support.waiting import wait_until
 
 
 def test_a_drawn_digit_is_taught_and_forgotten(console: Service, browser: Browser) -> None:
@@ -26,7 +25,7 @@ def test_a_drawn_digit_is_taught_and_forgotten(console: Service, browser: Browse
         expect(page.locator("#said")).to_contain_text(re.compile(r"Learned as event 1\. 7: .* → "))
         taught = known(page, "S.answer.probabilities")
         assert taught[7] > before[7]
-        assert page.locator(".bar", has_text="7").locator(".track b").is_visible(), "the mark of before"
+        expect(page.locator(".bar").nth(7).locator(".track b")).to_be_visible()  # the mark of before
         page.get_by_role("button", name="Forget it again").click()
         expect(page.locator("#said")).to_contain_text("Forgotten as event 2")
         assert known(page, "S.answer.probabilities") == before
@@ -39,11 +38,12 @@ def test_the_keyboard_alone_is_enough(console: Service, browser: Browser) -> Non
         page.locator("#model").focus()
         page.keyboard.type("digits-mlp")
         expect(page).to_have_title("digits-mlp · Softstep")
+        is_settled(page)
         page.locator("#pad").focus()
         for key in ("ArrowDown", "ArrowRight", "Space", "ArrowDown", "Space", "ArrowDown", "Space"):
             page.keyboard.press(key)
-        page.locator(".bar.best").wait_for()
-        wait_until(lambda: [i for i, value in enumerate(known(page, "S.row")) if value] == [9, 17, 25])
+        is_settled(page)
+        assert [i for i, value in enumerate(known(page, "S.answer.row")) if value] == [9, 17, 25]
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "it is this"
         page.keyboard.press("Enter")
@@ -80,7 +80,8 @@ def test_a_pasted_row_is_checked(console: Service, browser: Browser) -> None:
         page.get_by_role("button", name="Paste row").click()
         page.locator("#row-text").fill("[6.0, 2.7; 5.1 1600]")
         page.get_by_role("button", name="Use it").click()
-        wait_for(page, "import('./console/page.js').then(({ S }) => S.row?.[3] === 1600)")
+        is_settled(page)
+        assert known(page, "S.answer.row") == [6, 2.7, 5.1, 1600]
         page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
         page.get_by_role("button", name="Copy as curl").click()
         command = f"curl -s '{console.url}/v1/models/iris:predict' -d '{{\"instances\":[[6,2.7,5.1,1600]]}}'"

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 from safetensors.numpy import load
 from sklearn.datasets import load_iris
 
-from tests.support.console_page import check_accessibility, is_settled, known, visiting
+from tests.support.console_page import check_accessibility, hold, is_settled, known, visiting, wait_for_calls
 from tests.support.running_service import Service
 from tests.support.waiting import wait_until
 
@@ -110,7 +110,7 @@ def test_the_playhead_shows_a_state_of_the_past(console: Service, browser: Brows
         is_settled(page)
         page.locator("#at", has_text=f"after event {seq}").wait_for()
         expect(page.locator("#said")).to_have_text("Go back to now to teach.")
-        assert page.locator(".bar button:enabled").count() == 0
+        expect(page.locator(".bar button:disabled")).to_have_count(len(CLASSES))
         expect(page.locator("#headline")).to_contain_text("iris was right")
         row, shown = known(page, "S.row"), known(page, "S.answer.probabilities")
         weights = fold(console, seq)
@@ -127,8 +127,33 @@ def test_the_playhead_shows_a_state_of_the_past(console: Service, browser: Brows
         assert page.evaluate("location.hash") == f"#iris@{seq - 1}"
         page.get_by_role("button", name="Back to now").click()
         expect(page.locator("#said")).to_have_text("")
-        assert page.locator(".bar button:disabled").count() == 0
+        expect(page.locator(".bar button:disabled")).to_have_count(0)
+        expect(page.locator(".bar button:enabled")).to_have_count(len(known(page, "S.meta.classes")))
         assert page.evaluate("location.hash") == "#iris"
+
+
+@pytest.mark.usefixtures("taught")
+def test_only_an_answer_of_now_is_taught(console: Service, browser: Browser) -> None:
+    """Teaching is off from the moment the playhead leaves now until the answer of now is shown again."""
+    on, off = (f".bar button:{state}" for state in ("enabled", "disabled"))
+    with visiting(browser, f"{console.url}/#iris") as page:
+        is_settled(page)
+        expect(page.locator(on)).to_have_count(4)
+        held = hold(page, "**:explain")
+        page.locator("#playhead").focus()
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#said")).to_have_text("Go back to now to teach.")
+        expect(page.locator(off)).to_have_count(4)
+        wait_for_calls(page, held, 1)
+        held[0].continue_()
+        is_settled(page)
+        page.get_by_role("button", name="Back to now").click()
+        wait_for_calls(page, held, 2)
+        expect(page.locator("#said")).to_have_text("Go back to now to teach.")
+        expect(page.locator(off)).to_have_count(4)
+        held[1].continue_()
+        expect(page.locator("#said")).to_have_text("")
+        expect(page.locator(on)).to_have_count(4)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

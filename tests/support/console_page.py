@@ -1,14 +1,13 @@
 """The console in a real browser: pages whose faults are collected, and what tests do on them."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request
-
-from tests.support.waiting import wait_until
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
 
 CHROMIUM = "/usr/bin/chromium"
 # The shape of a three on the drawing pad, in shares of its sides.
@@ -16,8 +15,8 @@ THREE = [(0.3, 0.15), (0.6, 0.12), (0.68, 0.25), (0.45, 0.45), (0.7, 0.65), (0.6
 # Statuses that tests provoke; the browser reports each failed request by itself.
 PROVOKED = ("the server responded with a status of 4", "net::ERR_")
 DEADLINE_MS = 15_000
-# After a stroke the page waits for 60 ms before it asks; the answer is shown in this time.
-SETTLED_MS = 400
+# A model is shown, and its bars are of the row and the event that the reader chose.
+SETTLED = "body:not(.loading):not(:has(.card[inert])) #bars:not([aria-busy=true])"
 BACKGROUND = ["--no-sandbox", "--disable-background-networking", "--no-first-run", "--disable-component-update"]
 
 
@@ -62,13 +61,27 @@ def visiting(
 
 
 def is_settled(page: Page) -> None:
-    """Wait until the page shows a model."""
-    page.locator("body:not(.loading)").wait_for()
+    """Wait until the page shows a model, and its answer to the row as of the playhead."""
+    page.locator(SETTLED).wait_for(state="attached")
 
 
-def wait_for(page: Page, expression: str) -> None:
-    """Wait until an expression is true; Playwright's own way of waiting would need the policy to allow eval."""
-    wait_until(lambda: bool(page.evaluate(expression)))
+def hold(page: Page, path: str) -> list[Route]:
+    """Hold the page's calls of a path, and return the list where they arrive; `continue_` sends one on."""
+    held: list[Route] = []
+
+    def add(route: Route) -> None:
+        held.append(route)
+
+    page.route(path, add)
+    return held
+
+
+def wait_for_calls(page: Page, held: list[Route], count: int) -> None:
+    """Wait until so many calls of the page are held."""
+    until = time.monotonic() + DEADLINE_MS / 1000
+    while len(held) < count and time.monotonic() < until:
+        page.wait_for_timeout(20)  # Playwright calls handlers while it waits
+    assert len(held) == count
 
 
 def check_accessibility(page: Page) -> None:
@@ -94,5 +107,4 @@ def draw(page: Page, points: list[tuple[float, float]]) -> None:
     for place in places:
         page.mouse.move(*place, steps=5)
     page.mouse.up()
-    page.locator(".bar.best").wait_for()
-    page.wait_for_timeout(SETTLED_MS)
+    is_settled(page)

@@ -14,8 +14,17 @@ class Refused extends Error {
 export const key = () => sessionStorage.getItem(KEY);
 export const setKey = (text) => text ? sessionStorage.setItem(KEY, text) : sessionStorage.removeItem(KEY);
 
+// `dropCalls()` drops the answers that are still to come: their promises never settle. The page calls it when the reader
+// leaves a model, so that a late answer cannot be shown as one of the next model.
+let turn = 0;
+export const dropCalls = () => { turn += 1; };
+export function call(...given) {
+	const mine = turn;
+	return new Promise((done, failed) => { send(...given).then((json) => mine === turn && done(json), (error) => mine === turn && failed(error)); });
+}
+
 // Return the JSON of an answer: to a POST if there is a body, else to a GET. 202 has `retry`, in seconds.
-export async function call(path, body, seconds = SECONDS) {
+async function send(path, body, seconds = SECONDS) {
 	const headers = { ...(key() && { Authorization: `Bearer ${key()}` }), ...(body && { "Content-Type": "application/json" }) };
 	const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(seconds * 1000) });
 	const json = await answer.json().catch(() => ({})), retry = +answer.headers.get("Retry-After");

@@ -1,6 +1,6 @@
 // The console: choose a model, ask for its pulse once a second, and show what changed.
 import { $, S, el, fill, say, whole } from "./page.js";
-import { ask, call, setKey } from "./api.js";
+import { ask, call, dropCalls, setKey } from "./api.js";
 import { axis, setView } from "./axis.js";
 import { listenToEvents, loadEvents, loadFlags } from "./events.js";
 import { merge } from "./history.js";
@@ -9,16 +9,17 @@ import { drawConfusion, drawHeadline, drawReliability, drawTiles } from "./quali
 import { drawAbout, drawStatus } from "./status.js";
 import { buildTimeline, drawPlayhead, drawTimeline } from "./timeline.js";
 import { clearTraffic, drawTraffic } from "./traffic.js";
-import { clearAnswer, drawBars, listenToTry } from "./try.js";
+import { clearAnswer, drawBars, drawControls, listenToTry } from "./try.js";
 import { buildTrajectory, drawReasons, drawTrajectory } from "./why.js";
 
 const BACK_OFF_MAX = 30; // seconds between two tries while the service does not answer
 const DRAG_MS = 100; // the service is asked once the playhead has rested so long
+const DRAW_MS = 60; // and once the row has
 // Seconds between two loads of a part while events come. At rest, metadata alone is loaded again: files may change on disk.
 const PAUSES = { answer: 2, quality: 4, events: 4, trajectory: 10, drift: 15, meta: 10 };
 const REST_SECONDS = 15;
 let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
-let asked = 0, failures = 0, heard = performance.now(), timer, dragTimer;
+let asked = 0, latest, failures = 0, heard = performance.now(), isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
 
 const older = (one, other) => one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
 
@@ -66,23 +67,31 @@ async function loadTrajectory() {
 	drawTrajectory();
 	drawBars();
 }
-// Ask for the answer to the row, as of the playhead. Only the answer to the latest question counts.
-async function loadAnswer() {
-	const mine = ++asked, { row, head, meta } = S;
-	S.answer = row ? S.answer : null;
-	const body = { instances: [row], ...(head !== null && { seq: head }), ...(input.kind === "pad" && { top: meta.n_features }) };
-	let found = row && await ask(":explain", body);
+// Ask for the answer to the row, as of the playhead. Only the answer to the latest question counts. Now, it contains what
+// the reader taught, whichever worker answers.
+const loadAnswer = () => (latest = findAnswer(asked += 1));
+async function findAnswer(mine) {
+	const { row, head, meta } = S, body = { instances: [row], ...(head === null ? { min_seq: S.taught ?? 0 } : { seq: head }), ...(input.kind === "pad" && { top: meta.n_features }) };
+	const find = () => row && ask(":explain", body).catch((error) => ({ error }));
+	let found = await find();
 	while (found?.retry && mine === asked) {
 		say($("said"), `Folding event ${whole(head)}…`);
 		await new Promise((done) => { setTimeout(done, 1000 * found.retry); });
-		found = await ask(":explain", body);
+		if (mine === asked) found = await find();
 	}
-	if (mine !== asked) return;
+	if (mine !== asked) return latest;
 	if ($("said").textContent.startsWith("Folding")) say($("said"), "");
-	if (found) [S.answer] = found.explanations;
+	if (row === S.row && head === S.head) setBusy(false);
+	// The answer of a state that is gone is none; with any other error, the last answer stays.
+	if (!found || found.error?.status === 410) S.answer = null;
+	else if (found.explanations) S.answer = { ...found.explanations[0], row, head };
 	drawBars();
 	drawReasons(input);
+	if (found?.error) throw found.error;
+	return undefined;
 }
+// Say whether the bars are of another row or event than the reader has chosen.
+const setBusy = (isBusy) => $("bars").setAttribute("aria-busy", isBusy);
 
 // Show why a call was refused, in its place; throw on if the service did not answer, or does not know the key.
 function report(error) {
@@ -94,7 +103,8 @@ const run = (...promises) => Promise.all(promises).catch(report).catch(fail);
 
 async function tick() {
 	clearTimeout(timer);
-	if (document.hidden) return undefined;
+	if (document.hidden || isRunning) return undefined;
+	isRunning = true;
 	try {
 		if (!S.meta?.ready) await start();
 		else {
@@ -108,6 +118,8 @@ async function tick() {
 		return later(S.meta?.ready ? 1 : 2);
 	} catch (error) {
 		return fail(error);
+	} finally {
+		isRunning = false;
 	}
 }
 const later = (seconds) => {
@@ -116,7 +128,7 @@ const later = (seconds) => {
 };
 function fail(error) {
 	if (error.status === 401) return askForKey();
-	if (error.status === 404) S.meta = null; // the model is gone: begin with those that are there
+	if (error.status === 404) leave(); // the model is gone: begin with those that are there
 	if (error.status === 403) say($("headline"), error.message);
 	drawSilence(failures += 1);
 	return later(Math.max(error.retry || 0, Math.min(BACK_OFF_MAX, 2 ** (failures - 1))));
@@ -136,8 +148,17 @@ async function start() {
 	return say($("subline"), "Put a folder NAME/1/ with model.json and model.safetensors into the models directory; it is served within two seconds.");
 }
 
+// Drop what is still to come about a model, and show its last picture until there is another.
+function leave() {
+	dropCalls();
+	[S.meta, isRunning] = [null, false];
+	for (const card of document.querySelectorAll(".card")) card.inert = true;
+}
+
 async function choose(name, head) {
-	const blank = Object.fromEntries(["meta", "pulse", "history", "drift", "quality", "row", "answer", "trajectory", "head", "input"].map((part) => [part, null]));
+	leave();
+	isRunning = true;
+	const blank = Object.fromEntries(["meta", "pulse", "history", "drift", "quality", "row", "answer", "trajectory", "head", "input", "taught", "isTeaching"].map((part) => [part, null]));
 	Object.assign(S, blank, { name, flags: [], forgotten: [] });
 	[loaded, axis.view] = [{}, null];
 	clearTraffic();
@@ -155,15 +176,18 @@ async function choose(name, head) {
 	await loadDrift();
 	S.input = input = makeInput(S.meta, S.drift?.training, (row) => {
 		Object.assign(S, { row, trajectory: null });
-		clearAnswer();
-		run(loadAnswer(), loadTrajectory());
+		if (!S.input) return;
+		change();
+		clearTimeout(drawTimer);
+		drawTimer = setTimeout(() => run(loadAnswer(), loadTrajectory()), DRAW_MS);
 	});
 	rebuild();
 	drawTiles();
 	drawAbout();
-	await loadAnswer();
+	await Promise.all([loadAnswer(), loadTrajectory()]).catch(report);
 	if (head) goTo(+head);
 	await loadQuality();
+	for (const card of document.querySelectorAll(".card")) card.inert = false;
 	return document.body.classList.remove("loading");
 }
 
@@ -182,11 +206,15 @@ function goTo(seq) {
 	S.head = seq === null || seq >= (S.pulse ?? S.meta).seq ? null : Math.max(0, Math.round(seq));
 	history.replaceState(null, "", `#${encodeURIComponent(S.name)}${S.head === null ? "" : `@${S.head}`}`);
 	drawPlayhead();
+	change();
 	clearTimeout(dragTimer);
-	dragTimer = setTimeout(() => {
-		clearAnswer();
-		run(loadQuality(), loadAnswer());
-	}, DRAG_MS);
+	dragTimer = setTimeout(() => run(loadQuality(), loadAnswer()), DRAG_MS);
+}
+// Another row or event was chosen: until its answer arrives, the last one stays, and teaches nothing of another event.
+function change() {
+	setBusy(true);
+	clearAnswer();
+	drawControls();
 }
 function askForKey() {
 	if (!$("login").open) $("login").showModal();
@@ -207,7 +235,7 @@ $("login").onsubmit = async (event) => {
 };
 
 function restart() {
-	S.meta = null;
+	leave();
 	tick();
 }
 function redraw() {
@@ -239,4 +267,4 @@ listenToTry({ input: () => input, refresh: async () => {
 } });
 drawTiles();
 setInterval(drawSilence, 1000);
-tick();
+restart();

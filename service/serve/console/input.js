@@ -7,22 +7,16 @@ const PEN = 3.5; // the width of the pen, in cells
 const SCALE = 16; // pixels of the pad for a cell
 const OPAQUE = 128; // a cell counts if half of it is covered
 const SPREADS = 3; // a slider reaches so many standard deviations from the mean
-const PAUSE_MS = 60; // the model is asked so long after a change
 
 // Return the input for a model, with `kind`, `set(values)` and `clear()`. `changed(row)` is called after each change,
 // with null for an empty pad.
 export function makeInput(meta, training, changed) {
-	let timer;
-	const soon = (row) => {
-		clearTimeout(timer);
-		timer = setTimeout(changed, PAUSE_MS, row);
-	};
 	const pixels = meta.features.map((name) => /^pixel_(\d+)_(\d+)$/.exec(name)?.slice(1).map(Number));
-	return pixels.every(Boolean) ? makePad(pixels, soon) : makeSliders(meta.features, training, soon);
+	return pixels.every(Boolean) ? makePad(pixels, changed) : makeSliders(meta.features, training, changed);
 }
 
 // `pixels` has the row and column of each feature. Strokes go to the pad, and to a hidden canvas of cells.
-function makePad(pixels, soon) {
+function makePad(pixels, changed) {
 	const [rows, columns] = [0, 1].map((axis) => 1 + Math.max(...pixels.map((pixel) => pixel[axis])));
 	const canvas = (scale, props) => el("canvas", { width: columns * scale, height: rows * scale, ...props });
 	const pad = canvas(BLOCK * SCALE, { id: "pad", tabindex: 0, role: "application", "aria-label": `Drawing pad of ${rows} by ${columns} pixels. Arrow keys move, Space inks, Backspace clears.` });
@@ -44,7 +38,7 @@ function makePad(pixels, soon) {
 		const row = pasted ?? pixels.map((pixel) => inked(...pixel)), context = small.getContext("2d");
 		context.clearRect(0, 0, columns, rows);
 		squares(context, row, 1);
-		soon(row.some(Boolean) ? row : null);
+		changed(row.some(Boolean) ? row : null);
 	}
 	function clear(values = null) {
 		pasted = values;
@@ -95,22 +89,24 @@ function makePad(pixels, soon) {
 	};
 }
 
-function makeSliders(features, training, soon) {
+function makeSliders(features, training, changed) {
 	const row = features.map((_, j) => training?.mean[j] ?? 0), means = [...row];
 	const outputs = row.map(() => el("output")), inputs = row.map((mean, j) => {
 		const reach = SPREADS * (training?.scale[j] || 1);
-		return el("input", { type: "range", min: mean - reach, max: mean + reach, step: "any", oninput: ({ target }) => put(j, +target.value) });
+		return el("input", { type: "range", min: mean - reach, max: mean + reach, step: "any", oninput: ({ target }) => { put(j, +target.value); changed([...row]); } });
 	});
 	function put(j, value) {
 		row[j] = value;
 		outputs[j].textContent = value.toFixed(2);
-		soon([...row]);
 	}
 	// A value beyond the reach of its slider stays as it is.
-	const set = (values) => values.forEach((value, j) => {
-		inputs[j].value = value;
-		put(j, value);
-	});
+	const set = (values) => {
+		values.forEach((value, j) => {
+			inputs[j].value = value;
+			put(j, value);
+		});
+		changed([...row]);
+	};
 	fill("input", el("div", { class: "sliders" }, ...features.map((name, j) => el("label", {}, el("span", {}, name), outputs[j], inputs[j]))));
 	set(means);
 	return { kind: "sliders", set, clear: () => set(means) };

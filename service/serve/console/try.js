@@ -4,60 +4,79 @@ import { ask, key, modelPath } from "./api.js";
 
 const BARS_MAX = 14; // of more classes, the most probable are shown
 const WAIT_SECONDS = 30; // an event is learned or forgotten within these, or the service says that it will be
-let before, shown; // the probabilities before the row was taught, and which bars there are
+// The probabilities before the row was taught, which bars there are, of which row, and why there is no teaching.
+let before, shown, drawn, hint = "";
 
 // Show the probabilities, with marks for what was said before teaching, or by the artifact.
 export function drawBars() {
 	const { meta, answer, trajectory } = S, P = answer?.probabilities, isMulti = meta.head === "multilabel";
 	if (!P) {
 		shown = null;
-		return fillEmpty("bars", "Draw with the mouse or a finger. The answer changes as you draw.");
+		fillEmpty("bars", S.row ? "No answer." : "Draw with the mouse or a finger. The answer changes as you draw.");
+		return drawControls();
 	}
-	const marks = before ?? (trajectory?.seq[0] === 0 ? trajectory.probabilities[0] : []), reason = S.head === null ? reasonAgainst("feedback") : "Go back to now to teach.";
+	const marks = before ?? (trajectory?.seq[0] === 0 ? trajectory.probabilities[0] : []);
 	const classes = largest(P, P.length > BARS_MAX ? BARS_MAX - 2 : BARS_MAX), [top] = classes;
 	if (P.length <= BARS_MAX) classes.sort((a, b) => a - b);
 	const wanted = JSON.stringify([meta.name, meta.classes.length, classes]);
 	if (wanted !== shown) {
-		fill("bars", ...classes.map((k) => makeBar(k, isMulti && P[k] >= .5)));
+		fill("bars", ...classes.map(makeBar));
 		if (isMulti) $("bars").append(el("button", { onclick: () => teach([...$("bars").querySelectorAll(":checked")].map(({ value }) => meta.classes[value])) }, "The checked labels are right"));
 	}
 	shown = wanted;
 	classes.forEach((k, i) => {
-		const bar = $("bars").children[i], [, track, value] = bar.children;
+		const bar = $("bars").children[i], [, track, value, control] = bar.children;
 		bar.classList.toggle("best", k === top);
 		setVars(track, { p: P[k], mark: marks[k] ?? 0 });
 		track.lastChild.hidden = marks[k] == null;
 		say(value, percent(P[k]));
+		if (drawn !== answer.row) control.checked = P[k] >= .5;
 	});
-	for (const control of $("bars").querySelectorAll("button, input")) control.disabled = Boolean(reason);
-	if (reason) say($("said"), reason);
-	return undefined;
+	drawn = answer.row;
+	return drawControls();
 }
 
-function makeBar(k, isChecked) {
-	const name = S.meta.classes[k], control = S.meta.head === "multilabel" ? el("input", { type: "checkbox", value: k, checked: isChecked, "aria-label": `Label ${name}` })
+// Allow teaching if the answer that is shown is of now, else say why not.
+export function drawControls() {
+	const isPast = S.head !== null || (S.answer?.head ?? null) !== null, reason = isPast ? "Go back to now to teach." : reasonAgainst("feedback");
+	for (const control of $("bars").querySelectorAll("button, input")) control.disabled = Boolean(reason);
+	if (reason !== hint || !$("said").textContent) say($("said"), reason);
+	hint = reason;
+}
+
+function makeBar(k) {
+	const name = S.meta.classes[k], control = S.meta.head === "multilabel" ? el("input", { type: "checkbox", value: k, "aria-label": `Label ${name}` })
 		: el("button", { "aria-label": `it is this: ${name}`, onclick: () => teach(name) }, "it is this");
 	return el("div", { class: "bar" }, el("span", { class: "name", title: name }, name), el("span", { class: "track", "aria-hidden": "true" }, el("i"), el("b")), el("span", { class: "value" }), control);
 }
 
-// Do what the service may refuse; then its own sentence is shown. Return whether it was done.
+// The probabilities that are shown, if they are of this row, now.
+const answerTo = (row) => S.answer?.row === row && S.answer.head === null ? S.answer.probabilities : undefined;
+
+// Do what the service may refuse; then its own sentence is shown. Return the event as text, or null if it was not done.
+// Meanwhile a second click does nothing.
 async function attempt(text, part, body) {
+	if (S.isTeaching) return null;
+	const { row } = S, was = answerTo(row);
+	S.isTeaching = true;
 	say($("said"), text);
 	try {
-		const { seq } = await ask(`${part}?wait=true`, body, WAIT_SECONDS);
-		before = part === ":feedback" ? S.answer.probabilities : undefined;
+		({ seq: S.taught } = await ask(`${part}?wait=true`, body, WAIT_SECONDS));
+		before = part === ":feedback" && S.row === row ? was : undefined;
 		await hooks.refresh();
-		return [bold(whole(seq))];
+		return [bold(whole(S.taught))];
 	} catch (error) {
 		say($("said"), error.message);
 		return null;
+	} finally {
+		S.isTeaching = false;
 	}
 }
 async function teach(label) {
-	const id = `console-${Date.now().toString(36)}-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`, k = S.meta.classes.indexOf(label), was = S.answer.probabilities[k];
-	const seq = await attempt("Teaching…", ":feedback", { id, instances: [S.row], labels: [label] });
+	const id = `console-${Date.now().toString(36)}-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`, { row } = S, k = S.meta.classes.indexOf(label), was = answerTo(row);
+	const seq = await attempt("Teaching…", ":feedback", { id, instances: [row], labels: [label] });
 	if (!seq) return;
-	const change = k < 0 ? [] : [` ${label}: ${percent(was)} → `, bold(percent(S.answer.probabilities[k])), "."];
+	const is = answerTo(row), change = k < 0 || !was || !is ? [] : [` ${label}: ${percent(was[k])} → `, bold(percent(is[k])), "."];
 	fill("said", "Learned as event ", ...seq, ".", ...change, " The mark on each bar is where it was. ", reasonAgainst("admin") ? "" : el("button", { class: "ghost", onclick: () => forget(id) }, "Forget it again"));
 }
 async function forget(id) {
