@@ -6,6 +6,8 @@ routes (`api/`) build their responses here.
 The body of an error is `{"error": sentence, "code": code}`; error_codes.py is the table of codes.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import orjson
@@ -27,6 +29,10 @@ TENSOR_HEADER: Final = b"inference-header-content-length"
 # Only HTTP/1.0 needs this header, in the response to a request that has it too.
 KEEP_ALIVE: Final = (b"connection", b"keep-alive")
 UNACCEPTABLE: Final = 422
+
+# The parameters of a query, all of which are whole numbers; None for a missing one.
+Query = Mapping[str, int | None]
+NO_QUERY: Final[Query] = MappingProxyType({})
 
 
 class HttpResponse(NamedTuple):
@@ -54,6 +60,7 @@ class RequestHead(NamedTuple):
         api_key: X-API-Key.
         certificate: The verified certificate of the client, which is no header.
         principal: Who sent the request. It is known once the request has been authorized.
+        query: The parameters of a call that reads, which are no header either.
     """
 
     content_type: bytes | None = None
@@ -67,6 +74,7 @@ class RequestHead(NamedTuple):
     api_key: bytes | None = None
     certificate: ClientCertificate | None = None
     principal: Principal = ANYONE
+    query: Query = NO_QUERY
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes]) -> "RequestHead":

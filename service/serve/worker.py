@@ -51,7 +51,7 @@ from service.serve.limits.bucket_table import BucketTable
 from service.serve.limits.limiter import Limiters
 from service.serve.log.worker_log import WorkerLog
 from service.serve.metrics.counters import WorkerCounters
-from service.serve.models.endpoint import EXPLAIN, INFER, INVOKE, PREDICT, VERTEX
+from service.serve.models.endpoint import EXPLAIN, INFER, INVOKE, PREDICT, READS, VERTEX
 from service.serve.models.load_unload import LoadUnload
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ModelResources
@@ -123,6 +123,9 @@ class Worker:
         self.explain = ExplainHandler(
             self.registry, settings, self.counters, waiter, self.explainer, self.limiters, past_states
         )
+        self.reports = ReportFiles(self.registry, data)
+        status = None if self.learning is None else self.learning.status
+        self.history = HistoryHandler(self.reports, status, shared_memory, self.counters)
         self.dispatcher = self._make_dispatcher(waiter)
         health = Health(self.registry, shared_memory, settings, learns=links is not None)
         probes = make_probes(health, settings.health_route)
@@ -142,7 +145,6 @@ class Worker:
         """Give FastAPI's routes the parts that they use."""
         learning = self.learning
         data = None if learning is None else learning.data
-        reports = ReportFiles(self.registry, data)
         return Context(
             self.settings,
             shared_memory,
@@ -150,8 +152,8 @@ class Worker:
             self.dispatcher,
             self.load_unload,
             WeightsHandler(None if learning is None else learning.past_states),
-            HistoryHandler(reports, None if learning is None else learning.status, shared_memory),
-            TrajectoryHandler(reports, data, self.settings, self.explainer, self.limiters),
+            self.history,
+            TrajectoryHandler(self.reports, data, self.settings, self.explainer, self.limiters),
             health,
             self.explainer,
             self.decoder,
@@ -193,6 +195,7 @@ class Worker:
             VERTEX: InvokeHandler(predict, waiter, limiters, extra_fields=True).respond,
             INFER: InferHandler(self.explain.infer_explanations, limiters).respond,
             EXPLAIN: self.explain.respond,
+            **dict.fromkeys(READS, self.history.respond),
         }
         origins = Origins(self.settings.cors_origins)
         parts = (self.turns, self.authorizer, limiters, self.load)

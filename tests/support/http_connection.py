@@ -109,6 +109,7 @@ class ClientConnection:
                 return CLOSED
         head, _, self.unread = self.unread.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
+        assert first.startswith("HTTP/1."), "the response before this one was longer than its head says"
         headers = tuple((name, value) for name, _, value in (line.partition(": ") for line in lines) if name != "date")
         length = int(dict(headers).get("content-length", 0)) if has_body else 0
         while len(self.unread) < length:

@@ -8,7 +8,7 @@ from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.scoped_route import ScopedRoute, principal_of
 from service.serve.api.validation import BucketQuery, EpochQuery, PastSeqQuery, SinceQuery
 from service.serve.asgi import Reply
-from service.serve.handlers.report_slices import ClientHistory
+from service.serve.models.endpoint import DRIFT, HISTORY, PULSE, QUALITY
 
 progress = APIRouter(tags=["history"], route_class=ScopedRoute)
 # Calls of one model; the paths begin behind its name or version.
@@ -20,25 +20,25 @@ async def pulse(
     served: Served, context: With, since: SinceQuery = 0, epoch: EpochQuery = None, bucket: BucketQuery = None
 ) -> Response:
     """Return the live state of a model, its counters, and the buckets of its history that have changed."""
-    return Reply(await context.history.pulse(served, ClientHistory(since, epoch, bucket)))
+    return Reply(await context.history.answer(PULSE, served, {"since": since, "epoch": epoch, "bucket": bucket}))
 
 
 @progress_models.get("/history", **DOCS["history"])
 async def history(served: Served, context: With) -> Response:
     """Return the history of a model: sums over the rows of each bucket, each answered before it was learned."""
-    return Reply(await context.history.history(served))
+    return Reply(await context.history.answer(HISTORY, served))
 
 
 @progress_models.get("/drift", **DOCS["drift"])
 async def drift(served: Served, context: With) -> Response:
     """Return the statistics of the training rows, and how far the learned rows have moved from them."""
-    return Reply(await context.history.drift(served))
+    return Reply(await context.history.answer(DRIFT, served))
 
 
 @progress_models.get("/quality", **DOCS["quality"])
 async def quality(served: Served, context: With, seq: PastSeqQuery = None) -> Response:
     """Return how good the answers were: confusion, calibration and means over the latest rows or those up to a seq."""
-    return Reply(await context.history.quality(served, seq))
+    return Reply(await context.history.answer(QUALITY, served, {"seq": seq}))
 
 
 @progress_models.post(":trajectory", **DOCS["trajectory"])

@@ -20,9 +20,9 @@ from service.serve.handlers.load_shedding import LoadShedder
 from service.serve.handlers.turns import LARGE_BINARY_BYTES, LARGE_BYTES, Turns
 from service.serve.limits.limiter import Limiters
 from service.serve.metrics.counters import FAILURES
-from service.serve.models.endpoint import FEEDBACK, KINDS, Endpoint
+from service.serve.models.endpoint import FEEDBACK, KINDS, READS, Endpoint
 from service.serve.origins import Origins
-from service.serve.responses import OVERLOADED, HttpResponse, RequestHead, body_too_large, refusal
+from service.serve.responses import OVERLOADED, V1, HttpResponse, RequestHead, body_too_large, refusal
 
 # Responds at once, or by a future if the kernel call is shared, runs in a thread, or must wait for a turn or the disk.
 # The head has been checked.
@@ -105,6 +105,13 @@ class Dispatcher:
             endpoint.served.counters[FAILURES] += 1
             return refusal(reason, endpoint.protocol)
 
+    def check_read(self, endpoint: Endpoint, head: RequestHead) -> RequestHead | HttpResponse:
+        """Check the head of a GET as `check` does; a web page of any site may send it, and it has no body."""
+        try:
+            return head._replace(principal=self.authorizer.authorize(head, Scope.PREDICT, endpoint.served.name))
+        except AccessError as reason:
+            return refusal(reason, V1)
+
     @staticmethod
     def limit(endpoint: Endpoint, head: RequestHead) -> Endpoint:
         """Return the endpoint for a head that has been checked: another one if its principal has limits."""
@@ -128,7 +135,8 @@ class Dispatcher:
                 return handler(endpoint.endpoint, head, body)
             number = limiter.begin_request()
         except (LimitError, OverloadedError) as reason:
-            endpoint.served.counters[FAILURES] += 1
+            if endpoint.endpoint.kind not in READS:
+                endpoint.served.counters[FAILURES] += 1
             return refusal(reason, endpoint.protocol)
         try:
             response = handler(endpoint.endpoint, head, body)

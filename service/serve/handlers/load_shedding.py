@@ -8,6 +8,7 @@ every measurement of a second is above it, the worker sheds load: what is read s
     feedback        is refused after a quarter of `queue_seconds`
     explanations    after half of it
     predictions     after all of it
+    GET             never: few clients ask how a model has learned, and those want to know it now
 
 So predictions are answered in the time that refused feedback and explanations leave. A turn takes `queue_seconds` and
 the time of its refusals. Predictions are answered in about two turns; feedback also waits for its commit. Shedding ends
@@ -22,7 +23,7 @@ from service.log_events import logger
 from service.serve.handlers.turns import Turns
 from service.serve.log.writer import Writer
 from service.serve.metrics.counters import SHED, SHED_EXPLANATIONS, SHED_FEEDBACK, SHED_PREDICTIONS
-from service.serve.models.endpoint import EXPLAIN, FEEDBACK, Endpoint
+from service.serve.models.endpoint import EXPLAIN, FEEDBACK, KINDS, READS, Endpoint
 
 # Load is shed after so long a time above the limit; a burst that is answered within it is none.
 BEGIN_SECONDS: Final = 1.0
@@ -101,7 +102,10 @@ class LoadShedder:
         return self._refuses_after(endpoint, self._turns.oldest_seconds(time.monotonic()))
 
     def _refuses_after(self, endpoint: Endpoint, seconds: float) -> bool:
-        counter = COUNTERS_OF_KINDS.get(endpoint.kind, SHED_PREDICTIONS)
+        kind = endpoint.kind % KINDS  # that of a limited endpoint is larger
+        if kind in READS:
+            return False
+        counter = COUNTERS_OF_KINDS.get(kind, SHED_PREDICTIONS)
         if seconds <= SHARES[counter] * self._queue_seconds:
             return False
         self._refused_at = time.monotonic()

@@ -29,6 +29,8 @@ class KnownReport(NamedTuple):
 
 
 Entries = dict[VersionKey, KnownReport]
+# Of a service that does not learn.
+NO_REPORT: Final = KnownReport(Path(), None, None)
 
 
 class ReportFiles:
@@ -45,17 +47,22 @@ class ReportFiles:
         self._known: Final[Entries] = {}
         registry.on_change.append(self._prune)
 
+    def find_known(self, served: ServedModel) -> KnownReport | None:
+        """Return the newest report of a version's stream if it was read already."""
+        if self._data is None:
+            return NO_REPORT
+        known = self._known.get(served.key)
+        return known if known is not None and known.identity == _identify(known.path) else None
+
     async def report_of(self, served: ServedModel) -> Report | None:
         """Return the newest report of a version's stream; None if there is none."""
-        if self._data is None:
-            return None
-        known = self._known.get(served.key)
-        path = self._data.stream_folder(*served.key).report if known is None else known.path
-        identity = _identify(path)
-        if known is None or known.identity != identity:
+        known = self.find_known(served)
+        if known is None and self._data is not None:
+            path = self._data.stream_folder(*served.key).report
+            identity = _identify(path)
             report = None if identity is None else await asyncio.to_thread(read_report, path)
             known = self._known[served.key] = KnownReport(path, identity, report)
-        return known.report
+        return None if known is None else known.report
 
     def _prune(self) -> None:
         for key in self._known.keys() - self._registry.now.served.keys():

@@ -104,15 +104,28 @@ class StreamStatus:
 
         The log is read if a worker has written or another state is served, and else now and then.
         """
-        commits, now = self._counters.total_commits(), time.monotonic()
-        known = self._known.get(served.key)
-        if known is None or (known.served_seq, known.commits) != (served.seq, commits) or now > known.until:
+        status = self.known_pulse(served)
+        if status is None:
+            commits, until = self._counters.total_commits(), time.monotonic() + KNOWN_SECONDS
             try:
                 committed = await self._writer.call_with_log(lambda log: self._read_committed(log, served))
             except LogError:
                 return dict(UNREADABLE)
-            known = self._known[served.key] = KnownState(served.seq, commits, now + KNOWN_SECONDS, committed)
-        return {**self._describe(served, known.committed), "admin_seq": known.committed.admin_seq}
+            self._known[served.key] = KnownState(served.seq, commits, until, committed)
+            status = self._describe_pulse(served, committed)
+        return status
+
+    def known_pulse(self, served: ServedModel) -> dict[str, Any] | None:
+        """Return the same without reading the log, or None if that needs to be read."""
+        known = self._known.get(served.key)
+        if known is None or known.served_seq != served.seq or time.monotonic() > known.until:
+            return None
+        if known.commits != self._counters.total_commits():
+            return None
+        return self._describe_pulse(served, known.committed)
+
+    def _describe_pulse(self, served: ServedModel, committed: CommittedState) -> dict[str, Any]:
+        return {**self._describe(served, committed), "admin_seq": committed.admin_seq}
 
     def _describe(self, served: ServedModel, committed: CommittedState) -> dict[str, Any]:
         """Return the status of a served state's stream, whose committed state is known."""

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from service.serve.handlers.history_answers import QUERIES
 from service.serve.handlers.probes import ROOT, asks_for_page
 from service.serve.handlers.turns import LARGE_BYTES
 from service.serve.http.connection import Connection
@@ -17,16 +18,16 @@ from service.serve.http.remembered_heads import HEAD_BYTES_MAX, CachedHead
 from service.serve.http.response_forms import PREDICTIONS, ResponseForm
 from service.serve.http.shared_state import PendingGet, PendingHead, PendingRequest
 from service.serve.http.timed_protocol import BODY, NEVER
-from service.serve.models.endpoint import FEEDBACK, Endpoint
+from service.serve.models.endpoint import FEEDBACK, READS, Endpoint
 from service.serve.models.single_row import SingleRow
 from service.serve.responses import OVERLOADED, V1, HttpResponse, RequestHead, body_too_large, refusal
+from service.serve.wire.usual_query import parse_usual_query
 
-CHUNKED: Final = -1
-# The methods of probes, and the headers of a request that has a body or waits before it sends one.
-PENDING_PROBES: Final = {b"GET": PendingGet, b"HEAD": PendingHead}
+# The methods of requests without a body, and the headers of one that has a body or waits before it sends one.
+PENDING_READS: Final = {b"GET": PendingGet, b"HEAD": PendingHead}
 # Where a browser gets the console, and any other client a probe's answer.
 PAGE_PATH: Final = ROOT.encode()
-BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding", b"expect"))
+BODY_FIELDS: Final = frozenset((b"content-length", b"content-encoding", b"transfer-encoding", b"expect"))
 
 
 class FastPath(Connection):
@@ -109,6 +110,7 @@ class FastPath(Connection):
         endpoint = shared.registry.now.fast_endpoints.get(self.url)
         if (
             endpoint is None
+            or endpoint.kind in READS
             or self.expect_100_continue
             or b"content-encoding" in self.fields
             or self.parser.get_method() != b"POST"
@@ -126,26 +128,49 @@ class FastPath(Connection):
             checked = OVERLOADED
         else:
             checked = shared.dispatcher.check(endpoint, head, declared)
+        self._continue_fast(endpoint, checked, cycle)
+        return True
+
+    def _begin_read(self) -> bool:
+        """Begin a call that reads how a model has learned, if it can be answered as above; else return False."""
+        shared, method = self.shared, self.parser.get_method()
+        path, _, query = self.url.partition(b"?")
+        endpoint = shared.registry.now.fast_endpoints.get(path)
+        if endpoint is None or endpoint.kind not in READS or method not in PENDING_READS:
+            return False
+        numbers = parse_usual_query(query, QUERIES[endpoint.kind])
+        if numbers is None or not BODY_FIELDS.isdisjoint(self.fields):
+            return False
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        head = RequestHead.of(self.fields)._replace(certificate=self.kind.certificate, query=numbers)
+        cycle = self._begin_cycle(PENDING_READS[method], head)
+        is_full = shared.is_full(0, len(self.tasks))
+        checked = OVERLOADED if is_full else shared.dispatcher.check_read(endpoint, head)
+        self._continue_fast(endpoint, checked, cycle)
+        return True
+
+    def _continue_fast(self, endpoint: Endpoint, checked: RequestHead | HttpResponse, cycle: PendingRequest) -> None:
+        """Refuse a request to a model, or wait for the end of it; `checked` is its head, or the refusal."""
         if isinstance(checked, HttpResponse):
             self._write(checked, cycle)
         else:
             self.request = checked
-            self.endpoint = shared.dispatcher.limit(endpoint, checked)
+            self.endpoint = self.shared.dispatcher.limit(endpoint, checked)
             self.parts = []
-        return True
 
     def _begin_probe(self) -> bool:
         """Answer a probe, so that it never waits for the application's turn; return False for any other request."""
         shared, method = self.shared, self.parser.get_method()
         path = self.url.partition(b"?")[0]
         answer = shared.probes.get(path)
-        if answer is None or method not in PENDING_PROBES or not BODY_FIELDS.isdisjoint(self.fields):
+        if answer is None or method not in PENDING_READS or not BODY_FIELDS.isdisjoint(self.fields):
             return False
         if path == PAGE_PATH and shared.settings.has_console and asks_for_page(self.fields.get(b"accept", b"")):
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False
-        self._write(answer(), self._begin_cycle(PENDING_PROBES[method], RequestHead.of(self.fields)))
+        self._write(answer(), self._begin_cycle(PENDING_READS[method], RequestHead.of(self.fields)))
         return True
 
     def _begin_cycle(self, kind: type[PendingRequest], head: RequestHead) -> PendingRequest:
@@ -193,12 +218,12 @@ class FastPath(Connection):
     def _remember(self, endpoint: Endpoint, cycle: PendingRequest, body: bytes) -> None:
         """Remember the head of a request that arrived in one piece, for the next request with the same head."""
         chunk = self.chunk
-        if chunk is None or cycle.request_id is not None or not cycle.keep_alive:
+        if chunk is None or cycle.request_id is not None or not cycle.keep_alive or cycle.method == b"HEAD":
             return
         end = chunk.find(b"\r\n\r\n") + 4
         if len(chunk) != end + len(body) or end > HEAD_BYTES_MAX or len(body) >= LARGE_BYTES:
             return  # a large body waits for its turn, and `_repeat` waits for none
-        if int(self.fields.get(b"content-length", CHUNKED)) == len(body):
+        if b"transfer-encoding" not in self.fields:
             heads = self.shared.heads
             heads.remember(self.kind, chunk[:end], len(chunk), endpoint, self.request, self.url, cycle.form)
 

@@ -56,7 +56,8 @@ class LoggedProtocol(SoftstepProtocol):
     def _begin_entry(self, cached: CachedHead, data: bytes) -> None:
         """Begin the entry of a request whose head is remembered."""
         endpoint = cached.endpoint
-        self.entry = AccessEntry("POST", _template(cached.url, endpoint), endpoint.served)
+        method = "GET" if cached.head.startswith(b"GET") else "POST"
+        self.entry = AccessEntry(method, _template(cached.url, endpoint), endpoint.served)
         self.entry.bytes_in = len(data) - len(cached.head)
         if self.peer is not None:
             self.entry.client = self.shared.proxies.client_of_head(self.peer, cached.head)
@@ -69,9 +70,11 @@ class LoggedProtocol(SoftstepProtocol):
 
     def _begin_cycle(self, kind: type[PendingRequest], head: RequestHead) -> PendingRequest:
         """Complete the entry of a request that is not FastAPI's."""
-        endpoint = self.shared.registry.now.fast_endpoints.get(self.url)
+        self.entry.method = kind.method.decode()
+        path = self.url.partition(b"?")[0]
+        endpoint = self.shared.registry.now.fast_endpoints.get(path)
         if endpoint is None:
-            self.entry.route = self.url.partition(b"?")[0].decode()  # of a probe
+            self.entry.route = path.decode()  # of a probe
         else:
             self.entry.route, self.entry.served = _template(self.url, endpoint), endpoint.served
         if self.peer is not None:
@@ -120,8 +123,8 @@ class LoggedProtocol(SoftstepProtocol):
             self.entry.write(self.log, identity, 200, len(PREDICTIONS) + len(numbers) + len(rest))
 
 
-def _template(url: bytes, endpoint: Endpoint) -> str:
+def _template(target: bytes, endpoint: Endpoint) -> str:
     """Return the path of a request to a model with {name} for the name and without a version."""
-    path, served = url.decode(), endpoint.served
+    path, served = target.partition(b"?")[0].decode(), endpoint.served
     path = path.replace(f"/versions/{served.version}", "", 1)
     return path.replace(f"/models/{served.name}", "/models/{name}", 1)

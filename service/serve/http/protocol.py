@@ -147,7 +147,7 @@ class SoftstepProtocol(FastPath):
             return  # the parser calls the message complete and stops, and `_decline_upgrade` goes on
         else:
             self.deadline = self.loop.time() + self.shared.settings.body_seconds
-            if not self._begin_fast() and not self._begin_probe():
+            if not self._begin_fast() and not self._begin_read() and not self._begin_probe():
                 self._begin_application()
 
     def _check_head(self) -> HttpResponse | None:

@@ -61,14 +61,14 @@ class PendingRequest:
 
 
 class PendingGet(PendingRequest):
-    """The same for a probe."""
+    """The same for a request without a body."""
 
     __slots__ = ()
     method = b"GET"
 
 
 class PendingHead(PendingRequest):
-    """The same for a probe that gets no body."""
+    """The same for a request whose response has no body either."""
 
     __slots__ = ()
     method = b"HEAD"

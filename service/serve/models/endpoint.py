@@ -5,10 +5,12 @@ from typing import Final
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2
 
-# The kinds of requests to a model; each has one handler (handlers/dispatcher.py). The fast path answers the first four.
-# They are plain integers because an enum's member costs more to look up than to compare.
-PREDICT, INFER, EXPLAIN, FEEDBACK, INVOKE, VERTEX = range(6)
-KINDS: Final = 6
+# The kinds of requests to a model; each has one handler (handlers/dispatcher.py). The fast path answers all but INVOKE
+# and VERTEX. They are plain integers because an enum's member costs more to look up than to compare.
+PREDICT, INFER, EXPLAIN, FEEDBACK, INVOKE, VERTEX, PULSE, HISTORY, DRIFT, QUALITY = range(10)
+KINDS: Final = 10
+# The kinds that are GET: they read how a model has learned.
+READS: Final = frozenset((PULSE, HISTORY, DRIFT, QUALITY))
 
 
 class Endpoint:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from service.log_events import logger
-from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, PREDICT, Endpoint
+from service.serve.models.endpoint import DRIFT, EXPLAIN, FEEDBACK, HISTORY, INFER, PREDICT, PULSE, QUALITY, Endpoint
 from service.serve.models.live_models import LiveModels, VersionKey
 from service.serve.models.served_model import ModelResources, ServedModel
 from service.store.artifact.repository import Repository, RepositoryView, Version, not_asked
@@ -27,6 +27,10 @@ PATHS: Final = (
     (FEEDBACK, "/v1", ":feedback"),
     (EXPLAIN, "/v1", ":explain"),
     (INFER, "/v2", "/infer"),
+    (PULSE, "/v1", "/pulse"),
+    (HISTORY, "/v1", "/history"),
+    (DRIFT, "/v1", "/drift"),
+    (QUALITY, "/v1", "/quality"),
 )
 
 

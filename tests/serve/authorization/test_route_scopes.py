@@ -194,7 +194,7 @@ def test_the_fast_path_has_the_scopes_of_its_routes(locked: Pair, routes: list[R
     by_target = {route.target: route for route in routes}
     endpoints = locked.worker.registry.now.fast_endpoints
     ours = {path.decode(): endpoint for path, endpoint in endpoints.items() if b"/iris" in path}
-    assert len(ours) == 8
+    assert len(ours) == 16
     for path, endpoint in ours.items():
         expected = Scope.FEEDBACK if endpoint.kind == FEEDBACK else Scope.PREDICT
         assert by_target[path].scope is expected

@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from service.serve.handlers.history_answers import ROUTES, HistoryHandler
+from service.serve.metrics.counters import V1, histogram_of, sum_counters
+from service.serve.models.endpoint import PULSE
+from service.store.log.events import SEQ_MAX
 from service.store.states.report import Report, write_report
-from tests.support.http_connection import Response
+from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
 from tests.support.paths import SHIPPED
 from tests.support.reports import make_report
@@ -177,6 +183,80 @@ def test_a_wrong_query_is_refused(served: Pair, query: str, sentence: str) -> No
     """The sentence names the parameter."""
     answer = served.ask(request("GET", f"{IRIS}/{query}"))[0]
     assert (answer.status, answer.json["error"]) == (422, sentence)
+
+
+# Texts that are numbers for the service, and others.
+NUMBERS = ["0", "3", "0015", str(SEQ_MAX)]
+OTHERS = ["", "1_0", "+1", "-1", "1.0", "x", "%31", "%d9%a1", "1" * 5000]
+PARAMETERS = st.tuples(
+    st.sampled_from(["since", "epoch", "bucket", "seq"] * 3 + ["se%71", "Seq", ""]),
+    st.sampled_from(["="] * 6 + ["", "=="]),
+    st.sampled_from(NUMBERS * 3 + OTHERS),
+).map("".join)
+QUERIES = st.lists(PARAMETERS, max_size=3).flatmap(
+    lambda parts: st.sampled_from(["&", "&", "&&", ";"]).map(lambda sign: sign.join(parts))
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    call=st.sampled_from(["pulse", "history", "drift", "quality", "versions/1/pulse", "versions/2/pulse"]),
+    query=st.one_of(st.none(), QUERIES),
+    end=st.sampled_from(["", "", "", "#1", "?", "&"]),
+    method=st.sampled_from(["GET", "GET", "HEAD"]),
+)
+@example(call="pulse", query=f"since={SEQ_MAX + 1}", end="", method="GET")
+@example(call="quality", query="seq=x&seq=3", end="", method="GET")
+def test_the_fast_answer_is_the_plain_one(served: Pair, call: str, query: str | None, end: str, method: str) -> None:
+    """Every query has the same answer from FastAPI, from the fast path, and from its remembered head."""
+    target = f"{IRIS}/{call}{'' if query is None else '?' + query}{end}"
+    data = request(method, target).replace(b"X-Request-Id: test\r\n", b"")
+
+    async def ask(client: ClientConnection) -> list[tuple[int, Any, bytes]]:
+        answers = [await client.ask(data) for _ in range(3)]
+        named = [[field for field in answer.headers if field[0] != "x-request-id"] for answer in answers]
+        return [(answer.status, fields, answer.body) for answer, fields in zip(answers, named, strict=True)]
+
+    plain = served.talk(ask, fast=False)
+    assert plain[0] == plain[1] == plain[2]
+    assert served.talk(ask) == plain
+
+
+def test_a_usual_query_needs_no_framework(served: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the report is read, the fast path answers by itself; FastAPI answers other queries."""
+    write(served, make_report(20, CLASSES, 4))
+    usual = [
+        "pulse",
+        "pulse?since=3&epoch=0&bucket=1",
+        "history",
+        "drift",
+        "quality",
+        "quality?seq=7",
+        "versions/1/pulse",
+    ]
+    for call in usual:
+        get(served, call)
+
+    async def refuse(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(HistoryHandler, "answer", refuse)
+    requests = [request("GET", f"{IRIS}/{call}") for call in [*usual, "quality?seq=%37"]]
+    assert [answer.status for answer in served.ask(*requests)] == [200] * len(usual) + [500]
+
+
+def test_each_answer_counts_for_its_route(served: Pair) -> None:
+    """The metrics have the duration of each answer, from the fast path and from FastAPI; refusals have none."""
+
+    def count() -> int:
+        return histogram_of(sum_counters(served.shared_memory)[ROUTES[PULSE]], V1).total
+
+    get(served, "pulse")
+    before = count()
+    for target in ("pulse", "pulse?since=4", "pulse?since=x", "versions/1/pulse"):
+        for fast in (True, False):
+            served.ask(request("GET", f"{IRIS}/{target}"), fast=fast)
+    assert count() - before == 6
 
 
 def test_a_trajectory_has_the_probabilities_of_every_state(served: Pair) -> None:

@@ -55,6 +55,7 @@ CALLS = {
     "feedback": ("POST", f"{IRIS}:feedback", instances([ROW], labels=[0])),
     "feedback that waits": ("POST", f"{IRIS}:feedback?wait=false", instances([ROW], labels=[0])),
     "metadata": ("GET", IRIS, None),
+    "pulse": ("GET", f"{IRIS}/pulse?since=0", None),
 }
 
 
@@ -76,7 +77,7 @@ def test_every_call_counts_as_a_request(limited: Limited, call: str, *, fast: bo
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
-@pytest.mark.parametrize("call", [call for call in CALLS if call != "metadata"])
+@pytest.mark.parametrize("call", [call for call, (_, _, body) in CALLS.items() if body is not None])
 def test_rows_are_counted(limited: Limited, call: str, *, fast: bool) -> None:
     """Rows are taken by every call that has some; a call without rows is answered further on."""
     method, target, body = CALLS[call]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from service.serve.handlers import load_shedding as module
 from service.serve.handlers.load_shedding import BEGIN_SECONDS, END_SECONDS, STALLED_SECONDS, YIELD_SECONDS, LoadShedder
 from service.serve.handlers.turns import Turns
 from service.serve.metrics.counters import SHED, SHED_COUNTERS
-from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, INVOKE, PREDICT, VERTEX
+from service.serve.models.endpoint import EXPLAIN, FEEDBACK, INFER, INVOKE, KINDS, PREDICT, READS, VERTEX
 from tests.support.http_connection import Response
 from tests.support.http_requests import instances, request
 from tests.support.server_pair import Pair
@@ -20,7 +21,7 @@ from tests.support.waiting import wait_until
 
 LIMIT = 0.4
 ROW = [5.1, 3.5, 1.4, 0.2]
-KINDS = (PREDICT, INFER, INVOKE, VERTEX, EXPLAIN, FEEDBACK)
+SHED_KINDS = (PREDICT, INFER, INVOKE, VERTEX, EXPLAIN, FEEDBACK)
 
 
 class Rig:
@@ -48,20 +49,20 @@ class Rig:
             self.now += 0.1
             self.shedder.observe_turn(self.now - turn)
 
-    def refused(self, age: float, *, large: bool = False) -> list[int]:
+    def refused(self, age: float, *, large: bool = False, kinds: Iterable[int] = SHED_KINDS) -> list[int]:
         """Return the kinds of requests that are refused so long after the first request of a turn was read."""
         endpoints: list[Any] = [
-            SimpleNamespace(kind=kind, served=SimpleNamespace(counters=self.counters)) for kind in KINDS
+            SimpleNamespace(kind=kind, served=SimpleNamespace(counters=self.counters)) for kind in kinds
         ]
         assert large or not self.shedder.refuses(endpoints[0])
         self.now += age
         self.oldest = age
         ask = self.shedder.refuses_large if large else self.shedder.refuses
-        kinds = [endpoint.kind for endpoint in endpoints if ask(endpoint)]
+        refused = [endpoint.kind for endpoint in endpoints if ask(endpoint)]
         self.oldest = 0.0
         while self.later:
             self.later.pop()()
-        return kinds
+        return refused
 
 
 @pytest.fixture
@@ -103,8 +104,21 @@ def test_predictions_come_before_explanations_and_those_before_feedback(rig: Rig
     assert rig.refused(0.2 * LIMIT, large=large) == []
     assert rig.refused(0.3 * LIMIT, large=large) == [FEEDBACK]
     assert rig.refused(0.6 * LIMIT, large=large) == [EXPLAIN, FEEDBACK]
-    assert rig.refused(1.1 * LIMIT, large=large) == list(KINDS)
+    assert rig.refused(1.1 * LIMIT, large=large) == list(SHED_KINDS)
     assert rig.counters[SHED : SHED + SHED_COUNTERS].tolist() == [4, 2, 3]
+
+
+def test_a_kind_with_limits_is_refused_like_the_usual_one(rig: Rig) -> None:
+    """Feedback of a key with limits is refused as early as that of others, and each refusal counts for its kind."""
+    limited = [kind + KINDS for kind in SHED_KINDS]
+    assert rig.refused(0.3 * LIMIT, kinds=limited) == [FEEDBACK + KINDS]
+    assert rig.refused(0.6 * LIMIT, kinds=limited) == [EXPLAIN + KINDS, FEEDBACK + KINDS]
+    assert rig.counters[SHED : SHED + SHED_COUNTERS].tolist() == [0, 1, 2]
+
+
+def test_calls_that_read_are_never_refused(rig: Rig) -> None:
+    """The console shows an overloaded service too."""
+    assert rig.refused(9 * LIMIT, kinds=[*READS, *(kind + KINDS for kind in READS)]) == []
 
 
 def test_a_batch_of_the_log_that_takes_long_gets_the_core(rig: Rig) -> None:

@@ -38,6 +38,19 @@ REQUESTS: dict[str, tuple[bytes, tuple[str, str | None, int, str | None]]] = {
     "metadata": (request("GET", "/v1/models/iris"), ("GET", "/v1/models/{name}", 200, None)),
     "metrics": (request("GET", "/metrics"), ("GET", "/metrics", 200, None)),
     "statistics": (request("GET", "/v2/models/iris/stats"), ("GET", "/v2/models/{name}/stats", 200, "iris")),
+    "a pulse": (request("GET", "/v1/models/iris/pulse?since=1"), ("GET", "/v1/models/{name}/pulse", 200, "iris")),
+    "drift of a version": (
+        request("GET", "/v1/models/iris/versions/1/drift"),
+        ("GET", "/v1/models/{name}/drift", 200, "iris"),
+    ),
+    "drift without a body": (
+        request("HEAD", "/v1/models/iris/drift"),
+        ("HEAD", "/v1/models/{name}/drift", 200, "iris"),
+    ),
+    "a wrong pulse": (
+        request("GET", "/v1/models/iris/pulse?since=secret"),
+        ("GET", "/v1/models/{name}/pulse", 422, "iris"),
+    ),
     "a probe": (request("GET", "/readyz?secret=1"), ("GET", "/readyz", 200, None)),
     "a probe without a body": (request("HEAD", "/v2/health/live"), ("HEAD", "/v2/health/live", 200, None)),
     "HEAD": (request("HEAD", "/v1/models/iris"), ("HEAD", "/v1/models/{name}", 200, None)),
@@ -103,6 +116,18 @@ def test_lines_keep_their_own_requests_in_a_pipeline(logged: Pair, lines: list[d
     assert [answer.status for answer in logged.talk(talk)] == [202, 200]
     assert [(line["request_id"], line["route"]) for line in lines] == [("first", POST_FEEDBACK), ("test", PREDICT)]
     assert [line["bytes_in"] for line in lines] == [len(FEEDBACK), len(BODY)]
+
+
+def test_a_line_keeps_its_method_in_a_pipeline(logged: Pair, lines: list[dict[str, Any]]) -> None:
+    """A GET that arrives before the response to feedback does not change the method of its line."""
+    feedback = request("POST", "/v1/models/iris:feedback", FEEDBACK)
+
+    async def talk(client: ClientConnection) -> None:
+        await client.send_pieces([feedback + request("GET", "/v1/models/iris/drift")])
+        assert [(await client.read()).status for _ in range(2)] == [202, 200]
+
+    logged.talk(talk)
+    assert [line["method"] for line in lines] == ["POST", "GET"]
 
 
 def test_a_repeated_request_in_a_conversation_has_its_own_line(logged: Pair, lines: list[dict[str, Any]]) -> None:
