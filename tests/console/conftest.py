@@ -39,6 +39,8 @@ def console_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields |= {"features": HOSTILE, "provenance": {HOSTILE[0]: HOSTILE[1]}}
     manifest.write_text(json.dumps(fields))
     write_artifact(folder / "wide" / "1", make_artifact("softmax", 20, [f"c{k}" for k in range(1000)]))
+    for version in ("9", "10"):
+        write_artifact(folder / "versions" / version, make_artifact("softmax", 3, ["a", "b"], seed=int(version)))
     return folder
 
 

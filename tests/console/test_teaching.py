@@ -51,6 +51,40 @@ def test_the_keyboard_alone_is_enough(console: Service, browser: Browser) -> Non
         assert page.evaluate("document.activeElement.tagName") == "BUTTON", "the focus stays where it was"
 
 
+def test_a_version_is_chosen(console: Service, browser: Browser) -> None:
+    """A version that the reader chose is shown, asked and taught; the address names all but the newest."""
+    with visiting(browser, f"{console.url}/#versions") as page:
+        is_settled(page)
+        versions = page.locator("#version")
+        expect(versions.locator("option")).to_have_text(["v10, newest", "v9"])
+        newest = known(page, "S.answer.probabilities")
+        versions.select_option(label="v9")
+        expect(page).to_have_title("versions v9 · Softstep")
+        is_settled(page)
+        expect(page.locator("#headline")).to_contain_text("versions v9 is as it was trained")
+        assert page.evaluate("location.hash") == "#versions/9"
+        row, shown = known(page, "S.answer.row"), known(page, "S.answer.probabilities")
+        path = f"{console.url}/v1/models/versions"
+        assert shown != newest
+        assert shown == httpx.post(f"{path}/versions/9:predict", json={"instances": [row]}).json()["predictions"][0]
+        page.get_by_role("button", name="it is this: b").click()
+        expect(page.locator("#said")).to_contain_text("Learned as event 1")
+        assert [httpx.get(f"{path}{end}").json()["seq"] for end in ("", "/versions/9")] == [0, 1]
+        page.locator("#playhead").focus()
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#said")).to_have_text("Go back to now to teach.")
+        assert page.evaluate("location.hash") == "#versions/9@0"
+        page.reload()
+        is_settled(page)
+        assert (known(page, "S.meta.version"), known(page, "S.answer.probabilities")) == ("9", shown)
+        versions.select_option(label="v10, newest")
+        expect(page).to_have_title("versions · Softstep")
+        assert page.evaluate("location.hash") == "#versions"
+        page.goto(f"{console.url}/#versions/8@3")
+        is_settled(page)
+        assert known(page, "S.meta.version") == "10", "the newest, as there is no such version"
+
+
 def test_several_labels_are_taught_together(console: Service, browser: Browser) -> None:
     """A multi-label model has a box for each label, and one button for all."""
     with visiting(browser, f"{console.url}/#yeast") as page:

@@ -31,5 +31,5 @@ async function send(path, body, seconds = SECONDS) {
 	if (!answer.ok) throw new Refused(answer.status, json, retry);
 	return answer.status === 202 && retry ? { retry } : json;
 }
-export const modelPath = () => `v1/models/${encodeURIComponent(S.name).replaceAll("'", "%27")}`;
+export const modelPath = () => `v1/models/${encodeURIComponent(S.name).replaceAll("'", "%27")}${S.version ? `/versions/${S.version}` : ""}`;
 export const ask = (part, body, seconds) => call(modelPath() + part, body, seconds);

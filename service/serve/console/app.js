@@ -1,5 +1,5 @@
 // The console: choose a model, ask for its pulse once a second, and show what changed.
-import { $, S, el, fill, say, whole } from "./page.js";
+import { $, S, el, fill, fullName, say, whole } from "./page.js";
 import { ask, call, dropCalls, setKey } from "./api.js";
 import { axis, setView } from "./axis.js";
 import { listenToEvents, loadEvents, loadFlags } from "./events.js";
@@ -137,11 +137,12 @@ const drawSilence = () => failures && drawStatus(Math.max(1, Math.round((perform
 
 async function start() {
 	({ scopes: S.scopes } = await call("v1/key"));
-	const { models } = await call("v1/models"), [, at, head] = /^#([^@]*)@?(\d*)$/.exec(location.hash) ?? [];
+	const { models } = await call("v1/models"), [, at, version, head] = /^#([^@/]*)(?:\/(\d+))?(?:@(\d+))?$/.exec(location.hash) ?? [];
 	fill("model", ...models.map(({ name, state }) => el("option", { value: name }, state === "READY" ? name : `${name} (unavailable)`)));
 	document.body.classList.toggle("none", !models.length);
 	if (models.length) {
-		const wanted = models.find(({ name }) => encodeURIComponent(name) === at) ?? models.find(({ state }) => state === "READY") ?? models[0];
+		const named = models.find(({ name }) => encodeURIComponent(name) === at), wanted = named ?? models.find(({ state }) => state === "READY") ?? models[0];
+		S.version = named && version ? version : null;
 		return choose(wanted.name, head);
 	}
 	say($("headline"), "No model is served yet.");
@@ -163,9 +164,13 @@ async function choose(name, head) {
 	[loaded, axis.view] = [{}, null];
 	clearTraffic();
 	clearAnswer();
-	document.title = `${name} · Softstep`;
 	$("model").value = name;
-	S.meta = await ask("");
+	S.meta = await ask("").catch((error) => {
+		if (error.status !== 404 || !S.version) throw error;
+		S.version = null; // it is gone: show the newest
+		return ask("");
+	});
+	document.title = `${fullName()} · Softstep`;
 	document.body.classList.toggle("none", !S.meta.ready);
 	if (!S.meta.ready) {
 		say($("headline"), `${name} is not served.`);
@@ -204,7 +209,7 @@ function rebuild() {
 // Show the page as it was after an event, or now.
 function goTo(seq) {
 	S.head = seq === null || seq >= (S.pulse ?? S.meta).seq ? null : Math.max(0, Math.round(seq));
-	history.replaceState(null, "", `#${encodeURIComponent(S.name)}${S.head === null ? "" : `@${S.head}`}`);
+	history.replaceState(null, "", `#${encodeURIComponent(S.name)}${S.version ? `/${S.version}` : ""}${S.head === null ? "" : `@${S.head}`}`);
 	drawPlayhead();
 	change();
 	clearTimeout(dragTimer);
@@ -244,6 +249,7 @@ function redraw() {
 	if (S.answer) drawReasons(input);
 }
 $("model").onchange = ({ target }) => { location.hash = encodeURIComponent(target.value); };
+$("version").onchange = ({ target }) => { location.hash = `${encodeURIComponent(S.name)}${target.value && `/${target.value}`}`; };
 addEventListener("hashchange", restart);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 dark.onchange = redraw;

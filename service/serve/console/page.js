@@ -3,6 +3,7 @@
 export const S = {
 	scopes: [], // what the key allows
 	head: null, // the event of the playhead; null is now
+	version: null, // the version that the reader chose; null is the newest
 	// The rest is of one model: its name, metadata (`meta`), latest pulse, history, drift, quality, flags (admin events),
 	// stretches of forgotten events, the row to try, the answer to it, and its trajectory.
 };
@@ -46,6 +47,7 @@ export function color(name) {
 }
 export const hue = (k, K) => `oklch(.72 .11 ${(28 + (360 * k) / K) % 360})`;
 export const colorKey = (classes) => classes.flatMap((k) => [el("i", { class: "dot", vars: { c: hue(k, S.meta.classes.length) } }), className(k)]);
+export const fullName = () => S.version ? `${S.name} v${S.version}` : S.name;
 export const className = (k) => S.meta.classes[k] ?? `class ${k}`;
 export const isNarrow = () => innerWidth <= 640;
 export const sum = (values) => values.reduce((a, b) => a + b, 0);

@@ -1,5 +1,5 @@
 // How good the model is: headline, tiles, confusion and reliability.
-import { $, S, ago, bold, className, count, el, fill, fillEmpty, largest, number, percent, rate, say, sum, whole } from "./page.js";
+import { $, S, ago, bold, className, count, el, fill, fillEmpty, fullName, largest, number, percent, rate, say, sum, whole } from "./page.js";
 
 const TABLE_MAX = 24; // a table of more classes would not fit; then the commonest mistakes are listed
 const COUNTED_MAX = 32; // the service counts mistakes for up to so many classes
@@ -14,7 +14,7 @@ function differs({ accuracy, frozen_accuracy, both, frozen_rows }) {
 const upTo = (quality) => S.head === null ? "" : ` up to event ${whole(quality.seq ?? S.head)}`;
 
 export function drawHeadline() {
-	const { meta, quality, head } = S, verb = head === null ? "is" : "was", name = el("em", {}, meta.name), frozen = quality?.frozen_accuracy;
+	const { meta, quality, head } = S, verb = head === null ? "is" : "was", name = el("em", {}, fullName()), frozen = quality?.frozen_accuracy;
 	let text = [` ${verb} as it was trained. No row had been scored yet.`], note = "";
 	document.body.classList.toggle("fresh", !meta.seq);
 	if (!meta.seq) {

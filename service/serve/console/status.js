@@ -2,7 +2,7 @@
 import { $, S, count, el, fill, number, percent, say, whole } from "./page.js";
 
 const DIM_SECONDS = 3;
-let beaten; // the seq at the last beat of the pill
+let beaten, versions; // the seq at the last beat of the pill, and the versions that are listed
 
 // Return the color of the pill, its text, and that of the banner.
 function describe(silent) {
@@ -35,10 +35,20 @@ export function drawStatus(silent = 0) {
 	say($("banner"), sentence);
 }
 
+// List the versions that are served, if there are several, or if the reader chose one.
+function drawVersions() {
+	const served = S.meta.versions.filter(({ state }) => state === "READY").map(({ version }) => version).reverse(), picker = $("version"), [newest] = served;
+	if (String(served) !== versions) fill("version", ...served.map((version) => el("option", { value: version === newest ? "" : version }, version === newest ? `v${version}, newest` : `v${version}`)));
+	versions = String(served);
+	picker.value = S.version === newest ? "" : S.version ?? "";
+	picker.parentElement.hidden = served.length < 2;
+}
+
 const words = (record) => Object.entries(record).filter(([, value]) => typeof value !== "object").map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ");
 export function drawAbout() {
 	const { meta } = S, { layers, learning, progressive: { step_norm, mean_step_norm }, metrics, provenance } = meta;
-	say($("shape"), `v${meta.version} · ${meta.head} · ${[layers[0].inputs, ...layers.map(({ outputs }) => outputs)].join(" → ")} · ${whole(meta.parameters)} numbers`);
+	drawVersions();
+	say($("shape"), `${$("version").parentElement.hidden ? `v${meta.version} · ` : ""}${meta.head} · ${[layers[0].inputs, ...layers.map(({ outputs }) => outputs)].join(" → ")} · ${whole(meta.parameters)} numbers`);
 	const facts = [["Weights, SHA-256", el("code", {}, meta.weights_sha256)], ["Rule", learning ? words(learning) : "none until the first event"],
 		["Steps", step_norm == null ? "" : `last ${number(step_norm)}, mean ${number(mean_step_norm)}`],
 		["Forgotten", meta.epoch ? `${count(meta.epoch, "time")}, ${meta.erased ? "erased from the disk" : "being erased"}` : "nothing"],
