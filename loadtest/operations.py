@@ -27,6 +27,7 @@ HEADINGS = {
     "limits": "Limits of keys",
     "overload": "Overload",
     "pulse": "An open console",
+    "history": "The history of answers",
 }
 HEAD = ["figure", "target", "measured", ""]
 INTRODUCTION = """# Operation
