@@ -87,6 +87,7 @@ class EventFold:
 
     def __init__(self, artifact: Artifact, fold_version: int | None = None, history: History | None = None) -> None:
         self.artifact: Final = artifact
+        self._row_type: Final = np.dtype(artifact.manifest.dtype), artifact.manifest.n_features
         self.state = LearnerState(artifact, fold_version)
         self.classes = list(artifact.manifest.classes)
         self.events = 0
@@ -173,6 +174,8 @@ class EventFold:
             return None
         scored = self.state.fold_scored_rows(*self._rows_of(block))
         rows = self.history.add_block(block, seqs, scored, self.classes)
+        if len(rows.seqs) == len(seqs):
+            return RowLosses(seqs, scored.losses, rows.labels, rows.answers)
         labels, answers = np.full((2, len(seqs)), NO_LABEL)
         is_scored = ~np.isnan(scored.losses)
         labels[is_scored], answers[is_scored] = rows.labels, rows.answers
@@ -180,9 +183,9 @@ class EventFold:
 
     def _fits(self, block: Block) -> bool:
         """Count the events of a block, and return whether the model can learn from their rows now."""
-        layout, manifest = block.layout, self.artifact.manifest
-        sizes = (layout.dtype.name, layout.n_features, layout.n_classes)
-        if sizes != (manifest.dtype, manifest.n_features, self.state.n_classes) or not self._accepts(layout.targets):
+        layout = block.layout
+        sizes = (layout.dtype, layout.n_features, layout.n_classes)
+        if sizes != (*self._row_type, self.state.n_classes) or not self._accepts(layout.targets):
             self.unfit += block.events
             return False
         self.events += block.events

@@ -6,9 +6,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.learn.row_answers import NO_LABEL, RowAnswers
+from service.learn.row_answers import RowAnswers
 from service.softmax.arrays import Integers
-from service.softmax.kernels.answer_counts import LOSS_OF
+from service.softmax.kernels.answer_counts import keep_rows
 from service.store.states.report import RECENT, RECENT_MAX, SURPRISING_MAX
 
 NUMBERS: Final = 3  # of a row: its seq, label and answer
@@ -18,40 +18,35 @@ class KeptRows:
     """The latest rows and the most surprising ones; arrays as in store/states/report.py, with columns for classes."""
 
     def __init__(self) -> None:
-        self._recent, self._recent_rows = np.empty((0, len(RECENT))), np.empty((0, NUMBERS), np.int64)
-        self._surprising, self._surprising_rows = np.empty((0, 1)), np.empty((0, NUMBERS), np.int64)
+        self._recent: Final = np.zeros((RECENT_MAX, len(RECENT)))
+        self._recent_rows: Final = np.zeros((RECENT_MAX, NUMBERS), np.int64)
+        self._surprising: Final = np.zeros((SURPRISING_MAX, 1))
+        self._surprising_rows: Final = np.zeros((SURPRISING_MAX, NUMBERS), np.int64)
+        self._counts: Final = np.zeros(2, np.int64)  # the rows so far, and those among the most surprising ones
 
     def add(self, rows: RowAnswers, columns: Integers) -> None:
         """Add rows that come after those before; `columns` has the column of each class."""
-        losses, places = rows.outcomes[LOSS_OF], np.append(columns, NO_LABEL)  # at NO_LABEL is the last one
-        newest = slice(max(0, len(rows.seqs) - RECENT_MAX), None)
-        keep = slice(max(0, len(self._recent) + len(rows.seqs) - RECENT_MAX), None)
-        self._recent = np.concatenate([self._recent[keep], rows.outcomes[:, newest].T])
-        self._recent_rows = np.concatenate([self._recent_rows[keep], _numbers_of(rows, places, newest)])
-        least = self._surprising[-1, 0] if len(self._surprising) == SURPRISING_MAX else -np.inf
-        candidates = np.flatnonzero(losses > least)  # of equal losses the earlier one stays
-        if candidates.size:
-            found = np.concatenate([self._surprising[:, 0], losses[candidates]])
-            numbers = np.concatenate([self._surprising_rows, _numbers_of(rows, places, candidates)])
-            order = np.lexsort((numbers[:, 0], -found))[:SURPRISING_MAX]
-            self._surprising, self._surprising_rows = found[order, np.newaxis], numbers[order]
+        keep_rows(
+            rows.seqs, rows.outcomes, rows.labels, rows.answers, columns, self._counts, self._recent,
+            self._recent_rows, self._surprising, self._surprising_rows,
+        )  # fmt: skip
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by name; they do not change later."""
+        """Return copies of the arrays by name."""
+        rows, surprising = self._counts.tolist()
+        latest = np.arange(max(0, rows - RECENT_MAX), rows) % RECENT_MAX
         return {
-            "recent": self._recent,
-            "recent_rows": self._recent_rows,
-            "surprising": self._surprising,
-            "surprising_rows": self._surprising_rows,
+            "recent": self._recent[latest],
+            "recent_rows": self._recent_rows[latest],
+            "surprising": self._surprising[:surprising].copy(),
+            "surprising_rows": self._surprising_rows[:surprising].copy(),
         }
 
     def arrays_of_classes(self, places: Integers) -> dict[str, NDArray[Any]]:
         """Return the arrays with `places[column]` in place of the column of each label and answer."""
         arrays = self.arrays()
         for name in ("recent_rows", "surprising_rows"):
-            numbers = arrays[name].copy()
-            numbers[:, 1:] = places[numbers[:, 1:]]
-            arrays[name] = numbers
+            arrays[name][:, 1:] = places[arrays[name][:, 1:]]
         return arrays
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -59,11 +54,17 @@ class KeptRows:
 
         Raises:
             KeyError: An array is missing.
+            ValueError: An array has another shape.
         """
-        self._recent, self._recent_rows = arrays["recent"], arrays["recent_rows"]
-        self._surprising, self._surprising_rows = arrays["surprising"], arrays["surprising_rows"]
-
-
-def _numbers_of(rows: RowAnswers, places: Integers, which: slice | Integers) -> Integers:
-    """Return seq, label and answer (n, NUMBERS) of some rows, with `places[class]` in place of each class."""
-    return np.stack((rows.seqs[which], places[rows.labels[which]], places[rows.answers[which]]), axis=1)
+        rows, surprising = len(arrays["recent"]), len(arrays["surprising"])
+        own = {
+            "recent": self._recent[:rows],
+            "recent_rows": self._recent_rows[:rows],
+            "surprising": self._surprising[:surprising],
+            "surprising_rows": self._surprising_rows[:surprising],
+        }
+        for name, array in own.items():
+            if array.shape != arrays[name].shape:
+                raise ValueError("an array of kept rows has another shape")
+            array[:] = arrays[name]
+        self._counts[:] = rows, surprising

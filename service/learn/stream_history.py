@@ -80,6 +80,7 @@ class History:
         self._reader: Final = AnswerReader(artifact)
         self._is_multilabel: Final = manifest.head == "multilabel"
         self._columns = list(manifest.classes)
+        self._columns_known: tuple[tuple[str, ...], Integers] = (), np.empty(0, np.int64)
         self._rows: Final = KeptRows()
         self._stage = np.zeros((2, manifest.n_features))
         C, N, training = len(self._columns), manifest.n_features, manifest.training
@@ -120,12 +121,11 @@ class History:
 
     def _columns_of(self, classes: Sequence[str]) -> Integers:
         """Return the column of each class; a name that is new gets one."""
-        if self._columns[: len(classes)] != list(classes):
-            for name in classes:
-                if name not in self._columns:
-                    self._columns.append(name)
+        if self._columns_known[0] != (names := tuple(classes)):
+            self._columns += [name for name in dict.fromkeys(names) if name not in self._columns]
             self._widen(len(self._columns))
-        return np.array([self._columns.index(name) for name in classes])
+            self._columns_known = names, np.array([self._columns.index(name) for name in names])
+        return self._columns_known[1]
 
     def _widen(self, columns: int) -> None:
         """Give the arrays of counts a number of columns, or drop those that would be too large."""
@@ -199,9 +199,9 @@ class History:
         try:
             history._fine.restore(fields["bucket"], own)
             history._coarse.restore(fields["coarse_bucket"], own)
+            history._rows.restore(own)
         except ValueError as error:
             raise ArtifactError(str(error)) from None
-        history._rows.restore(own)
         history.last_seq = fields["last_seq"]
         return history
 

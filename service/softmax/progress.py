@@ -46,15 +46,20 @@ class ProgressCounts:
             losses: (B,), written by the fold: the loss of each row, NaN for a row that it skipped.
             outcomes: (OUTCOMES, B), overwritten; NaN for a row that was skipped.
         """
-        room, before = len(losses), int(self.totals[ROWS])
-        fold(ProgressCounts(self.totals, outcomes[:2], outcomes[2:]))
-        start, counted = before % room, int(self.totals[ROWS]) - before
-        if start:
-            outcomes[:] = np.concatenate([outcomes[:, start:], outcomes[:, :start]], axis=1)
+        before = int(self.totals[ROWS])
+        self.totals[ROWS] = 0  # so that the rings begin with the first row
+        try:
+            fold(ProgressCounts(self.totals, outcomes[:2], outcomes[2:]))
+        finally:
+            counted = int(self.totals[ROWS])
+            self.totals[ROWS] = before + counted
         newest = outcomes[:, max(0, counted - RECENT) : counted]
-        places = np.arange(before + counted - newest.shape[1], before + counted) % RECENT
-        self.recent[:, places], self.window[:, places] = newest[:2], newest[2:]
-        if counted < room:
+        start = (before + counted - newest.shape[1]) % RECENT
+        for ring, values in ((self.recent, newest[:2]), (self.window, newest[2:])):
+            until_end = values[:, : RECENT - start]
+            ring[:, start : start + until_end.shape[1]] = until_end
+            ring[:, : values.shape[1] - until_end.shape[1]] = values[:, RECENT - start :]
+        if counted < len(losses):
             skipped = np.isnan(losses)
             outcomes[:, ~skipped] = outcomes[:, :counted].copy()
             outcomes[:, skipped] = np.nan

@@ -126,3 +126,42 @@ def find_answers(Z, outcomes, labels, answers):
             if Z[r, k] > Z[r, best]:
                 best = k
         answers[r] = best if Z.shape[1] > 1 else 1 - labels[r]
+
+
+@inlined
+def _set_numbers(numbers, at, seqs, labels, answers, columns, r):
+    """numbers[at] = the seq of row r, and the columns of its label and its answer; those below 0 stay."""
+    numbers[at, 0] = seqs[r]
+    numbers[at, 1] = columns[labels[r]] if labels[r] >= 0 else labels[r]
+    numbers[at, 2] = columns[answers[r]] if answers[r] >= 0 else answers[r]
+
+
+@kernel(
+    "void(int64[::1],float64[:,::1],int64[::1],int64[::1],int64[::1],int64[::1],float64[:,::1],int64[:,::1],"
+    "float64[:,::1],int64[:,::1])"
+)
+def keep_rows(seqs, outcomes, labels, answers, columns, counts, recent, recent_rows, surprising, surprising_rows):
+    """counts (2,): the rows so far, and of those that are in surprising.
+
+    recent (M, 6) and recent_rows (M, 3) are rings with the outcomes, seqs, labels and answers of the latest M rows.
+    surprising (S, 1) and surprising_rows (S, 3) have the largest losses, descending; of equal ones the first is first.
+    """
+    R, size, most = seqs.size, recent.shape[0], surprising.shape[0]
+    for r in range(max(0, R - size), R):
+        at = (counts[0] + r) % size
+        for j in range(outcomes.shape[0]):
+            recent[at, j] = outcomes[j, r]
+        _set_numbers(recent_rows, at, seqs, labels, answers, columns, r)
+    counts[0] += R
+    for r in range(R):
+        loss, at = outcomes[LOSS_OF, r], min(counts[1], most - 1)
+        if counts[1] == most and loss <= surprising[at, 0]:
+            continue
+        counts[1] = at + 1
+        while at > 0 and surprising[at - 1, 0] < loss:
+            surprising[at, 0] = surprising[at - 1, 0]
+            for j in range(3):
+                surprising_rows[at, j] = surprising_rows[at - 1, j]
+            at -= 1
+        surprising[at, 0] = loss
+        _set_numbers(surprising_rows, at, seqs, labels, answers, columns, r)
