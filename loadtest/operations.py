@@ -26,7 +26,6 @@ HEADINGS = {
     "slow_clients": "Slow clients",
     "limits": "Limits of keys",
     "overload": "Overload",
-    "pulse": "An open console",
     "history": "The history of answers",
 }
 HEAD = ["figure", "target", "measured", ""]

@@ -95,6 +95,14 @@ def test_the_page_of_operation_shows_the_stored_figures() -> None:
     assert load_script("loadtest/operations.py").render(parts) == (folder / "operations.md").read_text()
 
 
+def test_the_page_of_the_console_shows_the_stored_figures() -> None:
+    """docs/benchmarks/console.md and README have what loadtest/console_page.py writes of its stored figures."""
+    page = load_script("loadtest/console_page.py")
+    results = json.loads(page.FILE.read_text())
+    assert page.render(results) == page.PAGE.read_text()
+    assert page.describe_briefly(results) in (ROOT / "README.md").read_text()
+
+
 def test_the_page_of_embeddings_shows_the_stored_figures() -> None:
     """docs/benchmarks/embeddings.md is what loadtest/embeddings.py writes of its stored figures."""
     folder = ROOT / "docs" / "benchmarks"
