@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -29,7 +30,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def console_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped models, one with hostile names, and one of a thousand classes."""
+    """The shipped models, one with hostile names, one of two versions, and some with many classes."""
     folder = tmp_path_factory.mktemp("console") / "models"
     shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.py"))
     hostile = make_artifact("softmax", 4, HOSTILE)
@@ -39,6 +40,7 @@ def console_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields |= {"features": HOSTILE, "provenance": {HOSTILE[0]: HOSTILE[1]}}
     manifest.write_text(json.dumps(fields))
     write_artifact(folder / "wide" / "1", make_artifact("softmax", 20, [f"c{k}" for k in range(1000)]))
+    write_artifact(folder / "letters" / "1", make_artifact("softmax", 3, list(ascii_lowercase)))
     for version in ("9", "10"):
         write_artifact(folder / "versions" / version, make_artifact("softmax", 3, ["a", "b"], seed=int(version)))
     return folder

@@ -3,9 +3,11 @@
 import re
 
 import httpx
-from playwright.sync_api import Browser, expect
+import numpy as np
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support.console_page import THREE, draw, is_settled, known, visiting
+from tests.support.learning_client import rows_of
 from tests.support.running_service import Service
 
 
@@ -86,15 +88,31 @@ def test_a_version_is_chosen(console: Service, browser: Browser) -> None:
 
 
 def test_several_labels_are_taught_together(console: Service, browser: Browser) -> None:
-    """A multi-label model has a box for each label, and one button for all."""
+    """A multi-label model has a box for each label, checked as each row is answered, and one button for all."""
+    path, rows = f"{console.url}/v1/models/yeast", rows_of("yeast", 3)
+    found = httpx.post(f"{path}:predict", json={"instances": rows}).json()["predictions"]
     with visiting(browser, f"{console.url}/#yeast") as page:
         is_settled(page)
-        page.locator("#bars").get_by_role("checkbox").first.check()
-        checked = page.locator("#bars :checked").count()
+        boxes = page.locator("#bars").get_by_role("checkbox")
+        for row, probabilities in zip(rows, found, strict=True):
+            paste(page, row)
+            checked = boxes.evaluate_all("boxes => boxes.map(({ checked }) => checked)")
+            assert checked == [p >= 0.5 for p in probabilities]
+        wanted = [not is_checked for is_checked in checked]
+        for k, is_wanted in enumerate(wanted):
+            boxes.nth(k).set_checked(is_wanted)
         page.get_by_role("button", name="The checked labels are right").click()
         expect(page.locator("#said")).to_contain_text("Learned as event 1")
-        assert checked >= 1
-        httpx.post(f"{console.url}/v1/models/yeast:forget?wait=true", json={"ids": ["none"]})
+        learned = np.subtract(known(page, "S.answer.probabilities"), found[-1])
+        assert ((learned > 0) == wanted).all()
+
+
+def paste(page: Page, row: list[float]) -> None:
+    """Paste a row, and wait for the answer."""
+    page.get_by_role("button", name="Paste row").click()
+    page.locator("#row-text").fill(str(row))
+    page.get_by_role("button", name="Use it").click()
+    is_settled(page)
 
 
 def test_a_pasted_row_is_checked(console: Service, browser: Browser) -> None:

@@ -27,6 +27,7 @@ export function call(...given) {
 async function send(path, body, seconds = SECONDS) {
 	const headers = { ...(key() && { Authorization: `Bearer ${key()}` }), ...(body && { "Content-Type": "application/json" }) };
 	const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(seconds * 1000) });
+	S.heard = performance.now();
 	const json = await answer.json().catch(() => ({})), retry = +answer.headers.get("Retry-After");
 	if (!answer.ok) throw new Refused(answer.status, json, retry);
 	return answer.status === 202 && retry ? { retry } : json;

@@ -13,13 +13,14 @@ import { clearAnswer, drawBars, drawControls, listenToTry } from "./try.js";
 import { buildTrajectory, drawReasons, drawTrajectory } from "./why.js";
 
 const BACK_OFF_MAX = 30; // seconds between two tries while the service does not answer
+const SILENT_SECONDS = 3; // after so long without an answer the page says so, though a call may still be answered
 const DRAG_MS = 100; // the service is asked once the playhead has rested so long
 const DRAW_MS = 60; // and once the row has
 // Seconds between two loads of a part while events come. At rest, metadata alone is loaded again: files may change on disk.
 const PAUSES = { answer: 2, quality: 4, events: 4, trajectory: 10, drift: 15, meta: 10 };
 const REST_SECONDS = 15;
 let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
-let asked = 0, latest, failures = 0, heard = performance.now(), isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
+let asked = 0, latest, failures = 0, isSilent, isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
 
 const older = (one, other) => one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
 
@@ -105,15 +106,17 @@ async function tick() {
 	clearTimeout(timer);
 	if (document.hidden || isRunning) return undefined;
 	isRunning = true;
+	if (!isSilent) S.heard = performance.now();
 	try {
 		if (!S.meta?.ready) await start();
 		else {
 			if (await loadPulse()) drawTimeline();
-			if (isDue("meta")) await loadMeta();
+			const { seq, admin_seq } = S.pulse, isChanged = S.meta.seq < admin_seq && admin_seq <= seq; // classes or rule may be others
+			if (isDue("meta") || isChanged) await loadMeta();
 			const parts = { drift: loadDrift, events: loadEvents, trajectory: loadTrajectory, ...(S.head === null && { quality: loadQuality, answer: loadAnswer }) };
 			for (const [name, load] of Object.entries(parts)) if (S.meta?.ready && isDue(name)) await load().catch(report);
 		}
-		[failures, heard] = [0, performance.now()];
+		[failures, isSilent] = [0, false];
 		drawStatus();
 		return later(S.meta?.ready ? 1 : 2);
 	} catch (error) {
@@ -130,10 +133,16 @@ function fail(error) {
 	if (error.status === 401) return askForKey();
 	if (error.status === 404) leave(); // the model is gone: begin with those that are there
 	if (error.status === 403) say($("headline"), error.message);
-	drawSilence(failures += 1);
+	failures += 1;
+	isSilent = !error.status;
+	if (isSilent) drawSilence();
+	else drawStatus(0, error.message);
 	return later(Math.max(error.retry || 0, Math.min(BACK_OFF_MAX, 2 ** (failures - 1))));
 }
-const drawSilence = () => failures && drawStatus(Math.max(1, Math.round((performance.now() - heard) / 1000)));
+function drawSilence() {
+	const seconds = (performance.now() - S.heard) / 1000;
+	if (isSilent || (isRunning && seconds > SILENT_SECONDS)) drawStatus(Math.max(1, Math.round(seconds)));
+}
 
 async function start() {
 	({ scopes: S.scopes } = await call("v1/key"));

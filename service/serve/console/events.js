@@ -26,7 +26,8 @@ export async function loadEvents() {
 	const body = el("tbody", {}, ...events.map(row)), heads = ["Event", "When", "Id", "What", "Loss", events.some(({ actor }) => actor) ? "By" : ""].map((text) => el(text ? "th" : "td", {}, text));
 	let { seq: oldest } = events.at(-1);
 	const more = el("button", { class: "ghost", hidden: kind === "surprising" || events.length < LIMIT, async onclick() {
-		const { events: older } = await load({ kind, limit: LIMIT, before: oldest });
+		const { events: older } = await load({ kind, limit: LIMIT, before: oldest }).catch(() => ({}));
+		if (!older) return; // the reader may try again
 		body.append(...older.map(row));
 		oldest = older.at(-1)?.seq;
 		more.hidden = older.length < LIMIT;

@@ -3,6 +3,7 @@
 export const S = {
 	scopes: [], // what the key allows
 	head: null, // the event of the playhead; null is now
+	heard: performance.now(), // when the service answered last
 	version: null, // the version that the reader chose; null is the newest
 	// The rest is of one model: its name, metadata (`meta`), latest pulse, history, drift, quality, flags (admin events),
 	// stretches of forgotten events, the row to try, the answer to it, and its trajectory.

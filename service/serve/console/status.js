@@ -5,9 +5,10 @@ const DIM_SECONDS = 3;
 let beaten, versions; // the seq at the last beat of the pill, and the versions that are listed
 
 // Return the color of the pill, its text, and that of the banner.
-function describe(silent) {
+function describe(silent, refusal) {
 	const { meta } = S, now = S.pulse ?? meta, waiting = count(now?.lag_events, "event"), { state, reason, seq, refolded = 0 } = now?.learner ?? {};
 	if (silent) return ["error", `No answer for ${whole(silent)} s, trying again`];
+	if (refusal) return ["error", "Refused, trying again", refusal];
 	if (!meta) return ["", "Connecting"];
 	if (!meta.ready) return ["warn", "Unavailable"];
 	if (!state) return ["ok", "Live", "This service does not learn: learning is off, or its data directory is read-only."];
@@ -20,9 +21,10 @@ function describe(silent) {
 	return ["ok", "Live", meta.bound_differs ? "The models directory has another artifact than the one that learns. Give it a new version." : ""];
 }
 
-// `silent` says for how many seconds there has been no answer; 0 if there was one. Then the last banner stays.
-export function drawStatus(silent = 0) {
-	const [kind, text, sentence = ""] = describe(silent), seq = S.pulse?.seq, pill = $("status");
+// `silent` says for how many seconds there has been no answer; meanwhile the last banner stays. `refusal` is the service's
+// reason for refusing what the page asked.
+export function drawStatus(silent = 0, refusal = "") {
+	const [kind, text, sentence = ""] = describe(silent, refusal), seq = S.pulse?.seq, pill = $("status");
 	pill.className = `pill ${kind}`;
 	say(pill.lastChild, text);
 	if (!silent && seq !== beaten) {

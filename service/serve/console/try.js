@@ -2,28 +2,32 @@
 import { $, S, bold, count, el, fill, fillEmpty, largest, percent, reasonAgainst, say, setVars, whole } from "./page.js";
 import { ask, key, modelPath } from "./api.js";
 
-const BARS_MAX = 14; // of more classes, the most probable are shown
+const BARS_MAX = 14; // of more classes, the most probable are shown; of labels that can come together, all
 const WAIT_SECONDS = 30; // an event is learned or forgotten within these, or the service says that it will be
 // The probabilities before the row was taught, which bars there are, of which row, and why there is no teaching.
-let before, shown, drawn, hint = "";
+let before, shown, drawn, hint = "", listed; // `listed`: the names of "another class"
 
 // Show the probabilities, with marks for what was said before teaching, or by the artifact.
 export function drawBars() {
 	const { meta, answer, trajectory } = S, P = answer?.probabilities, isMulti = meta.head === "multilabel";
 	if (!P) {
 		shown = null;
+		$("other").hidden = true;
 		fillEmpty("bars", S.row ? "No answer." : "Draw with the mouse or a finger. The answer changes as you draw.");
 		return drawControls();
 	}
 	const marks = before ?? (trajectory?.seq[0] === 0 ? trajectory.probabilities[0] : []);
-	const classes = largest(P, P.length > BARS_MAX ? BARS_MAX - 2 : BARS_MAX), [top] = classes;
-	if (P.length <= BARS_MAX) classes.sort((a, b) => a - b);
+	const isWide = P.length > BARS_MAX && !isMulti, classes = largest(P, isWide ? BARS_MAX - 2 : P.length), [top] = classes;
+	if (!isWide) classes.sort((a, b) => a - b);
 	const wanted = JSON.stringify([meta.name, meta.classes.length, classes]);
 	if (wanted !== shown) {
 		fill("bars", ...classes.map(makeBar));
 		if (isMulti) $("bars").append(el("button", { onclick: () => teach([...$("bars").querySelectorAll(":checked")].map(({ value }) => meta.classes[value])) }, "The checked labels are right"));
 	}
 	shown = wanted;
+	$("other").hidden = !isWide;
+	if (isWide && String(meta.classes) !== listed) fill("classes", ...meta.classes.map((name) => el("option", { value: name })));
+	if (isWide) listed = String(meta.classes);
 	classes.forEach((k, i) => {
 		const bar = $("bars").children[i], [, track, value, control] = bar.children;
 		bar.classList.toggle("best", k === top);
@@ -39,7 +43,7 @@ export function drawBars() {
 // Allow teaching if the answer that is shown is of now, else say why not.
 export function drawControls() {
 	const isPast = S.head !== null || (S.answer?.head ?? null) !== null, reason = isPast ? "Go back to now to teach." : reasonAgainst("feedback");
-	for (const control of $("bars").querySelectorAll("button, input")) control.disabled = Boolean(reason);
+	for (const control of document.querySelectorAll("#bars button, #bars input, #other button")) control.disabled = Boolean(reason);
 	if (reason !== hint || !$("said").textContent) say($("said"), reason);
 	hint = reason;
 }
@@ -83,6 +87,13 @@ async function forget(id) {
 	const seq = await attempt("Forgetting…", ":forget", { id: `${id}-forget`, ids: [id] });
 	if (seq) fill("said", "Forgotten as event ", ...seq, ". The model is what it would be without it, to the last bit.");
 }
+
+$("other").onsubmit = (event) => {
+	const name = $("other-class").value;
+	event.preventDefault();
+	if (S.meta.classes.includes(name)) teach(name);
+	else say($("said"), "This model has no such class.");
+};
 
 // Drop what was said about another row, model or event.
 export function clearAnswer() {
