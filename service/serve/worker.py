@@ -217,6 +217,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         if self.learning is not None:
+            await self.learning.past_states.close()
             await self.learning.writer.close()
         for executor in (self.executor, self.preparer, self.explainer, self.decoder):
             executor.shutdown(wait=False, cancel_futures=True)

@@ -1,21 +1,24 @@
 """States of the past: those on disk, and those that a process of its own folds from the log.
 
-A state that is neither served nor on disk is folded again by one process of low priority (`softstep replay --keep`). A
-state that a forgotten event was part of is gone.
+A state that is neither served nor on disk is folded again by a process of low priority (`softstep replay --keep`). A
+fold may take minutes, and any key for predictions can ask for one. So each worker folds one state at a time for those
+keys, and one for administrators, who need not wait for them. A state that a forgotten event was part of is gone.
 """
 
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
+from service.access.scopes import Scope
 from service.errors import SeqNotFoundError, SnapshotError, StateForgottenError, StateIrreproducibleError
 from service.serve.log.writer import Writer
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse, error
 from service.settings import Settings
 from service.store.directory.data_directory import DataDirectory, StreamFolder
-from service.store.log.feedback_log import FeedbackLog, read_lineage
+from service.store.log.feedback_log import FeedbackLog
 from service.store.states.snapshots import Snapshot, read_snapshot
 from service.store.states.state_folder import prune_snapshots
 
@@ -37,7 +40,7 @@ class PastStates:
         self._writer: Final = writer
         self._data: Final = data
         self._data_path: Final = settings.data
-        self._replays: Final[dict[str, asyncio.Task[None]]] = {}  # by the folder of a version's history
+        self._replays: Final[dict[Scope, asyncio.Task[None]]] = {}  # by the scope of the call that needs the state
 
     async def check_available(self, served: ServedModel, seq: int) -> None:
         """Check that the state at a seq exists.
@@ -51,8 +54,14 @@ class PastStates:
             (self._folder(served).history / str(seq)).unlink(missing_ok=True)
             raise StateForgottenError("A forgotten event was part of that state, so it is gone; ask for another seq.")
 
+    async def close(self) -> None:
+        """End the processes that fold; call this once, in the serving process."""
+        for task in self._replays.values():
+            task.cancel()
+        await asyncio.gather(*self._replays.values(), return_exceptions=True)
+
     async def find(self, served: ServedModel, seq: int) -> ServedModel | None:
-        """Return a version as it was at a seq; None while that is folded.
+        """Return a version as it was at a seq; None while that is folded, or other states for predictions are.
 
         Raises:
             SeqNotFoundError: The stream has no such event yet.
@@ -62,17 +71,20 @@ class PastStates:
         await self.check_available(served, seq)
         if seq == 0:
             return await asyncio.to_thread(served.as_trained)
-        snapshot = await self.find_or_start(served, seq)
+        snapshot = await self.find_or_start(served, seq, Scope.PREDICT)
         return None if snapshot is None else await asyncio.to_thread(served.with_snapshot, seq, snapshot)
 
-    async def find_or_start(self, served: ServedModel, seq: int) -> Snapshot | None:
-        """Return the state at a seq if it is on disk; else start to fold it, and return None."""
+    async def find_or_start(self, served: ServedModel, seq: int, scope: Scope) -> Snapshot | None:
+        """Return the state at a seq if it is on disk, or None.
+
+        It is folded then, unless another state is being folded for calls of the same scope.
+        """
         folder = self._folder(served)
         snapshot = await asyncio.to_thread(_read_state, folder, seq)
         if snapshot is None:
-            task = self._replays.get(str(folder.history))
+            task = self._replays.get(scope)
             if task is None or task.done():
-                self._replays[str(folder.history)] = asyncio.create_task(self._replay(served, folder, seq))
+                self._replays[scope] = asyncio.create_task(self._replay(served, folder, seq))
         return snapshot
 
     def _folder(self, served: ServedModel) -> StreamFolder:
@@ -86,7 +98,11 @@ class PastStates:
             "--data", str(self._data_path), "--seq", str(seq), "--keep", str(folder.history),
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, preexec_fn=_lower_priority,
         )  # fmt: skip
-        await process.wait()
+        try:
+            await process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                process.terminate()
 
 
 def not_learned() -> SeqNotFoundError:
@@ -107,7 +123,7 @@ def _is_forgotten(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
     """Whether a forgotten event was part of the state at a seq; on the writer's thread."""
     for stream in log.list_streams():
         if stream[1:3] == served.key and seq <= log.stream_state(stream.number).seq:
-            lineage = read_lineage(log, stream.number)
+            lineage = log.current_lineage(stream.number)
             if 0 < seq < lineage.newest_base_seq:
                 raise StateIrreproducibleError(
                     "An earlier release made that state, and this one cannot; "

@@ -8,6 +8,7 @@ import orjson
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from service.access.scopes import Scope
 from service.serve.handlers.past_states import PastStates, not_learned, state_pending
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import BINARY, HttpResponse
@@ -45,7 +46,7 @@ class WeightsHandler:
         await self._past_states.check_available(served, seq)
         if seq == 0:
             return await _file(artifact.tensors, 0, artifact.weights_sha256)
-        snapshot = await self._past_states.find_or_start(served, seq)
+        snapshot = await self._past_states.find_or_start(served, seq, Scope.ADMIN)
         if snapshot is None:
             return state_pending()
         fields = snapshot.fields

@@ -1,6 +1,7 @@
 """States of the past explain rows as they did when they were served, and a trajectory leads from state to state."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,33 @@ def test_a_state_that_is_not_on_disk_is_folded(learned: Pair) -> None:
     wait_until(task.done, 60)
     answer = post(learned, "explain", seq=7)
     assert answer.json["explanations"][0]["probabilities"] == probabilities(learned, 7)
+
+
+def folded_models(data: Path) -> list[str]:
+    """Return the model version that each running process folds for a service with this data directory."""
+    arguments = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            arguments.append(process.read_bytes().decode().split("\0"))
+    return sorted(words[4] for words in arguments if words[2:4] == ["service", "replay"] and str(data) in words)
+
+
+def test_a_worker_folds_one_state_at_a_time(tmp_path: Path) -> None:
+    """Predictions ask for states of three models, and one is folded; an administrator does not wait for it.
+
+    The processes end with the service.
+    """
+    data = tmp_path / "data"
+    with Pair(SHIPPED, data=data) as pair:
+        for model, features in (("iris", 4), ("segment", 18), ("digits", 64)):
+            row = instances([[0.5] * features], labels=[0])
+            assert pair.ask(request("POST", f"/v1/models/{model}:feedback", row))[0].status == 202
+            past = request("POST", f"/v1/models/{model}:explain", instances([[0.5] * features], seq=1))
+            assert pair.ask(past)[0].status == 202
+        wait_until(lambda: folded_models(data) == ["iris/1"])
+        assert pair.ask(request("GET", "/v1/models/digits/weights?seq=1"))[0].status == 202
+        wait_until(lambda: folded_models(data) == ["digits/1", "iris/1"])
+    assert folded_models(data) == []
 
 
 @pytest.mark.parametrize(
