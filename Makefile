@@ -2,7 +2,7 @@
 # programs: apt-get install --no-install-recommends prometheus nginx-light tini bubblewrap openssl chromium.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture conformance lock release-check models bench clean
+.PHONY: help serve test matrix check clients torture conformance determinism lock release-check models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -12,26 +12,38 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 2
 PYTHONS ?= python3.11 python3.12 python3.13
 
+# The sources of machine code, as in service/compiler.py.
+KERNELS := service/compiler.py $(wildcard service/softmax/kernels/*.py) service/serve/wire/row_scanner.py \
+  service/serve/models/single_row.py service/serve/metrics/counters.py service/serve/limits/bucket_kernels.py
+
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
+
+# Modules are compiled when they are first imported, and most of them never are; then they are kept.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 # Each stamp stands for one set of locked packages, so that serving needs no test tools.
 $(VENV)/serve.stamp: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/softstep warm
+	$(PIP_INSTALL) --require-hashes --requirement requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	$(PIP_INSTALL) --require-hashes --requirement requirements-dev.lock
 	touch $@
 
-serve: $(VENV)/serve.stamp ## install, compile the kernels and serve models/ on port 8000
+$(VENV)/kernels.stamp: $(VENV)/serve.stamp $(KERNELS)
+	$(BIN)/softstep warm
+	touch $@
+
+serve: $(VENV)/kernels.stamp ## install, compile the kernels and serve models/ on port 8000
 	$(BIN)/softstep serve --models models --data data
 
-test: $(VENV)/dev.stamp ## everything that CI runs: style, types, rooms and tests
-	$(MAKE) --no-print-directory --jobs 2 check clients
+# The packages of the tests are installed while the kernels are compiled.
+test: $(VENV)/serve.stamp ## everything that CI runs: style, types, rooms and tests
+	$(MAKE) --no-print-directory --jobs 3 $(VENV)/kernels.stamp check clients
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 matrix: ## run `make test` on each supported Python that is installed; the image runs 3.13
@@ -49,11 +61,14 @@ check: $(VENV)/dev.stamp ## style, types and the import order
 clients: $(VENV)/dev.stamp ## install the libraries that the tests run, each into an environment below build
 	$(BIN)/python -m tests.clients.environments
 
-torture: $(VENV)/dev.stamp ## kill, fail and fuzz everything for some 50 minutes (needs strace); writes docs/reliability.md
+torture: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## kill, fail and fuzz everything for some 50 minutes (needs strace); writes docs/reliability.md
 	$(BIN)/python -m tests.torture
 
-conformance: $(VENV)/dev.stamp ## send a thousand requests of each operation of the OpenAPI document; writes docs/conformance.md
+conformance: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## send a thousand requests of each operation of the OpenAPI document; writes docs/conformance.md
 	$(BIN)/python -m tests.conformance --write
+
+determinism: $(VENV)/dev.stamp ## compare the bits of all kernels between processors; writes docs/equal_bits.md
+	$(BIN)/python -m tests.determinism --write
 
 lock: ## resolve the locked requirements again
 	$(PYTHON) -m venv .venv/lock
@@ -89,7 +104,7 @@ release-check: ## audit the locked packages, and write the bill of materials to 
 models: $(VENV)/dev.stamp ## train the shipped models again
 	$(BIN)/python models/train.py
 
-bench: $(VENV)/dev.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
+bench: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## measure Softstep beside its peers; writes docs/benchmarks and the table in README
 	$(BIN)/python loadtest/bench.py
 
 clean: ## remove what was installed and compiled

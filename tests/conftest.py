@@ -15,7 +15,15 @@ from tests.support.model_artifacts import write_models
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
 
-LONG_MODULES = ("tests/system/", "tests/softmax/kernels/test_determinism.py", "tests/learn/", "tests/commands/")
+LONG_MODULES = (
+    "tests/softmax/kernels/test_determinism.py",
+    "tests/serve/api/test_openapi.py",
+    "tests/system/",
+    "tests/commands/",
+    "tests/torture/",
+    "tests/learn/",
+    "tests/console/",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from service.serve.api.app import CALLS
 from service.settings import Settings
+from tests import determinism
 from tests.conformance import PAGE, RESULTS, render_page
 from tests.support.pages import sessions
 from tests.support.paths import ROOT
@@ -130,6 +131,13 @@ def test_the_page_of_conformance_shows_the_stored_results() -> None:
     results = json.loads(RESULTS.read_text())
     assert render_page(results) == PAGE.read_text()
     assert [label for label, result in results.items() if result["failures"]] == []
+
+
+def test_the_page_of_equal_bits_shows_the_stored_results() -> None:
+    """docs/equal_bits.md is what tests/determinism.py writes of its stored results, and nothing differs."""
+    results = json.loads(determinism.RESULTS.read_text())
+    assert determinism.render_page(results) == determinism.PAGE.read_text()
+    assert [target for target, result in results.items() if result["differ"] or result["wrong_registers"]] == []
 
 
 def call_paths() -> set[str]:

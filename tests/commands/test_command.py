@@ -266,17 +266,25 @@ def test_check_reports_an_invalid_model(iris_models: Path, tmp_path: Path, capsy
         assert capsys.readouterr().err.startswith("invalid: ")
 
 
-def test_warm_compiles_all_that_serving_needs() -> None:
-    """`softstep serve` imports no kernel that `softstep warm` has not compiled."""
-    # Private, because no public name counts all kernels: cache_misses() counts those compiled in this process.
-    counted = "; from service import compiler; print(len(compiler._entries))"
-    served, warmed = (
-        subprocess.run(
-            [sys.executable, "-c", f"{imports}{counted}"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        for imports in ("import service.commands.serve", warm.REPORT)
+# Private, because no public name counts all kernels: cache_misses() counts those compiled in this process.
+COUNTED = "; from service import compiler; print(len(compiler._entries))"
+
+
+def run_python(*arguments: object) -> list[str]:
+    """Run a program and return the words that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert warmed.stdout.split()[-1] == served.stdout.strip()
+    return done.stdout.split()
+
+
+def test_warm_compiles_all_that_serving_needs(tmp_path: Path) -> None:
+    """`softstep serve` imports no kernel that `softstep warm` has not compiled, and each process compiles its share."""
+    served = int(run_python(f"import service.commands.serve{COUNTED}")[0])
+    assert run_python(f"{warm.SHARE}{COUNTED}", tmp_path) == ["0", str(served)]
+    (tmp_path / "service.softmax.kernels.jacobians").unlink()
+    (tmp_path / "service.softmax.kernels.heads").unlink()
+    assert run_python(f"{warm.SHARE}{COUNTED}", tmp_path) == ["0", "8"]
 
 
 def test_warm_compiles_this_package(

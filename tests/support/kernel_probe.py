@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numba
@@ -45,6 +45,7 @@ from tests.support.reference import DTYPES, HEADS, Array
 SHAPES = ((1, 4, 3), (5, 30, 2), (17, 64, 10), (70, 9, 16), (9, 5, 33), (67, 20, 49), (3, 97, 97), (130, 3, 8))
 # The hidden layers of networks: one, several, and widths of every number of vectors.
 HIDDEN = ((7,), (17, 33), (50, 8, 3))
+Dtypes = Sequence[type[np.floating]]
 REGISTERS = ("zmm", "ymm", "xmm", "vfmadd")
 
 
@@ -72,9 +73,9 @@ def build_rows(dtype: type[np.floating], B: int, N: int) -> Array:
     return X
 
 
-def all_results() -> Iterator[tuple[str, Array]]:
+def all_results(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield all results under the name of the kernel that computes them."""
-    for dtype in DTYPES:
+    for dtype in dtypes:
         x = numbers("exp", dtype, 1, 40_001, step=2.0**-8)
         out = np.empty_like(x)
         exp_forward(-np.abs(x), out)
@@ -101,9 +102,9 @@ def all_results() -> Iterator[tuple[str, Array]]:
         yield "logarithms", out
 
 
-def folds(kind: str, regret: float) -> Iterator[tuple[str, Array]]:
+def folds(kind: str, regret: float, dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield losses, states and predictions of linear learners, for every head, rule and form."""
-    for case, (dtype, head, name, form) in enumerate(itertools.product(DTYPES, HEADS, RULES, FORMS)):
+    for case, (dtype, head, name, form) in enumerate(itertools.product(dtypes, HEADS, RULES, FORMS)):
         B, N, K = 12, (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
         weights = numbers(f"W {N} {K}", dtype, N, K) * (form != "running")
         mean, scale = numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N)) + 0.3
@@ -137,14 +138,14 @@ def build_network(head: str, dtype: type[np.floating], sizes: tuple[int, ...], *
     return NetworkParameters(head, hidden, *affine[-1], stage)  # type: ignore[arg-type]  # a head's name
 
 
-def networks() -> Iterator[tuple[str, Array]]:
+def networks(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield predictions, gradients and learned states of networks, for every head, rule, depth and activation."""
-    for dtype in DTYPES:
+    for dtype in dtypes:
         Z, A = numbers("activations", dtype, 3, 1600, step=2.0**-11), np.empty((3, 1600), dtype)
         for code in ACTIVATIONS.values():
             activation_forward(Z, code, A)
             yield "networks", A
-    for case, (dtype, head, name, hidden) in enumerate(itertools.product(DTYPES, HEADS, NETWORK_RULES, HIDDEN)):
+    for case, (dtype, head, name, hidden) in enumerate(itertools.product(dtypes, HEADS, NETWORK_RULES, HIDDEN)):
         B, N, K = (1, 12, 70)[case % 3], (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (3, 17, 50, 8)[case % 4]
         served = build_network(head, dtype, (N, *hidden, K), staged=case % 2 == 0)
         X, Y = build_rows(dtype, B, N), np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15))
@@ -161,9 +162,9 @@ def networks() -> Iterator[tuple[str, Array]]:
         yield "derivatives", derivatives.log_softmax_backward(P, V)
 
 
-def explanations() -> Iterator[tuple[str, Array]]:
+def explanations(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield explanations of models and networks for every head, and scores in all forms."""
-    for case, (dtype, head) in enumerate(itertools.product(DTYPES, HEADS)):
+    for case, (dtype, head) in enumerate(itertools.product(dtypes, HEADS)):
         for B, N, K in SHAPES[case % 2 :: 2]:
             X, columns = build_rows(dtype, B, N), 1 if head == "sigmoid" else K
             Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
@@ -179,9 +180,9 @@ def explanations() -> Iterator[tuple[str, Array]]:
             yield from (("explanations", array) for array in again.values())
 
 
-def calibrations() -> Iterator[tuple[str, Array]]:
+def calibrations(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield predictions of calibrated models, and learned calibrations, for both heads that have one."""
-    for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
+    for case, (dtype, head) in enumerate(itertools.product(dtypes, KINDS)):
         first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
         for B, N, K in SHAPES:
             model, X = (
@@ -197,9 +198,9 @@ def calibrations() -> Iterator[tuple[str, Array]]:
             yield from (("calibrations", value) for value in (*found, *calibrator.tensors().values()))
 
 
-def calibrated_explanations() -> Iterator[tuple[str, Array]]:
+def calibrated_explanations(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield explanations of calibrated models, linear ones and networks."""
-    for case, (dtype, head) in enumerate(itertools.product(DTYPES, KINDS)):
+    for case, (dtype, head) in enumerate(itertools.product(dtypes, KINDS)):
         first = Calibration("temperature", (1.3,)) if head == "softmax" else Calibration("platt", (0.7, 0.4))
         for B, N, K in SHAPES[case % 2 :: 2]:
             X, columns = build_rows(dtype, B, N), 1 if head == "sigmoid" else K
@@ -211,9 +212,9 @@ def calibrated_explanations() -> Iterator[tuple[str, Array]]:
                 yield from (("calibrated explanations", array) for array in whole if array is not None)
 
 
-def random_numbers() -> Iterator[tuple[str, Array]]:
+def random_numbers(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield cosines, logarithms, and the random features that are drawn with them."""
-    for dtype in DTYPES:
+    for dtype in dtypes:
         x = numbers("cos", dtype, 1, 10_001, step=2.0**-6)
         for name, kernel, values in (
             ("cosines", cos_forward, x),
@@ -227,10 +228,10 @@ def random_numbers() -> Iterator[tuple[str, Array]]:
             yield from (("random features", array) for array in features)
 
 
-def mixtures() -> Iterator[tuple[str, Array]]:
+def mixtures(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield scores, states and predictions of mixtures of experts, narrow and wide, with and without an offset."""
     cases = ((1, 5, False, 1), (10, 40, False, 2), (17, 130, True, 1), (3, 1, False, 1), (2, 9, True, 2))
-    for dtype, (K, N, wide, heads) in itertools.product(DTYPES, cases):
+    for dtype, (K, N, wide, heads) in itertools.product(dtypes, cases):
         X, Y = build_rows(dtype, 20, N), np.abs(numbers(f"Y 20 {K}", np.float64, 20, K, step=2.0**-15))
         h = np.abs(numbers("h 20", np.float64, 20)) + 0.1
         offsets = numbers(f"offsets 67 {K}", dtype, 67, K) if heads > 1 else None
@@ -245,10 +246,10 @@ def mixtures() -> Iterator[tuple[str, Array]]:
             yield "mixture blocks", state.predict_block(rows, offsets)
 
 
-def mixture_explanations() -> Iterator[tuple[str, Array]]:
+def mixture_explanations(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield explanations of mixtures of experts, narrow and wide, with and without an offset."""
     cases = ((1, 5, False, 2), (10, 40, False, 1), (17, 130, True, 2), (3, 1, False, 1))
-    for dtype, (K, N, wide, heads) in itertools.product(DTYPES, cases):
+    for dtype, (K, N, wide, heads) in itertools.product(dtypes, cases):
         X, Y = build_rows(dtype, 20, N), np.abs(numbers(f"Y 20 {K}", np.float64, 20, K, step=2.0**-15))
         offset = None
         if heads > 1:
@@ -260,13 +261,21 @@ def mixture_explanations() -> Iterator[tuple[str, Array]]:
         yield from (("explanations of mixtures", array) for array in whole if array is not None)
 
 
-def digests() -> dict[str, str]:
+def digests(dtypes: Dtypes = DTYPES) -> dict[str, str]:
     """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
     # hashlib has no public name for the type of its hashes.
     hashes: dict[str, hashlib._Hash] = {}
-    linear = all_results(), folds("folds", 0.0), folds("folds with a limit of the regret", 0.5)
-    others = networks(), explanations(), calibrations(), calibrated_explanations(), random_numbers(), mixtures()
-    kinds = *linear, *others, mixture_explanations()
+    learned = folds("folds", 0.0, dtypes), folds("folds with a limit of the regret", 0.5, dtypes)
+    others = (
+        networks,
+        explanations,
+        calibrations,
+        calibrated_explanations,
+        random_numbers,
+        mixtures,
+        mixture_explanations,
+    )
+    kinds = all_results(dtypes), *learned, *(kind(dtypes) for kind in others)
     for name, value in itertools.chain(*kinds):
         little = value.astype(value.dtype.newbyteorder("<"))
         head = f"{value.dtype.kind}{value.dtype.itemsize} {value.shape}"

@@ -14,6 +14,7 @@ from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Event
 from service.store.log.sqlite import SqliteLog
 from tests.support.paths import ROOT
+from tests.support.processes import CLIENT
 from tests.support.running_service import Service
 from tests.support.state_events import events_of_state
 
@@ -22,12 +23,12 @@ IRIS = [5.1, 3.5, 1.4, 0.2]
 
 def post(service: Service, path: str, document: Any, **query: Any) -> httpx.Response:
     """Send one request over a connection of its own, so that any worker may answer it."""
-    return httpx.post(f"{service.url}/v1/models/{path}", json=document, params=query, timeout=20)
+    return CLIENT.post(f"{service.url}/v1/models/{path}", json=document, params=query)
 
 
 def metadata(service: Service, model: str) -> dict[str, Any]:
     """Return the metadata of a model."""
-    return dict(httpx.get(f"{service.url}/v1/models/{model}").json())
+    return dict(CLIENT.get(f"{service.url}/v1/models/{model}").json())
 
 
 def rows_of(model: str, count: int, seed: int = 0) -> list[list[float]]:
@@ -69,5 +70,5 @@ def data_of(service: Service) -> Path:
 
 def samples(service: Service) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Return every sample of /metrics by its name and labels."""
-    families = text_string_to_metric_families(httpx.get(f"{service.url}/metrics").text)
+    families = text_string_to_metric_families(CLIENT.get(f"{service.url}/metrics").text)
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}

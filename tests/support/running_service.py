@@ -25,6 +25,8 @@ from tests.support.paths import ROOT
 from tests.support.waiting import SECONDS, is_readable
 
 START_SECONDS = 60.0
+# For addresses without TLS: httpx would read all certificates of the system for each request.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Service(NamedTuple):
@@ -132,7 +134,7 @@ def is_ready(url: str, workers: int, key: str | None = None, client: ssl.SSLCont
     """Return whether all workers of a service take predictions."""
     headers = [] if key is None else [bearer(key)]
     with contextlib.suppress(httpx.TransportError):
-        response = httpx.get(f"{url}/metrics", headers=headers, timeout=2, verify=client or True)
+        response = httpx.get(f"{url}/metrics", headers=headers, timeout=2, verify=client or NO_TLS)
         return f"softstep_workers_ready {workers}.0\n" in response.text
     return False
 

@@ -1,4 +1,4 @@
-"""The same bits alone, in any batch, on every processor, in every release, and with a read-only cache.
+"""The same bits alone, in any batch, on another processor, in every release, and with a read-only cache.
 
     python -m tests.softmax.kernels.test_determinism
 
@@ -12,8 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from importlib.metadata import packages_distributions, requires
 from itertools import pairwise
 from pathlib import Path
@@ -22,26 +20,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llvmlite import binding
 
 from service import compiler
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.linear_model import LinearModel
+from tests import determinism
+from tests.determinism import GOLDEN, run_probe, runs_here
 from tests.support.denormals import check_denormals
 from tests.support.kernel_probe import digests
 from tests.support.reference import DTYPES, HEADS, Array, targets
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = ROOT / "tests" / "golden" / "determinism.json"
-HOST = "host"
-# Substrings that a target's assembly must contain, and must not.
-REGISTERS: dict[str, tuple[set[str], set[str]]] = {
-    "x86-64-v2": ({"xmm"}, {"ymm", "zmm", "vfmadd"}),
-    "x86-64-v3": ({"ymm", "vfmadd"}, {"zmm"}),
-    "x86-64-v4": ({"zmm", "vfmadd"}, set()),
-}
-
-_current_digests = cache(digests)
 
 
 def python(*arguments: str, **environment: str) -> str:
@@ -59,57 +48,35 @@ def python(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def host() -> tuple[str, str]:
-    """Return the name and the features of this processor, as in LLVM."""
-    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+def test_bits_without_fused_operations(pytestconfig: pytest.Config) -> None:
+    """Code for a processor without fused multiply-add computes the bits of this one; its kernels are kept between runs.
 
-
-def runs_here(target: str) -> bool:
-    """Return whether this processor can execute code for a target."""
-    # As the compiler does, on platforms too that LLVM does not support.
-    has = compiler._host_features()
-    return target == HOST or all(has.get(feature, False) for feature in compiler.BASELINES[target])
-
-
-@pytest.fixture(scope="module")
-def probes(pytestconfig: pytest.Config) -> dict[str, Future[str]]:
-    """Run the probe for each target, two processes at a time, with kernels cached between runs.
-
-    The kernels of this process are those of one target, so they are compiled only once.
+    It compiles what results in float32 need, half of all; `make determinism` compares all results on every processor.
     """
+    if not runs_here("x86-64-v2"):
+        pytest.skip("this processor cannot execute x86-64-v2")
     assert pytestconfig.cache is not None
-
-    def probe(target: str) -> str:
-        name, features = host() if target == HOST else (target, "")
-        folder = str(compiler.CACHE if target == compiler.TARGET else pytestconfig.cache.mkdir(f"kernels-{target}"))  # type: ignore[union-attr]
-        return python(
-            "-m",
-            "tests.support.kernel_probe",
-            NUMBA_CPU_NAME=name,
-            NUMBA_CPU_FEATURES=features,
-            SOFTSTEP_KERNELS=folder,
-        )
-
-    with ThreadPoolExecutor(2) as pool:
-        return {target: pool.submit(probe, target) for target in (*REGISTERS, HOST) if runs_here(target)}
+    report = run_probe("late_kernels", "x86-64-v2", pytestconfig.cache.mkdir("kernels-x86-64-v2"))
+    assert report["digests"] == digests((np.float32,))
 
 
-@pytest.mark.parametrize("target", [*REGISTERS, HOST])
-def test_bits_on_every_processor(target: str, probes: dict[str, Future[str]]) -> None:
-    """Code for every processor computes the same bits, with different vector registers."""
-    if target not in probes:
-        pytest.skip(f"this processor cannot execute {target}")
-    report = json.loads(probes[target].result())
-    assert report["target"] == (host()[0] if target == HOST else target)
-    expected, forbidden = REGISTERS.get(compiler.host_baseline() if target == HOST else target, (set(), set()))
-    assert {name for name in expected if not report["registers"][name]} == set()
-    assert {name for name in forbidden if report["registers"][name]} == set()
-    assert report["digests"] == _current_digests()
+def test_every_difference_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison of `make determinism` finds other bits, a missing kind of results and the wrong registers."""
+    bits = json.loads(determinism.GOLDEN.read_text())
+    right = {"target": "x86-64-v3", "digests": bits, "registers": {"zmm": 0, "ymm": 9, "xmm": 9, "vfmadd": 9}}
+    wrong = {**right, "digests": {**bits, "labels": "other"}, "registers": {"zmm": 1, "ymm": 1, "xmm": 1, "vfmadd": 0}}
+    del wrong["digests"]["losses"]
+    found = []
+    for report in (right, wrong):
+        monkeypatch.setattr(determinism, "run_probe", lambda *_, report=report: report)
+        found.append(determinism.compare("x86-64-v3"))
+    assert (found[0]["differ"], found[0]["wrong_registers"]) == ([], [])
+    assert (found[1]["differ"], found[1]["wrong_registers"]) == (["labels", "losses"], ["vfmadd", "zmm"])
 
 
 def test_bits_of_this_release() -> None:
     """All results have the bits that are checked in; see the docstring of this module before changing them."""
-    assert _current_digests() == json.loads(GOLDEN.read_text())
+    assert digests() == json.loads(GOLDEN.read_text())
 
 
 def assert_same_rows(model: LinearModel, X: Array, Y: Array, start: int, stop: int) -> None:
@@ -254,5 +221,14 @@ def test_every_source_is_in_the_stamp(source: str, tmp_path: Path) -> None:
     assert compiler.source_stamp(package) != before
 
 
+def test_make_knows_every_source() -> None:
+    """An edit of any of these files has `make` compile the kernels before the tests."""
+    done = subprocess.run(
+        ["make", "--eval=print: ; @echo $(KERNELS)", "print"],  # noqa: S607
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert sorted(done.stdout.split()) == sorted(f"service/{source}" for source in SOURCES)
+
+
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps(_current_digests(), indent=2) + "\n")
+    GOLDEN.write_text(json.dumps(digests(), indent=2) + "\n")
