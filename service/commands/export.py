@@ -16,7 +16,7 @@ from service.store.log.events import Position, Stream
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 once the version is complete; on an error nothing is written."""
-    with open_stored_data(settings.data) as stored:
+    with open_stored_data(settings.data, read_only=True) as stored:
         replay = replay_stream(settings, stored, arguments.model, arguments.seq)
         stream, position = replay.stream, replay.position
     folder, weights = write_learned(arguments.directory, replay.fold, stream, position)

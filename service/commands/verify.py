@@ -17,7 +17,7 @@ COLUMNS: Final = "{:24} {:>12} {:>10} {:>12} {:>10} {:>9}  {}"
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Return 0 if everything is intact, 1 if something is damaged."""
-    with open_stored_data(settings.data) as stored:
+    with open_stored_data(settings.data, read_only=True) as stored:
         reports = list(verify_streams(stored, settings.artifact_bytes_max, refolds=arguments.refold))
         marks = check_marks(stored)
     if not arguments.json:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from service.store.states.report import write_report
 from tests.support.data_directories import History, json_lines, row_payload, run_command
 from tests.support.paths import ROOT
 from tests.support.processes import SECONDS
+from tests.support.read_only import read_only, shared_folder
 from tests.support.reports import make_report
 
 
@@ -46,6 +48,33 @@ def printed(history: History, *argv: object) -> list[dict[str, Any]]:
 def listed(history: History, choice: EventChoice = EventChoice.ALL) -> list[dict[str, Any]]:
     """Return the entries of the call, the oldest first."""
     return EventEntries(history.folder.path).list_entries(history.log, 1, choice, 200)[::-1]
+
+
+def test_commands_that_read_work_in_a_read_only_directory(history: History) -> None:
+    """They print there what they print elsewhere, with the log in use or not."""
+    calls = [("log", "iris"), ("events", "iris"), ("replay", "iris"), ("verify",), ("verify", "--refold")]
+    for is_open in (True, False):
+        if not is_open:
+            history.close()
+        expected = [run_command(*call, "--data", history.data.path) for call in calls]
+        with shared_folder() as folder:
+            shutil.copytree(history.data.path, folder / "data")
+            with read_only(folder):
+                found = [run_command(*call, "--data", folder / "data") for call in calls]
+        assert [(done.returncode, done.stdout, done.stderr) for done in found] == [
+            (0, done.stdout, done.stderr) for done in expected
+        ]
+
+
+def test_a_read_only_directory_without_a_file_of_the_log_is_refused(history: History) -> None:
+    """The sentence says what is missing, and what to do."""
+    with shared_folder() as folder:
+        shutil.copytree(history.data.path, folder / "data")
+        (folder / "data" / "log.sqlite-shm").unlink()
+        with read_only(folder):
+            done = run_command("log", "iris", "--data", folder / "data")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "read-only, and log.sqlite-shm is missing; copy the directory and use the copy" in done.stderr
 
 
 def test_the_events_are_those_of_the_call(history: History) -> None:

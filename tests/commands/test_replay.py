@@ -103,6 +103,9 @@ def test_unavailable_states_are_reported(tmp_path: Path) -> None:
     for name in ("log.sqlite", "marks"):
         (tmp_path / "odd" / name).touch()
     odd = run_command("replay", "iris", "--data", tmp_path / "odd")
+    assert odd.returncode == 1
+    assert odd.stderr.endswith("the feedback log is another program's database; use another directory\n")
+    odd = run_command("backup", tmp_path / "copy", "--data", tmp_path / "odd")
     assert (odd.returncode, odd.stderr) == (1, "softstep: the data directory cannot be used: File exists\n")
     history, second = History(tmp_path), History(tmp_path, 2)
     history.add_feedback(1, 2)
