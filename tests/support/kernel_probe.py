@@ -23,6 +23,7 @@ from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.explainer_factory import create_explainer
 from service.softmax.input_stage import Stage
 from service.softmax.kernels.activations import activation_forward
+from service.softmax.kernels.answer_counts import count_answers, count_details
 from service.softmax.kernels.cosine import cos_forward
 from service.softmax.kernels.exp_log import exp_forward, log1p_forward, log_forward
 from service.softmax.kernels.heads import predict_forward
@@ -228,6 +229,23 @@ def random_numbers(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
             yield from (("random features", array) for array in features)
 
 
+def histories(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
+    """Yield losses of labels, and counts of the answers in buckets of events."""
+    for dtype, head, (B, N, K) in itertools.product(dtypes, ("softmax", "sigmoid"), SHAPES):
+        model, X = build_linear_model(head, dtype, N, K, staged=False), build_rows(dtype, B, N)
+        C, seqs = model.n_classes, 1 + np.arange(B) // 3
+        labels, outcomes = np.arange(B) % C, np.abs(numbers(f"outcomes {B}", np.float64, 6, B, step=2.0**-15))
+        outcomes[1::4] = outcomes[1::4] > 0.5  # hits are 0 or 1
+        losses, answers = model.label_losses(X, labels)
+        sums, wanted, found = np.zeros((48, 8)), np.zeros((48, C), np.uint32), np.zeros((48, C), np.uint32)
+        count_answers(0, B, seqs, 1, 0, outcomes, labels, np.arange(C), sums, wanted, found)
+        calibration, confusion, drift = np.zeros((48, 10, 3)), np.zeros((48, C, C), np.uint32), np.zeros((48, N))
+        stage = np.stack([numbers(f"mean {N}", np.float64, N), np.abs(numbers(f"scale {N}", np.float64, N))])
+        details = calibration, confusion, drift
+        count_details(0, B, seqs, 1, 0, outcomes, labels, answers, np.arange(C), X, stage, *details)
+        yield from (("histories", array) for array in (losses, answers, sums, wanted, found, *details))
+
+
 def mixtures(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
     """Yield scores, states and predictions of mixtures of experts, narrow and wide, with and without an offset."""
     cases = ((1, 5, False, 1), (10, 40, False, 2), (17, 130, True, 1), (3, 1, False, 1), (2, 9, True, 2))
@@ -274,6 +292,7 @@ def digests(dtypes: Dtypes = DTYPES) -> dict[str, str]:
         random_numbers,
         mixtures,
         mixture_explanations,
+        histories,
     )
     kinds = all_results(dtypes), *learned, *(kind(dtypes) for kind in others)
     for name, value in itertools.chain(*kinds):
