@@ -42,7 +42,8 @@ and a pause. Chromium shows its console over loopback.
 - **V7** is the share of the time that the browser's main thread is busy, once the page is loaded.
 - **V8** is the time of a steady pulse as its client sees it: from the first byte sent to the last one received, the
   median. The processor time is that of all processes of the service, the mean.
-- **V9**, what the history costs the learner, is in the [results](results.md): L4 to L10."""
+
+`loadtest/history_cost.py` measures V9, what the history costs the learner."""
 
 
 class Row(NamedTuple):

@@ -70,6 +70,7 @@ class ExplainHandler:
         self._executor: Final = executor
         self._limiters: Final = limiters
         self._past_states: Final = past_states
+        self._past_turn: Final = asyncio.Lock()  # a state of the past takes the memory of a model
         self._since: Final[deque[float]] = deque()  # of each explanation in the thread, the one that runs first
         self._settings: Final = settings
         self._parts: Final[PerModel[ExplainParts]] = PerModel(registry, self._make_parts)
@@ -103,15 +104,26 @@ class ExplainHandler:
         return self._respond_later(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
 
     async def _respond_past(self, served: ServedModel, seq: int, rows: int, started: int, body: bytes) -> HttpResponse:
-        """Explain by a state of the past, whose classes may be fewer; 202 while it is folded."""
+        """Explain by a state of the past; 202 while it is folded. One such request after the other has its state."""
+        if self._past_states is None:
+            return failed(served, not_learned(), V1)
         try:
-            if self._past_states is None:
-                raise not_learned()
+            async with asyncio.timeout(self._settings.queue_seconds):
+                await self._past_turn.acquire()
+        except TimeoutError:
+            return self._shed(served, V1)
+        try:
             past = await self._past_states.find(served, seq)
+            return state_pending() if past is None else await self._explain_by(past, served, rows, started, body)
         except SoftstepError as reason:
             return failed(served, reason, V1)
-        if past is None:
-            return state_pending()
+        finally:
+            self._past_turn.release()
+
+    async def _explain_by(
+        self, past: ServedModel, served: ServedModel, rows: int, started: int, body: bytes
+    ) -> HttpResponse:
+        """Explain by a state of the past, whose classes may be fewer."""
 
         def explain() -> HttpResponse:
             parts = self._make_parts(past, None)
@@ -155,8 +167,7 @@ class ExplainHandler:
         """Make the response in a thread; it is counted on the event loop, like all others."""
         loop = asyncio.get_running_loop()
         if len(self._since) > 1 and loop.time() - self._since[1] > self._settings.queue_seconds:
-            served.counters[SHED + SHED_EXPLANATIONS] += 1
-            return failed(served, overloaded(), protocol)
+            return self._shed(served, protocol)
         self._since.append(loop.time())
         later: asyncio.Future[HttpResponse] = loop.create_future()
 
@@ -177,6 +188,12 @@ class ExplainHandler:
 
         loop.run_in_executor(self._executor, _timed, make).add_done_callback(on_made)
         return later
+
+    @staticmethod
+    def _shed(served: ServedModel, protocol: int) -> HttpResponse:
+        """Refuse a request that has waited for too long."""
+        served.counters[SHED + SHED_EXPLANATIONS] += 1
+        return failed(served, overloaded(), protocol)
 
     def _count(self, served: ServedModel, protocol: int, rows: int, started: int, nanoseconds: int) -> None:
         """Count an explanation as a prediction."""

@@ -1,14 +1,17 @@
 """States of the past explain rows as they did when they were served, and a trajectory leads from state to state."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from service.learn.publish import snapshot_contents
 from service.learn.replay import StreamReplay
+from service.serve.handlers.past_states import PastStates
 from service.store.states.report import write_report
 from service.store.states.snapshots import write_snapshot
 from tests.support.data_directories import History, iris_artifact
@@ -99,6 +102,43 @@ def test_a_state_that_is_not_on_disk_is_folded(learned: Pair) -> None:
     wait_until(task.done, 60)
     answer = post(learned, "explain", seq=7)
     assert answer.json["explanations"][0]["probabilities"] == probabilities(learned, 7)
+
+
+def test_one_past_state_after_the_other_is_in_memory(learned: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests for states of the past take turns, so that many of them need the memory of one."""
+    find, running, most = PastStates.find, 0, 0
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        found = await find(*arguments)
+        running -= 1
+        return found
+
+    async def ask(seq: int) -> Response:
+        async with learned.connect() as client:
+            return await client.ask(request("POST", "/v1/models/iris:explain", instances([ROW], seq=seq)))
+
+    async def ask_all() -> list[Response]:
+        return await asyncio.gather(*map(ask, [4, 6, 8, 0] * 2))
+
+    monkeypatch.setattr(PastStates, "find", counted)
+    assert [(answer.status, answer.json["seq"]) for answer in learned.run(ask_all())] == [
+        (200, seq) for seq in [4, 6, 8, 0] * 2
+    ]
+    assert most == 1
+
+
+def test_a_request_that_waits_too_long_for_a_past_state_is_refused(learned: Pair) -> None:
+    """It is refused like any other explanation of an overloaded worker, and the next one is answered."""
+    turn = learned.worker.explain._past_turn  # nothing else takes so long a turn
+    learned.run(turn.acquire())
+    refused = post(learned, "explain", seq=4)
+    assert (refused.status, refused.json["code"]) == (503, "overloaded")
+    learned.loop.call_soon_threadsafe(turn.release)
+    assert post(learned, "explain", seq=4).status == 200
 
 
 def folded_models(data: Path) -> list[str]:
