@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -14,6 +16,20 @@ from tests.support.console_page import BACKGROUND, CHROMIUM
 from tests.support.model_artifacts import make_artifact
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
+
+
+class EmptyPage(BaseHTTPRequestHandler):
+    """Answers every request with a page that has nothing in it."""
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
 
 # Names that would be markup, or break a line, a layout or a direction, if they were not shown as text.
 HOSTILE = ["<img src=x onerror=alert(1)>", "x" * 256, "ab\u202ecd", "';\"`${1}"]
@@ -51,3 +67,12 @@ def console(console_models: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """A service with two workers and those models."""
     with serving(console_models, tmp_path_factory.mktemp("console"), workers=2) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def other_site() -> Iterator[str]:
+    """The address of a page of another site: another host than that of services, at a port of its own."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyPage) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://localhost:{server.server_port}/"
+        server.shutdown()

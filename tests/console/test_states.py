@@ -1,7 +1,6 @@
 """The states of the page: keys, no model, no answer, no learning, names of every kind, and every width."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,6 @@ from tests.support.console_page import (
     wait_for_calls,
 )
 from tests.support.running_service import Service, serving
-
-PAUSED = {"rule": "newton", "paused": True, "shadow": False}
-SHADOW = {"rule": "newton", "paused": False, "shadow": True}
 
 NARROW = {"width": 400, "height": 800}
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
@@ -98,19 +94,30 @@ def test_a_first_model_appears(console: Service, browser: Browser) -> None:
         expect(page.locator("#headline")).to_contain_text("iris is as it was trained")
 
 
-def test_a_service_that_does_not_learn_says_so(browser: Browser, iris_models: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cause", ["learning is off", "its data directory cannot be written"])
+def test_a_service_that_does_not_learn_says_so(browser: Browser, iris_models: Path, tmp_path: Path, cause: str) -> None:
     """Without learning there is no teaching, and the banner gives the reason."""
-    with serving(iris_models, tmp_path, SOFTSTEP_LEARN="false") as running, visiting(browser, running.url) as page:
+    learn = cause != "learning is off"
+    if learn:
+        (tmp_path / "data").touch()  # a file in place of the directory: also root cannot write there
+    with serving(iris_models, tmp_path, SOFTSTEP_LEARN=learn) as running, visiting(browser, running.url) as page:
         is_settled(page)
         expect(page.locator("#banner")).to_contain_text("This service does not learn")
         expect(page.locator("#said")).to_contain_text("This service does not learn")
         expect(page.locator(".bar button:disabled")).to_have_count(3)
 
 
+def use_key(page: Page, key: str) -> None:
+    """Open the page again with another key."""
+    page.evaluate("key => sessionStorage.setItem('softstep-key', key)", key)
+    page.reload()
+    is_settled(page)
+
+
 def test_keys_are_asked_for_and_their_scopes_obeyed(browser: Browser, iris_models: Path, tmp_path: Path) -> None:
     """The page asks for a key, keeps it out of addresses, and disables what its scopes do not allow."""
     file = tmp_path / "keys.json"
-    key = add_key(file, Scope.PREDICT)
+    key, teacher, admin = (add_key(file, *scopes) for scopes in ([Scope.PREDICT], [Scope.PREDICT, Scope.FEEDBACK], []))
     with serving(iris_models, tmp_path, SOFTSTEP_KEYS_FILE=file) as running, visiting(browser, running.url) as page:
         page.locator("#login[open]").wait_for()
         check_accessibility(page)
@@ -125,6 +132,16 @@ def test_keys_are_asked_for_and_their_scopes_obeyed(browser: Browser, iris_model
         expect(page.locator("#events")).to_contain_text("This key does not have the scope admin.")
         assert page.evaluate("Object.values(sessionStorage)") == [key]
         assert key not in page.evaluate("JSON.stringify(localStorage) + location + document.body.innerText")
+        use_key(page, teacher)
+        page.get_by_role("button", name="it is this: setosa").click()
+        expect(page.locator("#said")).to_contain_text("Learned as event 1.")
+        expect(page.get_by_role("button", name="Forget it again")).to_have_count(0)
+        use_key(page, admin)
+        expect(page.locator("#events tbody tr")).to_have_count(1)
+        page.get_by_role("button", name="it is this: setosa").click()
+        page.get_by_role("button", name="Forget it again").click()
+        expect(page.locator("#said")).to_contain_text("Forgotten as event 3")
+        expect(page.locator("#flags button")).to_have_text(["forgot 1"])
 
 
 def test_it_works_behind_a_prefix(console: Service, browser: Browser) -> None:
@@ -144,68 +161,45 @@ def test_it_works_behind_a_prefix(console: Service, browser: Browser) -> None:
     assert [path for path in paths if not path.startswith(prefix)] == []
 
 
-def test_a_forgotten_state_is_gone(console: Service, browser: Browser) -> None:
-    """A state that is being folded is waited for; one that held a forgotten event is gone, and the page says so."""
-    row = [0.5] * httpx.get(f"{console.url}/v1/models/phishing").json()["n_features"]
-    for number in (1, 2):
-        body = {"id": f"row-{number}", "instances": [row], "labels": [0]}
-        httpx.post(f"{console.url}/v1/models/phishing:feedback?wait=true", json=body).raise_for_status()
-    answers = [202]
-
-    def answer(route: Route) -> None:
-        if b'"seq"' in (route.request.post_data_buffer or b""):
-            body = {"error": "It is gone.", "code": "state_forgotten"}
-            route.fulfill(status=answers[-1], headers={"Retry-After": "1"}, json=body)
-        else:
-            route.continue_()
-
-    with visiting(browser, f"{console.url}/#phishing@1", lambda page: page.route("**:explain", answer)) as page:
-        expect(page.locator("#said")).to_have_text("Folding event 1…")
-        answers.append(410)
-        expect(page.locator("#said")).to_have_text("Gone: it held a forgotten event.")
-
-
-def test_silence_dims_the_page_and_ends(console: Service, browser: Browser) -> None:
-    """Without answers the page says for how long, and dims; with the first answer it is as before."""
-    with visiting(browser, f"{console.url}/#iris") as page:
-        is_settled(page)
-        shown = page.locator("#headline").inner_text()
-        page.route("**/v1/**", lambda route: route.abort())
-        expect(page.locator("#status")).to_contain_text("trying again")
-        page.locator("body.stale").wait_for()
-        expect(page.locator("#headline")).to_have_text(shown)
-        page.unroute("**/v1/**")
-        expect(page.locator("#status")).to_have_text("Live")
-        expect(page.locator("body.stale")).to_have_count(0)
-
-
-@pytest.mark.parametrize(
-    ("fields", "pill", "banner"),
-    [
-        ({"learner": {"state": "stalled", "seq": 7, "reason": "<b>why</b>"}}, "Stalled", "before event 7: <b>why</b>"),
-        ({"learner": {"state": "held", "reason": "the disk is full"}}, "Held", "the disk is full"),
-        ({"learner": {"state": "refolding", "refolded": 0.4}}, "Folding again, 40 %", "40 % done"),
-        ({"learner": {"state": "unavailable"}}, "No log", "cannot be read"),
-        ({"learning": PAUSED}, "Paused", "Learning is paused"),
-        ({"learning": SHADOW}, "Shadow", "in the shadow"),
-        ({"bound_differs": True}, "Live", "another artifact"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_each_state_has_its_sentence(
-    console: Service, browser: Browser, fields: dict[str, Any], pill: str, banner: str
-) -> None:
-    """The pill names the state, and the banner says what it means."""
+def test_a_log_that_cannot_be_read_is_reported(console: Service, browser: Browser) -> None:
+    """The page says that predictions go on and feedback does not."""
 
     def change(route: Route) -> None:
         answer = route.fetch()
-        known = {name: value for name, value in fields.items() if name in answer.json()}
-        route.fulfill(response=answer, body=json.dumps({**answer.json(), **known}))
+        route.fulfill(response=answer, json={**answer.json(), "learner": {"state": "unavailable"}})
+
+    with visiting(browser, f"{console.url}/#iris", lambda page: page.route("**/iris/pulse*", change)) as page:
+        is_settled(page)
+        expect(page.locator("#status")).to_have_text("No log")
+        expect(page.locator("#banner")).to_contain_text("cannot be read")
+
+
+def test_the_page_waits_in_its_layout(console: Service, browser: Browser) -> None:
+    """Before the first answer the page says that it connects; what comes then hardly moves the layout."""
+    held: list[Route] = []
 
     def prepare(page: Page) -> None:
-        page.route(re.compile("/v1/models/iris(/pulse.*)?$"), change)
+        held.extend(hold(page, "**/v1/key"))
 
     with visiting(browser, f"{console.url}/#iris", prepare) as page:
-        is_settled(page)
-        expect(page.locator("#status")).to_have_text(pill)
-        expect(page.locator("#banner")).to_contain_text(banner)
+        expect(page.locator("#status")).to_have_text("Connecting")
+        expect(page.locator("#headline")).to_have_text("Connecting")
+        page.unroute_all()
+
+
+@pytest.mark.parametrize("origin", ["same", "other"])
+def test_only_pages_of_the_service_may_teach(console: Service, browser: Browser, other_site: str, origin: str) -> None:
+    """A page of another site is open in the same browser, and what it posts changes nothing."""
+    path = f"{console.url}/v1/models/digits"
+    before = httpx.get(path).json()["log_seq"]
+    page = browser.new_page()
+    page.goto({"same": console.url, "other": other_site}[origin])
+    body = json.dumps({"instances": [[0] * 64], "labels": [0]})
+    with page.expect_response(f"{path}:feedback") as answer:
+        page.evaluate(
+            "([path, body]) => fetch(path, { method: 'POST', mode: 'no-cors', body }).then(() => 0, () => 0)",
+            [f"{path}:feedback", body],
+        )
+    page.close()
+    assert answer.value.status == {"same": 202, "other": 403}[origin]
+    assert httpx.get(path).json()["log_seq"] == before + {"same": 1, "other": 0}[origin]

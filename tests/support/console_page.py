@@ -13,7 +13,7 @@ CHROMIUM = "/usr/bin/chromium"
 # The shape of a three on the drawing pad, in shares of its sides.
 THREE = [(0.3, 0.15), (0.6, 0.12), (0.68, 0.25), (0.45, 0.45), (0.7, 0.65), (0.62, 0.85), (0.3, 0.85)]
 # Statuses that tests provoke; the browser reports each failed request by itself.
-PROVOKED = ("the server responded with a status of 4", "net::ERR_")
+PROVOKED = ("the server responded with a status of ", "net::ERR_")
 DEADLINE_MS = 15_000
 # A model is shown, and its bars are of the row and the event that the reader chose.
 SETTLED = "body:not(.loading):not(:has(.card[inert])) #bars:not([aria-busy=true])"

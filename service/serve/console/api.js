@@ -4,11 +4,11 @@ import { S } from "./page.js";
 const KEY = "softstep-key"; // in the storage of this tab alone
 const SECONDS = 8; // a call that takes longer counts as no answer
 
-// An error of the service: its status, its own sentence, and in how many seconds to ask again.
+// An error of the service: its status, its code, its own sentence, and in how many seconds to ask again.
 class Refused extends Error {
 	constructor(status, body, retry) {
 		super(body.error ?? `The service answered ${status}.`);
-		Object.assign(this, { status, retry });
+		Object.assign(this, { status, code: body.code, retry });
 	}
 }
 export const key = () => sessionStorage.getItem(KEY);

@@ -94,6 +94,9 @@ async function findAnswer(mine) {
 // Say whether the bars are of another row or event than the reader has chosen.
 const setBusy = (isBusy) => $("bars").setAttribute("aria-busy", isBusy);
 
+// Whether a model or version is not there any more, or is not served now.
+const isGone = ({ status, code }) => status === 404 || code === "model_not_ready";
+
 // Show why a call was refused, in its place; throw on if the service did not answer, or does not know the key.
 function report(error) {
 	if (!error.status || error.status === 401 || error.status >= 500) throw error;
@@ -131,7 +134,7 @@ const later = (seconds) => {
 };
 function fail(error) {
 	if (error.status === 401) return askForKey();
-	if (error.status === 404) leave(); // the model is gone: begin with those that are there
+	if (isGone(error)) leave(); // begin with the models that are there
 	if (error.status === 403) say($("headline"), error.message);
 	failures += 1;
 	isSilent = !error.status;
@@ -175,7 +178,7 @@ async function choose(name, head) {
 	clearAnswer();
 	$("model").value = name;
 	S.meta = await ask("").catch((error) => {
-		if (error.status !== 404 || !S.version) throw error;
+		if (!isGone(error) || !S.version) throw error;
 		S.version = null; // it is gone: show the newest
 		return ask("");
 	});

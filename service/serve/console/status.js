@@ -6,14 +6,14 @@ let beaten, versions; // the seq at the last beat of the pill, and the versions 
 
 // Return the color of the pill, its text, and that of the banner.
 function describe(silent, refusal) {
-	const { meta } = S, now = S.pulse ?? meta, waiting = count(now?.lag_events, "event"), { state, reason, seq, refolded = 0 } = now?.learner ?? {};
+	const { meta } = S, now = S.pulse ?? meta, lag = now?.lag_events, waiting = `${count(lag, "event")} ${lag === 1 ? "waits" : "wait"}`, { state, reason, seq, refolded = 0 } = now?.learner ?? {};
 	if (silent) return ["error", `No answer for ${whole(silent)} s, trying again`];
 	if (refusal) return ["error", "Refused, trying again", refusal];
 	if (!meta) return ["", "Connecting"];
 	if (!meta.ready) return ["warn", "Unavailable"];
 	if (!state) return ["ok", "Live", "This service does not learn: learning is off, or its data directory is read-only."];
-	if (state === "stalled") return ["warn", "Stalled", `Learning stands still before event ${whole(seq)}: ${reason}. Predictions go on from event ${whole(now.seq)} and feedback is still kept: ${waiting} wait. An operator can leave the event out with “softstep skip”.`];
-	if (state === "held") return ["warn", "Held", `Learning waits: ${reason}. It goes on by itself once the cause is gone; ${waiting} wait.`];
+	if (state === "stalled") return ["warn", "Stalled", `Learning stands still before event ${whole(seq)}: ${reason}. Predictions go on from event ${whole(now.seq)} and feedback is still kept: ${waiting}. An operator can leave the event out with “softstep skip”.`];
+	if (state === "held") return ["warn", "Held", `Learning waits: ${reason}. It goes on by itself once the cause is gone; ${waiting}.`];
 	if (state === "unavailable") return ["warn", "No log", "The feedback log cannot be read. Predictions go on; feedback is refused until it can."];
 	if (state === "refolding") return ["warn", `Folding again, ${percent(refolded, 0)}`, `An event was forgotten, corrected or rolled back, so what was learned is folded again: ${percent(refolded, 0)} done. Predictions go on.`];
 	if (meta.learning?.paused) return ["warn", "Paused", "Learning is paused: feedback is kept and scored, and changes nothing."];

@@ -81,7 +81,8 @@ async function teach(label) {
 	const seq = await attempt("Teaching…", ":feedback", { id, instances: [row], labels: [label] });
 	if (!seq) return;
 	const is = answerTo(row), change = k < 0 || !was || !is ? [] : [` ${label}: ${percent(was[k])} → `, bold(percent(is[k])), "."];
-	fill("said", "Learned as event ", ...seq, ".", ...change, " The mark on each bar is where it was. ", reasonAgainst("admin") ? "" : el("button", { class: "ghost", onclick: () => forget(id) }, "Forget it again"));
+	const { paused, shadow } = S.meta.learning ?? {}, done = paused ? "Kept" : shadow ? "Learned in the shadow" : "Learned";
+	fill("said", `${done} as event `, ...seq, ".", ...change, " The mark on each bar is where it was. ", reasonAgainst("admin") ? "" : el("button", { class: "ghost", onclick: () => forget(id) }, "Forget it again"));
 }
 async function forget(id) {
 	const seq = await attempt("Forgetting…", ":forget", { id: `${id}-forget`, ids: [id] });

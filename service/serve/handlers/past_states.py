@@ -2,7 +2,8 @@
 
 A state that is neither served nor on disk is folded again by a process of low priority (`softstep replay --keep`). A
 fold may take minutes, and any key for predictions can ask for one. So each worker folds one state at a time for those
-keys, and one for administrators, who need not wait for them. A state that a forgotten event was part of is gone.
+keys, and one for administrators, who need not wait for them. A state that a forgotten event was part of is gone. States
+from the FORGET event on were made without it, and remain.
 """
 
 import asyncio
@@ -120,7 +121,7 @@ def _lower_priority() -> None:
 
 
 def _is_forgotten(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
-    """Whether a forgotten event was part of the state at a seq; on the writer's thread."""
+    """Whether an event was part of the state at a seq and was forgotten later; on the writer's thread."""
     for stream in log.list_streams():
         if stream[1:3] == served.key and seq <= log.stream_state(stream.number).seq:
             lineage = log.current_lineage(stream.number)
@@ -129,7 +130,7 @@ def _is_forgotten(log: FeedbackLog, served: ServedModel, seq: int) -> bool:
                     "An earlier release made that state, and this one cannot; "
                     f"ask for seq {lineage.newest_base_seq} or a later one, or for 0."
                 )
-            return any(lineage.contains(seq, forgotten) for forgotten in lineage.forgotten)
+            return any(lineage.contains(seq, forgotten) for forgotten in lineage.forgotten_after(seq))
     raise SeqNotFoundError('The model has no event with that seq; the last one is "log_seq" of the metadata.')
 
 

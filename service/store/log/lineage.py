@@ -176,6 +176,11 @@ class Lineage:
         """Return whether an event is in E(n), forgotten or not."""
         return segments_contain(self.segments(n), seq)
 
+    def forgotten_after(self, n: int) -> set[int]:
+        """Return the seqs of the events that were forgotten after n; state(n) was made when they were still known."""
+        later = self.changes[bisect_right(self.changes, n, key=SEQ_OF) :]
+        return {seq for change in later if change.kind == Kind.FORGET for seq in change.excluded}
+
     def is_admin_event(self, seq: int) -> bool:
         """Return whether one of the changes has this seq."""
         at = bisect_left(self.changes, seq, key=SEQ_OF)

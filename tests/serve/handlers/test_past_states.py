@@ -35,11 +35,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     history.add_class("other")
     assert history.add_feedback(*range(8, 12), classes=4) == LAST
     for seq, folders in ((4, "history keyframes"), (6, "history"), (8, "keyframes"), (LAST, "snapshots keyframes")):
-        replay = StreamReplay(history.stream, iris_artifact(), history.log)
-        list(replay.fold_to(seq))
-        for folder in folders.split():
-            contents = snapshot_contents(replay.fold, replay.position_fields())
-            write_snapshot(getattr(history.folder, folder), seq, *contents, durable=False)
+        write_state(history, seq, *folders.split())
     # The keyframe at 9 was deleted.
     write_report(
         history.folder.report, make_report(12, ("a", "b", "c", "d"), 4, seq=LAST, keyframes=(0, 4, 8, 9, LAST))
@@ -47,6 +43,15 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     history.close()
     with Pair(SHIPPED, data=data) as running:
         yield running
+
+
+def write_state(history: History, seq: int, *folders: str) -> None:
+    """Fold the state at a seq, and write it into folders of the stream."""
+    replay = StreamReplay(history.stream, iris_artifact(), history.log)
+    list(replay.fold_to(seq))
+    for folder in folders:
+        contents = snapshot_contents(replay.fold, replay.position_fields())
+        write_snapshot(getattr(history.folder, folder), seq, *contents, durable=False)
 
 
 def post(pair: Pair, call: str, *, fast: bool = True, **body: object) -> Response:
@@ -200,11 +205,15 @@ def test_a_trajectory_leads_over_the_keyframes(learned: Pair) -> None:
 
 
 def test_a_forgotten_event_takes_its_states_with_it(learned: Pair) -> None:
-    """States that it was part of are gone, though a file is still there; those before it explain on."""
+    """States that it was part of are gone, though a file is still there; those before it and without it explain on."""
     assert post(learned, "explain", seq=6).status == 200
+    having = probabilities(learned, LAST)
     history = history_of(learned)
     history.forget(5)
+    write_state(history, LAST + 1, "history")
     history.close()
     gone = post(learned, "explain", seq=6)
     assert (gone.status, gone.json["code"]) == (410, "state_forgotten")
     assert post(learned, "explain", seq=4).status == 200
+    without = post(learned, "explain", seq=LAST + 1).json["explanations"][0]["probabilities"]
+    assert without == probabilities(learned, LAST + 1) != having

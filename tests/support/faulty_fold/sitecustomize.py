@@ -3,10 +3,12 @@
 id           what folding the event does
 deadly…      kills the process with SIGKILL
 broken…      raises an error, with half of a batch folded
+slow…        takes a tenth of a second
 """
 
 import os
 import signal
+import time
 from collections.abc import Iterable
 
 from service.learn.event_fold import EventFold, RowLosses
@@ -23,6 +25,8 @@ def fold_or_fail(self: EventFold, events: Iterable[Event]) -> list[RowLosses]:
             os.kill(os.getpid(), signal.SIGKILL)
         if event.id.startswith(b"broken"):
             raise RuntimeError("a fault of the fold")
+        if event.id.startswith(b"slow"):
+            time.sleep(0.1)
         losses += fold_events(self, [event])
     return losses
 
