@@ -2,7 +2,7 @@
 # programs: apt-get install --no-install-recommends prometheus nginx-light tini bubblewrap openssl chromium.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test matrix check clients torture conformance determinism lock release-check models bench clean
+.PHONY: help serve test matrix check clients torture conformance determinism properties lock release-check models bench clean
 
 PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
@@ -69,6 +69,10 @@ conformance: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## send a thousand requests
 
 determinism: $(VENV)/dev.stamp ## compare the bits of all kernels between processors; writes docs/equal_bits.md
 	$(BIN)/python -m tests.determinism --write
+
+properties: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## run the property tests of `make test` with four times as many examples
+	$(BIN)/python -m pytest --hypothesis-profile thorough --numprocesses $(TEST_PROCESSES) --dist loadfile \
+	  $$(grep --recursive --files-with-matches --include 'test_*.py' 'examples(' tests)
 
 lock: ## resolve the locked requirements again
 	$(PYTHON) -m venv .venv/lock

@@ -31,6 +31,8 @@ from processes import free_port
 
 SECONDS = 20.0
 RETRY_SECONDS = 0.01
+# Time of a client between two requests. A test sets it, so that clients leave the processor to the restarts.
+PAUSE_SECONDS = 0.0
 NGINX_FAIL_SECONDS = 11.0
 ABOUT = (
     "Each service with two workers and a drain of 2 s; every other connection sends feedback, the others predictions, "
@@ -135,6 +137,7 @@ class Clients:
                 if closes:
                     tally.closed += 1
                     return
+                self.stopped.wait(PAUSE_SECONDS)
 
 
 def read_answer(answers: BinaryIO) -> tuple[str, bool]:

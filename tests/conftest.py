@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import settings
 
+from tests.support.budgets import THOROUGH
 from tests.support.error_bodies import check_httpx_response
 from tests.support.leaked_secrets import SecretFinder
 from tests.support.model_artifacts import write_models
@@ -24,6 +26,8 @@ LONG_MODULES = (
     "tests/learn/",
     "tests/console/",
 )
+
+settings.register_profile(THOROUGH)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

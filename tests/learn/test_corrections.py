@@ -21,6 +21,7 @@ from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, Event, EventLocation, Kind
 from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
+from tests.support.budgets import examples
 from tests.support.history_machine import contents_hash, fold_by_definition
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_streams import damage_event, feedback, memory_stream
@@ -222,7 +223,7 @@ class Stream:
             assert contents_hash(replay_states.fold) == contents_hash(self.plain.fold(self.artifact, n))
 
 
-@settings(max_examples=220, deadline=None)
+@settings(max_examples=examples(220), deadline=None)
 @given(
     actions=st.lists(st.sampled_from(ACTIONS), min_size=5, max_size=30),
     head=st.sampled_from(["softmax", "softmax", "multilabel"]),
@@ -232,7 +233,7 @@ class Stream:
 def test_a_corrected_event_counts_with_its_new_labels(
     actions: list[str], head: str, hidden: tuple[int, ...], seed: int
 ) -> None:
-    """The learner's weights equal the fold of the posts with corrected labels, over more than 200 histories."""
+    """The learner's weights equal the fold of the posts with corrected labels, in any history."""
     with tempfile.TemporaryDirectory() as folder:
         stream = Stream(make_artifact(head, N, ["a", "b", "c"], hidden=hidden), Path(folder), seed)
         for action in actions:

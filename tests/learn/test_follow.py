@@ -10,11 +10,12 @@ from service.learn.follow import Follower
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump_classes, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, Kind
+from tests.support.budgets import examples
 from tests.support.history_machine import UpgradeMachine, contents_hash, fold_by_definition
 from tests.support.memory_streams import damage_event, feedback, memory_stream
 
 TestFollowing = UpgradeMachine.TestCase
-TestFollowing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestFollowing.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.parametrize("damaged", [1, 7, 12])

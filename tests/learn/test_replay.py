@@ -16,6 +16,7 @@ from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget, dump_forget_ids, dump_seq
 from service.store.log.events import Draft, Kind
 from service.store.log.lineage import Lineage
+from tests.support.budgets import examples
 from tests.support.history_machine import FollowMachine, contents_hash, fold_by_definition
 from tests.support.memory_streams import damage_event, feedback, lose_events, memory_stream
 
@@ -62,7 +63,7 @@ class ReplayMachine(FollowMachine):
 
 
 TestReplaying = ReplayMachine.TestCase
-TestReplaying.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestReplaying.settings = settings(max_examples=examples(60), stateful_step_count=20, deadline=None)
 
 
 @pytest.mark.parametrize("bytes_", [1, 1 << 10, 1 << 30])

@@ -16,6 +16,7 @@ from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.hashing import hash_tensors, hash_weights
 from service.store.artifact.model_factory import build_model
 from tests.support.artifacts import KINDS, artifact, digits, ones, rows, rules_of
+from tests.support.budgets import examples
 from tests.support.learner_states import has_same_bits, state_events
 from tests.support.reference import HEADS
 
@@ -50,7 +51,7 @@ def test_learning_lowers_the_loss(head: str, kind: str) -> None:
     assert losses[1500:].mean() < (1 if kind == "raw" else 0.8) * static.fold_rows(X, Y=Y)[1500:].mean()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.data(), st.sampled_from(KINDS), st.sampled_from(HEADS))
 def test_a_restored_state_continues_to_the_same_bits(data: st.DataObject, kind: str, head: str) -> None:
     """So does a copy."""

@@ -15,6 +15,7 @@ from service.softmax.linear_learner import LinearLearner
 from service.softmax.linear_model import LinearModel
 from service.softmax.parameters import LinearParameters
 from service.softmax.rule import Form, Rule, RuleName
+from tests.support.budgets import examples
 from tests.support.folds import FORMS, RULES, Case, answer, fold_in_blocks, same_state, whole_matrices
 from tests.support.reference import DTYPES, HEADS, Array
 
@@ -225,7 +226,7 @@ def test_invalid_targets_are_skipped(head: str, bad: float) -> None:
     assert learner.progress["skipped_rows"] == 1
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.data(), heads, names, forms, st.sampled_from(DTYPES))
 def test_any_rows_leave_a_finite_model(
     data: st.DataObject, head: str, name: RuleName, form: Form, dtype: type[np.floating]

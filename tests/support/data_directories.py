@@ -1,6 +1,7 @@
 """Data directories for the tests of commands: streams of real events of the shipped iris model."""
 
 import hashlib
+import gc
 import io
 import itertools
 import json
@@ -182,6 +183,7 @@ def run_killed_at(tick: int, argv: Iterable[object]) -> int | None:
     child = os.fork()
     if child == 0:
         code = 70
+        gc.freeze()  # to visit what the tests have imported would copy all of it
         try:
             with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 _kill_at(tick)

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from tests.support.processes import CLIENT
 from tests.support.programs import program
 from tests.support.waiting import wait_until
 
 START_SECONDS = STOP_SECONDS = 30.0
 
 CONFIGURATION = """
-global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
+global: {{scrape_interval: 200ms, evaluation_interval: 200ms}}
 rule_files: ["{rules}"]
 scrape_configs:
   - job_name: softstep
@@ -41,7 +42,7 @@ class PrometheusServer(NamedTuple):
 
     def ask(self, path: str, **parameters: str) -> Any:
         """Return the data of a call of its API; fail if it reports an error."""
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=10).json()
+        answer = CLIENT.get(f"{self.url}/api/v1/{path}", params=parameters).json()
         assert answer["status"] == "success", f"{parameters}: {answer}"
         return answer["data"]
 
@@ -52,7 +53,7 @@ class PrometheusServer(NamedTuple):
 
 @contextlib.contextmanager
 def scraping(target: str, key: str, rules: Path, scratch: Path) -> Iterator[PrometheusServer]:
-    """Run Prometheus until the end of the block, with alert rules, and scrape a service twice a second.
+    """Run Prometheus until the end of the block, with alert rules, and scrape a service five times a second.
 
     Args:
         target: The host and port of the service.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from service.serve.api import body_decoding
 from service.serve.wire.content_decoder import zstd
+from tests.support.budgets import examples
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import Headers, binary, chunked, infer, instances, request
 from tests.support.server_pair import Pair
@@ -213,7 +214,7 @@ lines = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     method=st.sampled_from(["POST", "POST", "POST", "GET", "HEAD", "PUT"]),
     target=targets,

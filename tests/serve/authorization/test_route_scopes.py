@@ -26,6 +26,7 @@ from service.serve.authorization.route_scopes import (
 )
 from service.serve.models.endpoint import FEEDBACK
 from tests.support.api_keys import add_key, bearer
+from tests.support.budgets import examples
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
 from tests.support.paths import ROOT
@@ -394,7 +395,7 @@ def test_both_paths_decide_alike(locked: Pair, keys: Keys) -> None:
     @example("POST", TARGETS[0], [("X-API-Key", "{}", "unknown"), ("X-API-Key", "{}", "whole")])
     @example("POST", TARGETS[0], [("X-API-Key", "{}", "unknown"), ("Authorization", "Bearer {}", "whole")])
     @example("POST", TARGETS[0], [("X-API-Key", "{}", "whole"), ("Authorization", "Bearer {}", "unknown")])
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     def agree(method: str, target: str, credentials: list[tuple[str, str, str]]) -> None:
         headers = [(name, form.format(texts[kind], texts[kind])) for name, form, kind in credentials]
         body = None if method in {"GET", "HEAD"} else GARBAGE

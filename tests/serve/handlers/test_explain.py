@@ -23,6 +23,7 @@ from service.softmax.explanation import Explanation
 from service.softmax.linear_model import LinearModel
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.repository import Version
+from tests.support.budgets import examples
 from tests.support.http_connection import Response
 from tests.support.http_requests import infer, instances, request
 from tests.support.model_artifacts import make_artifact
@@ -383,7 +384,7 @@ def test_an_invalid_request_is_refused(pair: Pair, name: str) -> None:
     assert (answers[0].status, list(answers[0].json)) == (status, ["error", "code"])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     body=st.one_of(
         st.binary(max_size=60),

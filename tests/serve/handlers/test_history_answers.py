@@ -15,6 +15,7 @@ from service.serve.metrics.counters import V1, histogram_of, sum_counters
 from service.serve.models.endpoint import PULSE
 from service.store.log.events import SEQ_MAX
 from service.store.states.report import Report, write_report
+from tests.support.budgets import examples
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
 from tests.support.paths import SHIPPED
@@ -198,7 +199,7 @@ QUERIES = st.lists(PARAMETERS, max_size=3).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     call=st.sampled_from(["pulse", "history", "drift", "quality", "versions/1/pulse", "versions/2/pulse"]),
     query=st.one_of(st.none(), QUERIES),

@@ -18,6 +18,7 @@ from service.serve.wire.predict_body import parse_predict_body
 from service.serve.wire.rows import RowParser, parse_object
 from service.serve.wire.table_rows import TableParser
 from service.softmax.linear_model import LinearModel
+from tests.support.budgets import examples
 from tests.support.http_requests import as_base64, instances
 from tests.support.json_numbers import CANARY
 from tests.support.json_reference import checked_message
@@ -213,7 +214,7 @@ def test_a_row_is_not_overwritten() -> None:
 PIECES = [b"", b'"', b"{", b"}", b"[", b"]", b":", b",", b" ", b"\n", b"=", b"A", b"\\", b"\x0b", b"\0", b'"b64":"",']
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(data=st.data(), rows=st.integers(1, 3), indent=st.sampled_from([None, 1]))
 def test_the_fast_parser_accepts_only_what_the_general_one_does(data: st.DataObject, rows: int, indent: Any) -> None:
     """Pieces of a body are moved, changed, removed or inserted; both parsers then give the same rows, or none."""
@@ -234,7 +235,7 @@ def test_punctuation_does_not_move_between_strings() -> None:
         assert parse_base64(body.encode(), 1, ROWS_MAX) is None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(text=st.text(st.sampled_from("AQgw/+-_= \n")) | st.text(), n_features=every_width)
 def test_any_text_is_one_encoding_of_a_row_or_refused(text: str, n_features: int) -> None:
     """A text that is accepted is the standard encoding of the row that it gives."""

@@ -15,6 +15,7 @@ from service.serve.wire.csv_rows import CELL_CHARACTERS_MAX, parse_csv
 from service.serve.wire.json_grammar import containers_max
 from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
+from tests.support.budgets import examples
 from tests.support.json_numbers import CANARY
 from tests.support.json_reference import checked_message
 
@@ -45,7 +46,7 @@ def refusal(body: bytes | str, names: tuple[str, ...] = ("a", "b"), *, header: b
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(
     rows=st.lists(st.lists(finite | st.integers(-(10**20), 10**20), min_size=4, max_size=4), min_size=1, max_size=5),
     order=st.permutations(range(len(NAMES))),
@@ -163,7 +164,7 @@ def test_limits_hold() -> None:
             parse_csv(long, tables)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(text=st.text(alphabet='ab12.,"\n\r -+e_nif\0\u0661', max_size=30), header=st.none() | st.booleans())
 def test_any_text_gives_finite_rows_or_a_refusal(text: str, header: bool | None) -> None:  # noqa: FBT001
     """No text causes another error."""
@@ -195,7 +196,7 @@ some_lines = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     lines=some_lines,
     first=st.sampled_from(["", "b,a\n", "a,b\r\n", " b, a\n", '"a",b\n', ",a,b\n", "a,a\n", "1,0\n", "0,1\n", "\n"]),

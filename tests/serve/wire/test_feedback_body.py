@@ -22,6 +22,7 @@ from service.serve.wire.rows import RowParser, parse_object
 from service.serve.wire.table_rows import TableParser
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
+from tests.support.budgets import examples
 from tests.support.http_requests import as_base64
 from tests.support.json_numbers import CANARY, NUMBERS
 from tests.support.json_reference import checked_message
@@ -31,7 +32,7 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 NAMES = ("a", "b", "ü\n", "instances")
 FEATURES = ("x", "y", "instances")
 OURS = b"0190163d-8694-739b-aea5-966c26f8ad91"
-unhurried = settings(deadline=None, max_examples=500)
+unhurried = settings(deadline=None, max_examples=examples(500))
 both_dtypes = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 
 

@@ -23,6 +23,7 @@ from service.serve.wire.feedback_tokens import (
     decode_token,
     issuer_of,
 )
+from tests.support.budgets import examples
 from tests.support.format_1_tokens import seal_format_1
 
 KEY, OTHER = bytes(range(32)), bytes(32)
@@ -196,7 +197,7 @@ def test_the_other_alphabet_is_rejected() -> None:
         assert refusal(lambda other=other: opened(tokens, other)) == INVALID_MESSAGE  # type: ignore[misc]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.binary(max_size=80) | st.binary(min_size=53, max_size=61), st.sampled_from([b"", b"\x01", b"\x02"]))
 def test_any_bytes_give_the_same_error(data: bytes, start: bytes) -> None:
     """Some of the bytes start as a token of either format does, with the id of the key."""
@@ -205,7 +206,7 @@ def test_any_bytes_give_the_same_error(data: bytes, start: bytes) -> None:
     assert decode_token(module.encode_token(raw)) == raw
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.sampled_from([OLD, TOKEN]), st.data())
 def test_every_flipped_bit_is_detected(token: str, data: st.DataObject) -> None:
     """A token with one bit or some bits flipped gives the same error."""
@@ -216,7 +217,7 @@ def test_every_flipped_bit_is_detected(token: str, data: st.DataObject) -> None:
     assert refusal(lambda: make_sealer().open_token(bytes(raw))) == INVALID_MESSAGE
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.text(max_size=90) | st.text(st.sampled_from(CHARACTERS), min_size=len(TOKEN), max_size=len(TOKEN)))
 def test_any_text_gives_the_same_error(text: str) -> None:
     assert refusal(lambda: opened(make_sealer(), text)) == INVALID_MESSAGE

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service.errors import InputError, MalformedError, TooLargeError
 from service.serve.wire.json_grammar import containers_max
 from service.serve.wire.json_lines import join_lists, parse_json_lines
+from tests.support.budgets import examples
 from tests.support.json_reference import checked_message, reject_constant, unique_keys
 
 DEPTH, ROWS_MAX = 4, 10
@@ -87,7 +88,7 @@ def expected_values(body: bytes) -> list[Any] | None:
     return values if values and max(map(depth_of, values)) <= DEPTH else None
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(text=st.text(alphabet='[]{}":, \n\r1a\\é', max_size=24))
 def test_any_text_is_read_as_the_standard_library_does(text: str) -> None:
     """Any text gives the same values, or a refusal of both."""
@@ -104,7 +105,7 @@ lists = st.lists(numbers, max_size=3).map(lambda row: f"[{','.join(row)}]")
 lines = st.lists(lists | lists | st.sampled_from(["1", "{}", "", " ", "[1],[2]", "[1", "2]"]), max_size=4)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     some=lines, line_end=st.sampled_from(["\n", "\r\n", " \n", "\n\n", "\r"]), last=st.sampled_from(["", "\n", "\r\n"])
 )

@@ -17,6 +17,7 @@ from service.serve.wire.large_matrix import cut_matrix
 from service.serve.wire.predict_body import PredictBody, parse_predict_body
 from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
+from tests.support.budgets import examples
 from tests.support.json_reference import checked_message
 
 NAMES = ("a", "data", "c")
@@ -124,7 +125,7 @@ matrices = rows.map(lambda some: f"[{','.join(some)}]")
 columns = st.permutations(["a", "b", "c"]).map(json.dumps) | st.sampled_from(["null", '["a"]', "[0, 1, 2]", "{}"])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     matrix=matrices,
     names=columns,
@@ -142,7 +143,7 @@ def test_large_and_general_parsers_agree_on_generated_tables(
     agreed(f'{{"instances":{matrix}{more}}}'.encode(), ("a", "b", "c"))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(damage=st.binary(max_size=8), place=st.integers(0, 90), cut=st.integers(0, 7))
 def test_large_and_general_parsers_agree_on_damaged_bodies(damage: bytes, place: int, cut: int) -> None:
     """Any bytes replace any part of a valid body."""

@@ -14,13 +14,14 @@ from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.oip_inputs import DATATYPES
 from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
+from tests.support.budgets import examples
 from tests.support.reference import DTYPES
 
 FEATURES = ("width", "length", "Größe", 'a "quoted" name')
 N = len(FEATURES)
 ROWS_MAX = 400
 NAMED = {"model_name": "m", "model_version": "1"}
-unhurried = settings(deadline=None, max_examples=200)
+unhurried = settings(deadline=None, max_examples=examples(200))
 
 
 def codec(features: Sequence[str] = FEATURES, dtype: type = np.float32) -> TensorCodec:

@@ -22,6 +22,7 @@ from service.serve.wire.oip_request import BINARY_PROBABILITIES, JSON_PROBABILIT
 from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
 from service.serve.wire.rows import RowParser
 from service.softmax.linear_model import LinearModel
+from tests.support.budgets import examples
 from tests.support.json_numbers import CANARY
 from tests.support.json_reference import checked_message
 from tests.support.reference import DTYPES, Array
@@ -33,7 +34,7 @@ FEATURES = FeatureColumns(("a", "b", "c"))
 CLASSES = ("zero", "eins", "דוש")
 ROW = [1.0, -2.5, 3.0]
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
-unhurried = settings(deadline=None, max_examples=300)
+unhurried = settings(deadline=None, max_examples=examples(300))
 
 
 def served(dtype: type = np.float32) -> TensorCodec:

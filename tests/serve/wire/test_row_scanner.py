@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.serve.wire.row_scanner import FALLBACK, scan_instances
+from tests.support.budgets import examples
 from tests.support.guarded_bytes import LastBytes
 from tests.support.json_reference import reject_constant, unique_keys
 from tests.support.reference import DTYPES, Array
@@ -21,7 +22,7 @@ from tests.support.reference import DTYPES, Array
 GUARD = 0xA5
 SPELLING = re.compile(r"-?(?P<whole>0|[1-9]\d*)(?:\.(?P<fraction>\d+))?(?:[eE](?P<power>[+-]?\d+))?", re.ASCII)
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
-unhurried = settings(deadline=None, max_examples=300)
+unhurried = settings(deadline=None, max_examples=examples(300))
 
 
 class Spelled(str):

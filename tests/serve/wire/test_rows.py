@@ -30,6 +30,7 @@ from service.serve.wire.row_scanner import FALLBACK
 from service.serve.wire.rows import RowParser
 from service.settings import Settings
 from service.softmax.linear_model import LinearModel
+from tests.support.budgets import examples
 from tests.support.json_numbers import CANARY, NUMBERS
 from tests.support.json_reference import checked_message, reject_constant, unique_keys
 
@@ -49,7 +50,7 @@ PATHS = {
     "general": (False, False, 0),
 }
 both_dtypes = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
-unhurried = settings(deadline=None, max_examples=400)
+unhurried = settings(deadline=None, max_examples=examples(400))
 
 
 def fall_back(_text: bytes, _out: Any) -> int:

@@ -15,6 +15,7 @@ from service.serve.api.routes_convert import INLINE_BYTES
 from service.serve.wire import scores_body as conversion
 from service.settings import Settings
 from service.softmax.scores import FORMS, compute_score_forms
+from tests.support.budgets import examples
 from tests.support.http_connection import Response
 from tests.support.http_requests import request
 from tests.support.server_pair import Pair
@@ -173,7 +174,7 @@ words = st.sampled_from(["softmax", "sigmoid", ""])
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(
     document=st.dictionaries(
         st.sampled_from([*FORMS, "head", "temperature", "x"]),

@@ -13,6 +13,7 @@ from service.errors import InputError, TooLargeError, UnacceptableError
 from service.serve.wire.predict_body import convert_inputs
 from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
+from tests.support.budgets import examples
 from tests.support.json_numbers import CANARY
 from tests.support.json_reference import checked_message
 
@@ -237,7 +238,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(value=json_values)
 def test_any_json_value_gives_rows_or_a_refusal(value: Any) -> None:
     """Any JSON value gives finite rows of the model, or a refusal; never another error."""

@@ -27,6 +27,7 @@ from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
 from service.serve.wire.token_events import TokenEvent, TokenIssuer, TokenReader
 from service.store.log.feedback_payload import Targets, decode_rows
+from tests.support.budgets import examples
 from tests.support.format_1_tokens import seal_format_1
 from tests.support.json_reference import checked_message
 
@@ -187,7 +188,7 @@ def test_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 TOKENS = [seal(1), seal(2), seal(3), seal_old(1), seal_old(3)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.sampled_from(TOKENS), st.data(), st.sampled_from([None, 1, 2, 3]))
 def test_altered_tokens_are_refused(token: str, data: st.DataObject, version: int | None) -> None:
     """A token with flipped bits, or cut, or longer, gives an error of the table, whichever version the path names."""
@@ -204,7 +205,7 @@ def test_altered_tokens_are_refused(token: str, data: st.DataObject, version: in
         assert result.code in ERROR_CODES
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.lists(st.text(max_size=120) | st.sampled_from(TOKENS), min_size=1, max_size=6))
 def test_any_texts_are_read_or_refused(texts: list[str]) -> None:
     """Each text has a result of its own, the same as when it is posted alone."""

@@ -26,6 +26,7 @@ from service.softmax.input_stage import Delta, Stage
 from service.softmax.linear_model import LinearModel
 from tests import determinism
 from tests.determinism import GOLDEN, run_probe, runs_here
+from tests.support.budgets import examples
 from tests.support.denormals import check_denormals
 from tests.support.kernel_probe import digests
 from tests.support.reference import DTYPES, HEADS, Array, targets
@@ -92,7 +93,7 @@ def assert_same_rows(model: LinearModel, X: Array, Y: Array, start: int, stop: i
     assert model.gradients(part, Y[wanted]).dX.tobytes() == model.gradients(X, Y).dX[wanted].tobytes()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(st.data(), st.sampled_from(HEADS), st.sampled_from(DTYPES))
 def test_bits_in_any_batch(data: st.DataObject, head: str, dtype: type[np.floating]) -> None:
     """Any split of a batch, and any single row, gives the bits of the whole batch."""

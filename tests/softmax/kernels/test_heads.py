@@ -13,6 +13,7 @@ from service.softmax.kernels.heads import BLOCK, NOT_FINITE, predict_forward
 from service.softmax.kernels.matmul import pack
 from service.softmax.kernels.stages import stage_forward
 from service.softmax.linear_model import LinearModel
+from tests.support.budgets import examples
 from tests.support.reference import DTYPES, HEADS, Array, linear, probabilities, stage
 
 CLASSES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 49, 100)
@@ -73,7 +74,7 @@ def test_heads_against_references(head: str, dtype: type[np.floating], spread: f
         assert_close(head, P, Z)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(st.data(), st.sampled_from(HEADS), st.sampled_from(DTYPES))
 def test_any_finite_logits(data: st.DataObject, head: str, dtype: type[np.floating]) -> None:
     """Any finite logits, including the limits of the format, give a prediction without NaN."""
@@ -82,7 +83,7 @@ def test_any_finite_logits(data: st.DataObject, head: str, dtype: type[np.floati
     assert_answer(head, *answer(head, Z))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(st.data(), st.sampled_from(HEADS))
 def test_any_finite_float32_model(data: st.DataObject, head: str) -> None:
     """Any finite float32 features, weights and biases give a prediction, also if the logits overflow."""
@@ -124,7 +125,7 @@ def test_softmax_shift(dtype: type[np.floating], K: int) -> None:
         assert np.array_equal(answer("softmax", Z)[0], answer("softmax", Z + dtype(shift))[0])
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(st.data(), st.sampled_from(DTYPES))
 def test_sigmoid_is_a_softmax(data: st.DataObject, dtype: type[np.floating]) -> None:
     """The sigmoid head has the bits and labels of the two-class softmax of (0, z)."""

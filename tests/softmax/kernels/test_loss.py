@@ -15,6 +15,7 @@ from service.softmax.classifier import HEADS as CODES
 from service.softmax.input_stage import Delta, Stage
 from service.softmax.kernels.loss import cross_entropy_backward, cross_entropy_forward, log_probabilities_forward
 from service.softmax.linear_model import LinearModel
+from tests.support.budgets import examples
 from tests.support.reference import DTYPES, HEADS, Array, log_probabilities, logit_gradient, losses, targets
 
 CLASSES = (1, 2, 7, 8, 9, 16, 17, 40)
@@ -235,7 +236,7 @@ def test_gradient_holds_the_returned_probabilities(head: str, dtype: type[np.flo
     assert np.array_equal(backward(head, Z, Y)[:, first:], P[:, first:])
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(st.data(), st.sampled_from(HEADS), st.sampled_from(DTYPES))
 def test_extreme_logits(data: st.DataObject, head: str, dtype: type[np.floating]) -> None:
     """Losses, log-probabilities and gradients of any finite float32 logits are finite, in either dtype."""
