@@ -1,7 +1,7 @@
 """Data directories for the tests of commands: streams of real events of the shipped iris model."""
 
-import hashlib
 import gc
+import hashlib
 import io
 import itertools
 import json
