@@ -8,8 +8,9 @@ PYTHON ?= python3
 # Each Python other than the default has an environment of its own, such as .venv-3.13.
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 BIN := $(VENV)/bin
-# Test processes; a module's tests stay in one of them, so that they share its servers.
-TEST_PROCESSES ?= 2
+# Test processes; a module's tests stay in one of them, so that they share its servers. Many tests wait for a service, so
+# there is one process more than the two processors of CI.
+TEST_PROCESSES ?= 3
 PYTHONS ?= python3.11 python3.12 python3.13
 
 # The sources of machine code, as in service/compiler.py.
