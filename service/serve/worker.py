@@ -35,6 +35,7 @@ from service.serve.handlers.infer import InferHandler
 from service.serve.handlers.invoke import InvokeHandler
 from service.serve.handlers.learning import Learning, make_learning
 from service.serve.handlers.load_shedding import LoadShedder
+from service.serve.handlers.long_work import LongWork
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.predict import PredictHandler
 from service.serve.handlers.probes import make_probes
@@ -101,6 +102,7 @@ class Worker:
         self.executor = ThreadPoolExecutor(THREADS, "softstep")
         self.preparer = ThreadPoolExecutor(1, "softstep-prepare", lower_thread_priority)
         self.explainer = ThreadPoolExecutor(1, "softstep-explain")
+        self.work = LongWork(self.explainer, settings.queue_seconds)
         self.turns = Turns()
         self.tls = watch_tls(settings)
         certificates = None if settings.tls_subjects is None else CertificateScopes(settings.tls_subjects, actor_key)
@@ -121,7 +123,7 @@ class Worker:
         waiter = MinSeqWaiter(self.registry, self.turns, settings.min_seq_seconds)
         past_states = None if self.learning is None else self.learning.past_states
         self.explain = ExplainHandler(
-            self.registry, settings, self.counters, waiter, self.explainer, self.limiters, past_states
+            self.registry, settings, self.counters, waiter, self.work, self.limiters, past_states
         )
         self.reports = ReportFiles(self.registry, data)
         status = None if self.learning is None else self.learning.status
@@ -153,9 +155,9 @@ class Worker:
             self.load_unload,
             WeightsHandler(None if learning is None else learning.past_states),
             self.history,
-            TrajectoryHandler(self.reports, data, self.settings, self.explainer, self.limiters),
+            TrajectoryHandler(self.reports, data, self.settings, self.work, self.limiters),
             health,
-            self.explainer,
+            self.work,
             self.decoder,
             self.shared,
             learning,

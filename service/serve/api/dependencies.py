@@ -20,6 +20,7 @@ from service.serve.handlers.dispatcher import Dispatcher
 from service.serve.handlers.health import Health
 from service.serve.handlers.history_answers import HistoryHandler
 from service.serve.handlers.learning import Learning
+from service.serve.handlers.long_work import LongWork
 from service.serve.handlers.trajectory import TrajectoryHandler
 from service.serve.handlers.weights import WeightsHandler
 from service.serve.models.endpoint import Endpoint
@@ -54,7 +55,7 @@ NAME: Final = "{name:name}"
 class Context:
     """The objects that the endpoints of one worker use.
 
-    `executor` does long work, `decoder` decodes bodies, and `bodies` counts the bytes of them.
+    `work` makes long calls, `decoder` decodes bodies, and `bodies` counts the bytes of them.
     """
 
     settings: Settings
@@ -66,7 +67,7 @@ class Context:
     history: HistoryHandler
     trajectory: TrajectoryHandler
     health: Health
-    executor: Executor
+    work: LongWork
     decoder: Executor
     bodies: HeldBodies
     learning: Learning | None = None

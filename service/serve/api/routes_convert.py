@@ -1,6 +1,5 @@
 """Route that converts scores between logits, probabilities, their logarithms and odds."""
 
-import asyncio
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -25,5 +24,4 @@ async def convert(request: Request, context: With) -> Response:
     body, settings = await read_json(request, context), context.settings
     if len(body) <= INLINE_BYTES:
         return Reply(HttpResponse(200, convert_scores(body, settings)))
-    loop = asyncio.get_running_loop()
-    return Reply(HttpResponse(200, await loop.run_in_executor(context.executor, convert_scores, body, settings)))
+    return Reply(HttpResponse(200, await context.work.start(convert_scores, body, settings)))

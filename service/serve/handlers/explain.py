@@ -5,19 +5,18 @@ the v2 outputs.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
 from time import perf_counter_ns
 from typing import Final, NamedTuple
 
-from service.errors import InputError, SoftstepError, UnacceptableError
+from service.errors import InputError, OverloadedError, SoftstepError, UnacceptableError
 from service.serve.handlers.classify import REFUSALS, failed
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.handlers.explain_body import ExplainBody, ExplainParser
 from service.serve.handlers.explain_format import ExplainFormat
 from service.serve.handlers.infer import tensor_response
+from service.serve.handlers.long_work import LongWork
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.past_states import PastStates, not_learned, state_pending
 from service.serve.limits.limiter import Limiters
@@ -50,7 +49,7 @@ class ExplainHandler:
         settings: The limits of bodies and responses.
         counters: The worker's counters.
         waiter: Delays requests with `min_seq`.
-        executor: A thread of its own for long work, so that no prediction waits for explanations.
+        work: Makes long calls.
         limiters: The limits of rows.
         past_states: Finds states of the past, or None if the service does not learn.
     """
@@ -61,17 +60,16 @@ class ExplainHandler:
         settings: Settings,
         counters: WorkerCounters,
         waiter: MinSeqWaiter,
-        executor: Executor,
+        work: LongWork,
         limiters: Limiters,
         past_states: PastStates | None,
     ) -> None:
         self._counters: Final = counters
         self._waiter: Final = waiter
-        self._executor: Final = executor
+        self._work: Final = work
         self._limiters: Final = limiters
         self._past_states: Final = past_states
         self._past_turn: Final = asyncio.Lock()  # a state of the past takes the memory of a model
-        self._since: Final[deque[float]] = deque()  # of each explanation in the thread, the one that runs first
         self._settings: Final = settings
         self._parts: Final[PerModel[ExplainParts]] = PerModel(registry, self._make_parts)
 
@@ -165,29 +163,20 @@ class ExplainHandler:
         self, served: ServedModel, protocol: int, rows: int, started: int, make: Callable[[], HttpResponse]
     ) -> PendingResponse:
         """Make the response in a thread; it is counted on the event loop, like all others."""
-        loop = asyncio.get_running_loop()
-        if len(self._since) > 1 and loop.time() - self._since[1] > self._settings.queue_seconds:
+        try:
+            work = self._work.start(_timed, make)
+        except OverloadedError:
             return self._shed(served, protocol)
-        self._since.append(loop.time())
-        later: asyncio.Future[HttpResponse] = loop.create_future()
 
-        def on_made(call: asyncio.Future[tuple[HttpResponse, int]]) -> None:
-            self._since.popleft()
-            # A thread pool that shuts down cancels what it has not begun.
-            reason = asyncio.CancelledError() if call.cancelled() else call.exception()
-            if later.done():
-                return
-            if isinstance(reason, InputError):
-                later.set_result(failed(served, reason, protocol))
-            elif reason is not None:
-                later.set_exception(reason)
-            else:
-                response, nanoseconds = call.result()
-                self._count(served, protocol, rows, started, nanoseconds)
-                later.set_result(response)
+        async def finish() -> HttpResponse:
+            try:
+                response, nanoseconds = await work
+            except InputError as reason:
+                return failed(served, reason, protocol)
+            self._count(served, protocol, rows, started, nanoseconds)
+            return response
 
-        loop.run_in_executor(self._executor, _timed, make).add_done_callback(on_made)
-        return later
+        return asyncio.ensure_future(finish())
 
     @staticmethod
     def _shed(served: ServedModel, protocol: int) -> HttpResponse:

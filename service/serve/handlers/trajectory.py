@@ -1,17 +1,17 @@
 """Answer `:trajectory`: the probabilities of one row at the keyframes, the states that are kept along the history."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from service.access.principal import Principal
-from service.errors import SnapshotError, UnacceptableError
+from service.errors import OverloadedError, SnapshotError, UnacceptableError
+from service.serve.handlers.long_work import LongWork
 from service.serve.handlers.report_files import ReportFiles
 from service.serve.limits.limiter import Limiters
+from service.serve.metrics.counters import SHED, SHED_EXPLANATIONS
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse
 from service.serve.wire.json_grammar import known_fields, parse_object
@@ -30,7 +30,7 @@ class TrajectoryHandler:
         reports: The reports of their streams, which name the keyframes.
         data: The data directory, or None if the service does not learn.
         settings: The limits of bodies.
-        executor: The thread that reads the keyframes and predicts.
+        work: Reads the keyframes and predicts, in a thread.
         limiters: The limits of rows.
     """
 
@@ -39,13 +39,13 @@ class TrajectoryHandler:
         reports: ReportFiles,
         data: DataDirectory | None,
         settings: Settings,
-        executor: Executor,
+        work: LongWork,
         limiters: Limiters,
     ) -> None:
         self._reports: Final = reports
         self._data: Final = data
         self._settings: Final = settings
-        self._executor: Final = executor
+        self._work: Final = work
         self._limiters: Final = limiters
 
     async def respond(self, served: ServedModel, principal: Principal, body: bytes) -> HttpResponse:
@@ -54,15 +54,18 @@ class TrajectoryHandler:
         Raises:
             InputError: The body does not have one row that the model accepts.
             LimitError: The sender may not send more rows now.
+            OverloadedError: Others wait for too long already.
         """
         x = self._parse(served, body)
         self._limiters.take_rows(principal, 1)
         report = await self._reports.report_of(served)
         seqs = [] if report is None else [seq for seq in report.keyframes if 0 < seq < served.seq]
         folder = Path() if self._data is None else self._data.stream_folder(*served.key).keyframes
-        loop = asyncio.get_running_loop()
-        content = await loop.run_in_executor(self._executor, _follow, served, folder, seqs, x)
-        return HttpResponse(200, content)
+        try:
+            return HttpResponse(200, await self._work.start(_follow, served, folder, seqs, x))
+        except OverloadedError:
+            served.counters[SHED + SHED_EXPLANATIONS] += 1
+            raise
 
     def _parse(self, served: ServedModel, body: bytes) -> Floats:
         """Return the row of a body, (1, N) in the model's dtype."""
