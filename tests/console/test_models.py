@@ -43,7 +43,7 @@ def test_every_shipped_model_is_taught_and_forgets(console: Service, browser: Br
             expect(bar.locator(".track b")).to_be_visible()  # the mark of before
             taught = known(page, PROBABILITIES)
             assert taught[label] > before[label], name
-            expect(bar.locator(".value")).to_have_text(re.compile(r"\d %$"))
+            expect(bar.locator(".value")).to_have_text(re.compile(r"\d\s%$"))
             page.get_by_role("button", name="Forget it again").click()
             expect(page.locator("#said")).to_contain_text("Forgotten as event 2")
             assert known(page, PROBABILITIES) == before, name

@@ -49,7 +49,11 @@ def test_every_model_fits_a_phone(console: Service, browser: Browser) -> None:
             expect(page).to_have_title(f"{name} · Softstep")
             is_settled(page)
             expect(page.locator("#headline")).to_contain_text(name)
+            expect(page.locator("#since")).to_be_hidden()  # nothing was learned
             assert page.evaluate(OVERFLOW) == 0, name
+        page.route("**/pulse*", lambda route: route.abort())
+        expect(page.locator("#status")).to_contain_text("trying again")
+        assert page.evaluate(OVERFLOW) == 0
 
 
 def test_the_model_that_was_chosen_last_is_shown(console: Service, browser: Browser) -> None:

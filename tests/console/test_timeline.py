@@ -156,6 +156,24 @@ def test_only_an_answer_of_now_is_taught(console: Service, browser: Browser) -> 
         expect(page.locator(on)).to_have_count(4)
 
 
+@pytest.mark.usefixtures("taught")
+def test_a_lost_answer_of_the_past_is_asked_for_again(console: Service, browser: Browser) -> None:
+    """If the service did not answer, the page asks again by itself, and shows the state that the reader chose."""
+    with visiting(browser, f"{console.url}/#iris") as page:
+        is_settled(page)
+        held = hold(page, "**:explain")
+        page.locator("#playhead").focus()
+        page.keyboard.press("Home")
+        wait_for_calls(page, held, 1)
+        held[0].abort()
+        wait_for_calls(page, held, 2)
+        held[1].continue_()
+        expect(page.locator(".bar")).to_have_count(3)
+        assert known(page, "S.answer.head") == 0
+        expect(page.locator("#tiles dd").first).to_have_text("0")
+        expect(page.locator("#status")).to_have_text("Live")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.usefixtures("taught")
 def test_now_and_past_are_accessible_and_do_not_jump(console: Service, browser: Browser, scheme: Any) -> None:
@@ -195,3 +213,18 @@ def test_a_selection_zooms_every_chart(console: Service, browser: Browser, taugh
         assert 0 < limits[0] < limits[1] < len(taught.rows)
         page.mouse.dblclick(box["x"] + 500, middle)
         expect(show_all).to_be_hidden()
+
+
+@pytest.mark.usefixtures("taught")
+def test_the_mouse_may_leave_a_model_that_was_left(console: Service, browser: Browser) -> None:
+    """The charts of a model that was left do nothing until those of the next one are there."""
+    with visiting(browser, f"{console.url}/#iris") as page:
+        is_settled(page)
+        page.locator("#loss").hover()
+        held = hold(page, "**/v1/models/segment")
+        page.locator("#model").select_option("segment")
+        wait_for_calls(page, held, 1)
+        page.mouse.move(1, 1)
+        held[0].continue_()
+        expect(page).to_have_title("segment · Softstep")
+        is_settled(page)

@@ -57,7 +57,7 @@ def visiting(
         yield page
     finally:
         context.close()
-    assert faults == []
+    assert not faults, faults
 
 
 def is_settled(page: Page) -> None:

@@ -1,5 +1,5 @@
 // The console: choose a model, ask for its pulse once a second, and show what changed.
-import { $, S, el, fill, fullName, say, whole } from "./page.js";
+import { $, S, drawTimes, el, fill, fullName, say, whole } from "./page.js";
 import { ask, call, dropCalls, setKey } from "./api.js";
 import { axis, setView } from "./axis.js";
 import { listenToEvents, loadEvents, loadFlags } from "./events.js";
@@ -20,7 +20,7 @@ const DRAW_MS = 60; // and once the row has
 const PAUSES = { answer: 2, quality: 4, events: 4, trajectory: 10, drift: 15, meta: 10 };
 const REST_SECONDS = 15;
 let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
-let asked = 0, latest, failures = 0, isSilent, isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
+let asked = 0, latest, failures = 0, isMissing, isSilent, isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
 
 const older = (one, other) => one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
 
@@ -36,7 +36,7 @@ async function loadPulse() {
 	const { history: h, pulse: old } = S, pulse = await ask(`/pulse${h ? `?since=${h.until}&epoch=${h.epoch}&bucket=${h.bucket}` : ""}`);
 	if (old && older(pulse, old)) return false;
 	Object.assign(S, { pulse, history: merge(h, pulse.history) });
-	drawTiles(drawTraffic(pulse));
+	drawTiles(drawTraffic(pulse) ?? null);
 	if (pulse.admin_seq !== old?.admin_seq) await loadFlags();
 	return !old || older(old, pulse) || pulse.admin_seq !== old.admin_seq;
 }
@@ -46,12 +46,14 @@ async function loadMeta() {
 	S.meta = meta;
 	if (!isSame) return choose(S.name);
 	if (meta.classes.length !== old.classes.length) rebuild();
+	drawTimes();
 	return drawAbout();
 }
 async function loadQuality() {
 	const { head } = S, quality = await ask(`/quality${head === null ? "" : `?seq=${head}`}`);
 	if (head !== S.head) return;
 	S.quality = quality;
+	drawTiles();
 	drawHeadline();
 	drawConfusion();
 	drawReliability();
@@ -83,6 +85,7 @@ async function findAnswer(mine) {
 	if (mine !== asked) return latest;
 	if ($("said").textContent.startsWith("Folding")) say($("said"), "");
 	if (row === S.row && head === S.head) setBusy(false);
+	isMissing = head !== null && Boolean(found?.error) && !(found.error.status < 500);
 	// The answer of a state that is gone is none; with any other error, the last answer stays.
 	if (!found || found.error?.status === 410) S.answer = null;
 	else if (found.explanations) S.answer = { ...found.explanations[0], row, head };
@@ -120,6 +123,7 @@ async function tick() {
 			for (const [name, load] of Object.entries(parts)) if (S.meta?.ready && isDue(name)) await load().catch(report);
 		}
 		[failures, isSilent] = [0, false];
+		if (isMissing) run(loadQuality(), loadAnswer()); // of the past, which is not asked for again otherwise
 		drawStatus();
 		return later(S.meta?.ready ? 1 : 2);
 	} catch (error) {
@@ -164,7 +168,7 @@ async function start() {
 // Drop what is still to come about a model, and show its last picture until there is another.
 function leave() {
 	dropCalls();
-	[S.meta, isRunning] = [null, false];
+	[S.meta, isRunning, axis.paints] = [null, false, []];
 	for (const card of document.querySelectorAll(".card")) card.inert = true;
 }
 
@@ -199,7 +203,6 @@ async function choose(name, head) {
 		drawTimer = setTimeout(() => run(loadAnswer(), loadTrajectory()), DRAW_MS);
 	});
 	rebuild();
-	drawTiles();
 	drawAbout();
 	await Promise.all([loadAnswer(), loadTrajectory()]).catch(report);
 	if (head) goTo(+head);
@@ -223,6 +226,7 @@ function goTo(seq) {
 	S.head = seq === null || seq >= (S.pulse ?? S.meta).seq ? null : Math.max(0, Math.round(seq));
 	history.replaceState(null, "", `#${encodeURIComponent(S.name)}${S.version ? `/${S.version}` : ""}${S.head === null ? "" : `@${S.head}`}`);
 	drawPlayhead();
+	drawTiles();
 	change();
 	clearTimeout(dragTimer);
 	dragTimer = setTimeout(() => run(loadQuality(), loadAnswer()), DRAG_MS);

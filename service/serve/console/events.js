@@ -1,5 +1,5 @@
 // The list of events, and the admin events that the charts show as flags.
-import { $, S, ago, bold, className, count, el, fill, fillEmpty, number, percent, reasonAgainst, whole } from "./page.js";
+import { $, S, bold, className, count, el, fill, fillEmpty, number, percent, reasonAgainst, time, whole } from "./page.js";
 import { ask } from "./api.js";
 import { axis } from "./axis.js";
 
@@ -38,7 +38,7 @@ export async function loadEvents() {
 function row(event) {
 	const { seq, time_ms, id, actor, loss } = event, isFeedback = event.kind === "feedback", text = (kindOf, value) => el("td", { class: kindOf, title: value ?? "" }, value ?? "");
 	return el("tr", { class: isFeedback ? "" : "admin" }, el("td", {}, el("button", { title: "Show the model before this event", onclick: () => axis.onPick(seq - 1) }, whole(seq))),
-		text("muted", ago(time_ms)), text("id", id), el("td", { class: "what" }, ...(isFeedback ? feedbackText(event) : [el("span", { class: "tag" }, event.kind), ` ${detailText(event.detail)}`])),
+		el("td", { class: "muted" }, time(time_ms)), text("id", id), el("td", { class: "what" }, ...(isFeedback ? feedbackText(event) : [el("span", { class: "tag" }, event.kind), ` ${detailText(event.detail)}`])),
 		el("td", {}, loss == null ? "" : number(loss)), text("id", actor));
 }
 

@@ -6,6 +6,7 @@ const INK = BLOCK * BLOCK;
 const PEN = 3.5; // the width of the pen, in cells
 const SCALE = 16; // pixels of the pad for a cell
 const OPAQUE = 128; // a cell counts if half of it is covered
+const DIGITS_MAX = 8; // of a slider's value, after the point
 const SPREADS = 3; // a slider reaches so many standard deviations from the mean
 
 // Return the input for a model, with `kind`, `set(values)` and `clear()`. `changed(row)` is called after each change,
@@ -90,14 +91,16 @@ function makePad(pixels, changed) {
 }
 
 function makeSliders(features, training, changed) {
-	const row = features.map((_, j) => training?.mean[j] ?? 0), means = [...row];
+	const row = features.map((_, j) => training?.mean[j] ?? 0), scales = row.map((_, j) => training?.scale[j] || 1), means = [...row];
 	const outputs = row.map(() => el("output")), inputs = row.map((mean, j) => {
-		const reach = SPREADS * (training?.scale[j] || 1);
+		const reach = SPREADS * scales[j];
 		return el("input", { type: "range", min: mean - reach, max: mean + reach, step: "any", oninput: ({ target }) => { put(j, +target.value); changed([...row]); } });
 	});
 	function put(j, value) {
 		row[j] = value;
-		outputs[j].textContent = value.toFixed(2);
+		// A hundredth of the spread shows; a small negative number is not "-0".
+		const digits = Math.min(DIGITS_MAX, Math.max(0, 2 - Math.floor(Math.log10(scales[j]))));
+		outputs[j].textContent = (+value.toFixed(digits) || 0).toFixed(digits);
 	}
 	// A value beyond the reach of its slider stays as it is.
 	const set = (values) => {

@@ -47,7 +47,7 @@ export function color(name) {
 	return getComputedStyle(probe).color;
 }
 export const hue = (k, K) => `oklch(.72 .11 ${(28 + (360 * k) / K) % 360})`;
-export const colorKey = (classes) => classes.flatMap((k) => [el("i", { class: "dot", vars: { c: hue(k, S.meta.classes.length) } }), className(k)]);
+export const colorKey = (classes) => classes.map((k) => el("span", {}, el("i", { class: "dot", vars: { c: hue(k, S.meta.classes.length) } }), className(k)));
 export const fullName = () => S.version ? `${S.name} v${S.version}` : S.name;
 export const className = (k) => S.meta.classes[k] ?? `class ${k}`;
 export const isNarrow = () => innerWidth <= 640;
@@ -56,7 +56,7 @@ export const sum = (values) => values.reduce((a, b) => a + b, 0);
 export const largest = (values, n) => [...values.keys()].sort((a, b) => values[b] - values[a] || a - b).slice(0, n);
 
 export const whole = (v) => v?.toLocaleString("en") ?? "–";
-export const percent = (v, digits = 1) => v == null ? "–" : v < .0005 ? "0 %" : v > .9995 ? "100 %" : `${(100 * v).toFixed(digits)} %`;
+export const percent = (v, digits = 1) => v == null ? "–" : `${v < .0005 ? 0 : v > .9995 ? 100 : (100 * v).toFixed(digits)}\u00a0%`; // in one line
 export const rate = (v) => v == null ? "–" : v >= 1000 ? whole(Math.round(v)) : v.toFixed(v < 10 ? 1 : 0);
 export const number = (v) => v == null ? "–" : v >= 1000 ? whole(Math.round(v)) : v >= .001 || !v ? String(+v.toPrecision(3)) : v.toExponential(1);
 export const signed = (v) => (v < 0 ? "−" : "+") + number(Math.abs(v));
@@ -65,6 +65,11 @@ export function ago(ms) {
 	const seconds = Math.max(0, (Date.now() - ms) / 1000);
 	const [size, unit] = seconds < 60 ? [1, "s"] : seconds < 3600 ? [60, "min"] : [3600, "h"];
 	return seconds < 172800 ? `${Math.round(seconds / size)} ${unit} ago` : new Date(ms).toLocaleDateString("en");
+}
+// How long ago a time was. `drawTimes()` writes all of them again, at rest too.
+export const time = (ms) => el("time", { datetime: new Date(ms).toISOString(), title: new Date(ms).toLocaleString("en") }, ago(ms));
+export function drawTimes() {
+	for (const node of document.querySelectorAll("time")) say(node, ago(Date.parse(node.dateTime)));
 }
 // Why this page cannot do what a scope allows, or "".
 export const reasonAgainst = (scope) => !S.meta.learner ? "This service does not learn: learning is off, or its data is read-only."

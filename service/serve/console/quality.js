@@ -1,5 +1,5 @@
 // How good the model is: headline, tiles, confusion and reliability.
-import { $, S, ago, bold, className, count, el, fill, fillEmpty, fullName, largest, number, percent, rate, say, sum, whole } from "./page.js";
+import { $, S, bold, className, count, el, fill, fillEmpty, fullName, largest, number, percent, rate, say, sum, time, whole } from "./page.js";
 
 const TABLE_MAX = 24; // a table of more classes would not fit; then the commonest mistakes are listed
 const COUNTED_MAX = 32; // the service counts mistakes for up to so many classes
@@ -15,25 +15,27 @@ const upTo = (quality) => S.head === null ? "" : ` up to event ${whole(quality.s
 
 export function drawHeadline() {
 	const { meta, quality, head } = S, verb = head === null ? "is" : "was", name = el("em", {}, fullName()), frozen = quality?.frozen_accuracy;
-	let text = [` ${verb} as it was trained. No row had been scored yet.`], note = "";
+	let text = [` ${verb} as it was trained. No row had been scored yet.`], note = [];
 	document.body.classList.toggle("fresh", !meta.seq);
 	if (!meta.seq) {
 		const held = meta.metrics?.accuracy;
 		text = [" is as it was trained. Nothing has been learned yet."];
-		note = `${held == null ? "" : `On rows held out from its training it was right ${percent(held)} of the time. `}Teach it one row below, or send feedback, and its history begins here.`;
+		note = [`${held == null ? "" : `On rows held out from its training it was right ${percent(held)} of the time. `}Teach it one row below, or send feedback, and its history begins here.`];
 	} else if (quality?.rows) {
 		const than = differs(quality) ? ". Never taught, it would be " : ". So far no different from never taught, ", at = S.pulse?.published_seconds ?? meta.published_seconds;
 		text = [` ${verb} right `, el("em", {}, percent(quality.accuracy)), " of the time", ...(frozen == null ? [] : [than, el("s", {}, percent(frozen))]), "."];
-		note = `Over the last ${count(quality.rows, "labeled row")}${upTo(quality)}, each scored before it was learned.${at && head === null ? ` Last learned ${ago(1000 * at)}.` : ""}`;
+		note = [`Over the last ${count(quality.rows, "labeled row")}${upTo(quality)}, each scored before it was learned.`, ...(at && head === null ? [" Last learned ", time(1000 * at), "."] : [])];
 	}
 	fill("headline", name, ...text);
-	say($("subline"), note);
+	fill("subline", ...note);
 }
 
-// Show the tiles. `traffic` has the rates of the last second.
-export function drawTiles(traffic) {
+// Show the tiles. `traffic` has the rates of the last second; without it those of before stay.
+let rates = null;
+export function drawTiles(traffic = rates) {
+	rates = traffic;
 	const now = S.pulse ?? S.meta, lag = now?.lag_events;
-	const tiles = [["Event", whole(now?.seq), ""], ["Loss, last 1,000", number(S.quality?.loss), ""], ["Behind", whole(lag), lag === 1 ? "event" : "events"],
+	const tiles = [["Event", whole(S.head ?? now?.seq), ""], ["Loss, last 1,000", number(S.quality?.loss), ""], ["Behind", whole(lag), lag === 1 ? "event" : "events"],
 		["Predictions", rate(traffic?.requests), "/s"], ["99 % within", traffic?.p99 == null ? "–" : number(1000 * traffic.p99), "ms"], ["Taught", rate(traffic?.events), "/s"]];
 	if (!$("tiles").children.length) fill("tiles", ...tiles.map(([name]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("span"), el("small")))));
 	tiles.forEach(([, ...texts], i) => texts.forEach((text, j) => say($("tiles").children[i].lastChild.children[j], text)));

@@ -12,7 +12,6 @@ let classes = [], columns = []; // those with a line, and the probabilities of a
 
 // Show what decided about the row that was put in with `input`.
 export function drawReasons(input) {
-	$("since").hidden = !S.answer;
 	if (!S.answer) return fillEmpty("reasons", "Once there is a row, this shows what decided, and how the answer changed with every event.");
 	const { contributions, sensitivities, probabilities, top } = S.answer, { meta } = S, [first, second] = largest(probabilities, 2), isSum = Boolean(contributions);
 	const M = contributions ?? sensitivities, isAlone = meta.head === "multilabel" || second === undefined;
