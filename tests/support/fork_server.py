@@ -29,6 +29,8 @@ from tests.support.waiting import is_readable
 
 MODULES = ("service.command_line", "service.commands.serve")
 REQUEST_BYTES = 1 << 17
+# The first request waits for the imports, which compile the kernels if there are none yet: 200 s of an idle processor.
+START_SECONDS = 600.0
 # Variables that begin so are read after imports, apart from two, or by pytest; others may be read by any import.
 PREFIXES = ("SOFTSTEP_", "AIP_", "PYTEST_")
 
@@ -46,7 +48,10 @@ class ForkedProcess:
         self.stdout = os.fdopen(output)
         self.returncode: int | None = None
         self._status = os.fdopen(status)
-        self.pid = int(self._status.readline())
+        assert is_readable(self._status, START_SECONDS), "the fork server does not answer"
+        line = self._status.readline()
+        assert line, "the fork server has exited; its standard error says why"
+        self.pid = int(line)
 
     def poll(self) -> int | None:
         """Return the exit code, or None while the process runs."""

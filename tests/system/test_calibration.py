@@ -37,7 +37,8 @@ def learn_temperature(service: Service, name: str) -> float:
         assert post(service, f"{name}:feedback", body).status_code == 202
         if at == ROWS // 2:
             kill(learner)
-    wait_until(lambda: metadata(service, name)["seq"] == ROWS // BATCH, 20)
+    # Several calls, which reach both workers.
+    wait_until(lambda: {metadata(service, name)["seq"] for _ in range(8)} == {ROWS // BATCH}, 20)
     return float(metadata(service, name)["calibration"]["temperature"])
 
 
@@ -47,7 +48,7 @@ def test_a_temperature_is_learned_reported_and_stored(name: str, tmp_path: Path)
     made = overconfident(name)
     write_artifact(tmp_path / "models" / name / "1", made)
     rows = digits()[0][-50:]
-    instances = {"instances": rows.tolist()}
+    instances = {"instances": rows.tolist(), "min_seq": ROWS // BATCH}
     with serving(tmp_path / "models", tmp_path, workers=2) as service:
         data = data_of(service)
         result = metadata(service, name)
