@@ -161,7 +161,7 @@ def test_a_service_that_stands_still_is_noticed(console: Service, browser: Brows
 def test_a_restarted_service_is_found_again(browser: Browser, tmp_path: Path) -> None:
     """The page says that its model is not served, or that there is no answer, and goes on once it is served again.
 
-    On a full disk, teaching is refused with the service's own sentence.
+    The service then has other data, as from a backup. Its disk is full, so teaching is refused with its own sentence.
     """
     models = tmp_path / "models"
     shutil.copytree(SHIPPED / "iris", models / "iris")
@@ -180,9 +180,13 @@ def test_a_restarted_service_is_found_again(browser: Browser, tmp_path: Path) ->
         expect(page.locator("#said")).to_contain_text("Learned as event 1.")
         first_end.close()
         expect(page.locator("#status")).to_contain_text("No answer for ")
+        other = tmp_path / "other"
+        other.mkdir()
         reserve, port = 1 << 60, first.address[1]
-        with serving(models, tmp_path, SOFTSTEP_PORT=port, SOFTSTEP_DISK_RESERVE_BYTES=reserve) as second:
+        with serving(models, other, SOFTSTEP_PORT=port, SOFTSTEP_DISK_RESERVE_BYTES=reserve) as second:
             shows(page, "Live")
+            expect(page.locator("#headline")).to_contain_text("iris is as it was trained", timeout=PATIENCE_MS)
+            is_settled(page)
             page.get_by_role("button", name="it is this: setosa").click()
             refused = post(second, "iris:feedback", {"instances": [[5, 3, 1, 0]], "labels": [0]}).json()["error"]
             expect(page.locator("#said")).to_have_text(refused)

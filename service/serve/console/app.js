@@ -12,6 +12,7 @@ import { clearTraffic, drawTraffic } from "./traffic.js";
 import { clearAnswer, drawBars, drawControls, listenToTry } from "./try.js";
 import { buildTrajectory, drawReasons, drawTrajectory } from "./why.js";
 
+const OLDER_MAX = 4; // so many older pulses one after another mean that the service began with other data, such as a backup
 const BACK_OFF_MAX = 30; // seconds between two tries while the service does not answer
 const SILENT_SECONDS = 3; // after so long without an answer the page says so, though a call may still be answered
 const DRAG_MS = 100; // the service is asked once the playhead has rested so long
@@ -20,7 +21,7 @@ const DRAW_MS = 60; // and once the row has
 const PAUSES = { answer: 2, quality: 4, events: 4, trajectory: 10, drift: 15, meta: 10 };
 const REST_SECONDS = 15;
 let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
-let asked = 0, latest, failures = 0, isMissing, isSilent, isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
+let asked = 0, latest, failures = 0, olderPulses = 0, isMissing, isSilent, isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
 
 const older = (one, other) => one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
 
@@ -34,6 +35,8 @@ function isDue(name) {
 // Return whether something was learned since the last pulse. Another worker may still answer with an older state.
 async function loadPulse() {
 	const { history: h, pulse: old } = S, pulse = await ask(`/pulse${h ? `?since=${h.until}&epoch=${h.epoch}&bucket=${h.bucket}` : ""}`);
+	olderPulses = old && older(pulse, old) ? olderPulses + 1 : 0;
+	if (olderPulses > OLDER_MAX) await choose(S.name);
 	if (old && older(pulse, old)) return false;
 	Object.assign(S, { pulse, history: merge(h, pulse.history) });
 	drawTiles(drawTraffic(pulse) ?? null);
