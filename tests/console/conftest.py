@@ -9,10 +9,10 @@ from pathlib import Path
 from string import ascii_lowercase
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from service.store.artifact.artifact import write_artifact
-from tests.support.console_page import BACKGROUND, CHROMIUM
+from tests.support.console_page import BACKGROUND, CHROMIUM, DEADLINE_MS
 from tests.support.model_artifacts import make_artifact
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
@@ -37,7 +37,8 @@ HOSTILE = ["<img src=x onerror=alert(1)>", "x" * 256, "ab\u202ecd", "';\"`${1}"]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium without a window."""
+    """Debian's Chromium without a window. On a loaded machine a page takes longer than Playwright expects."""
+    expect.set_options(timeout=DEADLINE_MS)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=BACKGROUND)
         yield running

@@ -1,6 +1,7 @@
 """States of the learner and of the service, each by its real cause: what the page says, and that it ends."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -147,7 +148,9 @@ def test_a_service_that_stands_still_is_noticed(console: Service, browser: Brows
         for process in stopped:
             os.kill(process, signal.SIGSTOP)
         try:
-            expect(page.locator("#status")).to_have_text("No answer for 4 s, trying again")
+            expect(page.locator("#status")).to_have_text(
+                re.compile(r"^No answer for \d+ s, trying again$"), timeout=PATIENCE_MS
+            )
             page.locator("body.stale").wait_for()
             expect(page.locator("#headline")).to_have_text(shown)
         finally:
@@ -179,7 +182,7 @@ def test_a_restarted_service_is_found_again(browser: Browser, tmp_path: Path) ->
         page.get_by_role("button", name="it is this: setosa").click()
         expect(page.locator("#said")).to_contain_text("Learned as event 1.")
         first_end.close()
-        expect(page.locator("#status")).to_contain_text("No answer for ")
+        expect(page.locator("#status")).to_contain_text("No answer for ", timeout=PATIENCE_MS)
         other = tmp_path / "other"
         other.mkdir()
         reserve, port = 1 << 60, first.address[1]

@@ -1,9 +1,11 @@
 """Draw, teach, forget: the page changes the model, and takes that back."""
 
 import re
+from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.console_page import THREE, draw, is_settled, known, visiting
@@ -51,6 +53,15 @@ def test_the_keyboard_alone_is_enough(console: Service, browser: Browser) -> Non
         page.keyboard.press("Enter")
         expect(page.locator("#said")).to_contain_text("Learned as event")
         assert page.evaluate("document.activeElement.tagName") == "BUTTON", "the focus stays where it was"
+
+
+@pytest.mark.parametrize(("motion", "duration"), [("reduce", "0s"), ("no-preference", "0.35s")])
+def test_reduced_motion_is_honored(console: Service, browser: Browser, motion: Any, duration: str) -> None:
+    """Bars move only for readers who have not asked for less motion."""
+    with visiting(browser, f"{console.url}/#iris", reduced_motion=motion) as page:
+        is_settled(page)
+        style = page.locator(".track i").first.evaluate("bar => getComputedStyle(bar).transitionDuration")
+        assert style == duration
 
 
 def test_a_version_is_chosen(console: Service, browser: Browser) -> None:
