@@ -294,9 +294,13 @@ def test_warm_compiles_this_package(
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "__init__.py").write_text("raise RuntimeError")
     monkeypatch.chdir(tmp_path)
-    for _ in range(2):
+
+    def warm_up() -> str:
         assert command.main(["warm"]) == 0
-    assert f"{compiler.TARGET}: 0 kernels compiled" in capsys.readouterr().out
+        return capsys.readouterr().out
+
+    # The first run may have to compile.
+    assert any(f"{compiler.TARGET}: 0 kernels compiled" in warm_up() for _ in range(2))
 
 
 def test_kernels_are_compiled_without_a_writable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
