@@ -120,7 +120,7 @@ async function tick() {
 		if (!S.meta?.ready) await start();
 		else {
 			if (await loadPulse()) drawTimeline();
-			const { seq, admin_seq } = S.pulse, isChanged = S.meta.seq < admin_seq && admin_seq <= seq; // classes or rule may be others
+			const { seq, admin_seq } = S.pulse ?? {}, isChanged = S.meta.seq < admin_seq && admin_seq <= seq; // classes or rule may be others
 			if (isDue("meta") || isChanged) await loadMeta();
 			const parts = { drift: loadDrift, events: loadEvents, trajectory: loadTrajectory, ...(S.head === null && { quality: loadQuality, answer: loadAnswer }) };
 			for (const [name, load] of Object.entries(parts)) if (S.meta?.ready && isDue(name)) await load().catch(report);

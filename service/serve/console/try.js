@@ -21,6 +21,7 @@ export function drawBars() {
 	if (!isWide) classes.sort((a, b) => a - b);
 	const wanted = JSON.stringify([meta.name, meta.classes.length, classes]);
 	if (wanted !== shown) {
+		drawn = null; // the new boxes are not checked yet
 		fill("bars", ...classes.map(makeBar));
 		if (isMulti) $("bars").append(el("button", { onclick: () => teach([...$("bars").querySelectorAll(":checked")].map(({ value }) => meta.classes[value])) }, "The checked labels are right"));
 	}
