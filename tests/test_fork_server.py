@@ -54,12 +54,14 @@ def test_exit_codes_and_output_of_forked_services(tmp_path: Path) -> None:
         assert (refused.wait(SECONDS), refused.stdout.read()) == (2, "")
         assert "SOFTSTEP_WORKERS" in (tmp_path / "log").read_text()
         process = forked(log)
-        assert is_readable(process.stdout, SECONDS)
-        assert process.stdout.readline().split()[0] == "softstep"
-        assert process.poll() is None
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.1)
-        process.kill()
+        try:
+            assert is_readable(process.stdout, SECONDS)
+            assert process.stdout.readline().split()[0] == "softstep"
+            assert process.poll() is None
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        finally:
+            process.kill()
         assert process.wait(SECONDS) == process.poll() == -signal.SIGKILL
         process.kill()  # does nothing
         for one in (refused, process):
