@@ -82,7 +82,8 @@ def test_a_version_is_chosen(console: Service, browser: Browser) -> None:
         assert shown == httpx.post(f"{path}/versions/9:predict", json={"instances": [row]}).json()["predictions"][0]
         page.get_by_role("button", name="it is this: b").click()
         expect(page.locator("#said")).to_contain_text("Learned as event 1")
-        assert [httpx.get(f"{path}{end}").json()["seq"] for end in ("", "/versions/9")] == [0, 1]
+        expect(page.locator("#tiles dd").first).to_have_text("1")
+        assert [httpx.get(f"{path}{end}").json()["log_seq"] for end in ("", "/versions/9")] == [0, 1]
         page.locator("#playhead").focus()
         page.keyboard.press("ArrowLeft")
         expect(page.locator("#said")).to_have_text("Go back to now to teach.")
