@@ -27,7 +27,9 @@ LONG_MODULES = (
     "tests/console/",
 )
 
-settings.register_profile(THOROUGH)
+# Tests have no deadlines: a time says nothing on a loaded machine.
+for profile in ("default", THOROUGH):
+    settings.register_profile(profile, deadline=None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

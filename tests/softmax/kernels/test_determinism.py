@@ -225,7 +225,7 @@ def test_every_source_is_in_the_stamp(source: str, tmp_path: Path) -> None:
 def test_make_knows_every_source() -> None:
     """An edit of any of these files has `make` compile the kernels before the tests."""
     done = subprocess.run(
-        ["make", "--eval=print: ; @echo $(KERNELS)", "print"],  # noqa: S607
+        ["make", "--no-print-directory", "--eval=print: ; @echo $(KERNELS)", "print"],  # noqa: S607
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert sorted(done.stdout.split()) == sorted(f"service/{source}" for source in SOURCES)
