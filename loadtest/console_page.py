@@ -43,7 +43,7 @@ and a pause. Chromium shows its console over loopback.
 - **V8** is the time of a steady pulse as its client sees it: from the first byte sent to the last one received, the
   median. The processor time is that of all processes of the service, the mean.
 
-`loadtest/history_cost.py` measures V9, what the history costs the learner."""
+[V9](operations.md#the-history-of-answers) is what the history costs the learner, by `loadtest/history_cost.py`."""
 
 
 class Row(NamedTuple):

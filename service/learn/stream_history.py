@@ -78,7 +78,6 @@ class History:
         self.last_seq = origin
         self._artifact: Final = artifact
         self._reader: Final = AnswerReader(artifact)
-        self._is_multilabel: Final = manifest.head == "multilabel"
         self._columns = list(manifest.classes)
         self._columns_known: tuple[tuple[str, ...], Integers] = (), np.empty(0, np.int64)
         self._rows: Final = KeptRows()
@@ -88,7 +87,7 @@ class History:
         coarse: dict[str, NDArray[Any]] = {"calibration": np.zeros((COARSE_BUCKETS_MAX, BINS, len(UNITS)))}
         if C <= LABELS_MAX:
             fine |= {name: np.zeros((BUCKETS_MAX, C), np.uint32) for name in ("labels", "found")}
-        if C <= CONFUSION_MAX and not self._is_multilabel:
+        if C <= CONFUSION_MAX and manifest.head != "multilabel":
             coarse["confusion"] = np.zeros((COARSE_BUCKETS_MAX, C, C), np.uint32)
         if N <= DRIFT_MAX and training is not None:
             with np.errstate(all="ignore"):

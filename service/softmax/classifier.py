@@ -29,8 +29,7 @@ LAYOUT: Final = "X must be an aligned, writable, C-contiguous array of the model
 NO_LABELS: Final = np.empty(0, np.int64)
 
 HEADS: Final[dict[str, int]] = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "multilabel": MULTILABEL, "ovr": OVR}
-# The logits of so many rows stay in the cache, and in memory that the process has already: fresh pages take longer than
-# the arithmetic.
+# So many rows are scored at once, because their logits stay in the cache.
 CACHED_ROWS: Final = 1024
 # The heads whose loss for one label is that of `label_losses_forward`.
 ONE_LABEL: Final[frozenset[Head]] = frozenset(("softmax", "sigmoid"))

@@ -162,9 +162,9 @@ def test_a_service_that_stands_still_is_noticed(console: Service, browser: Brows
 
 
 def test_a_restarted_service_is_found_again(browser: Browser, tmp_path: Path) -> None:
-    """The page says that its model is not served, or that there is no answer, and goes on once it is served again.
+    """The page names an unloaded model and a stopped service, and goes on without a reload when they are back.
 
-    The service then has other data, as from a backup. Its disk is full, so teaching is refused with its own sentence.
+    The second service has other data, as from a backup, and a full disk. So it refuses to learn, and the page says why.
     """
     models = tmp_path / "models"
     shutil.copytree(SHIPPED / "iris", models / "iris")

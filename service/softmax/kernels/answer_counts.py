@@ -42,7 +42,7 @@ def count_answers(start, stop, seqs, first, shift, outcomes, labels, columns, su
     r = start
     while r < stop:
         i = (seqs[r] - first) >> shift
-        # The sums of a bucket stay in registers: waiting for the memory at each row would take four times as long.
+        # The sums of a bucket stay in registers, so that no row waits until the one before is stored.
         rows, hits, frozen_hits, both_hits = r, 0.0, 0.0, 0.0
         loss, most, frozen_loss = sums[i, LOSS], sums[i, LOSS_MAX], sums[i, FROZEN_LOSS]
         while r < stop and (seqs[r] - first) >> shift == i:
