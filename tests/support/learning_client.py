@@ -1,7 +1,8 @@
 """A client of a service that learns, and the expected state from its log."""
 
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import numpy as np
@@ -18,6 +19,9 @@ from tests.support.processes import CLIENT
 from tests.support.running_service import Service
 from tests.support.state_events import events_of_state
 
+# How long a worker may lag behind another, and the pause between two questions.
+SECONDS: Final = 5.0
+PAUSE: Final = 0.02
 IRIS = [5.1, 3.5, 1.4, 0.2]
 
 
@@ -27,8 +31,15 @@ def post(service: Service, path: str, document: Any, **query: Any) -> httpx.Resp
 
 
 def metadata(service: Service, model: str) -> dict[str, Any]:
-    """Return the metadata of a model."""
-    return dict(CLIENT.get(f"{service.url}/v1/models/{model}").json())
+    """Return the metadata of a model; while its learner follows, from a worker that serves every committed event."""
+    pause = threading.Event()
+    for _ in range(int(SECONDS / PAUSE)):
+        found = dict(CLIENT.get(f"{service.url}/v1/models/{model}").json())
+        if not found.get("lag_events") or found["learner"]["state"] != "following":
+            break
+        # Another worker may have answered the request that waited for the event.
+        pause.wait(PAUSE)
+    return found
 
 
 def rows_of(model: str, count: int, seed: int = 0) -> list[list[float]]:

@@ -86,8 +86,8 @@ def test_a_network_learns_and_all_its_states_are_available(running: Service) -> 
         11,
         65 * 32 + 33 * 11,
     )
-    post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": ["ten"]}, wait=True)
-    assert len(predictions(service, rows)[0]["predictions"][0]) == 11
+    last = post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": ["ten"]}, wait=True).json()["seq"]
+    assert len(predictions(service, rows, min_seq=last)[0]["predictions"][0]) == 11
     assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
     post(service, f"{MODEL}:rollback", {"seq": grown - 1}, wait=True)
     assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL, grown - 1)[0]
