@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -59,7 +60,9 @@ def describe() -> dict[str, Any]:
 
 
 def first_line(command: list[str]) -> str:
-    """Return the first line that a command prints to either output."""
+    """Return the first line that a command prints to either output; only some of the measurements need each command."""
+    if shutil.which(command[0]) is None:
+        return "not installed"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return ((done.stdout or done.stderr).splitlines() or ["unknown"])[0].strip()
 

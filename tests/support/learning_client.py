@@ -1,8 +1,7 @@
 """A client of a service that learns, and the expected state from its log."""
 
-import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,10 +17,8 @@ from tests.support.paths import ROOT
 from tests.support.processes import CLIENT
 from tests.support.running_service import Service
 from tests.support.state_events import events_of_state
+from tests.support.waiting import wait_until
 
-# How long a worker may lag behind another, and the pause between two questions.
-SECONDS: Final = 5.0
-PAUSE: Final = 0.02
 IRIS = [5.1, 3.5, 1.4, 0.2]
 
 
@@ -31,15 +28,23 @@ def post(service: Service, path: str, document: Any, **query: Any) -> httpx.Resp
 
 
 def metadata(service: Service, model: str) -> dict[str, Any]:
-    """Return the metadata of a model; while its learner follows, from a worker that serves every committed event."""
-    pause = threading.Event()
-    for _ in range(int(SECONDS / PAUSE)):
-        found = dict(CLIENT.get(f"{service.url}/v1/models/{model}").json())
-        if not found.get("lag_events") or found["learner"]["state"] != "following":
-            break
-        # Another worker may have answered the request that waited for the event.
-        pause.wait(PAUSE)
-    return found
+    """Return the metadata of a model."""
+    return dict(CLIENT.get(f"{service.url}/v1/models/{model}").json())
+
+
+def caught_up(service: Service, model: str) -> dict[str, Any]:
+    """Return the metadata of a model from a worker that serves every committed event.
+
+    A request that waits for its event waits for the worker that answers it; another worker may be a moment behind.
+    """
+    found: list[dict[str, Any]] = []
+
+    def is_caught_up() -> bool:
+        found.append(metadata(service, model))
+        return not found[-1].get("lag_events")
+
+    wait_until(is_caught_up)
+    return found[-1]
 
 
 def rows_of(model: str, count: int, seed: int = 0) -> list[list[float]]:

@@ -10,7 +10,7 @@ from service.store.artifact.artifact import Artifact, read_artifact, write_artif
 from service.store.artifact.model_factory import build_model
 from tests.support.artifacts import digits
 from tests.support.data_directories import LIMIT, json_lines, run_command
-from tests.support.learning_client import data_of, metadata, post, samples
+from tests.support.learning_client import caught_up, data_of, metadata, post, samples
 from tests.support.paths import SHIPPED
 from tests.support.processes import children, kill, workers
 from tests.support.running_service import Service, serving
@@ -39,7 +39,7 @@ def learn_temperature(service: Service, name: str) -> float:
             kill(learner)
     # Several calls, which reach both workers.
     wait_until(lambda: {metadata(service, name)["seq"] for _ in range(8)} == {ROWS // BATCH}, 20)
-    return float(metadata(service, name)["calibration"]["temperature"])
+    return float(caught_up(service, name)["calibration"]["temperature"])
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-mlp"])
@@ -51,11 +51,11 @@ def test_a_temperature_is_learned_reported_and_stored(name: str, tmp_path: Path)
     instances = {"instances": rows.tolist(), "min_seq": ROWS // BATCH}
     with serving(tmp_path / "models", tmp_path, workers=2) as service:
         data = data_of(service)
-        result = metadata(service, name)
+        result = caught_up(service, name)
         assert (result["calibration"]["temperature"], result["weights_sha256"]) == (1.0, made.weights_sha256)
         temperature = learn_temperature(service, name)
         assert temperature > 1.2
-        result = metadata(service, name)
+        result = caught_up(service, name)
         reliability = result["progressive"]["calibration"]
         assert (reliability["rows"], sum(each["rows"] for each in reliability["bins"])) == (ROWS, ROWS)
         labels = {"model": name, "version": "1"}
@@ -71,15 +71,15 @@ def test_a_temperature_is_learned_reported_and_stored(name: str, tmp_path: Path)
         service.process.wait()
     with serving(tmp_path / "models", tmp_path) as service:
         wait_until(lambda: metadata(service, name)["seq"] == ROWS // BATCH, 10)
-        assert metadata(service, name)["calibration"] == result["calibration"]
-        assert metadata(service, name)["weights_sha256"] == result["weights_sha256"]
+        assert caught_up(service, name)["calibration"] == result["calibration"]
+        assert caught_up(service, name)["weights_sha256"] == result["weights_sha256"]
         assert post(service, f"{name}:predict", instances).json()["predictions"] == answer
         (again,) = json_lines(run_command("replay", name, "--data", data, "--json"))
         assert (again["weights_sha256"], again["published"]) == (result["weights_sha256"], "equal")
         assert run_command("verify", "--refold", "--data", data).returncode == 0
         assert run_command("export", name, tmp_path / "exported" / name / "2", "--data", data).returncode == 0
         assert post(service, f"{name}:rollback", {"seq": 0}, wait=True).status_code == 200
-        assert metadata(service, name)["calibration"]["temperature"] == 1.0
+        assert caught_up(service, name)["calibration"]["temperature"] == 1.0
         assert httpx.get(f"{service.url}/readyz").status_code == 200
     exported = read_artifact(tmp_path / "exported" / name / "2", LIMIT)
     assert exported.manifest.calibration is not None

@@ -12,7 +12,7 @@ import pytest
 from service.store.log.events import Event, Kind
 from service.store.log.sqlite import SqliteLog
 from tests.support.data_directories import json_lines, run_command
-from tests.support.learning_client import data_of, metadata, post, rows_of
+from tests.support.learning_client import caught_up, data_of, metadata, post, rows_of
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
 from tests.support.waiting import wait_until
@@ -51,7 +51,7 @@ def weights(service: Service, version: int, seq: int | None = None) -> httpx.Res
 
 def weights_hash(service: Service, version: int) -> str:
     """Return the hash of the served weights of a version."""
-    return str(metadata(service, f"iris/versions/{version}")["weights_sha256"])
+    return str(caught_up(service, f"iris/versions/{version}")["weights_sha256"])
 
 
 def replayed_hash(service: Service, version: int) -> str:

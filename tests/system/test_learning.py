@@ -11,7 +11,7 @@ import pytest
 
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import read_artifact
-from tests.support.learning_client import IRIS, data_of, events_of, metadata, post, replay_stream, rows_of
+from tests.support.learning_client import IRIS, caught_up, data_of, events_of, metadata, post, replay_stream, rows_of
 from tests.support.paths import ROOT
 from tests.support.processes import children, is_running, kill, workers
 from tests.support.running_service import Service, serving
@@ -37,7 +37,7 @@ def test_feedback_is_acknowledged_and_served(service: Service) -> None:
             "model_name": "phishing", "model_version": "1", "id": f"p{number}", "seq": number, "duplicate": False,
         }  # fmt: skip
     wait_until(lambda: metadata(service, "phishing")["seq"] == 20)
-    result = metadata(service, "phishing")
+    result = caught_up(service, "phishing")
     expected, fold = replay_stream(data_of(service), "phishing")
     assert result["weights_sha256"] == expected
     assert result["progressive"]["events"] == result["progressive"]["rows"] == 20
@@ -95,18 +95,18 @@ def test_admin_events_change_the_served_state(models: Path, tmp_path: Path) -> N
         body = {"id": "secret", "instances": [secret], "labels": [2]}
         (loss,) = post(service, "iris:feedback", body, wait=True).json()["losses"]
         other = post(service, "iris:feedback", {"id": "other", "instances": [IRIS], "labels": [1]}, wait=True).json()
-        before = metadata(service, "iris")["weights_sha256"]
+        before = caught_up(service, "iris")["weights_sha256"]
         grown = post(service, "iris:classes", {"add": ["gigantea"]}, wait=True).json()["seq"]
-        assert metadata(service, "iris")["classes"] == [*CLASSES, "gigantea"]
+        assert caught_up(service, "iris")["classes"] == [*CLASSES, "gigantea"]
         feedback = post(service, "iris:feedback", {"instances": [IRIS], "labels": ["gigantea"]}, wait=True)
         assert feedback.status_code == 200
         assert len(post(service, "iris:predict", {"instances": [IRIS]}).json()["predictions"][0]) == 4
         assert post(service, "iris:rollback", {"seq": grown - 1}, wait=True).status_code == 200
-        result = metadata(service, "iris")
+        result = caught_up(service, "iris")
         assert (result["weights_sha256"], result["classes"]) == (before, CLASSES)
         assert post(service, "iris:feedback", {"instances": [IRIS], "labels": ["gigantea"]}).status_code == 422
         assert post(service, "iris:forget", {"ids": ["secret"]}, wait=True).status_code == 200
-        assert metadata(service, "iris")["weights_sha256"] == replay_stream(data, "iris")[0] != before
+        assert caught_up(service, "iris")["weights_sha256"] == replay_stream(data, "iris")[0] != before
         retry = post(service, "iris:feedback", body, wait=True)
         assert (retry.status_code, retry.json()["code"]) == (409, "forgotten")
         needles = np.array(secret, np.float32).tobytes(), np.array(loss).tobytes()
@@ -116,10 +116,10 @@ def test_admin_events_change_the_served_state(models: Path, tmp_path: Path) -> N
         again = post(service, "iris:feedback", {"id": "other", "instances": [IRIS], "labels": [1]}, wait=True).json()
         assert again == {**other, "duplicate": True}
         assert post(service, "iris:configure", {"paused": True}, wait=True).status_code == 200
-        paused = metadata(service, "iris")
+        paused = caught_up(service, "iris")
         post(service, "iris:feedback", {"instances": [IRIS], "labels": [2]}, wait=True)
-        assert metadata(service, "iris")["weights_sha256"] == paused["weights_sha256"]
-        assert metadata(service, "iris")["progressive"]["rows"] == paused["progressive"]["rows"] + 1
+        assert caught_up(service, "iris")["weights_sha256"] == paused["weights_sha256"]
+        assert caught_up(service, "iris")["progressive"]["rows"] == paused["progressive"]["rows"] + 1
         assert post(service, "breast-cancer:classes", {"add": ["third"]}).status_code == 409
         stale = post(service, "iris:rollback", {"seq": 0, "if_seq": 1})
         assert stale.status_code == 409
@@ -136,7 +136,7 @@ def test_a_killed_learner_loses_nothing(models: Path, tmp_path: Path) -> None:
         assert {answer.status_code for answer in answers} == {202}
         assert post(service, "iris:predict", {"instances": [IRIS]}).status_code == 200
         wait_until(lambda: metadata(service, "iris")["seq"] == 21, 10)
-        assert metadata(service, "iris")["weights_sha256"] == replay_stream(data_of(service), "iris")[0]
+        assert caught_up(service, "iris")["weights_sha256"] == replay_stream(data_of(service), "iris")[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -167,8 +167,8 @@ def test_nothing_acknowledged_is_lost_when_everything_is_killed(models: Path, tm
             service.process.wait()
     with serving(models, tmp_path) as service:
         wait_until(lambda: metadata(service, "digits")["seq"] == len(acked), 10)
-        assert metadata(service, "digits")["weights_sha256"] == replay_stream(data_of(service), "digits")[0]
-        assert metadata(service, "digits")["progressive"]["events"] == len(acked) == 180
+        assert caught_up(service, "digits")["weights_sha256"] == replay_stream(data_of(service), "digits")[0]
+        assert caught_up(service, "digits")["progressive"]["events"] == len(acked) == 180
     events = events_of(tmp_path / "data", "digits")
     assert {event.id.decode(): event.seq for event in events} == acked
     assert [event.seq for event in events] == list(range(1, 181))
@@ -209,7 +209,7 @@ def test_weights_of_any_seq_are_returned(models: Path, tmp_path: Path) -> None:
             post(service, "iris:feedback", body, wait=True)
         live = weights(service)
         assert live.headers["x-softstep-seq"] == "7"
-        assert live.headers["x-softstep-weights-sha256"] == metadata(service, "iris")["weights_sha256"]
+        assert live.headers["x-softstep-weights-sha256"] == caught_up(service, "iris")["weights_sha256"]
         wait_until(lambda: weights(service, 3).status_code == 200, 20)
         past = weights(service, 3)
         assert past.headers["x-softstep-weights-sha256"] == replay_stream(data_of(service), "iris", 3)[0]

@@ -10,7 +10,7 @@ import pytest
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from tests.support.artifacts import artifact, digits
 from tests.support.data_directories import LIMIT, json_lines, run_command
-from tests.support.learning_client import IRIS, data_of, metadata, post, replay_stream, rows_of
+from tests.support.learning_client import IRIS, caught_up, data_of, metadata, post, replay_stream, rows_of
 from tests.support.paths import SHIPPED
 from tests.support.processes import children, kill, workers
 from tests.support.running_service import Service, serving
@@ -47,12 +47,12 @@ def test_a_mixture_survives_a_restart_and_a_replay(tmp_path: Path) -> None:
     with serving(tmp_path / "models", tmp_path, workers=2) as service:
         data = data_of(service)
         learn(service)
-        learned, answers = metadata(service, MODEL), predictions(service, rows)
+        learned, answers = caught_up(service, MODEL), predictions(service, rows)
         service.process.kill()
         service.process.wait()
     with serving(tmp_path / "models", tmp_path) as service:
         wait_until(lambda: metadata(service, MODEL)["seq"] == ROWS // BATCH, 10)
-        assert metadata(service, MODEL)["weights_sha256"] == learned["weights_sha256"]
+        assert caught_up(service, MODEL)["weights_sha256"] == learned["weights_sha256"]
         assert predictions(service, rows) == answers
         assert predictions(service, rows[:1]) == answers[: len(answers) // len(rows)]
         (again,) = json_lines(run_command("replay", MODEL, "--data", data, "--json"))
@@ -97,7 +97,7 @@ def test_zero_weights_learn_by_mixture(models: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(models, tmp_path) as service:
         feed(service, "new", 150, seed=1)
-        learned = metadata(service, "new")
+        learned = caught_up(service, "new")
         assert learned["learning"]["rule"] == learned["learning"]["form"] == "mixture"
         assert learned["weights_sha256"] == replay_stream(data_of(service), "new", models=models)[0]
         check_refusal(post(service, "new:configure", {"rule": "newton"}))
@@ -105,17 +105,17 @@ def test_zero_weights_learn_by_mixture(models: Path, tmp_path: Path) -> None:
         changed = post(service, "new:configure", {"rule": "mixture", "constants": {"rate": 2.0}}, wait=True)
         assert changed.status_code == 200
         feed(service, "new", 50, seed=2)
-        before, answered = metadata(service, "new"), answers(service, "new")
+        before, answered = caught_up(service, "new"), answers(service, "new")
         assert before["learning"]["constants"]["rate"] == 2.0
     with serving(models, tmp_path) as service:
-        assert metadata(service, "new")["weights_sha256"] == before["weights_sha256"]
+        assert caught_up(service, "new")["weights_sha256"] == before["weights_sha256"]
         assert answers(service, "new") == answered
         assert run_command("export", "new", models / "second" / "1", "--data", data).returncode == 0
         assert httpx.post(f"{service.url}/v2/repository/models/second/load", timeout=20).status_code == 200
         assert answers(service, "second") == answered
-        assert metadata(service, "second")["weights_sha256"] == before["weights_sha256"]
+        assert caught_up(service, "second")["weights_sha256"] == before["weights_sha256"]
         feed(service, "second", 50, seed=3)
-        assert metadata(service, "second")["learning"]["rule"] == "mixture"
+        assert caught_up(service, "second")["learning"]["rule"] == "mixture"
     assert run_command("verify", "--refold", "--data", data).returncode == 0
 
 
@@ -123,23 +123,23 @@ def test_a_trained_model_changes_to_mixture(models: Path, tmp_path: Path) -> Non
     """Its answers stay until the next row; another rule needs a rollback to before the change."""
     with serving(models, tmp_path) as service:
         feed(service, "iris", 20, seed=4)
-        before, answered = metadata(service, "iris"), answers(service, "iris")
+        before, answered = caught_up(service, "iris"), answers(service, "iris")
         assert before["learning"]["rule"] == "newton"
         assert post(service, "iris:configure", MIXTURE, wait=True).status_code == 200
-        assert metadata(service, "iris")["learning"]["rule"] == "mixture"
+        assert caught_up(service, "iris")["learning"]["rule"] == "mixture"
         assert answers(service, "iris") == answered
         check_refusal(post(service, "iris:configure", {"rule": "newton"}))
         feed(service, "iris", 100, seed=5)
         assert answers(service, "iris") != answered
         assert post(service, "iris:classes", {"add": ["gigantea"]}, wait=True).status_code == 200
         feed(service, "iris", 100, seed=6)
-        mixed = metadata(service, "iris")
+        mixed = caught_up(service, "iris")
         assert mixed["weights_sha256"] == replay_stream(data_of(service), "iris")[0]
         check_refusal(post(service, "iris:configure", {"rule": "ftrl"}))
         assert post(service, "iris:rollback", {"seq": before["seq"]}, wait=True).status_code == 200
-        assert metadata(service, "iris")["weights_sha256"] == before["weights_sha256"]
+        assert caught_up(service, "iris")["weights_sha256"] == before["weights_sha256"]
         assert post(service, "iris:configure", {"rule": "ftrl"}, wait=True).status_code == 200
-        assert metadata(service, "iris")["learning"]["rule"] == "ftrl"
+        assert caught_up(service, "iris")["learning"]["rule"] == "ftrl"
     exported = tmp_path / "exported"
     done = run_command("export", "iris", exported, "--seq", mixed["seq"], "--data", tmp_path / "data")
     assert done.returncode == 0, done.stderr

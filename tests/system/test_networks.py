@@ -14,7 +14,7 @@ import safetensors.numpy
 from service.store.artifact.artifact import read_artifact, write_artifact
 from service.store.artifact.model_factory import build_model
 from tests.support.data_directories import LIMIT, json_lines, run_command
-from tests.support.learning_client import data_of, metadata, post, replay_stream, rows_of
+from tests.support.learning_client import caught_up, data_of, metadata, post, replay_stream, rows_of
 from tests.support.paths import SHIPPED
 from tests.support.processes import children, kill, workers
 from tests.support.running_service import Service, serving
@@ -61,7 +61,7 @@ def test_a_network_learns_and_all_its_states_are_available(running: Service) -> 
         body = {"id": f"n{number}", "instances": [row], "labels": [number % 10]}
         answer = post(service, f"{MODEL}:feedback", body, wait=True).json()
         assert (answer["seq"], len(answer["losses"])) == (number, 1)
-    result, data = metadata(service, MODEL), data_of(service)
+    result, data = caught_up(service, MODEL), data_of(service)
     sha, fold = replay_stream(data, MODEL)
     assert result["weights_sha256"] == sha
     assert (result["learning"]["rule"], result["learning"]["form"]) == ("adagrad", "layers")
@@ -80,7 +80,7 @@ def test_a_network_learns_and_all_its_states_are_available(running: Service) -> 
     assert weights(service, 5).headers["x-softstep-weights-sha256"] == replay_stream(data, MODEL, 5)[0]
     assert weights(service, 0).content == first.content
     grown = post(service, f"{MODEL}:classes", {"add": ["ten"]}, wait=True).json()["seq"]
-    result = metadata(service, MODEL)
+    result = caught_up(service, MODEL)
     assert (result["classes"][-1], result["layers"][-1]["outputs"], result["parameters"]) == (
         "ten",
         11,
@@ -88,11 +88,11 @@ def test_a_network_learns_and_all_its_states_are_available(running: Service) -> 
     )
     last = post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": ["ten"]}, wait=True).json()["seq"]
     assert len(predictions(service, rows, min_seq=last)[0]["predictions"][0]) == 11
-    assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
+    assert caught_up(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
     post(service, f"{MODEL}:rollback", {"seq": grown - 1}, wait=True)
-    assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL, grown - 1)[0]
+    assert caught_up(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL, grown - 1)[0]
     post(service, f"{MODEL}:forget", {"ids": ["n3"]}, wait=True)
-    assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
+    assert caught_up(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
     assert weights(service, 5).status_code == 410
     needle = np.array(rows[2], np.float32).tobytes()
     wait_until(lambda: metadata(service, MODEL)["erased"] is True)
@@ -101,8 +101,8 @@ def test_a_network_learns_and_all_its_states_are_available(running: Service) -> 
     assert refused.status_code == 422
     assert post(service, f"{MODEL}:configure", {"rule": "sgd"}, wait=True).status_code == 200
     post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": [1]}, wait=True)
-    assert metadata(service, MODEL)["learning"]["rule"] == "sgd"
-    assert metadata(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
+    assert caught_up(service, MODEL)["learning"]["rule"] == "sgd"
+    assert caught_up(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL)[0]
 
 
 def test_kills_backups_and_commands(network_models: Path, tmp_path: Path) -> None:
@@ -117,13 +117,13 @@ def test_kills_backups_and_commands(network_models: Path, tmp_path: Path) -> Non
             if number == 10:
                 kill(learner)
         wait_until(lambda: metadata(service, MODEL)["seq"] == 30, 10)
-        sha = metadata(service, MODEL)["weights_sha256"]
+        sha = caught_up(service, MODEL)["weights_sha256"]
         assert sha == replay_stream(data, MODEL)[0]
         service.process.kill()
         service.process.wait()
     with serving(network_models, tmp_path) as service:
         wait_until(lambda: metadata(service, MODEL)["seq"] == 30, 10)
-        assert metadata(service, MODEL)["weights_sha256"] == sha
+        assert caught_up(service, MODEL)["weights_sha256"] == sha
         expected = predictions(service, rows)[1]
     (result,) = json_lines(run_command("replay", MODEL, "--data", data, "--json"))
     assert (result["weights_sha256"], result["published"]) == (sha, "equal")
@@ -154,6 +154,6 @@ def test_a_new_version_may_have_other_layers(network_models: Path, tmp_path: Pat
         assert (answer["model_version"], answer["seq"]) == ("2", 0)
         assert bits == build_model(linear).predict(np.array(rows, np.float32)).tobytes()
         post(service, f"{MODEL}:feedback", {"instances": rows, "labels": [1, 2, 3]}, wait=True)
-        assert metadata(service, MODEL)["learning"]["rule"] == "newton"
-        old = metadata(service, f"{MODEL}/versions/1")
+        assert caught_up(service, MODEL)["learning"]["rule"] == "newton"
+        old = caught_up(service, f"{MODEL}/versions/1")
         assert (old["seq"], len(old["layers"])) == (1, 2)
