@@ -67,7 +67,7 @@ def check_sparse_rows(rows: SparseRows, n_columns: int) -> None:
         TypeError: An array has another dtype.
     """
     ends, columns, values = rows
-    if (ends.dtype, columns.dtype) != (np.int64, np.int32) or values.dtype not in (np.float32, np.float64):
+    if ends.dtype != np.int64 or columns.dtype != np.int32 or values.dtype not in (np.float32, np.float64):
         raise TypeError("ends must be int64, columns int32, and values float32 or float64")
     if any(array.ndim != 1 or not array.flags.c_contiguous for array in rows) or columns.shape != values.shape:
         raise ValueError("ends, columns and values must be one-dimensional and C-contiguous")
