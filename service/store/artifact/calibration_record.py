@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from service.record import Record
 from service.softmax import calibration
 from service.softmax.calibration import IDENTITY, KINDS
 from service.softmax.classifier import Head
 from service.softmax.kernels.calibration_kernels import SCALE_MAX, SCALE_MIN, SHIFT_MAX
-from service.store.artifact.record import Record
 
 Scale = Annotated[float, Field(ge=SCALE_MIN, le=SCALE_MAX)]
 Shift = Annotated[float, Field(ge=-SHIFT_MAX, le=SHIFT_MAX)]

@@ -9,13 +9,13 @@ from typing import Final, NamedTuple, get_args
 import numpy as np
 
 from service.errors import ArtifactError
+from service.record import ROWS_MAX
 from service.softmax.kernels.random_features import FEATURES_STEP
 from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.rule import Form, Rule, RuleName
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.mixture_record import RANDOM_FEATURES_MAX
 from service.store.artifact.mixture_rules import FEATURES, MIXTURE_HEADS, SEED, build_mixture, check_mixture
-from service.store.artifact.record import ROWS_MAX
 from service.store.artifact.rule_sizes import MIXTURE_DEFAULT_MAX, NEWTON_DEFAULT_MAX, check_size, is_wide, newton_size
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, model_validator
 
+from service.record import ROWS_MAX, Finites, Name, Names, Positive, Positives, Probabilities, Record
 from service.softmax.calibration import Calibration, calibration_tensors
 from service.store.artifact.calibration_record import CalibrationRecord, calibration_fits_head
 from service.store.artifact.mixture_record import MixtureRecord
-from service.store.artifact.record import ROWS_MAX, Finites, Name, Names, Positive, Positives, Probabilities, Record
 
 # Version 2 has the field `mixture`, and version 1 has not; so a model without one is read by every release.
 FORMAT_VERSION: Final = 1

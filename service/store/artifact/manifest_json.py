@@ -10,8 +10,8 @@ from typing import Final, NoReturn
 from pydantic import ValidationError
 
 from service.errors import ArtifactError
+from service.record import NAME_CHARACTERS_MAX
 from service.store.artifact.manifest import Manifest
-from service.store.artifact.record import NAME_CHARACTERS_MAX
 
 # Enough for the problem of a field, and short enough for a log line; it may quote the file.
 REASON_CHARACTERS_MAX: Final = 300

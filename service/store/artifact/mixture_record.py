@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from service.record import ROWS_MAX, Finites, Name, Probabilities, Record
 from service.softmax.kernels.mixture_inputs import STAGE_ROWS
 from service.softmax.kernels.random_features import FEATURES_STEP
-from service.store.artifact.record import ROWS_MAX, Finites, Name, Probabilities, Record
 
 # The inverse curvature of so many random features takes 64 MiB.
 RANDOM_FEATURES_MAX: Final = 4096

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from service.record import NAME_CHARACTERS_MAX
 from service.serve.api.schemas.feedback_bodies import LABELS, EventAccepted
 from service.serve.api.schemas.schema_types import (
     ID_REQUIREMENT,
@@ -24,7 +25,6 @@ from service.serve.api.schemas.schema_types import (
 from service.serve.handlers.admin_requests import FORGET_MAX
 from service.serve.handlers.correction_requests import CORRECT_MAX
 from service.serve.wire.json_grammar import drop_nulls
-from service.store.artifact.record import NAME_CHARACTERS_MAX
 from service.store.log.append_rules import CLASSES_MAX
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.ids import new_id

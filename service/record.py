@@ -1,4 +1,4 @@
-"""The base class of all records of a manifest, and the types of their fields."""
+"""The base class of all records of a manifest, its fields included, and the types of their members."""
 
 from typing import Annotated, Final
 

@@ -1,0 +1,15 @@
+"""The wording of refusals: one sentence that names the row and the field, and never the value."""
+
+import json
+
+from service.errors import UnacceptableError
+
+
+def quote(name: str) -> str:
+    """Return the name of a field in quotes."""
+    return json.dumps(name, ensure_ascii=False)
+
+
+def refuse_value(row: int, name: str, problem: str) -> UnacceptableError:
+    """Return the error of a value; `problem` completes the sentence that begins with its row and field."""
+    return UnacceptableError(f"Row {row}: {quote(name)} {problem}.")
