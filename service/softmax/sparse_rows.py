@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from service.softmax.arrays import Floats, Integers
 
@@ -42,6 +42,17 @@ class SparseRows(NamedTuple):
         stop = int(self.ends[end - 1]) if end else 0
         return SparseRows(self.ends[first:end] - start, self.columns[start:stop], self.values[start:stop])
 
+    def take(self, indices: NDArray[np.intp]) -> "SparseRows":
+        """Return copies of the rows at these indices (M,), in their order."""
+        lengths = np.diff(self.ends, prepend=0)[indices]
+        ends = np.cumsum(lengths, dtype=np.int64)
+        entries = np.arange(lengths.sum()) + np.repeat(self.ends[indices] - ends, lengths)
+        return SparseRows(ends, self.columns[entries], self.values[entries])
+
+    def astype(self, dtype: DTypeLike) -> "SparseRows":
+        """Return the same rows with values of a dtype."""
+        return SparseRows(self.ends, self.columns, self.values.astype(dtype))
+
     def to_matrix(self, n_columns: int) -> Floats:
         """Return the same rows as a matrix X (B, n_columns) of the values' dtype."""
         X = np.zeros((self.n_rows, n_columns), self.values.dtype)
@@ -57,6 +68,23 @@ def join_rows(parts: Sequence[SparseRows]) -> SparseRows:
         np.concatenate([part.columns for part in parts]),
         np.concatenate([part.values for part in parts]),
     )
+
+
+def check_layout(rows: SparseRows, dtype: DTypeLike) -> None:
+    """Raise unless the arrays are what kernels of values of `dtype` take; the kernels check the rows in them.
+
+    Raises:
+        ValueError: There is not one value for each column.
+        TypeError: An array has another dtype or layout. Numba would ignore byte order and alignment.
+    """
+    ends, columns, values = rows
+    if ends.dtype != np.int64 or columns.dtype != np.int32 or values.dtype != dtype:
+        raise TypeError(f"ends must be int64, columns int32 and values {np.dtype(dtype)}")
+    for array in rows:
+        if array.ndim != 1 or not (array.flags.c_contiguous and array.flags.aligned):
+            raise TypeError("ends, columns and values must be aligned, one-dimensional and C-contiguous")
+    if len(columns) != len(values):
+        raise ValueError("there must be one value for each column")
 
 
 def check_sparse_rows(rows: SparseRows, n_columns: int) -> None:

@@ -40,6 +40,18 @@ def test_slices_joins_and_matrices_agree(X: np.ndarray, data: st.DataObject) -> 
     assert all(np.array_equal(one, other) for one, other in zip(joined, rows, strict=True))
 
 
+@given(matrices(), st.data())
+def test_taken_rows_are_those_of_the_matrix(X: np.ndarray, data: st.DataObject) -> None:
+    """Rows may be taken in any order, more than once, and with other values' dtypes."""
+    indices = np.array(data.draw(st.lists(st.integers(0, len(X) - 1))), np.intp)
+    taken = sparse(X).take(indices)
+    check_sparse_rows(taken, COLUMNS)
+    assert np.array_equal(taken.to_matrix(COLUMNS), X[indices])
+    wide = taken.astype(np.float64)
+    assert wide.values.dtype == np.float64
+    assert np.array_equal(wide.to_matrix(COLUMNS), X[indices])
+
+
 @pytest.mark.parametrize(
     ("ends", "columns", "values", "reason"),
     [
