@@ -23,7 +23,6 @@ from service.softmax.progress import ProgressCounts
 from service.softmax.rule import Form, Rule
 
 RULES: Final[dict[str, int]] = {"sgd": fold.SGD, "adagrad": fold.ADAGRAD, "ftrl": fold.FTRL, "newton": fold.NEWTON}
-CACHE_LINE: Final = 64  # bytes
 # The threshold of an added class.
 THRESHOLD: Final = 0.5
 
@@ -141,11 +140,7 @@ class Learner(ABC, Generic[ParametersT]):
         self._counts = counted
         if np.isnan(losses[0]):
             return None
-        if calibration is not None:
-            scaling_forward(Z, self._head, calibration.kernel_numbers())
-        P = np.empty((1, 2 if self._head == HEADS["sigmoid"] else self.n_logits), self.dtype)
-        label: int = head_forward(Z, self._head, P, NO_LABELS)
-        return None if label == NOT_FINITE else (P, label)
+        return answer_logits(Z, self._head, calibration)
 
     def set_rule(self, rule: Rule) -> None:
         """Continue with another rule or other constants. A rule of another name starts with new sums."""
@@ -235,10 +230,19 @@ def rule_constants(rule: Rule, own_clip: float) -> Doubles:
     return constants
 
 
-def align_to_cache_line(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy that begins at a cache line. A vector across two cache lines is read at half the speed."""
-    buffer = np.empty(array.nbytes + CACHE_LINE, np.uint8)
-    start = -buffer.ctypes.data % CACHE_LINE
-    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
+def answer_logits(Z: Floats, head: int, calibration: Calibration | None) -> tuple[Floats, int] | None:
+    """Return the answer to one row.
+
+    Args:
+        Z: Its logits (1, K), overwritten.
+        head: The head's code.
+        calibration: The calibration of the answer, or None.
+
+    Returns:
+        P (1, n_classes) and the label; None if a logit is not finite.
+    """
+    if calibration is not None:
+        scaling_forward(Z, head, calibration.kernel_numbers())
+    P = np.empty((1, 2 if head == HEADS["sigmoid"] else Z.shape[1]), Z.dtype)
+    label: int = head_forward(Z, head, P, NO_LABELS)
+    return None if label == NOT_FINITE else (P, label)

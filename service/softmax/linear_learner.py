@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from service.softmax.added_classes import extend_layer
 from service.softmax.arrays import Doubles, Floats
+from service.softmax.cache_lines import align_to_cache_line
 from service.softmax.fold_arguments import FoldArguments
 from service.softmax.input_stage import Delta, Stage, identity_stage, representable_features, round_stage
 from service.softmax.kernels import fold
 from service.softmax.kernels.matmul import pack, unpack
 from service.softmax.kernels.newton import curvature_start, stored_size
-from service.softmax.learner import RULES, Learner, align_to_cache_line, rule_constants
+from service.softmax.learner import RULES, Learner, rule_constants
 from service.softmax.parameters import LinearParameters
 from service.softmax.rule import Form, Rule
 

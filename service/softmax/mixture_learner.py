@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from service.softmax.added_classes import extend_layer
 from service.softmax.arrays import Doubles, Floats
+from service.softmax.cache_lines import align_to_cache_line
 from service.softmax.fold_arguments import FoldArguments
 from service.softmax.input_stage import Stage, round_stage
 from service.softmax.kernels import fold, mixture_fold
@@ -32,7 +33,7 @@ from service.softmax.kernels.mixture_inputs import STAGE_ROWS
 from service.softmax.kernels.newton import curvature_start, stored_size
 from service.softmax.kernels.random_features import pack_features
 from service.softmax.kernels.shared_curvature import DELAY, DELAYED, LANES, shared_start
-from service.softmax.learner import Learner, align_to_cache_line
+from service.softmax.learner import Learner
 from service.softmax.mixture_constants import kernel_constants, mixture_constants
 from service.softmax.mixture_model import MixtureArrays, pad_stage
 from service.softmax.parameters import LinearParameters, MixtureParameters

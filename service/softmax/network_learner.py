@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from service.softmax.added_classes import extend_layer
 from service.softmax.arrays import Doubles, Floats
+from service.softmax.cache_lines import align_to_cache_line
 from service.softmax.fold_arguments import FoldArguments
 from service.softmax.input_stage import identity_stage, round_stage
 from service.softmax.kernels.matmul import unpack
 from service.softmax.kernels.network import LayerArrays, layer_view, make_plan, pack_layers
 from service.softmax.kernels.network_fold import network_fold_forward
-from service.softmax.learner import RULES, Learner, align_to_cache_line, rule_constants
+from service.softmax.learner import RULES, Learner, rule_constants
 from service.softmax.parameters import NetworkParameters
 from service.softmax.rule import Rule
 

@@ -109,11 +109,18 @@ def set_target(labels, Y, i, head, K, target):
 
 @inlined
 def score_row(head, K, row, panels, target, Z, sigmas, answer, p, label, logits, soft, logs):
-    """row (1, F) staged, scored by the prediction kernels: p (1, >= K) and label written. Returns the loss, or NaN.
-
-    p holds the probabilities of the logit gradient: those of the answer, but for ovr each class's own sigmoid.
-    """
+    """score_logits of row (1, F), which is staged."""
     linear_block(row, 0, 1, panels, Z)
+    return score_logits(head, K, target, Z, sigmas, answer, p, label, logits, soft, logs)
+
+
+@inlined
+def score_logits(head, K, target, Z, sigmas, answer, p, label, logits, soft, logs):
+    """A row's logits Z (1, >= K), by the prediction kernels: p (1, >= K) and label written. Returns the loss, or NaN.
+
+    p holds the probabilities of the logit gradient: those of the answer, but for ovr each class's own sigmoid. sigmas
+    keeps the logits, and Z is scratch.
+    """
     loss = answer_loss_row(Z, 0, K, target, head, logits, soft, logs)
     for k in range(K):
         sigmas[0, k] = Z[0, k]
