@@ -36,10 +36,17 @@ from service.softmax.network_learner import NETWORK_RULES, NetworkLearner
 from service.softmax.parameters import LinearParameters, NetworkParameters
 from service.softmax.scores import FORMS as FORMS_OF_SCORES
 from service.softmax.scores import compute_score_forms
+from service.softmax.sparse_explainer import SparseExplainer
+from service.softmax.sparse_learner import SparseLearner
+from service.softmax.sparse_model import SparseModel
+from service.softmax.sparse_parameters import SparseParameters
+from service.softmax.sparse_rows import SparseRows
+from service.softmax.sparse_weights import SparseWeights
 from tests.support.folds import FORMS, RULES
 from tests.support.mixtures import MixtureState
 from tests.support.networks import RULES as NETWORK
 from tests.support.reference import DTYPES, HEADS, Array
+from tests.support.sparse_models import SPARSE_RULES, rows_of_matrix
 
 # (B, N, K): one vector and several, every panel width, more rows than a block, and shapes that fill no tile. They are
 # small, because without fused multiply-add in hardware each operation is a call.
@@ -279,6 +286,49 @@ def mixture_explanations(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
         yield from (("explanations of mixtures", array) for array in whole if array is not None)
 
 
+def build_sparse_rows(dtype: type[np.floating], B: int, N: int) -> SparseRows:
+    """Return the rows of `build_rows` with a third of their columns."""
+    return rows_of_matrix(build_rows(dtype, B, N) * (numbers(f"present {B} {N}", np.float64, B, N) > 2.5).astype(dtype))
+
+
+def build_sparse_weights(N: int, K: int) -> SparseWeights:
+    """Return deterministic weights, of which every third row has changed."""
+    single, columns = np.float32, np.arange(0, N, 3, dtype=np.int32)
+    weights = SparseWeights.from_matrix(numbers(f"W {N} {K}", single, N, K), numbers(f"b {N} {K}", single, K))
+    return weights.with_changes(
+        columns, numbers(f"D {N} {K}", single, len(columns), K), numbers(f"d {N} {K}", single, K)
+    )
+
+
+def sparse_answers(dtypes: Dtypes) -> Iterator[tuple[str, Array]]:
+    """Yield answers, losses and explanations of sparse models, for every head and width."""
+    for case, (dtype, head) in enumerate(itertools.product(dtypes, HEADS)):
+        for B, N, K in (*SHAPES[case % 2 :: 2], (9, 12, 1), (9, 12, 2), (9, 12, 4), (9, 12, 7)):
+            columns = 1 if head == "sigmoid" else K
+            weights, rows = build_sparse_weights(N, columns), build_sparse_rows(dtype, B, N)
+            model = SparseModel(head, weights, None, np.dtype(dtype))  # type: ignore[arg-type]  # a head's name
+            Y = np.abs(numbers(f"Y {B} {columns}", np.float64, B, columns, step=2.0**-15))
+            P, labels = model.classify(rows)
+            explained = SparseExplainer(model).explain(rows, Y)
+            found = (P, np.array(labels, np.int64), model.logits(rows), model.losses(rows, Y), *explained[5:9])
+            yield from (("sparse answers", array) for array in found)
+
+
+def sparse_folds(_: Dtypes) -> Iterator[tuple[str, Array]]:
+    """Yield losses and states of sparse learners, for every head, rule and width, with and without a limited regret."""
+    for case, (head, name, regret) in enumerate(itertools.product(HEADS, SPARSE_RULES, (0.0, 0.5))):
+        B, N, K = 12, (3, 9, 20)[case % 3], 1 if head == "sigmoid" else (2, 3, 17, 50, 8, 10)[case % 6]
+        start = SparseParameters(head, build_sparse_weights(N, K))  # type: ignore[arg-type]  # a head's name
+        first = np.abs(numbers(f"first {N}", np.float64, N + 1)) if case % 2 else None
+        learner = SparseLearner(start, replace(SPARSE_RULES[name], regret=regret), np.full(K, 0.5), first)
+        Y, h = np.abs(numbers(f"Y {B} {K}", np.float64, B, K, step=2.0**-15)), np.abs(numbers("h 12", np.float64, B))
+        yield "sparse folds", learner.fold(build_sparse_rows(np.float32, B, N), Y=Y, weights=h + 0.1)
+        if head != "sigmoid":
+            learner.add_classes(1)
+        yield from (("sparse folds", tensor) for _, tensor in sorted(learner.tensors().items()))
+        yield from (("sparse folds", tensor) for tensor in learner.parameters().tensors())
+
+
 def digests(dtypes: Dtypes = DTYPES) -> dict[str, str]:
     """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
     # hashlib has no public name for the type of its hashes.
@@ -293,6 +343,8 @@ def digests(dtypes: Dtypes = DTYPES) -> dict[str, str]:
         mixtures,
         mixture_explanations,
         histories,
+        sparse_answers,
+        sparse_folds,
     )
     kinds = all_results(dtypes), *learned, *(kind(dtypes) for kind in others)
     for name, value in itertools.chain(*kinds):
