@@ -48,8 +48,8 @@ from service.softmax.kernels.lane_reductions import highest, total
 from service.softmax.kernels.loss import scratch
 from service.softmax.kernels.regret import SHRINK, SLOWEST, regret_share, uniform_loss, update_regret
 from service.softmax.kernels.rules import LIMIT_32, SQUARES_MAX, clip_factor, largest
-from service.softmax.kernels.sparse_forward import WHOLE, find_rows, longest_row, sparse_logits
-from service.softmax.kernels.sparse_lanes import load_first, load_row, prefetch, store_row
+from service.softmax.kernels.sparse_forward import WHOLE, find_rows, longest_row, prefetch_row, sparse_logits
+from service.softmax.kernels.sparse_lanes import load_first, load_row, store_row
 from service.softmax.kernels.wide import root
 
 
@@ -113,15 +113,6 @@ def _step(rule, places, x, refills, n, narrow, cells, steps, numbers):
 
 
 @inlined
-def _prefetch_squares(cells, places, n):
-    """Ask for the rows of G of a row's columns, while it is scored."""
-    if cells[SQUARES] != 0:
-        gap = cells[SQUARES] - cells[BASE]
-        for t in range(n + 1):
-            prefetch(places[t] + gap)
-
-
-@inlined
 def _load_values(values, start, n, x):
     """x = 1, then the n values from `start`. Returns whether all are finite and small enough for a step."""
     x[0] = 1
@@ -177,13 +168,14 @@ def sparse_fold_forward(
         losses[i] = np.nan
         start = ends[i - 1] if i > 0 else 0
         n = ends[i] - start
+        if i + 1 < ends.size:
+            prefetch_row(columns, ends[i], ends[i + 1] - ends[i], cells)
         importance = weights[i] if weights.size > 0 else 1.0
         wanted = labels[i] if labels.size > 0 else -1
         known = set_target(labels, Y, i, head, K, target) and _load_values(values, start, n, x)
         known = known and find_rows(columns, start, n, cells, slots, places)
         loss = np.nan
         if known:
-            _prefetch_squares(cells, places, n)
             sparse_logits(places, values, start, n, width, Z, 0)
             loss = score_logits(head, K, target, Z, sigmas, answer, p, label, logits, soft, logs)
             logit_errors(head, K, target, p, importance, errors, E, narrow)
