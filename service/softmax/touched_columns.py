@@ -46,8 +46,10 @@ class TouchedColumns:
         self.bits[:] |= np.packbits(flags, bitorder="little")
 
     def _columns(self, kind: int) -> NDArray[np.int32]:
-        flags = np.unpackbits(self.bits[kind], count=self._n_columns + 1, bitorder="little")
-        return np.flatnonzero(flags[1:]).astype(np.int32)
+        used = np.flatnonzero(self.bits[kind])  # most bytes of a large model are 0
+        flags = np.unpackbits(self.bits[kind, used][:, None], axis=1, bitorder="little")
+        rows: NDArray[np.int64] = (8 * used[:, None] + np.arange(8))[flags == 1]
+        return (rows[(rows > 0) & (rows <= self._n_columns)] - 1).astype(np.int32)
 
 
 def are_columns(columns: NDArray[Any], n_columns: int) -> bool:
