@@ -60,6 +60,11 @@ class SparseRows(NamedTuple):
         return X
 
 
+def count_rows(rows: Floats | SparseRows) -> int:
+    """Return the number B of rows of a matrix X (B, N), or of sparse rows."""
+    return rows.n_rows if isinstance(rows, SparseRows) else len(rows)
+
+
 def join_rows(parts: Sequence[SparseRows]) -> SparseRows:
     """Return the rows of all parts, in order; there is at least one part."""
     starts = np.cumsum([0, *(len(part.columns) for part in parts[:-1])])

@@ -120,7 +120,7 @@ def config(served: ServedModel) -> dict[str, Any]:
         "name": served.name,
         "platform": PLATFORM,
         "backend": "softstep",
-        "max_batch_size": served.rows.rows_max,
+        "max_batch_size": served.tables.rows_max,
         "input": [{"name": "features", "data_type": kind, "dims": [served.model.n_features]}],
         "output": [
             {"name": "probabilities", "data_type": kind, "dims": [served.model.n_classes]},

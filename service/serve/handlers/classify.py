@@ -13,6 +13,7 @@ from service.serve.models.batcher import Classification
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse, overloaded, refusal
 from service.softmax.arrays import Floats
+from service.softmax.sparse_rows import count_rows
 
 T = TypeVar("T")
 # The errors for which a handler refuses a request.
@@ -44,14 +45,15 @@ def classify(  # noqa: PLR0917  # keywords cost a tenth of a fast request
         InputError: The model cannot accept a row.
         OverloadedError: As for `classify_later`.
     """
-    if len(X) > served.inline_rows:
+    n_rows = count_rows(X)
+    if n_rows > served.inline_rows:
         return classify_later(served, protocol, X, started, encode, context)
     before = perf_counter_ns()
     classified = served.model.classify(X)
     after = perf_counter_ns()
     response = encode(served, classified, context)
     elapsed = perf_counter_ns() - started
-    count_prediction_and_call(served.counters, protocol, len(X), elapsed, after - before, served.now_ms[0])
+    count_prediction_and_call(served.counters, protocol, n_rows, elapsed, after - before, served.now_ms[0])
     return response
 
 
@@ -66,7 +68,7 @@ def classify_later(  # noqa: PLR0917  # as above
     if served.batcher.oldest_seconds() > served.queue_seconds:
         served.counters[SHED + SHED_PREDICTIONS] += 1
         raise overloaded()
-    rows = X.copy() if len(X) == 1 else X  # a single row is in a buffer that the next request reuses
+    rows = X.copy() if count_rows(X) == 1 else X  # a single row is in a buffer that the next request reuses
     response: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 
     def on_classified(call: asyncio.Future[Classification]) -> None:

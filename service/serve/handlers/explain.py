@@ -28,6 +28,7 @@ from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2, HttpResponse, RequestHead, overloaded
 from service.serve.wire.oip_tensors import InferenceBody
 from service.settings import Settings
+from service.softmax.sparse_rows import count_rows
 
 NO_CONTRIBUTIONS: Final = (
     "The logits of a network or a mixture are no sums over features, so it has no contributions; ask for sensitivities."
@@ -89,17 +90,17 @@ class ExplainHandler:
             parsed = parser.parse_explain(body)
             if parsed.min_seq > served.seq:
                 return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
-            X = parsed.X
-            self._limiters.take_rows(head.principal, len(X))
+            n_rows = count_rows(parsed.X)
+            self._limiters.take_rows(head.principal, n_rows)
         except REFUSALS as reason:
             return failed(served, reason, V1)
         if parsed.seq not in {None, served.seq}:
-            return asyncio.ensure_future(self._respond_past(served, parsed.seq, len(X), started, body))
-        if len(X) <= parser.inline_rows:
-            return self._respond_now(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
-        if len(X) == 1:  # it is in a buffer that the next request reuses
-            parsed = parsed._replace(X=X.copy())
-        return self._respond_later(served, V1, len(X), started, partial(_explanations, explain_format, parsed))
+            return asyncio.ensure_future(self._respond_past(served, parsed.seq, n_rows, started, body))
+        if n_rows <= parser.inline_rows:
+            return self._respond_now(served, V1, n_rows, started, partial(_explanations, explain_format, parsed))
+        if n_rows == 1:  # it is in a buffer that the next request reuses
+            parsed = parsed._replace(X=parsed.X.copy())
+        return self._respond_later(served, V1, n_rows, started, partial(_explanations, explain_format, parsed))
 
     async def _respond_past(self, served: ServedModel, seq: int, rows: int, started: int, body: bytes) -> HttpResponse:
         """Explain by a state of the past; 202 while it is folded. One such request after the other has its state."""
@@ -137,17 +138,17 @@ class ExplainHandler:
             UnacceptableError: The model has no such output.
             TooLargeError: The outputs would have more numbers than the limit.
         """
-        started, X = perf_counter_ns(), request.X
+        started, n_rows = perf_counter_ns(), count_rows(request.X)
         parser, explain_format = self.parts_of(served)
         wanted = {output.name for output in request.outputs}
         if "contributions" in wanted and not parser.is_linear:
             raise UnacceptableError(NO_CONTRIBUTIONS)
-        parser.check_outputs(len(X), wanted)
-        if len(X) <= parser.inline_rows:
-            return self._respond_now(served, V2, len(X), started, partial(_tensors, explain_format, served, request))
-        if len(X) == 1:  # it is in a buffer that the next request reuses
-            request = request._replace(X=X.copy())
-        return self._respond_later(served, V2, len(X), started, partial(_tensors, explain_format, served, request))
+        parser.check_outputs(n_rows, wanted)
+        if n_rows <= parser.inline_rows:
+            return self._respond_now(served, V2, n_rows, started, partial(_tensors, explain_format, served, request))
+        if n_rows == 1:  # it is in a buffer that the next request reuses
+            request = request._replace(X=request.X.copy())
+        return self._respond_later(served, V2, n_rows, started, partial(_tensors, explain_format, served, request))
 
     def _respond_now(
         self, served: ServedModel, protocol: int, rows: int, started: int, make: Callable[[], HttpResponse]

@@ -1,7 +1,9 @@
 """Parse the bodies of `:explain`, and bound what a response may hold.
 
-{"instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"], "top": 2, "min_seq": 0}     instances alone are required;
-                                                         "seq": n in place of "min_seq" asks for a state of the past
+{"instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"], "top": 2, "min_seq": 0}
+
+The rows alone are required, in any form of `:predict` (wire/predict_body.py). "seq": n in place of "min_seq" asks for a
+state of the past.
 """
 
 from collections.abc import Collection
@@ -11,17 +13,18 @@ import numpy as np
 
 from service.errors import TooLargeError, UnacceptableError
 from service.serve.models.served_model import ServedModel
-from service.serve.wire.json_grammar import known_fields, parse_object
+from service.serve.wire.json_grammar import known_fields
 from service.serve.wire.labels import LabelParser
-from service.serve.wire.predict_body import parse_min_seq, parse_seq
+from service.serve.wire.predict_body import FORMS, convert_rows, parse_min_seq, parse_seq
 from service.settings import Settings
 from service.softmax.arrays import Doubles, Floats
 from service.softmax.calibration import uncalibrated_model
 from service.softmax.logit_targets import logit_targets
 from service.softmax.mixture_model import MixtureModel
+from service.softmax.sparse_rows import count_rows
 from service.store.log.feedback_payload import Targets
 
-FIELDS: Final = ("instances", "labels", "top", "min_seq", "seq", "parameters", "signature_name")
+FIELDS: Final = (*FORMS, "labels", "top", "min_seq", "seq", "parameters", "signature_name")
 # A model with more features is wide: by default each row lists only its top features.
 WIDE_FROM: Final = 64
 WIDE_TOP: Final = 10
@@ -107,20 +110,19 @@ class ExplainParser:
             UnacceptableError: They are, but this model cannot explain them.
             TooLargeError: There are more rows, or would be more numbers in the response, than the limit.
         """
-        rows = self._served.rows
-        X = rows.parse_usual(body)
+        tables, n_features = self._served.tables, self._served.model.n_features
+        X = tables.parse_usual(body)
         if X is not None:
             return self._bounded(ExplainBody(X, None, self._default_top))
-        document = parse_object(body, self._settings.json_depth_max, self._settings.rows_max)
-        fields = known_fields(document, FIELDS)
-        if "instances" not in fields:
+        fields = known_fields(tables.parse_document(body, self._settings.rows_max), FIELDS)
+        if fields.keys().isdisjoint(FORMS):
             raise UnacceptableError('The body must have "instances": a list of rows.')
         top = fields.get("top", self._default_top)
         if type(top) is not int or top < 1:
             raise UnacceptableError('"top" must be a number of features, a whole number from 1.')
-        X = self._served.tables.convert_instances(fields["instances"])
-        Y = self._parse_targets(fields["labels"], len(X)) if "labels" in fields else None
-        return self._bounded(ExplainBody(X, Y, min(top, rows.n_features), *_parse_seqs(fields)))
+        X = convert_rows(fields, tables)
+        Y = self._parse_targets(fields["labels"], count_rows(X)) if "labels" in fields else None
+        return self._bounded(ExplainBody(X, Y, min(top, n_features), *_parse_seqs(fields)))
 
     def check_outputs(self, rows: int, wanted: Collection[str]) -> None:
         """Raise TooLargeError if so many rows of the outputs with these names would have too many numbers."""
@@ -130,9 +132,9 @@ class ExplainParser:
     def _bounded(self, parsed: ExplainBody) -> ExplainBody:
         """Return a request whose response is within the limits."""
         top, (longest, total) = parsed.top, self._names_length
-        per_feature = self._row_cells // self._served.rows.n_features + (parsed.Y is not None) + ENTRY_CELLS
+        per_feature = self._row_cells // self._served.model.n_features + (parsed.Y is not None) + ENTRY_CELLS
         names = min(total, longest * top) // NUMBER_CHARACTERS
-        self._check(len(parsed.X), self._row_fixed + top * per_feature + names, self._row_computed)
+        self._check(count_rows(parsed.X), self._row_fixed + top * per_feature + names, self._row_computed)
         return parsed
 
     def _check(self, rows: int, cells: int, computed: int) -> None:

@@ -91,10 +91,10 @@ class FeedbackContexts:
         source = Source(served.name, version, bound, len(artifact.manifest.classes), epoch, counters)
         if previous is not None and (previous.source[:5], previous.classes) == (source[:5], served.classes):
             return previous
-        rows = served.rows
         # A token outlives an upgrade: it is bound to the first release's genesis, which no later release changes.
+        model = served.model
         sealer = TokenSealer(
-            self._keys, served.name, version, bound[-1], rows.n_features, rows.dtype, self._token_seconds, now_ms
+            self._keys, served.name, version, bound[-1], model.n_features, model.dtype, self._token_seconds, now_ms
         )
         labels = LabelParser(served.classes, multilabel=served.thresholds is not None)
         start = orjson.dumps({"model_name": served.name, "model_version": served.version})[:-1] + b',"id":'

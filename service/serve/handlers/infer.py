@@ -14,6 +14,7 @@ from service.serve.models.served_model import ServedModel
 from service.serve.responses import BINARY, TENSOR_HEADER, V2, HttpResponse, RequestHead
 from service.serve.wire.oip_request import requests_explanation
 from service.serve.wire.oip_tensors import InferenceBody
+from service.softmax.sparse_rows import count_rows
 
 # Responds to a request for outputs that explain the probabilities.
 InferExplanations = Callable[[ServedModel, InferenceBody], PendingResponse]
@@ -38,7 +39,7 @@ class InferHandler:
         try:
             request = served.tensors.parse_inference(body, head.tensor_header)
             if head.principal.limits is not NO_LIMITS:  # as `take_rows`, without a call
-                self._limiters.take_rows(head.principal, len(request.X))
+                self._limiters.take_rows(head.principal, count_rows(request.X))
             if requests_explanation(request.outputs):
                 return self._infer_explanations(served, request)
             return classify(served, V2, request.X, started, _encode, request)

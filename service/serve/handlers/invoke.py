@@ -16,6 +16,7 @@ from service.serve.responses import V1, RequestHead
 from service.serve.wire.invocation_body import parse_invocation
 from service.serve.wire.invocation_form import InvocationForm, read_invocation_form
 from service.serve.wire.predict_body import PredictBody
+from service.softmax.sparse_rows import count_rows
 
 JSON_ALONE: Final = "A CSV response has no place for feedback tokens; ask for application/json."
 
@@ -47,7 +48,7 @@ class InvokeHandler:
             parsed = self._parse(served, form, body)
             if parsed.min_seq > served.seq:
                 return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
-            self._limiters.take_rows(head.principal, len(parsed.X))
+            self._limiters.take_rows(head.principal, count_rows(parsed.X))
             encode = encode_csv if form.prefers_csv else encode_predictions
             return self._predict.respond_parsed(served, parsed, started, encode)
         except REFUSALS as reason:
@@ -59,7 +60,7 @@ class InvokeHandler:
         Raises:
             InputError: The body is not a request to this model.
         """
-        X = served.rows.parse_usual(body) if form.is_plain_json else None
+        X = served.tables.parse_usual(body) if form.is_plain_json else None
         if X is not None:
             return PredictBody(X)
         parsed = parse_invocation(body, form, served.tables, extra_fields=self._extra_fields)

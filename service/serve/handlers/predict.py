@@ -15,10 +15,10 @@ from service.serve.metrics.counters import FAILURES
 from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, RequestHead, refusal
-from service.serve.wire.large_matrix import parse_table
 from service.serve.wire.predict_body import INPUTS, PredictBody, parse_predict_body
 from service.settings import Settings
 from service.softmax.arrays import Floats
+from service.softmax.sparse_rows import count_rows
 
 # Seals each row of X (B, N) as a feedback token; raises LearningOffError if the service does not learn.
 SealRows = Callable[[ServedModel, Floats], list[str]]
@@ -45,16 +45,17 @@ class PredictHandler:
         started = perf_counter_ns()
         served = endpoint.served
         try:
-            X = served.rows.parse_usual(body)
+            tables = served.tables
+            X = tables.parse_usual(body)
             if X is None:
-                parsed = parse_predict_body(parse_table(body, served.rows, self._rows_max), served.tables)
+                parsed = parse_predict_body(tables.parse_document(body, self._rows_max), tables)
                 if parsed.min_seq > served.seq:
                     return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
                 encode = encode_outputs if parsed.form == INPUTS else encode_predictions
-                self._take_rows(head.principal, len(parsed.X))
+                self._take_rows(head.principal, count_rows(parsed.X))
                 return self.respond_parsed(served, parsed, started, encode)
             if head.principal.limits is not NO_LIMITS:  # as `take_rows`, without a call
-                self._take_rows(head.principal, len(X))
+                self._take_rows(head.principal, count_rows(X))
             return classify(served, V1, X, started, encode_predictions, ())
         except REFUSALS as reason:
             return failed(served, reason, V1)

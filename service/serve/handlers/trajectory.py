@@ -18,6 +18,7 @@ from service.serve.wire.json_grammar import known_fields, parse_object
 from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.softmax.classifier import Classifier
+from service.softmax.sparse_rows import count_rows
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
 from service.store.directory.data_directory import DataDirectory
 from service.store.states.snapshots import read_snapshot
@@ -74,7 +75,7 @@ class TrajectoryHandler:
         if "instances" not in fields:
             raise UnacceptableError('The body must have "instances": a list of one row.')
         X = served.tables.convert_instances(fields["instances"])
-        if len(X) != 1:
+        if count_rows(X) != 1:
             raise UnacceptableError('"instances" must have one row; send a request for each row.')
         return X.copy()
 

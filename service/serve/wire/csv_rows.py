@@ -25,10 +25,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from service.errors import MalformedError, TooLargeError, UnacceptableError
-from service.serve.wire.feature_columns import is_number
+from service.serve.wire.feature_columns import FeatureColumns, is_number
 from service.serve.wire.json_grammar import check_line_count, check_row_count
-from service.serve.wire.rows import cell_error
-from service.serve.wire.table_rows import TableParser
+from service.serve.wire.rows import RowParser, cell_error
 from service.softmax.arrays import Doubles, Floats
 
 # Characters of a record for each of its cells. A float64 needs 25, and a quoted name of 256 characters at most 515.
@@ -52,12 +51,13 @@ class CsvColumns(NamedTuple):
     skipped: int = 0
 
 
-def parse_csv(body: bytes, tables: TableParser, *, header: bool | None = None) -> Floats:
+def parse_csv(body: bytes, rows: RowParser, columns: FeatureColumns, *, header: bool | None = None) -> Floats:
     """Parse the rows of a CSV text.
 
     Args:
         body: The bytes.
-        tables: The parser of the model's tables.
+        rows: The parser of the model's rows.
+        columns: The model's features by name.
         header: Whether the first line is a header; None if the request does not say.
 
     Returns:
@@ -68,34 +68,34 @@ def parse_csv(body: bytes, tables: TableParser, *, header: bool | None = None) -
         UnacceptableError: It has no rows of this model.
         TooLargeError: There are more rows than the limit, or a record is too long.
     """
-    check_line_count(body, tables.rows.rows_max)
+    check_line_count(body, rows.rows_max)
     body = body.removeprefix(BOM_UTF8)
-    X = _parse_usual(body, tables, header=header)
-    return _parse_any(body, tables, header=header) if X is None else X
+    X = _parse_usual(body, rows, columns, header=header)
+    return _parse_any(body, rows, columns, header=header) if X is None else X
 
 
-def _parse_usual(body: bytes, tables: TableParser, *, header: bool | None) -> Floats | None:
+def _parse_usual(body: bytes, rows: RowParser, columns: FeatureColumns, *, header: bool | None) -> Floats | None:
     """Return the rows of a text of plain numbers, or None if unsure; the first line may be a plain header."""
-    features = tables.columns.names
+    features = columns.names
     line, _, rest = body.partition(b"\n")
     if len(line) > len(features) * CELL_CHARACTERS_MAX or line.isspace() or not line.isascii() or b'"' in line:
         return None
     cells = [cell.lstrip(" ") for cell in line.decode().rstrip("\r").split(",")]
     if header is None:
         header = any(cells) and not any(map(is_number, cells))
-    order = tables.columns.match(cells) if header else None
+    order = columns.match(cells) if header else None
     if header and order is None:
         return None
     text = (rest if header else body).rstrip(b"\r\n")
     if text.count(b"\r") != text.count(b"\r\n") or b"[" in text or b"]" in text or INTEGER_ZERO.search(text):
         return None
-    X = tables.rows.parse_usual(b'{"instances":[[%b]]}' % text.replace(b"\n", b"],["))
+    X = rows.parse_usual(b'{"instances":[[%b]]}' % text.replace(b"\n", b"],["))
     return X if X is None or order is None else np.take(X, order, axis=1)
 
 
-def _parse_any(body: bytes, tables: TableParser, *, header: bool | None) -> Floats:
+def _parse_any(body: bytes, rows: RowParser, columns: FeatureColumns, *, header: bool | None) -> Floats:
     """Parse a text as `parse_csv` does, whatever is in it."""
-    features, rows = tables.columns.names, tables.rows
+    features = columns.names
     records = read_records(body, len(features) + 1)
     first = next(records, [])
     if not first:
@@ -105,9 +105,8 @@ def _parse_any(body: bytes, tables: TableParser, *, header: bool | None) -> Floa
     if not header:
         return rows.cast_values(_parse_numbers(first, records, CsvColumns(features), rows.rows_max))
     skipped = int(len(first) == len(features) + 1 and not first[0])
-    order = tables.columns.find_order(first[skipped:])
-    columns = CsvColumns(tables.columns.names_in(order), skipped)
-    X = _parse_numbers(next(records, []), records, columns, rows.rows_max)
+    order = columns.find_order(first[skipped:])
+    X = _parse_numbers(next(records, []), records, CsvColumns(columns.names_in(order), skipped), rows.rows_max)
     return rows.cast_values(np.take(X, order, axis=1))
 
 

@@ -3,8 +3,9 @@
     {"id": "evt-1", "instances": [[5.1, 3.5, 1.4, 0.2]], "labels": ["setosa"], "weights": [1.0]}     one event
     {"tokens": ["…", "…"], "labels": ["setosa", 2], "weights": [1.0, 2.0]}                           one for each token
 
-`id` and `weights` are optional, and null counts as missing; `parameters` and `signature_name` are ignored, as in
-`:predict`. rows.py parses and rejects rows as in a prediction, and labels.py the labels.
+The rows are in any form of `:predict` (predict_body.py). `id` and `weights` are optional, and null counts as missing;
+`parameters` and `signature_name` are ignored, as in `:predict`. Rows are parsed and rejected as in a prediction;
+labels.py parses the labels.
 
 Three parsers share that grammar. The general parser makes Python objects of the whole body, decides every doubtful case
 and words every error. A second parser reads the most common body: one row with a name or an index and no weight. A
@@ -30,9 +31,11 @@ from service.serve.wire.json_grammar import (
 )
 from service.serve.wire.labels import LabelParser, check_labels
 from service.serve.wire.large_matrix import cut_matrix
+from service.serve.wire.predict_body import FORMS, convert_rows
 from service.serve.wire.table_rows import TableParser
 from service.softmax.arrays import Floats
 from service.softmax.input_stage import NOT_NUMBERS
+from service.softmax.sparse_rows import count_rows
 from service.store.log.events import ID_BYTES_MAX
 from service.store.log.feedback_payload import DTYPES, FORMAT_VERSION, HEAD, Targets, encode_rows
 from service.store.log.ids import new_id
@@ -40,9 +43,11 @@ from service.store.log.ids import new_id
 # The weight of a row in its update; with a larger one, a single row could undo the effect of thousands.
 WEIGHT_MAX: Final = 100.0
 WEIGHT_MESSAGE: Final = f'Each of "weights" must be above 0 and at most {WEIGHT_MAX:g}.'
-FIELDS: Final = ("id", "instances", "labels", "weights", "tokens", "parameters", "signature_name")
+FIELDS: Final = ("id", *FORMS, "labels", "weights", "tokens", "parameters", "signature_name")
 FLAT_FIELDS: Final = frozenset(("id", "instances", "labels", "weights"))
 INSTANCES_KEY: Final = b'"instances"'
+
+_OTHER_ROWS: Final = frozenset((*FORMS, "tokens")) - {"instances"}
 
 
 class PostedEvent(NamedTuple):
@@ -102,7 +107,7 @@ class FeedbackParser:
         """
         one_row = body.count(b"[") == 3  # noqa: PLR2004  # the brackets of instances, a row, and labels
         event = self._parse_single_row(body) if one_row else self._parse_many_rows(body)
-        return event or self._parse_any(parse_object(body, self._rows.depth_max, self._rows.rows_max))
+        return event or self._parse_any(self._tables.parse_document(body, self._rows.rows_max))
 
     def _parse_single_row(self, body: bytes) -> PostedEvent | None:
         """Return the event of a small usual body, or None if unsure.
@@ -141,7 +146,7 @@ class FeedbackParser:
         try:
             check_container_count(rest, self._rows.rows_max)
             document = self._load_flat(rest) or parse_object(rest, self._rows.depth_max, self._rows.rows_max)
-            if document.get("instances", rest) is not None:
+            if document.get("instances", rest) is not None or not _OTHER_ROWS.isdisjoint(document):
                 return None
             return self._make_event(document, self._rows.parse_instances(b"{%b:%b}" % (INSTANCES_KEY, matrix)))
         except InputError:
@@ -162,18 +167,16 @@ class FeedbackParser:
         fields = known_fields(document, FIELDS)
         if "tokens" in fields:
             return self._parse_tokens(fields)
-        if "instances" not in fields:
+        if fields.keys().isdisjoint(FORMS):
             raise UnacceptableError('The body must have "instances", a list of rows, or "tokens" of predictions.')
-        return self._make_event(fields, self._tables.convert_instances(fields["instances"]))
+        return self._make_event(fields, convert_rows(fields, self._tables))
 
     def _make_event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
         """Return the event of the rows X (B, N) and the other fields of the body."""
         fields = known_fields(document, FIELDS)
-        if "tokens" in fields:
-            raise UnacceptableError('Send "instances" or "tokens", not both.')
         if not np.isfinite(X).all():
             raise UnacceptableError(NOT_NUMBERS)
-        rows = len(X)
+        rows = count_rows(X)
         kind, targets = self._labels.parse_labels(fields.get("labels"), rows)
         weights = self._parse_weights(fields, rows)
         event_id = _encode_id(fields["id"]) if "id" in fields else new_id()
@@ -181,7 +184,7 @@ class FeedbackParser:
 
     def _parse_tokens(self, fields: dict[str, Any]) -> PostedTokens:
         """Check everything about tokens that does not depend on the version that issued them."""
-        for field in ("instances", "id"):
+        for field in (*FORMS, "id"):
             if field in fields:
                 raise UnacceptableError(f'Send "tokens" without "{field}"; tokens contain the rows and the ids.')
         tokens = fields["tokens"]

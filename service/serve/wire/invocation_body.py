@@ -1,15 +1,8 @@
 """Convert the bodies of `/invocations` in every form that the clients of MLflow and SageMaker send.
 
-A JSON body has its rows in exactly one of these fields, and may have the fields of `:predict` beside it:
-
-    dataframe_split      {"columns": [...], "data": [[...], ...]}     MLflow, pandas' orient "split"
-    dataframe_records    [{name: number, ...}, ...]                   MLflow, pandas' orient "records"
-    inputs               {name: [number, ...], ...}, or rows          MLflow, TensorFlow Serving
-    instances            rows                                         SageMaker, TensorFlow Serving, Vertex AI
-    params               beside any of them: ignored                  MLflow
-
-Clients of MLflow 1 send the value of one of the first two as the body, and name it in Content-Type. csv_rows.py and
-json_lines.py have the other forms, and invocation_form.py names the form of a body.
+A JSON body is one of `:predict` (predict_body.py), and may have "params", which MLflow's clients send and which are
+ignored. Clients of MLflow 1 send the value of "dataframe_split" or "dataframe_records" as the body, and name it in
+Content-Type. CSV and JSON Lines (json_lines.py) are the other forms, and invocation_form.py names the form of a body.
 
 Python's clients write a missing number as NaN, which is not JSON. Such a body is read again with null in its place,
 because the error then names the row and the column.
@@ -21,7 +14,6 @@ from functools import partial
 from typing import Final
 
 from service.errors import MalformedError
-from service.serve.wire.csv_rows import parse_csv
 from service.serve.wire.invocation_form import CSV, JSON_LINES, InvocationForm
 from service.serve.wire.json_grammar import (
     check_container_count,
@@ -31,27 +23,21 @@ from service.serve.wire.json_grammar import (
     load_json,
 )
 from service.serve.wire.json_lines import join_lists, parse_json_lines
-from service.serve.wire.large_matrix import SPLIT, parse_table
-from service.serve.wire.predict_body import FORMS, OPTIONS, Convert, PredictBody, convert_form
-from service.serve.wire.table_rows import TableParser
+from service.serve.wire.large_matrix import SPLIT
+from service.serve.wire.model_tables import ModelTables
+from service.serve.wire.predict_body import FORMS, OPTIONS, RECORDS, PredictBody, convert_body
 
-RECORDS: Final = "dataframe_records"
-INVOCATION_FORMS: Final[Mapping[str, Convert]] = {
-    SPLIT: lambda tables, frame: tables.convert_split(frame, SPLIT),
-    RECORDS: lambda tables, records: tables.convert_instances(records, RECORDS),
-    **FORMS,
-}
-FIELDS: Final = (*INVOCATION_FORMS, "params", *OPTIONS)
+FIELDS: Final = (*FORMS, "params", *OPTIONS)
 # What Python writes for numbers that JSON does not have; the longest first, because it ends with another.
 CONSTANTS: Final = (b"-Infinity", b"Infinity", b"NaN")
 
 
 # Converts a body in one form.
-Parse = Callable[[bytes, TableParser], PredictBody]
+Parse = Callable[[bytes, ModelTables], PredictBody]
 
 
 def parse_invocation(
-    body: bytes, form: InvocationForm, tables: TableParser, *, extra_fields: bool = False
+    body: bytes, form: InvocationForm, tables: ModelTables, *, extra_fields: bool = False
 ) -> PredictBody:
     """Convert a body to a prediction request.
 
@@ -67,7 +53,7 @@ def parse_invocation(
         TooLargeError: There are more rows, or more lists and objects, than the limit.
     """
     if form.media == CSV:
-        return PredictBody(parse_csv(body, tables, header=form.header))
+        return PredictBody(tables.parse_csv(body, header=form.header))
     if form.media == JSON_LINES:
         parse: Parse = _parse_lines
     else:
@@ -79,7 +65,7 @@ def parse_invocation(
         raise
 
 
-def _explain_constants(parse: Parse, body: bytes, tables: TableParser) -> None:
+def _explain_constants(parse: Parse, body: bytes, tables: ModelTables) -> None:
     """Raise UnacceptableError with the row and column of the first number that JSON does not have, if there is one."""
     text = body
     for constant in CONSTANTS:
@@ -89,35 +75,34 @@ def _explain_constants(parse: Parse, body: bytes, tables: TableParser) -> None:
             parse(text, tables)
 
 
-def _parse_fields(body: bytes, tables: TableParser, *, extra_fields: bool) -> PredictBody:
+def _parse_fields(body: bytes, tables: ModelTables, *, extra_fields: bool) -> PredictBody:
     """Convert a JSON object with one of the forms."""
-    document = parse_table(body, tables.rows, tables.rows.rows_max)
-    fields = drop_nulls(document) if extra_fields else known_fields(document, FIELDS)
-    return convert_form(fields, tables, INVOCATION_FORMS)
+    document = tables.parse_document(body, tables.rows_max)
+    return convert_body(drop_nulls(document) if extra_fields else known_fields(document, FIELDS), tables)
 
 
-def _parse_lines(body: bytes, tables: TableParser) -> PredictBody:
+def _parse_lines(body: bytes, tables: ModelTables) -> PredictBody:
     """Convert JSON Lines; the usual ones are a list of rows once commas stand in place of the line ends."""
     joined = join_lists(body)
-    X = None if joined is None else tables.rows.parse_usual(b'{"instances":%b}' % joined)
+    X = None if joined is None else tables.parse_usual(b'{"instances":%b}' % joined)
     if X is None:
-        rows = parse_json_lines(body, tables.rows.depth_max, tables.rows.rows_max)
+        rows = parse_json_lines(body, tables.depth_max, tables.rows_max)
         X = tables.convert_instances(rows, "body")
     return PredictBody(X)
 
 
-def _parse_split(body: bytes, tables: TableParser) -> PredictBody:
+def _parse_split(body: bytes, tables: ModelTables) -> PredictBody:
     """Convert a JSON object with the names of the columns and the rows."""
-    return PredictBody(tables.convert_split(parse_table(body, tables.rows, tables.rows.rows_max), SPLIT))
+    return PredictBody(tables.convert_split(tables.parse_document(body, tables.rows_max), SPLIT))
 
 
-def _parse_records(body: bytes, tables: TableParser) -> PredictBody:
+def _parse_records(body: bytes, tables: ModelTables) -> PredictBody:
     """Convert a JSON list of rows."""
-    check_container_count(body, tables.rows.rows_max)
+    check_container_count(body, tables.rows_max)
     records = load_json(body)
     if type(records) is not list:
         raise MalformedError("The body must be a JSON list of rows.")
-    check_document(records, body, tables.rows.depth_max)
+    check_document(records, body, tables.depth_max)
     return PredictBody(tables.convert_instances(records, RECORDS))
 
 

@@ -1,12 +1,21 @@
-"""Convert a parsed prediction body: the rows in one of several forms, and the fields that may accompany them.
+"""Convert a parsed prediction body: the rows in one of several forms, and the members that may accompany them.
 
-instances         the rows; table_rows.py has their forms
-inputs            the columns by name, or the rows; the response then has "outputs" in place of "predictions"
-min_seq           answer from a state that contains the event with this seq; 0 if missing
-feedback_tokens   true: return a token for each row, to post later with its label instead of the row
-parameters, signature_name    ignored; clients of TensorFlow Serving send them
+Every body with rows, also one of feedback or of an explanation, has them in exactly one of these members; table_rows.py
+has the forms of a row:
 
-A field that is null counts as missing.
+    dataframe_split      {"columns": [...], "data": [[...], ...]}     MLflow, pandas' orient "split"
+    dataframe_records    [{name: number, ...}, ...]                   MLflow, pandas' orient "records"
+    instances            rows                                         TensorFlow Serving, SageMaker, Vertex AI
+    inputs               {name: [number, ...], ...}, or rows          TensorFlow Serving, MLflow; a prediction then has
+                                                                      "outputs" in place of "predictions"
+
+A body of a prediction may also have:
+
+    min_seq           answer from a state that contains the event with this seq; 0 if missing
+    feedback_tokens   true: return a token for each row, to post later with its label instead of the row
+    parameters, signature_name    ignored; clients of TensorFlow Serving send them
+
+A member that is null counts as missing.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,13 +23,15 @@ from typing import Any, Final, NamedTuple
 
 from service.errors import UnacceptableError
 from service.serve.wire.json_grammar import known_fields
-from service.serve.wire.table_rows import TableParser
+from service.serve.wire.large_matrix import INSTANCES, SPLIT
+from service.serve.wire.model_tables import ModelTables
 from service.softmax.arrays import Floats
 from service.store.log.events import SEQ_MAX
 
 # Converts the value of a form to X (B, N).
-Convert = Callable[[TableParser, Any], Floats]
+Convert = Callable[[ModelTables, Any], Floats]
 
+RECORDS: Final = "dataframe_records"
 OPTIONS: Final = ("min_seq", "feedback_tokens", "parameters", "signature_name")
 INPUTS: Final = "inputs"
 
@@ -38,43 +49,64 @@ class PredictBody(NamedTuple):
     X: Floats
     min_seq: int = 0
     tokens: bool = False
-    form: str = "instances"
+    form: str = INSTANCES
 
 
-def convert_inputs(tables: TableParser, inputs: object) -> Floats:
+def convert_inputs(tables: ModelTables, inputs: object) -> Floats:
     """Convert the value of "inputs" to X (B, N)."""
     return tables.convert_columns(inputs) if type(inputs) is dict else tables.convert_instances(inputs, INPUTS)
 
 
-# The forms of `:predict`, by the name of their field.
-FORMS: Final[Mapping[str, Convert]] = {"instances": TableParser.convert_instances, INPUTS: convert_inputs}
+# The forms of rows, by the name of their member.
+FORMS: Final[Mapping[str, Convert]] = {
+    SPLIT: lambda tables, frame: tables.convert_split(frame, SPLIT),
+    RECORDS: lambda tables, records: tables.convert_instances(records, RECORDS),
+    INSTANCES: lambda tables, instances: tables.convert_instances(instances),
+    INPUTS: convert_inputs,
+}
 
 
-def parse_predict_body(document: dict[str, Any], tables: TableParser) -> PredictBody:
+def parse_predict_body(document: dict[str, Any], tables: ModelTables) -> PredictBody:
     """Convert a parsed body of `:predict` to a prediction request.
 
     Raises:
-        UnacceptableError: A field is missing, unknown or invalid.
+        UnacceptableError: A member is missing, unknown or invalid.
         TooLargeError: There are more rows than the limit.
     """
-    return convert_form(known_fields(document, (*FORMS, *OPTIONS)), tables, FORMS)
+    return convert_body(known_fields(document, (*FORMS, *OPTIONS)), tables)
 
 
-def convert_form(fields: dict[str, Any], tables: TableParser, forms: Mapping[str, Convert]) -> PredictBody:
-    """Convert the fields of a body, which has its rows in one of some forms.
+def convert_body(members: dict[str, Any], tables: ModelTables) -> PredictBody:
+    """Convert the members of a body of a prediction.
 
     Raises:
-        UnacceptableError: There is not exactly one of the forms, or a field is invalid.
+        UnacceptableError: There is not exactly one of the forms of rows, or a member is invalid.
         TooLargeError: There are more rows than the limit.
     """
-    given = [form for form in forms if form in fields]
-    if len(given) != 1:
-        raise UnacceptableError(f"The body must have exactly one of {', '.join(forms)}.")
-    min_seq, tokens = parse_min_seq(fields), fields.get("feedback_tokens", False)
+    form = find_form(members)
+    min_seq, tokens = parse_min_seq(members), members.get("feedback_tokens", False)
     if type(tokens) is not bool:
         raise UnacceptableError('"feedback_tokens" must be true or false.')
-    (form,) = given
-    return PredictBody(forms[form](tables, fields[form]), min_seq, tokens, form)
+    return PredictBody(FORMS[form](tables, members[form]), min_seq, tokens, form)
+
+
+def find_form(members: dict[str, Any]) -> str:
+    """Return the name of the member that has the rows of a body; raise UnacceptableError unless there is one."""
+    given = [form for form in FORMS if form in members]
+    if len(given) != 1:
+        raise UnacceptableError(f"The body must have exactly one of {', '.join(FORMS)}.")
+    return given[0]
+
+
+def convert_rows(members: dict[str, Any], tables: ModelTables) -> Floats:
+    """Convert the rows of a body, in whichever form.
+
+    Raises:
+        UnacceptableError: There is not exactly one of the forms of rows, or a row is not one of this model.
+        TooLargeError: There are more rows than the limit.
+    """
+    form = find_form(members)
+    return FORMS[form](tables, members[form])
 
 
 def parse_min_seq(fields: dict[str, Any]) -> int:

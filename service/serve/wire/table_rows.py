@@ -15,8 +15,10 @@ import numpy as np
 
 from service.errors import UnacceptableError
 from service.serve.wire.base64_rows import decode_rows, find_texts
+from service.serve.wire.csv_rows import parse_csv
 from service.serve.wire.feature_columns import VECTOR, FeatureColumns
 from service.serve.wire.json_grammar import NUMBER_TYPES, check_row_count, known_fields, list_names
+from service.serve.wire.large_matrix import parse_table
 from service.serve.wire.rows import RowParser, explain_row
 from service.softmax.arrays import Doubles, Floats
 
@@ -33,11 +35,34 @@ class TableParser:
     Attributes:
         rows: The parser of the model's rows.
         columns: The model's features by name.
+        rows_max: The limit of rows of a request.
+        depth_max: The limit of nesting of a body.
+        parse_usual: Parses a body with nothing but instances; returns None if unsure.
     """
 
     def __init__(self, rows: RowParser, features: Sequence[str]) -> None:
         self.rows: Final = rows
         self.columns: Final = FeatureColumns(features)
+        self.rows_max: Final = rows.rows_max
+        self.depth_max: Final = rows.depth_max
+        self.parse_usual: Final = rows.parse_usual
+
+    def parse_document(self, body: bytes, rows_max: int) -> dict[str, Any]:
+        """Parse a JSON object; a large matrix of rows in it may be an array, which the other methods take.
+
+        Args:
+            body: The bytes.
+            rows_max: The limit of rows, which limits the number of lists and objects.
+
+        Raises:
+            MalformedError: The body cannot be parsed.
+            TooLargeError: The body has too many lists and objects.
+        """
+        return parse_table(body, self.rows, rows_max)
+
+    def parse_csv(self, body: bytes, *, header: bool | None = None) -> Floats:
+        """Parse a CSV text; see `csv_rows.parse_csv`."""
+        return parse_csv(body, self.rows, self.columns, header=header)
 
     def convert_instances(self, instances: object, field: str = "instances") -> Floats:
         """Convert a parsed list of rows, each a list of numbers or an object.

@@ -106,6 +106,20 @@ def test_outputs_belong_to_the_predict_call(served: Pair) -> None:
         assert found.body == rows.body.replace(b"predictions", b"outputs")
 
 
+@pytest.mark.parametrize("name", [name for name in JSON_FORMS if name != "params"])
+@pytest.mark.parametrize("call", ["predict", "explain"])
+def test_calls_of_a_model_take_every_form(served: Pair, call: str, name: str) -> None:
+    """The bytes of the response are those of a list of rows, but for the name of its first member."""
+    (expected,) = served.ask(request("POST", f"/v1/models/iris:{call}", instances(X)))
+    body = json.dumps(JSON_FORMS[name]).encode()
+    if call == "explain" and name == "nulls":
+        body = body.replace(b'"feedback_tokens"', b'"top"').replace(b'"params"', b'"labels"')
+    sent = request("POST", f"/v1/models/iris:{call}", body.replace(b'"params"', b'"parameters"'))
+    (found,), (plain,) = served.ask(sent), served.ask(sent, fast=False)
+    assert found == plain
+    assert (found.status, found.body.replace(b"outputs", b"predictions")) == (200, expected.body)
+
+
 def test_the_label_of_a_multilabel_model_is_a_list(models: Any, paired: Callable[..., Pair]) -> None:
     """A CSV cell has the labels as a JSON list; names with quotes and line ends come back."""
     rows = [[0, 1, 2], [3, -4, 5], [-9, 0, 0]]

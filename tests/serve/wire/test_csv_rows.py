@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError
 from service.serve.wire import csv_rows
-from service.serve.wire.csv_rows import CELL_CHARACTERS_MAX, parse_csv
+from service.serve.wire.csv_rows import CELL_CHARACTERS_MAX
 from service.serve.wire.json_grammar import containers_max
 from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
@@ -26,6 +26,11 @@ NAMES = ("a", 'b, "quoted"', "c\nd", " e")
 def make_tables(names: tuple[str, ...] = NAMES, dtype: type[np.floating[Any]] = np.float64) -> TableParser:
     """A parser of the tables of a model with these features."""
     return TableParser(RowParser(len(names), np.dtype(dtype), ROWS_MAX, 64), names)
+
+
+def parse_csv(body: bytes, tables: TableParser, *, header: bool | None = None) -> Any:
+    """The rows of a CSV text."""
+    return tables.parse_csv(body, header=header)
 
 
 def write(rows: list[list[Any]], line_end: str, quoting: int) -> str:

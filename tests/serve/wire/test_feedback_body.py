@@ -328,3 +328,39 @@ def test_rows_in_base64_are_the_same_event(dtype: np.dtype[Any], datatype: str, 
     expected = agreed(body_of(json.dumps(rows), labels), dtype)
     assert isinstance(expected, PostedEvent)
     assert agreed(body_of(json.dumps(as_base64(rows, datatype)), labels), dtype) == expected
+
+
+@given(
+    st.lists(st.lists(st.floats(-1e6, 1e6) | st.integers(-9, 9), min_size=N, max_size=N), min_size=1, max_size=4),
+    st.permutations(range(N)),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=examples(100))
+def test_every_form_of_rows_is_the_same_event(rows: list[list[float]], order: list[int], numbered: bool) -> None:  # noqa: FBT001
+    """The order of columns does not matter, and neither does the member that has the rows."""
+    names = [FEATURES[j] for j in order]
+    records = [{name: row[j] for name, j in zip(names, order, strict=True)} for row in rows]
+    split = {"columns": names, "data": [list(record.values()) for record in records]}
+    if numbered:
+        split = {"columns": list(range(N)), "data": rows}
+    beside = {"id": "a", "labels": [0] * len(rows)}
+    expected = reader().parse_feedback(json.dumps({"instances": rows, **beside}).encode())
+    for form, value in (
+        ("instances", records),
+        ("inputs", {name: [record[name] for record in records] for name in names}),
+        ("inputs", rows),
+        ("dataframe_split", split),
+        ("dataframe_records", records),
+    ):
+        assert agreed(json.dumps({form: value, **beside}).encode()) == expected
+
+
+@pytest.mark.parametrize("other", ["inputs", "dataframe_split", "dataframe_records"])
+def test_rows_come_in_one_form(other: str) -> None:
+    """Two forms, or tokens beside one, are refused; a member that is null does not count."""
+    rows = [[1.5] * N] * 2
+    body = {"instances": rows, "labels": [0, 1], "id": "a", other: rows}
+    assert "exactly one of" in agreed(json.dumps(body).encode())[1]
+    assert isinstance(agreed(json.dumps({**body, other: None}).encode()), PostedEvent)
+    tokens = {"tokens": ["AA"], "labels": [0], other: rows}
+    assert f'without "{other}"' in agreed(json.dumps(tokens).encode())[1]

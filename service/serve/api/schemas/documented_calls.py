@@ -61,7 +61,7 @@ REQUESTS: Final[tuple[type[BaseModel], ...]] = (
     admin_bodies.ForgetRequest,
     admin_bodies.RollbackRequest,
     convert_bodies.ConvertRequest,
-    explain_bodies.ExplainRequest,
+    *explain_bodies.EXPLAIN_BODIES,
     feedback_bodies.FeedbackRequest,
     history_bodies.TrajectoryRequest,
     invocation_bodies.InputsInvocation,
@@ -69,8 +69,7 @@ REQUESTS: Final[tuple[type[BaseModel], ...]] = (
     invocation_bodies.RecordsInvocation,
     invocation_bodies.SplitInvocation,
     oip_bodies.InferRequest,
-    predict_bodies.InputsRequest,
-    predict_bodies.PredictRequest,
+    *predict_bodies.PREDICT_BODIES,
     repository_bodies.LoadRequest,
     repository_bodies.RepositoryIndexRequest,
     repository_bodies.UnloadRequest,
@@ -83,14 +82,14 @@ PREDICT_CODES: Final = (*ROWS, "model_not_ready", "not_reached_yet", "learning_o
 
 def _predict() -> Docs:
     bodies = predict_bodies
-    body = request(bodies.PredictRequest, bodies.PREDICT_REQUESTS, bodies.InputsRequest)
+    body = request(bodies.PredictRequest, bodies.PREDICT_REQUESTS, *bodies.PREDICT_BODIES[1:])
     success = response(bodies.PredictResponse | bodies.OutputsResponse, bodies.PREDICT_RESPONSES)
     return call("predict", success, (*PREDICT_CODES, "model_not_found", "version_not_found"), body)
 
 
 def _explain() -> Docs:
     bodies = explain_bodies
-    body = request(bodies.ExplainRequest, bodies.EXPLAIN_REQUESTS)
+    body = request(bodies.ExplainRequest, bodies.EXPLAIN_REQUESTS, *bodies.EXPLAIN_BODIES[1:])
     success = response(bodies.ExplainResponse, bodies.EXPLAIN_RESPONSES)
     return call("predict", success, (*ROWS, *MODEL, "not_reached_yet", *PAST), body)
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from service.serve.api.schemas.row_forms import ROW_FORMS, InputsRows, InstancesRows, RecordsRows, SplitRows
 from service.serve.api.schemas.schema_types import (
     IGNORED,
     IRIS,
@@ -12,7 +13,6 @@ from service.serve.api.schemas.schema_types import (
     IRIS_PROBABILITIES,
     Count,
     Labels,
-    NamedRows,
     PredictedLabel,
     RequestModel,
     ResponseModel,
@@ -22,12 +22,9 @@ from service.serve.api.schemas.schema_types import (
 from service.serve.handlers.explain_body import WIDE_FROM, WIDE_TOP
 
 
-class ExplainRequest(RequestModel):
-    """Rows to explain."""
+class ExplainOptions(RequestModel):
+    """The options of an explanation."""
 
-    instances: NamedRows = Field(
-        description="The rows, each a list with one number for each feature, an object by their names, or base64."
-    )
     labels: Labels | None = Field(
         default_factory=absent,
         description="The true label of each row, as in feedback; the response then has losses and their gradients.",
@@ -47,6 +44,25 @@ class ExplainRequest(RequestModel):
     )
     parameters: Any = Field(default_factory=absent, description=IGNORED)
     signature_name: Any = Field(default_factory=absent, description=IGNORED)
+
+
+class ExplainRequest(InstancesRows, ExplainOptions):
+    """Rows to explain."""
+
+
+class ExplainInputs(InputsRows, ExplainOptions):
+    """Columns to explain."""
+
+
+class ExplainSplit(SplitRows, ExplainOptions):
+    """A table to explain."""
+
+
+class ExplainRecords(RecordsRows, ExplainOptions):
+    """Objects to explain."""
+
+
+EXPLAIN_BODIES: Final = (ExplainRequest, ExplainInputs, ExplainSplit, ExplainRecords)
 
 
 class TopFeature(ResponseModel):
@@ -139,6 +155,7 @@ class ExplainResponse(ResponseModel):
 EXPLAIN_REQUESTS: Final = {
     "the most important feature": {"instances": [IRIS], "top": 1},
     "a row with its label": {"instances": [IRIS], "labels": ["setosa"], "top": 1},
+    **{name: {**body, "top": 1} for name, body in ROW_FORMS.items()},
 }
 _EXPLANATION: Final = {
     "label": "setosa",

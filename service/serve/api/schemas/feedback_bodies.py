@@ -4,12 +4,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, RootModel
 
+from service.serve.api.schemas.row_forms import ROW_FORMS, InputsRows, InstancesRows, RecordsRows, SplitRows
 from service.serve.api.schemas.schema_types import (
     IGNORED,
     IRIS,
     EventId,
     Labels,
-    NamedRows,
     RequestModel,
     ResponseModel,
     Seq,
@@ -29,21 +29,34 @@ LABELS: Final = (
 WEIGHTS: Final = "The importance of each row; 1 if left out."
 
 
-class FeedbackRows(RequestModel):
-    """Rows with their labels: one event."""
+class FeedbackOptions(RequestModel):
+    """The members of feedback that are not rows."""
 
     id: EventId | None = Field(
         default_factory=absent,
         description="The event's idempotency key, at most 128 bytes in UTF-8. "
         "The same id with the same content counts once. The service makes one if it is left out.",
     )
-    instances: NamedRows = Field(
-        description="The rows, each a list with one number for each feature, an object by their names, or base64."
-    )
     labels: Labels = Field(description=LABELS)
     weights: RowWeights | None = Field(default_factory=absent, description=WEIGHTS)
     parameters: Any = Field(default_factory=absent, description=IGNORED)
     signature_name: Any = Field(default_factory=absent, description=IGNORED)
+
+
+class FeedbackRows(InstancesRows, FeedbackOptions):
+    """Rows with their labels: one event."""
+
+
+class FeedbackInputs(InputsRows, FeedbackOptions):
+    """Columns with the labels of their rows: one event."""
+
+
+class FeedbackSplit(SplitRows, FeedbackOptions):
+    """A table with the labels of its rows: one event."""
+
+
+class FeedbackRecords(RecordsRows, FeedbackOptions):
+    """Objects with their labels: one event."""
 
 
 class FeedbackTokens(RequestModel):
@@ -56,7 +69,7 @@ class FeedbackTokens(RequestModel):
     signature_name: Any = Field(default_factory=absent, description=IGNORED)
 
 
-class FeedbackRequest(RootModel[FeedbackRows | FeedbackTokens]):
+class FeedbackRequest(RootModel[FeedbackRows | FeedbackInputs | FeedbackSplit | FeedbackRecords | FeedbackTokens]):
     """Feedback as rows or as tokens."""
 
 
@@ -123,6 +136,7 @@ FEEDBACK_REQUESTS: Final = {
         "labels": [0, [0.0, 0.1, 0.9]],
         "weights": [1.0, 2.5],
     },
+    **{name: {**body, "labels": ["setosa"]} for name, body in ROW_FORMS.items()},
 }
 _IRIS: Final = {"model_name": "iris", "model_version": "1"}
 _TOKEN_EVENT: Final = {"id": "01a22561-e2a2-7469-b24e-885bbb49be0d", "seq": 2, "duplicate": False}

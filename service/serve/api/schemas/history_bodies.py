@@ -5,11 +5,11 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from service.serve.api.schemas.metadata_bodies import LearnerStatus, Reliability
+from service.serve.api.schemas.row_forms import NamedRows
 from service.serve.api.schemas.schema_types import (
     IRIS,
     IRIS_PROBABILITIES,
     Count,
-    NamedRows,
     RequestModel,
     ResponseModel,
     Seq,

@@ -4,43 +4,28 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from service.serve.api.schemas.predict_bodies import PREDICT_RESPONSES, InputsRequest, PredictOptions, PredictRequest
-from service.serve.api.schemas.schema_types import (
-    IRIS,
-    IRIS_FEATURES,
-    NamedRow,
-    RequestModel,
-    Rows,
-    absent,
+from service.serve.api.schemas.predict_bodies import (
+    PREDICT_RESPONSES,
+    InputsRequest,
+    PredictRequest,
+    RecordsRequest,
+    SplitRequest,
 )
+from service.serve.api.schemas.row_forms import IRIS_RECORD
+from service.serve.api.schemas.schema_types import IRIS, IRIS_FEATURES, absent
 
 PARAMS: Final = "Ignored; clients of MLflow send it."
 
 
-class DataFrameSplit(RequestModel):
-    """A table as pandas writes it with the orient `split`."""
-
-    columns: list[str | int] | None = Field(
-        default_factory=absent,
-        description="The names of the model's features in any order; or numbers from 0, for their own order.",
-    )
-    data: Rows = Field(description="The rows, each with one number for each column.")
-    index: Any = Field(default_factory=absent, description="Ignored.")
-
-
-class SplitInvocation(PredictOptions):
+class SplitInvocation(SplitRequest):
     """A table with the names of its columns."""
 
-    dataframe_split: DataFrameSplit = Field(description="The table.")
     params: Any = Field(default_factory=absent, description=PARAMS)
 
 
-class RecordsInvocation(PredictOptions):
+class RecordsInvocation(RecordsRequest):
     """A list of rows, each an object."""
 
-    dataframe_records: list[NamedRow] = Field(
-        min_length=1, description="The rows, each with a number for each feature."
-    )
     params: Any = Field(default_factory=absent, description=PARAMS)
 
 
@@ -56,14 +41,13 @@ class InstancesInvocation(PredictRequest):
     params: Any = Field(default_factory=absent, description=PARAMS)
 
 
-_RECORD: Final = dict(zip(IRIS_FEATURES, IRIS, strict=True))
 INVOCATION_REQUESTS: Final = {
     "one row": {"instances": [IRIS]},
-    "a row by name": {"instances": [_RECORD]},
+    "a row by name": {"instances": [IRIS_RECORD]},
     "a row as SageMaker writes it": {"instances": [{"features": IRIS}]},
     "MLflow's table": {"dataframe_split": {"index": [0], "columns": IRIS_FEATURES, "data": [IRIS]}, "params": {}},
-    "MLflow's records": {"dataframe_records": [_RECORD]},
-    "columns by name": {"inputs": {name: [value] for name, value in _RECORD.items()}},
+    "MLflow's records": {"dataframe_records": [IRIS_RECORD]},
+    "columns by name": {"inputs": {name: [value] for name, value in IRIS_RECORD.items()}},
     "one array": {"inputs": [IRIS]},
 }
 CSV_REQUESTS: Final = {

@@ -4,22 +4,26 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from service.serve.api.schemas.row_forms import (
+    IRIS_RECORD,
+    ROW_FORMS,
+    InputsRows,
+    InstancesRows,
+    RecordsRows,
+    SplitRows,
+)
 from service.serve.api.schemas.schema_types import (
     IGNORED,
     IRIS,
     IRIS_BASE64,
-    IRIS_FEATURES,
     IRIS_PROBABILITIES,
     Count,
-    NamedColumns,
-    NamedRows,
     PredictedLabel,
     RequestModel,
     ResponseModel,
     Seq,
     absent,
 )
-from service.settings import Settings
 
 PROBABILITIES: Final = 'One list of probabilities for each row, in the order of "classes" in the model\'s metadata.'
 
@@ -40,21 +44,23 @@ class PredictOptions(RequestModel):
     signature_name: Any = Field(default_factory=absent, description=IGNORED)
 
 
-class PredictRequest(PredictOptions):
+class PredictRequest(InstancesRows, PredictOptions):
     """Rows to predict."""
 
-    instances: NamedRows = Field(
-        description="The rows, each a list with one number for each feature, an object by their names, or base64. "
-        f"SOFTSTEP_ROWS_MAX limits their number; {Settings.model_fields['rows_max'].default:,} is the default."
-    )
 
-
-class InputsRequest(PredictOptions):
+class InputsRequest(InputsRows, PredictOptions):
     """Columns to predict."""
 
-    inputs: NamedColumns | NamedRows = Field(
-        description="A list of one number for each row, by the names of the features; or the rows."
-    )
+
+class SplitRequest(SplitRows, PredictOptions):
+    """A table to predict."""
+
+
+class RecordsRequest(RecordsRows, PredictOptions):
+    """Objects to predict."""
+
+
+PREDICT_BODIES: Final = (PredictRequest, InputsRequest, SplitRequest, RecordsRequest)
 
 
 class PredictionLabels(ResponseModel):
@@ -92,9 +98,9 @@ PREDICT_REQUESTS: Final = {
     "one row": {"instances": [IRIS]},
     "two rows": {"instances": [IRIS, [6.7, 3.0, 5.2, 2.3]]},
     "a row and a feedback token": {"instances": [IRIS], "feedback_tokens": True, "min_seq": 0},
-    "a row by name": {"instances": [dict(zip(IRIS_FEATURES, IRIS, strict=True))], "min_seq": None},
+    "a row by name": {"instances": [IRIS_RECORD], "min_seq": None},
     "a row in base64": {"instances": [{"b64": IRIS_BASE64}]},
-    "columns by name": {"inputs": {name: [value] for name, value in zip(IRIS_FEATURES, IRIS, strict=True)}},
+    **ROW_FORMS,
 }
 PREDICT_RESPONSES: Final = {
     "one row": {

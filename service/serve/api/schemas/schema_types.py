@@ -94,14 +94,6 @@ Seq = Annotated[int, Field(ge=0, le=SEQ_MAX)]
 Count = Annotated[int, Field(ge=0)]
 EventId = Annotated[str, Field(min_length=1, max_length=ID_BYTES_MAX), AfterValidator(_check_id)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# Rows of numbers, as a request has them.
-Row = Annotated[list[float], Field(min_length=1)]
-Rows = Annotated[list[Row], Field(min_length=1)]
-# A row by the names of the features, or with the name of the whole vector.
-NamedRow = Annotated[dict[str, float | Row | dict[str, Any]], Field(min_length=1)]
-NamedRows = Annotated[list[Row | Base64Row | NamedRow], Field(min_length=1)]
-# Columns by the names of the features; each number may stand in a list of its own.
-NamedColumns = Annotated[dict[str, Annotated[list[float | Row], Field(min_length=1)]], Field(min_length=1)]
 # A class by name or index, or one number or class for each class.
 Label = str | Annotated[int, Field(ge=0)] | list[float | str]
 Labels = Annotated[list[Label], Field(min_length=1)]

@@ -1,0 +1,55 @@
+"""The parser of a model's bodies, as handlers see it: every form of rows becomes X (B, N) in the model's dtype.
+
+`TableParser` (table_rows.py) is the one of models whose rows are numbers.
+"""
+
+from typing import Any, Protocol
+
+from service.softmax.arrays import Floats
+
+
+class ModelTables(Protocol):
+    """Parses and converts the bodies of one model. Use it on the event loop's thread only.
+
+    Each method that returns rows raises UnacceptableError if there is not at least one row of this model, and
+    TooLargeError if there are more rows than the limit. A single row may be in a buffer that the next call overwrites.
+    """
+
+    @property
+    def rows_max(self) -> int:
+        """The limit of rows of a request."""
+
+    @property
+    def depth_max(self) -> int:
+        """The limit of nesting of a body."""
+
+    def parse_usual(self, body: bytes) -> Floats | None:
+        """Return the rows of a body with nothing but instances, or None if unsure."""
+
+    def parse_document(self, body: bytes, rows_max: int) -> dict[str, Any]:
+        """Parse a JSON object, whose members the other methods convert.
+
+        Args:
+            body: The bytes.
+            rows_max: The limit of rows, which limits the number of lists and objects.
+
+        Raises:
+            MalformedError: The body cannot be parsed.
+            TooLargeError: The body has too many lists and objects.
+        """
+
+    def convert_instances(self, instances: object, field: str = "instances") -> Floats:
+        """Convert a list of rows; `field` is the name of the member that has it."""
+
+    def convert_columns(self, columns: dict[str, Any]) -> Floats:
+        """Convert an object of columns by name."""
+
+    def convert_split(self, frame: object, field: str) -> Floats:
+        """Convert an object with the names of the columns and the rows; `field` is as above."""
+
+    def parse_csv(self, body: bytes, *, header: bool | None = None) -> Floats:
+        """Parse a CSV text; `header` is whether its first line is a header, or None if the request does not say.
+
+        Raises:
+            MalformedError: The body is not CSV in UTF-8.
+        """
