@@ -41,6 +41,7 @@ def sources(package: Path) -> tuple[Path, ...]:
     return (
         package / "compiler.py",
         *sorted(package.glob("softmax/kernels/*.py")),
+        *sorted(package.glob("fields/kernels/*.py")),
         *parsers,
         serve / "metrics" / "counters.py",
         serve / "limits" / "bucket_kernels.py",
