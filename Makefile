@@ -16,6 +16,7 @@ PYTHONS ?= python3.11 python3.12 python3.13
 # The sources of machine code, as in service/compiler.py.
 KERNELS := service/compiler.py $(wildcard service/softmax/kernels/*.py) $(wildcard service/fields/kernels/*.py) service/serve/wire/row_scanner.py \
   service/serve/models/single_row.py service/serve/metrics/counters.py service/serve/limits/bucket_kernels.py
+KERNELS += service/store/log/sparse_kernels.py
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15

@@ -19,7 +19,8 @@ import numpy as np
 
 from service.store.log import database
 from service.store.log.events import Draft, Kind, Position, Stream
-from service.store.log.feedback_payload import Targets, decode_events, encode_rows
+from service.store.log.feedback_blocks import decode_events
+from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 
 BATCH, BATCHES, TURNS, FILL = 64, 400, 7, 10_000

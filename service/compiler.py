@@ -35,7 +35,7 @@ PACKAGE = Path(__file__).parent
 
 
 def sources(package: Path) -> tuple[Path, ...]:
-    """Return the source files of machine code: arithmetic, parsers of request bodies, counters, buckets of limits."""
+    """Return the source files of machine code: arithmetic, parsers, counters, payloads, buckets of limits."""
     serve = package / "serve"
     parsers = (serve / "wire" / "row_scanner.py", serve / "models" / "single_row.py")
     return (
@@ -45,6 +45,7 @@ def sources(package: Path) -> tuple[Path, ...]:
         *parsers,
         serve / "metrics" / "counters.py",
         serve / "limits" / "bucket_kernels.py",
+        package / "store" / "log" / "sparse_kernels.py",
     )
 
 

@@ -27,8 +27,9 @@ from service.store.directory.offline import open_stored_data
 from service.store.log.admin_payloads import parse, parse_classes, parse_seq
 from service.store.log.correction_payload import parse_correction
 from service.store.log.events import Event, Kind
+from service.store.log.feedback_blocks import decode_rows
 from service.store.log.feedback_log import FeedbackLog
-from service.store.log.feedback_payload import Targets, decode_rows
+from service.store.log.feedback_payload import Targets
 
 COLUMNS: Final = "{:>10}  {:29}  {:9}  {:28}  {:28}  {:24}  {}"
 HEADINGS: Final = ("seq", "time", "kind", "answer", "change", "actor", "id")

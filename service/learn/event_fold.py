@@ -10,7 +10,7 @@ Invariants:
 
 - Events change the state in their order. How they are split into calls and batches does not change a bit.
 - The fold is total: whatever the log holds, the same events give the same state. An event that cannot apply (an invalid
-  payload, rows of another width or number of classes) is counted in `unfit` and changes nothing else.
+  payload, rows of another width, format or number of classes) is counted in `unfit` and changes nothing else.
 - An event without a payload was forgotten and is passed over.
 - A row is scored before it is learned from, with the parameters that are served. So its loss is the one a client saw.
 - A checkpoint also holds the state as an artifact, so that a later release with another fold can start from it.
@@ -35,7 +35,8 @@ from service.softmax.logit_targets import logit_targets
 from service.store.artifact.artifact import Artifact
 from service.store.log.admin_payloads import parse, parse_classes
 from service.store.log.events import Event, Kind
-from service.store.log.feedback_payload import Block, Targets, decode_events
+from service.store.log.feedback_blocks import Block, decode_events
+from service.store.log.feedback_payload import Targets
 from service.store.states.snapshots import Snapshot
 
 # An int, because comparing with an enumeration's member takes longer than decoding a row.
@@ -185,7 +186,7 @@ class EventFold:
         """Count the events of a block, and return whether the model can learn from their rows now."""
         layout = block.layout
         sizes = (layout.dtype, layout.n_features, layout.n_classes)
-        if sizes != (*self._row_type, self.state.n_classes) or not self._accepts(layout.targets):
+        if layout.is_sparse or sizes != (*self._row_type, self.state.n_classes) or not self._accepts(layout.targets):
             self.unfit += block.events
             return False
         self.events += block.events

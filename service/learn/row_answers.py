@@ -20,7 +20,8 @@ from service.softmax.kernels.exp_log import log_forward
 from service.softmax.progress import OUTCOMES
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.model_factory import build_model
-from service.store.log.feedback_payload import Block, Targets
+from service.store.log.feedback_blocks import Block
+from service.store.log.feedback_payload import Targets
 from service.store.states.report import RECENT
 
 # The label and the answer of a row that has several.

@@ -40,7 +40,7 @@ from service.softmax.kernels.answer_counts import (
 from service.softmax.reliability_diagram import BINS
 from service.store.artifact.artifact import Artifact
 from service.store.log.events import Position
-from service.store.log.feedback_payload import Block
+from service.store.log.feedback_blocks import Block
 from service.store.states.report import (
     BUCKETS_MAX,
     COARSE_BUCKETS_MAX,

@@ -30,7 +30,7 @@ from service.store.artifact.learning_rules import check_constants, parse_rule_na
 from service.store.log.admin_payloads import dump, parse
 from service.store.log.correction_payload import correct_payload
 from service.store.log.events import Event, Kind
-from service.store.log.feedback_payload import Block
+from service.store.log.feedback_blocks import Block
 from service.store.log.lineage import Lineage
 
 # Fields of a manifest that depend on the file that it is stored in, and measurements of the model before the change.

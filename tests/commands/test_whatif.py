@@ -20,8 +20,9 @@ from service.store.directory.bound_artifact import bind_artifact
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.admin_payloads import dump, dump_classes
 from service.store.log.events import Draft, Kind
+from service.store.log.feedback_blocks import decode_rows
 from service.store.log.feedback_log import read_lineage
-from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
+from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
 from tests.support.data_directories import (
     LIMIT,

@@ -31,6 +31,7 @@ from service.store.artifact.tensors import checked_copies, parse_tensors
 from tests.fuzz.base64_parsers import BASE64_PARSERS
 from tests.fuzz.fuzzer import Parser
 from tests.fuzz.identity_parsers import IDENTITY_PARSERS
+from tests.fuzz.sparse_parsers import SPARSE_PARSERS
 from tests.support.http_requests import as_base64, binary, infer, instances
 from tests.support.paths import SHIPPED
 
@@ -283,6 +284,7 @@ PARSERS: Final[dict[str, Parser]] = {
     "feedback tokens": Parser(TOKENS, open_token, (InputError,)),
     "content codings": Parser(CODED, decode_content, (InputError,)),
     **IDENTITY_PARSERS,
+    **SPARSE_PARSERS,
     "manifests": Parser((MANIFEST, NETWORK), parse_manifest, (ArtifactError,)),
     "tensor files": Parser(TENSOR_FILES, parse_tensor_file, (ArtifactError,)),
 }

@@ -15,7 +15,8 @@ from service.serve.error_codes import INTERNAL_ERROR
 from service.serve.limits.limiter import Limiter, Limiters
 from service.serve.responses import HttpResponse
 from service.serve.wire.feedback_body import PostedEvent, PostedTokens
-from service.store.log.feedback_payload import decode_rows, parse_layout
+from service.store.log.feedback_blocks import decode_rows
+from service.store.log.feedback_payload import parse_layout
 
 # Receives the response to feedback, or the exception of a fault.
 OnResponse = Callable[[HttpResponse | Exception], None]

@@ -37,7 +37,7 @@ from service.softmax.arrays import Floats
 from service.softmax.input_stage import NOT_NUMBERS
 from service.softmax.sparse_rows import count_rows
 from service.store.log.events import ID_BYTES_MAX
-from service.store.log.feedback_payload import DTYPES, FORMAT_VERSION, HEAD, Targets, encode_rows
+from service.store.log.feedback_payload import DENSE_FORMAT, DTYPES, HEAD, Targets, encode_rows
 from service.store.log.ids import new_id
 
 # The weight of a row in its update; with a larger one, a single row could undo the effect of thousands.
@@ -91,7 +91,7 @@ class FeedbackParser:
         self._rows = rows = tables.rows
         self._labels = labels
         N, K, dtype = rows.n_features, labels.n_classes, rows.dtype
-        self._head = HEAD.pack(FORMAT_VERSION, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
+        self._head = HEAD.pack(DENSE_FORMAT, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
         self._pack = struct.Struct(f"<{N}{dtype.char}i").pack
 
     def parse_feedback(self, body: bytes) -> PostedEvent | PostedTokens:

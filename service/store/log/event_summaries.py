@@ -20,9 +20,10 @@ from service.store.log.admin_payloads import parse
 from service.store.log.correction_payload import HEAD as CORRECTION_HEAD
 from service.store.log.correction_payload import correct_payload, parse_correction
 from service.store.log.events import EventPreview, Kind
+from service.store.log.feedback_blocks import decode_rows
 from service.store.log.feedback_log import FeedbackLog
 from service.store.log.feedback_payload import HEAD as FEEDBACK_HEAD
-from service.store.log.feedback_payload import Layout, Targets, decode_rows
+from service.store.log.feedback_payload import Layout, Targets
 from service.store.log.lineage import SEQ_OF, Lineage, LineageChange
 from service.store.log.removals import removal_error, removed_by
 

@@ -1,28 +1,34 @@
-"""The payload of a feedback event: rows of features with their targets, in a format that NumPy reads in bulk.
+"""The payload of a feedback event: its rows with their targets, in one of two formats that are read in bulk.
+
+Format 1 has dense rows, format 2 the entries of sparse rows:
 
     offset  size  field
-    0       1     format version, 1
+    0       1     format version, 1 or 2
     1       1     dtype of the model's numbers: 0 float32, 1 float64
     2       1     targets: 0 a class index, 1 a distribution, 2 a set of classes (multi-label)
     3       1     1 if rows have weights, else 0
     4       4     B, rows, at least 1
-    8       4     N, features, at least 1
+    8       4     N, features of format 1, columns of format 2; at least 1
     12      4     K, classes when it was posted, at least 1
-    16      …     X (B, N) of the dtype
+    16      …     format 1: X (B, N) of the dtype
+                  format 2: E uint32, the entries of all rows
+                            ends (B,) uint32: where the entries of each row end
+                            columns (E,) uint32: the columns that are present
+                            values (E,) of the dtype: their values
                   weights (B,) of the dtype, if rows have weights
                   targets: index (B,) int32 | distribution (B, K) of the dtype | set (B, K) uint8, each 0 or 1
 
 All numbers are little-endian, all arrays row-major. A payload is valid if its length agrees with its head, every index
-is in [0, K) and every member of a set is 0 or 1. Other numbers are not checked; the fold decides how to handle them.
+is in [0, K) and every member of a set is 0 or 1. In format 2 also the ends do not descend, the last one is E, and the
+columns of each row ascend and are below N and 2³¹. Other numbers are not checked; the fold decides how to handle them.
 
-Equal heads mean equal layout, so events of one layout are joined and read as one array without a loop over events.
+Format 2 holds the output of the encoder, so a replay needs no encoder, and the log has no text of a row.
+
+Events of one layout are joined and decoded without a loop over events in Python (feedback_blocks.py).
 """
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from itertools import groupby
 from math import prod
 from typing import Any, Final, NamedTuple
 
@@ -30,12 +36,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import PayloadError
+from service.softmax.sparse_rows import SparseRows
+from service.store.log.sparse_kernels import are_entries_valid
 
-FORMAT_VERSION: Final = 1
+DENSE_FORMAT, SPARSE_FORMAT = 1, 2
 HEAD: Final = struct.Struct("<BBBBIII")
+# The number of entries, which follows the head in format 2.
+ENTRIES: Final = struct.Struct("<I")
+END_DTYPE: Final = np.dtype("<u4")
+# SparseRows has columns of this dtype; those from 2³¹ on become negative, which is out of range.
+COLUMN_DTYPE: Final = np.dtype("<i4")
 DTYPES: Final = (np.dtype("<f4"), np.dtype("<f8"))
 # No request is larger (64 MiB by default); limits the memory that a damaged head can request.
 PAYLOAD_BYTES_MAX: Final = 1 << 30
+
+CONTRADICTED_LENGTH: Final = "the length of a feedback payload contradicts its head"
+INVALID_ENTRIES: Final = "the ends of rows must not descend, and their columns must ascend and be in range"
 
 Numbers = NDArray[np.floating[Any]]
 
@@ -53,7 +69,10 @@ TARGET_KINDS: Final = {Targets.INDEX: "iu", Targets.DISTRIBUTION: "f", Targets.S
 
 
 class Layout(NamedTuple):
-    """The head of a payload: its dtype, kind of targets, whether it has weights, and its sizes B, N and K."""
+    """The head of a payload: its dtype, kind of targets, whether it has weights, its sizes B, N and K, and its format.
+
+    The number of entries is no part of it: events whose rows have any number of entries are of one layout.
+    """
 
     dtype: np.dtype[Any]
     targets: Targets
@@ -61,6 +80,7 @@ class Layout(NamedTuple):
     rows: int
     n_features: int
     n_classes: int
+    is_sparse: bool = False
 
     @property
     def target_dtype(self) -> np.dtype[Any]:
@@ -77,44 +97,23 @@ class Layout(NamedTuple):
         """The size of the targets, in Python's unbounded integers: a damaged head may request any size."""
         return prod(self.target_shape) * self.target_dtype.itemsize
 
-    def record(self) -> np.dtype[Any]:
-        """Return the whole payload as a packed NumPy record with the fields head, X, weights (if any) and targets."""
-        B, N = self.rows, self.n_features
-        weights = [("weights", self.dtype, (B,))] if self.weighted else []
-        targets = ("targets", self.target_dtype, self.target_shape)
-        return np.dtype([("head", "V16"), ("X", self.dtype, (B, N)), *weights, targets])
+    @property
+    def fixed_bytes(self) -> int:
+        """The size of a payload without its entries, if it has any; unbounded like `target_bytes`."""
+        numbers = self.rows * (self.weighted + (0 if self.is_sparse else self.n_features))
+        ends = ENTRIES.size + self.rows * END_DTYPE.itemsize if self.is_sparse else 0
+        return HEAD.size + ends + numbers * self.dtype.itemsize + self.target_bytes
 
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """The rows of E events of one layout, in order, R = E·B of them.
-
-    Attributes:
-        layout: The layout of all E payloads.
-        events: The number E.
-        X: (R, N) of the layout's dtype, C-contiguous, aligned, writable, not shared.
-        targets: (R,) int32, (R, K) of the dtype, or (R, K) uint8, as the layout's kind says; not shared.
-        weights: (R,) of the dtype, or None if rows have no weights.
-    """
-
-    layout: Layout
-    events: int
-    X: Numbers
-    targets: NDArray[Any]
-    weights: Numbers | None
-
-    def split(self) -> Iterator["Block"]:
-        """Yield a block of each event, which shares the arrays of this one."""
-        for start in range(0, len(self.X), self.layout.rows):
-            rows = slice(start, start + self.layout.rows)
-            weights = None if self.weights is None else self.weights[rows]
-            yield Block(self.layout, 1, self.X[rows], self.targets[rows], weights)
+    @property
+    def entry_bytes(self) -> int:
+        """The size of an entry of format 2."""
+        return COLUMN_DTYPE.itemsize + self.dtype.itemsize
 
 
 def encode_rows(
     X: Numbers, targets: NDArray[Any], kind: Targets, n_classes: int, weights: Numbers | None = None
 ) -> bytes:
-    """Return the payload of one event.
+    """Return the payload of one event with dense rows.
 
     Args:
         X: (B, N) float32 or float64.
@@ -131,13 +130,59 @@ def encode_rows(
     layout = Layout(X.dtype, kind, weights is not None, X.shape[0], X.shape[1], n_classes)
     if not (layout.rows and layout.n_features):
         raise PayloadError("features must have at least one row and one column")
+    return _join_parts(layout, [_little(X).tobytes()], targets, weights)
+
+
+def encode_sparse_rows(  # noqa: PLR0917  # the arguments of `encode_rows`, and the number of columns
+    rows: SparseRows,
+    n_columns: int,
+    targets: NDArray[Any],
+    kind: Targets,
+    n_classes: int,
+    weights: Numbers | None = None,
+) -> bytes:
+    """Return the payload of one event with sparse rows.
+
+    Args:
+        rows: B rows of float32 or float64.
+        n_columns: The number N of columns.
+        targets: (B,) whole numbers, or (B, K) numbers, or (B, K) truth values, as `kind` says.
+        kind: The kind of the targets.
+        n_classes: The number K of classes.
+        weights: (B,) numbers, or None.
+
+    Raises:
+        PayloadError: A shape or dtype does not fit, the rows are not valid for N columns, or a target is not one of the
+            K classes.
+    """
+    ends, columns, values = rows
+    if values.dtype not in DTYPES or ends.dtype != np.int64 or columns.dtype != np.int32:
+        raise PayloadError("ends must be int64, columns int32, and values float32 or float64")
+    if columns.shape != values.shape or any(part.ndim != 1 or not part.flags.c_contiguous for part in rows):
+        raise PayloadError("ends, columns and values must be one-dimensional and contiguous, values as many as columns")
+    layout = Layout(values.dtype, kind, weights is not None, len(ends), n_columns, n_classes, is_sparse=True)
+    if not (layout.rows and n_columns):
+        raise PayloadError("features must have at least one row and one column")
+    if not are_entries_valid(ends, columns, n_columns):
+        raise PayloadError(INVALID_ENTRIES)
+    parts = [ENTRIES.pack(len(columns)), ends.astype(END_DTYPE).tobytes()]
+    parts += [columns.astype(COLUMN_DTYPE, copy=False).tobytes(), _little(values).tobytes()]
+    return _join_parts(layout, parts, targets, weights)
+
+
+def _join_parts(layout: Layout, rows: list[bytes], targets: NDArray[Any], weights: Numbers | None) -> bytes:
+    """Return the payload of rows that are encoded already."""
     stored = encode_targets(layout, targets)
-    parts = [_pack_head(layout), X.astype(X.dtype.newbyteorder("<"), copy=False).tobytes()]
     if weights is not None:
         if weights.shape != (layout.rows,):
             raise PayloadError("there must be one weight for each row")
-        parts.append(weights.astype(layout.dtype, copy=False).tobytes())
-    return b"".join((*parts, stored))
+        rows.append(_little(weights.astype(layout.dtype, copy=False)).tobytes())
+    return b"".join((_pack_head(layout), *rows, stored))
+
+
+def _little(numbers: Numbers) -> Numbers:
+    """Return numbers in the byte order of payloads."""
+    return numbers.astype(numbers.dtype.newbyteorder("<"), copy=False)
 
 
 def encode_targets(layout: Layout, targets: NDArray[Any]) -> bytes:
@@ -214,65 +259,20 @@ def parse_layout(payload: bytes) -> Layout:
     if not HEAD.size <= len(payload) <= PAYLOAD_BYTES_MAX:
         raise PayloadError("a feedback payload is too short or too long")
     version, dtype, targets, weighted, rows, n_features, n_classes = HEAD.unpack_from(payload)
-    if version != FORMAT_VERSION:
+    if version not in {DENSE_FORMAT, SPARSE_FORMAT}:
         raise PayloadError("a feedback payload has an unknown format version")
     if dtype >= len(DTYPES) or targets >= len(Targets) or weighted > 1 or not (rows and n_features and n_classes):
         raise PayloadError("the head of a feedback payload has an invalid value")
-    layout = Layout(DTYPES[dtype], Targets(targets), bool(weighted), rows, n_features, n_classes)
-    if len(payload) != _payload_bytes(layout):
-        raise PayloadError("the length of a feedback payload contradicts its head")
+    is_sparse = version == SPARSE_FORMAT
+    layout = Layout(DTYPES[dtype], Targets(targets), bool(weighted), rows, n_features, n_classes, is_sparse)
+    # Of a payload that ends before the number of entries, any number contradicts the length.
+    entries = int.from_bytes(payload[HEAD.size : HEAD.size + ENTRIES.size], "little") if is_sparse else 0
+    if len(payload) != layout.fixed_bytes + entries * layout.entry_bytes:
+        raise PayloadError(CONTRADICTED_LENGTH)
     return layout
 
 
-def decode_rows(payload: bytes) -> Block:
-    """Return the rows of one event.
-
-    Raises:
-        PayloadError: The bytes are not a feedback payload.
-    """
-    return _decode_run([payload])
-
-
-def decode_events(payloads: Sequence[bytes]) -> list[Block]:
-    """Return the rows of many events: one block for each run of events with the same layout, in order.
-
-    Raises:
-        PayloadError: The bytes of an event are not a feedback payload; `parse_layout` and `decode_rows` find it.
-    """
-    if not payloads:
-        return []
-    if len(set(map(len, payloads))) == 1:
-        heads = np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), -1)[:, : HEAD.size]
-        if (heads == heads[0]).all():
-            return [_decode_run(payloads)]
-    return [_decode_run(list(run)) for _, run in groupby(payloads, key=lambda payload: payload[: HEAD.size])]
-
-
-def _decode_run(payloads: Sequence[bytes]) -> Block:
-    """Return one block from payloads with equal heads."""
-    layout = parse_layout(payloads[0])
-    if set(map(len, payloads)) != {len(payloads[0])}:
-        raise PayloadError("the length of a feedback payload contradicts its head")
-    records = np.frombuffer(b"".join(payloads), layout.record())
-    R = len(payloads) * layout.rows
-    targets = _copy_field(records["targets"], R)
-    check_targets(layout, targets)
-    weights = _copy_field(records["weights"], R) if layout.weighted else None
-    return Block(layout, len(payloads), _copy_field(records["X"], R), targets, weights)
-
-
-def _copy_field(field: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Return an aligned copy of a record's field (E, B, …) as (E·B, …), in the machine's byte order."""
-    native = field.dtype.newbyteorder("=")
-    return np.array(field, native, order="C").reshape(rows, *field.shape[2:])
-
-
 def _pack_head(layout: Layout) -> bytes:
+    version = SPARSE_FORMAT if layout.is_sparse else DENSE_FORMAT
     dtype = DTYPES.index(layout.dtype)
-    return HEAD.pack(FORMAT_VERSION, dtype, layout.targets, layout.weighted, *layout[3:])
-
-
-def _payload_bytes(layout: Layout) -> int:
-    """Return the length of a payload, in Python's unbounded integers: a damaged head may request any size."""
-    numbers = layout.rows * (layout.n_features + layout.weighted)
-    return HEAD.size + numbers * layout.dtype.itemsize + layout.target_bytes
+    return HEAD.pack(version, dtype, layout.targets, layout.weighted, layout.rows, layout.n_features, layout.n_classes)

@@ -17,7 +17,7 @@ from service.serve.handlers import feedback, token_feedback
 from service.serve.handlers.feedback_context import now_ms
 from service.store.artifact.artifact import read_artifact
 from service.store.artifact.fingerprint import compute_geneses
-from service.store.log.feedback_payload import decode_rows
+from service.store.log.feedback_blocks import decode_rows
 from service.store.log.sqlite import SqliteLog
 from tests.support.error_bodies import check_error
 from tests.support.format_1_tokens import seal_format_1

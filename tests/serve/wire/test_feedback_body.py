@@ -21,7 +21,8 @@ from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser, parse_object
 from service.serve.wire.table_rows import TableParser
 from service.store.log.events import ID_BYTES_MAX
-from service.store.log.feedback_payload import Targets, decode_rows, encode_rows
+from service.store.log.feedback_blocks import decode_rows
+from service.store.log.feedback_payload import Targets, encode_rows
 from tests.support.budgets import examples
 from tests.support.http_requests import as_base64
 from tests.support.json_numbers import CANARY, NUMBERS

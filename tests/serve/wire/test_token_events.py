@@ -26,7 +26,8 @@ from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
 from service.serve.wire.token_events import TokenEvent, TokenIssuer, TokenReader
-from service.store.log.feedback_payload import Targets, decode_rows
+from service.store.log.feedback_blocks import decode_rows
+from service.store.log.feedback_payload import Targets
 from tests.support.budgets import examples
 from tests.support.format_1_tokens import seal_format_1
 from tests.support.json_reference import checked_message

@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as arrays
 
 from service.errors import PayloadError
 from service.store.log.correction_payload import HEAD, correct_payload, encode_correction, parse_correction
-from service.store.log.feedback_payload import Targets, decode_rows, encode_rows, parse_layout
+from service.store.log.feedback_blocks import decode_rows
+from service.store.log.feedback_payload import Targets, encode_rows, parse_layout
 
 X = np.array([[1, 2], [3, 4]], "f4")
 EVENT = encode_rows(X, np.array([2, 0]), Targets.INDEX, 3)
