@@ -73,15 +73,20 @@ def row(name: str, field: FieldInfo) -> str:
     """Return the table row of a setting."""
     text = (field.description or "").replace("<", "\\<")  # a browser would take it for a tag
     option = f", `--{name}`" if name in OPTIONS else ""
-    cells = (f"`SOFTSTEP_{name.upper()}`{option}", default(field.default), accepted_form(field), text)
+    cells = (
+        f"`SOFTSTEP_{name.upper()}`{option}",
+        default(field.default, is_bytes="bytes" in name),
+        accepted_form(field),
+        text,
+    )
     return f"| {' | '.join(cells)} |\n"
 
 
-def default(value: Any) -> str:  # noqa: ANN401  # any default
-    """Return a default as it would be written in the environment."""
+def default(value: Any, *, is_bytes: bool = True) -> str:  # noqa: ANN401  # any default
+    """Return a default as it would be written in the environment; `is_bytes` if a number counts bytes."""
     if value is None:
         return "unset"
-    if isinstance(value, int) and not isinstance(value, bool) and value >= MiB and value % MiB == 0:
+    if is_bytes and isinstance(value, int) and not isinstance(value, bool) and value >= MiB and value % MiB == 0:
         return f"`{value}` ({value // MiB} MiB)"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

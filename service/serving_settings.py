@@ -163,6 +163,18 @@ class ServingSettings(BaseSettings):
         256, description="Model versions served at one time; further ones are rejected with that reason."
     )
 
+    fields_max: Count = Field(1024, description="Fields of a model; one with more is rejected. At most 65,536.")
+    columns_max: Count = Field(
+        1 << 24,
+        description="Columns of all fields of a model; one with more is rejected. At most 2²⁶, where the weights of "
+        "one class take 256 MiB.",
+    )
+    entries_max: Count = Field(
+        65_536,
+        description="Columns of a row of fields that are not 0, and n-grams of a text; more get 413. A text "
+        "of 22,000 characters has as many n-grams of one to three.",
+    )
+
     # Learning
     learn: bool = Field(
         True,

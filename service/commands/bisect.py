@@ -22,7 +22,7 @@ from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
 from service.settings import Settings
 from service.softmax.arrays import Floats
-from service.store.artifact.manifest import Manifest
+from service.store.artifact.artifact import Artifact
 from service.store.directory.offline import open_stored_data
 from service.store.log.admin_payloads import parse, parse_classes, parse_seq
 from service.store.log.correction_payload import parse_correction
@@ -45,7 +45,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     threshold = arguments.threshold
     with open_stored_data(settings.data, read_only=True) as stored:
         replay = open_replay(settings, stored, arguments.model)
-        row = _parse_row(_read_text(arguments.row), replay.fold.artifact.manifest, settings)
+        row = _parse_row(_read_text(arguments.row), replay.fold.artifact, settings)
         if threshold is not None:
             _check_class(threshold[0], replay, stored.log)
         aspect = labels_aspect if threshold is None else threshold_aspect(*threshold)
@@ -77,7 +77,7 @@ def _read_text(argument: str) -> bytes:
         return Path(argument).read_bytes()
 
 
-def _parse_row(text: bytes, manifest: Manifest, settings: Settings) -> Floats:
+def _parse_row(text: bytes, artifact: Artifact, settings: Settings) -> Floats:
     """Return the row (1, N) of a JSON list of numbers, or of an object of named features, as `:predict` reads it."""
     try:
         document = load_json(text)
@@ -85,8 +85,8 @@ def _parse_row(text: bytes, manifest: Manifest, settings: Settings) -> Floats:
             check_document(document, text, settings.json_depth_max)
     except MalformedError:
         raise SoftstepError("the row is not valid JSON, nests too deeply, or names a feature twice") from None
-    rows = RowParser(manifest.n_features, np.dtype(manifest.dtype), 1, settings.json_depth_max)
-    return TableParser(rows, manifest.features).convert_instances([document])
+    rows = RowParser(artifact.n_features, np.dtype(artifact.manifest.dtype), 1, settings.json_depth_max)
+    return TableParser(rows, artifact.column_names).convert_instances([document])
 
 
 def _check_class(name: str, replay: StreamReplay, log: FeedbackLog) -> None:

@@ -88,7 +88,7 @@ class EventFold:
 
     def __init__(self, artifact: Artifact, fold_version: int | None = None, history: History | None = None) -> None:
         self.artifact: Final = artifact
-        self._row_type: Final = np.dtype(artifact.manifest.dtype), artifact.manifest.n_features
+        self._row_type: Final = np.dtype(artifact.manifest.dtype), artifact.n_features
         self.state = LearnerState(artifact, fold_version)
         self.classes = list(artifact.manifest.classes)
         self.events = 0
@@ -217,8 +217,8 @@ class EventFold:
     def checkpoint_contents(self) -> Contents:
         """Return the fields and arrays from which `from_checkpoint` makes an equal fold.
 
-        They also hold the state as an artifact: its manifest under "manifest", its tensors under "artifact.<tensor>".
-        "manifest" is None if the state makes no valid artifact.
+        They also hold the state as an artifact: its manifest under "manifest", and under "artifact.<tensor>" its
+        tensors but those that learning leaves as they are. "manifest" is None if the state makes no valid artifact.
         """
         manifest, tensors = self._artifact_contents()
         fields = {
@@ -236,7 +236,7 @@ class EventFold:
         except ArtifactError:
             return None, {}
         manifest = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude=FILE_FIELDS)
-        return manifest, artifact.tensors
+        return manifest, artifact.weight_tensors
 
     @classmethod
     def from_checkpoint(cls, artifact: Artifact, snapshot: Snapshot) -> "EventFold":

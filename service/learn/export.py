@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from service.softmax.parameters import (
 from service.softmax.rule import Form
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
-from service.store.artifact.manifest import LearningRecord
+from service.store.artifact.manifest import LearningRecord, Manifest
 
 DELTA_TENSOR = "delta.weight"
 THRESHOLD = 0.5
+# Fields of a manifest that do not hold for what was learned: probabilities and metrics are those of the trained model.
+NOT_EXPORTED: Final = {"format_version", "tensors_sha256", "metrics", "examples"}
 
 
 def build_artifact(
@@ -58,26 +60,17 @@ def build_artifact(
         raise ArtifactError("classes must be those of the artifact, then the added ones, in their order")
     # Both list the layers' tensors in one order; a delta, which may be new, is added below.
     layers = _layers(artifact, served)
-    tensors = dict(zip(manifest.tensor_names, layers.tensors(), strict=False))
-    fields: dict[str, Any] = manifest.model_dump(
-        mode="json", exclude_none=True, exclude={"format_version", "tensors_sha256", "metrics"}
-    )
+    tensors = artifact.fixed_tensors | dict(zip(manifest.weight_names, layers.tensors(), strict=False))
+    fields: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True, exclude=NOT_EXPORTED)
     fields |= {"classes": list(classes), "learning": learning.model_dump(), "provenance": dict(provenance)}
     if manifest.thresholds is not None:
         fields["thresholds"] = [*manifest.thresholds, *[THRESHOLD] * (K - len(manifest.thresholds))]
     if layers.stage is not None:
         fields["stage"] = _statistics(layers.stage) | ({} if layers.stage.clip is None else {"clip": layers.stage.clip})
-    if manifest.training is not None:
-        fields["training"] = manifest.training.model_dump() | {"rows": manifest.training.rows + rows}
-    elif isinstance(served, MixtureParameters):
-        fields["training"] = _statistics(served.experts.input_stage()) | {"rows": rows}
-    elif form in {"running", "mixture"} and layers.stage is not None and rows:
-        fields["training"] = _statistics(layers.stage) | {"rows": rows}
+    fields["training"] = _training(manifest, served, layers, form, rows)
     if manifest.calibration is not None:
         fields["calibration"] = describe_calibration(manifest.calibration, served.calibration)
     if isinstance(layers, LinearParameters) and layers.delta is not None:
-        # Statistics that the dtype cannot hold were not learned from; here they are 0 and 1.
-        fields["training"] |= _statistics(layers.delta.stage)
         name = DELTA_TENSOR if manifest.delta is None else manifest.delta.weight
         fields["delta"] = {"weight": name, "clip": layers.delta.stage.clip}
         tensors[name] = layers.delta.weights
@@ -85,6 +78,30 @@ def build_artifact(
         fields["mixture"] = _mixture_fields(served.experts)
         tensors |= {MIXTURE_PREFIX + name: getattr(served.experts, name) for name in _tensors_of(served.experts)}
     return Artifact.from_fields(fields, tensors)
+
+
+def _training(
+    manifest: Manifest, served: Parameters, layers: LinearParameters | NetworkParameters, form: Form, rows: int
+) -> dict[str, object] | None:
+    """Return the field `training` of a manifest after some rows were learned; None if it is unknown.
+
+    Columns of fields have no statistics. Their support stays that of the rows that the model was trained on.
+    """
+    known = manifest.training
+    if manifest.fields is not None:
+        support = {} if known is None else known.model_dump(include={"support"})
+        rows += 0 if known is None else known.rows
+        return {"rows": rows, **support} if rows else None
+    if known is not None:
+        delta = layers.delta if isinstance(layers, LinearParameters) else None
+        # Statistics that the dtype cannot hold were not learned from; in the stage of the delta they are 0 and 1.
+        own = {"mean": known.mean, "scale": known.scale} if delta is None else _statistics(delta.stage)
+        return {"rows": known.rows + rows, **own}
+    if isinstance(served, MixtureParameters):
+        return {"rows": rows, **_statistics(served.experts.input_stage())}
+    if form in {"running", "mixture"} and layers.stage is not None and rows:
+        return {"rows": rows, **_statistics(layers.stage)}
+    return None
 
 
 def _layers(artifact: Artifact, served: Parameters) -> LinearParameters | NetworkParameters:

@@ -15,7 +15,8 @@ however much there is to fold, and it is tried again after a failure while the l
     payload     "seq", "turns", "n_classes"
                 "state"      null, or
                     manifest     the learned model as an artifact (export.py), without the fields of its file
-                    tensors      its tensors by name, each [dtype, [size, ...], base64 of its row-major bytes]
+                    tensors      its tensors by name, each [dtype, [size, ...], base64 of its row-major bytes], but
+                                 those that learning leaves as they are, which the artifact has
                     paused       whether learning was paused
                     frozen       null, or in shadow mode the served parameters: {"clips", "arrays" as the tensors}
 
@@ -122,7 +123,8 @@ def first_fold(
     if state is None:
         return EventFold(artifact, version)
     try:
-        fold = EventFold(Artifact.from_fields(state["manifest"], _decode_arrays(state["tensors"])), version)
+        tensors = artifact.fixed_tensors | _decode_arrays(state["tensors"])
+        fold = EventFold(Artifact.from_fields(state["manifest"], tensors), version)
         frozen = state["frozen"]
         arrays = None if frozen is None else _decode_arrays(frozen["arrays"])
         served = None if arrays is None else restore_parameters(artifact.manifest, arrays, frozen["clips"])

@@ -29,7 +29,7 @@ from service.store.artifact.learning_rules import (
     select_rule,
 )
 from service.store.artifact.mixture_rules import check_mixture, drawn_features
-from service.store.artifact.model_factory import initial_parameters
+from service.store.artifact.model_factory import initial_parameters, training_stage
 from service.store.artifact.rule_sizes import check_size
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
@@ -177,10 +177,9 @@ class LearningRule:
 def _training_stage(artifact: Artifact, form: str) -> Stage | None:
     """Return the stage by which an artifact's training statistics standardize rows, if learning takes it."""
     manifest = artifact.manifest
-    is_taken = (form == "delta" and manifest.delta is None) or (form == "mixture" and manifest.mixture is None)
-    if not is_taken or manifest.training is None:
-        return None
-    return Stage(np.array(manifest.training.mean), np.array(manifest.training.scale))
+    # Without training rows, the inputs of a mixture follow the rows that are learned.
+    begins = form == "mixture" and manifest.mixture is None and manifest.training is not None
+    return training_stage(artifact) if begins or (form == "delta" and manifest.delta is None) else None
 
 
 def _learned_stage(parameters: LinearParameters) -> Stage | None:

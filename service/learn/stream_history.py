@@ -39,6 +39,7 @@ from service.softmax.kernels.answer_counts import (
 )
 from service.softmax.reliability_diagram import BINS
 from service.store.artifact.artifact import Artifact
+from service.store.artifact.model_factory import training_stage
 from service.store.log.events import Position
 from service.store.log.feedback_blocks import Block
 from service.store.states.report import (
@@ -81,17 +82,17 @@ class History:
         self._columns = list(manifest.classes)
         self._columns_known: tuple[tuple[str, ...], Integers] = (), np.empty(0, np.int64)
         self._rows: Final = KeptRows()
-        self._stage = np.zeros((2, manifest.n_features))
-        C, N, training = len(self._columns), manifest.n_features, manifest.training
+        C, N, training = len(self._columns), artifact.n_features, training_stage(artifact)
+        self._stage = np.zeros((2, N))
         fine: dict[str, NDArray[Any]] = {"sums": np.zeros((BUCKETS_MAX, len(COLUMNS)))}
         coarse: dict[str, NDArray[Any]] = {"calibration": np.zeros((COARSE_BUCKETS_MAX, BINS, len(UNITS)))}
         if C <= LABELS_MAX:
             fine |= {name: np.zeros((BUCKETS_MAX, C), np.uint32) for name in ("labels", "found")}
         if C <= CONFUSION_MAX and manifest.head != "multilabel":
             coarse["confusion"] = np.zeros((COARSE_BUCKETS_MAX, C, C), np.uint32)
-        if N <= DRIFT_MAX and training is not None:
+        if N <= DRIFT_MAX and training is not None and manifest.training is not None:
             with np.errstate(all="ignore"):
-                inverse = 1 / np.array(training.scale)
+                inverse = 1 / training.scale
             self._stage[:] = training.mean, np.where(np.isfinite(inverse), inverse, 0.0)
             coarse["drift"] = np.zeros((COARSE_BUCKETS_MAX, N))
         self._fine: Final = EventBuckets(origin, fine, {"sums": LOSS_MAX})

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from service.access.exposure import may_be_open
 from service.access.jwt_verifier import make_jwt_verifier
+from service.fields.column_blocks import FieldLimits
 from service.log_events import logger
 from service.log_limit import LineLimit
 from service.logs import AccessLog
@@ -111,7 +112,8 @@ class Worker:
         self.access_files = AccessFiles(self.authorizer, [files for files in watched if files is not None])
         self.limiters = Limiters(BucketTable(shared_memory), slot)
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")
-        repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max)
+        limits = FieldLimits(settings.fields_max, settings.columns_max, settings.entries_max)
+        repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max, limits)
         data = None if links is None else links.data
         resources = ModelResources(settings, self.counters, self.executor, self.preparer, data)
         self.registry = ModelRegistry(repository, resources)

@@ -55,7 +55,7 @@ def test_all_shipped_models_are_ready() -> None:
 def test_a_model_has_its_head_and_sizes(name: str, shipped: Artifact) -> None:
     """Head, number of features and number of logits are those of the data set."""
     manifest = shipped.manifest
-    assert (manifest.head, manifest.n_features, manifest.n_outputs) == EXPECTED[name][0]
+    assert (manifest.head, shipped.n_features, manifest.n_outputs) == EXPECTED[name][0]
     assert manifest.dtype == "float32"
 
 

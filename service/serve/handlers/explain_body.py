@@ -97,7 +97,7 @@ class ExplainParser:
         self._row_computed: Final = with_slopes + hidden
         self.inline_rows: Final = inline_rows
         self.block_rows: Final = max(1, BLOCK_CELLS // with_slopes)
-        features, classes = ([len(name) for name in names] for names in (served.manifest.features, served.classes))
+        features, classes = ([len(name) for name in names] for names in (served.artifact.column_names, served.classes))
         self._names_length: Final = max(features), sum(features)
         label = max(classes) if served.thresholds is None else sum(classes)
         self._row_fixed: Final = 2 * K + C + label // NUMBER_CHARACTERS + expert_cells

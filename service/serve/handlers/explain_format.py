@@ -91,7 +91,7 @@ class ExplainFormat:
 
     @cached_property
     def _names(self) -> bytes:
-        return b",".join(map(orjson.dumps, self._served.manifest.features))
+        return b",".join(map(orjson.dumps, self._served.artifact.column_names))
 
     @cached_property
     def _calibration(self) -> bytes:
@@ -104,7 +104,7 @@ class ExplainFormat:
     @cached_property
     def _entries(self) -> list[bytes]:
         """The beginning of each feature's entry in `top`."""
-        names = self._served.manifest.features
+        names = self._served.artifact.column_names
         return [b'{"feature":%b,"index":%d,"contribution":' % (orjson.dumps(name), j) for j, name in enumerate(names)]
 
     @cached_property

@@ -1,13 +1,12 @@
 """Select and sum parts of a report: the changed buckets of its history, and its quality up to a past event."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from service.softmax.arrays import Doubles
 from service.softmax.reliability_diagram import BINS, reliability_diagram, summarize_bins
-from service.store.artifact.manifest import TrainingRecord
 from service.store.states.report import COLUMNS, RECENT, Report
 
 # Rows over which the quality at a past event is computed; as many as the learner keeps of the latest.
@@ -70,16 +69,15 @@ def describe_history(report: Report | None, first: int = 0) -> dict[str, Any]:
     }
 
 
-def describe_drift(report: Report | None, training: TrainingRecord | None) -> dict[str, Any]:
+def describe_drift(report: Report | None, training: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the mean shift of each feature from the training rows, in their standard deviations, of each bucket.
 
     Args:
         report: The report, or None.
-        training: The statistics of the training rows, or None.
+        training: The statistics of the training rows as JSON values, or None.
     """
-    statistics = None if training is None else training.model_dump()
     if report is None:
-        return {"until": None, "from": None, "bucket": None, "seq": [], "training": statistics, "shift": None}
+        return {"until": None, "from": None, "bucket": None, "seq": [], "training": training, "shift": None}
     shift = None
     if report.drift is not None:
         shift = [None if not n else d / n for d, n in zip(report.drift, report.quality[:, ROWS], strict=True)]
@@ -88,7 +86,7 @@ def describe_drift(report: Report | None, training: TrainingRecord | None) -> di
         "from": report.start,
         "bucket": report.coarse_bucket,
         "seq": bucket_ends(report, report.coarse_bucket, len(report.quality)),
-        "training": statistics,
+        "training": training,
         "shift": shift,
     }
 

@@ -39,13 +39,13 @@ class WeightsHandler:
         artifact = served.artifact
         if seq is None or seq == served.seq:
             learned = served.learned
-            arrays: Arrays = artifact.tensors if learned is None else learned.arrays
+            arrays: Arrays = artifact.weight_tensors if learned is None else learned.arrays
             return await _file(arrays, served.seq, served.weights_sha256)
         if self._past_states is None:
             raise not_learned()
         await self._past_states.check_available(served, seq)
         if seq == 0:
-            return await _file(artifact.tensors, 0, artifact.weights_sha256)
+            return await _file(artifact.weight_tensors, 0, artifact.weights_sha256)
         snapshot = await self._past_states.find_or_start(served, seq, Scope.ADMIN)
         if snapshot is None:
             return state_pending()

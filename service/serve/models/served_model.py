@@ -117,7 +117,7 @@ class ServedModel:
         self.thresholds: Final = _thresholds(artifact, len(self.classes))
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
         self.rows: Final = RowParser(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
-        self.tables: Final = TableParser(self.rows, manifest.features)
+        self.tables: Final = TableParser(self.rows, artifact.column_names)
         self.class_json: Final = [orjson.dumps(name) for name in self.classes]
         named = {"model_name": self.name, "model_version": self.version}
         # The state that a response comes from; once something was forgotten, a seq alone does not identify it.
@@ -190,7 +190,7 @@ class ServedModel:
             "head": manifest.head,
             "classes": self.classes,
             "n_features": self.model.n_features,
-            "features": manifest.features,
+            "features": self.artifact.column_names,
             "dtype": manifest.dtype,
             "layers": [layer._asdict() for layer in self.model.layers],
             "parameters": self.parameters,

@@ -5,17 +5,21 @@
     model.json         the manifest: one UTF-8 JSON object, at most 16 MiB            last: with it the version exists
 
     manifest field     value                                                          if absent
-    format_version     1, or 2 with a mixture
+    format_version     1, or 2 with a mixture or with fields
     head               "softmax", "sigmoid", "multilabel" or "ovr"
     classes            unique names; sigmoid 2, softmax and ovr >= 2, multilabel >= 1
-    features           N unique names, in the order of a row
-    dtype              "float32" or "float64": of every tensor, and of the arithmetic
+    features           N unique names, in the order of a row; not with fields
+    fields             the fields of a row: fields/field_records.py; not with features    features
+    others             with fields: "refuse" or "ignore" names in a row that are no field  "refuse"
+    dtype              "float32" or "float64": of every tensor but those of fields, and of
+                       the arithmetic
     layers             [{weight, bias, activation}]: two tensor names and the activation; hidden
                        layers first, each "relu", "sigmoid" or "tanh"; the head's last, "identity"
     thresholds         multilabel only: for each class, the p in [0, 1] that names it  0.5 each
     stage              {mean [N], scale [N] > 0, clip > 0 or none}: applied to a row   raw rows are used
                        before the weights
     training           {rows >= 1, mean [N], scale [N] > 0}: statistics of training   unknown
+                       rows; with fields {rows, support: tensor name or none}
     delta              {weight, clip > 0}: a tensor name; what learning has added,     nothing was added
                        on features standardized by `training` and cut to [-clip, clip];
                        not with hidden layers
@@ -25,16 +29,19 @@
     learning           {rule, constants {name: number}}                               chosen for the model
     calibration        {kind, learn, numbers by name}: applied to the logits,          logits are used
                        calibration_record.py                                           as they are
+    examples           with fields: [{row, probabilities}], at most 16; every load     none
+                       computes them again
     provenance         {name: text}                                                   {}
     metrics            {name: number}                                                 {}
     tensors_sha256     64 hexadecimal digits: SHA-256 of model.safetensors
 
     tensor             shape     K is
     weight             (N, K)    of the head's layer 1 for the sigmoid head, else the number of classes
-    bias               (K,)      (hidden layers and the delta: tensors.py)
+    bias               (K,)      (hidden layers, the delta and the fields: tensors.py)
 
-Invariants of an `Artifact`, whether read or made: the tensors are exactly those that the manifest names, of that shape
-and dtype; every number is finite; the arrays are not shared, C-contiguous, aligned and read-only.
+With fields N is the number of their columns. Invariants of an `Artifact`, whether read or made: the tensors are exactly
+those that the manifest names, of that shape and dtype; every number is finite; the arrays are not shared, C-contiguous,
+aligned and read-only.
 """
 
 import hashlib
@@ -51,9 +58,12 @@ from typing import Final
 import safetensors.numpy
 
 from service.errors import ArtifactError, ArtifactExistsError
+from service.fields.column_blocks import FieldLimits
+from service.fields.column_names import list_column_names
 from service.store.artifact.bounded_read import read_bounded
+from service.store.artifact.field_layout import WIDEST, has_sparse_rows, read_terms
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.manifest import FORMAT_VERSION, MIXTURE_FORMAT_VERSION, Manifest
+from service.store.artifact.manifest import EXTENDED_FORMAT_VERSION, FORMAT_VERSION, Manifest
 from service.store.artifact.manifest_json import dump_manifest, parse_manifest
 from service.store.artifact.tensors import Array, checked_copies, parse_tensors
 from service.store.filesystem import make_folder, sync_folder, write_synced_file
@@ -71,26 +81,33 @@ class Artifact:
     Attributes:
         manifest: Everything about the model but its tensors.
         tensors: Each tensor by its name, in manifest order; read-only copies, C-contiguous.
+        limits: The limits of the fields and of their rows.
 
     Raises:
-        ArtifactError: The tensors contradict the manifest, or have a number that is not finite.
+        ArtifactError: The tensors contradict the manifest, or have a number that is not finite; or the fields exceed a
+            limit.
     """
 
     manifest: Manifest
     tensors: Mapping[str, Array]
+    limits: FieldLimits = WIDEST
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tensors", MappingProxyType(checked_copies(self.manifest, self.tensors)))
+        copies = checked_copies(self.manifest, self.tensors, self.limits)
+        object.__setattr__(self, "tensors", MappingProxyType(copies))
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, object], tensors: Mapping[str, Array]) -> "Artifact":
+    def from_fields(
+        cls, fields: Mapping[str, object], tensors: Mapping[str, Array], limits: FieldLimits = WIDEST
+    ) -> "Artifact":
         """Make an artifact from the fields of its manifest; `format_version` and `tensors_sha256` are added.
 
         Args:
             fields: The other fields of the manifest as plain Python values, as `json.load` returns them. None counts
                 as absent. `features` may also be the number of features, whose names are then feature_0, feature_1
-                and so on.
+                and so on. One of them may be `fields`, the list of the fields of a row.
             tensors: Each tensor by its name, in the dtype that the fields name.
+            limits: The limits of the fields of a row.
 
         Returns:
             The artifact, ready for `write_artifact`.
@@ -102,10 +119,10 @@ class Artifact:
         features = given.get("features")
         if isinstance(features, int) and not isinstance(features, bool):
             given["features"] = [f"feature_{number}" for number in range(features)]
-        version = FORMAT_VERSION if given.get("mixture") is None else MIXTURE_FORMAT_VERSION
+        version = EXTENDED_FORMAT_VERSION if given.keys() & {"mixture", "fields"} else FORMAT_VERSION
         document = {"format_version": version, **given, "tensors_sha256": "0" * 64}
-        artifact = cls(parse_manifest(json.dumps(document).encode()), tensors)
-        return cls(_with_checksum(artifact.manifest, _tensor_bytes(artifact)), artifact.tensors)
+        artifact = cls(parse_manifest(json.dumps(document).encode()), tensors, limits)
+        return cls(_with_checksum(artifact.manifest, _tensor_bytes(artifact)), artifact.tensors, limits)
 
     @property
     def weights(self) -> Array:
@@ -118,30 +135,60 @@ class Artifact:
         return self.tensors[self.manifest.layers[-1].bias]
 
     @property
+    def weight_tensors(self) -> dict[str, Array]:
+        """The tensors that learning changes, by name: those of the layers, the delta and the mixture."""
+        return {name: self.tensors[name] for name in self.manifest.weight_names}
+
+    @property
+    def fixed_tensors(self) -> dict[str, Array]:
+        """The other tensors, by name: the support and those of the fields."""
+        return {name: self.tensors[name] for name in self.manifest.fixed_names}
+
+    @cached_property
     def n_features(self) -> int:
-        """The number N of features of a row."""
-        return self.manifest.n_features
+        """The number N of features of a row, or of the columns of all fields."""
+        return self.manifest.count_features(self._sizes)
+
+    @cached_property
+    def has_sparse_rows(self) -> bool:
+        """Whether a row is its columns that are not 0: there are more than 4,096 columns, or some are hashed."""
+        return has_sparse_rows(self.manifest, self._sizes)
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the numbers of a row: its features, or the columns of its fields; empty if rows are sparse."""
+        fields = self.manifest.fields
+        if fields is None:
+            return self.manifest.features or ()
+        return () if self.has_sparse_rows else list_column_names(fields, read_terms(fields, self.tensors))
+
+    @property
+    def _sizes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     @cached_property
     def weights_sha256(self) -> str:
         """The hash of the function that the artifact computes, as `hash_weights` makes it.
 
         The tensors are in manifest order: weight and bias, layer by layer, the delta's weight unless it is all zeros,
-        the numbers of a mixture, and the calibration.
+        the numbers of a mixture, and the calibration. Fields are no part of it, because they make the row.
         """
         delta = self.manifest.delta
         tensors = [
-            tensor for name, tensor in self.tensors.items() if delta is None or name != delta.weight or tensor.any()
+            tensor
+            for name, tensor in self.weight_tensors.items()
+            if delta is None or name != delta.weight or tensor.any()
         ]
         return hash_tensors([*tensors, *self.manifest.numbers])
 
 
-def read_artifact(directory: Path, bytes_max: int) -> Artifact:
+def read_artifact(directory: Path, bytes_max: int, limits: FieldLimits = WIDEST) -> Artifact:
     """Read and verify one artifact.
 
     Args:
         directory: The folder with `model.json` and `model.safetensors`.
         bytes_max: Largest size of `model.safetensors`; a larger file is refused before it is read.
+        limits: The limits of the fields.
 
     Returns:
         The artifact; it shares no memory with the files.
@@ -154,7 +201,7 @@ def read_artifact(directory: Path, bytes_max: int) -> Artifact:
     raw = read_bounded(directory, TENSORS_NAME, bytes_max)
     if hashlib.sha256(raw).hexdigest() != manifest.tensors_sha256:
         raise ArtifactError("model.safetensors is not the file that tensors_sha256 in model.json names")
-    return Artifact(manifest, parse_tensors(raw, manifest))
+    return Artifact(manifest, parse_tensors(raw, manifest, limits), limits)
 
 
 def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = False) -> None:

@@ -15,17 +15,17 @@ FOLD_VERSION: Final = 2
 # to this one. Version 1 differs in its defaults alone (learning_rules.py).
 OLDEST_FOLD_VERSION: Final = 1
 # Fields of the manifest that are left out, or that are included in another form.
-UNBOUND: Final = {"provenance", "metrics", "layers", "tensors_sha256", "calibration", "mixture"}
+UNBOUND: Final = {"provenance", "metrics", "layers", "tensors_sha256", "calibration", "mixture", "others", "examples"}
 
 
 def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> bytes:
     """Return the fingerprint of an artifact and of the fold: SHA-256, 32 bytes.
 
     It covers the tensors, everything in the manifest that affects the meaning of a row or a step, and the version of
-    the fold. Provenance, metrics and the names of tensors may change. A field that a later release adds to the
-    manifest must be left out here if it is absent; otherwise no stream is recognized. So are the activations and
-    widths of hidden layers, which a linear model does not have. Of a calibration its kind, its switch and its current
-    numbers count.
+    the fold. Provenance, metrics and examples may change, the names of tensors but those of fields, and which names of
+    a row are refused. A field that a later release adds to the manifest must be left out here if it is absent;
+    otherwise no stream is recognized. So are the activations and widths of hidden layers, which a linear model does not
+    have. Of a calibration its kind, its switch and its current numbers count.
 
     Args:
         artifact: The artifact that the stream is about.
@@ -33,6 +33,10 @@ def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> byte
     """
     version = FOLD_VERSION if fold_version is None else fold_version
     manifest = artifact.manifest.model_dump(mode="json", exclude=UNBOUND)
+    if artifact.manifest.fields is None:
+        del manifest["fields"]
+        if artifact.manifest.training is not None:
+            del manifest["training"]["support"]
     if artifact.manifest.calibration is not None:
         manifest["calibration"] = describe_calibration(artifact.manifest.calibration, artifact.manifest.scaling)
     if artifact.manifest.delta is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.softmax.parameters import Parameters
 
 
-def hash_tensors(tensors: Iterable[NDArray[np.floating[Any]]]) -> str:
+def hash_tensors(tensors: Iterable[NDArray[Any]]) -> str:
     """Return SHA-256, in hexadecimal digits, of concatenated tensors as row-major little-endian bytes."""
     digest = hashlib.sha256()
     for tensor in tensors:

@@ -128,7 +128,7 @@ def learning_form(artifact: Artifact, name: RuleName, constants: Mapping[str, fl
         return "delta"
     if name == "sgd" and "clip" not in constants:
         return "plain"
-    if manifest.training is not None:
+    if manifest.training is not None or manifest.fields is not None:
         return "delta"
     return "plain" if artifact.weights.any() else "running"
 

@@ -1,4 +1,4 @@
-"""The model of an artifact: the only module that reads the layers, stage and delta of a manifest."""
+"""The model of an artifact: the only module that reads the layers, stages and delta of a manifest."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.classifier import Classifier
-from service.softmax.input_stage import Delta, Stage
+from service.softmax.input_stage import Delta, Stage, identity_stage
 from service.softmax.kernels.network import Activation, LayerArrays
 from service.softmax.mixture_model import MixtureArrays
 from service.softmax.parameters import (
@@ -30,13 +30,32 @@ def build_stage(artifact: Artifact) -> Stage | None:
     return None if stage is None else Stage(np.array(stage.mean), np.array(stage.scale), stage.clip)
 
 
+def training_stage(artifact: Artifact) -> Stage | None:
+    """Return the stage by which training statistics standardize rows, or None if they are unknown.
+
+    Fields scale their columns themselves, so their columns have mean 0 and scale 1.
+    """
+    manifest = artifact.manifest
+    if manifest.fields is not None:
+        return None if artifact.has_sparse_rows else identity_stage(artifact.n_features)
+    training = manifest.training
+    return None if training is None else Stage(np.array(training.mean), np.array(training.scale))
+
+
+def training_statistics(artifact: Artifact) -> dict[str, Any] | None:
+    """Return the number of training rows, and the mean and scale of their columns; None if they are unknown."""
+    training, stage = artifact.manifest.training, training_stage(artifact)
+    if training is None or stage is None:
+        return None
+    return {"rows": training.rows, "mean": stage.mean.tolist(), "scale": stage.scale.tolist()}
+
+
 def build_delta(artifact: Artifact) -> Delta | None:
     """Return the delta, which acts on rows that the training statistics standardize, or None without one."""
-    delta, training = artifact.manifest.delta, artifact.manifest.training
-    if delta is None or training is None:
+    delta, stage = artifact.manifest.delta, training_stage(artifact)
+    if delta is None or stage is None:
         return None
-    stage = Stage(np.array(training.mean), np.array(training.scale), delta.clip)
-    return Delta(artifact.tensors[delta.weight], stage)
+    return Delta(artifact.tensors[delta.weight], replace(stage, clip=delta.clip))
 
 
 def initial_parameters(artifact: Artifact) -> Parameters:

@@ -25,7 +25,10 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from service.errors import ArtifactError
-from service.store.artifact.artifact import Artifact, read_artifact
+from service.fields.column_blocks import FieldLimits
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.artifact_loader import load_artifact
+from service.store.artifact.field_layout import WIDEST
 from service.store.artifact.unserved_folders import UnservedFolder, find_unserved
 from service.store.artifact.version_folders import Key, Signature, VersionFolder, examine_folder, find_versions
 
@@ -98,12 +101,14 @@ class Repository:
         root: The models directory.
         bytes_max: Largest size of one tensor file.
         models_max: Largest number of versions that are served at one time.
+        limits: The limits of fields.
     """
 
-    def __init__(self, root: Path, bytes_max: int, models_max: int) -> None:
+    def __init__(self, root: Path, bytes_max: int, models_max: int, limits: FieldLimits = WIDEST) -> None:
         self._root = root
         self._bytes_max = bytes_max
         self._models_max = models_max
+        self._limits = limits
         self._known: dict[Key, _ScannedVersion] = {}
         self._view = RepositoryView(MappingProxyType({}))
 
@@ -173,7 +178,7 @@ class Repository:
 
     def _read(self, key: Key, found: VersionFolder) -> _ScannedVersion:
         try:
-            artifact = read_artifact(found.folder, self._bytes_max)
+            artifact = load_artifact(found.folder, self._bytes_max, self._limits)
         except ArtifactError as error:
             # Permissions and failing disks can recover without a change of the files' signatures.
             is_transient = isinstance(error.__cause__, OSError)

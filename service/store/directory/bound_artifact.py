@@ -16,6 +16,7 @@ from service.store.artifact.artifact import (
 )
 from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.fingerprint import fold_version_of
+from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.manifest_json import parse_manifest
 from service.store.directory.data_directory import StreamFolder
@@ -52,7 +53,7 @@ def bind_artifact(folder: StreamFolder, artifact: Artifact, bytes_max: int) -> B
             write_artifact(folder.artifact, artifact)
     for path in (folder.path, folder.path.parent):  # the worker that was first may not have come that far
         sync_folder(path)
-    copy = read_artifact(folder.artifact, bytes_max)
+    copy = read_artifact(folder.artifact, bytes_max, artifact.limits)
     return BoundArtifact(copy, _content(copy) != _content(artifact))
 
 
@@ -80,4 +81,5 @@ def read_bound_manifest(folder: StreamFolder) -> Manifest:
 def _content(artifact: Artifact) -> tuple[object, ...]:
     """Return what distinguishes artifacts; the bytes of equal artifacts' files differ from writer to writer."""
     shapes = [tensor.shape for tensor in artifact.tensors.values()]
-    return artifact.manifest.model_copy(update={"tensors_sha256": ""}), artifact.weights_sha256, shapes
+    hashes = artifact.weights_sha256, hash_tensors(artifact.fixed_tensors.values())
+    return artifact.manifest.model_copy(update={"tensors_sha256": ""}), hashes, shapes

@@ -15,7 +15,6 @@ from service.serve.handlers.admin_requests import check_classes, check_configura
 from service.serve.models.served_model import ServedModel
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX, Artifact, write_artifact
 from service.store.artifact.fingerprint import FOLD_VERSION
-from service.store.artifact.manifest import Manifest
 from service.store.artifact.manifest_json import dump_manifest
 from service.store.log.append_rules import CLASSES_MAX
 from tests.support.artifacts import artifact, rows
@@ -47,14 +46,14 @@ def test_classes_are_added_while_the_model_can_be_exported(pair: Pair, name: str
     added(room, model)
     with pytest.raises(UnacceptableError, match=f"^This model may have at most {model.classes_max} classes.$"):
         added(room + 1, model)
-    assert largest(model.manifest, model.classes_max) <= bytes_max
+    assert largest(model.artifact, model.classes_max) <= bytes_max
 
 
-def largest(manifest: Manifest, classes: int) -> int:
+def largest(artifact: Artifact, classes: int) -> int:
     """Return the bytes of a model with this many classes and everything that it may learn."""
-    hidden = (17, 5) if manifest.hidden else ()
-    made = make_artifact("softmax", manifest.n_features, [str(k) for k in range(classes)], hidden=hidden)
-    delta = 0 if hidden else manifest.n_features * classes * 4
+    hidden = (17, 5) if artifact.manifest.hidden else ()
+    made = make_artifact("softmax", artifact.n_features, [str(k) for k in range(classes)], hidden=hidden)
+    delta = 0 if hidden else artifact.n_features * classes * 4
     return sum(tensor.nbytes for tensor in made.tensors.values()) + delta
 
 

@@ -180,7 +180,20 @@ def test_features_may_be_a_number(make_artifact: MakeArtifact) -> None:
             Artifact.from_fields({**fields, "features": wrong}, artifact.tensors)
 
 
-OPTIONAL = ("thresholds", "stage", "training", "delta", "mixture", "learning", "calibration", "provenance", "metrics")
+OPTIONAL = (
+    "fields",
+    "others",
+    "thresholds",
+    "stage",
+    "training",
+    "delta",
+    "mixture",
+    "learning",
+    "examples",
+    "calibration",
+    "provenance",
+    "metrics",
+)
 
 
 def test_optional_fields_may_be_absent_or_none(make_artifact: MakeArtifact) -> None:

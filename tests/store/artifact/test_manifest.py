@@ -57,6 +57,12 @@ WRONG_FIELDS: list[tuple[str, Any, str]] = [
     ("training", {"rows": 10**4000, "mean": [0, 0], "scale": [1, 1]}, "training.rows"),
     ("training", {"rows": 5, "mean": [0, True], "scale": [1, 1]}, "training.mean.1"),
     ("training", {"rows": 5, "mean": [0, 0], "scale": [1]}, "training.scale must hold"),
+    ("training", {"rows": 5, "scale": [1, 1]}, "training of features has rows, mean and scale"),
+    ("training", {"rows": 5, "mean": [0, 0]}, "training of features has rows, mean and scale"),
+    ("training", {"rows": 5, "mean": [0, 0], "scale": [1, 1], "support": "s"}, "support is for fields"),
+    ("fields", [{"name": "x", "kind": "number"}], "format_version"),
+    ("others", "ignore", "others and examples are for a model with fields"),
+    ("examples", [{"row": [1, 2], "probabilities": [1, 0, 0]}], "others and examples are for a model with fields"),
     ("learning", {"constants": {}}, "learning.rule"),
     ("learning", {"rule": "sgd", "constants": {"rate": "fast"}}, "learning.constants.rate"),
     ("provenance", {"when": 2024}, "provenance.when"),
@@ -79,13 +85,17 @@ def test_a_wrong_field_is_refused_by_name(folder: Path, field: str, value: Any, 
     assert len(message) < 400
 
 
-@pytest.mark.parametrize(
-    "field", ["format_version", "head", "classes", "features", "dtype", "layers", "tensors_sha256"]
-)
+@pytest.mark.parametrize("field", ["format_version", "head", "classes", "dtype", "layers", "tensors_sha256"])
 def test_a_missing_field_is_refused(folder: Path, field: str) -> None:
     """Each field without a meaning for its absence must be there."""
     edit_manifest(folder, lambda manifest: manifest.pop(field))
     assert refusal(folder) == f"model.json is not a valid manifest: {field}: Field required"
+
+
+def test_a_row_without_a_description_is_refused(folder: Path) -> None:
+    """A manifest has features or fields."""
+    edit_manifest(folder, lambda manifest: manifest.pop("features"))
+    assert refusal(folder) == "model.json is not a valid manifest: a model has either features or fields"
 
 
 @pytest.mark.parametrize("thresholds", [[0.5, 0.5], [0.5, 0.5, 1.5], [0.5, 0.5, -0.1], [0.5, 0.5, "1"]])

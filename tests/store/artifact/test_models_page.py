@@ -25,8 +25,8 @@ def test_the_example_writes_a_model_that_loads(tmp_path: Path, monkeypatch: pyte
     (code,) = re.findall(r"```python\n(.*?)```", MODELS, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "docs/models.md", "exec"), {})  # noqa: S102
-    manifest = read_artifact(tmp_path / "models" / "wine" / "1", 1 << 20).manifest
-    assert (manifest.head, manifest.n_features, len(manifest.classes)) == ("softmax", 13, 3)
+    wine = read_artifact(tmp_path / "models" / "wine" / "1", 1 << 20)
+    assert (wine.manifest.head, wine.n_features, len(wine.manifest.classes)) == ("softmax", 13, 3)
 
 
 @pytest.mark.parametrize("field", list(Manifest.model_fields))
@@ -38,10 +38,11 @@ def test_every_field_of_the_manifest_is_documented(field: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*/1")), ids=lambda path: path.parent.name)
 def test_the_metrics_of_shipped_models_are_those_of_their_manifests(path: Path) -> None:
     """The numbers in the table are rounded from the manifests."""
-    manifest = read_artifact(path, 1 << 20).manifest
+    shipped = read_artifact(path, 1 << 20)
+    manifest = shipped.manifest
     metrics = manifest.metrics
     _, head, sizes, rows, loss, quality = cells(MODELS, path.parent.name)
-    assert (head, sizes) == (manifest.head, f"{manifest.n_features} → {len(manifest.classes)}")
+    assert (head, sizes) == (manifest.head, f"{shipped.n_features} → {len(manifest.classes)}")
     assert (rows, loss) == (f"{metrics['held_out_rows']:.0f}", f"{metrics['log_loss']:.4f}")
     names = ["accuracy"] if "accuracy" in metrics else ["subset_accuracy", "micro_f1", "hamming_loss"]
     assert re.findall(r"\d\.\d+", quality) == [f"{metrics[name]:.3f}" for name in names]

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.fields.column_blocks import FieldLimits
 from service.store.artifact import repository as module
-from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
+from service.store.artifact.artifact import Artifact, write_artifact
+from service.store.artifact.artifact_loader import load_artifact
 from service.store.artifact.repository import Repository
 from tests.support.artifact_files import MakeArtifact, PutArtifact, on_disk, open_repository, summarize
 
@@ -18,11 +20,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return a list that collects the folders that are read from now on."""
     read: list[Path] = []
 
-    def count(directory: Path, bytes_max: int) -> Artifact:
+    def count(directory: Path, bytes_max: int, limits: FieldLimits) -> Artifact:
         read.append(directory)
-        return read_artifact(directory, bytes_max)
+        return load_artifact(directory, bytes_max, limits)
 
-    monkeypatch.setattr(module, "read_artifact", count)
+    monkeypatch.setattr(module, "load_artifact", count)
     return read
 
 
@@ -145,13 +147,13 @@ def test_files_that_move_while_they_are_read_are_left_for_the_next_scan(
         repository.scan()
     put("iris/1", bias=2.0)
 
-    def read_while_written(directory: Path, bytes_max: int) -> Artifact:
-        artifact = read_artifact(directory, bytes_max)
+    def read_while_written(directory: Path, bytes_max: int, limits: FieldLimits) -> Artifact:
+        artifact = load_artifact(directory, bytes_max, limits)
         put("iris/1", bias=3.0)
         return artifact
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "read_artifact", read_while_written)
+        patch.setattr(module, "load_artifact", read_while_written)
         assert summarize(repository.scan()) == ({("iris", 1): ("READY", 0.5, None)} if known else {})
     assert summarize(repository.scan()) == {("iris", 1): ("READY", 3.0, None)}
 
