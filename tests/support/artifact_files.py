@@ -18,7 +18,11 @@ from service.store.artifact.repository import Repository, RepositoryView
 BYTES_MAX = 1 << 20
 GOLDEN = Path(__file__).parents[1] / "golden" / "artifact" / "1"
 GOLDEN_NETWORK = Path(__file__).parents[1] / "golden" / "network" / "1"
-each_golden = pytest.mark.parametrize("golden", [GOLDEN, GOLDEN_NETWORK], ids=["linear", "network"])
+GOLDEN_FIELDS = Path(__file__).parents[1] / "golden" / "fields" / "1"
+GOLDEN_SPARSE_FIELDS = Path(__file__).parents[1] / "golden" / "sparse_fields" / "1"
+each_golden = pytest.mark.parametrize(
+    "golden", [GOLDEN, GOLDEN_NETWORK, GOLDEN_SPARSE_FIELDS], ids=["linear", "network", "fields"]
+)
 on_disk = settings(deadline=None)  # a slow disk is not a failure
 MakeArtifact = Callable[..., Artifact]
 PutArtifact = Callable[..., Path]

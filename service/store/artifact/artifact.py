@@ -60,11 +60,13 @@ import safetensors.numpy
 from service.errors import ArtifactError, ArtifactExistsError
 from service.fields.column_blocks import FieldLimits
 from service.fields.column_names import list_column_names
+from service.fields.row_encoder import RowEncoder
 from service.store.artifact.bounded_read import read_bounded
-from service.store.artifact.field_layout import WIDEST, has_sparse_rows, read_terms
+from service.store.artifact.field_layout import WIDEST, has_sparse_rows
 from service.store.artifact.hashing import hash_tensors
 from service.store.artifact.manifest import EXTENDED_FORMAT_VERSION, FORMAT_VERSION, Manifest
 from service.store.artifact.manifest_json import dump_manifest, parse_manifest
+from service.store.artifact.reasons import shorten_reason
 from service.store.artifact.tensors import Array, checked_copies, parse_tensors
 from service.store.filesystem import make_folder, sync_folder, write_synced_file
 
@@ -122,7 +124,7 @@ class Artifact:
         version = EXTENDED_FORMAT_VERSION if given.keys() & {"mixture", "fields"} else FORMAT_VERSION
         document = {"format_version": version, **given, "tensors_sha256": "0" * 64}
         artifact = cls(parse_manifest(json.dumps(document).encode()), tensors, limits)
-        return cls(_with_checksum(artifact.manifest, _tensor_bytes(artifact)), artifact.tensors, limits)
+        return _with_encoder(cls(_with_checksum(artifact.manifest, _tensor_bytes(artifact)), artifact.tensors, limits))
 
     @property
     def weights(self) -> Array:
@@ -160,7 +162,24 @@ class Artifact:
         fields = self.manifest.fields
         if fields is None:
             return self.manifest.features or ()
-        return () if self.has_sparse_rows else list_column_names(fields, read_terms(fields, self.tensors))
+        encoder = self.row_encoder
+        return () if encoder is None or self.has_sparse_rows else list_column_names(fields, encoder.terms)
+
+    @cached_property
+    def row_encoder(self) -> RowEncoder | None:
+        """The encoder of rows with fields; None if a row is its features.
+
+        Raises:
+            ArtifactError: Numbers or terms of a field cannot be used.
+        """
+        manifest = self.manifest
+        if manifest.fields is None:
+            return None
+        tensors = {name: self.tensors[name] for field in manifest.fields for name in field.tensor_specs({})}
+        try:
+            return RowEncoder(manifest.fields, tensors, self.limits, manifest.others or "refuse")
+        except ArtifactError as error:
+            raise ArtifactError(shorten_reason(str(error))) from None
 
     @property
     def _sizes(self) -> dict[str, tuple[int, ...]]:
@@ -201,7 +220,7 @@ def read_artifact(directory: Path, bytes_max: int, limits: FieldLimits = WIDEST)
     raw = read_bounded(directory, TENSORS_NAME, bytes_max)
     if hashlib.sha256(raw).hexdigest() != manifest.tensors_sha256:
         raise ArtifactError("model.safetensors is not the file that tensors_sha256 in model.json names")
-    return Artifact(manifest, parse_tensors(raw, manifest, limits), limits)
+    return _with_encoder(Artifact(manifest, parse_tensors(raw, manifest, limits), limits))
 
 
 def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = False) -> None:
@@ -235,6 +254,12 @@ def write_artifact(directory: Path, artifact: Artifact, *, overwrite: bool = Fal
         _move_into_place(temporary, directory, overwrite=overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _with_encoder(artifact: Artifact) -> Artifact:
+    """Return an artifact whose encoder is made, which verifies the numbers and the terms of its fields."""
+    artifact.row_encoder  # noqa: B018  # cached
+    return artifact
 
 
 def _tensor_bytes(artifact: Artifact) -> bytes:

@@ -7,25 +7,18 @@ Everything here is arithmetic on the manifest and on the shapes of its tensors, 
 nothing.
 """
 
-from collections.abc import Mapping
-from itertools import pairwise
-from typing import Any, Final
-
-from numpy.typing import NDArray
+from typing import Final
 
 from service.errors import ArtifactError
 from service.fields.column_blocks import FieldLimits, is_dense, lay_out_columns
-from service.fields.field_records import FIELDS_MAX, Fields
-from service.fields.field_types import Sizes, TermField, TermTensors
+from service.fields.field_records import FIELDS_MAX
+from service.fields.field_types import Sizes
+from service.softmax.sparse_weights import SPARSE_WEIGHTS_MAX, padded_width
 from service.store.artifact.manifest import Manifest
+from service.store.artifact.reasons import shorten_reason
 
-# N Kp of a sparse model: its weights take 256 MiB, and learning as much again. Kp is K rounded up to 1, 2, 4, 8 or a
-# multiple of 16, so that no row of up to 16 weights lies on two cache lines.
-SPARSE_WEIGHTS_MAX: Final = 1 << 26
-CACHE_LINE_FLOATS: Final = 16
 # Limits of the format. Files that a service has accepted are read within these, whatever its settings are now.
 WIDEST: Final = FieldLimits(FIELDS_MAX, SPARSE_WEIGHTS_MAX, SPARSE_WEIGHTS_MAX)
-SENTENCE_CHARACTERS_MAX: Final = 300
 
 
 def has_sparse_rows(manifest: Manifest, sizes: Sizes) -> bool:
@@ -51,20 +44,9 @@ def check_fields(manifest: Manifest, sizes: Sizes, limits: FieldLimits) -> None:
     try:
         lay_out_columns(manifest.fields, sizes, limits)
     except ValueError as error:
-        sentence = str(error).encode("ascii", "backslashreplace").decode()
-        raise ArtifactError(sentence[:SENTENCE_CHARACTERS_MAX]) from None
+        raise ArtifactError(shorten_reason(str(error))) from None
     if not is_dense(manifest.fields, sizes):
         _check_sparse(manifest, manifest.count_features(sizes))
-
-
-def read_terms(fields: Fields, tensors: Mapping[str, NDArray[Any]]) -> dict[str, list[str]]:
-    """Return the terms of each field that has them as tensors, by its name."""
-    terms = {}
-    for field in fields:
-        if isinstance(field, TermField) and isinstance(field.terms, TermTensors):
-            raw, ends = tensors[field.terms.bytes].tobytes(), [0, *tensors[field.terms.ends].tolist()]
-            terms[field.name] = [raw[start:end].decode(errors="replace") for start, end in pairwise(ends)]
-    return terms
 
 
 def _check_sparse(manifest: Manifest, n_columns: int) -> None:
@@ -76,12 +58,5 @@ def _check_sparse(manifest: Manifest, n_columns: int) -> None:
         raise ArtifactError(f"{rows}, and the dtype of their model must be float32")
     if manifest.learning is not None and manifest.learning.rule in {"newton", "mixture"}:
         raise ArtifactError(f"{rows}, and their model learns by adagrad, ftrl or sgd")
-    if n_columns * _padded_outputs(manifest.n_outputs) > SPARSE_WEIGHTS_MAX:
-        raise ArtifactError(f"{rows}, and their columns times outputs are limited to {SPARSE_WEIGHTS_MAX}")
-
-
-def _padded_outputs(n_outputs: int) -> int:
-    """Return K rounded up to 1, 2, 4, 8 or a multiple of 16."""
-    if n_outputs <= CACHE_LINE_FLOATS // 2:
-        return 1 << (n_outputs - 1).bit_length()
-    return -(-n_outputs // CACHE_LINE_FLOATS) * CACHE_LINE_FLOATS
+    if n_columns * padded_width(manifest.n_outputs) > SPARSE_WEIGHTS_MAX:
+        raise ArtifactError(f"{rows}, and their model has at most {SPARSE_WEIGHTS_MAX} weights")

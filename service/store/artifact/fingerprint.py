@@ -33,10 +33,11 @@ def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> byte
     """
     version = FOLD_VERSION if fold_version is None else fold_version
     manifest = artifact.manifest.model_dump(mode="json", exclude=UNBOUND)
-    if artifact.manifest.fields is None:
-        del manifest["fields"]
-        if artifact.manifest.training is not None:
-            del manifest["training"]["support"]
+    del manifest["fields"]
+    if artifact.manifest.fields is not None:
+        manifest["fields"] = artifact.manifest.describe_fields()
+    elif artifact.manifest.training is not None:
+        del manifest["training"]["support"]
     if artifact.manifest.calibration is not None:
         manifest["calibration"] = describe_calibration(artifact.manifest.calibration, artifact.manifest.scaling)
     if artifact.manifest.delta is not None:

@@ -5,7 +5,7 @@ The table of the format is in `artifact.py`, and `manifest_json.py` parses the f
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +166,10 @@ class Manifest(Record):
     def tensor_names(self) -> tuple[str, ...]:
         """The names of all tensors in manifest order."""
         return (*self.weight_names, *self.fixed_names)
+
+    def describe_fields(self) -> list[dict[str, Any]]:
+        """Return the fields as JSON values without defaults, so that options of later releases change nothing."""
+        return [field.model_dump(mode="json", exclude_defaults=True) for field in self.fields or ()]
 
     def count_features(self, sizes: Sizes) -> int:
         """Return the number N of features, or of the columns of all fields, by arithmetic alone.

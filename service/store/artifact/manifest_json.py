@@ -5,16 +5,14 @@ the fields of `manifest.py` (none unknown, no type converted).
 """
 
 import json
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from pydantic import ValidationError
 
 from service.errors import ArtifactError
 from service.record import NAME_CHARACTERS_MAX
 from service.store.artifact.manifest import Manifest
-
-# Enough for the problem of a field, and short enough for a log line; it may quote the file.
-REASON_CHARACTERS_MAX: Final = 300
+from service.store.artifact.reasons import shorten_reason
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -43,6 +41,8 @@ def dump_manifest(manifest: Manifest) -> bytes:
         UTF-8 bytes that `parse_manifest` parses to an equal manifest.
     """
     fields = manifest.model_dump(mode="json", exclude_none=True)
+    if manifest.fields is not None:
+        fields["fields"] = manifest.describe_fields()
     lines = [f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
@@ -74,5 +74,4 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(str(part)[:NAME_CHARACTERS_MAX] for part in problem["loc"])
     sentence = problem["msg"].removeprefix("Value error, ")
-    printable = (f"{field}: {sentence}" if field else sentence).encode("ascii", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else "?" for c in printable[:REASON_CHARACTERS_MAX])
+    return shorten_reason(f"{field}: {sentence}" if field else sentence)

@@ -10,14 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.command_line import main
 from service.errors import ArtifactError
 from service.fields.column_blocks import FieldLimits
+from service.softmax.sparse_rows import SparseRows
+from service.softmax.sparse_weights import SPARSE_WEIGHTS_MAX
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
-from service.store.artifact.field_layout import SPARSE_WEIGHTS_MAX
+from service.store.artifact.artifact_loader import check_examples
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.artifact.repository import Repository
 from service.store.directory.bound_artifact import _content
-from tests.support.artifact_files import BYTES_MAX, HEAD_LAYER, HIDDEN_LAYER, edit_manifest, refusal, replace_tensors
+from tests.support.artifact_files import (
+    BYTES_MAX,
+    GOLDEN_FIELDS,
+    GOLDEN_SPARSE_FIELDS,
+    HEAD_LAYER,
+    HIDDEN_LAYER,
+    edit_manifest,
+    refusal,
+    replace_tensors,
+)
 from tests.support.field_artifacts import (
     DENSE_COLUMNS,
     DENSE_FIELDS,
@@ -27,8 +39,24 @@ from tests.support.field_artifacts import (
     field_tensors,
     plain_fields,
 )
+from tests.support.field_lists import parse_fields
 
+# What the encoder gives for the examples of the golden artifacts: ends, columns, values.
+DENSE_ROWS = (
+    [11, 15, 17],
+    [0, 2, 5, 9, 10, 11, 12, 14, 15, 16, 17, 1, 3, 6, 13, 0, 7],
+    [0.1, 1, 1, 0.3368607684266076, 0.8421519210665189, 0.42107596053325946, 2, 1.5, 0.5, 0.25, 1, 1, 1, 1, 2, 3, 1],
+)
+HASHED_ROWS = (
+    [27, 29, 32],
+    [
+        *(30, 52, 53, 58, 59, 61, 65, 66, 71, 74, 75, 82, 83, 84, 88, 89, 92, 94, 98, 99, 101, 104, 111, 112, 115, 127),
+        *(134, 26, 133, 30, 116, 143),
+    ],
+    [-1, 1, 2, 1, 1, 2, 1, 1, 2, 2, 2, 1, 1, 2, 1, 2, 1, 1, 1, 2, 1, 2, 1, 2, 1, 1, 0.1, 1, 1, -1, -1, 3],
+)
 NUMBER = {"name": "age", "kind": "number"}
+KINDS = {"number", "boolean", "category", "text", "bag", "vector", "cross"}
 HASHED = {"name": "h", "kind": "category", "bits": 4}
 DENSE_NAMES = (
     "age",
@@ -76,6 +104,105 @@ def test_an_artifact_with_fields_reads_as_it_was_written(
     ]
     assert all(np.array_equal(read.tensors[name], tensor) for name, tensor in made.tensors.items())
     assert not any(tensor.flags.writeable for tensor in read.tensors.values())
+
+
+def encoded_examples(artifact: Artifact) -> SparseRows:
+    """Return the rows of an artifact's examples."""
+    assert artifact.row_encoder is not None
+    assert artifact.manifest.examples is not None
+    rows = [one.row if isinstance(one.row, dict) else list(one.row) for one in artifact.manifest.examples]
+    return artifact.row_encoder.encode_objects(rows).rows
+
+
+def test_the_golden_artifact_with_dense_fields_reads_as_it_always_did() -> None:
+    """Format 2 stays readable, and its rows become the same numbers."""
+    golden = read_artifact(GOLDEN_FIELDS, BYTES_MAX)
+    manifest = golden.manifest
+    assert (manifest.format_version, manifest.head, manifest.dtype, manifest.others) == (2, "ovr", "float64", "ignore")
+    assert manifest.fields == parse_fields(*DENSE_FIELDS)
+    assert manifest.training is not None
+    assert (manifest.training.rows, manifest.training.support) == (7, "support")
+    assert (golden.column_names, golden.has_sparse_rows) == (DENSE_NAMES, False)
+    assert golden.weights_sha256 == "cc9e2d63521f693b6da8b859f229b496e201c3ccb98dcb8a71297e75aaf356fb"
+    assert tuple(array.tolist() for array in encoded_examples(golden)) == DENSE_ROWS
+    check_examples(golden)
+
+
+def test_the_golden_artifact_with_sparse_fields_reads_as_it_always_did() -> None:
+    """So does one with every kind of field."""
+    golden = read_artifact(GOLDEN_SPARSE_FIELDS, BYTES_MAX)
+    assert golden.manifest.fields == parse_fields(*SPARSE_FIELDS)
+    assert {field.kind for field in golden.manifest.fields or ()} == KINDS
+    assert (golden.column_names, golden.has_sparse_rows, golden.n_features) == ((), True, SPARSE_COLUMNS)
+    assert golden.weights_sha256 == "04f7d245b0f6623348a92e48f42672d52ca29476a019a606aeeb58142cf29cba"
+    rows = encoded_examples(golden)
+    is_dense = rows.columns < DENSE_COLUMNS
+    assert (rows.columns[is_dense].tolist(), rows.values[is_dense].tolist()) == DENSE_ROWS[1:]
+    assert (rows.columns[~is_dense].tolist(), rows.values[~is_dense].tolist()) == HASHED_ROWS[1:]
+    assert np.add(DENSE_ROWS[0], HASHED_ROWS[0]).tolist() == rows.ends.tolist()
+    check_examples(golden)
+
+
+def with_examples(golden: Artifact, *examples: object) -> Artifact:
+    """Return the artifact with other examples."""
+    return Artifact.from_fields(plain_fields(golden.manifest) | {"examples": list(examples)}, golden.tensors)
+
+
+@pytest.mark.parametrize("path", [GOLDEN_FIELDS, GOLDEN_SPARSE_FIELDS], ids=["dense", "sparse"])
+def test_an_example_that_is_off_is_refused(path: Path) -> None:
+    """By more than 1e-4 in any probability; the sentence names the example and the difference."""
+    golden = read_artifact(path, BYTES_MAX)
+    first, second, *_ = plain_fields(golden.manifest)["examples"]
+    for class_ in range(3):
+        for change, reason in ((9e-5, None), (2e-4, "a probability of example 1 is off by 0.0002, and at most 0.0001")):
+            probabilities = list(second["probabilities"])
+            probabilities[class_] += change
+            made = with_examples(golden, first, second | {"probabilities": probabilities})
+            if reason is None:
+                check_examples(made)
+                continue
+            with pytest.raises(ArtifactError, match=reason):
+                check_examples(made)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"age": "41"}, 'Row 1: "age" must be a number or null'),
+        ({"subject": 3}, 'Row 1: "subject" must be a text or null'),
+        ({"surname": "x"}, "has a name that is no field"),
+        ([41], "Row 1 has 1 values; this model takes"),
+        ({"age": 10**400}, "age"),
+    ],
+)
+def test_an_example_that_is_no_row_is_refused(row: object, reason: str) -> None:
+    """With the sentence of the encoder."""
+    golden = read_artifact(GOLDEN_SPARSE_FIELDS, BYTES_MAX)
+    first, second, *_ = plain_fields(golden.manifest)["examples"]
+    with pytest.raises(ArtifactError) as caught:
+        check_examples(with_examples(golden, first, second | {"row": row}))
+    assert str(caught.value).startswith("an example is no row of the model: ")
+    assert reason in str(caught.value)
+
+
+def test_examples_are_computed_by_each_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the repository, and by `softstep check`; with a field that was read otherwise they would differ."""
+    folder = tmp_path / "model" / "1"
+    golden = read_artifact(GOLDEN_FIELDS, BYTES_MAX)
+    write_artifact(folder, golden)
+    check = ["check", str(folder)]
+    assert main(check) == 0
+    assert capsys.readouterr().out.startswith("valid: ovr, 6 fields, 18 columns, 3 classes, weights cc9e2d63")
+    repository = Repository(tmp_path, BYTES_MAX, 256)
+    assert [version.state for version in repository.scan().versions.values()] == ["READY"]
+    edit_manifest(folder, lambda manifest: manifest["fields"][0].update(mean=41.0))
+    reason = "a probability of example 0 is off by "
+    (version,) = repository.scan().versions.values()
+    assert version.artifact is not None  # the one that was loaded before
+    assert version.reason is not None
+    assert version.reason.startswith(reason)
+    assert main(check) == 1
+    assert capsys.readouterr().err.startswith(f"invalid: {reason}")
 
 
 def test_the_hash_of_the_weights_and_the_genesis() -> None:
@@ -164,7 +291,7 @@ def test_the_weights_of_sparse_rows_are_limited(tmp_path: Path, classes: int, wi
         fits = (1 << bits) * width <= SPARSE_WEIGHTS_MAX
         fields = [{"name": "h", "kind": "category", "bits": bits}]
         folder = hostile(tmp_path / f"{bits}", fields, classes=classes)
-        assert ("are limited to" in refusal(folder)) != fits
+        assert ("has at most" in refusal(folder)) != fits
 
 
 def hostile(
@@ -312,12 +439,29 @@ def test_a_hostile_manifest_is_refused_and_nothing_is_allocated(
         (lambda tensors: tensors.update({"more": np.zeros(4)}), "exactly those"),
         (lambda tensors: tensors.pop("picture.mean"), "exactly those"),
         (lambda tensors: tensors.update(weight=tensors["weight"][1:]), "asks for (18, 3)"),
+        (lambda tensors: tensors["subject.ends"].put(1, 3), "must ascend to the end of the bytes"),
+        (lambda tensors: tensors["subject.ends"].put(2, 100), "must ascend to the end of the bytes"),
+        (lambda tensors: tensors["subject.ends"].put(0, -1), "must ascend to the end of the bytes"),
+        (lambda tensors: tensors["subject.ends"].put(0, 2**62), "must ascend to the end of the bytes"),
+        (lambda tensors: tensors["subject.ends"].put(1, 11), "begins within a character"),
+        (lambda tensors: tensors["subject.bytes"].put(0, 255), "are not UTF-8"),
+        (
+            lambda tensors: tensors.update(
+                {
+                    "subject.bytes": np.frombuffer(b"refundrefundrefuse", np.uint8),
+                    "subject.ends": np.array([6, 12, 18]),
+                }
+            ),
+            "has a term twice",
+        ),
+        (lambda tensors: tensors["picture.scale"].put(1, 0.0), "picture"),
+        (lambda tensors: tensors["picture.scale"].put(1, -1.0), "picture"),
     ],
 )
 def test_tensors_that_do_not_fit_fields_are_refused(change: Callable[[Any], object], reason: str) -> None:
     """By name, dtype, shape and number."""
     made = field_artifact(training={"rows": 50, "support": "s"})
-    tensors = dict(made.tensors)
+    tensors = {name: tensor.copy() for name, tensor in made.tensors.items()}
     change(tensors)
     with pytest.raises(ArtifactError) as caught:
         Artifact.from_fields(plain_fields(made.manifest), tensors)

@@ -31,6 +31,18 @@ def test_the_genesis_of_a_shipped_model_stays(name: str) -> None:
     assert compute_genesis(read_artifact(folder / "1", 1 << 20), 1).hex() == PINNED[name]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fields", "6da83fe256e03357a76b077006cb393aeef8896e463c023cf4026481bc2d98a5"),
+        ("sparse_fields", "ec1c59d6cf73d72afb7809344b5b10cd7cca682a10479e448bdf6b6183010ea6"),
+    ],
+)
+def test_the_genesis_of_a_model_with_fields_stays(name: str, expected: str) -> None:
+    """By the fold of the release that had them first."""
+    assert compute_genesis(read_artifact(GOLDEN / name / "1", 1 << 20), 2).hex() == expected
+
+
 def test_the_genesis_of_a_calibrated_model_stays(make_artifact: MakeArtifact) -> None:
     """It counts the numbers that the kind has, written or not, and no others."""
     made = [
