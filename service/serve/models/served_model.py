@@ -73,7 +73,7 @@ class ServedModel:
         source: The artifact in the models directory; it differs from `artifact` if `bound_differs`.
         weights_sha256: The hash of the function that is served; see `hash_weights`.
         parameters: The number of parameters: every weight, bias, delta and calibration.
-        artifact_bytes_max: The most bytes that the tensors of an artifact may have.
+        artifact_bytes_max: The most bytes that the tensors of an artifact may have, without those of its fields.
         classes_max: The most classes with which what it has learned can be exported and loaded again; a mixture, which
             has more weights, may have fewer.
 
@@ -112,7 +112,8 @@ class ServedModel:
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
-        self.artifact_bytes_max: Final = settings.artifact_bytes_max
+        fixed_bytes = sum(tensor.nbytes for tensor in artifact.fixed_tensors.values())
+        self.artifact_bytes_max: Final = settings.artifact_bytes_max - fixed_bytes
         self.classes_max: Final = len(self.classes) + self._class_room()
         self.thresholds: Final = _thresholds(artifact, len(self.classes))
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))

@@ -18,6 +18,7 @@ from service.store.artifact.fingerprint import FOLD_VERSION
 from service.store.artifact.manifest_json import dump_manifest
 from service.store.log.append_rules import CLASSES_MAX
 from tests.support.artifacts import artifact, rows
+from tests.support.field_artifacts import DENSE_COLUMNS, field_artifact
 from tests.support.http_requests import request
 from tests.support.make_zero_fold1 import GOLDEN, MODELS
 from tests.support.model_artifacts import make_artifact
@@ -82,6 +83,18 @@ def test_no_model_has_more_classes_than_any_may_have(pair: Pair) -> None:
     """A small model has a limit of classes as well."""
     with pytest.raises(UnacceptableError, match=f"at most {CLASSES_MAX} classes"):
         added(CLASSES_MAX, served(pair, "iris", 1 << 40))
+
+
+def test_tensors_of_fields_are_part_of_an_exported_model(pair: Pair) -> None:
+    """They leave less room for classes."""
+    features, fields = (
+        artifact("trained", N=DENSE_COLUMNS),
+        field_artifact(training={"rows": 200, "support": "support"}),
+    )
+    fixed = sum(tensor.nbytes for tensor in fields.fixed_tensors.values())
+    rooms = [made(pair, one, artifact_bytes_max=4000).classes_max for one in (features, fields)]
+    assert rooms[1] == made(pair, features, artifact_bytes_max=4000 - fixed).classes_max
+    assert rooms[1] < rooms[0]
 
 
 def made(pair: Pair, artifact: Artifact, **limits: int) -> ServedModel:
