@@ -185,6 +185,20 @@ def test_an_example_that_is_no_row_is_refused(row: object, reason: str) -> None:
     assert reason in str(caught.value)
 
 
+def test_an_example_is_read_as_others_and_the_limits_say() -> None:
+    """The names that are no field, and the entries of a row."""
+    golden = read_artifact(GOLDEN_FIELDS, BYTES_MAX)
+    first, *_ = plain_fields(golden.manifest)["examples"]
+    made = with_examples(golden, first | {"row": first["row"] | {"surname": "x"}})
+    check_examples(made)
+    refusing = Artifact.from_fields(plain_fields(made.manifest) | {"others": "refuse"}, made.tensors)
+    with pytest.raises(ArtifactError, match="has a name that is no field"):
+        check_examples(refusing)
+    narrow = Artifact(made.manifest, made.tensors, FieldLimits(entries_max=10))
+    with pytest.raises(ArtifactError, match="Row 0 has more than 10 entries"):
+        check_examples(narrow)
+
+
 def test_examples_are_computed_by_each_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the repository, and by `softstep check`; with a field that was read otherwise they would differ."""
     folder = tmp_path / "model" / "1"
