@@ -18,8 +18,7 @@ from service.errors import MalformedError, SoftstepError
 from service.learn.answer_history import Answer, AnswerHistory, labels_aspect, threshold_aspect
 from service.learn.replay import StreamReplay
 from service.serve.wire.json_grammar import check_document, load_json
-from service.serve.wire.rows import RowParser
-from service.serve.wire.table_rows import TableParser
+from service.serve.wire.model_tables import RowLimits, make_tables
 from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.store.artifact.artifact import Artifact
@@ -85,8 +84,8 @@ def _parse_row(text: bytes, artifact: Artifact, settings: Settings) -> Floats:
             check_document(document, text, settings.json_depth_max)
     except MalformedError:
         raise SoftstepError("the row is not valid JSON, nests too deeply, or names a feature twice") from None
-    rows = RowParser(artifact.n_features, np.dtype(artifact.manifest.dtype), 1, settings.json_depth_max)
-    return TableParser(rows, artifact.column_names).convert_instances([document])
+    row, limits = artifact.row_encoder or artifact.column_names, RowLimits(1, settings.json_depth_max)
+    return make_tables(row, np.dtype(artifact.manifest.dtype), limits).convert_instances([document])
 
 
 def _check_class(name: str, replay: StreamReplay, log: FeedbackLog) -> None:

@@ -144,8 +144,11 @@ class FieldEncoder(ABC):
 
     def refuse(self, row: int) -> UnacceptableError:
         """Return the error of a value that the field does not accept."""
-        kinds = self._accepted if self.refuses_missing else [*self._accepted, "null"]
-        return refuse_value(row, self.name, f"must be {join_kinds(kinds)}")
+        return refuse_value(row, self.name, f"must be {self.describe_values()}")
+
+    def describe_values(self) -> str:
+        """Return in words which values the field accepts: "a text or null"."""
+        return join_kinds(self._accepted if self.refuses_missing else [*self._accepted, "null"])
 
     def check_types(self, values: Sequence[object], accepted: frozenset[type]) -> None:
         """Raise UnacceptableError if a value has another type."""

@@ -5,7 +5,7 @@
     pages   two copies of the list of unloaded models; unload_list.py reads and writes them
     slot 0  PID, RESTARTS, READY, ACKNOWLEDGED, HANDLED, CONNECTIONS, IN_FLIGHT, BODY_BYTES, COMMITS,
             COMMIT_NANOSECONDS, QUEUE_NANOSECONDS, SHEDDING, then one cell for each HTTP status, then one for each error
-            code, then the counter rows of counter_rows.py
+            code, then the counter rows and FIELD_ROWS rows for fields, both of counter_rows.py
     slot 1  ...
     last    the learner's slot: PID, RESTARTS, then the cells of learn/failure_tracker.py
     table   the buckets of limits (serve/limits/): a column of tags, one of times, and one for each worker with the
@@ -37,6 +37,8 @@ ROWS_START: Final = REFUSALS + CODES_MAX
 KEY_CELLS: Final = 12
 COUNTERS: Final = 88
 ROW_CELLS: Final = KEY_CELLS + COUNTERS
+# Further counter rows of each slot, with the missing and unknown values of 44 fields each.
+FIELD_ROWS: Final = 512
 # Buckets of limits that are not full at one time: 5,000 keys with two limits a second, or with feedback for two models.
 BUCKETS_MAX: Final = 1 << 14
 # The columns of the table of buckets before those of the workers.
@@ -78,7 +80,7 @@ class SharedMemory:
         self.workers: Final = workers
         self.slots: Final = workers + 1
         self.rows: Final = rows
-        self._slot_cells: Final = ROWS_START + rows * ROW_CELLS
+        self._slot_cells: Final = ROWS_START + (rows + FIELD_ROWS) * ROW_CELLS
         self._slots_start: Final = HEAD_CELLS + 2 * PAGE_BYTES // 8
         self._buckets_start: Final = self._slots_start + self.slots * self._slot_cells
         self.raw_bytes: Final = mmap.mmap(-1, 8 * (self._buckets_start + (BUCKET_WORKERS + workers) * BUCKETS_MAX))

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Final, NamedTuple
 
+from service.serve.wire.table_rows import TableParser
 from tests.fuzz.connections import HEADS, Connections
 from tests.fuzz.fuzzer import Fuzzed, Parser, fuzz
 from tests.fuzz.machine_code import BODIES, GuardedScanner
@@ -41,7 +42,8 @@ def parser_of(name: str) -> Parser:
     if name == MACHINE_CODE:
         served = connections().served
         assert served.single_row is not None
-        return Parser(BODIES, GuardedScanner(served.model, served.rows, served.single_row).scan, ())
+        assert isinstance(served.tables, TableParser)
+        return Parser(BODIES, GuardedScanner(served.model, served.tables.rows, served.single_row).scan, ())
     return PARSERS[name]
 
 

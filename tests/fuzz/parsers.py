@@ -14,7 +14,7 @@ from service.serve.client_address import Proxies, parse_address
 from service.serve.responses import RequestHead
 from service.serve.wire.content_decoder import ContentDecoder, zstd
 from service.serve.wire.feature_columns import FeatureColumns
-from service.serve.wire.feedback_body import FeedbackParser
+from service.serve.wire.feedback_body import NumberFeedbackParser
 from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer, decode_token, encode_token, issuer_of
 from service.serve.wire.invocation_body import FORMATS, parse_invocation
 from service.serve.wire.invocation_form import read_invocation_form
@@ -29,6 +29,7 @@ from service.settings import Settings
 from service.store.artifact.manifest_json import parse_manifest
 from service.store.artifact.tensors import checked_copies, parse_tensors
 from tests.fuzz.base64_parsers import BASE64_PARSERS
+from tests.fuzz.field_parsers import FIELD_PARSERS
 from tests.fuzz.fuzzer import Parser
 from tests.fuzz.identity_parsers import IDENTITY_PARSERS
 from tests.fuzz.sparse_parsers import SPARSE_PARSERS
@@ -112,8 +113,8 @@ def parse_prediction(body: bytes) -> object:
     return parse_predict_body(parse_object(body, DEPTH_MAX, ROWS_MAX), tables_of())
 
 
-ONE_LABEL: Final = FeedbackParser(tables_of(), LabelParser(CLASSES, multilabel=False))
-LABEL_SETS: Final = FeedbackParser(tables_of(), LabelParser(CLASSES, multilabel=True))
+ONE_LABEL: Final = NumberFeedbackParser(tables_of(), LabelParser(CLASSES, multilabel=False))
+LABEL_SETS: Final = NumberFeedbackParser(tables_of(), LabelParser(CLASSES, multilabel=True))
 
 
 # Tables
@@ -271,6 +272,7 @@ TENSOR_FILES: Final = (
 PARSERS: Final[dict[str, Parser]] = {
     "rows of predictions": Parser(PREDICTIONS, parse_rows, (InputError,)),
     **BASE64_PARSERS,
+    **FIELD_PARSERS,
     "predictions": Parser(PREDICTIONS, parse_prediction, (InputError,)),
     "feedback": Parser(FEEDBACK, ONE_LABEL.parse_feedback, (InputError,)),
     "feedback of a multi-label model": Parser(SETS, LABEL_SETS.parse_feedback, (InputError,)),

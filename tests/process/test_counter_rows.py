@@ -5,8 +5,15 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.process.counter_rows import KEY_BYTES, counter_row, counter_rows, named_counter_rows
-from service.process.shared_memory import COUNTERS, SharedMemory
+from service.process.counter_rows import (
+    KEY_BYTES,
+    counter_row,
+    counter_rows,
+    field_row,
+    named_counter_rows,
+    named_field_rows,
+)
+from service.process.shared_memory import COUNTERS, FIELD_ROWS, SharedMemory
 
 NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789._-/", min_size=1, max_size=KEY_BYTES)
 
@@ -38,3 +45,19 @@ def test_a_row_outlives_the_process_that_made_it() -> None:
     memory = SharedMemory(1, 4)
     memory.cells[counter_row(memory, 0, "iris/1")] = 7
     assert memory.cells[counter_row(memory, 0, "iris/1")] == 7
+
+
+def test_rows_for_fields_are_apart() -> None:
+    """A name has a row of each sort; without room there is no row, and no other name counts in its place."""
+    memory = SharedMemory(1, 2)
+    starts = [field_row(memory, 0, f"iris/1/{number}") for number in range(FIELD_ROWS)]
+    assert None not in starts
+    assert len(set(starts)) == FIELD_ROWS
+    assert field_row(memory, 0, "iris/1/7") == starts[7]
+    assert field_row(memory, 0, "more") is None
+    memory.cells[counter_row(memory, 0, "iris/1/7")] = 1
+    memory.cells[starts[7] or 0] = 2
+    assert [row[0] for row in named_counter_rows(memory, "iris/1/7")] == [1]
+    assert [row[0] for row in named_field_rows(memory, "iris/1/7")] == [2]
+    assert [name for name, _ in counter_rows(memory)] == ["iris/1/7"]
+    assert list(named_field_rows(memory, "more")) == []

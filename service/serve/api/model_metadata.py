@@ -10,6 +10,8 @@ from typing import Any, Final
 from service import __version__
 from service.access.principal import Principal
 from service.process.shared_memory import COUNTERS
+from service.serve.api.row_schema import describe_fields
+from service.serve.api.tensor_inputs import list_inputs
 from service.serve.api.tensorflow_metadata import version_status
 from service.serve.metrics.counters import (
     COMPUTE_NANOSECONDS,
@@ -23,7 +25,7 @@ from service.serve.metrics.counters import (
 from service.serve.models.live_models import LiveModels
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2
-from service.serve.wire.oip_tensors import DATATYPE_OF
+from service.serve.wire.oip_response import DATATYPE_OF
 from service.store.artifact.repository import Version
 
 EXTENSIONS: Final = (
@@ -31,6 +33,8 @@ EXTENSIONS: Final = (
 )  # fmt: skip
 BOUND_DIFFERS: Final = "its files are not those that its stream began with, which are served; give them a new version"
 PLATFORM: Final = "softstep_safetensors"
+# The datatypes that have another name in Triton's configuration.
+CONFIG_TYPES: Final = {"BYTES": "TYPE_STRING"}
 
 
 def server() -> dict[str, Any]:
@@ -58,7 +62,8 @@ def model(now: LiveModels, served: ServedModel, *, alone: bool) -> dict[str, Any
     """
     states = [_state(now, version) for (name, _), version in now.versions.items() if name == served.name]
     listed = [state for state in states if not alone or state["version"] == served.version]
-    return {**served.metadata(), "versions": states, "model_version_status": version_status(listed)}
+    fields = describe_fields(served.artifact.row_encoder)
+    return {**served.metadata(), **fields, "versions": states, "model_version_status": version_status(listed)}
 
 
 def unavailable(now: LiveModels, name: str) -> dict[str, Any]:
@@ -103,7 +108,9 @@ def tensors(now: LiveModels, served: ServedModel) -> dict[str, Any]:
         "name": served.name,
         "versions": versions,
         "platform": PLATFORM,
-        "inputs": [{"name": "features", "datatype": datatype, "shape": [-1, served.model.n_features]}],
+        "inputs": [
+            {"name": one.name, "datatype": one.datatype, "shape": [-1, one.width]} for one in list_inputs(served)
+        ],
         "outputs": [
             {"name": "probabilities", "datatype": datatype, "shape": [-1, served.model.n_classes]},
             {"name": "labels", "datatype": rows, "shape": [-1, len(served.classes)] if rows == "BOOL" else [-1]},
@@ -121,7 +128,10 @@ def config(served: ServedModel) -> dict[str, Any]:
         "platform": PLATFORM,
         "backend": "softstep",
         "max_batch_size": served.tables.rows_max,
-        "input": [{"name": "features", "data_type": kind, "dims": [served.model.n_features]}],
+        "input": [
+            {"name": one.name, "data_type": CONFIG_TYPES.get(one.datatype, f"TYPE_{one.datatype}"), "dims": [one.width]}
+            for one in list_inputs(served)
+        ],
         "output": [
             {"name": "probabilities", "data_type": kind, "dims": [served.model.n_classes]},
             # Triton writes a scalar for each row as one element that is reshaped away.

@@ -38,6 +38,12 @@ def complete_document(document: dict[str, Any]) -> dict[str, Any]:
     return restored
 
 
+def with_rows(document: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with the schemas of the rows of served models among its components."""
+    components = document["components"]
+    return {**document, "components": {**components, "schemas": components["schemas"] | rows}}
+
+
 def _correct_errors(responses: dict[str, Any], *, has_version: bool) -> None:
     """Remove FastAPI's 422, and an unknown version where the path names none; describe errors by their codes."""
     for status, response in list(responses.items()):

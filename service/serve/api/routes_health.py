@@ -71,6 +71,7 @@ async def metrics(context: With) -> Response:
         settings,
         data,
         await _learning(context),
+        [served.field_key for served in context.now.served.values() if served.field_key is not None],
         models_readable=context.now.reason is None,
         is_open=settings.open and not requires_certificates(settings) and context.dispatcher.authorizer.is_open,
     )

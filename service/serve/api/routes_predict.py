@@ -12,6 +12,7 @@ from service.serve.api.dependencies import (
     json_reply,
     respond,
 )
+from service.serve.api.row_schema import make_row_schema
 from service.serve.api.schemas.documented_calls import DOCS
 from service.serve.api.scoped_route import ScopedRoute, principal_of
 from service.serve.api.tensorflow_metadata import describe_signature
@@ -37,6 +38,12 @@ async def metadata(path: NamedModel, context: With) -> Response:
     served = now.find_served(name, path.version)
     standing = {} if context.learning is None else await context.learning.status.status_of(served)
     return json_reply({**describe.model(now, served, alone=path.version is not None), **standing})
+
+
+@native_models.get("/schema", name="row_schema", **DOCS["row_schema"])
+async def row_schema(served: Served) -> Response:
+    """Return the JSON Schema of a row of a model, with an example."""
+    return json_reply(make_row_schema(served))
 
 
 @native_models.get("/metadata", name="signature", **DOCS["signature"])

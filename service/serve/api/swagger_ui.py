@@ -7,12 +7,16 @@ apply no style that stands in the page itself.
 
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.serve.api.dependencies import json_reply
+from service.access.scopes import Scope
+from service.errors import AccessError
+from service.serve.api.dependencies import head_of, json_reply
+from service.serve.api.openapi_document import with_rows
+from service.serve.api.row_schema import make_row_component
 from service.serve.api.scoped_route import ScopedRoute
 from service.serve.asgi import Reply
 from service.serve.responses import HttpResponse
@@ -56,8 +60,8 @@ documentation = APIRouter(include_in_schema=False, route_class=ScopedRoute)
 
 @documentation.get("/openapi.json")
 async def openapi_document(request: Request) -> Response:
-    """Return the OpenAPI document."""
-    return json_reply(request.app.openapi())
+    """Return the OpenAPI document, with a component for the rows of each served model that the sender may ask."""
+    return json_reply(with_rows(request.app.openapi(), _list_rows(request)))
 
 
 @documentation.get("/docs")
@@ -88,6 +92,21 @@ async def docs_style() -> Response:
 async def docs_icon() -> Response:
     """Return Swagger UI's icon."""
     return Reply(HttpResponse(200, _file("favicon-32x32.png"), b"image/png", HEADERS))
+
+
+def _list_rows(request: Request) -> dict[str, Any]:
+    """Return the schema of a row of each served model by the name of its component; none without a key that permits it.
+
+    Anyone may read the document if `SOFTSTEP_OPENAPI_ACCESS` is open, but not which models there are.
+    """
+    context = request.app.state.context
+    try:
+        principal = context.dispatcher.authorizer.authorize(head_of(request), Scope.PREDICT, None)
+    except AccessError:
+        return {}
+    names = filter(principal.permits_model, context.now.list_names())
+    served = filter(None, map(context.now.find_latest, names))
+    return {f"Row.{one.name}": make_row_component(one) for one in served}
 
 
 @cache

@@ -6,10 +6,13 @@ Source: TensorFlow Serving's api_rest.md, and its messages get_model_status.prot
 from collections.abc import Iterable
 from typing import Any, Final
 
+from service.serve.api.tensor_inputs import list_inputs
 from service.serve.models.served_model import ServedModel
-from service.serve.wire.feature_columns import VECTOR
+from service.serve.wire.oip_response import DATATYPE_OF
 
-DTYPES: Final = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE"}
+DTYPES: Final = {
+    "FP32": "DT_FLOAT", "FP64": "DT_DOUBLE", "BYTES": "DT_STRING", "BOOL": "DT_BOOL", "INT64": "DT_INT64",
+}  # fmt: skip
 
 
 def version_status(states: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -32,9 +35,10 @@ def version_status(states: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def describe_signature(served: ServedModel) -> dict[str, Any]:
     """Return the body of GET /v1/models/{name}/metadata: the tensors that the model takes and gives."""
-    dtype, model = DTYPES[served.model.dtype.name], served.model
+    model = served.model
+    dtype = DTYPES[DATATYPE_OF[model.dtype.name]]
     definition = {
-        "inputs": {VECTOR: _tensor(VECTOR, dtype, model.n_features)},
+        "inputs": {one.name: _tensor(one.name, DTYPES[one.datatype], one.width) for one in list_inputs(served)},
         "outputs": {"probabilities": _tensor("probabilities", dtype, model.n_classes)},
         "method_name": "tensorflow/serving/predict",
     }

@@ -37,7 +37,7 @@ ROUTE_SCOPES: Final[dict[str, Scope | None]] = {
     "v2_server": None,
     "v2_live": None,
     "v2_ready": None,
-    # The documentation, which is the same in every service of a release
+    # The documentation, which is the same in every service of a release but for the rows of permitted models
     "docs_page": None,
     "docs_start": None,
     "docs_script": None,
@@ -52,6 +52,7 @@ ROUTE_SCOPES: Final[dict[str, Scope | None]] = {
     "metrics": Scope.PREDICT,
     "list_models": Scope.PREDICT,
     "metadata": Scope.PREDICT,
+    "row_schema": Scope.PREDICT,
     "signature": Scope.PREDICT,
     "predict_rows": Scope.PREDICT,
     "explain_rows": Scope.PREDICT,

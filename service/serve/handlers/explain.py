@@ -26,7 +26,7 @@ from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2, HttpResponse, RequestHead, overloaded
-from service.serve.wire.oip_tensors import InferenceBody
+from service.serve.wire.oip_response import InferenceBody
 from service.settings import Settings
 from service.softmax.sparse_rows import count_rows
 

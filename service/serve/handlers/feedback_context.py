@@ -13,7 +13,7 @@ from service.serve.metrics.counters import FEEDBACK_COUNTERS, FEEDBACK_START
 from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
-from service.serve.wire.feedback_body import FeedbackParser
+from service.serve.wire.feedback_body import FeedbackParser, make_feedback_parser
 from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
 from service.serve.wire.labels import LabelParser
 from service.settings import Settings
@@ -99,7 +99,7 @@ class FeedbackContexts:
         labels = LabelParser(served.classes, multilabel=served.thresholds is not None)
         start = orjson.dumps({"model_name": served.name, "model_version": served.version})[:-1] + b',"id":'
         committed = CommittedSeq() if previous is None else previous.committed
-        parser = FeedbackParser(served.tables, labels)
+        parser = make_feedback_parser(served.tables, labels)
         return FeedbackContext(source, served.classes, parser, sealer, start, committed)
 
 

@@ -13,7 +13,7 @@ from service.serve.models.endpoint import Endpoint
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import BINARY, TENSOR_HEADER, V2, HttpResponse, RequestHead
 from service.serve.wire.oip_request import requests_explanation
-from service.serve.wire.oip_tensors import InferenceBody
+from service.serve.wire.oip_response import InferenceBody
 from service.softmax.sparse_rows import count_rows
 
 # Responds to a request for outputs that explain the probabilities.

@@ -26,6 +26,7 @@ from service.process.shared_memory import (
     SharedMemory,
 )
 from service.serve.error_codes import ERROR_CODES
+from service.serve.metrics.field_counters import FieldCounters, FieldKey
 from service.serve.responses import V1, V2
 
 # Counters of one model version, in the order of their cells. Those of feedback follow, from FEEDBACK_START on.
@@ -139,6 +140,10 @@ class WorkerCounters:
     def model_counters(self, name: str, version: int) -> memoryview:
         """Return the counters of a model version, in the order of the constants above."""
         return self._row(f"{name}/{version}")
+
+    def field_counters(self, key: FieldKey) -> FieldCounters:
+        """Return the counters of the fields of a model version."""
+        return FieldCounters(self._memory, self._slot, key)
 
     def _row(self, key: str) -> memoryview:
         start = counter_row(self._memory, self._slot, key)

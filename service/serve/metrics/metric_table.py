@@ -73,6 +73,12 @@ REQUESTS: Final = {
     "softstep_shed_requests_total": MetricSpec(
         "counter", "requests", "Requests refused because the worker was overloaded.", (*MODEL, "kind")
     ),
+    "softstep_field_missing_total": MetricSpec(
+        "counter", "values", "Missing values in the rows of request bodies.", (*MODEL, "field")
+    ),
+    "softstep_field_unknown_total": MetricSpec(
+        "counter", "values", "Unknown categories and names in the rows of request bodies.", (*MODEL, "field")
+    ),
     "softstep_kernel_calls_total": MetricSpec("counter", "calls", "Kernel calls.", MODEL),
     "softstep_kernel_seconds_total": MetricSpec("counter", "seconds", "Time in kernel calls, in seconds.", MODEL),
 }

@@ -1,7 +1,7 @@
 """Read the value of every metric: counters summed over workers, processes, the disk, and the state of learning."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from service import __version__, compiler
@@ -37,6 +37,7 @@ from service.serve.metrics.counters import (
     sum_counters,
     sum_refusals,
 )
+from service.serve.metrics.field_counters import FieldKey, sum_field_counters
 from service.serve.metrics.metric_table import LEARNING
 from service.serve.metrics.process_usage import read_processes, slot_name
 from service.serve.responses import V1, V2
@@ -64,6 +65,7 @@ class MetricSources(NamedTuple):
         settings: The settings, for the limits.
         data: The data directory, or None if the service does not learn.
         learning: The state of learning of each version, as this worker knows it.
+        fields: The served versions that have fields.
         models_readable: Whether this worker's last scan of the models directory could read it.
         is_open: Whether SOFTSTEP_OPEN lets everyone make every call.
     """
@@ -72,6 +74,7 @@ class MetricSources(NamedTuple):
     settings: Settings
     data: DataDirectory | None
     learning: Learning
+    fields: Sequence[FieldKey]
     models_readable: bool
     is_open: bool
 
@@ -89,6 +92,7 @@ def read_samples(sources: MetricSources) -> Iterator[Sample]:
     yield from _service(sources)
     yield from _responses(sources.memory)
     yield from _counters(sources.memory)
+    yield from _fields(sources)
     yield from _processes(sources.memory)
     if sources.data is not None:
         yield from _disk(sources.data, sources)
@@ -152,6 +156,15 @@ def _model(names: tuple[str, str], counters: list[int]) -> Iterator[Sample]:
     feedback = counters[FEEDBACK_START : FEEDBACK_START + FEEDBACK_COUNTERS]
     for name, count in zip(FEEDBACK_NAMES, feedback, strict=True):
         yield Sample(f"softstep_feedback_{name}_total", count, names)
+
+
+def _fields(sources: MetricSources) -> Iterator[Sample]:
+    """Yield the missing and unknown values of each field of the versions that are served."""
+    for key in sources.fields:
+        for field, (missing, unknown) in zip(key.fields, sum_field_counters(sources.memory, key), strict=True):
+            labels = key.name, str(key.version), field
+            yield Sample("softstep_field_missing_total", missing, labels)
+            yield Sample("softstep_field_unknown_total", unknown, labels)
 
 
 def _processes(memory: SharedMemory) -> Iterator[Sample]:

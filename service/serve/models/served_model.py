@@ -14,11 +14,11 @@ import orjson
 
 from service.errors import SnapshotError
 from service.serve.metrics.counters import WorkerCounters
+from service.serve.metrics.field_counters import FieldKey
 from service.serve.models.batcher import Batcher, Classification, inline_rows, is_heavy
 from service.serve.models.single_row import SingleRow
-from service.serve.wire.oip_tensors import TensorCodec
-from service.serve.wire.rows import RowParser
-from service.serve.wire.table_rows import TableParser
+from service.serve.wire.model_codec import make_codec
+from service.serve.wire.model_tables import ModelTables, RowLimits, make_tables
 from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.softmax.classifier import Classifier
@@ -69,6 +69,9 @@ class ServedModel:
     Attributes:
         key: The name and the number of the version.
         now_ms: One cell with milliseconds since 1970, renewed ten times a second.
+        tables: The parser of the model's bodies.
+        tensors: The codec of the bodies of v2.
+        field_key: The name of the counters of its fields, or None if rows are numbers.
         single_row: The shortest way to predict one row, or None if the model has none.
         source: The artifact in the models directory; it differs from `artifact` if `bound_differs`.
         weights_sha256: The hash of the function that is served; see `hash_weights`.
@@ -116,9 +119,9 @@ class ServedModel:
         self.artifact_bytes_max: Final = settings.artifact_bytes_max - fixed_bytes
         self.classes_max: Final = len(self.classes) + self._class_room()
         self.thresholds: Final = _thresholds(artifact, len(self.classes))
-        rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
-        self.rows: Final = RowParser(self.model.n_features, self.model.dtype, rows_max, settings.json_depth_max)
-        self.tables: Final = TableParser(self.rows, artifact.column_names)
+        fields = artifact.manifest.fields
+        self.field_key: Final = None if fields is None else FieldKey(*self.key, tuple(field.name for field in fields))
+        self.tables: Final = self._make_tables(settings, counters)
         self.class_json: Final = [orjson.dumps(name) for name in self.classes]
         named = {"model_name": self.name, "model_version": self.version}
         # The state that a response comes from; once something was forgotten, a seq alone does not identify it.
@@ -126,7 +129,7 @@ class ServedModel:
         state = {"seq": self.seq, "epoch": epoch} if epoch else {"seq": self.seq}
         self.v1_tail: Final = b"]," + orjson.dumps({**named, **state})[1:]
         self.v1_single: Final = [b',"labels":[' + name + self.v1_tail for name in self.class_json]
-        self.tensors: Final = TensorCodec(self.rows, self.tables.columns, named, state, self.classes)
+        self.tensors: Final = make_codec(self.tables, named, state, self.classes)
         self.counters: Final = counters.model_counters(version.name, version.version)
         self.now_ms: Final = counters.now_ms
         self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
@@ -140,6 +143,13 @@ class ServedModel:
             resources.executor,
             _counted(counters, self.counters),
         )
+
+    def _make_tables(self, settings: Settings, counters: WorkerCounters) -> ModelTables:
+        """Return the parser of the model's bodies."""
+        rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
+        row = self.artifact.row_encoder or self.artifact.column_names
+        count = None if self.field_key is None else counters.field_counters(self.field_key).add
+        return make_tables(row, self.model.dtype, RowLimits(rows_max, settings.json_depth_max), count)
 
     def _class_room(self) -> int:
         """Return how many classes may be added before the tensors have as many bytes as an artifact's may have."""
@@ -158,7 +168,8 @@ class ServedModel:
 
     def _make_single_row(self, counters: WorkerCounters) -> SingleRow | None:
         """Return the shortest way to predict one row; None if the model has none."""
-        plan = self.model.single_row_plan() if self.inline_rows and self.thresholds is None else None
+        usual = self.inline_rows and self.thresholds is None and self.field_key is None
+        plan = self.model.single_row_plan() if usual else None
         return None if plan is None else SingleRow(plan, self.counters, counters)
 
     def progress(self) -> dict[str, Any]:

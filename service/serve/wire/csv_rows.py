@@ -96,7 +96,7 @@ def _parse_usual(body: bytes, rows: RowParser, columns: FeatureColumns, *, heade
 def _parse_any(body: bytes, rows: RowParser, columns: FeatureColumns, *, header: bool | None) -> Floats:
     """Parse a text as `parse_csv` does, whatever is in it."""
     features = columns.names
-    records = read_records(body, len(features) + 1)
+    records = read_records(body, (len(features) + 1) * CELL_CHARACTERS_MAX)
     first = next(records, [])
     if not first:
         raise MalformedError("The body is empty; send at least one line of numbers.")
@@ -110,18 +110,19 @@ def _parse_any(body: bytes, rows: RowParser, columns: FeatureColumns, *, header:
     return rows.cast_values(np.take(X, order, axis=1))
 
 
-def read_records(body: bytes, cells: int) -> Iterator[list[str]]:
+def read_records(body: bytes, characters_max: int, *, skip_spaces: bool = True) -> Iterator[list[str]]:
     """Yield the cells of each record that is not empty; no more than one is in memory as text.
 
     Args:
         body: The text as bytes.
-        cells: How many cells a record may have; this limits its characters.
+        characters_max: The limit of characters of a record.
+        skip_spaces: Whether spaces before a cell are no part of it.
 
     Raises:
         MalformedError: The body is not CSV in UTF-8.
         TooLargeError: A record is too long.
     """
-    characters, characters_max = 0, cells * CELL_CHARACTERS_MAX
+    characters = 0
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8", newline="")
 
     def read_lines() -> Iterator[str]:
@@ -132,7 +133,7 @@ def read_records(body: bytes, cells: int) -> Iterator[list[str]]:
                 raise TooLargeError(f"A line may have at most {characters_max} characters; send one row in each line.")
             yield line
 
-    reader = csv.reader(read_lines(), strict=True, skipinitialspace=True)
+    reader = csv.reader(read_lines(), strict=True, skipinitialspace=skip_spaces)
     try:
         for record in reader:
             characters = 0

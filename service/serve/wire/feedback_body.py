@@ -31,6 +31,7 @@ from service.serve.wire.json_grammar import (
 )
 from service.serve.wire.labels import LabelParser, check_labels
 from service.serve.wire.large_matrix import cut_matrix
+from service.serve.wire.model_tables import ModelTables
 from service.serve.wire.predict_body import FORMS, convert_rows
 from service.serve.wire.table_rows import TableParser
 from service.softmax.arrays import Floats
@@ -86,28 +87,100 @@ class FeedbackParser:
         labels: The parser of the model's labels.
     """
 
-    def __init__(self, tables: TableParser, labels: LabelParser) -> None:
+    def __init__(self, tables: ModelTables, labels: LabelParser) -> None:
         self._tables = tables
-        self._rows = rows = tables.rows
         self._labels = labels
-        N, K, dtype = rows.n_features, labels.n_classes, rows.dtype
-        self._head = HEAD.pack(DENSE_FORMAT, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
-        self._pack = struct.Struct(f"<{N}{dtype.char}i").pack
 
     def parse_feedback(self, body: bytes) -> PostedEvent | PostedTokens:
         """Parse a body.
 
         Returns:
-            The event of a body with instances, or the tokens of a body with tokens.
+            The event of a body with rows, or the tokens of a body with tokens.
 
         Raises:
             MalformedError: The body cannot be parsed.
             UnacceptableError: The body has no feedback for this model.
             TooLargeError: There are more rows than the limit.
         """
+        return self._parse_any(self._tables.parse_document(body, self._tables.rows_max))
+
+    def _parse_any(self, document: dict[str, Any]) -> PostedEvent | PostedTokens:
+        fields = known_fields(document, FIELDS)
+        if "tokens" in fields:
+            return self._parse_tokens(fields)
+        if fields.keys().isdisjoint(FORMS):
+            raise UnacceptableError('The body must have "instances", a list of rows, or "tokens" of predictions.')
+        return self._make_event(fields, convert_rows(fields, self._tables))
+
+    def _make_event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
+        """Return the event of the rows X (B, N) and the other fields of the body."""
+        fields = known_fields(document, FIELDS)
+        if not np.isfinite(X).all():
+            raise UnacceptableError(NOT_NUMBERS)
+        rows = count_rows(X)
+        kind, targets = self._labels.parse_labels(fields.get("labels"), rows)
+        weights = self._parse_weights(fields, rows)
+        event_id = _encode_id(fields["id"]) if "id" in fields else new_id()
+        return PostedEvent(event_id, self._encode(X, kind, targets, weights), rows)
+
+    def _parse_tokens(self, fields: dict[str, Any]) -> PostedTokens:
+        """Check everything about tokens that does not depend on the version that issued them."""
+        for field in (*FORMS, "id"):
+            if field in fields:
+                raise UnacceptableError(f'Send "tokens" without "{field}"; tokens contain the rows and the ids.')
+        tokens = fields["tokens"]
+        if type(tokens) is not list or not tokens or {str} != set(map(type, tokens)):
+            raise UnacceptableError('"tokens" must be a list of at least one token of a prediction.')
+        check_row_count(len(tokens), self._tables.rows_max)
+        labels = check_labels(fields.get("labels"), len(tokens))
+        return PostedTokens(tokens, labels, _check_weights(fields, len(tokens)))
+
+    def make_token_event(self, event_id: bytes, X: Floats, posted: PostedTokens, number: int) -> PostedEvent:
+        """Return the event of a token with row X (1, N), which is token `number` of those posted.
+
+        Raises:
+            UnacceptableError: Its label or weight is not valid for this model.
+        """
+        kind, targets = self._labels.parse_label(posted.labels[number], number)
+        weights = None if posted.weights is None else self._convert_weights(posted.weights[number : number + 1])
+        return PostedEvent(event_id, self._encode(X, kind, targets, weights), 1)
+
+    def _encode(self, X: Floats, kind: Targets, targets: NDArray[Any], weights: Floats | None) -> bytes:
+        return encode_rows(X, targets, kind, self._labels.n_classes, weights)
+
+    def _parse_weights(self, document: dict[str, Any], rows: int) -> Floats | None:
+        """Return (B,) weights in the model's dtype, or None if the body has none."""
+        weights = _check_weights(document, rows)
+        return None if weights is None else self._convert_weights(weights)
+
+    def _convert_weights(self, weights: Sequence[float]) -> Floats:
+        """Return weights in the model's dtype, in which a small one may round to 0."""
+        values = np.array(weights, self._tables.dtype)
+        if not (values > 0).all():
+            raise UnacceptableError(WEIGHT_MESSAGE)
+        return values
+
+
+class NumberFeedbackParser(FeedbackParser):
+    """Parses feedback for a model whose rows are numbers, with two further parsers; otherwise as `FeedbackParser`.
+
+    Args:
+        tables: The parser of the model's tables.
+        labels: The parser of the model's labels.
+    """
+
+    def __init__(self, tables: TableParser, labels: LabelParser) -> None:
+        super().__init__(tables, labels)
+        self._rows = rows = tables.rows
+        N, K, dtype = rows.n_features, labels.n_classes, rows.dtype
+        self._head = HEAD.pack(DENSE_FORMAT, DTYPES.index(dtype), Targets.INDEX, 0, 1, N, K)
+        self._pack = struct.Struct(f"<{N}{dtype.char}i").pack
+
+    def parse_feedback(self, body: bytes) -> PostedEvent | PostedTokens:
+        """Parse a body; see the base class."""
         one_row = body.count(b"[") == 3  # noqa: PLR2004  # the brackets of instances, a row, and labels
         event = self._parse_single_row(body) if one_row else self._parse_many_rows(body)
-        return event or self._parse_any(self._tables.parse_document(body, self._rows.rows_max))
+        return event or super().parse_feedback(body)
 
     def _parse_single_row(self, body: bytes) -> PostedEvent | None:
         """Return the event of a small usual body, or None if unsure.
@@ -163,61 +236,10 @@ class FeedbackParser:
             return None
         return document if document.keys() <= FLAT_FIELDS and text.count(b'"') == 2 * strings else None
 
-    def _parse_any(self, document: dict[str, Any]) -> PostedEvent | PostedTokens:
-        fields = known_fields(document, FIELDS)
-        if "tokens" in fields:
-            return self._parse_tokens(fields)
-        if fields.keys().isdisjoint(FORMS):
-            raise UnacceptableError('The body must have "instances", a list of rows, or "tokens" of predictions.')
-        return self._make_event(fields, convert_rows(fields, self._tables))
 
-    def _make_event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
-        """Return the event of the rows X (B, N) and the other fields of the body."""
-        fields = known_fields(document, FIELDS)
-        if not np.isfinite(X).all():
-            raise UnacceptableError(NOT_NUMBERS)
-        rows = count_rows(X)
-        kind, targets = self._labels.parse_labels(fields.get("labels"), rows)
-        weights = self._parse_weights(fields, rows)
-        event_id = _encode_id(fields["id"]) if "id" in fields else new_id()
-        return PostedEvent(event_id, self._encode(X, kind, targets, weights), rows)
-
-    def _parse_tokens(self, fields: dict[str, Any]) -> PostedTokens:
-        """Check everything about tokens that does not depend on the version that issued them."""
-        for field in (*FORMS, "id"):
-            if field in fields:
-                raise UnacceptableError(f'Send "tokens" without "{field}"; tokens contain the rows and the ids.')
-        tokens = fields["tokens"]
-        if type(tokens) is not list or not tokens or {str} != set(map(type, tokens)):
-            raise UnacceptableError('"tokens" must be a list of at least one token of a prediction.')
-        check_row_count(len(tokens), self._rows.rows_max)
-        labels = check_labels(fields.get("labels"), len(tokens))
-        return PostedTokens(tokens, labels, _check_weights(fields, len(tokens)))
-
-    def make_token_event(self, event_id: bytes, X: Floats, posted: PostedTokens, number: int) -> PostedEvent:
-        """Return the event of a token with row X (1, N), which is token `number` of those posted.
-
-        Raises:
-            UnacceptableError: Its label or weight is not valid for this model.
-        """
-        kind, targets = self._labels.parse_label(posted.labels[number], number)
-        weights = None if posted.weights is None else self._convert_weights(posted.weights[number : number + 1])
-        return PostedEvent(event_id, self._encode(X, kind, targets, weights), 1)
-
-    def _encode(self, X: Floats, kind: Targets, targets: NDArray[Any], weights: Floats | None) -> bytes:
-        return encode_rows(X, targets, kind, self._labels.n_classes, weights)
-
-    def _parse_weights(self, document: dict[str, Any], rows: int) -> Floats | None:
-        """Return (B,) weights in the model's dtype, or None if the body has none."""
-        weights = _check_weights(document, rows)
-        return None if weights is None else self._convert_weights(weights)
-
-    def _convert_weights(self, weights: Sequence[float]) -> Floats:
-        """Return weights in the model's dtype, in which a small one may round to 0."""
-        values = np.array(weights, self._rows.dtype)
-        if not (values > 0).all():
-            raise UnacceptableError(WEIGHT_MESSAGE)
-        return values
+def make_feedback_parser(tables: ModelTables, labels: LabelParser) -> FeedbackParser:
+    """Return the parser of feedback for a model."""
+    return NumberFeedbackParser(tables, labels) if isinstance(tables, TableParser) else FeedbackParser(tables, labels)
 
 
 def _check_weights(document: dict[str, Any], rows: int) -> list[float] | None:

@@ -4,8 +4,8 @@ A JSON body is one of `:predict` (predict_body.py), and may have "params", which
 ignored. Clients of MLflow 1 send the value of "dataframe_split" or "dataframe_records" as the body, and name it in
 Content-Type. CSV and JSON Lines (json_lines.py) are the other forms, and invocation_form.py names the form of a body.
 
-Python's clients write a missing number as NaN, which is not JSON. Such a body is read again with null in its place,
-because the error then names the row and the column.
+Python's clients write a missing number as NaN, which is not JSON. Such a body is read again with null in its place: for
+a model with fields it is missing, and the error of another model then names the row and the column.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from service.serve.wire.json_grammar import (
 from service.serve.wire.json_lines import join_lists, parse_json_lines
 from service.serve.wire.large_matrix import SPLIT
 from service.serve.wire.model_tables import ModelTables
+from service.serve.wire.nan_literals import replace_nan
 from service.serve.wire.predict_body import FORMS, OPTIONS, RECORDS, PredictBody, convert_body
 
 FIELDS: Final = (*FORMS, "params", *OPTIONS)
@@ -61,8 +62,11 @@ def parse_invocation(
     try:
         return parse(body, tables)
     except MalformedError:
-        _explain_constants(parse, body, tables)
-        raise
+        text = replace_nan(body) if tables.nan_is_missing else None
+        if text is None:
+            _explain_constants(parse, body, tables)
+            raise
+    return parse(text, tables)
 
 
 def _explain_constants(parse: Parse, body: bytes, tables: ModelTables) -> None:
@@ -86,7 +90,7 @@ def _parse_lines(body: bytes, tables: ModelTables) -> PredictBody:
     joined = join_lists(body)
     X = None if joined is None else tables.parse_usual(b'{"instances":%b}' % joined)
     if X is None:
-        rows = parse_json_lines(body, tables.depth_max, tables.rows_max)
+        rows = parse_json_lines(body, tables.depth_max, tables.rows_max, tables.container_rows_max)
         X = tables.convert_instances(rows, "body")
     return PredictBody(X)
 
@@ -98,7 +102,7 @@ def _parse_split(body: bytes, tables: ModelTables) -> PredictBody:
 
 def _parse_records(body: bytes, tables: ModelTables) -> PredictBody:
     """Convert a JSON list of rows."""
-    check_container_count(body, tables.rows_max)
+    check_container_count(body, tables.container_rows_max)
     records = load_json(body)
     if type(records) is not list:
         raise MalformedError("The body must be a JSON list of rows.")

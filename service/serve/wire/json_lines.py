@@ -21,20 +21,21 @@ from service.serve.wire.json_grammar import (
 )
 
 
-def parse_json_lines(body: bytes, depth_max: int, rows_max: int) -> list[Any]:
+def parse_json_lines(body: bytes, depth_max: int, rows_max: int, container_rows_max: int | None = None) -> list[Any]:
     """Return the value of each line that is not empty.
 
     Args:
         body: The bytes.
         depth_max: Levels that the lists and objects of a line may nest.
         rows_max: The limit of rows.
+        container_rows_max: The limit of rows whose lists and objects the body may have; None for `rows_max`.
 
     Raises:
         MalformedError: A line is not JSON, nests too deeply, or has an object that repeats a key.
         TooLargeError: There are too many rows, lists and objects.
     """
     check_line_count(body, rows_max)
-    check_container_count(body, rows_max)
+    check_container_count(body, container_rows_max or rows_max)
     values: list[Any] = []
     for number, line in _read_lines(body):
         try:

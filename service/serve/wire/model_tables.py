@@ -1,10 +1,18 @@
 """The parser of a model's bodies, as handlers see it: every form of rows becomes X (B, N) in the model's dtype.
 
-`TableParser` (table_rows.py) is the one of models whose rows are numbers.
+`TableParser` (table_rows.py) is that of models whose rows are numbers, and `FieldTables` (field_tables.py) that of
+models with fields.
 """
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
+from service.fields.row_encoder import RowEncoder
+from service.serve.wire.field_tables import CountValues, FieldTables
+from service.serve.wire.rows import RowParser
+from service.serve.wire.table_rows import TableParser
 from service.softmax.arrays import Floats
 
 
@@ -14,6 +22,18 @@ class ModelTables(Protocol):
     Each method that returns rows raises UnacceptableError if there is not at least one row of this model, and
     TooLargeError if there are more rows than the limit. A single row may be in a buffer that the next call overwrites.
     """
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """The model's dtype."""
+
+    @property
+    def nan_is_missing(self) -> bool:
+        """Whether NaN, which is not JSON, is a missing value."""
+
+    @property
+    def container_rows_max(self) -> int:
+        """The limit of rows whose lists and objects a body may have."""
 
     @property
     def rows_max(self) -> int:
@@ -53,3 +73,29 @@ class ModelTables(Protocol):
         Raises:
             MalformedError: The body is not CSV in UTF-8.
         """
+
+
+class RowLimits(NamedTuple):
+    """The limits of the rows of a body: their number, and how deep the body nests."""
+
+    rows_max: int
+    depth_max: int
+
+
+def make_tables(
+    row: RowEncoder | Sequence[str],
+    dtype: np.dtype[np.floating[Any]],
+    limits: RowLimits,
+    count_values: CountValues | None = None,
+) -> ModelTables:
+    """Return the parser of a model's bodies.
+
+    Args:
+        row: The encoder of a model with fields, or the names of the features of another.
+        dtype: The model's dtype.
+        limits: The limits of the rows of a body.
+        count_values: Counts the missing and unknown values of fields, or None.
+    """
+    if isinstance(row, RowEncoder):
+        return FieldTables(row, dtype, *limits, count_values)
+    return TableParser(RowParser(len(row), dtype, *limits), row)

@@ -198,7 +198,7 @@ def _convert_matrix(tensor: InputMetadata, count: int, rows: RowParser) -> Float
     data, width = tensor.data, rows.n_features
     if isinstance(data, np.ndarray):
         if tensor.flags and not np.isin(data, tuple(FLAGS)).all():
-            raise _not_flags()
+            raise not_flags()
         return rows.cast_values(data.reshape((count, width)))
     if type(data) is not list or not data:
         raise UnacceptableError('An input must have "data": a list of numbers.')
@@ -222,7 +222,7 @@ def _convert_column(tensor: InputMetadata, feature: str) -> NDArray[np.float64]:
     if not types.issuperset(map(type, data)):
         raise cell_error(next(i for i, value in enumerate(data) if type(value) not in types), feature)
     if tensor.flags and not FLAGS.issuperset(data):
-        raise _not_flags()
+        raise not_flags()
     return np.array(data, np.float64)
 
 
@@ -231,16 +231,17 @@ def _flags_to_numbers(values: object) -> Any:  # noqa: ANN401  # any JSON value;
     if type(values) is not list or not _FLAG_TYPES.issuperset(map(type, values)):
         return values
     if not FLAGS.issuperset(values):
-        raise _not_flags()
+        raise not_flags()
     return list(map(int, values))
 
 
 def _check_flags(tensor: InputMetadata, binary: memoryview) -> None:
     if tensor.flags and np.frombuffer(binary, np.uint8).max() > 1:
-        raise _not_flags()
+        raise not_flags()
 
 
-def _not_flags() -> UnacceptableError:
+def not_flags() -> UnacceptableError:
+    """Return the error of a BOOL input with other values."""
     return UnacceptableError("A BOOL input may only have true, false, 1 and 0; in binary data, bytes of 1 and 0.")
 
 

@@ -75,15 +75,30 @@ def parse_inference_header(
         UnacceptableError: The document follows the protocol, but does not fit this model.
         TooLargeError: A shape has more rows than the limit.
     """
+    request_id = parse_request_id(document, model_fields)
+    inputs = parse_inputs(document.get("inputs"), features, rows)
+    return InferenceHeader(request_id, inputs, parse_requested_outputs(document))
+
+
+def parse_request_id(document: dict[str, Any], model_fields: Mapping[str, str]) -> str:
+    """Return the id of a request, or "".
+
+    Raises:
+        UnacceptableError: It is no text, or the request names another model than its path.
+    """
     _check_model(document, model_fields)
     request_id = document.get("id")
     if request_id is not None and type(request_id) is not str:
         raise UnacceptableError('"id" must be a string.')
-    inputs = parse_inputs(document.get("inputs"), features, rows)
+    return request_id or ""
+
+
+def parse_requested_outputs(document: dict[str, Any]) -> tuple[OutputRequest, ...]:
+    """Return the outputs that a request asks for; raise UnacceptableError if the model has not all of them."""
     binary = get_parameters(document).get("binary_data_output")
     if binary is not None and type(binary) is not bool:
         raise UnacceptableError('"binary_data_output" must be true or false.')
-    return InferenceHeader(request_id or "", inputs, _parse_outputs(document.get("outputs"), binary=bool(binary)))
+    return _parse_outputs(document.get("outputs"), binary=bool(binary))
 
 
 def _check_model(document: dict[str, Any], model_fields: Mapping[str, str]) -> None:

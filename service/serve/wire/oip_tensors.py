@@ -1,20 +1,17 @@
-"""Parse requests and encode responses of the Open Inference Protocol v2.
+"""Parse requests of the Open Inference Protocol v2 for models whose rows are numbers.
 
 A body is a JSON object. With the header `Inference-Header-Content-Length: n` it is a JSON object of n bytes, then the
 tensors that have a `binary_data_size`: little-endian, row-major, without padding. If n is 0, the body is one raw FP32
 or FP64 tensor. A BYTES element is its length in four little-endian bytes, then its bytes; a BOOL element is one byte.
+oip_response.py encodes the responses.
 
-Source: Open Inference Protocol, specification/protocol/inference_rest.md; Triton's extension_binary_data.md and
-extension_classification.md.
+Source: Open Inference Protocol, specification/protocol/inference_rest.md; Triton's extension_binary_data.md.
 """
 
-import struct
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from service.errors import MalformedError
 from service.serve.wire.feature_columns import FeatureColumns
@@ -24,32 +21,18 @@ from service.serve.wire.oip_request import (
     BINARY_PROBABILITIES,
     JSON_PROBABILITIES,
     InferenceHeader,
-    OutputRequest,
     parse_inference_header,
 )
+from service.serve.wire.oip_response import DATATYPE_OF, InferenceBody, ResponseEncoder
 from service.serve.wire.rows import SIMDJSON_BYTES_MIN, RowParser
 from service.softmax.arrays import Floats
 
-# Indices of the labels of B rows, or flags (B, K) of a multi-label model.
-Labels = list[int] | NDArray[np.bool_]
-
-DATATYPE_OF: Final = {"float32": "FP32", "float64": "FP64"}
 # Parsed JSON parts that are cached, and the size of the largest; a client sends the same one with each tensor.
 CACHED_HEADERS_MAX: Final = 256
 CACHED_HEADER_BYTES_MAX: Final = 1024
 
-_NAMES: Final = {dtype: name.encode() for dtype, name in DATATYPE_OF.items()}
 
-
-class InferenceBody(NamedTuple):
-    """A request: its id, the rows X (B, N), and the requested outputs."""
-
-    id: str
-    X: Floats
-    outputs: tuple[OutputRequest, ...]
-
-
-class TensorCodec:
+class TensorCodec(ResponseEncoder):
     """Parses requests and encodes responses of one served model. Use it on the event loop's thread only.
 
     Args:
@@ -64,20 +47,13 @@ class TensorCodec:
         self,
         rows: RowParser,
         features: FeatureColumns,
-        model_fields: dict[str, str],
-        state_fields: dict[str, int],
+        model_fields: Mapping[str, str],
+        state_fields: Mapping[str, int],
         classes: tuple[str, ...],
     ) -> None:
+        super().__init__(rows.dtype, model_fields, state_fields, classes)
         self._rows = rows
         self._features = features
-        self._model_fields = model_fields
-        self._name = model_fields.get("model_name")
-        self._classes = classes
-        self._start = orjson.dumps(model_fields)[:-1] + b',"id":'
-        self._middle = b',"parameters":%b,"outputs":[' % orjson.dumps(state_fields)
-        self._little = rows.dtype.newbyteorder("<")
-        datatype = _NAMES[rows.dtype.name]
-        self._probabilities_start = self._middle + b'{"name":"probabilities","datatype":"%b","shape":' % datatype
         self._headers: dict[bytes, InferenceHeader] = {}
 
     def parse_inference(self, body: bytes, header_length: bytes | None) -> InferenceBody:
@@ -94,14 +70,18 @@ class TensorCodec:
         """
         rows = self._rows
         if header_length is None:
-            usual = _parse_usual_row(body, rows, self._name) if len(body) < SIMDJSON_BYTES_MIN else None
+            usual = (
+                _parse_usual_row(body, rows, self.model_fields.get("model_name"))
+                if len(body) < SIMDJSON_BYTES_MIN
+                else None
+            )
             if usual is not None:
                 return usual
             header = self._parse_document(body)
             if header.inputs.binary_size is not None:
                 raise MalformedError("Binary data needs the header Inference-Header-Content-Length; see docs/http.md.")
             return self._convert(header, memoryview(b""))
-        length = _header_length(header_length, len(body))
+        length = parse_header_length(header_length, len(body))
         binary = memoryview(body)[length:]
         if length == 0:
             return InferenceBody("", _convert_raw_tensor(binary, rows), BINARY_PROBABILITIES)
@@ -120,7 +100,7 @@ class TensorCodec:
 
     def _parse_document(self, text: bytes) -> InferenceHeader:
         document = self._rows.parse_tensor_document(text)
-        return parse_inference_header(document, self._model_fields, self._features, self._rows)
+        return parse_inference_header(document, self.model_fields, self._features, self._rows)
 
     def _convert(self, header: InferenceHeader, binary: memoryview) -> InferenceBody:
         return InferenceBody(
@@ -137,72 +117,6 @@ class TensorCodec:
                     self._headers.clear()
                 self._headers[text] = header
         return header
-
-    def encode_inference(
-        self, request: InferenceBody, P: Floats, labels: Labels, more: Mapping[str, Floats] | None = None
-    ) -> tuple[bytes, int | None]:
-        """Encode a response.
-
-        Args:
-            request: The request.
-            P: Probabilities (B, K).
-            labels: Indices of the B labels, or flags (B, K) of a multi-label model.
-            more: The other requested outputs by their names.
-
-        Returns:
-            The body, and the size of its JSON part if binary data follows, else None.
-        """
-        if request.outputs is JSON_PROBABILITIES:
-            identity = orjson.dumps(request.id) if request.id else b'""'
-            numbers = orjson.dumps(P.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
-            return b'%b%b%b[%d,%d],"data":%b}]}' % (
-                self._start,
-                identity,
-                self._probabilities_start,
-                *P.shape,
-                numbers,
-            ), None
-        if request.outputs is BINARY_PROBABILITIES:
-            identity = orjson.dumps(request.id) if request.id else b'""'
-            raw = P.astype(self._little, copy=False).tobytes()
-            text = b'%b%b%b[%d,%d],"parameters":{"binary_data_size":%d}}]}' % (
-                self._start, identity, self._probabilities_start, *P.shape, len(raw)
-            )  # fmt: skip
-            return text + raw, len(text)
-        parts: list[bytes] = []
-        outputs: list[bytes] = []
-        for output in request.outputs:
-            datatype, shape, values, raw = self._encode_output(output, P, labels, more or {})
-            start = b'{"name":"%b","datatype":"%b","shape":%b' % (output.name.encode(), datatype, _shape_text(shape))
-            if output.binary:
-                parts.append(raw())
-                outputs.append(start + b',"parameters":{"binary_data_size":%d}}' % len(parts[-1]))
-            else:
-                numbers = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
-                outputs.append(start + b',"data":' + numbers + b"}")
-        identity = orjson.dumps(request.id) if request.id else b'""'
-        text = b"".join((self._start, identity, self._middle, b",".join(outputs), b"]}"))
-        return (b"".join((text, *parts)), len(text)) if parts else (text, None)
-
-    def _encode_output(
-        self, output: OutputRequest, P: Floats, labels: Labels, more: Mapping[str, Floats]
-    ) -> tuple[bytes, tuple[int, ...], Any, Any]:
-        """Return the datatype, the shape, the JSON values and a function that encodes the binary data of an output."""
-        if output.top:
-            texts = _classification(output.top, P, self._classes)
-            return b"BYTES", (len(P), len(texts) // len(P)), texts, lambda: _encode_bytes_elements(texts)
-        if output.name in more:
-            P = more[output.name]
-        if output.name != "labels":
-            return _NAMES[P.dtype.name], P.shape, P.ravel(), P.astype(self._little, copy=False).tobytes
-        if isinstance(labels, np.ndarray):
-            return b"BOOL", labels.shape, labels.ravel(), labels.tobytes
-        names = [self._classes[label] for label in labels]
-        return b"BYTES", (len(names),), names, lambda: _encode_bytes_elements(names)
-
-
-def _shape_text(shape: tuple[int, ...]) -> bytes:
-    return b"[" + b",".join([b"%d" % size for size in shape]) + b"]"
 
 
 def _parse_usual_row(body: bytes, rows: RowParser, model_name: str | None) -> InferenceBody | None:
@@ -233,7 +147,16 @@ def _parse_usual_row(body: bytes, rows: RowParser, model_name: str | None) -> In
     return None if X is None else InferenceBody(identity, X, JSON_PROBABILITIES)
 
 
-def _header_length(text: bytes, available: int) -> int:
+def parse_header_length(text: bytes, available: int) -> int:
+    """Return the value of Inference-Header-Content-Length.
+
+    Args:
+        text: The value.
+        available: The bytes of the body.
+
+    Raises:
+        MalformedError: It is no number, or larger than the body.
+    """
     if not text.isdigit() or len(text) > 19 or int(text) > available:  # noqa: PLR2004  # a 64-bit number
         raise MalformedError("Inference-Header-Content-Length must be the size in bytes of the JSON part of the body.")
     return int(text)
@@ -245,17 +168,3 @@ def _convert_raw_tensor(binary: memoryview, rows: RowParser) -> Floats:
         raise MalformedError(f"A raw tensor must have whole rows of {size} bytes.")
     check_row_count(len(binary) // size, rows.rows_max)
     return rows.convert_binary(binary, DATATYPES[DATATYPE_OF[rows.dtype.name]], len(binary) // size)
-
-
-def _classification(top: int, P: Floats, classes: tuple[str, ...]) -> list[str]:
-    """Return the top k classes of each row as "probability:index:name", the most probable first, ties by index.
-
-    `!s` writes the shortest decimal that parses to the same number of its dtype, as in JSON data.
-    """
-    order = np.argsort(-P, axis=1, kind="stable")[:, :top]
-    return [f"{P[i, k]!s}:{k}:{classes[k]}" for i, row in enumerate(order.tolist()) for k in row]
-
-
-def _encode_bytes_elements(texts: list[str]) -> bytes:
-    encoded = [text.encode() for text in texts]
-    return b"".join(part for text in encoded for part in (struct.pack("<I", len(text)), text))

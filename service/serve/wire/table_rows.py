@@ -35,7 +35,10 @@ class TableParser:
     Attributes:
         rows: The parser of the model's rows.
         columns: The model's features by name.
+        dtype: The model's dtype.
+        nan_is_missing: Whether NaN, which is not JSON, is a missing value: not for a model without fields.
         rows_max: The limit of rows of a request.
+        container_rows_max: The limit of rows whose lists and objects a body may have.
         depth_max: The limit of nesting of a body.
         parse_usual: Parses a body with nothing but instances; returns None if unsure.
     """
@@ -43,7 +46,10 @@ class TableParser:
     def __init__(self, rows: RowParser, features: Sequence[str]) -> None:
         self.rows: Final = rows
         self.columns: Final = FeatureColumns(features)
+        self.dtype: Final = rows.dtype
+        self.nan_is_missing: Final = False
         self.rows_max: Final = rows.rows_max
+        self.container_rows_max: Final = rows.rows_max
         self.depth_max: Final = rows.depth_max
         self.parse_usual: Final = rows.parse_usual
 

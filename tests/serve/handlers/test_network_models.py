@@ -72,7 +72,7 @@ def test_requests_of_one_turn_share_a_call_and_keep_their_bits(pair: Pair, name:
     served = pair.worker.registry.now.find_served(name, None)
     sizes = [1, 2, 7, served.inline_rows + 1, 1, 3]
     X = [rows(name, size, size) for size in sizes]
-    assert min(served.rows.rows_max, 1 << 15) > served.inline_rows
+    assert min(served.tables.rows_max, 1 << 15) > served.inline_rows
 
     async def talk() -> list[Any]:
         async def one(part: Any) -> Any:

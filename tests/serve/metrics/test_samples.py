@@ -10,7 +10,7 @@ from service.store.directory.data_directory import DataDirectory
 
 def values(settings: Settings, data: DataDirectory | None, memory: SharedMemory | None = None) -> dict[str, object]:
     """Return the samples without labels."""
-    sources = MetricSources(memory or SharedMemory(1, 1), settings, data, {}, models_readable=True, is_open=False)
+    sources = MetricSources(memory or SharedMemory(1, 1), settings, data, {}, (), models_readable=True, is_open=False)
     return {sample.metric: sample.value for sample in read_samples(sources) if not sample.labels}
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError, TooLargeError, UnacceptableError
 from service.serve.wire import feedback_body as posts
-from service.serve.wire.feedback_body import FeedbackParser, PostedEvent, PostedTokens
+from service.serve.wire.feedback_body import NumberFeedbackParser, PostedEvent, PostedTokens
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser, parse_object
 from service.serve.wire.table_rows import TableParser
@@ -47,9 +47,9 @@ def _one_id() -> Iterator[None]:
 
 def reader(
     dtype: np.dtype[Any] = FLOAT32, names: tuple[str, ...] = NAMES, *, multilabel: bool = False
-) -> FeedbackParser:
+) -> NumberFeedbackParser:
     tables = TableParser(RowParser(N, dtype, ROWS_MAX, DEPTH), FEATURES)
-    return FeedbackParser(tables, LabelParser(names, multilabel=multilabel))
+    return NumberFeedbackParser(tables, LabelParser(names, multilabel=multilabel))
 
 
 def refused(reason: InputError) -> tuple[str, str]:

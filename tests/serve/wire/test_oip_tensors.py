@@ -19,7 +19,8 @@ from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.json_grammar import BYTE_ORDER_MARK
 from service.serve.wire.oip_inputs import DATATYPES
 from service.serve.wire.oip_request import BINARY_PROBABILITIES, JSON_PROBABILITIES, OutputRequest
-from service.serve.wire.oip_tensors import InferenceBody, TensorCodec
+from service.serve.wire.oip_response import InferenceBody
+from service.serve.wire.oip_tensors import TensorCodec
 from service.serve.wire.rows import RowParser
 from service.softmax.linear_model import LinearModel
 from tests.support.budgets import examples

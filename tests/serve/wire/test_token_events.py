@@ -20,7 +20,7 @@ from service.errors import (
 )
 from service.serve.error_codes import ERROR_CODES
 from service.serve.wire import token_events as module
-from service.serve.wire.feedback_body import FeedbackParser, PostedTokens
+from service.serve.wire.feedback_body import NumberFeedbackParser, PostedTokens
 from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer, decode_token, encode_token
 from service.serve.wire.labels import LabelParser
 from service.serve.wire.rows import RowParser
@@ -51,7 +51,7 @@ def genesis(version: int) -> bytes:
 def make_issuer(version: int, *, name: str = "iris", key: bytes = KEY, now: int = NOW) -> TokenIssuer:
     dtype, classes = VERSIONS[version]
     sealer = TokenSealer(TokenKeys([key]), name, version, genesis(version), 2, dtype, 60.0, lambda: now)
-    parser = FeedbackParser(
+    parser = NumberFeedbackParser(
         TableParser(RowParser(2, dtype, 50, 64), ("a", "b")), LabelParser(classes, multilabel=False)
     )
     return TokenIssuer(sealer, parser)

@@ -240,6 +240,7 @@ DOCS: Final[dict[str, Docs]] = {
         response(metadata_bodies.ModelMetadata | metadata_bodies.UnavailableModel, metadata_bodies.METADATA),
         _OF_MODEL,
     ),
+    "row_schema": call("metadata", response(metadata_bodies.RowSchema, metadata_bodies.ROW_SCHEMA), _OF_MODEL),
     "pulse": _history(history_bodies.ModelPulse, history_bodies.PULSE, "invalid_parameter"),
     "history": _history(history_bodies.HistoryBuckets, history_bodies.HISTORY),
     "drift": _history(history_bodies.FeatureDrift, history_bodies.DRIFT),

@@ -1,8 +1,8 @@
 """Bodies of the native calls that describe models."""
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from service.serve.api.schemas.explain_bodies import PlattCalibration, TemperatureCalibration
 from service.serve.api.schemas.schema_types import (
@@ -140,6 +140,16 @@ class LearnerStatus(ResponseModel):
     refolded: float = Field(default_factory=absent, ge=0, le=1, description="The share of the events that is refolded.")
 
 
+class FieldDescription(ResponseModel):
+    """A field of a row."""
+
+    name: str = Field(description="The name of the field in a row.")
+    kind: Literal["number", "boolean", "category", "text", "bag", "vector", "cross"] = Field(
+        description="The kind of the field; docs/fields.md describes each."
+    )
+    takes: str | None = Field(description="The values that the field takes, in words; null for a cross.")
+
+
 class ModelMetadata(ResponseModel):
     """A model version that is served, and the state of each version of the model."""
 
@@ -152,7 +162,12 @@ class ModelMetadata(ResponseModel):
     )
     classes: list[str] = Field(description="The names of the classes, in the order of probabilities.")
     n_features: Count = Field(description="How many numbers a row has.")
-    features: list[str] = Field(description="The names of the features, in the order of a row.")
+    features: list[str] = Field(
+        description="The names of the features, in the order of a row; for a model with fields those of its columns."
+    )
+    fields: list[FieldDescription] = Field(
+        default_factory=absent, description="The fields of a row; left out for a model whose rows are numbers."
+    )
     dtype: Literal["float32", "float64"] = Field(description="The type of the numbers that the model computes with.")
     layers: list[LayerDescription] = Field(description="The layers, the head's last.")
     parameters: Count = Field(description="How many numbers the layers and the calibration hold.")
@@ -187,6 +202,10 @@ class ModelMetadata(ResponseModel):
     erased: bool = Field(default_factory=absent, description="Whether nothing on disk holds a forgotten event.")
 
 
+class RowSchema(RootModel[dict[str, Any]]):
+    """The JSON Schema (draft 2020-12) of a row as an object."""
+
+
 class UnavailableModel(ResponseModel):
     """A model of which no version is served."""
 
@@ -200,6 +219,18 @@ class UnavailableModel(ResponseModel):
     )
 
 
+ROW_SCHEMA: Final = {
+    "iris": {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A row of iris, version 1",
+        "description": "A row as an object. A list of its values in this order is accepted too.",
+        "type": "object",
+        "properties": {name: {"description": "A feature.", "type": "number"} for name in IRIS_FEATURES},
+        "required": IRIS_FEATURES,
+        "additionalProperties": False,
+        "examples": [dict.fromkeys(IRIS_FEATURES, 0.0)],
+    }
+}
 IRIS_SHA256: Final = "9a480578fb316e30feaa050d5f795ad01a7d1c9ea61d7e6a122da5b47a7a0eaf"
 # What stands at the start of the file of weights, after the eight bytes of its length.
 WEIGHTS_HEADER: Final = {

@@ -10,9 +10,9 @@ from pydantic import Field
 from service.serve.api.schemas.schema_types import Count, ResponseModel, absent, one_of
 
 Size = Annotated[int, Field(ge=-1)]
-ConfigType = Annotated[str, *one_of(("TYPE_FP32", "TYPE_FP64"))]
+ConfigType = Annotated[str, *one_of(("TYPE_FP32", "TYPE_FP64", "TYPE_INT64", "TYPE_STRING", "TYPE_BOOL"))]
 ConfigOutputType = Annotated[str, *one_of(("TYPE_FP32", "TYPE_FP64", "TYPE_STRING", "TYPE_BOOL"))]
-TensorType = Annotated[str, *one_of(("FP32", "FP64", "BYTES", "BOOL"))]
+TensorType = Annotated[str, *one_of(("FP32", "FP64", "INT64", "BYTES", "BOOL"))]
 
 
 class ServerMetadata(ResponseModel):

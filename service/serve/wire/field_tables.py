@@ -1,0 +1,182 @@
+"""Parse the rows of a model with fields: every form of a body becomes encoded rows.
+
+    instances, dataframe_records   [{"age": 41, "country": "PT"}, [41, "PT"], ...]: a list is in the order of the fields
+    inputs                         {"age": [41, 7], "country": ["PT", null]}; or the rows
+    dataframe_split                {"columns": ["country", "age"], "data": [["PT", 41], ...], "index": ignored}
+
+field_csv.py has CSV, and field_tensors.py the tensors of v2. The encoder (fields/row_encoder.py) decides what a value
+means, and refuses it by row and field. A value is missing where it is null or its name is absent. Python's clients
+write NaN for a missing number, which is not JSON: outside of texts it counts as null.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from service.errors import MalformedError, UnacceptableError
+from service.fields.entries import Values
+from service.fields.field_records import VectorField
+from service.fields.row_encoder import EncodedRows, RowEncoder
+from service.fields.text_records import BagField
+from service.serve.wire.field_csv import CsvFields
+from service.serve.wire.json_grammar import check_row_count, known_fields, list_names, parse_object
+from service.serve.wire.nan_literals import replace_nan
+from service.serve.wire.table_rows import SPLIT_FIELDS
+from service.softmax.arrays import Floats, Integers
+
+# Numbers of the matrix of a request: 64 MiB in float32. A row without values is short, and its matrix row is not.
+MATRIX_CELLS_MAX: Final = 1 << 24
+# A body may have the lists and objects of so many rows, however many each row has: about 100 MB as Python objects.
+CONTAINER_ROWS_MAX: Final = 1 << 19
+
+# Counts how many values of each field (F,) were missing and unknown.
+CountValues = Callable[[Integers, Integers], None]
+
+
+class FieldTables:
+    """Parses and converts the bodies of one model with fields whose rows become dense.
+
+    Args:
+        encoder: The encoder of its rows.
+        dtype: The model's dtype.
+        rows_max: The limit of rows of a request.
+        depth_max: The limit of nesting of a body.
+        count_values: Counts the missing and unknown values of the rows that were encoded, or None.
+
+    Attributes:
+        encoder: As above.
+        dtype: As above.
+        rows_max: The limit of rows of a request.
+        depth_max: As above.
+        nan_is_missing: Whether NaN, which is not JSON, is a missing value.
+        container_rows_max: The limit of rows whose lists and objects a body may have.
+    """
+
+    def __init__(
+        self,
+        encoder: RowEncoder,
+        dtype: np.dtype[np.floating[Any]],
+        rows_max: int,
+        depth_max: int,
+        count_values: CountValues | None = None,
+    ) -> None:
+        self.encoder: Final = encoder
+        self.dtype: Final = dtype
+        self.rows_max: Final = min(rows_max, max(1, MATRIX_CELLS_MAX // encoder.n_columns))
+        self.depth_max: Final = depth_max
+        self.nan_is_missing: Final = True
+        nested = sum(isinstance(field, BagField | VectorField) for field in encoder.fields)
+        self.container_rows_max: Final = max(rows_max, min(rows_max * (1 + nested), CONTAINER_ROWS_MAX))
+        self._count_values: Final = count_values
+        self._csv: Final = CsvFields(encoder.fields)
+        self._positions: Final = [str(i) for i in range(len(encoder.names))]
+
+    def parse_usual(self, body: bytes) -> Floats | None:  # noqa: ARG002  # rows of numbers have a faster parser
+        """Return None: the general way reads every body."""
+        return None
+
+    def parse_document(self, body: bytes, rows_max: int) -> dict[str, Any]:
+        """Parse a JSON object.
+
+        Args:
+            body: The bytes.
+            rows_max: The limit of rows, which limits the number of lists and objects.
+
+        Raises:
+            MalformedError: The body cannot be parsed.
+            TooLargeError: The body has too many lists and objects.
+        """
+        rows_max = max(rows_max, self.container_rows_max)
+        try:
+            return parse_object(body, self.depth_max, rows_max)
+        except MalformedError:
+            text = replace_nan(body)
+            if text is None:
+                raise
+        return parse_object(text, self.depth_max, rows_max)
+
+    def convert_instances(self, instances: object, field: str = "instances") -> Floats:
+        """Convert a list of rows, each an object, or a list of values in the order of the fields.
+
+        Args:
+            instances: Any JSON value.
+            field: The name of the member that has it.
+
+        Raises:
+            UnacceptableError: It is not a list of at least one row, or a field does not accept a value.
+            TooLargeError: There are more rows or entries than the limit.
+        """
+        if type(instances) is not list or not instances:
+            raise UnacceptableError(f'"{field}" must be a list of at least one row.')
+        check_row_count(len(instances), self.rows_max)
+        return self._finish(self.encoder.encode_objects(instances))
+
+    def convert_columns(self, columns: Mapping[str, Values]) -> Floats:
+        """Convert columns of values by the name of their field; a field without a column is missing in all rows.
+
+        Raises:
+            UnacceptableError: A column is no list of at least one value, they differ in length, or a field does not
+                accept a value.
+            TooLargeError: There are more rows or entries than the limit.
+        """
+        sizes = [len(column) if isinstance(column, list | np.ndarray) else 1 for column in columns.values()]
+        if not all(sizes):
+            raise UnacceptableError("Each column must be a list of at least one value.")
+        check_row_count(max(sizes, default=0), self.rows_max)
+        return self._finish(self.encoder.encode_columns(columns))
+
+    def convert_split(self, frame: object, field: str) -> Floats:
+        """Convert an object with the names of the columns and the rows; `field` is the name of the member that has it.
+
+        Raises:
+            UnacceptableError: It is not such an object, or a field does not accept a value.
+            TooLargeError: There are more rows or entries than the limit.
+        """
+        if type(frame) is not dict:
+            raise UnacceptableError(f'"{field}" must be an object with "columns" and "data".')
+        members = known_fields(frame, SPLIT_FIELDS)
+        names, rows = self._name_columns(members.get("columns", list(self.encoder.names))), members.get("data")
+        if type(rows) is not list or not rows:
+            raise UnacceptableError('"data" must be a list of at least one row.')
+        check_row_count(len(rows), self.rows_max)
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(names)}:
+            wrong = next(i for i, row in enumerate(rows) if type(row) is not list or len(row) != len(names))
+            raise UnacceptableError(f"Row {wrong} must be a list of as many values as there are columns.")
+        return self.convert_columns(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+
+    def parse_csv(self, body: bytes, *, header: bool | None = None) -> Floats:
+        """Parse a CSV text, which has a header unless the request says that it has none.
+
+        Raises:
+            MalformedError: The body is not CSV in UTF-8.
+            UnacceptableError: A line has too few or too many cells, or a field does not accept a value.
+            TooLargeError: There are more rows or entries than the limit.
+        """
+        return self.convert_columns(self._csv.parse_columns(body, self.rows_max, header=header is not False))
+
+    def _name_columns(self, columns: object) -> Sequence[str]:
+        """Return the names of the columns of a table; those that pandas numbers are the fields in their order."""
+        if type(columns) is not list or not columns:
+            raise UnacceptableError('"columns" must be a list of names.')
+        names = [str(name) if type(name) is int else name for name in columns]
+        if not {str}.issuperset(map(type, names)):
+            raise UnacceptableError("The body has a column whose name is not a string.")
+        if names == self._positions and not set(names) <= set(self.encoder.names):
+            return self.encoder.names
+        check_repeated(names)
+        return names
+
+    def _finish(self, encoded: EncodedRows) -> Floats:
+        """Return the rows as X (B, N) in the model's dtype, and count their missing and unknown values."""
+        rows = self.encoder.to_model_rows(encoded.rows, self.dtype)
+        if self._count_values is not None:
+            self._count_values(encoded.missing, encoded.unknown)
+        return rows.to_matrix(self.encoder.n_columns)
+
+
+def check_repeated(names: Sequence[str], what: str = "a column") -> None:
+    """Raise UnacceptableError if a name of a table or of a request occurs twice."""
+    if len(set(names)) < len(names):
+        repeated = [name for i, name in enumerate(names) if name in names[:i]]
+        raise UnacceptableError(f"The body has {what} twice{list_names(repeated)}.")
