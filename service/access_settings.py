@@ -82,7 +82,8 @@ class AccessSettings(BaseSettings):
     openapi_access: Literal["key", "open"] = Field(
         "open",
         description="Who may read /openapi.json in a service with keys: `open` for everybody, because the document is "
-        "that of the release; `key` for every key. /docs needs it open, or a proxy that adds a key.",
+        "that of the release without a key; `key` for every key. With a key it has the rows of the models that the key "
+        "permits. /docs needs it open, or a proxy that adds a key.",
     )
 
     # Over which connections

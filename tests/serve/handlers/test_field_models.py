@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tritonclient.http
 
+from service.access.scopes import Scope
 from service.store.artifact.artifact import write_artifact
+from tests.support.api_keys import add_key, bearer
 from tests.support.field_artifacts import DENSE_COLUMNS, field_artifact
 from tests.support.field_rows import NAMES, ROWS, binary_tensors, json_forms, json_tensors, to_csv
 from tests.support.http_connection import Response
@@ -159,6 +161,23 @@ def test_the_schema_of_a_row_is_what_the_model_takes(served: Pair, name: str) ->
     assert post(served, f"/v1/models/{name}:predict", {"instances": [example]}).status == 200
     component = get(served, "/openapi.json")["components"]["schemas"][f"Row.{name}"]
     assert component == {key: value for key, value in schema.items() if key != "$schema"}
+
+
+@pytest.mark.parametrize("access", ["open", "key"])
+def test_the_document_names_no_other_models(models_with_fields: Path, tmp_path: Path, access: str) -> None:
+    """It has the rows of the models that a key permits, and none without a key, even if everybody may read it."""
+    keys = tmp_path / "keys.json"
+    some, none = add_key(keys, Scope.PREDICT, models=("claims",)), add_key(keys, Scope.FEEDBACK)
+    with Pair(models_with_fields, keys_file=keys, openapi_access=access) as served:
+
+        def rows(*headers: tuple[str, str]) -> tuple[int, list[str]]:
+            (found,) = served.ask(request("GET", "/openapi.json", headers=headers))
+            schemas = found.json.get("components", {}).get("schemas", {})
+            return found.status, [name for name in schemas if name.startswith("Row.")]
+
+        assert rows(bearer(some)) == (200, ["Row.claims"])
+        assert rows(bearer(none)) == (200, [])
+        assert rows(bearer("wrong")) == rows() == ((200, []) if access == "open" else (401, []))
 
 
 WRONG = [{"age": "a"}, {"age": True}, {"member": 1}, {"country": 1.5}, {"subject": 2}, {"basket": {"a": "b"}}, {"x": 1}]
