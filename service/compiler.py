@@ -11,8 +11,9 @@ Numba's configuration.
 
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ BASELINES: dict[str, tuple[str, ...]] = {
 # own folder, or one that the operator names.
 CACHE = Path(os.environ.get("SOFTSTEP_KERNELS", Path(__file__).parent / "__pycache__" / "kernels"))
 PACKAGE = Path(__file__).parent
+# The imports of a source file, as ruff's style lets them be written: `from service.… import` and names, or names in
+# parentheses.
+IMPORT = re.compile(r"^from (service[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
+NAME = re.compile(r"\w+")
 
 
 def sources(package: Path) -> tuple[Path, ...]:
@@ -84,20 +89,45 @@ TARGET, FEATURES = _choose_target()
 FAMILY = _family(TARGET, FEATURES)
 
 
-def source_stamp(package: Path) -> str:
-    """Hash every source file that machine code may come from.
+def imported_sources(path: Path, package: Path, known: Collection[Path]) -> set[Path]:
+    """Return the source files that a source file imports by name.
+
+    Args:
+        path: The source file.
+        package: The folder of the package `service`.
+        known: All source files.
+    """
+    found = set()
+    for module, names in IMPORT.findall(path.read_text()):
+        place = package.joinpath(*module.split(".")[1:])
+        found |= {place.with_suffix(".py"), *(place / f"{name}.py" for name in NAME.findall(names))}
+    return found.intersection(known)
+
+
+def source_stamps(package: Path) -> dict[Path, str]:
+    """Hash each source file with all that its machine code may come from: this module, and what it imports in turn.
 
     Numba stamps a cached function with its own file alone, so it would use code that was inlined from another file
-    after an edit of that file. Here a change of any of these files invalidates the whole cache.
+    after an edit of that file. Here a change of any of these files invalidates the code of those that import it.
     """
-    digest = hashlib.sha256(sys.version.encode())
-    for path in sources(package):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    files = sources(package)
+    imports = {path: imported_sources(path, package, files) for path in files}
+    stamps = {}
+    for path in files:
+        needed, waiting = {package / "compiler.py"}, [path]
+        while waiting:
+            one = waiting.pop()
+            if one not in needed:
+                needed.add(one)
+                waiting += imports[one]
+        digest = hashlib.sha256(sys.version.encode())
+        for one in sorted(needed):
+            digest.update(one.read_bytes())
+        stamps[path] = digest.hexdigest()
+    return stamps
 
 
-SOURCES = frozenset(sources(PACKAGE))
-STAMP = source_stamp(PACKAGE)
+STAMPS = source_stamps(PACKAGE)
 
 
 class KernelLocator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
@@ -106,13 +136,15 @@ class KernelLocator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
     Numba's own locators test whether the folder is writable even for reading, which fails on a read-only root.
     """
 
-    def __init__(self, py_func: Callable[..., Any]) -> None:
+    def __init__(self, py_func: Callable[..., Any], stamp: str) -> None:
         self._line = py_func.__code__.co_firstlineno
+        self._stamp = stamp
 
     @classmethod
     def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "KernelLocator | None":
         """Return a locator for a function of these files; None for others, which Numba's own locators handle."""
-        return cls(py_func) if Path(py_file) in SOURCES else None
+        stamp = STAMPS.get(Path(py_file))
+        return None if stamp is None else cls(py_func, stamp)
 
     def ensure_cache_path(self) -> None:
         """Create the folder; Numba calls this only before it saves."""
@@ -124,7 +156,7 @@ class KernelLocator(_CacheLocator):  # type: ignore[misc]  # Numba has no types
 
     def get_source_stamp(self) -> str:
         """Return the stamp that must be unchanged for cached code to be used."""
-        return STAMP
+        return self._stamp
 
     def get_disambiguator(self) -> str:
         """Return the line number, which distinguishes functions of one name."""

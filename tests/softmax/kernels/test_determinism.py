@@ -6,12 +6,14 @@ writes tests/golden/determinism.json, the bits that this release guarantees. A c
 every stored prediction, log and snapshot. It needs an entry in CHANGELOG.md and a commit of its own.
 """
 
+import ast
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions, requires
 from itertools import pairwise
 from pathlib import Path
@@ -191,8 +193,8 @@ def copy_package(folder: Path) -> Path:
     return package
 
 
-def test_an_edit_of_another_kernel_file_invalidates_the_cache(tmp_path: Path) -> None:
-    """A copy with a copied cache compiles nothing, and everything after an edit of any other kernel file."""
+def test_an_edit_of_an_imported_file_invalidates_the_cache(tmp_path: Path) -> None:
+    """A copy with a copied cache compiles nothing, and everything after an edit of a file that it imports."""
     package = copy_package(tmp_path)
     shutil.copytree(compiler.CACHE, tmp_path / "kernels")
     script = (
@@ -202,24 +204,52 @@ def test_an_edit_of_another_kernel_file_invalidates_the_cache(tmp_path: Path) ->
         "assert compiler.__file__.startswith(sys.path[0])\n"
         "print(compiler.cache_misses())"
     )
-    assert python("-c", script, SOFTSTEP_KERNELS=str(tmp_path / "kernels")) == "0\n"
-    with (package / "softmax" / "kernels" / "matmul.py").open("a") as source:
-        source.write("# edited\n")
-    assert python("-c", script, SOFTSTEP_KERNELS=str(tmp_path / "kernels")) == "4\n"
+    for name, misses in (("matmul", "0"), ("lanes", "4")):
+        assert python("-c", script, SOFTSTEP_KERNELS=str(tmp_path / "kernels")) == "0\n"
+        with (package / "softmax" / "kernels" / f"{name}.py").open("a") as source:
+            source.write("# edited\n")
+        assert python("-c", script, SOFTSTEP_KERNELS=str(tmp_path / "kernels")) == f"{misses}\n"
 
 
 SOURCES = [str(path.relative_to(compiler.PACKAGE)) for path in compiler.sources(compiler.PACKAGE)]
 
 
+@cache
+def imported(path: Path) -> frozenset[Path]:
+    """Return the source files that a source file imports, as Python's own parser finds them."""
+    names = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    parts = {part for name in names for part in (name, name.rpartition(".")[0])}
+    return frozenset({ROOT.joinpath(*part.split(".")).with_suffix(".py") for part in parts} & compiler.STAMPS.keys())
+
+
+def needed_sources(path: Path) -> set[Path]:
+    """Return a source file and all that it imports in turn."""
+    needed, waiting = set[Path](), [path]
+    while waiting:
+        one = waiting.pop()
+        needed.add(one)
+        waiting += imported(one) - needed
+    return needed
+
+
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_source_is_in_the_stamp(source: str, tmp_path: Path) -> None:
-    """An edit of any source file of machine code changes the stamp of cached code."""
+def test_every_source_is_in_the_stamps(source: str, tmp_path: Path) -> None:
+    """An edit of a source file changes the stamps of itself and of all files that import it, and no other."""
     package = copy_package(tmp_path)
-    before = compiler.source_stamp(package)
-    assert before == compiler.STAMP, "the same files in another folder keep the stamp"
+    before = compiler.source_stamps(package)
+    assert list(before.values()) == list(compiler.STAMPS.values()), "the same files in another folder keep the stamps"
     with (package / source).open("a") as file:
         file.write("# edited\n")
-    assert compiler.source_stamp(package) != before
+    after = compiler.source_stamps(package)
+    changed = {str(path.relative_to(package)) for path in before if after[path] != before[path]}
+    edited = compiler.PACKAGE / source
+    expected = {one for one in SOURCES if edited in needed_sources(compiler.PACKAGE / one)}
+    assert changed == (set(SOURCES) if source == "compiler.py" else expected)
 
 
 def test_make_knows_every_source() -> None:
