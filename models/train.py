@@ -1,4 +1,4 @@
-"""Train the models that Softstep ships, from data inside the scikit-learn and river wheels; no network is needed.
+"""Train the models that Softstep ships, from data inside wheels; no network is needed.
 
     .venv/bin/python models/train.py [--out models] [name …]        (`make models` trains all seven)
 
@@ -12,6 +12,8 @@ LogisticRegression are fitted to the rest; cross-validation there picks C by its
    weights take raw features. For a hidden layer it becomes the input stage instead. The manifest keeps the training
    statistics.
 4. The held-out rows give the metrics in the manifest.
+
+Models with fields, penguins and languages, are trained by field_models.py when they are named.
 """
 
 import argparse
@@ -23,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 from data_sets import DATA, Data, Floats, Labels, load
+from field_data import FIELD_DATA
+from field_models import fit_fields
 from hidden import NetworkClassifier
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -44,6 +48,7 @@ THRESHOLDS = tuple(round(0.1 + 0.01 * step, 2) for step in range(81))
 # Multilabel rows with a rarer set of labels than this are stratified by their number of labels only.
 LABEL_SET_ROWS_MIN = 10
 LABEL_COUNT_MAX = 8
+NAMES = (*DATA, *FIELD_DATA)
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line; by default the process's.
     """
     parser = argparse.ArgumentParser(description="Train the shipped models again.")
-    parser.add_argument("names", nargs="*", metavar="name", help=f"models to train, of {', '.join(DATA)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"models to train, of {', '.join(NAMES)}; default: all"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="directory to write to")
     options = parser.parse_args(arguments)
-    if not DATA.keys() >= set(options.names):
-        parser.error(f"the models are {', '.join(DATA)}")
+    if not set(NAMES).issuperset(options.names):
+        parser.error(f"the models are {', '.join(NAMES)}")
     for name in options.names or DATA:
-        artifact = fit(name).artifact
+        artifact = fit(name).artifact if name in DATA else fit_fields(name).artifact
         write_artifact(options.out / name / "1", artifact, overwrite=True)
         metrics = "  ".join(f"{metric} {value:.4g}" for metric, value in artifact.manifest.metrics.items())
         print(f"{name:13}  C {artifact.manifest.provenance['C']:4}  {metrics}", flush=True)

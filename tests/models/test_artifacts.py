@@ -175,4 +175,7 @@ def test_the_script_rejects_unknown_names(train: ModuleType, capsys: pytest.Capt
     """An unknown model name exits with a message that lists the models."""
     with pytest.raises(SystemExit):
         train.main(["unknown"])
-    assert "the models are iris, breast-cancer, digits, digits-mlp, phishing, segment, yeast" in capsys.readouterr().err
+    assert (
+        "the models are iris, breast-cancer, digits, digits-mlp, phishing, segment, yeast, penguins, languages"
+        in capsys.readouterr().err
+    )
