@@ -30,8 +30,9 @@ from service.errors import ArtifactError, ClassesFixedError, PayloadError
 from service.learn.row_answers import NO_LABEL
 from service.learn.state import LearnerState
 from service.learn.stream_history import History
-from service.softmax.arrays import Doubles, Floats, Integers
+from service.softmax.arrays import Doubles, Integers
 from service.softmax.logit_targets import logit_targets
+from service.softmax.sparse_rows import Rows
 from service.store.artifact.artifact import Artifact
 from service.store.log.admin_payloads import parse, parse_classes
 from service.store.log.events import Event, Kind
@@ -186,18 +187,19 @@ class EventFold:
         """Count the events of a block, and return whether the model can learn from their rows now."""
         layout = block.layout
         sizes = (layout.dtype, layout.n_features, layout.n_classes)
-        if layout.is_sparse or sizes != (*self._row_type, self.state.n_classes) or not self._accepts(layout.targets):
+        fits = layout.is_sparse == self.artifact.has_sparse_rows and sizes == (*self._row_type, self.state.n_classes)
+        if not fits or not self._accepts(layout.targets):
             self.unfit += block.events
             return False
         self.events += block.events
         return True
 
-    def _rows_of(self, block: Block) -> tuple[Floats, Integers | None, Doubles | None, Doubles | None]:
-        """Return X, labels or targets of the logits, and weights of a block's rows, as the state takes them."""
+    def _rows_of(self, block: Block) -> tuple[Rows, Integers | None, Doubles | None, Doubles | None]:
+        """Return the rows, labels or targets of the logits, and weights of a block, as the state takes them."""
         weights = None if block.weights is None else block.weights.astype(np.float64)
         if block.layout.targets == Targets.INDEX:
-            return block.X, block.targets.astype(np.int64), None, weights
-        return block.X, None, logit_targets(block.targets, self.artifact.manifest.head), weights
+            return block.rows, block.targets.astype(np.int64), None, weights
+        return block.rows, None, logit_targets(block.targets, self.artifact.manifest.head), weights
 
     def _accepts(self, targets: Targets) -> bool:
         """Return whether the head learns from such targets: multilabel heads only from sets, others never from sets."""
@@ -218,7 +220,8 @@ class EventFold:
         """Return the fields and arrays from which `from_checkpoint` makes an equal fold.
 
         They also hold the state as an artifact: its manifest under "manifest", and under "artifact.<tensor>" its
-        tensors but those that learning leaves as they are. "manifest" is None if the state makes no valid artifact.
+        tensors but those that learning leaves as they are. "manifest" is None if the state makes no valid artifact, and
+        for sparse rows: their state has the changed columns, and a whole artifact would make checkpoints large.
         """
         manifest, tensors = self._artifact_contents()
         fields = {
@@ -231,6 +234,8 @@ class EventFold:
         return fields, {**self.state.tensors(), **{f"artifact.{name}": tensor for name, tensor in tensors.items()}}
 
     def _artifact_contents(self) -> tuple[dict[str, Any] | None, Mapping[str, NDArray[Any]]]:
+        if self.artifact.has_sparse_rows:  # the state itself has the columns that have changed
+            return None, {}
         try:
             artifact = self.state.export_artifact(self.classes, self.artifact.manifest.provenance)
         except ArtifactError:

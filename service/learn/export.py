@@ -17,6 +17,7 @@ from service.softmax.parameters import (
     Parameters,
 )
 from service.softmax.rule import Form
+from service.softmax.sparse_parameters import SparseParameters
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.manifest import LearningRecord, Manifest
@@ -106,6 +107,8 @@ def _training(
 
 def _layers(artifact: Artifact, served: Parameters) -> LinearParameters | NetworkParameters:
     """Return what the layers of an exported artifact are: of a mixture its offset, or weights of 0."""
+    if isinstance(served, SparseParameters):
+        return LinearParameters(served.head, *served.weights.to_matrix(), calibration=served.calibration)
     if not isinstance(served, MixtureParameters):
         return served
     if served.offset is not None:

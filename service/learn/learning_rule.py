@@ -18,7 +18,9 @@ from service.softmax.learner_factory import AnyLearner, create_learner
 from service.softmax.learner_tensors import tensors_below
 from service.softmax.mixture_learner import MixtureLearner
 from service.softmax.parameters import OFFSET_PREFIX, LinearParameters
+from service.softmax.row_protocols import RowLearner
 from service.softmax.rule import RuleName
+from service.softmax.sparse_learner import SparseLearner
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.learning_rules import (
     build_rule,
@@ -29,7 +31,7 @@ from service.store.artifact.learning_rules import (
     select_rule,
 )
 from service.store.artifact.mixture_rules import check_mixture, drawn_features
-from service.store.artifact.model_factory import initial_parameters, training_stage
+from service.store.artifact.model_factory import first_squares, initial_parameters, training_stage
 from service.store.artifact.rule_sizes import check_size
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
@@ -58,8 +60,12 @@ class LearningRule:
         thresholds = np.array(manifest.thresholds or [THRESHOLD] * manifest.n_outputs)
         start = replace(initial_parameters(artifact), calibration=None)
         rule = build_rule(artifact, self.name, form, self.constants, fold_version=fold_version)
+        constants = effective_constants(artifact, self.name, form, self.constants, fold_version)
+        squares = first_squares(artifact, constants)
         try:
-            self.learner: AnyLearner = create_learner(start, form, rule, thresholds, _training_stage(artifact, form))
+            self.learner: AnyLearner = create_learner(
+                start, form, rule, thresholds, _training_stage(artifact, form), squares
+            )
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         # What another rule had learned when mixture was configured, and in how many rows.
@@ -67,10 +73,15 @@ class LearningRule:
         self._offset_rows = 0
 
     @property
+    def row_learner(self) -> RowLearner:
+        """The learner, for rows in the form of the artifact's."""
+        return self.learner
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The rule, the form and every constant in effect, for the metadata."""
-        form, N = self.learner.form, self._artifact.n_features
-        constants = effective_constants(self.name, form, self.constants, N, self._fold_version)
+        form = self.learner.form
+        constants = effective_constants(self._artifact, self.name, form, self.constants, self._fold_version)
         return {"rule": self.name, "form": form, "constants": constants}
 
     def copy(self) -> "LearningRule":
@@ -102,7 +113,7 @@ class LearningRule:
             raise ArtifactError("only the rule mixture continues from mixture; roll back to before it instead")
         if form in {"running", "delta"} and name != "mixture":  # the forms with a clip
             numbers.setdefault("clip", self.learner.rule.clip)
-        check_constants(name, numbers, layers=form == "layers")
+        check_constants(name, numbers, self._artifact)
         if name == "mixture":
             check_mixture(self._artifact, numbers)
             check_size(name, numbers, self._artifact, self.learner.n_logits)
@@ -160,6 +171,7 @@ class LearningRule:
     def _continue_from(self, offset: LinearParameters, rows: int, constants: dict[str, float]) -> None:
         """Add a mixture of experts to a linear model that was learned from some rows."""
         before = self.learner
+        assert not isinstance(before, SparseLearner)  # noqa: S101  # refuses the rule
         rule = build_rule(self._artifact, "mixture", "mixture", constants, fold_version=self._fold_version, rows=rows)
         learner = MixtureLearner(offset, rule, before.thresholds, _learned_stage(offset))
         learner.continue_counts(before)
@@ -169,8 +181,13 @@ class LearningRule:
     def _set(self, name: RuleName, constants: dict[str, float]) -> None:
         rows = None if self._offset is None else self._offset_rows
         version = self._fold_version
-        rule = build_rule(self._artifact, name, self.learner.form, constants, fold_version=version, rows=rows)
-        self.learner.set_rule(rule)
+        form = self.learner.form
+        rule = build_rule(self._artifact, name, form, constants, fold_version=version, rows=rows)
+        if isinstance(self.learner, SparseLearner):
+            values = effective_constants(self._artifact, name, form, constants, version)
+            self.learner.set_rule(rule, first_squares(self._artifact, values))
+        else:
+            self.learner.set_rule(rule)
         self.name, self.constants = name, constants
 
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from service.errors import UnacceptableError
 from service.learn.state import ScoredRows
 from service.softmax.arrays import Doubles, Floats, Integers
-from service.softmax.classifier import HEADS, NO_LABELS, Classifier
+from service.softmax.classifier import HEADS, NO_LABELS
 from service.softmax.kernels.answer_counts import FROZEN_HIT_OF, FROZEN_LOSS_OF, find_answers
 from service.softmax.kernels.calibration_kernels import head_forward
 from service.softmax.kernels.exp_log import log_forward
 from service.softmax.progress import OUTCOMES
+from service.softmax.sparse_rows import Rows, slice_rows, take_rows
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.model_factory import build_model
 from service.store.log.feedback_blocks import Block
@@ -37,7 +38,7 @@ class RowAnswers:
 
     Attributes:
         seqs: (R,) the seq of each row's event.
-        X: (R, N) the rows.
+        rows: The rows, X (R, N) or sparse.
         labels: (R,) the class that was wanted; NO_LABEL for a multi-label row.
         answers: (R,) the class that was answered; NO_LABEL for a multi-label row.
         outcomes: (6, R) in the order of RECENT: the loss of the answer, 1 if it was right, else 0, the probability that
@@ -47,7 +48,7 @@ class RowAnswers:
     """
 
     seqs: Integers
-    X: Floats
+    rows: Rows
     labels: Integers
     answers: Integers
     outcomes: Doubles
@@ -65,7 +66,7 @@ class AnswerReader:
     def __init__(self, artifact: Artifact) -> None:
         manifest = artifact.manifest
         self._head: Final = manifest.head
-        self._model: Final[Classifier] = build_model(artifact)
+        self._model: Final = build_model(artifact)
         self._thresholds: Final = tuple(manifest.thresholds or ())
 
     def read_answers(self, block: Block, seqs: Integers, scored: ScoredRows) -> RowAnswers:
@@ -76,16 +77,17 @@ class AnswerReader:
             seqs: (R,) the seq of each row's event.
             scored: How they were answered.
         """
-        X, targets, scores, found = block.X, block.targets, scored.scores, scored.outcomes
+        rows, targets, scores, found = block.rows, block.targets, scored.scores, scored.outcomes
         skipped = np.isnan(scored.losses)
         if skipped.any():
-            keep = ~skipped
-            X, targets, scores, found, seqs = X[keep], targets[keep], scores[keep], found[:, keep], seqs[keep]
-        outcomes = np.empty((len(RECENT), len(X)))
+            keep = np.flatnonzero(~skipped)
+            rows, targets, scores, found = take_rows(rows, keep), targets[keep], scores[keep], found[:, keep]
+            seqs = seqs[keep]
+        outcomes = np.empty((len(RECENT), len(seqs)))
         outcomes[:OUTCOMES] = found
         wanted = answered = None
         if self._head == "multilabel":
-            labels = answers = np.full(len(X), NO_LABEL)
+            labels = answers = np.full(len(seqs), NO_LABEL)
             wanted, answered = targets >= THRESHOLD, self._answered_sets(scores)
         else:
             is_index = block.layout.targets == Targets.INDEX
@@ -94,9 +96,9 @@ class AnswerReader:
             find_answers(scores, outcomes, labels, answers)
         soft = None if block.layout.targets == Targets.INDEX else targets.astype(np.float64)
         outcomes[FROZEN_LOSS_OF], outcomes[FROZEN_HIT_OF] = self._frozen_answers(
-            X, labels, soft, block.layout.n_classes
+            rows, labels, soft, block.layout.n_classes
         )
-        return RowAnswers(seqs, X, labels, answers, outcomes, wanted, answered)
+        return RowAnswers(seqs, rows, labels, answers, outcomes, wanted, answered)
 
     def _answered_sets(self, scores: Floats) -> Flags:
         """Return which classes a multi-label head answers for logits (R, K)."""
@@ -108,40 +110,47 @@ class AnswerReader:
         """Return the probability from which each of the first classes is answered."""
         return np.array([*self._thresholds, *[THRESHOLD] * classes])[:classes]
 
-    def _frozen_answers(self, X: Floats, labels: Integers, soft: Doubles | None, classes: int) -> tuple[Doubles, Flags]:
+    def _frozen_answers(
+        self, rows: Rows, labels: Integers, soft: Doubles | None, classes: int
+    ) -> tuple[Doubles, Flags]:
         """Return the losses and hits (R,) of the artifact's answers, given the number of classes now.
 
         A row whose values are too large for the artifact counts as a guess that gives each class the same probability,
         and as wrong.
         """
         try:
-            return self._compare(X, labels, soft, classes)
+            return self._compare(rows, labels, soft, classes)
         except UnacceptableError:
-            if len(X) == 1:
+            if len(labels) == 1:
                 guess = classes * _uniform_loss(2) if self._head == "multilabel" else _uniform_loss(classes)
                 return np.full(1, guess), np.zeros(1, bool)
-            each = (slice(i, i + 1) for i in range(len(X)))
             parts = [
-                self._frozen_answers(X[at], labels[at], None if soft is None else soft[at], classes) for at in each
+                self._frozen_answers(
+                    slice_rows(rows, i, i + 1),
+                    labels[i : i + 1],
+                    None if soft is None else soft[i : i + 1],
+                    classes,
+                )
+                for i in range(len(labels))
             ]
             return np.concatenate([losses for losses, _ in parts]), np.concatenate([hits for _, hits in parts])
 
-    def _compare(self, X: Floats, labels: Integers, soft: Doubles | None, classes: int) -> tuple[Doubles, Flags]:
+    def _compare(self, rows: Rows, labels: Integers, soft: Doubles | None, classes: int) -> tuple[Doubles, Flags]:
         """Return the losses and hits; a class that was added after training has the probability of a guess."""
         model, known = self._model, self._model.n_classes
-        if not len(X):
+        if not len(labels):
             return np.empty(0), np.empty(0, bool)
         if soft is None:
-            losses, best = model.label_losses(X, np.minimum(labels, known - 1))
+            losses, best = model.label_losses(rows, np.minimum(labels, known - 1))
             return np.where(
                 labels < known, losses, _uniform_loss(classes)
             ) if classes > known else losses, best == labels
         if self._head == "multilabel":
-            same = np.greater_equal(model.predict(X), self._thresholds_of(known)) == (soft[:, :known] >= THRESHOLD)
-            losses = model.losses(X, np.ascontiguousarray(soft[:, :known])) + (classes - known) * _uniform_loss(2)
+            same = np.greater_equal(model.predict(rows), self._thresholds_of(known)) == (soft[:, :known] >= THRESHOLD)
+            losses = model.losses(rows, np.ascontiguousarray(soft[:, :known])) + (classes - known) * _uniform_loss(2)
             return losses, same.all(axis=1) & (soft[:, known:] < THRESHOLD).all(axis=1)
-        logs = model.log_probabilities(X)
-        losses = np.zeros(len(X))
+        logs = model.log_probabilities(rows)
+        losses = np.zeros(len(labels))
         for k in range(classes):  # one class after another, so that the order of the sum is fixed
             losses += soft[:, k] * (-logs[:, k] if k < known else _uniform_loss(classes))
         return losses, logs.argmax(axis=1) == labels

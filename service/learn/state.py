@@ -17,8 +17,7 @@ Invariants:
 - The clip of a stage is part of what is served. Another rule leaves it alone unless the change names it.
 - In shadow mode the parameters from its start are served, and new classes are added to them too.
 - A calibration learns beside the weights and never changes what they learn.
-- A change of what is computed, of a default or of a guard raises FOLD_VERSION, because it changes what every log
-  replays to.
+- A change of what is computed, of a default or of a guard raises FOLD_VERSION: it changes what logs replay to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,10 +36,11 @@ from service.softmax.learner_tensors import copy_tensors, tensors_below
 from service.softmax.parameters import Parameters
 from service.softmax.progress import OUTCOMES
 from service.softmax.reliability_diagram import reliability_diagram
+from service.softmax.sparse_rows import Rows, count_rows
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION
 from service.store.artifact.manifest import LearningRecord
-from service.store.artifact.model_factory import calibration_learner_of, restore_parameters
+from service.store.artifact.model_factory import build_row_model, calibration_learner_of, restore_parameters
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 
@@ -122,7 +122,7 @@ class LearnerState:
 
     def fold_rows(
         self,
-        X: Floats,
+        rows: Rows,
         labels: Integers | None = None,
         Y: Doubles | None = None,
         weights: Doubles | None = None,
@@ -130,7 +130,7 @@ class LearnerState:
         """Score and learn rows in their order, in place.
 
         Args:
-            X: (B, N), C-contiguous, of the model's dtype.
+            rows: X (B, N), C-contiguous, of the model's dtype; or B sparse rows.
             labels: (B,) class indices, or None with Y.
             Y: (B, K) float64 targets of the logits, or None with labels.
             weights: (B,) float64 importance; None means 1 for each row.
@@ -138,36 +138,36 @@ class LearnerState:
         Returns:
             (B,) the loss of each row before its step; NaN for a row that was skipped.
         """
-        return self._fold(X, labels, Y, weights, scores=None, outcomes=None)
+        return self._fold(rows, labels, Y, weights, scores=None, outcomes=None)
 
     def fold_scored_rows(
         self,
-        X: Floats,
+        rows: Rows,
         labels: Integers | None = None,
         Y: Doubles | None = None,
         weights: Doubles | None = None,
     ) -> ScoredRows:
         """Do as `fold_rows`, and return how each row was answered before its step."""
-        scores = np.empty((len(X), self._learner.n_logits), self._learner.dtype)
-        outcomes = np.empty((OUTCOMES, len(X)))
-        losses = self._fold(X, labels, Y, weights, scores=scores, outcomes=outcomes)
+        B = count_rows(rows)
+        scores, outcomes = np.empty((B, self._learner.n_logits), self._learner.dtype), np.empty((OUTCOMES, B))
+        losses = self._fold(rows, labels, Y, weights, scores=scores, outcomes=outcomes)
         return ScoredRows(losses, outcomes, scores)
 
     def _fold(  # noqa: PLR0917  # the parts of rows
         self,
-        X: Floats,
+        rows: Rows,
         labels: Integers | None,
         Y: Doubles | None,
         weights: Doubles | None,
         scores: Floats | None,
         outcomes: Doubles | None,
     ) -> Doubles:
-        learner, learning, calibration = self._learner, not self.paused, self._calibration_learner
+        learner, learning, calibration = self._rule.row_learner, not self.paused, self._calibration_learner
         if calibration is None:
-            return learner.fold(X, labels, Y, weights, learning=learning, scores=scores, outcomes=outcomes)
+            return learner.fold(rows, labels, Y, weights, learning=learning, scores=scores, outcomes=outcomes)
         if scores is None:
-            scores = np.empty((len(X), learner.n_logits), learner.dtype)
-        losses = learner.fold(X, labels, Y, weights, learning=learning, scores=scores)
+            scores = np.empty((count_rows(rows), learner.n_logits), learner.dtype)
+        losses = learner.fold(rows, labels, Y, weights, learning=learning, scores=scores)
         return calibration.fold(scores, losses, labels, Y, weights, learning=learning, outcomes=outcomes)
 
     def add_classes(self, count: int) -> None:
@@ -219,14 +219,14 @@ class LearnerState:
         """Return the parameters that are served: the learned ones, or in shadow mode those from its start."""
         return self.candidate_parameters() if self._frozen is None else self._frozen
 
-    def classify(self, row: Floats) -> tuple[Floats, int]:
-        """Return the probabilities (1, C) and the label of a row (1, N) that are served now; nothing is counted."""
+    def classify(self, row: Rows) -> tuple[Floats, int]:
+        """Return the probabilities (1, C) and the label of one row that are served now; nothing is counted."""
         if self._frozen is None:
-            learned = self._calibration_learner
-            answer = self._learner.classify(row, None if learned is None else learned.calibration())
+            learner, calibration = self._rule.row_learner, self._calibration_learner
+            answer = learner.classify(row, None if calibration is None else calibration.calibration())
             if answer is not None:
                 return answer
-        P, labels = self.served_parameters().build_model().classify(row)
+        P, labels = build_row_model(self.served_parameters()).classify(row)
         return P, labels[0]
 
     def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:

@@ -38,6 +38,7 @@ from service.softmax.kernels.answer_counts import (
     count_label_sets,
 )
 from service.softmax.reliability_diagram import BINS
+from service.softmax.sparse_rows import SparseRows
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.model_factory import training_stage
 from service.store.log.events import Position
@@ -59,6 +60,8 @@ UNITS: Final = (1.0, SHARE_UNIT, SHARE_UNIT)
 NO_COUNTS: Final = np.empty((1, 0), np.uint32)
 NO_MATRICES: Final = np.empty((1, 0, 0), np.uint32)
 NO_SUMS: Final = np.empty((1, 0))
+# In place of rows, whose numbers are not looked at without the shift of each feature.
+NO_ROWS: Final = np.empty((0, 0), np.float32)
 
 
 class History:
@@ -83,7 +86,7 @@ class History:
         self._columns_known: tuple[tuple[str, ...], Integers] = (), np.empty(0, np.int64)
         self._rows: Final = KeptRows()
         C, N, training = len(self._columns), artifact.n_features, training_stage(artifact)
-        self._stage = np.zeros((2, N))
+        self._stage = np.empty((2, 0))  # without the shift of each feature
         fine: dict[str, NDArray[Any]] = {"sums": np.zeros((BUCKETS_MAX, len(COLUMNS)))}
         coarse: dict[str, NDArray[Any]] = {"calibration": np.zeros((COARSE_BUCKETS_MAX, BINS, len(UNITS)))}
         if C <= LABELS_MAX:
@@ -93,7 +96,7 @@ class History:
         if N <= DRIFT_MAX and training is not None and manifest.training is not None:
             with np.errstate(all="ignore"):
                 inverse = 1 / training.scale
-            self._stage[:] = training.mean, np.where(np.isfinite(inverse), inverse, 0.0)
+            self._stage = np.array([training.mean, np.where(np.isfinite(inverse), inverse, 0.0)])
             coarse["drift"] = np.zeros((COARSE_BUCKETS_MAX, N))
         self._fine: Final = EventBuckets(origin, fine, {"sums": LOSS_MAX})
         self._coarse: Final = EventBuckets(origin, coarse, {})
@@ -155,10 +158,11 @@ class History:
     def _count_details(self, rows: RowAnswers, columns: Integers) -> None:
         buckets, arrays = self._coarse, self._coarse.arrays
         confusion, drift = arrays.get("confusion", NO_MATRICES), arrays.get("drift", NO_SUMS)
+        X = NO_ROWS if isinstance(rows.rows, SparseRows) else rows.rows
         for part in buckets.parts(rows.seqs):
             place = part.start, part.stop, rows.seqs, buckets.origin + 1, buckets.shift
             answers = rows.outcomes, rows.labels, rows.answers, columns
-            count_details(*place, *answers, rows.X, self._stage, arrays["calibration"], confusion, drift)
+            count_details(*place, *answers, X, self._stage, arrays["calibration"], confusion, drift)
 
     # The forms in which it is stored
 

@@ -240,7 +240,7 @@ def _start_fold(variant: Variant, start: EventFold) -> EventFold:
     rule, constants, version = variant.rule, dict(variant.constants), None
     if rule is None:
         rule, constants, version = scalars["rule"], scalars["constants"] | constants, scalars["fold_version"]
-    check_constants(parse_rule_name(rule), constants, layers=bool(artifact.manifest.hidden))
+    check_constants(parse_rule_name(rule), constants, artifact)
     fields = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude=OTHER_FIELDS)
     fields |= {"learning": {"rule": rule, "constants": constants}}
     return EventFold(Artifact.from_fields(fields, artifact.tensors), version)

@@ -1,6 +1,7 @@
 """The base class of learners: models that learn from rows, one by one and deterministically.
 
-`LinearLearner`, `NetworkLearner` and `MixtureLearner` implement it. Callers that save, publish or replay states use
+`LinearLearner`, `NetworkLearner` and `MixtureLearner` implement it; sparse_learner.py has the same methods for sparse
+rows. Callers that save, publish or replay states use
 only this interface and the parameters that it returns; learner_factory.py creates the learner of given parameters.
 """
 

@@ -17,6 +17,7 @@ from service.softmax.learner_tensors import tensors_below
 from service.softmax.linear_model import LinearModel
 from service.softmax.mixture_model import MixtureArrays, MixtureModel
 from service.softmax.network_model import NetworkModel
+from service.softmax.sparse_parameters import SparseParameters
 
 Arrays = dict[str, NDArray[np.floating[Any]]]
 
@@ -266,7 +267,8 @@ class MixtureParameters:
         return cls(head, MixtureArrays.from_arrays(own), offset, calibration_from_tensors(head, arrays))
 
 
-Parameters = LinearParameters | NetworkParameters | MixtureParameters
+DenseParameters = LinearParameters | NetworkParameters | MixtureParameters
+Parameters = DenseParameters | SparseParameters
 
 
 def _zero_layer(experts: MixtureArrays) -> tuple[Floats, Floats]:

@@ -45,13 +45,9 @@ class SparseLearner:
         first_squares: (N + 1,), the first G of the bias and of each column; None for `rule.start` in each.
 
     Attributes:
-        form: "plain".
-        dtype: float32.
         rule: The current rule.
         thresholds: As given, and those of added classes.
         added_classes: The number of classes of each call of `add_classes`.
-        head: The head's name.
-        n_features: N.
 
     Raises:
         ValueError: `start` is no model, the rule is another one, or a shape is wrong.
@@ -96,7 +92,7 @@ class SparseLearner:
         """Confidence and accuracy of the answer to each recent row, (2, R)."""
         return self._counts.window
 
-    def fold(
+    def fold(  # as in `Learner`
         self,
         rows: SparseRows,
         labels: Integers | None = None,
@@ -112,7 +108,7 @@ class SparseLearner:
         Args:
             rows: B rows with float32 values.
             labels: (B,) int64 class indices; or None with Y.
-            Y: (B, K) targets in [0, 1]: a distribution, or for multilabel one for each class. K = 1 for sigmoid.
+            Y: (B, K) targets, or None, as in `Learner.fold`.
             weights: (B,) importance of each row, or None if each is 1.
             learning: Whether to learn; else rows are only scored and counted.
             scores: (B, K) float32, or None: overwritten with the logits of each row before its step.
@@ -162,7 +158,8 @@ class SparseLearner:
     def set_rule(self, rule: Rule, first_squares: Floats | None = None) -> None:
         """Continue with another rule or other constants. A rule of another name starts with new sums.
 
-        A rule that does not limit the regret forgets it, because a checkpoint would not hold it.
+        Columns that no row had get the first sums of the rule, and a rule that does not limit the regret forgets it: a
+        checkpoint holds neither.
 
         Args:
             rule: The rule.
@@ -176,9 +173,12 @@ class SparseLearner:
             self._first_squares = self._check_squares(first_squares)
         is_other, self.rule = rule.name != self.rule.name, rule
         self._constants = rule_constants(rule, np.inf)
+        self._first = self._first_rows()
         if is_other:
             self._reset_sums()
-        self._first = self._first_rows()
+        elif len(self._squares):
+            never = np.setdiff1d(np.arange(self.n_features + 1), row_numbers(self._touched.ever()))
+            self._squares[never] = np.broadcast_to(self._first, self.n_features + 1)[never, None]
         if rule.regret == 0:
             self._regret[:] = 0
 

@@ -22,6 +22,7 @@ from service.softmax.classifier import (
     ONE_LABEL,
     Head,
     LayerShape,
+    RowWork,
     overflowing_rows,
 )
 from service.softmax.input_stage import NOT_NUMBERS
@@ -29,11 +30,16 @@ from service.softmax.kernels.calibration_kernels import head_forward, scaling_fo
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.kernels.label_losses import label_losses_forward
 from service.softmax.kernels.loss import cross_entropy_forward, log_probabilities_forward
+from service.softmax.kernels.single import SingleRowPlan
 from service.softmax.kernels.sparse_forward import INVALID_ROWS, sparse_logits_forward, sparse_predict_forward
 from service.softmax.sparse_rows import SparseRows, check_layout, check_sparse_rows
 from service.softmax.sparse_weights import SparseWeights
 
 SINGLE: Final = np.dtype(np.float32)
+# The entries of a usual row, by which its time is estimated: a short text has some 30, a long one some hundreds.
+USUAL_ENTRIES: Final = 100
+# The multiplications that a present column counts as: its weights are a cache line from anywhere in memory.
+COLUMN_PRODUCTS: Final = 2000
 
 
 class SparseModel:
@@ -88,6 +94,15 @@ class SparseModel:
     def layers(self) -> tuple[LayerShape, ...]:
         """The shape of the only layer."""
         return (LayerShape(self.n_features, self.n_logits, "identity"),)
+
+    @property
+    def row_work(self) -> RowWork:
+        """The work of a row of USUAL_ENTRIES entries, without that of the head."""
+        return RowWork(USUAL_ENTRIES * COLUMN_PRODUCTS, 0)
+
+    def single_row_plan(self) -> SingleRowPlan | None:
+        """Return None: there is no kernel that parses a row of names and predicts it."""
+        return None
 
     @property
     def slope(self) -> float:

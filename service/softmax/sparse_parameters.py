@@ -61,27 +61,38 @@ class SparseParameters:
         return replace(self, weights=self.weights.with_classes(count))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all arrays by name, not copied; `from_arrays` is the reverse, given the head and K.
+        """Return all arrays by name, not copied; `from_arrays` is the reverse, given the head.
 
         Returns:
-            `base` (N + 1, Kp); `slots` (T,) and `changed` (T, Kp) if rows have changed; `calibration` if there is one.
+            `sizes` (2,) int64, N and K; `base` (N + 1, Kp); `slots` (T,) and `changed` (T, Kp) if rows have changed;
+            `calibration` if there is one.
         """
         weights = self.weights
         table = {} if not weights.n_changed else {"slots": weights.slots, "changed": weights.changed}
         own = {} if self.calibration is None else {"calibration": self.calibration.to_tensor()}
-        return {"base": weights.base, **table, **own}
+        return {"sizes": np.array([self.n_features, self.n_logits]), "base": weights.base, **table, **own}
+
+    def whole_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return copies of all arrays by name as a linear model has them: weights (N, K), bias (K,), calibration."""
+        weights, bias = self.weights.to_matrix()
+        own = {} if self.calibration is None else {"calibration": self.calibration.to_tensor()}
+        return {"weights": weights, "bias": bias, **own}
 
     def clips(self) -> dict[str, float | None]:
         """Return the clip of each stage: a sparse model has none."""
         return {}
 
     @classmethod
-    def from_arrays(cls, head: Head, n_logits: int, arrays: Mapping[str, NDArray[Any]]) -> "SparseParameters":
+    def from_arrays(cls, head: Head, arrays: Mapping[str, NDArray[Any]]) -> "SparseParameters":
         """Return the parameters with these arrays, which may be read-only mappings.
 
         Raises:
+            KeyError: An array is missing.
             ValueError: The shapes contradict each other.
             TypeError: An array has another dtype or layout.
         """
+        n_features, n_logits = arrays["sizes"].tolist()
         weights = SparseWeights(arrays["base"], n_logits, arrays.get("slots"), arrays.get("changed"))
+        if weights.n_columns != n_features:
+            raise ValueError("base must have a row for the bias and for each column")
         return cls(head, weights, calibration_from_tensors(head, arrays))

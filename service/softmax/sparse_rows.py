@@ -60,9 +60,31 @@ class SparseRows(NamedTuple):
         return X
 
 
+Rows = Floats | SparseRows
+"""Rows of either form: a matrix X (B, N), or sparse rows."""
+
+
 def count_rows(rows: Floats | SparseRows) -> int:
     """Return the number B of rows of a matrix X (B, N), or of sparse rows."""
     return rows.n_rows if isinstance(rows, SparseRows) else len(rows)
+
+
+def take_rows(rows: Rows, indices: NDArray[np.intp]) -> Rows:
+    """Return copies of the rows at these indices (M,), in their order."""
+    return rows.take(indices) if isinstance(rows, SparseRows) else rows[indices]
+
+
+def slice_rows(rows: Rows, first: int, end: int) -> Rows:
+    """Return the rows from `first` to before `end`; their numbers are not copied."""
+    return rows.slice_rows(first, end) if isinstance(rows, SparseRows) else rows[first:end]
+
+
+def concatenate_rows(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of all parts, in order; there is at least one part, and all have one form. One is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    sparse = [part for part in parts if isinstance(part, SparseRows)]
+    return join_rows(sparse) if sparse else np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
 
 
 def join_rows(parts: Sequence[SparseRows]) -> SparseRows:

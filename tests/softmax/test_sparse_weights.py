@@ -68,7 +68,7 @@ def test_read_only_mappings_are_not_copied(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(array.tobytes())
         mapped[name] = np.memmap(path, array.dtype, "r", shape=array.shape)
-    again = SparseParameters.from_arrays("softmax", 10, mapped)
+    again = SparseParameters.from_arrays("softmax", mapped)
     for array, own in ((again.weights.base, mapped["base"]), (again.weights.changed, mapped["changed"])):
         assert np.shares_memory(array, own)
         assert not array.flags.writeable

@@ -19,6 +19,7 @@ from service.serve.models.served_model import ServedModel
 from service.serve.wire.feedback_body import PostedEvent
 from service.softmax.network_learner import NETWORK_RULES
 from service.softmax.rule import RuleName
+from service.softmax.sparse_learner import SPARSE_RULES
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX
 from service.store.artifact.learning_rules import check_constants, parse_rule_name, select_rule
 from service.store.artifact.manifest_json import dump_manifest
@@ -172,13 +173,15 @@ def configure_payload(changes: Mapping[str, Any]) -> bytes:
 
 def _check_rule(rule: str, constants: Mapping[str, int | float], served: ServedModel, fold_version: int) -> None:
     try:
-        name, layers = parse_rule_name(rule), bool(served.manifest.hidden)
-        if layers and name not in NETWORK_RULES:
+        name = parse_rule_name(rule)
+        if served.manifest.hidden and name not in NETWORK_RULES:
             raise UnacceptableError("A model with hidden layers learns by sgd, adagrad or ftrl.")
+        if served.artifact.has_sparse_rows and name not in SPARSE_RULES:
+            raise UnacceptableError("A model of sparse rows learns by sgd, adagrad or ftrl.")
         if name == "mixture" and served.manifest.head not in MIXTURE_HEADS:
             raise UnacceptableError("The rule mixture is for softmax and sigmoid heads; use newton, ftrl or adagrad.")
         numbers = {key: float(value) for key, value in constants.items()}
-        check_constants(name, numbers, layers=layers)
+        check_constants(name, numbers, served.artifact)
         if name == "mixture":
             check_drawn_features(numbers)
     except (ArtifactError, OverflowError):

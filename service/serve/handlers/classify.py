@@ -5,15 +5,16 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Final, TypeVar
 
+import numpy as np
+
 from service.errors import InputError, OverloadedError, SoftstepError
 from service.limit_errors import LimitError
 from service.serve.handlers.dispatcher import PendingResponse
 from service.serve.metrics.counters import FAILURES, SHED, SHED_PREDICTIONS, count_prediction, count_prediction_and_call
-from service.serve.models.batcher import Classification
+from service.serve.models.batcher import Classification, usual_rows
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse, overloaded, refusal
-from service.softmax.arrays import Floats
-from service.softmax.sparse_rows import count_rows
+from service.softmax.sparse_rows import Rows, count_rows
 
 T = TypeVar("T")
 # The errors for which a handler refuses a request.
@@ -29,14 +30,14 @@ def failed(served: ServedModel, reason: SoftstepError, protocol: int) -> HttpRes
 
 
 def classify(  # noqa: PLR0917  # keywords cost a tenth of a fast request
-    served: ServedModel, protocol: int, X: Floats, started: int, encode: Encode[T], context: T
+    served: ServedModel, protocol: int, X: Rows, started: int, encode: Encode[T], context: T
 ) -> PendingResponse:
-    """Respond with probabilities and labels of X (B, N): at once if that is quick, else later.
+    """Respond with probabilities and labels of B rows: at once if that is quick, else later.
 
     Args:
         served: The served state.
         protocol: V1 or V2.
-        X: Rows in the model's dtype.
+        X: The rows, in the model's dtype.
         started: When the request was complete, in nanoseconds of `perf_counter_ns`.
         encode: Writes the response.
         context: The last argument of `encode`.
@@ -45,20 +46,19 @@ def classify(  # noqa: PLR0917  # keywords cost a tenth of a fast request
         InputError: The model cannot accept a row.
         OverloadedError: As for `classify_later`.
     """
-    n_rows = count_rows(X)
-    if n_rows > served.inline_rows:
+    if usual_rows(X) > served.inline_rows:
         return classify_later(served, protocol, X, started, encode, context)
     before = perf_counter_ns()
-    classified = served.model.classify(X)
+    classified = served.classify(X)
     after = perf_counter_ns()
     response = encode(served, classified, context)
     elapsed = perf_counter_ns() - started
-    count_prediction_and_call(served.counters, protocol, n_rows, elapsed, after - before, served.now_ms[0])
+    count_prediction_and_call(served.counters, protocol, count_rows(X), elapsed, after - before, served.now_ms[0])
     return response
 
 
 def classify_later(  # noqa: PLR0917  # as above
-    served: ServedModel, protocol: int, X: Floats, started: int, encode: Encode[T], context: T
+    served: ServedModel, protocol: int, X: Rows, started: int, encode: Encode[T], context: T
 ) -> asyncio.Future[HttpResponse]:
     """Classify like `classify`, by the batcher: the kernel call is shared with other requests or runs in a thread.
 
@@ -68,7 +68,8 @@ def classify_later(  # noqa: PLR0917  # as above
     if served.batcher.oldest_seconds() > served.queue_seconds:
         served.counters[SHED + SHED_PREDICTIONS] += 1
         raise overloaded()
-    rows = X.copy() if count_rows(X) == 1 else X  # a single row is in a buffer that the next request reuses
+    # A single dense row is in a buffer that the next request reuses.
+    rows = X.copy() if isinstance(X, np.ndarray) and len(X) == 1 else X
     response: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 
     def on_classified(call: asyncio.Future[Classification]) -> None:

@@ -80,7 +80,7 @@ class ExplainParser:
         self._served: Final = served
         self._settings: Final = settings
         self._labels: Final = LabelParser(served.classes, multilabel=served.thresholds is not None)
-        model = served.model
+        model = served.dense_model
         K, C, N = model.n_logits, model.n_classes, model.n_features
         self._default_top: Final = N if N <= WIDE_FROM else WIDE_TOP
         self.is_linear: Final = model.is_linear

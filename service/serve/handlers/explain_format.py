@@ -50,7 +50,7 @@ class ExplainFormat:
     @cached_property
     def explainer(self) -> Explainer:
         """The explainer of the model; made on first use, in the thread that needs it."""
-        return create_explainer(self._served.model)
+        return create_explainer(self._served.dense_model)
 
     def encode_explanations(self, parsed: ExplainBody) -> bytes:
         """Return the body of a response.
@@ -78,8 +78,9 @@ class ExplainFormat:
             UnacceptableError: As `encode_explanations`, or a number overflows the model's dtype.
         """
         if not MATRICES.intersection(wanted):
-            P, labels = self._served.model.classify(X)
-            return P, np.array(labels), {"logits": uncalibrated_logits(self._served.model, X)}
+            model = self._served.dense_model
+            P, labels = model.classify(X)
+            return P, np.array(labels), {"logits": uncalibrated_logits(model, X)}
         names = ["probabilities", "labels", *(name for name in EXPLANATIONS if name in wanted)]
         parts: dict[str, list[Any]] = {name: [] for name in names}
         for i in range(0, len(X), self._block_rows):

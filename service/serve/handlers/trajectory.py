@@ -16,9 +16,8 @@ from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse
 from service.serve.wire.json_grammar import known_fields, parse_object
 from service.settings import Settings
-from service.softmax.arrays import Floats
-from service.softmax.classifier import Classifier
-from service.softmax.sparse_rows import count_rows
+from service.softmax.row_protocols import RowModel
+from service.softmax.sparse_rows import Rows, SparseRows, count_rows
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
 from service.store.directory.data_directory import DataDirectory
 from service.store.states.snapshots import read_snapshot
@@ -68,8 +67,8 @@ class TrajectoryHandler:
             served.counters[SHED + SHED_EXPLANATIONS] += 1
             raise
 
-    def _parse(self, served: ServedModel, body: bytes) -> Floats:
-        """Return the row of a body, (1, N) in the model's dtype."""
+    def _parse(self, served: ServedModel, body: bytes) -> Rows:
+        """Return the row of a body, in the model's dtype."""
         document = parse_object(body, self._settings.json_depth_max, self._settings.rows_max)
         fields = known_fields(document, ("instances",))
         if "instances" not in fields:
@@ -77,11 +76,11 @@ class TrajectoryHandler:
         X = served.tables.convert_instances(fields["instances"])
         if count_rows(X) != 1:
             raise UnacceptableError('"instances" must have one row; send a request for each row.')
-        return X.copy()
+        return X if isinstance(X, SparseRows) else X.copy()
 
 
-def _follow(served: ServedModel, folder: Path, seqs: Sequence[int], x: Floats) -> bytes:
-    """Return the body of a response to a row x (1, N)."""
+def _follow(served: ServedModel, folder: Path, seqs: Sequence[int], x: Rows) -> bytes:
+    """Return the body of a response to a row x."""
     trajectory: dict[str, list[Any]] = {"seq": [], "probabilities": []}
     for seq, model in _states(served, folder, seqs):
         P, _ = model.classify(x)
@@ -90,7 +89,7 @@ def _follow(served: ServedModel, folder: Path, seqs: Sequence[int], x: Floats) -
     return orjson.dumps(trajectory, None, orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _states(served: ServedModel, folder: Path, seqs: Sequence[int]) -> Iterator[tuple[int, Classifier]]:
+def _states(served: ServedModel, folder: Path, seqs: Sequence[int]) -> Iterator[tuple[int, RowModel]]:
     """Yield the model as it was trained, at each keyframe that is on disk, and as it is served."""
     if served.seq:
         yield 0, initial_parameters(served.artifact).build_model()

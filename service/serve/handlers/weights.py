@@ -12,8 +12,11 @@ from service.access.scopes import Scope
 from service.serve.handlers.past_states import PastStates, not_learned, state_pending
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import BINARY, HttpResponse
+from service.softmax.sparse_parameters import SparseParameters
+from service.store.artifact.manifest import Manifest
 from service.store.artifact.model_factory import restore_parameters
 from service.store.states.served_state import served_sha256
+from service.store.states.snapshots import Snapshot
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -39,7 +42,7 @@ class WeightsHandler:
         artifact = served.artifact
         if seq is None or seq == served.seq:
             learned = served.learned
-            arrays: Arrays = artifact.weight_tensors if learned is None else learned.arrays
+            arrays = artifact.weight_tensors if learned is None else await _arrays_of(artifact.manifest, learned)
             return await _file(arrays, served.seq, served.weights_sha256)
         if self._past_states is None:
             raise not_learned()
@@ -51,7 +54,15 @@ class WeightsHandler:
             return state_pending()
         fields = snapshot.fields
         parameters = restore_parameters(artifact.manifest, snapshot.arrays, fields["clips"])
-        return await _file(snapshot.arrays, seq, served_sha256(parameters, fields))
+        return await _file(await _arrays_of(artifact.manifest, snapshot), seq, served_sha256(parameters, fields))
+
+
+async def _arrays_of(manifest: Manifest, snapshot: Snapshot) -> Arrays:
+    """Return the arrays of a snapshot; those of a sparse model as of any linear one."""
+    parameters = restore_parameters(manifest, snapshot.arrays, snapshot.fields["clips"])
+    if isinstance(parameters, SparseParameters):
+        return await asyncio.to_thread(parameters.whole_arrays)
+    return snapshot.arrays
 
 
 async def _file(arrays: Arrays, seq: int, sha256: str) -> HttpResponse:

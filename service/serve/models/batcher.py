@@ -13,10 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from service.softmax.arrays import Floats
-from service.softmax.classifier import Classifier
+from service.softmax.row_protocols import RowModel
+from service.softmax.sparse_model import USUAL_ENTRIES
+from service.softmax.sparse_rows import Rows, SparseRows, concatenate_rows, count_rows
 
 Classification = tuple[Floats, list[int]]
 
@@ -31,21 +31,28 @@ FUNCTION_PRODUCTS: Final = 32
 PRODUCTS_PER_US: Final = 50_000
 
 
-def is_heavy(model: Classifier) -> bool:
+def is_heavy(model: RowModel) -> bool:
     """Return whether requests for a model gain from sharing a kernel call."""
     return model.row_work.products >= HEAVY_WEIGHTS
 
 
-def inline_rows(model: Classifier, microseconds: int) -> int:
+def inline_rows(model: RowModel, microseconds: int) -> int:
     """Return the rows of a kernel call that takes about that time, at least one."""
     work = model.row_work
     return max(1, microseconds * PRODUCTS_PER_US // (work.products + FUNCTION_PRODUCTS * work.functions))
 
 
-class _QueuedRequest(NamedTuple):
-    """Rows (B, N), the future of their classification, and since when they wait."""
+def usual_rows(rows: Rows) -> int:
+    """Return how many rows of a usual length take as long as these: sparse rows may have many entries."""
+    if isinstance(rows, SparseRows):
+        return max(rows.n_rows, len(rows.columns) // USUAL_ENTRIES)
+    return len(rows)
 
-    X: Floats
+
+class _QueuedRequest(NamedTuple):
+    """Rows, the future of their classification, and since when they wait."""
+
+    rows: Rows
     future: asyncio.Future[Classification]
     since: float
 
@@ -63,11 +70,11 @@ class Batcher:
 
     def __init__(
         self,
-        model: Classifier,
+        model: RowModel,
         rows_max: int,
         thread_after_us: int,
         executor: Executor,
-        classify: Callable[[Classifier, Floats], Classification],
+        classify: Callable[[RowModel, Rows], Classification],
     ) -> None:
         self._model = model
         self._rows_max = rows_max
@@ -77,15 +84,15 @@ class Batcher:
         self._queued: deque[_QueuedRequest] = deque()
         self._busy = False
 
-    def submit(self, X: Floats) -> asyncio.Future[Classification]:
-        """Queue X (B, N), which must not change until the future is done.
+    def submit(self, rows: Rows) -> asyncio.Future[Classification]:
+        """Queue B rows, which must not change until the future is done.
 
         Returns:
             The future of the probabilities (B, K) and the labels.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Classification] = loop.create_future()
-        self._queued.append(_QueuedRequest(X, future, loop.time()))
+        self._queued.append(_QueuedRequest(rows, future, loop.time()))
         if not self._busy:
             self._busy = True
             loop.call_soon(self._flush)
@@ -99,27 +106,27 @@ class Batcher:
         """Process the queue, call by call, until it is empty or a call runs in a thread."""
         while self._queued:
             batch = self._next_batch()
-            X = batch[0].X if len(batch) == 1 else np.concatenate([request.X for request in batch])
+            rows = concatenate_rows([request.rows for request in batch])
             try:
-                if len(X) > self._inline_rows:
-                    self._run_in_thread(batch, X)
+                if usual_rows(rows) > self._inline_rows:
+                    self._run_in_thread(batch, rows)
                     return
-                self._set_results(batch, self._classify(self._model, X))
+                self._set_results(batch, self._classify(self._model, rows))
             except Exception as error:  # noqa: BLE001  # the requests of the batch receive it
                 self._set_errors(batch, error)
         self._busy = False
 
     def _next_batch(self) -> list[_QueuedRequest]:
         batch = [self._queued.popleft()]
-        rows = len(batch[0].X)
-        while self._queued and rows + len(self._queued[0].X) <= self._rows_max:
+        count = count_rows(batch[0].rows)
+        while self._queued and count + count_rows(self._queued[0].rows) <= self._rows_max:
             batch.append(self._queued.popleft())
-            rows += len(batch[-1].X)
+            count += count_rows(batch[-1].rows)
         return batch
 
-    def _run_in_thread(self, batch: list[_QueuedRequest], X: Floats) -> None:
+    def _run_in_thread(self, batch: list[_QueuedRequest], rows: Rows) -> None:
         """Run one call in a thread, and process the rest of the queue afterwards."""
-        call = asyncio.get_running_loop().run_in_executor(self._executor, self._classify, self._model, X)
+        call = asyncio.get_running_loop().run_in_executor(self._executor, self._classify, self._model, rows)
 
         def on_done(call: asyncio.Future[Classification]) -> None:
             # An executor that shuts down cancels the calls that it has not started.
@@ -136,8 +143,8 @@ class Batcher:
     def _set_results(batch: list[_QueuedRequest], classified: Classification) -> None:
         P, labels = classified
         start = 0
-        for X, future, _ in batch:
-            stop = start + len(X)
+        for rows, future, _ in batch:
+            stop = start + count_rows(rows)
             if not future.done():
                 future.set_result((P[start:stop], labels[start:stop]))
             start = stop
@@ -150,6 +157,6 @@ class Batcher:
             return
         for request in batch:
             try:
-                self._set_results([request], self._classify(self._model, request.X))
+                self._set_results([request], self._classify(self._model, request.rows))
             except Exception as own_error:  # noqa: BLE001  # the request receives it
                 self._set_errors([request], own_error)

@@ -7,12 +7,12 @@ Each snapshot makes another `ServedModel`; the previous one still answers the re
 from collections.abc import Callable
 from concurrent.futures import Executor
 from time import perf_counter_ns
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import orjson
 
-from service.errors import SnapshotError
+from service.errors import SnapshotError, UnacceptableError
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.metrics.field_counters import FieldKey
 from service.serve.models.batcher import Batcher, Classification, inline_rows, is_heavy
@@ -23,13 +23,16 @@ from service.settings import Settings
 from service.softmax.arrays import Floats
 from service.softmax.classifier import Classifier
 from service.softmax.parameters import Parameters
+from service.softmax.row_protocols import RowModel
+from service.softmax.sparse_model import SparseModel
+from service.softmax.sparse_rows import Rows, SparseRows
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
 from service.store.artifact.repository import Version
 from service.store.directory.data_directory import DataDirectory
-from service.store.states.served_state import describe_progress, served_sha256
+from service.store.states.served_state import count_parameters, describe_progress, served_sha256
 from service.store.states.snapshots import Snapshot
 
 # The probability from which a label holds if the manifest gives no threshold.
@@ -72,6 +75,7 @@ class ServedModel:
         tables: The parser of the model's bodies.
         tensors: The codec of the bodies of v2.
         field_key: The name of the counters of its fields, or None if rows are numbers.
+        classify: Calls the model: rows in its form -> probabilities and labels.
         single_row: The shortest way to predict one row, or None if the model has none.
         source: The artifact in the models directory; it differs from `artifact` if `bound_differs`.
         weights_sha256: The hash of the function that is served; see `hash_weights`.
@@ -108,7 +112,8 @@ class ServedModel:
         self.learned: Final = learned
         parameters = initial_parameters(artifact) if learned is None else _restore(manifest, learned)
         self.model: Final = parameters.build_model()
-        self.parameters: Final = sum(tensor.size for tensor in parameters.tensors())
+        self.classify: Final = cast("Callable[[Rows], Classification]", self.model.classify)
+        self.parameters: Final = count_parameters(parameters)
         self.weights_sha256: Final = (
             artifact.weights_sha256 if learned is None else served_sha256(parameters, learned.fields)
         )
@@ -132,7 +137,7 @@ class ServedModel:
         self.tensors: Final = make_codec(self.tables, named, state, self.classes)
         self.counters: Final = counters.model_counters(version.name, version.version)
         self.now_ms: Final = counters.now_ms
-        self.model.classify(np.zeros((1, self.model.n_features), self.model.dtype))
+        self.classify(_row_of_zeros(self.model))
         self.single_row: Final = self._make_single_row(counters)
         self.queue_seconds: Final = settings.queue_seconds
         # Each state has its own batcher, so requests that share a kernel call share the model too.
@@ -150,6 +155,16 @@ class ServedModel:
         row = self.artifact.row_encoder or self.artifact.column_names
         count = None if self.field_key is None else counters.field_counters(self.field_key).add
         return make_tables(row, self.model.dtype, RowLimits(rows_max, settings.json_depth_max), count)
+    @property
+    def dense_model(self) -> Classifier:
+        """The model, if its rows are dense.
+
+        Raises:
+            UnacceptableError: They are sparse.
+        """
+        if isinstance(self.model, SparseModel):
+            raise UnacceptableError("A model of sparse rows cannot do this yet; its columns are too many.")
+        return self.model
 
     def _class_room(self) -> int:
         """Return how many classes may be added before the tensors have as many bytes as an artifact's may have."""
@@ -219,12 +234,12 @@ class ServedModel:
         }
 
 
-def _counted(worker: WorkerCounters, counters: memoryview) -> Callable[[Classifier, Floats], Classification]:
+def _counted(worker: WorkerCounters, counters: memoryview) -> Callable[[RowModel, Rows], Classification]:
     """Return a function that calls a model and counts the call."""
 
-    def classify(model: Classifier, X: Floats) -> Classification:
+    def classify(model: RowModel, rows: Rows) -> Classification:
         before = perf_counter_ns()
-        classified = model.classify(X)
+        classified = model.classify(rows)
         worker.count_kernel_call(counters, perf_counter_ns() - before)
         return classified
 
@@ -236,6 +251,12 @@ def _restore(manifest: Manifest, snapshot: Snapshot) -> Parameters:
         return restore_parameters(manifest, snapshot.arrays, snapshot.fields["clips"])
     except KeyError as error:
         raise SnapshotError("a snapshot lacks a part of the model") from error
+
+
+def _row_of_zeros(model: Classifier | SparseModel) -> Rows:
+    if isinstance(model, SparseModel):
+        return SparseRows(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, model.dtype))
+    return np.zeros((1, model.n_features), model.dtype)
 
 
 def _thresholds(artifact: Artifact, n_classes: int) -> Floats | None:

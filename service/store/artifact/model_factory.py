@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.softmax.arrays import Doubles
 from service.softmax.calibration_learner import CalibrationLearner
-from service.softmax.classifier import Classifier
 from service.softmax.input_stage import Delta, Stage, identity_stage
 from service.softmax.kernels.network import Activation, LayerArrays
 from service.softmax.mixture_model import MixtureArrays
@@ -19,6 +19,9 @@ from service.softmax.parameters import (
     NetworkParameters,
     Parameters,
 )
+from service.softmax.row_protocols import RowModel
+from service.softmax.sparse_parameters import SparseParameters
+from service.softmax.sparse_weights import SparseWeights
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.mixture_record import MixtureRecord
@@ -61,6 +64,9 @@ def build_delta(artifact: Artifact) -> Delta | None:
 def initial_parameters(artifact: Artifact) -> Parameters:
     """Return the parameters of an artifact before anything is learned: state(0)."""
     manifest, tensors = artifact.manifest, artifact.tensors
+    if artifact.has_sparse_rows:
+        weights = SparseWeights.from_matrix(artifact.weights, artifact.bias)
+        return SparseParameters(manifest.head, weights, manifest.scaling)
     if not manifest.hidden:
         stage, delta = build_stage(artifact), build_delta(artifact)
         linear = LinearParameters(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
@@ -86,11 +92,32 @@ def restore_parameters(
     Raises:
         KeyError: An array is missing.
     """
+    if "base" in arrays:
+        return SparseParameters.from_arrays(manifest.head, arrays)
     if not manifest.hidden:
         is_mixture = any(name.startswith(MIXTURE_PREFIX) for name in arrays)
         form = MixtureParameters if is_mixture else LinearParameters
         return form.from_arrays(manifest.head, arrays, clips)
     return NetworkParameters.from_arrays(manifest.head, hidden_activations(manifest), arrays, clips)
+
+
+def first_squares(artifact: Artifact, constants: Mapping[str, float]) -> Doubles | None:
+    """Return the first sums G (N + 1,) of the bias and of each column of a sparse model; None if they are unknown.
+
+    They are firmness times the sum of the squares of the column over the training rows. So the weights of a frequent
+    column hold, and a new one learns at once.
+
+    Args:
+        artifact: The artifact.
+        constants: Every constant in effect.
+    """
+    training = artifact.manifest.training
+    if not artifact.has_sparse_rows or training is None or training.support is None:
+        return None
+    squares = np.empty(artifact.n_features + 1)
+    squares[0], squares[1:] = training.rows, artifact.tensors[training.support]
+    squares *= constants.get("firmness", 0.0)
+    return squares
 
 
 def _build_mixture(artifact: Artifact, record: MixtureRecord, linear: LinearParameters) -> MixtureParameters:
@@ -120,10 +147,19 @@ def hidden_activations(manifest: Manifest) -> tuple[Activation, ...]:
     return tuple(layer.activation for layer in manifest.hidden if layer.activation != "identity")
 
 
-def build_model(artifact: Artifact) -> Classifier:
+def build_model(artifact: Artifact) -> RowModel:
     """Return the model of an artifact.
 
     Raises:
         ValueError: A statistic cannot be represented in the model's dtype.
     """
-    return initial_parameters(artifact).build_model()
+    return build_row_model(initial_parameters(artifact))
+
+
+def build_row_model(parameters: Parameters) -> RowModel:
+    """Return the model of parameters, which takes rows in the form of its artifact.
+
+    Raises:
+        ValueError: The parameters form no model.
+    """
+    return parameters.build_model()

@@ -7,7 +7,9 @@ tensors, also of a delta of zeros, and a mean over no rows is 0.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from service.softmax.calibration import calibration_tensors
 from service.softmax.parameters import Parameters
+from service.softmax.sparse_parameters import SparseParameters
 from service.store.artifact.hashing import hash_weights
 from service.store.states.snapshots import Fields
 
@@ -26,8 +28,18 @@ def served_sha256(parameters: Parameters, fields: Fields) -> str:
         parameters: The parameters.
         fields: The fields of the snapshot. Hashing takes long for large weights, so their hash is used if it is equal.
     """
+    if isinstance(parameters, SparseParameters):
+        return str(fields["weights_sha256"])
     is_whole = len(parameters.effective_tensors()) == len(parameters.tensors())
     return str(fields["weights_sha256"]) if is_whole else hash_weights(parameters)
+
+
+def count_parameters(parameters: Parameters) -> int:
+    """Return the number of parameters: every weight, bias, delta and calibration."""
+    if isinstance(parameters, SparseParameters):
+        numbers = calibration_tensors(parameters.calibration)
+        return (parameters.n_features + 1) * parameters.n_logits + sum(tensor.size for tensor in numbers)
+    return sum(tensor.size for tensor in parameters.tensors())
 
 
 def describe_progress(progressive: Mapping[str, Any]) -> dict[str, Any]:
