@@ -14,7 +14,7 @@ from service.settings import Settings
 from service.store.directory.bound_artifact import read_bound_artifact
 from service.store.directory.offline import StoredData, find_stream, open_stored_data
 from service.store.states.report import read_report
-from service.store.states.served_state import describe_progress, served_sha256
+from service.store.states.served_state import as_whole, describe_progress, served_sha256
 from service.store.states.snapshots import Fields, read_snapshot, write_snapshot
 
 
@@ -90,8 +90,8 @@ def open_replay(settings: Settings, stored: StoredData, name: str) -> HistoryRep
 
 def read_published(path: Path) -> Fields | None:
     """Return the fields of a published snapshot, or None if it is missing or damaged."""
-    with suppress(SnapshotError):
-        return read_snapshot(path).fields
+    with suppress(SnapshotError, KeyError, ValueError):
+        return as_whole(read_snapshot(path)).fields
     return None
 
 

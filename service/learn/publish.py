@@ -1,6 +1,7 @@
 """Publish what one stream's learner has folded: snapshots, checkpoints and status.
 
-    snapshot     what workers serve; as often as it is cheap, so that writing costs a few percent of a core
+    snapshot     what workers serve; as often as it is cheap, so that writing costs a few percent of a core. That of a
+                 sparse model has what has changed since a base (sparse_bases.py)
     checkpoint   what a restart or a refolding continues from; after enough folding, and when idle
     status       how the learning stands (store/states/status.py)
     report       how rows were answered (store/states/report.py); about twice a second
@@ -17,11 +18,13 @@ from typing import Any, Final
 from service.learn.event_fold import Contents, EventFold
 from service.learn.follow import Follower
 from service.learn.keyframes import Keyframes
+from service.learn.sparse_bases import SparseBases
+from service.softmax.calibration import Calibration
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.hashing import hash_tensors
 from service.store.states.checkpoints import thin_checkpoints
 from service.store.states.report import write_report
-from service.store.states.snapshots import write_snapshot
+from service.store.states.snapshots import BASE, write_snapshot
 from service.store.states.state_folder import delete_states, list_seqs
 from service.store.states.status import read_status, write_status
 
@@ -40,19 +43,21 @@ REPORT_PAUSE: Final = 200
 
 def snapshot_contents(fold: EventFold, position_fields: Mapping[str, Any]) -> Contents:
     """Return the fields and arrays of a snapshot: what a fold serves, and its position in the stream."""
-    state = fold.state
-    served = state.served_parameters()
-    fields = {
-        **position_fields,
-        "head": served.head,
-        "clips": served.clips(),
+    served = fold.state.served_parameters()
+    fields = {**position_fields, "clips": served.clips(), "weights_sha256": hash_tensors(served.tensors())}
+    return fields | _describe_state(fold, served.calibration), dict(served.arrays())
+
+
+def _describe_state(fold: EventFold, calibration: Calibration | None) -> dict[str, Any]:
+    """Return the fields of what a fold serves, given the calibration that is served."""
+    state, manifest = fold.state, fold.artifact.manifest
+    return {
+        "head": manifest.head,
         "classes": fold.classes,
-        "weights_sha256": hash_tensors(served.tensors()),
         "learning": {**state.rule_settings, "paused": state.paused, "shadow": state.shadow},
-        "calibration": describe_calibration(fold.artifact.manifest.calibration, served.calibration),
+        "calibration": describe_calibration(manifest.calibration, calibration),
         "progressive": fold.progressive_validation,
     }
-    return fields, dict(served.arrays())
 
 
 class Publisher:
@@ -68,6 +73,7 @@ class Publisher:
         self._folder: Final = follower.folder
         self._bytes_max: Final = checkpoint_bytes_max
         self._published_seq = -1
+        self._bases: Final = SparseBases(self._folder) if follower.fold.artifact.has_sparse_rows else None
         self._snapshots = deque(list_seqs(self._folder.snapshots))
         self._publish_due = 0.0
         self._checkpoint_seq = max(list_seqs(self._folder.checkpoints), default=0)
@@ -144,13 +150,25 @@ class Publisher:
             OSError: The disk failed; it is tried again later.
         """
         follower, before = self._follower, process_seconds()
-        fields, arrays = snapshot_contents(follower.fold, follower.position_fields())
+        fields, arrays = self._served_contents()
         fields["published_ms"] = time.time_ns() // 1_000_000  # for people
         self._publish_due = now + PUBLISH_SECONDS
         write_snapshot(self._folder.snapshots, follower.seq, fields, arrays, durable=False)
         self._delete_old_snapshots(follower.seq)
+        if self._bases is not None:
+            self._bases.delete_unnamed()
         self._published_seq = follower.seq
         self._publish_due = now + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (process_seconds() - before))
+
+    def _served_contents(self) -> Contents:
+        """Return the fields and arrays of the next snapshot; those of a sparse model are what a base lacks."""
+        fold, position = self._follower.fold, self._follower.position_fields()
+        learner = fold.state.sparse_learner
+        if learner is None or self._bases is None:
+            return snapshot_contents(fold, position)
+        name, arrays = self._bases.store_state(fold.state, learner, position)
+        fields = {**position, "clips": {}, BASE: name}
+        return fields | _describe_state(fold, fold.state.served_calibration), arrays
 
     def _delete_old_snapshots(self, seq: int) -> None:
         """Note a new snapshot and delete the oldest; the seqs are kept because listing the folder takes longer."""
@@ -188,6 +206,8 @@ class Publisher:
             self._folder.snapshots, self._folder.checkpoints, self._folder.history, self._folder.keyframes
         ):  # fmt: skip
             delete_states(files, self._follower.epoch, lambda seq: any(lineage.contains(seq, one) for one in forgotten))
+        if self._bases is not None:
+            self._bases.delete_unnamed()
         self._keyframes.note_deleted()
         self._write_report()
         # Unreadable files were deleted too. If the published one was among them, write it again.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnacceptableError
-from service.learn.state import ScoredRows
+from service.learn.scored_rows import ScoredRows
 from service.softmax.arrays import Doubles, Floats, Integers
 from service.softmax.classifier import HEADS, NO_LABELS
 from service.softmax.kernels.answer_counts import FROZEN_HIT_OF, FROZEN_LOSS_OF, find_answers

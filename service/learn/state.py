@@ -22,7 +22,7 @@ Invariants:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,15 @@ from numpy.typing import NDArray
 from service.errors import ArtifactError, ClassesFixedError
 from service.learn.export import build_artifact
 from service.learn.learning_rule import LearningRule
+from service.learn.scored_rows import ScoredRows
 from service.softmax.arrays import Doubles, Floats, Integers
+from service.softmax.calibration import Calibration
 from service.softmax.learner_factory import AnyLearner
 from service.softmax.learner_tensors import copy_tensors, tensors_below
 from service.softmax.parameters import Parameters
 from service.softmax.progress import OUTCOMES
 from service.softmax.reliability_diagram import reliability_diagram
+from service.softmax.sparse_learner import SparseLearner
 from service.softmax.sparse_rows import Rows, count_rows
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION
@@ -47,20 +50,6 @@ Tensors = Mapping[str, NDArray[np.floating[Any]]]
 SETTINGS: Final = frozenset(("rule", "constants", "paused", "shadow"))
 # Prefixes of tensors that are not the learner's.
 PARTS: Final = ("frozen.", "artifact.", "calibration.", "history.")
-
-
-class ScoredRows(NamedTuple):
-    """How B rows were answered, each before its step.
-
-    Attributes:
-        losses: (B,), NaN for a row that was skipped.
-        outcomes: (OUTCOMES, B), see progress.py; NaN for a row that was skipped.
-        scores: (B, K) the logits without calibration, of the model's dtype.
-    """
-
-    losses: Doubles
-    outcomes: Doubles
-    scores: Floats
 
 
 class LearnerState:
@@ -90,6 +79,21 @@ class LearnerState:
     def n_classes(self) -> int:
         """The number of classes now."""
         return len(self.artifact.manifest.classes) + sum(self._learner.added_classes)
+
+    @property
+    def sparse_learner(self) -> SparseLearner | None:
+        """The learner of a model of sparse rows, which a publisher reads; None for other models."""
+        return self._learner if isinstance(self._learner, SparseLearner) else None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The learned calibration, or None."""
+        return None if self._calibration_learner is None else self._calibration_learner.calibration()
+
+    @property
+    def served_calibration(self) -> Calibration | None:
+        """The calibration that is served, or None."""
+        return self.calibration if self._frozen is None else self._frozen.calibration
 
     @property
     def shadow(self) -> bool:
@@ -210,10 +214,7 @@ class LearnerState:
 
     def candidate_parameters(self) -> Parameters:
         """Return copies of the learned parameters."""
-        parameters, calibration_learner = self._learner.parameters(), self._calibration_learner
-        if calibration_learner is None:
-            return parameters
-        return replace(parameters, calibration=calibration_learner.calibration())
+        return replace(self._learner.parameters(), calibration=self.calibration)
 
     def served_parameters(self) -> Parameters:
         """Return the parameters that are served: the learned ones, or in shadow mode those from its start."""
@@ -222,8 +223,7 @@ class LearnerState:
     def classify(self, row: Rows) -> tuple[Floats, int]:
         """Return the probabilities (1, C) and the label of one row that are served now; nothing is counted."""
         if self._frozen is None:
-            learner, calibration = self._rule.row_learner, self._calibration_learner
-            answer = learner.classify(row, None if calibration is None else calibration.calibration())
+            answer = self._rule.row_learner.classify(row, self.calibration)
             if answer is not None:
                 return answer
         P, labels = build_row_model(self.served_parameters()).classify(row)

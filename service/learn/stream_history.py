@@ -27,7 +27,7 @@ from service.errors import ArtifactError
 from service.learn.event_buckets import EventBuckets
 from service.learn.kept_rows import KeptRows
 from service.learn.row_answers import NO_LABEL, AnswerReader, RowAnswers
-from service.learn.state import ScoredRows
+from service.learn.scored_rows import ScoredRows
 from service.softmax.arrays import Doubles, Integers
 from service.softmax.kernels.answer_counts import (
     DRIFT_UNIT,

@@ -15,6 +15,7 @@ from service.learn.publish import snapshot_contents
 from service.learn.replay import ForgottenError, ReplayProgress, StreamReplay
 from service.learn.stream_history import PREFIX as HISTORY_PREFIX
 from service.store.directory.verify_files import StateFile, VerifyReport
+from service.store.states.served_state import as_whole
 from service.store.states.snapshots import Arrays, Fields, read_snapshot
 
 
@@ -27,7 +28,7 @@ def compare_states(replay: StreamReplay, report: VerifyReport) -> Iterator[Repla
     for file in sorted(report.intact, key=lambda file: file.seq):
         # No damage: files that are deleted and events that are forgotten meanwhile, and files of an earlier release.
         with suppress(SnapshotError, ForgottenError, EarlierReleaseError):
-            snapshot = read_snapshot(file.path)
+            snapshot = as_whole(read_snapshot(file.path))
             arrays = {name: array for name, array in snapshot.arrays.items() if not name.startswith(HISTORY_PREFIX)}
             if snapshot.fields["turns"] > len(replay.lineage.changes) or file.seq > replay.last:
                 continue

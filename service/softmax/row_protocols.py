@@ -1,4 +1,4 @@
-"""What callers use of models and learners, whichever form of rows these take.
+"""The methods of models and learners that callers use, whichever form of rows these take.
 
 A caller passes rows of the form that the model has: a matrix X (B, N), or sparse rows. `Classifier` and `SparseModel`
 are row models, `Learner` and `SparseLearner` row learners.

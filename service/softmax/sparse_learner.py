@@ -48,6 +48,7 @@ class SparseLearner:
         rule: The current rule.
         thresholds: As given, and those of added classes.
         added_classes: The number of classes of each call of `add_classes`.
+        touched: The columns that have changed, ever and since the parameters were saved as a whole.
 
     Raises:
         ValueError: `start` is no model, the rule is another one, or a shape is wrong.
@@ -70,7 +71,7 @@ class SparseLearner:
         self.head: Final[Head] = start.head
         self._code: Final = HEADS[start.head]
         self._counts = ProgressCounts()
-        self._touched: Final = TouchedColumns(self.n_features)
+        self.touched: Final = TouchedColumns(self.n_features)
         self._regret: Final = np.zeros(1)
         self._constants = rule_constants(rule, np.inf)
         self._first_squares = self._check_squares(first_squares)
@@ -132,7 +133,7 @@ class SparseLearner:
         def fold_with(counts: ProgressCounts) -> None:
             if not sparse_fold_forward(
                 *rows, *arguments, self._code, RULES[self.rule.name], learning, self._constants, self.thresholds,
-                self._cells, self._first, self._touched.bits, self._regret,
+                self._cells, self._first, self.touched.bits, self._regret,
                 counts.totals, counts.recent, counts.window, losses, written,
             ):  # fmt: skip
                 check_sparse_rows(rows, self.n_features)
@@ -177,7 +178,7 @@ class SparseLearner:
         if is_other:
             self._reset_sums()
         elif len(self._squares):
-            never = np.setdiff1d(np.arange(self.n_features + 1), row_numbers(self._touched.ever()))
+            never = np.setdiff1d(np.arange(self.n_features + 1), row_numbers(self.touched.ever()))
             self._squares[never] = np.broadcast_to(self._first, self.n_features + 1)[never, None]
         if rule.regret == 0:
             self._regret[:] = 0
@@ -197,24 +198,21 @@ class SparseLearner:
         self.thresholds = np.concatenate([self.thresholds, np.full(count, THRESHOLD)])
         self._reset_sums()
         self._squares[:, :K] = squares[:, :K]
-        self._touched.set_all_changed()
+        self.touched.set_all_changed()
 
     def parameters(self) -> SparseParameters:
         """Return copies of the current parameters."""
         return SparseParameters(self.head, SparseWeights(self._weights.merged(), self.n_logits))
 
-    def changed_columns(self) -> NDArray[np.int32]:
-        """Return the columns that have changed since `clear_changes` or the start, (C,), ascending."""
-        return self._touched.changed()
+    @property
+    def weights(self) -> SparseWeights:
+        """The current weights, which the next row changes."""
+        return self._weights
 
     def build_changes(self) -> tuple[NDArray[np.int32], Singles]:
-        """Return slots (T,) and changed (T, Kp) for the parameters at `clear_changes`, as in sparse_weights.py."""
-        columns = self.changed_columns()
+        """Return slots (T,) and changed (T, Kp) since `touched.clear_changes`, as in sparse_weights.py."""
+        columns = self.touched.changed()
         return build_changes(columns, self._weights.rows_of(columns), self._weights.bias())
-
-    def clear_changes(self) -> None:
-        """Note changes from here on: the parameters were saved as a whole."""
-        self._touched.clear_changes()
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return copies of all changing arrays, for a checkpoint; `restore` restores them bit by bit.
@@ -224,7 +222,7 @@ class SparseLearner:
             `squares` (C + 1, K) float32 for adagrad and ftrl; `progress` (8,) and `recent` (2, R) float64; if the rule
             limits the regret, `regret` (1,) float64.
         """
-        return self._tensors_of(self._touched.ever())
+        return self._tensors_of(self.touched.ever())
 
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
         """Restore the state from `tensors`, in a new learner, after adding the same classes and with the same rule.
@@ -238,7 +236,7 @@ class SparseLearner:
         if not are_columns(columns, self.n_features):
             raise ValueError("the columns of a state must be int32, in range and ascending")
         check_same_tensors(self._tensors_of(columns), tensors)
-        if self._touched.ever().size:
+        if self.touched.ever().size:
             raise ValueError("only a new learner can be restored")
         rows = row_numbers(columns)
         self._weights.base[rows, :K] = tensors["weights"]
@@ -247,7 +245,7 @@ class SparseLearner:
         if "regret" in tensors:
             self._regret[:] = tensors["regret"]
         self._counts.totals[:], self._counts.recent[:] = tensors["progress"], tensors["recent"]
-        self._touched.add(columns)
+        self.touched.add(columns)
 
     def copy(self) -> "SparseLearner":
         """Return an independent copy."""
@@ -256,12 +254,13 @@ class SparseLearner:
         other.added_classes = list(self.added_classes)
         for array, own in zip(other._arrays(), self._arrays(), strict=True):
             array[...] = own
+        other.touched.saved_as = self.touched.saved_as
         return other
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         """Return all arrays that change, except the weights."""
         counts = self._counts
-        return self._squares, self._touched.bits, self._regret, counts.totals, counts.recent, counts.window
+        return self._squares, self.touched.bits, self._regret, counts.totals, counts.recent, counts.window
 
     def _tensors_of(self, columns: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
         rows, K = row_numbers(columns), self.n_logits

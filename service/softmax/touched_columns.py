@@ -17,10 +17,12 @@ class TouchedColumns:
 
     Attributes:
         bits: (2, S) uint8, one bit for each row of W, the bias first, from the lowest bit on; the fold sets them.
+        saved_as: The name of what was saved at `clear_changes`, or None before.
     """
 
     def __init__(self, n_columns: int) -> None:
         self.bits: Final = np.zeros((2, n_columns // 8 + 1), np.uint8)
+        self.saved_as: str | None = None
         self._n_columns: Final = n_columns
 
     def changed(self) -> NDArray[np.int32]:
@@ -31,9 +33,10 @@ class TouchedColumns:
         """Return the columns that were ever touched, (C,), ascending."""
         return self._columns(EVER)
 
-    def clear_changes(self) -> None:
-        """Note changes from here on."""
+    def clear_changes(self, saved_as: str) -> None:
+        """Note changes from here on: what there is now was saved under a name."""
         self.bits[SINCE_CLEARED] = 0
+        self.saved_as = saved_as
 
     def set_all_changed(self) -> None:
         """Let every column count as changed, but not as touched."""

@@ -14,7 +14,7 @@ from tests.support.learner_states import has_same_bits
 def test_sparse_rows_do_not_fit_a_dense_model(broken: bool) -> None:  # noqa: FBT001
     """An event of format 2, valid or not, is unfit though its sizes fit, wherever it is among others."""
     source = artifact("raw", "softmax")
-    dtype, N = np.dtype(source.manifest.dtype), source.manifest.n_features
+    dtype, N = np.dtype(source.manifest.dtype), source.n_features
     K, label = len(source.manifest.classes), np.array([1])
     dense = encode_rows(np.ones((1, N), dtype), label, Targets.INDEX, K)
     row = SparseRows(np.array([N]), np.arange(N, dtype=np.int32), np.ones(N, dtype))

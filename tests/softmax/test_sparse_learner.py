@@ -250,7 +250,7 @@ def test_only_present_columns_change(name: RuleName) -> None:
     """A row changes its columns and the bias alone, and only these are in a checkpoint."""
     case = SparseCase("softmax", replace(SPARSE_RULES[name], regret=0.1), N=200, B=5)
     learner, before = case.learner(), np.vstack([case.bias, case.weights])
-    assert learner.changed_columns().tolist() == []
+    assert learner.touched.changed().tolist() == []
     assert learner.tensors()["weights"].shape == (1, case.K)
     learner.fold(case.rows, Y=case.Y)
     touched = np.unique(case.rows.columns)
@@ -259,7 +259,7 @@ def test_only_present_columns_change(name: RuleName) -> None:
     assert after[absent + 1].tobytes() == before[absent + 1].tobytes()
     assert (after[touched + 1] != before[touched + 1]).any(axis=1).all()
     tensors = learner.tensors()
-    assert tensors["columns"].tolist() == learner.changed_columns().tolist() == touched.tolist()
+    assert tensors["columns"].tolist() == learner.touched.changed().tolist() == touched.tolist()
     assert tensors["weights"].tobytes() == after[np.concatenate([[0], touched + 1])].tobytes()
 
 
@@ -272,15 +272,15 @@ def test_changes_beside_a_saved_whole_are_the_current_weights(data: st.DataObjec
     learner = case.learner()
     learner.fold(case.rows.slice_rows(0, cut), Y=case.Y[:cut])
     saved = learner.parameters()
-    learner.clear_changes()
-    assert learner.changed_columns().size == 0
+    learner.touched.clear_changes("whole")
+    assert learner.touched.changed().size == 0
     learner.fold(case.rows.slice_rows(cut, case.B), Y=case.Y[cut:])
     served = SparseParameters("softmax", SparseWeights(saved.weights.base, case.K, *learner.build_changes()))
     for found, expected in zip(served.tensors(), learner.parameters().tensors(), strict=True):
         assert found.tobytes() == expected.tobytes()
     assert served.build_model().predict(case.rows).tobytes() == answer(learner).predict(case.rows).tobytes()
     assert learner.tensors()["columns"].tolist() == np.unique(case.rows.columns).tolist()
-    restored_columns = restored(case, learner).changed_columns()
+    restored_columns = restored(case, learner).touched.changed()
     assert restored_columns.tolist() == np.unique(case.rows.columns).tolist()
 
 
@@ -421,7 +421,7 @@ def test_new_classes(K: int, name: RuleName, head: str) -> None:
     after = answer(learner).logits(case.rows)
     assert np.array_equal(after[:, :K], before)
     np.testing.assert_allclose(after[:, K:], before.mean(axis=1, keepdims=True) - np.log(100) + np.zeros(3), rtol=1e-4)
-    assert learner.changed_columns().tolist() == list(range(case.N))
+    assert learner.touched.changed().tolist() == list(range(case.N))
     if name != "sgd":
         assert np.array_equal(learner.tensors()["squares"][:, :K], sums["squares"])
         first = case.reference().first[np.concatenate([[0], sums["columns"] + 1])]
@@ -463,7 +463,7 @@ def test_paused_rows_are_counted_and_not_learned() -> None:
     case = SparseCase("softmax", SPARSE_RULES["adagrad"])
     learner = case.learner()
     first = learner.fold(case.rows, Y=case.Y, learning=False)
-    assert learner.tensors()["columns"].size == learner.changed_columns().size == 0
+    assert learner.tensors()["columns"].size == learner.touched.changed().size == 0
     np.testing.assert_array_equal(first, answer(learner).losses(case.rows, case.Y))
     learner.fold(case.rows, Y=case.Y)
     assert (learner.progress["rows"], learner.progress["steps"]) == (80, 40)

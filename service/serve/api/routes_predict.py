@@ -1,5 +1,7 @@
 """Routes of the native protocol: models, their metadata, predictions and explanations."""
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -36,6 +38,7 @@ async def metadata(path: NamedModel, context: With) -> Response:
     if path.version is None and name in now.list_names() and now.find_latest(name) is None:
         return json_reply(describe.unavailable(now, name))
     served = now.find_served(name, path.version)
+    await asyncio.to_thread(lambda: served.weights_sha256)  # hashing the weights of a sparse model takes long
     standing = {} if context.learning is None else await context.learning.status.status_of(served)
     return json_reply({**describe.model(now, served, alone=path.version is not None), **standing})
 

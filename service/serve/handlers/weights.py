@@ -43,7 +43,8 @@ class WeightsHandler:
         if seq is None or seq == served.seq:
             learned = served.learned
             arrays = artifact.weight_tensors if learned is None else await _arrays_of(artifact.manifest, learned)
-            return await _file(arrays, served.seq, served.weights_sha256)
+            sha256 = await asyncio.to_thread(lambda: served.weights_sha256)
+            return await _file(arrays, served.seq, sha256)
         if self._past_states is None:
             raise not_learned()
         await self._past_states.check_available(served, seq)
@@ -54,7 +55,8 @@ class WeightsHandler:
             return state_pending()
         fields = snapshot.fields
         parameters = restore_parameters(artifact.manifest, snapshot.arrays, fields["clips"])
-        return await _file(await _arrays_of(artifact.manifest, snapshot), seq, served_sha256(parameters, fields))
+        sha256 = await asyncio.to_thread(served_sha256, parameters, fields)
+        return await _file(await _arrays_of(artifact.manifest, snapshot), seq, sha256)
 
 
 async def _arrays_of(manifest: Manifest, snapshot: Snapshot) -> Arrays:

@@ -6,6 +6,7 @@ Each snapshot makes another `ServedModel`; the previous one still answers the re
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import cached_property
 from time import perf_counter_ns
 from typing import Any, Final, NamedTuple, cast
 
@@ -78,7 +79,6 @@ class ServedModel:
         classify: Calls the model: rows in its form -> probabilities and labels.
         single_row: The shortest way to predict one row, or None if the model has none.
         source: The artifact in the models directory; it differs from `artifact` if `bound_differs`.
-        weights_sha256: The hash of the function that is served; see `hash_weights`.
         parameters: The number of parameters: every weight, bias, delta and calibration.
         artifact_bytes_max: The most bytes that the tensors of an artifact may have, without those of its fields.
         classes_max: The most classes with which what it has learned can be exported and loaded again; a mixture, which
@@ -114,9 +114,7 @@ class ServedModel:
         self.model: Final = parameters.build_model()
         self.classify: Final = cast("Callable[[Rows], Classification]", self.model.classify)
         self.parameters: Final = count_parameters(parameters)
-        self.weights_sha256: Final = (
-            artifact.weights_sha256 if learned is None else served_sha256(parameters, learned.fields)
-        )
+        self._parameters: Final = parameters
         # Requests of more rows than this go through the batcher; those of a heavy model always do.
         self.inline_rows: Final = 0 if is_heavy(self.model) else inline_rows(self.model, settings.thread_after_us)
         self.classes: Final = manifest.classes if learned is None else tuple(learned.fields["classes"])
@@ -186,6 +184,13 @@ class ServedModel:
         usual = self.inline_rows and self.thresholds is None and self.field_key is None
         plan = self.model.single_row_plan() if usual else None
         return None if plan is None else SingleRow(plan, self.counters, counters)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The hash of the function that is served; see `hash_weights`. Hashing a sparse model takes long, once."""
+        if self.learned is None:
+            return self.artifact.weights_sha256
+        return served_sha256(self._parameters, self.learned.fields)
 
     def progress(self) -> dict[str, Any]:
         """Return the numbers of the learning that led to the served state, for the metrics."""

@@ -8,6 +8,7 @@
 <data>/marks/<slot>                             how far each worker has acknowledged (ack_marks.py)
 <data>/streams/<model>/<version>/artifact/      the artifact as it was when the stream began (bound_artifact.py)
 <data>/streams/<model>/<version>/snapshots/     states that are served (states/snapshots.py)
+<data>/streams/<model>/<version>/bases/         whole weights that snapshots of a sparse model name (states/bases.py)
 <data>/streams/<model>/<version>/checkpoints/   states that the fold continues from (states/snapshots.py)
 <data>/streams/<model>/<version>/history/       states of the past that were requested (states/snapshots.py)
 <data>/streams/<model>/<version>/keyframes/     states of the past at even distances (states/snapshots.py)
@@ -26,6 +27,7 @@ from typing import Final
 from service.store.directory.keyfile import KEY_NAME
 from service.store.filesystem import make_folder, sync_folder
 from service.store.states.report import REPORT_NAME
+from service.store.states.snapshots import BASES_FOLDER
 
 LOG_NAME: Final = "log.sqlite"
 MARKS_NAME: Final = "marks"
@@ -42,6 +44,7 @@ class StreamFolder:
         path: The folder itself.
         artifact: The folder of the bound artifact.
         snapshots: The folder of states that are served.
+        bases: The folder of the whole weights that they name.
         checkpoints: The folder of states that the fold continues from.
         history: The folder of states of the past that were requested.
         keyframes: The folder of states of the past at even distances.
@@ -52,6 +55,7 @@ class StreamFolder:
         self.path = path
         self.artifact = path / "artifact"
         self.snapshots = path / "snapshots"
+        self.bases = path / BASES_FOLDER
         self.checkpoints = path / "checkpoints"
         self.history = path / "history"
         self.keyframes = path / "keyframes"

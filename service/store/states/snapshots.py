@@ -13,17 +13,21 @@
 A file is valid if its length, its checksum and the place of every array are as it says. It never changes: a new one is
 written beside it and renamed, so a reader sees all of a file or none, and a mapped file stays as it is. Snapshots are
 derived, so a loss of power may lose them; checkpoints are synced before they are renamed.
+
+A file with a field "base" has only changes: its array `base` is that of another file, which bases.py describes.
 """
 
 import hashlib
 import math
 import mmap
 import os
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
@@ -36,10 +40,17 @@ MAGIC: Final = b"SFSTSNAP"
 FORMAT_VERSION: Final = 1
 HEAD: Final = struct.Struct("<8sIIQ32s8x")
 ALIGNMENT: Final = 64  # of a cache line, and of the widest vector
+# The name of the array of a base, of the field that names one, and of the folder of a stream that has them.
+BASE: Final = "base"
+BASES_FOLDER: Final = "bases"
+BASE_NAME: Final = re.compile(r"[0-9a-f]{32}")
 DTYPES: Final = ("<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1", "|i1", "|b1")
 
 Fields = Mapping[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
+
+
+_mapped_bases: Final[WeakValueDictionary[str, NDArray[Any]]] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +90,40 @@ def write_snapshot(folder: Path, seq: int, fields: Fields, arrays: Arrays, *, du
 
 def write_arrays(path: Path, fields: Fields, arrays: Arrays, *, durable: bool) -> None:
     """Write a file of this format under any name in an existing folder; the rest is as in `write_snapshot`."""
-    write_whole_file(path, _encode(fields, arrays), durable=durable)
+    write_whole_file(path, encode_file(fields, arrays), durable=durable)
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Map a file and check all of it.
+    """Map a file and check all of it; if it names a base, map that too.
 
     Raises:
-        SnapshotError: It is missing, damaged or of another format.
+        SnapshotError: It or its base is missing, damaged or of another format.
     """
+    snapshot = _read_file(path)
+    name = snapshot.fields.get(BASE)
+    if name is None:
+        return snapshot
+    if not isinstance(name, str) or not BASE_NAME.fullmatch(name):
+        raise SnapshotError("a snapshot names no valid base")
+    base = _map_base(path.parent.parent / BASES_FOLDER / name)
+    return Snapshot(snapshot.fields, {**snapshot.arrays, BASE: base})
+
+
+def _map_base(path: Path) -> NDArray[Any]:
+    """Return the array of a base; it is mapped and checked once while any state of this process uses it."""
+    mapped = _mapped_bases.get(str(path))
+    if mapped is not None:
+        return mapped
+    base = _read_file(path).arrays.get(BASE)
+    with path.open("rb") as file:
+        head = file.read(HEAD.size)
+    if base is None or name_base(head) != path.name:
+        raise SnapshotError("a base is not the one that its snapshot names")
+    _mapped_bases[str(path)] = base
+    return base
+
+
+def _read_file(path: Path) -> Snapshot:
     memory = _map_file(path)
     size, header_bytes, checksum = _parse_head(memory)
     if size != len(memory) or hashlib.sha256(memoryview(memory)[HEAD.size :]).digest() != checksum:
@@ -111,8 +147,14 @@ def read_fields(path: Path) -> Fields:
     return fields
 
 
-def _encode(fields: Fields, arrays: Arrays) -> list[bytes]:
-    """Return the parts of a file, in order."""
+def name_base(head: bytes) -> str:
+    """Return the name of a base, given the head of its file."""
+    checksum: bytes = HEAD.unpack(head)[4]
+    return checksum.hex()[:32]
+
+
+def encode_file(fields: Fields, arrays: Arrays) -> list[bytes]:
+    """Return the parts of a file, in order, beginning with its head."""
     stored = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     places = [[name, array.dtype.str, list(array.shape), 0] for name, array in stored.items()]
     # Room for offsets of any width, so that the length of the header does not depend on them.
