@@ -20,7 +20,7 @@ from service.learn.replay import StreamReplay
 from service.serve.wire.json_grammar import check_document, load_json
 from service.serve.wire.model_tables import RowLimits, make_tables
 from service.settings import Settings
-from service.softmax.arrays import Floats
+from service.softmax.sparse_rows import Rows
 from service.store.artifact.artifact import Artifact
 from service.store.directory.offline import open_stored_data
 from service.store.log.admin_payloads import parse, parse_classes, parse_seq
@@ -76,8 +76,8 @@ def _read_text(argument: str) -> bytes:
         return Path(argument).read_bytes()
 
 
-def _parse_row(text: bytes, artifact: Artifact, settings: Settings) -> Floats:
-    """Return the row (1, N) of a JSON list of numbers, or of an object of named features, as `:predict` reads it."""
+def _parse_row(text: bytes, artifact: Artifact, settings: Settings) -> Rows:
+    """Return the row of a JSON list of numbers, or of an object of named features, as `:predict` reads it."""
     try:
         document = load_json(text)
         if isinstance(document, list | dict):
@@ -85,7 +85,8 @@ def _parse_row(text: bytes, artifact: Artifact, settings: Settings) -> Floats:
     except MalformedError:
         raise SoftstepError("the row is not valid JSON, nests too deeply, or names a feature twice") from None
     row, limits = artifact.row_encoder or artifact.column_names, RowLimits(1, settings.json_depth_max)
-    return make_tables(row, np.dtype(artifact.manifest.dtype), limits).convert_instances([document])
+    dtype, is_sparse = np.dtype(artifact.manifest.dtype), artifact.has_sparse_rows
+    return make_tables(row, dtype, limits, is_sparse=is_sparse).convert_instances([document])
 
 
 def _check_class(name: str, replay: StreamReplay, log: FeedbackLog) -> None:

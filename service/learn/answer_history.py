@@ -18,6 +18,7 @@ import numpy as np
 from service.learn.export import THRESHOLD
 from service.learn.replay import EventBatch, ReplayProgress, StreamReplay
 from service.softmax.arrays import Floats
+from service.softmax.sparse_rows import Rows
 from service.store.log.events import Kind
 
 # The kinds of events whose state may not continue the fold of the state before it.
@@ -63,14 +64,14 @@ class AnswerHistory:
 
     Args:
         replay: Makes the states.
-        row: (1, N), C-contiguous, of the model's dtype.
+        row: One row in the form of the model's.
         aspect: What is compared.
 
     Attributes:
         answers: The answer of the first state, then one for each change, by ascending seq.
     """
 
-    def __init__(self, replay: StreamReplay, row: Floats, aspect: Aspect) -> None:
+    def __init__(self, replay: StreamReplay, row: Rows, aspect: Aspect) -> None:
         self._replay: Final = replay
         self._row: Final = row
         self._aspect: Final = aspect

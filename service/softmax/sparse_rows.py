@@ -69,6 +69,13 @@ def count_rows(rows: Floats | SparseRows) -> int:
     return rows.n_rows if isinstance(rows, SparseRows) else len(rows)
 
 
+def dense_rows(rows: Rows) -> Floats:
+    """Return X (B, N); raise TypeError if the rows are sparse."""
+    if isinstance(rows, SparseRows):
+        raise TypeError("sparse rows are no matrix")
+    return rows
+
+
 def take_rows(rows: Rows, indices: NDArray[np.intp]) -> Rows:
     """Return copies of the rows at these indices (M,), in their order."""
     return rows.take(indices) if isinstance(rows, SparseRows) else rows[indices]

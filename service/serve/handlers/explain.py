@@ -28,7 +28,7 @@ from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2, HttpResponse, RequestHead, overloaded
 from service.serve.wire.oip_response import InferenceBody
 from service.settings import Settings
-from service.softmax.sparse_rows import count_rows
+from service.softmax.sparse_rows import count_rows, dense_rows
 
 NO_CONTRIBUTIONS: Final = (
     "The logits of a network or a mixture are no sums over features, so it has no contributions; ask for sensitivities."
@@ -147,7 +147,7 @@ class ExplainHandler:
         if n_rows <= parser.inline_rows:
             return self._respond_now(served, V2, n_rows, started, partial(_tensors, explain_format, served, request))
         if n_rows == 1:  # it is in a buffer that the next request reuses
-            request = request._replace(X=request.X.copy())
+            request = request._replace(X=dense_rows(request.X).copy())
         return self._respond_later(served, V2, n_rows, started, partial(_tensors, explain_format, served, request))
 
     def _respond_now(
@@ -205,6 +205,6 @@ def _explanations(explain_format: ExplainFormat, parsed: ExplainBody) -> HttpRes
 def _tensors(explain_format: ExplainFormat, served: ServedModel, request: InferenceBody) -> HttpResponse:
     """Return the requested outputs, each whole."""
     wanted = {output.name for output in request.outputs}
-    P, labels, more = explain_format.compute_outputs(request.X, wanted)
+    P, labels, more = explain_format.compute_outputs(dense_rows(request.X), wanted)
     classified = labels.tolist() if served.thresholds is None else served.thresholds <= P
     return tensor_response(*served.tensors.encode_inference(request, P, classified, more))

@@ -21,7 +21,7 @@ from service.softmax.arrays import Doubles, Floats
 from service.softmax.calibration import uncalibrated_model
 from service.softmax.logit_targets import logit_targets
 from service.softmax.mixture_model import MixtureModel
-from service.softmax.sparse_rows import count_rows
+from service.softmax.sparse_rows import count_rows, dense_rows
 from service.store.log.feedback_payload import Targets
 
 FIELDS: Final = (*FORMS, "labels", "top", "min_seq", "seq", "parameters", "signature_name")
@@ -113,14 +113,14 @@ class ExplainParser:
         tables, n_features = self._served.tables, self._served.model.n_features
         X = tables.parse_usual(body)
         if X is not None:
-            return self._bounded(ExplainBody(X, None, self._default_top))
+            return self._bounded(ExplainBody(dense_rows(X), None, self._default_top))
         fields = known_fields(tables.parse_document(body, self._settings.rows_max), FIELDS)
         if fields.keys().isdisjoint(FORMS):
             raise UnacceptableError('The body must have "instances": a list of rows.')
         top = fields.get("top", self._default_top)
         if type(top) is not int or top < 1:
             raise UnacceptableError('"top" must be a number of features, a whole number from 1.')
-        X = convert_rows(fields, tables)
+        X = dense_rows(convert_rows(fields, tables))
         Y = self._parse_targets(fields["labels"], count_rows(X)) if "labels" in fields else None
         return self._bounded(ExplainBody(X, Y, min(top, n_features), *_parse_seqs(fields)))
 

@@ -35,7 +35,7 @@ from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, HttpResponse, learning_off, refusal
 from service.serve.wire.feedback_body import PostedEvent, PostedTokens
 from service.settings import Settings
-from service.softmax.arrays import Floats
+from service.softmax.sparse_rows import Rows
 from service.store.log.events import EventLocation
 
 
@@ -68,7 +68,7 @@ class FeedbackHandler:
         self._responses: Final = responses
         self._limiters: Final = limiters
 
-    def seal_rows(self, served: ServedModel, X: Floats) -> list[str]:
+    def seal_rows(self, served: ServedModel, X: Rows) -> list[str]:
         """Return one feedback token for each row of X (B, N)."""
         return self._context_of(served).sealer.seal_rows(X)
 
@@ -235,7 +235,7 @@ class FeedbackHandler:
 class LearningOffHandler:
     """Refuses feedback and tokens in a service that does not learn."""
 
-    def seal_rows(self, _served: ServedModel, _X: Floats) -> list[str]:
+    def seal_rows(self, _served: ServedModel, _X: Rows) -> list[str]:
         """Raise LearningOffError."""
         raise learning_off()
 

@@ -14,7 +14,7 @@ from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 from service.serve.wire.feedback_body import FeedbackParser, make_feedback_parser
-from service.serve.wire.feedback_tokens import TokenKeys, TokenSealer
+from service.serve.wire.feedback_tokens import SparseTokenSealer, TokenCipher, TokenKeys, TokenSealer
 from service.serve.wire.labels import LabelParser
 from service.settings import Settings
 from service.store.artifact.fingerprint import compute_geneses
@@ -44,7 +44,7 @@ class FeedbackContext(NamedTuple):
     source: Source
     classes: Sequence[str]
     parser: FeedbackParser
-    sealer: TokenSealer
+    sealer: TokenCipher
     response_start: bytes
     committed: CommittedSeq
 
@@ -93,7 +93,7 @@ class FeedbackContexts:
             return previous
         # A token outlives an upgrade: it is bound to the first release's genesis, which no later release changes.
         model = served.model
-        sealer = TokenSealer(
+        sealer = (SparseTokenSealer if artifact.has_sparse_rows else TokenSealer)(
             self._keys, served.name, version, bound[-1], model.n_features, model.dtype, self._token_seconds, now_ms
         )
         labels = LabelParser(served.classes, multilabel=served.thresholds is not None)

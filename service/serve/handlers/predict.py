@@ -17,11 +17,10 @@ from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, RequestHead, refusal
 from service.serve.wire.predict_body import INPUTS, PredictBody, parse_predict_body
 from service.settings import Settings
-from service.softmax.arrays import Floats
-from service.softmax.sparse_rows import count_rows
+from service.softmax.sparse_rows import Rows, count_rows
 
 # Seals each row of X (B, N) as a feedback token; raises LearningOffError if the service does not learn.
-SealRows = Callable[[ServedModel, Floats], list[str]]
+SealRows = Callable[[ServedModel, Rows], list[str]]
 
 
 class PredictHandler:

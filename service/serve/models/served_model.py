@@ -152,7 +152,9 @@ class ServedModel:
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
         row = self.artifact.row_encoder or self.artifact.column_names
         count = None if self.field_key is None else counters.field_counters(self.field_key).add
-        return make_tables(row, self.model.dtype, RowLimits(rows_max, settings.json_depth_max), count)
+        limits, is_sparse = RowLimits(rows_max, settings.json_depth_max), self.artifact.has_sparse_rows
+        return make_tables(row, self.model.dtype, limits, count, is_sparse=is_sparse)
+
     @property
     def dense_model(self) -> Classifier:
         """The model, if its rows are dense.

@@ -36,9 +36,9 @@ from service.serve.wire.predict_body import FORMS, convert_rows
 from service.serve.wire.table_rows import TableParser
 from service.softmax.arrays import Floats
 from service.softmax.input_stage import NOT_NUMBERS
-from service.softmax.sparse_rows import count_rows
+from service.softmax.sparse_rows import Rows, SparseRows, count_rows
 from service.store.log.events import ID_BYTES_MAX
-from service.store.log.feedback_payload import DENSE_FORMAT, DTYPES, HEAD, Targets, encode_rows
+from service.store.log.feedback_payload import DENSE_FORMAT, DTYPES, HEAD, Targets, encode_rows, encode_sparse_rows
 from service.store.log.ids import new_id
 
 # The weight of a row in its update; with a larger one, a single row could undo the effect of thousands.
@@ -112,10 +112,10 @@ class FeedbackParser:
             raise UnacceptableError('The body must have "instances", a list of rows, or "tokens" of predictions.')
         return self._make_event(fields, convert_rows(fields, self._tables))
 
-    def _make_event(self, document: dict[str, Any], X: Floats) -> PostedEvent:
-        """Return the event of the rows X (B, N) and the other fields of the body."""
+    def _make_event(self, document: dict[str, Any], X: Rows) -> PostedEvent:
+        """Return the event of rows and the other fields of the body."""
         fields = known_fields(document, FIELDS)
-        if not np.isfinite(X).all():
+        if not np.isfinite(X.values if isinstance(X, SparseRows) else X).all():
             raise UnacceptableError(NOT_NUMBERS)
         rows = count_rows(X)
         kind, targets = self._labels.parse_labels(fields.get("labels"), rows)
@@ -135,8 +135,8 @@ class FeedbackParser:
         labels = check_labels(fields.get("labels"), len(tokens))
         return PostedTokens(tokens, labels, _check_weights(fields, len(tokens)))
 
-    def make_token_event(self, event_id: bytes, X: Floats, posted: PostedTokens, number: int) -> PostedEvent:
-        """Return the event of a token with row X (1, N), which is token `number` of those posted.
+    def make_token_event(self, event_id: bytes, X: Rows, posted: PostedTokens, number: int) -> PostedEvent:
+        """Return the event of a token with its row, which is token `number` of those posted.
 
         Raises:
             UnacceptableError: Its label or weight is not valid for this model.
@@ -145,8 +145,11 @@ class FeedbackParser:
         weights = None if posted.weights is None else self._convert_weights(posted.weights[number : number + 1])
         return PostedEvent(event_id, self._encode(X, kind, targets, weights), 1)
 
-    def _encode(self, X: Floats, kind: Targets, targets: NDArray[Any], weights: Floats | None) -> bytes:
-        return encode_rows(X, targets, kind, self._labels.n_classes, weights)
+    def _encode(self, X: Rows, kind: Targets, targets: NDArray[Any], weights: Floats | None) -> bytes:
+        K = self._labels.n_classes
+        if isinstance(X, SparseRows):
+            return encode_sparse_rows(X, self._tables.n_features, targets, kind, K, weights)
+        return encode_rows(X, targets, kind, K, weights)
 
     def _parse_weights(self, document: dict[str, Any], rows: int) -> Floats | None:
         """Return (B,) weights in the model's dtype, or None if the body has none."""

@@ -38,7 +38,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from service.errors import ExpiredTokenError, InvalidTokenError
 from service.softmax.arrays import Floats
-from service.softmax.sparse_rows import SparseRows
+from service.softmax.sparse_rows import Rows, SparseRows
 from service.store.log.ids import ID_BYTES, TIME_BYTES, id_text, random_ids
 
 KEY_ID_BYTES: Final = 4
@@ -114,6 +114,19 @@ class TokenCipher(ABC):
         self._little = dtype.newbyteorder("<")
         self._milliseconds = int(seconds * 1000)
         self._now_ms = now_ms
+
+    @abstractmethod
+    def seal_rows(self, rows: Any, /) -> list[str]:  # noqa: ANN401  # the form of rows that the model takes
+        """Return a token for each row."""
+
+    @abstractmethod
+    def open_token(self, token: bytes) -> tuple[bytes, Rows]:
+        """Return the id of a token's event, as text, and its row.
+
+        Raises:
+            InvalidTokenError: The token was altered, or issued by another model version or with another key.
+            ExpiredTokenError: The token is too old.
+        """
 
     @abstractmethod
     def _is_row(self, size: int) -> bool:

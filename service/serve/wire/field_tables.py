@@ -23,7 +23,8 @@ from service.serve.wire.field_csv import CsvFields
 from service.serve.wire.json_grammar import check_row_count, known_fields, list_names, parse_object
 from service.serve.wire.nan_literals import replace_nan
 from service.serve.wire.table_rows import SPLIT_FIELDS
-from service.softmax.arrays import Floats, Integers
+from service.softmax.arrays import Integers
+from service.softmax.sparse_rows import Rows
 
 # Numbers of the matrix of a request: 64 MiB in float32. A row without values is short, and its matrix row is not.
 MATRIX_CELLS_MAX: Final = 1 << 24
@@ -35,7 +36,7 @@ CountValues = Callable[[Integers, Integers], None]
 
 
 class FieldTables:
-    """Parses and converts the bodies of one model with fields whose rows become dense.
+    """Parses and converts the bodies of one model with fields.
 
     Args:
         encoder: The encoder of its rows.
@@ -43,10 +44,12 @@ class FieldTables:
         rows_max: The limit of rows of a request.
         depth_max: The limit of nesting of a body.
         count_values: Counts the missing and unknown values of the rows that were encoded, or None.
+        is_sparse: Whether the model takes sparse rows, not X (B, N).
 
     Attributes:
         encoder: As above.
         dtype: As above.
+        n_features: The number of columns.
         rows_max: The limit of rows of a request.
         depth_max: As above.
         nan_is_missing: Whether NaN, which is not JSON, is a missing value.
@@ -60,10 +63,15 @@ class FieldTables:
         rows_max: int,
         depth_max: int,
         count_values: CountValues | None = None,
+        *,
+        is_sparse: bool = False,
     ) -> None:
         self.encoder: Final = encoder
         self.dtype: Final = dtype
-        self.rows_max: Final = min(rows_max, max(1, MATRIX_CELLS_MAX // encoder.n_columns))
+        self.n_features: Final = encoder.n_columns
+        cells = 1 if is_sparse else encoder.n_columns
+        self.rows_max: Final = min(rows_max, max(1, MATRIX_CELLS_MAX // cells))
+        self._is_sparse: Final = is_sparse
         self.depth_max: Final = depth_max
         self.nan_is_missing: Final = True
         nested = sum(isinstance(field, BagField | VectorField) for field in encoder.fields)
@@ -72,7 +80,7 @@ class FieldTables:
         self._csv: Final = CsvFields(encoder.fields)
         self._positions: Final = [str(i) for i in range(len(encoder.names))]
 
-    def parse_usual(self, body: bytes) -> Floats | None:  # noqa: ARG002  # rows of numbers have a faster parser
+    def parse_usual(self, body: bytes) -> Rows | None:  # noqa: ARG002  # rows of numbers have a faster parser
         """Return None: the general way reads every body."""
         return None
 
@@ -96,7 +104,7 @@ class FieldTables:
                 raise
         return parse_object(text, self.depth_max, rows_max)
 
-    def convert_instances(self, instances: object, field: str = "instances") -> Floats:
+    def convert_instances(self, instances: object, field: str = "instances") -> Rows:
         """Convert a list of rows, each an object, or a list of values in the order of the fields.
 
         Args:
@@ -112,7 +120,7 @@ class FieldTables:
         check_row_count(len(instances), self.rows_max)
         return self._finish(self.encoder.encode_objects(instances))
 
-    def convert_columns(self, columns: Mapping[str, Values]) -> Floats:
+    def convert_columns(self, columns: Mapping[str, Values]) -> Rows:
         """Convert columns of values by the name of their field; a field without a column is missing in all rows.
 
         Raises:
@@ -126,7 +134,7 @@ class FieldTables:
         check_row_count(max(sizes, default=0), self.rows_max)
         return self._finish(self.encoder.encode_columns(columns))
 
-    def convert_split(self, frame: object, field: str) -> Floats:
+    def convert_split(self, frame: object, field: str) -> Rows:
         """Convert an object with the names of the columns and the rows; `field` is the name of the member that has it.
 
         Raises:
@@ -145,7 +153,7 @@ class FieldTables:
             raise UnacceptableError(f"Row {wrong} must be a list of as many values as there are columns.")
         return self.convert_columns(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
-    def parse_csv(self, body: bytes, *, header: bool | None = None) -> Floats:
+    def parse_csv(self, body: bytes, *, header: bool | None = None) -> Rows:
         """Parse a CSV text, which has a header unless the request says that it has none.
 
         Raises:
@@ -167,12 +175,12 @@ class FieldTables:
         check_repeated(names)
         return names
 
-    def _finish(self, encoded: EncodedRows) -> Floats:
-        """Return the rows as X (B, N) in the model's dtype, and count their missing and unknown values."""
+    def _finish(self, encoded: EncodedRows) -> Rows:
+        """Return the rows in the model's dtype, and count their missing and unknown values."""
         rows = self.encoder.to_model_rows(encoded.rows, self.dtype)
         if self._count_values is not None:
             self._count_values(encoded.missing, encoded.unknown)
-        return rows.to_matrix(self.encoder.n_columns)
+        return rows if self._is_sparse else rows.to_matrix(self.n_features)
 
 
 def check_repeated(names: Sequence[str], what: str = "a column") -> None:

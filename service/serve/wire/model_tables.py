@@ -1,4 +1,4 @@
-"""The parser of a model's bodies, as handlers see it: every form of rows becomes X (B, N) in the model's dtype.
+"""The parser of a model's bodies, as handlers see it: every form becomes X (B, N) or sparse rows, in the model's dtype.
 
 `TableParser` (table_rows.py) is that of models whose rows are numbers, and `FieldTables` (field_tables.py) that of
 models with fields.
@@ -13,7 +13,7 @@ from service.fields.row_encoder import RowEncoder
 from service.serve.wire.field_tables import CountValues, FieldTables
 from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
-from service.softmax.arrays import Floats
+from service.softmax.sparse_rows import Rows
 
 
 class ModelTables(Protocol):
@@ -26,6 +26,10 @@ class ModelTables(Protocol):
     @property
     def dtype(self) -> np.dtype[np.floating[Any]]:
         """The model's dtype."""
+
+    @property
+    def n_features(self) -> int:
+        """The number N of features of a row, or of its columns."""
 
     @property
     def nan_is_missing(self) -> bool:
@@ -43,7 +47,7 @@ class ModelTables(Protocol):
     def depth_max(self) -> int:
         """The limit of nesting of a body."""
 
-    def parse_usual(self, body: bytes) -> Floats | None:
+    def parse_usual(self, body: bytes) -> Rows | None:
         """Return the rows of a body with nothing but instances, or None if unsure."""
 
     def parse_document(self, body: bytes, rows_max: int) -> dict[str, Any]:
@@ -58,16 +62,16 @@ class ModelTables(Protocol):
             TooLargeError: The body has too many lists and objects.
         """
 
-    def convert_instances(self, instances: object, field: str = "instances") -> Floats:
+    def convert_instances(self, instances: object, field: str = "instances") -> Rows:
         """Convert a list of rows; `field` is the name of the member that has it."""
 
-    def convert_columns(self, columns: dict[str, Any]) -> Floats:
+    def convert_columns(self, columns: dict[str, Any]) -> Rows:
         """Convert an object of columns by name."""
 
-    def convert_split(self, frame: object, field: str) -> Floats:
+    def convert_split(self, frame: object, field: str) -> Rows:
         """Convert an object with the names of the columns and the rows; `field` is as above."""
 
-    def parse_csv(self, body: bytes, *, header: bool | None = None) -> Floats:
+    def parse_csv(self, body: bytes, *, header: bool | None = None) -> Rows:
         """Parse a CSV text; `header` is whether its first line is a header, or None if the request does not say.
 
         Raises:
@@ -87,6 +91,8 @@ def make_tables(
     dtype: np.dtype[np.floating[Any]],
     limits: RowLimits,
     count_values: CountValues | None = None,
+    *,
+    is_sparse: bool = False,
 ) -> ModelTables:
     """Return the parser of a model's bodies.
 
@@ -95,7 +101,8 @@ def make_tables(
         dtype: The model's dtype.
         limits: The limits of the rows of a body.
         count_values: Counts the missing and unknown values of fields, or None.
+        is_sparse: Whether the model takes sparse rows.
     """
     if isinstance(row, RowEncoder):
-        return FieldTables(row, dtype, *limits, count_values)
+        return FieldTables(row, dtype, *limits, count_values, is_sparse=is_sparse)
     return TableParser(RowParser(len(row), dtype, *limits), row)

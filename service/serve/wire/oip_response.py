@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.serve.wire.oip_request import BINARY_PROBABILITIES, JSON_PROBABILITIES, OutputRequest
 from service.softmax.arrays import Floats
+from service.softmax.sparse_rows import Rows
 
 # Indices of the labels of B rows, or flags (B, K) of a multi-label model.
 Labels = list[int] | NDArray[np.bool_]
@@ -27,7 +28,7 @@ class InferenceBody(NamedTuple):
     """A request: its id, the rows X (B, N), and the requested outputs."""
 
     id: str
-    X: Floats
+    X: Rows
     outputs: tuple[OutputRequest, ...]
 
 

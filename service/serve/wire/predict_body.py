@@ -25,11 +25,11 @@ from service.errors import UnacceptableError
 from service.serve.wire.json_grammar import known_fields
 from service.serve.wire.large_matrix import INSTANCES, SPLIT
 from service.serve.wire.model_tables import ModelTables
-from service.softmax.arrays import Floats
+from service.softmax.sparse_rows import Rows
 from service.store.log.events import SEQ_MAX
 
 # Converts the value of a form to X (B, N).
-Convert = Callable[[ModelTables, Any], Floats]
+Convert = Callable[[ModelTables, Any], Rows]
 
 RECORDS: Final = "dataframe_records"
 OPTIONS: Final = ("min_seq", "feedback_tokens", "parameters", "signature_name")
@@ -46,13 +46,13 @@ class PredictBody(NamedTuple):
         form: The name of the field that had the rows.
     """
 
-    X: Floats
+    X: Rows
     min_seq: int = 0
     tokens: bool = False
     form: str = INSTANCES
 
 
-def convert_inputs(tables: ModelTables, inputs: object) -> Floats:
+def convert_inputs(tables: ModelTables, inputs: object) -> Rows:
     """Convert the value of "inputs" to X (B, N)."""
     return tables.convert_columns(inputs) if type(inputs) is dict else tables.convert_instances(inputs, INPUTS)
 
@@ -98,7 +98,7 @@ def find_form(members: dict[str, Any]) -> str:
     return given[0]
 
 
-def convert_rows(members: dict[str, Any], tables: ModelTables) -> Floats:
+def convert_rows(members: dict[str, Any], tables: ModelTables) -> Rows:
     """Convert the rows of a body, in whichever form.
 
     Raises:

@@ -36,6 +36,7 @@ class TableParser:
         rows: The parser of the model's rows.
         columns: The model's features by name.
         dtype: The model's dtype.
+        n_features: The number N of features of a row.
         nan_is_missing: Whether NaN, which is not JSON, is a missing value: not for a model without fields.
         rows_max: The limit of rows of a request.
         container_rows_max: The limit of rows whose lists and objects a body may have.
@@ -47,6 +48,7 @@ class TableParser:
         self.rows: Final = rows
         self.columns: Final = FeatureColumns(features)
         self.dtype: Final = rows.dtype
+        self.n_features: Final = rows.n_features
         self.nan_is_missing: Final = False
         self.rows_max: Final = rows.rows_max
         self.container_rows_max: Final = rows.rows_max

@@ -19,8 +19,8 @@ from service.errors import (
     VersionNotServedError,
 )
 from service.serve.wire.feedback_body import FeedbackParser, PostedEvent, PostedTokens
-from service.serve.wire.feedback_tokens import INVALID_MESSAGE, TokenSealer, decode_token, issuer_of
-from service.softmax.arrays import Floats
+from service.serve.wire.feedback_tokens import INVALID_MESSAGE, TokenCipher, decode_token, issuer_of
+from service.softmax.sparse_rows import Rows
 
 # Failed attempts to open tokens of format 1 in one request, each some 4 us, so together about half a second. Forged
 # tokens cost as many as versions are served; genuine ones of two versions never need more.
@@ -44,7 +44,7 @@ class TokenIssuer(NamedTuple):
         parser: Parses feedback for it, with its current classes.
     """
 
-    sealer: TokenSealer
+    sealer: TokenCipher
     parser: FeedbackParser
 
 
@@ -89,7 +89,7 @@ class TokenReader:
             return type(reason)(f"Token {number} {reason}")
         return TokenEvent(version, self._issuers[version].parser.make_token_event(id_, X, posted, number))
 
-    def _open_token(self, text: str) -> tuple[int, tuple[bytes, Floats]]:
+    def _open_token(self, text: str) -> tuple[int, tuple[bytes, Rows]]:
         """Return the version that issued a token, and the id and the row of its event."""
         token = decode_token(text)
         version = issuer_of(token)
@@ -100,7 +100,7 @@ class TokenReader:
             raise VersionNotServedError(NOT_SERVED_MESSAGE)
         return version, issuer.sealer.open_token(token)
 
-    def _try_versions(self, token: bytes) -> tuple[int, tuple[bytes, Floats]]:
+    def _try_versions(self, token: bytes) -> tuple[int, tuple[bytes, Rows]]:
         """Open a token that does not name its version."""
         order = self._order
         for place, version in enumerate(order):

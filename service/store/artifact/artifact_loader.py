@@ -8,9 +8,7 @@ import numpy as np
 from service.errors import ArtifactError, TooLargeError, UnacceptableError
 from service.fields.column_blocks import FieldLimits
 from service.softmax.arrays import Floats
-from service.softmax.sparse_model import SparseModel
 from service.softmax.sparse_rows import SparseRows
-from service.softmax.sparse_weights import SparseWeights
 from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.model_factory import build_model
 from service.store.artifact.reasons import shorten_reason
@@ -32,8 +30,6 @@ def load_artifact(directory: Path, bytes_max: int, limits: FieldLimits) -> Artif
     """
     artifact = read_artifact(directory, bytes_max, limits)
     check_examples(artifact)
-    if artifact.has_sparse_rows:
-        raise ArtifactError("sparse fields are not served yet")
     return artifact
 
 
@@ -59,7 +55,4 @@ def check_examples(artifact: Artifact) -> None:
 
 def _predict(artifact: Artifact, rows: SparseRows) -> Floats:
     """Return the probabilities (B, C) of encoded rows."""
-    if not artifact.has_sparse_rows:
-        return build_model(artifact).predict(rows.to_matrix(artifact.n_features))
-    weights = SparseWeights.from_matrix(artifact.weights, artifact.bias)
-    return SparseModel(artifact.manifest.head, weights, artifact.manifest.scaling).predict(rows)
+    return build_model(artifact).predict(rows if artifact.has_sparse_rows else rows.to_matrix(artifact.n_features))

@@ -482,14 +482,14 @@ def test_tensors_that_do_not_fit_fields_are_refused(change: Callable[[Any], obje
     assert reason in str(caught.value)
 
 
-def test_sparse_fields_are_not_served_yet(tmp_path: Path) -> None:
-    """The repository says so."""
+def test_dense_and_sparse_fields_are_served(tmp_path: Path) -> None:
+    """The repository loads both."""
     write_artifact(tmp_path / "dense" / "1", field_artifact())
     write_artifact(tmp_path / "sparse" / "1", field_artifact(SPARSE_FIELDS))
     view = Repository(tmp_path, BYTES_MAX, 256).scan()
     assert {key[0]: (version.state, version.reason) for key, version in view.versions.items()} == {
         "dense": ("READY", None),
-        "sparse": ("UNAVAILABLE", "sparse fields are not served yet"),
+        "sparse": ("READY", None),
     }
 
 
