@@ -18,7 +18,7 @@ LANGUAGES = ("ar", "de", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "
 # A tone of skin is a word of its own in every name, so names with one would be in both parts of the data.
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 VARIATION_SELECTOR = "\ufe0f"
-# More columns than n-grams, of which there are some 40,000.
+# More columns than the some 40,000 n-grams of the training set.
 BITS = 18
 
 NUMBERS = ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g")
