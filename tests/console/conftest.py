@@ -8,10 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from string import ascii_lowercase
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from service.store.artifact.artifact import write_artifact
+from service.store.artifact.artifact import Artifact, write_artifact
+from tests.support.artifact_files import HEAD_LAYER
 from tests.support.console_page import BACKGROUND, CHROMIUM, DEADLINE_MS
 from tests.support.model_artifacts import make_artifact
 from tests.support.paths import SHIPPED
@@ -35,6 +37,29 @@ class EmptyPage(BaseHTTPRequestHandler):
 HOSTILE = ["<img src=x onerror=alert(1)>", "x" * 256, "ab\u202ecd", "';\"`${1}"]
 
 
+# The fields of a model, and the columns of each; the last name would break a page that takes it for anything but text.
+HOSTILE_FIELD = "<img onerror=alert(1)>\u202e" + "x" * 200
+FORM_FIELDS = (
+    ({"name": "age", "kind": "number", "mean": 40.0, "scale": 10.0, "flag": True}, 2),
+    ({"name": "country", "kind": "category", "values": ["DE", "PT", 7], "unknown": "other"}, 4),
+    ({"name": "member", "kind": "boolean", "missing": "column"}, 2),
+    ({"name": "subject", "kind": "text", "words": [1, 1], "terms": ["it's", "late", "refund"]}, 3),
+    ({"name": "basket", "kind": "bag", "terms": ["milk", "tea"]}, 2),
+    ({"name": "picture", "kind": "vector", "size": 3, "missing": "refuse"}, 3),
+    ({"name": HOSTILE_FIELD, "kind": "number", "missing": "none"}, 1),
+)
+
+
+def make_form_artifact() -> Artifact:
+    """Return a model with fields of most kinds and random weights."""
+    fields, widths = zip(*FORM_FIELDS, strict=True)
+    manifest = {"head": "softmax", "classes": ["a", "b", "c"], "fields": list(fields), "dtype": "float32"}
+    weight = np.random.default_rng(2).standard_normal((sum(widths), 3), np.float32)
+    return Artifact.from_fields(
+        manifest | {"layers": [HEAD_LAYER]}, {"weight": weight, "bias": np.zeros(3, np.float32)}
+    )
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium without a window. On a loaded machine a page takes longer than Playwright expects."""
@@ -56,6 +81,7 @@ def console_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = json.loads(manifest.read_text())
     fields |= {"features": HOSTILE, "provenance": {HOSTILE[0]: HOSTILE[1]}}
     manifest.write_text(json.dumps(fields))
+    write_artifact(folder / "form" / "1", make_form_artifact())
     write_artifact(folder / "wide" / "1", make_artifact("softmax", 20, [f"c{k}" for k in range(1000)]))
     write_artifact(folder / "letters" / "1", make_artifact("softmax", 3, list(ascii_lowercase)))
     for version in ("9", "10"):

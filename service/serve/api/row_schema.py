@@ -30,7 +30,12 @@ def describe_fields(encoder: RowEncoder | None) -> dict[str, Any]:
         return {}
     return {
         "fields": [
-            {"name": field.name, "kind": field.kind, "takes": _describe_values(encoder, field)}
+            {
+                "name": field.name,
+                "kind": field.kind,
+                "takes": _describe_values(encoder, field),
+                **_describe_control(field),
+            }
             for field in encoder.fields
         ]
     }
@@ -69,6 +74,21 @@ def make_row_component(served: ServedModel) -> dict[str, Any]:
             del schema[member]
         schema["description"] += f" GET /v1/models/{served.name}/schema lists them."
     return schema
+
+
+def _describe_control(field: FieldRecord) -> dict[str, Any]:
+    """Return what a form needs to know of a field to make a control for it; nothing for a cross, which has none."""
+    if isinstance(field, CrossField):
+        return {}
+    required = {"required": field.missing == "refuse"}
+    match field:
+        case NumberField():
+            return {"mean": field.mean, "scale": field.scale, **required}
+        case CategoryField() if field.values is not None and len(field.values) <= ENUMERATION_MAX:
+            return {"values": list(field.values), **required}
+        case VectorField():
+            return {"size": field.size, **required}
+    return required
 
 
 def _describe_values(encoder: RowEncoder, field: FieldRecord) -> str | None:

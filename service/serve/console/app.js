@@ -3,6 +3,7 @@ import { $, S, drawTimes, el, fill, fullName, say, whole } from "./page.js";
 import { ask, call, dropCalls, setKey } from "./api.js";
 import { axis, setView } from "./axis.js";
 import { listenToEvents, loadEvents, loadFlags } from "./events.js";
+import { shiftByField } from "./form.js";
 import { merge } from "./history.js";
 import { makeInput } from "./input.js";
 import { drawConfusion, drawHeadline, drawReliability, drawTiles } from "./quality.js";
@@ -15,6 +16,7 @@ import { buildTrajectory, drawReasons, drawTrajectory } from "./why.js";
 const OLDER_MAX = 4; // so many older pulses one after another mean that the service began with other data, such as a backup
 const BACK_OFF_MAX = 30; // seconds between two tries while the service does not answer
 const SILENT_SECONDS = 3; // after so long without an answer the page says so, though a call may still be answered
+const NO_ANSWER = [400, 410, 422];
 const DRAG_MS = 100; // the service is asked once the playhead has rested so long
 const DRAW_MS = 60; // and once the row has
 // Seconds between two loads of a part while events come. At rest, metadata alone is loaded again: files may change on disk.
@@ -63,7 +65,7 @@ async function loadQuality() {
 }
 async function loadDrift() {
 	const had = S.drift?.shift;
-	S.drift = await ask("/drift");
+	S.drift = shiftByField(await ask("/drift"), S.meta);
 	if (S.input && !had !== !S.drift?.shift) rebuild();
 }
 async function loadTrajectory() {
@@ -89,8 +91,8 @@ async function findAnswer(mine) {
 	if ($("said").textContent.startsWith("Folding")) say($("said"), "");
 	if (row === S.row && head === S.head) setBusy(false);
 	isMissing = head !== null && Boolean(found?.error) && !(found.error.status < 500);
-	// The answer of a state that is gone is none; with any other error, the last answer stays.
-	if (!found || found.error?.status === 410) S.answer = null;
+	// A row that is refused, or a state that is gone, has no answer; with any other error, the last answer stays.
+	if (!found || NO_ANSWER.includes(found.error?.status)) S.answer = null;
 	else if (found.explanations) S.answer = { ...found.explanations[0], row, head };
 	drawBars();
 	drawReasons(input);

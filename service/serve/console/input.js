@@ -1,4 +1,5 @@
-// A row by hand: a pad to draw on where features are the pixels of an image, else a slider for each feature.
+// A row by hand: a form of the fields, a pad to draw on where features are the pixels of an image, else sliders.
+import { SPREADS, makeForm, rounded } from "./form.js";
 import { el, fill, setVars } from "./page.js";
 
 const BLOCK = 4; // ink is counted in blocks of 4 x 4 cells, as the digits were made
@@ -6,12 +7,11 @@ const INK = BLOCK * BLOCK;
 const PEN = 3.5; // the width of the pen, in cells
 const SCALE = 16; // pixels of the pad for a cell
 const OPAQUE = 128; // a cell counts if half of it is covered
-const DIGITS_MAX = 8; // of a slider's value, after the point
-const SPREADS = 3; // a slider reaches so many standard deviations from the mean
 
 // Return the input for a model, with `kind`, `set(values)` and `clear()`. `changed(row)` is called after each change,
 // with null for an empty pad.
 export function makeInput(meta, training, changed) {
+	if (meta.fields) return makeForm(meta.fields, changed);
 	const pixels = meta.features.map((name) => /^pixel_(\d+)_(\d+)$/.exec(name)?.slice(1).map(Number));
 	return pixels.every(Boolean) ? makePad(pixels, changed) : makeSliders(meta.features, training, changed);
 }
@@ -98,9 +98,7 @@ function makeSliders(features, training, changed) {
 	});
 	function put(j, value) {
 		row[j] = value;
-		// A hundredth of the spread shows; a small negative number is not "-0".
-		const digits = Math.min(DIGITS_MAX, Math.max(0, 2 - Math.floor(Math.log10(scales[j]))));
-		outputs[j].textContent = (+value.toFixed(digits) || 0).toFixed(digits);
+		outputs[j].textContent = rounded(value, scales[j]);
 	}
 	// A value beyond the reach of its slider stays as it is.
 	const set = (values) => {

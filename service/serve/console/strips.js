@@ -57,15 +57,15 @@ function drawDrift(context, x, height) {
 }
 
 function readDrift(seq, y) {
-	const i = S.drift.seq.findIndex((end) => end >= seq), n = S.meta.n_features, j = Math.min(n - 1, Math.max(0, Math.floor(y * n))), v = S.drift.shift[i]?.[j];
-	if (v != null) say($("readout"), `event ${whole(S.drift.seq[i])} · ${S.meta.features[j]} ${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(1)} spreads from its training mean`);
+	const i = S.drift.seq.findIndex((end) => end >= seq), n = S.drift.names.length, j = Math.min(n - 1, Math.max(0, Math.floor(y * n))), v = S.drift.shift[i]?.[j];
+	if (v != null) say($("readout"), `event ${whole(S.drift.seq[i])} · ${S.drift.names[j]} ${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(1)} spreads from its training mean`);
 }
 
 // Add the strips that have data, and hide the others.
 export function addStrips() {
 	const { history, drift, meta } = S, K = meta.classes.length, hasLabels = Boolean(history?.labels?.length);
 	$("recall").style.height = `${Math.max(36, 10 * K)}px`;
-	$("drift").style.height = `${Math.min(120, Math.max(isNarrow() ? 48 : 56, 1.2 * meta.n_features))}px`;
+	$("drift").style.height = `${Math.min(120, Math.max(isNarrow() ? 48 : 56, 1.2 * (drift?.names.length ?? 0)))}px`;
 	for (const [name, isShown, draw, onMove] of [["recall", hasLabels && K <= LANES_MAX, drawRecall], ["labels", hasLabels, drawLabels], ["drift", drift?.shift, drawDrift, readDrift]]) {
 		$(`${name}-row`).hidden = !isShown;
 		if (isShown) addCanvas($(name), draw, { onMove });

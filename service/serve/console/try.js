@@ -1,6 +1,7 @@
 // "Try it": the answer to a row, teaching it, and forgetting that again.
 import { $, S, bold, count, el, fill, fillEmpty, largest, percent, reasonAgainst, say, setVars, whole } from "./page.js";
 import { ask, key, modelPath } from "./api.js";
+import { splitNumbers } from "./form.js";
 
 const BARS_MAX = 14; // of more classes, the most probable are shown; of labels that can come together, all
 const WAIT_SECONDS = 30; // an event is learned or forgotten within these, or the service says that it will be
@@ -108,22 +109,34 @@ let hooks;
 export const listenToTry = (given) => { hooks = given; };
 $("clear").onclick = () => hooks.input().clear();
 $("paste").onclick = () => {
-	say($("row-hint"), `${count(S.meta.n_features, "number")}, with commas or spaces between them.`);
-	$("row-text").value = S.row?.join(", ") ?? "";
+	say($("row-hint"), S.meta.fields ? "A JSON object of the fields and their values. A field that it leaves out is missing." : `${count(S.meta.n_features, "number")}, with commas or spaces between them.`);
+	$("row-text").value = S.meta.fields ? JSON.stringify(S.row, null, 1) : S.row?.join(", ") ?? "";
 	say($("row-error"), "");
 	$("row").showModal();
 };
 $("row-cancel").onclick = () => $("row").close();
 $("row").onsubmit = (event) => {
-	const values = $("row-text").value.replace(/[[\]]/g, " ").split(/[\s,;]+/).filter(Boolean).map(Number), bad = values.findIndex((v) => !Number.isFinite(v)), n = S.meta.n_features;
-	const reason = values.length !== n ? `That is ${count(values.length, "number")}; this model takes ${whole(n)}.` : bad >= 0 ? `Number ${bad + 1} is not a number.` : "";
+	const { row, reason = "" } = (S.meta.fields ? parseObject : parseNumbers)($("row-text").value);
 	say($("row-error"), reason);
 	if (reason) event.preventDefault();
-	else hooks.input().set(values);
+	else hooks.input().set(row);
 };
+function parseNumbers(text) {
+	const row = splitNumbers(text).map(Number), bad = row.findIndex((v) => !Number.isFinite(v)), n = S.meta.n_features;
+	if (row.length !== n) return { reason: `That is ${count(row.length, "number")}; this model takes ${whole(n)}.` };
+	return bad >= 0 ? { reason: `Number ${bad + 1} is not a number.` } : { row };
+}
+function parseObject(text) {
+	try {
+		const row = JSON.parse(text);
+		return row && typeof row === "object" && !Array.isArray(row) ? { row } : { reason: "A row of this model is a JSON object." };
+	} catch {
+		return { reason: "That is not JSON." };
+	}
+}
 $("curl").onclick = async () => {
 	const url = new URL(`${modelPath()}:predict`, document.baseURI), header = key() ? ' -H "Authorization: Bearer $SOFTSTEP_KEY"' : "";
-	const text = `curl -s '${url}'${header} -d '${JSON.stringify({ instances: [S.row ?? []] })}'`;
+	const text = `curl -s '${url}'${header} -d '${JSON.stringify({ instances: [S.row ?? []] }).replaceAll("'", "'\\''")}'`; // a quote ends the shell's text
 	// Browsers have no clipboard for pages over plain HTTP; the command is shown then.
 	await (navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => say($("said"), "Copied."), () => say($("said"), text));
 };

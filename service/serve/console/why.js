@@ -19,12 +19,12 @@ export function drawReasons(input) {
 	const own = M[first] && (M.length > 1 || isAlone) ? M[first] : M[0].map((v) => first ? v : -v);
 	const effects = isAlone || M.length === 1 ? own : own.map((v, i) => v - M[second][i]);
 	// A wide model lists its top features alone, in that order.
-	const features = effects.length === meta.n_features ? [...effects.keys()] : top.map(({ index }) => index), isPad = input.kind === "pad";
+	const isWhole = effects.length === meta.n_features, features = isWhole ? [...effects.keys()] : top.map(({ index }) => index), names = isWhole ? meta.features : top.map(({ feature }) => feature), isPad = input.kind === "pad";
 	const scaled = isSum || isPad ? effects : effects.map((v, i) => v * (S.drift?.training?.scale[features[i]] ?? 1));
 	const meaning = isPad ? (isSum ? "green ink speaks for it, red ink against it." : "more ink on green would speak for it, on red against it.")
 		: isSum ? `what each feature adds to ${isAlone ? "its logit" : "the difference"}.` : "what one spread more of each feature would change.";
 	const text = el("p", {}, "For ", bold(className(first)), ...(isAlone ? [] : [" rather than ", bold(className(second))]), `: ${meaning}`);
-	return fill("reasons", ...(isPad ? [pixelMap(scaled, features, input, first), text] : [el("div", { class: "grow" }, text, featureBars(scaled, features))]));
+	return fill("reasons", ...(isPad ? [pixelMap(scaled, features, input, first), text] : [el("div", { class: "grow" }, text, featureBars(scaled, names))]));
 }
 
 function pixelMap(effects, features, { rows, columns, pixels }, first) {
@@ -39,10 +39,10 @@ function pixelMap(effects, features, { rows, columns, pixels }, first) {
 	return canvas;
 }
 
-function featureBars(effects, features) {
+function featureBars(effects, names) {
 	const sizes = effects.map(Math.abs), most = Math.max(...sizes) || 1;
-	return el("div", { class: "effects" }, ...largest(sizes, FEATURES).flatMap((i) => {
-		const name = S.meta.features[features[i]], w = sizes[i] / most / 2, isFor = effects[i] > 0;
+	return el("div", { class: "effects" }, ...largest(sizes, FEATURES).filter((i) => sizes[i] || !S.meta.fields).flatMap((i) => {
+		const name = names[i], w = sizes[i] / most / 2, isFor = effects[i] > 0;
 		return [el("span", { class: "name", title: name }, name), el("span", { class: isFor ? "effect for" : "effect" }, el("i", { vars: { x: isFor ? .5 : .5 - w, w } })), el("span", {}, signed(effects[i]))];
 	}));
 }

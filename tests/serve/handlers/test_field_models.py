@@ -135,7 +135,10 @@ def test_metadata_has_the_fields(served: Pair) -> None:
     """Name, kind and what each takes; the tensors of v2 and TensorFlow have the names of the fields."""
     fields = {one["name"]: one for one in get(served, MODEL)["fields"]}
     assert list(fields) == NAMES
-    assert fields["age"] == {"name": "age", "kind": "number", "takes": "a number or null"}
+    scaled = {"required": False, "mean": 40.0, "scale": 10.0}
+    assert fields["age"] == {"name": "age", "kind": "number", "takes": "a number or null", **scaled}
+    assert fields["country"]["values"] == ["DE", "PT", 7, True]
+    assert fields["picture"]["size"] == 3
     assert fields["country"]["takes"] == "a text, a whole number, true, false or null"
     assert "fields" not in get(served, "/v1/models/plain")
     tensors = {one["name"]: one for one in get(served, "/v2/models/claims")["inputs"]}

@@ -148,6 +148,13 @@ class FieldDescription(ResponseModel):
         description="The kind of the field; docs/fields.md describes each."
     )
     takes: str | None = Field(description="The values that the field takes, in words; null for a cross.")
+    required: bool = Field(default_factory=absent, description="Whether its value must be given; left out for a cross.")
+    mean: float = Field(default_factory=absent, description="What is subtracted from a number.")
+    scale: float = Field(default_factory=absent, gt=0, description="By what the difference is divided.")
+    values: list[str | bool | int] = Field(
+        default_factory=absent, description="The categories; left out if they are hashed or too many to list."
+    )
+    size: Count = Field(default_factory=absent, description="How many numbers a vector has.")
 
 
 class ModelMetadata(ResponseModel):
