@@ -92,6 +92,21 @@ def test_it_is_taught_and_explained_by_columns(console: Service, browser: Browse
         assert known(page, "S.answer.probabilities") == before
 
 
+def test_sparse_rows_are_answered_and_taught(console: Service, browser: Browser) -> None:
+    """A model with hashed columns has bars and is taught; the page says that it has no reasons."""
+    with visiting(browser, f"{console.url}/#sparse") as page:
+        is_settled(page)
+        control(page, "city").fill("Porto")
+        control(page, "tags").fill("new")
+        row, before = answered(page), known(page, "S.answer.probabilities")
+        assert (row["city"], row["tags"]) == ("Porto", ["new"])
+        assert "country and age" not in row, "a cross has no value"
+        expect(page.locator("#reasons")).to_contain_text("it does not explain them")
+        page.get_by_role("button", name="it is this: b").click()
+        expect(page.locator("#said")).to_contain_text("Learned as event 1. b: ")
+        assert known(page, "S.answer.probabilities")[1] > before[1]
+
+
 def test_the_shift_is_that_of_numbers(console: Service, browser: Browser) -> None:
     """Only columns with a spread of their own have a shift, by the names of their fields."""
     drift = {"seq": [5], "shift": [[0.5, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, -1.5], None]}

@@ -13,6 +13,7 @@ let classes = [], columns = []; // those with a line, and the probabilities of a
 // Show what decided about the row that was put in with `input`.
 export function drawReasons(input) {
 	if (!S.answer) return fillEmpty("reasons", "Once there is a row, this shows what decided, and how the answer changed with every event.");
+	if (!S.answer.sensitivities) return fillEmpty("reasons", "Rows of this model are sparse; it does not explain them.");
 	const { contributions, sensitivities, probabilities, top } = S.answer, { meta } = S, [first, second] = largest(probabilities, 2), isSum = Boolean(contributions);
 	const M = contributions ?? sensitivities, isAlone = meta.head === "multilabel" || second === undefined;
 	// With one logit for two classes, what adds to the second is missing from the first.
