@@ -309,7 +309,9 @@ def test_kernels_are_compiled_without_a_writable_cache(tmp_path: Path, monkeypat
     source.write_text("def twice(x):\n    return 2 * x\n")
     names: dict[str, object] = {}
     exec(compile(source.read_text(), source, "exec"), names)  # noqa: S102
-    monkeypatch.setattr(compiler.KernelLocator, "from_function", classmethod(lambda cls, function, _: cls(function)))
+    monkeypatch.setattr(
+        compiler.KernelLocator, "from_function", classmethod(lambda cls, function, _: cls(function, ""))
+    )
     monkeypatch.setattr(compiler.KernelLocator, "ensure_cache_path", _refuse)
     monkeypatch.setattr(compiler, "_entries", [])
     twice = compiler.kernel("int64(int64)")(names["twice"])

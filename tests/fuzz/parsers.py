@@ -26,6 +26,7 @@ from service.serve.wire.rows import RowParser
 from service.serve.wire.scores_body import convert_scores
 from service.serve.wire.table_rows import TableParser
 from service.settings import Settings
+from service.store.artifact.field_layout import WIDEST
 from service.store.artifact.manifest_json import parse_manifest
 from service.store.artifact.tensors import checked_copies, parse_tensors
 from tests.fuzz.base64_parsers import BASE64_PARSERS
@@ -259,7 +260,7 @@ def parse_tensor_file(data: bytes) -> object:
     """Parse a file of tensors, with its own size of the header or, if that is 0, the right one; copy what it holds."""
     if not any(data[:8]):
         data = (data.rfind(b"}}") - 6).to_bytes(8, "little", signed=True) + data[8:]
-    return tuple(checked_copies(PARSED_MANIFEST, parse_tensors(data, PARSED_MANIFEST)))
+    return tuple(checked_copies(PARSED_MANIFEST, parse_tensors(data, PARSED_MANIFEST, WIDEST)))
 
 
 TENSOR_FILES: Final = (

@@ -17,7 +17,9 @@ def test_bits_are_a_set_of_columns(data: st.DataObject, N: int) -> None:
         ever |= added
         changed |= added
         if data.draw(st.booleans()):
-            touched.clear_changes()
+            name = data.draw(st.text())
+            touched.clear_changes(name)
+            assert touched.saved_as == name
             changed = set()
         if data.draw(st.booleans()):
             touched.set_all_changed()

@@ -38,8 +38,9 @@ def test_two_digits_are_learned_and_a_kill_loses_nothing(tmp_path: Path) -> None
     assert result.metadata["progressive"]["events"] == result.metadata["progressive"]["rows"] == rows
     assert result.metadata["seq"] == rows + 1  # and the event that added the classes
     new = np.array([loss for loss, digit in zip(result.losses, result.digits, strict=True) if digit >= 8])
-    assert np.isfinite(new).all()
-    assert new[-20:].mean() < new[:20].mean() / 3
+    # The row that was sent again may have been learned before the kill, and a new learner keeps no earlier losses.
+    assert np.isnan(result.losses).sum() <= result.resent
+    assert np.nanmean(new[-20:]) < np.nanmean(new[:20]) / 3
 
 
 @pytest.mark.parametrize("cut", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\n", ANSWER[:-1], ANSWER[: -len(b"{}")]])
