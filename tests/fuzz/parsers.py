@@ -260,7 +260,7 @@ def parse_tensor_file(data: bytes) -> object:
     """Parse a file of tensors, with its own size of the header or, if that is 0, the right one; copy what it holds."""
     if not any(data[:8]):
         data = (data.rfind(b"}}") - 6).to_bytes(8, "little", signed=True) + data[8:]
-    return tuple(checked_copies(PARSED_MANIFEST, parse_tensors(data, PARSED_MANIFEST, WIDEST)))
+    return tuple(checked_copies(PARSED_MANIFEST, parse_tensors(data, PARSED_MANIFEST, WIDEST), WIDEST))
 
 
 TENSOR_FILES: Final = (
