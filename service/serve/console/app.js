@@ -21,14 +21,14 @@ const DRAG_MS = 100; // the service is asked once the playhead has rested so lon
 const DRAW_MS = 60; // and once the row has
 // Seconds between two loads of a part while events come. At rest, metadata alone is loaded again: files may change on disk.
 const PAUSES = { answer: 2, quality: 4, events: 4, trajectory: 10, drift: 15, meta: 10 };
-const REST_SECONDS = 15;
+const REST_SECONDS = 15, SERVED = ["answer", "meta"]; // parts of the state that is served; the others are of the learner's report, which follows it
 let input, loaded = {}; // the row by hand; of each part, what had been learned when it was loaded, and when that was
 let asked = 0, latest, failures = 0, olderPulses = 0, isMissing, isSilent, isRunning, timer, dragTimer, drawTimer; // `latest` is the latest question about the row
 
 const older = (one, other) => one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
 
 function isDue(name) {
-	const { epoch, seq, admin_seq } = S.pulse ?? S.meta, what = `${epoch} ${seq} ${admin_seq}`, { [name]: last } = loaded, age = (performance.now() - last?.when) / 1000;
+	const { epoch, seq, admin_seq } = S.pulse ?? S.meta, what = `${epoch} ${seq} ${admin_seq} ${SERVED.includes(name) || S.history?.until}`, { [name]: last } = loaded, age = (performance.now() - last?.when) / 1000;
 	const isOld = !last || (last.what !== what && age >= PAUSES[name]) || (name === "meta" && age >= REST_SECONDS);
 	if (isOld) loaded[name] = { what, when: performance.now() };
 	return isOld;
