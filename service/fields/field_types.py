@@ -1,5 +1,6 @@
 """Types that several kinds of fields share: limits, lists, tensors, and columns that may be hashed."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -119,13 +120,13 @@ class ColumnField(Record):
         """Whether the last column is `missing`."""
         return getattr(self, "missing", None) == "column"
 
+    @abstractmethod
     def count_values(self, sizes: Sizes) -> int:
         """Return the number of columns without `other` and `missing`, by arithmetic alone.
 
         Args:
             sizes: The shapes of the field's tensors.
         """
-        raise NotImplementedError
 
     def count_columns(self, sizes: Sizes) -> int:
         """Return the number of columns, by arithmetic alone.
