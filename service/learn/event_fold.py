@@ -27,13 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError, PayloadError
+from service.learn.export import learned_manifest
 from service.learn.row_answers import NO_LABEL
 from service.learn.state import LearnerState
 from service.learn.stream_history import History
 from service.softmax.arrays import Doubles, Integers
 from service.softmax.logit_targets import logit_targets
+from service.softmax.sparse_learner import SparseLearner
+from service.softmax.sparse_parameters import SparseParameters
 from service.softmax.sparse_rows import Rows
 from service.store.artifact.artifact import Artifact
+from service.store.artifact.manifest import Manifest
 from service.store.log.admin_payloads import parse, parse_classes
 from service.store.log.events import Event, Kind
 from service.store.log.feedback_blocks import Block, decode_events
@@ -219,9 +223,9 @@ class EventFold:
     def checkpoint_contents(self) -> Contents:
         """Return the fields and arrays from which `from_checkpoint` makes an equal fold.
 
-        They also hold the state as an artifact: its manifest under "manifest", and under "artifact.<tensor>" its
-        tensors but those that learning leaves as they are. "manifest" is None if the state makes no valid artifact, and
-        for sparse rows: their state has the changed columns, and a whole artifact would make checkpoints large.
+        They also hold the state as an artifact: its manifest under "manifest", or None if it makes no valid one, and
+        under "artifact.<tensor>" its tensors but those that learning leaves as they are. Of sparse rows the state has
+        the columns in which it differs from the artifact that it starts from, so it holds no tensors besides.
         """
         manifest, tensors = self._artifact_contents()
         fields = {
@@ -234,14 +238,25 @@ class EventFold:
         return fields, {**self.state.tensors(), **{f"artifact.{name}": tensor for name, tensor in tensors.items()}}
 
     def _artifact_contents(self) -> tuple[dict[str, Any] | None, Mapping[str, NDArray[Any]]]:
-        if self.artifact.has_sparse_rows:  # the state itself has the columns that have changed
-            return None, {}
+        provenance = self.artifact.manifest.provenance
+        tensors: Mapping[str, NDArray[Any]] = {}
         try:
-            artifact = self.state.export_artifact(self.classes, self.artifact.manifest.provenance)
+            if self.state.sparse_learner is None:
+                artifact = self.state.export_artifact(self.classes, provenance)
+                manifest, tensors = artifact.manifest, artifact.weight_tensors
+            else:
+                manifest = self._sparse_manifest(self.state.sparse_learner, provenance)
         except ArtifactError:
             return None, {}
-        manifest = artifact.manifest.model_dump(mode="json", exclude_none=True, exclude=FILE_FIELDS)
-        return manifest, artifact.weight_tensors
+        return manifest.model_dump(mode="json", exclude_none=True, exclude=FILE_FIELDS), tensors
+
+    def _sparse_manifest(self, learner: SparseLearner, provenance: Mapping[str, str]) -> Manifest:
+        """Return the manifest of the state as an artifact, without reading all weights."""
+        served = SparseParameters(learner.head, learner.weights, self.state.calibration)
+        rows, learning = int(self.state.progress["steps"]), self.state.learning_record
+        return learned_manifest(
+            self.artifact, served, rows=rows, learning=learning, classes=self.classes, provenance=provenance
+        )
 
     @classmethod
     def from_checkpoint(cls, artifact: Artifact, snapshot: Snapshot) -> "EventFold":

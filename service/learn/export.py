@@ -21,6 +21,7 @@ from service.softmax.sparse_parameters import SparseParameters
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.manifest import LearningRecord, Manifest
+from service.store.artifact.manifest_json import manifest_from_fields
 
 DELTA_TENSOR = "delta.weight"
 THRESHOLD = 0.5
@@ -56,21 +57,16 @@ def build_artifact(
         ArtifactError: `classes` are not as many as the model's, or do not begin with the artifact's.
     """
     manifest = artifact.manifest
-    K = 2 if served.head == "sigmoid" else served.n_logits
-    if len(classes) != K or tuple(classes[: len(manifest.classes)]) != manifest.classes:
-        raise ArtifactError("classes must be those of the artifact, then the added ones, in their order")
+    fields = _shared_fields(manifest, served, learning, classes, provenance)
     # Both list the layers' tensors in one order; a delta, which may be new, is added below.
     layers = _layers(artifact, served)
     tensors = artifact.fixed_tensors | dict(zip(manifest.weight_names, layers.tensors(), strict=False))
-    fields: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True, exclude=NOT_EXPORTED)
-    fields |= {"classes": list(classes), "learning": learning.model_dump(), "provenance": dict(provenance)}
-    if manifest.thresholds is not None:
-        fields["thresholds"] = [*manifest.thresholds, *[THRESHOLD] * (K - len(manifest.thresholds))]
     if layers.stage is not None:
         fields["stage"] = _statistics(layers.stage) | ({} if layers.stage.clip is None else {"clip": layers.stage.clip})
-    fields["training"] = _training(manifest, served, layers, form, rows)
-    if manifest.calibration is not None:
-        fields["calibration"] = describe_calibration(manifest.calibration, served.calibration)
+    if manifest.fields is None:
+        fields["training"] = _training(manifest, served, layers, form, rows)
+    else:
+        fields["training"] = _training_of_fields(manifest, rows)
     if isinstance(layers, LinearParameters) and layers.delta is not None:
         name = DELTA_TENSOR if manifest.delta is None else manifest.delta.weight
         fields["delta"] = {"weight": name, "clip": layers.delta.stage.clip}
@@ -81,18 +77,68 @@ def build_artifact(
     return Artifact.from_fields(fields, tensors)
 
 
-def _training(
-    manifest: Manifest, served: Parameters, layers: LinearParameters | NetworkParameters, form: Form, rows: int
-) -> dict[str, object] | None:
-    """Return the field `training` of a manifest after some rows were learned; None if it is unknown.
+def learned_manifest(
+    artifact: Artifact,
+    served: SparseParameters,
+    *,
+    rows: int,
+    learning: LearningRecord,
+    classes: Sequence[str],
+    provenance: Mapping[str, str],
+) -> Manifest:
+    """Return the manifest of the artifact that `build_artifact` makes of a sparse model, without its weights.
+
+    Args:
+        artifact: The artifact that the learning started from.
+        served: The learned parameters, of which the weights are not read.
+        rows: The number of rows that were learned.
+        learning: The rule and its constants.
+        classes: The names of all classes.
+        provenance: Where the model comes from.
+
+    Raises:
+        ArtifactError: As for `build_artifact`.
+    """
+    fields = _shared_fields(artifact.manifest, served, learning, classes, provenance)
+    return manifest_from_fields({**fields, "training": _training_of_fields(artifact.manifest, rows)})
+
+
+def _shared_fields(
+    manifest: Manifest,
+    served: Parameters,
+    learning: LearningRecord,
+    classes: Sequence[str],
+    provenance: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the fields of a learned manifest that do not depend on the kind of model."""
+    K = 2 if served.head == "sigmoid" else served.n_logits
+    if len(classes) != K or tuple(classes[: len(manifest.classes)]) != manifest.classes:
+        raise ArtifactError("classes must be those of the artifact, then the added ones, in their order")
+    fields: dict[str, Any] = manifest.model_dump(mode="json", exclude_none=True, exclude=NOT_EXPORTED)
+    fields |= {"classes": list(classes), "learning": learning.model_dump(), "provenance": dict(provenance)}
+    if manifest.thresholds is not None:
+        fields["thresholds"] = [*manifest.thresholds, *[THRESHOLD] * (K - len(manifest.thresholds))]
+    if manifest.calibration is not None:
+        fields["calibration"] = describe_calibration(manifest.calibration, served.calibration)
+    return fields
+
+
+def _training_of_fields(manifest: Manifest, rows: int) -> dict[str, object] | None:
+    """Return the field `training` of a manifest with fields after some rows were learned; None without rows.
 
     Columns of fields have no statistics. Their support stays that of the rows that the model was trained on.
     """
     known = manifest.training
-    if manifest.fields is not None:
-        support = {} if known is None else known.model_dump(include={"support"})
-        rows += 0 if known is None else known.rows
-        return {"rows": rows, **support} if rows else None
+    support = {} if known is None else known.model_dump(include={"support"})
+    rows += 0 if known is None else known.rows
+    return {"rows": rows, **support} if rows else None
+
+
+def _training(
+    manifest: Manifest, served: Parameters, layers: LinearParameters | NetworkParameters, form: Form, rows: int
+) -> dict[str, object] | None:
+    """Return the field `training` of a manifest after some rows were learned; None if it is unknown."""
+    known = manifest.training
     if known is not None:
         delta = layers.delta if isinstance(layers, LinearParameters) else None
         # Statistics that the dtype cannot hold were not learned from; in the stage of the delta they are 0 and 1.

@@ -13,40 +13,25 @@ The learner does this, not the start of the service: it needs no lock but the or
 however much there is to fold, and it is tried again after a failure while the last snapshot is served.
 
     payload     "seq", "turns", "n_classes"
-                "state"      null, or
-                    manifest     the learned model as an artifact (export.py), without the fields of its file
-                    tensors      its tensors by name, each [dtype, [size, ...], base64 of its row-major bytes], but
-                                 those that learning leaves as they are, which the artifact has
-                    paused       whether learning was paused
-                    frozen       null, or in shadow mode the served parameters: {"clips", "arrays" as the tensors}
-
-Every release can start from an artifact. It answers with the same bits. What a rule keeps beside it (its sums) and the
-counts of the progressive validation start again, and learned rows count as training rows.
+                "state"      null, or the state as base_state.py describes it
 """
 
-import binascii
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from service.errors import ArtifactError, LogDamagedError, LogUnavailableError, PayloadError, SnapshotError
+from service.errors import ArtifactError, LogDamagedError, LogUnavailableError, SnapshotError
+from service.learn.base_state import FoldStart, decode_state, encode_state
 from service.learn.event_fold import EventFold
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION, fold_version_of
-from service.store.artifact.model_factory import restore_parameters
 from service.store.directory.verify_files import later_exclusions, position_mismatch
 from service.store.log.admin_payloads import BASE_BYTES_MAX, base_id, dump, parse
 from service.store.log.events import Draft, EventLocation, Kind, Stream
 from service.store.log.feedback_log import FeedbackLog, read_lineage, read_verified_payload
 from service.store.log.lineage import Lineage, LineageChange
-from service.store.states.snapshots import Arrays, Snapshot, read_snapshot
+from service.store.states.snapshots import Snapshot, read_snapshot
 from service.store.states.state_folder import list_seqs
-
-DTYPES: Final = ("<f4", "<f8")
 
 
 def current_fold_version(stream: Stream, artifact: Artifact, lineage: Lineage) -> int:
@@ -91,7 +76,7 @@ def take_over(stream: Stream, artifact: Artifact, log: FeedbackLog, checkpoints:
     if found is not None:
         seq, checkpoint = found
         turns, n_classes = checkpoint.fields["turns"], len(checkpoint.fields["classes"])
-        state = _base_state(checkpoint)
+        state = encode_state(artifact, _fold_start(stream, artifact, log, lineage.base_of_state(seq)), checkpoint)
     payload = dump({"seq": seq, "turns": turns, "n_classes": n_classes, "state": state})
     draft = Draft(stream.number, Kind.BASE, base_id(stream.version, FOLD_VERSION), payload, now_ms)
     (outcome,) = log.append([draft])
@@ -114,24 +99,21 @@ def first_fold(
     version = current_fold_version(stream, artifact, lineage)
     if version < OLDEST_FOLD_VERSION:
         version = FOLD_VERSION
+    start = _fold_start(stream, artifact, log, base)
+    fold = EventFold(start.artifact, version)
+    fold.state.resume_serving(paused=start.paused, frozen=start.frozen)
+    return fold
+
+
+def _fold_start(stream: Stream, artifact: Artifact, log: FeedbackLog, base: LineageChange | None) -> FoldStart:
+    """Return what a fold starts from: the state of a base, or the artifact if there is no base or it has no state."""
     if base is None:
-        return EventFold(artifact, version)
+        return FoldStart(artifact)
     payload = read_verified_payload(log, stream, base.seq)
     if payload is None:
         raise LogDamagedError(f"the base at event {base.seq} of the feedback log is missing")
     state: Any = parse(payload, BASE_BYTES_MAX).get("state")
-    if state is None:
-        return EventFold(artifact, version)
-    try:
-        tensors = artifact.fixed_tensors | _decode_arrays(state["tensors"])
-        fold = EventFold(Artifact.from_fields(state["manifest"], tensors), version)
-        frozen = state["frozen"]
-        arrays = None if frozen is None else _decode_arrays(frozen["arrays"])
-        served = None if arrays is None else restore_parameters(artifact.manifest, arrays, frozen["clips"])
-        fold.state.resume_serving(paused=state["paused"], frozen=served)
-    except (KeyError, TypeError, ValueError, PayloadError) as error:
-        raise ArtifactError("this release cannot start from the state of the base") from error
-    return fold
+    return FoldStart(artifact) if state is None else decode_state(artifact, state)
 
 
 def _newest_checkpoint(
@@ -150,38 +132,3 @@ def _newest_checkpoint(
             if is_of_version and is_intact and lineage.continues(last, seq):
                 return seq, checkpoint
     return None
-
-
-def _base_state(checkpoint: Snapshot) -> dict[str, Any]:
-    """Return the state of a checkpoint in the form of a BASE."""
-    fields = checkpoint.fields
-    clips = fields["scalars"]["frozen_clips"]
-    return {
-        "manifest": fields["manifest"],
-        "tensors": _encode_arrays(checkpoint.arrays, "artifact."),
-        "paused": fields["scalars"]["paused"],
-        "frozen": None if clips is None else {"clips": clips, "arrays": _encode_arrays(checkpoint.arrays, "frozen.")},
-    }
-
-
-def _encode_arrays(arrays: Arrays, prefix: str) -> dict[str, list[Any]]:
-    """Encode the arrays whose names start with a prefix as JSON values, named without it."""
-    return {
-        name.removeprefix(prefix): _encode_array(array) for name, array in arrays.items() if name.startswith(prefix)
-    }
-
-
-def _encode_array(array: NDArray[Any]) -> list[Any]:
-    stored = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return [stored.dtype.str, list(stored.shape), binascii.b2a_base64(stored.tobytes(), newline=False).decode()]
-
-
-def _decode_arrays(encoded: Mapping[str, list[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the arrays that `_encode_arrays` encoded, in the machine's byte order."""
-    arrays = {}
-    for name, (dtype, shape, text) in encoded.items():
-        if dtype not in DTYPES:
-            raise PayloadError("a base may hold arrays of float32 and float64 only")
-        array = np.frombuffer(binascii.a2b_base64(text), dtype).reshape(shape)
-        arrays[name] = array.astype(array.dtype.newbyteorder("="))
-    return arrays

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from service.errors import ArtifactError, ClassesFixedError
 from service.learn.export import build_artifact
+from service.learn.frozen_parameters import FrozenParameters
 from service.learn.learning_rule import LearningRule
 from service.learn.scored_rows import ScoredRows
 from service.softmax.arrays import Doubles, Floats, Integers
@@ -43,7 +44,7 @@ from service.softmax.sparse_rows import Rows, count_rows
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, OLDEST_FOLD_VERSION
 from service.store.artifact.manifest import LearningRecord
-from service.store.artifact.model_factory import build_row_model, calibration_learner_of, restore_parameters
+from service.store.artifact.model_factory import build_row_model, calibration_learner_of
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 
@@ -69,7 +70,7 @@ class LearnerState:
         self._rule = LearningRule(artifact, self._fold_version)
         self._calibration_learner = calibration_learner_of(artifact)
         self.paused = False
-        self._frozen: Parameters | None = None
+        self._frozen: FrozenParameters | None = None
 
     @property
     def _learner(self) -> AnyLearner:
@@ -93,7 +94,7 @@ class LearnerState:
     @property
     def served_calibration(self) -> Calibration | None:
         """The calibration that is served, or None."""
-        return self.calibration if self._frozen is None else self._frozen.calibration
+        return self.calibration if self._frozen is None else self._frozen.parameters.calibration
 
     @property
     def shadow(self) -> bool:
@@ -206,11 +207,11 @@ class LearnerState:
             self._rule.change(changes.get("rule", self._rule.name), changes.get("constants", {}))
         self.paused = changes.get("paused", self.paused)
         if changes.get("shadow", self.shadow) != self.shadow:
-            self._frozen = None if self.shadow else self.candidate_parameters()
+            self._frozen = None if self.shadow else FrozenParameters(self.artifact, self.candidate_parameters())
 
     def resume_serving(self, *, paused: bool, frozen: Parameters | None) -> None:
         """Continue as another state did: paused or not, and with its parameters in shadow mode, or None."""
-        self.paused, self._frozen = paused, frozen
+        self.paused, self._frozen = paused, None if frozen is None else FrozenParameters(self.artifact, frozen)
 
     def candidate_parameters(self) -> Parameters:
         """Return copies of the learned parameters."""
@@ -218,7 +219,7 @@ class LearnerState:
 
     def served_parameters(self) -> Parameters:
         """Return the parameters that are served: the learned ones, or in shadow mode those from its start."""
-        return self.candidate_parameters() if self._frozen is None else self._frozen
+        return self.candidate_parameters() if self._frozen is None else self._frozen.parameters
 
     def classify(self, row: Rows) -> tuple[Floats, int]:
         """Return the probabilities (1, C) and the label of one row that are served now; nothing is counted."""
@@ -235,17 +236,15 @@ class LearnerState:
         if self._calibration_learner is not None:
             tensors |= {f"calibration.{name}": array for name, array in self._calibration_learner.tensors().items()}
         if self._frozen is not None:
-            tensors |= {f"frozen.{name}": array for name, array in self._frozen.arrays().items()}
+            frozen = self._frozen.arrays(self._learner.added_classes)
+            tensors |= {f"frozen.{name}": array for name, array in frozen.items()}
         return tensors
 
     def scalars(self) -> dict[str, Any]:
         """Return the rest of the state as JSON values."""
-        return {
-            "fold_version": self._fold_version,
-            **self._rule.scalars(),
-            "paused": self.paused,
-            "frozen_clips": None if self._frozen is None else self._frozen.clips(),
-        }
+        clips = None if self._frozen is None else self._frozen.parameters.clips()
+        own = {"paused": self.paused, "frozen_clips": clips}
+        return {"fold_version": self._fold_version, **self._rule.scalars(), **own}
 
     @classmethod
     def from_tensors(cls, artifact: Artifact, tensors: Tensors, scalars: Mapping[str, Any]) -> "LearnerState":
@@ -261,18 +260,17 @@ class LearnerState:
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PARTS)}
         if "window" not in own:
             raise ArtifactError("a checkpoint lacks the window of recent rows")
-        frozen = tensors_below(tensors, "frozen.")
         try:
             window = own.pop("window")
             state._rule.restore(own, scalars)
             copy_tensors({"window": state._learner.window}, {"window": window})
             if state._calibration_learner is not None:
                 state._calibration_learner.restore(tensors_below(tensors, "calibration."))
+            if scalars["frozen_clips"] is not None:
+                state._frozen = FrozenParameters.restore(artifact, tensors_below(tensors, "frozen."), scalars)
         except ValueError as error:
             raise ArtifactError(str(error)) from None
         state.paused = scalars["paused"]
-        if scalars["frozen_clips"] is not None:
-            state._frozen = restore_parameters(artifact.manifest, frozen, scalars["frozen_clips"])
         return state
 
     def export_artifact(self, classes: Sequence[str], provenance: Mapping[str, str]) -> Artifact:
@@ -290,7 +288,12 @@ class LearnerState:
             self.candidate_parameters(),
             form=self._learner.form,
             rows=int(self.progress["steps"]),
-            learning=LearningRecord(rule=self._rule.name, constants=self._rule.constants),
+            learning=self.learning_record,
             classes=classes,
             provenance=provenance,
         )
+
+    @property
+    def learning_record(self) -> LearningRecord:
+        """The rule and the constants that are set, for a manifest."""
+        return LearningRecord(rule=self._rule.name, constants=self._rule.constants)

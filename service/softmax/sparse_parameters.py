@@ -78,6 +78,29 @@ class SparseParameters:
         own = {} if self.calibration is None else {"calibration": self.calibration.to_tensor()}
         return {"weights": weights, "bias": bias, **own}
 
+    def column_arrays(self, columns: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+        """Return the arrays of some columns by name; `with_columns` is the reverse, given the other columns.
+
+        Args:
+            columns: (C,) the columns, ascending.
+
+        Returns:
+            `columns` as given; `weights` (C + 1, K), the bias first; `calibration` if there is one.
+        """
+        rows = np.concatenate([self.weights.bias()[None], self.weights.rows_of(columns)])
+        own = {} if self.calibration is None else {"calibration": self.calibration.to_tensor()}
+        return {"columns": columns, "weights": rows, **own}
+
+    def with_columns(self, arrays: Mapping[str, NDArray[Any]]) -> "SparseParameters":
+        """Return parameters with the bias, the columns and the calibration of `column_arrays`, copied.
+
+        Raises:
+            KeyError: An array is missing.
+            ValueError: The shapes contradict each other, or a column is out of range.
+        """
+        weights = self.weights.with_rows(arrays["columns"], arrays["weights"])
+        return SparseParameters(self.head, weights, calibration_from_tensors(self.head, arrays))
+
     def clips(self) -> dict[str, float | None]:
         """Return the clip of each stage: a sparse model has none."""
         return {}

@@ -20,6 +20,7 @@ from service.softmax.arrays import Integers
 from service.softmax.cache_lines import empty_at_cache_line
 from service.softmax.kernels import changed_rows
 from service.softmax.kernels.changed_rows import gather_rows, place_rows
+from service.softmax.touched_columns import are_columns
 
 Singles = NDArray[np.float32]
 """float32, the dtype of all sparse weights."""
@@ -133,6 +134,29 @@ class SparseWeights:
             bias: (K,).
         """
         return SparseWeights(self.base, self.n_logits, *build_changes(columns, rows, bias))
+
+    def with_rows(self, columns: NDArray[np.int32], rows: Singles) -> "SparseWeights":
+        """Return whole weights with other rows of the bias and of some columns, copied.
+
+        Args:
+            columns: (C,) the columns, ascending.
+            rows: (C + 1, K) the bias, and the weights of the columns.
+
+        Raises:
+            ValueError: The shapes contradict each other, or a column is out of range.
+        """
+        if rows.shape != (len(columns) + 1, self.n_logits) or not are_columns(columns, self.n_columns):
+            raise ValueError("columns must be (C,) int32, in range and ascending, and rows (C + 1, K)")
+        base = self.merged()
+        base[row_numbers(columns), : self.n_logits] = rows
+        return SparseWeights(base, self.n_logits)
+
+    def differing_columns(self, other: "SparseWeights") -> NDArray[np.int32]:
+        """Return the columns (C,), ascending, of which a weight has other bits in weights of the same shape."""
+        one, two = (weights.merged() if weights.n_changed else weights.base for weights in (self, other))
+        parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(one), ROWS_AT_ONCE)]
+        differs = [(one[part].view(np.int32) != two[part].view(np.int32)).any(axis=1) for part in parts]
+        return np.flatnonzero(np.concatenate(differs)[1:]).astype(np.int32)
 
     def rows_of(self, columns: NDArray[np.int32]) -> Singles:
         """Return the weights (C, K) of columns (C,), each from 0 to N - 1."""

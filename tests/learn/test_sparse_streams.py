@@ -19,7 +19,7 @@ from service.store.log.admin_payloads import dump
 from service.store.log.events import Kind
 from service.store.log.feedback_payload import Targets, encode_rows, encode_sparse_rows
 from tests.support.budgets import examples
-from tests.support.history_machine import FollowMachine, contents_hash, fold_by_definition
+from tests.support.history_machine import FollowMachine, UpgradeMachine, contents_hash, fold_by_definition
 from tests.support.learner_states import has_same_bits
 from tests.support.reference import HEADS
 from tests.support.sparse_streams import N, few_columns, random_targets, sparse_artifact, sparse_payload
@@ -61,12 +61,18 @@ class SparseMachine(FollowMachine):
         """Replay a state from the log, if no event of it was forgotten."""
         n = data.draw(st.integers(0, self.last))
         replay = StreamReplay(self.stream, self.artifact, self.log)
-        if not replay.lineage.forgotten:
+        if not replay.lineage.forgotten and (n == 0 or n >= replay.lineage.newest_base_seq):
             list(replay.fold_to(n))
             expected = fold_by_definition(self.artifact, self.log, self.stream.number, n)
             assert contents_hash(replay.fold) == contents_hash(expected)
 
 
+class SparseUpgradeMachine(UpgradeMachine, SparseMachine):
+    """The same with releases that each fold in another way."""
+
+
+TestSparseUpgrades = SparseUpgradeMachine.TestCase
+TestSparseUpgrades.settings = settings(max_examples=examples(25), stateful_step_count=20, deadline=None)
 TestSparseStreams = SparseMachine.TestCase
 TestSparseStreams.settings = settings(max_examples=examples(25), stateful_step_count=20, deadline=None)
 

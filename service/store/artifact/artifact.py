@@ -45,7 +45,6 @@ aligned and read-only.
 """
 
 import hashlib
-import json
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -61,11 +60,12 @@ from service.errors import ArtifactError, ArtifactExistsError
 from service.fields.column_blocks import FieldLimits
 from service.fields.column_names import list_column_names
 from service.fields.row_encoder import RowEncoder
+from service.softmax.sparse_weights import SparseWeights
 from service.store.artifact.bounded_read import read_bounded
 from service.store.artifact.field_layout import WIDEST, has_sparse_rows
 from service.store.artifact.hashing import hash_tensors
-from service.store.artifact.manifest import EXTENDED_FORMAT_VERSION, FORMAT_VERSION, Manifest
-from service.store.artifact.manifest_json import dump_manifest, parse_manifest
+from service.store.artifact.manifest import Manifest
+from service.store.artifact.manifest_json import dump_manifest, manifest_from_fields, parse_manifest
 from service.store.artifact.reasons import shorten_reason
 from service.store.artifact.tensors import Array, checked_copies, parse_tensors
 from service.store.filesystem import make_folder, sync_folder, write_synced_file
@@ -117,13 +117,7 @@ class Artifact:
         Raises:
             ArtifactError: The fields are not a valid manifest, or the tensors contradict them.
         """
-        given = {name: value for name, value in fields.items() if value is not None}
-        features = given.get("features")
-        if isinstance(features, int) and not isinstance(features, bool):
-            given["features"] = [f"feature_{number}" for number in range(features)]
-        version = EXTENDED_FORMAT_VERSION if given.keys() & {"mixture", "fields"} else FORMAT_VERSION
-        document = {"format_version": version, **given, "tensors_sha256": "0" * 64}
-        artifact = cls(parse_manifest(json.dumps(document).encode()), tensors, limits)
+        artifact = cls(manifest_from_fields(fields), tensors, limits)
         return _with_encoder(cls(_with_checksum(artifact.manifest, _tensor_bytes(artifact)), artifact.tensors, limits))
 
     @property
@@ -135,6 +129,11 @@ class Artifact:
     def bias(self) -> Array:
         """The bias of the head's layer, (K,), read-only."""
         return self.tensors[self.manifest.layers[-1].bias]
+
+    @property
+    def sparse_weights(self) -> SparseWeights:
+        """The weights and the bias of a model of sparse rows, copied."""
+        return SparseWeights.from_matrix(self.weights, self.bias)
 
     @property
     def weight_tensors(self) -> dict[str, Array]:

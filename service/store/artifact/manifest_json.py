@@ -5,13 +5,14 @@ the fields of `manifest.py` (none unknown, no type converted).
 """
 
 import json
+from collections.abc import Mapping
 from typing import NoReturn
 
 from pydantic import ValidationError
 
 from service.errors import ArtifactError
 from service.record import NAME_CHARACTERS_MAX
-from service.store.artifact.manifest import Manifest
+from service.store.artifact.manifest import EXTENDED_FORMAT_VERSION, FORMAT_VERSION, Manifest
 from service.store.artifact.reasons import shorten_reason
 
 
@@ -45,6 +46,21 @@ def dump_manifest(manifest: Manifest) -> bytes:
         fields["fields"] = manifest.describe_fields()
     lines = [f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def manifest_from_fields(fields: Mapping[str, object]) -> Manifest:
+    """Return the manifest of the fields that `Artifact.from_fields` takes, with a hash of zeros.
+
+    Raises:
+        ArtifactError: The fields are not a valid manifest.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    features = given.get("features")
+    if isinstance(features, int) and not isinstance(features, bool):
+        given["features"] = [f"feature_{number}" for number in range(features)]
+    version = EXTENDED_FORMAT_VERSION if given.keys() & {"mixture", "fields"} else FORMAT_VERSION
+    document = {"format_version": version, **given, "tensors_sha256": "0" * 64}
+    return parse_manifest(json.dumps(document).encode())
 
 
 def _check_json(raw: bytes) -> None:

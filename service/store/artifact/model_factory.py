@@ -1,6 +1,6 @@
 """The model of an artifact: the only module that reads the layers, stages and delta of a manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from service.softmax.parameters import (
 )
 from service.softmax.row_protocols import RowModel
 from service.softmax.sparse_parameters import SparseParameters
-from service.softmax.sparse_weights import SparseWeights
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.mixture_record import MixtureRecord
@@ -65,8 +64,7 @@ def initial_parameters(artifact: Artifact) -> Parameters:
     """Return the parameters of an artifact before anything is learned: state(0)."""
     manifest, tensors = artifact.manifest, artifact.tensors
     if artifact.has_sparse_rows:
-        weights = SparseWeights.from_matrix(artifact.weights, artifact.bias)
-        return SparseParameters(manifest.head, weights, manifest.scaling)
+        return sparse_parameters(artifact, ())
     if not manifest.hidden:
         stage, delta = build_stage(artifact), build_delta(artifact)
         linear = LinearParameters(manifest.head, artifact.weights, artifact.bias, stage, delta, manifest.scaling)
@@ -99,6 +97,22 @@ def restore_parameters(
         form = MixtureParameters if is_mixture else LinearParameters
         return form.from_arrays(manifest.head, arrays, clips)
     return NetworkParameters.from_arrays(manifest.head, hidden_activations(manifest), arrays, clips)
+
+
+def sparse_parameters(artifact: Artifact, added_classes: Sequence[int]) -> SparseParameters:
+    """Return the parameters of a sparse model before any row is learned, with added classes.
+
+    A checkpoint and a BASE hold the columns that differ from these. So a later release needs the same weights of added
+    classes (`SparseWeights.with_classes`), whatever its fold computes.
+
+    Args:
+        artifact: The artifact.
+        added_classes: The number of classes of each addition, in order.
+    """
+    weights = artifact.sparse_weights
+    for count in added_classes:
+        weights = weights.with_classes(count)
+    return SparseParameters(artifact.manifest.head, weights, artifact.manifest.scaling)
 
 
 def first_squares(artifact: Artifact, constants: Mapping[str, float]) -> Doubles | None:

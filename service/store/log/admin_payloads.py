@@ -7,7 +7,7 @@ value or a PayloadError. Two kinds have more fields than the table says:
     FORGET     {"bases": [seq, …], …}           BASE events whose states include forgotten events, forgotten too
                {"corrections": [seq, …], …}     CORRECT events of forgotten events, forgotten too
     BASE       {"seq": s, "turns": t, …}        its state replaces the events up to s, according to the first t admin
-                                                events; learn/fold_upgrade.py has the other fields
+                                                events; learn/base_state.py has the state
                id: 0xFF "base <version> <fold>" differs from all clients' ids, which are UTF-8; it outlives the payload
 """
 
