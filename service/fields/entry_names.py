@@ -6,6 +6,8 @@ A column that is listed has its name (column_names.py). A hashed one is named by
     subject: refund, money     two that fell into one column
     country=PT                 a category
     country=PT * age           a cross
+
+A name is cut at VALUE_CHARACTERS_MAX characters after the name of its field, and then ends with "…".
 """
 
 from collections.abc import Sequence
@@ -19,17 +21,23 @@ from service.fields.row_encoder import RowEncoder
 
 # More names of one column are not shown.
 NAMES_OF_A_COLUMN_MAX: Final = 3
+# A word may have a million characters, and each of its n-grams and products would repeat them.
+VALUE_CHARACTERS_MAX: Final = 100
 
 
 class EntryNames:
-    """Names the entries of rows of one model.
+    """Names the entries of rows of one model. Immutable and thread-safe.
 
     Args:
         encoder: The encoder of the model's rows.
+
+    Attributes:
+        characters_max: The most characters that the name of an entry may have.
     """
 
     def __init__(self, encoder: RowEncoder) -> None:
         self._encoder: Final = encoder
+        self.characters_max: Final = max(len(field.name) for field in encoder.fields) + VALUE_CHARACTERS_MAX + 1
         self._n_values: Final = [
             block.end - block.start - field.has_other - field.has_missing
             for field, block in zip(encoder.fields, encoder.blocks, strict=True)
@@ -57,8 +65,9 @@ class EntryNames:
         names: dict[str, list[str]] = {}
         for f, field in enumerate(encoder.fields):
             found = self._find_hashed(field, values, kept, names)
+            longest = len(field.name) + VALUE_CHARACTERS_MAX
             names[field.name] = [
-                _join_names(field, found[column]) if column in found else self._name_listed(f, column)
+                _cut(_join_names(field, found[column]) if column in found else self._name_listed(f, column), longest)
                 for column in kept[field.name].columns.tolist()
             ]
         return [name for listed in names.values() for name in listed]
@@ -92,3 +101,8 @@ def _join_names(field: FieldRecord, found: Sequence[str]) -> str:
     if isinstance(field, CrossField):
         return shown
     return f"{field.name}{'=' if isinstance(field, CategoryField) else ': '}{shown}"
+
+
+def _cut(name: str, longest: int) -> str:
+    """Return a name of at most so many characters, and "…" if there are more."""
+    return name if len(name) <= longest else name[:longest] + "…"

@@ -136,6 +136,21 @@ class SparseModel:
             scaling_forward(Z, self._code, self._numbers)
         return Z
 
+    def uncalibrated_logits(self, rows: SparseRows) -> Floats:
+        """Return the logits (B, K) before the calibration, as in explanations.
+
+        Raises:
+            UnacceptableError: A value is not finite, or a logit overflows the model's dtype.
+        """
+        model = self.uncalibrated
+        Z, over = model.finite_logits(rows)
+        if over.size:
+            with np.errstate(over="ignore"):
+                Z[over] = model.float64_model.logits(rows.take(over).astype(np.float64))
+            if not np.isfinite(Z[over]).all():
+                raise UnacceptableError(LOGIT_OVERFLOW)
+        return Z
+
     def predict(self, rows: SparseRows) -> Floats:
         """Return the probabilities P (B, n_classes) of rows with values of the model's dtype.
 

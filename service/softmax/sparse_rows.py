@@ -76,6 +76,13 @@ def dense_rows(rows: Rows) -> Floats:
     return rows
 
 
+def sparse_rows(rows: Rows) -> SparseRows:
+    """Return sparse rows; raise TypeError if the rows are a matrix."""
+    if not isinstance(rows, SparseRows):
+        raise TypeError("a matrix is not sparse rows")
+    return rows
+
+
 def take_rows(rows: Rows, indices: NDArray[np.intp]) -> Rows:
     """Return copies of the rows at these indices (M,), in their order."""
     return rows.take(indices) if isinstance(rows, SparseRows) else rows[indices]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.fields.column_blocks import FieldLimits
-from service.fields.entry_names import EntryNames
+from service.fields.entry_names import VALUE_CHARACTERS_MAX, EntryNames
 from service.fields.row_encoder import RowEncoder
 from tests.support.budgets import examples
 from tests.support.field_lists import parse_fields
@@ -70,6 +70,19 @@ def test_names_that_fall_together_are_listed() -> None:
         names = EntryNames(encoder).name_entries({"s": text})
         assert shown is None or set(names) == shown
     assert any(name.endswith(", …") and name.count(", ") == 3 for name in names)
+
+
+def test_long_names_are_cut() -> None:
+    """A name has at most so many characters after that of its field; crosses are named by cut names."""
+    long, longest = "x" * 70_000, VALUE_CHARACTERS_MAX
+    names = NAMES.name_entries({"country": "PT", "city": long, "subject": f"{long} it", "tags": [long]})
+    assert f"city={'x' * (longest - 1)}…" in names
+    assert f"subject: {'x' * (longest - 2)}…" in names
+    cross = next(name for name in names if name.startswith("country=PT * tags: x"))
+    assert (len(cross), cross[-1]) == (len("x") + longest + 1, "…")
+    assert max(map(len, names)) <= NAMES.characters_max == len("country") + longest + 1
+    exact = "x" * (longest - 2)
+    assert f"subject: {exact}" in NAMES.name_entries({"subject": exact})
 
 
 def test_columns_have_names_without_a_row() -> None:

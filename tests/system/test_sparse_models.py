@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from service.fields.entry_names import EntryNames
 from service.store.artifact.artifact import Artifact, read_artifact, write_artifact
 from service.store.artifact.model_factory import build_model, build_row_model
 from tests.support.data_directories import LIMIT, json_lines, run_command
@@ -69,6 +70,17 @@ def weights(service: Service, seq: int | None = None) -> httpx.Response:
     return httpx.get(f"{service.url}/v1/models/{MODEL}/weights", params=query, timeout=20)
 
 
+def check_explanations(service: Service, models: Path, rows: list[dict[str, Any]], bits: bytes, **more: int) -> None:
+    """Explanations by a state have the probabilities of that state, and name what each row holds."""
+    wait_until(lambda: post(service, f"{MODEL}:explain", {"instances": rows, **more}).status_code == 200, 20)
+    found = post(service, f"{MODEL}:explain", {"instances": rows, **more}).json()["explanations"]
+    assert np.array([one["probabilities"] for one in found], np.float32).tobytes() == bits
+    encoder = read_artifact(models / MODEL / "1", LIMIT).row_encoder
+    assert encoder is not None
+    names = [set(EntryNames(encoder).name_entries(row)) for row in rows]
+    assert [{entry["feature"] for entry in one["top"]} for one in found] == names
+
+
 def test_a_sparse_model_learns_and_all_its_states_are_available(running: Service, models: Path) -> None:
     """Feedback, losses, tokens, weights of any seq, classes, rollback, correction and forgetting are exact."""
     service, rows, artifact = running, make_rows(12), read_artifact(models / MODEL / "1", LIMIT)
@@ -98,6 +110,9 @@ def test_a_sparse_model_learns_and_all_its_states_are_available(running: Service
     wait_until(lambda: weights(service, 5).status_code == 200, 20)
     assert weights(service, 5).headers["x-softstep-weights-sha256"] == replay_stream(data, MODEL, 5, models)[0]
     assert weights(service, 0).content == first.content
+    past = replay_stream(data, MODEL, 5, models)[1].state.served_parameters()
+    check_explanations(service, models, rows, answers(artifact, rows, build_row_model(past)), seq=5)
+    check_explanations(service, models, rows, predictions(service, rows, min_seq=14)[1], min_seq=14)
     grown = post(service, f"{MODEL}:classes", {"add": ["ten"]}, wait=True).json()["seq"]
     result = caught_up(service, MODEL)
     assert (result["classes"][-1], result["parameters"]) == ("ten", (N + 1) * 4)
@@ -118,8 +133,6 @@ def test_a_sparse_model_learns_and_all_its_states_are_available(running: Service
     post(service, f"{MODEL}:feedback", {"instances": rows[:1], "labels": ["a"]}, wait=True)
     assert caught_up(service, MODEL)["learning"]["rule"] == "sgd"
     assert caught_up(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL, models=models)[0]
-    refused = post(service, f"{MODEL}:explain", {"instances": rows[:1]})
-    assert refused.status_code == 422
 
 
 def test_workers_map_the_base_and_no_text_is_kept(models: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Answer `:explain` and the explaining outputs of v2 `/infer`: at once if that is quick, else in a thread.
 
-explain_body.py parses the bodies of `:explain`, explain_format.py writes its responses, and wire/oip_tensors.py writes
-the v2 outputs.
+explain_body.py parses the bodies of `:explain`, explain_format.py writes its responses, and wire/oip_response.py writes
+the v2 outputs. For sparse rows, sparse_explain_body.py and sparse_explain_format.py do so.
 """
 
 import asyncio
@@ -10,15 +10,17 @@ from functools import partial
 from time import perf_counter_ns
 from typing import Final, NamedTuple
 
-from service.errors import InputError, OverloadedError, SoftstepError, UnacceptableError
+from service.errors import InputError, OverloadedError, SoftstepError
 from service.serve.handlers.classify import REFUSALS, failed
 from service.serve.handlers.dispatcher import PendingResponse
-from service.serve.handlers.explain_body import ExplainBody, ExplainParser
-from service.serve.handlers.explain_format import ExplainFormat
+from service.serve.handlers.explain_body import DenseExplainParser, ExplainBody, ExplainParser
+from service.serve.handlers.explain_format import DenseExplainFormat, ExplainFormat
 from service.serve.handlers.infer import tensor_response
 from service.serve.handlers.long_work import LongWork
 from service.serve.handlers.min_seq import MinSeqWaiter
 from service.serve.handlers.past_states import PastStates, not_learned, state_pending
+from service.serve.handlers.sparse_explain_body import SparseExplainParser
+from service.serve.handlers.sparse_explain_format import SparseExplainFormat
 from service.serve.limits.limiter import Limiters
 from service.serve.metrics.counters import EXPLAIN, SHED, SHED_EXPLANATIONS, WorkerCounters, count_prediction
 from service.serve.models.endpoint import Endpoint
@@ -26,13 +28,10 @@ from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import V1, V2, HttpResponse, RequestHead, overloaded
+from service.serve.wire.model_tables import detach_rows
 from service.serve.wire.oip_response import InferenceBody
 from service.settings import Settings
-from service.softmax.sparse_rows import count_rows, dense_rows
-
-NO_CONTRIBUTIONS: Final = (
-    "The logits of a network or a mixture are no sums over features, so it has no contributions; ask for sensitivities."
-)
+from service.softmax.sparse_rows import count_rows
 
 
 class ExplainParts(NamedTuple):
@@ -79,8 +78,10 @@ class ExplainHandler:
         return self._parts.value_of(served)
 
     def _make_parts(self, served: ServedModel, _previous: ExplainParts | None) -> ExplainParts:
-        parser = ExplainParser(served, self._settings)
-        return ExplainParts(parser, ExplainFormat(served, parser.block_rows))
+        if served.artifact.has_sparse_rows:
+            return ExplainParts(SparseExplainParser(served, self._settings), SparseExplainFormat(served))
+        parser = DenseExplainParser(served, self._settings)
+        return ExplainParts(parser, DenseExplainFormat(served, parser.block_rows))
 
     def respond(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> PendingResponse:
         """Respond to a request to explain."""
@@ -98,8 +99,7 @@ class ExplainHandler:
             return asyncio.ensure_future(self._respond_past(served, parsed.seq, n_rows, started, body))
         if n_rows <= parser.inline_rows:
             return self._respond_now(served, V1, n_rows, started, partial(_explanations, explain_format, parsed))
-        if n_rows == 1:  # it is in a buffer that the next request reuses
-            parsed = parsed._replace(X=parsed.X.copy())
+        parsed = parsed._replace(X=detach_rows(parsed.X))
         return self._respond_later(served, V1, n_rows, started, partial(_explanations, explain_format, parsed))
 
     async def _respond_past(self, served: ServedModel, seq: int, rows: int, started: int, body: bytes) -> HttpResponse:
@@ -140,14 +140,10 @@ class ExplainHandler:
         """
         started, n_rows = perf_counter_ns(), count_rows(request.X)
         parser, explain_format = self.parts_of(served)
-        wanted = {output.name for output in request.outputs}
-        if "contributions" in wanted and not parser.is_linear:
-            raise UnacceptableError(NO_CONTRIBUTIONS)
-        parser.check_outputs(n_rows, wanted)
+        parser.check_outputs(n_rows, {output.name for output in request.outputs})
         if n_rows <= parser.inline_rows:
             return self._respond_now(served, V2, n_rows, started, partial(_tensors, explain_format, served, request))
-        if n_rows == 1:  # it is in a buffer that the next request reuses
-            request = request._replace(X=dense_rows(request.X).copy())
+        request = request._replace(X=detach_rows(request.X))
         return self._respond_later(served, V2, n_rows, started, partial(_tensors, explain_format, served, request))
 
     def _respond_now(
@@ -205,6 +201,6 @@ def _explanations(explain_format: ExplainFormat, parsed: ExplainBody) -> HttpRes
 def _tensors(explain_format: ExplainFormat, served: ServedModel, request: InferenceBody) -> HttpResponse:
     """Return the requested outputs, each whole."""
     wanted = {output.name for output in request.outputs}
-    P, labels, more = explain_format.compute_outputs(dense_rows(request.X), wanted)
+    P, labels, more = explain_format.compute_outputs(request.X, wanted)
     classified = labels.tolist() if served.thresholds is None else served.thresholds <= P
     return tensor_response(*served.tensors.encode_inference(request, P, classified, more))

@@ -15,9 +15,10 @@ from service.serve.metrics.counters import SHED, SHED_EXPLANATIONS
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import HttpResponse
 from service.serve.wire.json_grammar import known_fields, parse_object
+from service.serve.wire.model_tables import detach_rows
 from service.settings import Settings
 from service.softmax.row_protocols import RowModel
-from service.softmax.sparse_rows import Rows, SparseRows, count_rows
+from service.softmax.sparse_rows import Rows, count_rows
 from service.store.artifact.model_factory import initial_parameters, restore_parameters
 from service.store.directory.data_directory import DataDirectory
 from service.store.states.snapshots import read_snapshot
@@ -76,7 +77,7 @@ class TrajectoryHandler:
         X = served.tables.convert_instances(fields["instances"])
         if count_rows(X) != 1:
             raise UnacceptableError('"instances" must have one row; send a request for each row.')
-        return X if isinstance(X, SparseRows) else X.copy()
+        return detach_rows(X)
 
 
 def _follow(served: ServedModel, folder: Path, seqs: Sequence[int], x: Rows) -> bytes:

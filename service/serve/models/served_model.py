@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 import orjson
 
-from service.errors import SnapshotError, UnacceptableError
+from service.errors import SnapshotError
 from service.serve.metrics.counters import WorkerCounters
 from service.serve.metrics.field_counters import FieldKey
 from service.serve.models.batcher import Batcher, Classification, inline_rows, is_heavy
@@ -160,10 +160,21 @@ class ServedModel:
         """The model, if its rows are dense.
 
         Raises:
-            UnacceptableError: They are sparse.
+            TypeError: They are sparse.
         """
         if isinstance(self.model, SparseModel):
-            raise UnacceptableError("A model of sparse rows cannot do this yet; its columns are too many.")
+            raise TypeError("the rows of this model are sparse")
+        return self.model
+
+    @property
+    def sparse_model(self) -> SparseModel:
+        """The model, if its rows are sparse.
+
+        Raises:
+            TypeError: They are dense.
+        """
+        if not isinstance(self.model, SparseModel):
+            raise TypeError("the rows of this model are dense")
         return self.model
 
     def _class_room(self) -> int:

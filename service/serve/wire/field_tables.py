@@ -144,7 +144,7 @@ class FieldTables:
         if type(frame) is not dict:
             raise UnacceptableError(f'"{field}" must be an object with "columns" and "data".')
         members = known_fields(frame, SPLIT_FIELDS)
-        names, rows = self._name_columns(members.get("columns", list(self.encoder.names))), members.get("data")
+        names, rows = self.name_columns(members.get("columns", list(self.encoder.names))), members.get("data")
         if type(rows) is not list or not rows:
             raise UnacceptableError('"data" must be a list of at least one row.')
         check_row_count(len(rows), self.rows_max)
@@ -163,8 +163,12 @@ class FieldTables:
         """
         return self.convert_columns(self._csv.parse_columns(body, self.rows_max, header=header is not False))
 
-    def _name_columns(self, columns: object) -> Sequence[str]:
-        """Return the names of the columns of a table; those that pandas numbers are the fields in their order."""
+    def name_columns(self, columns: object) -> Sequence[str]:
+        """Return the names of the columns of a table; those that pandas numbers are the fields in their order.
+
+        Raises:
+            UnacceptableError: The columns are no list of texts and numbers, or a name occurs twice.
+        """
         if type(columns) is not list or not columns:
             raise UnacceptableError('"columns" must be a list of names.')
         names = [str(name) if type(name) is int else name for name in columns]

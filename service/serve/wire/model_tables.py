@@ -13,7 +13,7 @@ from service.fields.row_encoder import RowEncoder
 from service.serve.wire.field_tables import CountValues, FieldTables
 from service.serve.wire.rows import RowParser
 from service.serve.wire.table_rows import TableParser
-from service.softmax.sparse_rows import Rows
+from service.softmax.sparse_rows import Rows, SparseRows, count_rows
 
 
 class ModelTables(Protocol):
@@ -84,6 +84,15 @@ class RowLimits(NamedTuple):
 
     rows_max: int
     depth_max: int
+
+
+def detach_rows(rows: Rows) -> Rows:
+    """Return rows that the next call does not overwrite: a single row is copied."""
+    if count_rows(rows) != 1:
+        return rows
+    if isinstance(rows, SparseRows):
+        return SparseRows(rows.ends.copy(), rows.columns.copy(), rows.values.copy())
+    return rows.copy()
 
 
 def make_tables(

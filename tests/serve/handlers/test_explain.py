@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import TooLargeError
-from service.serve.handlers.explain_body import ENTRY_CELLS, WIDE_TOP, ExplainBody, ExplainParser
+from service.serve.handlers.explain_body import ENTRY_CELLS, WIDE_TOP, DenseExplainParser, ExplainBody
 from service.serve.handlers.explain_format import ExplainFormat
 from service.serve.models.batcher import FUNCTION_PRODUCTS, PRODUCTS_PER_US
 from service.serve.models.served_model import ServedModel
@@ -48,11 +48,11 @@ def served_of(pair: Pair, name: str) -> ServedModel:
     return pair.worker.registry.now.served[name, 1]
 
 
-def parser_of(pair: Pair, artifact: Artifact, **changed: Any) -> ExplainParser:
+def parser_of(pair: Pair, artifact: Artifact, **changed: Any) -> DenseExplainParser:
     """Return the parser of an artifact with other settings."""
     # A model with other settings needs the registry's other resources, which are private.
     resources = pair.worker.registry._resources._replace(settings=Settings(**changed))
-    return ExplainParser(ServedModel(Version("sized", 1, artifact, None), artifact, resources), resources.settings)
+    return DenseExplainParser(ServedModel(Version("sized", 1, artifact, None), artifact, resources), resources.settings)
 
 
 def ask(pair: Pair, name: str, body: bytes, *, fast: bool = True) -> Response:

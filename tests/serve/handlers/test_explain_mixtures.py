@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.errors import TooLargeError
 from service.learn.state import LearnerState
 from service.serve.api.schemas.explain_bodies import ExplainResponse
-from service.serve.handlers.explain_body import ENTRY_CELLS, EXPERT_CELLS, ExplainParser
+from service.serve.handlers.explain_body import ENTRY_CELLS, EXPERT_CELLS, DenseExplainParser
 from service.serve.models.served_model import ServedModel
 from service.settings import Settings
 from service.softmax.explainer_factory import create_explainer
@@ -176,12 +176,12 @@ def test_v2_answers_with_logits_and_sensitivities(mixtures: Pair, name: str) -> 
         assert (answer.status, "mixture" in answer.json["error"]) == (400, True)
 
 
-def parser_of(pair: Pair, name: str, cells_max: int) -> ExplainParser:
+def parser_of(pair: Pair, name: str, cells_max: int) -> DenseExplainParser:
     """Return the parser of a model with another limit of numbers."""
     # A model with other settings needs the registry's other resources, which are private.
     resources = pair.worker.registry._resources._replace(settings=Settings(answer_cells_max=cells_max))
     artifact = served_of(pair, name).artifact
-    return ExplainParser(ServedModel(Version(name, 1, artifact, None), artifact, resources), resources.settings)
+    return DenseExplainParser(ServedModel(Version(name, 1, artifact, None), artifact, resources), resources.settings)
 
 
 def test_the_answers_of_experts_count(mixtures: Pair) -> None:

@@ -32,7 +32,8 @@ class ExplainOptions(RequestModel):
     top: Annotated[int, Field(ge=1)] | None = Field(
         default_factory=absent,
         description="How many features to report for each row. "
-        f"The default is all of them, or {WIDE_TOP} for a model of more than {WIDE_FROM} features.",
+        f"The default is all of them, or {WIDE_TOP} for a model of more than {WIDE_FROM} features. Of a sparse row "
+        f"it is {WIDE_FROM} of its columns.",
     )
     min_seq: Seq | None = Field(
         default_factory=absent, description="The response comes from a state that holds the event with this seq."
@@ -68,8 +69,12 @@ EXPLAIN_BODIES: Final = (ExplainRequest, ExplainInputs, ExplainSplit, ExplainRec
 class TopFeature(ResponseModel):
     """One of the features that matter most for a row."""
 
-    feature: str = Field(description="The feature's name.")
-    index: Count = Field(description='Its place in "features" of the model\'s metadata.')
+    feature: str = Field(
+        description="The feature's name. Of a model with fields it is that of a column, such as country=PT."
+    )
+    index: Count = Field(
+        description='Its place in "features" of the model\'s metadata; of a sparse row the number of the column.'
+    )
     contribution: float | None = Field(
         description="What the feature adds to the logit of the row's label; null for a network or a mixture."
     )
@@ -90,7 +95,7 @@ class ExpertAnswer(ResponseModel):
 
 
 class RowExplanation(ResponseModel):
-    """The explanation of one row: K logits, C classes, and N features or the row's top ones."""
+    """The explanation of one row: K logits, C classes, and N features, or those of the row's top alone."""
 
     label: PredictedLabel = Field(description="The label that a prediction gives.")
     logits: list[float] = Field(description="The K logits, before any calibration.")
@@ -137,7 +142,8 @@ class ExplainResponse(ResponseModel):
 
     explanations: list[RowExplanation] = Field(description="One explanation for each row.")
     features: list[str] = Field(
-        default_factory=absent, description='The names of the N features; left out if "top" leaves some out.'
+        default_factory=absent,
+        description='The names of the N features; left out if "top" leaves some out, or if rows are sparse.',
     )
     calibration: TemperatureCalibration | PlattCalibration = Field(
         default_factory=absent, description="The calibration between logits and probabilities, if the model has one."
