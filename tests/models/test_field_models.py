@@ -1,6 +1,7 @@
-"""Models with fields are trained on what the service's encoder gives, and answer as scikit-learn does."""
+"""Shipped models with fields are trained on what the service's encoder gives, and answer as scikit-learn does."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -8,16 +9,37 @@ import pytest
 
 from service.fields.column_blocks import FieldLimits
 from service.softmax.arrays import Doubles
-from service.store.artifact.artifact import Artifact, write_artifact
+from service.store.artifact.artifact import Artifact
 from service.store.artifact.artifact_loader import load_artifact
 from service.store.artifact.model_factory import build_model
+from tests.support.paths import SHIPPED
 from tests.support.scripts import load_script
+from tests.support.shipped_fields import (
+    FIELD_BYTES_MAX,
+    FIELD_NAMES,
+    exact_probabilities,
+    held_out_rows,
+    prepared,
+    shipped_fields,
+)
+
+# Columns, classes, the least accuracy and the largest log loss of the held-out rows.
+EXPECTED = {"penguins": (11, 3, 0.98, 0.01), "languages": (1 << 18, 13, 0.885, 0.34)}
+# A step of this size would change no probability of the held-out rows by 1e-3.
+GRADIENT_MAX = 1e-4
+EVERY = pytest.mark.parametrize("name", FIELD_NAMES)
 
 
 @pytest.fixture(scope="module")
-def penguins() -> Any:
+def script() -> ModuleType:
+    """Import the script, which is in no package."""
+    return load_script("models/field_models.py")
+
+
+@pytest.fixture(scope="module")
+def penguins(script: ModuleType) -> Any:
     """Train the model penguins."""
-    return load_script("models/field_models.py").fit_fields("penguins")
+    return script.fit_fields("penguins")
 
 
 def served(artifact: Artifact, rows: list[dict[str, Any]]) -> Doubles:
@@ -25,7 +47,7 @@ def served(artifact: Artifact, rows: list[dict[str, Any]]) -> Doubles:
     encoder = artifact.row_encoder
     assert encoder is not None
     encoded = encoder.to_model_rows(encoder.encode_objects(rows).rows, np.dtype(np.float32))
-    P = build_model(artifact).predict(encoded.to_matrix(encoder.n_columns))
+    P = build_model(artifact).predict(encoded if artifact.has_sparse_rows else encoded.to_matrix(encoder.n_columns))
     return np.asarray(P, np.float64)
 
 
@@ -39,18 +61,102 @@ def test_the_service_answers_as_scikit_learn(penguins: Any) -> None:
     assert (expected.argmax(axis=1) == penguins.y).mean() > 0.95
 
 
-def test_the_support_is_the_sum_of_squares(penguins: Any) -> None:
+def test_the_script_makes_the_shipped_penguins(penguins: Any) -> None:
+    """The manifest and the weights are made again; another processor may change the last digits."""
+    actual, expected = (one.manifest.model_dump() for one in (penguins.artifact, shipped_fields("penguins")))
+    for manifest in (actual, expected):
+        manifest.pop("tensors_sha256")
+    assert actual.pop("metrics") == pytest.approx(expected.pop("metrics"), abs=2e-5)
+    examples = zip(actual.pop("examples"), expected.pop("examples"), strict=True)
+    assert all(
+        a["row"] == b["row"] and a["probabilities"] == pytest.approx(b["probabilities"], abs=2e-6) for a, b in examples
+    )
+    assert actual == expected
+    for tensor, values in penguins.artifact.tensors.items():
+        np.testing.assert_allclose(values, shipped_fields("penguins").tensors[tensor], rtol=1e-4, atol=1e-4)
+
+
+def test_the_strength_has_the_least_loss(script: ModuleType) -> None:
+    """Cross-validation finds that no C is better than that of training by 1 %; it takes too long for languages."""
+    losses = script.strength_losses("penguins")
+    assert losses[script.CHOSEN["penguins"]] < 1.01 * min(losses.values())
+    assert script.CHOSEN.keys() == set(FIELD_NAMES)
+
+
+@EVERY
+def test_a_shipped_model_is_the_best_one_of_its_columns(script: ModuleType, name: str) -> None:
+    """The gradient of what LogisticRegression minimizes is 0 at the shipped weights, in the bias too.
+
+    The loss is strictly convex, so no other weights have this property. Training languages again would take too long.
+    """
+    artifact, data = shipped_fields(name), prepared(name)
+    X, y = data.X[data.train], data.data.y[data.train]
+    weights, C = artifact.weights.astype(np.float64), script.CHOSEN[name]
+    assert artifact.manifest.provenance["C"] == f"{C:g}"
+    error = exact_probabilities(artifact, X) - np.eye(len(data.data.classes))[y]
+    gradient = (X.T @ error + weights / C) / len(y)
+    assert np.abs(gradient).max() < GRADIENT_MAX
+    assert np.abs(error.mean(axis=0)).max() < GRADIENT_MAX
+    absent = np.setdiff1d(np.arange(len(weights)), data.occurring)
+    assert not weights[absent].any()
+
+
+@EVERY
+def test_a_shipped_model_is_that_of_its_data(name: str) -> None:
+    """Sizes, classes, fields, support, metrics and examples follow from the data and the weights."""
+    artifact, data = shipped_fields(name), prepared(name)
+    manifest, (columns, classes, accuracy, loss) = artifact.manifest, EXPECTED[name]
+    assert (artifact.n_features, len(manifest.classes), manifest.head) == (columns, classes, "softmax")
+    assert manifest.classes == data.data.classes
+    assert [field.model_dump(mode="json", exclude_unset=True) for field in manifest.fields or ()] == data.fields
+    assert manifest.training is not None
+    assert manifest.training.rows == len(data.train)
+    assert artifact.tensors["support"].tobytes() == data.support.tobytes()
+    P, y = exact_probabilities(artifact, data.X[data.test]), data.data.y[data.test]
+    metrics = manifest.metrics
+    assert metrics["held_out_rows"] == len(y)
+    assert metrics["accuracy"] == pytest.approx((P.argmax(axis=1) == y).mean(), abs=1e-6)
+    assert metrics["log_loss"] == pytest.approx(-np.log(P[np.arange(len(y)), y]).mean(), abs=2e-5)
+    assert metrics["accuracy"] >= accuracy
+    assert metrics["log_loss"] <= loss
+    rows = held_out_rows(name)
+    assert np.abs(served(artifact, rows) - P).max() < 1e-5
+    for example in manifest.examples or ():
+        assert P[rows.index(example.row)] == pytest.approx(example.probabilities, abs=1e-5)  # type: ignore[arg-type]
+
+
+@EVERY
+def test_provenance_names_every_source(name: str) -> None:
+    """The provenance names data set, license, wheel with version, file, split and script."""
+    provenance = shipped_fields(name).manifest.provenance
+    assert set(provenance) == {"data_set", "licence", "wheel", "file", "split", "trainer", "C", "script"}
+    assert provenance["wheel"] == {"penguins": "palmerpenguins 0.1.6", "languages": "emoji 2.16.0"}[name]
+
+
+def test_the_support_is_the_sum_of_squares() -> None:
     """Scaled numbers have a support of about the number of rows, and a category as many as it occurs."""
-    support = penguins.artifact.tensors["support"]
-    columns = dict(zip(penguins.artifact.column_names, support, strict=True))
-    rows = penguins.artifact.manifest.training.rows
+    artifact = shipped_fields("penguins")
+    columns = dict(zip(artifact.column_names, artifact.tensors["support"], strict=True))
+    assert artifact.manifest.training is not None
+    rows = artifact.manifest.training.rows
     assert columns["bill_length_mm"] == pytest.approx(rows, abs=4)
     assert columns["island=Biscoe"] + columns["island=Dream"] + columns["island=Torgersen"] == rows
     assert columns["island=other"] == 0
 
 
-def test_a_load_computes_the_examples(penguins: Any, tmp_path: Path) -> None:
-    """The artifact is read again with its examples, of which one has gaps."""
-    write_artifact(tmp_path / "1", penguins.artifact)
-    manifest = load_artifact(tmp_path / "1", 1 << 20, FieldLimits()).manifest
-    assert any(None in example.row.values() for example in manifest.examples or () if isinstance(example.row, dict))
+@EVERY
+def test_a_load_computes_the_examples(name: str) -> None:
+    """A load reads the artifact with its examples; those of penguins have gaps."""
+    examples = load_artifact(SHIPPED / name / "1", FIELD_BYTES_MAX, FieldLimits()).manifest.examples or ()
+    assert len(examples) == 6
+    assert any(None in dict(example.row).values() for example in examples) == (name == "penguins")
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    """train.py writes penguins twice with the same bytes."""
+    train = load_script("models/train.py")
+    for out in ("one", "two"):
+        train.main(["--out", str(tmp_path / out), "penguins"])
+    for file in ("model.json", "model.safetensors"):
+        one, two = ((tmp_path / out / "penguins" / "1" / file).read_bytes() for out in ("one", "two"))
+        assert one == two

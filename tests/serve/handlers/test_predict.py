@@ -1,6 +1,7 @@
 """The shipped models, asked over HTTP, say what scikit-learn's own models say of the rows held out in training.
 
-The network's own model is of scikit-learn's form, and computes in plain NumPy.
+The network's own model is of scikit-learn's form, and computes in plain NumPy. Of models with fields, whose training
+tests/models/ checks, the expected answers are those of their weights in float64.
 """
 
 from functools import cache
@@ -19,10 +20,14 @@ from tests.support.http_requests import binary
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service
 from tests.support.scripts import load_script
+from tests.support.shipped_fields import FIELD_NAMES, exact_probabilities, held_out_rows, prepared, shipped_fields
 
-NAMES = sorted(path.name for path in SHIPPED.iterdir() if (path / "1").is_dir())
+NAMES = sorted(path.name for path in SHIPPED.iterdir() if (path / "1").is_dir() and path.name not in FIELD_NAMES)
 TOLERANCE = 1e-5
 EVERY = pytest.mark.parametrize("name", NAMES)
+FIELDS = pytest.mark.parametrize("name", FIELD_NAMES)
+# Rows of an encoded answer stay below the largest body.
+FIELD_ROWS = 500
 
 
 class Case(NamedTuple):
@@ -98,7 +103,8 @@ def labels_of(manifest: Manifest, P: NDArray[Any]) -> list[Any]:
 
 
 def test_every_shipped_model_has_cases() -> None:
-    """The seven models of the training script."""
+    """The seven models without fields, and two with fields."""
+    assert sorted(FIELD_NAMES) == ["languages", "penguins"]
     assert NAMES == ["breast-cancer", "digits", "digits-mlp", "iris", "phishing", "segment", "yeast"]
 
 
@@ -157,3 +163,45 @@ def test_the_metrics_in_the_manifest_are_those_of_the_service(service: Service, 
     metadata = httpx.get(f"{service.url}/v1/models/{name}").json()
     assert metadata["metrics"] == pytest.approx(case.manifest.metrics)
     assert len(case.X) == metadata["metrics"]["held_out_rows"]
+
+
+@FIELDS
+def test_rows_with_names_get_the_answers_of_the_weights(service: Service, name: str) -> None:
+    """Each held-out row, as an object, a list or a row of a frame, has the probabilities of its columns to 1e-5."""
+    rows, manifest = held_out_rows(name)[:FIELD_ROWS], shipped_fields(name).manifest
+    expected = exact_probabilities(shipped_fields(name), prepared(name).X[prepared(name).test[:FIELD_ROWS]])
+    path, names = f"/v1/models/{name}:predict", list(rows[0])
+    body = post(service, path, orjson.dumps({"instances": rows})).content
+    document = orjson.loads(body)
+    P = np.array(document["predictions"], np.float32)
+    assert np.abs(P - expected).max() <= TOLERANCE
+    assert document["labels"] == labels_of(manifest, P)
+    lists, backwards = [list(row.values()) for row in rows], [[*row.values()][::-1] for row in rows]
+    for form in ({"instances": lists}, {"dataframe_split": {"columns": names[::-1], "data": backwards}}):
+        assert post(service, path, orjson.dumps(form)).content == body
+    kinds = {str: "BYTES", float: "FP64"}
+    full = [i for i, row in enumerate(rows) if None not in row.values()]
+    tensors = [
+        {"name": field, "shape": [len(full)], "datatype": kinds[type(values[0])], "data": values}
+        for field in names
+        for values in [[rows[i][field] for i in full]]
+    ]
+    answer = post(service, f"/v2/models/{name}/infer", orjson.dumps({"inputs": tensors})).json()
+    assert np.array_equal(np.array(answer["outputs"][0]["data"], np.float32).reshape(len(full), -1), P[full])
+
+
+@FIELDS
+def test_a_row_with_names_alone_has_the_bits_of_its_batch(service: Service, name: str) -> None:
+    """V1 returns the same decimals for a row alone and in a batch."""
+    rows, path = held_out_rows(name)[:24], f"/v1/models/{name}:predict"
+    together = rows_of(post(service, path, orjson.dumps({"instances": rows})).content)
+    for row, decimals in zip(rows, together, strict=True):
+        assert rows_of(post(service, path, orjson.dumps({"instances": [row]})).content) == [decimals]
+
+
+@FIELDS
+def test_the_metadata_of_a_model_with_fields_has_its_metrics(service: Service, name: str) -> None:
+    """The metrics are those of the manifest, and the rows that they were computed from are held out."""
+    metrics = httpx.get(f"{service.url}/v1/models/{name}").json()["metrics"]
+    assert metrics == pytest.approx(shipped_fields(name).manifest.metrics)
+    assert len(held_out_rows(name)) == metrics["held_out_rows"]

@@ -8,6 +8,7 @@ import pytest
 from service.store.artifact.artifact import MANIFEST_BYTES_MAX, read_artifact
 from service.store.artifact.manifest import Manifest
 from service.store.artifact.mixture_record import MixtureRecord
+from tests.support.shipped_fields import FIELD_BYTES_MAX
 
 ROOT = Path(__file__).parents[3]
 MODELS = (ROOT / "docs" / "models.md").read_text()
@@ -38,7 +39,7 @@ def test_every_field_of_the_manifest_is_documented(field: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*/1")), ids=lambda path: path.parent.name)
 def test_the_metrics_of_shipped_models_are_those_of_their_manifests(path: Path) -> None:
     """The numbers in the table are rounded from the manifests."""
-    shipped = read_artifact(path, 1 << 20)
+    shipped = read_artifact(path, FIELD_BYTES_MAX)
     manifest = shipped.manifest
     metrics = manifest.metrics
     _, head, sizes, rows, loss, quality = cells(MODELS, path.parent.name)
