@@ -93,6 +93,7 @@ class ExplainHandler:
                 return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
             n_rows = count_rows(parsed.X)
             self._limiters.take_rows(head.principal, n_rows)
+            served.tables.count_values()
         except REFUSALS as reason:
             return failed(served, reason, V1)
         if parsed.seq not in {None, served.seq}:

@@ -92,6 +92,7 @@ class FeedbackHandler:
                 if charge is not None:
                     on_response = charge.settle_before(on_response)
             if type(posted) is PostedEvent:
+                context.parser.count_values()
                 respond = partial(self._respond_to_one, on_response, served.counters, started, context, posted)
                 self._writer.send_events(context.source, (posted,), respond, actor=principal.actor)
             elif len(posted.tokens) > TOKENS_PER_TURN:
@@ -140,6 +141,7 @@ class FeedbackHandler:
         charge = charge_feedback(self._limiters, principal, served.name, posted)
         try:
             if isinstance(posted, PostedEvent):
+                context.parser.count_values()
                 response = await self._wait_for_event(served.name, context, posted, principal.actor)
             else:
                 batch = await self._tokens.submit(endpoint, posted, principal.actor)

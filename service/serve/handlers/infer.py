@@ -40,6 +40,7 @@ class InferHandler:
             request = served.tensors.parse_inference(body, head.tensor_header)
             if head.principal.limits is not NO_LIMITS:  # as `take_rows`, without a call
                 self._limiters.take_rows(head.principal, count_rows(request.X))
+            served.tables.count_values()
             if requests_explanation(request.outputs):
                 return self._infer_explanations(served, request)
             return classify(served, V2, request.X, started, _encode, request)

@@ -49,6 +49,7 @@ class InvokeHandler:
             if parsed.min_seq > served.seq:
                 return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
             self._limiters.take_rows(head.principal, count_rows(parsed.X))
+            served.tables.count_values()
             encode = encode_csv if form.prefers_csv else encode_predictions
             return self._predict.respond_parsed(served, parsed, started, encode)
         except REFUSALS as reason:

@@ -52,9 +52,11 @@ class PredictHandler:
                     return self._waiter.respond_at(parsed.min_seq, self.respond, endpoint, head, body)
                 encode = encode_outputs if parsed.form == INPUTS else encode_predictions
                 self._take_rows(head.principal, count_rows(parsed.X))
+                tables.count_values()
                 return self.respond_parsed(served, parsed, started, encode)
             if head.principal.limits is not NO_LIMITS:  # as `take_rows`, without a call
                 self._take_rows(head.principal, count_rows(X))
+            tables.count_values()
             return classify(served, V1, X, started, encode_predictions, ())
         except REFUSALS as reason:
             return failed(served, reason, V1)

@@ -59,6 +59,7 @@ class TrajectoryHandler:
         """
         x = self._parse(served, body)
         self._limiters.take_rows(principal, 1)
+        served.tables.count_values()
         report = await self._reports.report_of(served)
         seqs = [] if report is None else [seq for seq in report.keyframes if 0 < seq < served.seq]
         folder = Path() if self._data is None else self._data.stream_folder(*served.key).keyframes

@@ -4,7 +4,7 @@
                     another list of fields never counts in the same row, and the number of the row from 0
     its cells       for each of FIELDS_OF_A_ROW fields, the missing and then the unknown values
 
-A worker counts each row that it encodes: a request that waits for a seq is encoded again, and counts again.
+A worker counts the rows of each request that it accepts, once: also if they wait for a seq, and are then encoded again.
 """
 
 import hashlib

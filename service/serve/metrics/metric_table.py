@@ -74,10 +74,10 @@ REQUESTS: Final = {
         "counter", "requests", "Requests refused because the worker was overloaded.", (*MODEL, "kind")
     ),
     "softstep_field_missing_total": MetricSpec(
-        "counter", "values", "Missing values in the rows of request bodies.", (*MODEL, "field")
+        "counter", "values", "Missing values in the rows of accepted requests.", (*MODEL, "field")
     ),
     "softstep_field_unknown_total": MetricSpec(
-        "counter", "values", "Unknown categories and names in the rows of request bodies.", (*MODEL, "field")
+        "counter", "values", "Unknown categories and names in the rows of accepted requests.", (*MODEL, "field")
     ),
     "softstep_kernel_calls_total": MetricSpec("counter", "calls", "Kernel calls.", MODEL),
     "softstep_kernel_seconds_total": MetricSpec("counter", "seconds", "Time in kernel calls, in seconds.", MODEL),

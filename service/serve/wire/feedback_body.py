@@ -104,6 +104,10 @@ class FeedbackParser:
         """
         return self._parse_any(self._tables.parse_document(body, self._tables.rows_max))
 
+    def count_values(self) -> None:
+        """Count the missing and unknown values of the rows that were parsed last; see `ModelTables`."""
+        self._tables.count_values()
+
     def _parse_any(self, document: dict[str, Any]) -> PostedEvent | PostedTokens:
         fields = known_fields(document, FIELDS)
         if "tokens" in fields:

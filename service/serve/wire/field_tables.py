@@ -43,7 +43,7 @@ class FieldTables:
         dtype: The model's dtype.
         rows_max: The limit of rows of a request.
         depth_max: The limit of nesting of a body.
-        count_values: Counts the missing and unknown values of the rows that were encoded, or None.
+        count_values: Counts missing and unknown values, or None.
         is_sparse: Whether the model takes sparse rows, not X (B, N).
 
     Attributes:
@@ -76,7 +76,8 @@ class FieldTables:
         self.nan_is_missing: Final = True
         nested = sum(isinstance(field, BagField | VectorField) for field in encoder.fields)
         self.container_rows_max: Final = max(rows_max, min(rows_max * (1 + nested), CONTAINER_ROWS_MAX))
-        self._count_values: Final = count_values
+        self._add_counts: Final = count_values
+        self._counts: tuple[Integers, Integers] | None = None  # of the rows that were converted last
         self._csv: Final = CsvFields(encoder.fields)
         self._positions: Final = [str(i) for i in range(len(encoder.names))]
 
@@ -163,6 +164,12 @@ class FieldTables:
         """
         return self.convert_columns(self._csv.parse_columns(body, self.rows_max, header=header is not False))
 
+    def count_values(self) -> None:
+        """Count the missing and unknown values of the rows that were converted last, unless they were counted."""
+        if self._counts is not None and self._add_counts is not None:
+            self._add_counts(*self._counts)
+        self._counts = None
+
     def name_columns(self, columns: object) -> Sequence[str]:
         """Return the names of the columns of a table; those that pandas numbers are the fields in their order.
 
@@ -180,10 +187,9 @@ class FieldTables:
         return names
 
     def _finish(self, encoded: EncodedRows) -> Rows:
-        """Return the rows in the model's dtype, and count their missing and unknown values."""
+        """Return the rows in the model's dtype, and keep the numbers of their missing and unknown values."""
         rows = self.encoder.to_model_rows(encoded.rows, self.dtype)
-        if self._count_values is not None:
-            self._count_values(encoded.missing, encoded.unknown)
+        self._counts = encoded.missing, encoded.unknown
         return rows if self._is_sparse else rows.to_matrix(self.n_features)
 
 

@@ -78,6 +78,12 @@ class ModelTables(Protocol):
             MalformedError: The body is not CSV in UTF-8.
         """
 
+    def count_values(self) -> None:
+        """Count the missing and unknown values of the rows that were converted last.
+
+        Call it once a request is accepted: one that waits for a state, or asks one of the past, is converted twice.
+        """
+
 
 class RowLimits(NamedTuple):
     """The limits of the rows of a body: their number, and how deep the body nests."""

@@ -68,6 +68,9 @@ class TableParser:
         """
         return parse_table(body, self.rows, rows_max)
 
+    def count_values(self) -> None:
+        """Do nothing: rows of numbers have no missing values."""
+
     def parse_csv(self, body: bytes, *, header: bool | None = None) -> Floats:
         """Parse a CSV text; see `csv_rows.parse_csv`."""
         return parse_csv(body, self.rows, self.columns, header=header)

@@ -322,6 +322,9 @@ def test_missing_and_unknown_values_are_counted() -> None:
         encoder, np.dtype(np.float32), ROWS_MAX, DEPTH, lambda *both: counted.append([one.tolist() for one in both])
     )
     predicted(json.dumps({"instances": ROWS}).encode(), tables)
+    assert counted == []
+    for _ in range(2):  # they are counted when the request is accepted, once
+        tables.count_values()
     assert counted == [[[2, 2, 0, 2, 0, 2], [0, 0, 1, 0, 2, 0]]]
     refusal(predicted, b'{"instances": [{"age": "a"}]}', tables)
     assert len(counted) == 1
