@@ -196,17 +196,22 @@ class FeedbackService:
         return {"restart_s": found}
 
     def replay(self) -> dict[str, list[float]]:
-        """Return events per second of a whole replay, without the time that the same command takes for one event."""
-        data, found = self.history("ftrl"), []
-        for turn in range(self.rounds):
-            self.progress(f"round {turn + 1}/{self.rounds}: replay")
-            seconds = []
-            for more in (["--seq", "1"], []):
-                began = time.perf_counter()
-                run(pinned([str(PYTHON), "-m", "service", "replay", "iris", "--data", str(data), *more], CLIENT_CORE))
-                seconds.append(time.perf_counter() - began)
-            found.append((EVENTS - 1) / (seconds[1] - seconds[0]))
-        return {"replayed_per_s": found}
+        """Return events per second of a whole replay."""
+        return {"replayed_per_s": measure_replay(self.history("ftrl"), "iris", self.rounds, self.progress)}
+
+
+def measure_replay(data: Path, model: str, rounds: int, progress: Any) -> list[float]:  # noqa: ANN401
+    """Return events per second of a replay by round, without the time that the same command takes for one event."""
+    found = []
+    for turn in range(rounds):
+        progress(f"round {turn + 1}/{rounds}: replay")
+        seconds = []
+        for more in (["--seq", "1"], []):
+            began = time.perf_counter()
+            run(pinned([str(PYTHON), "-m", "service", "replay", model, "--data", str(data), *more], CLIENT_CORE))
+            seconds.append(time.perf_counter() - began)
+        found.append((EVENTS - 1) / (seconds[1] - seconds[0]))
+    return found
 
 
 def feedback_clients(port: int, body: Path) -> list[str]:

@@ -8,7 +8,6 @@ chosen for a set: the rule is the default, or the one that a line names.
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from artifacts import Rows, make_artifact
 from datasets import SETS
-from environments import BUILD, HERE, Environment, NotAvailableError
+from environments import BUILD, NotAvailableError
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from vowpal_process import VowpalWabbit
 
 from service.compiler import TARGET
 from service.learn.state import LearnerState
@@ -30,7 +30,6 @@ from service.store.artifact.model_factory import build_model
 
 SHUFFLES = 5
 TURNS = 9
-VOWPAL = Environment("vowpalwabbit", (HERE / "peers" / "vowpalwabbit.txt",))
 DRIFT_ROWS, DRIFT_WINDOW, DRIFT_NOISE = 300_000, 500, 1.0
 SPEED_ROWS = 20_000
 
@@ -165,24 +164,14 @@ def speeds() -> Iterator[Figure]:
 
 def beside_vowpal(digits: Rows) -> Figure:
     """Measure FTRL on digits in turns with Vowpal Wabbit's."""
-    python, file = VOWPAL.ensure(), BUILD / "digits.txt"
+    file = BUILD / "digits.txt"
     cells = (" ".join(f"{j}:{x:g}" for j, x in enumerate(row) if x) for row in digits.X.tolist())
     file.write_text("".join(f"{label + 1} | {row}\n" for label, row in zip(digits.y, cells, strict=True)))
     own, peer = [], []
-    with subprocess.Popen(
-        [str(python), str(HERE / "vowpal.py"), str(digits.n_classes), str(file)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdin is not None  # noqa: S101  # a pipe was requested
-        assert child.stdout is not None  # noqa: S101
+    with VowpalWabbit(file, f"--oaa {digits.n_classes} --ftrl") as vowpal:
         for _ in range(TURNS):
             own.append(seconds(LearnerState(make_artifact(digits, learning={"rule": "ftrl"})), digits.X, digits.y))
-            child.stdin.write("once\n")
-            child.stdin.flush()
-            peer.append(float(child.stdout.readline()))
-        child.stdin.close()
+            peer.append(vowpal.run("learn"))
     ratio = median(peer) / median(own)
     return Figure("4 ftrl on digits, Vowpal Wabbit's time / ours", ">= 3", ratio, ratio >= 3)  # noqa: PLR2004
 

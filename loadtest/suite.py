@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -13,24 +12,25 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from child_runs import attempt, collect, print_progress, run_child
 from closedloop import CONNECTIONS, saturate
 from contenders import CONTENDERS, RAW, SOFTSTEP, Contender
 from environments import BUILD, CLIENT, HERE, KERNELS, NETWORKS, ROOT, NotAvailableError
 from feedback_service import FEEDBACK_NUMBERS, FeedbackService
+from fields_run import FIELD_NUMBERS, FieldsRun
 from figure import Served
 from figures import NUMBERS, evaluate, needed
 from figures_serving import PREDICT_1
 from learned_service import LEARNED_NUMBERS, LearnedService
 from loads import Load, make_loads
 from machine import describe
-from processes import CLIENT_CORE, CORES, SERVER_CORE, Running, environment, pinned
+from processes import CLIENT_CORE, CORES, SERVER_CORE, Running, pinned
 from report import merge_results, show, write
 from schedule import pool
 
 LOAD_MAX = 0.5  # runnable processes before the run; more of them would compete with the measurement
 AVX2 = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""}
 IMPORTS = "import fastapi, uvicorn, numba"
-CHILD_SECONDS = 1800
 # The tail at p99 consists of pauses that come a few times a second. The servers alternate in short turns, so that a bad
 # minute falls on both; there are enough turns that their common p99 does not depend on chance.
 LATENCY_TURNS, LATENCY_SECONDS = 10, 1
@@ -71,6 +71,8 @@ class Suite:
         if set(LEARNED_NUMBERS) & set(self.numbers):
             results |= self.learned()
         results |= self.mathematics()
+        if set(FIELD_NUMBERS) & set(self.numbers):
+            results |= FieldsRun(self.scratch, self.rounds, print_progress).run(self.numbers)
         results["figures"] = evaluate(results, self.numbers)
         return results
 
@@ -216,43 +218,6 @@ class Suite:
         print_progress("stages")
         command = [str(ROOT / ".venv" / "bin" / "python"), str(HERE / "stages.py"), "--models", str(self.models)]
         return dict(json.loads(run_child(pinned(command, SERVER_CORE))))
-
-
-def collect(rounds: list[Any]) -> Any:  # noqa: ANN401 - JSON documents of one form
-    """Join documents of one form into one, with a list of floats, one per round, in place of each float."""
-    first = rounds[0]
-    if isinstance(first, dict):
-        return {name: collect([one[name] for one in rounds]) for name in first}
-    if isinstance(first, list):
-        return [collect(list(items)) for items in zip(*rounds, strict=True)]
-    return rounds if isinstance(first, float) else first
-
-
-def print_progress(text: str) -> None:
-    """Print one line of progress."""
-    print(text, flush=True)
-
-
-def attempt(measure: Any) -> dict[str, Any]:  # noqa: ANN401 - any function of no arguments
-    """Return the result of `measure`, or the reason why there is none."""
-    try:
-        return dict(measure())
-    except (NotAvailableError, OSError, ValueError) as error:
-        print_progress(f"  not run: {error}")
-        return {"reason": str(error)}
-
-
-def run_child(command: list[str], **extra: str) -> str:
-    """Run one measuring process to its end and return its output."""
-    try:
-        done = subprocess.run(
-            command, env=environment(**extra), capture_output=True, text=True, check=False, timeout=CHILD_SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NotAvailableError(f"took longer than {CHILD_SECONDS} s") from error
-    if done.returncode:
-        raise NotAvailableError((done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1][:200])
-    return done.stdout
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from service.serve.api.app import CALLS
 from service.settings import Settings
+from service.store.artifact.learning_rules import SPARSE_RATE
 from tests import determinism
 from tests.conformance import PAGE, RESULTS, render_page
 from tests.support.pages import sessions
@@ -109,6 +110,15 @@ def test_the_page_of_the_console_shows_the_stored_figures() -> None:
     results = json.loads(page.FILE.read_text())
     assert page.render(results) == page.PAGE.read_text()
     assert page.describe_briefly(results) in (ROOT / "README.md").read_text()
+
+
+def test_the_rate_of_sparse_rows_is_the_best_of_the_stored_ones() -> None:
+    """docs/rules.md has the table of the stored losses, and the default is the rate with the least of them."""
+    script = load_script("loadtest/sparse_rates.py")
+    results = json.loads(script.FILE.read_text())
+    assert script.render(results) in script.PAGE.read_text()
+    ratios = script.compare(results["losses"])
+    assert min(ratios, key=ratios.__getitem__) == f"{SPARSE_RATE:g}"
 
 
 def test_the_page_of_embeddings_shows_the_stored_figures() -> None:

@@ -110,7 +110,7 @@ def test_a_state_is_served_and_scored_alike() -> None:
 def test_defaults_and_refusals() -> None:
     """A sparse model learns by adagrad at its own rate; rules and forms that need dense rows are refused."""
     state = LearnerState(sparse_artifact())
-    constants = {"rate": 0.6, "epsilon": 1e-8, "step_clip": 8.0, "forget": 1e-6, "firmness": 0.05}
+    constants = {"rate": 0.5, "epsilon": 1e-8, "step_clip": 8.0, "forget": 1e-6, "firmness": 0.05}
     assert state.rule_settings == {"rule": "adagrad", "form": "plain", "constants": constants}
     state.configure({"rule": "ftrl"})
     assert state.rule_settings["constants"]["rate"] == 0.3  # whatever the number of columns
