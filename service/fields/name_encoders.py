@@ -11,7 +11,7 @@ from service.errors import TooLargeError
 from service.fields.column_blocks import FieldLimits
 from service.fields.column_names import show_category
 from service.fields.entries import FieldEncoder, FieldEntries, check_counts, make_single_entries
-from service.fields.field_records import CategoryField, MissingCategory
+from service.fields.field_records import Category, CategoryField, MissingCategory
 from service.fields.field_types import TermField
 from service.fields.kernels.entry_kernels import COUNT, L1_NORM, L2_NORM, LOGARITHM, NO_NORM, PRESENCE, merge_entries
 from service.fields.kernels.murmur3 import hash_names, hash_names_vw
@@ -101,6 +101,10 @@ class TextEncoder(FieldEncoder):
         columns: Finds the columns of n-grams.
         idf: (n_values,) float64, or empty for none.
         limits: The limits of a row.
+
+    Attributes:
+        analyzer: Prepares the texts.
+        weighting: How sums of n-grams become values.
     """
 
     def __init__(
@@ -108,9 +112,9 @@ class TextEncoder(FieldEncoder):
     ) -> None:
         stand_in = field.missing.value if isinstance(field.missing, MissingText) else None
         super().__init__(field.name, ["a text"], field.missing, stand_in, n_values if field.has_missing else -1)
-        self._analyzer: Final = TextAnalyzer(field)
+        self.analyzer: Final = TextAnalyzer(field)
         self._columns: Final = columns
-        self._weighting: Final = Weighting(MODES[field.counts], idf, NORMS[field.norm])
+        self.weighting: Final = Weighting(MODES[field.counts], idf, NORMS[field.norm])
         self._limits: Final = limits
 
     def encode_present(self, values: Sequence[Any]) -> tuple[FieldEntries, int]:
@@ -119,7 +123,7 @@ class TextEncoder(FieldEncoder):
         text, counts, starts, stops = self._list_ngrams(values)
         frequencies = np.ones(len(starts))
         columns, _ = self._columns.find(text, starts, stops, frequencies)
-        return merge(FieldEntries(counts, columns, frequencies), self._weighting), 0
+        return merge(FieldEntries(counts, columns, frequencies), self.weighting), 0
 
     def name_value(self, value: str) -> dict[int, list[str]]:
         """Return the n-grams of a text in each hashed column."""
@@ -135,10 +139,10 @@ class TextEncoder(FieldEncoder):
                 raise TooLargeError(
                     f"Row {row}: {quote(self.name)} has more than {TEXT_CHARACTERS_MAX} characters; shorten it."
                 )
-        prepare = self._analyzer.prepare
+        prepare = self.analyzer.prepare
         text, _, ends = pack_names(encode_texts(self, ["" if value is None else prepare(value) for value in values]))
         counts, none = np.empty(len(values), np.int64), np.empty(0, np.int64)
-        form, shortest, longest = self._analyzer.form, self._analyzer.shortest, self._analyzer.longest
+        form, shortest, longest = self.analyzer.form, self.analyzer.shortest, self.analyzer.longest
         list_ngrams(text, ends, form, shortest, longest, counts, none, none)
         total = check_counts(self.name, counts, self._limits, "n-grams")
         starts, stops = np.empty(total, np.int64), np.empty(total, np.int64)
@@ -154,6 +158,9 @@ class BagEncoder(FieldEncoder):
         n_values: Its columns without `other` and `missing`.
         columns: Finds the columns of names.
         limits: The limits of a row.
+
+    Attributes:
+        weighting: The norm of a bag.
     """
 
     def __init__(self, field: BagField, n_values: int, columns: NameColumns, limits: FieldLimits) -> None:
@@ -161,7 +168,7 @@ class BagEncoder(FieldEncoder):
         last = n_values + field.has_other
         super().__init__(field.name, accepted, field.missing, None, last if field.has_missing else -1)
         self._columns: Final = columns
-        self._weighting: Final = Weighting(norm=NORMS[field.norm])
+        self.weighting: Final = Weighting(norm=NORMS[field.norm])
         self._refuses_unknown: Final = field.unknown == "refuse"
         self._limits: Final = limits
 
@@ -183,7 +190,7 @@ class BagEncoder(FieldEncoder):
         if unknown and self._refuses_unknown:
             row = int(rows[np.argmax(columns < 0)])
             raise refuse_value(row, self.name, "must have names that the model knows")
-        return merge(FieldEntries(counts, columns, amounts), self._weighting), unknown
+        return merge(FieldEntries(counts, columns, amounts), self.weighting), unknown
 
     def name_value(self, value: dict[str, float] | list[str]) -> dict[int, list[str]]:
         """Return the names of a bag in each hashed column."""
@@ -218,10 +225,15 @@ class HashedCategoryEncoder(FieldEncoder):
         """Return (B,) the column of each category; that of a missing one has no meaning."""
         texts = encode_texts(self, [value if type(value) is str else "" for value in values])
         encoded = [
-            text if value is None or type(value) is str else NO_TEXT + show_category(_to_whole(value)).encode()
+            text if value is None or type(value) is str else name_category(_to_whole(value))
             for value, text in zip(values, texts, strict=True)
         ]
         return self._columns.find(*pack_names(encoded), ones)[0]
+
+
+def name_category(value: Category) -> bytes:
+    """Return the name by which a category is hashed."""
+    return value.encode() if isinstance(value, str) else NO_TEXT + show_category(value).encode()
 
 
 def _to_whole(value: float) -> int:

@@ -52,6 +52,7 @@ class RowEncoder:
         blocks: The columns of each field.
         n_columns: The columns of all fields, N.
         terms: The terms of each field that has any, by its name.
+        entries_max: The most entries of a row.
 
     Raises:
         ArtifactError: The fields exceed a limit, or their tensors cannot be used.
@@ -86,7 +87,7 @@ class RowEncoder:
         self._known: Final = frozenset(self.encoders)
         self._ignores_others: Final = others == "ignore"
         self._starts: Final = np.array([block.start for block in self.blocks], np.int64)
-        self._entries_max: Final = limits.entries_max
+        self.entries_max: Final = limits.entries_max
 
     def encode_objects(self, rows: Sequence[object]) -> EncodedRows:
         """Encode rows that are objects, or lists of values in the order of the fields.
@@ -154,6 +155,11 @@ class RowEncoder:
         self._check_finite(cast)
         return cast
 
+    def count_values(self, field: FieldRecord) -> int:
+        """Return the number of columns of one of the fields, without `other` and `missing`."""
+        block = self.blocks[self.fields.index(field)]
+        return block.end - block.start - field.has_other - field.has_missing
+
     def find_field(self, column: int) -> int:
         """Return the number of the field that has a column."""
         return int(np.searchsorted(self._starts, column, "right")) - 1
@@ -192,9 +198,9 @@ class RowEncoder:
         used = join_fields(counts, *joined, firsts, self._starts, ends, columns, numbers)
         rows = SparseRows(ends, columns[:used], numbers[:used])
         self._check_finite(rows)
-        too_many = np.diff(ends, prepend=0) > self._entries_max
+        too_many = np.diff(ends, prepend=0) > self.entries_max
         if too_many.any():
-            raise TooLargeError(f"Row {int(np.argmax(too_many))} has more than {self._entries_max} entries.")
+            raise TooLargeError(f"Row {int(np.argmax(too_many))} has more than {self.entries_max} entries.")
         return EncodedRows(rows, missing, unknown)
 
     def _check_finite(self, rows: SparseRows) -> None:

@@ -157,14 +157,18 @@ class VectorEncoder(FieldEncoder):
         field: The field.
         mean: (size,) float64, or 0.
         scale: (size,) float64, or 1.
+
+    Attributes:
+        mean: As above.
+        scale: As above.
     """
 
     def __init__(self, field: VectorField, mean: Doubles | float, scale: Doubles | float) -> None:
         accepted = [f"a list of {field.size} numbers"]
         super().__init__(field.name, accepted, field.missing, None, field.size if field.has_missing else -1)
         self._size: Final = field.size
-        self._mean: Final = mean
-        self._scale: Final = scale
+        self.mean: Final = mean
+        self.scale: Final = scale
         self._clip: Final = field.clip
 
     def encode(self, values: Values) -> EncodedField:
@@ -193,5 +197,5 @@ class VectorEncoder(FieldEncoder):
         if wrong.any():
             row = int(np.flatnonzero(counts)[np.argmax(wrong)])
             raise refuse_value(row, self.name, "must have finite numbers")
-        z = scale_numbers(x, self._mean, self._scale, self._clip)
+        z = scale_numbers(x, self.mean, self.scale, self._clip)
         return FieldEntries(counts, np.tile(np.arange(self._size), len(x)), z.reshape(-1))

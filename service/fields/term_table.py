@@ -25,6 +25,11 @@ def pack_names(names: Sequence[bytes]) -> tuple[Text, Integers, Integers]:
     return np.frombuffer(b"".join(names), np.uint8), stops - sizes, stops
 
 
+def count_slots(n_terms: int) -> int:
+    """Return the slots of a table of terms: a power of two, and at least two for each."""
+    return 1 << max(0, 2 * n_terms - 1).bit_length()
+
+
 class TermTable(Sequence[str]):
     """The terms of a text or a bag, as a sequence of texts.
 
@@ -33,19 +38,24 @@ class TermTable(Sequence[str]):
         terms: Its terms.
         tensors: The tensors of the artifact.
 
+    Attributes:
+        text: (bytes,) uint8, the UTF-8 of all terms, one after the other.
+        ends: (T,) int64, where each term ends.
+        slots: (S,) int32, the hash table of kernels/term_kernels.py.
+
     Raises:
         ArtifactError: The tensors are not distinct terms in UTF-8.
     """
 
     def __init__(self, name: str, terms: Sequence[str] | TermTensors, tensors: Mapping[str, NDArray[Any]]) -> None:
         if isinstance(terms, TermTensors):
-            self._text: Text = np.ascontiguousarray(tensors[terms.bytes])
-            self._ends: Integers = np.ascontiguousarray(tensors[terms.ends])
+            self.text: Text = np.ascontiguousarray(tensors[terms.bytes])
+            self.ends: Integers = np.ascontiguousarray(tensors[terms.ends])
             self._check_bytes(name)
         else:
-            self._text, _, self._ends = pack_names([term.encode() for term in terms])
-        self._slots: Final = np.zeros(1 << (2 * len(self._ends) - 1).bit_length(), np.int32)
-        built = build_term_table(self._text, self._ends, self._slots)
+            self.text, _, self.ends = pack_names([term.encode() for term in terms])
+        self.slots: Final = np.zeros(count_slots(len(self.ends)), np.int32)
+        built = build_term_table(self.text, self.ends, self.slots)
         if built != BUILT:
             problem = "has a term twice" if built == REPEATED else "has terms that were made to collide"
             raise ArtifactError(f"the field {quote(name)} {problem}")
@@ -53,24 +63,24 @@ class TermTable(Sequence[str]):
     def find(self, text: Text, starts: Integers, stops: Integers, other: int) -> Integers:
         """Return (E,) the number of the term that each span of a text is, or `other`."""
         columns = np.empty(len(starts), np.int64)
-        find_terms(text, starts, stops, self._text, self._ends, self._slots, other, columns)
+        find_terms(text, starts, stops, self.text, self.ends, self.slots, other, columns)
         return columns
 
     def _check_bytes(self, name: str) -> None:
         """Raise ArtifactError unless the ends ascend to the end of the bytes, and each term is UTF-8."""
-        starts = np.concatenate([[0], self._ends[:-1]])
-        if (self._ends < starts).any() or self._ends[-1] != len(self._text) or starts.min() < 0:
+        starts = np.concatenate([[0], self.ends[:-1]])
+        if (self.ends < starts).any() or self.ends[-1] != len(self.text) or starts.min() < 0:
             raise ArtifactError(f"the ends of the terms of the field {quote(name)} must ascend to the end of the bytes")
         try:
-            self._text.tobytes().decode()
+            self.text.tobytes().decode()
         except UnicodeDecodeError:
             raise ArtifactError(f"the terms of the field {quote(name)} are not UTF-8") from None
-        first = self._text[starts[starts < len(self._text)]]
+        first = self.text[starts[starts < len(self.text)]]
         if ((first & 0b1100_0000) == CONTINUATION).any():
             raise ArtifactError(f"a term of the field {quote(name)} begins within a character")
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self.ends)
 
     @overload
     def __getitem__(self, term: int) -> str: ...
@@ -81,5 +91,5 @@ class TermTable(Sequence[str]):
     def __getitem__(self, term: int | slice) -> str | list[str]:
         if isinstance(term, slice):
             return [self[i] for i in range(*term.indices(len(self)))]
-        start = int(self._ends[term - 1]) if term else 0
-        return self._text[start : int(self._ends[term])].tobytes().decode()
+        start = int(self.ends[term - 1]) if term else 0
+        return self.text[start : int(self.ends[term])].tobytes().decode()

@@ -30,7 +30,7 @@ from service.softmax.kernels.calibration_kernels import head_forward, scaling_fo
 from service.softmax.kernels.heads import NOT_FINITE
 from service.softmax.kernels.label_losses import label_losses_forward
 from service.softmax.kernels.loss import cross_entropy_forward, log_probabilities_forward
-from service.softmax.kernels.single import SingleRowPlan
+from service.softmax.kernels.single import SparseRowPlan
 from service.softmax.kernels.sparse_forward import INVALID_ROWS, sparse_logits_forward, sparse_predict_forward
 from service.softmax.sparse_rows import SparseRows, check_layout, check_sparse_rows
 from service.softmax.sparse_weights import SparseWeights
@@ -100,9 +100,11 @@ class SparseModel:
         """The work of a row of USUAL_ENTRIES entries, without that of the head."""
         return RowWork(USUAL_ENTRIES * COLUMN_PRODUCTS, 0)
 
-    def single_row_plan(self) -> SingleRowPlan | None:
-        """Return None: there is no kernel that parses a row of names and predicts it."""
-        return None
+    def single_row_plan(self) -> SparseRowPlan | None:
+        """Return the buffers to predict single rows, or None if the model is calibrated."""
+        if self._numbers is not None:
+            return None
+        return SparseRowPlan(self._cells, self.weights, self._code, self.n_logits, self.n_classes)
 
     @property
     def slope(self) -> float:

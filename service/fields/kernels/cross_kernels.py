@@ -32,6 +32,15 @@ def _hash_columns_vw(a, b, c):
     return h & LOW if c == NO_COLUMN else ((FNV_PRIME * (h & LOW)) ^ c) & LOW
 
 
+@inlined
+def cross_column(a, b, c, seed, width, vw):
+    """Return the column of a product, and whether its hash as an int32 is negative; c is NO_COLUMN for two fields."""
+    if vw:
+        return _hash_columns_vw(a, b, c) & (width - 1), False
+    h = _hash_columns(a, b, c, seed)
+    return column_of(h, width), h >= SIGN
+
+
 @kernel(
     types.void(
         *(SPANS, SPANS, NUMBERS) * 3,
@@ -51,13 +60,6 @@ def cross_entries(
             for b in range(b_first, b_end):
                 for c in range(c_first, c_end):
                     product = a_values[a] * b_values[b] * c_values[c]
-                    if vw:
-                        h = _hash_columns_vw(a_columns[a], b_columns[b], c_columns[c])
-                        columns[at] = h & (width - 1)
-                    else:
-                        h = _hash_columns(a_columns[a], b_columns[b], c_columns[c], seed)
-                        columns[at] = column_of(h, width)
-                        if signed and h >= SIGN:
-                            product = -product
-                    values[at] = product
+                    columns[at], negative = cross_column(a_columns[a], b_columns[b], c_columns[c], seed, width, vw)
+                    values[at] = -product if signed and negative else product
                     at += 1

@@ -105,6 +105,23 @@ def _divide_by_norm(values, first, end, norm):
             values[e] /= length
 
 
+@inlined
+def merge_row(columns, values, first, end, mode, idf, norm, spare_columns, spare_values, at):
+    """Merge the entries of a row, from `first` to before `end`, into the places from `at` <= first on.
+
+    The row is sorted, and its equal columns are added. A sum becomes a frequency by `mode`, is multiplied by `idf` of
+    its column, (W,) or empty, and divided by the norm of the row. Returns the next place.
+    """
+    _sort(columns, values, first, end, spare_columns, spare_values)
+    after = _add_equal(columns, values, first, end, mode, at)
+    if len(idf):
+        for e in range(at, after):
+            values[e] *= idf[columns[e]]
+    if norm != NO_NORM:
+        _divide_by_norm(values, at, after, norm)
+    return after
+
+
 @kernel(
     types.int64(
         types.int64[::1], COLUMNS, VALUES, types.int64, types.Array(types.float64, 1, "C", readonly=True), types.int64
@@ -113,22 +130,15 @@ def _divide_by_norm(values, first, end, norm):
 def merge_entries(counts, columns, values, mode, idf, norm):
     """Counts (B,), columns (E,), values (E,), idf (W,) or empty; all but idf are overwritten.
 
-    Each row is sorted, and its equal columns are added. A sum becomes a frequency by `mode`, is multiplied by `idf` of
-    its column, and divided by the norm of the row. Returns how many entries are left.
+    Each row is merged as `merge_row` says. Returns how many entries are left.
     """
     spare_columns, spare_values = np.empty_like(columns), np.empty_like(values)
     first, at = 0, 0
     for i in range(len(counts)):
-        end, begin = first + counts[i], at
-        _sort(columns, values, first, end, spare_columns, spare_values)
-        at = _add_equal(columns, values, first, end, mode, at)
-        if len(idf):
-            for e in range(begin, at):
-                values[e] *= idf[columns[e]]
-        if norm != NO_NORM:
-            _divide_by_norm(values, begin, at, norm)
-        counts[i] = at - begin
-        first = end
+        end = first + counts[i]
+        after = merge_row(columns, values, first, end, mode, idf, norm, spare_columns, spare_values, at)
+        counts[i] = after - at
+        first, at = end, after
     return at
 
 

@@ -92,22 +92,26 @@ def hash_names(text, starts, stops, seed, width, signed, columns, values):
             values[e] = -values[e]
 
 
-@kernel(types.void(TEXT, SPANS, SPANS, types.int64, types.int64, COLUMNS))
-def hash_names_vw(text, starts, stops, seed, width, columns):
-    """Text (bytes,), starts (E,), stops (E,), columns (E,) written: the hash of Vowpal Wabbit modulo the width.
+@inlined
+def hash_bytes_vw(text, start, stop, seed):
+    """Return the hash of Vowpal Wabbit of text[start:stop].
 
     White space and control characters around a name are left out. A name of digits alone is a number: it is added to
     the seed, and is not hashed.
     """
+    while start < stop and text[start] <= SPACE:
+        start += 1
+    while start < stop and text[stop - 1] <= SPACE:
+        stop -= 1
+    number, i = 0, start
+    while i < stop and DIGIT_0 <= text[i] <= DIGIT_9:
+        number = number * 10 + (np.int64(text[i]) - DIGIT_0)
+        i += 1
+    return number + seed if i == stop else hash_bytes(text, start, stop, seed)
+
+
+@kernel(types.void(TEXT, SPANS, SPANS, types.int64, types.int64, COLUMNS))
+def hash_names_vw(text, starts, stops, seed, width, columns):
+    """Text (bytes,), starts (E,), stops (E,), columns (E,) written: the hash of Vowpal Wabbit modulo the width."""
     for e in range(len(starts)):
-        start, stop = starts[e], stops[e]
-        while start < stop and text[start] <= SPACE:
-            start += 1
-        while start < stop and text[stop - 1] <= SPACE:
-            stop -= 1
-        number, i = 0, start
-        while i < stop and DIGIT_0 <= text[i] <= DIGIT_9:
-            number = number * 10 + (np.int64(text[i]) - DIGIT_0)
-            i += 1
-        h = number + seed if i == stop else hash_bytes(text, start, stop, seed)
-        columns[e] = h & (width - 1)
+        columns[e] = hash_bytes_vw(text, starts[e], stops[e], seed) & (width - 1)

@@ -64,6 +64,15 @@ def _within_words(text, start, stop, lo, hi, borders, starts, stops, at):
     return at
 
 
+@inlined
+def list_row(text, start, stop, form, lo, hi, borders, starts, stops, at):
+    """Write the spans of text[start:stop] as `_count_or_write` does, borders (> stop - start,) written."""
+    if form == WITHIN_WORDS:
+        return _within_words(text, start, stop, lo, hi, borders, starts, stops, at)
+    units = _list_borders(text, start, stop, form, borders)
+    return _count_or_write(borders, units, 1 if form == WORDS else 0, lo, hi, starts, stops, at)
+
+
 @kernel(
     types.void(TEXT, SPANS, types.int64, types.int64, types.int64, types.int64[::1], types.int64[::1], types.int64[::1])
 )
@@ -77,10 +86,6 @@ def list_ngrams(text, ends, form, lo, hi, counts, starts, stops):
     start, at = 0, 0
     for i in range(len(ends)):
         before = at
-        if form == WITHIN_WORDS:
-            at = _within_words(text, start, ends[i], lo, hi, borders, starts, stops, at)
-        else:
-            units = _list_borders(text, start, ends[i], form, borders)
-            at = _count_or_write(borders, units, 1 if form == WORDS else 0, lo, hi, starts, stops, at)
+        at = list_row(text, start, ends[i], form, lo, hi, borders, starts, stops, at)
         counts[i] = at - before
         start = ends[i]

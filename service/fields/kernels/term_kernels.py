@@ -29,7 +29,7 @@ def _equal(text, start, stop, other, other_start, other_stop):
 
 
 @inlined
-def _find_slot(name, start, stop, text, ends, slots):
+def find_slot(name, start, stop, text, ends, slots):
     """Return the slot of a name, which is free if it is no term; or -1 after CHAIN_MAX slots."""
     mask = len(slots) - 1
     slot = hash_bytes(name, start, stop, 0) & mask
@@ -48,7 +48,7 @@ def build_term_table(text, ends, slots):
     """Text (bytes,), ends (T,), slots (S,) zeros, written. Returns BUILT, REPEATED or CROWDED."""
     start = 0
     for term in range(len(ends)):
-        slot = _find_slot(text, start, ends[term], text, ends, slots)
+        slot = find_slot(text, start, ends[term], text, ends, slots)
         if slot < 0:
             return CROWDED
         if slots[slot]:
@@ -67,5 +67,5 @@ def find_terms(names, starts, stops, text, ends, slots, other, columns):
     A column is the number of the term that the name is, or `other`.
     """
     for e in range(len(starts)):
-        slot = _find_slot(names, starts[e], stops[e], text, ends, slots)
+        slot = find_slot(names, starts[e], stops[e], text, ends, slots)
         columns[e] = slots[slot] - 1 if slot >= 0 and slots[slot] else other

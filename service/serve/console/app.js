@@ -80,7 +80,9 @@ async function loadTrajectory() {
 const loadAnswer = () => (latest = findAnswer(asked += 1));
 async function findAnswer(mine) {
 	const { row, head, meta } = S, body = { instances: [row], ...(head === null ? { min_seq: S.taught ?? 0 } : { seq: head }), ...(input.kind === "pad" && { top: meta.n_features }) };
-	const find = () => row && ask(":explain", body).catch((error) => ({ error }));
+	// A model of sparse rows has no names of columns and no explanations; of a past event it answers why not.
+	const isExplained = head !== null || meta.features.length > 0;
+	const find = () => row && ask(isExplained ? ":explain" : ":predict", body).catch((error) => ({ error }));
 	let found = await find();
 	while (found?.retry && mine === asked) {
 		say($("said"), `Folding event ${whole(head)}…`);
@@ -93,7 +95,7 @@ async function findAnswer(mine) {
 	isMissing = head !== null && Boolean(found?.error) && !(found.error.status < 500);
 	// A row that is refused, or a state that is gone, has no answer; with any other error, the last answer stays.
 	if (!found || NO_ANSWER.includes(found.error?.status)) S.answer = null;
-	else if (!found.error && !found.retry) S.answer = { ...found.explanations[0], row, head };
+	else if (!found.error && !found.retry) S.answer = { ...(found.explanations?.[0] ?? { probabilities: found.predictions[0] }), row, head };
 	drawBars();
 	drawReasons(input);
 	if (found?.error) throw found.error;

@@ -13,7 +13,8 @@ from service.serve.metrics.counters import FEEDBACK_COUNTERS, FEEDBACK_START
 from service.serve.models.per_model import PerModel
 from service.serve.models.registry import ModelRegistry
 from service.serve.models.served_model import ServedModel
-from service.serve.wire.feedback_body import FeedbackParser, make_feedback_parser
+from service.serve.wire.feedback_body import FeedbackParser
+from service.serve.wire.feedback_parsers import make_feedback_parser
 from service.serve.wire.feedback_tokens import SparseTokenSealer, TokenCipher, TokenKeys, TokenSealer
 from service.serve.wire.labels import LabelParser
 from service.settings import Settings

@@ -38,6 +38,8 @@ from service.store.states.snapshots import Snapshot
 
 # The probability from which a label holds if the manifest gives no threshold.
 THRESHOLD: Final = 0.5
+# The levels of a body with rows of names and values: `{"instances": [{"basket": ["milk"]}]}`.
+OBJECT_DEPTH: Final = 4
 # The progressive validation before the first event.
 NO_PROGRESS: Final = {"events": 0, "rows": 0, "loss": None, "accuracy": None}
 
@@ -124,7 +126,9 @@ class ServedModel:
         self.thresholds: Final = _thresholds(artifact, len(self.classes))
         fields = artifact.manifest.fields
         self.field_key: Final = None if fields is None else FieldKey(*self.key, tuple(field.name for field in fields))
-        self.tables: Final = self._make_tables(settings, counters)
+        self._count_values: Final = None if self.field_key is None else counters.field_counters(self.field_key).add
+        self._objects: Final = artifact.object_plan if settings.json_depth_max >= OBJECT_DEPTH else None
+        self.tables: Final = self._make_tables(settings)
         self.class_json: Final = [orjson.dumps(name) for name in self.classes]
         named = {"model_name": self.name, "model_version": self.version}
         # The state that a response comes from; once something was forgotten, a seq alone does not identify it.
@@ -147,13 +151,14 @@ class ServedModel:
             _counted(counters, self.counters),
         )
 
-    def _make_tables(self, settings: Settings, counters: WorkerCounters) -> ModelTables:
+    def _make_tables(self, settings: Settings) -> ModelTables:
         """Return the parser of the model's bodies."""
         rows_max = min(settings.rows_max, max(1, settings.answer_cells_max // self.model.n_classes))
         row = self.artifact.row_encoder or self.artifact.column_names
-        count = None if self.field_key is None else counters.field_counters(self.field_key).add
         limits, is_sparse = RowLimits(rows_max, settings.json_depth_max), self.artifact.has_sparse_rows
-        return make_tables(row, self.model.dtype, limits, count, is_sparse=is_sparse)
+        return make_tables(
+            row, self.model.dtype, limits, self._count_values, objects=self._objects, is_sparse=is_sparse
+        )
 
     @property
     def dense_model(self) -> Classifier:
@@ -194,9 +199,12 @@ class ServedModel:
 
     def _make_single_row(self, counters: WorkerCounters) -> SingleRow | None:
         """Return the shortest way to predict one row; None if the model has none."""
-        usual = self.inline_rows and self.thresholds is None and self.field_key is None
+        is_readable = self.field_key is None or self._objects is not None
+        usual = self.inline_rows and self.thresholds is None and is_readable
         plan = self.model.single_row_plan() if usual else None
-        return None if plan is None else SingleRow(plan, self.counters, counters)
+        if plan is None:
+            return None
+        return SingleRow(plan, self.counters, counters, self._objects, self._count_values)
 
     @cached_property
     def weights_sha256(self) -> str:

@@ -225,28 +225,23 @@ class NumberFeedbackParser(FeedbackParser):
         rest, matrix = cut
         try:
             check_container_count(rest, self._rows.rows_max)
-            document = self._load_flat(rest) or parse_object(rest, self._rows.depth_max, self._rows.rows_max)
+            document = load_flat(rest) or parse_object(rest, self._rows.depth_max, self._rows.rows_max)
             if document.get("instances", rest) is not None or not _OTHER_ROWS.isdisjoint(document):
                 return None
             return self._make_event(document, self._rows.parse_instances(b"{%b:%b}" % (INSTANCES_KEY, matrix)))
         except InputError:
             return None
 
-    @staticmethod
-    def _load_flat(text: bytes) -> dict[str, Any] | None:
-        """Parse an object of flat fields as `parse_object` does, or return None if unsure; the strings are counted."""
-        try:
-            document = orjson.loads(text)
-            kinds = set(map(type, document["labels"]))
-            strings = len(document) + ("id" in document) + (len(document["labels"]) if kinds == {str} else 0)
-        except (LookupError, TypeError, ValueError, AttributeError):
-            return None
-        return document if document.keys() <= FLAT_FIELDS and text.count(b'"') == 2 * strings else None
 
-
-def make_feedback_parser(tables: ModelTables, labels: LabelParser) -> FeedbackParser:
-    """Return the parser of feedback for a model."""
-    return NumberFeedbackParser(tables, labels) if isinstance(tables, TableParser) else FeedbackParser(tables, labels)
+def load_flat(text: bytes) -> dict[str, Any] | None:
+    """Parse an object of flat fields as `parse_object` does, or return None if unsure; the strings are counted."""
+    try:
+        document = orjson.loads(text)
+        kinds = set(map(type, document["labels"]))
+        strings = len(document) + ("id" in document) + (len(document["labels"]) if kinds == {str} else 0)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+    return document if document.keys() <= FLAT_FIELDS and text.count(b'"') == 2 * strings else None
 
 
 def _check_weights(document: dict[str, Any], rows: int) -> list[float] | None:

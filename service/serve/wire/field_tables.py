@@ -9,14 +9,16 @@ means, and refuses it by row and field. A value is missing where it is null or i
 write NaN for a missing number, which is not JSON: outside of texts it counts as null.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from service.errors import MalformedError, UnacceptableError
 from service.fields.entries import Values
 from service.fields.field_records import VectorField
+from service.fields.object_plan import ObjectPlan
 from service.fields.row_encoder import EncodedRows, RowEncoder
 from service.fields.text_records import BagField
 from service.serve.wire.field_csv import CsvFields
@@ -31,8 +33,20 @@ MATRIX_CELLS_MAX: Final = 1 << 24
 # A body may have the lists and objects of so many rows, however many each row has: about 100 MB as Python objects.
 CONTAINER_ROWS_MAX: Final = 1 << 19
 
+# What is around the list of rows in a body with nothing but instances.
+SPACES: Final = rb"[ \t\n\r]*"
+PREFIX: Final = re.compile(SPACES + rb"\{" + SPACES + rb'"instances"' + SPACES + b":" + SPACES)
+SUFFIX: Final = re.compile(SPACES + rb"\}" + SPACES)
+
 # Counts how many values of each field (F,) were missing and unknown.
 CountValues = Callable[[Integers, Integers], None]
+
+
+class CutObject(NamedTuple):
+    """A row that was read in a text, and where the list that has it ends."""
+
+    rows: Rows
+    after: int
 
 
 class FieldTables:
@@ -44,6 +58,7 @@ class FieldTables:
         rows_max: The limit of rows of a request.
         depth_max: The limit of nesting of a body.
         count_values: Counts missing and unknown values, or None.
+        objects: Encodes the usual single row from the text of a body, or None.
         is_sparse: Whether the model takes sparse rows, not X (B, N).
 
     Attributes:
@@ -64,6 +79,7 @@ class FieldTables:
         depth_max: int,
         count_values: CountValues | None = None,
         *,
+        objects: ObjectPlan | None = None,
         is_sparse: bool = False,
     ) -> None:
         self.encoder: Final = encoder
@@ -78,12 +94,25 @@ class FieldTables:
         self.container_rows_max: Final = max(rows_max, min(rows_max * (1 + nested), CONTAINER_ROWS_MAX))
         self._add_counts: Final = count_values
         self._counts: tuple[Integers, Integers] | None = None  # of the rows that were converted last
+        self._objects: Final = objects
         self._csv: Final = CsvFields(encoder.fields)
         self._positions: Final = [str(i) for i in range(len(encoder.names))]
 
-    def parse_usual(self, body: bytes) -> Rows | None:  # noqa: ARG002  # rows of numbers have a faster parser
-        """Return None: the general way reads every body."""
-        return None
+    def parse_usual(self, body: bytes) -> Rows | None:
+        """Return the row of a body with nothing but instances, one object; or None if unsure."""
+        prefix = PREFIX.match(body)
+        cut = None if prefix is None else self.cut_object(body, prefix.end())
+        return cut.rows if cut is not None and SUFFIX.fullmatch(body, cut.after) else None
+
+    def cut_object(self, text: bytes, start: int) -> CutObject | None:
+        """Return the row in a list of one object in a JSON text, which begins at `start`; None if unsure."""
+        encoded = None if self._objects is None else self._objects.encode(text, start)
+        if encoded is None or self._objects is None:
+            return None
+        try:
+            return CutObject(self._finish(encoded), self._objects.after)
+        except UnacceptableError:
+            return None
 
     def parse_document(self, body: bytes, rows_max: int) -> dict[str, Any]:
         """Parse a JSON object.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from service.fields.object_plan import ObjectPlan
 from service.fields.row_encoder import RowEncoder
 from service.serve.wire.field_tables import CountValues, FieldTables
 from service.serve.wire.rows import RowParser
@@ -107,6 +108,7 @@ def make_tables(
     limits: RowLimits,
     count_values: CountValues | None = None,
     *,
+    objects: ObjectPlan | None = None,
     is_sparse: bool = False,
 ) -> ModelTables:
     """Return the parser of a model's bodies.
@@ -116,8 +118,9 @@ def make_tables(
         dtype: The model's dtype.
         limits: The limits of the rows of a body.
         count_values: Counts the missing and unknown values of fields, or None.
+        objects: Encodes the usual single row of a model with fields, or None.
         is_sparse: Whether the model takes sparse rows.
     """
     if isinstance(row, RowEncoder):
-        return FieldTables(row, dtype, *limits, count_values, is_sparse=is_sparse)
+        return FieldTables(row, dtype, *limits, count_values, objects=objects, is_sparse=is_sparse)
     return TableParser(RowParser(len(row), dtype, *limits), row)

@@ -7,6 +7,7 @@
     P         (1, n_classes)    its probabilities, written
     experts                     the address of a mixture's arrays, see single_mixture.py; 0 for a linear model. The
                                 panels of a mixture are those of its offset, or none
+    sparse                      the address of a sparse row, see single_sparse.py; 0 where rows are dense
 
 A call from Python costs as much as the arithmetic of a small model, and every array argument adds to it. So the kernel
 that parses a row out of a request's body (serve/models/single_row.py) predicts in the same call, and gets the model as
@@ -21,16 +22,17 @@ from numba import carray
 from numpy.typing import NDArray
 
 from service.compiler import inlined
-from service.softmax.arrays import Floats
+from service.softmax.arrays import Floats, Integers
 from service.softmax.kernels.addresses import describe_arrays, numbers_at
 from service.softmax.kernels.heads import NOT_FINITE, head_block
 from service.softmax.kernels.lane_operations import STACK_BYTES, stack
 from service.softmax.kernels.matmul import linear_row
 from service.softmax.kernels.single_mixture import predict_experts
+from service.softmax.kernels.single_sparse import describe_row, predict_sparse, write_sparse
 from service.softmax.kernels.stages import stage_row
 
 ROW, FEATURES, PANELS, COUNT, WIDTH, PROBABILITIES, CLASSES, LOGITS, HEAD, ITEMSIZE = range(10)
-STAGES, STAGINGS, STAGED, EXPERTS, CELLS = range(10, 15)
+STAGES, STAGINGS, STAGED, EXPERTS, SPARSE, CELLS = range(10, 16)
 
 
 class SingleRowPlan:
@@ -84,10 +86,47 @@ class SingleRowPlan:
         return panels.shape[0] * panels.shape[2] * panels.itemsize <= STACK_BYTES
 
 
+class SparseRowPlan:
+    """The buffers for single rows of one sparse model. Not thread-safe.
+
+    Args:
+        weights: The weights, as cells (changed_rows.CELLS,).
+        owner: What has the arrays of the weights, so that they live as long as the plan.
+        head: The head's code.
+        n_logits: K.
+        n_classes: The columns of P.
+
+    Attributes:
+        P: The probabilities (1, n_classes) of the row.
+        cells: The plan; kernels take its address.
+    """
+
+    def __init__(self, weights: Integers, owner: object, head: int, n_logits: int, n_classes: int) -> None:
+        self.P: Final = np.zeros((1, n_classes), np.float32)
+        row, *arrays = describe_row(weights)
+        self._referenced: Final = (owner, row, arrays)  # `cells` has only the addresses
+        self.cells: Final = np.zeros(CELLS, np.int64)
+        self.cells[[PROBABILITIES, SPARSE]] = self.P.ctypes.data, row.ctypes.data
+        self.cells[[CLASSES, LOGITS, HEAD, ITEMSIZE]] = n_classes, n_logits, head, self.P.itemsize
+
+
 @inlined
 def single_row(plan, kind):
     """The row X (1, N) of a plan, to be written; `kind` is np.float32 or np.float64, given by the plan's ITEMSIZE."""
     return carray(numbers_at(plan[ROW], kind), (1, plan[FEATURES]))
+
+
+@inlined
+def write_entries(plan, columns, values, count, kind):
+    """Write a row of `count` entries; columns (>= count,), values (>= count,) float64. Returns whether it is finite."""
+    if plan[SPARSE] != 0:
+        return write_sparse(plan[SPARSE], columns, values, count, kind)
+    X, finite = single_row(plan, kind), True
+    X[0, :] = 0
+    for e in range(count):
+        X[0, columns[e]] = values[e]
+        finite &= np.isfinite(X[0, columns[e]])
+    return finite
 
 
 @inlined
@@ -105,7 +144,10 @@ def _staged_row(plan, X, kind):
 
 @inlined
 def predict_single(plan, kind):
-    """P written from the row X. Returns the label, or NOT_FINITE if a logit is not finite."""
+    """P written from the row. Returns the label, or NOT_FINITE if a logit is not finite."""
+    if plan[SPARSE] != 0:
+        P = carray(numbers_at(plan[PROBABILITIES], kind), (1, plan[CLASSES]))
+        return predict_sparse(plan[SPARSE], plan[HEAD], plan[LOGITS], P, kind)
     X = row = single_row(plan, kind)
     if plan[STAGES] > 0:
         if not _staged_row(plan, X, kind):

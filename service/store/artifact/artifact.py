@@ -59,6 +59,7 @@ import safetensors.numpy
 from service.errors import ArtifactError, ArtifactExistsError
 from service.fields.column_blocks import FieldLimits
 from service.fields.column_names import list_column_names
+from service.fields.object_plan import CrowdedNamesError, ObjectPlan
 from service.fields.row_encoder import RowEncoder
 from service.softmax.sparse_weights import SparseWeights
 from service.store.artifact.bounded_read import read_bounded
@@ -179,6 +180,14 @@ class Artifact:
             return RowEncoder(manifest.fields, tensors, self.limits, manifest.others or "refuse")
         except ArtifactError as error:
             raise ArtifactError(shorten_reason(str(error))) from None
+
+    @cached_property
+    def object_plan(self) -> ObjectPlan | None:
+        """The encoder of single rows from the text of a body, for one thread only; None if there is none."""
+        try:
+            return None if self.row_encoder is None else ObjectPlan(self.row_encoder)
+        except CrowdedNamesError:
+            return None
 
     @property
     def _sizes(self) -> dict[str, tuple[int, ...]]:

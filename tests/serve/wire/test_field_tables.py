@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, MalformedError
 from service.serve.responses import RequestHead
-from service.serve.wire.feedback_body import FeedbackParser, PostedEvent, make_feedback_parser
+from service.serve.wire.feedback_body import FeedbackParser, PostedEvent
+from service.serve.wire.feedback_parsers import make_feedback_parser
 from service.serve.wire.field_tables import MATRIX_CELLS_MAX, FieldTables
 from service.serve.wire.invocation_body import parse_invocation
 from service.serve.wire.invocation_form import read_invocation_form
