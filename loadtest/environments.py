@@ -109,6 +109,7 @@ def run(command: list[str]) -> None:
 
 CLIENT = Environment("client", (HERE / "requirements.txt",))
 FASTAPI = Environment("fastapi", (LOCK, HERE / "peers" / "fastapi.txt"))
+PIPELINE = Environment("pipeline", (LOCK, HERE / "peers" / "fastapi.txt", HERE / "peers" / "pipeline.txt"))
 KERNELS = Environment("kernels", (LOCK, HERE / "peers" / "kernels.txt"))
 NETWORKS = Environment("networks", (LOCK, HERE / "peers" / "kernels.txt", HERE / "peers" / "networks.txt"))
 MLSERVER = Environment("mlserver", (HERE / "peers" / "mlserver.txt",), pythons=("3.11", "3.12"))

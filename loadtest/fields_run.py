@@ -1,4 +1,8 @@
-"""Measure models with fields: sparse rows beside Vowpal Wabbit (F4 to F6), and the replay of a log of them (F10)."""
+"""Measure models with fields.
+
+Over HTTP rows with names (F1 to F3, F9), beside Vowpal Wabbit sparse rows (F4 to F6), and the replay of a log of them
+(F10).
+"""
 
 import json
 from collections.abc import Callable
@@ -8,11 +12,12 @@ from typing import Any
 from child_runs import attempt, collect, run_child
 from environments import HERE, ROOT
 from feedback_service import EVENTS, PYTHON, measure_replay, run
+from named_service import NAMED_NUMBERS, NamedService
 from processes import SERVER_CORE, pinned
 
 # The figures that beside_vowpal.py measures, and its parts.
 BESIDE_VOWPAL = {"F4": "predict", "F5": "learn", "F6": "loss"}
-FIELD_NUMBERS = (*BESIDE_VOWPAL, "F10")
+FIELD_NUMBERS = (*NAMED_NUMBERS, *BESIDE_VOWPAL, "F10")
 ENTRIES = 30
 
 
@@ -22,15 +27,21 @@ class FieldsRun:
     Args:
         scratch: The folder of the run.
         rounds: Rounds of each figure.
+        seconds: The length of one measurement over HTTP.
         progress: Is called with lines of text.
     """
 
-    def __init__(self, scratch: Path, rounds: int, progress: Callable[[str], None]) -> None:
+    def __init__(self, scratch: Path, rounds: int, seconds: int, progress: Callable[[str], None]) -> None:
         self.scratch, self.rounds, self.progress = scratch, rounds, progress
+        self.named = NamedService(scratch, rounds, seconds, progress)
 
     def run(self, numbers: tuple[str, ...]) -> dict[str, Any]:
         """Measure everything that the requested figures need."""
         found: dict[str, Any] = {}
+        if {"F1", "F2", "F3"} & set(numbers):
+            found["named"] = attempt(lambda: self.named.predictions(numbers))
+        if "F9" in numbers:
+            found["named_feedback"] = attempt(self.named.feedback)
         for number, part in BESIDE_VOWPAL.items():
             if number in numbers:
                 found[f"sparse_{part}"] = attempt(lambda part=part: self.beside_vowpal(part))  # type: ignore[misc]

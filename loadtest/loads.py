@@ -74,6 +74,11 @@ def decode_v1(answer: bytes, _: Mapping[str, str]) -> Floats:
     return np.array(json.loads(answer)["predictions"], np.float32)
 
 
+def decode_outputs(answer: bytes, _: Mapping[str, str]) -> Floats:
+    """Return the probabilities of an answer to "inputs"."""
+    return np.array(json.loads(answer)["outputs"], np.float32)
+
+
 def decode_explained(answer: bytes, _: Mapping[str, str]) -> Floats:
     """Return the probabilities of an explanation."""
     return np.array([row["probabilities"] for row in json.loads(answer)["explanations"]], np.float32)

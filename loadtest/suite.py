@@ -72,7 +72,7 @@ class Suite:
             results |= self.learned()
         results |= self.mathematics()
         if set(FIELD_NUMBERS) & set(self.numbers):
-            results |= FieldsRun(self.scratch, self.rounds, print_progress).run(self.numbers)
+            results |= FieldsRun(self.scratch, self.rounds, self.seconds, print_progress).run(self.numbers)
         results["figures"] = evaluate(results, self.numbers)
         return results
 
