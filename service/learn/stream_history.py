@@ -28,7 +28,7 @@ from service.learn.event_buckets import EventBuckets
 from service.learn.kept_rows import KeptRows
 from service.learn.row_answers import NO_LABEL, AnswerReader, RowAnswers
 from service.learn.scored_rows import ScoredRows
-from service.softmax.arrays import Doubles, Integers
+from service.softmax.arrays import Doubles, Floats, Integers
 from service.softmax.kernels.answer_counts import (
     DRIFT_UNIT,
     LOSS_MAX,
@@ -38,9 +38,9 @@ from service.softmax.kernels.answer_counts import (
     count_label_sets,
 )
 from service.softmax.reliability_diagram import BINS
-from service.softmax.sparse_rows import SparseRows
+from service.softmax.sparse_rows import Rows, SparseRows, dense_rows
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.model_factory import training_stage
+from service.store.artifact.model_factory import tracked_columns, training_stage
 from service.store.log.events import Position
 from service.store.log.feedback_blocks import Block
 from service.store.states.report import (
@@ -62,6 +62,7 @@ NO_MATRICES: Final = np.empty((1, 0, 0), np.uint32)
 NO_SUMS: Final = np.empty((1, 0))
 # In place of rows, whose numbers are not looked at without the shift of each feature.
 NO_ROWS: Final = np.empty((0, 0), np.float32)
+NO_STAGE: Final = np.empty((2, 0))
 
 
 class History:
@@ -85,19 +86,17 @@ class History:
         self._columns = list(manifest.classes)
         self._columns_known: tuple[tuple[str, ...], Integers] = (), np.empty(0, np.int64)
         self._rows: Final = KeptRows()
-        C, N, training = len(self._columns), artifact.n_features, training_stage(artifact)
-        self._stage = np.empty((2, 0))  # without the shift of each feature
+        C = len(self._columns)
+        # The columns that are followed, or None for all features; and their means and inverse scales.
+        self._tracked, self._stage = _find_stage(artifact)
         fine: dict[str, NDArray[Any]] = {"sums": np.zeros((BUCKETS_MAX, len(COLUMNS)))}
         coarse: dict[str, NDArray[Any]] = {"calibration": np.zeros((COARSE_BUCKETS_MAX, BINS, len(UNITS)))}
         if C <= LABELS_MAX:
             fine |= {name: np.zeros((BUCKETS_MAX, C), np.uint32) for name in ("labels", "found")}
         if C <= CONFUSION_MAX and manifest.head != "multilabel":
             coarse["confusion"] = np.zeros((COARSE_BUCKETS_MAX, C, C), np.uint32)
-        if N <= DRIFT_MAX and training is not None and manifest.training is not None:
-            with np.errstate(all="ignore"):
-                inverse = 1 / training.scale
-            self._stage = np.array([training.mean, np.where(np.isfinite(inverse), inverse, 0.0)])
-            coarse["drift"] = np.zeros((COARSE_BUCKETS_MAX, N))
+        if self._stage.size:
+            coarse["drift"] = np.zeros((COARSE_BUCKETS_MAX, self._stage.shape[1]))
         self._fine: Final = EventBuckets(origin, fine, {"sums": LOSS_MAX})
         self._coarse: Final = EventBuckets(origin, coarse, {})
 
@@ -158,11 +157,21 @@ class History:
     def _count_details(self, rows: RowAnswers, columns: Integers) -> None:
         buckets, arrays = self._coarse, self._coarse.arrays
         confusion, drift = arrays.get("confusion", NO_MATRICES), arrays.get("drift", NO_SUMS)
-        X = NO_ROWS if isinstance(rows.rows, SparseRows) else rows.rows
+        X = self._pick_columns(rows.rows)
         for part in buckets.parts(rows.seqs):
             place = part.start, part.stop, rows.seqs, buckets.origin + 1, buckets.shift
             answers = rows.outcomes, rows.labels, rows.answers, columns
             count_details(*place, *answers, X, self._stage, arrays["calibration"], confusion, drift)
+
+    def _pick_columns(self, rows: Rows) -> Floats:
+        """Return (R, T) of the columns that are followed."""
+        if not self._stage.size:
+            return NO_ROWS
+        if self._tracked is None:
+            return dense_rows(rows)
+        if isinstance(rows, SparseRows):
+            return rows.pick_columns(self._tracked)
+        return np.ascontiguousarray(rows[:, self._tracked])
 
     # The forms in which it is stored
 
@@ -246,3 +255,19 @@ class History:
         total = np.add.accumulate(parts, axis=1)[:, -1]
         total[:, LOSS_MAX] = parts[:, :, LOSS_MAX].max(axis=1)
         return total
+
+
+def _find_stage(artifact: Artifact) -> tuple[Integers | None, Doubles]:
+    """Return the columns (T,) that are followed, None for all features; and their means and inverse scales (2, T).
+
+    T is 0 if there are too many, or the statistics of the training rows are unknown.
+    """
+    tracked, training = tracked_columns(artifact), training_stage(artifact)
+    if tracked is not None:  # fields scale their numbers themselves
+        T = len(tracked.columns)
+        return tracked.columns, np.stack([np.zeros(T), np.ones(T)]) if T <= DRIFT_MAX else NO_STAGE
+    if training is None or artifact.n_features > DRIFT_MAX:
+        return None, NO_STAGE
+    with np.errstate(all="ignore"):
+        inverse = 1 / training.scale
+    return None, np.array([training.mean, np.where(np.isfinite(inverse), inverse, 0.0)])

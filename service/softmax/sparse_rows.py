@@ -59,6 +59,16 @@ class SparseRows(NamedTuple):
         X[np.repeat(np.arange(self.n_rows), np.diff(self.ends, prepend=0)), self.columns] = self.values
         return X
 
+    def pick_columns(self, columns: Integers) -> Floats:
+        """Return X (B, T) of the values of columns (T,) int64, T >= 1, ascending; it is 0 where one is absent."""
+        X = np.zeros((self.n_rows, len(columns)), self.values.dtype)
+        near = np.flatnonzero((self.columns >= columns[0]) & (self.columns <= columns[-1]))
+        places = np.searchsorted(columns, self.columns[near])
+        found = columns[places] == self.columns[near]
+        entries = near[found]
+        X[np.searchsorted(self.ends, entries, "right"), places[found]] = self.values[entries]
+        return X
+
 
 Rows = Floats | SparseRows
 """Rows of either form: a matrix X (B, N), or sparse rows."""

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from service.store.artifact.artifact import Artifact, write_artifact
 from tests.support.artifact_files import HEAD_LAYER
 from tests.support.console_page import BACKGROUND, CHROMIUM, DEADLINE_MS
-from tests.support.field_artifacts import SPARSE_FIELDS, field_artifact
+from tests.support.field_artifacts import DENSE_FIELDS, SPARSE_FIELDS, field_artifact
 from tests.support.model_artifacts import make_artifact
 from tests.support.paths import SHIPPED
 from tests.support.running_service import Service, serving
@@ -84,6 +84,8 @@ def console_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest.write_text(json.dumps(fields))
     write_artifact(folder / "form" / "1", make_form_artifact())
     write_artifact(folder / "sparse" / "1", field_artifact(SPARSE_FIELDS))
+    gaps = field_artifact((DENSE_FIELDS[0], DENSE_FIELDS[2], SPARSE_FIELDS[6]))
+    write_artifact(folder / "gaps" / "1", gaps)
     write_artifact(folder / "wide" / "1", make_artifact("softmax", 20, [f"c{k}" for k in range(1000)]))
     write_artifact(folder / "letters" / "1", make_artifact("softmax", 3, list(ascii_lowercase)))
     for version in ("9", "10"):

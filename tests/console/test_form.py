@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.console_page import check_accessibility, is_settled, known, visiting
 from tests.support.running_service import Service
+from tests.support.waiting import wait_until
 
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 START = {"age": 40, "country": "DE", "member": False, "subject": "", "basket": [], "picture": [0, 0, 0]}
@@ -93,7 +94,7 @@ def test_it_is_taught_and_explained_by_columns(console: Service, browser: Browse
 
 
 def test_sparse_rows_are_answered_and_taught(console: Service, browser: Browser) -> None:
-    """A model with hashed columns has bars and is taught; the page says that it has no reasons."""
+    """A model with hashed columns has bars, is taught, and is explained by what the row holds, also as of the past."""
     with visiting(browser, f"{console.url}/#sparse") as page:
         is_settled(page)
         control(page, "city").fill("Porto")
@@ -101,24 +102,48 @@ def test_sparse_rows_are_answered_and_taught(console: Service, browser: Browser)
         row, before = answered(page), known(page, "S.answer.probabilities")
         assert (row["city"], row["tags"]) == ("Porto", ["new"])
         assert "country and age" not in row, "a cross has no value"
-        expect(page.locator("#reasons")).to_contain_text("it does not explain them")
+        names = page.locator(".effects .name")
+        expect(names.filter(has_text="city=Porto")).to_have_count(1)
+        top = [one["feature"] for one in known(page, "S.answer.top")]
+        assert {"city=Porto", "tags: new"} <= set(top)
+        assert set(names.all_text_contents()) <= set(top)
         page.get_by_role("button", name="it is this: b").click()
         expect(page.locator("#said")).to_contain_text("Learned as event 1. b: ")
         assert known(page, "S.answer.probabilities")[1] > before[1]
-
-
-def test_the_shift_is_that_of_numbers(console: Service, browser: Browser) -> None:
-    """Only columns with a spread of their own have a shift, by the names of their fields."""
-    drift = {"seq": [5], "shift": [[0.5, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, -1.5], None]}
-    with visiting(browser, f"{console.url}/#form") as page:
+    with visiting(browser, f"{console.url}/#sparse@0") as page:
         is_settled(page)
-        shown = page.evaluate(
-            "async (drift) => { const { S } = await import('./console/page.js');"
-            " return (await import('./console/form.js')).shiftByField(drift, S.meta) }",
-            drift,
-        )
-        names = known(page, "S.meta.fields.map(({ name }) => name)")
-        assert (shown["names"], shown["shift"]) == ([names[0], names[-1]], [[0.5, -1.5], None])
+        control(page, "city").fill("Porto")
+        answered(page)
+        assert known(page, "S.answer.head") == 0
+        expect(page.locator(".effects .name").filter(has_text="city=Porto")).to_have_count(1)
+
+
+def test_the_drift_is_that_of_fields(console: Service, browser: Browser) -> None:
+    """The strip has a lane for each number, and for the missing and unknown values of a field; the table has all."""
+    for row in ({"age": 55, "country": "DE"}, {"country": "FR"}):
+        event = {"instances": [row], "labels": ["a"]}
+        httpx.post(f"{console.url}/v1/models/gaps:feedback?wait=true", json=event).raise_for_status()
+    wait_until(lambda: httpx.get(f"{console.url}/v1/models/gaps/drift").json()["until"] == 2)
+    with visiting(browser, f"{console.url}/#gaps") as page:
+        is_settled(page)
+        drift = known(page, "S.drift")
+        assert (drift["names"], drift["shift"]) == (["age"], [[1.5], [0]])
+        assert drift["missing"] == {"names": ["age"], "shares": [[0], [1]]}
+        assert drift["unknown"] == {"names": ["country"], "shares": [[0], [1]]}
+        strip = page.locator("#drift")
+        expect(strip).to_be_visible()
+        size = strip.bounding_box()
+        assert size is not None
+        for x, lane, text in (
+            (0.25, 0, "age +1.5 spreads"),
+            (0.75, 1, "age missing in 100"),
+            (0.75, 2, "country unknown"),
+        ):
+            strip.hover(position={"x": x * size["width"], "y": (lane + 0.5) / 3 * size["height"]})
+            expect(page.locator("#readout")).to_contain_text(text)
+        page.get_by_role("button", name="Table").click()
+        for caption in ("Feature shift from training", "value is missing, by field", "value is unknown, by field"):
+            expect(page.locator("#tables caption").filter(has_text=caption)).to_have_count(1)
 
 
 def test_a_row_is_pasted_and_copied(console: Service, browser: Browser) -> None:

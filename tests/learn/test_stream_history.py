@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from service.learn.event_fold import EventFold
 from service.learn.stream_history import History
 from service.store.artifact.artifact import Artifact
-from service.store.artifact.model_factory import build_model
+from service.store.artifact.model_factory import build_model, tracked_columns
 from service.store.log.events import Event, Kind, Position
-from service.store.log.feedback_payload import Targets, encode_rows
-from service.store.states.report import BUCKETS_MAX, COARSE_BUCKETS_MAX, Report
+from service.store.log.feedback_payload import Targets, encode_rows, encode_sparse_rows
+from service.store.states.report import BUCKETS_MAX, COARSE_BUCKETS_MAX, DRIFT_MAX, Report
+from tests.support.field_artifacts import DENSE_FIELDS, SPARSE_FIELDS, field_artifact
 from tests.support.model_artifacts import make_artifact
 
 N, ORIGIN = 3, 10
@@ -224,3 +225,50 @@ def test_added_classes_have_columns_of_their_own() -> None:
     assert other.labels.tolist() == [[0, 0, 0, 0]]
     assert other.recent_rows[0, 1] == -1
     assert history.report(Position(1, b""), 0, NAMES, []).classes == NAMES
+
+
+ROWS = [
+    {"age": 55, "country": "DE"},
+    {"age": None, "country": "FR", "picture": [1, 2, 3]},
+    {"age": 700, "country": None, "subject": "late"},
+    {"age": 25, "member": True, "country": "FR"},
+]
+# Of each row: the scaled age, which is cut at 3, and whether there is none; whether `member` is missing; and whether
+# the country is unknown.
+TRACKED = [[1.5, 0, 1, 0], [0, 1, 1, 1], [3, 0, 1, 0], [-1.5, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("fields", [DENSE_FIELDS, SPARSE_FIELDS], ids=["dense", "sparse"])
+def test_fields_have_the_sums_of_tracked_columns(fields: Any) -> None:
+    """Numbers are scaled already; a stored history goes on."""
+    artifact = field_artifact(fields)
+    assert artifact.row_encoder is not None
+    events = []
+    for seq, row in enumerate(ROWS, ORIGIN + 1):
+        rows, targets = artifact.row_encoder.encode_objects([row]).rows.astype(np.float32), np.array([seq % 3])
+        payload = (
+            encode_sparse_rows(rows, artifact.n_features, targets, Targets.INDEX, 3)
+            if artifact.has_sparse_rows
+            else encode_rows(rows.to_matrix(artifact.n_features), targets, Targets.INDEX, 3)
+        )
+        events.append(Event(seq, Kind.FEEDBACK, b"id", 0, payload, b""))
+    history = make_history(artifact, events, [1, 2])
+    report = report_of(history)
+    assert report.drift is not None
+    tracked = tracked_columns(artifact)
+    assert tracked is not None
+    assert (tracked.numbers, tracked.missing, tracked.unknown) == (
+        {"age": 0}, {"age": 1, "member": 2}, {"country": 3},
+    )  # fmt: skip
+    assert report.drift[:4].tolist() == TRACKED
+    assert make_history(artifact, events, []).sha256() == history.sha256()
+    again = History.from_checkpoint(artifact, history.fields(), history.tensors())
+    assert again.sha256() == history.sha256()
+
+
+def test_too_many_tracked_columns_have_no_sums() -> None:
+    """The report has at most DRIFT_MAX of them."""
+    for count in (DRIFT_MAX, DRIFT_MAX + 1):
+        artifact = field_artifact(tuple({"name": f"n{j}", "kind": "number"} for j in range(count)))
+        assert ("history.drift" in History(artifact, 0).tensors()) == (count == DRIFT_MAX)
+    assert "history.drift" not in History(field_artifact((DENSE_FIELDS[4],)), 0).tensors()

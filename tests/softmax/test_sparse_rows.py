@@ -52,6 +52,16 @@ def test_taken_rows_are_those_of_the_matrix(X: np.ndarray, data: st.DataObject) 
     assert np.array_equal(wide.to_matrix(COLUMNS), X[indices])
 
 
+@given(matrices(), st.sets(st.integers(0, COLUMNS - 1), min_size=1))
+def test_picked_columns_are_those_of_the_matrix(X: np.ndarray, columns: set[int]) -> None:
+    """Also those that no row has."""
+    picked = np.array(sorted(columns))
+    found = sparse(X).pick_columns(picked)
+    assert found.dtype == X.dtype
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, X[:, picked])
+
+
 @pytest.mark.parametrize(
     ("ends", "columns", "values", "reason"),
     [

@@ -3,7 +3,6 @@ import { $, S, drawTimes, el, fill, fullName, say, whole } from "./page.js";
 import { ask, call, dropCalls, setKey } from "./api.js";
 import { axis, setView } from "./axis.js";
 import { listenToEvents, loadEvents, loadFlags } from "./events.js";
-import { shiftByField } from "./form.js";
 import { merge } from "./history.js";
 import { makeInput } from "./input.js";
 import { drawConfusion, drawHeadline, drawReliability, drawTiles } from "./quality.js";
@@ -65,7 +64,7 @@ async function loadQuality() {
 }
 async function loadDrift() {
 	const had = S.drift?.shift;
-	S.drift = shiftByField(await ask("/drift"), S.meta);
+	S.drift = await ask("/drift");
 	if (S.input && !had !== !S.drift?.shift) rebuild();
 }
 async function loadTrajectory() {
@@ -80,9 +79,7 @@ async function loadTrajectory() {
 const loadAnswer = () => (latest = findAnswer(asked += 1));
 async function findAnswer(mine) {
 	const { row, head, meta } = S, body = { instances: [row], ...(head === null ? { min_seq: S.taught ?? 0 } : { seq: head }), ...(input.kind === "pad" && { top: meta.n_features }) };
-	// A model of sparse rows has no names of columns and no explanations; of a past event it answers why not.
-	const isExplained = head !== null || meta.features.length > 0;
-	const find = () => row && ask(isExplained ? ":explain" : ":predict", body).catch((error) => ({ error }));
+	const find = () => row && ask(":explain", body).catch((error) => ({ error }));
 	let found = await find();
 	while (found?.retry && mine === asked) {
 		say($("said"), `Folding event ${whole(head)}…`);
@@ -95,7 +92,7 @@ async function findAnswer(mine) {
 	isMissing = head !== null && Boolean(found?.error) && !(found.error.status < 500);
 	// A row that is refused, or a state that is gone, has no answer; with any other error, the last answer stays.
 	if (!found || NO_ANSWER.includes(found.error?.status)) S.answer = null;
-	else if (!found.error && !found.retry) S.answer = { ...(found.explanations?.[0] ?? { probabilities: found.predictions[0] }), row, head };
+	else if (!found.error && !found.retry) S.answer = { ...found.explanations[0], row, head };
 	drawBars();
 	drawReasons(input);
 	if (found?.error) throw found.error;

@@ -109,10 +109,3 @@ export function makeForm(described, changed) {
 	clear();
 	return { kind: "form", set, clear };
 }
-
-// Keep the shift of numbers alone, each by the name of its field: other columns have no spread of their own.
-export function shiftByField(drift, { fields, features }) {
-	if (!fields) return { ...drift, names: features };
-	const names = fields.filter(({ kind, name }) => kind === "number" && features.includes(name)).map(({ name }) => name), columns = names.map((name) => features.indexOf(name));
-	return { ...drift, names, shift: names.length && drift.shift ? drift.shift.map((row) => row && columns.map((j) => row[j])) : null };
-}

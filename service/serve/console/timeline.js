@@ -82,7 +82,11 @@ function drawTables() {
 	add("Loss and share right, over the last 200 rows", ["Rows", "Loss", "Artifact's loss", "Right", "Artifact right"], seq,
 		(i) => [whole(rows[i]), number(drawn.loss[i]), number(drawn.frozenLoss[i]), percent(drawn.right[i]), percent(drawn.frozenRight[i])]);
 	if (labels?.length) add("Rows answered right, of the rows with each label", labels[0].map((_, k) => className(k)), seq, (i) => labels[i].map((n, k) => `${found[i][k]} of ${n}`));
-	if (drift?.shift) add("Feature shift from training, in standard deviations", drift.names, drift.seq, (i) => (drift.shift[i] ?? []).map((v) => v?.toFixed(2) ?? "–"));
+	if (drift?.shift && drift.names.length) add("Feature shift from training, in standard deviations", drift.names, drift.seq, (i) => (drift.shift[i] ?? []).map((v) => v?.toFixed(2) ?? "–"));
+	for (const what of ["missing", "unknown"]) {
+		const part = drift?.[what];
+		if (part?.shares && part.names.length) add(`Rows whose value is ${what}, by field`, part.names, drift.seq, (i) => (part.shares[i] ?? []).map((v) => percent(v)));
+	}
 	if (trajectory) add("What the model would have said of the row", meta.classes, trajectory.seq, (i) => trajectory.probabilities[i].map((p) => percent(p)));
 	fill("tables", ...tables);
 }

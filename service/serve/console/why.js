@@ -13,15 +13,14 @@ let classes = [], columns = []; // those with a line, and the probabilities of a
 // Show what decided about the row that was put in with `input`.
 export function drawReasons(input) {
 	if (!S.answer) return fillEmpty("reasons", "Once there is a row, this shows what decided, and how the answer changed with every event.");
-	if (!S.answer.sensitivities) return fillEmpty("reasons", "Rows of this model are sparse; it does not explain them.");
 	const { contributions, sensitivities, probabilities, top } = S.answer, { meta } = S, [first, second] = largest(probabilities, 2), isSum = Boolean(contributions);
 	const M = contributions ?? sensitivities, isAlone = meta.head === "multilabel" || second === undefined;
 	// With one logit for two classes, what adds to the second is missing from the first.
 	const own = M[first] && (M.length > 1 || isAlone) ? M[first] : M[0].map((v) => first ? v : -v);
 	const effects = isAlone || M.length === 1 ? own : own.map((v, i) => v - M[second][i]);
-	// A wide model lists its top features alone, in that order.
-	const isWhole = effects.length === meta.n_features, features = isWhole ? [...effects.keys()] : top.map(({ index }) => index), names = isWhole ? meta.features : top.map(({ feature }) => feature), isPad = input.kind === "pad";
-	const scaled = isSum || isPad ? effects : effects.map((v, i) => v * (S.drift?.training?.scale[features[i]] ?? 1));
+	// A wide model lists its top features alone, in that order, and one of sparse rows those that the row has.
+	const isWhole = effects.length === meta.features.length, features = isWhole ? [...effects.keys()] : top.map(({ index }) => index), names = isWhole ? meta.features : top.map(({ feature }) => feature), isPad = input.kind === "pad";
+	const scaled = isSum || isPad ? effects : effects.map((v, i) => v * (!meta.fields && S.drift?.training?.scale[features[i]] || 1));
 	const meaning = isPad ? (isSum ? "green ink speaks for it, red ink against it." : "more ink on green would speak for it, on red against it.")
 		: isSum ? `what each feature adds to ${isAlone ? "its logit" : "the difference"}.` : "what one spread more of each feature would change.";
 	const text = el("p", {}, "For ", bold(className(first)), ...(isAlone ? [] : [" rather than ", bold(className(second))]), `: ${meaning}`);

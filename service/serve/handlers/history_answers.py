@@ -35,7 +35,7 @@ from service.serve.metrics.counters import (
 from service.serve.models.endpoint import DRIFT, HISTORY, PULSE, QUALITY, Endpoint
 from service.serve.models.served_model import ServedModel
 from service.serve.responses import NO_QUERY, V1, V2, HttpResponse, Query, RequestHead
-from service.store.artifact.model_factory import training_statistics
+from service.store.artifact.model_factory import tracked_columns, training_statistics
 from service.store.states.report import Report
 
 # The names of the query's parameters of each call, and its route in the metrics.
@@ -111,7 +111,10 @@ class HistoryHandler:
         elif kind == HISTORY:
             value = describe_history(report)
         elif kind == DRIFT:
-            value = describe_drift(report, training_statistics(served.artifact))
+            artifact = served.artifact
+            value = describe_drift(
+                report, training_statistics(artifact), artifact.column_names, tracked_columns(artifact)
+            )
         else:
             value = describe_quality(report, query.get("seq"))
         return HttpResponse(200, orjson.dumps(value, None, orjson.OPT_SERIALIZE_NUMPY))

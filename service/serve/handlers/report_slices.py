@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from service.fields.tracked_columns import TrackedColumns
 from service.softmax.arrays import Doubles
 from service.softmax.reliability_diagram import BINS, reliability_diagram, summarize_bins
 from service.store.states.report import COLUMNS, RECENT, Report
@@ -69,26 +70,49 @@ def describe_history(report: Report | None, first: int = 0) -> dict[str, Any]:
     }
 
 
-def describe_drift(report: Report | None, training: Mapping[str, Any] | None) -> dict[str, Any]:
+def describe_drift(
+    report: Report | None,
+    training: Mapping[str, Any] | None,
+    features: Sequence[str] = (),
+    tracked: TrackedColumns | None = None,
+) -> dict[str, Any]:
     """Return the mean shift of each feature from the training rows, in their standard deviations, of each bucket.
+
+    For a model with fields, that is the shift of each number, and the shares of missing and of unknown values by field.
 
     Args:
         report: The report, or None.
         training: The statistics of the training rows as JSON values, or None.
+        features: The names of the features; not needed with fields.
+        tracked: The columns of the report's drift, or None without fields.
     """
-    if report is None:
-        return {"until": None, "from": None, "bucket": None, "seq": [], "training": training, "shift": None}
-    shift = None
-    if report.drift is not None:
-        shift = [None if not n else d / n for d, n in zip(report.drift, report.quality[:, ROWS], strict=True)]
+    means = None
+    if report is not None and report.drift is not None:
+        means = [d / n if n else None for d, n in zip(report.drift, report.quality[:, ROWS], strict=True)]
+    shares = None if tracked is None else (tracked.missing, tracked.unknown)
+    missing, unknown = [None, None] if shares is None else [_describe_shares(means, places) for places in shares]
+    shift = means if tracked is None or means is None else _take_places(means, tracked.numbers)
     return {
-        "until": report.seq,
-        "from": report.start,
-        "bucket": report.coarse_bucket,
-        "seq": bucket_ends(report, report.coarse_bucket, len(report.quality)),
+        "until": None if report is None else report.seq,
+        "from": None if report is None else report.start,
+        "bucket": None if report is None else report.coarse_bucket,
+        "seq": [] if report is None else bucket_ends(report, report.coarse_bucket, len(report.quality)),
         "training": training,
+        "names": features if tracked is None else list(tracked.numbers),
         "shift": shift,
+        "missing": missing,
+        "unknown": unknown,
     }
+
+
+def _describe_shares(means: Sequence[Doubles | None] | None, places: Mapping[str, int]) -> dict[str, Any]:
+    """Return the names of fields, and the means of their columns at these places."""
+    return {"names": list(places), "shares": None if means is None else _take_places(means, places)}
+
+
+def _take_places(means: Sequence[Doubles | None], places: Mapping[str, int]) -> list[Doubles | None]:
+    """Return the means of each bucket at these places."""
+    return [None if row is None else row[list(places.values())] for row in means]
 
 
 def whole_buckets(ends: Sequence[int], rows: Doubles, seq: int) -> tuple[int, int]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.fields.field_records import NumberField
+from service.fields.tracked_columns import TrackedColumns, find_tracked_columns
 from service.softmax.arrays import Doubles
 from service.softmax.calibration_learner import CalibrationLearner
 from service.softmax.input_stage import Delta, Stage, identity_stage
@@ -45,11 +47,24 @@ def training_stage(artifact: Artifact) -> Stage | None:
 
 
 def training_statistics(artifact: Artifact) -> dict[str, Any] | None:
-    """Return the number of training rows, and the mean and scale of their columns; None if they are unknown."""
-    training, stage = artifact.manifest.training, training_stage(artifact)
-    if training is None or stage is None:
+    """Return the number of training rows, and the mean and scale of their features, or of the fields that are numbers.
+
+    Returns:
+        These as JSON values, or None if they are unknown.
+    """
+    manifest, training = artifact.manifest, artifact.manifest.training
+    if training is None:
         return None
-    return {"rows": training.rows, "mean": stage.mean.tolist(), "scale": stage.scale.tolist()}
+    if manifest.fields is not None:
+        numbers = [field for field in manifest.fields if isinstance(field, NumberField)]
+        mean, scale = ([getattr(field, name) for field in numbers] for name in ("mean", "scale"))
+        return {"rows": training.rows, "mean": mean, "scale": scale}
+    return training.model_dump(include={"rows", "mean", "scale"})
+
+
+def tracked_columns(artifact: Artifact) -> TrackedColumns | None:
+    """Return the columns of fields whose means a history has; None for a model of features, which has all."""
+    return None if artifact.row_encoder is None else find_tracked_columns(artifact.row_encoder)
 
 
 def build_delta(artifact: Artifact) -> Delta | None:

@@ -22,7 +22,8 @@ uniform guess, ln K.
     confusion        (Q, K, K)  u4  [label, answer]; absent if K > 32 or for a multi-label model
     calibration      (Q, 10, 3) f8  for each tenth of confidence: rows, sum of confidence, sum of accuracy
     drift            (Q, N)     f8  sums of clip((x - mean) / scale, -8, 8) over the rows of `quality`; absent if
-                                    N > 256 or without statistics of the training
+                                    N > 256 or without statistics of the training. With fields N counts the columns of
+                                    fields/tracked_columns.py, which are scaled already; absent too if there are none
     recent           (R, 6)     f8  the latest R <= 1,000 rows, oldest first, with the columns RECENT; NaN in those of
                                     the artifact if it did not score the row
     recent_rows      (R, 3)     i8  of the same rows: seq, label, answer; -1 where a multi-label model has several

@@ -13,8 +13,9 @@ import tritonclient.http
 
 from service.access.scopes import Scope
 from service.store.artifact.artifact import write_artifact
+from service.store.artifact.model_factory import training_statistics
 from tests.support.api_keys import add_key, bearer
-from tests.support.field_artifacts import DENSE_COLUMNS, field_artifact
+from tests.support.field_artifacts import DENSE_COLUMNS, SPARSE_FIELDS, field_artifact
 from tests.support.field_rows import NAMES, ROWS, binary_tensors, json_forms, json_tensors, to_csv
 from tests.support.http_connection import Response
 from tests.support.http_requests import request
@@ -211,6 +212,26 @@ def test_missing_and_unknown_values_are_counted(served: Pair) -> None:
         **{("missing", name): count for name, count in missing.items()},
         **{("unknown", name): {"country": 1, "basket": 2}.get(name, 0) for name in NAMES},
     }
+
+
+def test_the_drift_names_fields(served: Pair) -> None:
+    """Before any feedback it has their names, and no shift; of a model of numbers it has all features."""
+    drift = get(served, f"{MODEL}/drift")
+    assert (drift["names"], drift["shift"], drift["seq"]) == (["age"], None, [])
+    assert drift["missing"] == {"names": ["age", "member"], "shares": None}
+    assert drift["unknown"] == {"names": ["country"], "shares": None}
+    plain = get(served, "/v1/models/plain/drift")
+    assert (len(plain["names"]), plain["missing"], plain["unknown"]) == (2, None, None)
+
+
+def test_the_training_of_fields_is_that_of_numbers() -> None:
+    """Their means and scales are in the manifest."""
+    training = {"rows": 50}
+    assert training_statistics(field_artifact(training=training)) == {"rows": 50, "mean": [40.0], "scale": [10.0]}
+    assert training_statistics(field_artifact(SPARSE_FIELDS, training=training)) == {
+        "rows": 50, "mean": [40.0], "scale": [10.0],
+    }  # fmt: skip
+    assert training_statistics(field_artifact()) is None
 
 
 def test_the_examples_of_the_page_are_the_same_rows(tmp_path: Path) -> None:

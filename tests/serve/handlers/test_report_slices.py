@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.fields.tracked_columns import TrackedColumns
 from service.serve.handlers.report_slices import (
     QUALITY_ROWS,
     ClientHistory,
@@ -143,3 +144,24 @@ def test_shifts_are_means_over_rows() -> None:
     assert report.drift is not None
     np.testing.assert_array_equal(shift[2], report.drift[2] / 8)
     assert describe_drift(make_report(300, drift=None), None)["shift"] is None
+
+
+def test_the_drift_of_fields_is_by_field() -> None:
+    """Numbers have shifts; the other tracked columns are shares of missing and unknown values."""
+    tracked = TrackedColumns(np.array([3, 4, 9]), {"age": 0}, {"age": 1}, {"country": 2})
+    report = make_report(8, features=3)
+    assert report.drift is not None
+    found = describe_drift(report, None, tracked=tracked)
+    assert found["names"] == ["age"]
+    np.testing.assert_array_equal(found["shift"], report.drift[:, :1])
+    assert (found["missing"]["names"], found["unknown"]["names"]) == (["age"], ["country"])
+    np.testing.assert_array_equal(found["missing"]["shares"], report.drift[:, 1:2])
+    np.testing.assert_array_equal(found["unknown"]["shares"], report.drift[:, 2:])
+    for nothing in (
+        describe_drift(make_report(8, drift=None), None, tracked=tracked),
+        describe_drift(None, None, (), tracked),
+    ):
+        assert nothing["names"] == ["age"]
+        assert nothing["shift"] is nothing["missing"]["shares"] is nothing["unknown"]["shares"] is None
+    plain = describe_drift(report, None, ("a", "b", "c"))
+    assert (plain["names"], plain["missing"], plain["unknown"]) == (("a", "b", "c"), None, None)

@@ -8,6 +8,7 @@ from service.serve.api.schemas.metadata_bodies import LearnerStatus, Reliability
 from service.serve.api.schemas.row_forms import NamedRows
 from service.serve.api.schemas.schema_types import (
     IRIS,
+    IRIS_FEATURES,
     IRIS_PROBABILITIES,
     Count,
     RequestModel,
@@ -85,8 +86,18 @@ class TrainingStatistics(ResponseModel):
     """The statistics of the training rows."""
 
     rows: Count = Field(description="How many rows there were.")
-    mean: list[float] = Field(description="The mean of each feature.")
-    scale: list[float] = Field(description="The standard deviation of each feature; 1 for a constant feature.")
+    mean: list[float] = Field(description="The mean of each feature, or of each field that is a number.")
+    scale: list[float] = Field(description="The standard deviation of each of them; 1 for a constant one.")
+
+
+class FieldShares(ResponseModel):
+    """Shares of the learned rows, by field."""
+
+    names: list[str] = Field(description="The names of the fields.")
+    shares: list[list[float] | None] | None = Field(
+        description="For each bucket the share of its rows, by field. Null for a bucket without rows. All null without "
+        "a history, or for more than 256 columns of numbers, missing and unknown values together."
+    )
 
 
 class FeatureDrift(ResponseModel):
@@ -97,9 +108,16 @@ class FeatureDrift(ResponseModel):
     bucket: Count | None = Field(description="How many events a bucket has, a power of two.")
     seq: list[Seq] = Field(description="The last event of each bucket.")
     training: TrainingStatistics | None = Field(description="The training rows; null if the artifact lacks them.")
+    names: list[str] = Field(description="The names of the features, or of the fields that are numbers.")
     shift: list[list[float] | None] | None = Field(
-        description="For each bucket the mean of (value - mean) / scale of each feature, each limited to -8 to 8. "
+        description="For each bucket the mean of (value - mean) / scale of each of them, each limited to -8 to 8. "
         "Null for a bucket without rows. All null for more than 256 features or without training statistics."
+    )
+    missing: FieldShares | None = Field(
+        description="How many values were missing, of each field with a column for that; null without fields."
+    )
+    unknown: FieldShares | None = Field(
+        description="How many values were unknown, of each category with a column `other`; null without fields."
     )
 
 
@@ -173,11 +191,19 @@ IRIS_TRAINING: Final = {
 }
 DRIFT: Final = {
     "before any feedback": {
-        "until": None, "from": None, "bucket": None, "seq": [], "training": IRIS_TRAINING, "shift": None,
+        "until": None, "from": None, "bucket": None, "seq": [], "training": IRIS_TRAINING,
+        "names": IRIS_FEATURES, "shift": None, "missing": None, "unknown": None,
     },
     "two events": {
         "until": 2, "from": 0, "bucket": 1, "seq": [1, 2], "training": IRIS_TRAINING,
-        "shift": [[-0.9, 1.0, -1.4, -1.35], [1.1, 0.3, 1.2, 1.45]],
+        "names": IRIS_FEATURES, "shift": [[-0.9, 1.0, -1.4, -1.35], [1.1, 0.3, 1.2, 1.45]],
+        "missing": None, "unknown": None,
+    },
+    "a model with fields": {
+        "until": 2, "from": 0, "bucket": 1, "seq": [1, 2],
+        "training": {"rows": 5000, "mean": [38.6], "scale": [13.7]}, "names": ["age"], "shift": [[0.175], [0.0]],
+        "missing": {"names": ["age"], "shares": [[0.0], [1.0]]},
+        "unknown": {"names": ["country"], "shares": [[0.0], [0.0]]},
     },
 }  # fmt: skip
 _EMPTY_BIN: Final = {"rows": 0, "confidence": None, "accuracy": None}
