@@ -124,12 +124,11 @@ class ExplainHandler:
         self, past: ServedModel, served: ServedModel, rows: int, started: int, body: bytes
     ) -> HttpResponse:
         """Explain by a state of the past, whose classes may be fewer."""
-
-        def explain() -> HttpResponse:
-            parts = self._make_parts(past, None)
-            return _explanations(parts.format, parts.parser.parse_explain(body))
-
-        response = self._respond_later(served, V1, rows, started, explain)
+        parts = self._make_parts(past, None)
+        # Parsed here, not in the thread: all states of a version share the buffers that read a row of names.
+        parsed = parts.parser.parse_explain(body)
+        parsed = parsed._replace(X=detach_rows(parsed.X))
+        response = self._respond_later(served, V1, rows, started, partial(_explanations, parts.format, parsed))
         return response if isinstance(response, HttpResponse) else await response
 
     def infer_explanations(self, served: ServedModel, request: InferenceBody) -> PendingResponse:

@@ -1,6 +1,7 @@
 """States of the past explain rows as they did when they were served, and a trajectory leads from state to state."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from service.learn.publish import snapshot_contents
 from service.learn.replay import StreamReplay
+from service.serve.handlers.explain_body import DenseExplainParser, ExplainBody
 from service.serve.handlers.past_states import PastStates
 from service.store.states.report import write_report
 from service.store.states.snapshots import write_snapshot
@@ -68,6 +70,20 @@ def probabilities(pair: Pair, seq: int) -> list[float]:
     P = history.replay(seq).state.served_parameters().build_model().predict(np.array([ROW], np.float32))
     history.close()
     return [float(str(p)) for p in P[0]]
+
+
+def test_the_event_loop_parses_questions_about_the_past(learned: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsers are for one thread: those of all states of a version share buffers."""
+    parse, threads = DenseExplainParser.parse_explain, []
+
+    def note(parser: DenseExplainParser, body: bytes) -> ExplainBody:
+        threads.append(threading.current_thread())
+        return parse(parser, body)
+
+    monkeypatch.setattr(DenseExplainParser, "parse_explain", note)
+    assert post(learned, "explain", seq=4).status == 200
+    assert threads[0] is threads[-1]
+    assert len(threads) == 2
 
 
 @pytest.mark.parametrize("fast", [True, False])
