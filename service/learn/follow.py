@@ -49,6 +49,7 @@ class Follower:
         folder: The folder of its checkpoints and snapshots.
 
     Attributes:
+        artifact: As given.
         fold: The state; while refolding, a state on the way to `seq`.
         seq: The last event that is folded; while refolding, the target.
         hash: The hash of that event.
@@ -58,7 +59,7 @@ class Follower:
     def __init__(self, stream: Stream, artifact: Artifact, log: FeedbackLog, folder: StreamFolder) -> None:
         self.stream: Final = stream
         self.folder: Final = folder
-        self._artifact: Final = artifact
+        self.artifact: Final = artifact
         self._log: Final = log
         self.lineage: Final = read_lineage(log, stream.number)
         self._positions: Final = StreamPosition(stream, self.lineage)
@@ -182,7 +183,7 @@ class Follower:
             if event.kind in DETOURS and labels != self._corrected_by(seq):
                 self._add_changes(admin)
                 self.seq, self.hash = event.seq, event.hash
-                self.history = History(self._artifact, event.seq)
+                self.history = History(self.artifact, event.seq)
                 self._refold_lineage()
                 return True
         return False
@@ -249,16 +250,16 @@ class Follower:
         origin = self.lineage.newest_base_seq if found is None else found.seq
         runs = runs_between(self.lineage, start, self.seq)
         if runs is None:  # back to before the base that the fold starts from, and forward again
-            self.history = History(self._artifact, self.seq)
+            self.history = History(self.artifact, self.seq)
             self._refold_lineage()
             return
-        self.history = (found and found.history) or History(self._artifact, origin)
+        self.history = (found and found.history) or History(self.artifact, origin)
         self._start_refolding(Refolding(fold, cut_runs(runs, self.history.origin), corrections, self.history))
 
     def _first_fold(self) -> tuple[LineageChange | None, EventFold]:
         """Return the base that state(seq) is folded from, or None, and the fold that it starts with."""
         base = self.lineage.base_of_state(self.seq)
-        return base, first_fold(self.stream, self._artifact, self._log, self.lineage, base)
+        return base, first_fold(self.stream, self.artifact, self._log, self.lineage, base)
 
     def _start_refolding(self, refolding: Refolding) -> None:
         self.fold = refolding.fold

@@ -19,6 +19,7 @@ from typing import Final
 
 from service.errors import LogDamagedError, LogError, SoftstepError
 from service.learn.failure_tracker import FailureTracker
+from service.learn.first_bases import FirstBases
 from service.learn.publish import PUBLISH_SECONDS
 from service.learn.retry_delay import RetryDelay
 from service.learn.stream_learner import StreamLearner, report_held
@@ -52,6 +53,7 @@ class LearnerProcess:
         self._data: Final = DataDirectory(settings.data)
         self._wakeup: Final = wakeup
         self._workers: Final = workers
+        self._first_bases: Final = FirstBases(settings, self._data)
         self._failures: Final = FailureTracker(memory)
         self._log: Final = SqliteLog(self._data.log, memory.disk_faults)
         self._streams: dict[int, Stream] = {}
@@ -91,6 +93,9 @@ class LearnerProcess:
         if self._has_listed_streams:
             self._list_streams()
             self._log.checkpoint_wal()
+            if self._first_bases.write_missing():
+                for worker in self._workers:
+                    worker.notify()
             self._streams_due = now + STREAMS_SECONDS
         is_busy = False
         for number, stream in self._streams.items():

@@ -22,9 +22,10 @@ from service.learn.sparse_bases import SparseBases
 from service.softmax.calibration import Calibration
 from service.store.artifact.calibration_record import describe_calibration
 from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.mapped_artifact import BASE
 from service.store.states.checkpoints import thin_checkpoints
 from service.store.states.report import write_report
-from service.store.states.snapshots import BASE, write_snapshot
+from service.store.states.snapshots import write_snapshot
 from service.store.states.state_folder import delete_states, list_seqs
 from service.store.states.status import read_status, write_status
 
@@ -73,7 +74,7 @@ class Publisher:
         self._folder: Final = follower.folder
         self._bytes_max: Final = checkpoint_bytes_max
         self._published_seq = -1
-        self._bases: Final = SparseBases(self._folder) if follower.fold.artifact.has_sparse_rows else None
+        self._bases: Final = SparseBases(self._folder, follower.artifact) if follower.artifact.has_sparse_rows else None
         self._snapshots = deque(list_seqs(self._folder.snapshots))
         self._publish_due = 0.0
         self._checkpoint_seq = max(list_seqs(self._folder.checkpoints), default=0)

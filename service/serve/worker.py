@@ -64,6 +64,7 @@ from service.serve.wire.feedback_tokens import TokenKeys
 from service.settings import Settings
 from service.store.artifact.repository import Repository
 from service.store.directory.data_directory import DataDirectory
+from service.store.directory.mapped_artifacts import MappedArtifacts
 
 # One thread runs long kernel calls while the other scans the models directory.
 THREADS: Final = 2
@@ -113,10 +114,12 @@ class Worker:
         self.limiters = Limiters(BucketTable(shared_memory), slot)
         self.decoder = ThreadPoolExecutor(1, "softstep-decode")
         limits = FieldLimits(settings.fields_max, settings.columns_max, settings.entries_max)
-        repository = Repository(settings.models, settings.artifact_bytes_max, settings.models_max, limits)
         data = None if links is None else links.data
+        artifacts = MappedArtifacts(data)
+        numbers = settings.artifact_bytes_max, settings.models_max
+        repository = Repository(settings.models, *numbers, limits, artifacts.share)
         resources = ModelResources(settings, self.counters, self.executor, self.preparer, data)
-        self.registry = ModelRegistry(repository, resources)
+        self.registry = ModelRegistry(repository, artifacts, resources)
         self.load_unload = LoadUnload(shared_memory, slot, pipe, self.registry)
         self._snapshot_wakeup = None if links is None else links.worker_wakeups[slot]
         self.learning = None if links is None else self._make_learning(links, shared_memory, slot)
@@ -230,7 +233,7 @@ class Worker:
         self.counters.set_gauge(READY, int(bool(self.registry.now.served)))
 
     async def _follow(self, wakeup: Wakeup) -> None:
-        """Serve each snapshot that the learner publishes, or the newest of several."""
+        """Serve each snapshot that the learner publishes, or the newest of several, and map what it has written."""
         published = asyncio.Event()
         asyncio.get_running_loop().add_reader(wakeup.fd, published.set)
         try:
@@ -239,6 +242,8 @@ class Worker:
                 published.clear()
                 wakeup.clear()
                 await self.registry.serve_snapshots()
+                if self.registry.awaits_bases:
+                    await self.load_unload.rescan_models()
         finally:
             asyncio.get_running_loop().remove_reader(wakeup.fd)
 

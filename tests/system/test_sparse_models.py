@@ -135,20 +135,24 @@ def test_a_sparse_model_learns_and_all_its_states_are_available(running: Service
     assert caught_up(service, MODEL)["weights_sha256"] == replay_stream(data, MODEL, models=models)[0]
 
 
+def is_mapped(pid: int, data: Path) -> bool:
+    """Return whether a process maps the only base of the model."""
+    bases = list((data / "streams" / MODEL / "1" / "bases").glob("[0-9a-f]*"))
+    return len(bases) == 1 and str(bases[0]) in Path(f"/proc/{pid}/maps").read_text("utf-8")
+
+
 def test_workers_map_the_base_and_no_text_is_kept(models: Path, tmp_path: Path) -> None:
-    """All workers map one file; the log and all other files hold columns and values alone."""
+    """All workers map one file, from before the first feedback on; all files hold columns and values alone."""
     rows = [{"country": "DE", "subject": NEEDLE}]
     with serving(models, tmp_path, workers=2) as service:
+        wait_until(lambda: all(is_mapped(pid, data_of(service)) for pid in workers(service.process.pid)), 20)
+        assert metadata(service, MODEL)["seq"] == 0
+        artifact = read_artifact(models / MODEL / "1", LIMIT)
+        assert predictions(service, rows)[1] == answers(artifact, rows, build_model(artifact))
         answer = post(service, f"{MODEL}:feedback", {"instances": rows, "labels": ["a"]}, wait=True)
         assert answer.status_code == 200
         data = data_of(service)
-        (base,) = (data / "streams" / MODEL / "1" / "bases").iterdir()
-
-        def mapped() -> bool:
-            maps = [Path(f"/proc/{pid}/maps").read_text("utf-8") for pid in workers(service.process.pid)]
-            return all(str(base) in text for text in maps)
-
-        wait_until(mapped)
+        wait_until(lambda: all(is_mapped(pid, data) for pid in workers(service.process.pid)))
     assert [path for path in data.rglob("*") if path.is_file() and NEEDLE.encode() in path.read_bytes()] == []
 
 

@@ -3,12 +3,13 @@
 from typing import Final
 
 from service.errors import LogUnavailableError
+from service.process.heap import trim_heap
 from service.process.shared_memory import SharedMemory
 from service.serve.log.submissions import Source
 from service.serve.models.registry import ModelRegistry
 from service.settings import Settings
 from service.store.directory.ack_marks import AckMarks
-from service.store.directory.bound_artifact import bind_artifact
+from service.store.directory.bound_artifact import store_artifact
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.events import Position
 from service.store.log.feedback_log import FeedbackLog
@@ -60,13 +61,10 @@ class WorkerLog:
         if served is None:
             raise LogUnavailableError("The model version is no longer served; send the event again.")
         try:
-            bind_artifact(
-                self._data.stream_folder(source.model, source.version),
-                served.artifact,
-                self._settings.artifact_bytes_max,
-            )
+            store_artifact(self._data.stream_folder(source.model, source.version), served.artifact)
         except OSError as reason:
             raise LogUnavailableError("The model's files cannot be stored; try again later.") from reason
+        trim_heap()  # the files of the artifact were made in memory
 
     def mark_committed(self, stream: int, position: Position) -> None:
         """Record the last committed position of a stream."""

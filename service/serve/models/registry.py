@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Final
 
 from service.log_events import logger
+from service.process.heap import trim_heap
 from service.serve.models.endpoint import DRIFT, EXPLAIN, FEEDBACK, HISTORY, INFER, PREDICT, PULSE, QUALITY, Endpoint
 from service.serve.models.live_models import LiveModels, VersionKey
 from service.serve.models.served_model import ModelResources, ServedModel
 from service.store.artifact.repository import Repository, RepositoryView, Version, not_asked
 from service.store.directory.bound_artifact import bind_artifact
+from service.store.directory.mapped_artifacts import MappedArtifacts
 from service.store.directory.snapshot_watcher import SnapshotWatcher
 from service.store.states.snapshots import read_snapshot
 from service.store.states.state_folder import read_latest
@@ -39,6 +41,7 @@ class ModelRegistry:
 
     Args:
         repository: Finds versions in the models directory.
+        artifacts: Finds the artifacts that are mapped.
         resources: What the served models of the worker share.
 
     Attributes:
@@ -47,10 +50,11 @@ class ModelRegistry:
         on_change: Called when versions, and with them endpoints, were added or removed.
     """
 
-    def __init__(self, repository: Repository, resources: ModelResources) -> None:
+    def __init__(self, repository: Repository, artifacts: MappedArtifacts, resources: ModelResources) -> None:
         self.now = LiveModels()
         self.scanned = False
         self._repository = repository
+        self._artifacts = artifacts
         self._resources = resources
         self._lock = asyncio.Lock()
         self._snapshot_watcher = None if resources.data is None else SnapshotWatcher(resources.data)
@@ -78,6 +82,8 @@ class ModelRegistry:
                 self.now = self._assemble(view, ready, unloaded)
                 for callback in self.on_change:
                     callback()
+                del view, ready, now, before
+                await loop.run_in_executor(self._resources.preparer, trim_heap)
             self.scanned = True
 
     def _prepare(
@@ -120,9 +126,14 @@ class ModelRegistry:
         bound = bind_artifact(folder, version.artifact, self._resources.settings.artifact_bytes_max)
         if bound.differs:
             logger.event("model_differs", model=key[0], version=key[1])
-        return ServedModel(
-            version, bound.artifact, self._resources, read_latest(folder.snapshots), bound_differs=bound.differs
-        )
+        artifact = self._artifacts.share(key, bound.artifact)
+        snapshot = read_latest(folder.snapshots)
+        return ServedModel(version, artifact, self._resources, snapshot, bound_differs=bound.differs)
+
+    @property
+    def awaits_bases(self) -> bool:
+        """Whether the next scan finds the first base of a model that is served from a private copy of its weights."""
+        return any(self._artifacts.is_written(served.artifact) for served in self.now.served.values())
 
     async def serve_snapshots(self) -> None:
         """Serve the newest snapshot of each version."""

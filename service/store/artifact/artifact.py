@@ -103,7 +103,7 @@ class Artifact:
     def from_fields(
         cls, fields: Mapping[str, object], tensors: Mapping[str, Array], limits: FieldLimits = WIDEST
     ) -> "Artifact":
-        """Make an artifact from the fields of its manifest; `format_version` and `tensors_sha256` are added.
+        """Make an artifact of the fields of a manifest without `format_version` and `tensors_sha256`, which are added.
 
         Args:
             fields: The other fields of the manifest as plain Python values, as `json.load` returns them. None counts
@@ -111,9 +111,6 @@ class Artifact:
                 and so on. One of them may be `fields`, the list of the fields of a row.
             tensors: Each tensor by its name, in the dtype that the fields name.
             limits: The limits of the fields of a row.
-
-        Returns:
-            The artifact, ready for `write_artifact`.
 
         Raises:
             ArtifactError: The fields are not a valid manifest, or the tensors contradict them.
@@ -194,6 +191,11 @@ class Artifact:
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     @cached_property
+    def content_sha256(self) -> str:
+        """The hash of all tensors, in manifest order."""
+        return hash_tensors(self.tensors.values())
+
+    @cached_property
     def weights_sha256(self) -> str:
         """The hash of the function that the artifact computes, as `hash_weights` makes it.
 
@@ -210,15 +212,12 @@ class Artifact:
 
 
 def read_artifact(directory: Path, bytes_max: int, limits: FieldLimits = WIDEST) -> Artifact:
-    """Read and verify one artifact.
+    """Read and verify one artifact, which shares no memory with its files.
 
     Args:
         directory: The folder with `model.json` and `model.safetensors`.
         bytes_max: Largest size of `model.safetensors`; a larger file is refused before it is read.
         limits: The limits of the fields.
-
-    Returns:
-        The artifact; it shares no memory with the files.
 
     Raises:
         ArtifactError: Anything is wrong; the message is one sentence that names it. Its cause is an `OSError` if the

@@ -6,7 +6,6 @@ from typing import Final
 
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.calibration_record import describe_calibration
-from service.store.artifact.hashing import hash_tensors
 
 # Incremented by every change of what the fold computes, of a default or of a guard: it changes what every log replays
 # to.
@@ -48,7 +47,7 @@ def compute_genesis(artifact: Artifact, fold_version: int | None = None) -> byte
         manifest["hidden"] = [
             [layer.activation, artifact.tensors[layer.bias].size] for layer in artifact.manifest.hidden
         ]
-    bound = {"fold_version": version, "manifest": manifest, "tensors": hash_tensors(artifact.tensors.values())}
+    bound = {"fold_version": version, "manifest": manifest, "tensors": artifact.content_sha256}
     return hashlib.sha256(json.dumps(bound, sort_keys=True, ensure_ascii=True).encode()).digest()
 
 

@@ -19,7 +19,7 @@ A start and any later scan choose in the same way.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
@@ -33,12 +33,18 @@ from service.store.artifact.unserved_folders import UnservedFolder, find_unserve
 from service.store.artifact.version_folders import Key, Signature, VersionFolder, examine_folder, find_versions
 
 MISSING_ROOT: Final = "the models directory does not exist"
+Share = Callable[[Key, Artifact], Artifact]
 EMPTY_ROOT: Final = "the models directory has no model left; what was served before stays"
 
 
 def not_asked(_name: str) -> bool:
     """Return False: no load of any model was asked for."""
     return False
+
+
+def not_shared(_key: Key, artifact: Artifact) -> Artifact:
+    """Return the artifact itself: it is not shared with other processes."""
+    return artifact
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +108,17 @@ class Repository:
         bytes_max: Largest size of one tensor file.
         models_max: Largest number of versions that are served at one time.
         limits: The limits of fields.
+        share: Returns an equal artifact that takes less memory, or the same one; each scan calls it for each version.
     """
 
-    def __init__(self, root: Path, bytes_max: int, models_max: int, limits: FieldLimits = WIDEST) -> None:
+    def __init__(
+        self, root: Path, bytes_max: int, models_max: int, limits: FieldLimits = WIDEST, share: Share = not_shared
+    ) -> None:
         self._root = root
         self._bytes_max = bytes_max
         self._models_max = models_max
         self._limits = limits
+        self._share = share
         self._known: dict[Key, _ScannedVersion] = {}
         self._view = RepositoryView(MappingProxyType({}))
 
@@ -170,8 +180,8 @@ class Repository:
         if found.signature is None:
             return self._refuse(key, found, found.problem)
         is_same = known is not None and (known.folder, known.signature) == (found.folder, found.signature)
-        if is_same and not asked:
-            return known
+        if known is not None and is_same and not asked:
+            return self._shared(key, known)
         entry = self._read(key, found)
         # Files that change during the read are still being written: the old entry stays until the next scan.
         return entry if examine_folder(found.folder) == found else known
@@ -186,7 +196,12 @@ class Repository:
         known = self._known.get(key)
         if known is not None and known.version.reason is None and _is_same(known.version.artifact, artifact):
             return known._replace(folder=found.folder, signature=found.signature)
-        return _ScannedVersion(found.folder, found.signature, Version(*key, artifact, None))
+        return self._shared(key, _ScannedVersion(found.folder, found.signature, Version(*key, artifact, None)))
+
+    def _shared(self, key: Key, entry: _ScannedVersion) -> _ScannedVersion:
+        artifact = entry.version.artifact
+        shared = None if artifact is None else self._share(key, artifact)
+        return entry if shared is artifact else entry._replace(version=replace(entry.version, artifact=shared))
 
     def _without_artifact(self, key: Key, found: VersionFolder, reason: str | None) -> _ScannedVersion:
         """Return a version that is not read; without a signature it is read as soon as it may be served."""

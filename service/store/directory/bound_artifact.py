@@ -28,7 +28,7 @@ class BoundArtifact(NamedTuple):
     """A stream's artifact.
 
     Attributes:
-        artifact: The copy that the stream began with, which is served.
+        artifact: The artifact that the stream began with, which is served: the one in models/ if that is equal.
         differs: Whether the artifact in models/ is a different one now.
     """
 
@@ -37,7 +37,7 @@ class BoundArtifact(NamedTuple):
 
 
 def bind_artifact(folder: StreamFolder, artifact: Artifact, bytes_max: int) -> BoundArtifact:
-    """Return the artifact that a stream is bound to; a stream that begins is bound to the given one.
+    """Return the artifact that a stream is bound to, as `store_artifact` leaves it.
 
     Args:
         folder: The stream's folder.
@@ -48,13 +48,23 @@ def bind_artifact(folder: StreamFolder, artifact: Artifact, bytes_max: int) -> B
         ArtifactError: The copy is damaged.
         OSError: The disk failed; a copy appears whole or not at all.
     """
+    store_artifact(folder, artifact)
+    copy = read_artifact(folder.artifact, bytes_max, artifact.limits)
+    differs = _content(copy) != _content(artifact)
+    return BoundArtifact(copy if differs else artifact, differs)
+
+
+def store_artifact(folder: StreamFolder, artifact: Artifact) -> None:
+    """Bind a stream that begins to an artifact; one that has begun stays bound to its own.
+
+    Raises:
+        OSError: The disk failed; a copy appears whole or not at all.
+    """
     if not folder.artifact.exists():
         with suppress(ArtifactExistsError):  # another worker was first
             write_artifact(folder.artifact, artifact)
     for path in (folder.path, folder.path.parent):  # the worker that was first may not have come that far
         sync_folder(path)
-    copy = read_artifact(folder.artifact, bytes_max, artifact.limits)
-    return BoundArtifact(copy, _content(copy) != _content(artifact))
 
 
 def read_bound_artifact(folder: StreamFolder, stream: Stream, bytes_max: int) -> Artifact:

@@ -27,6 +27,7 @@ from service.store.log.events import COMMAND, Draft, EventLocation, Kind, Stream
 from service.store.log.feedback_log import read_event, read_lineage
 from service.store.log.ids import new_id
 from service.store.log.sqlite import SqliteLog
+from service.store.states.bases import delete_bases
 from service.store.states.state_folder import delete_states
 
 PARTIAL_NAME: Final = ".restore.partial"
@@ -155,6 +156,7 @@ def _delete_states_with_forgotten(copy: StoredData, stream: Stream) -> None:
     epoch = copy.log.stream_state(stream.number).epoch
     for files in (folder.snapshots, folder.checkpoints):
         delete_states(files, epoch, lambda seq: any(lineage.contains(seq, one) for one in lineage.forgotten))
+    delete_bases(folder.bases, folder.snapshots)
 
 
 def _append_forget(log: SqliteLog, stream: int, ids: Sequence[bytes]) -> None:

@@ -1,6 +1,6 @@
 """Verification of a data directory against its log: marks, bound artifacts, checkpoints and snapshots.
 
-    verdict      a checkpoint or snapshot
+    verdict      a checkpoint, snapshot or base
     damaged      cannot be read completely, or names another stream, another event, or an event that does not exist
     damaged      includes a forgotten event, although the learner has reported that nothing includes it
     outdated     includes an event that was forgotten or skipped since: nothing uses it, and it is deleted later
@@ -25,7 +25,8 @@ from service.store.log.audit import audit_stream
 from service.store.log.events import Kind, Position, Stream
 from service.store.log.feedback_log import FeedbackLog, read_lineage, read_position
 from service.store.log.lineage import Lineage
-from service.store.states.snapshots import Snapshot, read_snapshot
+from service.store.states.bases import list_bases
+from service.store.states.snapshots import Snapshot, read_base, read_snapshot
 from service.store.states.state_folder import list_seqs
 from service.store.states.status import read_status
 
@@ -108,6 +109,8 @@ def check_stream(stored: StoredData, report: VerifyReport, bytes_max: int) -> It
         return
     for file in files:
         _check_file(stored.log, report, file, lineage, erased)
+    for name in sorted(list_bases(folder.bases)):
+        _check_base(report, folder.bases / name)
 
 
 def later_exclusions(fields: Mapping[str, Any], seq: int, lineage: Lineage) -> list[int]:
@@ -133,6 +136,14 @@ def position_mismatch(log: FeedbackLog, stream: Stream, seq: int, snapshot: Snap
     if position is None or fields.get("hash") != position.hash.hex():
         return f"the feedback log has no event {seq}, or another one there"
     return None
+
+
+def _check_base(report: VerifyReport, path: Path) -> None:
+    try:
+        read_base(path)
+    except SnapshotError as error:
+        if path.exists():
+            report.damage.append(f"base {path.name}: {error}")
 
 
 def _list_files(folder: StreamFolder) -> list[StateFile]:

@@ -6,6 +6,10 @@
 A snapshot with the field "base", the name of one, has all arrays but that one. The base is written first. So a crash
 between the two leaves a base that no snapshot names; the next snapshot deletes it. Names follow from contents, so a
 base is never another one than the snapshot means.
+
+The first base is the artifact: it has all arrays of store/artifact/mapped_artifact.py, and its position is seq 0 alone.
+So its name follows from the artifact, and a worker that has read the artifact finds it. The learner writes it when a
+version is loaded, and it stays. A worker maps it in place of what it has read, whether or not the stream has begun.
 """
 
 from contextlib import suppress
@@ -15,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import SnapshotError
+from service.store.artifact.artifact import Artifact
+from service.store.artifact.mapped_artifact import BASE, mapped_arrays
 from service.store.filesystem import make_folder, write_whole_file
-from service.store.states.snapshots import BASE, BASE_NAME, Fields, encode_file, name_base, read_fields
+from service.store.states.snapshots import BASE_NAME, Fields, encode_file, name_base, read_base, read_fields
 from service.store.states.state_folder import list_seqs
 
 
@@ -38,6 +44,27 @@ def write_base(folder: Path, fields: Fields, base: NDArray[np.float32]) -> str:
     return name
 
 
+def encode_first_base(artifact: Artifact) -> list[bytes]:
+    """Return the parts of the file of an artifact's first base; `name_base` of the first part is its name."""
+    return encode_file({"seq": 0}, mapped_arrays(artifact))
+
+
+def write_first_base(folder: Path, artifact: Artifact) -> str:
+    """Write the first base of an artifact of sparse rows unless it is there intact; return its name.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    parts = encode_first_base(artifact)
+    name = name_base(parts[0])
+    try:
+        read_base(folder / name)
+    except SnapshotError:
+        make_folder(folder)
+        write_whole_file(folder / name, parts, durable=False)
+    return name
+
+
 def list_bases(folder: Path) -> set[str]:
     """Return the names of the bases in a folder; empty if it is missing."""
     with suppress(FileNotFoundError):
@@ -45,17 +72,18 @@ def list_bases(folder: Path) -> set[str]:
     return set()
 
 
-def delete_bases(folder: Path, snapshots: Path) -> set[str]:
+def delete_bases(folder: Path, snapshots: Path, first: str | None = None) -> set[str]:
     """Delete the bases that no snapshot names, and temporary files; mapped files stay usable.
 
     Args:
         folder: The folder of the bases, to which no other process writes.
         snapshots: The folder of the snapshots.
+        first: The name of the first base, which stays; None to delete it too.
 
     Returns:
         The names of the bases that are left.
     """
-    named: set[str] = set()
+    named = {str(first)}
     for seq in list_seqs(snapshots):
         with suppress(SnapshotError):
             named.add(str(read_fields(snapshots / str(seq)).get(BASE)))

@@ -13,7 +13,8 @@ from service.softmax.parameters import Parameters
 from service.softmax.sparse_parameters import SparseParameters
 from service.softmax.sparse_weights import SparseWeights
 from service.store.artifact.hashing import hash_weights
-from service.store.states.snapshots import BASE, Fields, Snapshot
+from service.store.artifact.mapped_artifact import BASE
+from service.store.states.snapshots import Fields, Snapshot
 
 # Counts of the progressive validation, and the means over what they count.
 MEANS: Final = {

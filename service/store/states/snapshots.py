@@ -34,14 +34,14 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import SnapshotError
+from service.store.artifact.mapped_artifact import BASE
 from service.store.filesystem import make_folder, write_whole_file
 
 MAGIC: Final = b"SFSTSNAP"
 FORMAT_VERSION: Final = 1
 HEAD: Final = struct.Struct("<8sIIQ32s8x")
 ALIGNMENT: Final = 64  # of a cache line, and of the widest vector
-# The name of the array of a base, of the field that names one, and of the folder of a stream that has them.
-BASE: Final = "base"
+# The folder of a stream that has bases. BASE is the name of their array, and of the field that names one.
 BASES_FOLDER: Final = "bases"
 BASE_NAME: Final = re.compile(r"[0-9a-f]{32}")
 DTYPES: Final = ("<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1", "|i1", "|b1")
@@ -109,18 +109,27 @@ def read_snapshot(path: Path) -> Snapshot:
     return Snapshot(snapshot.fields, {**snapshot.arrays, BASE: base})
 
 
+def read_base(path: Path) -> Arrays:
+    """Map a base and check all of it; see bases.py.
+
+    Raises:
+        SnapshotError: It is missing, damaged, of another format, or not the one that its name says.
+    """
+    arrays = _read_file(path).arrays
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD.size)
+    except OSError as error:
+        raise SnapshotError("a base cannot be read") from error
+    if BASE not in arrays or len(head) != HEAD.size or name_base(head) != path.name:
+        raise SnapshotError("a base is not the one that its name says")
+    return {**arrays, BASE: _mapped_bases.setdefault(str(path), arrays[BASE])}
+
+
 def _map_base(path: Path) -> NDArray[Any]:
     """Return the array of a base; it is mapped and checked once while any state of this process uses it."""
     mapped = _mapped_bases.get(str(path))
-    if mapped is not None:
-        return mapped
-    base = _read_file(path).arrays.get(BASE)
-    with path.open("rb") as file:
-        head = file.read(HEAD.size)
-    if base is None or name_base(head) != path.name:
-        raise SnapshotError("a base is not the one that its snapshot names")
-    _mapped_bases[str(path)] = base
-    return base
+    return read_base(path)[BASE] if mapped is None else mapped
 
 
 def _read_file(path: Path) -> Snapshot:
