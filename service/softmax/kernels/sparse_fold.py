@@ -16,6 +16,9 @@ the kernel of predictions, and counted. Then the rule of rules.py takes a step i
     refills (>= n + 1,)        float32, forget G_0 of the same rows
     steps (>= n + 1, Kp)       float32, scratch
 
+Each entry of a step asks for the memory of one entry of the next row. If all were asked for at once, the step would
+wait for them: a row of 100 of 2**18 columns and 10 classes then takes 4.1 us instead of 3.4.
+
 Only touched rows of G return to their first values, and only their weights shrink while the regret is high. A row is
 skipped and counted as in fold.py, also if a column is out of range or out of order; it changes nothing else.
 """
@@ -48,7 +51,14 @@ from service.softmax.kernels.lane_reductions import highest, total
 from service.softmax.kernels.loss import scratch
 from service.softmax.kernels.regret import SHRINK, SLOWEST, regret_share, uniform_loss, update_regret
 from service.softmax.kernels.rules import LIMIT_32, SQUARES_MAX, clip_factor, largest
-from service.softmax.kernels.sparse_forward import WHOLE, find_rows, longest_row, prefetch_row, sparse_logits
+from service.softmax.kernels.sparse_forward import (
+    WHOLE,
+    find_rows,
+    longest_row,
+    prefetch_entry,
+    prefetch_row,
+    sparse_logits,
+)
 from service.softmax.kernels.sparse_lanes import load_first, load_row, store_row
 from service.softmax.kernels.wide import root
 
@@ -57,7 +67,7 @@ def _step_kernel(count):
     """A function that takes a step, `count` classes at a time. Returns the step's sum of squares."""
 
     @inlined
-    def run(rule, places, x, refills, n, narrow, cells, steps, numbers):
+    def run(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, following, ahead):
         rate, offset, keep, step_clip, shrink = numbers
         width, gap = cells[WIDTH], cells[SQUARES] - cells[BASE]
         zero = spread(load_first(narrow, 0, 0, count), 0.0)
@@ -68,6 +78,8 @@ def _step_kernel(count):
             effect, sums = zero, zero
             e = load_first(narrow, 0, k, count)
             for t in range(n + 1):
+                if k == 0 and t < ahead:
+                    prefetch_entry(columns, following + t, cells)
                 x_t = spread(zero, x[t])
                 g = x_t * e
                 step = rates * g
@@ -81,6 +93,8 @@ def _step_kernel(count):
                 sums = fma(step, step, sums)
             change = max(change, np.float64(highest(absolute(effect))))
             size += np.float64(total(sums))
+        for t in range(n + 1, ahead):
+            prefetch_entry(columns, following + t, cells)
         factor = clip_factor(change, step_clip)
         minus = spread(zero, -factor)
         for t in range(n + 1):
@@ -98,18 +112,21 @@ _step_1, _step_2, _step_4, _step_8, _step_16 = (_step_kernel(count) for count in
 
 
 @inlined
-def _step(rule, places, x, refills, n, narrow, cells, steps, numbers):
-    """One step by the rule on the rows at `places`. Returns its sum of squares."""
+def _step(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, following, ahead):
+    """One step by the rule on the rows at `places`. Returns its sum of squares.
+
+    It asks for the memory of the next row as it goes: of the `ahead` entries from `following`.
+    """
     width = cells[WIDTH]
     if width >= WHOLE:
-        return _step_16(rule, places, x, refills, n, narrow, cells, steps, numbers)
+        return _step_16(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, following, ahead)
     if width == 8:
-        return _step_8(rule, places, x, refills, n, narrow, cells, steps, numbers)
+        return _step_8(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, following, ahead)
     if width == 4:
-        return _step_4(rule, places, x, refills, n, narrow, cells, steps, numbers)
+        return _step_4(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, following, ahead)
     if width == 2:
-        return _step_2(rule, places, x, refills, n, narrow, cells, steps, numbers)
-    return _step_1(rule, places, x, refills, n, narrow, cells, steps, numbers)
+        return _step_2(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, following, ahead)
+    return _step_1(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, following, ahead)
 
 
 @inlined
@@ -168,8 +185,9 @@ def sparse_fold_forward(
         losses[i] = np.nan
         start = ends[i - 1] if i > 0 else 0
         n = ends[i] - start
-        if i + 1 < ends.size:
-            prefetch_row(columns, ends[i], ends[i + 1] - ends[i], cells)
+        ahead = ends[i + 1] - ends[i] if i + 1 < ends.size else 0
+        if not learning:
+            prefetch_row(columns, ends[i], ahead, cells)
         importance = weights[i] if weights.size > 0 else 1.0
         wanted = labels[i] if labels.size > 0 else -1
         known = set_target(labels, Y, i, head, K, target) and _load_values(values, start, n, x)
@@ -194,7 +212,10 @@ def sparse_fold_forward(
             1.0 - SHRINK * share,
         )  # fmt: skip
         _touch(columns, start, n, forget, first, refills, touched)
-        count_step_norm(progress, _step(rule, places, x, refills, n, narrow, cells, steps, numbers))
+        count_step_norm(
+            progress,
+            _step(rule, places, x, refills, n, narrow, cells, steps, numbers, columns, ends[i], ahead),
+        )
         if limit > 0.0:
             update_regret(regret, head, K, target, loss, uniform, limit)
     return True

@@ -67,16 +67,22 @@ def find_rows(columns, start, n, cells, slots, places):
 
 
 @inlined
+def prefetch_entry(columns, at, cells):
+    """Ask for the memory that an entry needs; its column is not checked yet."""
+    row = np.int64(columns[at]) + 1
+    place = row * cells[WIDTH] * NUMBER_BYTES
+    prefetch(cells[BASE] + place)
+    if cells[SIZE] > 1:
+        prefetch(cells[SLOTS] + NUMBER_BYTES * first_slot(row, cells[SIZE]))
+    if cells[SQUARES] != 0:
+        prefetch(cells[SQUARES] + place)
+
+
+@inlined
 def prefetch_row(columns, start, n, cells):
-    """Ask for the memory that the n entries from `start` need; their columns are not checked yet."""
-    bytes_of_row = cells[WIDTH] * NUMBER_BYTES
+    """Ask for the memory that the n entries from `start` need."""
     for e in range(n):
-        row = np.int64(columns[start + e]) + 1
-        prefetch(cells[BASE] + row * bytes_of_row)
-        if cells[SIZE] > 1:
-            prefetch(cells[SLOTS] + NUMBER_BYTES * first_slot(row, cells[SIZE]))
-        if cells[SQUARES] != 0:
-            prefetch(cells[SQUARES] + row * bytes_of_row)
+        prefetch_entry(columns, start + e, cells)
 
 
 def _logits_kernel(count):

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final
 
 from service.errors import LogDamagedError
@@ -13,6 +14,7 @@ CHECKSUM_BYTES: Final = 8
 # A stored event: seq, kind, id, time_ms, payload, hash, actor and seal. The seal is the salt, or the digest itself if
 # the payload was forgotten. A bare tuple, because a start checks long chains of them.
 Link = tuple[int, int, bytes, int, bytes | None, bytes, bytes, bytes]
+PAYLOAD_OF: Final = itemgetter(4)
 
 
 def check_chain(since: Position, links: Iterable[Link]) -> Position:

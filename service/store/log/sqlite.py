@@ -22,7 +22,7 @@ from service.errors import LogDamagedError, LogUnavailableError
 from service.store.filesystem import sync_file, sync_folder
 from service.store.log import tables
 from service.store.log.append_rules import AppendBatch, draw_salts, find_names
-from service.store.log.chain import check_chain
+from service.store.log.chain import PAYLOAD_OF, check_chain
 from service.store.log.database import ACTORS_VERSION, USER_VERSION, read_transaction
 from service.store.log.disk_limits import DiskLimits
 from service.store.log.events import (
@@ -130,7 +130,7 @@ class SqliteLog:
             links = tables.read_links(database, stream, since.seq, limit)
             if not links:
                 tables.read_head(database, stream)
-        return [payload for *_, payload, _, _, _ in links], check_chain(since, links)
+        return list(map(PAYLOAD_OF, links)), check_chain(since, links)
 
     def read_admin_events(self, stream: int) -> list[Event]:
         """See FeedbackLog."""
