@@ -16,6 +16,7 @@ from service.learn.export import THRESHOLD
 from service.softmax.input_stage import Stage
 from service.softmax.learner_factory import AnyLearner, create_learner
 from service.softmax.learner_tensors import tensors_below
+from service.softmax.linear_learner import LinearLearner
 from service.softmax.mixture_learner import MixtureLearner
 from service.softmax.parameters import OFFSET_PREFIX, LinearParameters
 from service.softmax.row_protocols import RowLearner
@@ -61,7 +62,7 @@ class LearningRule:
         start = replace(initial_parameters(artifact), calibration=None)
         rule = build_rule(artifact, self.name, form, self.constants, fold_version=fold_version)
         constants = effective_constants(artifact, self.name, form, self.constants, fold_version)
-        squares = first_squares(artifact, constants)
+        squares = first_squares(artifact, form, constants)
         try:
             self.learner: AnyLearner = create_learner(
                 start, form, rule, thresholds, _training_stage(artifact, form), squares
@@ -183,9 +184,9 @@ class LearningRule:
         version = self._fold_version
         form = self.learner.form
         rule = build_rule(self._artifact, name, form, constants, fold_version=version, rows=rows)
-        if isinstance(self.learner, SparseLearner):
+        if isinstance(self.learner, SparseLearner | LinearLearner):
             values = effective_constants(self._artifact, name, form, constants, version)
-            self.learner.set_rule(rule, first_squares(self._artifact, values))
+            self.learner.set_rule(rule, first_squares(self._artifact, form, values))
         else:
             self.learner.set_rule(rule)
         self.name, self.constants = name, constants

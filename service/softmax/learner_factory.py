@@ -35,7 +35,7 @@ def create_learner(  # noqa: PLR0917  # each kind of learner takes some of them
             raise ValueError("a network does not learn by the rule mixture")
         return MixtureLearner(start, rule, thresholds, learned_stage)
     if isinstance(start, LinearParameters):
-        return LinearLearner(start, form, rule, thresholds, learned_stage)
+        return LinearLearner(start, form, rule, thresholds, learned_stage, first_squares)
     if form != "layers" or not isinstance(start, NetworkParameters):
         raise ValueError("a network has only the form layers, and a mixture only the form mixture")
     return NetworkLearner(start, rule, thresholds)

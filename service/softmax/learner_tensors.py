@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.softmax.arrays import Floats
+from service.softmax.kernels.rules import SQUARES_MAX
+
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 
 
@@ -32,3 +35,16 @@ def copy_tensors(destination: Tensors, tensors: Tensors) -> None:
 def tensors_below(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.floating[Any]]]:
     """Return the tensors whose names start with a prefix, named without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def check_squares(squares: Floats | None, n_features: int, dtype: np.dtype[Any]) -> Floats | None:
+    """Return the first sums G (N + 1,) of the bias and of each feature, in a dtype; None for None.
+
+    Raises:
+        ValueError: The shape is wrong, or a number is negative.
+    """
+    if squares is None:
+        return None
+    if squares.shape != (n_features + 1,) or not (squares >= 0).all():
+        raise ValueError("first_squares must be (N + 1,) numbers of at least 0")
+    return np.minimum(squares, SQUARES_MAX).astype(dtype)

@@ -13,6 +13,7 @@ kernels/matmul.py, the rule's sums, statistics and counts. Its stored tensors ha
 panel depends on the processor. So a checkpoint is the same on every processor.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -27,8 +28,9 @@ from service.softmax.kernels import fold
 from service.softmax.kernels.matmul import pack, unpack
 from service.softmax.kernels.newton import curvature_start, stored_size
 from service.softmax.learner import RULES, Learner, rule_constants
+from service.softmax.learner_tensors import check_squares
 from service.softmax.parameters import LinearParameters
-from service.softmax.rule import Form, Rule
+from service.softmax.rule import RULES_WITH_SQUARES, Form, Rule
 
 FORMS: Final[dict[str, int]] = {"plain": fold.PLAIN, "running": fold.RUNNING, "delta": fold.DELTA}
 
@@ -43,13 +45,21 @@ class LinearLearner(Learner[LinearParameters]):
         thresholds: (K,), the p from which a class is predicted; only a multilabel head uses them.
         learned_stage: The stage of the form delta if `start` has no delta. A feature whose numbers cannot be
             represented in the model's dtype is not learned from.
+        first_squares: (N + 1,), the first G of the bias and of each feature; None for `rule.start`. What `forget`
+            takes of these does not return.
 
     Raises:
         ValueError: `start` is no model, or contradicts the form.
     """
 
-    def __init__(
-        self, start: LinearParameters, form: Form, rule: Rule, thresholds: Doubles, learned_stage: Stage | None = None
+    def __init__(  # noqa: PLR0917  # each form takes some of them
+        self,
+        start: LinearParameters,
+        form: Form,
+        rule: Rule,
+        thresholds: Doubles,
+        learned_stage: Stage | None = None,
+        first_squares: Floats | None = None,
     ) -> None:
         super().__init__(start, form, rule, thresholds)
         self._learned_stage: Final = start.delta.stage if start.delta is not None else learned_stage
@@ -60,20 +70,27 @@ class LinearLearner(Learner[LinearParameters]):
         wide = (self.n_features + 7) // 8 * 8
         self._fixed = np.zeros((4, wide), self.dtype)
         self._own_clip, self._usable = self._set_stages()
-        self._constants = rule_constants(rule, self._own_clip)
+        self._first_squares = check_squares(first_squares, self.n_features, self.dtype)
+        self._constants = self._list_constants()
         self._statistics = np.zeros((2, wide))
         self._regret = np.zeros(1)
         self._set_masters(self._first_masters())
         self._reset_sums()
 
-    def set_rule(self, rule: Rule) -> None:
+    def set_rule(self, rule: Rule, first_squares: Floats | None = None) -> None:
         """Continue with another rule or other constants, as `Learner.set_rule`.
 
         A rule that does not limit the regret forgets it, because a checkpoint would not hold it.
+
+        Args:
+            rule: The rule.
+            first_squares: (N + 1,), as in the constructor; None keeps the current ones.
         """
-        # Computed once, because it takes as long as a step of a small model.
-        self._constants = rule_constants(rule, self._own_clip)
+        if first_squares is not None:
+            self._first_squares = check_squares(first_squares, self.n_features, self.dtype)
         super().set_rule(rule)
+        # Computed once, because it takes as long as a step of a small model.
+        self._constants = self._list_constants()
         if rule.regret == 0:
             self._regret[:] = 0
 
@@ -105,7 +122,7 @@ class LinearLearner(Learner[LinearParameters]):
             "statistics": self._statistics[:, :N].copy(),
             **self._count_tensors(),
         }
-        if self.rule.name in {"adagrad", "ftrl"}:
+        if self.rule.name in RULES_WITH_SQUARES:
             tensors["squares"] = unpack(self._squares, K)
         if self.rule.name == "newton":
             tensors["curvature"] = self._curvature.copy()
@@ -146,7 +163,14 @@ class LinearLearner(Learner[LinearParameters]):
             self._regret[:] = tensors["regret"]
 
     def _new(self) -> "LinearLearner":
-        return LinearLearner(self._start, self.form, self.rule, self.thresholds, self._learned_stage)
+        return LinearLearner(
+            self._start, self.form, self.rule, self.thresholds, self._learned_stage, self._first_squares
+        )
+
+    def _list_constants(self) -> Doubles:
+        """Return the constants of the rule; G does not return to `start` if it began elsewhere."""
+        begins_elsewhere = self._first_squares is not None and self.rule.name in RULES_WITH_SQUARES
+        return rule_constants(replace(self.rule, start=0.0) if begins_elsewhere else self.rule, self._own_clip)
 
     def _running_stage(self) -> tuple[Stage, NDArray[np.bool_]]:
         """Return the running statistics as a stage, and which features have a known scale; as in the kernel."""
@@ -178,8 +202,10 @@ class LinearLearner(Learner[LinearParameters]):
         N, K, D = self.n_features, self.n_logits, self.n_features + 1
         unused = np.zeros((1, 1, 64 // self.dtype.itemsize), self.dtype)
         self._squares, self._curvature = unused, np.zeros((1, 1))
-        if self.rule.name in {"adagrad", "ftrl"}:
+        if self.rule.name in RULES_WITH_SQUARES:
             sums = np.full((N + 1, K), self.rule.start, self.dtype)
+            if self._first_squares is not None:
+                sums[:] = self._first_squares[:, None]
             self._squares = align_to_cache_line(pack(sums[1:], sums[0]))
         if self.rule.name == "newton":
             self._curvature = align_to_cache_line(np.zeros((K, stored_size(D))))

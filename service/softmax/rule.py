@@ -1,12 +1,14 @@
 """Learning rules with all their constants."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
 Form = Literal["plain", "running", "delta", "layers", "mixture"]
 RuleName = Literal["sgd", "adagrad", "ftrl", "newton", "mixture"]
+# The rules that have a sum G for each weight.
+RULES_WITH_SQUARES: Final[frozenset[RuleName]] = frozenset(("adagrad", "ftrl"))
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,11 @@ from service.softmax.calibration import Calibration
 from service.softmax.classifier import HEADS, Head
 from service.softmax.fold_arguments import check_targets_and_weights
 from service.softmax.kernels.changed_rows import SQUARES
-from service.softmax.kernels.rules import SQUARES_MAX
 from service.softmax.kernels.sparse_fold import sparse_fold_forward
 from service.softmax.learner import RULES, THRESHOLD, answer_logits, rule_constants
-from service.softmax.learner_tensors import check_same_tensors
+from service.softmax.learner_tensors import check_same_tensors, check_squares
 from service.softmax.progress import ProgressCounts
-from service.softmax.rule import Form, Rule, RuleName
+from service.softmax.rule import RULES_WITH_SQUARES, Form, Rule, RuleName
 from service.softmax.sparse_model import SINGLE
 from service.softmax.sparse_parameters import SparseParameters
 from service.softmax.sparse_rows import SparseRows, check_layout, check_sparse_rows
@@ -32,7 +31,6 @@ from service.softmax.sparse_weights import Singles, SparseWeights, build_changes
 from service.softmax.touched_columns import TouchedColumns, are_columns
 
 SPARSE_RULES: Final[tuple[RuleName, ...]] = ("sgd", "adagrad", "ftrl")
-RULES_WITH_SQUARES: Final[frozenset[RuleName]] = frozenset(("adagrad", "ftrl"))
 
 
 class SparseLearner:
@@ -74,7 +72,7 @@ class SparseLearner:
         self.touched: Final = TouchedColumns(self.n_features)
         self._regret: Final = np.zeros(1)
         self._constants = rule_constants(rule, np.inf)
-        self._first_squares = self._check_squares(first_squares)
+        self._first_squares = check_squares(first_squares, self.n_features, SINGLE)
         self._weights = SparseWeights(start.weights.merged(), start.n_logits)
         self._reset_sums()
 
@@ -171,7 +169,7 @@ class SparseLearner:
         """
         _check_rule(rule)
         if first_squares is not None:
-            self._first_squares = self._check_squares(first_squares)
+            self._first_squares = check_squares(first_squares, self.n_features, SINGLE)
         is_other, self.rule = rule.name != self.rule.name, rule
         self._constants = rule_constants(rule, np.inf)
         self._first = self._first_rows()
@@ -285,13 +283,6 @@ class SparseLearner:
     def _first_rows(self) -> Singles:
         """Return the first G of each row of W, (N + 1,), or of all, (1,)."""
         return np.full(1, self.rule.start, np.float32) if self._first_squares is None else self._first_squares
-
-    def _check_squares(self, squares: Floats | None) -> Singles | None:
-        if squares is None:
-            return None
-        if squares.shape != (self.n_features + 1,) or not (squares >= 0).all():
-            raise ValueError("first_squares must be (N + 1,) numbers of at least 0")
-        return np.minimum(squares, SQUARES_MAX).astype(np.float32)
 
 
 def _check_rule(rule: Rule) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from service.errors import ArtifactError
 from service.learn import fold_upgrade
+from service.learn.base_state import FoldStart, encode_state
 from service.learn.event_fold import EventFold
-from service.learn.fold_upgrade import _base_state, first_fold
+from service.learn.fold_upgrade import first_fold
 from service.learn.state import LearnerState
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import FOLD_VERSION, compute_genesis
@@ -149,7 +150,8 @@ def test_a_stream_is_taken_over_with_its_fields(monkeypatch: pytest.MonkeyPatch)
     X, Y = rows(source)
     fold = EventFold(source)
     fold.state.fold_rows(X, Y=Y)
-    payload = dump({"seq": 60, "turns": 0, "n_classes": 3, "state": _base_state(Snapshot(*fold.checkpoint_contents()))})
+    stored = encode_state(source, FoldStart(source), Snapshot(*fold.checkpoint_contents()))
+    payload = dump({"seq": 60, "turns": 0, "n_classes": 3, "state": stored})
     monkeypatch.setattr(fold_upgrade, "read_verified_payload", lambda *_: payload)
     stream = Stream(1, "m", 1, compute_genesis(source), 3)
     base = LineageChange(61, Kind.BASE, 60, fold=FOLD_VERSION)
@@ -170,3 +172,35 @@ def _without(payload: bytes, tensor: str) -> bytes:
     fields: Any = fold_upgrade.parse(payload, len(payload))
     del fields["state"]["tensors"][tensor]
     return dump(fields)
+
+
+@pytest.mark.parametrize("rule", ["adagrad", "ftrl"])
+def test_trained_weights_hold_by_column(rule: str) -> None:
+    """G begins at firmness times the support of a column, and at firmness times the rows of the bias."""
+    more = {"learning": {"rule": rule, "constants": {"firmness": 0.5}}}
+    firm = field_artifact(training={**TRAINING, "support": "support"}, **more)
+    state = LearnerState(firm)
+    expected = np.repeat(0.5 * np.r_[200, firm.tensors["support"]][:, None], 3, axis=1)
+    np.testing.assert_array_equal(state.tensors()["squares"], expected)
+    np.testing.assert_array_equal(state.copy().tensors()["squares"], expected)
+    state.configure({"rule": "sgd"})
+    state.configure({"rule": rule, "constants": {"firmness": 0.25}})
+    np.testing.assert_array_equal(state.tensors()["squares"], expected / 2)
+    restored = LearnerState.from_tensors(firm, state.tensors(), state.scalars())
+    assert has_same_bits(restored, state)
+    plain = LearnerState(field_artifact(training=TRAINING, **more))
+    assert set(plain.tensors()["squares"].ravel().tolist()) == {100.0}
+
+
+@pytest.mark.parametrize("rule", ["newton", "sgd", "mixture"])
+def test_other_rules_have_no_use_for_support(rule: str) -> None:
+    """They learn to the bit what they learn without it."""
+    learning = {"learning": {"rule": rule}}
+    states = [
+        LearnerState(field_artifact(training=training, **learning))
+        for training in (TRAINING, {**TRAINING, "support": "support"})
+    ]
+    X, Y = rows(field_artifact())
+    for state in states:
+        state.fold_rows(X, Y=Y)
+    assert has_same_bits(*states)

@@ -458,3 +458,48 @@ def test_invalid_start_parameters_are_rejected(
     """Start parameters that are no model, or do not fit the form, are rejected."""
     with pytest.raises(ValueError, match=r"form|threshold|finite"):
         LinearLearner(LinearParameters("softmax", weights, np.zeros(2)), form, RULES["ftrl"], thresholds, learned)
+
+
+@pytest.mark.parametrize("form", ["plain", "delta"])
+@pytest.mark.parametrize("name", RULES)
+@quick
+@given(data=st.data())
+def test_first_squares_are_where_sums_begin(data: st.DataObject, name: RuleName, form: Form) -> None:
+    """Each feature begins at its own G, to which nothing returns; rules without G are as before, and all is stored."""
+    case = Case("softmax", replace(RULES[name], start=7.0 if name != "newton" else 0.1), form)
+    plain, reference = case.learner(), case.reference()
+    case.first = np.linspace(0, 50, case.N + 1)
+    learner = case.learner()
+    if name in {"adagrad", "ftrl"}:
+        case.rule = replace(case.rule, start=0.0)
+        reference = case.reference()
+        reference.G[:] = case.first[:, None]
+        reference.Z = -reference.W * (case.rule.offset + np.sqrt(reference.G)) / case.rule.rate
+        case.rule = learner.rule
+    else:
+        plain.fold(case.X, Y=case.Y, weights=case.h)
+    for x, y, h in zip(case.X, case.Y, case.h, strict=True):
+        reference.row(x, y, h)
+    losses, learner = fold_in_blocks(data, learner, case.learner, case)
+    assert np.isfinite(losses).all()
+    tensors = learner.tensors()
+    np.testing.assert_allclose(tensors["masters"], reference.W, rtol=1e-6, atol=1e-8)
+    if "squares" in tensors:
+        np.testing.assert_allclose(tensors["squares"], reference.G, rtol=1e-6)
+    else:
+        assert same_state(learner, plain)
+
+
+def test_a_rule_may_change_the_first_squares() -> None:
+    """They count when sums begin again, also those of a class that is new."""
+    case = Case("softmax", RULES["sgd"], "plain")
+    case.first = np.arange(case.N + 1.0)
+    learner = case.learner()
+    learner.set_rule(RULES["adagrad"])
+    assert learner.tensors()["squares"][:, 0].tolist() == case.first.tolist()
+    learner.set_rule(RULES["ftrl"], 2 * case.first)
+    learner.add_classes(1)
+    assert learner.tensors()["squares"][:, -1].tolist() == (2 * case.first).tolist()
+    for wrong in (np.ones(case.N), np.full(case.N + 1, -1.0), np.full(case.N + 1, np.nan)):
+        with pytest.raises(ValueError, match="first_squares"):
+            learner.set_rule(RULES["ftrl"], wrong)

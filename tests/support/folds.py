@@ -45,11 +45,12 @@ class Case:
         if head == "sigmoid" and kind == "hard":
             self.Y = self.Y.round()
         self.h = rng.uniform(0.2, 3, B)
+        self.first: Array | None = None
 
     def learner(self) -> LinearLearner:
         """Return the learner."""
         start = LinearParameters(self.head, self.weights, self.bias, self.own)  # type: ignore[arg-type]  # a head's name
-        return LinearLearner(start, self.form, self.rule, np.full(self.K, 0.5), self.learned)
+        return LinearLearner(start, self.form, self.rule, np.full(self.K, 0.5), self.learned, self.first)
 
     def reference(self) -> ReferenceFold:
         """Return the reference implementation of the learner."""

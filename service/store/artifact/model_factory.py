@@ -22,6 +22,7 @@ from service.softmax.parameters import (
     Parameters,
 )
 from service.softmax.row_protocols import RowModel
+from service.softmax.rule import Form
 from service.softmax.sparse_parameters import SparseParameters
 from service.store.artifact.artifact import Artifact
 from service.store.artifact.manifest import Manifest
@@ -130,18 +131,19 @@ def sparse_parameters(artifact: Artifact, added_classes: Sequence[int]) -> Spars
     return SparseParameters(artifact.manifest.head, weights, artifact.manifest.scaling)
 
 
-def first_squares(artifact: Artifact, constants: Mapping[str, float]) -> Doubles | None:
-    """Return the first sums G (N + 1,) of the bias and of each column of a sparse model; None if they are unknown.
+def first_squares(artifact: Artifact, form: Form, constants: Mapping[str, float]) -> Doubles | None:
+    """Return the first sums G (N + 1,) of the bias and of each column; None if they are unknown, or the form has none.
 
     They are firmness times the sum of the squares of the column over the training rows. So the weights of a frequent
     column hold, and a new one learns at once.
 
     Args:
         artifact: The artifact.
+        form: The form of learning.
         constants: Every constant in effect.
     """
     training = artifact.manifest.training
-    if not artifact.has_sparse_rows or training is None or training.support is None:
+    if form not in {"plain", "delta"} or training is None or training.support is None:
         return None
     squares = np.empty(artifact.n_features + 1)
     squares[0], squares[1:] = training.rows, artifact.tensors[training.support]
