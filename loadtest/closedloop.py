@@ -3,7 +3,6 @@
 import json
 import random
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def saturate(server: Running, load: Load, seconds: int, scratch: Path) -> dict[s
     A single request that is not answered with 2xx fails the measurement: a rate of failures means nothing.
     """
     body = load.write(scratch)
-    return measure_load(server, lambda seconds: post(server.port, load.path, body, load.headers, seconds), seconds)
+    return measure_load(server, lambda seconds: post(server.port, load, body, seconds), seconds)
 
 
 def saturate_feedback(server: Running, path: str, body: Path, seconds: int) -> dict[str, Any]:
@@ -48,10 +47,11 @@ def measure_load(server: Running, load: Any, seconds: int) -> dict[str, Any]:  #
     return {"per_s": rate, "p50_us": seen["p50_us"], "p99_us": seen["p99_us"], "user_us": user, "system_us": system}
 
 
-def post(port: int, path: str, body: Path, headers: Mapping[str, str], seconds: int) -> dict[str, Any]:
-    """Send one request again and again."""
-    words = [word for pair in headers.items() for word in pair]
-    return wrk(port, path, "post.lua", [str(body), *words], connections=CONNECTIONS, seconds=seconds)
+def post(port: int, load: Load, body: Path, seconds: int) -> dict[str, Any]:
+    """Send one request again and again; its body is in a file."""
+    words = [str(body), *(word for pair in load.headers.items() for word in pair)]
+    timeout = load.seconds_max
+    return wrk(port, load.path, "post.lua", words, connections=CONNECTIONS, seconds=seconds, timeout=timeout)
 
 
 def feedback(port: int, path: str, body: Path, connections: int, seconds: int) -> dict[str, Any]:

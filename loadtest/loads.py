@@ -34,7 +34,10 @@ Decode = Callable[[bytes, Mapping[str, str]], Floats]
 
 @dataclass(frozen=True)
 class Load:
-    """One request, how to decode its answer, and the probabilities that the answer must hold."""
+    """One request, how to decode its answer, and the probabilities that the answer must hold.
+
+    An answer may take `seconds_max` beside those of the other connections.
+    """
 
     name: str
     path: str
@@ -42,6 +45,7 @@ class Load:
     expected: Floats
     decode: Decode
     headers: dict[str, str] = field(default_factory=dict)
+    seconds_max: int = 2
 
     def verify(self, port: int, *, empty: bool) -> None:
         """Send the request once and compare with NumPy; `empty` expects the raw application's `{}`."""

@@ -17,6 +17,8 @@ from processes import Running
 # The figures that this module measures.
 NAMED_NUMBERS = ("F1", "F2", "F3", "F9")
 MANY = 1000
+# The peer takes some 50 ms for 1,000 rows, and 16 connections wait for each other.
+SECONDS_MAX = 10
 JSON = {"Content-Type": "application/json"}
 PEER = Contender(
     "fastapi-pipeline",
@@ -61,7 +63,7 @@ class NamedService:
                 json.loads((self.folder / "requests" / f"{name}.expected.json").read_text()), np.float32
             )
             decode = decode_outputs if name == "columns" else decode_v1
-            loads[name] = Load(name, f"/v1/models/{model}:predict", body, expected, decode, JSON)
+            loads[name] = Load(name, f"/v1/models/{model}:predict", body, expected, decode, JSON, SECONDS_MAX)
         return loads
 
     def predictions(self, numbers: tuple[str, ...]) -> dict[str, list[float]]:

@@ -139,8 +139,11 @@ class TextEncoder(FieldEncoder):
                 raise TooLargeError(
                     f"Row {row}: {quote(self.name)} has more than {TEXT_CHARACTERS_MAX} characters; shorten it."
                 )
-        prepare = self.analyzer.prepare
-        text, _, ends = pack_names(encode_texts(self, ["" if value is None else prepare(value) for value in values]))
+        texts, prepare = ["" if value is None else value for value in values], self.analyzer.prepare
+        plain = np.fromiter(map(str.isascii, texts), np.bool_, len(texts))
+        if not plain.all():
+            texts = [text if text.isascii() else prepare(text) for text in texts]
+        text, ends = self.analyzer.prepare_all(encode_texts(self, texts), plain)
         counts, none = np.empty(len(values), np.int64), np.empty(0, np.int64)
         form, shortest, longest = self.analyzer.form, self.analyzer.shortest, self.analyzer.longest
         list_ngrams(text, ends, form, shortest, longest, counts, none, none)

@@ -43,7 +43,6 @@ KINDS: Final[dict[type[FieldRecord], int]] = {
 }
 ACCEPTED: Final = {str: cell.ACCEPTS_TEXT, int: cell.ACCEPTS_NUMBER, bool: cell.ACCEPTS_BOOLEAN}
 ACCEPTS_ALL: Final = sum(ACCEPTED.values())
-LETTERS_MIN: Final = {"long_words": 2, "words": 1, "whitespace": cell.ANY_CHARACTER}
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -143,10 +142,9 @@ class ObjectPlan:
         elif isinstance(field, CategoryField) and field.values is not None:
             text, ends, slots = _make_table([name_category(value) for value in field.values])
             found |= {"term_text": text, "term_ends": ends, "term_slots": slots}
-        if isinstance(field, TextField) and field.stop_words:
-            text, ends, slots = _make_table([word.encode() for word in dict.fromkeys(field.stop_words)])
-            found |= {"stop_text": text, "stop_ends": ends, "stop_slots": slots}
         if isinstance(encoder, TextEncoder):
+            table = encoder.analyzer.stop_table
+            found |= {"stop_text": table.text, "stop_ends": table.ends, "stop_slots": table.slots}
             found["idf"] = encoder.weighting.idf
         if isinstance(encoder, VectorEncoder) and isinstance(field, VectorField):
             found |= {
@@ -170,7 +168,7 @@ class ObjectPlan:
         if isinstance(field, TextField) and isinstance(encoder, TextEncoder):
             analyzer = encoder.analyzer
             options |= {"form": analyzer.form, "shortest": analyzer.shortest, "longest": analyzer.longest}
-            options |= {"letters_min": LETTERS_MIN[field.word_pattern], "lowercase": field.lowercase}
+            options |= {"letters_min": analyzer.letters_min, "lowercase": analyzer.lowercase}
         elif isinstance(field, CategoryField):
             kinds = set(map(type, field.values or ()))
             options["accepts"] = sum(ACCEPTED[kind] for kind in kinds) if kinds else ACCEPTS_ALL

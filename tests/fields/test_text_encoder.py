@@ -4,13 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer, TfidfVectorizer
 
 from service.errors import TooLargeError, UnacceptableError
 from service.fields.column_blocks import FieldLimits
 from service.fields.row_encoder import RowEncoder
-from service.fields.text_records import WORD_PATTERNS
+from service.fields.text_analysis import TextAnalyzer
+from service.fields.text_records import WORD_PATTERNS, TextField
+from tests.support.budgets import examples
 from tests.support.field_lists import parse_fields
 from tests.support.unicode_texts import make_texts
 
@@ -39,6 +43,25 @@ ANALYSES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
 ]
 NORMS = [("none", None), ("l1", "l1"), ("l2", "l2")]
+
+
+ASCII = st.text(st.sampled_from(" \t\n\x0b\x1c\x1f\x20aZ_9.and") | st.characters(max_codepoint=127), max_size=16)
+
+
+@pytest.mark.parametrize("options", [options for options, _ in ANALYSES])
+@settings(max_examples=examples(300), deadline=None)
+@given(texts=st.lists(ASCII | st.text(max_size=8), max_size=5))
+def test_ascii_texts_are_prepared_as_others_are(options: dict[str, Any], texts: list[str]) -> None:
+    """The kernel splits them as Python does, with any white space and control characters, beside others."""
+    (field,) = parse_fields({"name": "text", "kind": "text", "bits": 4, **options})
+    assert isinstance(field, TextField)
+    analyzer = TextAnalyzer(field)
+    plain = np.array([text.isascii() for text in texts], np.bool_)
+    given_texts = [text if text.isascii() else analyzer.prepare(text) for text in texts]
+    prepared, ends = analyzer.prepare_all([text.encode() for text in given_texts], plain)
+    starts = np.concatenate([[0], ends[:-1]])[: len(ends)]
+    found = [prepared[start:end].tobytes().decode() for start, end in zip(starts, ends, strict=True)]
+    assert found == [analyzer.prepare(text) for text in texts]
 
 
 def make_encoder(options: dict[str, Any], tensors: dict[str, Any] | None = None) -> RowEncoder:

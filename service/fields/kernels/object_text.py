@@ -1,104 +1,32 @@
-"""Encode the text of one row's field: the n-grams of an ASCII text, which needs no tables of Unicode.
+"""Encode the text of one row's field: the n-grams of an ASCII text.
 
     plan, field    cells, see plan_cells.py
-    at, stop       int64, the addresses of the first character of the text and of the quote after it
-    text           (T,) uint8, the text in the form of ngrams.py, written
+    at             int64, the address of the quote before the text
 
-text_analysis.py and `TextEncoder` (name_encoders.py) have the same steps for any text.
+`TextEncoder` (name_encoders.py) has the same steps for any text.
 """
 
 import numpy as np
+from numba import carray
 
 from service.compiler import inlined
 from service.fields.kernels import plan_cells as cell
 from service.fields.kernels.entry_kernels import merge_row
-from service.fields.kernels.json_text import NINE, QUOTE, SPACE, ZERO, byte_at, scan_text
-from service.fields.kernels.name_columns import find_column, find_term
-from service.fields.kernels.ngrams import CHARACTERS, WITHIN_WORDS, list_row
+from service.fields.kernels.json_text import QUOTE, byte_at, scan_text
+from service.fields.kernels.name_columns import find_column
+from service.fields.kernels.ngrams import list_row
+from service.fields.kernels.plain_text import write_text
 from service.fields.kernels.plan_cells import array_at
-
-UPPER_A, UPPER_Z, LOWER_A, LOWER_Z, UNDERSCORE = b"AZaz_"
-TO_LOWER = LOWER_A - UPPER_A
+from service.softmax.kernels.addresses import numbers_at
 
 
 @inlined
-def _is_letter(c):
-    """Whether an ASCII character is a letter, a digit or an underscore."""
-    return UPPER_A <= c <= UPPER_Z or LOWER_A <= c <= LOWER_Z or ZERO <= c <= NINE or c == UNDERSCORE
-
-
-@inlined
-def _fold_case(field, c):
-    """Return an ASCII character, in lower case if the field says so."""
-    return c + TO_LOWER if field[cell.LOWERCASE] != 0 and UPPER_A <= c <= UPPER_Z else c
-
-
-@inlined
-def _is_stop_word(field, text, start, stop):
-    """Whether a word is left out."""
-    return field[cell.STOP_SLOTS + 1] > 1 and find_term(field, cell.STOP_TEXT, text, start, stop) >= 0
-
-
-@inlined
-def _write_words(field, at, stop, text):
-    """Write the words between two addresses with a space between; return the length."""
-    length = 0
-    any_character = field[cell.LETTERS_MIN] == cell.ANY_CHARACTER
-    while at < stop:
-        first, c = length, byte_at(at)
-        if first > 0:
-            text[length] = SPACE
-            length += 1
-        begin = length
-        while at < stop and (c != SPACE if any_character else _is_letter(c)):
-            text[length] = _fold_case(field, c)
-            length += 1
-            at += 1
-            c = byte_at(at)
-        at += 1
-        if length - begin < max(1, field[cell.LETTERS_MIN]) or _is_stop_word(field, text, begin, length):
-            length = first
-    return length
-
-
-@inlined
-def _write_characters(field, at, stop, text):
-    """Write the characters between two addresses, several spaces as one; return the length."""
-    length, before = 0, np.int64(0)
-    while at < stop:
-        c = byte_at(at)
-        if c != SPACE or before != SPACE:
-            text[length] = _fold_case(field, c)
-            length += 1
-        before = c
-        at += 1
-    return length
-
-
-@inlined
-def _write_spaced_words(field, at, stop, text):
-    """Write the words between two addresses with a space before, between and after; return the length."""
-    text[0], length = SPACE, 1
-    while at < stop:
-        c = byte_at(at)
-        if c != SPACE or text[length - 1] != SPACE:
-            text[length] = _fold_case(field, c)
-            length += 1
-        at += 1
-    if text[length - 1] != SPACE:
-        text[length] = SPACE
-        length += 1
-    return length if length > 1 else 0
-
-
-@inlined
-def _write_text(field, at, stop, text):
-    """Write what is between two addresses in the form of the field (ngrams.py); return the length."""
-    if field[cell.FORM] == CHARACTERS:
-        return _write_characters(field, at, stop, text)
-    if field[cell.FORM] == WITHIN_WORDS:
-        return _write_spaced_words(field, at, stop, text)
-    return _write_words(field, at, stop, text)
+def _prepare(field, at, length, text):
+    """Write the text of an address in the form of the field; return the length."""
+    stop_text, stop_ends = array_at(field, cell.STOP_TEXT, np.uint8), array_at(field, cell.STOP_ENDS, np.int64)
+    stop_slots, source = array_at(field, cell.STOP_SLOTS, np.int32), carray(numbers_at(at, np.uint8), length)
+    form, letters_min, lowercase = field[cell.FORM], field[cell.LETTERS_MIN], field[cell.LOWERCASE] != 0
+    return write_text(source, 0, length, form, letters_min, lowercase, stop_text, stop_ends, stop_slots, text, 0)
 
 
 @inlined
@@ -113,7 +41,7 @@ def encode_text(plan, field, at, used):
     # Spaces before and after are two characters more.
     if stop < 0 or stop - at + 1 > len(text):
         return np.int64(cell.HAND_OVER), used
-    length = _write_text(field, at + 1, stop, text)
+    length = _prepare(field, at + 1, stop - at - 1, text)
     borders = array_at(plan, cell.BORDERS, np.int64)
     count = list_row(
         text, 0, length, field[cell.FORM], field[cell.SHORTEST], field[cell.LONGEST], borders, starts, stops, 0

@@ -67,8 +67,6 @@ MEAN, SCALE, CLIP, NUMBERS_OF_A_FIELD = range(4)
 
 # Kinds of categories that a field accepts, as bits.
 ACCEPTS_TEXT, ACCEPTS_NUMBER, ACCEPTS_BOOLEAN = 1, 2, 4
-# LETTERS_MIN of words between white spaces: any character is a part of one.
-ANY_CHARACTER = 0
 # The first byte of a whole number or boolean as a name: UTF-8 has none of this value.
 NO_TEXT = 0xFF
 
