@@ -2,6 +2,9 @@
 
 At most KEYFRAMES_MAX are kept, and at most KEYFRAME_BYTES_MAX bytes of them: the distance, a power of two, doubles as
 the stream grows, and every second one is deleted. They are derived: one that is missing is not made again.
+
+Those of a sparse model are whole: one with changes alone would keep its base, which is as large, for as long as it
+stays. A model of more than KEYFRAME_BYTES_MAX has one keyframe, and writes one each time that the seq has doubled.
 """
 
 from contextlib import suppress

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from service.learn.checkpoint_schedule import CheckpointSchedule
 from service.learn.event_fold import Contents, EventFold
 from service.learn.follow import Follower
 from service.learn.keyframes import Keyframes
@@ -33,9 +34,6 @@ from service.store.states.status import read_status, write_status
 PUBLISH_SECONDS: Final = 0.01
 PUBLISH_PAUSE: Final = 25
 SNAPSHOTS_KEPT: Final = 3
-# A restart folds about this long, or this many events, after a checkpoint.
-CHECKPOINT_FOLD_SECONDS: Final = 1.0
-CHECKPOINT_EVENTS: Final = 1 << 16
 STATUS_SECONDS: Final = 0.25
 # The same as for snapshots; a report is for people.
 REPORT_SECONDS: Final = 0.5
@@ -67,9 +65,15 @@ class Publisher:
     Args:
         follower: The follower of the stream.
         checkpoint_bytes_max: Bytes that the stream's checkpoints may have together.
+        clock: The clock.
+
+    Attributes:
+        checkpoints: When checkpoints are due.
     """
 
-    def __init__(self, follower: Follower, checkpoint_bytes_max: int) -> None:
+    def __init__(
+        self, follower: Follower, checkpoint_bytes_max: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._follower: Final = follower
         self._folder: Final = follower.folder
         self._bytes_max: Final = checkpoint_bytes_max
@@ -77,18 +81,13 @@ class Publisher:
         self._bases: Final = SparseBases(self._folder, follower.artifact) if follower.artifact.has_sparse_rows else None
         self._snapshots = deque(list_seqs(self._folder.snapshots))
         self._publish_due = 0.0
-        self._checkpoint_seq = max(list_seqs(self._folder.checkpoints), default=0)
-        self._fold_seconds = 0.0  # since the newest checkpoint
+        self.checkpoints: Final = CheckpointSchedule(max(list_seqs(self._folder.checkpoints), default=0), clock)
         self._status = read_status(self._folder.path)
         self._erased_epoch = int(self._status.get("erased_epoch", 0))
         self._status_due = 0.0
         self._keyframes: Final = Keyframes(self._folder.keyframes, follower.seq)
         self._reported_seq = -1
         self._report_due = 0.0
-
-    def add_fold_seconds(self, seconds: float) -> None:
-        """Add the time of a batch to that since the newest checkpoint."""
-        self._fold_seconds += seconds
 
     def is_due(self, now: float) -> bool:
         """Return whether there is a new state to serve, and the pause is over."""
@@ -185,13 +184,14 @@ class Publisher:
             OSError: The disk failed; it is tried again later.
         """
         follower = self._follower
-        if follower.is_refolding or follower.seq == self._checkpoint_seq:
+        if follower.is_refolding or follower.seq == self.checkpoints.seq:
             return
-        events = follower.seq - self._checkpoint_seq
-        if idle or self._fold_seconds >= CHECKPOINT_FOLD_SECONDS or events >= CHECKPOINT_EVENTS:
-            follower.write_checkpoint()
-            self._checkpoint_seq, self._fold_seconds = follower.seq, 0.0
-            thin_checkpoints(self._folder.checkpoints, self._bytes_max)
+        if idle or self.checkpoints.is_due(follower.seq):
+            self.checkpoints.write(follower.seq, self._write_checkpoint)
+
+    def _write_checkpoint(self) -> None:
+        self._follower.write_checkpoint()
+        thin_checkpoints(self._folder.checkpoints, self._bytes_max)
 
     @property
     def needs_erasure(self) -> bool:

@@ -49,12 +49,13 @@ class SparseBases:
         Raises:
             OSError: The disk failed; nothing has changed but for a base that no snapshot names.
         """
+        first = self._find_first()
         served = state.served_parameters() if state.shadow else None
         if isinstance(served, SparseParameters):
             return self._store_frozen(served, position), _arrays_beside_base(served)
         touched = learner.touched
         if touched.saved_as is None and state.artifact is self._artifact:
-            touched.saved_as = self._write_first()
+            touched.saved_as = first
         if touched.saved_as not in self._names or CHANGED_SHARE * len(touched.changed()) > learner.n_features:
             touched.clear_changes(self._write(position, learner.weights.base))
         weights = SparseWeights(learner.weights.base, learner.n_logits, *learner.build_changes())
@@ -65,11 +66,11 @@ class SparseBases:
         """Delete the bases that no snapshot names; call this after each snapshot, and after deleting some."""
         self._names &= delete_bases(self._folder.bases, self._folder.snapshots, self._first)
 
-    def _write_first(self) -> str:
-        """Return the name of the first base, which is written unless it is there."""
-        if self._first is None:
+    def _find_first(self) -> str:
+        """Return the name of the first base, which is written if it is missing."""
+        if self._first is None or self._first not in self._names:
             self._first = write_first_base(self._folder.bases, self._artifact)
-        self._names.add(self._first)
+            self._names.add(self._first)
         return self._first
 
     def _store_frozen(self, served: SparseParameters, position: Fields) -> str:

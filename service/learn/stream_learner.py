@@ -23,8 +23,6 @@ from service.store.states.status import read_status, write_status
 # A batch has as many events as are folded in about this time, so that a snapshot is never much older.
 BATCH_SECONDS: Final = 0.005
 BATCH_EVENTS_MAX: Final = 4096
-# After this time without an event a checkpoint is written.
-IDLE_SECONDS: Final = 5.0
 
 
 class StreamLearner:
@@ -93,7 +91,7 @@ class StreamLearner:
             self._failures.finish_batch()
         seconds = self._last_fold - start
         self._event_seconds += (seconds / len(events) - self._event_seconds) / 8
-        self.publisher.add_fold_seconds(seconds)
+        self.publisher.checkpoints.add_fold_seconds(seconds)
         self.publisher.write_keyframe_if_due(keyframe)
         for rows in losses:
             self._losses.write_losses(*rows)
@@ -112,7 +110,7 @@ class StreamLearner:
             for worker in workers:
                 worker.notify()
         self.publisher.write_report_if_due(now, time.process_time)
-        self.publisher.write_checkpoint_if_due(idle=now - self._last_fold >= IDLE_SECONDS)
+        self.publisher.write_checkpoint_if_due(idle=self.publisher.checkpoints.is_idle(now - self._last_fold))
         if self.publisher.needs_erasure:
             self._erase_forgotten()
         self.publisher.report_status(now, self._stall)

@@ -234,3 +234,17 @@ def test_forgetting_deletes_the_bases_that_hold_the_event(rig: Rig) -> None:
     (seq,) = list_seqs(rig.folder.snapshots)
     assert seq == rig.follower.seq
     assert rig.bases == rig.named() != set()
+
+
+def test_the_first_base_stays(rig: Rig) -> None:
+    """Also for a learner that starts in shadow mode, and it is written again once it is missing."""
+    rig.teach(2)
+    rig.add(Kind.CONFIGURE, dump({"shadow": True}))
+    rig.teach(1)
+    rig.start()
+    rig.teach(2)
+    assert rig.bases == rig.named() != set()
+    (rig.folder.bases / rig.first).unlink()
+    for _ in range(2):
+        rig.teach(1)
+    assert rig.first in list_bases(rig.folder.bases)

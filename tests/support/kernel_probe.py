@@ -17,6 +17,7 @@ import numba
 import numpy as np
 
 from service.compiler import TARGET
+from service.fields.object_plan import ObjectPlan
 from service.softmax import derivatives
 from service.softmax.calibration import KINDS, CalibratedModel, Calibration
 from service.softmax.calibration_learner import CalibrationLearner
@@ -42,11 +43,13 @@ from service.softmax.sparse_model import SparseModel
 from service.softmax.sparse_parameters import SparseParameters
 from service.softmax.sparse_rows import SparseRows
 from service.softmax.sparse_weights import SparseWeights
+from tests.support.field_artifacts import SPARSE_FIELDS, field_artifact
 from tests.support.folds import FORMS, RULES
 from tests.support.mixtures import MixtureState
 from tests.support.networks import RULES as NETWORK
 from tests.support.reference import DTYPES, HEADS, Array
 from tests.support.sparse_models import SPARSE_RULES, rows_of_matrix
+from tests.support.unicode_texts import make_texts
 
 # (B, N, K): one vector and several, every panel width, more rows than a block, and shapes that fill no tile. They are
 # small, because without fused multiply-add in hardware each operation is a call.
@@ -329,6 +332,40 @@ def sparse_folds(_: Dtypes) -> Iterator[tuple[str, Array]]:
         yield from (("sparse folds", tensor) for tensor in learner.parameters().tensors())
 
 
+def encodings(_: Dtypes) -> Iterator[tuple[str, Array]]:
+    """Yield encoded rows of every kind of field: as objects, as columns, in one pass, and as rows of models."""
+    encoder = field_artifact(SPARSE_FIELDS).row_encoder
+    assert encoder is not None
+    texts, plan = make_texts(1000, 7), ObjectPlan(encoder)
+    rows = [build_object(n, texts[n::200]) for n in range(200)]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    found = [encoder.encode_objects(rows), encoder.encode_columns(columns)]
+    for row in rows:
+        encoded = plan.encode(json.dumps([row], ensure_ascii=False).encode(), 0)
+        found += [] if encoded is None else [encoded]
+    assert len(found) > len(rows) // 8  # the others are not usual
+    for one in found:
+        yield from (("encodings", array) for array in (*one.rows, one.missing, one.unknown))
+        yield from (("encodings", array) for array in encoder.to_model_rows(one.rows, np.float32))
+
+
+def build_object(n: int, texts: Sequence[str]) -> dict[str, object]:
+    """Return a row with a value of every kind of field, some missing and some unknown; every other one is usual."""
+    if n % 2:
+        texts = ["".join(one for one in text if one.isascii() and (one.isalnum() or one == " ")) for text in texts]
+    return {
+        "age": None if n % 7 == 0 else n * 1.5 - 40,
+        "member": (True, False, None)[n % 3],
+        "country": ("DE", "PT", 7, True, "FR", None)[n % 6],
+        "subject": f"{texts[0]} late refund",
+        "basket": {"milk": n / 8, texts[1][:9]: -2.5},
+        "picture": [n / 4, -1.0, n / 3 if n % 4 else 2.5],
+        "city": texts[2][:5],
+        "body": texts[3],
+        "tags": [texts[4][:3], "17", f"tag {n % 5}"],
+    }
+
+
 def digests(dtypes: Dtypes = DTYPES) -> dict[str, str]:
     """Return the sha256 of each kind of result, over shapes, dtypes and little-endian bytes."""
     # hashlib has no public name for the type of its hashes.
@@ -345,6 +382,7 @@ def digests(dtypes: Dtypes = DTYPES) -> dict[str, str]:
         histories,
         sparse_answers,
         sparse_folds,
+        encodings,
     )
     kinds = all_results(dtypes), *learned, *(kind(dtypes) for kind in others)
     for name, value in itertools.chain(*kinds):

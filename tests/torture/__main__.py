@@ -25,6 +25,7 @@ from tests.torture import (
     random_histories,
     report,
     restores_and_purges,
+    sparse_bases,
 )
 from tests.torture.results import Campaign
 
@@ -32,6 +33,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "kills": process_kills.run_campaign,
     "restores": restores_and_purges.run_campaign,
     "disks": disk_errors.run_campaign,
+    "bases": sparse_bases.run_campaign,
     "power": power_loss.run_campaign,
     "flips": bit_flips.run_campaign,
     "histories": random_histories.run_campaign,

@@ -1,10 +1,10 @@
 """One bit of a file is flipped before the service starts.
 
 A data directory is made that holds one of everything: events in the database and in the write-ahead log, ids in their
-index, retries, forgotten and rolled-back events, classes, checkpoints, snapshots, marks, and the bound artifact. One
-bit is flipped in a copy. Then the service starts as `softstep serve` does, and the latest snapshot is read as workers
-read it. The learner folds what is left, and rolls back to an earlier state. Every event is sent again. In another copy
-`softstep verify --refold` runs.
+index, retries, forgotten and rolled-back events, classes, checkpoints, snapshots, marks, and the bound artifact.
+Another is of a sparse model, with bases that its snapshots name. One bit is flipped in a copy. Then the service starts
+as `softstep serve` does, and the latest snapshot is read as workers read it. The learner folds what is left, publishes
+it, and rolls back to an earlier state. Every event is sent again. In another copy `softstep verify --refold` runs.
 
 A flip is detected if one of them reports an error of the service's own types. It is harmless if everything is as
 before, also because a damaged file was ignored and rebuilt. Other weights or seqs without an error, and errors of other
@@ -29,9 +29,11 @@ from service.commands import verify
 from service.commands.serve import open_data
 from service.errors import SoftstepError
 from service.store.artifact.fingerprint import compute_genesis
-from service.store.artifact.hashing import hash_tensors
+from service.store.artifact.hashing import hash_weights
+from service.store.artifact.model_factory import restore_parameters
 from service.store.directory.ack_marks import AckMarks
 from service.store.directory.bound_artifact import bind_artifact
+from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids, dump_seq
 from service.store.log.correction_payload import encode_correction
 from service.store.log.events import Draft, Event, EventLocation, Kind
@@ -41,14 +43,14 @@ from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import list_seqs, read_latest
 from tests.torture.disk_workload import (
     ACTORS,
-    ARTIFACT,
     BYTES_MAX,
     InlineLearner,
-    make_rows,
+    ModelWorkload,
     open_log,
     workload_settings,
 )
-from tests.torture.flip_positions import PositionChooser, anywhere, in_header, in_marks, in_tensors, index_pages
+from tests.torture.flip_positions import anywhere, index_pages
+from tests.torture.flip_targets import LOG, TARGETS, Target
 from tests.torture.reference_state import fold_lineage, state_hash
 from tests.torture.results import ResultRow
 
@@ -66,6 +68,7 @@ class IntactDirectory:
 
     Attributes:
         root: The folder that holds it.
+        model: The model that its stream is about.
         drafts: What was sent, by seq from 1.
         events: The events of its log.
         state: The hash of the fold of all events.
@@ -74,6 +77,7 @@ class IntactDirectory:
     """
 
     root: Path
+    model: ModelWorkload
     drafts: list[Draft]
     events: list[Event]
     state: str
@@ -81,15 +85,15 @@ class IntactDirectory:
     served: dict[int, str]
 
 
-def make_directory(root: Path, *, wal_is_moved: bool) -> IntactDirectory:
+def make_directory(root: Path, model: ModelWorkload, *, wal_is_moved: bool) -> IntactDirectory:
     """Make a data directory; `wal_is_moved` says whether the write-ahead log is moved into the database at the end."""
     with open_data(workload_settings(root)) as data:
         assert data is not None
         folder = data.stream_folder("m", 1)
-        bind_artifact(folder, ARTIFACT, BYTES_MAX)
+        bind_artifact(folder, model.artifact, BYTES_MAX)
         with closing(open_log(data)) as log:
-            stream = log.open_stream("m", 1, compute_genesis(ARTIFACT), 3)
-            drafts = _append_everything(log, stream.number, InlineLearner(stream, folder, log))
+            stream = log.open_stream("m", 1, compute_genesis(model.artifact), 3)
+            drafts = _append_everything(log, stream.number, model, InlineLearner(stream, folder, log))
             if wal_is_moved:
                 log.empty_wal()
             # The marks of two workers, one of which has written nothing for long.
@@ -100,14 +104,14 @@ def make_directory(root: Path, *, wal_is_moved: bool) -> IntactDirectory:
                 marks.close()
             events = log.read_events(stream.number, 0, 9999)
             wanted = (*list_seqs(folder.snapshots), len(events), ROLLBACK_SEQ)
-            states = {seq: fold_lineage(ARTIFACT, events, seq) for seq in wanted}
-    served = {seq: hash_tensors(fold.state.served_parameters().tensors()) for seq, fold in states.items()}
+            states = {seq: fold_lineage(model.artifact, events, seq) for seq in wanted}
+    served = {seq: hash_weights(fold.state.served_parameters()) for seq, fold in states.items()}
     return IntactDirectory(
-        root, drafts, events, state_hash(states[len(events)]), state_hash(states[ROLLBACK_SEQ]), served
+        root, model, drafts, events, state_hash(states[len(events)]), state_hash(states[ROLLBACK_SEQ]), served
     )
 
 
-def _append_everything(log: SqliteLog, stream: int, learner: InlineLearner) -> list[Draft]:
+def _append_everything(log: SqliteLog, stream: int, model: ModelWorkload, learner: InlineLearner) -> list[Draft]:
     """Append events of every kind, with snapshots and checkpoints between them; return the drafts."""
     drafts: list[Draft] = []
 
@@ -118,7 +122,7 @@ def _append_everything(log: SqliteLog, stream: int, learner: InlineLearner) -> l
 
     def append_feedback(count: int, classes: int) -> None:
         for _ in range(count):
-            append(Kind.FEEDBACK, make_rows(len(drafts), classes))
+            append(Kind.FEEDBACK, model.make_rows(len(drafts), classes))
 
     append_feedback(40, 3)
     learner.learn()
@@ -184,13 +188,10 @@ def serve_and_compare(intact: IntactDirectory, root: Path) -> None:
         with closing(open_log(data)) as log:
             (stream,) = log.list_streams()
             folder = data.stream_folder(stream.model, stream.version)
-            newest = read_latest(folder.snapshots)
-            if newest is not None and hash_tensors(
-                tensor for name, tensor in newest[1].arrays.items() if name in {"weights", "bias"}
-            ) != intact.served.get(newest[0]):
-                raise UndetectedError("other weights are served")
+            check_served(intact, folder)
             learner = InlineLearner(stream, folder, log)
-            learner.catch_up()
+            learner.learn(checkpoint=False)
+            check_served(intact, folder)
             if state_hash(learner.follower.fold) != intact.state:
                 raise UndetectedError("the fold differs")
             log.append([Draft(stream.number, Kind.ROLLBACK, b"back", dump_seq(ROLLBACK_SEQ), 7)])
@@ -198,6 +199,16 @@ def serve_and_compare(intact: IntactDirectory, root: Path) -> None:
             if state_hash(learner.follower.fold) != intact.rolled_back:
                 raise UndetectedError("the fold after a rollback differs")
             retry_everything(intact, log)
+
+
+def check_served(intact: IntactDirectory, folder: StreamFolder) -> None:
+    """Check that workers serve the weights of the newest snapshot that they can read."""
+    newest = read_latest(folder.snapshots)
+    if newest is not None:
+        seq, snapshot = newest
+        parameters = restore_parameters(intact.model.artifact.manifest, snapshot.arrays, snapshot.fields["clips"])
+        if hash_weights(parameters) != intact.served.get(seq):
+            raise UndetectedError("other weights are served")
 
 
 def retry_everything(intact: IntactDirectory, log: SqliteLog) -> None:
@@ -223,55 +234,22 @@ def verify_reports_damage(root: Path) -> bool:
             return True
 
 
-@dataclass(frozen=True)
-class Target:
-    """A kind of file to damage.
-
-    Attributes:
-        name: Its name in the report.
-        count: The number of flips in a full campaign.
-        files: The pattern of its files within a data directory.
-        choose: Chooses the byte in a file.
-    """
-
-    name: str
-    count: int
-    files: str
-    choose: PositionChooser = anywhere
-
-
-LOG: Final = "log.sqlite"
-STREAM: Final = "streams/m/1"
-TARGETS: Final = (
-    Target("the log's database", 400, LOG),
-    Target("the log's id index", 150, LOG),
-    Target("the write-ahead log", 250, "log.sqlite-wal"),
-    Target("a checkpoint's tensors", 100, f"{STREAM}/checkpoints/*", in_tensors),
-    Target("a checkpoint's header", 100, f"{STREAM}/checkpoints/*", in_header),
-    Target("a snapshot's tensors", 100, f"{STREAM}/snapshots/*", in_tensors),
-    Target("a snapshot's header", 100, f"{STREAM}/snapshots/*", in_header),
-    Target("marks", 100, "marks/*", in_marks),
-    Target("the bound artifact's manifest", 100, f"{STREAM}/artifact/model.json"),
-    Target("the bound artifact's tensors", 100, f"{STREAM}/artifact/model.safetensors"),
-)
-
-
 def run_campaign(folder: Path, share: float = 1.0) -> Iterator[ResultRow]:
     """Run a share of the campaign in a folder."""
     rng = random.Random(5)
     copies = folder / "damaged", folder / "second copy"
     directories = {}
-    for wal_is_moved in (False, True):
-        root = folder / f"intact {wal_is_moved}"
+    for model, wal_is_moved in dict.fromkeys((target.model, target.files == LOG) for target in TARGETS):
+        root = folder / f"intact {model.name} {wal_is_moved}"
         root.mkdir()
-        directories[wal_is_moved] = intact = make_directory(root, wal_is_moved=wal_is_moved)
+        directories[model.name, wal_is_moved] = intact = make_directory(root, model, wal_is_moved=wal_is_moved)
         for copy in copies:
             shutil.copytree(intact.root, copy)
         assert classify_damage(intact, *copies) == "harmless", "an intact directory counts as damaged"
         for copy in copies:
             shutil.rmtree(copy)
     for target in TARGETS:
-        intact = directories[target.files == LOG]
+        intact = directories[target.model.name, target.files == LOG]
         detections, violations = Counter[str](), Counter[str]()
         count = max(4, round(target.count * share))
         for _ in range(count):

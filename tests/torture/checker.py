@@ -17,12 +17,14 @@ from service.commands.serve import open_data
 from service.learn.publish import snapshot_contents
 from service.learn.stream_history import PREFIX as HISTORY_PREFIX
 from service.settings import Settings
+from service.store.artifact.artifact import Artifact
 from service.store.artifact.hashing import hash_tensors
 from service.store.directory.data_directory import DataDirectory
 from service.store.log.audit import audit_log
 from service.store.log.events import Draft, Event, EventLocation, Kind, Stream
 from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.log.sqlite import SqliteLog
+from service.store.states.served_state import as_whole
 from service.store.states.state_folder import read_latest
 from tests.torture.learner_runs import finish_learning
 from tests.torture.reference_state import fold_lineage
@@ -113,11 +115,11 @@ def append_last(log: SqliteLog, stream: Stream) -> int:
     return outcome.seq
 
 
-def check_states(data: DataDirectory, stream: Stream, events: list[Event]) -> None:
+def check_states(data: DataDirectory, stream: Stream, events: list[Event], artifact: Artifact = ARTIFACT) -> None:
     """Check that the latest snapshot and the latest checkpoint are the reference state of the last event."""
     if not events:
         return
-    fold = fold_lineage(ARTIFACT, events, len(events))
+    fold = fold_lineage(artifact, events, len(events))
     folder = data.stream_folder(stream.model, stream.version)
     for files, (fields, arrays) in (
         (folder.snapshots, snapshot_contents(fold, {})),
@@ -125,7 +127,7 @@ def check_states(data: DataDirectory, stream: Stream, events: list[Event]) -> No
     ):
         found = read_latest(files)
         assert found is not None, f"no {files.name}"
-        seq, snapshot = found
+        seq, snapshot = found[0], as_whole(found[1])
         assert seq == len(events), f"{files.name} end at {seq} of {len(events)}"
         state = {name: array for name, array in snapshot.arrays.items() if not name.startswith(HISTORY_PREFIX)}
         assert state.keys() == arrays.keys()

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,7 @@ from service.errors import LogError
 from service.learn.follow import Follower
 from service.learn.publish import Publisher
 from service.settings import Settings
+from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.bound_artifact import bind_artifact, read_bound_artifact
 from service.store.directory.data_directory import DataDirectory, StreamFolder
@@ -24,6 +26,7 @@ from service.store.log.sqlite import SqliteLog
 from service.store.states.state_folder import delete_temporary_files
 from tests.support.disk_faults import Fault
 from tests.support.model_artifacts import make_artifact
+from tests.support.sparse_streams import sparse_artifact, sparse_payload
 from tests.torture.recording_disk import RecordedMarks, RecordingDisk
 
 N: Final = 3
@@ -31,6 +34,20 @@ BYTES_MAX: Final = 1 << 20
 TAIL_EVENTS_MAX: Final = 8
 ARTIFACT: Final = make_artifact("softmax", N, ["a", "b", "c"])
 ACTORS: Final = (b"", b"key:one", b"key:another")
+
+
+class ModelWorkload(NamedTuple):
+    """A model, and the payloads of its feedback.
+
+    Attributes:
+        name: Its name in reports.
+        artifact: Its artifact.
+        make_rows: Returns the payload of a feedback event, given a seed and the number of classes.
+    """
+
+    name: str
+    artifact: Artifact
+    make_rows: Callable[[int, int], bytes]
 
 
 class Sent(NamedTuple):
@@ -216,3 +233,13 @@ def make_rows(seed: int, n_classes: int) -> bytes:
     B = int(generator.integers(1, 4))
     X = generator.standard_normal((B, N)).astype(np.float32)
     return encode_rows(X, generator.integers(0, n_classes, B), Targets.INDEX, n_classes)
+
+
+def make_sparse_rows(seed: int, n_classes: int) -> bytes:
+    """Return the payload of a feedback event with one to three sparse rows."""
+    generator = np.random.default_rng(seed)
+    return sparse_payload(generator, int(generator.integers(1, 4)), n_classes)
+
+
+DENSE: Final = ModelWorkload("dense", ARTIFACT, make_rows)
+SPARSE: Final = ModelWorkload("sparse", sparse_artifact(support=True), make_sparse_rows)

@@ -1,9 +1,10 @@
 """The same events fold to the same bits on every processor, and from every checkpoint.
 
-10^5 events are folded for each rule, for a model with an input stage, for a network and for weights of 0; those with an
-input stage also learn their calibration. Some processes have kernels compiled for other processors. In others NumPy,
-OpenBLAS and the C library may not use some features of this processor. Every process must return the same hash. The
-events are made from the output of a hash function, so that no numerical library takes part in making them.
+10^5 events are folded for each rule, for a model with an input stage, for a network, for weights of 0 and for sparse
+rows; those with an input stage also learn their calibration. Some processes have kernels compiled for other processors.
+In others NumPy, OpenBLAS and the C library may not use some features of this processor. Every process must return the
+same hash. The events are made from the output of a hash function, so that no numerical library takes part in making
+them.
 
 A fold that continues from a checkpoint file, at random points, must end where the whole fold does. After an event is
 forgotten, the follower's state must be the fold of a stream that never had it.
@@ -21,7 +22,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from llvmlite import binding
@@ -29,94 +30,36 @@ from llvmlite import binding
 from service import compiler
 from service.learn.event_fold import EventFold
 from service.learn.follow import Follower
-from service.store.artifact.artifact import Artifact
 from service.store.artifact.fingerprint import compute_genesis
 from service.store.directory.data_directory import StreamFolder
 from service.store.log.admin_payloads import dump, dump_classes, dump_forget_ids
 from service.store.log.events import Draft, Event, EventLocation, Kind
-from service.store.log.feedback_payload import Targets, encode_rows
 from service.store.states.snapshots import read_snapshot, write_snapshot
 from tests.support.memory_log import MemoryLog
+from tests.torture.fold_models import MODELS, RUN, K, make_artifact, make_payloads
 from tests.torture.reference_state import state_hash
 from tests.torture.results import ResultRow
 
 ROOT: Final = Path(__file__).parents[2]
 EVENTS: Final = 100_000
 FOLDS: Final = 20
-CUTS: Final = 250
-FORGETS: Final = 250
-N, K = 8, 5
-MODELS: Final = ("sgd", "adagrad", "ftrl", "newton", "mixture", "staged", "network", "new")
+CUTS: Final = 350
+FORGETS: Final = 350
+# Cuts and forgets of each model of dense rows, and of the sparse one.
+DENSE_CUTS: Final = 31
+SPARSE_CUTS: Final = 110
 # The rule that a model continues by halfway; only mixture continues mixture.
 CHANGES: Final = dict.fromkeys(MODELS, "adagrad") | dict.fromkeys(("mixture", "staged", "new"), "mixture")
-# Widths and activations of the network's hidden layers.
-HIDDEN: Final = ((7, "sigmoid"), (6, "tanh"), (9, "relu"))
-# Consecutive events of one form, as a client sends them.
-RUN: Final = 64
 # Smaller shares skip processors whose kernels may have to be compiled first.
 COMPILING_SHARE: Final = 0.1
 
 
-def hashed_numbers(name: str, count: int) -> Any:
-    """Return (count,) float64 multiples of 2**-13 in [-4, 4), from a hash of the name."""
-    return np.frombuffer(hashlib.shake_128(name.encode()).digest(2 * count), "<i2") * 2.0**-13
-
-
-def make_artifact(model: str) -> Artifact:
-    """Return the artifact of a model of MODELS.
-
-    A model named after a rule learns by it, in training coordinates except for `sgd`. "staged" and "network" have an
-    input stage and a calibration that learns; the network has hidden layers too. "new" has weights of 0.
-    """
-    mean, scale = hashed_numbers("mean", N), abs(hashed_numbers("scale", N)) + 0.25
-    statistics = {"mean": mean.tolist(), "scale": scale.tolist()}
-    fields: dict[str, Any] = {
-        "head": "softmax",
-        "classes": [f"class {k}" for k in range(K)],
-        "features": [f"feature {j}" for j in range(N)],
-        "dtype": "float32",
-        "layers": [{"weight": "weight", "bias": "bias", "activation": "identity"}],
-        **({} if model == "new" else {"training": {**statistics, "rows": 200}}),
-    }
-    tensors, inputs = {}, N
-    for number, (width, activation) in enumerate(HIDDEN if model == "network" else ()):
-        names = f"{number}.weight", f"{number}.bias"
-        fields["layers"].insert(number, {"weight": names[0], "bias": names[1], "activation": activation})
-        tensors[names[0]] = hashed_numbers(names[0], inputs * width).reshape(inputs, width) / 4
-        tensors[names[1]] = hashed_numbers(names[1], width)
-        inputs = width
-    if model in {"staged", "network"}:
-        fields["stage"] = {**statistics, "clip": 3.0}
-        fields["calibration"] = {"kind": "temperature", "learn": True, "temperature": 0.25}
-    elif model != "new":
-        fields["learning"] = {"rule": model, "constants": {}}
-    tensors["weight"] = hashed_numbers("weight", inputs * K).reshape(inputs, K) / 4 * (model != "new")
-    tensors["bias"] = hashed_numbers("bias", K)
-    return Artifact.from_fields(fields, {name: tensor.astype(np.float32) for name, tensor in tensors.items()})
-
-
-def make_payloads(count: int) -> list[bytes]:
-    """Return payloads of one row each: labels, and in every eighth run distributions."""
-    X = hashed_numbers("X", count * N).reshape(count, N).astype(np.float32)
-    labels = (np.abs(X[:, 0] * 8191).astype(np.int64) + np.argmax(X[:, :K], axis=1)) % K
-    payloads = []
-    for at in range(count):
-        row, label = X[at : at + 1], labels[at : at + 1]
-        if at // RUN % 8 == 3:
-            Y = np.full((1, K), 0.125, np.float32)
-            Y[0, label] = 0.5
-            payloads.append(encode_rows(row, Y, Targets.DISTRIBUTION, K))
-        else:
-            payloads.append(encode_rows(row, label, Targets.INDEX, K))
-    return payloads
-
-
 def fold_hashes(count: int) -> dict[str, str]:
     """Return the hash of each model's whole state after `count` events."""
-    payloads, hashes = make_payloads(count), {}
+    hashes = {}
     for model in MODELS:
         fold = EventFold(make_artifact(model))
-        fold.fold_payloads(payloads)
+        fold.fold_payloads(make_payloads(model, count))
         assert fold.events == count
         hashes[model] = hashlib.sha256(state_hash(fold).encode()).hexdigest()
     return hashes
@@ -192,7 +135,7 @@ def compare_processors(share: float) -> ResultRow:
 def make_events(model: str, count: int) -> list[Event]:
     """Return a model's feedback events with a change of the rule halfway and an added class near the end."""
     events = []
-    for seq, payload in enumerate(make_payloads(count), 1):
+    for seq, payload in enumerate(make_payloads(model, count), 1):
         kind, content = Kind.FEEDBACK, payload
         if seq == count // 2:
             kind, content = Kind.CONFIGURE, dump({"rule": CHANGES[model], "constants": {"rate": 0.25}})
@@ -202,6 +145,11 @@ def make_events(model: str, count: int) -> list[Event]:
     return events
 
 
+def cuts_of(model: str, share: float) -> int:
+    """Return the number of cuts or forgets of a model in a share of the campaign."""
+    return max(1, round(share * (SPARSE_CUTS if model == "sparse" else DENSE_CUTS)))
+
+
 def compare_checkpoints(folder: Path, share: float) -> ResultRow:
     """Compare folds that continue from a checkpoint with the whole fold."""
     rng, differing, count = random.Random(3), [], 0
@@ -209,7 +157,7 @@ def compare_checkpoints(folder: Path, share: float) -> ResultRow:
         artifact, events = make_artifact(model), make_events(model, 300)
         whole, fold, done = EventFold(artifact), EventFold(artifact), 0
         whole.fold_events(events)
-        for cut in sorted(rng.choices(range(len(events) + 1), k=max(1, round(CUTS * share / len(MODELS))))):
+        for cut in sorted(rng.choices(range(len(events) + 1), k=cuts_of(model, share))):
             fold.fold_events(events[done:cut])
             done = cut
             fields, arrays = fold.checkpoint_contents()
@@ -237,7 +185,7 @@ def compare_forgets(folder: Path, share: float) -> ResultRow:
             follower.write_checkpoint()
         feedback = [event.seq for event in events if event.kind == Kind.FEEDBACK]
         forgotten: set[int] = set()
-        for seq in rng.sample(feedback, max(1, round(FORGETS * share / len(MODELS)))):
+        for seq in rng.sample(feedback, cuts_of(model, share)):
             _append(log, stream.number, Kind.FORGET, b"forget %d" % seq, dump_forget_ids([b"%d" % seq]))
             forgotten.add(seq)
             while more := follower.read_next(rng.randint(1, 60)):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from service.commands.serve import open_data
-from service.learn import learner_process, publish
+from service.learn import checkpoint_schedule, learner_process, publish
 from service.process.shared_memory import SharedMemory
 from service.process.wakeup import Wakeup
 from service.settings import Settings
@@ -30,7 +30,8 @@ def run_learner(settings: Settings, shared: SharedMemory, wakeup: Wakeup, _emit:
 
     It looks for events every 20 ms, writes a checkpoint every 6 events, and pauses only as long as publishing took.
     """
-    learner_process.POLL_SECONDS, publish.CHECKPOINT_EVENTS, publish.PUBLISH_PAUSE = 0.02, 6, 1  # type: ignore[misc]
+    learner_process.POLL_SECONDS, publish.PUBLISH_PAUSE = 0.02, 1  # type: ignore[misc]
+    checkpoint_schedule.CHECKPOINT_EVENTS, checkpoint_schedule.CHECKPOINT_PAUSE = 6, 0  # type: ignore[misc]
     learner_process.run_learner(settings, shared, wakeup, [])
 
 

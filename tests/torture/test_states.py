@@ -102,14 +102,15 @@ def test_an_ignored_correction_is_detected(folder: Path, monkeypatch: pytest.Mon
 def test_every_fold_is_the_same_fold(folder: Path) -> None:
     """Folds agree under other library settings, from any checkpoint, and without forgotten events."""
     rows = without_violations(fold_determinism.run_campaign(folder, 0.05))
-    assert [row.count for row in rows] == [24, 16, 16]
+    assert [row.count for row in rows] == [27, 22, 22]
 
 
 def test_a_checkpoint_with_another_number_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison fails if one number of a checkpoint differs in its last bit."""
 
     def write(to: Path, seq: int, fields: Any, arrays: Any, **more: Any) -> Path:
-        name = min(name for name in arrays if not name.startswith("artifact."))  # a restart does not read those
+        # A restart does not read an artifact, and a number of a column has no last bit.
+        name = min(name for name in arrays if not name.startswith("artifact.") and arrays[name].dtype.kind == "f")
         return snapshots.write_snapshot(to, seq, fields, {**arrays, name: np.nextafter(arrays[name], np.inf)}, **more)
 
     monkeypatch.setattr(fold_determinism, "write_snapshot", write)

@@ -11,7 +11,8 @@ from service.serve.log import worker_log
 from service.store.log.events import Draft, EventLocation, Outcome, Position, Stream
 from service.store.log.log_connection import LogConnection
 from service.store.log.sqlite import SqliteLog
-from tests.torture import disk_errors, mixed_load, process_kills, report, restores_and_purges
+from service.store.states import bases
+from tests.torture import disk_errors, mixed_load, process_kills, report, restores_and_purges, sparse_bases
 from tests.torture.disk_errors import acks_after_failed_sync
 from tests.torture.fault_injection import STRACE, Injection
 from tests.torture.load_clients import LoadState
@@ -33,8 +34,8 @@ def sample(sweeps: Iterator[Sweep], each: int) -> list[Sweep]:
 @needs_strace
 @pytest.mark.parametrize(
     ("sweeps", "each"),
-    [(process_kills.sweeps, 4), (restores_and_purges.sweeps, 6), (disk_errors.sweeps, 2)],
-    ids=["kills", "restores", "disks"],
+    [(process_kills.sweeps, 4), (restores_and_purges.sweeps, 6), (disk_errors.sweeps, 2), (sparse_bases.sweeps, 2)],
+    ids=["kills", "restores", "disks", "bases"],
 )
 def test_killed_processes_and_failing_disks_lose_nothing(
     tmp_path: Path, sweeps: Callable[[float], Iterator[Sweep]], each: int
@@ -112,6 +113,16 @@ def test_the_checker_detects_data_lost_by_a_failed_sync(tmp_path: Path, monkeypa
     case = partial(disk_errors.append_case, 0, Injection("fdatasync", "error=EIO", 1))
     found = violations_of(tmp_path, Sweep("faulty", "fdatasync", case, 4, 2, 12))
     assert len([text for text in found if "acknowledged after a failed sync" in text]) > 1
+
+
+@needs_strace
+def test_the_checker_detects_bases_that_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker fails if bases that no snapshot names stay."""
+    monkeypatch.setattr("service.learn.sparse_bases.delete_bases", lambda folder, *_: bases.list_bases(folder))
+    case = partial(sparse_bases.learn_case, 0, Injection("rename", "signal=KILL", 1))
+    found = violations_of(tmp_path, Sweep("faulty", "rename", case, 5, 5, 10))
+    assert found
+    assert all("other bases are left" in text for text in found)
 
 
 WAL = "/data/log.sqlite-wal"
