@@ -55,7 +55,8 @@ class FieldsRun:
         seen = []
         for turn in range(1 if part == "loss" else self.rounds):
             self.progress(f"round {turn + 1}/{self.rounds}: beside Vowpal Wabbit, {part}")
-            seen.append(json.loads(run_child(command, PYTHONPATH=str(ROOT)))[part])
+            # Lines before the last one say that an environment is built.
+            seen.append(json.loads(run_child(command, PYTHONPATH=str(ROOT)).splitlines()[-1])[part])
         return dict(collect(seen))
 
     def replay(self) -> dict[str, list[float]]:
