@@ -17,7 +17,7 @@ the kernel of predictions, and counted. Then the rule of rules.py takes a step i
     steps (>= n + 1, Kp)       float32, scratch
 
 Each entry of a step asks for the memory of one entry of the next row. If all were asked for at once, the step would
-wait for them: a row of 100 of 2**18 columns and 10 classes then takes 4.1 us instead of 3.4.
+wait for them. A row of 100 of 2**18 columns and 10 classes takes 2.7 us.
 
 Only touched rows of G return to their first values, and only their weights shrink while the regret is high. A row is
 skipped and counted as in fold.py, also if a column is out of range or out of order; it changes nothing else.
