@@ -28,7 +28,8 @@ from service.errors import MalformedError, UnacceptableError
 from service.fields.field_records import BooleanField, CategoryField, CrossField, FieldRecord, NumberField
 from service.fields.text_records import TextField
 from service.serve.wire.csv_rows import NUMBER, read_records
-from service.serve.wire.json_grammar import check_line_count, check_row_count, list_names
+from service.serve.wire.json_grammar import check_line_count, check_row_count
+from service.serve.wire.table_grammar import check_repeated
 
 # Characters of a record: one text may have a million, and so may all others together.
 RECORD_CHARACTERS_MAX: Final = 1 << 21
@@ -71,9 +72,7 @@ class CsvFields:
                 raise MalformedError("The body is empty; send a line with the names of the columns, and the rows.")
             skipped = int(not first[0])
             names = first[skipped:]
-            if len(set(names)) < len(names):
-                repeated = [name for i, name in enumerate(names) if name in names[:i]]
-                raise UnacceptableError(f"The body has a column twice{list_names(repeated)}.")
+            check_repeated(names)
         columns: list[list[str]] = [[] for _ in names]
         for row, record in enumerate(records):
             if len(record) != len(names) + skipped:

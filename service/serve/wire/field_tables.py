@@ -22,9 +22,9 @@ from service.fields.object_plan import ObjectPlan
 from service.fields.row_encoder import EncodedRows, RowEncoder
 from service.fields.text_records import BagField
 from service.serve.wire.field_csv import CsvFields
-from service.serve.wire.json_grammar import check_row_count, known_fields, list_names, parse_object
+from service.serve.wire.json_grammar import check_row_count, parse_object
 from service.serve.wire.nan_literals import replace_nan
-from service.serve.wire.table_rows import SPLIT_FIELDS
+from service.serve.wire.table_grammar import check_repeated, check_rows, read_split
 from service.softmax.arrays import Integers
 from service.softmax.sparse_rows import Rows
 
@@ -145,10 +145,7 @@ class FieldTables:
             UnacceptableError: It is not a list of at least one row, or a field does not accept a value.
             TooLargeError: There are more rows or entries than the limit.
         """
-        if type(instances) is not list or not instances:
-            raise UnacceptableError(f'"{field}" must be a list of at least one row.')
-        check_row_count(len(instances), self.rows_max)
-        return self._finish(self.encoder.encode_objects(instances))
+        return self._finish(self.encoder.encode_objects(check_rows(instances, field, self.rows_max)))
 
     def convert_columns(self, columns: Mapping[str, Values]) -> Rows:
         """Convert columns of values by the name of their field; a field without a column is missing in all rows.
@@ -171,13 +168,9 @@ class FieldTables:
             UnacceptableError: It is not such an object, or a field does not accept a value.
             TooLargeError: There are more rows or entries than the limit.
         """
-        if type(frame) is not dict:
-            raise UnacceptableError(f'"{field}" must be an object with "columns" and "data".')
-        members = known_fields(frame, SPLIT_FIELDS)
-        names, rows = self.name_columns(members.get("columns", list(self.encoder.names))), members.get("data")
-        if type(rows) is not list or not rows:
-            raise UnacceptableError('"data" must be a list of at least one row.')
-        check_row_count(len(rows), self.rows_max)
+        members = read_split(frame, field)
+        names = self.name_columns(members.get("columns", list(self.encoder.names)))
+        rows = check_rows(members.get("data"), "data", self.rows_max)
         if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(names)}:
             wrong = next(i for i, row in enumerate(rows) if type(row) is not list or len(row) != len(names))
             raise UnacceptableError(f"Row {wrong} must be a list of as many values as there are columns.")
@@ -220,10 +213,3 @@ class FieldTables:
         rows = self.encoder.to_model_rows(encoded.rows, self.dtype)
         self._counts = encoded.missing, encoded.unknown
         return rows if self._is_sparse else rows.to_matrix(self.n_features)
-
-
-def check_repeated(names: Sequence[str], what: str = "a column") -> None:
-    """Raise UnacceptableError if a name of a table or of a request occurs twice."""
-    if len(set(names)) < len(names):
-        repeated = [name for i, name in enumerate(names) if name in names[:i]]
-        raise UnacceptableError(f"The body has {what} twice{list_names(repeated)}.")

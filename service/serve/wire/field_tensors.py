@@ -22,12 +22,13 @@ from service.fields.entries import Values
 from service.fields.field_records import VectorField
 from service.fields.refusals import refuse_value
 from service.fields.text_records import BagField
-from service.serve.wire.field_tables import FieldTables, check_repeated
+from service.serve.wire.field_tables import FieldTables
 from service.serve.wire.json_grammar import NUMBER_TYPES, check_row_count, quote_name
 from service.serve.wire.oip_inputs import BOOL, DATATYPES, FLAGS, get_parameters, not_flags
-from service.serve.wire.oip_request import parse_request_id, parse_requested_outputs
+from service.serve.wire.oip_request import check_binary_data, parse_request_id, parse_requested_outputs
 from service.serve.wire.oip_response import InferenceBody, ResponseEncoder
 from service.serve.wire.oip_tensors import parse_header_length
+from service.serve.wire.table_grammar import check_repeated
 
 BYTES: Final = "BYTES"
 # The length before each element of binary BYTES.
@@ -104,13 +105,8 @@ class FieldTensorCodec(ResponseEncoder):
         tensors = self._parse_tensors(document.get("inputs"))
         outputs = parse_requested_outputs(document)
         binary = memoryview(body)[length:]
-        size = sum(tensor.binary_size or 0 for tensor in tensors)
-        if header_length is None and any(tensor.binary_size is not None for tensor in tensors):
-            raise MalformedError("Binary data needs the header Inference-Header-Content-Length; see docs/http.md.")
-        if size != len(binary):
-            raise MalformedError(
-                f'The inputs have a "binary_data_size" of {size}, but the body has {len(binary)} bytes of binary data.'
-            )
+        sizes = [tensor.binary_size for tensor in tensors if tensor.binary_size is not None]
+        check_binary_data(sum(sizes) if sizes else None, len(binary), has_header=header_length is not None)
         columns: dict[str, Values] = {}
         start = 0
         for tensor in tensors:

@@ -7,7 +7,7 @@ oip_tensors.py names the sources of the protocol.
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from service.errors import UnacceptableError
+from service.errors import MalformedError, UnacceptableError
 from service.serve.wire.feature_columns import FeatureColumns
 from service.serve.wire.oip_inputs import Inputs, get_parameters, parse_inputs
 from service.serve.wire.rows import RowParser
@@ -78,6 +78,27 @@ def parse_inference_header(
     request_id = parse_request_id(document, model_fields)
     inputs = parse_inputs(document.get("inputs"), features, rows)
     return InferenceHeader(request_id, inputs, parse_requested_outputs(document))
+
+
+def check_binary_data(size: int | None, available: int, *, has_header: bool) -> None:
+    """Check the size of the binary data of a request.
+
+    Args:
+        size: The bytes that its inputs announce together, or None if no input has binary data.
+        available: The bytes after the JSON part.
+        has_header: Whether the request has Inference-Header-Content-Length.
+
+    Raises:
+        MalformedError: The sizes differ, or the header is missing.
+    """
+    if size is not None and not has_header:
+        raise MalformedError("Binary data needs the header Inference-Header-Content-Length; see docs/http.md.")
+    if size is None and available:
+        raise MalformedError('The body has binary data, but no input has a "binary_data_size".')
+    if size is not None and size != available:
+        raise MalformedError(
+            f'The inputs have a "binary_data_size" of {size}, but the body has {available} bytes of binary data.'
+        )
 
 
 def parse_request_id(document: dict[str, Any], model_fields: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from service.serve.wire.oip_request import (
     BINARY_PROBABILITIES,
     JSON_PROBABILITIES,
     InferenceHeader,
+    check_binary_data,
     parse_inference_header,
 )
 from service.serve.wire.oip_response import DATATYPE_OF, InferenceBody, ResponseEncoder
@@ -78,8 +79,7 @@ class TensorCodec(ResponseEncoder):
             if usual is not None:
                 return usual
             header = self._parse_document(body)
-            if header.inputs.binary_size is not None:
-                raise MalformedError("Binary data needs the header Inference-Header-Content-Length; see docs/http.md.")
+            check_binary_data(header.inputs.binary_size, 0, has_header=False)
             return self._convert(header, memoryview(b""))
         length = parse_header_length(header_length, len(body))
         binary = memoryview(body)[length:]
@@ -90,12 +90,7 @@ class TensorCodec(ResponseEncoder):
         size = inputs.binary_size
         if inputs.whole and len(binary) == size:
             return InferenceBody(header.id, rows.convert_binary(binary, inputs.whole, inputs.n_rows), header.outputs)
-        if size is None and len(binary):
-            raise MalformedError('The body has binary data, but no input has a "binary_data_size".')
-        if size is not None and len(binary) != size:
-            raise MalformedError(
-                f'The inputs have a "binary_data_size" of {size}, but the body has {len(binary)} bytes of binary data.'
-            )
+        check_binary_data(size, len(binary), has_header=True)
         return self._convert(header, binary)
 
     def _parse_document(self, text: bytes) -> InferenceHeader:

@@ -17,12 +17,11 @@ from service.errors import UnacceptableError
 from service.serve.wire.base64_rows import decode_rows, find_texts
 from service.serve.wire.csv_rows import parse_csv
 from service.serve.wire.feature_columns import VECTOR, FeatureColumns
-from service.serve.wire.json_grammar import NUMBER_TYPES, check_row_count, known_fields, list_names
+from service.serve.wire.json_grammar import NUMBER_TYPES, check_row_count, list_names
 from service.serve.wire.large_matrix import parse_table
 from service.serve.wire.rows import RowParser, explain_row
+from service.serve.wire.table_grammar import check_rows, read_split
 from service.softmax.arrays import Doubles, Floats
-
-SPLIT_FIELDS: Final = ("columns", "data", "index")
 
 
 class TableParser:
@@ -88,19 +87,17 @@ class TableParser:
         """
         if isinstance(instances, np.ndarray):
             return instances
-        if type(instances) is not list or not instances:
-            raise UnacceptableError(f'"{field}" must be a list of at least one row.')
-        check_row_count(len(instances), self.rows.rows_max)
-        kinds = set(map(type, instances))
+        rows = check_rows(instances, field, self.rows.rows_max)
+        kinds = set(map(type, rows))
         if kinds == {dict}:
-            values = self.columns.order_records(instances)
-            X = self._decode_rows(instances) if values is None else self.rows.gather_rows(values)
+            values = self.columns.order_records(rows)
+            X = self._decode_rows(rows) if values is None else self.rows.gather_rows(values)
             if X is not None:
                 return X
         if dict in kinds:
             order = self.columns.order_record
-            instances = [order(row, i) if type(row) is dict else row for i, row in enumerate(instances)]
-        return self.rows.convert_rows(instances, self.columns.names)
+            rows = [order(row, i) if type(row) is dict else row for i, row in enumerate(rows)]
+        return self.rows.convert_rows(rows, self.columns.names)
 
     def convert_columns(self, columns: dict[str, Any]) -> Floats:
         """Convert an object of columns, each a list of one number for each row.
@@ -138,17 +135,14 @@ class TableParser:
             UnacceptableError: It is not such an object, or the columns are not the features.
             TooLargeError: There are more rows than the limit.
         """
-        if type(frame) is not dict:
-            raise UnacceptableError(f'"{field}" must be an object with "columns" and "data".')
-        fields = known_fields(frame, SPLIT_FIELDS)
+        fields = read_split(frame, field)
         columns, data = fields.get("columns", list(self.columns.names)), fields.get("data")
         if type(columns) is not list:
             raise UnacceptableError('"columns" must be a list of names.')
         order = self.columns.find_order(columns)
         if not isinstance(data, np.ndarray):
-            if type(data) is not list or not data:
-                raise UnacceptableError('"data" must be a list of at least one row.')
-            data = self.rows.convert_rows(data, self.columns.names_in(order))
+            rows = check_rows(data, "data", self.rows.rows_max)
+            data = self.rows.convert_rows(rows, self.columns.names_in(order))
         return np.take(data, order, axis=1)
 
     def _decode_rows(self, records: list[dict[str, Any]]) -> Floats | None:
