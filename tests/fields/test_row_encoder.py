@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from service.errors import ArtifactError, InputError, TooLargeError, UnacceptableError
+from service.fields import entries, row_encoder
 from service.fields.column_blocks import FieldLimits
 from service.fields.row_encoder import EncodedRows, RowEncoder
 from service.softmax.sparse_rows import check_sparse_rows
@@ -397,3 +398,26 @@ def try_rows(rows: list[object]) -> int | str:
         return ENCODER.encode_objects(rows).rows.n_rows
     except InputError as error:
         return str(error)
+
+
+def test_limits_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit is accepted and one more is refused: of entries of a field, a row, a call, and all of its fields."""
+    bags = [{"name": name, "kind": "bag", "terms": list("abcd")} for name in ("one", "two")]
+    encoder = RowEncoder(parse_fields(*bags), {}, LIMITS._replace(entries_max=3))
+
+    def refusal(*rows: object) -> str:
+        with pytest.raises((TooLargeError, UnacceptableError)) as refused:
+            encoder.encode_objects(rows)
+        return str(refused.value)
+
+    full = {"one": ["a", "b"], "two": ["c"]}
+    assert len(encoder.encode_objects([full]).rows.columns) == 3
+    assert len(encoder.encode_objects([{"one": list("abc")}]).rows.columns) == 3
+    assert refusal(full, {"one": ["a", "b"], "two": ["c", "d"]}) == "Row 1 has more than 3 entries."
+    assert refusal({}, {"one": list("abcd")}) == 'Row 1: "one" has more than 3 entries.'
+    assert refusal([["a"], ["b"], ["c"]]) == "Row 0 has 3 values; this model takes 2."
+    for module in (entries, row_encoder):
+        monkeypatch.setattr(module, "ENTRIES_OF_A_CALL_MAX", 4)
+    assert encoder.encode_objects([{"one": ["a", "b"]}] * 2).rows.n_rows == 2
+    assert refusal({"one": ["a", "b"]}, {"one": list("abc")}).startswith('"one" has more than 4 entries')
+    assert refusal(full, {"two": ["a", "b"]}).startswith("The rows have more than 4 entries")
