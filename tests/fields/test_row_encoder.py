@@ -421,3 +421,21 @@ def test_limits_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     assert encoder.encode_objects([{"one": ["a", "b"]}] * 2).rows.n_rows == 2
     assert refusal({"one": ["a", "b"]}, {"one": list("abc")}).startswith('"one" has more than 4 entries')
     assert refusal(full, {"two": ["a", "b"]}).startswith("The rows have more than 4 entries")
+
+
+@pytest.mark.parametrize(
+    ("before", "row", "sentence"),
+    [
+        ({"vector": None}, {"vector": [0, 10**400, 0]}, 'Row 2: "vector" must have finite numbers.'),
+        ({"tags": ["red", "blue"]}, {"tags": {"red": 10**400}}, 'Row 2: "tags" must have finite numbers.'),
+        ({"tags": ["red", "blue"]}, {"tags": ["red", "\ud800"]}, 'Row 2: "tags" must be valid Unicode.'),
+        ({"few": ["a", "b"]}, {"few": ["a", "c"]}, 'Row 2: "few" must have names that the model knows.'),
+    ],
+)
+def test_refusals_count_rows_and_not_entries(before: Any, row: Any, sentence: str) -> None:
+    """Rows before it have no entry of the field, or several."""
+    few = {"name": "few", "kind": "bag", "terms": ["a", "b"], "unknown": "refuse"}
+    encoder = RowEncoder(parse_fields(*FIELDS, few), {}, LIMITS)
+    with pytest.raises(UnacceptableError) as refused:
+        encoder.encode_objects([before, before, row])
+    assert str(refused.value) == sentence
