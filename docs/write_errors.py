@@ -1,4 +1,4 @@
-"""Write the table of error codes in docs/http.md from service/serve/error_codes.py: `python docs/write_errors.py`."""  # noqa: INP001
+"""Write the table of error codes in docs/errors.md from service/serve/error_codes.py: `python docs/write_errors.py`."""  # noqa: INP001
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from marked_table import replace_table
 
 from service.serve.error_codes import ERROR_CODES, SOME_REFUSED, ErrorCode
 
-PAGE = Path(__file__).parent / "http.md"
+PAGE = Path(__file__).parent / "errors.md"
 
 HEAD = """
 `retry` is whether the same request can succeed, and when: later, or after a change of the request. `stored` is whether

@@ -39,7 +39,7 @@ TAIL = """
 | `model`, `version` | a served version; `other` once more versions were served than the shared memory has rows for |
 | `route` | the path of a call, with `{{name}}` for the model's name |
 | `process` | `parent`, `worker-0`, `worker-1`, …, `learner` |
-| `code` | a code of the [table of errors](http.md#error-codes); for several events, that of the first refusal |
+| `code` | a code of the [table of errors](errors.md); for several events, that of the first refusal |
 | `protocol` | `v1` or `v2` |
 | `bin` | the upper bound of a confidence bin of the [reliability diagram](learning.md#calibration) |
 

@@ -18,7 +18,7 @@
          ├─ EncodingError
          ├─ MediaTypeError
          ├─ MalformedError                             the input cannot be parsed: DecodingError
-         ├─ UnacceptableError                          it parses, but this model cannot accept it
+         ├─ UnacceptableError                          it parses, but this model cannot accept it (field_errors.py too)
          └─ TooLargeError                              it is larger than a limit in settings.py
 
 Each message is one sentence for the person who sent the input, and never repeats that input. `code` names the error for

@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import TooLargeError, UnacceptableError
+from service.errors import UnacceptableError
+from service.field_errors import MissingValueError, TooManyEntriesError
 from service.fields.column_blocks import FieldLimits
 from service.fields.refusals import join_kinds, quote, refuse_value
 from service.softmax.arrays import Doubles, Integers
@@ -61,14 +62,14 @@ def check_counts(name: str, counts: Integers, limits: FieldLimits, noun: str = "
     """Return the number of entries of all rows.
 
     Raises:
-        TooLargeError: A row has more than the limit, or all rows together have.
+        TooManyEntriesError: A row has more than the limit, or all rows together have.
     """
     if len(counts) and counts.max() > limits.entries_max:
         row = int(np.argmax(counts > limits.entries_max))
-        raise TooLargeError(f"Row {row}: {quote(name)} has more than {limits.entries_max} {noun}.")
+        raise TooManyEntriesError(f"Row {row}: {quote(name)} has more than {limits.entries_max} {noun}.")
     total = int(counts.sum())
     if total > ENTRIES_OF_A_CALL_MAX:
-        raise TooLargeError(f"{quote(name)} has more than {ENTRIES_OF_A_CALL_MAX} {noun}; send several requests.")
+        raise TooManyEntriesError(f"{quote(name)} has more than {ENTRIES_OF_A_CALL_MAX} {noun}; send several requests.")
     return total
 
 
@@ -140,7 +141,8 @@ class FieldEncoder(ABC):
         """Raise UnacceptableError if a value is missing and the field refuses that."""
         if self.refuses_missing:
             row = int(np.argmax(missing))
-            raise refuse_value(row, self.name, f"is missing, and must be {join_kinds(self._accepted)}")
+            problem = f"is missing, and must be {join_kinds(self._accepted)}"
+            raise refuse_value(row, self.name, problem, MissingValueError)
 
     def refuse(self, row: int) -> UnacceptableError:
         """Return the error of a value that the field does not accept."""

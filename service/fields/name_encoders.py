@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from service.errors import TooLargeError
+from service.field_errors import UnknownValueError
 from service.fields.column_blocks import FieldLimits
 from service.fields.column_names import show_category
 from service.fields.entries import FieldEncoder, FieldEntries, check_counts, make_single_entries
@@ -192,7 +193,7 @@ class BagEncoder(FieldEncoder):
         columns, unknown = self._columns.find(text, starts, stops, amounts)
         if unknown and self._refuses_unknown:
             row = int(rows[np.argmax(columns < 0)])
-            raise refuse_value(row, self.name, "must have names that the model knows")
+            raise refuse_value(row, self.name, "must have names that the model knows", UnknownValueError)
         return merge(FieldEntries(counts, columns, amounts), self.weighting), unknown
 
     def name_value(self, value: dict[str, float] | list[str]) -> dict[int, list[str]]:

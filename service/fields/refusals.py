@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from service.errors import UnacceptableError
+from service.field_errors import FieldValueError
 
 
 def quote(name: str) -> str:
@@ -16,6 +17,8 @@ def join_kinds(kinds: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
 
 
-def refuse_value(row: int, name: str, problem: str) -> UnacceptableError:
+def refuse_value(
+    row: int, name: str, problem: str, error: type[UnacceptableError] = FieldValueError
+) -> UnacceptableError:
     """Return the error of a value; `problem` completes the sentence that begins with its row and field."""
-    return UnacceptableError(f"Row {row}: {quote(name)} {problem}.")
+    return error(f"Row {row}: {quote(name)} {problem}.")

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, NamedTuple, cast
 
 import numpy as np
 
-from service.errors import ArtifactError, TooLargeError, UnacceptableError
+from service.errors import ArtifactError, UnacceptableError
+from service.field_errors import TooManyEntriesError, UnknownFieldError
 from service.fields.column_blocks import FieldLimits, lay_out_columns
 from service.fields.cross_encoder import CrossEncoder
 from service.fields.entries import ENTRIES_OF_A_CALL_MAX, FieldEncoder, FieldEntries, Values
@@ -115,7 +116,7 @@ class RowEncoder:
             TooLargeError: A row, or all rows together, have too many entries.
         """
         if not self._ignores_others and not self._known.issuperset(columns):
-            raise UnacceptableError(f"A column has a name that is no field; {self._list_names()}.")
+            raise UnknownFieldError(f"A column has a name that is no field; {self._list_names()}.")
         given = {name: column for name, column in columns.items() if name in self._known}
         for name, column in given.items():
             if not isinstance(column, list | np.ndarray):
@@ -183,7 +184,9 @@ class RowEncoder:
                 entries[field.name] = cross.encode([entries[name] for name in cross.fields])
             total += len(entries[field.name].columns)
             if total > ENTRIES_OF_A_CALL_MAX:
-                raise TooLargeError(f"The rows have more than {ENTRIES_OF_A_CALL_MAX} entries; send several requests.")
+                raise TooManyEntriesError(
+                    f"The rows have more than {ENTRIES_OF_A_CALL_MAX} entries; send several requests."
+                )
         return list(entries.values()), missing, unknown
 
     def _encode(self, values: Sequence[Values], n_rows: int) -> EncodedRows:
@@ -200,7 +203,7 @@ class RowEncoder:
         self._check_finite(rows)
         too_many = np.diff(ends, prepend=0) > self.entries_max
         if too_many.any():
-            raise TooLargeError(f"Row {int(np.argmax(too_many))} has more than {self.entries_max} entries.")
+            raise TooManyEntriesError(f"Row {int(np.argmax(too_many))} has more than {self.entries_max} entries.")
         return EncodedRows(rows, missing, unknown)
 
     def _transpose(self, rows: Sequence[dict[str, Any]]) -> list[Values]:
@@ -224,7 +227,7 @@ class RowEncoder:
         if self._ignores_others or all(map(self._known.issuperset, rows)):
             return
         row = first + next(i for i, row in enumerate(rows) if not self._known.issuperset(row))
-        raise UnacceptableError(f"Row {row} has a name that is no field; {self._list_names()}.")
+        raise UnknownFieldError(f"Row {row} has a name that is no field; {self._list_names()}.")
 
     def _list_names(self) -> str:
         """Return the first names of fields for an error."""

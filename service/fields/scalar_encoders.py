@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.field_errors import UnknownValueError
 from service.fields.entries import (
     EncodedField,
     FieldEncoder,
@@ -137,7 +138,7 @@ class CategoryEncoder(FieldEncoder):
         count = int(np.count_nonzero(unknown))
         if count and self._refuses_unknown:
             row = int(np.argmax(unknown))
-            raise refuse_value(row, self.name, "must be one of the values that the model knows")
+            raise refuse_value(row, self.name, "must be one of the values that the model knows", UnknownValueError)
         columns[unknown] = self._other
         return make_single_entries(np.maximum(columns, 0), (columns >= 0).astype(np.float64)), count
 

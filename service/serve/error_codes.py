@@ -1,7 +1,7 @@
 """The table of error codes: every code that an error body may have, with its HTTP status and what a client may do.
 
 It has the codes of the errors in `service/errors.py` and those of HTTP itself. docs/write_errors.py writes it into
-docs/http.md, and the OpenAPI document lists the codes.
+docs/errors.md, and the OpenAPI document lists the codes.
 """
 
 from typing import Final, NamedTuple
@@ -92,6 +92,9 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     "state_irreproducible": ErrorCode(410, "An earlier release made that state, and this one cannot.", "no"),
     "body_too_large": ErrorCode(413, "The body has more bytes than the limit."),
     "request_too_large": ErrorCode(413, "The request, or its response, is larger than a limit."),
+    "too_many_entries": ErrorCode(
+        413, "A row has more entries, columns that are not 0, than the limit, or all rows of a request together have."
+    ),
     "unsupported_encoding": ErrorCode(
         415,
         "The Content-Encoding is not supported, or there are several; `Accept-Encoding` names those that are.",
@@ -99,6 +102,10 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     ),
     "unsupported_media_type": ErrorCode(415, "The Content-Type is not supported."),
     "invalid_request": ErrorCode(422, "The body parses, but this model cannot accept it."),
+    "invalid_value": ErrorCode(422, "A field of a row does not accept its value; the sentence names both."),
+    "missing_value": ErrorCode(422, "A row has no value for a field that needs one."),
+    "unknown_value": ErrorCode(422, "A row has a category or a name that its field does not know, and refuses."),
+    "unknown_field": ErrorCode(422, "A row or a table has a name that is no field of the model."),
     "invalid_parameter": ErrorCode(422, "A parameter in the path or query is not valid."),
     "host_not_permitted": ErrorCode(
         421, "The service has no keys, and the Host header does not name the service's own machine.", "for localhost"

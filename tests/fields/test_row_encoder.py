@@ -15,6 +15,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from service.errors import ArtifactError, InputError, TooLargeError, UnacceptableError
+from service.field_errors import (
+    FieldValueError,
+    MissingValueError,
+    TooManyEntriesError,
+    UnknownFieldError,
+    UnknownValueError,
+)
 from service.fields import entries, row_encoder
 from service.fields.column_blocks import FieldLimits
 from service.fields.row_encoder import EncodedRows, RowEncoder
@@ -74,6 +81,34 @@ def assert_same_bits(one: EncodedRows, other: EncodedRows) -> None:
     for ours, theirs in zip((*one.rows, *one[1:]), (*other.rows, *other[1:]), strict=True):
         assert ours.dtype == theirs.dtype
         assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("field", "row", "error", "code"),
+    [
+        ({"kind": "number"}, {"x": "a"}, FieldValueError, "invalid_value"),
+        ({"kind": "number", "missing": "refuse"}, {"x": None}, MissingValueError, "missing_value"),
+        ({"kind": "text", "words": [1, 1], "bits": 3, "missing": "refuse"}, {}, MissingValueError, "missing_value"),
+        ({"kind": "category", "values": ["a"], "unknown": "refuse"}, {"x": "b"}, UnknownValueError, "unknown_value"),
+        ({"kind": "bag", "terms": ["a"], "unknown": "refuse"}, {"x": ["b"]}, UnknownValueError, "unknown_value"),
+        ({"kind": "number"}, {"y": 1}, UnknownFieldError, "unknown_field"),
+        ({"kind": "bag", "bits": 20}, {"x": list("abcdef")}, TooManyEntriesError, "too_many_entries"),
+        (
+            {"kind": "text", "words": [1, 1], "bits": 9},
+            {"x": "aa bb cc dd ee"},
+            TooManyEntriesError,
+            "too_many_entries",
+        ),
+    ],
+)
+def test_each_refusal_has_its_code(
+    field: dict[str, Any], row: dict[str, Any], error: type[InputError], code: str
+) -> None:
+    """Programs tell a wrong value from one that is missing or unknown, and from a wrong name."""
+    encoder = RowEncoder(parse_fields({"name": "x", **field}), {}, LIMITS._replace(entries_max=4))
+    with pytest.raises(InputError) as caught:
+        encoder.encode_objects([row])
+    assert (type(caught.value), caught.value.code) == (error, code)
 
 
 def test_objects_lists_and_columns_give_the_same_bits() -> None:

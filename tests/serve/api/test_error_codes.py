@@ -37,6 +37,7 @@ from tests.support.artifacts import artifact
 from tests.support.data_directories import History, iris_artifact
 from tests.support.disk_faults import Disk, Fault
 from tests.support.error_bodies import check_error
+from tests.support.field_artifacts import field_artifact
 from tests.support.history_machine import restore_fold_version, set_fold_version
 from tests.support.http_connection import ClientConnection, Response
 from tests.support.http_requests import instances, request
@@ -230,6 +231,46 @@ def other_origin(scene: Scene) -> Response:
     assert str(refused.header("vary")).startswith("Origin")
     assert refused.header("access-control-allow-origin") is None
     return refused
+
+
+# Rows with names
+
+
+def predict_claim(scene: Scene, row: dict[str, Any], **settings: Any) -> Response:
+    """Ask a model with fields about a row that lacks nothing else."""
+    fields = (
+        {"name": "age", "kind": "number"},
+        {"name": "country", "kind": "category", "values": ["DE"], "unknown": "refuse"},
+        {"name": "body", "kind": "text", "words": [1, 1], "bits": 4, "missing": "refuse"},
+    )
+    write_artifact(scene.root / "claims" / "1", field_artifact(fields))
+    body = json.dumps({"instances": [{"body": "a late refund", **row}]}).encode()
+    return ask(scene.start(**settings), request("POST", "/v1/models/claims:predict", body))
+
+
+@case("invalid_value")
+def wrong_value(scene: Scene) -> Response:
+    return predict_claim(scene, {"age": "41"})
+
+
+@case("missing_value")
+def no_value(scene: Scene) -> Response:
+    return predict_claim(scene, {"body": None})
+
+
+@case("unknown_value")
+def new_category(scene: Scene) -> Response:
+    return predict_claim(scene, {"country": "PT"})
+
+
+@case("unknown_field")
+def other_name(scene: Scene) -> Response:
+    return predict_claim(scene, {"Age": 41})
+
+
+@case("too_many_entries")
+def long_text(scene: Scene) -> Response:
+    return predict_claim(scene, {"body": "one two three four"}, entries_max=3)
 
 
 @case("learning_off")
@@ -627,7 +668,7 @@ def script() -> ModuleType:
 
 
 def test_the_page_has_the_table(script: ModuleType) -> None:
-    """`python docs/write_errors.py` changes nothing in docs/http.md."""
+    """`python docs/write_errors.py` changes nothing in docs/errors.md."""
     text = script.PAGE.read_text()
     assert script.page(text) == text
     with pytest.raises(ValueError, match="no lines"):

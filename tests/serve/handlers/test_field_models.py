@@ -100,16 +100,16 @@ def test_v2_answers_tensors_by_field(served: Pair) -> None:
 
 @pytest.mark.parametrize("call", ["predict", "explain", "feedback"])
 def test_refusals_have_codes(served: Pair, call: str) -> None:
-    """A value that a field does not take is an invalid request, with row and field in the sentence."""
+    """A value that a field does not take has a code of its own, with row and field in the sentence."""
     refused = post(served, f"{MODEL}:{call}", {"instances": [{"age": 1}, {"country": 1.5}], "labels": ["a", "b"]})
     if call == "predict":
         refused = post(served, f"{MODEL}:{call}", {"instances": [{"age": 1}, {"country": 1.5}]})
-    assert (refused.status, refused.json["code"]) == (422, "invalid_request")
+    assert (refused.status, refused.json["code"]) == (422, "invalid_value")
     assert refused.json["error"].startswith('Row 1: "country" must be ')
     v2 = post(
         served, "/v2/models/claims/infer", {"inputs": [{"name": "x", "shape": [1], "datatype": "INT8", "data": [1]}]}
     )
-    assert (v2.status, v2.json["code"]) == (400, "invalid_request")
+    assert (v2.status, v2.json["code"]) == (400, "unknown_field")
 
 
 def test_a_row_of_numbers_passes_the_encoder(served: Pair) -> None:

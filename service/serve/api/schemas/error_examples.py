@@ -57,6 +57,11 @@ SENTENCES: Final = {
     "cross_site": "A web page of another site may not send this; SOFTSTEP_CORS_ORIGINS names the origins that may.",
     "invalid_request": "Row 0 has 3 values; this model takes 4.",
     "invalid_parameter": '"wait" must be true or false.',
+    "invalid_value": 'Row 1: "age" must be a number or null.',
+    "missing_value": 'Row 0: "body" is missing, and must be a text.',
+    "unknown_value": 'Row 0: "country" must be one of the values that the model knows.',
+    "unknown_field": 'Row 0 has a name that is no field; the fields are "age", "country", "body".',
+    "too_many_entries": 'Row 0: "body" has more than 65536 n-grams.',
     "invalid_token": "Token 0 was altered, or another model or service issued it; post it unchanged to its model.",
     "token_of_other_version": "Token 0 was issued by another version than the path names; "
     "post it to the model without a version.",
@@ -109,7 +114,8 @@ BUSY: Final = ("overloaded", *FAILURE)
 MEDIA: Final = ("malformed_encoding", "unsupported_encoding", "unsupported_media_type")
 BODY: Final = ("malformed_body", "body_too_large", "request_too_large", "request_timeout", *MEDIA, *BUSY)
 MODEL: Final = ("model_not_found", "version_not_found", "model_not_ready")
-ROWS: Final = (*BODY, "invalid_request", "too_many_rows")
+FIELDS: Final = ("invalid_value", "missing_value", "unknown_value", "unknown_field", "too_many_entries")
+ROWS: Final = (*BODY, "invalid_request", *FIELDS, "too_many_rows")
 # What any event can answer on its way into the log.
 LOG: Final = ("learning_off", "log_full", "log_unavailable", "log_unsafe", "log_damaged", "outcome_unknown")
 EVENT: Final = (
