@@ -1,7 +1,7 @@
 """Measure models with fields.
 
-Over HTTP rows with names (F1 to F3, F9), beside Vowpal Wabbit sparse rows (F4 to F6), and the replay of a log of them
-(F10).
+Over HTTP rows with names (F1 to F3, F9) and a sparse model (F7, F8), beside Vowpal Wabbit sparse rows (F4 to F6), and
+the replay of a log of them (F10).
 """
 
 import json
@@ -14,10 +14,11 @@ from environments import HERE, ROOT
 from feedback_service import EVENTS, PYTHON, measure_replay, run
 from named_service import NAMED_NUMBERS, NamedService
 from processes import SERVER_CORE, pinned
+from sparse_service import SPARSE_NUMBERS, SparseService
 
 # The figures that beside_vowpal.py measures, and its parts.
 BESIDE_VOWPAL = {"F4": "predict", "F5": "learn", "F6": "loss"}
-FIELD_NUMBERS = (*NAMED_NUMBERS, *BESIDE_VOWPAL, "F10")
+FIELD_NUMBERS = (*NAMED_NUMBERS, *BESIDE_VOWPAL, *SPARSE_NUMBERS, "F10")
 ENTRIES = 30
 
 
@@ -34,6 +35,7 @@ class FieldsRun:
     def __init__(self, scratch: Path, rounds: int, seconds: int, progress: Callable[[str], None]) -> None:
         self.scratch, self.rounds, self.progress = scratch, rounds, progress
         self.named = NamedService(scratch, rounds, seconds, progress)
+        self.sparse = SparseService(scratch, rounds, seconds, progress)
 
     def run(self, numbers: tuple[str, ...]) -> dict[str, Any]:
         """Measure everything that the requested figures need."""
@@ -45,6 +47,10 @@ class FieldsRun:
         for number, part in BESIDE_VOWPAL.items():
             if number in numbers:
                 found[f"sparse_{part}"] = attempt(lambda part=part: self.beside_vowpal(part))  # type: ignore[misc]
+        if "F7" in numbers:
+            found["sparse_freshness"] = attempt(self.sparse.freshness)
+        if "F8" in numbers:
+            found["sparse_memory"] = attempt(self.sparse.memory)
         if "F10" in numbers:
             found["sparse_replay"] = attempt(self.replay)
         return found

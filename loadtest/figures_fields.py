@@ -1,7 +1,8 @@
 """The figures of models with fields: title, target, and how the value follows from the measurements of one run.
 
 named_service.py measures rows with names over HTTP, each of 10 numbers, 5 categories and 20 words; beside_vowpal.py
-sparse rows beside Vowpal Wabbit; fields_run.py the replay of a log of them.
+sparse rows beside Vowpal Wabbit; sparse_service.py a service with a sparse model; fields_run.py the replay of a log of
+its rows.
 """
 
 from figures_learning import by_round
@@ -33,6 +34,26 @@ FIGURES = (
         where="sparse_loss",
     ),
     by_round("F6", "the loss of the default rule", "loss", where="sparse_loss"),
+    by_round(
+        "F7",
+        "acked to served, 2^18 columns, 10 classes, at half the fold's capacity in requests of 32 rows, p99",
+        "served_p99_ms",
+        most=100,
+        unit=" ms",
+        where="sparse_freshness",
+    ),
+    by_round("F7", "that capacity, rows/s", "rows_per_s", where="sparse_freshness"),
+    by_round(
+        "F8",
+        "private memory that a model of 2^18 columns, 10 classes adds to each of two workers",
+        "loaded_18",
+        most=4,
+        unit=" MB",
+        where="sparse_memory",
+    ),
+    by_round("F8", "the same after 100 events", "taught_18", most=4, unit=" MB", where="sparse_memory"),
+    by_round("F8", "of 2^24 columns, two classes", "loaded_24", most=4, unit=" MB", where="sparse_memory"),
+    by_round("F8", "the same after 100 events", "taught_24", most=4, unit=" MB", where="sparse_memory"),
     by_round(
         "F9",
         "acked feedback of one row with names, 64 connections ÷ the raw ASGI app that answers `{}`",
